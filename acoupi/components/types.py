@@ -1,0 +1,321 @@
+"""The interfaces of everything a program is put together from.
+
+Each is named for its role and has one verb. Where several of a kind are
+given, the name of the list says how they combine: *conditions* and
+*processing filters* must all hold, of the *saving filters* one suffices, of
+the *saving managers* the first that returns a path wins.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, Literal, ParamSpec, Protocol
+from uuid import UUID
+
+from acoupi import data
+
+__all__ = [
+    "AudioRecorder",
+    "MessageBuilder",
+    "MessageStore",
+    "Messenger",
+    "Model",
+    "ModelOutputCleaner",
+    "ProcessingFilter",
+    "RecordingCondition",
+    "RecordingSavingFilter",
+    "RecordingSavingManager",
+    "RecordingScheduler",
+    "Store",
+    "Summariser",
+]
+
+P = ParamSpec("P")
+
+
+class RecordingScheduler(ABC):
+    """Decides when the next recording starts."""
+
+    @abstractmethod
+    def time_until_next_recording(self, time: data.AwareDatetime | None = None) -> float:
+        """Return the seconds from `time` (None: now) to the next recording; 0 is at once."""
+
+
+class RecordingCondition(ABC):
+    """Decides whether to record now."""
+
+    @abstractmethod
+    def should_record(self) -> bool:
+        """Return whether recording is wanted now."""
+
+
+class AudioRecorder(ABC):
+    """Turns sound into recordings."""
+
+    @abstractmethod
+    def record(self, deployment: data.Deployment) -> data.Recording:
+        """Record once and return the recording, its file complete under its final name.
+
+        Raises
+        ------
+        DeviceError
+            If the microphone is missing, refuses its settings or stops.
+        """
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Raise `HealthCheckError` if recording would fail."""
+
+
+class ProcessingFilter(ABC):
+    """Decides whether a recording is worth running a model on."""
+
+    @abstractmethod
+    def should_process_recording(self, recording: data.Recording) -> bool:
+        """Return whether to run the model; must be cheap."""
+
+
+class Model(Protocol):
+    """Finds things in recordings.
+
+    Beside `run` it has a ``name`` and may have a ``check()`` that raises
+    `HealthCheckError`.
+    """
+
+    @abstractmethod
+    def run(self, recording: data.Recording) -> data.ModelOutput:
+        """Return all that the model finds in the recording's file."""
+
+
+class ModelOutputCleaner(ABC):
+    """Removes what should not be kept from a model's output."""
+
+    @abstractmethod
+    def clean(self, model_output: data.ModelOutput) -> data.ModelOutput:
+        """Return the output without it; the id stays."""
+
+
+class RecordingSavingFilter(ABC):
+    """Decides whether a recording's file is worth keeping."""
+
+    @abstractmethod
+    def should_save_recording(
+        self,
+        recording: data.Recording,
+        model_outputs: list[data.ModelOutput] | None = None,
+    ) -> bool:
+        """Return whether this filter wants the file kept."""
+
+
+class RecordingSavingManager(ABC):
+    """Decides where a recording's file is kept."""
+
+    @abstractmethod
+    def save_recording(
+        self,
+        recording: data.Recording,
+        model_outputs: list[data.ModelOutput] | None = None,
+    ) -> Path | None:
+        """Return where the file should go; None leaves it to the next manager.
+
+        It names the place only: the file management task moves the file, and
+        never over another.
+        """
+
+
+class Store(ABC):
+    """Remembers deployments, recordings, and what was found in them.
+
+    Storing is idempotent: the same id again replaces what it stood for.
+    """
+
+    @abstractmethod
+    def get_current_deployment(self) -> data.Deployment:
+        """Return the deployment that goes on now; without one, begin one and return it."""
+
+    @abstractmethod
+    def store_deployment(self, deployment: data.Deployment) -> None:
+        """Store a deployment."""
+
+    @abstractmethod
+    def update_deployment(self, deployment: data.Deployment) -> None:
+        """Change name, place and end of a stored deployment."""
+
+    @abstractmethod
+    def store_recording(self, recording: data.Recording) -> None:
+        """Store a recording, and its deployment if it is new."""
+
+    @abstractmethod
+    def store_model_output(self, model_output: data.ModelOutput) -> None:
+        """Store a model's output with all its detections."""
+
+    @abstractmethod
+    def store_model_outputs(self, model_outputs: list[data.ModelOutput]) -> None:
+        """Store several outputs, or, on an error, none of them."""
+
+    @abstractmethod
+    def get_recordings(
+        self, ids: list[UUID]
+    ) -> list[tuple[data.Recording, list[data.ModelOutput]]]:
+        """Return recordings with their outputs, newest first."""
+
+    @abstractmethod
+    def get_recordings_by_path(
+        self, paths: Sequence[Path | None]
+    ) -> list[tuple[data.Recording, list[data.ModelOutput]]]:
+        """Return the recordings whose files these are with their outputs, newest first."""
+
+    @abstractmethod
+    def get_recordings_info_by_path(
+        self, paths: Sequence[Path | None]
+    ) -> list[tuple[data.Recording, list[data.ModelOutputInfo]]]:
+        """Like `get_recordings_by_path`, without the detections: cheap."""
+
+    @abstractmethod
+    def get_recording_model_outputs(self, recording: data.Recording) -> list[data.ModelOutput]:
+        """Return the outputs of one recording."""
+
+    @abstractmethod
+    def get_recordings_model_outputs(
+        self, recordings: Sequence[data.Recording]
+    ) -> dict[UUID, list[data.ModelOutput]]:
+        """Return the outputs of each recording by its id; an empty list where there are none."""
+
+    @abstractmethod
+    def update_recording_path(self, recording: data.Recording, path: Path) -> data.Recording:
+        """Note that the file is kept at `path` now; return the recording with it."""
+
+    # What follows has defaults, so that a store of a published program still works.
+
+    def begin_analysis(self, recording: data.Recording, name_model: str) -> data.Analysis:
+        """Note, before a model runs, that it is about to; counts the attempt.
+
+        A final analysis is returned as it is, and not counted.
+        """
+        for analysis in self.get_analyses([recording])[recording.id]:
+            if analysis.name_model == name_model:
+                return analysis
+        return data.Analysis(
+            recording_id=recording.id,
+            name_model=name_model,
+            state=data.AnalysisState.RUNNING,
+            attempts=1,
+        )
+
+    def end_analysis(self, analysis: data.Analysis) -> None:  # noqa: B027 - optional
+        """Note how an analysis ended: its state and error."""
+
+    def get_analyses(self, recordings: Sequence[data.Recording]) -> dict[UUID, list[data.Analysis]]:
+        """Return what each model has done with each recording, by recording id."""
+        outputs = self.get_recordings_model_outputs(recordings)
+        return {
+            recording.id: [
+                data.Analysis(
+                    recording_id=recording.id,
+                    name_model=output.name_model,
+                    state=data.AnalysisState.DONE,
+                    attempts=1,
+                    updated_on=output.created_on,
+                )
+                for output in outputs.get(recording.id, [])
+            ]
+            for recording in recordings
+        }
+
+    def end_recording(  # noqa: B027 - optional
+        self, recording: data.Recording, state: data.RecordingState
+    ) -> None:
+        """Note that there is no file any more (deleted or lost): the path becomes None."""
+
+
+class MessageBuilder(ABC, Generic[P]):
+    """Says something about its arguments in a message, or nothing."""
+
+    @abstractmethod
+    def build_message(
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> data.Message | list[data.Message] | None:
+        """Return what there is to say; None if there is nothing."""
+
+
+class Summariser(ABC):
+    """Says what happened over a while."""
+
+    @abstractmethod
+    def build_summary(self, now: datetime) -> data.Message | list[data.Message] | None:
+        """Return the summary of the while that ends at `now`; None if there is nothing to say."""
+
+
+class Messenger(ABC):
+    """Takes messages to a server."""
+
+    @property
+    def name(self) -> str:
+        """What its deliveries are filed under; two messengers to two places need two names."""
+        return type(self).__name__
+
+    @abstractmethod
+    def send_message(self, message: data.Message) -> data.Response:
+        """Send, and return what the server answered.
+
+        Raises
+        ------
+        MessageSendError
+            If nothing reached the server.
+        """
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Raise `HealthCheckError` if sending would fail."""
+
+    def close(self) -> None:  # noqa: B027 - optional
+        """Let go of the connection, if there is one."""
+
+
+class MessageStore(ABC):
+    """Remembers messages until every messenger has delivered them."""
+
+    @abstractmethod
+    def get_unsent_messages(
+        self,
+        limit: int | None = None,
+        order: Literal["oldest_first", "newest_first"] = "oldest_first",
+    ) -> list[data.Message]:
+        """Return the messages that no server has acknowledged, at most `limit`."""
+
+    @abstractmethod
+    def store_message(self, message: data.Message) -> None:
+        """Store a message; the same id again changes nothing."""
+
+    @abstractmethod
+    def store_response(self, response: data.Response) -> None:
+        """Store what a server answered."""
+
+    # What follows has defaults, so that a store of a published program still works.
+
+    def claim_messages(
+        self,
+        messenger: str,
+        limit: int | None = None,
+        order: Literal["oldest_first", "newest_first"] = "oldest_first",
+    ) -> list[data.Message]:
+        """Return what this messenger should try to deliver now.
+
+        Neither what it has delivered, nor what rests until its next attempt,
+        nor what was given up, nor what another process has claimed in the last
+        minutes.
+        """
+        return self.get_unsent_messages(limit=limit, order=order)
+
+    def settle_message(self, messenger: str, response: data.Response) -> None:
+        """Note how an attempt to deliver a claimed message went.
+
+        SUCCESS ends it. Anything else counts the attempt and sets the time of
+        the next one, or gives the message up (the dead letters) if the server
+        refused it (ERROR) too often.
+        """
+        self.store_response(response)
+
+    def release_messages(  # noqa: B027 - optional
+        self, messenger: str, messages: Sequence[data.Message]
+    ) -> None:
+        """Give claimed messages back that were not tried."""

@@ -1,0 +1,416 @@
+"""The objects that a sensor records, detects and reports.
+
+Units and frames of reference
+-----------------------------
+Time is in seconds and frequency in hertz. Times inside a recording count
+from its first frame and, like its duration and samplerate, describe the
+*original* sound, even where the stored file is time-expanded. Every datetime
+is aware; inside the sensor it is UTC.
+"""
+
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID, uuid4, uuid5
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+__all__ = [
+    "Analysis",
+    "AnalysisState",
+    "AwareDatetime",
+    "BoundingBox",
+    "Deployment",
+    "Detection",
+    "DeviceInfo",
+    "EventDetection",
+    "Message",
+    "MessageType",
+    "Metric",
+    "ModelOutput",
+    "ModelOutputInfo",
+    "PredictedTag",
+    "PredictionType",
+    "PresenceDetection",
+    "Recording",
+    "RecordingState",
+    "Response",
+    "ResponseStatus",
+    "SequenceDetection",
+    "Tag",
+    "TimeInterval",
+    "derived_id",
+    "monotonic",
+    "utc_now",
+]
+
+
+def utc_now() -> AwareDatetime:
+    """Return the time of the system clock, in UTC."""
+    return datetime.datetime.now(tz=datetime.UTC)
+
+
+def monotonic() -> float:
+    """Return seconds of a clock that no clock step disturbs; its zero means nothing."""
+    return time.monotonic()
+
+
+_NAMESPACE = UUID("7b0cf52e-0b6b-5d3f-9c59-1a3c0f8d4e11")
+
+
+def derived_id(*parts: object) -> UUID:
+    """Return the id that these parts always give (UUID version 5, RFC 9562).
+
+    What is computed again gets the same id again, so storing it twice
+    changes nothing.
+
+    Examples
+    --------
+    >>> derived_id("recording", "model") == derived_id("recording", "model")
+    True
+    >>> derived_id("a", "b") == derived_id("ab")
+    False
+    """
+    return uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts))
+
+
+def _assume_utc(value: Any) -> Any:
+    """Take a time without a zone as UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return value
+    if isinstance(value, datetime.datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=datetime.UTC)
+    return value
+
+
+UTCAssumed = Annotated[AwareDatetime, BeforeValidator(_assume_utc)]
+"""An aware datetime; one given without a zone is taken as UTC."""
+
+
+class TimeInterval(BaseModel):
+    """A span between two local times of day; start after end wraps past midnight."""
+
+    start: datetime.time
+    end: datetime.time
+
+
+class DeviceInfo(BaseModel):
+    """What is known of the board."""
+
+    id: str
+    """Unique id of the device; empty when it cannot be read."""
+
+
+class Deployment(BaseModel):
+    """A sensor at a place, from its start to its end."""
+
+    id: UUID = Field(default_factory=uuid4)
+    name: str
+    latitude: float | None = None
+    """Degrees north, WGS 84, -90 to 90; None when unknown."""
+    longitude: float | None = None
+    """Degrees east, WGS 84, -180 to 180; None when unknown."""
+    started_on: UTCAssumed = Field(default_factory=utc_now)
+    ended_on: UTCAssumed | None = None
+    """None while the deployment goes on."""
+
+    @field_validator("latitude")
+    @classmethod
+    def validate_latitude(cls, value: float | None) -> float | None:
+        """Refuse what is not on Earth."""
+        if value is not None and not -90 <= value <= 90:
+            raise ValueError("latitude must be between -90 and 90 degrees")
+        return value
+
+    @field_validator("longitude")
+    @classmethod
+    def validate_longitude(cls, value: float | None) -> float | None:
+        """Refuse what is not on Earth."""
+        if value is not None and not -180 <= value <= 180:
+            raise ValueError("longitude must be between -180 and 180 degrees")
+        return value
+
+
+class Recording(BaseModel):
+    """A stretch of sound, and where its file is."""
+
+    path: Path | None = Field(None, repr=True)
+    """The file; None when there is none (any more)."""
+    duration: float = Field(repr=False)
+    """Length of the original sound, seconds, greater than 0."""
+    samplerate: int = Field(repr=False)
+    """Frames per second of the original sound, Hz, greater than 0."""
+    audio_channels: int | None = Field(default=1, repr=False)
+    time_expansion: float = Field(default=1, repr=False, gt=0)
+    """How many times slower the stored file plays: its header says samplerate / time_expansion."""
+    deployment: Deployment = Field(repr=False)
+    created_on: AwareDatetime = Field(default_factory=utc_now, repr=False)
+    """When its first frame was captured."""
+    id: UUID = Field(default_factory=uuid4, repr=True)
+
+    @field_validator("audio_channels")
+    @classmethod
+    def validate_audio_channels(cls, value: int | None) -> int | None:
+        """Refuse a recording without channels."""
+        if value is not None and value <= 0:
+            raise ValueError("audio_channels must be greater than 0")
+        return value
+
+    @field_validator("duration")
+    @classmethod
+    def validate_duration(cls, value: float) -> float:
+        """Refuse an empty recording."""
+        if value <= 0:
+            raise ValueError("duration must be greater than 0 seconds")
+        return value
+
+    @field_validator("samplerate")
+    @classmethod
+    def validate_samplerate(cls, value: int) -> int:
+        """Refuse an impossible rate."""
+        if value <= 0:
+            raise ValueError("samplerate must be greater than 0 Hz")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A label: what is said (value) of what kind of thing (key)."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedTag:
+    """A label that a model gave, and how sure it was (0 to 1, not checked for speed)."""
+
+    tag: Tag
+    confidence_score: float = 1
+
+
+class BoundingBox(BaseModel):
+    """A rectangle in the spectrogram of a recording."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = "BoundingBox"
+    coordinates: tuple[float, float, float, float]
+    """Start (s), low (Hz), end (s), high (Hz)."""
+
+    @field_validator("coordinates")
+    @classmethod
+    def validate_coordinates(
+        cls, value: tuple[float, float, float, float]
+    ) -> tuple[float, float, float, float]:
+        """Refuse an empty box."""
+        start_time, low_freq, end_time, high_freq = value
+        if end_time <= start_time:
+            raise ValueError("the end time must be after the start time")
+        if high_freq <= low_freq:
+            raise ValueError("the high frequency must be above the low frequency")
+        return value
+
+    @classmethod
+    def from_coordinates(
+        cls, start_time: float, low_freq: float, end_time: float, high_freq: float
+    ) -> "BoundingBox":
+        """Make a box from its sides: seconds and hertz."""
+        return cls(coordinates=(start_time, low_freq, end_time, high_freq))
+
+
+class PredictionType(str, Enum):
+    """What a detection claims of its region."""
+
+    PRESENCE = "presence"
+    """One or more targets are in it."""
+    SEQUENCE = "sequence"
+    """It holds exactly one sequence of sounds."""
+    EVENT = "event"
+    """It holds exactly one sound."""
+
+
+class Detection(BaseModel):
+    """A stretch of a recording in which a model found something."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID = Field(default_factory=uuid4)
+    prediction_type: PredictionType = PredictionType.PRESENCE
+    location: BoundingBox | None = None
+    """Where in the recording; None means the whole of it."""
+    detection_score: float = 1
+    """How sure the model is that something is there, 0 to 1."""
+    tags: list[PredictedTag] = Field(default_factory=list)
+
+    @field_validator("detection_score")
+    @classmethod
+    def validate_score(cls, value: float) -> float:
+        """Refuse a score outside 0 to 1."""
+        if not 0 <= value <= 1:
+            raise ValueError("detection_score must be between 0 and 1")
+        return value
+
+    def _key(self) -> tuple[object, ...]:
+        return (
+            self.id,
+            self.prediction_type,
+            self.location,
+            self.detection_score,
+            frozenset(self.tags),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Compare without regard to the order of tags."""
+        return isinstance(other, Detection) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+class PresenceDetection(Detection):
+    """One or more targets are in the region."""
+
+    prediction_type: PredictionType = Field(default=PredictionType.PRESENCE, init=False, repr=False)
+
+
+class SequenceDetection(Detection):
+    """The region holds exactly one sequence of sounds."""
+
+    prediction_type: PredictionType = Field(default=PredictionType.SEQUENCE, init=False, repr=False)
+
+
+class EventDetection(Detection):
+    """The region holds exactly one sound."""
+
+    prediction_type: PredictionType = Field(default=PredictionType.EVENT, init=False, repr=False)
+
+
+class ModelOutput(BaseModel):
+    """All that one model found in one recording."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    id: UUID = Field(default_factory=uuid4)
+    name_model: str
+    recording: Recording
+    detections: Sequence[Detection] = Field(default_factory=list)
+    created_on: AwareDatetime = Field(default_factory=utc_now)
+    """When the model ran."""
+
+    def __eq__(self, other: object) -> bool:
+        """Compare without regard to the order of detections."""
+        return (
+            isinstance(other, ModelOutput)
+            and (self.id, self.name_model, self.recording, self.created_on)
+            == (other.id, other.name_model, other.recording, other.created_on)
+            and frozenset(self.detections) == frozenset(other.detections)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.name_model, self.created_on))
+
+
+class ModelOutputInfo(BaseModel):
+    """That a model ran, without what it found."""
+
+    id: UUID = Field(default_factory=uuid4)
+    name_model: str
+    created_on: AwareDatetime = Field(default_factory=utc_now)
+
+
+class RecordingState(str, Enum):
+    """How far a recording has come."""
+
+    CAPTURED = "captured"
+    """Its file is complete and waits in the spool."""
+    KEPT = "kept"
+    """Its file was moved to where recordings are kept."""
+    DELETED = "deleted"
+    """Its file was deleted, as the saving filters asked."""
+    LOST = "lost"
+    """Its file vanished, and not by our hand."""
+
+
+class AnalysisState(str, Enum):
+    """How far a model has come with a recording."""
+
+    RUNNING = "running"
+    RETRY = "retry"
+    """It failed, and will be tried again."""
+    DONE = "done"
+    SKIPPED = "skipped"
+    """A processing filter refused the recording."""
+    FAILED = "failed"
+    """It failed as often as allowed, and will not be tried again."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (AnalysisState.DONE, AnalysisState.SKIPPED, AnalysisState.FAILED)
+
+
+class Analysis(BaseModel):
+    """The state of one recording with one model."""
+
+    recording_id: UUID
+    name_model: str
+    state: AnalysisState
+    attempts: int = 0
+    """How often the model was started on it."""
+    error: str | None = None
+    """What went wrong last."""
+    updated_on: AwareDatetime = Field(default_factory=utc_now)
+
+
+class MessageType(str, Enum):
+    """What a message is about."""
+
+    DEPLOYMENT = "deployment"
+    RECORDING = "recording"
+    DETECTION = "detection"
+    SUMMARY = "summary"
+    HEARTBEAT = "heartbeat"
+
+
+class Message(BaseModel):
+    """Something to tell a server."""
+
+    id: UUID = Field(default_factory=uuid4)
+    content: str | bytes
+    created_on: AwareDatetime = Field(default_factory=utc_now)
+    message_type: MessageType | None = None
+
+
+class ResponseStatus(IntEnum):
+    """What became of a message."""
+
+    SUCCESS = 0
+    FAILED = 1
+    ERROR = 2
+    TIMEOUT = 3
+
+
+class Response(BaseModel):
+    """What a server answered to a message."""
+
+    status: ResponseStatus
+    message: Message
+    content: str | None = None
+    received_on: AwareDatetime = Field(default_factory=utc_now)
+
+
+class Metric(BaseModel):
+    """A figure about the device, at a time."""
+
+    name: str
+    value: float
+    captured_on: datetime.datetime = Field(default_factory=utc_now)
+    unit: str

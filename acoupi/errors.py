@@ -1,0 +1,211 @@
+"""Everything that can go wrong, in one tree.
+
+::
+
+    AcoupiError                     exit code 1: it failed
+    ├── ConfigurationError          2: the user's settings are wrong
+    │   └── ParameterError          one option has a wrong value
+    ├── NotConfiguredError          2: `acoupi setup` has not been run
+    ├── ProgramError                2
+    │   ├── ProgramNotFoundError    no such program, or its import failed
+    │   └── InvalidProgramError     found, but not a program
+    ├── AudioError                  a file or a signal is not what it should be
+    ├── DeviceError                 microphone, disk, clock
+    │   ├── DeviceUnavailableError  it is not there
+    │   ├── DeviceConfigurationError  it does not offer what was asked
+    │   └── RecordingError          it failed while recording
+    ├── StoreError
+    │   ├── MetadataStoreError
+    │   └── MessageStoreError
+    ├── MessageError
+    │   └── MessageSendError        nothing reached the server
+    ├── TargetError                 the place where the services run
+    ├── DeploymentError
+    └── HealthCheckError            3: a check failed
+
+Each error says what happened, why, and what to try; the command line prints
+these as three lines::
+
+    Error: cannot record from "UltraMic 384K": the device does not offer 500000 Hz.
+      Why: the driver answered "Invalid sample rate"; it offers 250000 and 384000.
+      Try: acoupi config set microphone.samplerate 384000
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "AcoupiError",
+    "AudioError",
+    "ConfigurationError",
+    "DeploymentError",
+    "DeviceConfigurationError",
+    "DeviceError",
+    "DeviceUnavailableError",
+    "HealthCheckError",
+    "InvalidProgramError",
+    "MessageError",
+    "MessageSendError",
+    "MessageStoreError",
+    "MetadataStoreError",
+    "NotConfiguredError",
+    "ParameterError",
+    "ProgramError",
+    "ProgramNotFoundError",
+    "RecordingError",
+    "StoreError",
+    "TargetError",
+]
+
+
+class AcoupiError(Exception):
+    """Base of every error that acoupi raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What happened: the act that failed, with the value in quotes.
+    help
+        What to try: one command or one edit, ready to paste.
+    why
+        The cause in the user's words, with the driver's own text kept.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, help: str | None = None, *, why: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+        self.why = why
+
+    def __str__(self) -> str:
+        return self.message
+
+    def lines(self) -> list[str]:
+        """Return the message as the one to three lines a user sees."""
+        lines = [f"Error: {self.message}"]
+        if self.why:
+            lines.append(f"  Why: {self.why}")
+        if self.help:
+            lines.append(f"  Try: {self.help}")
+        return lines
+
+
+class ConfigurationError(AcoupiError):
+    """The configuration, or an argument, is wrong."""
+
+    exit_code = 2
+
+
+class ParameterError(ConfigurationError):
+    """One option has a value that it cannot have.
+
+    Parameters
+    ----------
+    value
+        What was given; never a secret.
+    message, help, why
+        As for `AcoupiError`.
+    """
+
+    def __init__(
+        self, value: str, message: str, help: str | None = None, *, why: str | None = None
+    ) -> None:
+        super().__init__(message, help, why=why)
+        self.value = value
+
+
+class NotConfiguredError(AcoupiError):
+    """There is no sensor in this ACOUPI_HOME yet."""
+
+    exit_code = 2
+
+
+class ProgramError(AcoupiError):
+    """The program cannot be used."""
+
+    exit_code = 2
+
+
+class ProgramNotFoundError(ProgramError):
+    """There is no such program, or importing it failed."""
+
+    def __init__(
+        self,
+        program: str,
+        message: str | None = None,
+        help: str | None = None,
+        *,
+        why: str | None = None,
+    ) -> None:
+        super().__init__(message or f'cannot find the program "{program}".', help, why=why)
+        self.program = program
+
+
+class InvalidProgramError(ProgramError):
+    """The module exists but holds no acoupi program."""
+
+    def __init__(
+        self,
+        program: str,
+        message: str | None = None,
+        help: str | None = None,
+        *,
+        why: str | None = None,
+    ) -> None:
+        super().__init__(message or f'"{program}" is not an acoupi program.', help, why=why)
+        self.program = program
+
+
+class AudioError(AcoupiError):
+    """A file or a signal is not what it should be."""
+
+
+class DeviceError(AcoupiError):
+    """The microphone, a disk or the clock failed."""
+
+
+class DeviceUnavailableError(DeviceError):
+    """The device is not there."""
+
+
+class DeviceConfigurationError(DeviceError):
+    """The device does not offer what was asked of it."""
+
+
+class RecordingError(DeviceError):
+    """The device failed while recording."""
+
+
+class StoreError(AcoupiError):
+    """A database could not be read or written."""
+
+
+class MetadataStoreError(StoreError):
+    """The metadata store refused."""
+
+
+class MessageStoreError(StoreError):
+    """The message store refused."""
+
+
+class MessageError(AcoupiError):
+    """A message could not be built or sent."""
+
+
+class MessageSendError(MessageError):
+    """Nothing reached the server: the message may be sent again."""
+
+
+class TargetError(AcoupiError):
+    """The place where the services run refused or failed."""
+
+
+class DeploymentError(AcoupiError):
+    """A deployment could not be started, ended or read."""
+
+
+class HealthCheckError(AcoupiError):
+    """A health check found a fault."""
+
+    exit_code = 3

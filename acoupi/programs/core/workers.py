@@ -1,0 +1,53 @@
+"""Which processes a program runs as, and what each listens to."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+__all__ = ["DEFAULT_WORKER_CONFIG", "RECORDING_QUEUE", "AcoupiWorker", "WorkerConfig"]
+
+RECORDING_QUEUE = "recording"
+DETECTION_QUEUE = "detection"
+DEFAULT_QUEUE = "celery"
+
+Pool = Literal["threads", "prefork", "solo"]
+
+
+class AcoupiWorker(BaseModel):
+    """One worker: one process (or container) that runs the tasks of its queues.
+
+    Only the worker of the recording task may touch the microphone.
+    """
+
+    name: str
+    queues: list[str] = Field(default_factory=list)
+    """Queues it listens to; empty means every queue of the program."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Tasks it runs at once; None means one for each core."""
+    pool: Pool | None = None
+    """How it runs them. Only "prefork" can end a task that hangs, and it costs
+    a process more. None: threads for the recorder and for what sends messages,
+    prefork where a model runs."""
+
+
+class WorkerConfig(BaseModel):
+    """The workers of a program."""
+
+    workers: list[AcoupiWorker] = Field(default_factory=list)
+
+    @field_validator("workers")
+    @classmethod
+    def unique_worker_names(cls, workers: list[AcoupiWorker]) -> list[AcoupiWorker]:
+        """Refuse two workers of one name."""
+        names = [worker.name for worker in workers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"worker names must be unique, not {names}")
+        return workers
+
+
+DEFAULT_WORKER_CONFIG = WorkerConfig(
+    workers=[
+        AcoupiWorker(name="recording", queues=[RECORDING_QUEUE], concurrency=1),
+        AcoupiWorker(name="default", queues=[DEFAULT_QUEUE]),
+    ]
+)
