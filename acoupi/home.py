@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["home_dir", "using_home"]
+__all__ = ["home_dir", "spool_dir", "using_home"]
 
 _override: ContextVar[Path | None] = ContextVar("acoupi_home", default=None)
 
@@ -25,6 +25,11 @@ def home_dir() -> Path:
     """
     home = _override.get() or os.environ.get("ACOUPI_HOME") or Path.home() / ".acoupi"
     return Path(home).expanduser().absolute()
+
+
+def spool_dir() -> Path:
+    """Return where recordings wait unless a program says otherwise: ``data/spool`` of the home."""
+    return home_dir() / "data" / "spool"
 
 
 @contextmanager

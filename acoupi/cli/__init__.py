@@ -1,0 +1,15 @@
+"""The command line: ``acoupi``.
+
+Only this layer prints, asks and ends the process. Nothing heavy is imported before a
+command runs, so that ``acoupi --help`` answers at once.
+"""
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line on the arguments of this process."""
+    from acoupi.cli.app import app  # noqa: PLC0415 - typer is wanted here and nowhere else
+    from acoupi.cli.handler import run_console  # noqa: PLC0415
+
+    run_console(app)

@@ -1,0 +1,123 @@
+"""The board: what it is, how it fares, what is plugged into it."""
+
+import json
+import logging
+import os
+import socket
+import threading
+import uuid
+from pathlib import Path
+
+from acoupi.data import DeviceInfo, derived_id
+from acoupi.devices.rpi import get_rpi_serial_number, is_rpi
+from acoupi.errors import ConfigurationError
+from acoupi.home import home_dir
+
+__all__ = ["ensure_device_id", "get_device_id", "get_device_info"]
+
+logger = logging.getLogger(__name__)
+
+MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+
+_cache: dict[Path, DeviceInfo] = {}
+_lock = threading.Lock()
+
+
+def get_device_id() -> str:
+    """Return the id of this device: the same at every start.
+
+    In this order: what ``config/device.json`` in ACOUPI_HOME says (so that it
+    survives a new container and a new board); the serial number of a
+    Raspberry Pi; an id derived from that of the operating system; the address
+    of the network card.
+    """
+    return _read_device_id(home_dir() / "config" / "device.json") or _hardware_id()
+
+
+def get_device_info() -> DeviceInfo:
+    """Return what is known of the board, read once for each ACOUPI_HOME.
+
+    Never raises: the id is empty if it cannot be read.
+    """
+    home = home_dir()
+    with _lock:
+        if home not in _cache:
+            try:
+                _cache[home] = DeviceInfo(id=get_device_id())
+            except Exception:
+                logger.exception("cannot read the id of this device")
+                return DeviceInfo(id="")
+        return _cache[home]
+
+
+def ensure_device_id(path: Path) -> str:
+    """Return the id of this device from a file, writing it there if there is no such file.
+
+    Parameters
+    ----------
+    path
+        ``config/device.json`` of a home; an empty one stays as it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file exists and holds no id, or cannot be written.
+    """
+    if path.exists():
+        known = _read_device_id(path)
+        if known:
+            return known
+        raise ConfigurationError(
+            f'cannot read the id of this device from "{path}".',
+            f'remove it to have a new one made: rm "{path}"',
+            why='it should look like {"id": "..."}.',
+        )
+    device_id = _hardware_id()
+    content = json.dumps({"id": device_id}, indent=2) + "\n"
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f'cannot write "{path}".',
+            f'allow this user to write there: ls -ld "{path.parent}"',
+            why=f"{os.strerror(error.errno or 0)}.",
+        ) from error
+    with _lock:
+        _cache.clear()
+    return device_id
+
+
+def _read_device_id(path: Path) -> str | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("cannot read %s: %s", path, error)
+        return None
+    value = content.get("id") if isinstance(content, dict) else None
+    return value if isinstance(value, str) and value else None
+
+
+def _hardware_id() -> str:
+    if is_rpi():
+        return get_rpi_serial_number()
+    for path in MACHINE_ID_FILES:
+        try:
+            machine_id = path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            continue
+        if len(machine_id) == 32:
+            # machine-id(5): never show it itself.
+            return derived_id("device", machine_id).hex[:16]
+    node = uuid.getnode()
+    if node >> 40 & 1:  # Python found no card and made the number up, for this process only.
+        return derived_id("device", socket.gethostname()).hex[:16]
+    return str(node)

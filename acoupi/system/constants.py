@@ -87,9 +87,9 @@ class CelerySettings(BaseModel):
 
     broker_url: str | None = None
     """``redis://…`` or ``redis+socket://…``; None: the embedded broker below ``run/broker``."""
-    task_soft_time_limit: int = Field(default=30, gt=0)
-    """Seconds after which a task is asked to end."""
-    task_time_limit: int = Field(default=60, gt=0)
-    """Seconds after which it is ended; a task that records gets its duration on top."""
+    task_soft_time_limit: int = Field(default=540, gt=0)
+    """Seconds after which a task is asked to end (a slow model on a slow board needs minutes)."""
+    task_time_limit: int = Field(default=600, gt=0)
+    """Seconds after which it is ended."""
     beat_max_loop_interval: int = Field(default=1, gt=0)
     """Longest sleep of beat, seconds."""

@@ -4,7 +4,15 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-__all__ = ["DEFAULT_WORKER_CONFIG", "RECORDING_QUEUE", "AcoupiWorker", "WorkerConfig"]
+__all__ = [
+    "DEFAULT_QUEUE",
+    "DEFAULT_WORKER_CONFIG",
+    "DETECTION_QUEUE",
+    "RECORDING_QUEUE",
+    "SINGLE_WORKER_CONFIG",
+    "AcoupiWorker",
+    "WorkerConfig",
+]
 
 RECORDING_QUEUE = "recording"
 DETECTION_QUEUE = "detection"
@@ -51,3 +59,6 @@ DEFAULT_WORKER_CONFIG = WorkerConfig(
         AcoupiWorker(name="default", queues=[DEFAULT_QUEUE]),
     ]
 )
+
+SINGLE_WORKER_CONFIG = WorkerConfig(workers=[AcoupiWorker(name="acoupi", concurrency=1)])
+"""Of a program that says nothing: one worker for every queue, one task at a time."""

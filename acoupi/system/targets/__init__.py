@@ -1,0 +1,248 @@
+"""Where the services of a sensor run.
+
+A target adapts a `Stack`, renders it, and runs it. A new one is one module
+with a `Target` in it and an entry point of the group ``acoupi.targets``.
+"""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import entry_points
+from pathlib import PurePath
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel
+
+from acoupi import data
+from acoupi.errors import TargetError
+from acoupi.system.constants import Settings
+from acoupi.system.pulse import is_locked, read_pulse
+from acoupi.system.rendering import Manifest, RenderedFile
+from acoupi.system.stack import Stack
+
+__all__ = [
+    "DEFAULT_TARGET",
+    "ServiceStatus",
+    "Target",
+    "available_targets",
+    "load_target",
+    "service_status",
+    "target_for",
+]
+
+GROUP = "acoupi.targets"
+DEFAULT_TARGET = "process"
+BUILT_IN = {
+    "process": "acoupi.system.targets.process:ProcessTarget",
+    "systemd": "acoupi.system.targets.systemd:SystemdTarget",
+}
+PULSE_TOO_OLD = 30.0
+"""Seconds; a service that lives writes its pulse every 5 s."""
+
+
+class ServiceStatus(BaseModel):
+    """How one service is, as far as it can be known from outside."""
+
+    name: str
+    role: str
+    state: Literal[
+        "ready",
+        "starting",
+        "waiting for the broker",
+        "stopping",
+        "stopped",
+        "restarting",
+        "not answering",
+        "unknown",
+    ]
+    message: str | None = None
+    """Why it is so, when that is not plain."""
+    pid: int | None = None
+    started_on: datetime | None = None
+    pulse_on: datetime | None = None
+    task: str | None = None
+    """What it is doing; None: nothing."""
+    task_since: datetime | None = None
+    done: int = 0
+    failed: int = 0
+    last_done_on: datetime | None = None
+    last_error: str | None = None
+    restarts: int = 0
+    memory_bytes: int | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self.state not in ("stopped", "restarting", "unknown")
+
+
+class Target(ABC):
+    """A place where services run.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        """Return the files that this target generates, by their path below the home.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming what of the stack this platform cannot do.
+        """
+
+    @abstractmethod
+    def up(self) -> None:
+        """Start every service; those that run already stay as they are.
+
+        Raises
+        ------
+        TargetError
+            If one could not be started.
+        """
+
+    @abstractmethod
+    def down(self) -> None:
+        """Stop every service, beat first; each finishes what it is doing.
+
+        Raises
+        ------
+        TargetError
+            If one could not be stopped.
+        """
+
+    def restart(self) -> None:
+        """Stop and start every service."""
+        self.down()
+        self.up()
+
+    @abstractmethod
+    def status(self) -> list[ServiceStatus]:
+        """Return how every service is; never raises because one is not well."""
+
+    @abstractmethod
+    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
+        """Return the last lines that each service (or only that one) logged."""
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Raise if this platform cannot run the sensor.
+
+        Raises
+        ------
+        TargetError
+            With what is missing.
+        """
+
+
+def available_targets() -> dict[str, str]:
+    """Return the targets: where each is, by its name, sorted; ours and the installed ones."""
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    return dict(sorted({**installed, **BUILT_IN}.items()))
+
+
+def load_target(name: str, settings: Settings) -> Target:
+    """Return the target of that name, for a home.
+
+    Raises
+    ------
+    TargetError
+        If there is none, or it cannot be loaded.
+    """
+    targets = available_targets()
+    if name not in targets:
+        close = difflib.get_close_matches(name, targets, n=1)
+        raise TargetError(
+            f'there is no target "{name}".',
+            f"acoupi setup --target {close[0] if close else DEFAULT_TARGET}",
+            why=f"the targets are {', '.join(targets)}.",
+        )
+    found: object = None
+    reason = f"{targets[name]} is not a Target."
+    module_name, _, class_name = targets[name].partition(":")
+    try:
+        # Only what an entry point names is imported.
+        from importlib import import_module
+
+        found = getattr(import_module(module_name), class_name, None)
+    except ImportError as error:
+        reason = f"{error}."
+    if not isinstance(found, type) or not issubclass(found, Target):
+        raise TargetError(
+            f'the target "{name}" cannot be loaded.', "acoupi setup --target process", why=reason
+        )
+    return found(settings)
+
+
+def target_for(settings: Settings) -> Target:
+    """Return the target that the home was set up for.
+
+    Raises
+    ------
+    NotConfiguredError
+        If there is no sensor in the home.
+    TargetError
+        If it was set up for a target that is not installed any more.
+    """
+    from acoupi.system.programs import require_configured
+
+    require_configured(settings)
+    manifest = Manifest.read(settings.manifest_file)
+    return load_target(manifest.target if manifest else DEFAULT_TARGET, settings)
+
+
+def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
+    """Return how a service of this machine is, from its lock and its pulse."""
+    pulse = read_pulse(settings.run_dir, name)
+    alive = is_locked(settings.run_dir, name)
+    if pulse is None:
+        state = "starting" if alive else "stopped"
+        return ServiceStatus(name=name, role=role, state=state)
+    status = ServiceStatus(name=name, role=role, state=pulse.state, message=pulse.message)
+    known = pulse.model_dump(exclude={"name", "state", "message"})
+    status = status.model_copy(update=known)
+    if not alive:
+        # The last pulse may say more than that it is over: why.
+        supervised = is_locked(settings.run_dir, f"{name}.supervisor")
+        crashed = pulse.state != "stopped"
+        return status.model_copy(
+            update={
+                "state": "restarting" if supervised else "stopped",
+                "message": pulse.message
+                or (f"it ended by itself after {_moment(pulse.pulse_on)}" if crashed else None),
+                "pid": None,
+                "task": None,
+                "task_since": None,
+            }
+        )
+    age = (data.utc_now() - pulse.pulse_on).total_seconds()
+    if age > PULSE_TOO_OLD and pulse.state != "starting":
+        return status.model_copy(
+            update={"state": "not answering", "message": f"its last pulse is {age:.0f} s old"}
+        )
+    return status.model_copy(update={"memory_bytes": _memory(pulse.pid)})
+
+
+def _moment(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _memory(pid: int) -> int | None:
+    """Return the resident memory of a process and its children, bytes."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return int(sum(member.memory_info().rss for member in family))
+    except (psutil.Error, ValueError):
+        return None

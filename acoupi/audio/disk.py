@@ -1,0 +1,132 @@
+"""Files that must not be lost: hidden until complete, locked while written, seen on the disk."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from acoupi.errors import AudioError, RecordingError
+
+__all__ = ["disk_errors", "find_parts", "holding", "open_new", "part_path", "publish"]
+
+
+def part_path(path: Path) -> Path:
+    """Return the hidden name of a file that is still being made.
+
+    Examples
+    --------
+    >>> part_path(Path("spool/a.wav")).as_posix()
+    'spool/.a.wav.part'
+    """
+    return path.with_name(f".{path.name}.part")
+
+
+def find_parts(folder: Path) -> list[Path]:
+    """Return what in the folder is not finished, by name; empty if there is no folder."""
+    return sorted(folder.glob(".*.part")) if folder.is_dir() else []
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a finished file its name, never another file's, and see that on the disk.
+
+    Raises
+    ------
+    AudioError
+        If another file has the name.
+    OSError
+        If the disk refuses.
+    """
+    try:
+        os.link(part, path)
+    except FileExistsError as error:
+        if not path.samefile(part):
+            raise _name_taken(path) from error
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # The file system has no links (FAT on a memory stick).
+        if path.exists():
+            raise _name_taken(path) from error
+        part.rename(path)
+    part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def holding(part: Path) -> Iterator[bool]:
+    """Mark a file or folder as being worked on while the block lasts.
+
+    Yields whether that was possible; not if another process, or another
+    writer in this one, has marked it, or if it is gone.
+    """
+    try:
+        handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def open_new(part: Path) -> BinaryIO:
+    """Make a file that nobody has, and lock it."""
+    try:
+        file = part.open("x+b", buffering=0)
+    except FileExistsError as error:
+        raise _name_taken(part) from error
+    _lock(file.fileno())
+    return file
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file; return whether nobody else has. True where locks are unknown."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say what a disk that refuses means for the recording."""
+    try:
+        yield
+    except OSError as error:
+        help_ = {
+            errno.ENOSPC: "free some space, or record to another disk",
+            errno.EDQUOT: "free some space, or record to another disk",
+            errno.EROFS: "mount the disk for writing; a worn card turns read-only: replace it",
+            errno.EACCES: f'allow this user to write there: ls -ld "{path.parent}"',
+            errno.EPERM: f'allow this user to write there: ls -ld "{path.parent}"',
+        }.get(error.errno or 0, f'check the disk of "{path.parent}"')
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise RecordingError(
+            f'cannot write the recording in "{path.parent}".', help_, why=f"{reason}."
+        ) from error
+
+
+def _name_taken(path: Path) -> AudioError:
+    return AudioError(
+        f'will not overwrite "{path.name}".',
+        f'move the file away from "{path.parent}"',
+        why="there is a file of that name already.",
+    )

@@ -1,0 +1,205 @@
+"""GUANO: what a recording says about itself, as text inside its file.
+
+One ``key: value`` a line, in UTF-8, after the GUANO 1.0 specification
+(github.com/riggsd/guano-spec). Keys of our own begin with ``Acoupi|``; with
+them a file alone is enough to make its `Recording` again.
+"""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from acoupi import __version__, data
+from acoupi.errors import AudioError
+
+__all__ = [
+    "INCOMPLETE",
+    "RECORDING_ID",
+    "build_guano",
+    "guano_of_recording",
+    "parse_guano",
+    "recording_of_guano",
+]
+
+RECORDING_ID = "Acoupi|Recording ID"
+INCOMPLETE = "Acoupi|Incomplete"
+"""Why the recording is shorter than it was meant to be; absent from a whole one."""
+
+_OVERRUNS = "Acoupi|Overrun Frames"
+_DEPLOYMENT_ID = "Acoupi|Deployment ID"
+_DEPLOYMENT_NAME = "Acoupi|Deployment Name"
+_DEPLOYMENT_START = "Acoupi|Deployment Start"
+
+
+def build_guano(fields: Mapping[str, object]) -> str:
+    r"""Return the text of these fields, the version first; fields that are None are left out.
+
+    Raises
+    ------
+    AudioError
+        If a key is empty or holds a colon or a line break.
+
+    Examples
+    --------
+    >>> build_guano({"Make": "acoupi", "Note": "two\nlines", "TE": None})
+    'GUANO|Version: 1.0\nMake: acoupi\nNote: two\\nlines\n'
+    """
+    lines = ["GUANO|Version: 1.0"]
+    for key, value in fields.items():
+        if value is None or key == "GUANO|Version":
+            continue
+        if not key.strip() or ":" in key or "\n" in key:
+            raise AudioError(
+                f'cannot write the GUANO field "{key}".',
+                "name it without a colon and without a line break",
+                why="the format separates name and value by the first colon of a line.",
+            )
+        text = "\\n".join(str(value).splitlines())
+        lines.append(f"{key}: {text}")
+    return "\n".join(lines) + "\n"
+
+
+def parse_guano(text: str | bytes) -> dict[str, str]:
+    r"""Return the fields of a GUANO text in their order; lines that are none are passed over.
+
+    Examples
+    --------
+    >>> parse_guano("GUANO|Version: 1.0\nTimestamp: 2024-08-01T20:30:00Z\n  \n")
+    {'GUANO|Version': '1.0', 'Timestamp': '2024-08-01T20:30:00Z'}
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", errors="replace")
+    fields = {}
+    for line in text.replace("\0", "").split("\n"):
+        key, colon, value = line.partition(":")
+        if colon and key.strip():
+            fields[key.strip()] = value.strip().replace("\\n", "\n")
+    return fields
+
+
+def guano_of_recording(
+    recording: data.Recording,
+    *,
+    serial: str = "",
+    overruns: Sequence[int] = (),
+    incomplete: str | None = None,
+) -> dict[str, str]:
+    """Return the fields that describe a recording.
+
+    Parameters
+    ----------
+    recording
+        Its path is not written: files are moved.
+    serial
+        Id of the device; left out when empty.
+    overruns
+        Frames of the recording before which sound was lost.
+    incomplete
+        Why it is shorter than it was meant to be; None if it is not.
+    """
+    deployment = recording.deployment
+    fields = {
+        "GUANO|Version": "1.0",
+        "Timestamp": _format_time(recording.created_on),
+        "Make": "acoupi",
+        "Firmware Version": __version__,
+        "Samplerate": str(recording.samplerate),
+        "Length": repr(round(recording.duration, 9)),
+        RECORDING_ID: str(recording.id),
+        _DEPLOYMENT_ID: str(deployment.id),
+        _DEPLOYMENT_NAME: deployment.name,
+        _DEPLOYMENT_START: _format_time(deployment.started_on),
+    }
+    if serial:
+        fields["Serial"] = serial
+    if recording.time_expansion != 1:
+        fields["TE"] = f"{recording.time_expansion:.12g}"
+    if deployment.latitude is not None and deployment.longitude is not None:
+        fields["Loc Position"] = f"{deployment.latitude!r} {deployment.longitude!r}"
+    if overruns:
+        fields[_OVERRUNS] = " ".join(map(str, overruns))
+    if incomplete:
+        fields[INCOMPLETE] = incomplete
+    return fields
+
+
+def recording_of_guano(
+    fields: Mapping[str, str],
+    *,
+    path: Path,
+    duration: float,
+    samplerate: int,
+    audio_channels: int,
+) -> data.Recording:
+    """Make the recording again that `guano_of_recording` described.
+
+    Parameters
+    ----------
+    fields
+        What the file says.
+    path
+        Where it is.
+    duration
+        Length of the *original* sound, seconds.
+    samplerate
+        Frames per second of the original sound, Hz.
+    audio_channels
+        At least 1.
+
+    Raises
+    ------
+    AudioError
+        If the fields do not name a recording of acoupi, or are damaged.
+    """
+    try:
+        return data.Recording(
+            id=UUID(fields[RECORDING_ID]),
+            path=path,
+            duration=duration,
+            samplerate=samplerate,
+            audio_channels=audio_channels,
+            time_expansion=float(fields.get("TE", 1)),
+            created_on=_parse_time(fields["Timestamp"]),
+            deployment=_deployment_of(fields),
+        )
+    except KeyError as error:
+        raise AudioError(
+            f'"{path.name}" does not say which recording it is.',
+            "move it out of the folder of temporary recordings if it is not from this sensor",
+            why=f"its GUANO metadata has no {error}.",
+        ) from error
+    except ValueError as error:
+        raise AudioError(
+            f'the GUANO metadata of "{path.name}" is damaged.',
+            "move the file out of the folder of temporary recordings",
+            why=_first_line(error),
+        ) from error
+
+
+def _deployment_of(fields: Mapping[str, str]) -> data.Deployment:
+    position: dict[str, Any] = {}
+    if "Loc Position" in fields:
+        latitude, longitude = fields["Loc Position"].split()[:2]
+        position = {"latitude": float(latitude), "longitude": float(longitude)}
+    return data.Deployment(
+        id=UUID(fields[_DEPLOYMENT_ID]),
+        name=fields.get(_DEPLOYMENT_NAME, ""),
+        started_on=_parse_time(fields.get(_DEPLOYMENT_START, fields["Timestamp"])),
+        **position,
+    )
+
+
+def _format_time(time: datetime.datetime) -> str:
+    """Write a time as GUANO wants it: ISO 8601, here always in UTC and to the microsecond."""
+    return f"{time.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _parse_time(text: str) -> datetime.datetime:
+    time = datetime.datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())

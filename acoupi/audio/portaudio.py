@@ -1,0 +1,403 @@
+"""Microphones through PortAudio (the sounddevice library, imported when one is opened)."""
+
+import atexit
+import math
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from acoupi import data
+from acoupi.audio.sources import AudioSource, Sink
+from acoupi.errors import (
+    DeviceConfigurationError,
+    DeviceError,
+    DeviceUnavailableError,
+    RecordingError,
+)
+
+__all__ = ["InputDevice", "PortAudioSource", "choose_device", "list_devices", "offered_samplerates"]
+
+LATENCY_SECONDS = 0.5
+"""Asked of the device; it gives what it can. Large: a pause of Python must fit in it."""
+
+_RATES = (
+    8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000,
+    128_000, 176_400, 192_000, 200_000, 250_000, 256_000, 300_000, 312_500, 352_800, 384_000,
+    500_000, 768_000,
+)  # fmt: skip
+
+# PaErrorCode (portaudio.h)
+_INVALID_CHANNELS = -9998
+_INVALID_RATE = -9997
+_INVALID_DEVICE = -9996
+_BAD_COMBINATION = -9993
+_DEVICE_UNAVAILABLE = -9985
+
+_lock = threading.RLock()
+_open: "set[PortAudioSource]" = set()
+
+
+@dataclass(frozen=True, slots=True)
+class InputDevice:
+    """A device that PortAudio can record from."""
+
+    index: int
+    """Its place in PortAudio's list: changes whenever something is plugged in."""
+    full_name: str
+    """As PortAudio says it, for example ``UltraMic384K: USB Audio (hw:1,0)``."""
+    channels: int
+    """The most it offers."""
+    samplerate: int
+    """Its own default, Hz."""
+    is_default: bool = False
+    """Whether PortAudio takes it when nobody chooses."""
+
+    @property
+    def name(self) -> str:
+        """The name without what follows the first colon."""
+        return self.full_name.partition(":")[0].strip()
+
+    @property
+    def is_hardware(self) -> bool:
+        """Whether it is a card itself rather than a sound server or a plugin."""
+        return "(hw:" in self.full_name
+
+
+Chooser = Callable[[list[InputDevice]], InputDevice]
+
+
+class PortAudioSource(AudioSource):
+    """A microphone.
+
+    Parameters
+    ----------
+    name
+        What messages call it, and, without a `choose`, the device's name.
+    samplerate, channels
+        Must be offered by the device: nothing is resampled.
+    choose
+        Picks the device from those that are there, each time it is opened;
+        None means `choose_device` by name. Raises `DeviceUnavailableError`.
+    environment
+        Variables for the sound server while the device is opened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        samplerate: int,
+        channels: int,
+        *,
+        choose: Chooser | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(name, samplerate, channels)
+        self._choose = choose or (lambda devices: choose_device(devices, name))
+        self._environment = dict(environment or {})
+        self._stream: Any = None
+
+    @property
+    def key(self) -> Hashable:
+        """The name, and what the sound server is told."""
+        return ("portaudio", self.name, *sorted(self._environment.items()))
+
+    def start(self, sink: Sink) -> None:
+        """Open the device and begin to deliver (see `AudioSource.start`)."""
+        sounddevice = _load()
+        with _lock, _variables(self._environment):
+            _refresh(sounddevice)
+            device = self._choose(_devices(sounddevice))
+            with _explained(sounddevice, self, device):
+                stream = sounddevice.RawInputStream(
+                    samplerate=self.samplerate,
+                    channels=self.channels,
+                    device=device.index,
+                    dtype="int16",
+                    latency=LATENCY_SECONDS,
+                    callback=_callback(sink, self.samplerate),
+                    finished_callback=lambda: sink.fail(self._ended()),
+                )
+            self._stream = stream
+            _open.add(self)
+            try:
+                with _explained(sounddevice, self, device):
+                    stream.start()
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """Close the device, also when it has gone."""
+        with _lock:
+            stream, self._stream = self._stream, None
+            if stream is None:
+                return
+            _open.discard(self)
+            with suppress(Exception):
+                stream.abort(ignore_errors=True)
+            with suppress(Exception):
+                stream.close(ignore_errors=True)
+
+    def _ended(self) -> DeviceError:
+        return RecordingError(
+            f'the microphone "{self.name}" stopped.',
+            "plug it in again; see that its power supply is strong enough",
+            why="the driver ended the stream.",
+        )
+
+
+def list_devices() -> list[InputDevice]:
+    """Return the devices that can record, in PortAudio's order.
+
+    The list is read anew unless a stream is open in this process.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If PortAudio is not installed or does not start.
+    """
+    sounddevice = _load()
+    with _lock:
+        _refresh(sounddevice)
+        return _devices(sounddevice)
+
+
+def choose_device(devices: list[InputDevice], name: str) -> InputDevice:
+    """Return the device that a name means.
+
+    Parameters
+    ----------
+    devices
+        Those that are there.
+    name
+        A device's full name, or the part before its first colon. "default"
+        means the one sound card that can record if there is exactly one, else
+        the device of that name, else the one that PortAudio prefers. (With one
+        card, the sound server before it would resample in silence.)
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If there is none of that name; it lists those that are there.
+    """
+    cards = [device for device in devices if device.is_hardware]
+    if name == "default" and len(cards) == 1:
+        return cards[0]
+    named = [device for device in devices if device.full_name == name]
+    named += [device for device in devices if device.name == name]
+    if named:
+        return named[0]
+    if name == "default" and devices:
+        return next((device for device in devices if device.is_default), devices[0])
+    there = ", ".join(f'"{device.name}"' for device in devices)
+    raise DeviceUnavailableError(
+        f'cannot find the microphone "{name}".',
+        f'acoupi config set microphone.device_name "{(cards or devices)[0].name}"'
+        if devices
+        else "plug it in; in a container, see that it is given /dev/snd",
+        why=f"these can record: {there}." if devices else "nothing here can record sound.",
+    )
+
+
+def offered_samplerates(device: InputDevice, channels: int = 1) -> list[int]:
+    """Return the usual sample rates that a device accepts, Hz, ascending.
+
+    It is opened for a moment for each, so it must not be recording.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If PortAudio is not installed or does not start.
+    """
+    return _probe(_load(), device, channels)
+
+
+def _probe(sounddevice: Any, device: InputDevice, channels: int) -> list[int]:
+    offered = []
+    with _lock, _quiet():
+        for rate in _RATES:
+            with suppress(sounddevice.PortAudioError, ValueError):
+                sounddevice.check_input_settings(
+                    device=device.index, channels=channels, dtype="int16", samplerate=rate
+                )
+                offered.append(rate)
+    return offered
+
+
+def _load() -> Any:
+    try:
+        import sounddevice  # noqa: PLC0415 - takes PortAudio with it
+    except ImportError as error:
+        raise DeviceUnavailableError(
+            "cannot use a microphone: the sounddevice library is not installed.",
+            "pip install sounddevice",
+            why=f"{error}.",
+        ) from error
+    except Exception as error:
+        # OSError without the library, PortAudioError if it does not start.
+        raise DeviceUnavailableError(
+            "cannot use a microphone: PortAudio does not start.",
+            "apt-get install libportaudio2",
+            why=" ".join(str(error).split()),
+        ) from error
+    # Handlers run in reverse order: ours before the one with which sounddevice
+    # ends PortAudio, after which an open stream must not be touched.
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
+    return sounddevice
+
+
+def _close_all() -> None:
+    for source in list(_open):
+        source.stop()
+
+
+def _refresh(sounddevice: Any) -> None:
+    """Have PortAudio look again what is plugged in; it does so only when it starts."""
+    if _open:
+        return
+    with suppress(sounddevice.PortAudioError):  # It was not running, after an earlier failure.
+        sounddevice._terminate()  # noqa: SLF001 - the only way there is
+    try:
+        sounddevice._initialize()  # noqa: SLF001
+    except sounddevice.PortAudioError as error:
+        raise DeviceUnavailableError(
+            "cannot use a microphone: PortAudio does not start.",
+            "see that the sound system works: arecord -l",
+            why=_reason(error),
+        ) from error
+
+
+def _devices(sounddevice: Any) -> list[InputDevice]:
+    try:
+        preferred = sounddevice.query_devices(kind="input")["index"]
+    except (sounddevice.PortAudioError, ValueError):
+        preferred = None
+    return [
+        InputDevice(
+            index=index,
+            full_name=device["name"],
+            channels=device["max_input_channels"],
+            samplerate=round(device["default_samplerate"]),
+            is_default=index == preferred,
+        )
+        for index, device in enumerate(sounddevice.query_devices())
+        if device["max_input_channels"] > 0
+    ]
+
+
+def _callback(sink: Sink, samplerate: int) -> Callable[[Any, int, Any, Any], None]:
+    """Make what PortAudio's thread runs for every block: as little as possible."""
+
+    def callback(block: Any, frames: int, time: Any, status: Any) -> None:
+        now = data.monotonic()
+        age = time.currentTime - time.inputBufferAdcTime
+        shortest = frames / samplerate
+        if not math.isfinite(age) or not shortest / 2 <= age <= shortest + 2 * LATENCY_SECONDS:
+            age = shortest  # Some drivers do not say when.
+        sink.deliver(memoryview(block).cast("B"), now - age, overrun=bool(status.input_overflow))
+
+    return callback
+
+
+@contextmanager
+def _explained(sounddevice: Any, source: PortAudioSource, device: InputDevice) -> Iterator[None]:
+    """Say what PortAudio's refusal to open a device means."""
+    try:
+        with _quiet():
+            yield
+    except sounddevice.PortAudioError as error:
+        raise _refusal(sounddevice, source, device, error) from error
+
+
+def _refusal(
+    sounddevice: Any, source: PortAudioSource, device: InputDevice, error: Exception
+) -> DeviceError:
+    code = error.args[1] if len(error.args) > 1 else None
+    if code == _INVALID_CHANNELS or source.channels > device.channels:
+        return DeviceConfigurationError(
+            f'cannot record from "{device.name}":'
+            f" the device does not offer {source.channels} channels.",
+            f"acoupi config set microphone.audio_channels {max(1, device.channels)}",
+            why=f'the driver answered "{_reason(error)}"; it offers 1 to {device.channels}.',
+        )
+    if code in (_INVALID_RATE, _BAD_COMBINATION):
+        return _rate_refused(sounddevice, source, device, error)
+    if code == _INVALID_DEVICE:
+        return DeviceUnavailableError(
+            f'cannot find the microphone "{device.name}".',
+            "plug it in again",
+            why=f'the driver answered "{_reason(error)}".',
+        )
+    if code == _DEVICE_UNAVAILABLE or "busy" in _reason(error).lower():
+        return DeviceUnavailableError(
+            f'cannot open the microphone "{device.name}".',
+            "stop what else records: fuser -v /dev/snd/*",
+            why=f'another program holds it, or it was unplugged; the driver answered'
+            f' "{_reason(error)}".',
+        )  # fmt: skip
+    return DeviceUnavailableError(
+        f'cannot open the microphone "{device.name}".',
+        "plug it in again; see what the system says: arecord -l",
+        why=f'the driver answered "{_reason(error)}".',
+    )
+
+
+def _rate_refused(
+    sounddevice: Any, source: PortAudioSource, device: InputDevice, error: Exception
+) -> DeviceConfigurationError:
+    offered = _probe(sounddevice, device, source.channels)
+    nearest = min(offered, key=lambda rate: abs(rate - source.samplerate), default=None)
+    listed = " and ".join(
+        filter(None, (", ".join(map(str, offered[:-1])), *map(str, offered[-1:])))
+    )
+    return DeviceConfigurationError(
+        f'cannot record from "{device.name}": the device does not offer {source.samplerate} Hz.',
+        f"acoupi config set microphone.samplerate {nearest}" if nearest else "acoupi devices",
+        why=f'the driver answered "{_reason(error)}"; it offers {listed or "no usual rate"}.',
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return the driver's own words."""
+    words = str(error.args[0]) if error.args else str(error)
+    details = error.args[2] if len(error.args) > 2 else None
+    if isinstance(details, tuple) and len(details) == 3 and details[2]:
+        words += f": {details[2]}"
+    return " ".join(words.removeprefix("Error opening RawInputStream: ").split())
+
+
+@contextmanager
+def _variables(environment: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables while a device is opened."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what ALSA and PortAudio print while they try things out of the log."""
+    try:
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+    except OSError:
+        yield
+        return
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,58 @@
+"""All commands, put together. Run ``acoupi --help``."""
+
+from typing import Annotated
+
+import typer
+
+import acoupi
+from acoupi.cli import checks, config, deployment, messages, services, setup, tasks, workers
+from acoupi.cli.handler import AcoupiGroup
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="acoupi",
+    cls=AcoupiGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=True,
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"acoupi {acoupi.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", envvar="ACOUPI_DEBUG")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - handled when it is read
+        bool, typer.Option("--version", help="Show the version.", callback=_on_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Turn this board and a microphone into a sensor that listens for wildlife.
+
+    \b
+    First choose what the sensor does, then check it, then let it record:
+      acoupi setup --program default
+      acoupi check
+      acoupi deployment start --name "Old oak"
+    """
+    context.command.debug = debug  # type: ignore[attr-defined]
+
+
+setup.register(app)
+checks.register(app)
+app.add_typer(config.app)
+app.add_typer(deployment.app)
+app.add_typer(tasks.app)
+app.add_typer(workers.app)
+app.add_typer(messages.app)
+app.add_typer(services.app)
+workers.register(app)

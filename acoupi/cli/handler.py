@@ -1,0 +1,121 @@
+"""What happens when a command fails: three lines, an exit code, and no traceback.
+
+=====  ==============================================
+0      done
+1      it failed
+2      the configuration or the arguments are wrong
+3      a health check found a fault
+130    interrupted
+=====  ==============================================
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from acoupi.errors import AcoupiError
+
+__all__ = ["AcoupiGroup", "run_console", "show_error"]
+
+INTERRUPTED = 130
+USAGE = 2
+
+
+def show_error(error: AcoupiError) -> None:
+    """Print the one to three lines of an error on stderr."""
+    for line in error.lines():
+        word, colon, rest = line.partition(":")
+        colour = typer.colors.RED if word == "Error" else None
+        typer.echo(typer.style(word + colon, fg=colour, bold=True) + rest, err=True)
+
+
+class AcoupiGroup(TyperGroup):
+    """The group of all commands: turns whatever is raised into lines and an exit code."""
+
+    debug = False
+    """Whether to show tracebacks; the option ``--debug`` sets it."""
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:
+        """Run a command and end the process, as typer does, with our exit codes."""
+        if not extra.pop("standalone_mode", True):
+            return super().main(args, standalone_mode=False, **extra)
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+        except Exception as error:  # noqa: BLE001 - the edge of the program
+            code = self._failed(error, words)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def _failed(self, error: Exception, words: Sequence[str]) -> int:
+        if self.debug and not isinstance(error, TyperException | typer.Abort):
+            traceback.print_exception(error)
+        if isinstance(error, AcoupiError):
+            show_error(error)
+            return error.exit_code
+        if isinstance(error, TyperException):
+            return _usage(error)
+        if isinstance(error, typer.Abort):
+            return _aborted(error)
+        show_error(_unexpected(error, words, debug=self.debug))
+        return 1
+
+
+def _usage(error: TyperException) -> int:
+    """Say what is wrong with the command line itself."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message())
+        return USAGE
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "acoupi")
+    message = " ".join(error.format_message().split()).rstrip(".")
+    usage = context.get_usage().removeprefix("Usage: ") if context is not None else None
+    why = f"it is used so: {' '.join(usage.split())}" if usage else None
+    show_error(AcoupiError(f"{message[:1].lower()}{message[1:]}.", f"{path} --help", why=why))
+    return error.exit_code
+
+
+def _aborted(error: typer.Abort) -> int:
+    """Tell an interrupt from an input that ended."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, EOFError):
+        why = "the input ended before the last question."
+        help = "give what is asked as options, and --no-prompt"  # noqa: A001
+        show_error(AcoupiError("not finished; nothing was changed.", help, why=why))
+        return USAGE
+    typer.echo("", err=True)
+    return INTERRUPTED if isinstance(cause, KeyboardInterrupt) else 1
+
+
+def _unexpected(error: Exception, words: Sequence[str], *, debug: bool) -> AcoupiError:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return AcoupiError(
+        "acoupi, or the program it runs, has a fault.",
+        "report it with the lines above" if debug else f"acoupi --debug {' '.join(words)}",
+        why=f"{text if len(text) <= 300 else text[:297] + '...'}",
+    )
+
+
+def run_console(app: typer.Typer) -> NoReturn:
+    """Run the command line of this process; a reader that has gone away is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code: int | str | None = 0
+    try:
+        typer.main.get_command(app)(prog_name="acoupi")
+    except SystemExit as error:
+        code = error.code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or 1
+    sys.exit(code)

@@ -1,0 +1,99 @@
+"""What commands print: tables, JSON, single lines, and a sign of life while something runs."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+__all__ = ["done", "print_json", "print_record", "print_table", "shown", "warn", "working"]
+
+_WIDTH_OF_A_PIPE = 200
+
+
+def shown(value: Any) -> str:
+    """Return a value as a cell shows it.
+
+    Examples
+    --------
+    >>> shown(None), shown(True), shown([16000, 48000])
+    ('-', 'yes', '16000, 48000')
+    """
+    if value is None or value == "" or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value)
+    return str(value)
+
+
+def print_json(data: Any) -> None:
+    """Print anything as JSON on stdout, and nothing else."""
+    from pydantic_core import to_jsonable_python  # noqa: PLC0415
+
+    typer.echo(json.dumps(to_jsonable_python(data), indent=2, ensure_ascii=False))
+
+
+def print_table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    empty: str,
+    title: str | None = None,
+) -> None:
+    """Print rows as a table.
+
+    Parameters
+    ----------
+    columns
+        Key of a row -> heading.
+    empty
+        What to say when there are no rows.
+    """
+    if not rows:
+        typer.echo(empty)
+        return
+    from rich import box  # noqa: PLC0415 - half of a second on a slow board
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(row.get(key))) for key in columns))
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
+    Console(file=sys.stdout, width=width, highlight=False).print(table)
+
+
+def print_record(record: Mapping[str, Any]) -> None:
+    """Print names with their values, one a line."""
+    width = max(len(name) for name in record) + 2
+    for name, value in record.items():
+        typer.echo(f"{name:<{width}}{shown(value)}")
+
+
+def done(text: str) -> None:
+    """Say that something was done."""
+    typer.echo(typer.style("✓ ", fg=typer.colors.GREEN) + text)
+
+
+def warn(text: str) -> None:
+    """Say something to watch out for, on stderr."""
+    typer.echo(typer.style("Note: ", bold=True) + text, err=True)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show that something goes on, on a terminal, until the block ends."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    with Console(stderr=True).status(text):
+        yield

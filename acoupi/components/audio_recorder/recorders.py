@@ -1,0 +1,120 @@
+"""Our recorders."""
+
+from pathlib import Path
+
+from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device
+from acoupi.audio.simulated import SimulatedAudio
+from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder
+from acoupi.devices.microphones import choose_microphone
+
+__all__ = ["PARecorder", "PWRecorder", "PyAudioRecorder"]
+
+_SERVERS = ("pipewire", "pulse")
+
+
+class _StreamRecorder(BaseAudioRecorder):
+    """Cuts recordings out of a stream that stays open between them."""
+
+    def generate_recording(self, path: Path, duration: float | None = None) -> None:
+        """Record into a WAV file (see `BaseAudioRecorder.generate_recording`)."""
+        self._stream_into(path, duration)
+
+    def _streams(self) -> bool:
+        # A subclass with a generate_recording of its own means it to be used.
+        overridden = type(self).generate_recording is not _StreamRecorder.generate_recording
+        return super()._streams() or not overridden
+
+
+class PARecorder(_StreamRecorder):
+    """Records from a microphone through PortAudio.
+
+    The device is opened at the first recording and stays open until `close`,
+    so that a recording does not wait for it.
+
+    Parameters
+    ----------
+    duration, samplerate, audio_channels, audio_dir, time_expansion, simulated
+        As for `BaseAudioRecorder`.
+    device_name
+        PortAudio's name of it, or the part before its colon; or its identity,
+        ``vendor:product:serial``; "default" is the only microphone there is.
+    chunksize
+        Kept for published programs: the driver chooses its blocks.
+    """
+
+    sample_width = 2
+    """Bytes of a sample."""
+
+    def __init__(  # noqa: PLR0917 - published
+        self,
+        duration: float,
+        samplerate: int,
+        audio_channels: int,
+        device_name: str,
+        chunksize: int = 2048,
+        audio_dir: Path = TMP_PATH,
+        time_expansion: float = 1,
+        *,
+        simulated: SimulatedAudio | None = None,
+    ) -> None:
+        super().__init__(
+            duration,
+            samplerate,
+            audio_channels,
+            device_name,
+            audio_dir,
+            time_expansion,
+            simulated=simulated,
+        )
+        self.chunksize = chunksize
+
+    def device_source(self) -> PortAudioSource:
+        """Return the microphone; it is looked for each time it is opened."""
+        name = self.device_name
+        return PortAudioSource(
+            name,
+            self.samplerate,
+            self.audio_channels,
+            choose=lambda devices: choose_microphone(devices, name),
+        )
+
+
+PyAudioRecorder = PARecorder
+
+
+class PWRecorder(_StreamRecorder):
+    """Records from a microphone of a sound server: PipeWire, or PulseAudio.
+
+    It goes through PortAudio and ALSA's plugin for the server (Debian:
+    pipewire-alsa or libasound2-plugins). The server resamples without saying
+    so if the microphone has another rate: `PARecorder` does not.
+
+    Parameters
+    ----------
+    duration, samplerate, audio_channels, audio_dir, time_expansion, simulated
+        As for `BaseAudioRecorder`.
+    device_name
+        Name of the server's node or source (``wpctl status``, ``pactl list
+        sources short``); "default" is the one the server prefers.
+    """
+
+    def device_source(self) -> PortAudioSource:
+        """Return the microphone; it is looked for each time it is opened."""
+        name = self.device_name
+        is_node = name not in ("default", *_SERVERS)
+        return PortAudioSource(
+            name,
+            self.samplerate,
+            self.audio_channels,
+            choose=lambda devices: _choose_server(devices, name),
+            environment={"PIPEWIRE_NODE": name, "PULSE_SOURCE": name} if is_node else None,
+        )
+
+
+def _choose_server(devices: list[InputDevice], name: str) -> InputDevice:
+    """Return the device of that name, else the sound server, which knows more names."""
+    for wanted in (name, *_SERVERS):
+        for device in devices:
+            if wanted != "default" and wanted in (device.full_name, device.name):
+                return device
+    return choose_device(devices, name)

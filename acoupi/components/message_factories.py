@@ -1,0 +1,59 @@
+"""Builders of messages: what is said of a model's output, and when nothing is."""
+
+from collections.abc import Sequence
+
+from acoupi import data
+from acoupi.components import types
+
+__all__ = ["DetectionThresholdMessageBuilder", "FullModelOutputMessageBuilder"]
+
+
+class FullModelOutputMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
+    """Report everything a model found, and that it found nothing.
+
+    The content is the JSON of the model output: ids, recording with its
+    deployment, detections with box, score and tags. Times are UTC and end in
+    ``Z``.
+    """
+
+    def build_message(self, model_output: data.ModelOutput) -> data.Message:
+        """Return the whole output as a message."""
+        return _detection_message(model_output)
+
+
+class DetectionThresholdMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
+    """Report the detections that a model is sure enough of.
+
+    Parameters
+    ----------
+    detection_threshold
+        Lowest detection score to report, 0 to 1.
+    """
+
+    def __init__(self, detection_threshold: float) -> None:
+        self.detection_threshold = detection_threshold
+
+    def build_message(self, model_output: data.ModelOutput) -> data.Message | None:
+        """Return the sure detections as a message; None if there are none.
+
+        The message speaks of the output that was given: it carries its id and
+        its time, so that what a server received can be found in the store.
+        """
+        detections = self.filter_detections(model_output.detections)
+        if not detections:
+            return None
+        return _detection_message(model_output.model_copy(update={"detections": detections}))
+
+    def filter_detections(self, detections: Sequence[data.Detection]) -> list[data.Detection]:
+        """Return those that reach the threshold and say with a tag what they are."""
+        return [
+            detection
+            for detection in detections
+            if detection.detection_score >= self.detection_threshold and detection.tags
+        ]
+
+
+def _detection_message(model_output: data.ModelOutput) -> data.Message:
+    return data.Message(
+        content=model_output.model_dump_json(), message_type=data.MessageType.DETECTION
+    )

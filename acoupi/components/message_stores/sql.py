@@ -1,0 +1,243 @@
+"""Every statement of the message store.
+
+A messenger is enlisted for the messages that came since it last asked
+(`messenger.seen_row`), so what is pending is found without a look at what was
+delivered. `delivery` repeats time and id of its message: they are the order
+of its index.
+"""
+
+from acoupi.components.stores.database import Schema
+from acoupi.errors import MessageStoreError
+
+__all__ = ["SCHEMA"]
+
+_VERSION_1 = (
+    # AUTOINCREMENT: a row that was removed must not come again below seen_row.
+    """
+    CREATE TABLE message (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL UNIQUE,
+        content NOT NULL,
+        message_type TEXT,
+        created_on_us INTEGER NOT NULL,
+        is_acknowledged INTEGER NOT NULL DEFAULT 0,
+        is_closed INTEGER NOT NULL DEFAULT 0
+    )
+    """,
+    """
+    CREATE INDEX message_unsent ON message (created_on_us, id) WHERE is_acknowledged = 0
+    """,
+    """
+    CREATE TABLE messenger (
+        row INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        seen_row INTEGER NOT NULL DEFAULT 0
+    )
+    """,
+    """
+    CREATE TABLE delivery (
+        messenger_row INTEGER NOT NULL REFERENCES messenger (row),
+        message_row INTEGER NOT NULL REFERENCES message (row),
+        created_on_us INTEGER NOT NULL,
+        message_id BLOB NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'acknowledged', 'dead')),
+        attempts INTEGER NOT NULL DEFAULT 0,
+        refusals INTEGER NOT NULL DEFAULT 0,
+        next_attempt_on_us INTEGER,
+        claimed_until_us INTEGER,
+        last_error TEXT,
+        updated_on_us INTEGER,
+        PRIMARY KEY (messenger_row, message_row)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE INDEX delivery_pending ON delivery (messenger_row, created_on_us, message_id)
+    WHERE state = 'pending'
+    """,
+    """
+    CREATE INDEX delivery_dead ON delivery (messenger_row, created_on_us, message_id)
+    WHERE state = 'dead'
+    """,
+    """
+    CREATE TABLE response (
+        row INTEGER PRIMARY KEY,
+        message_row INTEGER NOT NULL REFERENCES message (row),
+        messenger_row INTEGER REFERENCES messenger (row),
+        status INTEGER NOT NULL,
+        content TEXT,
+        received_on_us INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX response_message ON response (message_row)",
+)
+
+SCHEMA = Schema(
+    store="message store",
+    application_id=0x61634D53,  # "acMS"
+    migrations=(_VERSION_1,),
+    peer_tables=frozenset({"message", "response"}),
+    error=MessageStoreError,
+)
+
+# Messages
+
+ADD_MESSAGE = """
+    INSERT INTO message (id, content, message_type, created_on_us)
+    VALUES (:id, :content, :message_type, :created_on)
+    ON CONFLICT (id) DO NOTHING
+"""
+
+ROW_OF_MESSAGE = "SELECT row FROM message WHERE id = :id"
+
+_MESSAGE = "SELECT m.row, m.id, m.content, m.message_type, m.created_on_us"
+
+_UNSENT = f"{_MESSAGE} FROM message m INDEXED BY message_unsent WHERE m.is_acknowledged = 0"
+
+UNSENT = {
+    "oldest_first": f"{_UNSENT} ORDER BY m.created_on_us, m.id LIMIT :limit",
+    "newest_first": f"{_UNSENT} ORDER BY m.created_on_us DESC, m.id DESC LIMIT :limit",
+}
+
+ACKNOWLEDGE = "UPDATE message SET is_acknowledged = 1 WHERE row = :message_row"
+
+CLOSE = "UPDATE message SET is_acknowledged = 1, is_closed = 1 WHERE row = :message_row"
+
+CLOSE_DELIVERIES = """
+    UPDATE delivery
+    SET state = 'acknowledged', next_attempt_on_us = NULL, claimed_until_us = NULL,
+        last_error = NULL, updated_on_us = :now
+    WHERE messenger_row IN (SELECT row FROM messenger)
+        AND message_row = :message_row AND state <> 'acknowledged'
+"""
+
+# Messengers
+
+ADD_MESSENGER = "INSERT INTO messenger (name) VALUES (:messenger) ON CONFLICT (name) DO NOTHING"
+
+MESSENGER = "SELECT row, seen_row FROM messenger WHERE name = :messenger"
+
+LAST_MESSAGE = "SELECT coalesce(max(row), 0) FROM message"
+
+ENLIST = """
+    INSERT INTO delivery (messenger_row, message_row, created_on_us, message_id, state)
+    SELECT :messenger_row, row, created_on_us, id, 'pending'
+    FROM message
+    WHERE row > :seen_row AND NOT is_closed
+    ON CONFLICT (messenger_row, message_row) DO NOTHING
+"""
+
+SAW = "UPDATE messenger SET seen_row = :last_row WHERE row = :messenger_row"
+
+# Deliveries
+
+_DUE = f"""
+    {_MESSAGE}
+    FROM delivery d INDEXED BY delivery_pending
+        CROSS JOIN message m ON m.row = d.message_row
+    WHERE d.messenger_row = :messenger_row AND d.state = 'pending'
+        AND (
+            d.next_attempt_on_us IS NULL
+            OR d.next_attempt_on_us NOT BETWEEN :now + 1 AND :longest_rest
+        )
+        AND (
+            d.claimed_until_us IS NULL
+            OR d.claimed_until_us NOT BETWEEN :now + 1 AND :lease_end
+        )
+"""
+
+DUE = {
+    "oldest_first": f"{_DUE} ORDER BY d.created_on_us, d.message_id LIMIT :limit",
+    "newest_first": f"{_DUE} ORDER BY d.created_on_us DESC, d.message_id DESC LIMIT :limit",
+}
+
+CLAIM = """
+    UPDATE delivery SET claimed_until_us = :lease_end
+    WHERE messenger_row = :messenger_row
+        AND message_row IN (SELECT value FROM json_each(:rows))
+"""
+
+RELEASE = """
+    UPDATE delivery SET claimed_until_us = NULL
+    WHERE messenger_row = (SELECT row FROM messenger WHERE name = :messenger)
+        AND state = 'pending' AND claimed_until_us IS NOT NULL
+        AND message_row IN (
+            SELECT row FROM message
+            WHERE id IN (SELECT acoupi_blob(value) FROM json_each(:ids))
+        )
+"""
+
+DELIVERY = """
+    SELECT state, attempts, refusals, next_attempt_on_us, claimed_until_us, last_error,
+        updated_on_us
+    FROM delivery
+    WHERE messenger_row = :messenger_row AND message_row = :message_row
+"""
+
+IS_CLOSED = "SELECT is_closed FROM message WHERE row = :message_row"
+
+PUT_DELIVERY = """
+    INSERT INTO delivery (
+        messenger_row, message_row, created_on_us, message_id, state, attempts, refusals,
+        next_attempt_on_us, claimed_until_us, last_error, updated_on_us
+    )
+    SELECT
+        :messenger_row, row, created_on_us, id, :state, :attempts, :refusals,
+        :next_attempt_on, :claimed_until, :last_error, :updated_on
+    FROM message WHERE row = :message_row
+    ON CONFLICT (messenger_row, message_row) DO UPDATE SET
+        state = excluded.state,
+        attempts = excluded.attempts,
+        refusals = excluded.refusals,
+        next_attempt_on_us = excluded.next_attempt_on_us,
+        claimed_until_us = excluded.claimed_until_us,
+        last_error = excluded.last_error,
+        updated_on_us = excluded.updated_on_us
+"""
+
+COUNT_DELIVERIES = """
+    SELECT s.name, d.state, count(*)
+    FROM delivery d JOIN messenger s ON s.row = d.messenger_row
+    GROUP BY d.messenger_row, d.state
+"""
+
+COUNT_UNSEEN = """
+    SELECT s.name, (
+        SELECT count(*) FROM message m
+        WHERE m.row > s.seen_row AND NOT m.is_closed AND NOT EXISTS (
+            SELECT 1 FROM delivery d WHERE d.messenger_row = s.row AND d.message_row = m.row
+        )
+    )
+    FROM messenger s
+"""
+
+DEAD_LETTERS = """
+    SELECT s.name, d.attempts, d.last_error, d.updated_on_us,
+        m.row, m.id, m.content, m.message_type, m.created_on_us
+    FROM messenger s
+        CROSS JOIN delivery d INDEXED BY delivery_dead ON d.messenger_row = s.row
+        CROSS JOIN message m ON m.row = d.message_row
+    WHERE d.state = 'dead' AND (:messenger IS NULL OR s.name = :messenger)
+    ORDER BY d.created_on_us, d.message_id, s.name
+"""
+
+RETRY_DEAD_LETTERS = """
+    UPDATE delivery
+    SET state = 'pending', attempts = 0, refusals = 0, next_attempt_on_us = NULL,
+        claimed_until_us = NULL, updated_on_us = :now
+    WHERE state = 'dead' AND messenger_row IN (
+        SELECT row FROM messenger WHERE :messenger IS NULL OR name = :messenger
+    )
+"""
+
+# Responses
+
+ADD_RESPONSE = """
+    INSERT INTO response (message_row, messenger_row, status, content, received_on_us)
+    VALUES (:message_row, :messenger_row, :status, :content, :received_on)
+"""
+
+RESPONSES = """
+    SELECT status, content, received_on_us FROM response
+    WHERE message_row = :message_row
+    ORDER BY row
+"""

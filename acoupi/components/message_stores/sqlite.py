@@ -1,0 +1,343 @@
+"""The message store in a SQLite file."""
+
+import datetime
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from acoupi import data
+from acoupi.components import types
+from acoupi.components.message_stores import sql
+from acoupi.components.message_stores.deliveries import (
+    LEASE,
+    LONGEST_REST,
+    DeadLetter,
+    Delivery,
+    DeliveryState,
+    Order,
+    check_request,
+    settled,
+    unknown_message,
+)
+from acoupi.components.stores.database import Database
+from acoupi.components.stores.values import (
+    as_blob_list,
+    as_id,
+    from_microseconds,
+    to_microseconds,
+)
+
+__all__ = ["SqliteMessageStore"]
+
+
+class SqliteMessageStore(types.MessageStore):
+    """Remembers messages, and how far each messenger has come with them, in a SQLite file.
+
+    Threads, processes and containers may share the file (on a local disk);
+    each method is one transaction, on disk when it returns. Constructing
+    touches nothing: folder and file are made at the first use.
+
+    A messenger is known by its name from the first time it claims or
+    settles. It is given every message it has not acknowledged itself,
+    also those from before it was first heard of. The rules of retry are in
+    `acoupi.components.message_stores.deliveries`.
+
+    Parameters
+    ----------
+    db_path
+        The database file.
+    lease
+        Seconds for which a claimed message is nobody else's; more than a
+        messenger takes for what it claims at once.
+
+    Raises
+    ------
+    MessageStoreError
+        From every method: if the disk is full, read-only or failing, if the
+        file is none of ours or of a newer acoupi, or if the message is not
+        stored.
+    """
+
+    def __init__(self, db_path: Path, *, lease: float = LEASE) -> None:
+        if lease <= 0:
+            raise ValueError(f"lease must be more than 0 seconds, not {lease}")
+        self.db_path = Path(db_path)
+        self.lease = lease
+        self._database = Database(self.db_path, sql.SCHEMA)
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        self._database.close()
+
+    # Messages and responses
+
+    def store_message(self, message: data.Message) -> None:
+        """Store a message; the same id again changes nothing."""
+        message_type = message.message_type
+        with self._database.writing() as connection:
+            connection.execute(
+                sql.ADD_MESSAGE,
+                {
+                    "id": message.id.bytes,
+                    "content": message.content,
+                    "message_type": None if message_type is None else message_type.value,
+                    "created_on": to_microseconds(message.created_on),
+                },
+            )
+
+    def get_unsent_messages(
+        self, limit: int | None = None, order: Order = "oldest_first"
+    ) -> list[data.Message]:
+        """Return the messages to which no SUCCESS was ever answered, at most `limit`.
+
+        By whatever messenger; a dead letter is among them. To send, use
+        `claim_messages`, which looks at one messenger and passes over what
+        rests or was given up.
+        """
+        check_request(limit, order)
+        with self._database.reading() as connection:
+            rows = connection.execute(sql.UNSENT[order], {"limit": _limit(limit)})
+            return [_message(row) for row in rows]
+
+    def store_response(self, response: data.Response) -> None:
+        """Store what a server answered, for a sender that keeps no deliveries.
+
+        SUCCESS ends the message for every messenger; anything else is only
+        noted.
+
+        Raises
+        ------
+        MessageStoreError
+            If the message is not stored.
+        """
+        with self._database.writing() as connection:
+            message_row = self._row_of(connection, response.message, "store a response")
+            _add_response(connection, response, message_row, None)
+            if response.status is data.ResponseStatus.SUCCESS:
+                values = {"message_row": message_row, "now": to_microseconds(data.utc_now())}
+                connection.execute(sql.CLOSE, values)
+                connection.execute(sql.CLOSE_DELIVERIES, values)
+
+    def get_responses(self, message: data.Message) -> list[data.Response]:
+        """Return all that servers answered to a message, in the order they were stored.
+
+        Raises
+        ------
+        MessageStoreError
+            If the message is not stored.
+        """
+        with self._database.reading() as connection:
+            message_row = self._row_of(connection, message, "read the responses")
+            return [
+                data.Response(
+                    status=data.ResponseStatus(status),
+                    message=message,
+                    content=content,
+                    received_on=from_microseconds(received_on),
+                )
+                for status, content, received_on in connection.execute(
+                    sql.RESPONSES, {"message_row": message_row}
+                )
+            ]
+
+    # Deliveries
+
+    def claim_messages(
+        self,
+        messenger: str,
+        limit: int | None = None,
+        order: Order = "oldest_first",
+    ) -> list[data.Message]:
+        """Return what this messenger should try to deliver now, and keep others from it.
+
+        Each is to be settled or released; else others may claim it once the
+        lease is over. Of several processes that ask at once, each message
+        goes to one.
+        """
+        check_request(limit, order)
+        with self._database.writing() as connection:
+            messenger_row = self._enlist(connection, messenger)
+            now = data.utc_now()
+            values = {
+                "messenger_row": messenger_row,
+                "now": to_microseconds(now),
+                "longest_rest": to_microseconds(now + datetime.timedelta(seconds=LONGEST_REST)),
+                "lease_end": to_microseconds(now + datetime.timedelta(seconds=self.lease)),
+                "limit": _limit(limit),
+            }
+            rows = connection.execute(sql.DUE[order], values).fetchall()
+            if rows:
+                claimed = json.dumps([row[0] for row in rows])
+                connection.execute(sql.CLAIM, {**values, "rows": claimed})
+        return [_message(row) for row in rows]
+
+    def settle_message(self, messenger: str, response: data.Response) -> None:
+        """Note how an attempt to deliver a claimed message went.
+
+        SUCCESS ends it. Anything else counts the attempt and sets the time of
+        the next one, or makes it a dead letter if the server refused it
+        (ERROR) 10 times.
+
+        Raises
+        ------
+        MessageStoreError
+            If the message is not stored.
+        """
+        with self._database.writing() as connection:
+            message_row = self._row_of(connection, response.message, "settle a message")
+            messenger_row, _ = self._messenger(connection, messenger)
+            _add_response(connection, response, message_row, messenger_row)
+            rows = {"messenger_row": messenger_row, "message_row": message_row}
+            delivery = settled(_delivery(connection, rows), response)
+            connection.execute(sql.PUT_DELIVERY, {**rows, **_delivery_values(delivery)})
+            if response.status is data.ResponseStatus.SUCCESS:
+                connection.execute(sql.ACKNOWLEDGE, rows)
+
+    def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
+        """Give claimed messages back that were not tried; no attempt is counted."""
+        if not messages:
+            return
+        ids = as_blob_list(message.id for message in messages)
+        with self._database.writing() as connection:
+            connection.execute(sql.RELEASE, {"messenger": messenger, "ids": ids})
+
+    def count_deliveries(self) -> dict[str, dict[DeliveryState, int]]:
+        """Return, for each messenger known, how many messages are in each state.
+
+        What a messenger has not asked for yet counts as pending.
+        """
+        counts: dict[str, dict[DeliveryState, int]] = {}
+        with self._database.reading() as connection:
+            for name, unseen in connection.execute(sql.COUNT_UNSEEN):
+                counts[name] = {"pending": unseen, "acknowledged": 0, "dead": 0}
+            for name, state, count in connection.execute(sql.COUNT_DELIVERIES):
+                state_: DeliveryState = state
+                counts[name][state_] += count
+        return counts
+
+    def get_dead_letters(self, messenger: str | None = None) -> list[DeadLetter]:
+        """Return the messages given up, oldest first; None for those of every messenger."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sql.DEAD_LETTERS, {"messenger": messenger})
+            return [
+                DeadLetter(
+                    messenger=name,
+                    message=_message(message),
+                    attempts=attempts,
+                    last_error=last_error,
+                    updated_on=from_microseconds(updated_on),
+                )
+                for name, attempts, last_error, updated_on, *message in rows
+            ]
+
+    def retry_dead_letters(self, messenger: str | None = None) -> int:
+        """Make dead letters pending again, their attempts forgotten; return how many.
+
+        Parameters
+        ----------
+        messenger
+            None for those of every messenger.
+        """
+        values = {"messenger": messenger, "now": to_microseconds(data.utc_now())}
+        with self._database.writing() as connection:
+            return connection.execute(sql.RETRY_DEAD_LETTERS, values).rowcount
+
+    # Within a transaction
+
+    @staticmethod
+    def _row_of(connection: sqlite3.Connection, message: data.Message, action: str) -> int:
+        row = connection.execute(sql.ROW_OF_MESSAGE, {"id": message.id.bytes}).fetchone()
+        if row is None:
+            raise unknown_message(action, [message.id])
+        return int(row[0])
+
+    @staticmethod
+    def _messenger(connection: sqlite3.Connection, name: str) -> tuple[int, int]:
+        """Return row and seen_row of a messenger; one not heard of before is noted."""
+        values = {"messenger": name}
+        found = connection.execute(sql.MESSENGER, values).fetchone()
+        if found is None:
+            connection.execute(sql.ADD_MESSENGER, values)
+            found = connection.execute(sql.MESSENGER, values).fetchone()
+        return (int(found[0]), int(found[1]))
+
+    def _enlist(self, connection: sqlite3.Connection, name: str) -> int:
+        """Give a messenger the messages that came since it last asked; return its row."""
+        messenger_row, seen_row = self._messenger(connection, name)
+        last_row = connection.execute(sql.LAST_MESSAGE).fetchone()[0]
+        if last_row > seen_row:
+            values = {"messenger_row": messenger_row, "seen_row": seen_row, "last_row": last_row}
+            connection.execute(sql.ENLIST, values)
+            connection.execute(sql.SAW, values)
+        return messenger_row
+
+
+def _limit(limit: int | None) -> int:
+    return -1 if limit is None else limit
+
+
+def _message(row: Sequence[Any]) -> data.Message:
+    _, id_, content, message_type, created_on = row
+    return data.Message(
+        id=as_id(id_),
+        content=content,
+        message_type=None if message_type is None else data.MessageType(message_type),
+        created_on=from_microseconds(created_on),
+    )
+
+
+def _add_response(
+    connection: sqlite3.Connection,
+    response: data.Response,
+    message_row: int,
+    messenger_row: int | None,
+) -> None:
+    connection.execute(
+        sql.ADD_RESPONSE,
+        {
+            "message_row": message_row,
+            "messenger_row": messenger_row,
+            "status": int(response.status),
+            "content": response.content,
+            "received_on": to_microseconds(response.received_on),
+        },
+    )
+
+
+def _delivery(connection: sqlite3.Connection, rows: dict[str, int]) -> Delivery:
+    found = connection.execute(sql.DELIVERY, rows).fetchone()
+    if found is None:
+        is_closed = connection.execute(sql.IS_CLOSED, rows).fetchone()[0]
+        return Delivery(state="acknowledged" if is_closed else "pending")
+    state, attempts, refusals, next_attempt_on, claimed_until, last_error, updated_on = found
+    return Delivery(
+        state=state,
+        attempts=attempts,
+        refusals=refusals,
+        next_attempt_on=_time(next_attempt_on),
+        claimed_until=_time(claimed_until),
+        last_error=last_error,
+        updated_on=_time(updated_on),
+    )
+
+
+def _delivery_values(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "refusals": delivery.refusals,
+        "next_attempt_on": _microseconds(delivery.next_attempt_on),
+        "claimed_until": _microseconds(delivery.claimed_until),
+        "last_error": delivery.last_error,
+        "updated_on": _microseconds(delivery.updated_on),
+    }
+
+
+def _time(microseconds: int | None) -> datetime.datetime | None:
+    return None if microseconds is None else from_microseconds(microseconds)
+
+
+def _microseconds(time: datetime.datetime | None) -> int | None:
+    return None if time is None else to_microseconds(time)

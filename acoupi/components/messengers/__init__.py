@@ -1,0 +1,50 @@
+"""Messengers: what takes messages off the board.
+
+What a messenger says of a message is what it knows:
+
+* ``SUCCESS``: the server acknowledged it;
+* ``ERROR``: the server refused *this message*, or it can never be sent:
+  sending it again as it is will not help;
+* ``FAILED``: the server cannot take it now, or the connection ended before
+  its answer; it may have arrived;
+* ``TIMEOUT``: the server did not answer in time; it may have arrived;
+* `MessageSendError` is raised when nothing reached the server.
+
+A message may thus arrive twice, but it never counts as delivered without
+having arrived. Servers that care recognise the second by the message's id:
+header ``Idempotency-Key`` (HTTP), user property ``message_id`` (MQTT 5).
+
+A configuration costs no HTTP or MQTT library until its messenger is made.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from acoupi.components.messengers.config import FileConfig, HTTPConfig, MQTTConfig, MQTTTransport
+
+if TYPE_CHECKING:
+    from acoupi.components.messengers.file import FileMessenger
+    from acoupi.components.messengers.http import HTTPMessenger
+    from acoupi.components.messengers.mqtt import MQTTMessenger
+
+__all__ = [
+    "FileConfig",
+    "FileMessenger",
+    "HTTPConfig",
+    "HTTPMessenger",
+    "MQTTConfig",
+    "MQTTMessenger",
+    "MQTTTransport",
+]
+
+_MODULES = {"FileMessenger": "file", "HTTPMessenger": "http", "MQTTMessenger": "mqtt"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,174 @@
+"""What users set of each messenger. No network library is needed for it."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from acoupi.home import home_dir
+
+__all__ = ["FileConfig", "HTTPConfig", "MQTTConfig", "MQTTTransport", "check_topic", "split_url"]
+
+
+class MQTTTransport(Enum):
+    """How the broker is reached."""
+
+    TCP = "tcp"
+    WEBSOCKETS = "websockets"
+    UNIX = "unix"
+
+
+def split_url(url: str) -> tuple[str, str | None, str | None]:
+    """Return the address without its credentials, the user name and the password.
+
+    Raises
+    ------
+    ValueError
+        If it is not an http:// or https:// address. The text never holds a
+        password.
+
+    Examples
+    --------
+    >>> split_url("https://bat:s%40fe@example.org/in")
+    ('https://example.org/in', 'bat', 's@fe')
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("base_url is not an address such as https://example.org/in") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("base_url must begin with http:// or https:// and name a host")
+    place = parts.netloc.rpartition("@")[2]
+    user = unquote(parts.username) if parts.username else None
+    password = unquote(parts.password) if parts.password else None
+    return parts._replace(netloc=place).geturl(), user, password
+
+
+def check_topic(topic: str) -> str:
+    """Return the topic if messages can be published on it, or raise ValueError."""
+    if not topic or len(topic.encode()) > 65_000 or any(sign in topic for sign in "+#\0"):
+        raise ValueError('topic must not be empty and must not hold "+" or "#"')
+    return topic
+
+
+class HTTPConfig(BaseModel):
+    """An HTTP server that takes messages by POST.
+
+    A user name and password inside `base_url` are moved to `username` and
+    `password`, where they are kept as secrets.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    base_url: str
+    """Where messages are posted, ``https://…``."""
+    content_type: str = "application/json"
+    timeout: int = Field(default=5, gt=0)
+    """Longest wait for the connection, and again for the answer, seconds."""
+    token: SecretStr | None = None
+    """Sent as ``Authorization: Bearer …``."""
+    username: str | None = None
+    """For basic authentication, with `password`."""
+    password: SecretStr | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Further headers; their values are kept as secrets."""
+    base_params: dict[str, str] = Field(default_factory=dict)
+    """Query parameters of every request. Not for secrets: servers log them."""
+    ca_certificate: Path | None = None
+    """PEM file that the server's certificate must be signed by; None: the usual authorities."""
+    client_certificate: Path | None = None
+    """PEM file by which the server knows this sensor."""
+    client_key: Path | None = None
+    """Its private key, not encrypted; None if it is in the same file."""
+    verify: bool = True
+    """False accepts any certificate: anyone in between can read and answer."""
+
+    @field_validator("token")
+    @classmethod
+    def strip_token(cls, value: SecretStr | None) -> SecretStr | None:
+        """Forgive the line end that a token copied from a file has."""
+        return value and (SecretStr(value.get_secret_value().strip()) or None)
+
+    @model_validator(mode="after")
+    def validate_together(self) -> Self:
+        """Refuse what contradicts itself, and take credentials out of the address."""
+        self.base_url, username, password = split_url(self.base_url)
+        self.username = self.username or username
+        self.password = self.password or (SecretStr(password) if password else None)
+        if self.token and self.username:
+            raise ValueError("give token, or username and password, but not both")
+        if self.password and not self.username:
+            raise ValueError("password needs username")
+        if self.client_key and not self.client_certificate:
+            raise ValueError("client_key needs client_certificate")
+        if (self.ca_certificate or self.client_certificate) and self.base_url.startswith("http:"):
+            raise ValueError("certificates need a base_url that begins with https://")
+        return self
+
+
+class MQTTConfig(BaseModel):
+    """An MQTT broker, version 5 or 3.1.1."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    host: str = Field(min_length=1)
+    """Name or address of the broker; with the transport "unix" the path of its socket."""
+    username: str | None = None
+    """None: the broker asks for none."""
+    password: SecretStr | None = None
+    topic: str = "acoupi"
+    port: int = Field(default=1884, ge=1, le=65_535)
+    timeout: int = Field(default=5, gt=0)
+    """Longest wait for the connection, and again for each acknowledgement, seconds."""
+    use_tls: bool = False
+    transport: MQTTTransport = MQTTTransport.TCP
+    use_message_type: bool = False
+    """Publish on ``topic/detection``, ``topic/summary``, … instead of ``topic``."""
+    ca_certificate: Path | None = None
+    """PEM file that the broker's certificate must be signed by; None: the system's authorities."""
+    client_certificate: Path | None = None
+    """PEM file by which the broker knows this sensor."""
+    client_key: Path | None = None
+    """Its private key, not encrypted; None if it is in the same file."""
+    verify: bool = True
+    """False accepts any certificate: anyone in between can read and answer."""
+    keepalive: int = Field(default=60, ge=5, le=65_535)
+    """Longest silence on the connection, seconds; after 1.5 times that the broker
+    takes the sensor for offline."""
+    last_will: bool = True
+    """Keep "online" or "offline" on ``topic/status`` (retained); the broker writes
+    "offline" by itself when the connection breaks."""
+    client_id: str | None = None
+    """None: device id and service, so that no process pushes another off. One that
+    is set here is used as it is, by every process."""
+    websocket_path: str = "/mqtt"
+    """With the transport "websockets"."""
+
+    @field_validator("topic")
+    @classmethod
+    def validate_topic(cls, value: str) -> str:
+        """Refuse a topic that nothing can be published on."""
+        return check_topic(value)
+
+    @model_validator(mode="after")
+    def validate_together(self) -> Self:
+        """Refuse what contradicts itself."""
+        if self.password and not self.username:
+            raise ValueError("password needs username")
+        if self.client_key and not self.client_certificate:
+            raise ValueError("client_key needs client_certificate")
+        if (self.ca_certificate or self.client_certificate) and not self.use_tls:
+            raise ValueError("certificates need use_tls")
+        if self.use_tls and self.transport is MQTTTransport.UNIX:
+            raise ValueError('use_tls does not go with the transport "unix"')
+        return self
+
+
+class FileConfig(BaseModel):
+    """A file that takes messages, one line of JSON each."""
+
+    path: Path = Field(default_factory=lambda: home_dir() / "data" / "messages.jsonl")
+    """A relative path is one below ACOUPI_HOME."""

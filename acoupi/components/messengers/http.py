@@ -1,0 +1,472 @@
+"""A messenger that posts to an HTTP server."""
+
+import json
+import logging
+import os
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Self, TypeGuard
+from urllib.parse import urlencode, urlsplit
+from weakref import WeakSet
+
+import requests
+from pydantic import SecretStr
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from acoupi import data
+from acoupi.components import types
+from acoupi.components.messengers.config import HTTPConfig, split_url
+from acoupi.components.messengers.tls import Certificates, explain_tls
+from acoupi.errors import (
+    ConfigurationError,
+    HealthCheckError,
+    MessageError,
+    MessageSendError,
+)
+
+__all__ = ["HTTPMessenger"]
+
+ANSWER_LIMIT = 4096
+"""Bytes of an answer that are read and kept."""
+
+TRANSIENT = frozenset({408, 425, 429})
+"""Refusals that are about the moment, not about the message (RFC 9110, 8470, 6585)."""
+
+BROKEN = frozenset({500, 502, 503, 504})
+"""Answers by which a server, or the gateway before it, says that it is down."""
+
+FORM = "application/x-www-form-urlencoded"
+
+_HEADER_VALUE = re.compile(r"[\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
+
+
+class HTTPMessenger(types.Messenger):
+    """Post each message to a server and believe only its answer.
+
+    With a JSON content type (the default) the content must be UTF-8 JSON and
+    is sent as it is. With ``application/x-www-form-urlencoded`` it must be a
+    JSON object, which is sent as a form. With any other type its bytes are
+    sent as they are.
+
+    Answers below 300 are ``SUCCESS``. 408, 425, 429, those from 500 and
+    redirections are ``FAILED`` and worth another try (a redirection is not
+    followed: it would turn the message into a question; the login page of a
+    network sends one too). Everything else from 400 is ``ERROR``.
+
+    Threads may share a messenger; each has its own connection, which is kept
+    open between messages and not used across a fork.
+
+    Parameters
+    ----------
+    base_url
+        Where to post. Credentials in it are used, and shown nowhere.
+    base_params
+        Query parameters of every request.
+    headers
+        Sent with every request, and kept out of messages and logs.
+    timeout
+        Longest wait for the connection, and again for the answer, seconds.
+    token
+        Sent as ``Authorization: Bearer …``.
+    username, password
+        For basic authentication.
+    ca_certificate, client_certificate, client_key, verify
+        See `HTTPConfig`.
+
+    Raises
+    ------
+    ValueError
+        If `base_url` is no HTTP address or `timeout` is not above 0.
+    ConfigurationError
+        If a header or the token has characters that no header can carry.
+    """
+
+    def __init__(  # noqa: PLR0917 - published
+        self,
+        base_url: str,
+        base_params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: int = 5,
+        content_type: str = "application/json",
+        logger: logging.Logger | None = None,
+        *,
+        token: SecretStr | str | None = None,
+        username: str | None = None,
+        password: SecretStr | str | None = None,
+        ca_certificate: Path | None = None,
+        client_certificate: Path | None = None,
+        client_key: Path | None = None,
+        verify: bool = True,
+    ) -> None:
+        if timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+        self.base_url, url_user, url_password = split_url(base_url)
+        self.base_params = base_params or {}
+        self.headers = _headers(headers or {}, content_type)
+        self.content_type = self.headers["Content-Type"]
+        self.timeout = timeout
+        self.logger = logger or logging.getLogger(__name__)
+        self._auth = _auth(token, username or url_user, password or url_password)
+        self._certificates = Certificates(ca_certificate, client_certificate, client_key, verify)
+        self._local = threading.local()
+        self._sessions: WeakSet[requests.Session] = WeakSet()
+
+    @classmethod
+    def from_config(cls, config: HTTPConfig, logger: logging.Logger | None = None) -> Self:
+        """Make the messenger that the configuration describes."""
+        return cls(
+            base_url=config.base_url,
+            base_params=dict(config.base_params),
+            headers={name: value.get_secret_value() for name, value in config.headers.items()},
+            timeout=config.timeout,
+            content_type=config.content_type,
+            logger=logger,
+            token=config.token,
+            username=config.username,
+            password=config.password,
+            ca_certificate=config.ca_certificate,
+            client_certificate=config.client_certificate,
+            client_key=config.client_key,
+            verify=config.verify,
+        )
+
+    @property
+    def name(self) -> str:
+        """``http:`` and host, port and path; two that differ only in parameters are one."""
+        return f"http:{self._place}"
+
+    @property
+    def _place(self) -> str:
+        parts = urlsplit(self.base_url)
+        return parts.netloc + parts.path.rstrip("/")
+
+    def send_message(self, message: data.Message) -> data.Response:
+        """Post the message and return what came of it.
+
+        Raises
+        ------
+        MessageSendError
+            If nothing reached the server: no name, no route, no TLS, refused.
+        """
+        try:
+            body = self._body(message)
+        except MessageError as err:
+            return _response(data.ResponseStatus.ERROR, message, f"{err}: {err.why}")
+        try:
+            status, content = self._request(
+                "POST", data=body, headers={"Idempotency-Key": str(message.id)}
+            )[:2]
+        except _UncertainError as err:
+            self.logger.warning("message %s: %s", message.id, err)
+            return _response(err.status, message, str(err))
+        if status < 300:
+            return _response(data.ResponseStatus.SUCCESS, message, content)
+        is_transient = status < 400 or status >= 500 or status in TRANSIENT
+        return _response(
+            data.ResponseStatus.FAILED if is_transient else data.ResponseStatus.ERROR,
+            message,
+            f"HTTP {status}: {content}",
+        )
+
+    def check(self) -> None:
+        """Ask the server whether it is there, without sending it a message.
+
+        It need not know the method: "405 method not allowed" is an answer.
+
+        Raises
+        ------
+        HealthCheckError
+            If it does not answer in time, does not let us in, has nothing at
+            this address, redirects, does not accept POST, or is broken.
+        """
+        try:
+            status, content, headers = self._request("OPTIONS")
+        except _UncertainError as err:
+            raise HealthCheckError(
+                f'the server "{self._place}" took the request and did not answer.',
+                "correct messaging.http.base_url, or raise messaging.http.timeout",
+                why=str(err),
+            ) from err
+        except MessageSendError as err:
+            raise HealthCheckError(err.message, err.help, why=err.why) from err
+        fault = _fault(status, headers)
+        if fault:
+            why, help_ = fault
+            raise HealthCheckError(
+                f'the server "{self._place}" would not take messages: it answered {status}.',
+                help_,
+                why=f"{why} {content}".strip(),
+            )
+
+    def close(self) -> None:
+        """Close the connections of all threads; the next message opens new ones."""
+        for session in list(self._sessions):
+            session.close()
+
+    def _request(self, method: str, **arguments: Any) -> tuple[int, str, Mapping[str, str]]:
+        """Return status, text and headers of the answer."""
+        try:
+            with closing(
+                self._session().request(
+                    method,
+                    self.base_url,
+                    params=self.base_params,
+                    timeout=self.timeout,
+                    allow_redirects=False,
+                    stream=True,
+                    auth=self._auth,
+                    **self._tls(),
+                    **arguments,
+                )
+            ) as answer:
+                deadline = data.monotonic() + self.timeout
+                return answer.status_code, _text(answer, deadline), answer.headers
+        except ConfigurationError as err:
+            raise MessageSendError(err.message, err.help, why=err.why) from err
+        except OSError as err:  # requests.RequestException among them
+            raise self._failure(err) from _root(err)
+
+    def _session(self) -> requests.Session:
+        """Return the session of this thread in this process."""
+        if getattr(self._local, "pid", None) != os.getpid():
+            if self.base_url.startswith("https:"):
+                self._certificates.context()  # says better than requests what is wrong with a file
+            self._local.session = session = requests.Session()
+            self._local.pid = os.getpid()
+            session.headers.update(self.headers)
+            self._sessions.add(session)
+        return self._local.session  # type: ignore[no-any-return]
+
+    def _tls(self) -> dict[str, Any]:
+        """Return what each request says of certificates.
+
+        Said by the session, an environment variable would take precedence.
+        """
+        ca_certificate, certificate, key, verify = self._certificates
+        return {
+            "verify": str(ca_certificate) if verify and ca_certificate else verify,
+            "cert": (str(certificate), str(key)) if certificate and key else _path(certificate),
+        }
+
+    def _failure(self, err: OSError) -> "MessageSendError | _UncertainError":
+        """Tell what certainly did not arrive from what may have.
+
+        The text of `err` is not used: it holds the address with its parameters.
+        """
+        if isinstance(err, requests.ReadTimeout):
+            return _UncertainError(
+                data.ResponseStatus.TIMEOUT,
+                f"no answer within {self.timeout} s; it may have arrived",
+            )
+        root = _root(err)
+        if isinstance(root, TimeoutError) and not _is_unconnected(err):
+            return _UncertainError(
+                data.ResponseStatus.TIMEOUT, f"stalled for {self.timeout} s; it may have arrived"
+            )
+        why, help_ = _explain(root, self.timeout)
+        if not _is_unconnected(err):
+            return _UncertainError(
+                data.ResponseStatus.FAILED, f"the connection broke: {why}; it may have arrived"
+            )
+        return MessageSendError(f'cannot reach the server "{self._place}".', help_, why=why)
+
+    def _body(self, message: data.Message) -> bytes:
+        """Return the bytes to send, or raise MessageError if there can be none."""
+        content = message.content
+        body = content.encode() if isinstance(content, str) else content
+        kind = self.content_type.partition(";")[0].strip().lower()
+        is_json = kind == "application/json" or kind.endswith("+json")
+        if not is_json and kind != FORM:
+            return body
+        try:
+            value = json.loads(body.decode())
+        except ValueError as err:  # UnicodeDecodeError among them
+            raise MessageError("the message can never be sent", why=f"not JSON: {err}") from err
+        if is_json:
+            return body
+        if not isinstance(value, dict):
+            raise MessageError("the message can never be sent", why="a form needs a JSON object")
+        return urlencode(
+            {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in value.items()}
+        ).encode()
+
+
+class _UncertainError(MessageError):
+    """The request went out and no answer came: it may have arrived."""
+
+    def __init__(self, status: data.ResponseStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _BearerAuth(AuthBase):
+    """Adds the token; unlike a header, requests does not replace it from a netrc file."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        return request
+
+
+class _BasicAuth(AuthBase):
+    def __init__(self, username: str, password: SecretStr) -> None:
+        self._username = username
+        self._password = password
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        secret = self._password.get_secret_value()
+        basic: AuthBase = HTTPBasicAuth(self._username.encode(), secret.encode())
+        basic(request)
+        return request
+
+
+class _NoAuth(AuthBase):
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+def _auth(
+    token: SecretStr | str | None, username: str | None, password: SecretStr | str | None
+) -> AuthBase:
+    if token:
+        secret = token if isinstance(token, SecretStr) else SecretStr(token)
+        _check_header("token", secret.get_secret_value())
+        return _BearerAuth(secret)
+    if username:
+        secret = password if isinstance(password, SecretStr) else SecretStr(password or "")
+        return _BasicAuth(username, secret)
+    return _NoAuth()
+
+
+def _headers(headers: dict[str, str], content_type: str) -> dict[str, str]:
+    """Add what is missing, whatever the case of what is there."""
+    known = {name.title(): name for name in headers}
+    complete = dict(headers)
+    complete["Content-Type"] = complete.pop(known.get("Content-Type", ""), content_type)
+    complete["Accept"] = complete.pop(known.get("Accept", ""), complete["Content-Type"])
+    for name, value in complete.items():
+        _check_header(f'header "{name}"', value)
+    return complete
+
+
+def _check_header(what: str, value: str) -> None:
+    """Refuse what no header can carry, without showing it."""
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ConfigurationError(
+            f"the {what} of messaging.http cannot be sent.",
+            "copy it again, without spaces and line ends around it",
+            why="it is empty, or has a line end or another character that no header can carry",
+        )
+
+
+def _path(path: Path | None) -> str | None:
+    return str(path) if path else None
+
+
+def _response(
+    status: data.ResponseStatus, message: data.Message, content: str | None
+) -> data.Response:
+    return data.Response(status=status, message=message, content=content)
+
+
+def _text(answer: requests.Response, deadline: float) -> str:
+    """Return the beginning of an answer; what it says matters less than its status."""
+    content = bytearray()
+    with suppress(OSError):
+        for chunk in answer.iter_content(1):
+            content += chunk
+            if len(content) >= ANSWER_LIMIT or data.monotonic() > deadline:
+                break
+    try:
+        return content.decode(answer.encoding or "utf-8", errors="replace")
+    except LookupError:
+        return content.decode(errors="replace")
+
+
+def _chain(err: BaseException) -> Iterator[BaseException]:
+    """Give an error and what it came from: requests, urllib3 and Python nest them differently."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [err]
+    while waiting:
+        item = waiting.pop(0)
+        if isinstance(item, BaseException) and item not in seen:
+            seen.append(item)
+            yield item
+            waiting += [getattr(item, "reason", None), *item.args, item.__cause__, item.__context__]
+
+
+def _root(err: BaseException) -> BaseException:
+    """Return the system's own error; it knows nothing of the address."""
+    for kind in (ssl.SSLError, socket.gaierror, ConnectionError, TimeoutError, OSError):
+        for item in _chain(err):
+            if isinstance(item, kind) and not isinstance(item, requests.RequestException):
+                return item
+    return RuntimeError(type(err).__name__)
+
+
+def _is_unconnected(err: OSError) -> bool:
+    """Whether it failed before anything of the request was sent."""
+    if isinstance(_root(err), ssl.SSLEOFError):
+        return False
+    if isinstance(err, _UNCONNECTED) or not isinstance(err, requests.ConnectionError):
+        return True
+    # What fails later reaches requests bare, not as the reason of exhausted retries.
+    return bool(err.args) and getattr(err.args[0], "reason", None) is not None
+
+
+_UNCONNECTED = (
+    requests.ConnectTimeout,
+    requests.exceptions.SSLError,
+    requests.exceptions.ProxyError,
+)
+
+
+def _explain(root: BaseException, timeout: float) -> tuple[str, str]:
+    """Return why no connection came about, and what to try."""
+    if isinstance(root, ssl.SSLError):
+        return explain_tls(root)
+    if isinstance(root, socket.gaierror):
+        return f"its name is unknown: {root.strerror}", "check the network, and base_url"
+    if isinstance(root, TimeoutError):
+        return f"no connection within {timeout} s", "check the network, and base_url"
+    if isinstance(root, OSError):
+        return root.strerror or str(root) or type(root).__name__, "check the network, and base_url"
+    return str(root), "check the network, and base_url"
+
+
+def _fault(status: int, headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return why a server that answers would still not take messages, and what to try."""
+    if status in _FAULTS:
+        return _FAULTS[status]
+    if 300 <= status < 400:
+        location = headers.get("Location")
+        where = split_url(location)[0].partition("?")[0] if _is_url(location) else "another address"
+        return f"it sends us to {where}:", "set messaging.http.base_url to where it sends us"
+    if status in BROKEN:
+        return "it is not well itself:", "try later, or ask its operator"
+    methods = {method.strip().upper() for method in headers.get("Allow", "").split(",")} - {""}
+    if methods and not methods & {"POST", "*"}:
+        return f"it accepts only {', '.join(sorted(methods))}:", "correct messaging.http.base_url"
+    return None
+
+
+_NOTHING_HERE = ("there is nothing at this address:", "correct messaging.http.base_url")
+
+_FAULTS = {
+    401: ("it does not know us:", "set messaging.http.token, or username and password"),
+    403: ("it knows us, and does not let us:", "ask its operator for permission to post"),
+    404: _NOTHING_HERE,
+    407: ("a proxy wants credentials:", "put them into the variable HTTPS_PROXY"),
+    410: _NOTHING_HERE,
+}
+
+
+def _is_url(location: str | None) -> TypeGuard[str]:
+    return location is not None and location.startswith(("http://", "https://"))

@@ -1,0 +1,430 @@
+"""A messenger that publishes to an MQTT broker."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, Self
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+from pydantic import SecretStr
+
+from acoupi import data, devices
+from acoupi.components import types
+from acoupi.components.messengers.client_ids import ClientId
+from acoupi.components.messengers.config import MQTTConfig, check_topic
+from acoupi.components.messengers.mqtt_connection import (
+    SESSION_TAKEN_OVER,
+    Broker,
+    Connection,
+    ConnectionLostError,
+    OldProtocolError,
+)
+from acoupi.components.messengers.tls import Certificates
+from acoupi.errors import HealthCheckError, MessageSendError
+
+__all__ = ["MQTTMessenger"]
+
+TRANSIENT = frozenset({0x91, 0x97})
+"""Refusals that are about the moment: number in use, quota exceeded (MQTT 5, 3.4.2.1)."""
+
+FIRST_WAIT = 1.0
+"""Seconds after which a lost connection is tried again; doubled each time, also
+where the new one does not last: so two clients with one id do not fight for it."""
+LONGEST_WAIT = 60.0
+"""Most of these seconds; a connection that lasted as long was a good one."""
+
+
+class _Link:
+    """What one process has of a messenger."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: Connection | None = None
+        self.client_id: ClientId | None = None
+        self.closing = threading.Event()
+        self.opened_at = 0.0
+        """When, on the monotonic clock."""
+        self.keeping = threading.Lock()
+        self.has_keeper = False
+        self.wait = FIRST_WAIT
+
+
+class MQTTMessenger(types.Messenger):
+    """Publish each message and believe only the broker's acknowledgement.
+
+    The first message opens a connection, which stays open and comes back by
+    itself after a loss. Messages are published with quality of service 1 and
+    not retained. ``SUCCESS`` means that the broker acknowledged (PUBACK), and
+    ``ERROR`` that it refused the message.
+
+    MQTT 5 is spoken where the broker can, else 3.1.1. Under 3.1.1 a broker
+    *cannot* say that the topic is forbidden: it acknowledges and throws the
+    message away.
+
+    Of the processes of a board, the services (which have the variable
+    ``ACOUPI_SERVICE``) keep ``topic/status`` at "online" or, when they end,
+    vanish or close, "offline". It is retained. Others, such as a command that
+    sends something, leave it alone.
+
+    Threads may share a messenger. In a forked process it makes a connection
+    of its own, under another client id.
+
+    Parameters
+    ----------
+    host
+        Name or address of the broker; the path of its socket if `transport`
+        is "unix".
+    timeout
+        Longest wait for the connection, and again for each acknowledgement,
+        seconds.
+    use_message_type
+        Publish on ``topic/detection``, ``topic/summary``, … A message without
+        a type goes to `topic`.
+    ca_certificate, client_certificate, client_key, verify, keepalive, last_will, client_id
+        See `MQTTConfig`.
+
+    Raises
+    ------
+    ValueError
+        If `timeout` is not above 0 or the topic cannot be published on.
+    """
+
+    def __init__(  # noqa: PLR0917 - published
+        self,
+        host: str,
+        topic: str,
+        port: int = 1884,
+        username: str | None = None,
+        password: SecretStr | str | None = None,
+        timeout: int = 5,
+        use_tls: bool = False,
+        logger: logging.Logger | None = None,
+        transport: Literal["tcp", "websockets", "unix"] = "tcp",
+        use_message_type: bool = False,
+        *,
+        ca_certificate: Path | None = None,
+        client_certificate: Path | None = None,
+        client_key: Path | None = None,
+        verify: bool = True,
+        keepalive: int = 60,
+        last_will: bool = True,
+        client_id: str | None = None,
+        websocket_path: str = "/mqtt",
+    ) -> None:
+        if timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+        self.host = host
+        self.port = port
+        self.topic = check_topic(topic)
+        self.timeout = timeout
+        self.use_tls = use_tls
+        self.logger = logger or logging.getLogger(__name__)
+        self.transport = transport
+        self.use_message_type = use_message_type
+        self.last_will = last_will
+        self._given_client_id = client_id
+        certificates = Certificates(ca_certificate, client_certificate, client_key, verify)
+        self._broker = Broker(
+            host=host,
+            port=port,
+            transport=transport,
+            username=username,
+            password=SecretStr(password) if isinstance(password, str) else password,
+            certificates=certificates if use_tls else None,
+            keepalive=keepalive,
+            websocket_path=websocket_path,
+        )
+        self._protocol: MQTTProtocolVersion | None = None
+        self._links: dict[int, _Link] = {}
+        # Kept, because taking them down could wait for a lock that a thread of
+        # the parent held at the fork.
+        self._inherited: list[_Link] = []
+
+    @classmethod
+    def from_config(cls, config: MQTTConfig, logger: logging.Logger | None = None) -> Self:
+        """Make the messenger that the configuration describes."""
+        return cls(
+            host=config.host,
+            topic=config.topic,
+            port=config.port,
+            username=config.username,
+            password=config.password,
+            timeout=config.timeout,
+            use_tls=config.use_tls,
+            logger=logger,
+            transport=config.transport.value,
+            use_message_type=config.use_message_type,
+            ca_certificate=config.ca_certificate,
+            client_certificate=config.client_certificate,
+            client_key=config.client_key,
+            verify=config.verify,
+            keepalive=config.keepalive,
+            last_will=config.last_will,
+            client_id=config.client_id,
+            websocket_path=config.websocket_path,
+        )
+
+    @property
+    def name(self) -> str:
+        """``mqtt:`` and host, port and topic."""
+        return f"mqtt:{self._broker.place}/{self.topic}"
+
+    @property
+    def status_topic(self) -> str:
+        """Where "online" and "offline" are kept."""
+        return f"{self.topic}/status"
+
+    @property
+    def client_id(self) -> str:
+        """By what the broker knows this process, or would if it connected."""
+        claimed = self._link().client_id
+        return claimed.text if claimed else self._wanted_client_id()
+
+    @property
+    def client(self) -> paho.Client | None:
+        """The client of the open connection; None if there is none."""
+        connection = self._link().connection
+        return connection.client if connection and connection.is_open else None
+
+    def send_message(self, message: data.Message) -> data.Response:
+        """Publish the message and wait for the broker's acknowledgement.
+
+        Raises
+        ------
+        MessageSendError
+            If there is no connection: unknown host, silent or closed port,
+            wrong credentials, no TLS.
+        """
+        content = message.content
+        payload = content.encode() if isinstance(content, str) else content
+        connection = self._connected()
+        try:
+            number = connection.publish(self._topic(message), payload, str(message.id), False)
+        except ValueError as err:
+            return _response(data.ResponseStatus.ERROR, message, f"it can never be sent: {err}")
+        except ConnectionLostError as err:
+            raise MessageSendError(
+                f'lost the broker "{self._broker.place}" before the message was sent.',
+                "nothing: it will be sent when the connection is back",
+                why=str(err),
+            ) from err
+        return self._outcome(connection, number, message)
+
+    def check(self) -> None:
+        """Connect once, beside the connection that may be open, and leave.
+
+        Whether the topic may be published on is not known before a message is.
+
+        Raises
+        ------
+        HealthCheckError
+            If the broker is not there or does not let us in.
+        """
+        if self._given_client_id and self.client:
+            return  # a second connection under this id would end the one that works
+        claimed = None
+        if not self._given_client_id:
+            claimed = ClientId(f"{self._wanted_client_id()}-check", self._broker.place)
+        client_id = claimed.text if claimed else self._wanted_client_id()
+        try:
+            # With the will that the services have: a broker may refuse us for it.
+            self._open(client_id, self.status_topic if self.last_will else None).close()
+        except MessageSendError as err:
+            raise HealthCheckError(err.message, err.help, why=err.why) from err
+        finally:
+            if claimed:
+                claimed.release()
+
+    def check_connection(self) -> MQTTErrorCode:
+        """Connect if there is no connection; return whether there is one now."""
+        try:
+            self._connected()
+        except MessageSendError as err:
+            self.logger.warning("%s %s", err, err.why)
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def close(self) -> None:
+        """Say "offline" and take leave; the next message connects again."""
+        link = self._links.pop(os.getpid(), None)
+        if link is None:
+            return
+        link.closing.set()
+        with link.lock:
+            connection, link.connection = link.connection, None
+            if connection:
+                with suppress(ConnectionLostError, TimeoutError):
+                    self._say("offline", connection, timeout=self.timeout)
+                connection.close()
+            if link.client_id:
+                link.client_id.release()
+
+    def _outcome(self, connection: Connection, number: int, message: data.Message) -> data.Response:
+        try:
+            code = connection.wait_for(number, self.timeout)
+        except TimeoutError:
+            # Nobody can tell whether this connection still leads anywhere.
+            connection.cut()
+            return _response(
+                data.ResponseStatus.TIMEOUT,
+                message,
+                f"no acknowledgement within {self.timeout} s; it may have arrived",
+            )
+        except ConnectionLostError as err:
+            return _response(
+                data.ResponseStatus.FAILED,
+                message,
+                f"the connection ended before the acknowledgement: {err}; it may have arrived",
+            )
+        if not code.is_failure:
+            return _response(data.ResponseStatus.SUCCESS, message, str(code))
+        status = (
+            data.ResponseStatus.FAILED if code.value in TRANSIENT else data.ResponseStatus.ERROR
+        )
+        return _response(status, message, f"the broker refused it: {code}")
+
+    def _topic(self, message: data.Message) -> str:
+        if self.use_message_type and message.message_type is not None:
+            return f"{self.topic}/{message.message_type.value}"
+        return self.topic
+
+    def _wanted_client_id(self) -> str:
+        if self._given_client_id:
+            return self._given_client_id
+        return f"{devices.get_device_id()}-{os.environ.get('ACOUPI_SERVICE') or 'command'}"
+
+    def _link(self) -> _Link:
+        """Return what this process has; a forked one starts anew."""
+        pid = os.getpid()
+        link = self._links.get(pid)
+        if link is None:
+            others = [self._links.pop(key, None) for key in list(self._links) if key != pid]
+            for inherited in filter(None, others):
+                if inherited.connection:
+                    inherited.connection.abandon()
+                if inherited.client_id:
+                    inherited.client_id.release()
+                self._inherited.append(inherited)
+            link = self._links.setdefault(pid, _Link())
+        return link
+
+    @contextmanager
+    def _locked(self, link: _Link) -> Iterator[None]:
+        """Hold the link, or give up when the one who holds it gets nowhere."""
+        if not link.lock.acquire(timeout=self.timeout):
+            raise MessageSendError(
+                f'the broker "{self._broker.place}" does not answer.',
+                why=f"another thread has waited for it for {self.timeout} s",
+            )
+        try:
+            yield
+        finally:
+            link.lock.release()
+
+    def _connected(self) -> Connection:
+        link = self._link()
+        with self._locked(link):
+            if link.closing.is_set():  # closed while we waited for the lock
+                raise MessageSendError("the messenger was closed.", why="the service ends")
+            if link.connection is None or not link.connection.is_open:
+                self._connect(link)
+            assert link.connection is not None
+            return link.connection
+
+    def _connect(self, link: _Link) -> None:
+        """Replace what was lost. The link is locked."""
+        if link.connection:
+            link.connection.cut()
+            link.connection = None
+        if link.client_id is None and not self._given_client_id:
+            link.client_id = ClientId(self._wanted_client_id(), self._broker.place)
+        will_topic = self.status_topic if self._is_announced(link) else None
+        connection = self._open(self.client_id, will_topic, link)
+        link.connection = connection
+        link.opened_at = data.monotonic()
+        if will_topic:
+            with suppress(ConnectionLostError):
+                self._say("online", connection)
+
+    def _is_announced(self, link: _Link) -> bool:
+        """Whether this process speaks for the sensor on the status topic."""
+        is_first = link.client_id is None or link.client_id.is_first
+        return self.last_will and is_first and bool(os.environ.get("ACOUPI_SERVICE"))
+
+    def _say(self, status: str, connection: Connection, timeout: float | None = None) -> None:
+        if connection.will_topic:
+            number = connection.publish(connection.will_topic, status.encode(), None, True)
+            if timeout is not None:
+                connection.wait_for(number, timeout)
+
+    def _open(
+        self, client_id: str, will_topic: str | None, link: _Link | None = None
+    ) -> Connection:
+        """Open a connection, with an older MQTT if the broker needs it."""
+        deadline = data.monotonic() + self.timeout
+        protocols = [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311]
+        first: MessageSendError | None = None
+        for protocol in [self._protocol] if self._protocol else protocols:
+            connection = Connection(
+                self._broker,
+                client_id,
+                protocol,
+                will_topic,
+                on_lost=(lambda lost: self._lost(link, lost)) if link else None,
+            )
+            try:
+                connection.open(max(deadline - data.monotonic(), 0.1))
+            except OldProtocolError as err:
+                first = first or err
+                continue
+            self._protocol = protocol
+            return connection
+        self._protocol = None
+        assert first is not None
+        raise first
+
+    def _lost(self, link: _Link, connection: Connection) -> None:
+        """Set about getting the connection back; runs in the thread of the lost one."""
+        if connection.end_code == SESSION_TAKEN_OVER:
+            self.logger.error(
+                'another client has the id "%s" at the broker "%s"',
+                connection.client_id,
+                self._broker.place,
+            )
+        else:
+            self.logger.warning('lost the broker "%s": %s', self._broker.place, connection.end)
+        with link.keeping:
+            if data.monotonic() - link.opened_at > LONGEST_WAIT:
+                link.wait = FIRST_WAIT
+            if link.closing.is_set() or link.has_keeper:
+                return
+            link.has_keeper = True
+        threading.Thread(
+            target=self._keep, args=(link,), name="acoupi-mqtt-keeper", daemon=True
+        ).start()
+
+    def _keep(self, link: _Link) -> None:
+        """Try until there is a connection that holds, or nobody wants one."""
+        while True:
+            is_closing = link.closing.wait(link.wait)
+            with link.keeping:
+                if is_closing or (link.connection is not None and link.connection.is_open):
+                    link.has_keeper = False
+                    return
+                link.wait = min(link.wait * 2, LONGEST_WAIT)
+            with suppress(MessageSendError):
+                self._reconnect(link)
+
+    def _reconnect(self, link: _Link) -> None:
+        with self._locked(link):
+            is_open = link.connection is not None and link.connection.is_open
+            if not is_open and not link.closing.is_set():
+                self._connect(link)
+
+
+def _response(status: data.ResponseStatus, message: data.Message, content: str) -> data.Response:
+    return data.Response(status=status, message=message, content=content)

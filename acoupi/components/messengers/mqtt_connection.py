@@ -1,0 +1,400 @@
+"""One connection to an MQTT broker, from its beginning to its end."""
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from pydantic import SecretStr
+
+from acoupi.components.messengers.tls import Certificates, explain_tls
+from acoupi.errors import ConfigurationError, MessageSendError
+
+__all__ = ["Broker", "Connection", "ConnectionLostError", "OldProtocolError"]
+
+TIDY_UP = 2.0
+"""Longest wait for the network thread to end, seconds."""
+
+UNSUPPORTED_PROTOCOL = 0x84
+SESSION_TAKEN_OVER = 0x8E
+
+
+class ConnectionLostError(Exception):
+    """The connection ended before the broker acknowledged."""
+
+
+class OldProtocolError(MessageSendError):
+    """The broker seems not to speak this version of MQTT."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where a broker is, and what it wants to see."""
+
+    host: str
+    port: int
+    transport: Literal["tcp", "websockets", "unix"] = "tcp"
+    username: str | None = None
+    password: SecretStr | None = field(default=None, repr=False)
+    certificates: Certificates | None = None
+    """None: no TLS."""
+    keepalive: int = 60
+    """Seconds."""
+    websocket_path: str = "/mqtt"
+
+    @property
+    def place(self) -> str:
+        """Name it as it is shown."""
+        return self.host if self.transport == "unix" else f"{self.host}:{self.port}"
+
+
+class Connection:
+    """A connection that is used once.
+
+    The network runs in a thread of its own that ends with the connection.
+    After its end a new one is made: nothing that was handed to an old one is
+    sent again behind our back, because the message store does that.
+
+    Parameters
+    ----------
+    broker
+        Where to connect.
+    client_id
+        By what the broker knows us.
+    protocol
+        Version of MQTT.
+    will_topic
+        Where the broker says "offline" if we vanish; None: nowhere.
+    on_lost
+        Called once, from another thread, when an open connection has ended
+        in another way than by `close`.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
+        will_topic: str | None = None,
+        on_lost: "Callable[[Connection], None] | None" = None,
+    ) -> None:
+        self.broker = broker
+        self.client_id = client_id
+        self.protocol = protocol
+        self.will_topic = will_topic
+        self.maximum_packet_size: int | None = None
+        """Bytes that the broker takes at once; None: it did not say."""
+        self.client: mqtt.Client | None = None
+        self.end: str | None = None
+        """Why the connection is over; None while it is not."""
+        self.end_code: int | None = None
+        self._on_lost = on_lost
+        self._news = threading.Condition()
+        self._is_up = False
+        self._is_closing = False
+        self._error: Exception | None = None
+        self._refusal: tuple[ReasonCode, str] | None = None
+        self._complaint = ""
+        self._acknowledged: dict[int, ReasonCode] = {}
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker has accepted us and nothing has ended it."""
+        return self._is_up and self.end is None
+
+    def open(self, timeout: float) -> None:
+        """Connect, and wait for the broker to accept us.
+
+        Raises
+        ------
+        MessageSendError
+            If it did not within `timeout` seconds, in the broker's own words.
+        OldProtocolError
+            If another version of MQTT may do.
+        """
+        self.client = client = self._new_client(timeout)
+        threading.Thread(
+            target=self._connect, args=(client,), name="acoupi-mqtt-open", daemon=True
+        ).start()
+        with self._news:
+            is_answered = self._news.wait_for(lambda: self._is_up or self._is_over, timeout)
+            if self._is_up and self.end is None:
+                return
+        self.cut()
+        raise self._failure(timeout if not is_answered else None) from self._error
+
+    @property
+    def _is_over(self) -> bool:
+        return self.end is not None or self._error is not None
+
+    def publish(self, topic: str, payload: bytes, message_id: str | None, retain: bool) -> int:
+        """Hand a message over and return its number for `wait_for`.
+
+        Raises
+        ------
+        ConnectionLostError
+            If there is no connection to hand it to.
+        ValueError
+            If no broker could take it.
+        """
+        client = self.client
+        if client is None or not self.is_open:
+            raise ConnectionLostError(self.end or "closed")
+        properties = None
+        if message_id and self.protocol is MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.UserProperty = ("message_id", message_id)
+        size = len(payload) + len(topic.encode()) + 100
+        if self.maximum_packet_size is not None and size > self.maximum_packet_size:
+            raise ValueError(
+                f"it has {len(payload)} bytes, and the broker takes {self.maximum_packet_size}"
+            )
+        info = client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise ConnectionLostError(mqtt.error_string(info.rc))
+        return info.mid
+
+    def wait_for(self, number: int, timeout: float) -> ReasonCode:
+        """Return what the broker said of a message.
+
+        Raises
+        ------
+        TimeoutError
+            If it said nothing within `timeout` seconds.
+        ConnectionLostError
+            If the connection ended first.
+        """
+        with self._news:
+            self._news.wait_for(
+                lambda: number in self._acknowledged or self.end is not None, timeout
+            )
+            if number in self._acknowledged:
+                return self._acknowledged.pop(number)
+            if self.end is not None:
+                raise ConnectionLostError(self.end)
+        raise TimeoutError
+
+    def close(self) -> None:
+        """Take leave of the broker, so that it does not announce our death."""
+        self._is_closing = True
+        if self.client and self.is_open:
+            self.client.disconnect()
+            with self._news:
+                self._news.wait_for(lambda: self.end is not None, TIDY_UP)
+        self.cut()
+
+    def cut(self, why: str = "it was given up") -> None:
+        """End the connection at once, without a word to the broker."""
+        self._shut(self.client)
+        thread = self._thread
+        if thread and thread is not threading.current_thread():
+            thread.join(TIDY_UP)
+        self._finish(why)
+        self._let_go()
+
+    def abandon(self) -> None:
+        """Let go, in a forked process, of what belongs to its parent.
+
+        Only our copy of the socket is closed: nothing is sent, and the
+        parent's connection goes on.
+        """
+        channel = self.client.socket() if self.client else None
+        if channel is not None:
+            with suppress(OSError):
+                channel.close()
+
+    def _new_client(self, timeout: float) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.client_id,
+            clean_session=None if self.protocol is MQTTProtocolVersion.MQTTv5 else True,
+            protocol=self.protocol,
+            transport=self.broker.transport,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = timeout
+        if self.broker.username:
+            password = self.broker.password
+            client.username_pw_set(
+                self.broker.username, password.get_secret_value() if password else None
+            )
+        if self.broker.certificates:
+            client.tls_set_context(self._tls(self.broker.certificates))
+        if self.broker.transport == "websockets":
+            client.ws_set_options(path=self.broker.websocket_path)
+        if self.will_topic:
+            client.will_set(self.will_topic, b"offline", qos=1, retain=True)
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_publish = self._published
+        client.on_log = self._logged
+        return client
+
+    @staticmethod
+    def _tls(certificates: Certificates) -> ssl.SSLContext:
+        try:
+            return certificates.context()
+        except ConfigurationError as err:
+            raise MessageSendError(err.message, err.help, why=err.why) from err
+
+    # --- what runs in other threads ---
+
+    def _connect(self, client: mqtt.Client) -> None:
+        try:
+            client.connect(self.broker.host, self.broker.port, keepalive=self.broker.keepalive)
+        except (OSError, ValueError) as err:
+            with self._news:
+                # Its frames hold the socket, which should be closed now.
+                self._error = err.with_traceback(None)
+                self._news.notify_all()
+            return
+        client.loop_start()
+        if self._is_over:  # nobody waits any more
+            self._shut(client)
+
+    def _connected(
+        self,
+        client: mqtt.Client,
+        _data: Any,
+        _flags: mqtt.ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        with self._news:
+            self._thread = threading.current_thread()
+            if code.is_failure:
+                self._refusal = (code, getattr(properties, "ReasonString", ""))
+            elif self.end is None:
+                self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
+                self._is_up = True
+            self._news.notify_all()
+
+    def _disconnected(
+        self,
+        client: mqtt.Client,
+        _data: Any,
+        flags: mqtt.DisconnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self._thread = threading.current_thread()
+        words = getattr(properties, "ReasonString", "") or str(code)
+        if flags.is_disconnect_packet_from_server:
+            self.end_code = code.value
+        else:
+            words = self._complaint or "the connection broke"
+        was_up = self._is_up
+        if self._finish(words) and was_up and not self._is_closing and self._on_lost:
+            self._on_lost(self)
+
+    def _published(
+        self,
+        client: mqtt.Client,
+        _data: Any,
+        number: int,
+        code: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        with self._news:
+            self._acknowledged[number] = code
+            self._news.notify_all()
+
+    def _logged(self, client: mqtt.Client, _data: Any, level: int, text: str) -> None:
+        """Keep the last thing paho complained of: it tells its callbacks less."""
+        if level in (LogLevel.MQTT_LOG_ERR, LogLevel.MQTT_LOG_WARNING):
+            self._complaint = text
+
+    # --- endings ---
+
+    def _finish(self, why: str) -> bool:
+        """Note the end; return whether this is the first to note it."""
+        with self._news:
+            if self.end is not None:
+                return False
+            self.end = why
+            self._news.notify_all()
+            return True
+
+    @staticmethod
+    def _shut(client: mqtt.Client | None) -> None:
+        """Wake the network thread with the end of its stream, whatever it waits for."""
+        channel = client.socket() if client else None
+        if channel is None:
+            return
+        with suppress(OSError), socket.socket(fileno=os.dup(channel.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+
+    def _let_go(self) -> None:
+        """Break the circle of references, so that paho's sockets are closed now."""
+        client, self.client = self.client, None
+        if client:
+            client.on_connect = client.on_disconnect = client.on_publish = client.on_log = None
+
+    def _failure(self, timeout: float | None) -> MessageSendError:
+        """Say why no connection came about; `timeout` if nothing happened within it."""
+        place = self.broker.place
+        if self._refusal:
+            return self._refused(*self._refusal)
+        if timeout is not None or isinstance(self._error, TimeoutError):
+            waited = f" within {timeout:.3g} s" if timeout else ""
+            return MessageSendError(
+                f'the broker "{place}" does not answer.',
+                "check messaging.mqtt.host and port, and whether the port wants use_tls",
+                why=f"no answer{waited}",
+            )
+        if self._error:
+            why, help_ = _explain(self._error)
+            return MessageSendError(f'cannot reach the broker "{place}".', help_, why=why)
+        kind = MessageSendError if "SSL" in self._complaint else OldProtocolError
+        return kind(
+            f'the broker "{place}" hung up.',
+            "check messaging.mqtt.port, use_tls and client_certificate",
+            why=self.end,
+        )
+
+    def _refused(self, code: ReasonCode, words: str) -> MessageSendError:
+        kind = OldProtocolError if code.value == UNSUPPORTED_PROTOCOL else MessageSendError
+        answer = f'it answered "{code}"' + (f": {words}" if words else "")
+        return kind(
+            f'the broker "{self.broker.place}" refused the connection.',
+            _HELP.get(code.value),
+            why=answer,
+        )
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return why no connection came about, and what to try."""
+    if isinstance(error, ssl.SSLError):
+        return explain_tls(error)
+    if isinstance(error, socket.gaierror):
+        return (
+            f"its name is unknown: {error.strerror}",
+            "check the network, and messaging.mqtt.host",
+        )
+    why = getattr(error, "strerror", None) or str(error)
+    return why, "check the network, and messaging.mqtt.host and port"
+
+
+_CREDENTIALS = (
+    "correct messaging.mqtt.username and password; if they are right, let the sensor write "
+    "on TOPIC/status, or switch messaging.mqtt.last_will off"
+)
+
+_HELP = {
+    0x85: "set another messaging.mqtt.client_id",
+    0x86: _CREDENTIALS,
+    0x87: _CREDENTIALS,
+    0x88: "try later",
+    0x89: "try later",
+    0x9A: "switch messaging.mqtt.last_will off",
+}

@@ -1,0 +1,100 @@
+"""TLS for both messengers: one way to load certificates, one way to say what is wrong."""
+
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+from acoupi.errors import ConfigurationError
+
+__all__ = ["Certificates", "explain_tls"]
+
+
+class Certificates(NamedTuple):
+    """Whom to trust, and what to show of oneself."""
+
+    ca_certificate: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Load the files.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming the file that is missing or not what it should be.
+        """
+        context = ssl.create_default_context(
+            cafile=_readable(self.ca_certificate, "ca_certificate")
+        )
+        context.sslsocket_class = _TidySocket
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        certificate = _readable(self.client_certificate, "client_certificate")
+        if certificate:
+            key = _readable(self.client_key, "client_key")
+            try:
+                # An encrypted key would be asked about at a terminal that is not there.
+                context.load_cert_chain(certificate, key, password=_no_password)
+            except (ssl.SSLError, ValueError) as err:
+                raise ConfigurationError(
+                    f'cannot use client_certificate "{certificate}" with its key.',
+                    "give a PEM certificate and its own private key, not encrypted",
+                    why=str(err),
+                ) from err
+        return context
+
+
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself where a handshake fails; paho forgets to."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def _no_password() -> str:
+    raise ValueError("the private key is encrypted")
+
+
+def _readable(path: Path | None, setting: str) -> str | None:
+    """Return the path of a PEM file that exists."""
+    if path is None:
+        return None
+    try:
+        is_pem = b"-----BEGIN " in path.read_bytes()
+    except OSError as err:
+        raise ConfigurationError(
+            f'cannot read {setting} "{path}".',
+            f"put the file there, or correct {setting}",
+            why=err.strerror,
+        ) from err
+    if not is_pem:
+        raise ConfigurationError(
+            f'{setting} "{path}" is not a PEM file.',
+            "convert it: openssl x509 -inform der -in FILE -out FILE.pem",
+            why='it has no line "-----BEGIN …"',
+        )
+    return str(path)
+
+
+def explain_tls(error: ssl.SSLError) -> tuple[str, str]:
+    """Return why a TLS connection failed, and what to try."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not to be trusted: {error.verify_message}",
+            "set ca_certificate to the PEM file of the authority that signed it",
+        )
+    if isinstance(error, ssl.SSLEOFError):
+        return "it hung up; it may ask for a client certificate", "set client_certificate"
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    if "certificate required" in reason or "handshake failure" in reason:
+        return f"{reason}: it asks for a client certificate", "set client_certificate"
+    if "wrong version number" in reason:
+        return f"{reason}: it does not speak TLS on this port", "correct the port"
+    return f"TLS failed: {reason}", "check the port and the certificates"

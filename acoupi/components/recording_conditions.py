@@ -1,0 +1,178 @@
+"""Whether to record now; all conditions of a program must hold."""
+
+import datetime
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from acoupi import data
+from acoupi.components import sun
+from acoupi.components.types import RecordingCondition
+from acoupi.home import spool_dir
+
+__all__ = [
+    "DawnTimeInterval",
+    "HasSufficientSpace",
+    "IsInInterval",
+    "IsInIntervals",
+    "is_time_in_interval",
+]
+
+logger = logging.getLogger(__name__)
+
+SpaceUnit = Literal["B", "KB", "MB", "GB"]
+_POWERS: dict[str, int] = {"B": 0, "KB": 1, "MB": 2, "GB": 3}
+
+
+def is_time_in_interval(time: datetime.time, interval: data.TimeInterval) -> bool:
+    """Return whether a time of day lies in an interval; both ends belong to it.
+
+    Times are compared in whole seconds, so that 23:59:59.5 is still inside an
+    interval that ends at 23:59:59. A start after the end wraps past midnight;
+    a start equal to the end is the whole day.
+
+    Examples
+    --------
+    >>> from datetime import time
+    >>> night = data.TimeInterval(start=time(19), end=time(7))
+    >>> [is_time_in_interval(time(hour), night) for hour in (7, 12, 19, 23)]
+    [True, False, True, True]
+    """
+    time, start, end = (
+        each.replace(microsecond=0, tzinfo=None) for each in (time, interval.start, interval.end)
+    )
+    if start < end:
+        return start <= time <= end
+    return time >= start or time <= end
+
+
+class IsInInterval(RecordingCondition):
+    """Holds between two local times of day; see `is_time_in_interval`.
+
+    Parameters
+    ----------
+    interval
+        Times of day in `timezone`.
+    timezone
+        The zone of the interval.
+    """
+
+    def __init__(self, interval: data.TimeInterval, timezone: datetime.tzinfo) -> None:
+        self.interval = interval
+        self.timezone = timezone
+
+    def should_record(self) -> bool:
+        """Return whether the local time is in the interval."""
+        return is_time_in_interval(data.utc_now().astimezone(self.timezone).time(), self.interval)
+
+
+class IsInIntervals(RecordingCondition):
+    """Holds in any of several intervals; like `IsInInterval`. No interval: never."""
+
+    def __init__(self, intervals: list[data.TimeInterval], timezone: datetime.tzinfo) -> None:
+        self.intervals = intervals
+        self.timezone = timezone
+
+    def should_record(self) -> bool:
+        """Return whether the local time is in one of the intervals."""
+        now = data.utc_now().astimezone(self.timezone).time()
+        return any(is_time_in_interval(now, interval) for interval in self.intervals)
+
+
+class DawnTimeInterval(RecordingCondition):
+    """Holds around dawn.
+
+    Where the sun makes no dawn for weeks (Tromsø in June) it does not hold: a
+    program that must record there needs a time of day beside it.
+
+    Parameters
+    ----------
+    duration
+        Minutes before dawn, and as many after it, 0 or more.
+    timezone
+        Its reference city stands for a place that is not known; see
+        `acoupi.components.sun.reference_location`.
+    location
+        Latitude and longitude, degrees. None: where the deployment is.
+    get_deployment
+        Gives the current deployment (`Store.get_current_deployment`), asked
+        each time. Not needed beside `location`.
+    """
+
+    def __init__(
+        self,
+        duration: float,
+        timezone: datetime.tzinfo,
+        *,
+        location: tuple[float, float] | None = None,
+        get_deployment: Callable[[], data.Deployment] | None = None,
+    ) -> None:
+        if duration < 0:
+            raise ValueError(f"duration must be 0 minutes or more, not {duration}")
+        self.duration = duration
+        self.timezone = timezone
+        self.location = sun.Location(*location) if location is not None else None
+        self.get_deployment = get_deployment
+
+    def should_record(self) -> bool:
+        """Return whether a dawn is at most `duration` away, on either side."""
+        now = data.utc_now()
+        margin = datetime.timedelta(minutes=self.duration)
+        return bool(sun.dawns(self._find_location(), now - margin, now + margin))
+
+    def _find_location(self) -> sun.Location:
+        if self.location is not None:
+            return self.location
+        if self.get_deployment is not None:
+            return sun.deployment_location(self.get_deployment(), self.timezone)
+        return sun.reference_location(self.timezone)
+
+
+class HasSufficientSpace(RecordingCondition):
+    """Holds while a disk has more free space than a limit.
+
+    Parameters
+    ----------
+    path
+        Any place on the disk; it need not exist yet. None: where recordings wait.
+    min_space
+        The limit, in `unit`, 0 or more; space equal to it is not enough.
+    unit
+        B, KB, MB or GB.
+    binary
+        Whether a KB is 1024 bytes rather than 1000.
+    """
+
+    min_space: int
+    """The limit in bytes."""
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        min_space: int = 1024,
+        unit: SpaceUnit = "MB",
+        binary: bool = False,
+    ) -> None:
+        if unit not in _POWERS:
+            raise ValueError(f"unit must be one of {', '.join(_POWERS)}, not {unit!r}")
+        if min_space < 0:
+            raise ValueError(f"min_space must be 0 or more, not {min_space}")
+        self.path = path
+        self.unit = unit
+        self.min_space = int(min_space * (1024 if binary else 1000) ** _POWERS[unit])
+
+    def should_record(self) -> bool:
+        """Return whether there is space; a disk that cannot be asked has none."""
+        path = _nearest_existing(Path(self.path) if self.path is not None else spool_dir())
+        try:
+            free = shutil.disk_usage(path).free
+        except OSError as error:
+            logger.warning("Cannot read the free space of %s: %s", path, error)
+            return False
+        return free > self.min_space
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next((each for each in (path, *path.parents) if each.exists()), path)

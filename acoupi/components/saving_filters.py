@@ -1,0 +1,214 @@
+"""Which recordings' files are kept: those that at least one filter of a program wants.
+
+Times are those of a recording's first frame. Around dawn and dusk, instants
+are compared, not times of day, at the place of the recording's deployment (the
+reference city of the time zone if it has no coordinates). Where the sun makes
+no dawn or dusk for weeks, a filter around them wants nothing; see
+`acoupi.components.sun`.
+"""
+
+import datetime
+
+from acoupi import data
+from acoupi.components import sun
+from acoupi.components.recording_conditions import is_time_in_interval
+from acoupi.components.types import RecordingSavingFilter
+
+__all__ = [
+    "After_DawnDuskTimeInterval",
+    "Before_DawnDuskTimeInterval",
+    "DetectionTagValue",
+    "DetectionTags",
+    "FrequencySchedule",
+    "SaveIfInInterval",
+    "SavingThreshold",
+]
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class SaveIfInInterval(RecordingSavingFilter):
+    """Keeps what was recorded between two local times of day.
+
+    Parameters
+    ----------
+    interval
+        Times of day in `timezone`; see `is_time_in_interval` for its ends.
+    timezone
+        The zone of the interval.
+    """
+
+    def __init__(self, interval: data.TimeInterval, timezone: datetime.tzinfo) -> None:
+        self.interval = interval
+        self.timezone = timezone
+
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
+    ) -> bool:
+        """Return whether the recording began in the interval."""
+        local = recording.created_on.astimezone(self.timezone)
+        return is_time_in_interval(local.time(), self.interval)
+
+
+class FrequencySchedule(RecordingSavingFilter):
+    """Keeps the first minutes of every so many minutes.
+
+    Minutes are counted from 1970-01-01 00:00 UTC. For a frequency that divides
+    60 that is the minute of the (UTC) hour, for one that divides a day it is
+    the minute of the UTC day, and any other runs on without a seam at midnight.
+
+    Parameters
+    ----------
+    duration
+        Minutes to keep of each round; 0 keeps nothing, `frequency` or more everything.
+    frequency
+        Minutes from the start of one round to the next, greater than 0.
+    """
+
+    def __init__(self, duration: int, frequency: int) -> None:
+        if frequency <= 0:
+            raise ValueError(f"frequency must be greater than 0 minutes, not {frequency}")
+        self.duration = duration
+        self.frequency = frequency
+
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
+    ) -> bool:
+        """Return whether the recording began in the minutes to keep."""
+        into_round = (recording.created_on - _EPOCH) % datetime.timedelta(minutes=self.frequency)
+        return into_round < datetime.timedelta(minutes=self.duration)
+
+
+class _DawnDusk(RecordingSavingFilter):
+    def __init__(self, duration: float, timezone: datetime.tzinfo) -> None:
+        if duration < 0:
+            raise ValueError(f"duration must be 0 minutes or more, not {duration}")
+        self.duration = duration
+        self.timezone = timezone
+
+    def _is_dawn_or_dusk_within(
+        self, recording: data.Recording, start: datetime.datetime, end: datetime.datetime
+    ) -> bool:
+        location = sun.deployment_location(recording.deployment, self.timezone)
+        return bool(sun.dawns(location, start, end) or sun.dusks(location, start, end))
+
+
+class Before_DawnDuskTimeInterval(_DawnDusk):
+    """Keeps what was recorded shortly before dawn or dusk.
+
+    Parameters
+    ----------
+    duration
+        Minutes, 0 or more.
+    timezone
+        Its reference city stands for a deployment without coordinates.
+    """
+
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
+    ) -> bool:
+        """Return whether a dawn or dusk followed the recording's start within `duration`."""
+        start = recording.created_on
+        end = start + datetime.timedelta(minutes=self.duration)
+        return self._is_dawn_or_dusk_within(recording, start, end)
+
+
+class After_DawnDuskTimeInterval(_DawnDusk):
+    """Keeps what was recorded shortly after dawn or dusk.
+
+    Parameters
+    ----------
+    duration
+        Minutes, 0 or more.
+    timezone
+        Its reference city stands for a deployment without coordinates.
+    """
+
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
+    ) -> bool:
+        """Return whether a dawn or dusk came before the recording's start within `duration`."""
+        end = recording.created_on
+        start = end - datetime.timedelta(minutes=self.duration)
+        return self._is_dawn_or_dusk_within(recording, start, end)
+
+
+class SavingThreshold(RecordingSavingFilter):
+    """Keeps recordings with a detection that reaches a score.
+
+    Parameters
+    ----------
+    saving_threshold
+        Lowest detection score, 0 to 1.
+    """
+
+    def __init__(self, saving_threshold: float) -> None:
+        self.saving_threshold = saving_threshold
+
+    def has_confident_model_output(self, model_output: data.ModelOutput) -> bool:
+        """Return whether a detection of this output reaches the score."""
+        return any(d.detection_score >= self.saving_threshold for d in model_output.detections)
+
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
+    ) -> bool:
+        """Return whether a detection reaches the score; without outputs, no."""
+        return any(self.has_confident_model_output(output) for output in model_outputs or [])
+
+
+class DetectionTagValue(RecordingSavingFilter):
+    """Keeps recordings with a detection of one of some tag values, whatever the score.
+
+    Parameters
+    ----------
+    values
+        The values, e.g. species names; the key of the tag does not matter.
+    """
+
+    def __init__(self, values: list[str]) -> None:
+        self.values = values
+
+    def has_confident_tagvalues(self, model_output: data.ModelOutput) -> bool:
+        """Return whether a detection of this output has one of the values."""
+        return any(
+            predicted.tag.value in self.values
+            for detection in model_output.detections
+            for predicted in detection.tags
+        )
+
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
+    ) -> bool:
+        """Return whether a detection has one of the values; without outputs, no."""
+        return any(self.has_confident_tagvalues(output) for output in model_outputs or [])
+
+
+class DetectionTags(RecordingSavingFilter):
+    """Keeps recordings with a sure detection that surely has one of some tags.
+
+    Parameters
+    ----------
+    tags
+        The tags, key and value.
+    saving_threshold
+        What both the detection's score and the tag's confidence must reach, 0 to 1.
+    """
+
+    def __init__(self, tags: list[data.Tag], saving_threshold: float = 0.5) -> None:
+        self.tags = tags
+        self.saving_threshold = saving_threshold
+
+    def has_confident_tag(self, model_output: data.ModelOutput) -> bool:
+        """Return whether such a detection is in this output."""
+        return any(
+            predicted.tag in self.tags and predicted.confidence_score >= self.saving_threshold
+            for detection in model_output.detections
+            if detection.detection_score >= self.saving_threshold
+            for predicted in detection.tags
+        )
+
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
+    ) -> bool:
+        """Return whether there is such a detection; without outputs, no."""
+        return any(self.has_confident_tag(output) for output in model_outputs or [])

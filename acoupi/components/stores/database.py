@@ -1,0 +1,364 @@
+"""A SQLite file that several processes and threads share.
+
+Connections are borrowed from a small pool for one transaction each. Before
+a fork, all of them are closed: SQLite keeps in memory which locks a process
+holds, a child would inherit that belief but not the locks.
+"""
+
+import fcntl
+import logging
+import os
+import shlex
+import sqlite3
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoupi.components.stores import faults
+from acoupi.components.stores.values import as_path_text
+from acoupi.errors import StoreError
+
+__all__ = ["Database", "Schema"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_IDLE = 4
+_PRAGMAS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA temp_store = MEMORY",  # the root file system of a container is read-only
+    "PRAGMA journal_size_limit = 8388608",
+)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What must be in a database file, and how it gets there."""
+
+    store: str
+    """What the file is to its user: "metadata store"."""
+    application_id: int
+    """Marks the file as ours (SQLite's header field of that name)."""
+    migrations: tuple[tuple[str, ...], ...]
+    """Each the statements that lead from one version to the next; the first starts empty."""
+    peer_tables: frozenset[str]
+    """Tables by which a file of the earlier acoupi (0.6 and before) is told."""
+    error: type[StoreError]
+
+    @property
+    def version(self) -> int:
+        """The version that this program writes."""
+        return len(self.migrations)
+
+
+class Database:
+    """Gives transactions on one file, made and brought up to date at its first use.
+
+    Parameters
+    ----------
+    path
+        The file; constructing touches it not.
+    schema
+        What must be in it.
+    """
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path.expanduser().absolute()
+        self.schema = schema
+        self._idle: list[_Connection] = []
+        self._borrowers: Counter[int] = Counter()
+        self._changed = threading.Condition()
+        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+        _databases.add(self)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that sees one unchanging state."""
+        with self._transaction("BEGIN", "read") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Give the only connection that may write now; an exception undoes all it did.
+
+        Raises
+        ------
+        StoreError
+            As the schema's class: what SQLite refused, why, and what to try.
+        """
+        with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        with self._changed:
+            _close_all(self._idle)
+
+    @contextmanager
+    def _transaction(self, begin: str, action: str) -> Iterator[sqlite3.Connection]:
+        borrowed = self._borrow()
+        connection = borrowed.connection
+        sound = False
+        try:
+            connection.execute(begin)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+                sound = True
+            except BaseException as error:
+                sound = not isinstance(error, sqlite3.Error)
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                raise
+        except faults.DATABASE_ERRORS as error:
+            raise self._explain(error, action) from error
+        finally:
+            self._give_back(borrowed, sound=sound)
+
+    def _explain(self, error: Exception, action: str) -> StoreError:
+        return faults.explain(
+            error,
+            store=self.schema.store,
+            path=self.path,
+            action=action,
+            kind=self.schema.error,
+        )
+
+    # The pool
+
+    def _borrow(self) -> "_Connection":
+        with self._changed:
+            self._borrowers[threading.get_ident()] += 1
+            inode = _inode(self.path)
+            if inode is None or any(idle.inode != inode for idle in self._idle):
+                _close_all(self._idle)  # the file was moved aside under us
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return self._open()
+        except BaseException:
+            self._count_down()
+            raise
+
+    def _give_back(self, borrowed: "_Connection", *, sound: bool) -> None:
+        if borrowed.pid != os.getpid():
+            _inherited.append(borrowed.connection)  # closing it would harm the parent
+        else:
+            with self._changed:
+                keep = sound and len(self._idle) < _MOST_IDLE
+                if keep:
+                    self._idle.append(borrowed)
+            if not keep:
+                borrowed.connection.close()
+        self._count_down()
+
+    def _count_down(self) -> None:
+        with self._changed:
+            me = threading.get_ident()
+            self._borrowers[me] -= 1
+            if self._borrowers[me] <= 0:
+                del self._borrowers[me]
+            self._changed.notify_all()
+
+    def _before_fork(self) -> None:
+        """Wait until no other thread works with the file, close all, and keep it so."""
+        self._changed.acquire()
+        me = threading.get_ident()
+        self._changed.wait_for(
+            lambda: not set(self._borrowers) - {me}, timeout=faults.BUSY_TIMEOUT + 5
+        )
+        _close_all(self._idle)
+
+    def _after_fork(self, *, in_child: bool) -> None:
+        if in_child:
+            me = threading.get_ident()
+            for other in set(self._borrowers) - {me}:
+                del self._borrowers[other]
+        self._changed.release()
+
+    # Opening
+
+    def _open(self) -> "_Connection":
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise faults.explain_folder(
+                error, store=self.schema.store, path=self.path, kind=self.schema.error
+            ) from error
+        try:
+            connection = sqlite3.connect(
+                self.path,
+                timeout=faults.BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except sqlite3.Error as error:
+            raise self._explain(error, "open") from error
+        try:
+            self._prepare(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise self._explain(error, "open") from error
+        except BaseException:
+            connection.close()
+            raise
+        return _Connection(connection, os.getpid(), _inode(self.path))
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        connection.create_function("acoupi_blob", 1, bytes.fromhex, deterministic=True)
+        connection.create_function("acoupi_path", 1, _path_of_hex, deterministic=True)
+        version = self._recognise(connection)
+        if version == self.schema.version and _journal_mode(connection) == "wal":
+            return
+        with _locked(self.path.parent):
+            self._bring_up_to_date(connection)
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            logger.warning('"%s" is on a file system that cannot do WAL: %s', self.path, mode)
+        while (version := self._recognise(connection)) < self.schema.version:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if self._recognise_inside(connection) == version:
+                    for statement in self.schema.migrations[version]:
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA application_id = {self.schema.application_id}")
+                    connection.execute(f"PRAGMA user_version = {version + 1}")
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                raise
+
+    def _recognise(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the file, 0 if it is new; refuse what is not ours."""
+        connection.execute("BEGIN")  # one state: another process may be creating it now
+        try:
+            return self._recognise_inside(connection)
+        finally:
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _recognise_inside(self, connection: sqlite3.Connection) -> int:
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = {
+            str(name).lower()
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        }
+        if application_id == 0 and version == 0 and not tables:
+            return 0
+        if application_id != self.schema.application_id:
+            raise self._refusal(version, tables, application_id)
+        if version > self.schema.version:
+            raise self._newer(version)
+        return version
+
+    def _newer(self, version: int) -> StoreError:
+        return self.schema.error(
+            f'cannot open the {self.schema.store} "{self.path}": a newer acoupi wrote it.',
+            f"pip install --upgrade acoupi   (or put the file aside: {self._move_aside('newer')})",
+            why=(
+                f"its schema is version {version}, "
+                f"this acoupi knows versions up to {self.schema.version}."
+            ),
+        )
+
+    def _refusal(self, version: int, tables: set[str], application_id: int) -> StoreError:
+        store, path = self.schema.store, self.path
+        if application_id == 0 and self.schema.peer_tables <= tables:
+            origin = "acoupi 0.5 or 0.6" if version else "an acoupi before 0.5"
+            return self.schema.error(
+                f'cannot open the {store} "{path}": {origin} wrote it.',
+                f"{self._move_aside('acoupi-0.6')}   (it stays readable; a new one is made)",
+                why=f"its tables are of schema version {version} and differ from this acoupi's.",
+            )
+        return self.schema.error(
+            f'cannot open the {store} "{path}": another program wrote it.',
+            f"{self._move_aside('aside')}   (or configure another file)",
+            why=(
+                f"it is a database with the tables {', '.join(sorted(tables)) or 'none'}, "
+                f"without the mark of an acoupi {store}."
+            ),
+        )
+
+    def _move_aside(self, suffix: str) -> str:
+        """Return the command that moves the file and its journals together."""
+        folder = shlex.quote(str(self.path.parent / suffix))
+        return f"mkdir -p {folder} && mv {shlex.quote(str(self.path))}* {folder}"
+
+
+@dataclass(frozen=True)
+class _Connection:
+    connection: sqlite3.Connection
+    pid: int
+    inode: tuple[int, int] | None
+
+
+def _close_all(idle: list[_Connection]) -> None:
+    while idle:
+        item = idle.pop()
+        if item.pid == os.getpid():
+            item.connection.close()
+        else:
+            _inherited.append(item.connection)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _journal_mode(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def _path_of_hex(text: str) -> str | bytes:
+    return as_path_text(os.fsdecode(bytes.fromhex(text)))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time do this; SQLite does not wait while it turns to WAL."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # some network file systems lock no folders
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+_databases: "weakref.WeakSet[Database]" = weakref.WeakSet()
+_held: list[Database] = []
+_inherited: list[sqlite3.Connection] = []
+
+
+def _before_fork() -> None:
+    _held.extend(_databases)
+    for database in _held:
+        database._before_fork()  # noqa: SLF001 - the same module
+
+
+def _after_fork(*, in_child: bool) -> None:
+    while _held:
+        _held.pop()._after_fork(in_child=in_child)  # noqa: SLF001
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(in_child=False),
+    after_in_child=lambda: _after_fork(in_child=True),
+)

@@ -1,0 +1,135 @@
+"""What a failing database means to the person who has to mend it."""
+
+import os
+import shlex
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoupi.errors import StoreError
+
+__all__ = ["BUSY_TIMEOUT", "DATABASE_ERRORS", "explain", "explain_folder"]
+
+BUSY_TIMEOUT = 30.0
+"""Seconds to wait for another process that is writing."""
+
+DATABASE_ERRORS = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+"""What `sqlite3` raises: its own errors, and two for values that fit no column."""
+
+
+def explain(
+    error: Exception, *, store: str, path: Path, action: str, kind: type[StoreError]
+) -> StoreError:
+    """Return what SQLite's error means, in three lines.
+
+    Parameters
+    ----------
+    store
+        What the file is to its user: "metadata store".
+    action
+        What was tried: "read", "write to" or "open".
+    kind
+        The class of the error to return.
+    """
+    code = getattr(error, "sqlite_errorname", None) or ""
+    cause = _cause(code, path)
+    names = {
+        "file": shlex.quote(str(path)),
+        "folder": shlex.quote(str(path.parent)),
+        "aside": shlex.quote(f"{path}.aside"),
+        "recovered": shlex.quote(f"{path}.recovered"),
+        "user": os.getuid(),
+        "free": _free(path),
+        "timeout": f"{BUSY_TIMEOUT:.0f}",
+    }
+    said = f'SQLite answered "{error}"{f" ({code})" if code else ""}'
+    return kind(
+        f'cannot {action} the {store} "{path}"{cause.what}.',
+        cause.help.format_map(names),
+        why=f"{said}{cause.why.format_map(names)}.",
+    )
+
+
+@dataclass(frozen=True)
+class _Cause:
+    codes: tuple[str, ...]
+    what: str
+    why: str
+    help: str
+
+
+_RIGHTS = "ls -ld {folder} {file}   (user {user} must be able to write both)"
+_FULL = _Cause(
+    ("SQLITE_FULL",),
+    ": the disk is full",
+    "; {free} bytes are free there",
+    "df -h {folder}   (then free space there, or keep the data on a larger disk)",
+)
+_CAUSES = (
+    _FULL,
+    _Cause(
+        ("SQLITE_READONLY",),
+        ": it is read-only",
+        "; a worn-out SD card turns read-only, too",
+        _RIGHTS,
+    ),
+    _Cause(("SQLITE_CANTOPEN", "SQLITE_PERM"), ": the file cannot be opened", "", _RIGHTS),
+    _Cause(
+        ("SQLITE_NOTADB",),
+        ": it is not a database",
+        "; something else is in that file",
+        "mv {file} {aside}   (a new one is made)",
+    ),
+    _Cause(
+        ("SQLITE_CORRUPT",),
+        ": it is damaged",
+        "; a power cut on a bad SD card does that",
+        'sqlite3 {file} ".recover" | sqlite3 {recovered}',
+    ),
+    _Cause(
+        ("SQLITE_BUSY", "SQLITE_LOCKED"),
+        ": another process keeps it locked",
+        ", after {timeout} s of waiting",
+        "fuser -v {file}   (shows which; then try again)",
+    ),
+    _Cause(("SQLITE_IOERR",), ": the disk fails", "", "dmesg | tail   (shows what the disk says)"),
+)
+_UNKNOWN = _Cause(
+    (),
+    "",
+    "",
+    'sqlite3 {file} "PRAGMA integrity_check"   (shows whether the file is sound)',
+)
+
+
+def _cause(code: str, path: Path) -> _Cause:
+    """Return what is behind a code; on a full disk SQLite may only see a failed write."""
+    if code.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _free(path) == 0:
+        return _FULL
+    return next((cause for cause in _CAUSES if code.startswith(cause.codes)), _UNKNOWN)
+
+
+def explain_folder(error: OSError, *, store: str, path: Path, kind: type[StoreError]) -> StoreError:
+    """Return why the folder of a store could not be made, in three lines."""
+    folder = path.parent
+    existing = next((p for p in [folder, *folder.parents] if _exists(p)), Path("/"))
+    return kind(
+        f'cannot make the folder "{folder}" for the {store}.',
+        f"ls -ld {shlex.quote(str(existing))}   (user {os.getuid()} must be able to write there)",
+        why=f'the system answered "{error.strerror or error}".',
+    )
+
+
+def _free(path: Path) -> int | None:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # below a folder that we may not enter

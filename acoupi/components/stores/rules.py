@@ -1,0 +1,104 @@
+"""What every metadata store holds to: how states follow each other, and what is refused."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from acoupi import data
+from acoupi.errors import MetadataStoreError
+
+__all__ = [
+    "begun",
+    "check_end",
+    "check_limit",
+    "ended",
+    "shared_path",
+    "unknown_deployment",
+    "unknown_recordings",
+]
+
+
+def begun(stored: data.Analysis | None, recording_id: UUID, name_model: str) -> data.Analysis:
+    """Return the analysis as it is once a model is about to run.
+
+    The attempt counts now, so that one which takes the process down counts
+    too. What is final stays as it is.
+    """
+    if stored is not None and stored.state.is_final:
+        return stored
+    return data.Analysis(
+        recording_id=recording_id,
+        name_model=name_model,
+        state=data.AnalysisState.RUNNING,
+        attempts=(stored.attempts if stored else 0) + 1,
+        error=stored.error if stored else None,
+        updated_on=data.utc_now(),
+    )
+
+
+def ended(stored: data.Analysis | None, reported: data.Analysis) -> data.Analysis:
+    """Return the analysis as it is once its end is reported.
+
+    A report may be late: of a model that hung while another attempt was
+    made. So what is done stays done, and what is final becomes nothing that
+    is not.
+    """
+    if stored is not None:
+        is_late = stored.state.is_final and not reported.state.is_final
+        if is_late or stored.state is data.AnalysisState.DONE:
+            return stored
+    return reported.model_copy(
+        update={
+            "attempts": max(reported.attempts, stored.attempts if stored else 0),
+            "updated_on": data.utc_now(),
+        }
+    )
+
+
+def unknown_recordings(
+    action: str, recordings: Iterable[tuple[UUID, object]]
+) -> MetadataStoreError:
+    """Return the error for recordings that must be stored first.
+
+    Parameters
+    ----------
+    action
+        What was tried, after "cannot".
+    recordings
+        Id and path of each.
+    """
+    named = "; ".join(f'{id_} ("{path}")' if path else str(id_) for id_, path in recordings)
+    return MetadataStoreError(
+        f"cannot {action}: the recording is not in the metadata store: {named}.",
+        "store.store_recording(recording) first",
+        why="what is said of a recording refers to its row.",
+    )
+
+
+def unknown_deployment(deployment: data.Deployment) -> MetadataStoreError:
+    """Return the error for a deployment that must be stored first."""
+    return MetadataStoreError(
+        f'cannot update the deployment "{deployment.name}": it is not in the metadata store.',
+        "store.store_deployment(deployment) first",
+        why=f"no deployment has the id {deployment.id}.",
+    )
+
+
+def shared_path(id_: UUID, owner: UUID, path: object) -> MetadataStoreError:
+    """Return the error for two recordings in one file."""
+    return MetadataStoreError(
+        f"cannot store the recording {id_}: its file is that of another recording.",
+        "give each recording a file of its own; a name with the recording's id is safe",
+        why=f'"{path!s}" belongs to the recording {owner}.',
+    )
+
+
+def check_end(state: data.RecordingState) -> None:
+    """Refuse a state in which there is a file."""
+    if state not in (data.RecordingState.DELETED, data.RecordingState.LOST):
+        raise ValueError(f"a recording ends as deleted or lost, not as {state.value}")
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit below 0."""
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit must be 0 or more, not {limit}")

@@ -1,0 +1,550 @@
+"""The metadata store in a SQLite file."""
+
+import datetime
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from acoupi import data
+from acoupi.components import types
+from acoupi.components.stores import sql
+from acoupi.components.stores.database import Database
+from acoupi.components.stores.rows import (
+    analysis_of,
+    deployment_of,
+    deployment_values,
+    insert_detections,
+    load_detections,
+    load_outputs,
+    load_recordings,
+    model_output_info,
+    recording_values,
+)
+from acoupi.components.stores.rules import (
+    begun,
+    check_end,
+    check_limit,
+    ended,
+    shared_path,
+    unknown_deployment,
+    unknown_recordings,
+)
+from acoupi.components.stores.values import (
+    as_blob_list,
+    as_id,
+    as_path_list,
+    as_path_text,
+    as_text_list,
+    from_real,
+    to_microseconds,
+)
+
+__all__ = ["SqliteStore"]
+
+WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
+
+
+class SqliteStore(types.Store):
+    """Remembers deployments, recordings and detections in one SQLite file.
+
+    Threads, processes and containers may share the file (on a local disk);
+    each method is one transaction, on disk when it returns. Constructing
+    touches nothing: folder and file are made at the first use.
+
+    Of every list given as a filter, None means all, and an empty list none.
+    A time without a zone is taken as UTC.
+
+    Parameters
+    ----------
+    db_path
+        The database file.
+
+    Raises
+    ------
+    MetadataStoreError
+        From every method: if the disk is full, read-only or failing, if the
+        file is none of ours or of a newer acoupi, or if what is stored
+        contradicts what is there.
+    """
+
+    def __init__(self, db_path: Path) -> None:
+        self.db_path = Path(db_path)
+        self._database = Database(self.db_path, sql.SCHEMA)
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        self._database.close()
+
+    # Deployments
+
+    def get_current_deployment(self) -> data.Deployment:
+        """Return the latest deployment that has not ended.
+
+        If there is none, one begins now, named after the current time (UTC).
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(sql.CURRENT_DEPLOYMENT).fetchone()
+        if row is not None:
+            return deployment_of(row)
+        with self._database.writing() as connection:
+            row = connection.execute(sql.CURRENT_DEPLOYMENT).fetchone()
+            if row is not None:  # another process was quicker
+                return deployment_of(row)
+            now = data.utc_now()
+            deployment = data.Deployment(name=now.strftime("%Y%m%d_%H%M%S"), started_on=now)
+            connection.execute(sql.PUT_DEPLOYMENT, deployment_values(deployment))
+            return deployment
+
+    def store_deployment(self, deployment: data.Deployment) -> None:
+        """Store a deployment; one of the same id is replaced."""
+        with self._database.writing() as connection:
+            connection.execute(sql.PUT_DEPLOYMENT, deployment_values(deployment))
+
+    def update_deployment(self, deployment: data.Deployment) -> None:
+        """Change name, place and end of a stored deployment; its start stays.
+
+        Raises
+        ------
+        MetadataStoreError
+            If no deployment of this id is stored.
+        """
+        with self._database.writing() as connection:
+            changed = connection.execute(sql.UPDATE_DEPLOYMENT, deployment_values(deployment))
+            if changed.rowcount == 0:
+                raise unknown_deployment(deployment)
+
+    # Recordings
+
+    def store_recording(
+        self, recording: data.Recording, deployment: data.Deployment | None = None
+    ) -> None:
+        """Store a recording as captured, and its deployment if it is new.
+
+        One of the same id is replaced. But where its file was kept or
+        deleted since, path and state stay: a message that comes twice brings
+        no file back. One that was lost and has a path again is captured.
+
+        Parameters
+        ----------
+        deployment
+            To file it under; None for the recording's own.
+
+        Raises
+        ------
+        MetadataStoreError
+            If another recording has this file.
+        """
+        deployment = deployment or recording.deployment
+        with self._database.writing() as connection:
+            connection.execute(sql.ADD_DEPLOYMENT, deployment_values(deployment))
+            values = recording_values(recording, deployment)
+            try:
+                connection.execute(sql.PUT_RECORDING, values)
+            except sqlite3.IntegrityError as error:
+                self._refuse_shared_path(connection, recording.id, values["path"], error)
+                raise
+
+    def update_recording_path(self, recording: data.Recording, path: Path) -> data.Recording:
+        """Note that the file is kept at `path` now; return the recording with it.
+
+        Raises
+        ------
+        MetadataStoreError
+            If the recording is not stored, or another one has this file.
+        """
+        values = {"id": recording.id.bytes, "path": as_path_text(path)}
+        with self._database.writing() as connection:
+            try:
+                changed = connection.execute(sql.UPDATE_PATH, values)
+            except sqlite3.IntegrityError as error:
+                self._refuse_shared_path(connection, recording.id, values["path"], error)
+                raise
+            if changed.rowcount == 0:
+                raise unknown_recordings(
+                    "change a recording's path", [(recording.id, recording.path)]
+                )
+        return recording.model_copy(update={"path": Path(path)})
+
+    def end_recording(self, recording: data.Recording, state: data.RecordingState) -> None:
+        """Note that there is no file any more: the path becomes None.
+
+        Nothing changes if the file is by now elsewhere than `recording` says:
+        who finds it missing there may only be late.
+
+        Parameters
+        ----------
+        state
+            DELETED or LOST.
+
+        Raises
+        ------
+        MetadataStoreError
+            If the recording is not stored.
+        """
+        check_end(state)
+        values = {
+            "id": recording.id.bytes,
+            "path": None if recording.path is None else as_path_text(recording.path),
+            "state": state.value,
+        }
+        with self._database.writing() as connection:
+            self._row_of(connection, recording.id, "end a recording", recording.path)
+            connection.execute(sql.END_RECORDING, values)
+
+    def get_recordings(self, ids: list[UUID]) -> WithOutputs:
+        """Return recordings with their outputs, newest first; unknown ids are left out."""
+        return self._with_outputs(sql.RECORDINGS_BY_ID, {"ids": as_blob_list(ids)})
+
+    def get_recordings_by_path(self, paths: Sequence[Path | None]) -> WithOutputs:
+        """Return the recordings of these files with their outputs, newest first.
+
+        None among the paths is passed over.
+        """
+        return self._with_outputs(sql.RECORDINGS_BY_PATH, {"paths": _path_list(paths)})
+
+    def get_recordings_info_by_path(
+        self, paths: Sequence[Path | None]
+    ) -> list[tuple[data.Recording, list[data.ModelOutputInfo]]]:
+        """Like `get_recordings_by_path`, without the detections: cheap."""
+        with self._database.reading() as connection:
+            recordings = load_recordings(
+                connection, sql.RECORDINGS_BY_PATH, {"paths": _path_list(paths)}
+            )
+            infos: dict[int, list[data.ModelOutputInfo]] = {row: [] for row in recordings}
+            for columns in _outputs_of(connection, recordings):
+                infos[columns[2]].append(model_output_info(columns))
+        return [(recording, infos[row]) for row, recording in recordings.items()]
+
+    def get_captured_recordings(self, limit: int | None = None) -> list[data.Recording]:
+        """Return the recordings whose files wait in the spool, oldest first, at most `limit`."""
+        with self._database.reading() as connection:
+            recordings = load_recordings(
+                connection, sql.CAPTURED_RECORDINGS, {"limit": _limit(limit)}
+            )
+        return list(recordings.values())
+
+    def count_recordings(self) -> dict[data.RecordingState, int]:
+        """Return how many recordings are in each state, 0 included."""
+        with self._database.reading() as connection:
+            counts = dict(connection.execute(sql.COUNT_RECORDINGS).fetchall())
+        return {state: counts.get(state.value, 0) for state in data.RecordingState}
+
+    # Analyses
+
+    def begin_analysis(self, recording: data.Recording, name_model: str) -> data.Analysis:
+        """Note, before a model runs, that it is about to; counts the attempt.
+
+        A final analysis is returned as it is, and not counted.
+
+        Raises
+        ------
+        MetadataStoreError
+            If the recording is not stored.
+        """
+        with self._database.writing() as connection:
+            row = self._row_of(connection, recording.id, "begin an analysis", recording.path)
+            stored = _analysis(connection, row, recording.id, name_model)
+            analysis = begun(stored, recording.id, name_model)
+            if analysis is not stored:
+                connection.execute(sql.PUT_ANALYSIS, _analysis_values(row, analysis))
+        return analysis
+
+    def end_analysis(self, analysis: data.Analysis) -> None:
+        """Note how an analysis ended: its state and error, at the current time.
+
+        What is done stays done, and what is final stays final: a report may
+        be late.
+
+        Raises
+        ------
+        MetadataStoreError
+            If the recording is not stored.
+        """
+        with self._database.writing() as connection:
+            row = self._row_of(connection, analysis.recording_id, "end an analysis")
+            stored = _analysis(connection, row, analysis.recording_id, analysis.name_model)
+            now = ended(stored, analysis)
+            if now is not stored:
+                connection.execute(sql.PUT_ANALYSIS, _analysis_values(row, now))
+
+    def get_analyses(self, recordings: Sequence[data.Recording]) -> dict[UUID, list[data.Analysis]]:
+        """Return what each model has done with each recording, by recording id."""
+        analyses: dict[UUID, list[data.Analysis]] = {recording.id: [] for recording in recordings}
+        with self._database.reading() as connection:
+            for id_, *columns in connection.execute(sql.ANALYSES, {"ids": as_blob_list(analyses)}):
+                recording_id = as_id(id_)
+                analyses[recording_id].append(analysis_of(recording_id, tuple(columns)))
+        return analyses
+
+    def count_analyses(self) -> dict[data.AnalysisState, int]:
+        """Return how many analyses are in each state, 0 included."""
+        with self._database.reading() as connection:
+            counts = dict(connection.execute(sql.COUNT_ANALYSES).fetchall())
+        return {state: counts.get(state.value, 0) for state in data.AnalysisState}
+
+    # Model outputs
+
+    def store_model_output(self, model_output: data.ModelOutput) -> None:
+        """Store a model's output with all its detections.
+
+        One of the same id is replaced with all its detections.
+
+        Raises
+        ------
+        MetadataStoreError
+            If its recording is not stored.
+        """
+        self.store_model_outputs([model_output])
+
+    def store_model_outputs(self, model_outputs: list[data.ModelOutput]) -> None:
+        """Store several outputs, or, on an error, none of them.
+
+        Raises
+        ------
+        MetadataStoreError
+            If a recording is not stored; it names all that are not.
+        """
+        recordings = {output.recording.id: output.recording.path for output in model_outputs}
+        with self._database.writing() as connection:
+            rows = {
+                as_id(id_): row
+                for id_, row in connection.execute(
+                    sql.ROWS_OF_RECORDINGS, {"ids": as_blob_list(recordings)}
+                )
+            }
+            missing = [item for item in recordings.items() if item[0] not in rows]
+            if missing:
+                raise unknown_recordings("store a model's output", missing)
+            for output in model_outputs:
+                _put_output(connection, output, rows[output.recording.id])
+
+    def get_recording_model_outputs(self, recording: data.Recording) -> list[data.ModelOutput]:
+        """Return the outputs of one recording, newest first."""
+        return self.get_recordings_model_outputs([recording])[recording.id]
+
+    def get_recordings_model_outputs(
+        self, recordings: Sequence[data.Recording]
+    ) -> dict[UUID, list[data.ModelOutput]]:
+        """Return the outputs of each recording by its id, newest first; [] where there are none."""
+        found = self.get_recordings([recording.id for recording in recordings])
+        outputs = {recording.id: outputs for recording, outputs in found}
+        return {recording.id: outputs.get(recording.id, []) for recording in recordings}
+
+    def get_model_outputs_by_recording_time(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> list[data.ModelOutput]:
+        """Return the outputs of the recordings that began in [start, end), oldest first.
+
+        A recording at `end` belongs to the next window, so windows that
+        follow each other count each recording once.
+        """
+        values = {"start": to_microseconds(start), "end": to_microseconds(end)}
+        return self._outputs(sql.OUTPUTS_BY_RECORDING_TIME, values)
+
+    def get_model_outputs(  # noqa: PLR0917 - a published signature
+        self,
+        after: datetime.datetime | None = None,
+        before: datetime.datetime | None = None,
+        ids: list[UUID] | None = None,
+        recording_ids: list[UUID] | None = None,
+        model_names: list[str] | None = None,
+        detection_ids: list[UUID] | None = None,
+        limit: int | None = None,
+    ) -> list[data.ModelOutput]:
+        """Return the outputs for which every filter holds, newest first.
+
+        Parameters
+        ----------
+        after, before
+            Bounds of the time when the model ran, both included.
+        ids, recording_ids, model_names
+            One of these.
+        detection_ids
+            Has one of these detections.
+        limit
+            At most so many; None means all.
+        """
+        values = _present(
+            after=_time(after),
+            before=_time(before),
+            ids=_ids(ids),
+            recording_ids=_ids(recording_ids),
+            model_names=_texts(model_names),
+            detection_ids=_ids(detection_ids),
+        )
+        statement = sql.filtered(sql.OUTPUTS, sql.OUTPUT_FILTERS, set(values))
+        return self._outputs(statement, {**values, "limit": _limit(limit)})
+
+    def get_detections(  # noqa: PLR0917 - a published signature
+        self,
+        ids: list[UUID] | None = None,
+        model_output_ids: list[UUID] | None = None,
+        score_gt: float | None = None,
+        score_lt: float | None = None,
+        model_names: list[str] | None = None,
+        after: datetime.datetime | None = None,
+        before: datetime.datetime | None = None,
+    ) -> list[data.Detection]:
+        """Return the detections for which every filter holds, those of the newest output first.
+
+        Parameters
+        ----------
+        score_gt, score_lt
+            Bounds of the detection's score, neither included.
+        after, before
+            Bounds of the time when the model ran, both included.
+        """
+        values = _present(
+            ids=_ids(ids),
+            model_output_ids=_ids(model_output_ids),
+            score_gt=_real(score_gt),
+            score_lt=_real(score_lt),
+            model_names=_texts(model_names),
+            after=_time(after),
+            before=_time(before),
+        )
+        statement = sql.filtered(sql.DETECTIONS, sql.DETECTION_FILTERS, set(values))
+        with self._database.reading() as connection:
+            return load_detections(connection, connection.execute(statement, values))
+
+    def get_predicted_tags(  # noqa: PLR0917 - a published signature
+        self,
+        detection_ids: list[UUID] | None = None,
+        after: datetime.datetime | None = None,
+        before: datetime.datetime | None = None,
+        score_gt: float | None = None,
+        score_lt: float | None = None,
+        keys: list[str] | None = None,
+        values: list[str] | None = None,
+    ) -> list[data.PredictedTag]:
+        """Return the tags for which every filter holds, those of the newest output first.
+
+        Parameters
+        ----------
+        after, before
+            Bounds of the time when the model ran, both included.
+        score_gt, score_lt
+            Bounds of the tag's confidence, neither included.
+        """
+        chosen = _present(
+            detection_ids=_ids(detection_ids),
+            after=_time(after),
+            before=_time(before),
+            score_gt=_real(score_gt),
+            score_lt=_real(score_lt),
+            keys=_texts(keys),
+            values=_texts(values),
+        )
+        statement = sql.filtered(sql.TAGS, sql.TAG_FILTERS, set(chosen))
+        with self._database.reading() as connection:
+            return [
+                data.PredictedTag(data.Tag(key, value), from_real(confidence))
+                for key, value, confidence in connection.execute(statement, chosen)
+            ]
+
+    # Within a transaction
+
+    def _with_outputs(self, statement: str, values: Mapping[str, Any]) -> WithOutputs:
+        with self._database.reading() as connection:
+            recordings = load_recordings(connection, statement, values)
+            found = _outputs_of(connection, recordings)
+            outputs: dict[int, list[data.ModelOutput]] = {row: [] for row in recordings}
+            for row, output in load_outputs(connection, found, recordings):
+                outputs[row].append(output)
+        return [(recording, outputs[row]) for row, recording in recordings.items()]
+
+    def _outputs(self, statement: str, values: Mapping[str, Any]) -> list[data.ModelOutput]:
+        with self._database.reading() as connection:
+            found = load_outputs(connection, connection.execute(statement, values))
+        return [output for _, output in found]
+
+    @staticmethod
+    def _row_of(
+        connection: sqlite3.Connection, id_: UUID, action: str, path: Path | None = None
+    ) -> int:
+        row = connection.execute(sql.ROW_OF_RECORDING, {"id": id_.bytes}).fetchone()
+        if row is None:
+            raise unknown_recordings(action, [(id_, path)])
+        return int(row[0])
+
+    @staticmethod
+    def _refuse_shared_path(
+        connection: sqlite3.Connection, id_: UUID, path: str | bytes | None, error: Exception
+    ) -> None:
+        owner = connection.execute(sql.OWNER_OF_PATH, {"path": path}).fetchone()
+        if owner is not None and owner[0] != id_.bytes:
+            raise shared_path(id_, as_id(owner[0]), path) from error
+
+
+def _limit(limit: int | None) -> int:
+    """Return SQLite's word for a limit; None is no limit."""
+    check_limit(limit)
+    return -1 if limit is None else limit
+
+
+def _put_output(
+    connection: sqlite3.Connection, output: data.ModelOutput, recording_row: int
+) -> None:
+    values = {
+        "id": output.id.bytes,
+        "recording_row": recording_row,
+        "name_model": output.name_model,
+        "created_on": to_microseconds(output.created_on),
+    }
+    connection.execute(sql.PUT_OUTPUT, values)
+    output_row: int = connection.execute(sql.ROW_OF_OUTPUT, values).fetchone()[0]
+    connection.execute(sql.DELETE_DETECTIONS, {"output_row": output_row})
+    insert_detections(connection, output_row, output.detections)
+
+
+def _outputs_of(
+    connection: sqlite3.Connection, recordings: Mapping[int, data.Recording]
+) -> list[tuple[Any, ...]]:
+    values = {"rows": json.dumps(list(recordings))}
+    return connection.execute(sql.OUTPUTS_OF_RECORDINGS, values).fetchall()
+
+
+def _analysis(
+    connection: sqlite3.Connection, recording_row: int, recording_id: UUID, name_model: str
+) -> data.Analysis | None:
+    values = {"recording_row": recording_row, "name_model": name_model}
+    row = connection.execute(sql.ANALYSIS, values).fetchone()
+    return None if row is None else analysis_of(recording_id, (name_model, *row))
+
+
+def _analysis_values(recording_row: int, analysis: data.Analysis) -> dict[str, Any]:
+    return {
+        "recording_row": recording_row,
+        "name_model": analysis.name_model,
+        "state": analysis.state.value,
+        "attempts": analysis.attempts,
+        "error": analysis.error,
+        "updated_on": to_microseconds(analysis.updated_on),
+    }
+
+
+def _path_list(paths: Sequence[Path | None]) -> str:
+    return as_path_list(path for path in paths if path is not None)
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _time(time: datetime.datetime | None) -> int | None:
+    return None if time is None else to_microseconds(time)
+
+
+def _real(value: float | None) -> float | None:
+    return None if value is None else float(value)  # not float32, which SQLite refuses
+
+
+def _ids(ids: Sequence[UUID] | None) -> str | None:
+    return None if ids is None else as_blob_list(ids)
+
+
+def _texts(texts: Sequence[str] | None) -> str | None:
+    return None if texts is None else as_text_list(texts)

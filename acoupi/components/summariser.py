@@ -1,0 +1,212 @@
+"""Summaries: what was heard over a while, in one small message.
+
+A summary is about the recordings that *began* in the half-open window
+``[now - interval, now)``, whenever the model got round to them, so windows
+that follow each other count nothing twice. Each message is about one device
+and one deployment::
+
+    {"timeinterval": {"starttime": "2024-08-01T20:00:00Z", "endtime": "2024-08-01T21:00:00Z"},
+     "device": "100000003d1f2c4b",
+     "deployment": {"id": "…", "name": "Pond", "latitude": 51.5, "longitude": -0.1},
+     "models": ["BatDetect2"],
+     "recordings": 342,
+     "tags": {"species": {"Myotis": {"mean": 0.71, "min": 0.4, "max": 0.98, "count": 12}}}}
+
+``recordings`` is how many recordings of the window a model has analysed. If
+the model lags behind the microphone, give ``delay``, so that the window ends
+early enough for its last recordings to be in.
+"""
+
+import datetime
+import json
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from acoupi import data, devices
+from acoupi.components import types
+
+__all__ = ["StatisticsDetectionsSummariser", "ThresholdsDetectionsSummariser"]
+
+Scores = dict[data.Tag, list[float]]
+
+
+class _SummaryStore(Protocol):
+    """What a summariser asks of a store."""
+
+    def get_model_outputs_by_recording_time(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> Sequence[data.ModelOutput]:
+        """Return the outputs of recordings that began in [start, end)."""
+
+
+class _DetectionsSummariser(types.Summariser):
+    """Gathers the confidence of each tag over a window."""
+
+    def __init__(
+        self,
+        store: _SummaryStore,
+        interval: float | datetime.timedelta = 3600,
+        *,
+        delay: float | datetime.timedelta = 0,
+    ) -> None:
+        self.store = store
+        self.interval = _timedelta(interval)
+        self.delay = _timedelta(delay)
+        if self.interval <= datetime.timedelta(0):
+            raise ValueError(f"interval must be more than 0 seconds, not {interval}")
+        if self.delay < datetime.timedelta(0):
+            raise ValueError(f"delay must not be negative, not {delay}")
+
+    def build_summary(self, now: data.AwareDatetime) -> data.Message | list[data.Message] | None:
+        """Return the summary of the window that ends at `now`.
+
+        One message; a list of them if the window saw several deployments;
+        None if nothing was detected.
+        """
+        end = now.astimezone(datetime.UTC) - self.delay
+        start = end - self.interval
+        outputs_by_deployment: dict[UUID, list[data.ModelOutput]] = defaultdict(list)
+        for output in self.store.get_model_outputs_by_recording_time(start, end):
+            if start <= output.recording.created_on < end:
+                outputs_by_deployment[output.recording.deployment.id].append(output)
+        messages = [
+            message
+            for outputs in outputs_by_deployment.values()
+            if (message := self._message(outputs, start, end)) is not None
+        ]
+        if not messages:
+            return None
+        return messages[0] if len(messages) == 1 else messages
+
+    def _message(
+        self, outputs: Sequence[data.ModelOutput], start: datetime.datetime, end: datetime.datetime
+    ) -> data.Message | None:
+        scores = _scores(outputs)
+        if not scores:
+            return None
+        tags: dict[str, dict[str, Any]] = defaultdict(dict)
+        for tag in sorted(scores, key=lambda tag: (tag.key, tag.value)):
+            tags[tag.key][tag.value] = self._describe(scores[tag])
+        deployment = outputs[0].recording.deployment
+        device = devices.get_device_id()
+        content = {
+            "timeinterval": {"starttime": _iso(start), "endtime": _iso(end)},
+            "device": device,
+            "deployment": deployment.model_dump(
+                mode="json", include={"id", "name", "latitude", "longitude"}
+            ),
+            "models": sorted({output.name_model for output in outputs}),
+            "recordings": len({output.recording.id for output in outputs}),
+            "tags": tags,
+        }
+        return data.Message(
+            id=data.derived_id(device, deployment.id, type(self).__name__, _iso(start), _iso(end)),
+            content=json.dumps(content, ensure_ascii=False),
+            message_type=data.MessageType.SUMMARY,
+        )
+
+    @abstractmethod
+    def _describe(self, scores: list[float]) -> dict[str, Any]:
+        """Return what is said of one tag; it has at least one score."""
+
+
+class StatisticsDetectionsSummariser(_DetectionsSummariser):
+    """Report mean, lowest and highest confidence of each tag, and how often it came.
+
+    Parameters
+    ----------
+    store
+        Where the model outputs are; it has `get_model_outputs_by_recording_time`.
+    interval
+        Length of the window: seconds, or a timedelta. Greater than 0.
+    delay
+        How long before `now` the window ends: seconds, or a timedelta.
+    """
+
+    def _describe(self, scores: list[float]) -> dict[str, Any]:
+        return {
+            "mean": _mean(scores),
+            "min": min(scores),
+            "max": max(scores),
+            "count": len(scores),
+        }
+
+
+class ThresholdsDetectionsSummariser(_DetectionsSummariser):
+    """Report how often each tag came in three bands of confidence.
+
+    Every detection is in exactly one of the bands ``low`` (confidence up to
+    `low_band_threshold`), ``mid`` (above it, up to `mid_band_threshold`) and
+    ``high`` (above that). `high_band_threshold` divides no band, so that what
+    counts as high does not depend on it; those of ``high`` that are above it
+    are told *again*, as ``above_high``: the detections one would not look at
+    twice. Each has ``count`` and ``mean``, 0 where there is none.
+
+    Parameters
+    ----------
+    store, interval, delay
+        As for `StatisticsDetectionsSummariser`.
+    low_band_threshold, mid_band_threshold, high_band_threshold
+        Confidences, 0 to 1, none lower than the one before.
+    """
+
+    def __init__(
+        self,
+        store: _SummaryStore,
+        interval: float | datetime.timedelta = 3600,
+        low_band_threshold: float = 0.1,
+        mid_band_threshold: float = 0.5,
+        high_band_threshold: float = 0.9,
+        *,
+        delay: float | datetime.timedelta = 0,
+    ) -> None:
+        super().__init__(store, interval, delay=delay)
+        if not 0 <= low_band_threshold <= mid_band_threshold <= high_band_threshold <= 1:
+            raise ValueError(
+                "the thresholds must rise from 0 to 1, not "
+                f"{low_band_threshold}, {mid_band_threshold}, {high_band_threshold}"
+            )
+        self.low_band_threshold = low_band_threshold
+        self.mid_band_threshold = mid_band_threshold
+        self.high_band_threshold = high_band_threshold
+
+    def _describe(self, scores: list[float]) -> dict[str, Any]:
+        bands: dict[str, list[float]] = {"low": [], "mid": [], "high": [], "above_high": []}
+        for score in scores:
+            bands[self._band(score)].append(score)
+            if score > self.high_band_threshold:
+                bands["above_high"].append(score)
+        return {
+            band: {"count": len(inside), "mean": _mean(inside)} for band, inside in bands.items()
+        }
+
+    def _band(self, score: float) -> str:
+        if score <= self.low_band_threshold:
+            return "low"
+        return "mid" if score <= self.mid_band_threshold else "high"
+
+
+def _scores(outputs: Iterable[data.ModelOutput]) -> Scores:
+    scores: Scores = defaultdict(list)
+    for output in outputs:
+        for detection in output.detections:
+            for predicted in detection.tags:
+                scores[predicted.tag].append(float(predicted.confidence_score))
+    return scores
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return round(sum(scores) / len(scores), 3) if scores else 0
+
+
+def _iso(time: datetime.datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def _timedelta(value: float | datetime.timedelta) -> datetime.timedelta:
+    if isinstance(value, datetime.timedelta):
+        return value
+    return datetime.timedelta(seconds=value)

@@ -1,0 +1,67 @@
+"""Figures about the board, for the heartbeat."""
+
+import os
+import threading
+from pathlib import Path
+
+import psutil
+
+from acoupi import data
+
+__all__ = [
+    "consumed_memory",
+    "get_cpu_usage",
+    "get_free_memory",
+    "get_remaining_storage",
+    "get_used_storage",
+]
+
+_lock = threading.Lock()
+_process: psutil.Process | None = None
+
+
+def get_remaining_storage(path: Path, name: str = "remaining_storage") -> data.Metric:
+    """Return how much still fits on the disk of a path, bytes.
+
+    The path need not exist yet: then its nearest parent counts.
+    """
+    return data.Metric(name=name, value=psutil.disk_usage(_existing(path)).free, unit="bytes")
+
+
+def get_used_storage(path: Path, name: str = "used_storage") -> data.Metric:
+    """Return how much of the disk of a path is used, bytes; as for `get_remaining_storage`."""
+    return data.Metric(name=name, value=psutil.disk_usage(_existing(path)).used, unit="bytes")
+
+
+def get_free_memory(name: str = "free_memory") -> data.Metric:
+    """Return how much memory new programs can have without swapping, bytes."""
+    return data.Metric(name=name, value=psutil.virtual_memory().available, unit="bytes")
+
+
+def consumed_memory(name: str = "consumed_memory") -> data.Metric:
+    """Return the memory that this process holds (resident set size), bytes."""
+    return data.Metric(name=name, value=psutil.Process().memory_info().rss, unit="bytes")
+
+
+def get_cpu_usage(name: str = "cpu_usage") -> data.Metric:
+    """Return how much of one core this process used, percent.
+
+    Since the last call, or, at the first, since the process started. More
+    than 100 if several threads work.
+    """
+    global _process  # noqa: PLW0603 - the handle remembers the last call
+    with _lock:
+        if _process is None or _process.pid != os.getpid():
+            _process = psutil.Process()
+            _process.cpu_percent()  # Begins to count.
+            times = _process.cpu_times()
+            age = data.utc_now().timestamp() - _process.create_time()
+            value = 100 * (times.user + times.system) / max(age, 0.01)
+        else:
+            value = _process.cpu_percent()
+    return data.Metric(name=name, value=round(value, 2), unit="percent")
+
+
+def _existing(path: Path) -> str:
+    path = Path(path).absolute()
+    return str(next(p for p in (path, *path.parents) if p.exists()))

@@ -1,0 +1,41 @@
+"""The connected program: the default program, with messages."""
+
+import datetime
+
+from pydantic import Field
+
+from acoupi.components import types
+from acoupi.programs import saving
+from acoupi.programs.fields import TimeOfDay
+from acoupi.programs.templates.configuration import MessagingProgramConfiguration
+from acoupi.programs.templates.messaging import MessagingProgram
+
+__all__ = ["Connected_ConfigSchema", "Program", "SaveRecordingFilter"]
+
+
+class SaveRecordingFilter(saving.SaveRecordingFilter):
+    """What to keep: a recording that any of these wants is kept."""
+
+    starttime: TimeOfDay = Field(
+        default=datetime.time(hour=18, minute=30, second=0),
+        description="Keep what is recorded from this local time of day...",
+    )
+
+
+class Connected_ConfigSchema(MessagingProgramConfiguration):
+    """Configuration of the connected program."""
+
+    recording_saving: SaveRecordingFilter | None = None
+    """What to keep; None keeps everything."""
+
+
+class Program(MessagingProgram[Connected_ConfigSchema]):
+    """Records, keeps what its filters want, and gives signs of life."""
+
+    config_schema = Connected_ConfigSchema
+
+    def get_recording_filters(
+        self, config: Connected_ConfigSchema
+    ) -> list[types.RecordingSavingFilter]:
+        """Return the filters of the section ``recording_saving``."""
+        return saving.saving_filters(config.recording_saving, config.timezone)

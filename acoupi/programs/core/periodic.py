@@ -1,0 +1,56 @@
+"""When a periodic task is due, and for how long its message is worth running."""
+
+from datetime import timedelta
+from typing import TypeAlias
+
+from celery.schedules import BaseSchedule, schedule
+
+__all__ = ["ScheduleLike", "as_schedule", "seconds_between_slots"]
+
+ScheduleLike: TypeAlias = int | float | timedelta | BaseSchedule
+"""What a task's schedule may be given as; numbers are seconds."""
+
+
+def as_schedule(value: ScheduleLike) -> BaseSchedule:
+    """Return a schedule as Celery knows it.
+
+    Raises
+    ------
+    ValueError
+        If the interval is not greater than 0.
+    TypeError
+        If it is nothing that says when.
+
+    Examples
+    --------
+    >>> as_schedule(2.5)
+    <freq: 2.50 seconds>
+    """
+    if isinstance(value, BaseSchedule):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = timedelta(seconds=value)
+    if not isinstance(value, timedelta):
+        raise TypeError(
+            f"a schedule is a number of seconds, a timedelta or a Celery schedule, not {value!r}"
+        )
+    if value <= timedelta(0):
+        raise ValueError(f"a schedule must be longer than 0 seconds, not {value}")
+    return schedule(run_every=value)
+
+
+def seconds_between_slots(when: BaseSchedule) -> float | None:
+    """Return the seconds from any slot of a schedule to the next; None if they vary.
+
+    A message that waited longer is about a slot that has passed, and must not
+    be run: a recorder that was down would otherwise make up for every missed
+    recording in one burst. Where the slots vary (a calendar, the sun), beat
+    finds the next one each time it sends a message.
+
+    Examples
+    --------
+    >>> seconds_between_slots(as_schedule(timedelta(minutes=2)))
+    120.0
+    """
+    run_every = getattr(when, "run_every", None)
+    return run_every.total_seconds() if isinstance(run_every, timedelta) else None

@@ -1,0 +1,135 @@
+"""What a sensor says of itself, from what its stores know."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from acoupi import data
+from acoupi.components import types
+
+__all__ = ["HEALTHY", "StatusReport"]
+
+HEALTHY = "OK"
+LONGEST_WAIT = datetime.timedelta(minutes=15)
+
+
+class StatusReport:
+    """Says ``OK``, or what is wrong.
+
+    It is wrong
+
+    - that nothing was recorded since the last report, although it was to be;
+    - that a recording has waited for more than 15 minutes;
+    - that, since the last report, recordings were lost or could not be
+      analysed, or messages were given up. The first report of a process tells
+      of all that the stores remember.
+
+    A store that does not count is not asked.
+
+    Parameters
+    ----------
+    store
+        Of the recordings.
+    message_store
+        Of the messages; None if there is none.
+    conditions
+        All of them hold when recordings are to be made.
+    """
+
+    def __init__(
+        self,
+        store: types.Store,
+        message_store: types.MessageStore | None = None,
+        conditions: Sequence[types.RecordingCondition] = (),
+    ) -> None:
+        self._store = store
+        self._message_store = message_store
+        self._conditions = conditions
+        self._told = dict.fromkeys(("lost", "failed", "dead"), 0)
+        self._recorded: int | None = None
+        """How many recordings there were at the last report; None if none was to be made then."""
+
+    def __call__(self) -> str:
+        """Return ``OK``, or what is wrong, in words."""
+        faults = [
+            self._nothing_recorded(),
+            self._waiting_for_long(),
+            self._news("lost", self.count_lost(), "recordings were lost"),
+            self._news("failed", self.count_failed(), "recordings could not be analysed"),
+            self._news("dead", self.count_dead(), "messages were given up"),
+        ]
+        return "; ".join(fault for fault in faults if fault) or HEALTHY
+
+    def metrics(self) -> list[Callable[[], data.Metric]]:
+        """Return the counts as metrics: what waits, and what has failed for good."""
+        return [
+            _metric("recordings_waiting", self.count_waiting),
+            _metric("recordings_lost", self.count_lost),
+            _metric("analyses_failed", self.count_failed),
+            _metric("messages_waiting", self.count_unsent),
+            _metric("messages_given_up", self.count_dead),
+        ]
+
+    def count_waiting(self) -> int:
+        """Return how many recordings wait in the spool."""
+        return self._recordings().get(data.RecordingState.CAPTURED, 0)
+
+    def count_lost(self) -> int:
+        """Return how many recordings have vanished."""
+        return self._recordings().get(data.RecordingState.LOST, 0)
+
+    def count_failed(self) -> int:
+        """Return how often a model failed on a recording for good."""
+        return int(_ask(self._store, "count_analyses", {}).get(data.AnalysisState.FAILED, 0))
+
+    def count_unsent(self) -> int:
+        """Return how many deliveries are to be made; two messengers make two of a message."""
+        return self._deliveries("pending")
+
+    def count_dead(self) -> int:
+        """Return how many deliveries were given up."""
+        return self._deliveries("dead")
+
+    def _recordings(self) -> dict[data.RecordingState, int]:
+        counts: dict[data.RecordingState, int] = _ask(self._store, "count_recordings", {})
+        return counts
+
+    def _deliveries(self, state: str) -> int:
+        counts = _ask(self._message_store, "count_deliveries", {})
+        return sum(states.get(state, 0) for states in counts.values())
+
+    def _news(self, what: str, count: int, words: str) -> str | None:
+        new, self._told[what] = count - self._told[what], count
+        return f"{new} {words}" if new > 0 else None
+
+    def _nothing_recorded(self) -> str | None:
+        before, self._recorded = self._recorded, None
+        counts = self._recordings()
+        if not counts or not all(each.should_record() for each in self._conditions):
+            return None
+        self._recorded = sum(counts.values())
+        return "nothing was recorded since the last report" if before == self._recorded else None
+
+    def _waiting_for_long(self) -> str | None:
+        ask = getattr(self._store, "get_captured_recordings", None)
+        oldest = ask(limit=1) if ask is not None else []
+        if not oldest:
+            return None
+        waited = data.utc_now() - oldest[0].created_on
+        if waited < LONGEST_WAIT + datetime.timedelta(seconds=oldest[0].duration):
+            return None
+        minutes = int(waited.total_seconds() // 60)
+        return f"{self.count_waiting()} recordings wait, the oldest for {minutes} minutes"
+
+
+def _ask(store: object, name: str, otherwise: Any) -> Any:
+    method = getattr(store, name, None)
+    return method() if method is not None else otherwise
+
+
+def _metric(name: str, count: Callable[[], int]) -> Callable[[], data.Metric]:
+    def measure() -> data.Metric:
+        return data.Metric(name=name, value=count(), unit="count")
+
+    measure.__name__ = name
+    return measure

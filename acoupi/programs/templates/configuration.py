@@ -1,0 +1,142 @@
+"""How the programs made from templates are configured."""
+
+import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from acoupi.components.audio_recorder import MicrophoneConfig
+from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
+from acoupi.home import home_dir, spool_dir
+from acoupi.programs.core.prompts import NoUserPrompt
+from acoupi.programs.fields import LocalPath, TimeOfDay, TimeZoneName
+
+__all__ = [
+    "AudioConfiguration",
+    "BasicProgramConfiguration",
+    "DetectionProgramConfiguration",
+    "DetectionsConfiguration",
+    "MessagingConfig",
+    "MessagingProgramConfiguration",
+    "PathsConfiguration",
+]
+
+
+class AudioConfiguration(BaseModel):
+    """How long, how often and when to record."""
+
+    duration: float = Field(
+        default=3, gt=0, allow_inf_nan=False, description="Length of a recording, seconds."
+    )
+    interval: float = Field(
+        default=10,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds from the start of a recording to the start of the next; "
+        "at least the duration. The same as the duration: without a gap.",
+    )
+    chunksize: Annotated[int, NoUserPrompt] = Field(
+        default=8192, gt=0, description="Frames handled at once."
+    )
+    schedule_start: TimeOfDay = Field(
+        default=datetime.time(hour=6, minute=0, second=0),
+        description="Local time of day to begin recording.",
+    )
+    schedule_end: TimeOfDay = Field(
+        default=datetime.time(hour=22, minute=30, second=0),
+        description="Local time of day to stop. Before the start: over midnight. "
+        "The same as the start: all day.",
+    )
+
+    @model_validator(mode="after")
+    def validate_interval(self) -> Self:
+        """Refuse recordings that overlap: one microphone makes one at a time."""
+        if self.interval < self.duration:
+            raise ValueError(
+                f"interval ({self.interval:g} s) must be at least duration ({self.duration:g} s)"
+            )
+        return self
+
+
+class PathsConfiguration(BaseModel):
+    """Where things are kept."""
+
+    tmp_audio: LocalPath = Field(
+        default_factory=spool_dir, description="Where recordings wait for the model."
+    )
+    recordings: LocalPath = Field(
+        default_factory=lambda: home_dir() / "data" / "recordings",
+        description="Where recordings are kept.",
+    )
+    db_metadata: LocalPath = Field(
+        default_factory=lambda: home_dir() / "data" / "metadata.db",
+        description="The database of recordings and detections.",
+    )
+
+    @model_validator(mode="after")
+    def validate_folders(self) -> Self:
+        """Refuse one folder for what waits and for what is kept."""
+        if self.tmp_audio == self.recordings:
+            raise ValueError("tmp_audio and recordings must be two folders")
+        return self
+
+
+class BasicProgramConfiguration(BaseModel):
+    """Configuration of a program that records."""
+
+    timezone: TimeZoneName = Field(
+        default="Europe/London", description="Time zone of the local times, by its IANA name."
+    )
+    microphone: MicrophoneConfig = Field(default_factory=MicrophoneConfig)
+    recording: AudioConfiguration = Field(default_factory=AudioConfiguration)
+    paths: PathsConfiguration = Field(default_factory=PathsConfiguration)
+
+
+class MessagingConfig(BaseModel):
+    """Where messages go, and how often.
+
+    Each destination that is configured gets every message.
+    """
+
+    messages_db: LocalPath = Field(
+        default_factory=lambda: home_dir() / "data" / "messages.db",
+        description="The database of messages that wait.",
+    )
+    message_send_interval: float = Field(
+        default=120,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds between attempts to send what waits.",
+    )
+    max_messages: int | None = Field(
+        default=None, gt=0, description="Most messages to send at once; none: all that wait."
+    )
+    message_order: Literal["oldest_first", "newest_first"] = Field(
+        default="oldest_first", description="Which messages to send first."
+    )
+    heartbeat_interval: float = Field(
+        default=60 * 60, gt=0, allow_inf_nan=False, description="Seconds between signs of life."
+    )
+    http: HTTPConfig | None = None
+    mqtt: MQTTConfig | None = None
+    file: FileConfig | None = None
+
+
+class MessagingProgramConfiguration(BasicProgramConfiguration):
+    """Configuration of a program that sends messages."""
+
+    messaging: MessagingConfig = Field(default_factory=MessagingConfig)
+
+
+class DetectionsConfiguration(BaseModel):
+    """What counts as a detection."""
+
+    threshold: float = Field(
+        default=0.2, ge=0, le=1, description="Lowest score to keep; 0 keeps everything."
+    )
+
+
+class DetectionProgramConfiguration(MessagingProgramConfiguration):
+    """Configuration of a program that runs a model on its recordings."""
+
+    detections: DetectionsConfiguration = Field(default_factory=DetectionsConfiguration)

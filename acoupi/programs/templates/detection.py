@@ -1,0 +1,160 @@
+"""A program that records, runs a model on every recording, and tells what it found."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
+
+from acoupi import components, data, tasks
+from acoupi.components import types
+from acoupi.programs.core.workers import (
+    DEFAULT_QUEUE,
+    DETECTION_QUEUE,
+    RECORDING_QUEUE,
+    AcoupiWorker,
+    WorkerConfig,
+)
+from acoupi.programs.templates.basic import check_component
+from acoupi.programs.templates.configuration import DetectionProgramConfiguration
+from acoupi.programs.templates.messaging import MessagingProgram
+from acoupi.tasks.detection import model_name
+
+__all__ = ["DetectionProgram", "configuration_digest"]
+
+C = TypeVar("C", bound=DetectionProgramConfiguration)
+
+# They say where things go, and change nothing about what a model finds.
+NOT_ABOUT_DETECTIONS = ("paths", "messaging")
+
+
+class DetectionProgram(MessagingProgram[C], ABC):
+    """A program that records, runs a model on every recording, and tells what it found.
+
+    `configure_model` must be given. Override points beside those of
+    `MessagingProgram`:
+
+    - `get_processing_filters`: which recordings the model is run on (all must hold);
+    - `get_output_cleaners`: what is removed from its outputs, one after the other;
+    - `get_message_factories`: what is told of each output.
+
+    The model runs in a worker of its own. A recording stays in the spool until
+    the model is done with it, has failed on it for good, or was not to be run.
+    """
+
+    worker_config = WorkerConfig(
+        workers=[
+            AcoupiWorker(name="recording", queues=[RECORDING_QUEUE], concurrency=1),
+            AcoupiWorker(name="detection", queues=[DETECTION_QUEUE], concurrency=1),
+            AcoupiWorker(name="default", queues=[DEFAULT_QUEUE]),
+        ]
+    )
+
+    model: types.Model
+
+    def setup(self, config: C) -> None:
+        """Build the components and register the tasks; touches nothing."""
+        self.model = self.configure_model(config)
+        super().setup(config)
+
+    def check(self, config: C) -> None:
+        """Check the model, too, if it can be checked."""
+        super().check(config)
+        check_component(self.model)
+
+    @abstractmethod
+    def configure_model(self, config: C) -> types.Model:
+        """Return the model.
+
+        It should load its weights when it is first run, not here: every
+        process builds the program, and only one of them runs the model.
+        """
+
+    def get_processing_filters(self, config: C) -> list[types.ProcessingFilter]:
+        """Return what decides whether the model is run; all must hold, none always runs it."""
+        return []
+
+    def get_output_cleaners(self, config: C) -> list[types.ModelOutputCleaner]:
+        """Return what cleans outputs; by default by the threshold, if it is above 0."""
+        if config.detections.threshold <= 0:
+            return []
+        return [components.ThresholdDetectionCleaner(config.detections.threshold)]
+
+    def get_message_factories(self, config: C) -> list[types.MessageBuilder[Any]]:
+        """Return what makes messages of outputs; by default none are made."""
+        return []
+
+    def get_required_models(self, config: C) -> list[str]:
+        """Return the name of the model: a file is not touched before it is done."""
+        return [model_name(self.model)]
+
+    def get_recording_callbacks(self, config: C) -> list[Callable[..., Any]]:
+        """Return the detection task."""
+        return [self.create_detection_task(config)]
+
+    def create_detection_task(self, config: C) -> Callable[[data.Recording], None]:
+        """Return the task that runs the model on a recording."""
+        return tasks.generate_detection_task(
+            store=self.store,
+            model=self.model,
+            message_store=self.message_store,
+            logger=self.logger.getChild("detection"),
+            output_cleaners=self.get_output_cleaners(config),
+            processing_filters=self.get_processing_filters(config),
+            message_factories=self.get_message_factories(config),
+            configuration=configuration_digest(config),
+        )
+
+    def register_recording_task(self, config: C) -> None:
+        """Record at every interval; recordings go to the detection queue."""
+        self.add_task(
+            function=self.create_recording_task(config),
+            callbacks=self.get_recording_callbacks(config),
+            schedule=config.recording.interval,
+            queue=RECORDING_QUEUE,
+            callback_queue=DETECTION_QUEUE,
+        )
+
+
+def configuration_digest(config: BaseModel) -> str:
+    """Return a short text that is the same for the same settings of a model.
+
+    It becomes part of the ids of a model's outputs: analysed again with the
+    same settings, a recording gives the same outputs. Without secrets, and
+    without the sections on paths and messages, which change nothing about
+    what is found.
+
+    Examples
+    --------
+    >>> class Config(BaseModel):
+    ...     threshold: float = 0.2
+    ...     password: SecretStr = SecretStr("a")
+    >>> configuration_digest(Config()) == configuration_digest(Config(password=SecretStr("b")))
+    True
+    >>> configuration_digest(Config()) == configuration_digest(Config(threshold=0.3))
+    False
+    """
+    settings = {
+        name: value for name, value in _plain(config).items() if name not in NOT_ABOUT_DETECTIONS
+    }
+    text = json.dumps(to_jsonable_python(settings, fallback=str), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Return a configuration as mappings and lists, without secrets."""
+    if isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {
+            str(key): _plain(item)
+            for key, item in value.items()
+            if not isinstance(item, SecretStr | SecretBytes)
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value if not isinstance(item, SecretStr | SecretBytes)]
+    # Equal numbers are one setting: 3 and 3.0 read alike from JSON.
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

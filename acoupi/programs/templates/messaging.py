@@ -1,0 +1,161 @@
+"""A program that records, and tells about it."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from acoupi import components, data, tasks
+from acoupi.components import types
+from acoupi.devices import metrics
+from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.programs.status import StatusReport
+from acoupi.programs.templates.basic import BasicProgram, check_component, require_folder
+from acoupi.programs.templates.configuration import MessagingProgramConfiguration
+
+__all__ = ["MessagingProgram"]
+
+C = TypeVar("C", bound=MessagingProgramConfiguration)
+
+
+class MessagingProgram(BasicProgram[C]):
+    """A program that records, and tells about it.
+
+    Every messenger that is configured delivers every message. Without any,
+    messages are only stored.
+
+    Override points beside those of `BasicProgram`:
+
+    - `configure_message_store`;
+    - `configure_messengers`, or `configure_messenger` for just one;
+    - `get_heartbeat_metrics`: the figures of a heartbeat.
+    """
+
+    message_store: types.MessageStore
+    messengers: list[types.Messenger]
+    messenger: types.Messenger | None
+    """The first of the messengers; None without any."""
+    status_report: StatusReport
+    """What heartbeats say of the sensor."""
+
+    def setup(self, config: C) -> None:
+        """Build the components and register the tasks; touches nothing."""
+        self.message_store = self.configure_message_store(config)
+        self.messengers = self.configure_messengers(config)
+        self.messenger = self.messengers[0] if self.messengers else None
+        super().setup(config)
+        self.status_report = StatusReport(
+            self.store, self.message_store, self.get_recording_conditions(config)
+        )
+        self.register_messaging_task(config)
+        self.register_heartbeat_task(config)
+
+    def check(self, config: C) -> None:
+        """Check that every messenger reaches its server, too."""
+        super().check(config)
+        for messenger in self.messengers:
+            check_component(messenger)
+
+    def on_end(self, deployment: data.Deployment) -> None:
+        """Send what waits, in one pass, too; what cannot be sent waits for the next start."""
+        super().on_end(deployment)
+        self.run_once("send_messages_task")
+        for messenger in self.messengers:
+            messenger.close()
+
+    def validate_dirs(self, config: C) -> None:
+        """Make the folder of the messages, too."""
+        super().validate_dirs(config)
+        require_folder(config.messaging.messages_db.parent, "messaging.messages_db")
+
+    # Components.
+
+    def configure_message_store(self, config: C) -> types.MessageStore:
+        """Return what remembers messages until they are delivered."""
+        return components.SqliteMessageStore(config.messaging.messages_db)
+
+    def configure_messenger(self, config: C) -> types.Messenger | None:
+        """Return one messenger, or None: the first of those configured.
+
+        Where a program overrides this, its answer is the only messenger.
+        """
+        return next(iter(self._configured_messengers(config)), None)
+
+    def configure_messengers(self, config: C) -> list[types.Messenger]:
+        """Return every messenger: one for each destination that is configured."""
+        if type(self).configure_messenger is not MessagingProgram.configure_messenger:
+            only = self.configure_messenger(config)
+            return [] if only is None else [only]
+        return self._configured_messengers(config)
+
+    def _configured_messengers(self, config: C) -> list[types.Messenger]:
+        logger = self.logger.getChild("messenger")
+        found: list[types.Messenger] = []
+        if config.messaging.http is not None:
+            found.append(components.HTTPMessenger.from_config(config.messaging.http, logger))
+        if config.messaging.mqtt is not None:
+            found.append(components.MQTTMessenger.from_config(config.messaging.mqtt, logger))
+        if config.messaging.file is not None:
+            found.append(components.FileMessenger.from_config(config.messaging.file, logger))
+        return found
+
+    def get_heartbeat_metrics(self, config: C) -> list[Callable[[], data.Metric]]:
+        """Return the figures of a heartbeat: storage, memory, processor, what waits or failed."""
+
+        def remaining_storage() -> data.Metric:
+            return metrics.get_remaining_storage(config.paths.recordings)
+
+        return [
+            remaining_storage,
+            metrics.get_free_memory,
+            metrics.get_cpu_usage,
+            *self.status_report.metrics(),
+        ]
+
+    # Tasks.
+
+    def create_messaging_task(self, config: C) -> Callable[[], None] | None:
+        """Return the task that sends what waits; None without a messenger."""
+        if not self.messengers:
+            return None
+        return tasks.generate_send_messages_task(
+            message_store=self.message_store,
+            messengers=self.messengers,
+            max_messages=config.messaging.max_messages,
+            order=config.messaging.message_order,
+            logger=self.logger.getChild("messaging"),
+        )
+
+    def create_heartbeat_task(self, config: C) -> Callable[[], None] | None:
+        """Return the task that gives a sign of life; None without a messenger.
+
+        Signs of life wait in the message store like other messages, so what a
+        sensor went through while its link was down is known afterwards.
+        """
+        if not self.messengers:
+            return None
+        return tasks.generate_heartbeat_task(
+            messengers=self.messengers,
+            metrics=self.get_heartbeat_metrics(config),
+            logger=self.logger.getChild("heartbeat"),
+            status=self.status_report,
+            message_store=self.message_store,
+        )
+
+    def register_messaging_task(self, config: C) -> None:
+        """Send what waits at every interval, in the default queue."""
+        task = self.create_messaging_task(config)
+        if task is not None:
+            self.add_task(
+                function=task,
+                schedule=config.messaging.message_send_interval,
+                queue=DEFAULT_QUEUE,
+            )
+
+    def register_heartbeat_task(self, config: C) -> None:
+        """Give a sign of life at every interval, in the default queue."""
+        task = self.create_heartbeat_task(config)
+        if task is not None:
+            self.add_task(
+                function=task,
+                schedule=config.messaging.heartbeat_interval,
+                queue=DEFAULT_QUEUE,
+            )

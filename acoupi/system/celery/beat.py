@@ -1,0 +1,293 @@
+"""The service that sends the periodic tasks: ``python -m acoupi.system.celery.beat``.
+
+It reads ``config/schedule.json`` and imports no program (unless the program
+has a schedule of a kind of its own), so it is small and starts at once.
+
+Clocks. A Raspberry Pi has no clock of its own: it starts in the past and
+jumps to the present when it finds the network; or somebody corrects it
+backwards. Intervals are therefore counted on the monotonic clock, which no
+step disturbs. What is due at a time of day follows the wall clock, and when
+that is seen to have stepped against the monotonic one, its next time is
+computed anew: what the step skipped is not made up for, and nothing waits
+until the clock has caught up with where it once was.
+"""
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import FrameType
+from typing import Protocol
+
+from celery import Celery
+from celery.schedules import BaseSchedule, schedule
+from kombu.exceptions import OperationalError
+
+from acoupi import data
+from acoupi.errors import AcoupiError
+from acoupi.system.celery.app import load_celery_settings, make_app, masked_url
+from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.celery.schedule import Entry, UnknownSchedule, read_schedule
+from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.pulse import PulseFile, ServiceLock
+from acoupi.system.stack import BEAT
+
+__all__ = ["Planner", "main", "run"]
+
+logger = logging.getLogger(__name__)
+
+STEP = 1.0
+"""Seconds by which the clocks must drift apart between two looks to count as a step."""
+LOOK_AGAIN = 60.0
+"""Longest time a wall-clock schedule is not asked, seconds."""
+PULSE_EVERY = 5.0
+
+
+class Send(Protocol):
+    """Sends the message of an entry; `expires` is in seconds from now."""
+
+    def __call__(self, entry: Entry, expires: float) -> None: ...
+
+
+@dataclass
+class _Plan:
+    """When an entry is due next."""
+
+    entry: Entry
+    schedule: BaseSchedule
+    due: float
+    """On the monotonic clock: when to look."""
+    last_run: datetime
+    """On the wall clock."""
+
+    @property
+    def every(self) -> float | None:
+        """The interval in seconds; None for what follows the wall clock."""
+        if type(self.schedule) is schedule:
+            return float(self.schedule.run_every.total_seconds())
+        return None
+
+
+class Planner:
+    """Knows what is due, whatever the wall clock does.
+
+    Parameters
+    ----------
+    entries
+        Their schedules are all known.
+    send
+        Called for each that is due.
+    """
+
+    def __init__(self, entries: Sequence[Entry], send: Send) -> None:
+        self._send = send
+        self._clocks = _Clocks()
+        now, wall = data.monotonic(), data.utc_now()
+        # Intervals begin at once: a sensor that was started is to be heard.
+        self._plans = [
+            _Plan(entry, entry.schedule, due=now, last_run=wall)
+            for entry in entries
+            if isinstance(entry.schedule, BaseSchedule)
+        ]
+
+    def tick(self) -> float:
+        """Send everything that is due; return the seconds until something may be."""
+        if step := self._clocks.stepped():
+            self._plan_anew(step)
+        for plan in self._plans:
+            if plan.due <= data.monotonic():
+                self._serve(plan)
+        now = data.monotonic()
+        return max(0.0, min((plan.due - now for plan in self._plans), default=LOOK_AGAIN))
+
+    def _plan_anew(self, step: float) -> None:
+        """Forget what the wall clock said before it stepped."""
+        logger.warning("The clock was set %s by %.1f s.", "back" if step < 0 else "on", abs(step))
+        now, wall = data.monotonic(), data.utc_now()
+        for plan in self._plans:
+            if plan.every is None:
+                plan.last_run = wall
+                plan.due = now
+
+    def _serve(self, plan: _Plan) -> None:
+        now = data.monotonic()
+        if plan.every is not None:
+            # Slots keep their distance from the first one; those that were missed are left out.
+            missed = int((now - plan.due) // plan.every)
+            plan.due += (missed + 1) * plan.every
+            self._send(plan.entry, plan.due - now)
+            return
+        is_due, seconds = self._ask(plan)
+        plan.due = now + min(seconds, LOOK_AGAIN)
+        if is_due:
+            plan.last_run = data.utc_now()
+            self._send(plan.entry, seconds)
+
+    @staticmethod
+    def _ask(plan: _Plan) -> tuple[bool, float]:
+        """Return whether an entry is due, and the seconds until it is to be asked again."""
+        try:
+            is_due, seconds = plan.schedule.is_due(plan.last_run)
+        except Exception:
+            # A program's own schedule may fail; that must not stop the others.
+            logger.exception("Cannot tell when %s is due; asking again later.", plan.entry.name)
+            return False, LOOK_AGAIN
+        return bool(is_due), max(float(seconds), 0.001)
+
+
+class _Clocks:
+    """Notices when the wall clock steps against the monotonic one."""
+
+    def __init__(self) -> None:
+        self._offset = self._measure()
+
+    @staticmethod
+    def _measure() -> float:
+        return data.utc_now().timestamp() - data.monotonic()
+
+    def stepped(self) -> float:
+        """Return by how many seconds the wall clock stepped since last asked; 0 if it did not."""
+        offset = self._measure()
+        step = offset - self._offset
+        self._offset = offset
+        return step if abs(step) >= STEP else 0.0
+
+
+@dataclass
+class _Sender:
+    """Sends messages, and remembers whether it could."""
+
+    app: Celery
+    pulse: PulseFile
+    broker: str
+    failing: bool = field(default=False, init=False)
+
+    def __call__(self, entry: Entry, expires: float) -> None:
+        """Send; a broker that is down loses the message, which would have expired anyway."""
+        pulse = self.pulse.pulse
+        if entry.expires is not None:
+            expires = min(expires, entry.expires)
+        try:
+            self.app.send_task(
+                entry.task,
+                args=entry.args,
+                kwargs=entry.kwargs,
+                queue=entry.queue,
+                expires=max(expires, 0.1),
+                ignore_result=True,
+                retry=False,
+            )
+        except (OperationalError, OSError, *self._errors()) as error:
+            pulse.failed += 1
+            if not self.failing:
+                logger.error(  # noqa: TRY400 - a traceback says nothing more
+                    "Cannot reach the broker %s: %s. Trying again at every slot.",
+                    self.broker,
+                    error,
+                )
+            self.failing = True
+            pulse.state = "waiting for the broker"
+            pulse.message = f"the broker {self.broker} does not answer: {error}"
+        else:
+            if self.failing:
+                logger.info("The broker %s answers again.", self.broker)
+            self.failing = False
+            pulse.state, pulse.message = "ready", None
+            pulse.done += 1
+            pulse.last_done_on = data.utc_now()
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        connection = self.app.connection_for_write()
+        return (*connection.connection_errors, *connection.channel_errors)
+
+
+def _entries(settings: Settings, app: Celery) -> list[Entry]:
+    """Return the entries, those with a schedule of the program's own filled in."""
+    entries = read_schedule(settings.schedule_file)
+    if not any(isinstance(entry.schedule, UnknownSchedule) for entry in entries):
+        return entries
+    from acoupi.system.programs import load_program
+
+    logger.info("The program has schedules of its own: loading it.")
+    known = load_program(settings).app.conf.beat_schedule
+    filled = []
+    for entry in entries:
+        if isinstance(entry.schedule, UnknownSchedule):
+            when = known[entry.name]["schedule"]
+            when.app = app
+            filled.append(_with_schedule(entry, when))
+        else:
+            filled.append(entry)
+    return filled
+
+
+def _with_schedule(entry: Entry, when: BaseSchedule) -> Entry:
+    return Entry(entry.name, entry.task, entry.queue, when, entry.args, entry.kwargs, entry.expires)
+
+
+def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None = None) -> None:
+    """Send what is due until `stop` is set.
+
+    Raises
+    ------
+    AcoupiError
+        If there is no schedule, or another beat runs.
+    """
+    celery = celery or load_celery_settings(settings)
+    with ServiceLock(settings.run_dir, BEAT):
+        app = make_app(settings, celery)
+        pulse = PulseFile(settings.run_dir, BEAT)
+        pulse.write()
+        sender = _Sender(app, pulse, masked_url(celery.broker_url))
+        entries = _entries(settings, app)
+        for entry in entries:
+            # What has no slot to expire at would be known nowhere else.
+            if isinstance(entry.schedule, BaseSchedule) and entry.schedule.nowfun is None:
+                entry.schedule.nowfun = data.utc_now
+        planner = Planner(entries, sender)
+        logger.info("beat is ready: %d periodic tasks.", len(entries))
+        pulse.pulse.state = "ready"
+        written = data.monotonic() - PULSE_EVERY
+        while not stop.is_set():
+            seconds = planner.tick()
+            if data.monotonic() - written >= PULSE_EVERY - 0.5:
+                pulse.write()
+                written = data.monotonic()
+            stop.wait(min(seconds, float(celery.beat_max_loop_interval), PULSE_EVERY))
+        pulse.pulse.state = "stopped"
+        pulse.write()
+        with contextlib.suppress(Exception):
+            app.close()
+    logger.info("beat has stopped.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run beat until it is asked to stop; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m acoupi.system.celery.beat")
+    parser.add_argument("--quiet", action="store_true", help="log to the file only")
+    options = parser.parse_args(arguments)
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, on_signal)
+    try:
+        settings = Settings()
+        configure_logging(settings, BEAT, quiet=options.quiet)
+        run(settings, stop)
+    except AcoupiError as error:
+        tell(error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Where a service writes what it does: its own rotated file, and standard error."""
+
+import contextlib
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.system.constants import Settings
+
+__all__ = ["LOG_COPIES", "LOG_SIZE", "configure_logging", "tell"]
+
+LOG_SIZE = 2_000_000
+"""Bytes after which a log is rotated."""
+LOG_COPIES = 5
+"""How many old ones are kept."""
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class _UTCFormatter(logging.Formatter):
+    """Times in UTC, to the millisecond."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        del datefmt
+        time = datetime.fromtimestamp(record.created, tz=UTC)
+        return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _SharedFileHandler(RotatingFileHandler):
+    """A rotated file that the children of a process write too.
+
+    Only the process that opened it rotates it; a child notices and writes
+    into the new file. A full disk loses a line and nothing else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._owner = os.getpid()
+        super().__init__(path, maxBytes=LOG_SIZE, backupCount=LOG_COPIES, encoding="utf-8")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if os.getpid() != self._owner:
+            with contextlib.suppress(OSError):
+                self._follow()
+        super().emit(record)
+
+    def _follow(self) -> None:
+        """Open the file again if it was rotated."""
+        same = False
+        with contextlib.suppress(FileNotFoundError):
+            found = Path(self.baseFilename).stat()
+            same = self.stream is not None and os.path.samestat(
+                os.fstat(self.stream.fileno()), found
+            )
+        if not same:
+            if self.stream is not None:
+                self.stream.close()
+            self.stream = self._open()
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
+        return os.getpid() == self._owner and bool(super().shouldRollover(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Lose the line: there is nowhere to say that the disk is full."""
+
+
+def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> None:
+    """Make this process log to ``log/NAME.log``, and to standard error unless `quiet`.
+
+    Raises
+    ------
+    ConfigurationError
+        If the level is none.
+    """
+    level = settings.log_level.upper()
+    if level not in LEVELS:
+        raise ConfigurationError(
+            f'there is no log level "{settings.log_level}".',
+            "ACOUPI_LOG_LEVEL=INFO",
+            why=f"the levels are {', '.join(LEVELS)}.",
+        )
+    handlers: list[logging.Handler] = []
+    problem = None
+    try:
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        handlers.append(_SharedFileHandler(settings.log_dir / f"{name}.log"))
+    except OSError as error:
+        # A sensor on a full disk still measures; it only says nothing.
+        problem = error
+    if not quiet or problem:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        handler.setFormatter(_UTCFormatter(FORMAT))
+        root.addHandler(handler)
+    root.setLevel(level)
+    # A line for every task received, and one for every task done, wears out an SD card.
+    for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "kombu"):
+        logging.getLogger(chatty).setLevel(max(logging.getLogger().level, logging.WARNING))
+    if level == "DEBUG":
+        for chatty in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(chatty).setLevel(logging.INFO)
+    if problem:
+        logging.getLogger(__name__).warning(
+            "Cannot write the log in %s: %s", settings.log_dir, problem
+        )
+
+
+def tell(error: AcoupiError) -> None:
+    """Write an error to standard error as people see errors, and to the log if there is one."""
+    text = " ".join(line.strip() for line in error.lines())
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, None, None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RotatingFileHandler):
+            handler.handle(record)
+    sys.stderr.write("\n".join(error.lines()) + "\n")
+    sys.stderr.flush()

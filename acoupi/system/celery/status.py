@@ -1,0 +1,79 @@
+"""What waits in the queues, and how to empty them; through kombu, for any broker."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from kombu.exceptions import ChannelError, OperationalError
+
+from acoupi.errors import TargetError
+from acoupi.system.celery.app import load_celery_settings, make_app, masked_url
+from acoupi.system.constants import CelerySettings, Settings
+
+__all__ = ["check_broker", "count_waiting", "purge_messages"]
+
+
+def check_broker(settings: Settings, celery: CelerySettings | None = None) -> None:
+    """Raise if the broker does not answer.
+
+    Raises
+    ------
+    TargetError
+        With its own words.
+    """
+    with _channel(settings, celery):
+        pass
+
+
+def count_waiting(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
+    """Return how many messages wait in each queue.
+
+    Raises
+    ------
+    TargetError
+        If the broker does not answer.
+    """
+    with _channel(settings) as channel:
+        return {queue: _count(channel, queue) for queue in queues}
+
+
+def purge_messages(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
+    """Remove what waits in the queues; return how many messages that were.
+
+    Raises
+    ------
+    TargetError
+        If the broker does not answer.
+    """
+    with _channel(settings) as channel:
+        return {queue: int(channel.queue_purge(queue) or 0) for queue in queues}
+
+
+def _count(channel: Any, queue: str) -> int:
+    try:
+        return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:  # nobody has used it yet
+        return 0
+
+
+@contextlib.contextmanager
+def _channel(settings: Settings, celery: CelerySettings | None = None) -> Iterator[Any]:
+    """Give a channel to the broker for a moment."""
+    celery = celery or load_celery_settings(settings)
+    app = make_app(settings, celery)
+    connection = app.connection_for_read()
+    try:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0.1, interval_max=0.1)
+            yield connection.default_channel
+        finally:
+            connection.release()
+    except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+        url = masked_url(celery.broker_url)
+        raise TargetError(
+            f'cannot reach the broker "{url}".',
+            "redis-cli ping   (is redis running, and is that its address?)"
+            if celery.broker_url
+            else f"ls -ld {settings.run_dir}",
+            why=f"it answered: {error}",
+        ) from error

@@ -1,0 +1,540 @@
+"""The service that runs tasks: ``python -m acoupi.system.celery.worker NAME``.
+
+One process per worker of the program. It takes its queues, its concurrency
+and its pool from the Stack, holds the lock of its name while it lives, writes
+its pulse from the loop that does the work, and ends itself when a task is
+overdue in a pool that cannot end tasks.
+
+Exit codes: 0 asked to stop; 1 failed; 2 the configuration is wrong; 70 ended
+itself because it was stuck; 75 another process runs under the same name.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery, signals
+from celery.apps import worker as celery_worker
+from celery.platforms import SecurityWarning
+from celery.worker import state as worker_state
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from celery.worker.state import maybe_shutdown
+
+from acoupi import data
+from acoupi.errors import AcoupiError
+from acoupi.system.celery import folder
+from acoupi.system.celery.app import build_program, load_celery_settings, masked_url
+from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.programs import load_program_class, read_program_name
+from acoupi.system.pulse import PulseFile, ServiceLock
+from acoupi.system.stack import Service, check_name, stack_for, stack_of_program
+
+__all__ = ["STUCK", "Heart", "main"]
+
+logger = logging.getLogger(__name__)
+
+STUCK = 70
+"""Exit code of a worker that ended itself."""
+PULSE_EVERY = 5.0
+LOOK_EVERY = 1.0
+LOOP_PATIENCE = 60.0
+"""Seconds after which a loop that does not turn counts as stuck."""
+START_PATIENCE = 600.0
+"""Seconds after which a worker that has not loaded its program counts as stuck."""
+OVERDUE_MARGIN = 10.0
+"""Seconds a pool that can end tasks is left to do so."""
+RETRY_START, RETRY_STEP, RETRY_MAX = 0.5, 0.5, 5.0
+"""Seconds between attempts to reach a broker."""
+PR_SET_PDEATHSIG = 1
+
+
+class Heart:
+    """What the worker is doing; told by its loop and its tasks, written as the pulse.
+
+    Parameters
+    ----------
+    pulse
+        Where to write it.
+    broker
+        Its URL, without the password.
+    time_limit
+        Seconds after which a task is overdue.
+    end
+        Called with a reason when the worker is stuck; does not return.
+    reclaim
+        Called with the first connection to the broker: puts back what this
+        worker had in hand when it ended last.
+    """
+
+    def __init__(
+        self,
+        pulse: PulseFile,
+        broker: str,
+        time_limit: float,
+        end: Callable[[str], None],
+        reclaim: Callable[[Any], None],
+    ) -> None:
+        self.pulse = pulse
+        self.broker = broker
+        self.time_limit = time_limit
+        self.reclaim = reclaim
+        self.wake: Callable[[], None] = lambda: None
+        """Makes the loop turn at once; set by the consumer."""
+        self._end = end
+        self._began = data.monotonic()
+        self._lock = threading.Lock()
+        self._tasks: dict[str, tuple[str, float]] = {}
+        self._loop_turned = data.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write the pulse."""
+        self.pulse.write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write the last pulse."""
+        self._stop.set()
+        self._thread.join(timeout=2)
+        self.pulse.pulse.state = "stopped"
+        self.pulse.pulse.task = self.pulse.pulse.task_since = None
+        self.pulse.write()
+
+    def turn(self) -> None:
+        """Note that the loop turns."""
+        self._loop_turned = data.monotonic()
+
+    def ready(self) -> None:
+        """Note that messages are being waited for."""
+        self.turn()
+        self._say("ready", None)
+        self.pulse.write()
+
+    def stopping(self) -> None:
+        """Note that the worker was asked to stop."""
+        self._say("stopping", None)
+        self.wake()
+
+    def broker_lost(self, error: BaseException) -> None:
+        """Note that the broker cannot be reached."""
+        self.turn()
+        new = self.pulse.pulse.state != "waiting for the broker"
+        message = f"the broker {self.broker} does not answer: {error}"
+        self._say("waiting for the broker", message)
+        self.pulse.write()
+        if new:
+            logger.error("Cannot go on: %s. Trying again until it does.", message)
+
+    def began(self, key: str, task: str) -> None:
+        """Note that a task runs."""
+        with self._lock:
+            self._tasks[key] = (task, data.monotonic())
+
+    def ended(self, key: str, error: str | None) -> None:
+        """Note that a task ended; `error` is None if well. Twice is once."""
+        with self._lock:
+            task, _ = self._tasks.pop(key, (None, 0.0))
+            if task is None:
+                return
+            pulse = self.pulse.pulse
+            if error is None:
+                pulse.done += 1
+                pulse.last_error = None
+                pulse.last_done_on = data.utc_now()
+            else:
+                pulse.failed += 1
+                pulse.last_error = f"{task}: {error}"
+
+    def _say(self, state: Any, message: str | None) -> None:
+        self.pulse.pulse.state, self.pulse.pulse.message = state, message
+
+    def _beat(self) -> None:
+        written = data.monotonic()
+        while not self._stop.wait(LOOK_EVERY):
+            reason = self.stuck()
+            if reason:
+                self._end(reason)
+                return
+            if data.monotonic() - written >= PULSE_EVERY - LOOK_EVERY and self._loop_turns():
+                self._note_task()
+                self.pulse.write()
+                written = data.monotonic()
+
+    def _loop_turns(self) -> bool:
+        """Return whether the loop turned of late; the pulse stops with it."""
+        return data.monotonic() - self._loop_turned < 2 * PULSE_EVERY or self._loop_rests()
+
+    def _loop_rests(self) -> bool:
+        # Before the program is loaded there is no loop; a warm shutdown waits without it.
+        return self.pulse.pulse.state in ("stopping", "starting")
+
+    def _note_task(self) -> None:
+        with self._lock:
+            oldest = min(self._tasks.values(), key=lambda item: item[1], default=None)
+        pulse = self.pulse.pulse
+        if oldest is None:
+            pulse.task = pulse.task_since = None
+            return
+        task, began = oldest
+        pulse.task = task
+        pulse.task_since = data.utc_now() - timedelta(seconds=data.monotonic() - began)
+
+    def stuck(self) -> str | None:
+        """Return why the worker must end itself; None if it need not."""
+        now = data.monotonic()
+        with self._lock:
+            running = list(self._tasks.values())
+        for task, began in running:
+            if now - began > self.time_limit:
+                return (
+                    f"the task {task} has run for {now - began:.0f} s, longer than its time limit"
+                )
+        if self.pulse.pulse.state == "starting" and now - self._began > START_PATIENCE:
+            return f"it has not started within {START_PATIENCE:.0f} s"
+        if now - self._loop_turned > LOOP_PATIENCE and not self._loop_rests():
+            return f"its loop has not turned for {now - self._loop_turned:.0f} s"
+        return None
+
+
+_heart: Heart | None = None
+"""Of this process: Celery makes the objects that tell it, so they cannot be given it."""
+
+
+def heart() -> Heart:
+    """Return the heart of the worker that runs in this process."""
+    if _heart is None:
+        raise RuntimeError("no worker runs in this process")
+    return _heart
+
+
+class _Request(Request):
+    """A task in hand, as its worker's main process sees it, whatever the pool."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        heart().began(self.id, self.name)
+        super().on_accepted(pid, time_accepted)
+
+    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        failed, result, _ = failed__retval__runtime
+        heart().ended(self.id, _reason(result) if failed else None)
+        return super().on_success(failed__retval__runtime, **kwargs)
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        heart().ended(self.id, _reason(exc_info))
+        return super().on_failure(exc_info, *args, **kwargs)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        if not soft:
+            heart().ended(self.id, f"ended after {timeout:g} s, its time limit")
+        return super().on_timeout(soft, timeout)
+
+
+def _reason(exc_info: Any) -> str:
+    error = getattr(exc_info, "exception", exc_info)
+    error = getattr(error, "exc", error)
+    if isinstance(error, AcoupiError):
+        return error.message
+    return f"{type(error).__name__}: {error}"
+
+
+class _Consumer(Consumer):
+    """Waits for messages; tells the heart of every turn of its loop."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._reclaimed = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        heart().wake = self._wake
+        super().__init__(*args, **kwargs)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait for the broker as long as it takes; then take back what was in hand."""
+
+        def on_error(error: BaseException, interval: float) -> None:
+            del interval
+            heart().broker_lost(error)
+
+        conn = conn.ensure_connection(
+            on_error,
+            max_retries=None,
+            interval_start=RETRY_START,
+            interval_step=RETRY_STEP,
+            interval_max=RETRY_MAX,
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        self.broker_connection_retry_attempt = 0
+        return conn
+
+    def connect(self) -> Any:
+        connection = super().connect()
+        if not self._reclaimed:
+            # Nobody else works under this name, so what was taken is nobody's.
+            heart().reclaim(connection)
+            self._reclaimed = True
+        return connection
+
+    def on_ready(self) -> None:
+        super().on_ready()
+        heart().ready()
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        heart().broker_lost(exc)
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        heart().broker_lost(exc)
+        super().on_connection_error_after_connected(exc)
+
+    def perform_pending_operations(self) -> None:
+        """Turn once, with a broker that is a folder."""
+        heart().turn()
+        super().perform_pending_operations()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Turn at least every second, with a broker that has an event loop."""
+        super().register_with_event_loop(hub)
+        self.timer.call_repeatedly(LOOK_EVERY, heart().turn)
+        hub.add_reader(self._wake_read, self._on_wake)
+
+    def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do something in the loop, at once: a thread's acknowledgement must not wait for it."""
+        result = super().call_soon(p, *args, **kwargs)
+        self._wake()
+        return result
+
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super().call_soon_ack(p, *args, **kwargs)
+        self._wake()
+        return result
+
+    def _wake(self) -> None:
+        if self.hub is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._wake_write, b".")
+        else:
+            transport = getattr(getattr(self, "connection", None), "_transport", None)
+            if isinstance(transport, folder.FolderTransport):
+                transport.wake()
+
+    def _on_wake(self, *_: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.read(self._wake_read, 4096)
+
+
+class _Worker(celery_worker.Worker):
+    """Celery's worker without what a terminal wants."""
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Stop warmly when asked to; nothing else answers to signals."""
+        celery_worker.install_worker_term_handler(worker, verbose=False)
+        celery_worker.install_worker_term_handler(worker, sig="SIGINT", verbose=False)
+        celery_worker.install_worker_term_hard_handler(worker, verbose=False)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def setup_logging(self, colorize: bool | None = None) -> bool:
+        """Leave the logging as it is."""
+        del colorize
+        return True
+
+    def set_process_status(self, info: Any) -> None:
+        """Leave the title of the process as it is: it says which worker this is."""
+
+
+def run(settings: Settings, name: str) -> int:
+    """Run a worker until it is asked to stop; return the exit code.
+
+    Raises
+    ------
+    AcoupiError
+        If it cannot start.
+    """
+    global _heart  # noqa: PLW0603 - see there
+    celery = load_celery_settings(settings)
+    lock = ServiceLock(settings.run_dir, name)
+    with lock:
+        _heart = Heart(
+            PulseFile(settings.run_dir, name),
+            masked_url(celery.broker_url),
+            float(celery.task_time_limit),
+            end=_end_at_once,
+            reclaim=_reclaimer(name, settings, celery),
+        )
+        _heart.start()
+        try:
+            app, program = build_program(settings, worker=name)
+            program_name = read_program_name(settings)
+            service = stack_of_program(program, settings, celery, program_name).service(name)
+            return _work(app, service, settings, lock)
+        finally:
+            _heart.stop()
+
+
+def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) -> int:
+    _prepare(app, lock)
+    # Celery warns root of what pickled messages could do; ours are JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
+    if service.pool == "prefork":
+        heart().time_limit += OVERDUE_MARGIN  # the pool ends it; this is for when that fails
+    worker = _Worker(
+        app=app,
+        hostname=f"{service.name}@acoupi",
+        queues=list(service.queues),
+        concurrency=service.concurrency,
+        pool=service.pool or "threads",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel=settings.log_level.upper(),
+    )
+    logger.info(
+        "The worker %s listens to %s (%s, %s at once).",
+        service.name,
+        ", ".join(service.queues),
+        service.pool,
+        worker.concurrency,
+    )
+    worker.start()
+    logger.info("The worker %s has stopped.", service.name)
+    return int(worker.exitcode or 0)
+
+
+def _prepare(app: Celery, lock: ServiceLock) -> None:
+    """Make Celery use our consumer and requests, and tell the children what they are."""
+    app.conf.worker_consumer = _Consumer
+    for task in app.tasks.values():
+        task.Request = _Request
+
+    def on_child(**_: Any) -> None:
+        lock.forget()
+        _die_with_parent()
+
+    def on_stopping(**_: Any) -> None:
+        heart().stopping()
+
+    signals.worker_process_init.connect(on_child, weak=False)
+    signals.worker_shutting_down.connect(on_stopping, weak=False)
+
+
+def _die_with_parent() -> None:
+    """Make the kernel end this child with the worker, so that nothing is worked on twice."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def _reclaimer(name: str, settings: Settings, celery: CelerySettings) -> Callable[[Any], None]:
+    """Return what puts back the messages that this worker had in hand when it was killed."""
+
+    def reclaim(connection: Any) -> None:
+        if celery.broker_url is None:
+            back, aside = folder.reclaim(settings.run_dir, name)
+        else:
+            back, aside = reclaim_redis(connection, name)
+        if back or aside:
+            logger.warning(
+                "%d tasks were in hand when this worker ended last: %d put back, %d put aside.",
+                back + aside,
+                back,
+                aside,
+            )
+
+    return reclaim
+
+
+def reclaim_redis(connection: Any, name: str, limit: int = folder.MAX_CRASHES) -> tuple[int, int]:
+    """Put back what the worker of that name had taken from redis when it was killed.
+
+    Returns
+    -------
+    tuple
+        How many messages were put back, and how many were put aside (in the
+        list ``dead:NAME``) because the worker died `limit` times with them.
+    """
+    channel = connection.default_channel
+    client = channel.client
+    back = aside = 0
+    for tag, raw in client.hgetall(channel.unacked_key).items():
+        message, exchange, routing_key = json.loads(raw)
+        headers = message.setdefault("headers", {})
+        crashes = int(headers.get(folder.CRASHES_HEADER, 0)) + 1
+        headers[folder.CRASHES_HEADER] = crashes
+        message["redelivered"] = True
+        with client.pipeline() as pipe:
+            if crashes >= limit:
+                aside += 1
+                pipe.rpush(f"dead:{name}", json.dumps(message))
+                logger.error(
+                    "The task %s was in hand when this worker died, %d times: put aside.",
+                    headers.get("task"),
+                    crashes,
+                )
+            else:
+                back += 1
+                # Messages are taken from the right: this one is next.
+                pipe.rpush(routing_key or exchange, json.dumps(message))
+            pipe.hdel(channel.unacked_key, tag)
+            pipe.zrem(channel.unacked_index_key, tag)
+            pipe.execute()
+    return back, aside
+
+
+def _end_at_once(reason: str) -> None:
+    """End this process, without waiting for anything: whatever hangs would hang that too."""
+    logger.critical("This worker ends itself: %s.", reason)
+    pulse = heart().pulse
+    pulse.pulse.state, pulse.pulse.message = "stopped", f"it ended itself: {reason}"
+    pulse.write()
+    faulthandler.dump_traceback(file=sys.stderr)
+    logging.shutdown()
+    os._exit(STUCK)
+
+
+def check_service(settings: Settings, name: str) -> None:
+    """Raise if the program has no worker of that name; cheap, before anything is built.
+
+    Raises
+    ------
+    AcoupiError
+        Saying which there are.
+    """
+    program_class = load_program_class(read_program_name(settings))
+    stack_for(program_class, None, settings, recording_queue=None).service(name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker until it is asked to stop; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m acoupi.system.celery.worker")
+    parser.add_argument("name", help="the worker, as the program calls it")
+    parser.add_argument("--quiet", action="store_true", help="log to the file only")
+    options = parser.parse_args(arguments)
+    faulthandler.enable()
+    try:
+        check_name(options.name)
+        settings = Settings()
+        configure_logging(settings, options.name, quiet=options.quiet)
+        check_service(settings, options.name)
+        return run(settings, options.name)
+    except AcoupiError as error:
+        tell(error)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    # Under its own name, and not as __main__: what a child unpickles must find it.
+    from acoupi.system.celery.worker import main as run_main
+
+    worker_state.reset_state()
+    sys.exit(run_main())

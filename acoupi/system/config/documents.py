@@ -1,0 +1,308 @@
+"""Configuration files: JSON, YAML or TOML to read, JSON to write."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel
+
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.system.config.answers import Answers
+from acoupi.system.config.dumping import SecretSplitter, dumped
+from acoupi.system.config.secrets import (
+    SECRETS_FILE,
+    MissingSecret,
+    merge_secrets,
+    read_secrets,
+    read_text,
+    referenced_secrets,
+    resolve_secrets,
+)
+from acoupi.system.config.tree import describe
+from acoupi.system.config.validation import validated
+from acoupi.system.config.values import from_data
+
+__all__ = [
+    "ConfigFile",
+    "config_files",
+    "config_schema_json",
+    "load_answers",
+    "load_config",
+    "read_document",
+    "write_config",
+]
+
+S = TypeVar("S", bound=BaseModel)
+
+
+# ---- reading
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what a configuration file holds, by its suffix JSON, YAML or TOML.
+
+    YAML is read as version 1.2 means it: ``22:30`` is text and ``no`` is not false.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read, or is broken: with the line.
+    """
+    readers: dict[str, Callable[[str], Any]] = {
+        ".json": _read_json,
+        ".yaml": _read_yaml,
+        ".yml": _read_yaml,
+        ".toml": tomllib.loads,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigurationError(
+            f'cannot tell what kind of file "{path}" is.',
+            f"mv {path} {path.with_suffix('.yaml')}",
+            why="the name of a configuration file ends in .json, .yaml, .yml or .toml.",
+        )
+    text = _text_of(path)
+    try:
+        data = reader(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise _broken(path, error) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigurationError(
+            f'"{path}" is not a configuration.',
+            f"edit {path}, line 1",
+            why=f"it holds a {type(data).__name__}; it must hold names with values.",
+        )
+    return data
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _broken(path, error) from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f'cannot read the configuration file "{path}".',
+            f"ls -l {path}",
+            why=f"{getattr(error, 'strerror', None) or error}.",
+        ) from error
+
+
+def _broken(path: Path, error: Exception) -> ConfigurationError:
+    kind = {".json": "JSON", ".toml": "TOML"}.get(path.suffix.lower(), "YAML")
+    line, why = _line_of(error)
+    return ConfigurationError(
+        f'cannot read the configuration file "{path}": line {line} is not valid {kind}.',
+        f"edit {path}, line {line}",
+        why=f"{why}.",
+    )
+
+
+def _line_of(error: Exception) -> tuple[int, str]:
+    """Return where a file is broken, and the parser's own text."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.lineno, error.msg
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        return (mark.line + 1 if mark else 1), str(error.problem or error.context)
+    if isinstance(error, RecursionError):
+        return 1, "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return error.object[: error.start].count(b"\n") + 1, "it is not text in UTF-8"
+    text = " ".join(str(error).split())
+    found = re.search(r"line (\d+)", text)
+    return (int(found[1]) if found else 1), re.sub(r" \(at .*\)$", "", text)
+
+
+def _read_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_unique) if text.strip() else None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'"{key}" is there twice')
+        found[key] = value
+    return found
+
+
+class _YamlReader(yaml.SafeLoader):
+    """YAML 1.2: only true and false are truth values, and 22:30 is not a number."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is there twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None) or key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f'"{key}" cannot be a name here, or is there twice',
+                    key_node.start_mark,
+                )
+            seen.add(key)
+        found = super().construct_mapping(node, deep)
+        return {str(key): value for key, value in found.items()}
+
+
+_YamlReader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_YamlReader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_YamlReader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_YamlReader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
+def _read_yaml(text: str) -> Any:
+    loader = _YamlReader(text)
+    try:
+        data = loader.get_single_data()
+    finally:
+        loader.dispose()
+    try:
+        json.dumps(data, default=str)
+    except ValueError as error:
+        raise ValueError("it holds itself") from error
+    return data
+
+
+def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what a configuration file holds, with its secrets, whatever its schema.
+
+    This is what an earlier setup leaves for the next one. A secret without a value is
+    left out. Nothing if there is no such file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is broken.
+    """
+    if not path.exists():
+        return {}
+    data = read_with_secrets(path, environ)
+    without = _without_missing(data)
+    return without if isinstance(without, dict) else {}
+
+
+def read_with_secrets(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what a file holds, its secrets from the environment or from beside it."""
+    data = read_document(path)
+    if not referenced_secrets(data):
+        return data
+    secrets = read_secrets(path.parent / SECRETS_FILE)
+    found = resolve_secrets(data, secrets, os.environ if environ is None else environ)
+    return found if isinstance(found, dict) else {}
+
+
+def _without_missing(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {
+            key: _without_missing(item)
+            for key, item in data.items()
+            if not isinstance(item, MissingSecret)
+        }
+    if isinstance(data, list):
+        return [_without_missing(item) for item in data if not isinstance(item, MissingSecret)]
+    return data
+
+
+def load_config(path: Path, schema: type[S]) -> S:
+    """Return the configuration in a file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read, is broken, or is none for this schema: with the setting
+        that is wrong. Also if it refers to a secret that is not there.
+    """
+    path = Path(path)
+    answers = Answers(describe(schema))
+    answers.merge(read_with_secrets(path), str(path))
+    answers.data = from_data(answers.tree, answers.data, answers.problems)
+    return validated(schema, answers)
+
+
+# ---- writing
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A file to be written: where, what, and who may read it."""
+
+    path: Path
+    text: str
+    mode: int = 0o644
+
+
+def config_files(config: BaseModel | None, path: Path) -> list[ConfigFile]:
+    """Return the files that hold a configuration: its secrets if it has any, then itself.
+
+    Nothing is written. What is already in ``secrets.env`` beside it stays, except secrets
+    that only this configuration had.
+
+    Raises
+    ------
+    ConfigurationError
+        If the configuration has a value that no file can hold.
+    """
+    path = Path(path)
+    secrets: dict[str, str] = {}
+    data = {} if config is None else dumped(config, SecretSplitter(secrets))
+    text = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n"
+    beside = path.parent / SECRETS_FILE
+    old = read_text(beside)
+    stale = _old_references(path) - set(secrets)
+    new = merge_secrets(old, secrets, stale)
+    files = [ConfigFile(beside, new, 0o600)] if secrets or new != old else []
+    return [*files, ConfigFile(path, text)]
+
+
+def _old_references(path: Path) -> set[str]:
+    try:
+        return referenced_secrets(json.loads(read_text(path) or "{}"))
+    except (ValueError, RecursionError):
+        return set()
+
+
+def write_config(config: BaseModel | None, path: Path) -> None:
+    """Write a configuration as JSON, its secrets into ``secrets.env`` beside it.
+
+    Both are replaced as a whole, and only when all is on the disk: a full disk or a
+    power cut leaves the old ones. None writes an empty configuration.
+
+    Raises
+    ------
+    ConfigurationError
+        If the configuration has a value that no file can hold.
+    AcoupiError
+        If the disk refuses.
+    """
+    from acoupi.system.rendering import RenderedFile, write_files  # noqa: PLC0415 - brings jinja2
+
+    files = config_files(config, Path(path))
+    write_files({file.path: RenderedFile(file.text, file.mode) for file in files})
+
+
+def config_schema_json(schema: type[BaseModel], indent: int = 2) -> str:
+    """Return the JSON Schema (2020-12) of a configuration, for editors and for dashboards."""
+    return json.dumps(schema.model_json_schema(), indent=indent, ensure_ascii=False)

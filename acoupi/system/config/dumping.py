@@ -1,0 +1,110 @@
+"""Configurations as JSON: to look at, with secrets masked, and to keep."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from acoupi.errors import ConfigurationError
+from acoupi.system.config.problems import MASK
+from acoupi.system.config.secrets import REFERENCE, secret_name
+from acoupi.system.config.tree import ConfigTree, Place, fields_of, is_struct
+
+__all__ = ["SecretSplitter", "dump_config", "dumped", "revealed"]
+
+Hide = Callable[[Place, str], Any]
+
+
+class SecretSplitter:
+    """Takes secrets out of a dump and leaves references."""
+
+    def __init__(self, secrets: dict[str, str]) -> None:
+        self.secrets = secrets
+
+    def __call__(self, place: Place, value: str) -> Any:
+        """Keep one secret, and return what stands in its place."""
+        name = secret_name(place)
+        self.secrets[name] = value
+        return {REFERENCE: name}
+
+
+def mask(place: Place, value: str) -> str:
+    """Return stars, whatever the secret."""
+    del place, value
+    return MASK
+
+
+def dumped(value: Any, hide: Hide) -> Any:
+    """Return a value as JSON holds it; `hide(place, text)` replaces its secrets.
+
+    Raises
+    ------
+    ConfigurationError
+        If no JSON could hold it.
+    """
+    tree = ConfigTree((), type(value))
+    try:
+        if isinstance(value, BaseModel):
+            plain = value.model_dump(mode="json", round_trip=True)
+        else:
+            plain = to_jsonable_python(value)
+        dumped = _hidden(tree, value, plain, hide)
+        json.dumps(dumped, ensure_ascii=False, allow_nan=False).encode()
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            "the configuration has a value that no file can hold.",
+            "acoupi config schema",
+            why=" ".join(str(error).split()),
+        ) from error
+    return dumped
+
+
+def _hidden(node: ConfigTree, value: Any, plain: Any, hide: Hide) -> Any:
+    """Go through a value and its dump side by side."""
+    if isinstance(value, SecretStr | SecretBytes):
+        return hide(node.place, _revealed(value))
+    if is_struct(type(value)) and isinstance(plain, dict):
+        return {
+            key: _hidden(
+                _child(node, key), getattr(value, name), plain.get(name, plain.get(key)), hide
+            )
+            for key, (name, _) in fields_of(type(value)).items()
+            if name in plain or key in plain
+        } | {key: plain[key] for key in getattr(value, "__pydantic_extra__", None) or {}}
+    if isinstance(value, dict) and isinstance(plain, dict) and len(value) == len(plain):
+        pairs = zip(plain, value.values(), strict=True)
+        return {key: _hidden(_child(node, key), item, plain[key], hide) for key, item in pairs}
+    if isinstance(value, list | tuple) and isinstance(plain, list) and len(value) == len(plain):
+        pairs = zip(value, plain, strict=True)
+        return [_hidden(_child(node, i), item, one, hide) for i, (item, one) in enumerate(pairs)]
+    if node.is_secret and plain is not None:
+        return hide(node.place, plain if isinstance(plain, str) else json.dumps(plain))
+    return plain
+
+
+def _child(node: ConfigTree, key: Any) -> ConfigTree:
+    return node.child(key) or ConfigTree((*node.place, key), Any, None, node.is_secret)
+
+
+def _revealed(secret: SecretStr | SecretBytes) -> str:
+    value = secret.get_secret_value()
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+
+
+def dump_config(config: Any, indent: int = 2) -> str:
+    r"""Return a configuration, or any part of one, as JSON to look at: secrets are masked.
+
+    Examples
+    --------
+    >>> import datetime
+    >>> dump_config({"start": datetime.time(18, 30), "password": SecretStr("bat")}, indent=0)
+    '{\n"start": "18:30:00",\n"password": "**********"\n}'
+    """
+    return json.dumps(dumped(config, mask), indent=indent, ensure_ascii=False)
+
+
+def revealed(config: BaseModel) -> Any:
+    """Return a configuration as JSON holds it, secrets in clear: never to be shown."""
+    return dumped(config, lambda _, value: value)

@@ -1,0 +1,180 @@
+"""A configuration from all its sources: `parse_config_from_args`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.system.config.answers import Answers, as_input
+from acoupi.system.config.documents import read_with_secrets
+from acoupi.system.config.problems import Naming, as_error, show
+from acoupi.system.config.questions import Ask, interview
+from acoupi.system.config.sources import custom_places, read_environment, read_options
+from acoupi.system.config.tree import ConfigTree, Place, describe
+from acoupi.system.config.validation import find_problems, validated
+from acoupi.system.config.values import from_data
+
+__all__ = ["parse_config_from_args"]
+
+A = TypeVar("A", bound=BaseModel)
+
+
+def parse_config_from_args(
+    schema: type[A],
+    args: list[str] | None = None,
+    prompt: bool = True,
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    previous: BaseModel | Mapping[str, Any] | None = None,
+    ask: Ask | None = None,
+) -> A:
+    """Return the configuration that options, variables, a file and answers make together.
+
+    Strongest first: answers to questions, options, variables, the file, what an earlier
+    setup left, defaults. All is put together and validated once, by pydantic.
+
+    Parameters
+    ----------
+    args
+        Options: ``--a.b value``, ``--a.b=value``, ``--flag``, ``--no-flag``, lists as
+        repeated options, ``--list.0 value`` or JSON, ``--dict.key value``, ``null``.
+    prompt
+        Ask for what was not given. Without `ask` nobody can be asked.
+    file
+        A JSON, YAML or TOML file.
+    environ
+        Where ``ACOUPI_CONFIG__A__B=value`` is looked for; None: the environment.
+    previous
+        What an earlier setup left; settings that the schema does not have are dropped.
+    ask
+        Answers a `Question`.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is unknown, missing or cannot be what it is: named as its writer wrote
+        it, with what is valid and, for a typo, the nearest valid name.
+    ConfigurationError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> class Recording(BaseModel):
+    ...     duration: float = 3
+    >>> class Schema(BaseModel):
+    ...     recording: Recording = Recording()
+    >>> parse_config_from_args(Schema, ["--recording.duration", "5"], prompt=False, environ={})
+    Schema(recording=Recording(duration=5.0))
+    """
+    answers = Answers(describe(schema))
+    custom = custom_places(answers.tree)
+    foreign = _gather(
+        answers,
+        custom=custom,
+        args=list(args or ()),
+        file=file,
+        environ=environ,
+        previous=previous,
+    )
+    if answers.problems:
+        raise as_error(answers.problems, Naming(answers.origins))
+    asking = ask is not None and prompt
+    for place in custom:
+        _take_over(answers, place, foreign, prompt=asking)
+    if asking and ask is not None:
+        _refuse_what_was_given(schema, answers)
+        interview(schema, answers, ask, set(custom))
+    return validated(schema, answers)
+
+
+def _gather(
+    answers: Answers,
+    *,
+    custom: Sequence[Place],
+    args: list[str],
+    file: Path | None,
+    environ: Mapping[str, str] | None,
+    previous: BaseModel | Mapping[str, Any] | None,
+) -> list[str]:
+    """Put all sources together, weakest first; return options for models of their own."""
+    environ = os.environ if environ is None else environ
+    if previous is not None:
+        before = as_input(previous) if isinstance(previous, BaseModel) else dict(previous)
+        answers.merge(before, "", given=False)
+    if file is not None:
+        answers.merge(read_with_secrets(Path(file), environ), str(file))
+    answers.data = from_data(answers.tree, answers.data, answers.problems)
+    variables = read_environment(answers, environ, custom)
+    return [*variables, *read_options(answers, args, custom)]
+
+
+def _refuse_what_was_given(schema: type[BaseModel], answers: Answers) -> None:
+    """Fail before the first question if an option or the file is wrong anyway."""
+    wrong = [
+        problem
+        for problem in find_problems(schema, answers)
+        if problem.kind != "missing"
+        and any(given == problem.node.place[: len(given)] for given in answers.given)
+    ]
+    if wrong:
+        raise as_error(wrong, Naming(answers.origins))
+
+
+def _take_over(answers: Answers, place: Place, foreign: list[str], *, prompt: bool) -> None:
+    """Let a published model set up its own subtree, from all that was given for it."""
+    node = answers.tree.find([str(key) for key in place]) or answers.tree
+    prefix = node.name
+    start = f"--{prefix}." if prefix else "--"
+    own = _own_options(foreign, start)
+    known = {option.partition("=")[0] for option in own}
+    value = answers.get(place) if place else answers.data
+    own += [text for pair in _as_options(value, start) if pair[0] not in known for text in pair]
+    if not own and not prompt and not (node.is_required or not place):
+        return
+    try:
+        made = node.custom_setup(own, prompt=prompt, prefix=prefix)
+    except (AcoupiError, KeyboardInterrupt, EOFError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise _refused(node, error) from error
+    answers.put(node, as_input(made), "")
+
+
+def _own_options(foreign: Sequence[str], start: str) -> list[str]:
+    found: list[str] = []
+    taking = False
+    for text in foreign:
+        if text.startswith("--"):
+            taking = text.startswith(start)
+        if taking:
+            found.append(text)
+    return found
+
+
+def _as_options(value: Any, start: str) -> list[tuple[str, str]]:
+    """Return the plain values of a section as options."""
+    if not isinstance(value, dict):
+        return []
+    found: list[tuple[str, str]] = []
+    for key, item in value.items():
+        if isinstance(item, dict):
+            found += _as_options(item, f"{start}{key}.")
+        elif item is not None and show(item) is not None:
+            found.append((f"{start}{key}", str(show(item))))
+    return found
+
+
+def _refused(node: ConfigTree, error: BaseException) -> ConfigurationError:
+    text = " ".join(str(error).split())
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return ConfigurationError(
+        f"{Naming().named(node)} could not be set up.",
+        f"acoupi config schema; then give its settings as options {node.option}.NAME VALUE",
+        why=f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}.",
+    )

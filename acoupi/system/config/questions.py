@@ -1,0 +1,301 @@
+"""What setup asks: described here, asked by whoever has a terminal.
+
+`interview` goes through a schema and makes a `Question` of each setting that nobody
+has given yet; an injected function answers them. An answer that will not do is asked
+again, with what was wrong with it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from acoupi.errors import AcoupiError
+from acoupi.system.config.answers import Answers, as_input
+from acoupi.system.config.problems import Naming, Problem, as_error, problems_in, show
+from acoupi.system.config.tree import ConfigTree, Place
+from acoupi.system.config.validation import find_problems
+from acoupi.system.config.values import from_data, from_text
+
+__all__ = ["Ask", "Question", "interview", "questions"]
+
+_KINDS = {
+    "bool": "yes or no",
+    "int": "whole number",
+    "float": "number",
+    "time": "time of day",
+    "date": "date",
+    "datetime": "date and time",
+    "timedelta": "length of time",
+    "Path": "path",
+    "ZoneInfo": "time zone",
+    "SecretStr": "text, not shown",
+    "SecretBytes": "text, not shown",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to ask.
+
+    Parameters
+    ----------
+    name
+        The setting, as in ``recording.duration``; its option is this with two dashes.
+    title
+        What to ask, in a few words.
+    description
+        What it means; None if the schema does not say.
+    kind
+        What sort of answer: "whole number", "time of day", "choice", "yes or no", "section", ...
+    default
+        The answer if there is none; of a secret, whether there is one.
+    required
+        Whether there is no default, so that an answer is needed.
+    choices
+        The answers there are; empty: any.
+    choices_from
+        Where choices come from instead: "microphones", "timezones", ...
+    secret
+        Whether what is typed must not be seen.
+    optional_section
+        Whether it asks if a whole section is wanted (or is to be changed): answer true or false.
+    problem
+        What was wrong with the last answer.
+    answers
+        What is known so far, by name; without secrets.
+    """
+
+    name: str
+    title: str
+    kind: str
+    description: str | None = None
+    default: Any = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    choices_from: str | None = None
+    secret: bool = False
+    optional_section: bool = False
+    problem: AcoupiError | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+
+Ask = Callable[[Question], Any]
+
+
+def kind_of(node: ConfigTree) -> str:
+    """Return what sort of value a place takes, in a few words."""
+    if node.choices:
+        return "choice"
+    if node.item_types or node.slots:
+        return "list, separated by commas"
+    if node.value_types or node.structs:
+        return "JSON object"
+    names = [getattr(kind, "__name__", "text") for kind in node.kinds]
+    return " or ".join(dict.fromkeys(_KINDS.get(name, "text") for name in names))
+
+
+def questions(schema: type[BaseModel]) -> Iterator[Question]:
+    """Give every question that setup could ask for a schema, in order.
+
+    Examples
+    --------
+    >>> class Schema(BaseModel):
+    ...     threshold: float = 0.2
+    >>> [(question.name, question.kind) for question in questions(Schema)]
+    [('threshold', 'number')]
+    """
+    answers = Answers(ConfigTree((), schema))
+    for node in answers.tree.walk():
+        if _is_asked(answers, node):
+            section = bool(node.structs) and node.is_section
+            yield question_for(answers, node, section=section)
+
+
+def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -> Question:
+    """Describe the question about one place."""
+    default = as_input(node.default)
+    if answers.has(node.place):
+        default = answers.get(node.place)
+    if section:
+        kind, default = "section", default is not None and node.is_nullable
+    else:
+        kind = kind_of(node)
+    known = {
+        other.name: answers.get(other.place)
+        for other in answers.tree.walk()
+        if answers.has(other.place) and not other.is_secret and not other.structs
+    }
+    return Question(
+        name=node.name,
+        title=node.title,
+        kind=kind,
+        description=node.description,
+        default=default is not None if node.is_secret else default,
+        required=node.is_required and not answers.has(node.place) and not section,
+        choices=() if section else tuple(str(show(choice)) for choice in node.choices),
+        choices_from=node.choices_from,
+        secret=node.is_secret,
+        optional_section=section,
+        answers=known,
+    )
+
+
+def _is_asked(answers: Answers, node: ConfigTree) -> bool:
+    """Whether to ask about a place: what has a default that nobody would type is not asked."""
+    if not node.is_prompted or (answers.is_given(node.place) and not node.structs):
+        return False
+    compound = (
+        node.value_types or (node.structs and not node.is_section) or _items_are_compound(node)
+    )
+    return node.is_required or not compound
+
+
+def _items_are_compound(node: ConfigTree) -> bool:
+    if not (node.item_types or node.slots):
+        return False
+    item = node.child(0)
+    return item is None or bool(item.structs or item.item_types or item.value_types or item.slots)
+
+
+def interview(schema: type[BaseModel], answers: Answers, ask: Ask, skip: set[Place]) -> None:
+    """Ask for all that was not given, until it is valid.
+
+    Parameters
+    ----------
+    ask
+        Answers one question: with text, with a value, or with the question's own default.
+    skip
+        Places that models of their own have taken over.
+    """
+    asked: dict[Place, ConfigTree] = {}
+    _ask_section(answers, answers.tree, ask, skip, asked)
+    while problems := find_problems(schema, answers):
+        again = _blamed(problems, asked)
+        if not again:
+            return
+        for problem, node in again:
+            _ask_value(answers, node, ask, _told(problem, answers))
+
+
+def _told(problem: Problem, answers: Answers) -> AcoupiError:
+    return as_error([problem], Naming(answers.origins))
+
+
+def _blamed(
+    problems: list[Problem], asked: Mapping[Place, ConfigTree]
+) -> list[tuple[Problem, ConfigTree]]:
+    """Return the questions to ask again: those at, above or below what is wrong."""
+    found: dict[Place, tuple[Problem, ConfigTree]] = {}
+    for problem in problems:
+        place = problem.node.place
+        for other, node in asked.items():
+            if other[: len(place)] == place or place[: len(other)] == other:
+                found.setdefault(other, (problem, node))
+    return list(found.values())
+
+
+def _ask_section(
+    answers: Answers,
+    section: ConfigTree,
+    ask: Ask,
+    skip: set[Place],
+    asked: dict[Place, ConfigTree],
+) -> None:
+    for node in _members(answers, section):
+        if node.place in skip or not _is_asked(answers, node):
+            continue
+        if not (node.structs and node.is_section):
+            asked[node.place] = node
+            _ask_value(answers, node, ask)
+        elif _is_wanted(answers, node, ask):
+            _ask_section(answers, node, ask, skip, asked)
+
+
+def _members(answers: Answers, section: ConfigTree) -> list[ConfigTree]:
+    """Return the members of a section; of several kinds of section, those of the chosen one."""
+    value = answers.get(section.place)
+    known = set(value) if isinstance(value, dict) else set()
+    if len(section.structs) < 2:
+        return section.members
+    for struct in section.structs:
+        members = ConfigTree(section.place, struct, section.info).members
+        if known <= {str(member.place[-1]) for member in members}:
+            return members
+    return section.members
+
+
+def _is_wanted(answers: Answers, node: ConfigTree, ask: Ask) -> bool:
+    """Whether to ask about the settings of a section."""
+    if answers.is_given(node.place):
+        return answers.get(node.place) is not None
+    if node.is_required and not node.is_nullable:
+        answers.data_at(node.place)
+        return True
+    question = question_for(answers, node, section=True)
+    wanted = _answered(answers, node, ask, question, TypeAdapter(bool).validate_python)
+    if not wanted and node.is_nullable:
+        answers.put(node, None, "")
+        answers.given.discard(node.place)
+    elif wanted:
+        answers.data_at(node.place)
+    return bool(wanted)
+
+
+def _ask_value(
+    answers: Answers, node: ConfigTree, ask: Ask, problem: AcoupiError | None = None
+) -> None:
+    question = replace(question_for(answers, node), problem=problem)
+    kept = question.default
+
+    def check(answer: Any) -> Any:
+        if node.is_secret and (answer is True or answer == "") and kept:
+            return answers.get(node.place)
+        return _valid(node, answer)
+
+    value = _answered(answers, node, ask, question, check)
+    answers.put(node, value, "")
+    answers.given.discard(node.place)
+
+
+def _answered(
+    answers: Answers, node: ConfigTree, ask: Ask, question: Question, check: Callable[[Any], Any]
+) -> Any:
+    """Ask until the answer will do."""
+    while True:
+        answer = ask(question)
+        try:
+            return check(answer)
+        except ValidationError as error:
+            wrong: AcoupiError = _told(problems_in(node, error)[0], answers)
+        except AcoupiError as error:
+            wrong = error
+        question = replace(question, problem=wrong)
+
+
+def _valid(node: ConfigTree, answer: Any) -> Any:
+    """Return an answer as pydantic will take it, or raise what is wrong with it."""
+    problems: list[Problem] = []
+    if answer is False and node.is_secret:
+        answer = None
+    if isinstance(answer, str):
+        value = from_text(node, answer, problems, commas=True)
+    else:
+        value = from_data(node, answer, problems)
+    if problems:
+        raise as_error(problems)
+    annotation: Any = node.annotation
+    if node.info is not None and node.info.metadata:
+        annotation = _constrained(node)
+    with suppress(
+        PydanticSchemaGenerationError
+    ):  # an odd type: the whole configuration is validated later
+        TypeAdapter(annotation).validate_python(value)
+    return value
+
+
+def _constrained(node: ConfigTree) -> Any:
+    assert node.info is not None, "asked about fields only"
+    return Annotated[node.annotation, *node.info.metadata]

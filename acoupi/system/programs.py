@@ -1,0 +1,225 @@
+"""Finding programs and building them."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import logging
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+from acoupi.errors import InvalidProgramError, NotConfiguredError, ProgramNotFoundError
+from acoupi.programs import AcoupiProgram
+from acoupi.system.constants import Settings
+from acoupi.system.rendering import disk_error
+
+__all__ = [
+    "available_programs",
+    "is_configured",
+    "load_config_schema",
+    "load_program",
+    "load_program_class",
+    "read_program_name",
+    "require_configured",
+]
+
+logger = logging.getLogger(__name__)
+
+GROUP = "acoupi.programs"
+
+
+def available_programs() -> dict[str, str]:
+    """Return the installed programs: where each is, by its short name, sorted."""
+    return {point.name: point.value for point in sorted(entry_points(group=GROUP))}
+
+
+def load_program_class(program_name: str) -> type[AcoupiProgram[Any]]:
+    """Return the class of a program.
+
+    Parameters
+    ----------
+    program_name
+        The name of an installed program (``default``), a module
+        (``my.program``), or a module and a class (``my.program:Program``).
+        Of several programs in a module the one named ``Program`` is taken,
+        else the last; a program that another one there extends does not count.
+
+    Raises
+    ------
+    ProgramNotFoundError
+        If there is no such program, or importing it failed; says what is
+        missing.
+    InvalidProgramError
+        If the module holds no program, or the class is none.
+    """
+    place = available_programs().get(program_name, program_name)
+    module_name, _, class_name = place.partition(":")
+    module = _import(program_name, module_name.strip())
+    if class_name:
+        return _named_class(program_name, module, class_name.strip())
+    return _only_class(program_name, module)
+
+
+def _import(program_name: str, module_name: str) -> ModuleType:
+    parts = module_name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise _not_found(program_name)
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        # Is it the module itself that is not there, or one that it needs?
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise _not_found(program_name) from error
+        raise ProgramNotFoundError(
+            program_name,
+            f'cannot load the program "{program_name}".',
+            f"python -m pip install {missing.partition('.')[0]}",
+            why=f'it needs "{missing}", which is not installed.',
+        ) from error
+    except Exception as error:
+        raise ProgramNotFoundError(
+            program_name,
+            f'cannot load the program "{program_name}".',
+            f'python -c "import {module_name}"   to see where',
+            why=f"importing it failed: {type(error).__name__}: {error}",
+        ) from error
+
+
+def _not_found(program_name: str) -> ProgramNotFoundError:
+    known = list(available_programs())
+    close = difflib.get_close_matches(program_name, known, n=1)
+    return ProgramNotFoundError(
+        program_name,
+        f'cannot find the program "{program_name}".',
+        f"acoupi setup --program {close[0] if close else 'default'}",
+        why=f"no module has that name, and the installed programs are {', '.join(known)}.",
+    )
+
+
+def _named_class(
+    program_name: str, module: ModuleType, class_name: str
+) -> type[AcoupiProgram[Any]]:
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type) or not issubclass(found, AcoupiProgram):
+        names = ", ".join(kind.__name__ for kind in _programs_in(module)) or "none"
+        raise InvalidProgramError(
+            program_name,
+            help=f"acoupi setup --program {module.__name__}",
+            why=f"{module.__name__} has no program named {class_name}; its programs are: {names}.",
+        )
+    if inspect.isabstract(found):
+        raise _abstract(program_name, found)
+    return found
+
+
+def _abstract(program_name: str, found: type) -> InvalidProgramError:
+    missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+    return InvalidProgramError(
+        program_name,
+        f'the program "{program_name}" is not finished.',
+        f"write {missing} in {found.__name__}",
+        why=f"{found.__name__} does not implement {missing}.",
+    )
+
+
+def _only_class(program_name: str, module: ModuleType) -> type[AcoupiProgram[Any]]:
+    found = _programs_in(module)
+    whole = [kind for kind in found if not inspect.isabstract(kind)]
+    if not whole and found:
+        raise _abstract(program_name, found[-1])
+    if not whole:
+        raise InvalidProgramError(
+            program_name,
+            help="give it a class that extends acoupi.programs.AcoupiProgram",
+            why=f"the module {module.__name__} holds no such class.",
+        )
+    # What another one here extends is its template, whatever it is called.
+    most_derived = [
+        kind
+        for kind in whole
+        if not any(other is not kind and issubclass(other, kind) for other in whole)
+    ]
+    chosen = next((kind for kind in most_derived if kind.__name__ == "Program"), most_derived[-1])
+    if len(most_derived) > 1:
+        logger.warning(
+            "%s holds several programs (%s): %s is taken. Choose with %s:NAME.",
+            module.__name__,
+            ", ".join(kind.__name__ for kind in most_derived),
+            chosen.__name__,
+            module.__name__,
+        )
+    return chosen
+
+
+def _programs_in(module: ModuleType) -> list[type[AcoupiProgram[Any]]]:
+    """Return the programs of a module, in order: its own, else those of its package."""
+    kinds = [value for value in vars(module).values() if isinstance(value, type)]
+    every = [
+        kind
+        for kind in dict.fromkeys(kinds)
+        if issubclass(kind, AcoupiProgram) and kind is not AcoupiProgram
+    ]
+    own = [kind for kind in every if kind.__module__ == module.__name__]
+    package = [kind for kind in every if kind.__module__.startswith(f"{module.__name__}.")]
+    foreign = [kind for kind in every if not kind.__module__.startswith("acoupi.programs.")]
+    return own or package or foreign
+
+
+def is_configured(settings: Settings) -> bool:
+    """Return whether there is a sensor in this home."""
+    return settings.program_name_file.is_file() and settings.program_config_file.is_file()
+
+
+def require_configured(settings: Settings) -> None:
+    """Raise unless there is a sensor in this home.
+
+    Raises
+    ------
+    NotConfiguredError
+        With what to do about it.
+    """
+    if not is_configured(settings):
+        raise NotConfiguredError(
+            f"there is no sensor in {settings.home} yet.",
+            "acoupi setup --program default",
+            why=f"{settings.program_name_file} or {settings.program_config_file} is missing.",
+        )
+
+
+def read_program_name(settings: Settings) -> str:
+    """Return the name of the program of this home, as it was given to setup.
+
+    Raises
+    ------
+    NotConfiguredError
+        If there is none.
+    """
+    require_configured(settings)
+    try:
+        return settings.program_name_file.read_text().strip()
+    except OSError as error:
+        raise disk_error("read", settings.program_name_file, error) from error
+
+
+def load_config_schema(settings: Settings) -> type[BaseModel]:
+    """Return the configuration model of the program of this home."""
+    program_class = load_program_class(read_program_name(settings))
+    return program_class.get_config_schema()
+
+
+def load_program(settings: Settings) -> AcoupiProgram[Any]:
+    """Return the program of this home, built with its configuration.
+
+    Raises
+    ------
+    NotConfiguredError, ProgramError, ConfigurationError
+        If there is no sensor there, or it cannot be used.
+    """
+    from acoupi.system.celery.app import build_program
+
+    _, program = build_program(settings)
+    return program

@@ -1,0 +1,229 @@
+"""How a service shows that it lives, and how others see it.
+
+Three files below ``run/``, named for the service:
+
+``NAME.lock``
+    A kernel lock (``flock``) that the service holds while it lives. Only this
+    decides whether it runs: the kernel lets go of it when the process ends,
+    however it ends, so nothing stale can keep a service from starting.
+``NAME.pid``
+    The number of its process, for people. Nobody decides anything by it.
+``NAME.json``
+    Its `Pulse`, written at least every 5 s by the loop that does its work.
+"""
+
+import contextlib
+import fcntl
+import os
+import threading
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError
+
+from acoupi import data
+from acoupi.errors import TargetError
+from acoupi.system.rendering import disk_error
+
+__all__ = [
+    "AlreadyRunningError",
+    "Pulse",
+    "PulseFile",
+    "ServiceLock",
+    "ServiceState",
+    "is_locked",
+    "read_pulse",
+]
+
+ServiceState = Literal["starting", "ready", "waiting for the broker", "stopping", "stopped"]
+
+PULSE_SIZE = 2048
+"""Bytes of the file: always the same, so that one write replaces it whole."""
+LOCK_PATIENCE = 3.0
+"""Seconds to wait for the lock: whoever asks whether it is held holds it for a moment."""
+
+
+class AlreadyRunningError(TargetError):
+    """Another process holds the lock of this service."""
+
+    exit_code = 75
+
+
+class Pulse(BaseModel):
+    """What a service says about itself."""
+
+    name: str
+    pid: int
+    started_on: datetime
+    pulse_on: datetime
+    state: ServiceState = "starting"
+    message: str | None = None
+    """Why it waits; None when it does not."""
+    task: str | None = None
+    """The task that runs now, the longest-running one if there are several."""
+    task_since: datetime | None = None
+    done: int = 0
+    """Tasks that ended well since the start; of beat: messages sent."""
+    failed: int = 0
+    last_done_on: datetime | None = None
+    last_error: str | None = None
+    """Of the last task that failed, until one succeeds."""
+    restarts: int = Field(default=0, ge=0)
+    """How often it was started again after ending by itself."""
+
+
+class ServiceLock:
+    """The lock that a service holds while it lives.
+
+    Parameters
+    ----------
+    folder
+        ``run/``; made if need be.
+    name
+        Of the service.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.path = folder / f"{name}.lock"
+        self.pid_path = folder / f"{name}.pid"
+        self._handle: int | None = None
+
+    def acquire(self, patience: float = LOCK_PATIENCE) -> None:
+        """Take the lock and write the pid file.
+
+        Raises
+        ------
+        AlreadyRunningError
+            If another process holds it.
+        DeviceError
+            If the folder cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise disk_error("write", self.path, error) from error
+        if not _lock_within(handle, patience):
+            os.close(handle)
+            raise AlreadyRunningError(
+                f'"{self.name}" is running already.',
+                "acoupi workers status",
+                why=f"another process holds {self.path}.",
+            )
+        self._handle = handle
+        # Informational only: that it cannot be written keeps nobody from working.
+        with contextlib.suppress(OSError):
+            self.pid_path.write_text(f"{os.getpid()}\n")
+
+    def release(self) -> None:
+        """Let go of the lock and remove the pid file."""
+        if self._handle is None:
+            return
+        with contextlib.suppress(OSError):
+            self.pid_path.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close a copy that a child inherited; the parent's lock stays."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _lock_within(handle: int, patience: float) -> bool:
+    deadline = data.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if data.monotonic() >= deadline:
+                return False
+            threading.Event().wait(0.02)
+        else:
+            return True
+
+
+def is_locked(folder: Path, name: str) -> bool:
+    """Return whether the service of that name lives, on this machine."""
+    try:
+        handle = os.open(folder / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+class PulseFile:
+    """Writes the pulse of one service.
+
+    The file is written over in place, in one write of a fixed size: that is
+    as good as atomic and, unlike a rename every few seconds, does not wear
+    out an SD card with journal commits.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.json"
+        now = data.utc_now()
+        self.pulse = Pulse(
+            name=name,
+            pid=os.getpid(),
+            started_on=now,
+            pulse_on=now,
+            restarts=_count(os.environ.get("ACOUPI_SERVICE_RESTARTS")),
+        )
+
+    def write(self) -> None:
+        """Write it now. A disk that refuses is not the end of the service."""
+        self.pulse.pulse_on = data.utc_now()
+        if self.pulse.message and len(self.pulse.message) > 400:
+            self.pulse.message = self.pulse.message[:400] + "…"
+        if self.pulse.last_error and len(self.pulse.last_error) > 400:
+            self.pulse.last_error = self.pulse.last_error[:400] + "…"
+        text = self.pulse.model_dump_json().encode()
+        block = text.ljust(PULSE_SIZE - 1) + b"\n"
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.pwrite(handle, block, 0)
+                os.ftruncate(handle, len(block))
+            finally:
+                os.close(handle)
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def read_pulse(folder: Path, name: str) -> Pulse | None:
+    """Return the last pulse of a service, which may be long gone; None if there is none."""
+    for _ in range(2):
+        try:
+            text = (folder / f"{name}.json").read_bytes()
+            return Pulse.model_validate_json(text)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError):
+            continue
+    return None

@@ -1,0 +1,429 @@
+"""From descriptions to files: render, compare, write.
+
+A tree of templates is the tree of its output: ``bin/start.sh.jinja2`` gives
+``bin/start.sh``; what begins with an underscore is for including only. The
+output is the same for the same input (sorted, LF, no times), so that a file
+which somebody edited can be told from one of ours by its digest.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import jinja2
+
+from acoupi.errors import ConfigurationError, DeviceError
+
+__all__ = [
+    "TEMPLATES",
+    "FileDiff",
+    "KnownService",
+    "Manifest",
+    "RenderedFile",
+    "check_not_edited",
+    "compare_files",
+    "disk_error",
+    "edited_files",
+    "render_tree",
+    "write_atomic",
+    "write_files",
+]
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+SUFFIX = ".jinja2"
+READABLE = 0o644
+RUNNABLE = 0o755
+PRIVATE = 0o600
+
+
+@dataclass(frozen=True)
+class RenderedFile:
+    """What a file is to hold, and who may do what with it."""
+
+    text: str
+    mode: int = READABLE
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its bytes, in hexadecimal."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FileDiff:
+    """How a file would change."""
+
+    path: Path
+    kind: str
+    """"new", "changed", "same" or "removed"."""
+    diff: str
+    """Unified; empty when nothing changes."""
+
+
+@dataclass(frozen=True)
+class KnownService:
+    """What is to be known of a service without loading its program."""
+
+    name: str
+    role: str
+    queues: tuple[str, ...] = ()
+    stop_grace: float = 0.0
+    """Seconds."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the last setup generated: ``.generated.json``."""
+
+    version: str
+    """Of acoupi."""
+    target: str
+    program: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each generated file, by its path below the home."""
+    services: tuple[KnownService, ...] = ()
+
+    def to_file(self) -> RenderedFile:
+        """Return the file that holds it."""
+        content = {
+            "acoupi": self.version,
+            "files": dict(sorted(self.files.items())),
+            "program": self.program,
+            "services": [
+                {
+                    "name": service.name,
+                    "queues": list(service.queues),
+                    "role": service.role,
+                    "stop_grace_s": service.stop_grace,
+                }
+                for service in self.services
+            ],
+            "target": self.target,
+        }
+        return RenderedFile(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest | None":
+        """Return what a home says about itself; None if nothing was generated there.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file holds something else.
+        """
+        try:
+            content = json.loads(path.read_text())
+            return cls(
+                version=str(content["acoupi"]),
+                target=str(content["target"]),
+                program=str(content["program"]),
+                files={str(name): str(digest) for name, digest in content["files"].items()},
+                services=tuple(
+                    KnownService(
+                        name=str(one["name"]),
+                        role=str(one["role"]),
+                        queues=tuple(one["queues"]),
+                        stop_grace=float(one["stop_grace_s"]),
+                    )
+                    for one in content["services"]
+                ),
+            )
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise disk_error("read", path, error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f'cannot read "{path}".',
+                f"rm {shlex.quote(str(path))} && acoupi setup --force",
+                why=f"it does not hold what acoupi wrote there ({error}).",
+            ) from error
+
+
+def render_tree(
+    folder: Path, context: Mapping[str, Any], *, below: Iterable[str] = ("",)
+) -> dict[PurePath, RenderedFile]:
+    """Render the templates of a folder.
+
+    Parameters
+    ----------
+    folder
+        Root of the tree of templates.
+    context
+        The names that the templates use; one that is missing is an error.
+    below
+        Only templates whose path begins with one of these.
+
+    Returns
+    -------
+    dict
+        By path relative to the root, sorted. Scripts may be run by everyone.
+    """
+    # The output is shell, Python and unit files, which quote by their own rules.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        newline_sequence="\n",
+        autoescape=False,  # noqa: S701
+        comment_start_string="<#",  # a shell has uses of its own for the usual ones
+        comment_end_string="#>",
+    )
+    environment.filters.update(sh=_shell, py=repr, unit=_unit, unit_path=_unit_path)
+    prefixes = tuple(below)
+    files = {}
+    for name in sorted(environment.list_templates(extensions=[SUFFIX[1:]])):
+        path = PurePath(name.removesuffix(SUFFIX))
+        if path.name.startswith("_") or not name.startswith(prefixes):
+            continue
+        text = environment.get_template(name).render(context)
+        files[path] = RenderedFile(text, RUNNABLE if path.suffix == ".sh" else READABLE)
+    return files
+
+
+def _shell(value: object) -> str:
+    """Quote for a shell."""
+    return shlex.quote(str(value))
+
+
+def _unit(value: object) -> str:
+    """Quote one word of a command line in a systemd unit."""
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + text.replace("%", "%%").replace("$", "$$") + '"'
+
+
+def _unit_path(value: object) -> str:
+    """Write a path into a setting of a systemd unit that takes the rest of its line."""
+    return str(value).replace("%", "%%")
+
+
+def disk_error(act: str, path: Path, error: OSError) -> DeviceError:
+    """Return the error of a disk that refused: what, why, and the way out."""
+    reason = (error.strerror or str(error)).lower()
+    folder = shlex.quote(str(path.parent))
+    helps = {
+        "no space left on device": f"df -h {folder}   (and make room)",
+        "disk quota exceeded": f"df -h {folder}   (and make room)",
+        "read-only file system": f"findmnt -T {folder}   (or put ACOUPI_HOME elsewhere)",
+        "permission denied": f"ls -ld {folder}   (or put ACOUPI_HOME elsewhere)",
+    }
+    return DeviceError(
+        f'cannot {act} "{path}".',
+        helps.get(reason, f"ls -la {folder}"),
+        why=f"the disk answered: {reason}.",
+    )
+
+
+# --- what somebody edited -------------------------------------------------------------
+
+
+def edited_files(
+    home: Path, files: Mapping[PurePath, RenderedFile], manifest: Manifest | None
+) -> list[PurePath]:
+    """Return the generated files that are not as we wrote them, sorted.
+
+    A file that stands where one is to be generated, and that we did not
+    write, counts too, unless it holds the very same.
+    """
+    known = manifest.files if manifest else {}
+    edited = []
+    for path in sorted({*files, *map(PurePath, known)}):
+        digest = _digest(home / path)
+        wanted = files[path].digest if path in files else None
+        if digest not in (None, known.get(path.as_posix()), wanted):
+            edited.append(path)
+    return edited
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+
+
+def check_not_edited(
+    home: Path, files: Mapping[PurePath, RenderedFile], manifest: Manifest | None
+) -> None:
+    """Raise if a file that would be written over was edited by hand.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the files.
+    """
+    edited = edited_files(home, files, manifest)
+    if edited:
+        names = ", ".join(path.as_posix() for path in edited)
+        raise ConfigurationError(
+            f"{names} in {home} {'was' if len(edited) == 1 else 'were'} edited by hand.",
+            "acoupi setup --force to write over it, acoupi setup --diff to see the difference",
+            why="setup generates it, and what was changed there would be lost.",
+        )
+
+
+def compare_files(
+    home: Path, files: Mapping[PurePath, RenderedFile], manifest: Manifest | None = None
+) -> list[FileDiff]:
+    """Return how writing the files would change a home, in order of their paths."""
+    gone = [
+        path
+        for path in map(PurePath, manifest.files if manifest else {})
+        if path not in files and (home / path).exists()
+    ]
+    diffs = []
+    for path in sorted({*files, *gone}):
+        old = _read(home / path)
+        new = files[path].text if path in files else None
+        if new is None:
+            kind = "removed"
+        elif old is None:
+            kind = "new"
+        else:
+            kind = "same" if old == new else "changed"
+        diffs.append(FileDiff(home / path, kind, _unified(path, old or "", new or "")))
+    return diffs
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _unified(path: PurePath, old: str, new: str) -> str:
+    return "".join(
+        difflib.unified_diff(
+            old.splitlines(keepends=True),
+            new.splitlines(keepends=True),
+            f"a/{path.as_posix()}",
+            f"b/{path.as_posix()}",
+        )
+    )
+
+
+# --- writing --------------------------------------------------------------------------
+
+
+def write_atomic(path: Path, text: str, mode: int = READABLE) -> None:
+    """Write a file so that it is either the old one or the whole new one, also after a power cut.
+
+    Raises
+    ------
+    DeviceError
+        If the disk is full, read-only or refuses.
+    """
+    write_files({path: RenderedFile(text, mode)})
+
+
+def write_files(
+    files: Mapping[Path, RenderedFile], *, remove: Iterable[Path] = (), folders: Iterable[Path] = ()
+) -> None:
+    """Write some files, remove others and make folders: all of it, or nothing.
+
+    Everything is first written beside its place and synced; only when all of
+    it is on the disk does it take its names. If that fails, what stood there
+    before is put back.
+
+    Raises
+    ------
+    DeviceError
+        If the disk is full, read-only or refuses; nothing is changed then.
+    """
+    made: list[Path] = []
+    staged: dict[Path, Path] = {}
+    target = next(iter(files), Path())
+    try:
+        for folder in folders:
+            target = folder
+            _make_folder(folder, made)
+        for path, file in files.items():
+            target = path
+            _make_folder(path.parent, made)
+            staged[path] = _stage(path, file)
+        with _undone_if_it_fails([*staged, *remove]):
+            for target, temporary in staged.items():
+                temporary.replace(target)
+            for path in remove:
+                target = path
+                path.unlink(missing_ok=True)
+            for folder in sorted({path.parent for path in [*staged, *remove]}):
+                _sync_folder(folder)
+    except OSError as error:
+        for temporary in staged.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise disk_error("write", target, error) from error
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, noting which are new."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        made.append(new)
+
+
+def _stage(path: Path, file: RenderedFile) -> Path:
+    """Write a file beside its place under a hidden name; return that."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(file.text.encode())
+            stream.flush()
+            os.fchmod(stream.fileno(), file.mode)
+            os.fsync(stream.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+@contextlib.contextmanager
+def _undone_if_it_fails(paths: Iterable[Path]) -> Iterator[None]:
+    """Put back what stood at these paths if the block fails."""
+    before = {
+        path: (path.read_bytes(), path.stat().st_mode) if path.exists() else None for path in paths
+    }
+    try:
+        yield
+    except OSError:
+        for path, old in before.items():
+            with contextlib.suppress(OSError):
+                if old is None:
+                    path.unlink(missing_ok=True)
+                elif not path.exists() or path.read_bytes() != old[0]:
+                    path.write_bytes(old[0])
+                    path.chmod(old[1] & 0o7777)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    if not folder.is_dir():
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

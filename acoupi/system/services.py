@@ -1,0 +1,126 @@
+"""The systemd user units under the function names that published programs know."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from acoupi.system.constants import Settings
+from acoupi.system.targets.systemd import (
+    UnitState,
+    install_units,
+    lingers,
+    remove_units,
+    systemctl,
+    unit_folder,
+    unit_names,
+    unit_state,
+)
+
+__all__ = [
+    "UnitsStatus",
+    "disable_services",
+    "enable_services",
+    "install_services",
+    "services_are_installed",
+    "start_services",
+    "status_services",
+    "stop_services",
+    "uninstall_services",
+]
+
+
+class UnitsStatus(BaseModel):
+    """How the user units are."""
+
+    acoupi: UnitState
+    beat: UnitState
+    message: str | None = None
+    """What keeps it from being known, or what to know about it."""
+
+
+def services_are_installed(settings: Settings, path: Path | None = None) -> bool:
+    """Return whether both units are where systemd looks for them (or in `path`)."""
+    return all((unit_folder(path) / name).is_file() for name in unit_names(settings))
+
+
+def install_services(settings: Settings, path: Path | None = None) -> list[Path]:
+    """Copy the units of the home to where systemd looks for them; return where.
+
+    Raises
+    ------
+    TargetError
+        If the home was not set up for systemd.
+    """
+    return install_units(settings, path)
+
+
+def uninstall_services(settings: Settings, path: Path | None = None) -> None:
+    """Remove the units from where systemd looks for them."""
+    remove_units(settings, path)
+
+
+def _installed(settings: Settings, path: Path | None) -> tuple[str, str]:
+    if not services_are_installed(settings, path):
+        install_units(settings, path)
+    return unit_names(settings)
+
+
+def enable_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
+    """Start the units with the board from now on; keywords are those of `subprocess.run`.
+
+    Whether they go on when the user logs out is another setting, which only
+    the user changes: ``loginctl enable-linger``.
+
+    Raises
+    ------
+    TargetError
+        If systemd is absent or refuses.
+    """
+    systemctl("enable", *_installed(settings, path), **kwargs)
+
+
+def disable_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
+    """No longer start the units with the board.
+
+    Raises
+    ------
+    TargetError
+        If systemd is absent or refuses.
+    """
+    systemctl("disable", *_installed(settings, path), **kwargs)
+
+
+def start_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
+    """Start the workers, then beat.
+
+    Raises
+    ------
+    TargetError
+        If systemd is absent or refuses.
+    """
+    systemctl("start", *_installed(settings, path), **kwargs)
+
+
+def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
+    """Stop beat, then the workers.
+
+    Raises
+    ------
+    TargetError
+        If systemd is absent or refuses.
+    """
+    workers, beat = _installed(settings, path)
+    systemctl("stop", beat, **kwargs)
+    systemctl("stop", workers, **kwargs)
+
+
+def status_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> UnitsStatus:
+    """Return how the units are; never raises, also where there is no systemd."""
+    del kwargs
+    workers, beat = unit_names(settings)
+    workers_state, why = unit_state(settings, workers, path)
+    beat_state, _ = unit_state(settings, beat, path)
+    if not why and workers_state == "active" and lingers() is False:
+        why = "they stop when you log out; to keep them: loginctl enable-linger"
+    return UnitsStatus(acoupi=workers_state, beat=beat_state, message=why or None)

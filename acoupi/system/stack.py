@@ -1,0 +1,491 @@
+"""What runs: one description, which every target adapts, renders and starts.
+
+`stack_for` is pure: it asks neither the disk nor the clock, so a stack can be
+compared, rendered and tested without anything running.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from acoupi.errors import ConfigurationError
+from acoupi.programs.core.workers import (
+    DEFAULT_QUEUE,
+    DETECTION_QUEUE,
+    RECORDING_QUEUE,
+    AcoupiWorker,
+    Pool,
+    WorkerConfig,
+)
+from acoupi.system.constants import CelerySettings, Settings
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
+
+__all__ = [
+    "BEAT",
+    "BROKER",
+    "Broker",
+    "HealthCheck",
+    "Limits",
+    "Mount",
+    "Role",
+    "Service",
+    "Stack",
+    "is_sound_worker",
+    "check_name",
+    "recording_queue_of",
+    "secret_names",
+    "service_command",
+    "stack_for",
+    "stack_of_program",
+]
+
+Role = Literal["recorder", "worker", "beat", "broker"]
+
+BEAT = "beat"
+BROKER = "redis"
+WORKER_MODULE = "acoupi.system.celery.worker"
+BEAT_MODULE = "acoupi.system.celery.beat"
+SOUND_DEVICE = "/dev/snd"
+SOUND_GROUP = "audio"
+PULSE_MAX_AGE = 30.0
+"""Seconds after which a service that wrote no pulse counts as stuck."""
+STOP_MARGIN = 10.0
+"""Seconds a service is given to end beyond its longest task."""
+WORKER_STOP_GRACE = 30.0
+"""Seconds for a worker that does not record: what it does not finish is done again."""
+RECORDER_STOP_GRACE = 60.0
+"""Seconds for a recorder whose recordings have no known duration."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_RESERVED = (BEAT, BROKER, "broker", "setup")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder that a service sees; at the same absolute path as on the host."""
+
+    source: Path
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """A service is well while this file is younger than this."""
+
+    pulse: Path
+    max_age: float = PULSE_MAX_AGE
+    """Seconds."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a service may use; None is no limit."""
+
+    memory_bytes: int | None = None
+    processes: int | None = 64
+    out_of_memory_score: int = 0
+    """-1000 to 1000: who is ended first when memory runs out; the highest goes first."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where the wake-ups travel."""
+
+    kind: Literal["embedded", "external", "service"]
+    url: str | None
+    """None for the embedded one and for a service, whose URL its target knows."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process (or container) that a target keeps running."""
+
+    name: str
+    role: Role
+    command: tuple[str, ...]
+    """After the interpreter: ``("-m", module, ...)``; as it is for the broker."""
+    queues: tuple[str, ...] = ()
+    concurrency: int | None = 1
+    """Tasks at once; None: one for each core of the machine that runs it."""
+    pool: Pool | None = None
+    devices: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    network: bool = False
+    """Whether it talks to anything but the broker."""
+    environment: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    health: HealthCheck | None = None
+    stop_grace: float = WORKER_STOP_GRACE
+    """Seconds from being asked to stop to being ended."""
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it runs tasks."""
+        return self.role in ("recorder", "worker")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Everything that runs for one sensor."""
+
+    program: str
+    services: tuple[Service, ...]
+    broker: Broker
+    volumes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets in the configuration, never their values."""
+
+    @property
+    def workers(self) -> tuple[Service, ...]:
+        """The services that run tasks, in the order of the program."""
+        return tuple(service for service in self.services if service.is_worker)
+
+    @property
+    def recorder(self) -> Service | None:
+        """The one service that may touch the sound device; None: nothing records."""
+        return next((service for service in self.services if service.role == "recorder"), None)
+
+    @property
+    def beat(self) -> Service:
+        """The service that sends the periodic tasks."""
+        return self.service(BEAT)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all services, in order."""
+        return tuple(service.name for service in self.services)
+
+    def service(self, name: str) -> Service:
+        """Return the service of that name.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is none; says which there are.
+        """
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise ConfigurationError(
+            f'there is no service "{name}".',
+            f"one of: {', '.join(self.names)}",
+            why=f"the program {self.program} runs as {', '.join(self.names)}.",
+        )
+
+
+def service_command(name: str) -> tuple[str, ...]:
+    """Return the command line of a service of ours, after the interpreter.
+
+    Examples
+    --------
+    >>> service_command("recording")
+    ('-m', 'acoupi.system.celery.worker', 'recording')
+    >>> service_command("beat")
+    ('-m', 'acoupi.system.celery.beat')
+    """
+    return ("-m", BEAT_MODULE) if name == BEAT else ("-m", WORKER_MODULE, name)
+
+
+def stack_for(
+    program_class: "type[AcoupiProgram[Any]]",
+    config: BaseModel | None,
+    settings: Settings,
+    *,
+    celery: CelerySettings | None = None,
+    program_name: str | None = None,
+    queues: Sequence[str] | None = None,
+    recording_queue: str | None = RECORDING_QUEUE,
+) -> Stack:
+    """Describe the services of a program.
+
+    Parameters
+    ----------
+    program_class
+        Its workers become the services; its recorder is the worker that
+        listens to `recording_queue`.
+    config
+        Its paths outside the home become mounts, its secrets are named, and
+        the recorder is given the time of a recording to stop. May be None.
+    settings
+        Where the home is; nothing there is read.
+    celery
+        Where the broker is; None: the embedded one.
+    program_name
+        As the user gave it; None: the module of the class.
+    queues
+        Every queue of the program, for a worker that names none and so
+        listens to all. None: those that its workers name.
+    recording_queue
+        The queue of the recording task; None: the program does not record.
+
+    Raises
+    ------
+    ConfigurationError
+        If two workers, or one with a concurrency other than 1, would record;
+        if nobody would; if a name cannot name a file.
+    """
+    celery = celery or CelerySettings()
+    workers = _workers(program_class)
+    every = tuple(queues if queues is not None else program_class.get_queue_names())
+    listens = {worker.name: tuple(worker.queues) or every for worker in workers}
+    recorder = _find_recorder(program_class, workers, listens, recording_queue)
+    mounts = (Mount(settings.home), *_outside_mounts(config, settings.home))
+    services = [
+        _worker_service(
+            worker,
+            tuple(dict.fromkeys(listens[worker.name])),
+            records=worker.name == recorder,
+            config=config,
+            settings=settings,
+            mounts=mounts,
+        )
+        for worker in workers
+    ]
+    return Stack(
+        program=program_name or program_class.__module__,
+        services=(*services, _beat_service(settings, mounts[:1])),
+        broker=Broker("external", celery.broker_url)
+        if celery.broker_url
+        else Broker("embedded", None),
+        secrets=tuple(secret_names(config)),
+    )
+
+
+RECORDING_TASK = "recording_task"
+
+
+def recording_queue_of(program: "AcoupiProgram[Any]") -> str | None:
+    """Return the queue of a program's recording task; None if the program does not record.
+
+    A task counts as that by its name, ``recording_task``, or by being sent
+    to the queue ``recording``.
+    """
+    tasks = program.tasks.values()
+    for task in tasks:
+        if task.name == RECORDING_TASK:
+            return task.home_queue or DEFAULT_QUEUE
+    return RECORDING_QUEUE if any(task.home_queue == RECORDING_QUEUE for task in tasks) else None
+
+
+def stack_of_program(
+    program: "AcoupiProgram[Any]",
+    settings: Settings,
+    celery: CelerySettings,
+    program_name: str,
+) -> Stack:
+    """Describe the services of a program that has been built; see `stack_for`."""
+    return stack_for(
+        type(program),
+        program.config,
+        settings,
+        celery=celery,
+        program_name=program_name,
+        queues=program.queues,
+        recording_queue=recording_queue_of(program),
+    )
+
+
+def is_sound_worker(service: Service) -> bool:
+    """Return whether a service is granted the sound device."""
+    return SOUND_DEVICE in service.devices
+
+
+def _workers(program_class: "type[AcoupiProgram[Any]]") -> list[AcoupiWorker]:
+    config: WorkerConfig = program_class.get_worker_config()
+    workers = list(config.workers)
+    if not workers:
+        raise ConfigurationError(
+            f"the program {program_class.__name__} has no worker.",
+            f"give {program_class.__name__}.worker_config at least one AcoupiWorker",
+            why="its worker_config is empty, so nothing would run its tasks.",
+        )
+    for worker in workers:
+        check_name(worker.name)
+        for queue in worker.queues:
+            _check_queue(worker.name, queue)
+    names = [worker.name for worker in workers]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(
+            f"two workers have one name: {', '.join(names)}.",
+            "give each AcoupiWorker a name of its own",
+            why="its name is the name of its lock, its log and its container.",
+        )
+    return workers
+
+
+def check_name(name: str) -> None:
+    """Raise unless a worker may be called that.
+
+    Raises
+    ------
+    ConfigurationError
+        Saying what is allowed.
+    """
+    if not _NAME.match(name) or name in _RESERVED:
+        raise ConfigurationError(
+            f'a worker cannot be called "{name}".',
+            'AcoupiWorker(name="detection", ...)',
+            why="its name names files and containers: letters, digits, - and _, "
+            f"at most 63, and not {' or '.join(_RESERVED)}.",
+        )
+
+
+def _check_queue(worker: str, queue: str) -> None:
+    if not _QUEUE.match(queue):
+        raise ConfigurationError(
+            f'the worker {worker} cannot listen to the queue "{queue}".',
+            'AcoupiWorker(queues=["detection"], ...)',
+            why="the name of a queue is made of letters, digits, dots, - and _, at most 100.",
+        )
+
+
+def _find_recorder(
+    program_class: "type[AcoupiProgram[Any]]",
+    workers: list[AcoupiWorker],
+    queues: dict[str, tuple[str, ...]],
+    recording_queue: str | None,
+) -> str | None:
+    """Return the name of the worker that records."""
+    if recording_queue is None:
+        return None
+    listening = [
+        worker for worker in workers if not worker.queues or recording_queue in queues[worker.name]
+    ]
+    name = program_class.__name__
+    if not listening:
+        if recording_queue == RECORDING_QUEUE:
+            return None  # a program that records nothing
+        raise ConfigurationError(
+            f'no worker of {name} listens to "{recording_queue}", the queue of its recording task.',
+            f'add "{recording_queue}" to the queues of one AcoupiWorker',
+            why=f"its workers listen to {', '.join(sorted(_union(queues)))}.",
+        )
+    if len(listening) > 1:
+        raise ConfigurationError(
+            f'{len(listening)} workers of {name} would record: "'
+            + '" and "'.join(worker.name for worker in listening)
+            + '".',
+            f'leave "{recording_queue}" in the queues of one of them only',
+            why="only one process can own the microphone, and each of them listens to "
+            f'the queue of the recording task, "{recording_queue}".',
+        )
+    if listening[0].concurrency not in (None, 1):
+        raise ConfigurationError(
+            f'the worker "{listening[0].name}" of {name} would make '
+            f"{listening[0].concurrency} recordings at once.",
+            f'AcoupiWorker(name="{listening[0].name}", concurrency=1, ...)',
+            why="there is one microphone, so the worker of the recording task "
+            "must have a concurrency of 1.",
+        )
+    return listening[0].name
+
+
+def _union(queues: dict[str, tuple[str, ...]]) -> set[str]:
+    return {queue for some in queues.values() for queue in some}
+
+
+def _worker_service(
+    worker: AcoupiWorker,
+    queues: tuple[str, ...],
+    *,
+    records: bool,
+    config: BaseModel | None,
+    settings: Settings,
+    mounts: tuple[Mount, ...],
+) -> Service:
+    runs_model = DETECTION_QUEUE in queues and not records
+    pool = worker.pool or ("prefork" if runs_model else "threads")
+    # Ended first when memory runs out: models; last: what records.
+    score = -500 if records else (500 if runs_model else 0)
+    return Service(
+        name=worker.name,
+        role="recorder" if records else "worker",
+        command=service_command(worker.name),
+        queues=queues,
+        concurrency=1 if records else worker.concurrency,
+        pool=pool,
+        devices=(SOUND_DEVICE,) if records else (),
+        groups=(SOUND_GROUP,) if records else (),
+        network=not records and DEFAULT_QUEUE in queues,
+        environment=_environment(settings),
+        mounts=mounts,
+        health=HealthCheck(settings.run_dir / f"{worker.name}.json"),
+        stop_grace=_recorder_grace(config) if records else WORKER_STOP_GRACE,
+        limits=Limits(
+            memory_bytes=getattr(worker, "memory_bytes", None), out_of_memory_score=score
+        ),
+    )
+
+
+def _beat_service(settings: Settings, mounts: tuple[Mount, ...]) -> Service:
+    return Service(
+        name=BEAT,
+        role="beat",
+        command=service_command(BEAT),
+        environment=_environment(settings),
+        mounts=mounts,
+        health=HealthCheck(settings.run_dir / f"{BEAT}.json"),
+        stop_grace=STOP_MARGIN,
+    )
+
+
+def _environment(settings: Settings) -> tuple[tuple[str, str], ...]:
+    return (("ACOUPI_HOME", str(settings.home)),)
+
+
+def _recorder_grace(config: BaseModel | None) -> float:
+    """Return how long a recording in progress may take to end, seconds."""
+    duration = getattr(getattr(config, "recording", None), "duration", None)
+    if not isinstance(duration, int | float) or duration <= 0:
+        return RECORDER_STOP_GRACE
+    return float(duration) + STOP_MARGIN
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Give every value of a configuration with where it is."""
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _leaves(getattr(value, name), (*path, name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, str(key)))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, str(index)))
+    else:
+        yield path, value
+
+
+def secret_names(config: BaseModel | None) -> list[str]:
+    """Return the names of the variables that hold the secrets of a configuration, sorted."""
+    return sorted(
+        "ACOUPI_CONFIG__" + "__".join(part.upper() for part in path)
+        for path, value in _leaves(config)
+        if isinstance(value, SecretStr | SecretBytes)
+    )
+
+
+def _outside_mounts(config: BaseModel | None, home: Path) -> tuple[Mount, ...]:
+    """Return the folders outside the home that a configuration names, without doubles."""
+    folders = set()
+    for path, value in _leaves(config):
+        if not isinstance(value, Path) or not value.is_absolute() or value.is_relative_to(home):
+            continue
+        # A file is written beside others (a database has its journal there).
+        is_file = bool(value.suffix) or path[-1].endswith("_db") or path[-1].startswith("db_")
+        folders.add(value.parent if is_file else value)
+    roots = [
+        folder
+        for folder in sorted(folders)
+        if not any(folder != other and folder.is_relative_to(other) for other in folders)
+    ]
+    return tuple(Mount(folder) for folder in roots)

@@ -1,0 +1,192 @@
+"""What the sensor reports about itself: from what its services wrote, nothing else.
+
+No component is built, so the microphone is never opened and no server is
+asked; the program is not even imported to say how the services are.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from acoupi.data import Deployment
+from acoupi.errors import AcoupiError
+from acoupi.system.celery.app import load_celery_settings, masked_url
+from acoupi.system.celery.status import count_waiting
+from acoupi.system.constants import Settings
+from acoupi.system.deployments import read_deployment
+from acoupi.system.programs import load_config_schema, read_program_name, require_configured
+from acoupi.system.rendering import Manifest
+from acoupi.system.services import UnitsStatus, status_services
+from acoupi.system.targets import DEFAULT_TARGET, ServiceStatus, target_for
+
+__all__ = [
+    "AcoupiStatus",
+    "CeleryStatus",
+    "ProgramState",
+    "ServicesStatus",
+    "get_celery_status",
+    "get_program_state",
+    "get_services_status",
+    "get_status",
+]
+
+
+class CeleryStatus(BaseModel):
+    """How the workers are."""
+
+    state: Literal["ok", "notok", "unavailable"]
+    """ok: all run and reach the broker; notok: some do; unavailable: none."""
+    workers: list[ServiceStatus] = Field(default_factory=list)
+    beat: ServiceStatus | None = None
+    broker: str = "embedded"
+    """Its URL without the password."""
+    waiting: dict[str, int] | None = None
+    """Messages in each queue; None: the broker does not answer."""
+    message: str | None = None
+
+
+class ProgramState(BaseModel):
+    """How the program fares."""
+
+    status: Literal["ok", "unhealthy", "error"]
+    """unhealthy: a task fails; error: it cannot be loaded or is not configured."""
+    program: str | None = None
+    """As it was given to setup."""
+    message: str | None = None
+
+
+class ServicesStatus(BaseModel):
+    """Where the services run."""
+
+    target: str
+    acoupi: str
+    """Of the workers: active, inactive, failed, … as systemd says it."""
+    beat: str
+    message: str | None = None
+
+
+class AcoupiStatus(BaseModel):
+    """How the sensor is."""
+
+    celery: CeleryStatus
+    deployment: Deployment | None
+    """The one that goes on; None if none does."""
+    program: ProgramState
+    services: ServicesStatus
+
+
+def get_celery_status(settings: Settings) -> CeleryStatus:
+    """Return how the workers are; never raises because one is not well.
+
+    Raises
+    ------
+    NotConfiguredError
+        If there is no sensor in the home.
+    """
+    celery = load_celery_settings(settings)
+    services = target_for(settings).status()
+    return _celery_status(settings, services, masked_url(celery.broker_url))
+
+
+def _celery_status(settings: Settings, services: list[ServiceStatus], broker: str) -> CeleryStatus:
+    workers = [service for service in services if service.role in ("recorder", "worker")]
+    beat = next((service for service in services if service.role == "beat"), None)
+    well = [service.state == "ready" for service in services]
+    state: Literal["ok", "notok", "unavailable"] = "notok"
+    if not any(worker.is_running for worker in workers):
+        state = "unavailable"
+    elif all(well):
+        state = "ok"
+    manifest = Manifest.read(settings.manifest_file)
+    queues = sorted(
+        {queue for one in manifest.services for queue in one.queues} if manifest else ()
+    )
+    waiting, message = None, None
+    try:
+        waiting = count_waiting(settings, queues)
+    except AcoupiError as error:
+        message = f"{error.message} {error.why or ''}".strip()
+    return CeleryStatus(
+        state=state,
+        workers=workers,
+        beat=beat,
+        broker=broker,
+        waiting=waiting,
+        message=message,
+    )
+
+
+def get_program_state(
+    settings: Settings, services: list[ServiceStatus] | None = None
+) -> ProgramState:
+    """Return how the program fares, by what its tasks did; it is not run.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    services
+        What the target said; None: it is asked.
+    """
+    from acoupi.system.config import load_config
+
+    name = None
+    try:
+        name = read_program_name(settings)
+        load_config(settings.program_config_file, load_config_schema(settings))
+        services = target_for(settings).status() if services is None else services
+    except AcoupiError as error:
+        return ProgramState(
+            status="error", program=name, message=f"{error.message} {error.why or ''}".strip()
+        )
+    failing = [f"{one.name}: {one.last_error}" for one in services if one.last_error]
+    if failing:
+        return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
+    return ProgramState(status="ok", program=name)
+
+
+def get_services_status(
+    settings: Settings, services: list[ServiceStatus] | None = None
+) -> ServicesStatus:
+    """Return where the services run and whether they do; also where there is no systemd."""
+    manifest = Manifest.read(settings.manifest_file)
+    target = manifest.target if manifest else DEFAULT_TARGET
+    if target == "systemd":
+        units: UnitsStatus = status_services(settings)
+        return ServicesStatus(
+            target=target, acoupi=units.acoupi, beat=units.beat, message=units.message
+        )
+    services = target_for(settings).status() if services is None else services
+    workers = [service for service in services if service.role in ("recorder", "worker")]
+    beats = [service for service in services if service.role == "beat"]
+    return ServicesStatus(target=target, acoupi=_as_unit(workers), beat=_as_unit(beats))
+
+
+def _as_unit(services: list[ServiceStatus]) -> str:
+    """Return one word for some services, as systemd would."""
+    running = [service.is_running for service in services]
+    if running and all(running):
+        return "activating" if any(one.state == "starting" for one in services) else "active"
+    if any(running) or any(one.state == "restarting" for one in services):
+        return "failed"
+    return "inactive"
+
+
+def get_status(settings: Settings) -> AcoupiStatus:
+    """Return how the sensor is; never opens the microphone and reaches no server.
+
+    Raises
+    ------
+    NotConfiguredError
+        If there is no sensor in the home.
+    """
+    require_configured(settings)
+    services = target_for(settings).status()
+    broker = masked_url(load_celery_settings(settings).broker_url)
+    deployment = read_deployment(settings)
+    return AcoupiStatus(
+        celery=_celery_status(settings, services, broker),
+        deployment=deployment if deployment and deployment.ended_on is None else None,
+        program=get_program_state(settings, services),
+        services=get_services_status(settings, services),
+    )

@@ -1,0 +1,284 @@
+"""The services as plain processes, kept running by the scripts in ``bin/``."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
+
+from acoupi.errors import AcoupiError, ConfigurationError, TargetError
+from acoupi.system.constants import Settings
+from acoupi.system.rendering import TEMPLATES, Manifest, RenderedFile, disk_error, render_tree
+from acoupi.system.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
+from acoupi.system.targets import ServiceStatus, Target, service_status
+
+__all__ = [
+    "ProcessTarget",
+    "read_env_file",
+    "run_python",
+    "run_script",
+    "service_environment",
+]
+
+ERROR_LINE = re.compile(r"^Error: (.*)\n  Why: (.*)\n  Try: (.*)$", re.MULTILINE)
+PASSED_ON = ("ACOUPI_SIMULATED_AUDIO",)
+"""Variables that setup writes down for the services, when they are set."""
+START_TIMEOUT = 600.0
+STOP_TIMEOUT = 900.0
+"""Seconds a script may take: beyond any grace of a service."""
+
+
+class ProcessTarget(Target):
+    """Plain processes under the scripts of the home; no Docker, no systemd."""
+
+    name: ClassVar[str] = "process"
+
+    def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        """Return ``app.py``, the scripts and ``config/env``."""
+        context = {**script_context(stack, self.settings)}
+        rendered = render_tree(TEMPLATES, context, below=("app.py", "bin/", "config/"))
+        return place_files(rendered, self.settings)
+
+    def up(self) -> None:
+        """Start the workers, then beat."""
+        self.check()
+        run_script(self.settings, self.settings.start_script_path)
+        run_script(self.settings, self.settings.start_script_path, BEAT)
+
+    def down(self) -> None:
+        """Stop beat, then the workers; what cannot be stopped does not keep the others."""
+        errors = []
+        for names in ([BEAT], []):
+            try:
+                run_script(self.settings, self.settings.stop_script_path, *names)
+            except TargetError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def status(self) -> list[ServiceStatus]:
+        """Return how each service is, from its lock and its pulse."""
+        manifest = Manifest.read(self.settings.manifest_file)
+        services = manifest.services if manifest else ()
+        return [service_status(self.settings, service.name, service.role) for service in services]
+
+    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
+        """Return the last lines of the files in ``log/``."""
+        manifest = Manifest.read(self.settings.manifest_file)
+        names = [one.name for one in manifest.services] if manifest else []
+        if service is not None and service not in names:
+            raise TargetError(
+                f'there is no service "{service}".',
+                f"acoupi workers status   (one of {', '.join(names)})",
+                why=f"the services are {', '.join(names)}.",
+            )
+        wanted = [service] if service else names
+        return {name: tail(self.settings.log_dir / f"{name}.log", lines) for name in wanted}
+
+    def check(self) -> None:
+        """Raise if the scripts are missing or lack a tool.
+
+        Raises
+        ------
+        TargetError
+            With what is missing.
+        """
+        for tool, package in (("bash", "bash"), ("flock", "util-linux"), ("setsid", "util-linux")):
+            if shutil.which(tool) is None:
+                raise TargetError(
+                    "cannot start the services.",
+                    f"apt-get install {package}",
+                    why=f"the program {tool} is missing.",
+                )
+
+
+# --- what is rendered -----------------------------------------------------------------
+
+
+def script_context(stack: Stack, settings: Settings) -> dict[str, Any]:
+    """Return the names that the templates of scripts and units use."""
+    return {
+        "program": stack.program,
+        "workers": [service.name for service in stack.workers],
+        "services": [*(service.name for service in stack.workers), BEAT],
+        "graces": [
+            {"name": service.name, "grace": round(service.stop_grace)}
+            for service in (*stack.workers, stack.beat)
+        ],
+        "beat": BEAT,
+        "beat_module": BEAT_MODULE,
+        "worker_module": WORKER_MODULE,
+        "python": sys.executable,
+        "start_script": settings.start_script_path.name,
+        "stop_script": settings.stop_script_path.name,
+        "environment": sorted(service_environment(settings).items()),
+    }
+
+
+def place_files(
+    rendered: Mapping[PurePath, RenderedFile], settings: Settings
+) -> dict[PurePath, RenderedFile]:
+    """Return the files under the names that the settings give them.
+
+    Raises
+    ------
+    ConfigurationError
+        If a script would be where it cannot find the home: it must be in a
+        folder of the home.
+    """
+    names = {
+        PurePath("app.py"): settings.program_file,
+        PurePath("config/env"): settings.env_file,
+        PurePath("bin/acoupi-workers-start.sh"): settings.start_script_path,
+        PurePath("bin/acoupi-workers-stop.sh"): settings.stop_script_path,
+        PurePath("bin/acoupi-workers-restart.sh"): settings.restart_script_path,
+        PurePath("bin/acoupi-beat.sh"): settings.beat_script_path,
+    }
+    placed = {}
+    for path, file in rendered.items():
+        wanted = names.get(path, settings.home / path)
+        depth = len(path.parts)
+        if not wanted.is_relative_to(settings.home) or (
+            len(wanted.relative_to(settings.home).parts) != depth
+        ):
+            raise ConfigurationError(
+                f'cannot put "{path.as_posix()}" at "{wanted}".',
+                "unset the ACOUPI_ variable that names this path, or move ACOUPI_HOME instead",
+                why="it finds the home from its own place, so that must be "
+                f"{'a folder of the home' if depth > 1 else 'the home itself'}.",
+            )
+        placed[PurePath(wanted.relative_to(settings.home))] = file
+    return placed
+
+
+def service_environment(
+    settings: Settings, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the variables that services need beside ACOUPI_HOME: what is not as the home says.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value has a line break, which the file for systemd cannot hold.
+    """
+    environ = os.environ if environ is None else environ
+    usual = _usual_settings(settings.home)
+    variables = {
+        f"ACOUPI_{name.upper()}": str(value)
+        for name, value in settings.model_dump().items()
+        if name != "home" and value != usual[name]
+    }
+    variables |= {name: environ[name] for name in PASSED_ON if environ.get(name)}
+    for name, value in variables.items():
+        if "\n" in value or "\r" in value:
+            raise ConfigurationError(
+                f"{name} cannot be passed to the services.",
+                f"unset {name}",
+                why="its value has more than one line.",
+            )
+    return variables
+
+
+def _usual_settings(home: Path) -> dict[str, Any]:
+    """Return the settings that follow from a home alone, whatever the environment says."""
+    values: dict[str, Any] = {"home": home}
+    for name, field in Settings.model_fields.items():
+        if name != "home":
+            values[name] = field.get_default(call_default_factory=True, validated_data=values)
+    return values
+
+
+# --- running --------------------------------------------------------------------------
+
+
+def run_script(settings: Settings, script: Path, *args: str) -> str:
+    """Run one of the scripts of the home; return what it wrote to standard error.
+
+    Raises
+    ------
+    TargetError
+        With the error that the script printed, or else its last words.
+    """
+    if not script.is_file():
+        raise TargetError(
+            f'cannot run "{script}".', "acoupi setup", why="setup writes it, and it is not there."
+        )
+    command = ["bash", str(script), *args]
+    try:
+        # A service that is started must not keep this waiting through an inherited pipe.
+        result = subprocess.run(
+            command,
+            env={**os.environ, "ACOUPI_HOME": str(settings.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=START_TIMEOUT if script == settings.start_script_path else STOP_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TargetError(
+            f"{script.name} did not end.",
+            f"less {settings.log_dir}/*.log",
+            why=f"it was given {error.timeout:.0f} s.",
+        ) from error
+    if result.returncode != 0:
+        raise script_error(script, result.stderr, result.returncode)
+    return result.stderr
+
+
+def script_error(script: Path, text: str, code: int) -> AcoupiError:
+    """Return the error that a script printed; else one with its last words."""
+    found = ERROR_LINE.search(text)
+    if found:
+        message, why, help_text = found.groups()
+        kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
+        return kind(message, help_text, why=why)
+    last = " ".join(text.split("\n")[-4:]).strip() or f"it ended with the code {code}"
+    return TargetError(f"{script.name} failed.", f"bash {shlex.quote(str(script))}", why=last)
+
+
+def run_python(
+    settings: Settings, args: list[str], **kwargs: Any
+) -> "subprocess.CompletedProcess[Any]":
+    """Run this Python with the environment of the services; keywords are those of subprocess."""
+    environment = {
+        **read_env_file(settings.env_file),
+        **os.environ,
+        "ACOUPI_HOME": str(settings.home),
+    }
+    kwargs.setdefault("check", False)
+    kwargs.setdefault("cwd", settings.home)
+    command = [sys.executable, *args]
+    return subprocess.run(command, env=kwargs.pop("env", environment), **kwargs)  # noqa: PLW1510
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the variables in ``config/env``; none if there is no such file."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+    variables = {}
+    for line in lines:
+        name, separator, value = line.partition("=")
+        if separator and not line.lstrip().startswith("#"):
+            variables[name.strip()] = "".join(shlex.split(value))
+    return variables
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """Return the last lines of a file; none if it cannot be read."""
+    try:
+        with path.open(errors="replace") as stream:
+            return [line.rstrip("\n") for line in deque(stream, maxlen=lines)]
+    except OSError:
+        return []

@@ -1,0 +1,120 @@
+"""Running a task of a program here and now, outside any worker."""
+
+import cProfile
+import difflib
+import inspect
+import pstats
+from collections.abc import Callable
+from typing import Any
+
+from acoupi import data
+from acoupi.errors import ParameterError
+from acoupi.programs import AcoupiProgram
+
+__all__ = ["get_task_list", "profile_task", "run_task", "takes_recording"]
+
+
+def get_task_list(program: AcoupiProgram[Any], include_celery_tasks: bool = False) -> list[str]:
+    """Return the names of the tasks of a program, sorted.
+
+    Parameters
+    ----------
+    program
+        Built.
+    include_celery_tasks
+        Whether to name Celery's own too.
+    """
+    names = set(program.tasks)
+    if include_celery_tasks:
+        names |= set(program.app.tasks)
+    return sorted(names)
+
+
+def run_task(
+    program: AcoupiProgram[Any], task_name: str, recording: data.Recording | None = None
+) -> Any:
+    """Run a task in this process and return what it returns; callbacks are not sent.
+
+    Parameters
+    ----------
+    program
+        Built.
+    task_name
+        One of `get_task_list`.
+    recording
+        What a task that works on a recording (detection) is given.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such task, or it needs a recording and got none.
+    Exception
+        Whatever the task raises.
+    """
+    return _prepare(program, task_name, recording)()
+
+
+def profile_task(
+    program: AcoupiProgram[Any], task_name: str, recording: data.Recording | None = None
+) -> pstats.Stats:
+    """Run a task in this process and return where its time went.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such task, or it needs a recording and got none.
+    """
+    run = _prepare(program, task_name, recording)
+    profile = cProfile.Profile()
+    profile.runcall(run)
+    return pstats.Stats(profile)
+
+
+def takes_recording(program: AcoupiProgram[Any], task_name: str) -> bool:
+    """Return whether a task works on a recording.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such task.
+    """
+    function = _function(program, task_name)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(
+        parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in parameters
+    )
+
+
+def _function(program: AcoupiProgram[Any], task_name: str) -> Callable[..., Any]:
+    if task_name in program.tasks:
+        function: Callable[..., Any] = program.tasks[task_name].function
+        return function
+    names = get_task_list(program)
+    close = difflib.get_close_matches(task_name, names, n=1)
+    raise ParameterError(
+        task_name,
+        f'there is no task "{task_name}".',
+        f"acoupi task run {close[0] if close else names[0] if names else 'NAME'}",
+        why=f"the tasks are {', '.join(names) or 'none'}.",
+    )
+
+
+def _prepare(
+    program: AcoupiProgram[Any], task_name: str, recording: data.Recording | None
+) -> Callable[[], Any]:
+    function = _function(program, task_name)
+    if not takes_recording(program, task_name):
+        return function
+    if recording is None:
+        raise ParameterError(
+            task_name,
+            f'the task "{task_name}" needs a recording.',
+            f"acoupi task run {task_name} --recording FILE.wav",
+            why="it works on one, and none was given.",
+        )
+    return lambda: function(recording)

@@ -1,0 +1,200 @@
+"""The task that runs a model on a recording."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from acoupi import data
+from acoupi.components import types
+
+__all__ = ["generate_detection_task", "model_name"]
+
+_logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+
+
+def generate_detection_task(  # noqa: PLR0917 - published signature
+    store: types.Store,
+    model: types.Model,
+    message_store: types.MessageStore,
+    logger: logging.Logger = _logger,
+    output_cleaners: Sequence[types.ModelOutputCleaner] | None = None,
+    processing_filters: Sequence[types.ProcessingFilter] | None = None,
+    message_factories: Sequence[types.MessageBuilder[Any]] | None = None,
+    *,
+    configuration: str = "",
+    max_attempts: int = MAX_ATTEMPTS,
+) -> Callable[[data.Recording], None]:
+    """Return a task that takes a recording as far as the model can take it.
+
+    It may be cut off anywhere and run again: there is one output and one set
+    of messages in the end. The attempt is counted before anything else, the
+    output is stored before the messages made of it, and the analysis ends last.
+    An output that is stored already is not computed again.
+
+    Parameters
+    ----------
+    store
+        Remembers the output, and how far the analysis has come.
+    model
+        Its `model_name` is what the analysis is filed under, whatever name
+        its outputs say.
+    message_store
+        Takes the messages.
+    logger
+        Where the task reports.
+    output_cleaners
+        Applied in order.
+    processing_filters
+        All must hold for the model to run; else the analysis ends as skipped.
+    message_factories
+        Each is given the stored output.
+    configuration
+        Stands for the settings that the output depends on: it is part of the
+        output's id. With other settings, a recording gets another output.
+    max_attempts
+        How often the model is started on a recording, at least 1.
+
+    Returns
+    -------
+    Callable
+        Returns nothing. What goes wrong is stored with the analysis (to be
+        tried again, or failed for good) and then raised, so that whoever runs
+        the task counts a failure; nothing depends on its being caught.
+    """
+    if max_attempts < 1:
+        raise ValueError(f"max_attempts must be at least 1, not {max_attempts}")
+    name = model_name(model)
+    steps = _Detection(
+        store=store,
+        model=model,
+        name=name,
+        configuration=configuration,
+        message_store=message_store,
+        cleaners=tuple(output_cleaners or ()),
+        filters=tuple(processing_filters or ()),
+        builders=tuple(message_factories or ()),
+        logger=logger,
+    )
+
+    def end(analysis: data.Analysis, state: data.AnalysisState, error: str | None = None) -> None:
+        changes = {"state": state, "error": error, "updated_on": data.utc_now()}
+        store.end_analysis(analysis.model_copy(update=changes))
+
+    def detection_task(recording: data.Recording) -> None:
+        """Run the model on a recording, store what it finds and make messages of it."""
+        analysis = store.begin_analysis(recording, name)
+        if analysis.state.is_final:
+            logger.info("%s is %s by %s already", recording.id, analysis.state.value, name)
+            return
+        if analysis.attempts > max_attempts:
+            error_text = analysis.error or f"the worker ended during {max_attempts} attempts"
+            logger.error("Giving up %s with %s: %s", recording.id, name, error_text)
+            end(analysis, data.AnalysisState.FAILED, error_text)
+            return
+        try:
+            state = steps.analyse(recording)
+        except Exception as error:
+            is_last = analysis.attempts >= max_attempts
+            state = data.AnalysisState.FAILED if is_last else data.AnalysisState.RETRY
+            logger.exception(
+                "%s failed on %s (%s), attempt %d of %d",
+                name, recording.id, recording.path, analysis.attempts, max_attempts,
+            )  # fmt: skip
+            end(analysis, state, _one_line(error))
+            raise
+        end(analysis, state)
+
+    return detection_task
+
+
+def model_name(model: types.Model) -> str:
+    """Return what a model's work is filed under: its ``name``, ``__name__`` or class name."""
+    for attribute in ("name", "__name__"):
+        name = getattr(model, attribute, None)
+        if name:
+            return str(name)
+    return type(model).__name__
+
+
+@dataclass(frozen=True)
+class _Detection:
+    store: types.Store
+    model: types.Model
+    name: str
+    configuration: str
+    message_store: types.MessageStore
+    cleaners: tuple[types.ModelOutputCleaner, ...]
+    filters: tuple[types.ProcessingFilter, ...]
+    builders: tuple[types.MessageBuilder[Any], ...]
+    logger: logging.Logger
+
+    def analyse(self, recording: data.Recording) -> data.AnalysisState:
+        """Do all there is to do; return how the analysis ends."""
+        if not all(f.should_process_recording(recording) for f in self.filters):
+            self.logger.info("Skipping %s: a processing filter refused it", recording.id)
+            return data.AnalysisState.SKIPPED
+        output_id = data.derived_id(recording.id, self.name, self.configuration)
+        output = self._find_output(recording, output_id)
+        if output is None:
+            output = self._make_output(self._where_it_is_now(recording), output_id)
+            self.store.store_model_output(output)
+        self._store_messages(output)
+        return data.AnalysisState.DONE
+
+    def _find_output(self, recording: data.Recording, output_id: UUID) -> data.ModelOutput | None:
+        outputs = self.store.get_recording_model_outputs(recording)
+        return next((output for output in outputs if output.id == output_id), None)
+
+    def _where_it_is_now(self, recording: data.Recording) -> data.Recording:
+        """Return the recording with its present path: the file may have moved on meanwhile."""
+        if recording.path is None or recording.path.exists():
+            return recording
+        stored = [row for row, _ in self.store.get_recordings([recording.id])]
+        is_there = stored and stored[0].path is not None and stored[0].path.exists()
+        return stored[0] if is_there else recording
+
+    def _make_output(self, recording: data.Recording, output_id: UUID) -> data.ModelOutput:
+        output = self.model.run(recording)
+        for cleaner in self.cleaners:
+            output = cleaner.clean(output)
+        detections = [
+            detection.model_copy(update={"id": data.derived_id(output_id, index)})
+            for index, detection in enumerate(output.detections)
+        ]
+        changes = {"id": output_id, "recording": recording, "detections": detections}
+        return output.model_copy(update=changes)
+
+    def _store_messages(self, output: data.ModelOutput) -> None:
+        """Store the messages of every builder, even if one of them fails; then raise for it."""
+        failure: Exception | None = None
+        for position, builder in enumerate(self.builders):
+            try:
+                for message in self._messages(builder, position, output):
+                    self.message_store.store_message(message)
+            except Exception as error:
+                self.logger.exception("%s made no message", type(builder).__name__)
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _messages(
+        self, builder: types.MessageBuilder[Any], position: int, output: data.ModelOutput
+    ) -> Iterator[data.Message]:
+        made = builder.build_message(output)
+        messages = made if isinstance(made, list) else [] if made is None else [made]
+        for index, message in enumerate(messages):
+            yield message.model_copy(
+                update={
+                    "id": data.derived_id(output.id, type(builder).__name__, position, index),
+                    "message_type": message.message_type or data.MessageType.DETECTION,
+                }
+            )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500]

@@ -1,0 +1,133 @@
+"""The task that gives a sign of life."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+
+from acoupi import data, devices
+from acoupi.components import types
+
+__all__ = ["Heartbeat", "generate_heartbeat_task"]
+
+_logger = logging.getLogger(__name__)
+
+MetricFn = Callable[[], data.Metric]
+HEALTHY = "OK"
+
+
+class Heartbeat(BaseModel):
+    """What a sensor says of itself now and then."""
+
+    sent_on: data.AwareDatetime = Field(default_factory=data.utc_now)
+    device_id: str
+    status: str = HEALTHY
+    """``OK``, or what is wrong."""
+    metrics: list[data.Metric] = Field(default_factory=list)
+    """Left out of the JSON when empty."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if not self.metrics:
+            fields.pop("metrics", None)
+        return fields
+
+
+HeartbeatSerializer = Callable[[Heartbeat], str | bytes]
+
+
+def _to_json(heartbeat: Heartbeat) -> str:
+    return heartbeat.model_dump_json()
+
+
+def generate_heartbeat_task(
+    messengers: Sequence[types.Messenger],
+    metrics: Sequence[MetricFn] | None = None,
+    serializer: HeartbeatSerializer = _to_json,
+    logger: logging.Logger = _logger,
+    *,
+    status: Callable[[], str] | None = None,
+    message_store: types.MessageStore | None = None,
+) -> Callable[[], None]:
+    """Return a task that sends a heartbeat.
+
+    Parameters
+    ----------
+    messengers
+        Each is tried, whatever happens to the others; at least one.
+    metrics
+        Figures to report. One that fails is left out, and the status says so.
+    serializer
+        Makes the content; None given: JSON.
+    logger
+        Where the task reports.
+    status
+        Says ``OK``, or what is wrong. None: OK as long as all metrics can be read.
+    message_store
+        If given, the heartbeat waits there for the task that sends messages,
+        and nothing is sent here; `messengers` may be empty then.
+
+    Raises
+    ------
+    ValueError
+        If there is neither a messenger nor a message store.
+    """
+    if not messengers and message_store is None:
+        raise ValueError("at least one messenger is needed to send heartbeats")
+
+    def heartbeat_task() -> None:
+        """Send a sign of life through every messenger."""
+        heartbeat = _take_heartbeat(metrics or (), status, logger)
+        message = data.Message(
+            content=serializer(heartbeat), message_type=data.MessageType.HEARTBEAT
+        )
+        if message_store is not None:
+            message_store.store_message(message)
+            return
+        for messenger in messengers:
+            _send(messenger, message, logger)
+
+    return heartbeat_task
+
+
+def _take_heartbeat(
+    metrics: Sequence[MetricFn], status: Callable[[], str] | None, logger: logging.Logger
+) -> Heartbeat:
+    faults: list[str] = []
+
+    def attempt(function: Callable[[], Any], what: str) -> Any:
+        try:
+            return function()
+        except Exception as error:
+            logger.exception("Cannot read %s", what)
+            faults.append(f"cannot read {what}: {error}")
+            return None
+
+    said = attempt(status, "the status") if status is not None else HEALTHY
+    values = [attempt(metric, _name_of(metric)) for metric in metrics]
+    device_id = attempt(devices.get_device_id, "the device id")
+    if said is not None and said != HEALTHY:
+        faults.insert(0, said)
+    return Heartbeat(
+        device_id=device_id or "",
+        status="; ".join(faults) or HEALTHY,
+        metrics=[value for value in values if value is not None],
+    )
+
+
+def _name_of(metric: MetricFn) -> str:
+    return f"the metric {getattr(metric, '__name__', type(metric).__name__)}"
+
+
+def _send(messenger: types.Messenger, message: data.Message, logger: logging.Logger) -> None:
+    name = getattr(messenger, "name", type(messenger).__name__)
+    try:
+        response = messenger.send_message(message)
+    except Exception as error:  # noqa: BLE001 - one line says it; the others are tried
+        logger.warning("No heartbeat through %s: %s: %s", name, type(error).__name__, error)
+        return
+    if response.status is not data.ResponseStatus.SUCCESS:
+        status, content = response.status.name, response.content
+        logger.warning("No heartbeat through %s: %s, %s", name, status, content)

@@ -1,0 +1,196 @@
+"""The task that keeps or deletes the files of recordings."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoupi import data
+from acoupi.audio import files
+from acoupi.components import types
+from acoupi.home import spool_dir
+
+__all__ = ["RecordingManagementCondition", "generate_file_management_task", "note_missing"]
+
+_logger = logging.getLogger(__name__)
+
+RecordingManagementCondition = Callable[[data.Recording, list[data.ModelOutputInfo]], bool]
+"""Whether a recording's file may be touched yet, given which models have run on it."""
+
+_BATCH = 200
+
+
+def generate_file_management_task(  # noqa: PLR0917 - published signature
+    store: types.Store,
+    file_managers: Sequence[types.RecordingSavingManager],
+    logger: logging.Logger = _logger,
+    file_filters: Sequence[types.RecordingSavingFilter] | None = None,
+    required_models: Sequence[str] | None = None,
+    management_conditions: Sequence[RecordingManagementCondition] | None = None,
+    tmp_path: Path | None = None,
+) -> Callable[[], None]:
+    """Return a task that decides on every recording that waits, the oldest first.
+
+    A recording that fails is logged and left for the next pass; the others
+    are decided on. Two passes at once do no harm. A file goes only when the
+    store knows where it went, or that it was deleted.
+
+    Parameters
+    ----------
+    store
+        Knows the recordings, and is told what became of their files.
+    file_managers
+        The first that names a place for a file wins. If none does, the file is deleted.
+    logger
+        Where the task reports.
+    file_filters
+        One that accepts suffices; without filters every file is kept. A filter
+        that fails is taken to accept: no fault may delete a recording.
+    required_models
+        Their analyses must be final (done, skipped or failed for good) before
+        a file is touched.
+    management_conditions
+        All must hold as well.
+    tmp_path
+        Folder of the files that wait. None: that of ACOUPI_HOME.
+    """
+    rules = _Management(
+        store=store,
+        managers=tuple(file_managers),
+        filters=tuple(file_filters or ()),
+        required_models=frozenset(required_models or ()),
+        conditions=tuple(management_conditions or ()),
+        logger=logger,
+    )
+
+    def file_management_task() -> None:
+        """Keep or delete the files of recordings that nothing more is done with."""
+        for recording, infos in rules.find_recordings(tmp_path or spool_dir()):
+            try:
+                if rules.is_ready(recording, infos):
+                    rules.manage(recording)
+            except Exception:
+                logger.exception("Cannot manage %s; it stays for the next pass", recording.path)
+
+    return file_management_task
+
+
+@dataclass(frozen=True)
+class _Management:
+    store: types.Store
+    managers: tuple[types.RecordingSavingManager, ...]
+    filters: tuple[types.RecordingSavingFilter, ...]
+    required_models: frozenset[str]
+    conditions: tuple[RecordingManagementCondition, ...]
+    logger: logging.Logger
+
+    def find_recordings(
+        self, folder: Path
+    ) -> Iterator[tuple[data.Recording, list[data.ModelOutputInfo]]]:
+        """Give the stored recordings of a folder, oldest first; names begin with the time."""
+        paths = files.list_recordings(folder)
+        for first in range(0, len(paths), _BATCH):
+            batch = paths[first : first + _BATCH]
+            rows = self.store.get_recordings_info_by_path(batch)
+            yield from sorted(rows, key=lambda row: row[0].created_on)
+
+    def is_ready(self, recording: data.Recording, infos: list[data.ModelOutputInfo]) -> bool:
+        """Return whether nobody needs the file where it is any more."""
+        done = {info.name_model for info in infos}
+        if self.required_models:
+            # An output may be half of the work (no messages yet): the analysis has the last word.
+            for analysis in self.store.get_analyses([recording]).get(recording.id, []):
+                if analysis.state.is_final:
+                    done.add(analysis.name_model)
+                else:
+                    done.discard(analysis.name_model)
+        is_done = self.required_models <= done
+        return is_done and all(condition(recording, infos) for condition in self.conditions)
+
+    def manage(self, recording: data.Recording) -> None:
+        """Move or delete the file of a recording."""
+        path = recording.path
+        if path is None:
+            return
+        try:
+            outputs = self.store.get_recording_model_outputs(recording)
+            if not self._is_wanted(recording, outputs):
+                self.logger.info("Deleting %s: no filter wants it", path)
+                self._delete(recording, path)
+                return
+            destination = self._find_place(recording, outputs)
+            if destination is None:
+                self.logger.warning("Deleting %s: no manager names a place for it", path)
+                self._delete(recording, path)
+            else:
+                self._move(recording, path, destination)
+        except FileNotFoundError:
+            if path.exists():
+                raise
+            note_missing(self.store, recording, self.logger)
+
+    def _is_wanted(self, recording: data.Recording, outputs: list[data.ModelOutput]) -> bool:
+        has_failed = False
+        for saving_filter in self.filters:
+            try:
+                if saving_filter.should_save_recording(recording, outputs):
+                    return True
+            except Exception:
+                has_failed = True
+                name = type(saving_filter).__name__
+                self.logger.exception("%s failed on %s, which is kept", name, recording.path)
+        return has_failed or not self.filters
+
+    def _find_place(
+        self, recording: data.Recording, outputs: list[data.ModelOutput]
+    ) -> Path | None:
+        failure: Exception | None = None
+        for manager in self.managers:
+            try:
+                place = manager.save_recording(recording, outputs)
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                self.logger.exception("%s failed on %s", type(manager).__name__, recording.path)
+                failure = failure or error
+            else:
+                if place is not None:
+                    return Path(place)
+        if failure is not None:
+            raise failure
+        return None
+
+    def _move(self, recording: data.Recording, path: Path, destination: Path) -> None:
+        final = files.move_file(
+            path,
+            destination,
+            commit=lambda final: self.store.update_recording_path(recording, final),
+            is_taken=lambda name: self._is_anothers(recording, name),
+        )
+        self.logger.info("Moved %s to %s", path, final)
+
+    def _is_anothers(self, recording: data.Recording, path: Path) -> bool:
+        owners = self.store.get_recordings_info_by_path([path])
+        return any(owner.id != recording.id for owner, _ in owners)
+
+    def _delete(self, recording: data.Recording, path: Path) -> None:
+        was_there = files.delete_file(
+            path,
+            commit=lambda _: self.store.end_recording(recording, data.RecordingState.DELETED),
+        )
+        if not was_there:
+            note_missing(self.store, recording, self.logger)
+
+
+def note_missing(store: types.Store, recording: data.Recording, logger: logging.Logger) -> None:
+    """Note that the file of a recording is lost, unless a pass has it in hand or is done with it.
+
+    The order counts: a pass notes what it did before it lets the deletion mark,
+    or the file itself, go.
+    """
+    path = recording.path
+    if path is None or path.exists() or files.deletion_mark(path).exists():
+        return
+    if any(row.path == path for row, _ in store.get_recordings([recording.id])):
+        logger.error("The file of recording %s is lost: %s", recording.id, path)
+        store.end_recording(recording, data.RecordingState.LOST)

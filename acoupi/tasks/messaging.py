@@ -1,0 +1,203 @@
+"""The task that sends messages."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+from acoupi import data
+from acoupi.components import types
+from acoupi.errors import MessageError, MessageSendError
+
+__all__ = ["generate_send_messages_task"]
+
+_logger = logging.getLogger(__name__)
+
+Order = Literal["oldest_first", "newest_first"]
+
+_BATCH = 50
+"""Messages claimed at once: few enough to be tried before the claim ends."""
+_SHOWN = 200
+
+
+def generate_send_messages_task(
+    message_store: types.MessageStore,
+    messengers: Sequence[types.Messenger] | None = None,
+    max_messages: int | None = None,
+    order: Order = "oldest_first",
+    logger: logging.Logger = _logger,
+) -> Callable[[], None]:
+    """Return a task that lets every messenger deliver what it has not delivered.
+
+    Messengers do not stand in each other's way. What the server refuses counts
+    as an attempt and the next message is tried. Where nothing reaches the
+    server, the messenger rests until the next pass, and the messages it had not
+    tried are given back uncounted.
+
+    Parameters
+    ----------
+    message_store
+        Knows what each messenger has delivered. One that only has the three
+        published methods knows what *any* has: then all are given the same.
+    messengers
+        At least one. Of two with one name, the second is filed as ``name#2``.
+    max_messages
+        How many each messenger tries in one pass, greater than 0; None: all.
+    order
+        Which are tried first.
+    logger
+        Where the task reports.
+
+    Raises
+    ------
+    ValueError
+        If there is no messenger, or `max_messages` is 0 or less.
+    """
+    if not messengers:
+        raise ValueError("at least one messenger is needed to send messages")
+    if max_messages is not None and max_messages <= 0:
+        raise ValueError(f"max_messages must be greater than 0, not {max_messages}")
+    named = _name_each(messengers)
+
+    def send_messages_task() -> None:
+        """Send what waits, through every messenger."""
+        deliveries: types.MessageStore | _SharedMessages = message_store
+        if _knows_no_messengers(message_store):
+            unsent = message_store.get_unsent_messages(limit=max_messages, order=order)
+            deliveries = _SharedMessages(message_store, unsent)
+        for name, messenger in named:
+            try:
+                _Pass(deliveries, name, messenger, logger).run(max_messages, order)
+            except Exception:
+                logger.exception("Cannot send messages through %s", name)
+
+    return send_messages_task
+
+
+def _name_each(messengers: Sequence[types.Messenger]) -> list[tuple[str, types.Messenger]]:
+    seen: Counter[str] = Counter()
+    named = []
+    for messenger in messengers:
+        name = str(getattr(messenger, "name", None) or type(messenger).__name__)
+        seen[name] += 1
+        named.append((name if seen[name] == 1 else f"{name}#{seen[name]}", messenger))
+    return named
+
+
+def _knows_no_messengers(store: types.MessageStore) -> bool:
+    claim = getattr(type(store), "claim_messages", None)
+    return claim is None or claim is types.MessageStore.claim_messages
+
+
+class _SharedMessages:
+    """What a store of the published interface has, for each messenger alike."""
+
+    def __init__(self, store: types.MessageStore, unsent: list[data.Message]) -> None:
+        self._store = store
+        self._unsent = unsent
+        self._next: Counter[str] = Counter()
+
+    def claim_messages(
+        self, messenger: str, limit: int | None = None, order: Order = "oldest_first"
+    ) -> list[data.Message]:
+        first = self._next[messenger]
+        claimed = self._unsent[first : None if limit is None else first + limit]
+        self._next[messenger] += len(claimed)
+        return claimed
+
+    def settle_message(self, messenger: str, response: data.Response) -> None:
+        self._store.store_response(response)
+
+    def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
+        pass
+
+
+@dataclass
+class _Pass:
+    """One messenger's turn."""
+
+    store: "types.MessageStore | _SharedMessages"
+    name: str
+    messenger: types.Messenger
+    logger: logging.Logger
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def run(self, max_messages: int | None, order: Order) -> None:
+        for batch in self._batches(max_messages, order):
+            waiting = list(batch)
+            try:
+                while waiting and self._deliver(waiting.pop(0)):
+                    pass
+            finally:
+                if waiting:
+                    self.store.release_messages(self.name, waiting)
+            if waiting or self.counts["unreachable"]:
+                break
+        if self.counts:
+            summary = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
+            self.logger.info("Messages through %s: %s", self.name, summary)
+
+    def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
+        """Claim some at a time; never the same twice in one pass."""
+        seen: set[UUID] = set()
+        while max_messages is None or len(seen) < max_messages:
+            limit = _BATCH if max_messages is None else min(_BATCH, max_messages - len(seen))
+            claimed = self.store.claim_messages(self.name, limit=limit, order=order)
+            fresh = [message for message in claimed if message.id not in seen]
+            stale = [message for message in claimed if message.id in seen]
+            if stale:
+                self.store.release_messages(self.name, stale)
+            if not fresh:
+                return
+            seen.update(message.id for message in fresh)
+            yield fresh
+
+    def _deliver(self, message: data.Message) -> bool:
+        """Try one message; return whether to try another."""
+        self.logger.debug("%s sends %s", self.name, repr(message.content)[:_SHOWN])
+        try:
+            response = self.messenger.send_message(message)
+        except MessageSendError as error:
+            self.logger.warning("%s reached nobody: %s (%s)", self.name, error, error.why)
+            self._settle(_failure(message, error))
+            self.counts["unreachable"] += 1
+            return False
+        except MessageError as error:
+            # It could not be turned into what the server takes, and never will be.
+            self.logger.warning("%s cannot send %s: %s", self.name, message.id, error)
+            response = data.Response(
+                status=data.ResponseStatus.ERROR, message=message, content=str(error)
+            )
+        except Exception as error:
+            self.logger.exception("%s failed", self.name)
+            self._settle(_failure(message, error))
+            self.counts["unreachable"] += 1
+            return False
+        self._settle(response)
+        is_sent = response.status is data.ResponseStatus.SUCCESS
+        if not is_sent:
+            self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
+        self.counts["sent" if is_sent else "not accepted"] += 1
+        return True
+
+    def _settle(self, response: data.Response) -> None:
+        try:
+            self.store.settle_message(self.name, response)
+        except Exception:
+            # It may be sent again: better twice than never.
+            self.logger.exception("Cannot note what became of message %s", response.message.id)
+
+
+def _failure(message: data.Message, error: Exception) -> data.Response:
+    status = data.ResponseStatus.TIMEOUT if _is_timeout(error) else data.ResponseStatus.FAILED
+    return data.Response(status=status, message=message, content=f"{error}"[:_SHOWN])
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():
+            return True
+        error = error.__cause__
+    return False

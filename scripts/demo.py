@@ -1,0 +1,407 @@
+"""Runs the demo sensor for a while, shows what it does, and what it found.
+
+Everything is real but the microphone: the home that `acoupi setup` makes,
+services that the process target starts, Celery tasks between them.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from spectrogram import draw_spectrogram
+
+from acoupi import data
+from acoupi.components import SqliteStore
+from acoupi.errors import AcoupiError
+from acoupi.home import using_home
+from acoupi.programs.demo import ConfigSchema, Program
+from acoupi.system.pulse import is_locked, read_pulse
+
+PROGRAM = "acoupi.programs.demo"
+PLACE = ("--latitude", "51.5465", "--longitude", "-0.0163")
+MARKER = "made-by-scripts-run"
+SERVICES = [*(worker.name for worker in Program.worker_config.workers), "beat"]
+ROWS = 25
+"""Longest table of detections."""
+
+console = Console(highlight=False)
+
+
+class DemoError(Exception):
+    """The demo cannot go on: what happened, why, and what to try."""
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__(f"Error: {what}\n  Why: {why}\n  Try: {fix}")
+
+
+@dataclass
+class Progress:
+    """What the sensor has done so far, as its own files say."""
+
+    recordings: int = 0
+    analysed: int = 0
+    detections: int = 0
+    kept: int = 0
+    deleted: int = 0
+    waiting: int = 0
+    delivered: int = 0
+    heartbeats: int = 0
+    services: dict[str, str] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """Return it in a line, for a log."""
+        sick = [f"{name} {state}" for name, state in self.services.items() if state != "ok"]
+        return (
+            f"{self.recordings} recordings ({self.waiting} waiting, {self.kept} kept, "
+            f"{self.deleted} deleted), {self.detections} detections, "
+            f"{self.delivered} messages delivered, "
+            f"services {', '.join(sick) if sick else 'ok'}"
+        )
+
+
+class Demo:
+    """A sensor in a home of its own.
+
+    Parameters
+    ----------
+    home
+        Its ACOUPI_HOME.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.picture = home / "spectrogram.png"
+        with using_home(home):
+            self.config = ConfigSchema()
+        self.messages = home / "data" / "messages.jsonl"
+        self.store = SqliteStore(self.config.paths.db_metadata)
+
+    def acoupi(self, *arguments: str) -> str:
+        """Run a command of acoupi on this home, and return what it printed.
+
+        Raises
+        ------
+        DemoError
+            If it failed.
+        """
+        command = [str(Path(sys.executable).with_name("acoupi")), *arguments]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "ACOUPI_HOME": str(self.home), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            start_new_session=True,  # Ctrl-C is for us; we stop the sensor in order
+        )
+        if done.returncode:
+            raise DemoError(
+                f"acoupi {arguments[0]} ended with {done.returncode}.",
+                done.stdout.strip() or "it printed nothing.",
+                f"look into {self.home / 'log'}, then scripts/run again",
+            )
+        return done.stdout
+
+    def setup(self) -> None:
+        """Make the home."""
+        self.acoupi("setup", "--program", PROGRAM, "--target", "process", "--no-prompt")
+
+    def start(self) -> None:
+        """Check the sensor and start its services."""
+        self.acoupi("deployment", "start", "--name", "demo", *PLACE)
+
+    def stop(self) -> None:
+        """Stop the services; what is in hand is finished."""
+        self.acoupi("deployment", "stop")
+
+    def stop_leftovers(self) -> None:
+        """Stop the services of a demo that was killed."""
+        if any(is_locked(self.home / "run", name) for name in SERVICES):
+            console.print("Stopping the services that an earlier demo left ...")
+            self.acoupi("workers", "stop")
+
+    def progress(self) -> Progress:
+        """Return what was done so far."""
+        progress = Progress(services={name: self._health(name) for name in SERVICES})
+        if self.config.paths.db_metadata.exists():
+            states = self.store.count_recordings()
+            progress.recordings = sum(states.values())
+            progress.kept = states[data.RecordingState.KEPT]
+            progress.deleted = states[data.RecordingState.DELETED]
+            progress.waiting = states[data.RecordingState.CAPTURED]
+            outputs = self.store.get_model_outputs()
+            progress.analysed = len(outputs)
+            progress.detections = sum(len(output.detections) for output in outputs)
+        for message in self._delivered():
+            if message.get("message_type") == data.MessageType.HEARTBEAT:
+                progress.heartbeats += 1
+            else:
+                progress.delivered += 1
+        return progress
+
+    def _health(self, name: str) -> str:
+        if not is_locked(self.home / "run", name):
+            return "not running"
+        pulse = read_pulse(self.home / "run", name)
+        if pulse is None or pulse.state == "starting":
+            return "starting"
+        if pulse.state != "ready":
+            return pulse.state
+        return f"{pulse.failed} failed" if pulse.failed else "ok"
+
+    def task_of(self, name: str) -> str:
+        """Return what a service is doing."""
+        pulse = read_pulse(self.home / "run", name)
+        if pulse is None:
+            return ""
+        return f"{pulse.task or 'idle'}, {pulse.done} done"
+
+    def _delivered(self) -> Iterator[dict[str, object]]:
+        if self.messages.exists():
+            for line in self.messages.read_text().splitlines():
+                try:
+                    yield json.loads(line)
+                except ValueError:  # the last line, half written
+                    return
+
+
+def watch(demo: Demo, seconds: float) -> None:
+    """Show the progress until the time is over."""
+    begun = time.monotonic()
+    if not console.is_terminal:
+        shown = -5.0
+        while (passed := time.monotonic() - begun) < seconds:
+            if passed - shown >= 5:
+                shown = passed
+                console.print(f"{passed:4.0f} s: {demo.progress().line()}", soft_wrap=True)
+            time.sleep(0.25)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while (passed := time.monotonic() - begun) < seconds:
+            live.update(_dashboard(demo, passed, seconds), refresh=True)
+            time.sleep(0.5)
+
+
+def _dashboard(demo: Demo, passed: float, seconds: float) -> Group:
+    progress = demo.progress()
+    width = 40
+    done = round(width * passed / seconds)
+    bar = Text.assemble(
+        ("━" * done, "green"), ("━" * (width - done), "dim"), f"  {passed:.0f} of {seconds:.0f} s"
+    )
+    counts = Table.grid(padding=(0, 3))
+    for name, value, remark in (
+        ("recordings", progress.recordings, f"{progress.waiting} waiting"),
+        ("analysed", progress.analysed, f"{progress.detections} detections"),
+        ("messages delivered", progress.delivered, f"and {progress.heartbeats} heartbeats"),
+        ("kept", progress.kept, f"with a score of at least {demo.config.saving_threshold:g}"),
+        ("deleted", progress.deleted, "nothing of note in them"),
+    ):
+        counts.add_row(name, Text(str(value), "bold", justify="right"), Text(remark, "dim"))
+    services = Table.grid(padding=(0, 3))
+    for name, state in progress.services.items():
+        colour = "green" if state == "ok" else "yellow"
+        services.add_row(
+            Text("●", colour), name, Text(state, colour), Text(demo.task_of(name), "dim")
+        )
+    return Group(bar, "", counts, "", services)
+
+
+def report(demo: Demo) -> bool:
+    """Print what was found and where it is; return whether anything was."""
+    progress = demo.progress()
+    outputs = sorted(demo.store.get_model_outputs(), key=lambda one: one.recording.created_on)
+    found = [(output.recording, one) for output in outputs for one in output.detections]
+    console.print()
+    if found:
+        _print_detections(found)
+    console.print(
+        f"{progress.recordings} recordings: {progress.kept} kept, {progress.deleted} deleted, "
+        f"{progress.waiting} waiting. {progress.detections} detections. "
+        f"{progress.delivered} messages delivered, and {progress.heartbeats} heartbeats.",
+        soft_wrap=True,
+    )
+    kept = [
+        output
+        for output in outputs
+        if output.detections and output.recording.path and output.recording.path.exists()
+    ]
+    if kept:
+        best = max(kept, key=lambda output: len(output.detections))
+        draw_spectrogram(best.recording, best.detections, demo.picture)
+    _print_places(demo)
+    return bool(found)
+
+
+def _print_detections(found: list[tuple[data.Recording, data.Detection]]) -> None:
+    table = Table(title="Detections", title_justify="left", box=None, pad_edge=False)
+    for heading in ("time", "duration (ms)", "frequency (kHz)", "score"):
+        table.add_column(heading, justify="right")
+    for recording, one in found[:ROWS]:
+        start, low, end, high = one.location.coordinates if one.location else (0, 0, 0, 0)
+        at = recording.created_on.astimezone().timestamp() + start
+        clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+        table.add_row(
+            clock,
+            f"{1000 * (end - start):.0f}",
+            f"{low / 1000:.1f} to {high / 1000:.1f}",
+            f"{one.detection_score:.2f}",
+        )
+    console.print(table)
+    if len(found) > ROWS:
+        console.print(f"... and {len(found) - ROWS} more")
+    console.print()
+
+
+def _print_places(demo: Demo) -> None:
+    places = [
+        ("picture", demo.picture),
+        ("recordings kept", demo.config.paths.recordings),
+        ("messages", demo.messages),
+        ("detections", demo.config.paths.db_metadata),
+        ("logs", demo.home / "log"),
+        ("all of it", demo.home),
+    ]
+    for what, path in places:
+        if path.exists():
+            console.print(f"  {what + ':':<17}{_short(path)}", soft_wrap=True)
+    console.print(f"To look around: ACOUPI_HOME={_short(demo.home)} acoupi deployment status")
+
+
+def _short(path: Path) -> str:
+    """Return a path as it is from here, if it is below here."""
+    here = Path.cwd()
+    return f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path)
+
+
+@contextmanager
+def own_home(home: Path) -> Iterator[Demo]:
+    """Take a home for the demo alone; what an earlier demo left there is removed.
+
+    Raises
+    ------
+    DemoError
+        If it holds what is not a demo's, or another demo runs in it.
+    """
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with (home.parent / f".{home.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DemoError(
+                f'cannot run a demo in "{home}".',
+                "another one runs there.",
+                "scripts/run --home SOMEWHERE_ELSE",
+            ) from error
+        if home.exists() and any(home.iterdir()):
+            if not (home / MARKER).exists():
+                raise DemoError(
+                    f'cannot run a demo in "{home}".',
+                    "it holds what no demo made.",
+                    "scripts/run --home AN_EMPTY_FOLDER",
+                )
+            Demo(home).stop_leftovers()
+            shutil.rmtree(home)
+        home.mkdir(parents=True)
+        (home / MARKER).touch()
+        yield Demo(home)
+
+
+def run(demo: Demo, seconds: float) -> bool:
+    """Run the sensor, and stop it in any case; return whether it was interrupted."""
+    interrupted = False
+    say(f"Setting up {PROGRAM} in {_short(demo.home)} ...")
+    demo.setup()
+    try:
+        say("Checking and starting the sensor ...")
+        demo.start()
+        say(f"Listening for {seconds:.0f} s (Ctrl-C stops) ...")
+        watch(demo, seconds)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        with deaf():
+            say("Stopping: what is in hand is finished ...")
+            demo.stop()
+    return interrupted
+
+
+def say(line: str) -> None:
+    """Print a step."""
+    console.print(line, soft_wrap=True)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Let nothing interrupt the block."""
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="scripts/run", description=__doc__)
+    parser.add_argument("--seconds", type=_positive, default=60.0, help="how long (60)")
+    parser.add_argument(
+        "--home", type=Path, default=Path(".demo"), help="folder of the demo (./.demo)"
+    )
+    return parser.parse_args()
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the demo; 0 if the sensor detected something."""
+    with own_home(options.home.absolute()) as demo:
+        interrupted = run(demo, options.seconds)
+        found = report(demo)
+    if interrupted:
+        return 130
+    if not found:
+        raise DemoError(
+            "the demo sensor detected nothing.",
+            f"its log says more: {_short(demo.home / 'log')}.",
+            "scripts/run --seconds 120   (on a slow machine)",
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        sys.exit(main(arguments()))
+    except (DemoError, AcoupiError) as error:
+        text = "\n".join(error.lines()) if isinstance(error, AcoupiError) else str(error)
+        sys.exit(text)
+    except KeyboardInterrupt:
+        sys.exit(130)

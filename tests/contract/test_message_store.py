@@ -1,0 +1,534 @@
+"""What every message store does."""
+
+import datetime
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from acoupi import data
+from acoupi.components.message_stores import SqliteMessageStore
+from acoupi.errors import MessageStoreError
+from acoupi.testing.stores import InMemoryMessageStore
+
+Store = SqliteMessageStore | InMemoryMessageStore
+SUCCESS = data.ResponseStatus.SUCCESS
+ERROR = data.ResponseStatus.ERROR
+FAILED = data.ResponseStatus.FAILED
+TIMEOUT = data.ResponseStatus.TIMEOUT
+START = datetime.datetime(2024, 6, 1, 20, tzinfo=datetime.UTC)
+STORES: dict[str, Callable[[Path], Store]] = {
+    "sqlite": lambda folder: SqliteMessageStore(folder / "messages.db"),
+    "memory": lambda _: InMemoryMessageStore(),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store = STORES[request.param](tmp_path)
+    yield store
+    if isinstance(store, SqliteMessageStore):
+        store.close()
+
+
+class Clock:
+    now = START
+
+    def advance(self, seconds: float) -> None:
+        self.now += datetime.timedelta(seconds=seconds)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(data, "utc_now", lambda: clock.now)
+    return clock
+
+
+def message(n: int = 0, content: str | bytes | None = None) -> data.Message:
+    """The message of the nth second."""
+    return data.Message(
+        id=UUID(int=n + 1),
+        content=f"message {n}" if content is None else content,
+        created_on=START + datetime.timedelta(seconds=n),
+    )
+
+
+def answer(
+    to: data.Message, status: data.ResponseStatus = SUCCESS, content: str | None = None
+) -> data.Response:
+    return data.Response(message=to, status=status, content=content, received_on=START)
+
+
+def stored(store: Store, count: int) -> list[data.Message]:
+    messages = [message(n) for n in range(count)]
+    for each in messages:
+        store.store_message(each)
+    return messages
+
+
+def settle(store: Store, messenger: str, status: data.ResponseStatus) -> list[data.Message]:
+    """Let a messenger try all it can now, with one outcome; return what it tried."""
+    tried = store.claim_messages(messenger)
+    for each in tried:
+        store.settle_message(messenger, answer(each, status))
+    return tried
+
+
+# Messages
+
+
+def test_a_message_comes_back_as_it_was(store: Store) -> None:
+    heartbeat = data.Message(
+        content="{}", message_type=data.MessageType.HEARTBEAT, created_on=START
+    )
+
+    store.store_message(heartbeat)
+
+    assert store.get_unsent_messages() == [heartbeat]
+
+
+@pytest.mark.parametrize("content", ["", b"", "é\0\n", b"\xff\0", "{}", b"{}"])
+def test_content_keeps_its_own_type(store: Store, content: str | bytes) -> None:
+    store.store_message(message(content=content))
+
+    [unsent] = store.get_unsent_messages()
+    [claimed] = store.claim_messages("http")
+
+    assert type(unsent.content) is type(claimed.content) is type(content)
+    assert unsent.content == claimed.content == content
+
+
+def test_a_message_stored_again_changes_nothing(store: Store) -> None:
+    store.store_message(message(content="first"))
+    settle(store, "http", SUCCESS)
+
+    store.store_message(message(content="second"))
+
+    assert store.get_unsent_messages() == []
+    assert store.claim_messages("http") == []
+    assert store.claim_messages("mqtt") == [message(content="first")]
+
+
+def test_unsent_messages_come_in_the_order_asked_for(store: Store) -> None:
+    for n in (1, 0, 2):
+        store.store_message(message(n))
+
+    assert store.get_unsent_messages() == [message(0), message(1), message(2)]
+    assert store.get_unsent_messages(limit=2, order="newest_first") == [message(2), message(1)]
+    assert store.get_unsent_messages(limit=0) == []
+
+
+def test_messages_of_one_instant_come_by_id(store: Store) -> None:
+    twins = [message(n).model_copy(update={"created_on": START}) for n in (3, 1, 2)]
+    for each in twins:
+        store.store_message(each)
+
+    in_order = [twins[1], twins[2], twins[0]]
+    assert store.get_unsent_messages() == store.claim_messages("http") == in_order
+    assert store.claim_messages("mqtt", order="newest_first") == in_order[::-1]
+
+
+def test_the_oldest_comes_first_in_any_time_zone(store: Store) -> None:
+    east = datetime.timezone(datetime.timedelta(hours=10))
+    first = message(0)
+    first.created_on = first.created_on.astimezone(east)
+    store.store_message(message(1))
+    store.store_message(first)
+
+    assert [m.id for m in store.get_unsent_messages()] == [message(0).id, message(1).id]
+    assert [m.id for m in store.claim_messages("http")] == [message(0).id, message(1).id]
+
+
+@pytest.mark.parametrize("ask", ["get_unsent_messages", "claim_messages"])
+def test_a_limit_or_an_order_that_means_nothing_is_refused(store: Store, ask: str) -> None:
+    arguments = ("http",) if ask == "claim_messages" else ()
+
+    with pytest.raises(ValueError, match="limit must be 0 or more, not -1"):
+        getattr(store, ask)(*arguments, limit=-1)
+    with pytest.raises(ValueError, match='not "random"'):
+        getattr(store, ask)(*arguments, order="random")
+
+
+# Responses, as a sender without deliveries stores them
+
+
+def test_a_message_is_unsent_until_a_success_is_answered(store: Store) -> None:
+    first, second = stored(store, 2)
+
+    for status in (ERROR, FAILED, TIMEOUT):
+        store.store_response(answer(first, status))
+    store.store_response(answer(second))
+
+    assert store.get_unsent_messages() == [first]
+
+
+def test_the_success_of_one_messenger_makes_a_message_sent(store: Store) -> None:
+    stored(store, 1)
+    settle(store, "http", ERROR)
+    assert len(store.get_unsent_messages()) == 1
+
+    settle(store, "mqtt", SUCCESS)
+
+    assert store.get_unsent_messages() == []
+
+
+def test_a_success_without_a_messenger_ends_the_message_for_all(store: Store) -> None:
+    first, second = stored(store, 2)
+    store.claim_messages("http")
+
+    store.store_response(answer(first))
+    store.release_messages("http", [first, second])
+
+    assert store.claim_messages("http") == [second]
+    assert store.claim_messages("unheard of") == [second]
+
+
+def test_a_late_failure_does_not_reopen_an_ended_message(store: Store) -> None:
+    [only] = stored(store, 1)
+    store.store_response(answer(only))
+
+    store.settle_message("late", answer(only, FAILED))
+
+    assert store.claim_messages("late") == []
+    assert store.count_deliveries()["late"] == {"pending": 0, "acknowledged": 1, "dead": 0}
+
+
+def test_a_response_to_an_unknown_message_is_refused(store: Store) -> None:
+    unknown = message(7)
+
+    for refused in (
+        lambda: store.store_response(answer(unknown)),
+        lambda: store.settle_message("http", answer(unknown)),
+        lambda: store.get_responses(unknown),
+    ):
+        with pytest.raises(MessageStoreError, match=str(unknown.id)) as caught:
+            refused()
+        assert len(caught.value.lines()) == 3
+
+
+def test_every_response_is_kept(store: Store) -> None:
+    [only] = stored(store, 1)
+    refused, received = answer(only, ERROR, "500 é"), answer(only, SUCCESS)
+
+    store.settle_message("http", refused)
+    store.store_response(received)
+
+    assert store.get_responses(only) == [refused, received]
+
+
+# Deliveries
+
+
+def test_every_messenger_gets_every_message(store: Store) -> None:
+    messages = stored(store, 2)
+
+    assert settle(store, "http", SUCCESS) == messages
+    assert store.claim_messages("http") == []
+    assert store.claim_messages("mqtt") == messages
+
+
+def test_a_messenger_that_comes_later_gets_what_was_there_before(store: Store) -> None:
+    messages = stored(store, 2)
+    settle(store, "http", SUCCESS)
+    store.store_message(message(2))
+
+    assert store.claim_messages("new") == [*messages, message(2)]
+    assert store.claim_messages("http") == [message(2)]
+
+
+def test_messages_are_claimed_in_the_order_and_number_asked_for(store: Store) -> None:
+    a, b, c = stored(store, 3)
+
+    assert store.claim_messages("http", limit=0) == []
+    assert store.claim_messages("http", limit=2, order="newest_first") == [c, b]
+    assert store.claim_messages("http", limit=2, order="newest_first") == [a]
+
+
+def test_a_claimed_message_is_nobody_elses_until_the_lease_is_over(
+    store: Store, clock: Clock
+) -> None:
+    messages = stored(store, 1)
+    store.claim_messages("http")
+
+    clock.advance(299)
+    assert store.claim_messages("http") == []
+    assert store.claim_messages("mqtt") == messages
+    clock.advance(1)
+    assert store.claim_messages("http") == messages
+
+
+def test_a_released_message_can_be_claimed_again_at_once(store: Store) -> None:
+    first, second = stored(store, 2)
+    store.claim_messages("http")
+
+    store.release_messages("http", [second])
+    store.release_messages("unheard of", [first])
+    store.release_messages("http", [])
+
+    assert store.claim_messages("http") == [second]
+
+
+def test_a_failed_message_rests_longer_each_time_up_to_an_hour(store: Store, clock: Clock) -> None:
+    stored(store, 1)
+    rests = []
+
+    for _ in range(10):
+        assert len(settle(store, "http", FAILED)) == 1
+        waited = 0
+        while not (claimed := store.claim_messages("http")):
+            clock.advance(30)
+            waited += 30
+        store.release_messages("http", claimed)
+        rests.append(waited)
+
+    assert rests == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+
+
+def test_a_message_the_server_refuses_ten_times_is_a_dead_letter(
+    store: Store, clock: Clock
+) -> None:
+    [only] = stored(store, 1)
+
+    for _ in range(10):
+        assert store.get_dead_letters() == []
+        assert settle(store, "http", ERROR) == [only]
+        clock.advance(3600)
+
+    assert store.claim_messages("http") == []
+    [letter] = store.get_dead_letters("http")
+    assert (letter.messenger, letter.message, letter.attempts) == ("http", only, 10)
+    assert letter.last_error == "error"
+    assert letter.updated_on == clock.now - datetime.timedelta(seconds=3600)
+    assert store.get_dead_letters("mqtt") == []
+    assert store.get_unsent_messages() == [only]  # nobody has it: that stays visible
+
+
+@pytest.mark.parametrize("status", [FAILED, TIMEOUT])
+def test_a_bad_link_never_makes_a_dead_letter(
+    store: Store, clock: Clock, status: data.ResponseStatus
+) -> None:
+    stored(store, 1)
+
+    for _ in range(50):
+        assert len(settle(store, "http", status)) == 1
+        clock.advance(3600)
+    settle(store, "http", ERROR)  # attempts of the link are no refusals
+
+    assert store.get_dead_letters() == []
+    assert store.count_deliveries() == {"http": {"pending": 1, "acknowledged": 0, "dead": 0}}
+
+
+def test_bad_messages_never_stand_in_the_way_of_newer_ones(store: Store, clock: Clock) -> None:
+    bad = stored(store, 5)
+
+    for n in range(5, 30):
+        store.store_message(message(n))
+        for _ in range(3):  # more than there are bad ones, a few at a time
+            for each in store.claim_messages("http", limit=2):
+                status = ERROR if each in bad else SUCCESS
+                store.settle_message("http", answer(each, status))
+        clock.advance(10)
+
+    assert store.get_unsent_messages() == bad
+    assert store.count_deliveries()["http"]["acknowledged"] == 25
+
+
+def test_one_messengers_trouble_is_not_anothers(store: Store, clock: Clock) -> None:
+    messages = stored(store, 2)
+    for _ in range(10):
+        settle(store, "http", ERROR)
+        clock.advance(3600)
+
+    assert settle(store, "mqtt", SUCCESS) == messages
+
+    assert store.count_deliveries() == {
+        "http": {"pending": 0, "acknowledged": 0, "dead": 2},
+        "mqtt": {"pending": 0, "acknowledged": 2, "dead": 0},
+    }
+
+
+def test_dead_letters_can_be_tried_again(store: Store, clock: Clock) -> None:
+    messages = stored(store, 2)
+    for messenger in ("http", "mqtt"):
+        for _ in range(10):
+            settle(store, messenger, ERROR)
+            clock.advance(3600)
+
+    assert store.retry_dead_letters("mqtt") == 2
+    assert store.retry_dead_letters("mqtt") == 0
+    assert store.claim_messages("mqtt") == messages
+    assert store.claim_messages("http") == []
+    assert store.retry_dead_letters() == 2
+    settle(store, "http", ERROR)  # the count begins anew
+    assert store.get_dead_letters() == []
+
+
+def test_a_dead_letter_that_arrives_after_all_is_acknowledged(store: Store, clock: Clock) -> None:
+    [only] = stored(store, 1)
+    for _ in range(10):
+        settle(store, "http", ERROR)
+        clock.advance(3600)
+
+    store.settle_message("http", answer(only, FAILED))
+    assert len(store.get_dead_letters()) == 1
+    store.settle_message("http", answer(only))
+
+    assert store.get_dead_letters() == store.get_unsent_messages() == []
+
+
+def test_a_late_failure_does_not_undo_a_success(store: Store, clock: Clock) -> None:
+    [only] = stored(store, 1)
+    store.claim_messages("http")
+    store.settle_message("http", answer(only))
+
+    store.settle_message("http", answer(only, TIMEOUT))
+    clock.advance(7200)
+
+    assert store.claim_messages("http") == []
+
+
+def test_dead_letters_say_what_the_server_said(store: Store, clock: Clock) -> None:
+    [only] = stored(store, 1)
+    for _ in range(10):
+        store.claim_messages("http")
+        store.settle_message("http", answer(only, ERROR, "413 too large " + "x" * 10_000))
+        clock.advance(3600)
+
+    [letter] = store.get_dead_letters()
+
+    assert letter.last_error is not None
+    assert letter.last_error.startswith("error: 413 too large x")
+    assert len(letter.last_error) == 500
+
+
+def test_a_clock_set_back_neither_stops_nor_hides_a_message(store: Store, clock: Clock) -> None:
+    clock.advance(86_400 * 365)  # the clock was wrong
+    first, second = stored(store, 2)
+    store.claim_messages("http")
+    store.settle_message("http", answer(first, FAILED))
+
+    clock.now = START
+
+    assert store.claim_messages("http") == [first, second]
+
+
+def test_what_a_messenger_has_not_asked_for_yet_counts_as_pending(store: Store) -> None:
+    stored(store, 1)
+    assert store.count_deliveries() == {}
+    store.claim_messages("http")
+
+    store.store_message(message(1))
+    store.store_message(message(2))
+    store.store_response(answer(message(2)))
+
+    assert store.count_deliveries() == {"http": {"pending": 2, "acknowledged": 0, "dead": 0}}
+
+
+@pytest.mark.parametrize("kind", STORES)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    messages=st.lists(
+        st.builds(
+            data.Message,
+            id=st.uuids(),
+            content=st.text() | st.binary(),
+            message_type=st.none() | st.sampled_from(data.MessageType),
+            created_on=st.datetimes(
+                min_value=datetime.datetime(1970, 1, 2),  # noqa: DTZ001
+                max_value=datetime.datetime(2200, 1, 1),  # noqa: DTZ001
+                timezones=st.just(datetime.UTC),
+            ),
+        ),
+        unique_by=lambda m: m.id,
+        max_size=6,
+    )
+)
+def test_everything_stored_is_read_back(kind: str, messages: list[data.Message]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = STORES[kind](Path(folder))
+        for each in messages:
+            store.store_message(each)
+
+        unsent = store.get_unsent_messages()
+        claimed = store.claim_messages("http", order="newest_first")
+
+        assert unsent == sorted(messages, key=lambda m: (m.created_on, m.id.bytes))
+        assert claimed == unsent[::-1]
+        assert all(isinstance(m.content, str) for m in unsent if m.content in _texts(messages))
+        if isinstance(store, SqliteMessageStore):
+            store.close()
+
+
+def _texts(messages: list[data.Message]) -> set[str | bytes]:
+    return {m.content for m in messages if isinstance(m.content, str)}
+
+
+_EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("store"), st.integers(0, 3)),
+        st.tuples(st.just("claim"), st.sampled_from(["http", "mqtt"])),
+        st.tuples(
+            st.just("settle"),
+            st.sampled_from(["http", "mqtt"]),
+            st.sampled_from(data.ResponseStatus),
+        ),
+        st.tuples(st.just("respond"), st.integers(0, 3), st.sampled_from(data.ResponseStatus)),
+        st.tuples(st.just("retry"), st.sampled_from(["http", "mqtt", None])),
+        st.tuples(st.just("wait"), st.sampled_from([10, 300, 4000, -100_000])),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(events=_EVENTS)
+def test_both_stores_answer_alike_whatever_happens(events: list[tuple[object, ...]]) -> None:
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(data, "utc_now", lambda: clock.now)
+        stores = [make(Path(folder)) for make in STORES.values()]
+        claimed: dict[object, list[data.Message]] = {"http": [], "mqtt": []}
+
+        for event in events:
+            if event[0] == "wait":
+                clock.advance(event[1])
+                continue
+            seen = [_apply(store, event, claimed) for store in stores]
+
+            assert seen[0] == seen[1], event
+            if event[0] == "claim":
+                claimed[event[1]] = seen[0][0]
+
+        for store in stores:
+            if isinstance(store, SqliteMessageStore):
+                store.close()
+
+
+def _apply(store: Store, event: tuple, claimed: dict) -> tuple:  # type: ignore[type-arg]
+    result: object = None
+    match event:
+        case ("store", n):
+            store.store_message(message(n))
+        case ("claim", messenger):
+            result = store.claim_messages(messenger, limit=2)
+        case ("settle", messenger, status):
+            for each in claimed[messenger]:
+                store.settle_message(messenger, answer(each, status, "why"))
+        case ("respond", n, status):
+            try:
+                store.store_response(answer(message(n), status))
+            except MessageStoreError as error:
+                result = str(error)
+        case ("retry", messenger):
+            result = store.retry_dead_letters(messenger)
+    return (
+        result,
+        store.get_unsent_messages(),
+        store.count_deliveries(),
+        store.get_dead_letters(),
+    )

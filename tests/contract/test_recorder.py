@@ -1,0 +1,654 @@
+"""What a recorder does, whichever it is."""
+
+import datetime
+import errno
+import gc
+import os
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from acoupi import data
+from acoupi.audio import wav
+from acoupi.audio.guano import INCOMPLETE, RECORDING_ID
+from acoupi.audio.pool import streams
+from acoupi.audio.simulated import SimulatedAudio
+from acoupi.audio.wav import find_parts, read_audio, read_guano, read_info, read_recording
+from acoupi.components import audio_recorder
+from acoupi.components.audio_recorder import (
+    BaseAudioRecorder,
+    MicrophoneConfig,
+    PARecorder,
+    PARecorderConfig,
+    PWRecorder,
+    PWRecorderConfig,
+    PyAudioRecorder,
+)
+from acoupi.components.types import AudioRecorder
+from acoupi.errors import (
+    ConfigurationError,
+    DeviceConfigurationError,
+    DeviceUnavailableError,
+    HealthCheckError,
+    ParameterError,
+    RecordingError,
+)
+
+RATE = 8000
+
+
+class ByHand(BaseAudioRecorder):
+    """A recorder as published programs write them: it makes a file and nothing else."""
+
+    error: Exception | None = None
+    factor = 1.0
+    paths: list[Path]
+
+    def generate_recording(self, path: Path, duration: float | None = None) -> None:
+        self.paths = [*getattr(self, "paths", []), path]
+        if self.error is not None:
+            raise self.error
+        frames = round((duration or self.duration) * self.samplerate * self.factor)
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(self.audio_channels)
+            file.setsampwidth(2)
+            file.setframerate(self.samplerate)
+            file.writeframes(bytes(2 * frames * self.audio_channels))
+
+
+class Overridden(PARecorder):
+    """One of ours whose generate_recording a published program replaced."""
+
+    generate_recording = ByHand.generate_recording
+
+
+Make = Callable[..., BaseAudioRecorder]
+FAST = SimulatedAudio(pace="fast")
+
+KINDS: dict[str, tuple[type[BaseAudioRecorder], SimulatedAudio | None]] = {
+    "PARecorder": (PARecorder, FAST),
+    "PWRecorder": (PWRecorder, FAST),
+    "simulated at real time": (PARecorder, SimulatedAudio()),
+    "made by hand": (ByHand, None),
+    "made by hand, simulated": (ByHand, FAST),
+    "overridden": (Overridden, None),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def deployment() -> data.Deployment:
+    return data.Deployment(name="Wood", latitude=51.5, longitude=-0.02)
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, folder: Path) -> Iterator[Make]:
+    kind, simulated = KINDS[request.param]
+    yield from _maker(kind, simulated, folder)
+
+
+@pytest.fixture
+def simulated(folder: Path) -> Iterator[Make]:
+    yield from _maker(PARecorder, FAST, folder)
+
+
+@pytest.fixture
+def by_hand(folder: Path) -> Iterator[Make]:
+    yield from _maker(ByHand, None, folder)
+
+
+def _maker(
+    kind: type[BaseAudioRecorder], simulated: SimulatedAudio | None, folder: Path
+) -> Iterator[Make]:
+    made = []
+
+    def make(**settings: Any) -> BaseAudioRecorder:
+        arguments: dict[str, Any] = {
+            "duration": 0.25,
+            "samplerate": RATE,
+            "audio_channels": 1,
+            "device_name": "default",
+            "audio_dir": folder,
+            "simulated": simulated,
+        }
+        made.append(kind(**arguments | settings))
+        return made[-1]
+
+    yield make
+    for recorder in made:
+        recorder.close()
+
+
+# -- what all of them do -------------------------------------------------
+
+
+def test_a_recording_is_what_its_file_is(
+    make: Make, folder: Path, deployment: data.Deployment
+) -> None:
+    recorder = make(audio_channels=2)
+
+    recording = recorder.record(deployment)
+
+    assert isinstance(recorder, AudioRecorder)
+    assert recording.path is not None
+    info = read_info(recording.path)
+    assert (info.samplerate, info.channels, info.bits) == (RATE, 2, 16)
+    assert recording.duration == info.frames / RATE == 0.25
+    assert (recording.samplerate, recording.audio_channels) == (RATE, 2)
+    assert recording.deployment == deployment
+    assert [path.parent for path in folder.iterdir()] == [folder]
+    assert list(folder.iterdir()) == [recording.path]
+
+
+def test_a_file_is_named_for_its_time_and_its_recording(
+    make: Make, deployment: data.Deployment
+) -> None:
+    recording = make().record(deployment)
+
+    assert recording.path is not None
+    stem = recording.path.stem
+    assert stem == f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}"
+    assert UUID(stem[16:]) == recording.id
+
+
+def test_a_file_alone_is_enough_to_make_its_recording_again(
+    make: Make, deployment: data.Deployment
+) -> None:
+    recording = make(time_expansion=10).record(deployment)
+
+    assert recording.path is not None
+    assert read_recording(recording.path) == recording
+
+
+def test_a_file_describes_itself(make: Make, deployment: data.Deployment) -> None:
+    recording = make().record(deployment)
+
+    assert recording.path is not None
+    fields = read_guano(recording.path)
+    assert fields[RECORDING_ID] == str(recording.id)
+    assert fields["Samplerate"] == str(RATE)
+    assert fields["Loc Position"] == "51.5 -0.02"
+    assert float(fields["Length"]) == recording.duration
+    assert INCOMPLETE not in fields
+
+
+def test_time_expansion_is_in_the_file_only(make: Make, deployment: data.Deployment) -> None:
+    recording = make(time_expansion=10).record(deployment)
+
+    assert recording.path is not None
+    assert read_info(recording.path).samplerate == RATE / 10
+    assert recording.samplerate == RATE
+    assert recording.duration == 0.25
+    assert recording.time_expansion == 10
+    assert read_guano(recording.path)["TE"] == "10"
+
+
+def test_it_was_recorded_when_it_says(make: Make, deployment: data.Deployment) -> None:
+    before = data.utc_now()
+
+    recording = make().record(deployment)
+
+    slack = datetime.timedelta(milliseconds=50)
+    assert before - slack <= recording.created_on <= data.utc_now()
+
+
+def test_names_never_collide_whatever_the_clock_says(
+    make: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime.datetime(2024, 8, 1, 12, tzinfo=datetime.UTC)
+    monkeypatch.setattr(data, "utc_now", lambda: noon)
+    recorder = make(duration=0.05)
+
+    for _ in range(3):
+        recorder.record(deployment)
+
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_check_passes_and_leaves_nothing(make: Make, folder: Path) -> None:
+    make().check()
+
+    assert list(folder.iterdir()) == []
+
+
+def test_recording_goes_on_after_close(make: Make, deployment: data.Deployment) -> None:
+    recorder = make(duration=0.05)
+    recorder.record(deployment)
+
+    recorder.close()
+    recorder.close()
+
+    assert recorder.record(deployment).duration == 0.05
+
+
+def test_two_recorders_do_not_disturb_each_other(
+    make: Make, folder: Path, deployment: data.Deployment
+) -> None:
+    one, two = make(), make(samplerate=RATE * 2)
+    threads = [
+        threading.Thread(target=recorder.record, args=(deployment,)) for recorder in (one, two)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert sorted(read_info(path).samplerate for path in folder.iterdir()) == [RATE, RATE * 2]
+
+
+def test_one_recorder_can_be_asked_from_many_threads(
+    make: Make, folder: Path, deployment: data.Deployment
+) -> None:
+    recorder = make(duration=0.05)
+    threads = [threading.Thread(target=recorder.record, args=(deployment,)) for _ in range(4)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert [read_info(path).frames for path in folder.iterdir()] == [RATE // 20] * 4
+
+
+def test_building_one_touches_nothing(make: Make, folder: Path) -> None:
+    make(device_name="no such microphone")
+
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"duration": 0},
+        {"duration": -1},
+        {"duration": float("nan")},
+        {"duration": float("inf")},
+        {"samplerate": 0},
+        {"audio_channels": 0},
+        {"time_expansion": 0},
+        {"duration": 10_000, "samplerate": 384_000},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_recorded_is_refused_at_once(make: Make, wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match="cannot record"):
+        make(**wrong)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_an_error(
+    make: Make, folder: Path, deployment: data.Deployment
+) -> None:
+    folder.mkdir(mode=0o500)
+
+    with pytest.raises(RecordingError, match="cannot write"):
+        make().record(deployment)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(
+    make: Make, folder: Path, deployment: data.Deployment
+) -> None:
+    folder.write_text("a file")
+    recorder = make()
+
+    with pytest.raises(RecordingError, match="cannot write") as caught:
+        recorder.record(deployment)
+    with pytest.raises(HealthCheckError, match="cannot write"):
+        recorder.check()
+
+    assert len(caught.value.lines()) == 3
+
+
+# -- those that cut from a stream ----------------------------------------
+
+
+def test_consecutive_recordings_of_what_waits_are_contiguous(
+    simulated: Make, deployment: data.Deployment, tmp_path: Path
+) -> None:
+    count = np.arange(5000, dtype="<i2")
+    with wav.WavWriter(tmp_path / "count.wav", RATE, 1) as writer:
+        writer.write(count.tobytes())
+        writer.finish()
+    recorder = simulated(simulated=SimulatedAudio(path=tmp_path / "count.wav", pace="fast"))
+
+    paths = [recorder.record(deployment).path for _ in range(2)]
+
+    heard = np.concatenate([read_audio(path)[0][:, 0] for path in paths if path])
+    assert np.rint(heard * 32768).astype(int).tolist() == count[: 2 * RATE // 4].tolist()
+
+
+def test_a_long_recording_takes_no_more_memory_than_a_block(
+    simulated: Make, deployment: data.Deployment
+) -> None:
+    import tracemalloc
+
+    recorder = simulated(duration=300)
+    simulated(duration=1).record(deployment)
+    tracemalloc.start()
+
+    recorder.record(deployment)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000 < 300 * RATE * 2
+
+
+def test_the_environment_has_precedence(
+    make: Make, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,seed=9,pace=fast")
+    recorder = make(device_name="no such microphone", duration=1.25)
+
+    recording = recorder.record(deployment)
+
+    assert recorder.simulated == SimulatedAudio(seed=9, pace="fast")
+    assert recording.path is not None
+    assert read_audio(recording.path)[0].std() > 0
+
+
+def test_a_file_of_another_rate_is_an_error_with_both_rates(
+    simulated: Make, deployment: data.Deployment, tmp_path: Path
+) -> None:
+    with wav.WavWriter(tmp_path / "a.wav", 384_000, 1) as writer:
+        writer.write(bytes(2000))
+        writer.finish()
+    recorder = simulated(simulated=SimulatedAudio(path=tmp_path / "a.wav"))
+
+    with pytest.raises(DeviceConfigurationError) as caught:
+        recorder.record(deployment)
+    with pytest.raises(HealthCheckError) as check:
+        recorder.check()
+
+    text = "\n".join(caught.value.lines())
+    assert "8000 Hz" in text
+    assert "384000 Hz" in text
+    assert check.value.message == caught.value.message
+
+
+def full_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Let the disk of the next recordings be full after so many bytes of sound."""
+    write = wav.WavWriter.write
+    left = [room]
+
+    def limited(self: wav.WavWriter, block: bytes) -> None:
+        write(self, bytes(block)[: left[0]])
+        if len(block) > left[0]:
+            with wav.disk_errors(self.path):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= len(block)
+
+    monkeypatch.setattr(wav.WavWriter, "write", limited)
+
+
+def test_a_disk_that_is_full_keeps_what_there_was(
+    simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_after(monkeypatch, RATE * 2)
+    recorder = simulated(duration=3)
+
+    with pytest.raises(RecordingError) as caught:
+        recorder.record(deployment)
+
+    assert len(caught.value.lines()) == 3
+    assert "No space left" in str(caught.value.why)
+    (path,) = folder.iterdir()
+    assert path.name in str(caught.value.why)
+    kept = read_recording(path)
+    assert kept.duration == 1
+    assert kept.deployment == deployment
+    assert "cannot write" in read_guano(path)[INCOMPLETE]
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(
+    simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_after(monkeypatch, 100)
+
+    with pytest.raises(RecordingError, match="cannot write"):
+        simulated(duration=3).record(deployment)
+
+    assert list(folder.iterdir()) == []
+
+
+def test_an_interrupt_keeps_what_there_was(
+    simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = wav.WavWriter.write
+
+    def interrupted(self: wav.WavWriter, block: bytes) -> None:
+        write(self, block)
+        if self.frames >= RATE:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(wav.WavWriter, "write", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        simulated(duration=3).record(deployment)
+
+    (path,) = folder.iterdir()
+    assert read_recording(path).duration == 1
+    assert read_guano(path)[INCOMPLETE] == "KeyboardInterrupt"
+
+
+def test_a_failure_does_not_disturb_the_next_recording(
+    simulated: Make, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = simulated(duration=3)
+    with monkeypatch.context() as patch:
+        full_after(patch, 100)
+        with pytest.raises(RecordingError):
+            recorder.record(deployment)
+
+    assert recorder.record(deployment).duration == 3
+
+
+def test_a_recorder_nobody_needs_lets_go_of_its_stream(
+    folder: Path, deployment: data.Deployment
+) -> None:
+    recorder = PARecorder(0.05, RATE, 1, "default", audio_dir=folder, simulated=FAST)
+    recorder.record(deployment)
+    key = recorder._stream_source().key
+    assert key in streams._entries
+
+    del recorder
+    gc.collect()
+
+    assert key not in streams._entries
+
+
+def test_a_missing_microphone_is_an_error_that_lists_those_there_are(
+    folder: Path, deployment: data.Deployment
+) -> None:
+    recorder = PARecorder(1, RATE, 1, "no such microphone", audio_dir=folder)
+
+    with pytest.raises(DeviceUnavailableError) as caught:
+        recorder.record(deployment)
+    with pytest.raises(HealthCheckError):
+        recorder.check()
+
+    assert len(caught.value.lines()) == 3
+    assert find_parts(folder) == []
+
+
+# -- those of published programs -----------------------------------------
+
+
+def test_it_is_given_the_path_of_a_wav_file_that_is_hidden(
+    by_hand: Make, folder: Path, deployment: data.Deployment
+) -> None:
+    recorder = by_hand()
+
+    recorder.record(deployment)
+
+    assert isinstance(recorder, ByHand)
+    (path,) = recorder.paths
+    assert path.suffix == ".wav"
+    assert path.parent.name.startswith(".")
+    assert path.parent.parent == folder
+
+
+def test_what_it_really_recorded_counts(by_hand: Make, deployment: data.Deployment) -> None:
+    recorder = by_hand()
+    recorder.factor = 0.5  # type: ignore[attr-defined]
+
+    assert recorder.record(deployment).duration == 0.125
+
+
+@pytest.mark.parametrize("error", [RecordingError("unplugged"), OSError("Input overflowed")])
+def test_its_errors_come_through_and_leave_nothing(
+    by_hand: Make, folder: Path, deployment: data.Deployment, error: Exception
+) -> None:
+    recorder = by_hand()
+    recorder.error = error  # type: ignore[attr-defined]
+
+    with pytest.raises((RecordingError, OSError)):
+        recorder.record(deployment)
+    with pytest.raises(HealthCheckError) as caught:
+        recorder.check()
+
+    assert str(error) in "\n".join(caught.value.lines())
+    assert list(folder.iterdir()) == []
+
+
+def test_one_that_makes_no_file_is_an_error(
+    by_hand: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ByHand, "generate_recording", lambda *_, **__: None)
+
+    with pytest.raises(RecordingError, match="made no recording"):
+        by_hand().record(deployment)
+
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "words"),
+    [
+        ("samplerate", RATE * 2, "the sample rate is 8000 instead of 16000 Hz"),
+        ("audio_channels", 2, "the number of channels is 1 instead of 2"),
+        ("factor", 2.0, "the length is 0.2 instead of 0.1 s"),
+    ],
+)
+def test_check_says_what_is_different(
+    by_hand: Make, monkeypatch: pytest.MonkeyPatch, attribute: str, value: float, words: str
+) -> None:
+    recorder, other = by_hand(), by_hand()
+    setattr(recorder, attribute, value)
+    source = recorder if attribute == "factor" else other
+    monkeypatch.setattr(
+        recorder, "generate_recording", lambda *args: ByHand.generate_recording(source, *args)
+    )
+
+    with pytest.raises(HealthCheckError) as caught:
+        recorder.check()
+
+    assert caught.value.why == f"{words}."
+
+
+def test_generate_recording_of_ours_still_makes_a_file(simulated: Make, tmp_path: Path) -> None:
+    recorder = simulated(time_expansion=10)
+
+    recorder.generate_recording(tmp_path / "a.wav", 0.5)
+    recorder.generate_recording(tmp_path / "b.wav")
+
+    assert read_info(tmp_path / "a.wav").duration == 0.5
+    assert read_info(tmp_path / "b.wav").duration == 0.25
+
+
+# -- names and configuration ---------------------------------------------
+
+
+def test_published_names_mean_what_they_meant() -> None:
+    assert PyAudioRecorder is PARecorder
+    assert MicrophoneConfig is PARecorderConfig
+    assert Path("/run/shm/") == audio_recorder.TMP_PATH
+    assert PARecorder(1, RATE, 1, "default").chunksize == 2048
+    assert PARecorder(1, RATE, 1, "x", 8192, Path("a"), 2).audio_dir == Path("a")
+
+
+def test_importing_them_imports_no_sound_library() -> None:
+    code = (
+        "import sys, acoupi.components.audio_recorder as r; "
+        "r.PARecorder(1, 8000, 1, 'default'); r.MicrophoneConfig(); "
+        "print([m for m in ('sounddevice', 'soundfile', 'numpy', 'psutil') if m in sys.modules])"
+    )
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_the_defaults_are_the_only_microphone_at_48_khz() -> None:
+    config = MicrophoneConfig()
+
+    assert config.model_dump() == {
+        "device_name": "default",
+        "samplerate": 48_000,
+        "audio_channels": 1,
+        "time_expansion": 1,
+        "simulated": None,
+    }
+
+
+@pytest.mark.parametrize("kind", [PARecorderConfig, PWRecorderConfig])
+@pytest.mark.parametrize("prefix", ["microphone", "microphone.", "--microphone."])
+def test_a_configuration_is_read_from_arguments(
+    kind: type[PARecorderConfig | PWRecorderConfig], prefix: str
+) -> None:
+    arguments = [
+        "--program", "x", "--microphone.device-name", "UltraMic", "--microphone.samplerate=192000",
+        "--microphone.simulated.path", "/a.wav", "--microphone.simulated.pace", "fast",
+    ]  # fmt: skip
+
+    config = kind.setup(arguments, prompt=False, prefix=prefix)
+
+    assert config == kind(
+        device_name="UltraMic",
+        samplerate=192_000,
+        simulated=SimulatedAudio(path=Path("/a.wav"), pace="fast"),
+    )
+
+
+def test_a_configuration_needs_no_arguments_and_no_microphone() -> None:
+    assert MicrophoneConfig.setup([]) == MicrophoneConfig()
+
+
+def test_without_a_prefix_other_options_are_passed_over() -> None:
+    config = MicrophoneConfig.setup(["--program", "x", "--samplerate", "8000"])
+
+    assert config.samplerate == 8000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "words"),
+    [
+        (["--mic.samplerate", "fast"], "--mic.samplerate", "valid integer"),
+        (["--mic.samplerate", "0"], "--mic.samplerate", "greater than 0"),
+        (["--mic.audio_channels", "0"], "--mic.audio_channels", "greater than or equal to 1"),
+        (["--mic.time_expansion", "-1"], "--mic.time_expansion", "greater than 0"),
+        (["--mic.simulated.pace", "slow"], "--mic.simulated.pace", "realtime"),
+        (["--mic.sample_rate", "8000"], "--mic.samplerate", "possible are"),
+        (["--mic.samplerate"], "--mic.samplerate", "has no value"),
+        (["--mic.samplerate", "--other"], "--mic.samplerate", "has no value"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments: list[str], option: str, words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        MicrophoneConfig.setup(arguments, prefix="mic")
+
+    text = "\n".join(caught.value.lines())
+    assert option in text
+    assert words in text

@@ -1,0 +1,153 @@
+"""`scripts/demo.py` runs a whole sensor: real processes, everything but the microphone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from acoupi import data
+from acoupi.components import SqliteStore
+from acoupi.components.models import BandEnergyModel
+from acoupi.programs.demo import ConfigSchema, Program
+from acoupi.system.pulse import is_locked
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("recording", "detection", "default", "beat")
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@contextmanager
+def demo(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the demo; if the test ends before it does, it is interrupted and waited for."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "demo.py"), "--home", str(home), *options],
+        cwd=home.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    # A demo that hangs ends the test, not the other way round.
+    guard = threading.Timer(200, process.kill)
+    guard.start()
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.communicate()
+        guard.cancel()
+
+
+def running(home: Path) -> list[str]:
+    return [name for name in SERVICES if is_locked(home / "run", name)]
+
+
+@pytest.mark.timeout(400)
+def test_a_minute_of_the_demo_shows_the_whole_life_of_a_sensor_and_so_does_the_next(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "demo"
+
+    for _ in range(2):
+        with demo(home, "--seconds", "30") as process:
+            output, _ = process.communicate()
+
+        assert process.returncode == 0, output
+        assert running(home) == []
+        states = SqliteStore(home / "data" / "metadata.db").count_recordings()
+        assert states[data.RecordingState.KEPT] >= 1, output
+        assert states[data.RecordingState.DELETED] >= 1, output
+        assert states[data.RecordingState.LOST] == 0, output
+        lines = (home / "data" / "messages.jsonl").read_text().splitlines()
+        contents = [json.loads(line)["content"] for line in lines]
+        assert any(content.get("detections") for content in contents), output
+        assert (home / "spectrogram.png").read_bytes().startswith(b"\x89PNG")
+        assert "Detections" in output
+        assert "spectrogram.png" in output
+        assert "\x1b[" not in output
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: int) -> None:
+    home = tmp_path / "demo"
+
+    with demo(home, "--seconds", "600") as process:
+        assert process.stdout is not None
+        seen = next((line for line in process.stdout if " s: " in line), None)
+        process.send_signal(number)
+        output, _ = process.communicate()
+
+    assert seen is not None
+    assert process.returncode == 130, output
+    assert running(home) == []
+
+
+@pytest.mark.timeout(300)
+def test_what_a_killed_demo_left_is_stopped_by_the_next(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    with demo(home, "--seconds", "600") as process:
+        assert process.stdout is not None
+        next((line for line in process.stdout if " s: " in line), None)
+        process.kill()
+    assert running(home) != []
+
+    with demo(home, "--seconds", "1") as process:
+        output, _ = process.communicate()
+
+    assert "earlier demo" in output
+    assert running(home) == []
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+    home = tmp_path / "photographs"
+    home.mkdir()
+    (home / "otter.jpg").touch()
+
+    with demo(home) as process:
+        output, _ = process.communicate()
+
+    assert process.returncode == 1
+    assert [line.split(":")[0].strip() for line in output.splitlines()] == ["Error", "Why", "Try"]
+    assert os.listdir(home) == ["otter.jpg"]
+
+
+class TestProgram:
+    def test_its_defaults_suit_a_machine_without_a_microphone(self, home: Path) -> None:
+        config = ConfigSchema()
+
+        assert config.microphone.simulated is not None
+        assert config.messaging.file is not None
+        assert config.messaging.file.path == home / "data" / "messages.jsonl"
+        assert not home.exists()
+
+    def test_one_changed_setting_leaves_the_other_defaults_of_the_demo(self) -> None:
+        config = ConfigSchema.model_validate(
+            {
+                "messaging": {"http": {"base_url": "http://localhost:1"}},
+                "recording": {"duration": 2},
+                "microphone": {"samplerate": 192_000},
+            }
+        )
+
+        assert (config.messaging.message_send_interval, config.recording.interval) == (10, 5)
+        assert config.messaging.file is not None
+        assert config.microphone.simulated is not None
+
+    def test_building_it_touches_nothing(self, home: Path) -> None:
+        program = Program(ConfigSchema(), Celery("test", set_as_current=False))
+
+        assert isinstance(program.model, BandEnergyModel)
+        assert len(program.messengers) == 1
+        assert not home.exists()

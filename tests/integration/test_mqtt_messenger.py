@@ -1,0 +1,751 @@
+"""The MQTT messenger against real brokers, and against what is none."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paho.mqtt.enums import MQTTErrorCode
+from pydantic import SecretStr, ValidationError
+
+from acoupi import data, devices
+from acoupi.components.messengers import MQTTConfig, MQTTMessenger, mqtt
+from acoupi.components.messengers.config import MQTTTransport
+from acoupi.data import MessageType, ResponseStatus
+from acoupi.errors import HealthCheckError, MessageSendError
+from tests.services import (
+    DEADLINE,
+    Authority,
+    HTTPSink,
+    Listener,
+    Mosquitto,
+    ScriptedBroker,
+    eventually,
+    free_port,
+    make_authority,
+    silent_port,
+)
+
+SECRET = "s3cr3t-pipistrelle"
+USERS = {"bat": SECRET, "reader": "reader"}
+
+Make = Callable[..., MQTTMessenger]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path / "broker") as broker:
+        yield broker
+
+
+@pytest.fixture(autouse=True)
+def _service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACOUPI_SERVICE", "default")
+    monkeypatch.setattr(devices, "get_device_id", lambda: "sensor-7", raising=False)
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Make messengers that are closed after the test."""
+    made: list[MQTTMessenger] = []
+
+    def make(where: Any, **settings: Any) -> MQTTMessenger:
+        port = where if isinstance(where, int) else where.port
+        host = getattr(where, "host", "localhost")
+        made.append(
+            MQTTMessenger(**{"host": host, "topic": "acoupi/pond", "port": port, **settings})
+        )
+        return made[-1]
+
+    yield make
+    for messenger in made:
+        messenger.close()
+
+
+def message(content: str | bytes = '{"species": "Myotis"}', **fields: Any) -> data.Message:
+    return data.Message(content=content, **fields)
+
+
+# --- delivered ---
+
+
+def test_a_message_arrives_as_it_was_written(broker: Mosquitto, make: Make) -> None:
+    sent = message()
+
+    with Listener(broker) as listener:
+        response = make(broker).send_message(sent)
+        eventually(lambda: bool(listener.on("acoupi/pond")), "the message")
+
+    assert response.status is ResponseStatus.SUCCESS
+    assert response.message == sent
+    assert listener.on("acoupi/pond") == [b'{"species": "Myotis"}']
+
+
+def test_the_message_carries_its_id(broker: Mosquitto, make: Make) -> None:
+    sent = message()
+
+    with Listener(broker, topic="acoupi/pond") as listener:
+        make(broker).send_message(sent)
+        eventually(lambda: bool(listener.messages), "the message")
+
+    assert listener.properties[0].UserProperty == [("message_id", str(sent.id))]
+
+
+def test_bytes_arrive_as_they_are(broker: Mosquitto, make: Make) -> None:
+    with Listener(broker) as listener:
+        make(broker).send_message(message(b"\xff\x00"))
+        eventually(lambda: bool(listener.on("acoupi/pond")), "the message")
+
+    assert listener.on("acoupi/pond") == [b"\xff\x00"]
+
+
+def test_the_type_of_a_message_can_be_in_its_topic(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker, use_message_type=True)
+
+    with Listener(broker) as listener:
+        sender.send_message(message("1", message_type=MessageType.DETECTION))
+        sender.send_message(message("2"))
+        eventually(lambda: bool(listener.on("acoupi/pond")), "the message")
+
+    assert listener.on("acoupi/pond/detection") == [b"1"]
+    assert listener.on("acoupi/pond") == [b"2"]
+
+
+def test_messages_share_one_connection(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker)
+
+    statuses = [sender.send_message(message()).status for _ in range(20)]
+
+    assert statuses == [ResponseStatus.SUCCESS] * 20
+    assert broker.log().count(" as sensor-7-default ") == 1
+
+
+def test_threads_share_a_messenger(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker)
+    statuses: list[ResponseStatus] = []
+    threads = [
+        threading.Thread(
+            target=lambda: statuses.extend(sender.send_message(message()).status for _ in range(25))
+        )
+        for _ in range(4)
+    ]
+
+    with Listener(broker) as listener:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+        eventually(lambda: len(listener.on("acoupi/pond")) == 100, "all messages")
+
+    assert statuses == [ResponseStatus.SUCCESS] * 100
+    assert broker.log().count(" as sensor-7-default ") == 1
+
+
+@pytest.mark.parametrize("transport", ["websockets", "unix"])
+def test_other_transports_work(tmp_path: Path, make: Make, transport: str) -> None:
+    with Mosquitto(tmp_path / "b", transport=transport, users=USERS) as broker:
+        config = MQTTConfig(
+            host=broker.host,
+            port=broker.port,
+            username="bat",
+            password=SecretStr(SECRET),
+            transport=MQTTTransport(transport),
+        )
+        sender = MQTTMessenger.from_config(config)
+
+        sender.check()
+        response = sender.send_message(message())
+        sender.close()
+
+    assert response.status is ResponseStatus.SUCCESS
+
+
+# --- refused ---
+
+
+def test_the_right_password_lets_us_in(tmp_path: Path, make: Make) -> None:
+    with Mosquitto(tmp_path / "b", users=USERS) as broker:
+        sender = make(broker, username="bat", password=SECRET)
+
+        sender.check()
+
+        assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+
+@pytest.mark.parametrize(
+    "credentials", [{"username": "bat", "password": "wrong"}, {"username": "owl"}, {}]
+)
+def test_a_broker_that_refuses_us_gets_nothing_and_says_so(
+    tmp_path: Path, make: Make, credentials: dict[str, str]
+) -> None:
+    with Mosquitto(tmp_path / "b", users=USERS) as broker:
+        sender = make(broker, **credentials)
+
+        with pytest.raises(MessageSendError) as raised:
+            sender.send_message(message())
+        with pytest.raises(HealthCheckError) as unhealthy:
+            sender.check()
+
+    assert str(raised.value.why) == 'it answered "Not authorized"'
+    assert unhealthy.value.why == raised.value.why
+    assert "messaging.mqtt.username" in str(unhealthy.value.help)
+
+
+def test_a_broker_that_refuses_everyone_gets_nothing(tmp_path: Path, make: Make) -> None:
+    with Mosquitto(tmp_path / "b", users={}) as broker:
+        sender = make(broker, username="bat", password=SECRET)
+
+        for _ in range(3):
+            with pytest.raises(MessageSendError):
+                sender.send_message(message())
+        with pytest.raises(HealthCheckError):
+            sender.check()
+
+
+def test_a_forbidden_topic_is_an_error(tmp_path: Path, make: Make) -> None:
+    acl = "user bat\ntopic write acoupi/allowed\ntopic write acoupi/+/status"
+    with Mosquitto(tmp_path / "b", users=USERS, acl=acl) as broker:
+        allowed = make(broker, username="bat", password=SECRET, topic="acoupi/allowed")
+        forbidden = make(broker, username="bat", password=SECRET, topic="acoupi/forbidden")
+
+        assert allowed.send_message(message()).status is ResponseStatus.SUCCESS
+        response = forbidden.send_message(message())
+
+    assert response.status is ResponseStatus.ERROR
+    assert response.content == "the broker refused it: Not authorized"
+
+
+def test_a_refused_message_does_not_cost_the_connection(tmp_path: Path, make: Make) -> None:
+    acl = "user bat\ntopic write acoupi/pond\ntopic write acoupi/pond/status"
+    with Mosquitto(tmp_path / "b", users=USERS, acl=acl) as broker:
+        sender = make(broker, username="bat", password=SECRET, use_message_type=True)
+
+        first = sender.send_message(message(message_type=MessageType.SUMMARY))
+        second = sender.send_message(message())
+
+        assert first.status is ResponseStatus.ERROR
+        assert second.status is ResponseStatus.SUCCESS
+        assert broker.log().count(" as sensor-7-default ") == 1
+
+
+def test_a_message_larger_than_the_broker_takes_is_an_error(tmp_path: Path, make: Make) -> None:
+    with Mosquitto(tmp_path / "b", options="max_packet_size 1000") as broker:
+        sender = make(broker)
+
+        response = sender.send_message(message("x" * 2000))
+
+        assert response.status is ResponseStatus.ERROR
+        assert "1000" in str(response.content)
+        assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (0x10, ResponseStatus.SUCCESS),  # nobody listens
+        (0x80, ResponseStatus.ERROR),
+        (0x97, ResponseStatus.FAILED),  # quota exceeded
+        (0x99, ResponseStatus.ERROR),
+    ],
+)
+def test_the_reason_of_the_broker_decides(make: Make, code: int, status: ResponseStatus) -> None:
+    with ScriptedBroker(puback_code=code) as broker:
+        sender = make(broker)
+
+        assert sender.send_message(message()).status is status
+
+        sender.close()
+
+
+# --- unreachable, silent, lost ---
+
+
+def test_nobody_there_is_a_send_error(make: Make) -> None:
+    sender = make(free_port())
+
+    with pytest.raises(MessageSendError) as raised:
+        sender.send_message(message())
+    with pytest.raises(HealthCheckError):
+        sender.check()
+
+    assert "refused" in str(raised.value.why)
+
+
+def test_an_unknown_name_is_a_send_error(make: Make) -> None:
+    sender = make(1884, host="no-such-host.invalid")
+
+    with pytest.raises(MessageSendError) as raised:
+        sender.send_message(message())
+    with pytest.raises(HealthCheckError):
+        sender.check()
+
+    assert "name is unknown" in str(raised.value.why)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # paho's, after a failed handshake
+@pytest.mark.parametrize("settings", [{}, {"use_tls": True}, {"transport": "websockets"}])
+def test_a_silent_port_is_a_send_error(make: Make, settings: dict[str, Any]) -> None:
+    with silent_port() as port:
+        sender = make(port, timeout=1, **settings)
+
+        with pytest.raises(MessageSendError) as raised:
+            sender.send_message(message())
+        with pytest.raises(HealthCheckError):
+            sender.check()
+
+    assert "does not answer" in raised.value.message
+
+
+def test_a_broker_that_never_acknowledges_is_a_timeout(make: Make) -> None:
+    with ScriptedBroker(acknowledges=False) as broker:
+        sender = make(broker, timeout=1, last_will=False)
+
+        response = sender.send_message(message())
+
+        assert response.status is ResponseStatus.TIMEOUT
+        assert len(broker.published) == 1
+        sender.close()
+
+
+def test_what_timed_out_is_not_sent_again_behind_our_back(make: Make) -> None:
+    with ScriptedBroker(acknowledges=False) as broker:
+        sender = make(broker, timeout=1, last_will=False)
+        sender.send_message(message("first"))
+        eventually(lambda: len(broker.connects) == 2, "the new connection")
+        broker.acknowledges = True
+
+        response = sender.send_message(message("second"))
+
+        assert response.status is ResponseStatus.SUCCESS
+        assert [b"first" in body for body in broker.published] == [True, False]
+        sender.close()
+
+
+def test_a_connection_that_breaks_before_the_acknowledgement_is_worth_another_try(
+    make: Make,
+) -> None:
+    with ScriptedBroker(hangs_up_on_publish=True) as broker:
+        sender = make(broker, last_will=False)
+
+        response = sender.send_message(message())
+
+        assert response.status is ResponseStatus.FAILED
+        assert "may have arrived" in str(response.content)
+        sender.close()
+
+
+def test_a_broker_that_dies_in_mid_session_is_noticed_and_found_again(
+    broker: Mosquitto, make: Make
+) -> None:
+    sender = make(broker)
+    before = sender.send_message(message("1"))
+
+    broker.kill()
+    try:
+        meanwhile = sender.send_message(message("2")).status
+    except MessageSendError:
+        meanwhile = ResponseStatus.FAILED
+    broker.start()
+    after = sender.send_message(message("3"))
+
+    assert before.status is after.status is ResponseStatus.SUCCESS
+    assert meanwhile is ResponseStatus.FAILED
+
+
+def test_a_lost_connection_comes_back_without_a_message(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker)
+    sender.send_message(message())
+
+    broker.kill()
+    eventually(lambda: sender.client is None, "the loss")
+    broker.start()
+
+    eventually(lambda: sender.client is not None, "the connection")
+    with Listener(broker, topic="acoupi/pond/status") as listener:
+        eventually(lambda: listener.on("acoupi/pond/status") == [b"online"], "online")
+
+
+def test_a_broker_that_stalls_in_mid_session_is_a_timeout(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker, timeout=1)
+    sender.send_message(message())
+    assert broker.pid is not None
+
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        response = sender.send_message(message())
+        with pytest.raises(MessageSendError):
+            sender.send_message(message())
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+    assert response.status is ResponseStatus.TIMEOUT
+    assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+
+# --- older brokers ---
+
+
+def test_a_broker_that_knows_only_the_older_version_is_spoken_to_in_it(make: Make) -> None:
+    with ScriptedBroker(speaks=(4,)) as broker:
+        sender = make(broker)
+
+        sender.check()
+        response = sender.send_message(message())
+
+        assert response.status is ResponseStatus.SUCCESS
+        assert [version for version, _ in broker.connects] == [5, 4, 4]
+        sender.close()
+
+
+def test_a_broker_that_speaks_no_version_of_ours_is_a_send_error(make: Make) -> None:
+    with ScriptedBroker(speaks=()) as broker, pytest.raises(MessageSendError) as raised:
+        make(broker).send_message(message())
+
+    assert "Unsupported protocol version" in str(raised.value.why)
+
+
+def test_what_is_no_broker_is_a_send_error(make: Make) -> None:
+    with HTTPSink() as sink, pytest.raises(MessageSendError):
+        make(sink.port, timeout=1).send_message(message())
+
+
+# --- TLS ---
+
+
+def test_tls_with_a_client_certificate_works(
+    authority: Authority, tmp_path: Path, make: Make
+) -> None:
+    with Mosquitto(tmp_path / "b", tls=authority, ask_client=True) as broker:
+        sender = make(
+            broker,
+            use_tls=True,
+            ca_certificate=authority.ca,
+            client_certificate=authority.client,
+            client_key=authority.client_key,
+        )
+
+        sender.check()
+
+        assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+
+def test_without_the_client_certificate_nothing_is_delivered(
+    authority: Authority, tmp_path: Path, make: Make
+) -> None:
+    with Mosquitto(tmp_path / "b", tls=authority, ask_client=True) as broker:
+        sender = make(broker, use_tls=True, ca_certificate=authority.ca)
+
+        with pytest.raises(MessageSendError):
+            sender.send_message(message())
+        with pytest.raises(HealthCheckError):
+            sender.check()
+
+
+def test_an_unknown_certificate_is_refused_unless_verification_is_off(
+    authority: Authority, tmp_path: Path, make: Make
+) -> None:
+    with Mosquitto(tmp_path / "b", tls=authority) as broker:
+        with pytest.raises(MessageSendError) as raised:
+            make(broker, use_tls=True).send_message(message())
+        response = make(broker, use_tls=True, verify=False).send_message(message())
+
+    assert "certificate is not to be trusted" in str(raised.value.why)
+    assert "ca_certificate" in str(raised.value.help)
+    assert response.status is ResponseStatus.SUCCESS
+
+
+def test_tls_where_none_is_spoken_is_a_send_error(broker: Mosquitto, make: Make) -> None:
+    with pytest.raises(MessageSendError):
+        make(broker, use_tls=True, timeout=2).send_message(message())
+
+
+def test_a_missing_certificate_file_is_named(make: Make) -> None:
+    sender = make(free_port(), use_tls=True, ca_certificate=Path("/nowhere/ca.pem"))
+
+    with pytest.raises(MessageSendError) as raised:
+        sender.send_message(message())
+
+    assert raised.value.message == 'cannot read ca_certificate "/nowhere/ca.pem".'
+
+
+# --- last will ---
+
+
+def test_the_status_is_online_while_we_are(broker: Mosquitto, make: Make) -> None:
+    make(broker).send_message(message())
+
+    with Listener(broker) as late:
+        eventually(lambda: late.on("acoupi/pond/status") == [b"online"], "online")
+
+
+def test_closing_says_offline_once_and_the_will_stays_silent(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker)
+    with Listener(broker) as listener:
+        sender.send_message(message())
+
+        sender.close()
+        eventually(lambda: len(listener.on("acoupi/pond/status")) == 2, "offline")
+        eventually(lambda: "sensor-7-default disconnected" in broker.log(), "the farewell")
+
+    assert listener.on("acoupi/pond/status") == [b"online", b"offline"]
+
+
+def test_the_broker_says_offline_when_a_process_is_killed(broker: Mosquitto) -> None:
+    process = _sender_process(broker, "time.sleep(60)")
+    with Listener(broker) as listener:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+
+        process.kill()
+        process.wait(DEADLINE)
+        eventually(lambda: listener.on("acoupi/pond/status")[-1:] == [b"offline"], "offline")
+    process.stdout.close()
+
+
+def test_the_last_will_can_be_switched_off(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker, last_will=False)
+    with Listener(broker) as listener:
+        sender.send_message(message())
+        sender.close()
+        eventually(lambda: bool(listener.messages), "the message")
+
+    assert {topic for topic, _ in listener.messages} == {"acoupi/pond"}
+
+
+def test_a_command_beside_the_service_leaves_its_status_alone(
+    broker: Mosquitto, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make(broker)
+    service.send_message(message())
+    monkeypatch.delenv("ACOUPI_SERVICE")
+    command = make(broker)
+
+    with Listener(broker) as listener:
+        command.check()
+        command.send_message(message())
+        command.close()
+        eventually(lambda: bool(listener.on("acoupi/pond")), "the message")
+
+        assert listener.on("acoupi/pond/status") == [b"online"]
+    assert service.client is not None
+
+
+# --- client ids ---
+
+
+def test_the_client_id_is_device_and_service(make: Make) -> None:
+    assert make(1884).client_id == "sensor-7-default"
+
+
+def test_two_messengers_to_one_broker_do_not_push_each_other_off(
+    broker: Mosquitto, make: Make
+) -> None:
+    one, two = make(broker, topic="one"), make(broker, topic="two")
+
+    for _ in range(3):
+        assert one.send_message(message()).status is ResponseStatus.SUCCESS
+        assert two.send_message(message()).status is ResponseStatus.SUCCESS
+
+    assert {one.client_id, two.client_id} == {"sensor-7-default", "sensor-7-default-1"}
+    assert "already connected" not in broker.log()
+
+
+def test_a_restarted_service_has_its_id_again(broker: Mosquitto, make: Make) -> None:
+    first = make(broker)
+    first.send_message(message())
+    first.close()
+
+    second = make(broker)
+    second.send_message(message())
+
+    assert second.client_id == "sensor-7-default"
+
+
+def test_a_check_beside_the_running_service_does_not_disturb_it(
+    broker: Mosquitto, make: Make
+) -> None:
+    sender = make(broker)
+    sender.send_message(message())
+    client = sender.client
+
+    sender.check()
+    make(broker).check()
+
+    assert sender.client is client
+    assert "already connected" not in broker.log()
+
+
+def test_a_client_id_that_was_set_is_used(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker, client_id="thing-1")
+
+    sender.check()
+    sender.send_message(message())
+    sender.check()
+
+    assert " as thing-1 " in broker.log()
+    assert sender.client is not None
+
+
+def test_one_that_lost_its_id_to_another_says_so(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken_over = b"\xe0\x02\x8e\x00"
+    with ScriptedBroker(hangs_up_on_publish=True, farewell=taken_over) as broker:
+        sender = make(broker, client_id="thing-1", last_will=False)
+
+        assert sender.send_message(message()).status is ResponseStatus.FAILED
+
+        eventually(lambda: 'another client has the id "thing-1"' in caplog.text, "the log")
+        sender.close()
+
+
+def test_a_connection_that_never_lasts_is_tried_less_and_less(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "FIRST_WAIT", 0.01)
+    with ScriptedBroker(hangs_up_on_publish=True) as broker:  # "online" is enough
+        sender = make(broker)
+
+        assert sender.check_connection() is MQTTErrorCode.MQTT_ERR_SUCCESS
+
+        eventually(lambda: sender._link().wait > 0.3, "the longer wait")
+        assert len(broker.connects) <= 7
+        sender.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_connection_of_its_own(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker)
+    sender.send_message(message("parent"))
+
+    with Listener(broker) as listener:
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            try:
+                status = sender.send_message(message("child")).status
+                sender.close()
+            except BaseException:  # noqa: BLE001 - pytest must not go on here
+                os._exit(99)
+            os._exit(int(status))
+        _, code = os.waitpid(child, 0)
+        after = sender.send_message(message("parent again"))
+        eventually(lambda: len(listener.on("acoupi/pond")) == 2, "both messages")
+
+    assert os.waitstatus_to_exitcode(code) == 0
+    assert after.status is ResponseStatus.SUCCESS
+    assert listener.on("acoupi/pond") == [b"child", b"parent again"]
+    assert listener.on("acoupi/pond/status") == [b"online"]
+    assert broker.log().count(" as sensor-7-default ") == 1
+
+
+# --- the rest ---
+
+
+def test_making_a_messenger_touches_nothing(home: Path, make: Make) -> None:
+    make(1884, host="nowhere.invalid", use_tls=True, client_certificate=Path("/nowhere/c.pem"))
+
+    assert not home.exists()
+
+
+def test_a_closed_messenger_connects_again(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker)
+    sender.send_message(message())
+
+    sender.close()
+    sender.close()
+
+    assert sender.client is None
+    assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+
+def test_check_connection_tells_whether_there_is_one(broker: Mosquitto, make: Make) -> None:
+    assert make(broker).check_connection() is MQTTErrorCode.MQTT_ERR_SUCCESS
+    assert make(free_port()).check_connection() is MQTTErrorCode.MQTT_ERR_NO_CONN
+
+
+def test_the_name_tells_places_apart_and_holds_no_secret(make: Make) -> None:
+    sender = make(1884, host="broker.example.org", username="bat", password=SECRET)
+
+    assert sender.name == "mqtt:broker.example.org:1884/acoupi/pond"
+
+
+def test_no_secret_is_in_an_error_or_a_log(
+    tmp_path: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Mosquitto(tmp_path / "b", users={"bat": "another"}) as broker:
+        sender = make(broker, username="bat", password=SECRET)
+        with pytest.raises(MessageSendError) as raised:
+            sender.send_message(message())
+
+    shown = "".join(raised.value.lines()) + repr(raised.value) + caplog.text
+    assert SECRET not in shown + repr(sender) + repr(vars(sender))
+
+
+def test_the_configuration_masks_the_password() -> None:
+    config = MQTTConfig(host="h", username="bat", password=SecretStr(SECRET))
+
+    assert SECRET not in repr(config) + json.dumps(config.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"host": ""}, "host"),
+        ({"port": 0}, "port"),
+        ({"timeout": 0}, "timeout"),
+        ({"topic": ""}, "topic"),
+        ({"topic": "acoupi/#"}, "topic"),
+        ({"topic": "acoupi/+/x"}, "topic"),
+        ({"password": SECRET}, "username"),
+        ({"use_tls": True, "client_key": "k.pem"}, "client_certificate"),
+        ({"ca_certificate": "ca.pem"}, "use_tls"),
+        ({"use_tls": True, "transport": "unix"}, "unix"),
+        ({"transport": "pigeon"}, "transport"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        MQTTConfig.model_validate({"host": "localhost", **settings})
+
+    assert words in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_configuration_costs_no_network_library() -> None:
+    code = (
+        "import sys; from acoupi.components.messengers import HTTPConfig, MQTTConfig;"
+        "print([name for name in ('paho', 'requests') if name in sys.modules])"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout == "[]\n"
+
+
+def _sender_process(broker: Mosquitto, afterwards: str) -> "subprocess.Popen[str]":
+    """Start a process that sends a message, says with what status, and goes on."""
+    code = (
+        "import time\n"
+        "from acoupi import data, devices\n"
+        "from acoupi.components.messengers import MQTTMessenger\n"
+        "devices.get_device_id = lambda: 'sensor-7'\n"
+        f"sender = MQTTMessenger('localhost', 'acoupi/pond', port={broker.port})\n"
+        "print(int(sender.send_message(data.Message(content='1')).status), flush=True)\n"
+        f"{afterwards}\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

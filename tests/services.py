@@ -1,0 +1,680 @@
+"""Real servers for tests: HTTP, MQTT (mosquitto), redis; and some that misbehave.
+
+All listen on the loopback, on ports that are free, keep their files in a
+folder that the test gives, and end with their ``with`` block. Every wait has
+a deadline.
+"""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import paho.mqtt.client as mqtt
+import pytest
+
+DEADLINE = 10.0
+"""Longest wait for something that should come at once, seconds."""
+
+
+def require(reason: str, present: bool) -> None:
+    """Skip the test where something it needs is absent; on CI fail instead.
+
+    Parameters
+    ----------
+    reason
+        What is missing and how to get it.
+    present
+        Whether it is there.
+    """
+    if present:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"needed on CI: {reason}")
+    pytest.skip(reason)
+
+
+def require_program(name: str) -> str:
+    """Return the path of a program, or skip (fail on CI)."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    require(f"{name} is not installed: apt-get install {name}", path is not None)
+    assert path is not None
+    return path
+
+
+def eventually(claim: Callable[[], bool], what: str = "it", deadline: float = DEADLINE) -> None:
+    """Wait until the claim holds, or fail after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while not claim():
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {deadline} s")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# --- certificates ---
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of our own, a server's certificate for localhost, a client's."""
+
+    folder: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def server(self) -> Path:
+        return self.folder / "server.pem"
+
+    @property
+    def server_key(self) -> Path:
+        return self.folder / "server.key"
+
+    @property
+    def client(self) -> Path:
+        return self.folder / "client.pem"
+
+    @property
+    def client_key(self) -> Path:
+        return self.folder / "client.key"
+
+    def server_context(self, ask_client: bool = False) -> ssl.SSLContext:
+        """Return what a server needs; with `ask_client` it admits only clients with our seal."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server, self.server_key)
+        if ask_client:
+            context.load_verify_locations(self.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+def make_authority(folder: Path) -> Authority:
+    """Make the certificates with openssl: valid for localhost and 127.0.0.1 for a day."""
+    require_program("openssl")
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    _openssl(
+        folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem",
+        "-days", "1", "-subj", "/CN=acoupi test authority",
+    )  # fmt: skip
+    for name, subject in (("server", "/CN=localhost"), ("client", "/CN=sensor-1")):
+        (folder / f"{name}.cnf").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        _openssl(
+            folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr",
+            "-subj", subject,
+        )  # fmt: skip
+        _openssl(
+            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-CAcreateserial", "-out", f"{name}.pem", "-days", "1", "-extfile", f"{name}.cnf",
+        )  # fmt: skip
+    return Authority(folder)
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(
+        ["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=DEADLINE
+    )
+
+
+# --- HTTP ---
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a server was sent."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class HTTPSink:
+    """A real HTTP server that notes what it gets.
+
+    Parameters
+    ----------
+    status
+        What it answers a POST.
+    answer
+        With what text.
+    headers
+        And with what headers.
+    options_status
+        What it answers an OPTIONS request; None: as it answers a POST.
+    token, credentials
+        Who is let in: the bearer of the token; "user:password". Others get 401.
+    tls
+        Speak TLS with this context.
+    stall
+        Read the request and answer only when the server ends.
+    hang_up
+        Read the request and close the connection.
+    drip
+        Send the answer's text a byte at a time, for ever.
+    """
+
+    status: int = 200
+    answer: str = "thank you"
+    headers: dict[str, str] = field(default_factory=dict)
+    options_status: int | None = None
+    token: str | None = None
+    credentials: str | None = None
+    tls: ssl.SSLContext | None = None
+    stall: bool = False
+    hang_up: bool = False
+    drip: bool = False
+    port: int = 0
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    """How many there have been."""
+    open: list[socket.socket] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.ended = threading.Event()
+        self._server = _QuietServer(("127.0.0.1", self.port), _Handler)
+        self._server.sink = self
+        if self.tls:
+            self._server.socket = self.tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self._server.shutdown()
+        for channel in self.open:
+            with suppress(OSError):
+                channel.shutdown(socket.SHUT_RDWR)
+        self._server.server_close()
+        self._thread.join(DEADLINE)
+
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self.tls else ''}://localhost:{self.port}/in"
+
+    @property
+    def posts(self) -> list[Request]:
+        return [request for request in self.requests if request.method == "POST"]
+
+    def is_allowed(self, headers: dict[str, str]) -> bool:
+        given = headers.get("Authorization")
+        if self.token:
+            return given == f"Bearer {self.token}"
+        if self.credentials:
+            return given == f"Basic {base64.b64encode(self.credentials.encode()).decode()}"
+        return True
+
+
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    sink: HTTPSink
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients of these tests hang up on purpose."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = DEADLINE
+    server: _QuietServer
+
+    @property
+    def sink(self) -> HTTPSink:
+        return self.server.sink
+
+    def setup(self) -> None:
+        self.sink.connections += 1
+        self.sink.open.append(self.request)
+        super().setup()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self._answer(self.sink.status)
+
+    def do_OPTIONS(self) -> None:
+        self._answer(self.sink.options_status or self.sink.status)
+
+    def _answer(self, status: int) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = dict(self.headers)
+        self.sink.requests.append(Request(self.command, self.path, headers, body))
+        if self.sink.stall:
+            self.sink.ended.wait(DEADLINE)
+        if self.sink.stall or self.sink.hang_up:
+            self.close_connection = True
+            return
+        self.send_response(status if self.sink.is_allowed(headers) else 401)
+        for name, value in self.sink.headers.items():
+            self.send_header(name, value)
+        if self.sink.drip:
+            self._drip()
+            return
+        answer = self.sink.answer.encode()
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def _drip(self) -> None:
+        self.close_connection = True
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with suppress(OSError):
+            while not self.sink.ended.wait(0.02):
+                self.wfile.write(b".")
+
+
+# --- servers that misbehave ---
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port where connections are accepted and nothing is ever said."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield int(listener.getsockname()[1])
+
+
+class ScriptedBroker:
+    """An MQTT broker of few words, for what mosquitto cannot be made to do.
+
+    Parameters
+    ----------
+    speaks
+        Versions of MQTT that it knows: 4 is 3.1.1, 5 is 5. Another gets
+        CONNACK 1 (unacceptable protocol version), in the words of 3.1.1.
+    acknowledges
+        Whether it acknowledges what is published.
+    hangs_up_on_publish
+        Whether it closes the connection instead.
+    puback_code
+        Reason code of its acknowledgements (MQTT 5).
+    farewell
+        What it sends before it hangs up.
+    """
+
+    def __init__(
+        self,
+        speaks: tuple[int, ...] = (4, 5),
+        acknowledges: bool = True,
+        hangs_up_on_publish: bool = False,
+        puback_code: int = 0,
+        farewell: bytes = b"",
+    ) -> None:
+        self.speaks = speaks
+        self.acknowledges = acknowledges
+        self.hangs_up_on_publish = hangs_up_on_publish
+        self.puback_code = puback_code
+        self.farewell = farewell
+        self.connects: list[tuple[int, str]] = []
+        """Version and client id of each CONNECT."""
+        self.published: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for channel in [self._listener, *self._open]:
+            with suppress(OSError):
+                channel.shutdown(socket.SHUT_RDWR)
+        for thread in list(self._threads):
+            thread.join(DEADLINE)
+        for channel in [self._listener, *self._open]:
+            channel.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                channel, _ = self._listener.accept()
+                self._open.append(channel)
+                thread = threading.Thread(target=self._serve, args=(channel,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, channel: socket.socket) -> None:
+        version = 4
+        with suppress(OSError, EOFError), channel.makefile("rb") as stream:
+            while True:
+                kind, body = _read_packet(stream)
+                if kind == 0x10:
+                    version = body[6]
+                    properties = 1 + body[10] if version == 5 else 0
+                    self.connects.append((version, _text_at(body, 10 + properties)))
+                    if version not in self.speaks:
+                        channel.sendall(b"\x20\x02\x00\x01")
+                        break
+                    channel.sendall(
+                        b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00"
+                    )
+                elif kind == 0x30:
+                    topic_end = 2 + struct.unpack("!H", body[:2])[0]
+                    self.published.append(body)
+                    if self.hangs_up_on_publish:
+                        channel.sendall(self.farewell)
+                        break
+                    number = body[topic_end : topic_end + 2]
+                    if self.acknowledges and version == 5:
+                        channel.sendall(b"\x40\x03" + number + bytes([self.puback_code]))
+                    elif self.acknowledges:
+                        channel.sendall(b"\x40\x02" + number)
+                elif kind == 0xC0:
+                    channel.sendall(b"\xd0\x00")
+                elif kind == 0xE0:
+                    break
+        with suppress(OSError):
+            channel.shutdown(socket.SHUT_RDWR)
+
+
+def _read_packet(stream: Any) -> tuple[int, bytes]:
+    first = stream.read(1)
+    if not first:
+        raise EOFError
+    length, shift = 0, 0
+    while True:
+        byte = stream.read(1)[0]
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            break
+    return first[0] & 0xF0, stream.read(length)
+
+
+def _text_at(body: bytes, start: int) -> str:
+    (length,) = struct.unpack("!H", body[start : start + 2])
+    return body[start + 2 : start + 2 + length].decode()
+
+
+# --- real servers in processes of their own ---
+
+
+class _Process:
+    """A server process that is stopped by its own id."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _start(self, command: list[str], is_ready: Callable[[], bool]) -> None:
+        with (self.folder / "output.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder
+            )
+        end = time.monotonic() + DEADLINE
+        while not is_ready():
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.stop()
+                pytest.fail(f"{command[0]} did not start: {self.log()[-2000:]}")
+            time.sleep(0.01)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None if it does not run."""
+        return self._process.pid if self._process else None
+
+    def stop(self) -> None:
+        """Let it end as it likes."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def log(self) -> str:
+        """Return what it has said so far."""
+        return (self.folder / "output.log").read_text(errors="replace")
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(DEADLINE)
+        self._process = None
+
+
+@dataclass
+class Mosquitto(_Process):
+    """A real MQTT broker.
+
+    Parameters
+    ----------
+    folder
+        Where its configuration and its log go.
+    users
+        Who is let in, with passwords; None: everyone; empty: nobody.
+    acl
+        Lines of an access list such as "topic write acoupi/#"; None: all is allowed.
+    tls
+        Speak TLS with the certificates of this authority.
+    ask_client
+        Admit only clients with a certificate of it.
+    transport
+        "tcp", "websockets" or "unix".
+    options
+        Further lines of configuration.
+    """
+
+    folder: Path
+    users: dict[str, str] | None = None
+    acl: str | None = None
+    tls: Authority | None = None
+    ask_client: bool = False
+    transport: str = "tcp"
+    options: str = ""
+    port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.folder)
+
+    @property
+    def host(self) -> str:
+        """What `MQTTMessenger` wants as host."""
+        return str(self.folder / "socket") if self.transport == "unix" else "localhost"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, or start it again on the same port."""
+        program = require_program("mosquitto")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "mosquitto.conf"
+        config.write_text("\n".join([*self._lines(), self.options, ""]))
+        self._start([program, "-c", str(config), "-v"], self._is_listening)
+
+    def _lines(self) -> Iterator[str]:
+        if self.transport == "unix":
+            yield f"listener 0 {self.host}"
+        else:
+            yield f"listener {self.port} 127.0.0.1"
+        if self.transport == "websockets":
+            yield "protocol websockets"
+        if os.geteuid() == 0:
+            yield "user root"  # else it drops to a user that cannot read the test's files
+        yield f"allow_anonymous {'true' if self.users is None else 'false'}"
+        if self.users is not None:
+            yield f"password_file {self._passwords(self.users)}"
+        if self.acl is not None:
+            (self.folder / "acl").write_text(self.acl + "\n")
+            yield f"acl_file {self.folder / 'acl'}"
+        if self.tls:
+            yield f"cafile {self.tls.ca}"
+            yield f"certfile {self.tls.server}"
+            yield f"keyfile {self.tls.server_key}"
+            yield f"require_certificate {'true' if self.ask_client else 'false'}"
+
+    def _passwords(self, users: dict[str, str]) -> Path:
+        path = self.folder / "passwords"
+        path.write_text("".join(f"{user}:{password}\n" for user, password in users.items()))
+        path.chmod(0o600)
+        if users:
+            subprocess.run(
+                [require_program("mosquitto_passwd"), "-U", str(path)],
+                check=True, capture_output=True, timeout=DEADLINE,
+            )  # fmt: skip
+        return path
+
+    def _is_listening(self) -> bool:
+        kind = socket.AF_UNIX if self.transport == "unix" else socket.AF_INET
+        address = self.host if self.transport == "unix" else ("127.0.0.1", self.port)
+        with socket.socket(kind) as probe:
+            return probe.connect_ex(address) == 0
+
+
+class Listener:
+    """A client of a broker that notes what is published.
+
+    Parameters
+    ----------
+    broker
+        Where to listen; without TLS.
+    user
+        "user:password"; None: nobody.
+    topic
+        What to listen to.
+    """
+
+    def __init__(self, broker: Mosquitto, user: str | None = None, topic: str = "#") -> None:
+        self.messages: list[tuple[str, bytes]] = []
+        """Topic and content of each, in order."""
+        self.properties: list[Any] = []
+        self._broker = broker
+        self._topic = topic
+        self._is_subscribed = threading.Event()
+        self._client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2,  # type: ignore[attr-defined]
+            protocol=mqtt.MQTTv5,
+            transport=broker.transport,  # type: ignore[arg-type]
+        )
+        if user:
+            self._client.username_pw_set(*user.split(":"))
+        self._client.on_connect = self._subscribe
+        self._client.on_subscribe = lambda *_: self._is_subscribed.set()
+        self._client.on_message = self._note
+
+    def __enter__(self) -> Self:
+        self._client.connect(self._broker.host, self._broker.port)
+        self._client.loop_start()
+        assert self._is_subscribed.wait(DEADLINE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _subscribe(self, *_: Any) -> None:
+        self._client.subscribe(self._topic, qos=1)
+
+    def _note(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        self.properties.append(message.properties)
+        self.messages.append((message.topic, bytes(message.payload)))
+
+    def on(self, topic: str) -> list[bytes]:
+        """Return what came on one topic so far."""
+        return [content for at, content in list(self.messages) if at == topic]
+
+
+class Redis(_Process):
+    """A real redis that keeps nothing, on a loopback port or on a unix socket.
+
+    Parameters
+    ----------
+    folder
+        Where its files go.
+    unix
+        Listen on a socket in the folder instead of a port.
+    """
+
+    def __init__(self, folder: Path, unix: bool = False) -> None:
+        super().__init__(folder)
+        self.unix = unix
+        self.port = 0 if unix else free_port()
+
+    @property
+    def socket_path(self) -> Path:
+        return self.folder / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        """What Celery wants as ``broker_url``."""
+        if self.unix:
+            return f"redis+socket://{self.socket_path}"
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, or start it again in the same place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        place = ["--unixsocket", str(self.socket_path)] if self.unix else ["--bind", "127.0.0.1"]
+        self._start(
+            [
+                require_program("redis-server"), "--port", str(self.port), *place,
+                "--dir", str(self.folder), "--save", "", "--appendonly", "no",
+            ],
+            self._is_ready,
+        )  # fmt: skip
+
+    def _is_ready(self) -> bool:
+        kind = socket.AF_UNIX if self.unix else socket.AF_INET
+        address = str(self.socket_path) if self.unix else ("127.0.0.1", self.port)
+        with socket.socket(kind) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(address)
+                probe.sendall(b"PING\r\n")
+                return probe.recv(7) == b"+PONG\r\n"
+            except OSError:
+                return False

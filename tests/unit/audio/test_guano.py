@@ -1,0 +1,121 @@
+"""What a recording says about itself."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acoupi import data
+from acoupi.audio.guano import (
+    INCOMPLETE,
+    RECORDING_ID,
+    build_guano,
+    guano_of_recording,
+    parse_guano,
+    recording_of_guano,
+)
+from acoupi.errors import AudioError
+
+KEYS = st.text(st.characters(categories=["L", "N"], include_characters="| "), min_size=1).filter(
+    lambda key: key == key.strip() and key != "GUANO|Version"
+)
+VALUES = st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters="\\")).map(
+    str.strip
+)
+
+
+def make_recording(**values: object) -> data.Recording:
+    settings: dict[str, object] = {
+        "duration": 3.0,
+        "samplerate": 48_000,
+        "created_on": datetime.datetime(2024, 8, 1, 20, 30, 0, 123456, tzinfo=datetime.UTC),
+        "deployment": data.Deployment(name="Wood: north", latitude=51.5, longitude=-0.02),
+    }
+    return data.Recording.model_validate(settings | values)
+
+
+@given(st.dictionaries(KEYS, VALUES))
+def test_what_is_built_is_parsed_back(fields: dict[str, str]) -> None:
+    parsed = parse_guano(build_guano(fields))
+
+    assert parsed == {"GUANO|Version": "1.0", **fields}
+
+
+@given(st.binary())
+def test_any_bytes_parse_to_something(content: bytes) -> None:
+    assert isinstance(parse_guano(content), dict)
+
+
+def test_line_breaks_survive_within_a_value() -> None:
+    text = build_guano({"Note": "one\ntwo"})
+
+    assert text.splitlines()[1] == r"Note: one\ntwo"
+    assert parse_guano(text)["Note"] == "one\ntwo"
+
+
+@pytest.mark.parametrize("key", ["", " ", "a:b", "a\nb"])
+def test_a_key_that_could_not_be_read_back_is_refused(key: str) -> None:
+    with pytest.raises(AudioError, match="GUANO field"):
+        build_guano({key: "x"})
+
+
+def test_a_recording_is_described_as_the_peer_does_and_more() -> None:
+    recording = make_recording(time_expansion=10)
+
+    fields = guano_of_recording(recording, serial="abc", overruns=[7, 9], incomplete="unplugged")
+
+    assert fields["GUANO|Version"] == "1.0"
+    assert fields["Timestamp"] == "2024-08-01T20:30:00.123456Z"
+    assert fields["Make"] == "acoupi"
+    assert fields["Serial"] == "abc"
+    assert fields["Samplerate"] == "48000"
+    assert fields["TE"] == "10"
+    assert fields["Loc Position"] == "51.5 -0.02"
+    assert fields["Acoupi|Deployment Name"] == "Wood: north"
+    assert fields[RECORDING_ID] == str(recording.id)
+    assert fields["Acoupi|Overrun Frames"] == "7 9"
+    assert fields[INCOMPLETE] == "unplugged"
+
+
+def test_what_is_unknown_is_left_out() -> None:
+    recording = make_recording(deployment=data.Deployment(name="x"))
+
+    fields = guano_of_recording(recording)
+
+    assert not {"Serial", "TE", "Loc Position", "Acoupi|Overrun Frames", INCOMPLETE} & set(fields)
+
+
+def test_a_recording_is_made_again_from_its_description() -> None:
+    path = Path("a.wav")
+    recording = make_recording(time_expansion=2.5, path=path)
+
+    again = recording_of_guano(
+        parse_guano(build_guano(guano_of_recording(recording))),
+        path=path,
+        duration=3.0,
+        samplerate=48_000,
+        audio_channels=1,
+    )
+
+    assert again == recording
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({RECORDING_ID: None}, "Recording ID"),
+        ({RECORDING_ID: "not-an-id"}, "badly formed"),
+        ({"Timestamp": "yesterday"}, "yesterday"),
+        ({"Loc Position": "x y"}, "could not convert"),
+    ],
+)
+def test_a_file_of_nobody_is_not_a_recording(change: dict[str, str | None], reason: str) -> None:
+    fields = {**guano_of_recording(make_recording()), **change}
+    fields = {key: value for key, value in fields.items() if value is not None}
+
+    with pytest.raises(AudioError) as caught:
+        recording_of_guano(fields, path=Path("a.wav"), duration=1, samplerate=1, audio_channels=1)
+
+    assert reason in str(caught.value.why)

@@ -1,0 +1,309 @@
+"""What PortAudio answers, and what we make of it (a stand-in for its library)."""
+
+import os
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from acoupi import data
+from acoupi.audio import portaudio
+from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device, list_devices
+from acoupi.errors import DeviceConfigurationError, DeviceError, DeviceUnavailableError
+
+
+class PortAudioError(Exception):
+    """As in sounddevice: words, code, and perhaps the host's own."""
+
+
+class Library(ModuleType):
+    """Stands in for the sounddevice module."""
+
+    PortAudioError = PortAudioError
+
+    def __init__(self) -> None:
+        super().__init__("sounddevice")
+        self.names = [
+            ("bcm2835 Headphones: - (hw:0,0)", 0),
+            ("UltraMic384K: USB Audio (hw:1,0)", 1),
+            ("sysdefault", 128),
+            ("default", 128),
+        ]
+        self.rates = {250_000, 384_000}
+        self.starts = 0
+        self.error: PortAudioError | None = None
+        self.start_error: PortAudioError | None = None
+        self.streams: list[Stream] = []
+        self.variables: dict[str, str | None] = {}
+
+    def _initialize(self) -> None:
+        self.starts += 1
+
+    def _terminate(self) -> None:
+        pass
+
+    def query_devices(self, kind: str | None = None) -> Any:
+        if kind:
+            return {"index": len(self.names) - 1}
+        return [
+            {"name": name, "max_input_channels": channels, "default_samplerate": 44100.0}
+            for name, channels in self.names
+        ]
+
+    def check_input_settings(self, *, samplerate: int, **_: Any) -> None:
+        if samplerate not in self.rates:
+            raise PortAudioError("Invalid sample rate", -9997)
+
+    def RawInputStream(self, **settings: Any) -> "Stream":  # noqa: N802 - its name
+        self.variables = {name: os.environ.get(name) for name in ("PULSE_SOURCE",)}
+        if self.error is not None:
+            raise self.error
+        stream = Stream(settings, self.start_error)
+        self.streams.append(stream)
+        return stream
+
+
+class Stream:
+    def __init__(self, settings: dict[str, Any], error: Exception | None) -> None:
+        self.settings = settings
+        self.error = error
+        self.is_closed = False
+
+    def start(self) -> None:
+        if self.error:
+            raise self.error
+
+    def abort(self, ignore_errors: bool) -> None:
+        self.settings["finished_callback"]()
+
+    def close(self, ignore_errors: bool) -> None:
+        self.is_closed = True
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.blocks: list[tuple[bytes, float, bool]] = []
+        self.errors: list[Exception] = []
+
+    def deliver(self, block: memoryview, time: float, *, overrun: bool = False) -> bool:
+        self.blocks.append((bytes(block), time, overrun))
+        return True
+
+    def fail(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    library = Library()
+    monkeypatch.setitem(sys.modules, "sounddevice", library)
+    monkeypatch.setattr(portaudio, "_open", set())
+    return library
+
+
+def refused(library: Library, samplerate: int = 384_000, channels: int = 1) -> DeviceError:
+    source = PortAudioSource("UltraMic384K", samplerate, channels)
+    with pytest.raises(DeviceError) as caught:
+        source.start(Sink())
+    assert len(caught.value.lines()) == 3
+    assert not portaudio._open
+    return caught.value
+
+
+def devices(*names: str) -> list[InputDevice]:
+    return [InputDevice(i, name, 1, 48_000, name == "default") for i, name in enumerate(names)]
+
+
+def test_devices_that_only_play_are_left_out(library: Library) -> None:
+    found = list_devices()
+
+    assert [device.name for device in found] == ["UltraMic384K", "sysdefault", "default"]
+    assert found[0].index == 1
+    assert [device.name for device in found if device.is_default] == ["default"]
+
+
+def test_what_was_plugged_in_since_is_seen(library: Library) -> None:
+    list_devices()
+    library.names.append(("New: USB Audio (hw:2,0)", 1))
+
+    assert list_devices()[-1].name == "New"
+    assert library.starts == 2
+
+
+def test_the_list_is_not_read_anew_under_an_open_stream(library: Library) -> None:
+    source = PortAudioSource("UltraMic384K", 384_000, 1)
+    source.start(Sink())
+
+    list_devices()
+
+    assert library.starts == 1
+    source.stop()
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "expected"),
+    [
+        (("Mic: USB (hw:1,0)", "default"), "Mic", 0),
+        (("Mic: USB (hw:1,0)", "default"), "Mic: USB (hw:1,0)", 0),
+        (("Mic: USB (hw:1,0)", "default"), "default", 0),
+        (("Mic: USB (hw:1,0)", "Other: USB (hw:2,0)", "default"), "default", 2),
+        (("Mic: USB (hw:1,0)", "Other: USB (hw:2,0)"), "default", 0),
+        (("pulse", "default"), "default", 1),
+        (("Mic: a (hw:1,0)", "Mic: b (hw:2,0)"), "Mic: b (hw:2,0)", 1),
+    ],
+)
+def test_a_name_means_a_device(names: tuple[str, ...], wanted: str, expected: int) -> None:
+    assert choose_device(devices(*names), wanted).index == expected
+
+
+def test_an_unknown_name_is_answered_with_those_there_are() -> None:
+    with pytest.raises(DeviceUnavailableError) as caught:
+        choose_device(devices("Mic: USB (hw:1,0)", "pulse"), "UltraMic")
+
+    assert 'these can record: "Mic", "pulse".' in str(caught.value.why)
+    assert caught.value.help == 'acoupi config set microphone.device_name "Mic"'
+
+
+def test_no_device_at_all_is_said_so() -> None:
+    with pytest.raises(DeviceUnavailableError) as caught:
+        choose_device([], "default")
+
+    assert "nothing here can record" in str(caught.value.why)
+
+
+def test_a_stream_is_opened_raw_with_a_large_buffer(library: Library) -> None:
+    source = PortAudioSource("UltraMic384K", 384_000, 1)
+
+    source.start(Sink())
+
+    settings = library.streams[0].settings
+    assert settings["device"] == 1
+    assert settings["dtype"] == "int16"
+    assert settings["samplerate"] == 384_000
+    assert settings["latency"] >= 0.2
+    source.stop()
+    assert library.streams[0].is_closed
+    source.stop()
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"), [(0.15, 0.15), (0.0, 0.1), (-3.0, 0.1), (99.0, 0.1), (float("nan"), 0.1)]
+)
+def test_a_block_is_dated_by_the_driver_if_it_knows(
+    library: Library, monkeypatch: pytest.MonkeyPatch, age: float, expected: float
+) -> None:
+    monkeypatch.setattr(data, "monotonic", lambda: 500.0)
+    sink = Sink()
+    source = PortAudioSource("UltraMic384K", 1000, 1)
+    source.start(sink)
+
+    library.streams[0].settings["callback"](
+        bytes(200),
+        100,
+        SimpleNamespace(currentTime=50.0, inputBufferAdcTime=50.0 - age),
+        SimpleNamespace(input_overflow=True),
+    )
+
+    assert sink.blocks == [(bytes(200), pytest.approx(500.0 - expected), True)]
+    source.stop()
+
+
+def test_a_rate_the_device_does_not_offer(library: Library) -> None:
+    library.error = PortAudioError("Error opening RawInputStream: Invalid sample rate", -9997)
+
+    error = refused(library, 500_000)
+
+    assert isinstance(error, DeviceConfigurationError)
+    assert error.lines() == [
+        'Error: cannot record from "UltraMic384K": the device does not offer 500000 Hz.',
+        '  Why: the driver answered "Invalid sample rate"; it offers 250000 and 384000.',
+        "  Try: acoupi config set microphone.samplerate 384000",
+    ]
+
+
+def test_a_device_without_any_usual_rate(library: Library) -> None:
+    library.error = PortAudioError("Invalid sample rate", -9997)
+    library.rates = set()
+
+    assert "no usual rate" in str(refused(library).why)
+
+
+def test_more_channels_than_the_device_offers(library: Library) -> None:
+    library.error = PortAudioError("Invalid number of channels", -9998)
+
+    error = refused(library, channels=2)
+
+    assert isinstance(error, DeviceConfigurationError)
+    assert "2 channels" in error.message
+    assert "offers 1 to 1" in str(error.why)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PortAudioError("Device unavailable", -9985), "another program holds it"),
+        (
+            PortAudioError("Unanticipated host error", -9999, (0, -16, "Device or resource busy")),
+            "Device or resource busy",
+        ),
+        (PortAudioError("Invalid device", -9996), "Invalid device"),
+        (PortAudioError("Something else"), "Something else"),
+    ],
+)
+def test_a_device_that_cannot_be_opened(
+    library: Library, error: PortAudioError, words: str
+) -> None:
+    library.error = error
+
+    caught = refused(library)
+
+    assert isinstance(caught, DeviceUnavailableError)
+    assert words in str(caught.why)
+
+
+def test_a_device_that_does_not_start_is_closed_again(library: Library) -> None:
+    library.start_error = PortAudioError("Device unavailable", -9985)
+
+    refused(library)
+
+    assert library.streams[0].is_closed
+
+
+def test_a_stream_that_ends_by_itself_is_reported(library: Library) -> None:
+    sink = Sink()
+    source = PortAudioSource("UltraMic384K", 384_000, 1)
+    source.start(sink)
+
+    library.streams[0].settings["finished_callback"]()
+
+    assert "stopped" in str(sink.errors[0])
+    source.stop()
+
+
+def test_the_sound_server_is_told_the_source_while_it_opens(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PULSE_SOURCE", raising=False)
+    source = PortAudioSource(
+        "node",
+        48_000,
+        1,
+        choose=lambda found: found[-1],
+        environment={"PULSE_SOURCE": "node"},
+    )
+
+    source.start(Sink())
+
+    assert library.variables == {"PULSE_SOURCE": "node"}
+    assert "PULSE_SOURCE" not in os.environ
+    source.stop()
+
+
+def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+
+    with pytest.raises(DeviceUnavailableError) as caught:
+        list_devices()
+
+    assert len(caught.value.lines()) == 3

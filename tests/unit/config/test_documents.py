@@ -1,0 +1,183 @@
+"""Writing and reading back, with secrets in a file of their own."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field, SecretStr
+
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.system.config import (
+    config_files,
+    config_schema_json,
+    dump_config,
+    dump_config_field,
+    load_answers,
+    load_config,
+    parse_config_from_args,
+    write_config,
+)
+from acoupi.system.config.secrets import merge_secrets, parse_secrets
+
+
+class Server(BaseModel):
+    host: str = "h"
+    password: SecretStr | None = None
+    headers: dict[str, SecretStr] = {}
+    plain: dict[str, str] = Field(default={}, json_schema_extra={"secret": True})
+
+
+class Schema(BaseModel):
+    name: str = "n"
+    server: Server = Server()
+    servers: list[Server] = []
+
+
+NAME = "ACOUPI_CONFIG__SERVER__PASSWORD"
+
+
+def test_a_configuration_comes_back_as_it_was(tmp_path: Path) -> None:
+    config = Schema(
+        name="Fledermäuse",
+        server=Server(password=SecretStr("a'b\"c$d\\e\nf"), headers={"X-A": SecretStr("1")}),
+        servers=[Server(password=SecretStr("zwei"))],
+    )
+    path = tmp_path / "config" / "program.json"
+
+    write_config(config, path)
+
+    assert load_config(path, Schema) == config
+
+
+def test_secrets_are_in_their_own_file_and_nowhere_else(tmp_path: Path) -> None:
+    secret = {"Authorization": "s3cr3t-plain"}
+    server = Server(
+        password=SecretStr("s3cr3t"), headers={"Key": SecretStr("s3cr3t-2")}, plain=secret
+    )
+    path = tmp_path / "program.json"
+
+    write_config(Schema(server=server), path)
+
+    assert "s3cr3t" not in path.read_text()
+    assert json.loads(path.read_text())["server"]["password"] == {"$secret": NAME}
+    secrets = tmp_path / "secrets.env"
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    assert secrets.read_text().count("s3cr3t") == 3
+    assert "s3cr3t" not in dump_config(Schema(server=server))
+    assert "s3cr3t" not in dump_config_field(Schema(server=server), "server.plain")
+
+
+def test_what_others_keep_in_the_secrets_file_stays(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets.env"
+    secrets.write_text("# redis\nREDIS_PASSWORD=x\n")
+    path = tmp_path / "program.json"
+
+    write_config(Schema(server=Server(password=SecretStr("a"))), path)
+    write_config(Schema(server=Server(password=SecretStr("b c"))), path)
+
+    assert secrets.read_text() == f"# redis\nREDIS_PASSWORD=x\n{NAME}='b c'\n"
+
+    write_config(Schema(), path)
+
+    assert secrets.read_text() == "# redis\nREDIS_PASSWORD=x\n"
+
+
+def test_another_configuration_does_not_touch_the_secrets_of_this(tmp_path: Path) -> None:
+    write_config(Schema(server=Server(password=SecretStr("a"))), tmp_path / "program.json")
+
+    write_config(Schema(), tmp_path / "celery.json")
+
+    assert NAME in (tmp_path / "secrets.env").read_text()
+
+
+def test_the_environment_is_asked_before_the_secrets_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "program.json"
+    write_config(Schema(server=Server(password=SecretStr("file"))), path)
+    monkeypatch.setenv(NAME, "environment")
+
+    config = load_config(path, Schema)
+
+    assert config.server.password == SecretStr("environment")
+
+
+def test_a_secret_that_is_not_here_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "program.json"
+    write_config(Schema(server=Server(password=SecretStr("a"))), path)
+    (tmp_path / "secrets.env").unlink()
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(path, Schema)
+
+    assert "server.password" in caught.value.message
+    assert NAME in (caught.value.why or "")
+    assert load_answers(path)["server"].get("password") is None
+
+
+def test_a_file_of_another_sensor_can_be_given_with_its_secrets_as_options(tmp_path: Path) -> None:
+    path = tmp_path / "program.json"
+    write_config(Schema(server=Server(password=SecretStr("a"))), path)
+    (tmp_path / "secrets.env").unlink()
+
+    config = parse_config_from_args(
+        Schema, ["--server.password", "b"], False, file=path, environ={}
+    )
+
+    assert config.server.password == SecretStr("b")
+
+
+def test_stars_are_not_a_secret() -> None:
+    with pytest.raises(ConfigurationError, match=r"server\.password"):
+        parse_config_from_args(Schema, ["--server.password", "**********"], False, environ={})
+
+
+def test_a_full_disk_leaves_both_files_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "program.json"
+    write_config(Schema(name="old", server=Server(password=SecretStr("old"))), path)
+    before = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    calls = []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(AcoupiError) as caught:
+        write_config(Schema(name="new", server=Server(password=SecretStr("new"))), path)
+
+    assert caught.value.exit_code == 1
+    assert "No space left on device" in (caught.value.why or "")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before
+
+
+def test_describing_the_files_writes_nothing(tmp_path: Path) -> None:
+    files = config_files(Schema(server=Server(password=SecretStr("a"))), tmp_path / "p.json")
+
+    assert [file.path.name for file in files] == ["secrets.env", "p.json"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_none_is_an_empty_configuration(tmp_path: Path) -> None:
+    write_config(None, tmp_path / "p.json")
+
+    assert load_config(tmp_path / "p.json", Schema) == Schema()
+
+
+def test_the_schema_is_json() -> None:
+    schema = json.loads(config_schema_json(Schema))
+
+    assert schema["properties"]["name"]["default"] == "n"
+
+
+@pytest.mark.parametrize(
+    "value", ["a", "", "a b", "it's", 'say "x"', "$HOME", "a\\nb", "a\nb", "`x`", "#x", "ü", "'"]
+)
+def test_any_secret_survives_the_secrets_file(value: str) -> None:
+    assert parse_secrets(merge_secrets("", {"A": value, "B": "2"}, set())) == {"A": value, "B": "2"}

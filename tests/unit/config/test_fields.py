@@ -1,0 +1,159 @@
+"""Reading and setting one field."""
+
+import datetime
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from acoupi.errors import ParameterError
+from acoupi.system.config import dump_config_field, get_config_field, set_config_field
+
+
+class Inner(BaseModel):
+    a: int = 1
+    start: datetime.time = datetime.time(6)
+
+
+class Schema(BaseModel):
+    c: Inner | None = None
+    d: Inner = Inner()
+    items: list[Inner] = [Inner(), Inner(a=2)]
+    pair: tuple[int, int] = (1, 2)
+    table: dict[str, int] = {"x": 1}
+    latitude: float = 0
+    path: Path = Path("/x")
+    password: SecretStr | None = None
+
+
+def test_a_field_is_read_by_its_dotted_path() -> None:
+    config = Schema()
+
+    assert get_config_field(config, "") is config
+    assert get_config_field(config, "d.a") == 1
+    assert get_config_field(config, "items.1.a") == 2
+    assert get_config_field(config, "pair.0") == 1
+    assert get_config_field(config, "table.x") == 1
+    assert get_config_field(config, "c") is None
+
+
+def test_any_field_can_be_shown() -> None:
+    config = Schema(c=Inner(), password=SecretStr("x"))
+
+    assert json.loads(dump_config_field(config, "c.start")) == "06:00:00"
+    assert json.loads(dump_config_field(config, "path")) == "/x"
+    assert json.loads(dump_config_field(config, "items.0")) == {"a": 1, "start": "06:00:00"}
+    assert json.loads(dump_config_field(config, "password")) == "**********"
+
+
+@pytest.mark.parametrize(
+    ("field", "error", "valid"),
+    [
+        ("nope", AttributeError, "latitude"),
+        ("d.b", AttributeError, "start"),
+        ("c.a", AttributeError, "a"),
+        ("items.7", IndexError, "2 items"),
+        ("items.x", AttributeError, "list"),
+        ("table.y", AttributeError, "x"),
+        ("latitude.x", AttributeError, "single value"),
+    ],
+)
+def test_a_field_that_is_not_there_is_refused_with_what_is(
+    field: str, error: type[Exception], valid: str
+) -> None:
+    with pytest.raises(error) as caught:
+        get_config_field(Schema(), field)
+
+    assert isinstance(caught.value, ParameterError)
+    assert field in caught.value.message
+    assert valid in (caught.value.why or "")
+
+
+def test_setting_makes_optional_sections() -> None:
+    config = set_config_field(Schema(), "c.a", "5")
+
+    assert config.c == Inner(a=5)
+
+
+def test_setting_leaves_the_original_alone() -> None:
+    config = Schema()
+
+    changed = set_config_field(config, "d.a", 9)
+
+    assert (config.d.a, changed.d.a) == (1, 9)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "is_json", "expected"),
+    [
+        ("latitude", "-3.5", False, -3.5),
+        ("d.start", "7pm", False, datetime.time(19)),
+        ("items.1.a", "7", False, 7),
+        ("items.2", {"a": 3}, False, Inner(a=3)),
+        ("d", '{"a": 4}', False, Inner(a=4)),
+        ("d", '{"a": 4}', True, Inner(a=4)),
+        ("table.new", 2, False, 2),
+        ("pair.1", "5", False, 5),
+        ("c", "null", False, None),
+        ("c", None, False, None),
+    ],
+)
+def test_a_value_is_converted(field: str, value: object, is_json: bool, expected: object) -> None:
+    config = set_config_field(Schema(c=Inner()), field, value, is_json=is_json)
+
+    assert get_config_field(config, field) == expected
+
+
+def test_an_empty_path_replaces_everything() -> None:
+    config = set_config_field(Schema(latitude=5), "", '{"d": {"a": 2}}', is_json=True)
+
+    assert config == Schema(d=Inner(a=2))
+    assert set_config_field(Schema(latitude=5), "", '{"d": {"a": 2}}') == config
+    assert set_config_field(Schema(), "", config) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named", "why"),
+    [
+        ("d.a", "x", "d.a", "whole number"),
+        ("d.b", "1", "d.b", "a, start"),
+        ("d", {"b": 1}, "d.b", "a, start"),
+        ("", '{"nope": 1}', "nope", "latitude"),
+        ("", "5", "configuration", "JSON object"),
+        ("nope.x", "1", "nope", "latitude"),
+        ("d.start", "800", "d.start", "time of day"),
+    ],
+)
+def test_a_bad_value_is_refused(field: str, value: object, named: str, why: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        set_config_field(Schema(), field, value)
+
+    assert named in caught.value.message
+    assert "--" not in caught.value.message
+    assert why in (caught.value.why or "")
+
+
+def test_broken_json_is_refused() -> None:
+    with pytest.raises(ParameterError, match="cannot be that"):
+        set_config_field(Schema(), "d", "{", is_json=True)
+
+
+def test_strict_converts_nothing_and_attributes_can_be_read() -> None:
+    class Other:
+        a = 8
+        start = datetime.time(1)
+
+    with pytest.raises(ParameterError):
+        set_config_field(Schema(), "d.a", "5", strict=True)
+    assert set_config_field(Schema(), "d", Other(), from_attributes=True).d.a == 8
+
+
+def test_fields_with_aliases_go_by_either_name() -> None:
+    class Aliased(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        rate: int = Field(default=1, alias="sampleRate")
+
+    assert set_config_field(Aliased(), "sampleRate", "5").rate == 5
+    assert set_config_field(Aliased(), "rate", "5").rate == 5
+    assert get_config_field(Aliased(sampleRate=3), "rate") == 3

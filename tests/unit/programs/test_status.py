@@ -1,0 +1,152 @@
+"""What a sensor says of itself."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from acoupi import components, data
+from acoupi.components import types
+from acoupi.programs.status import StatusReport
+from acoupi.testing import make_recording
+
+NOW = datetime.datetime(2024, 8, 1, 20, 30, tzinfo=datetime.UTC)
+
+
+class Condition(types.RecordingCondition):
+    holds = True
+
+    def should_record(self) -> bool:
+        return self.holds
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> components.SqliteStore:
+    return components.SqliteStore(tmp_path / "metadata.db")
+
+
+@pytest.fixture
+def messages(tmp_path: Path) -> components.SqliteMessageStore:
+    return components.SqliteMessageStore(tmp_path / "messages.db")
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "utc_now", lambda: NOW)
+
+
+def record(store: types.Store, minutes_ago: float = 0) -> data.Recording:
+    created_on = NOW - datetime.timedelta(minutes=minutes_ago)
+    recording = make_recording(created_on=created_on)
+    recording.path = Path(f"/spool/{recording.id}.wav")
+    store.store_recording(recording)
+    return recording
+
+
+def fail(store: types.Store, recording: data.Recording) -> None:
+    analysis = store.begin_analysis(recording, "model")
+    store.end_analysis(analysis.model_copy(update={"state": data.AnalysisState.FAILED}))
+
+
+def refuse(messages: components.SqliteMessageStore) -> None:
+    message = data.Message(content="{}")
+    messages.store_message(message)
+    answer = data.Response(status=data.ResponseStatus.ERROR, message=message)
+    for _ in range(10):
+        messages.settle_message("http", answer)
+
+
+def test_a_sensor_that_records_is_well(
+    store: components.SqliteStore, messages: components.SqliteMessageStore
+) -> None:
+    report = StatusReport(store, messages, [Condition()])
+    first = report()
+    record(store)
+
+    assert (first, report()) == ("OK", "OK")
+
+
+def test_a_sensor_that_records_nothing_says_so(store: components.SqliteStore) -> None:
+    report = StatusReport(store, conditions=[Condition()])
+    record(store)
+    report()
+
+    assert report() == "nothing was recorded since the last report"
+
+
+def test_a_sensor_that_is_not_to_record_is_well(store: components.SqliteStore) -> None:
+    condition = Condition()
+    report = StatusReport(store, conditions=[condition])
+    report()
+
+    condition.holds = False
+    asleep = report()
+    condition.holds = True
+
+    # It woke up just now.
+    assert (asleep, report()) == ("OK", "OK")
+
+
+def test_what_waits_for_long_is_told_each_time(store: components.SqliteStore) -> None:
+    record(store, minutes_ago=42)
+    record(store)
+    report = StatusReport(store)
+
+    said = [report(), report()]
+
+    assert all("2 recordings wait, the oldest for 42 minutes" in each for each in said)
+
+
+def test_what_waits_for_a_moment_is_not_told(store: components.SqliteStore) -> None:
+    record(store, minutes_ago=5)
+
+    assert StatusReport(store)() == "OK"
+
+
+def test_losses_are_told_once(
+    store: components.SqliteStore, messages: components.SqliteMessageStore
+) -> None:
+    lost, bad = record(store), record(store)
+    store.end_recording(lost, data.RecordingState.LOST)
+    fail(store, bad)
+    refuse(messages)
+    condition = Condition()
+    condition.holds = False
+    report = StatusReport(store, messages, [condition])
+
+    said = [report(), report()]
+
+    assert said[0] == (
+        "1 recordings were lost; 1 recordings could not be analysed; 1 messages were given up"
+    )
+    assert said[1] == "OK"
+
+
+def test_totals_are_metrics(
+    store: components.SqliteStore, messages: components.SqliteMessageStore
+) -> None:
+    fail(store, record(store))
+    refuse(messages)
+    messages.store_message(data.Message(content="{}"))
+    report = StatusReport(store, messages)
+    report()
+
+    figures = {metric().name: metric().value for metric in report.metrics()}
+
+    assert figures == {
+        "recordings_waiting": 1,
+        "recordings_lost": 0,
+        "analyses_failed": 1,
+        "messages_waiting": 1,
+        "messages_given_up": 1,
+    }
+
+
+def test_a_store_that_does_not_count_is_not_asked() -> None:
+    class Published:
+        """Has the published methods only."""
+
+    report = StatusReport(Published(), Published(), [Condition()])  # type: ignore[arg-type]
+
+    assert [report(), report()] == ["OK", "OK"]
+    assert {metric().value for metric in report.metrics()} == {0}

@@ -1,0 +1,430 @@
+"""BasicProgram, MessagingProgram and DetectionProgram."""
+
+import datetime
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from acoupi import components, data
+from acoupi.components import types
+from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
+from acoupi.errors import ConfigurationError, HealthCheckError
+from acoupi.programs.templates import (
+    AudioConfiguration,
+    BasicProgram,
+    BasicProgramConfiguration,
+    DetectionProgram,
+    DetectionProgramConfiguration,
+    DetectionsConfiguration,
+    MessagingConfig,
+    MessagingProgram,
+    MessagingProgramConfiguration,
+    PathsConfiguration,
+)
+from acoupi.testing import FakeModel, FakeRecorder, ListMessenger, make_recording
+
+SUMMER = datetime.datetime(2024, 7, 1, tzinfo=datetime.UTC)
+DEPLOYMENT = data.Deployment(name="wood")
+
+
+class Basic(BasicProgram[BasicProgramConfiguration]):
+    config_schema = BasicProgramConfiguration
+
+    def configure_recorder(self, config: BasicProgramConfiguration) -> types.AudioRecorder:
+        return FakeRecorder(config.paths.tmp_audio)
+
+
+class Messaging(MessagingProgram[MessagingProgramConfiguration]):
+    config_schema = MessagingProgramConfiguration
+
+    def configure_recorder(self, config: MessagingProgramConfiguration) -> types.AudioRecorder:
+        return FakeRecorder(config.paths.tmp_audio)
+
+
+class Detecting(DetectionProgram[DetectionProgramConfiguration]):
+    config_schema = DetectionProgramConfiguration
+
+    def configure_recorder(self, config: DetectionProgramConfiguration) -> types.AudioRecorder:
+        return FakeRecorder(config.paths.tmp_audio)
+
+    def configure_model(self, config: DetectionProgramConfiguration) -> types.Model:
+        return FakeModel()
+
+    def get_message_factories(
+        self, config: DetectionProgramConfiguration
+    ) -> list[types.MessageBuilder[Any]]:
+        return [components.FullModelOutputMessageBuilder()]
+
+
+def to_file() -> MessagingConfig:
+    # Not a constant: its paths are those of the home at the time.
+    return MessagingConfig(file=FileConfig())
+
+
+@pytest.fixture
+def all_day() -> AudioConfiguration:
+    return AudioConfiguration(schedule_start=datetime.time(0), schedule_end=datetime.time(0))
+
+
+def kept(config: BasicProgramConfiguration) -> list[Path]:
+    return sorted(config.paths.recordings.rglob("*.wav"))
+
+
+def waiting(config: BasicProgramConfiguration) -> list[Path]:
+    return sorted(config.paths.tmp_audio.glob("*.wav"))
+
+
+def times(app: Celery) -> dict[str, float]:
+    return {
+        name: entry["schedule"].run_every.total_seconds()
+        for name, entry in app.conf.beat_schedule.items()
+    }
+
+
+def queues(app: Celery) -> dict[str, str]:
+    return {name: entry["options"]["queue"] for name, entry in app.conf.beat_schedule.items()}
+
+
+# Recording by the time of day.
+
+
+def hours_recorded(
+    config: BasicProgramConfiguration, monkeypatch: pytest.MonkeyPatch, app: Celery
+) -> list[int]:
+    conditions = Basic(config, app).get_recording_conditions(config)
+    hours = []
+    for hour in range(24):
+        now = SUMMER + datetime.timedelta(hours=hour, minutes=15)
+        monkeypatch.setattr(data, "utc_now", lambda now=now: now)
+        if all(condition.should_record() for condition in conditions):
+            hours.append(hour)
+    return hours
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "hours"),
+    [
+        ("06:00", "22:30", list(range(6, 23))),
+        ("19:00", "07:00", [*range(7), *range(19, 24)]),
+        ("00:00", "00:00", list(range(24))),
+    ],
+)
+def test_the_schedule_is_one_stretch_of_the_day(
+    start: str, end: str, hours: list[int], monkeypatch: pytest.MonkeyPatch, app: Celery
+) -> None:
+    recording = AudioConfiguration.model_validate({"schedule_start": start, "schedule_end": end})
+    config = BasicProgramConfiguration(timezone="UTC", recording=recording)
+
+    assert hours_recorded(config, monkeypatch, app) == hours
+
+
+def test_the_default_schedule_does_not_record_at_night(
+    monkeypatch: pytest.MonkeyPatch, app: Celery
+) -> None:
+    config = BasicProgramConfiguration()
+
+    hours = hours_recorded(config, monkeypatch, app)
+
+    assert hours == list(range(5, 22))  # British summer time: 06:15 is 05:15 UTC, to 22:15
+
+
+# What a program is made of.
+
+
+def test_a_basic_program_records_manages_and_recovers(app: Celery) -> None:
+    Basic(BasicProgramConfiguration(), app)
+
+    assert times(app) == {"recording_task": 10, "file_management_task": 120, "recovery_task": 60}
+    assert queues(app) == {
+        "recording_task": "recording",
+        "file_management_task": "celery",
+        "recovery_task": "celery",
+    }
+
+
+def test_a_recording_is_not_made_up_for_after_a_crash(app: Celery) -> None:
+    program = Basic(BasicProgramConfiguration(), app)
+
+    late = {name: task.acks_late for name, task in program.tasks.items()}
+    assert late == {"recording_task": False, "file_management_task": True, "recovery_task": True}
+
+
+def test_without_a_messenger_nothing_is_sent(app: Celery) -> None:
+    program = Messaging(MessagingProgramConfiguration(), app)
+
+    assert program.messenger is None
+    assert program.messengers == []
+    assert times(app).keys() == {"recording_task", "file_management_task", "recovery_task"}
+
+
+def test_with_a_messenger_messages_and_signs_of_life_are_sent(app: Celery) -> None:
+    Messaging(MessagingProgramConfiguration(messaging=to_file()), app)
+
+    assert times(app)["send_messages_task"] == 120
+    assert times(app)["heartbeat_task"] == 3600
+
+
+def test_every_destination_that_is_configured_is_used(app: Celery) -> None:
+    messaging = MessagingConfig(
+        http=HTTPConfig(base_url="http://localhost/in"),
+        mqtt=MQTTConfig(host="localhost", username="bat"),
+        file=FileConfig(),
+    )
+
+    program = Messaging(MessagingProgramConfiguration(messaging=messaging), app)
+
+    assert [type(messenger).__name__ for messenger in program.messengers] == [
+        "HTTPMessenger",
+        "MQTTMessenger",
+        "FileMessenger",
+    ]
+    assert program.messenger is program.messengers[0]
+
+
+@pytest.mark.parametrize("only", [ListMessenger("own"), None])
+def test_a_program_may_configure_one_messenger_of_its_own(
+    app: Celery, only: types.Messenger | None
+) -> None:
+    class Own(Messaging):
+        def configure_messenger(
+            self, config: MessagingProgramConfiguration
+        ) -> types.Messenger | None:
+            return only
+
+    program = Own(MessagingProgramConfiguration(messaging=to_file()), app)
+
+    assert program.messenger is only
+    assert program.messengers == ([only] if only else [])
+    assert ("send_messages_task" in program.tasks) == (only is not None)
+
+
+def test_recordings_go_to_the_detection_queue(app: Celery) -> None:
+    program = Detecting(DetectionProgramConfiguration(), app)
+
+    task = program.tasks["recording_task"]
+    assert [(callback.name, queue) for callback, queue in task.callbacks] == [
+        ("detection_task", "detection")
+    ]
+    assert program.get_queue_names() == ["recording", "detection", "celery"]
+
+
+def test_a_threshold_of_zero_cleans_nothing(app: Celery) -> None:
+    everything = DetectionProgramConfiguration(detections=DetectionsConfiguration(threshold=0))
+    program = Detecting(everything, app)
+
+    assert program.get_output_cleaners(everything) == []
+    assert len(program.get_output_cleaners(DetectionProgramConfiguration())) == 1
+
+
+# What it does.
+
+
+def test_a_basic_program_keeps_what_it_records(app: Celery, all_day: AudioConfiguration) -> None:
+    config = BasicProgramConfiguration(recording=all_day)
+    program = Basic(config, app)
+    program.on_start(DEPLOYMENT)
+
+    program.tasks["recording_task"].delay()
+    program.tasks["file_management_task"].delay()
+
+    assert len(kept(config)) == 1
+    assert waiting(config) == []
+
+
+def test_from_a_recording_to_a_message(app: Celery, all_day: AudioConfiguration) -> None:
+    config = DetectionProgramConfiguration(recording=all_day, messaging=to_file())
+    program = Detecting(config, app)
+    program.on_start(DEPLOYMENT)
+
+    program.tasks["recording_task"].delay()
+    program.tasks["send_messages_task"].delay()
+    program.tasks["file_management_task"].delay()
+
+    sent = (config.paths.db_metadata.parent / "messages.jsonl").read_text().splitlines()
+    assert len(sent) == 1
+    assert '"name_model": "fake"' in sent[0]
+    assert len(kept(config)) == 1
+
+
+def test_a_recording_waits_for_its_model(
+    app: Celery, queued: Celery, all_day: AudioConfiguration
+) -> None:
+    config = DetectionProgramConfiguration(recording=all_day)
+    program = Detecting(config, queued)
+    program.on_start(DEPLOYMENT)
+
+    program.tasks["recording_task"]()
+    program.tasks["file_management_task"]()
+
+    assert len(waiting(config)) == 1
+    assert program.count_waiting_recordings() == 1
+
+
+def test_what_the_broker_lost_is_sent_again(app: Celery, all_day: AudioConfiguration) -> None:
+    config = DetectionProgramConfiguration(recording=all_day)
+    program = Detecting(config, app)
+    program.on_start(DEPLOYMENT)
+    recording = program.tasks["recording_task"].function()
+    assert recording is not None
+
+    program.resend(recording)
+
+    assert program.model.runs == [recording]  # type: ignore[attr-defined]
+
+
+def test_two_models_each_look_at_every_recording(app: Celery, all_day: AudioConfiguration) -> None:
+    class Two(Detecting):
+        def configure_model(self, config: DetectionProgramConfiguration) -> types.Model:
+            self.both = [FakeModel("bats"), FakeModel("birds")]
+            return self.both[0]
+
+        def get_recording_callbacks(
+            self, config: DetectionProgramConfiguration
+        ) -> list[Callable[..., Any]]:
+            callbacks = []
+            for model in self.both:
+                self.model = model
+                callbacks += super().get_recording_callbacks(config)
+            return callbacks
+
+        def get_required_models(self, config: DetectionProgramConfiguration) -> list[str]:
+            return [model.name for model in self.both]
+
+    config = DetectionProgramConfiguration(recording=all_day)
+    program = Two(config, app)
+    program.on_start(DEPLOYMENT)
+
+    program.tasks["recording_task"].delay()
+    program.tasks["file_management_task"].delay()
+
+    assert [len(model.runs) for model in program.both] == [1, 1]
+    assert {"detection_task", "detection_task_2"} <= program.tasks.keys()
+    assert len(kept(config)) == 1
+
+
+# Beginning and end.
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        (Basic, BasicProgramConfiguration),
+        (Messaging, MessagingProgramConfiguration),
+        (Detecting, DetectionProgramConfiguration),
+    ],
+)
+def test_building_a_program_touches_nothing(
+    kind: Any, schema: Any, app: Celery, tmp_path: Path
+) -> None:
+    kind(schema(), app)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_databases_in_new_folders_are_made_at_the_start(app: Celery, tmp_path: Path) -> None:
+    paths = PathsConfiguration(
+        db_metadata=tmp_path / "a" / "metadata.db",
+        recordings=tmp_path / "b" / "recordings",
+        tmp_audio=tmp_path / "c" / "spool",
+    )
+    messaging = MessagingConfig(messages_db=tmp_path / "d" / "messages.db", file=FileConfig())
+    program = Messaging(MessagingProgramConfiguration(paths=paths, messaging=messaging), app)
+
+    program.on_start(DEPLOYMENT)
+
+    assert program.store.get_current_deployment() == DEPLOYMENT
+    assert paths.recordings.is_dir()
+    assert (tmp_path / "d").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_option(app: Celery, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    paths = PathsConfiguration(recordings=tmp_path / "file" / "recordings")
+    config = BasicProgramConfiguration(paths=paths)
+
+    with pytest.raises(ConfigurationError, match="recordings") as caught:
+        Basic(config, app).check(config)
+
+    assert caught.value.help == "acoupi config set paths.recordings PATH"
+    assert caught.value.why
+
+
+def test_the_end_stores_the_deployment_and_sends_what_waits(
+    app: Celery, all_day: AudioConfiguration, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = DetectionProgramConfiguration(recording=all_day, messaging=to_file())
+    program = Detecting(config, app)
+    program.on_start(DEPLOYMENT)
+    program.tasks["recording_task"].delay()
+    waits = program.tasks["recording_task"].function()
+    ended = DEPLOYMENT.model_copy(update={"ended_on": data.utc_now()})
+
+    with caplog.at_level(logging.WARNING):
+        program.on_end(ended)
+
+    (stored, outputs) = program.store.get_recordings([waits.id])[0]
+    assert stored.deployment.ended_on == ended.ended_on
+    assert outputs == []  # no model is run at the end...
+    assert waiting(config) == [waits.path]  # ...and what waits for it is still there
+    assert "1 recordings wait to be analysed" in caplog.text
+    assert len(kept(config)) == 1
+    assert (config.paths.db_metadata.parent / "messages.jsonl").read_text().count("\n") == 1
+
+
+def test_a_failure_at_the_end_does_not_keep_the_rest_from_being_done(
+    app: Celery, all_day: AudioConfiguration, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Messaging):
+        def create_file_management_task(
+            self, config: MessagingProgramConfiguration
+        ) -> Callable[[], None]:
+            def file_management_task() -> None:
+                raise OSError("the disk is gone")
+
+            return file_management_task
+
+    config = MessagingProgramConfiguration(recording=all_day, messaging=to_file())
+    program = Broken(config, app)
+    program.on_start(DEPLOYMENT)
+    program.message_store.store_message(data.Message(content="{}"))
+
+    program.on_end(DEPLOYMENT)
+
+    assert 'task "file_management_task" failed' in caplog.text
+    assert (config.paths.db_metadata.parent / "messages.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("broken", ["recorder", "messenger", "model"])
+def test_a_check_checks_every_component(app: Celery, broken: str) -> None:
+    program = Detecting(DetectionProgramConfiguration(messaging=to_file()), app)
+
+    def fail() -> None:
+        raise HealthCheckError(f"the {broken} is broken.")
+
+    program.check(program.config)
+    setattr(getattr(program, broken), "check", fail)  # noqa: B010
+
+    with pytest.raises(HealthCheckError, match=broken):
+        program.check(program.config)
+
+
+def test_a_heartbeat_tells_of_the_device(app: Celery) -> None:
+    config = MessagingProgramConfiguration(messaging=to_file())
+    program = Messaging(config, app)
+    program.on_start(DEPLOYMENT)
+
+    names = {metric().name for metric in program.get_heartbeat_metrics(config)}
+
+    assert {"remaining_storage", "free_memory", "cpu_usage"} <= names
+
+
+def test_without_callbacks_there_is_nothing_to_send_again(app: Celery) -> None:
+    program = Basic(BasicProgramConfiguration(), app)
+
+    program.resend(make_recording())
+
+    assert program.count_waiting_recordings() == 0

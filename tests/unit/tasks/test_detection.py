@@ -1,0 +1,363 @@
+"""The task that runs a model: one output and one message, whatever happens on the way."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from acoupi import data
+from acoupi.components import (
+    FullModelOutputMessageBuilder,
+    SqliteStore,
+    ThresholdDetectionCleaner,
+    types,
+)
+from acoupi.tasks import generate_detection_task
+from acoupi.tasks.detection import model_name
+from acoupi.testing import FakeModel
+
+from .conftest import Crash, PublishedMessageStore
+
+Capture = Callable[..., data.Recording]
+
+
+class Filter(types.ProcessingFilter):
+    def __init__(self, answer: bool) -> None:
+        self.answer = answer
+
+    def should_process_recording(self, recording: data.Recording) -> bool:
+        return self.answer
+
+
+class Builder(types.MessageBuilder[[data.ModelOutput]]):
+    def __init__(self, *contents: str, errors: int = 0) -> None:
+        self.contents = contents
+        self.errors = errors
+
+    def build_message(self, model_output: data.ModelOutput) -> list[data.Message]:
+        if self.errors:
+            self.errors -= 1
+            raise RuntimeError("no message today")
+        return [data.Message(content=content) for content in self.contents]
+
+
+def analysis_of(store: SqliteStore, recording: data.Recording) -> data.Analysis:
+    (analysis,) = store.get_analyses([recording])[recording.id]
+    return analysis
+
+
+def state_of(store: SqliteStore, recording: data.Recording) -> data.AnalysisState:
+    return analysis_of(store, recording).state
+
+
+@pytest.fixture
+def task_of(store: SqliteStore, messages: PublishedMessageStore):
+    def make(model: Any, **options: Any) -> Callable[[data.Recording], None]:
+        options.setdefault("message_factories", [FullModelOutputMessageBuilder()])
+        return generate_detection_task(store, model, messages, **options)
+
+    return make
+
+
+def test_an_output_and_a_message_are_stored(
+    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+) -> None:
+    recording = capture()
+
+    task_of(FakeModel())(recording)
+
+    (output,) = store.get_recording_model_outputs(recording)
+    (message,) = messages.messages.values()
+    assert len(output.detections) == 1
+    assert state_of(store, recording) is data.AnalysisState.DONE
+    assert message.message_type is data.MessageType.DETECTION
+
+
+def test_the_message_speaks_of_what_is_stored(
+    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+) -> None:
+    recording = capture()
+
+    task_of(FakeModel(), output_cleaners=[ThresholdDetectionCleaner(0.5)])(recording)
+
+    (stored,) = store.get_recording_model_outputs(recording)
+    (message,) = messages.messages.values()
+    sent = data.ModelOutput.model_validate_json(message.content)
+    assert sent.id == stored.id
+    assert [d.id for d in sent.detections] == [d.id for d in stored.detections]
+
+
+def test_ids_come_from_recording_model_and_configuration(
+    task_of, store: SqliteStore, capture: Capture
+) -> None:
+    recording = capture()
+
+    task_of(FakeModel(emits="other"), configuration="c1")(recording)
+
+    (output,) = store.get_recording_model_outputs(recording)
+    assert output.id == data.derived_id(recording.id, "fake", "c1")
+    assert output.detections[0].id == data.derived_id(output.id, 0)
+    assert output.name_model == "other"
+
+
+def test_a_second_delivery_changes_nothing(
+    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+) -> None:
+    recording, model = capture(), FakeModel()
+    task = task_of(model)
+
+    task(recording)
+    task(recording)
+
+    assert len(model.runs) == 1
+    assert len(store.get_recording_model_outputs(recording)) == 1
+    assert len(messages.messages) == 1
+
+
+def test_a_model_that_emits_another_name_is_done(
+    task_of, store: SqliteStore, capture: Capture
+) -> None:
+    recording = capture()
+
+    task_of(FakeModel("birds", emits="BirdNET 2.4"))(recording)
+
+    assert analysis_of(store, recording).name_model == "birds"
+    assert state_of(store, recording) is data.AnalysisState.DONE
+
+
+def test_a_model_may_have_a_dunder_name_or_only_a_class() -> None:
+    class Named:
+        name = "a"
+
+    class Dunder:
+        __name__ = "b"
+
+    class Plain:
+        pass
+
+    assert [model_name(each()) for each in (Named, Dunder, Plain)] == ["a", "b", "Plain"]
+
+
+@pytest.mark.parametrize("answers", [[False], [True, False], [False, True]])
+def test_all_filters_must_hold(
+    task_of, store: SqliteStore, capture: Capture, answers: list[bool]
+) -> None:
+    recording, model = capture(), FakeModel()
+
+    task_of(model, processing_filters=[Filter(answer) for answer in answers])(recording)
+
+    assert model.runs == []
+    assert state_of(store, recording) is data.AnalysisState.SKIPPED
+    assert store.get_recording_model_outputs(recording) == []
+
+
+def test_cleaners_work_in_order(task_of, store: SqliteStore, capture: Capture) -> None:
+    class Append(types.ModelOutputCleaner):
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def clean(self, model_output: data.ModelOutput) -> data.ModelOutput:
+            name = model_output.name_model + self.text
+            return model_output.model_copy(update={"name_model": name})
+
+    recording = capture()
+
+    task_of(FakeModel(emits="m"), output_cleaners=[Append("1"), Append("2")])(recording)
+
+    (output,) = store.get_recording_model_outputs(recording)
+    assert output.name_model == "m12"
+
+
+def test_a_failing_model_is_tried_three_times_and_then_given_up(
+    task_of, store: SqliteStore, capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    recording = capture()
+    model = FakeModel(errors=[RuntimeError(f"out of memory {n}") for n in range(9)])
+    task = task_of(model)
+
+    states = []
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="out of memory"):
+                task(recording)
+            states.append(state_of(store, recording))
+        task(recording)  # final: nothing happens
+
+    assert [state.value for state in states] == ["retry", "retry", "failed"]
+    assert analysis_of(store, recording).error == "RuntimeError: out of memory 2"
+    assert len(model.runs) == 3
+    assert "out of memory 0" in caplog.text
+
+
+def test_a_model_that_recovers_is_done_without_an_error(
+    task_of, store: SqliteStore, capture: Capture
+) -> None:
+    recording = capture()
+    task = task_of(FakeModel(errors=[RuntimeError("hiccup")]))
+    with pytest.raises(RuntimeError):
+        task(recording)
+
+    task(recording)
+
+    assert state_of(store, recording) is data.AnalysisState.DONE
+    assert analysis_of(store, recording).error is None
+
+
+def test_a_recording_that_kills_its_worker_is_given_up(
+    task_of, store: SqliteStore, capture: Capture
+) -> None:
+    class Killer(FakeModel):
+        def run(self, recording: data.Recording) -> data.ModelOutput:
+            self.runs.append(recording)
+            raise Crash
+
+    recording, model = capture(), Killer()
+    task = task_of(model)
+    for _ in range(3):
+        with pytest.raises(Crash):
+            task(recording)
+        assert state_of(store, recording) is data.AnalysisState.RUNNING
+
+    task(recording)
+
+    assert len(model.runs) == 3
+    assert state_of(store, recording) is data.AnalysisState.FAILED
+    assert "worker ended" in str(analysis_of(store, recording).error)
+
+
+STEPS = [
+    ("store", "begin_analysis"),
+    ("store", "get_recording_model_outputs"),
+    ("model", "run"),
+    ("store", "store_model_output"),
+    ("messages", "store_message"),
+    ("store", "end_analysis"),
+]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("owner", "step"), STEPS)
+def test_a_crash_at_any_step_and_a_second_run_end_in_one_output_and_one_message(
+    task_of,
+    store: SqliteStore,
+    messages: PublishedMessageStore,
+    capture: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str,
+    step: str,
+    when: str,
+) -> None:
+    recording, model = capture(), FakeModel()
+    target = {"store": store, "model": model, "messages": messages}[owner]
+    original = getattr(target, step)
+
+    def crashing(*args: Any, **kwargs: Any) -> None:
+        if when == "after":
+            original(*args, **kwargs)
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, step, crashing)
+        with pytest.raises(Crash):
+            task_of(model)(recording)
+
+    task_of(model)(recording)
+
+    assert len(store.get_recording_model_outputs(recording)) == 1
+    assert len(messages.messages) == 1
+    assert state_of(store, recording) is data.AnalysisState.DONE
+
+
+def test_a_stored_output_is_not_computed_again(
+    task_of,
+    store: SqliteStore,
+    messages: PublishedMessageStore,
+    capture: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording, model = capture(), FakeModel()
+
+    def full(_: data.Message) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(messages, "store_message", full)
+        with pytest.raises(OSError, match="No space"):
+            task_of(model)(recording)
+    assert state_of(store, recording) is data.AnalysisState.RETRY
+
+    task_of(model)(recording)
+
+    assert len(model.runs) == 1
+    assert len(messages.messages) == 1
+
+
+def test_each_message_of_a_list_is_stored_once(
+    task_of, messages: PublishedMessageStore, capture: Capture
+) -> None:
+    recording = capture()
+    builders = [Builder("a", "b"), Builder("c"), Builder()]
+
+    task_of(FakeModel(), message_factories=builders)(recording)
+
+    assert sorted(str(m.content) for m in messages.messages.values()) == ["a", "b", "c"]
+
+
+def test_a_failing_builder_does_not_silence_the_others(
+    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+) -> None:
+    recording, model = capture(), FakeModel()
+    task = task_of(model, message_factories=[Builder("a", errors=1), Builder("b")])
+
+    with pytest.raises(RuntimeError, match="no message today"):
+        task(recording)
+    assert [m.content for m in messages.messages.values()] == ["b"]
+    task(recording)
+
+    assert sorted(str(m.content) for m in messages.messages.values()) == ["a", "b"]
+    assert len(model.runs) == 1
+    assert state_of(store, recording) is data.AnalysisState.DONE
+
+
+def test_two_models_on_one_device_do_not_get_in_each_others_way(
+    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+) -> None:
+    recording = capture()
+
+    task_of(FakeModel("bats"))(recording)
+    task_of(FakeModel("birds"))(recording)
+
+    assert {a.name_model for a in store.get_analyses([recording])[recording.id]} == {
+        "bats",
+        "birds",
+    }
+    assert len(store.get_recording_model_outputs(recording)) == 2
+    assert len(messages.messages) == 2
+
+
+def test_a_late_message_finds_the_file_where_it_is_now(
+    task_of, store: SqliteStore, capture: Capture, kept
+) -> None:
+    recording, model = capture(), FakeModel()
+    assert recording.path is not None
+    kept.mkdir()
+    now_at = recording.path.rename(kept / "a.wav")
+    store.update_recording_path(recording, now_at)
+
+    task_of(model)(recording)
+
+    assert [run.path for run in model.runs] == [now_at]
+
+
+def test_an_unstorable_failure_still_raises_and_stays_counted(
+    task_of, store: SqliteStore, capture: Capture
+) -> None:
+    recording = capture()
+    with pytest.raises(ValueError, match="max_attempts"):
+        task_of(FakeModel(), max_attempts=0)
+
+    with pytest.raises(RuntimeError):
+        task_of(FakeModel(errors=[RuntimeError("x")]), max_attempts=1)(recording)
+
+    assert state_of(store, recording) is data.AnalysisState.FAILED

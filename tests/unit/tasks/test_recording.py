@@ -1,0 +1,125 @@
+"""The task that records."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from acoupi import data
+from acoupi.audio import wav
+from acoupi.audio.guano import build_guano
+from acoupi.components import SqliteStore, types
+from acoupi.errors import DeviceUnavailableError, MetadataStoreError
+from acoupi.tasks import generate_recording_task, generate_recovery_task
+from acoupi.testing import FakeRecorder
+
+
+class Condition(types.RecordingCondition):
+    def __init__(self, holds: bool) -> None:
+        self.holds = holds
+        self.asked = 0
+
+    def should_record(self) -> bool:
+        self.asked += 1
+        return self.holds
+
+
+def test_a_recording_is_stored_and_returned(store: SqliteStore, recorder: FakeRecorder) -> None:
+    recording = generate_recording_task(recorder, store)()
+
+    assert recording is not None
+    ((stored, outputs),) = store.get_recordings([recording.id])
+    assert stored == recording
+    assert outputs == []
+    assert recording.deployment == store.get_current_deployment()
+
+
+def test_all_conditions_must_hold(store: SqliteStore, recorder: FakeRecorder) -> None:
+    conditions = [Condition(True), Condition(False), Condition(True)]
+
+    assert generate_recording_task(recorder, store, recording_conditions=conditions)() is None
+
+    assert recorder.recordings == []
+    assert [condition.asked for condition in conditions] == [1, 1, 0]
+
+
+def test_conditions_that_hold_let_it_record(store: SqliteStore, recorder: FakeRecorder) -> None:
+    conditions = [Condition(True), Condition(True)]
+
+    assert generate_recording_task(recorder, store, recording_conditions=conditions)() is not None
+
+
+def test_a_file_without_metadata_gets_them_in_place(
+    store: SqliteStore, recorder: FakeRecorder, spool: Path
+) -> None:
+    recording = generate_recording_task(recorder, store)()
+
+    assert recording is not None
+    assert recording.path is not None
+    assert wav.read_recording(recording.path).id == recording.id
+    assert list(spool.iterdir()) == [recording.path]  # no backup folder (W1)
+
+
+def test_metadata_that_a_recorder_wrote_stay(store: SqliteStore, spool: Path) -> None:
+    class Describing(FakeRecorder):
+        def record(self, deployment: data.Deployment) -> data.Recording:
+            recording = super().record(deployment)
+            assert recording.path is not None
+            wav.add_guano(recording.path, build_guano({"Note": "from the recorder"}))
+            return recording
+
+    recording = generate_recording_task(Describing(spool), store)()
+
+    assert recording is not None
+    assert recording.path is not None
+    assert wav.read_guano(recording.path)["Note"] == "from the recorder"
+    assert wav.read_recording(recording.path).id == recording.id
+
+
+def test_a_recording_that_cannot_be_stored_is_adopted_later(
+    store: SqliteStore, recorder: FakeRecorder, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: data.Recording) -> None:
+        raise MetadataStoreError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "store_recording", locked)
+        with pytest.raises(MetadataStoreError):
+            generate_recording_task(recorder, store)()
+    (recording,) = recorder.recordings
+    assert store.get_recordings([recording.id]) == []
+
+    generate_recovery_task(store, tmp_path=spool, settle_time=-1)()
+
+    ((adopted, _),) = store.get_recordings([recording.id])
+    assert (adopted.path, adopted.created_on) == (recording.path, recording.created_on)
+    assert adopted.deployment == store.get_current_deployment()
+
+
+def test_a_missing_microphone_is_logged_and_raised(
+    store: SqliteStore, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = DeviceUnavailableError('cannot find "UltraMic".', why="it is not plugged in")
+
+    with caplog.at_level(logging.ERROR), pytest.raises(DeviceUnavailableError):
+        generate_recording_task(FakeRecorder(spool, error=error), store)()
+
+    assert 'cannot find "UltraMic".' in caplog.text
+    assert "it is not plugged in" in caplog.text
+
+
+def test_a_store_that_does_not_answer_does_not_stop_the_recorder(
+    store: SqliteStore, recorder: FakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = generate_recording_task(recorder, store)
+    first = task()
+
+    def locked() -> data.Deployment:
+        raise MetadataStoreError("database is locked")
+
+    monkeypatch.setattr(store, "get_current_deployment", locked)
+    second = task()
+
+    assert first is not None
+    assert second is not None
+    assert second.deployment == first.deployment
