@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -33,6 +34,7 @@ from acoupi.system.pulse import is_locked, read_pulse
 
 PROGRAM = "acoupi.programs.demo"
 PLACE = ("--latitude", "51.5465", "--longitude", "-0.0163")
+ACOUPI = Path(sys.executable).with_name("acoupi")
 MARKER = "made-by-scripts-run"
 SERVICES = [*(worker.name for worker in Program.worker_config.workers), "beat"]
 ROWS = 25
@@ -42,10 +44,12 @@ console = Console(highlight=False)
 
 
 class DemoError(Exception):
-    """The demo cannot go on: what happened, why, and what to try."""
+    """The demo cannot go on: what happened, why, and what to try, a line each."""
 
-    def __init__(self, what: str, why: str, fix: str) -> None:
-        super().__init__(f"Error: {what}\n  Why: {why}\n  Try: {fix}")
+    @classmethod
+    def of(cls, what: str, why: str, fix: str) -> Self:
+        """Make one of its three parts."""
+        return cls(f"Error: {what}\n  Why: {why}\n  Try: {fix}")
 
 
 @dataclass
@@ -98,19 +102,22 @@ class Demo:
         DemoError
             If it failed.
         """
-        command = [str(Path(sys.executable).with_name("acoupi")), *arguments]
-        done = subprocess.run(
-            command,
-            env={**os.environ, "ACOUPI_HOME": str(self.home), "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            start_new_session=True,  # Ctrl-C is for us; we stop the sensor in order
-        )
+        command = [str(ACOUPI), *arguments]
+        with undisturbed():
+            done = subprocess.run(
+                command,
+                env={**os.environ, "ACOUPI_HOME": str(self.home), "NO_COLOR": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                start_new_session=True,  # Ctrl-C is for us; we stop the sensor in order
+            )
+        if done.returncode and "Error: " in done.stdout:
+            raise DemoError(done.stdout.strip())
         if done.returncode:
-            raise DemoError(
+            raise DemoError.of(
                 f"acoupi {arguments[0]} ended with {done.returncode}.",
                 done.stdout.strip() or "it printed nothing.",
                 f"look into {self.home / 'log'}, then scripts/run again",
@@ -129,11 +136,9 @@ class Demo:
         """Stop the services; what is in hand is finished."""
         self.acoupi("deployment", "stop")
 
-    def stop_leftovers(self) -> None:
-        """Stop the services of a demo that was killed."""
-        if any(is_locked(self.home / "run", name) for name in SERVICES):
-            console.print("Stopping the services that an earlier demo left ...")
-            self.acoupi("workers", "stop")
+    def is_running(self) -> bool:
+        """Return whether any service lives."""
+        return any(is_locked(self.home / "run", name) for name in SERVICES)
 
     def progress(self) -> Progress:
         """Return what was done so far."""
@@ -233,7 +238,7 @@ def report(demo: Demo) -> bool:
     console.print(
         f"{progress.recordings} recordings: {progress.kept} kept, {progress.deleted} deleted, "
         f"{progress.waiting} waiting. {progress.detections} detections. "
-        f"{progress.delivered} messages delivered, and {progress.heartbeats} heartbeats.",
+        f"{progress.delivered} messages and {progress.heartbeats} heartbeats delivered.",
         soft_wrap=True,
     )
     kept = [
@@ -280,7 +285,8 @@ def _print_places(demo: Demo) -> None:
     for what, path in places:
         if path.exists():
             console.print(f"  {what + ':':<17}{_short(path)}", soft_wrap=True)
-    console.print(f"To look around: ACOUPI_HOME={_short(demo.home)} acoupi deployment status")
+    look = f"ACOUPI_HOME={_short(demo.home)} {_short(ACOUPI)} deployment status"
+    console.print(f"To look around: {look}", soft_wrap=True)
 
 
 def _short(path: Path) -> str:
@@ -303,19 +309,22 @@ def own_home(home: Path) -> Iterator[Demo]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DemoError(
+            raise DemoError.of(
                 f'cannot run a demo in "{home}".',
                 "another one runs there.",
                 "scripts/run --home SOMEWHERE_ELSE",
             ) from error
         if home.exists() and any(home.iterdir()):
             if not (home / MARKER).exists():
-                raise DemoError(
+                raise DemoError.of(
                     f'cannot run a demo in "{home}".',
                     "it holds what no demo made.",
                     "scripts/run --home AN_EMPTY_FOLDER",
                 )
-            Demo(home).stop_leftovers()
+            earlier = Demo(home)
+            if earlier.is_running():
+                say("Stopping the services that an earlier demo left ...")
+                earlier.stop()
             shutil.rmtree(home)
         home.mkdir(parents=True)
         (home / MARKER).touch()
@@ -335,7 +344,8 @@ def run(demo: Demo, seconds: float) -> bool:
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        with deaf():
+        # A start that failed has undone itself.
+        if demo.is_running():
             say("Stopping: what is in hand is finished ...")
             demo.stop()
     return interrupted
@@ -347,16 +357,20 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
-    """Let nothing interrupt the block."""
+def undisturbed() -> Iterator[None]:
+    """Let signals wait until the block is over; `KeyboardInterrupt` is raised then."""
+    came: list[int] = []
     before = {
-        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -388,7 +402,7 @@ def main(options: argparse.Namespace) -> int:
     if interrupted:
         return 130
     if not found:
-        raise DemoError(
+        raise DemoError.of(
             "the demo sensor detected nothing.",
             f"its log says more: {_short(demo.home / 'log')}.",
             "scripts/run --seconds 120   (on a slow machine)",

@@ -530,9 +530,10 @@ class Mosquitto(_Process):
         self._start([program, "-c", str(config), "-v"], self._is_listening)
 
     def _lines(self) -> Iterator[str]:
-        if self.transport == "unix":
-            yield f"listener 0 {self.host}"
-        else:
+        if self.transport != "tcp":
+            # Also beside websockets: mosquitto 2.0.11 does not count those as listening.
+            yield f"listener 0 {self.folder / 'socket'}"
+        if self.transport != "unix":
             yield f"listener {self.port} 127.0.0.1"
         if self.transport == "websockets":
             yield "protocol websockets"

@@ -121,16 +121,18 @@ class WavWriter:
             self.discard()
             raise
         self._header_bytes = len(header)
-        self._written_bytes = 0
 
     def write(self, block: bytes | memoryview) -> None:
         """Append whole frames: 16-bit integers of this machine, channel after channel."""
         rest = memoryview(block).cast("B")
+        # After an error, from the end of the last whole frame.
+        done = self.frames * self._frame_bytes
         with disk_errors(self.path):
+            self._file.seek(self._header_bytes + done)
             while rest:
                 count = self._file.write(rest) or 0
-                self._written_bytes += count
-                self.frames = self._written_bytes // self._frame_bytes
+                done += count
+                self.frames = done // self._frame_bytes
                 rest = rest[count:]
 
     def finish(self, guano: str | None = None, path: Path | None = None) -> Path:

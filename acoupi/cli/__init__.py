@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line on the arguments of this process."""
-    from acoupi.cli.app import app  # noqa: PLC0415 - typer is wanted here and nowhere else
-    from acoupi.cli.handler import run_console  # noqa: PLC0415
+    from acoupi.cli.app import app
+    from acoupi.cli.handler import run_console
 
     run_console(app)

@@ -19,31 +19,32 @@ app = typer.Typer(
     add_completion=True,
 )
 
+FIRST_STEPS = """\b
+First choose what the sensor does, then check it, then let it record:
+  acoupi setup --program default
+  acoupi check
+  acoupi deployment start --name "Old oak"
+"""
 
-def _version(*, wanted: bool) -> None:
+
+def _on_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"acoupi {acoupi.__version__}")
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=FIRST_STEPS)
 def root(
     context: typer.Context,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.", envvar="ACOUPI_DEBUG")
     ] = False,
-    version: Annotated[  # noqa: ARG001 - handled when it is read
-        bool, typer.Option("--version", help="Show the version.", callback=_on_version, is_eager=True)
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_on_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Turn this board and a microphone into a sensor that listens for wildlife.
-
-    \b
-    First choose what the sensor does, then check it, then let it record:
-      acoupi setup --program default
-      acoupi check
-      acoupi deployment start --name "Old oak"
-    """
+    """Turn this board and a microphone into a sensor that listens for wildlife."""
     context.command.debug = debug  # type: ignore[attr-defined]
 
 

@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import typer
@@ -41,13 +42,24 @@ class AcoupiGroup(TyperGroup):
     debug = False
     """Whether to show tracebacks; the option ``--debug`` sets it."""
 
-    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command and end the process, as typer does, with our exit codes."""
-        if not extra.pop("standalone_mode", True):
-            return super().main(args, standalone_mode=False, **extra)
+        run = partial(
+            super().main, args, prog_name, complete_var, False, windows_expand_args, **extra
+        )
+        if not standalone_mode:
+            return run()
         words = list(sys.argv[1:] if args is None else args)
         try:
-            code = super().main(args, standalone_mode=False, **extra)
+            code = run()
         except Exception as error:  # noqa: BLE001 - the edge of the program
             code = self._failed(error, words)
         sys.exit(code if isinstance(code, int) else 0)
@@ -59,23 +71,31 @@ class AcoupiGroup(TyperGroup):
             show_error(error)
             return error.exit_code
         if isinstance(error, TyperException):
-            return _usage(error)
+            return _usage(error, self._path(words))
         if isinstance(error, typer.Abort):
             return _aborted(error)
         show_error(_unexpected(error, words, debug=self.debug))
         return 1
 
+    def _path(self, words: Sequence[str]) -> str:
+        """Return the command that these words name, groups before it."""
+        path, below = ["acoupi"], self.commands
+        for word in words:
+            if word in below:
+                path.append(word)
+                below = getattr(below[word], "commands", {})
+        return " ".join(path)
 
-def _usage(error: TyperException) -> int:
+
+def _usage(error: TyperException, path: str) -> int:
     """Say what is wrong with the command line itself."""
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
         return USAGE
     context = getattr(error, "ctx", None)
-    path = getattr(context, "command_path", "acoupi")
     message = " ".join(error.format_message().split()).rstrip(".")
-    usage = context.get_usage().removeprefix("Usage: ") if context is not None else None
-    why = f"it is used so: {' '.join(usage.split())}" if usage else None
+    usage = context.get_usage().removeprefix("Usage: ") if context is not None else f"{path} ..."
+    why = f"it is used so: {' '.join(usage.split())}"
     show_error(AcoupiError(f"{message[:1].lower()}{message[1:]}.", f"{path} --help", why=why))
     return error.exit_code
 

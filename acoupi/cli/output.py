@@ -8,9 +8,23 @@ from typing import Any
 
 import typer
 
-__all__ = ["done", "print_json", "print_record", "print_table", "shown", "warn", "working"]
+__all__ = [
+    "done",
+    "example",
+    "print_json",
+    "print_record",
+    "print_table",
+    "shown",
+    "warn",
+    "working",
+]
 
 _WIDTH_OF_A_PIPE = 200
+
+
+def example(command: str) -> str:
+    """Return what stands at the end of a command's help."""
+    return f"\b\nExample:\n  {command}"
 
 
 def shown(value: Any) -> str:
@@ -21,7 +35,7 @@ def shown(value: Any) -> str:
     >>> shown(None), shown(True), shown([16000, 48000])
     ('-', 'yes', '16000, 48000')
     """
-    if value is None or value == "" or value == []:
+    if value is None or value in ("", []):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -32,7 +46,7 @@ def shown(value: Any) -> str:
 
 def print_json(data: Any) -> None:
     """Print anything as JSON on stdout, and nothing else."""
-    from pydantic_core import to_jsonable_python  # noqa: PLC0415
+    from pydantic_core import to_jsonable_python
 
     typer.echo(json.dumps(to_jsonable_python(data), indent=2, ensure_ascii=False))
 
@@ -56,10 +70,10 @@ def print_table(
     if not rows:
         typer.echo(empty)
         return
-    from rich import box  # noqa: PLC0415 - half of a second on a slow board
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in columns.values():
@@ -93,7 +107,7 @@ def working(text: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     with Console(stderr=True).status(text):
         yield

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from acoupi.data import DeviceInfo, derived_id
@@ -83,7 +84,8 @@ def ensure_device_id(path: Path) -> str:
             os.fsync(file.fileno())
         new.replace(path)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink()
         raise ConfigurationError(
             f'cannot write "{path}".',
             f'allow this user to write there: ls -ld "{path.parent}"',

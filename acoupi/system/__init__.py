@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acoupi.devices.clock import get_system_timezone, set_system_timezone
     from acoupi.system.celery.app import get_celery_app, run_celery_command
     from acoupi.system.config import (
         dump_config,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         set_config_field,
         write_config,
     )
+    from acoupi.system.configured import is_configured, require_configured
     from acoupi.system.constants import CeleryConfig, CelerySettings, Settings
     from acoupi.system.deployments import (
         end_deployment,
@@ -43,11 +43,9 @@ if TYPE_CHECKING:
     )
     from acoupi.system.programs import (
         available_programs,
-        is_configured,
         load_config_schema,
         load_program,
         load_program_class,
-        require_configured,
     )
     from acoupi.system.services import (
         disable_services,
@@ -68,9 +66,10 @@ if TYPE_CHECKING:
     )
     from acoupi.system.targets import Target, available_targets, target_for
     from acoupi.system.tasks import get_task_list, profile_task, run_task
+    from acoupi.system.timezone import get_system_timezone, set_system_timezone
 
 _MODULES = {
-    "acoupi.devices.clock": ["get_system_timezone", "set_system_timezone"],
+    "acoupi.system.timezone": ["get_system_timezone", "set_system_timezone"],
     "acoupi.system.celery.app": ["get_celery_app", "run_celery_command"],
     "acoupi.system.config": [
         "dump_config",
@@ -103,13 +102,12 @@ _MODULES = {
         "stop_workers",
         "write_program_file",
     ],
+    "acoupi.system.configured": ["is_configured", "require_configured"],
     "acoupi.system.programs": [
         "available_programs",
-        "is_configured",
         "load_config_schema",
         "load_program",
         "load_program_class",
-        "require_configured",
     ],
     "acoupi.system.services": [
         "disable_services",

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from acoupi import data
 from acoupi.errors import DeploymentError
 from acoupi.system.constants import Settings
-from acoupi.system.rendering import disk_error, write_atomic
+from acoupi.system.writing import disk_error, write_atomic
 
 __all__ = [
     "end_deployment",

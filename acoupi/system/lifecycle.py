@@ -5,53 +5,44 @@ only then writes, all or nothing. `start_program` undoes, in reverse order,
 what it had done when a later step fails.
 """
 
+import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-import acoupi
 from acoupi import data
-from acoupi.devices import ensure_device_id
-from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError, TargetError
+from acoupi.errors import AcoupiError, DeploymentError, TargetError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
-from acoupi.system.celery.app import check_broker_url, construct, make_app
-from acoupi.system.celery.schedule import schedule_file
 from acoupi.system.celery.status import purge_messages
-from acoupi.system.config import Ask, config_files, load_answers, parse_config_from_args
-from acoupi.system.constants import CelerySettings, PoolType, Settings
+from acoupi.system.config import Ask
+from acoupi.system.configured import require_configured
+from acoupi.system.constants import PoolType, Settings
 from acoupi.system.deployments import (
     end_deployment,
     get_current_deployment,
     remove_deployment,
     start_deployment,
 )
-from acoupi.system.programs import load_program, load_program_class, require_configured
+from acoupi.system.planning import plan_setup
+from acoupi.system.programs import load_program, load_program_class
 from acoupi.system.rendering import (
     TEMPLATES,
     FileDiff,
-    KnownService,
     Manifest,
-    RenderedFile,
     check_not_edited,
     compare_files,
     render_tree,
-    write_atomic,
-    write_files,
 )
-from acoupi.system.stack import Stack, stack_of_program
-from acoupi.system.targets import DEFAULT_TARGET, Target, load_target, target_for
+from acoupi.system.targets import target_for
 from acoupi.system.targets.process import ProcessTarget, run_script
+from acoupi.system.writing import PRIVATE, RenderedFile, write_atomic, write_files
 
 __all__ = [
-    "Plan",
-    "plan_setup",
     "purge_queues",
     "restart_workers",
     "setup_diff",
@@ -63,237 +54,9 @@ __all__ = [
     "write_program_file",
 ]
 
+logger = logging.getLogger(__name__)
+
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-CELERY_PREFIX = "--celery."
-CELERY_VARIABLES = "ACOUPI_CELERY__"
-CONFIG_VARIABLES = "ACOUPI_CONFIG__"
-PRIVATE = 0o600
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a setup would write."""
-
-    program_class: type[AcoupiProgram[Any]]
-    config: BaseModel
-    celery: CelerySettings
-    stack: Stack
-    target: Target
-    generated: Mapping[PurePath, RenderedFile]
-    """Files that only setup writes, by their path below the home."""
-    settings_files: Mapping[Path, RenderedFile]
-    """Files that hold answers: configuration, name, device."""
-    manifest: Manifest
-    """As it will be."""
-    previous: Manifest | None
-    """As it is."""
-
-
-def plan_setup(
-    settings: Settings,
-    program_name: str,
-    args: list[str] | None = None,
-    prompt: bool = False,
-    *,
-    target: str | None = None,
-    file: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    broker: str | None = None,
-    ask: Ask | None = None,
-    config: BaseModel | None = None,
-) -> Plan:
-    """Decide what a setup writes, and write nothing; parameters as for `setup_program`."""
-    _check_home(settings.home)
-    # Configurations name their default folders below the home.
-    with using_home(settings.home):
-        return _plan(
-            settings,
-            program_name,
-            list(args or ()),
-            prompt=prompt,
-            target=target,
-            file=file,
-            environ=os.environ if environ is None else environ,
-            broker=broker,
-            ask=ask,
-            config=config,
-        )
-
-
-def _plan(
-    settings: Settings,
-    program_name: str,
-    args: list[str],
-    *,
-    prompt: bool,
-    target: str | None,
-    file: Path | None,
-    environ: Mapping[str, str],
-    broker: str | None,
-    ask: Ask | None,
-    config: BaseModel | None,
-) -> Plan:
-    previous = Manifest.read(settings.manifest_file)
-    place = load_target(target or (previous.target if previous else DEFAULT_TARGET), settings)
-    program_class = load_program_class(program_name)
-    own, celery_args = _split_args(args)
-    celery = _celery_settings(settings, celery_args, environ, broker)
-    config = config or parse_config_from_args(
-        program_class.get_config_schema(),
-        own,
-        prompt,
-        file=file,
-        environ=environ,
-        previous=load_answers(settings.program_config_file, environ),
-        ask=ask,
-    )
-    app = make_app(settings, celery)
-    program = construct(program_class, config, app, program_name)
-    stack = stack_of_program(program, settings, celery, program_name)
-    generated = {
-        **place.files(stack),
-        _below(settings.home, settings.schedule_file): schedule_file(app),
-    }
-    manifest = Manifest(
-        version=acoupi.__version__,
-        target=place.name,
-        program=program_name,
-        files={path.as_posix(): one.digest for path, one in generated.items()},
-        services=tuple(
-            KnownService(one.name, one.role, one.queues, one.stop_grace) for one in stack.services
-        ),
-    )
-    return Plan(
-        program_class=program_class,
-        config=config,
-        celery=celery,
-        stack=stack,
-        target=place,
-        generated=dict(sorted(generated.items())),
-        settings_files=_settings_files(settings, program_name, config, celery),
-        manifest=manifest,
-        previous=previous,
-    )
-
-
-def _check_home(home: Path) -> None:
-    """Raise if the home cannot be one.
-
-    Raises
-    ------
-    ConfigurationError
-        Saying why.
-    """
-    text = str(home)
-    if any(ord(character) < 32 for character in text):
-        raise ConfigurationError(
-            f"cannot use {text!r} as ACOUPI_HOME.",
-            "ACOUPI_HOME=~/.acoupi",
-            why="its name holds a line break or another control character.",
-        )
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not existing.is_dir():
-        raise ConfigurationError(
-            f'cannot use "{home}" as ACOUPI_HOME.',
-            "ACOUPI_HOME=~/.acoupi",
-            why=f"{existing} is a file.",
-        )
-
-
-def _below(home: Path, path: Path) -> PurePath:
-    if not path.is_relative_to(home):
-        raise ConfigurationError(
-            f'cannot put "{path.name}" at "{path}".',
-            "unset the ACOUPI_ variable that names this path",
-            why=f"what setup generates is below {home}.",
-        )
-    return PurePath(path.relative_to(home))
-
-
-def _split_args(args: list[str]) -> tuple[list[str], list[str]]:
-    """Return the options of the program, and those of Celery without their prefix."""
-    own: list[str] = []
-    celery: list[str] = []
-    for arg in args:
-        if arg.startswith(CELERY_PREFIX):
-            celery.append(f"--{arg.removeprefix(CELERY_PREFIX)}")
-            into = celery
-        elif arg.startswith("--"):
-            own.append(arg)
-            into = own
-        else:
-            # A value belongs to the option before it.
-            (into if own or celery else own).append(arg)
-    return own, celery
-
-
-def _celery_settings(
-    settings: Settings, args: list[str], environ: Mapping[str, str], broker: str | None
-) -> CelerySettings:
-    variables = {
-        f"{CONFIG_VARIABLES}{name.removeprefix(CELERY_VARIABLES)}": value
-        for name, value in environ.items()
-        if name.startswith(CELERY_VARIABLES)
-    }
-    previous = load_answers(settings.celery_config_file, environ)
-    try:
-        celery = parse_config_from_args(
-            CelerySettings, args, False, environ=variables, previous=previous
-        )
-    except ConfigurationError as error:
-        raise _about_celery(error) from error
-    if broker is not None:
-        url = None if broker in ("", "embedded") else broker
-        celery = celery.model_copy(update={"broker_url": url})
-    check_broker_url(celery.broker_url)
-    if celery.task_soft_time_limit >= celery.task_time_limit:
-        raise ConfigurationError(
-            f"a task cannot be asked to end after {celery.task_soft_time_limit} s "
-            f"and be ended after {celery.task_time_limit} s.",
-            f"--celery.task_time_limit {celery.task_soft_time_limit + 60}",
-            why="it must be asked first: task_soft_time_limit must be less than task_time_limit.",
-        )
-    return celery
-
-
-def _about_celery(error: ConfigurationError) -> ConfigurationError:
-    """Write options as the user wrote them, with their prefix."""
-
-    def prefixed(text: str | None) -> str | None:
-        if text is None:
-            return None
-        return text.replace(CELERY_PREFIX, "--").replace("--", CELERY_PREFIX)
-
-    return ConfigurationError(
-        prefixed(error.message) or "", prefixed(error.help), why=prefixed(error.why)
-    )
-
-
-def _settings_files(
-    settings: Settings, program_name: str, config: BaseModel, celery: CelerySettings
-) -> dict[Path, RenderedFile]:
-    files = {
-        file.path: RenderedFile(file.text, file.mode)
-        for file in config_files(config, settings.program_config_file)
-    }
-    has_password = "@" in (celery.broker_url or "")
-    files[settings.celery_config_file] = RenderedFile(
-        celery.model_dump_json(indent=2) + "\n", *([PRIVATE] if has_password else [])
-    )
-    files[settings.program_name_file] = RenderedFile(f"{program_name}\n")
-    if not settings.device_file.exists():
-        files[settings.device_file] = _device_file()
-    else:
-        ensure_device_id(settings.device_file)  # raises if it is broken
-    return files
-
-
-def _device_file() -> RenderedFile:
-    """Return the file with the id of this device, written nowhere yet."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "device.json"
-        ensure_device_id(path)
-        return RenderedFile(path.read_text())
 
 
 def setup_program(

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from acoupi.errors import InvalidProgramError, NotConfiguredError, ProgramNotFoundError
+from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.programs import AcoupiProgram
+from acoupi.system.configured import is_configured, read_program_name, require_configured
 from acoupi.system.constants import Settings
-from acoupi.system.rendering import disk_error
 
 __all__ = [
     "available_programs",
@@ -169,42 +169,6 @@ def _programs_in(module: ModuleType) -> list[type[AcoupiProgram[Any]]]:
     return own or package or foreign
 
 
-def is_configured(settings: Settings) -> bool:
-    """Return whether there is a sensor in this home."""
-    return settings.program_name_file.is_file() and settings.program_config_file.is_file()
-
-
-def require_configured(settings: Settings) -> None:
-    """Raise unless there is a sensor in this home.
-
-    Raises
-    ------
-    NotConfiguredError
-        With what to do about it.
-    """
-    if not is_configured(settings):
-        raise NotConfiguredError(
-            f"there is no sensor in {settings.home} yet.",
-            "acoupi setup --program default",
-            why=f"{settings.program_name_file} or {settings.program_config_file} is missing.",
-        )
-
-
-def read_program_name(settings: Settings) -> str:
-    """Return the name of the program of this home, as it was given to setup.
-
-    Raises
-    ------
-    NotConfiguredError
-        If there is none.
-    """
-    require_configured(settings)
-    try:
-        return settings.program_name_file.read_text().strip()
-    except OSError as error:
-        raise disk_error("read", settings.program_name_file, error) from error
-
-
 def load_config_schema(settings: Settings) -> type[BaseModel]:
     """Return the configuration model of the program of this home."""
     program_class = load_program_class(read_program_name(settings))
@@ -219,7 +183,7 @@ def load_program(settings: Settings) -> AcoupiProgram[Any]:
     NotConfiguredError, ProgramError, ConfigurationError
         If there is no sensor there, or it cannot be used.
     """
-    from acoupi.system.celery.app import build_program
+    from acoupi.system.celery.app import build_program  # noqa: PLC0415 - it imports this
 
     _, program = build_program(settings)
     return program

@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from acoupi import data
 from acoupi.errors import TargetError
-from acoupi.system.rendering import disk_error
+from acoupi.system.writing import disk_error
 
 __all__ = [
     "AlreadyRunningError",
@@ -69,7 +69,7 @@ class Pulse(BaseModel):
     failed: int = 0
     last_done_on: datetime | None = None
     last_error: str | None = None
-    """Of the last task that failed, until one succeeds."""
+    """Of the task that failed last, until it succeeds."""
     restarts: int = Field(default=0, ge=0)
     """How often it was started again after ending by itself."""
 

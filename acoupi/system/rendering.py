@@ -1,4 +1,4 @@
-"""From descriptions to files: render, compare, write.
+"""From descriptions to files: render them, and compare them with what is there.
 
 A tree of templates is the tree of its output: ``bin/start.sh.jinja2`` gives
 ``bin/start.sh``; what begins with an underscore is for including only. The
@@ -6,21 +6,26 @@ output is the same for the same input (sorted, LF, no times), so that a file
 which somebody edited can be told from one of ours by its digest.
 """
 
-import contextlib
 import difflib
 import hashlib
 import json
-import os
 import shlex
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 import jinja2
 
-from acoupi.errors import ConfigurationError, DeviceError
+from acoupi.errors import ConfigurationError
+from acoupi.system.writing import (
+    READABLE,
+    RUNNABLE,
+    RenderedFile,
+    disk_error,
+    write_atomic,
+    write_files,
+)
 
 __all__ = [
     "TEMPLATES",
@@ -39,22 +44,6 @@ __all__ = [
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 SUFFIX = ".jinja2"
-READABLE = 0o644
-RUNNABLE = 0o755
-PRIVATE = 0o600
-
-
-@dataclass(frozen=True)
-class RenderedFile:
-    """What a file is to hold, and who may do what with it."""
-
-    text: str
-    mode: int = READABLE
-
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of its bytes, in hexadecimal."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -207,23 +196,6 @@ def _unit_path(value: object) -> str:
     return str(value).replace("%", "%%")
 
 
-def disk_error(act: str, path: Path, error: OSError) -> DeviceError:
-    """Return the error of a disk that refused: what, why, and the way out."""
-    reason = (error.strerror or str(error)).lower()
-    folder = shlex.quote(str(path.parent))
-    helps = {
-        "no space left on device": f"df -h {folder}   (and make room)",
-        "disk quota exceeded": f"df -h {folder}   (and make room)",
-        "read-only file system": f"findmnt -T {folder}   (or put ACOUPI_HOME elsewhere)",
-        "permission denied": f"ls -ld {folder}   (or put ACOUPI_HOME elsewhere)",
-    }
-    return DeviceError(
-        f'cannot {act} "{path}".',
-        helps.get(reason, f"ls -la {folder}"),
-        why=f"the disk answered: {reason}.",
-    )
-
-
 # --- what somebody edited -------------------------------------------------------------
 
 
@@ -313,117 +285,3 @@ def _unified(path: PurePath, old: str, new: str) -> str:
             f"b/{path.as_posix()}",
         )
     )
-
-
-# --- writing --------------------------------------------------------------------------
-
-
-def write_atomic(path: Path, text: str, mode: int = READABLE) -> None:
-    """Write a file so that it is either the old one or the whole new one, also after a power cut.
-
-    Raises
-    ------
-    DeviceError
-        If the disk is full, read-only or refuses.
-    """
-    write_files({path: RenderedFile(text, mode)})
-
-
-def write_files(
-    files: Mapping[Path, RenderedFile], *, remove: Iterable[Path] = (), folders: Iterable[Path] = ()
-) -> None:
-    """Write some files, remove others and make folders: all of it, or nothing.
-
-    Everything is first written beside its place and synced; only when all of
-    it is on the disk does it take its names. If that fails, what stood there
-    before is put back.
-
-    Raises
-    ------
-    DeviceError
-        If the disk is full, read-only or refuses; nothing is changed then.
-    """
-    made: list[Path] = []
-    staged: dict[Path, Path] = {}
-    target = next(iter(files), Path())
-    try:
-        for folder in folders:
-            target = folder
-            _make_folder(folder, made)
-        for path, file in files.items():
-            target = path
-            _make_folder(path.parent, made)
-            staged[path] = _stage(path, file)
-        with _undone_if_it_fails([*staged, *remove]):
-            for target, temporary in staged.items():
-                temporary.replace(target)
-            for path in remove:
-                target = path
-                path.unlink(missing_ok=True)
-            for folder in sorted({path.parent for path in [*staged, *remove]}):
-                _sync_folder(folder)
-    except OSError as error:
-        for temporary in staged.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise disk_error("write", target, error) from error
-
-
-def _make_folder(folder: Path, made: list[Path]) -> None:
-    """Make a folder and those above it, noting which are new."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        new.mkdir(exist_ok=True)
-        made.append(new)
-
-
-def _stage(path: Path, file: RenderedFile) -> Path:
-    """Write a file beside its place under a hidden name; return that."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(file.text.encode())
-            stream.flush()
-            os.fchmod(stream.fileno(), file.mode)
-            os.fsync(stream.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-@contextlib.contextmanager
-def _undone_if_it_fails(paths: Iterable[Path]) -> Iterator[None]:
-    """Put back what stood at these paths if the block fails."""
-    before = {
-        path: (path.read_bytes(), path.stat().st_mode) if path.exists() else None for path in paths
-    }
-    try:
-        yield
-    except OSError:
-        for path, old in before.items():
-            with contextlib.suppress(OSError):
-                if old is None:
-                    path.unlink(missing_ok=True)
-                elif not path.exists() or path.read_bytes() != old[0]:
-                    path.write_bytes(old[0])
-                    path.chmod(old[1] & 0o7777)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    if not folder.is_dir():
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

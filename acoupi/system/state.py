@@ -10,11 +10,13 @@ from pydantic import BaseModel, Field
 
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError
-from acoupi.system.celery.app import load_celery_settings, masked_url
+from acoupi.system.celery.broker import load_celery_settings, masked_url
 from acoupi.system.celery.status import count_waiting
+from acoupi.system.config import load_config
+from acoupi.system.configured import read_program_name, require_configured
 from acoupi.system.constants import Settings
 from acoupi.system.deployments import read_deployment
-from acoupi.system.programs import load_config_schema, read_program_name, require_configured
+from acoupi.system.programs import load_config_schema
 from acoupi.system.rendering import Manifest
 from acoupi.system.services import UnitsStatus, status_services
 from acoupi.system.targets import DEFAULT_TARGET, ServiceStatus, target_for
@@ -128,8 +130,6 @@ def get_program_state(
     services
         What the target said; None: it is asked.
     """
-    from acoupi.system.config import load_config
-
     name = None
     try:
         name = read_program_name(settings)

@@ -11,10 +11,13 @@ from acoupi.testing.components import (
     make_recording,
     make_wav,
 )
+from acoupi.testing.stores import InMemoryMessageStore, InMemoryStore
 
 __all__ = [
     "FakeModel",
     "FakeRecorder",
+    "InMemoryMessageStore",
+    "InMemoryStore",
     "ListMessenger",
     "make_deployment",
     "make_recording",

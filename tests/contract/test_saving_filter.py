@@ -67,12 +67,15 @@ def test_the_zone_of_the_time_does_not_matter(saving_filter: RecordingSavingFilt
         assert len(answers) == 1
 
 
+@pytest.mark.parametrize(
+    "of_detections",
+    [each for each in FILTERS if isinstance(each, OF_DETECTIONS)],
+    ids=lambda f: type(f).__name__,
+)
 def test_nothing_found_is_nothing_to_keep_for_a_filter_of_detections(
-    saving_filter: RecordingSavingFilter,
+    of_detections: RecordingSavingFilter,
 ) -> None:
-    if not isinstance(saving_filter, OF_DETECTIONS):
-        pytest.skip("it does not look at detections")
     nothing = data.ModelOutput(name_model="m", recording=make_recording())
 
     for outputs in (None, [], [nothing]):
-        assert saving_filter.should_save_recording(make_recording(), outputs) is False
+        assert of_detections.should_save_recording(make_recording(), outputs) is False

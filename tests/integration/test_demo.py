@@ -22,6 +22,8 @@ from acoupi.system.pulse import is_locked
 ROOT = Path(__file__).parents[2]
 SERVICES = ("recording", "detection", "default", "beat")
 
+ACOUPI = Path(sys.executable).with_name("acoupi")
+
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
@@ -40,39 +42,52 @@ def demo(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     # A demo that hangs ends the test, not the other way round.
     guard = threading.Timer(200, process.kill)
     guard.start()
+    assert process.stdout is not None
     try:
         yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.communicate()
+        process.wait()
         guard.cancel()
+        process.stdout.close()
 
 
 def running(home: Path) -> list[str]:
     return [name for name in SERVICES if is_locked(home / "run", name)]
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A home for a demo; what still runs there when the test is over is stopped."""
+    home = tmp_path / "demo"
+    yield home
+    if running(home):
+        subprocess.run(
+            [str(ACOUPI), "deployment", "stop"],
+            env={**os.environ, "ACOUPI_HOME": str(home)},
+            check=True,
+        )
+
+
 @pytest.mark.timeout(400)
 def test_a_minute_of_the_demo_shows_the_whole_life_of_a_sensor_and_so_does_the_next(
-    tmp_path: Path,
+    place: Path,
 ) -> None:
-    home = tmp_path / "demo"
-
     for _ in range(2):
-        with demo(home, "--seconds", "30") as process:
+        with demo(place, "--seconds", "30") as process:
             output, _ = process.communicate()
 
         assert process.returncode == 0, output
-        assert running(home) == []
-        states = SqliteStore(home / "data" / "metadata.db").count_recordings()
+        assert running(place) == []
+        states = SqliteStore(place / "data" / "metadata.db").count_recordings()
         assert states[data.RecordingState.KEPT] >= 1, output
         assert states[data.RecordingState.DELETED] >= 1, output
         assert states[data.RecordingState.LOST] == 0, output
-        lines = (home / "data" / "messages.jsonl").read_text().splitlines()
+        lines = (place / "data" / "messages.jsonl").read_text().splitlines()
         contents = [json.loads(line)["content"] for line in lines]
         assert any(content.get("detections") for content in contents), output
-        assert (home / "spectrogram.png").read_bytes().startswith(b"\x89PNG")
+        assert (place / "spectrogram.png").read_bytes().startswith(b"\x89PNG")
         assert "Detections" in output
         assert "spectrogram.png" in output
         assert "\x1b[" not in output
@@ -80,34 +95,29 @@ def test_a_minute_of_the_demo_shows_the_whole_life_of_a_sensor_and_so_does_the_n
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: int) -> None:
-    home = tmp_path / "demo"
-
-    with demo(home, "--seconds", "600") as process:
-        assert process.stdout is not None
+def test_an_interrupted_demo_leaves_nothing_running(place: Path, number: int) -> None:
+    with demo(place, "--seconds", "600") as process:
         seen = next((line for line in process.stdout if " s: " in line), None)
         process.send_signal(number)
         output, _ = process.communicate()
 
     assert seen is not None
     assert process.returncode == 130, output
-    assert running(home) == []
+    assert running(place) == []
 
 
 @pytest.mark.timeout(300)
-def test_what_a_killed_demo_left_is_stopped_by_the_next(tmp_path: Path) -> None:
-    home = tmp_path / "demo"
-    with demo(home, "--seconds", "600") as process:
-        assert process.stdout is not None
+def test_what_a_killed_demo_left_is_stopped_by_the_next(place: Path) -> None:
+    with demo(place, "--seconds", "600") as process:
         next((line for line in process.stdout if " s: " in line), None)
         process.kill()
-    assert running(home) != []
+    assert running(place) != []
 
-    with demo(home, "--seconds", "1") as process:
+    with demo(place, "--seconds", "1") as process:
         output, _ = process.communicate()
 
     assert "earlier demo" in output
-    assert running(home) == []
+    assert running(place) == []
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
@@ -120,7 +130,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
 
     assert process.returncode == 1
     assert [line.split(":")[0].strip() for line in output.splitlines()] == ["Error", "Why", "Try"]
-    assert os.listdir(home) == ["otter.jpg"]
+    assert [path.name for path in home.iterdir()] == ["otter.jpg"]
 
 
 class TestProgram:

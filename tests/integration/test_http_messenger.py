@@ -36,7 +36,7 @@ def message(content: str | bytes = '{"species": "Myotis"}') -> data.Message:
 
 
 def messenger(url: str, **settings: Any) -> HTTPMessenger:
-    return HTTPMessenger(url, **{"timeout": 1, **settings})
+    return HTTPMessenger(url, **{"timeout": 0.5, **settings})
 
 
 # --- delivered ---
@@ -483,7 +483,7 @@ def test_the_check_of_a_silent_server_ends() -> None:
     with silent_port() as port, pytest.raises(HealthCheckError) as raised:
         messenger(f"http://localhost:{port}/in").check()
 
-    assert "no answer within 1 s" in str(raised.value.why)
+    assert "no answer within 0.5 s" in str(raised.value.why)
 
 
 def test_the_check_of_nobody_fails() -> None:

@@ -72,6 +72,11 @@ def make() -> Iterator[Make]:
     yield make
     for messenger in made:
         messenger.close()
+    names = ("acoupi-mqtt", "paho-mqtt")
+    eventually(
+        lambda: not any(thread.name.startswith(names) for thread in threading.enumerate()),
+        "the end of all network threads",
+    )
 
 
 def message(content: str | bytes = '{"species": "Myotis"}', **fields: Any) -> data.Message:
@@ -251,6 +256,16 @@ def test_a_message_larger_than_the_broker_takes_is_an_error(tmp_path: Path, make
         assert sender.send_message(message()).status is ResponseStatus.SUCCESS
 
 
+def test_a_message_that_the_broker_refuses_in_its_own_way_is_an_error(
+    tmp_path: Path, make: Make
+) -> None:
+    with Mosquitto(tmp_path / "b", options="message_size_limit 1000") as broker:
+        sender = make(broker)
+
+        assert sender.send_message(message("x" * 2000)).status is ResponseStatus.ERROR
+        assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [
@@ -298,7 +313,7 @@ def test_an_unknown_name_is_a_send_error(make: Make) -> None:
 @pytest.mark.parametrize("settings", [{}, {"use_tls": True}, {"transport": "websockets"}])
 def test_a_silent_port_is_a_send_error(make: Make, settings: dict[str, Any]) -> None:
     with silent_port() as port:
-        sender = make(port, timeout=1, **settings)
+        sender = make(port, timeout=0.3, **settings)
 
         with pytest.raises(MessageSendError) as raised:
             sender.send_message(message())
@@ -310,7 +325,7 @@ def test_a_silent_port_is_a_send_error(make: Make, settings: dict[str, Any]) -> 
 
 def test_a_broker_that_never_acknowledges_is_a_timeout(make: Make) -> None:
     with ScriptedBroker(acknowledges=False) as broker:
-        sender = make(broker, timeout=1, last_will=False)
+        sender = make(broker, timeout=0.3, last_will=False)
 
         response = sender.send_message(message())
 
@@ -321,7 +336,7 @@ def test_a_broker_that_never_acknowledges_is_a_timeout(make: Make) -> None:
 
 def test_what_timed_out_is_not_sent_again_behind_our_back(make: Make) -> None:
     with ScriptedBroker(acknowledges=False) as broker:
-        sender = make(broker, timeout=1, last_will=False)
+        sender = make(broker, timeout=0.3, last_will=False)
         sender.send_message(message("first"))
         eventually(lambda: len(broker.connects) == 2, "the new connection")
         broker.acknowledges = True
@@ -378,7 +393,7 @@ def test_a_lost_connection_comes_back_without_a_message(broker: Mosquitto, make:
 
 
 def test_a_broker_that_stalls_in_mid_session_is_a_timeout(broker: Mosquitto, make: Make) -> None:
-    sender = make(broker, timeout=1)
+    sender = make(broker, timeout=0.3)
     sender.send_message(message())
     assert broker.pid is not None
 
@@ -418,7 +433,7 @@ def test_a_broker_that_speaks_no_version_of_ours_is_a_send_error(make: Make) -> 
 
 def test_what_is_no_broker_is_a_send_error(make: Make) -> None:
     with HTTPSink() as sink, pytest.raises(MessageSendError):
-        make(sink.port, timeout=1).send_message(message())
+        make(sink.port, timeout=0.3).send_message(message())
 
 
 # --- TLS ---

@@ -153,6 +153,24 @@ def test_delivering_a_message_twice_changes_nothing(
     assert len(sent(home)) == 1
 
 
+def test_it_records_with_our_recorder_what_is_simulated(
+    package: ModuleType, app: Celery, home: Path
+) -> None:
+    config = configured(
+        package,
+        microphone={"samplerate": 8000, "simulated": {"pace": "fast"}},
+        recording={"schedule_start": "00:00", "schedule_end": "00:00"},
+    )
+    program = package.Program(config, app)
+    program.on_start(DEPLOYMENT)
+
+    run(program, "recording_task", "send_messages_task", "file_management_task")
+
+    assert isinstance(program.recorder, components.PARecorder)
+    assert len(sent(home)) == 1
+    assert len(list((config.paths.recordings / "nightjars").glob("*.wav"))) == 1
+
+
 def test_by_day_it_does_not_record(
     package: ModuleType, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

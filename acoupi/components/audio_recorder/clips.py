@@ -1,5 +1,6 @@
 """From the stream into a file."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from acoupi import data
@@ -146,6 +147,8 @@ class _Clip:
 
     def keep_the_rest(self, writer: WavWriter, error: BaseException) -> None:
         """Keep what there is of an interrupted recording if it is worth it; never raises."""
+        with suppress(AcoupiError):
+            self._write_what_came(writer)
         seconds = writer.frames / self._stream.samplerate
         if seconds < KEEP_SECONDS:
             writer.discard()
@@ -159,6 +162,14 @@ class _Clip:
         if isinstance(error, AcoupiError) and recording.path is not None:
             kept = f'the first {seconds:.1f} s are kept in "{recording.path.name}".'
             error.why = f"{error.why} {kept[:1].upper()}{kept[1:]}" if error.why else kept
+
+    def _write_what_came(self, writer: WavWriter) -> None:
+        """Write what was delivered before the end and not read yet: less than a step."""
+        next_frame = self._start + writer.frames
+        wanted = round(self._recording.duration * self._stream.samplerate) - writer.frames
+        frames = min(self._stream.written - next_frame, wanted, _step(self._stream))
+        if frames > 0:
+            writer.write(_read(self._stream, next_frame, frames))
 
 
 def _copy(stream: CaptureStream, start: int, frames: int, writer: WavWriter) -> None:

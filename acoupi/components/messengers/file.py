@@ -62,7 +62,7 @@ class FileMessenger(types.Messenger):
             raise MessageSendError(
                 f'cannot write the message to "{path}".',
                 "make room, or choose another path",
-                why=err.strerror,
+                why=_why(err, path),
             ) from err
         return data.Response(status=data.ResponseStatus.SUCCESS, message=message)
 
@@ -77,7 +77,7 @@ class FileMessenger(types.Messenger):
             raise HealthCheckError(
                 f'messages cannot be written to "{path}".',
                 "choose another path, or change its permissions",
-                why=err.strerror,
+                why=_why(err, path),
             ) from err
 
     def _append(self, path: Path, line: bytes) -> None:
@@ -95,6 +95,12 @@ class FileMessenger(types.Messenger):
                 raise
         if is_new:
             _sync_folder(path.parent)
+
+
+def _why(err: OSError, path: Path) -> str | None:
+    if isinstance(err, FileExistsError | NotADirectoryError):
+        return f'"{path.parent}" is not a folder'
+    return err.strerror
 
 
 def _line_end(descriptor: int, size: int) -> bytes:

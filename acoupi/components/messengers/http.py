@@ -91,7 +91,7 @@ class HTTPMessenger(types.Messenger):
         base_url: str,
         base_params: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
-        timeout: int = 5,
+        timeout: float = 5,
         content_type: str = "application/json",
         logger: logging.Logger | None = None,
         *,

@@ -100,7 +100,7 @@ class MQTTMessenger(types.Messenger):
         port: int = 1884,
         username: str | None = None,
         password: SecretStr | str | None = None,
-        timeout: int = 5,
+        timeout: float = 5,
         use_tls: bool = False,
         logger: logging.Logger | None = None,
         transport: Literal["tcp", "websockets", "unix"] = "tcp",
@@ -275,6 +275,13 @@ class MQTTMessenger(types.Messenger):
                 f"no acknowledgement within {self.timeout} s; it may have arrived",
             )
         except ConnectionLostError as err:
+            if connection.is_garbled:
+                # mosquitto refuses what is too large with a code that MQTT does not have.
+                return _response(
+                    data.ResponseStatus.ERROR,
+                    message,
+                    f"no readable answer; are {len(message.content)} bytes too many?",
+                )
             return _response(
                 data.ResponseStatus.FAILED,
                 message,

@@ -97,6 +97,8 @@ class Connection:
         self.end: str | None = None
         """Why the connection is over; None while it is not."""
         self.end_code: int | None = None
+        self.is_garbled = False
+        """Whether it ended because the broker answered something that cannot be read."""
         self._on_lost = on_lost
         self._news = threading.Condition()
         self._is_up = False
@@ -313,6 +315,8 @@ class Connection:
         """Keep the last thing paho complained of: it tells its callbacks less."""
         if level in (LogLevel.MQTT_LOG_ERR, LogLevel.MQTT_LOG_WARNING):
             self._complaint = text
+        elif "malformed packet" in text:
+            self.is_garbled = True
 
     # --- endings ---
 

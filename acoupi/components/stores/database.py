@@ -71,6 +71,7 @@ class Database:
         self.schema = schema
         self._idle: list[_Connection] = []
         self._borrowers: Counter[int] = Counter()
+        self._is_forking = False
         self._changed = threading.Condition()
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
         _databases.add(self)
@@ -132,8 +133,11 @@ class Database:
     # The pool
 
     def _borrow(self) -> "_Connection":
+        me = threading.get_ident()
         with self._changed:
-            self._borrowers[threading.get_ident()] += 1
+            # Who has a connection already must come to its end, so it passes.
+            self._changed.wait_for(lambda: not self._is_forking or me in self._borrowers)
+            self._borrowers[me] += 1
             inode = _inode(self.path)
             if inode is None or any(idle.inode != inode for idle in self._idle):
                 _close_all(self._idle)  # the file was moved aside under us
@@ -166,8 +170,9 @@ class Database:
             self._changed.notify_all()
 
     def _before_fork(self) -> None:
-        """Wait until no other thread works with the file, close all, and keep it so."""
+        """Let no thread begin, wait for those at work, close all, and keep it so."""
         self._changed.acquire()
+        self._is_forking = True
         me = threading.get_ident()
         self._changed.wait_for(
             lambda: not set(self._borrowers) - {me}, timeout=faults.BUSY_TIMEOUT + 5
@@ -179,6 +184,8 @@ class Database:
             me = threading.get_ident()
             for other in set(self._borrowers) - {me}:
                 del self._borrowers[other]
+        self._is_forking = False
+        self._changed.notify_all()
         self._changed.release()
 
     # Opening
@@ -342,11 +349,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 _databases: "weakref.WeakSet[Database]" = weakref.WeakSet()
+_fork_lock = threading.RLock()
 _held: list[Database] = []
 _inherited: list[sqlite3.Connection] = []
 
 
 def _before_fork() -> None:
+    _fork_lock.acquire()
     _held.extend(_databases)
     for database in _held:
         database._before_fork()  # noqa: SLF001 - the same module
@@ -355,6 +364,7 @@ def _before_fork() -> None:
 def _after_fork(*, in_child: bool) -> None:
     while _held:
         _held.pop()._after_fork(in_child=in_child)  # noqa: SLF001
+    _fork_lock.release()
 
 
 os.register_at_fork(

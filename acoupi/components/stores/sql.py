@@ -7,10 +7,12 @@ is one JSON array (see `values`), a filter that is NULL lets everything pass.
 
 # ruff: noqa: S608 - every piece is a constant of this file; values are bound
 
+from collections.abc import Mapping, Set
+
 from acoupi.components.stores.database import Schema
 from acoupi.errors import MetadataStoreError
 
-__all__ = ["SCHEMA"]
+__all__ = ["SCHEMA", "detections_where", "outputs_where", "tags_where"]
 
 _VERSION_1 = (
     """
@@ -289,8 +291,7 @@ OUTPUTS_BY_RECORDING_TIME = """
     ORDER BY r.created_on_us, r.row, o.created_on_us, o.row
 """
 
-# Written out only where asked for, so that SQLite plans for the filter at hand.
-OUTPUTS = """
+_OUTPUTS = """
     SELECT o.row, o.id, o.recording_row, o.name_model, o.created_on_us
     FROM model_output o
     WHERE {filters}
@@ -298,7 +299,7 @@ OUTPUTS = """
     LIMIT :limit
 """
 
-OUTPUT_FILTERS = {
+_OUTPUT_FILTERS = {
     "after": "o.created_on_us >= :after",
     "before": "o.created_on_us <= :before",
     "ids": "o.id IN (SELECT acoupi_blob(value) FROM json_each(:ids))",
@@ -329,19 +330,19 @@ DETECTIONS_OF_OUTPUTS = (
 """
 )
 
-DETECTIONS = (
+_DETECTIONS = (
     _DETECTION
     + """
-    FROM detection d JOIN model_output o ON o.row = d.output_row
+    FROM {joins}
     WHERE {filters}
     ORDER BY o.created_on_us DESC, o.row DESC, d.row
 """
 )
 
-DETECTION_FILTERS = {
-    "after": OUTPUT_FILTERS["after"],
-    "before": OUTPUT_FILTERS["before"],
-    "model_names": OUTPUT_FILTERS["model_names"],
+_DETECTION_FILTERS = {
+    "after": _OUTPUT_FILTERS["after"],
+    "before": _OUTPUT_FILTERS["before"],
+    "model_names": _OUTPUT_FILTERS["model_names"],
     "model_output_ids": "o.id IN (SELECT acoupi_blob(value) FROM json_each(:model_output_ids))",
     "ids": "d.id IN (SELECT acoupi_blob(value) FROM json_each(:ids))",
     "score_gt": "d.score > :score_gt",
@@ -364,19 +365,16 @@ TAGS_OF_DETECTIONS = """
     ORDER BY p.detection_row, p.position
 """
 
-TAGS = """
+_TAGS = """
     SELECT t.key, t.value, p.confidence
-    FROM predicted_tag p
-        JOIN tag t ON t.row = p.tag_row
-        JOIN detection d ON d.row = p.detection_row
-        JOIN model_output o ON o.row = d.output_row
+    FROM {joins}
     WHERE {filters}
     ORDER BY o.created_on_us DESC, o.row DESC, d.row, p.position
 """
 
-TAG_FILTERS = {
-    "after": OUTPUT_FILTERS["after"],
-    "before": OUTPUT_FILTERS["before"],
+_TAG_FILTERS = {
+    "after": _OUTPUT_FILTERS["after"],
+    "before": _OUTPUT_FILTERS["before"],
     "detection_ids": "d.id IN (SELECT acoupi_blob(value) FROM json_each(:detection_ids))",
     "keys": "t.key IN (SELECT value FROM json_each(:keys))",
     "score_gt": "p.confidence > :score_gt",
@@ -385,7 +383,42 @@ TAG_FILTERS = {
 }
 
 
-def filtered(statement: str, filters: dict[str, str], names: set[str]) -> str:
-    """Return the statement with the filters of these names, all of which must hold."""
-    chosen = [text for name, text in filters.items() if name in names]
-    return statement.format(filters=" AND ".join(chosen) or "TRUE")
+# SQLite keeps no statistics here and would guess; CROSS JOIN fixes the order, the
+# table with the narrowest filter first.
+_OUTPUTS_THEN_DETECTIONS = "model_output o CROSS JOIN detection d ON d.output_row = o.row"
+_DETECTIONS_THEN_OUTPUTS = "detection d CROSS JOIN model_output o ON o.row = d.output_row"
+_THEN_TAGS = """
+    CROSS JOIN predicted_tag p ON p.detection_row = d.row
+    CROSS JOIN tag t ON t.row = p.tag_row
+"""
+_FROM_TAGS = """
+    tag t CROSS JOIN predicted_tag p ON p.tag_row = t.row
+    CROSS JOIN detection d ON d.row = p.detection_row
+    CROSS JOIN model_output o ON o.row = d.output_row
+"""
+
+
+def outputs_where(filters: Set[str]) -> str:
+    """Return the query of outputs by these filters, all of which must hold."""
+    return _OUTPUTS.format(filters=_conditions(_OUTPUT_FILTERS, filters))
+
+
+def detections_where(filters: Set[str]) -> str:
+    """Return the query of detections by these filters, all of which must hold."""
+    joins = _DETECTIONS_THEN_OUTPUTS if "ids" in filters else _OUTPUTS_THEN_DETECTIONS
+    return _DETECTIONS.format(joins=joins, filters=_conditions(_DETECTION_FILTERS, filters))
+
+
+def tags_where(filters: Set[str]) -> str:
+    """Return the query of predicted tags by these filters, all of which must hold."""
+    if "detection_ids" in filters:
+        joins = _DETECTIONS_THEN_OUTPUTS + _THEN_TAGS
+    elif filters & {"keys", "values"} and not filters & {"after", "before"}:
+        joins = _FROM_TAGS
+    else:
+        joins = _OUTPUTS_THEN_DETECTIONS + _THEN_TAGS
+    return _TAGS.format(joins=joins, filters=_conditions(_TAG_FILTERS, filters))
+
+
+def _conditions(known: Mapping[str, str], chosen: Set[str]) -> str:
+    return " AND ".join(text for name, text in known.items() if name in chosen) or "TRUE"

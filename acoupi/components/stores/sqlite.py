@@ -375,7 +375,7 @@ class SqliteStore(types.Store):
             model_names=_texts(model_names),
             detection_ids=_ids(detection_ids),
         )
-        statement = sql.filtered(sql.OUTPUTS, sql.OUTPUT_FILTERS, set(values))
+        statement = sql.outputs_where(values.keys())
         return self._outputs(statement, {**values, "limit": _limit(limit)})
 
     def get_detections(  # noqa: PLR0917 - a published signature
@@ -406,7 +406,7 @@ class SqliteStore(types.Store):
             after=_time(after),
             before=_time(before),
         )
-        statement = sql.filtered(sql.DETECTIONS, sql.DETECTION_FILTERS, set(values))
+        statement = sql.detections_where(values.keys())
         with self._database.reading() as connection:
             return load_detections(connection, connection.execute(statement, values))
 
@@ -438,7 +438,7 @@ class SqliteStore(types.Store):
             keys=_texts(keys),
             values=_texts(values),
         )
-        statement = sql.filtered(sql.TAGS, sql.TAG_FILTERS, set(chosen))
+        statement = sql.tags_where(chosen.keys())
         with self._database.reading() as connection:
             return [
                 data.PredictedTag(data.Tag(key, value), from_real(confidence))

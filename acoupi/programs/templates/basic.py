@@ -235,7 +235,9 @@ class BasicProgram(AcoupiProgram[C]):
             return
         pending = len(captured())
         if pending:
-            self.logger.warning("%d recordings wait to be analysed; the next start does", pending)
+            self.logger.warning(
+                "recordings that wait in the spool, for the next start to go on with: %d", pending
+            )
 
 
 def check_component(component: object) -> None:

@@ -1,0 +1,1 @@
+"""Celery: the app of a sensor, its workers, its beat and its embedded broker."""

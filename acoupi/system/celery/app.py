@@ -1,182 +1,24 @@
-"""The Celery app of a sensor."""
+"""The Celery app of a sensor, its tasks registered: what ``app.py`` of a home exposes."""
 
-import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Celery
 
-from acoupi.errors import ConfigurationError, InvalidProgramError
-from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.system.celery.folder import broker_folder
-from acoupi.system.constants import CelerySettings, Settings
-from acoupi.system.rendering import disk_error
+from acoupi.errors import InvalidProgramError
+from acoupi.programs import AcoupiProgram
+from acoupi.system.celery.broker import make_app
+from acoupi.system.config import load_config
+from acoupi.system.configured import read_program_name, require_configured
+from acoupi.system.constants import Settings
+from acoupi.system.programs import load_program_class
+from acoupi.system.targets.process import run_python
 
-if TYPE_CHECKING:
-    from acoupi.programs import AcoupiProgram
-
-__all__ = [
-    "EMBEDDED_URL",
-    "build_program",
-    "get_celery_app",
-    "load_celery_settings",
-    "make_app",
-    "masked_url",
-    "run_celery_command",
-]
-
-logger = logging.getLogger(__name__)
-
-EMBEDDED_URL = "folder://"
-TRANSPORT = "acoupi.system.celery.folder:FolderTransport"
-REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
-CONNECT_TIMEOUT = 3.0
-ANSWER_TIMEOUT = 30.0
-VISIBILITY_TIMEOUT = 24 * 3600
-"""Seconds; beyond any task. What a killed worker had in hand is reclaimed when it starts."""
-
-
-def load_celery_settings(settings: Settings) -> CelerySettings:
-    """Return what ``config/celery.json`` says; the defaults if there is none.
-
-    Raises
-    ------
-    ConfigurationError
-        If it holds something else.
-    """
-    path = settings.celery_config_file
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return CelerySettings()
-    except OSError as error:
-        raise disk_error("read", path, error) from error
-    return parse_celery_settings(text, path)
-
-
-def parse_celery_settings(text: str, path: Path) -> CelerySettings:
-    """Return the settings in a text; `path` is where it is from, for the error."""
-    try:
-        celery = CelerySettings.model_validate_json(text)
-    except ValueError as error:
-        reason = str(error).splitlines()
-        raise ConfigurationError(
-            f'cannot read "{path}".',
-            f"{path}: write {{}} into it for the defaults",
-            why="; ".join(line.strip() for line in reason[1:3]) or reason[0],
-        ) from error
-    check_broker_url(celery.broker_url)
-    return celery
-
-
-def check_broker_url(url: str | None) -> None:
-    """Raise if a broker is not one that a sensor can use.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming what is valid; never the password.
-    """
-    if url is None:
-        return
-    scheme, separator, rest = url.partition("://")
-    if separator and rest and scheme in REDIS_SCHEMES:
-        return
-    raise ConfigurationError(
-        f'cannot use the broker "{masked_url(url)}".',
-        "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
-        why="a broker is redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH.",
-    )
-
-
-def masked_url(url: str | None) -> str:
-    """Return a broker's URL without its password.
-
-    Examples
-    --------
-    >>> masked_url("redis://user:secret@hub:6379/0")
-    'redis://user:**@hub:6379/0'
-    >>> masked_url(None)
-    'embedded'
-    """
-    if url is None:
-        return "embedded"
-    scheme, separator, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    if at:
-        user, colon, _ = login.partition(":")
-        login = user + (":**" if colon else "")
-    return f"{scheme}{separator}{login}{at}{place}"
-
-
-def make_app(
-    settings: Settings, celery: CelerySettings | None = None, *, worker: str | None = None
-) -> Celery:
-    """Return a Celery app that knows the broker but no program.
-
-    Parameters
-    ----------
-    settings
-        Where the embedded broker is.
-    celery
-        None: those of the home.
-    worker
-        Name of the worker that uses it. What a worker has in hand is kept
-        under its name, so that it finds it again after a crash.
-    """
-    celery = celery or load_celery_settings(settings)
-    app = Celery("acoupi", set_as_current=False)
-    app.conf.update(
-        broker_url=celery.broker_url or EMBEDDED_URL,
-        broker_transport=None if celery.broker_url else TRANSPORT,
-        broker_transport_options=_transport_options(settings, celery, worker),
-        broker_connection_retry=True,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_connection_timeout=CONNECT_TIMEOUT,
-        enable_utc=True,
-        timezone="UTC",
-        accept_content=["json"],
-        task_serializer="json",
-        result_serializer="json",
-        task_ignore_result=True,
-        task_acks_late=True,
-        task_reject_on_worker_lost=False,
-        task_default_queue=DEFAULT_QUEUE,
-        task_soft_time_limit=celery.task_soft_time_limit,
-        task_time_limit=celery.task_time_limit,
-        worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        beat_max_loop_interval=celery.beat_max_loop_interval,
-    )
-    return app
-
-
-def _transport_options(
-    settings: Settings, celery: CelerySettings, worker: str | None
-) -> dict[str, Any]:
-    if celery.broker_url is None:
-        return {"folder": str(broker_folder(settings.run_dir)), "worker": worker}
-    owner = worker or "client"
-    return {
-        "priority_steps": [0],
-        "visibility_timeout": VISIBILITY_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": ANSWER_TIMEOUT,
-        "socket_keepalive": True,
-        "unacked_key": f"unacked:{owner}",
-        "unacked_index_key": f"unacked_index:{owner}",
-        "unacked_mutex_key": f"unacked_mutex:{owner}",
-    }
+__all__ = ["build_program", "construct", "get_celery_app", "make_app", "run_celery_command"]
 
 
 def build_program(
     settings: Settings, *, worker: str | None = None
-) -> "tuple[Celery, AcoupiProgram[Any]]":
+) -> tuple[Celery, AcoupiProgram[Any]]:
     """Return the Celery app and the program of a home, its tasks registered.
 
     Raises
@@ -184,9 +26,6 @@ def build_program(
     NotConfiguredError, ProgramError, ConfigurationError
         If there is no sensor there, or it cannot be used.
     """
-    from acoupi.system.config import load_config
-    from acoupi.system.programs import load_program_class, read_program_name
-
     name = read_program_name(settings)
     program_class = load_program_class(name)
     config = load_config(settings.program_config_file, program_class.get_config_schema())
@@ -195,8 +34,8 @@ def build_program(
 
 
 def construct(
-    program_class: "type[AcoupiProgram[Any]]", config: Any, app: Celery, name: str
-) -> "AcoupiProgram[Any]":
+    program_class: type[AcoupiProgram[Any]], config: Any, app: Celery, name: str
+) -> AcoupiProgram[Any]:
     """Return the program, built on an app.
 
     Raises
@@ -251,9 +90,6 @@ def run_celery_command(
     **kwargs
         For `subprocess.run`.
     """
-    from acoupi.system.programs import require_configured
-    from acoupi.system.targets.process import run_python
-
     command = ["-m", "celery"]
     if with_app:
         require_configured(settings)

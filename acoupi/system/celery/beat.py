@@ -21,6 +21,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from types import FrameType
 from typing import Protocol
 
@@ -30,7 +31,7 @@ from kombu.exceptions import OperationalError
 
 from acoupi import data
 from acoupi.errors import AcoupiError
-from acoupi.system.celery.app import load_celery_settings, make_app, masked_url
+from acoupi.system.celery.broker import load_celery_settings, make_app, masked_url
 from acoupi.system.celery.logs import configure_logging, tell
 from acoupi.system.celery.schedule import Entry, UnknownSchedule, read_schedule
 from acoupi.system.constants import CelerySettings, Settings
@@ -39,7 +40,7 @@ from acoupi.system.stack import BEAT
 
 __all__ = ["Planner", "main", "run"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("acoupi.system.celery.beat")
 
 STEP = 1.0
 """Seconds by which the clocks must drift apart between two looks to count as a step."""
@@ -182,7 +183,7 @@ class _Sender:
                 ignore_result=True,
                 retry=False,
             )
-        except (OperationalError, OSError, *self._errors()) as error:
+        except self._errors as error:
             pulse.failed += 1
             if not self.failing:
                 logger.error(  # noqa: TRY400 - a traceback says nothing more
@@ -201,9 +202,12 @@ class _Sender:
             pulse.done += 1
             pulse.last_done_on = data.utc_now()
 
+    @cached_property
     def _errors(self) -> tuple[type[Exception], ...]:
+        """What sending may raise when the broker is down."""
         connection = self.app.connection_for_write()
-        return (*connection.connection_errors, *connection.channel_errors)
+        theirs = (*connection.connection_errors, *connection.channel_errors)
+        return (OperationalError, OSError, *theirs)
 
 
 def _entries(settings: Settings, app: Celery) -> list[Entry]:
@@ -211,7 +215,7 @@ def _entries(settings: Settings, app: Celery) -> list[Entry]:
     entries = read_schedule(settings.schedule_file)
     if not any(isinstance(entry.schedule, UnknownSchedule) for entry in entries):
         return entries
-    from acoupi.system.programs import load_program
+    from acoupi.system.programs import load_program  # noqa: PLC0415 - beat does without it
 
     logger.info("The program has schedules of its own: loading it.")
     known = load_program(settings).app.conf.beat_schedule

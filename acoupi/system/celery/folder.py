@@ -24,7 +24,6 @@ import logging
 import os
 import select
 import shutil
-import socket
 from collections import deque
 from pathlib import Path
 from queue import Empty
@@ -146,10 +145,12 @@ class FolderChannel(virtual.Channel):
         return [routing_key or default]
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        """Consume from a queue, and be woken when something is put into it."""
         super().basic_consume(queue, *args, **kwargs)
         self.connection.listen(self._fifo(queue))
 
     def basic_qos(self, *args: Any, **kwargs: Any) -> None:
+        """Set how many messages may be in hand, and look for some."""
         super().basic_qos(*args, **kwargs)
         self.connection_wake()
 
@@ -213,11 +214,11 @@ class FolderChannel(virtual.Channel):
     def _wake_consumers(self, queue: str) -> None:
         folder = self.root / "wake" / _safe(queue)
         try:
-            names = os.listdir(folder)
+            fifos = list(folder.iterdir())
         except OSError:
             return
-        for name in names:
-            _poke(folder / name)
+        for fifo in fifos:
+            _poke(fifo)
 
 
 def _write(folder: Path, name: str, text: str) -> None:
@@ -234,7 +235,7 @@ def _write(folder: Path, name: str, text: str) -> None:
 def _messages(folder: Path) -> list[str]:
     """Return the names of the messages in a folder, oldest first."""
     try:
-        names = os.listdir(folder)
+        names = os.listdir(folder)  # noqa: PTH208 - names are wanted, thousands of them
     except OSError:
         return []
     return sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
@@ -263,9 +264,9 @@ class FolderTransport(virtual.Transport):
     Channel = FolderChannel
     driver_type = "folder"
     driver_name = "folder"
-    default_port = 0
+    default_port: Any = 0
     can_parse_url = True
-    connection_errors = (*virtual.Transport.connection_errors, OSError)
+    connection_errors: Any = (*virtual.Transport.connection_errors, OSError)
     implements = virtual.Transport.implements.extend(
         asynchronous=False, exchange_type=frozenset(["direct", "topic"])
     )
@@ -273,19 +274,28 @@ class FolderTransport(virtual.Transport):
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         self._fifos: dict[Path, int] = {}
+        self._is_stopping = False
         self._wake_read, self._wake_write = -1, -1
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        client: Any = self.client
+        return dict(client.transport_options)
+
     def driver_version(self) -> str:
+        """Return the version of the layout of the folder."""
         return "1"
 
     def establish_connection(self) -> Any:
-        folder = Path(self.client.transport_options["folder"])
+        """Make sure that the folder can be used."""
+        folder = Path(self._options["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied", str(folder))
         return super().establish_connection()
 
     def close_connection(self, connection: Any) -> None:
+        """Close the channels and the pipes."""
         super().close_connection(connection)
         for handle in [*self._fifos.values(), self._wake_read, self._wake_write]:
             if handle >= 0:
@@ -296,24 +306,27 @@ class FolderTransport(virtual.Transport):
         self._fifos.clear()
         self._wake_read = self._wake_write = -1
 
-    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         """Deliver one message, waiting for it up to `timeout` seconds.
 
         Raises
         ------
-        socket.timeout
+        TimeoutError
             If there was none, or if `wake` was called: whoever called it has
             something for the caller's loop to do.
         """
         del connection
+        cycle: Any = self.cycle
         deadline = None if timeout is None else data.monotonic() + timeout
         while True:
+            if self._is_stopping:
+                raise TimeoutError
             try:
-                self.cycle.get(self._deliver, timeout=timeout)
+                cycle.get(self._deliver, timeout=timeout)
             except Empty:
                 left = LONGEST_WAIT if deadline is None else deadline - data.monotonic()
                 if left <= 0 or self._wait(min(left, LONGEST_WAIT)):
-                    raise socket.timeout from None
+                    raise TimeoutError from None
             else:
                 return
 
@@ -321,6 +334,11 @@ class FolderTransport(virtual.Transport):
         """Be woken through this pipe from now on."""
         self._fifos.setdefault(fifo, -1)
         self._open(fifo)
+
+    def stop(self) -> None:
+        """Deliver nothing more: the worker is stopping. May be called by any thread."""
+        self._is_stopping = True
+        self.wake()
 
     def wake(self) -> None:
         """Make `drain_events` return soon. May be called by any thread."""

@@ -19,7 +19,7 @@ from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedule, so
 from acoupi import data
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.system.rendering import RenderedFile, disk_error
+from acoupi.system.writing import RenderedFile, disk_error
 from acoupi.tasks.schedules import aligned_schedule
 
 __all__ = ["Entry", "UnknownSchedule", "describe_schedule", "read_schedule", "schedule_file"]
@@ -169,8 +169,7 @@ def read_schedule(path: Path) -> list[Entry]:
     """
     try:
         content = json.loads(path.read_text())
-        if content["version"] != VERSION:
-            raise ValueError(f"it has version {content['version']}, this acoupi reads {VERSION}")
+        _check_version(content["version"])
         return [_entry(described) for described in content["entries"]]
     except FileNotFoundError as error:
         raise ConfigurationError(
@@ -184,6 +183,11 @@ def read_schedule(path: Path) -> list[Entry]:
             "acoupi setup",
             why=f"it does not hold what setup writes there ({error}).",
         ) from error
+
+
+def _check_version(version: object) -> None:
+    if version != VERSION:
+        raise ValueError(f"it has version {version}, this acoupi reads {VERSION}")
 
 
 def _entry(described: Mapping[str, Any]) -> Entry:

@@ -7,7 +7,7 @@ from typing import Any
 from kombu.exceptions import ChannelError, OperationalError
 
 from acoupi.errors import TargetError
-from acoupi.system.celery.app import load_celery_settings, make_app, masked_url
+from acoupi.system.celery.broker import load_celery_settings, make_app, masked_url
 from acoupi.system.constants import CelerySettings, Settings
 
 __all__ = ["check_broker", "count_waiting", "purge_messages"]

@@ -35,16 +35,18 @@ from celery.worker.state import maybe_shutdown
 from acoupi import data
 from acoupi.errors import AcoupiError
 from acoupi.system.celery import folder
-from acoupi.system.celery.app import build_program, load_celery_settings, masked_url
+from acoupi.system.celery.app import build_program
+from acoupi.system.celery.broker import load_celery_settings, masked_url
 from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.configured import read_program_name
 from acoupi.system.constants import CelerySettings, Settings
-from acoupi.system.programs import load_program_class, read_program_name
+from acoupi.system.programs import load_program_class
 from acoupi.system.pulse import PulseFile, ServiceLock
 from acoupi.system.stack import Service, check_name, stack_for, stack_of_program
 
 __all__ = ["STUCK", "Heart", "main"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("acoupi.system.celery.worker")
 
 STUCK = 70
 """Exit code of a worker that ended itself."""
@@ -91,12 +93,13 @@ class Heart:
         self.broker = broker
         self.time_limit = time_limit
         self.reclaim = reclaim
-        self.wake: Callable[[], None] = lambda: None
-        """Makes the loop turn at once; set by the consumer."""
+        self.stop_loop: Callable[[], None] = lambda: None
+        """Makes the loop end at once; set by the consumer."""
         self._end = end
         self._began = data.monotonic()
         self._lock = threading.Lock()
         self._tasks: dict[str, tuple[str, float]] = {}
+        self._errors: dict[str, str] = {}
         self._loop_turned = data.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
@@ -127,7 +130,7 @@ class Heart:
     def stopping(self) -> None:
         """Note that the worker was asked to stop."""
         self._say("stopping", None)
-        self.wake()
+        self.stop_loop()
 
     def broker_lost(self, error: BaseException) -> None:
         """Note that the broker cannot be reached."""
@@ -153,11 +156,13 @@ class Heart:
             pulse = self.pulse.pulse
             if error is None:
                 pulse.done += 1
-                pulse.last_error = None
+                self._errors.pop(task, None)
                 pulse.last_done_on = data.utc_now()
             else:
                 pulse.failed += 1
-                pulse.last_error = f"{task}: {error}"
+                self._errors.pop(task, None)
+                self._errors[task] = f"{task}: {error}"
+            pulse.last_error = next(reversed(self._errors.values()), None)
 
     def _say(self, state: Any, message: str | None) -> None:
         self.pulse.pulse.state, self.pulse.pulse.message = state, message
@@ -224,14 +229,20 @@ def heart() -> Heart:
 class _Request(Request):
     """A task in hand, as its worker's main process sees it, whatever the pool."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Celery derives a class whose on_success does not call ours.
+        self._celery_success: Callable[..., Any] = self.on_success
+        self.__dict__["on_success"] = self._done
+
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         heart().began(self.id, self.name)
         super().on_accepted(pid, time_accepted)
 
-    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+    def _done(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
         failed, result, _ = failed__retval__runtime
         heart().ended(self.id, _reason(result) if failed else None)
-        return super().on_success(failed__retval__runtime, **kwargs)
+        return self._celery_success(failed__retval__runtime, **kwargs)
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         heart().ended(self.id, _reason(exc_info))
@@ -257,7 +268,7 @@ class _Consumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._reclaimed = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        heart().wake = self._wake
+        heart().stop_loop = self._stop_loop
         super().__init__(*args, **kwargs)
 
     def ensure_connected(self, conn: Any) -> Any:
@@ -324,10 +335,18 @@ class _Consumer(Consumer):
         if self.hub is not None:
             with contextlib.suppress(OSError):
                 os.write(self._wake_write, b".")
-        else:
-            transport = getattr(getattr(self, "connection", None), "_transport", None)
-            if isinstance(transport, folder.FolderTransport):
-                transport.wake()
+        elif transport := self._folder():
+            transport.wake()
+
+    def _stop_loop(self) -> None:
+        """Take no more messages; Celery's loop would look for one more."""
+        if transport := self._folder():
+            transport.stop()
+        self._wake()
+
+    def _folder(self) -> folder.FolderTransport | None:
+        transport = getattr(getattr(self, "connection", None), "_transport", None)
+        return transport if isinstance(transport, folder.FolderTransport) else None
 
     def _on_wake(self, *_: Any) -> None:
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel
 
-from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.errors import ConfigurationError
 from acoupi.system.config.answers import Answers
 from acoupi.system.config.dumping import SecretSplitter, dumped
 from acoupi.system.config.secrets import (
@@ -27,6 +27,7 @@ from acoupi.system.config.secrets import (
 from acoupi.system.config.tree import describe
 from acoupi.system.config.validation import validated
 from acoupi.system.config.values import from_data
+from acoupi.system.writing import RenderedFile, write_files
 
 __all__ = [
     "ConfigFile",
@@ -297,8 +298,6 @@ def write_config(config: BaseModel | None, path: Path) -> None:
     AcoupiError
         If the disk refuses.
     """
-    from acoupi.system.rendering import RenderedFile, write_files  # noqa: PLC0415 - brings jinja2
-
     files = config_files(config, Path(path))
     write_files({file.path: RenderedFile(file.text, file.mode) for file in files})
 

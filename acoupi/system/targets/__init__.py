@@ -8,6 +8,7 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import PurePath
 from typing import ClassVar, Literal
@@ -16,10 +17,12 @@ from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.errors import TargetError
+from acoupi.system.configured import require_configured
 from acoupi.system.constants import Settings
 from acoupi.system.pulse import is_locked, read_pulse
-from acoupi.system.rendering import Manifest, RenderedFile
+from acoupi.system.rendering import Manifest
 from acoupi.system.stack import Stack
+from acoupi.system.writing import RenderedFile
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -170,9 +173,6 @@ def load_target(name: str, settings: Settings) -> Target:
     reason = f"{targets[name]} is not a Target."
     module_name, _, class_name = targets[name].partition(":")
     try:
-        # Only what an entry point names is imported.
-        from importlib import import_module
-
         found = getattr(import_module(module_name), class_name, None)
     except ImportError as error:
         reason = f"{error}."
@@ -193,8 +193,6 @@ def target_for(settings: Settings) -> Target:
     TargetError
         If it was set up for a target that is not installed any more.
     """
-    from acoupi.system.programs import require_configured
-
     require_configured(settings)
     manifest = Manifest.read(settings.manifest_file)
     return load_target(manifest.target if manifest else DEFAULT_TARGET, settings)
@@ -238,7 +236,7 @@ def _moment(when: datetime) -> str:
 
 def _memory(pid: int) -> int | None:
     """Return the resident memory of a process and its children, bytes."""
-    import psutil
+    import psutil  # noqa: PLC0415 - only where something runs
 
     try:
         process = psutil.Process(pid)

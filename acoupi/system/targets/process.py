@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.system.constants import Settings
-from acoupi.system.rendering import TEMPLATES, Manifest, RenderedFile, disk_error, render_tree
+from acoupi.system.rendering import TEMPLATES, Manifest, render_tree
 from acoupi.system.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
 from acoupi.system.targets import ServiceStatus, Target, service_status
+from acoupi.system.writing import RenderedFile, disk_error
 
 __all__ = [
     "ProcessTarget",
@@ -210,13 +211,11 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
         )
     command = ["bash", str(script), *args]
     try:
-        # A service that is started must not keep this waiting through an inherited pipe.
         result = subprocess.run(
             command,
             env={**os.environ, "ACOUPI_HOME": str(settings.home)},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             errors="replace",
             timeout=START_TIMEOUT if script == settings.start_script_path else STOP_TIMEOUT,

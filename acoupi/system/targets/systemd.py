@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 
 from acoupi.errors import TargetError
 from acoupi.system.constants import Settings
-from acoupi.system.rendering import TEMPLATES, RenderedFile, render_tree, write_files
+from acoupi.system.rendering import TEMPLATES, render_tree
 from acoupi.system.stack import Stack
 from acoupi.system.targets.process import ProcessTarget, script_context
+from acoupi.system.writing import RenderedFile, write_files
 
 __all__ = ["SystemdTarget", "UnitState", "lingers", "systemctl", "unit_folder", "unit_state"]
 

@@ -1,6 +1,7 @@
 """The ring between a microphone and a file."""
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -433,3 +434,19 @@ def test_streams_do_not_keep_rings_after_they_are_closed(hand_source: Any) -> No
     assert [
         o for o in gc.get_objects() if isinstance(o, CaptureStream) and o.source is source
     ] == []
+
+
+def test_a_fork_opens_its_own_and_leaves_its_parents_alone(
+    hand_source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, source, own = StreamPool(), hand_source(), hand_source()
+    with pool.using(lambda: source):
+        pass
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    pool.close("hand")
+    with pool.using(lambda: own):
+        pass
+
+    assert source.stops == 0
+    assert own.starts == 1

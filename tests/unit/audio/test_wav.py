@@ -190,7 +190,13 @@ class FullDisk:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only")]
+    ("error", "words"),
+    [
+        (errno.ENOSPC, "No space left"),
+        (errno.EROFS, "Read-only"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EIO, "Input/output error"),
+    ],
 )
 def test_a_disk_that_refuses_is_a_recording_error(path: Path, error: int, words: str) -> None:
     writer = WavWriter(path, 1000, 1)
@@ -204,6 +210,20 @@ def test_a_disk_that_refuses_is_a_recording_error(path: Path, error: int, words:
     assert len(caught.value.lines()) == 3
     writer.discard()
     assert list(path.parent.iterdir()) == []
+
+
+def test_after_a_refusal_it_goes_on_with_whole_frames(path: Path) -> None:
+    writer = WavWriter(path, 1000, 1)
+    file = writer._file
+    writer._file = FullDisk(file, 101)  # type: ignore[assignment]
+    with pytest.raises(RecordingError):
+        writer.write(SOUND.tobytes())
+    writer._file = file
+
+    writer.write(SOUND[50:].tobytes())
+    writer.finish()
+
+    assert np.array_equal(pcm_of(path), SOUND)
 
 
 def test_a_folder_that_cannot_be_made_is_a_recording_error(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """BasicProgram, MessagingProgram and DetectionProgram."""
 
 import datetime
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from celery import Celery
@@ -276,6 +278,40 @@ def test_what_the_broker_lost_is_sent_again(app: Celery, all_day: AudioConfigura
     assert program.model.runs == [recording]  # type: ignore[attr-defined]
 
 
+def test_recovery_sends_again_what_the_broker_lost(
+    app: Celery, all_day: AudioConfiguration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DetectionProgramConfiguration(recording=all_day)
+    program = Detecting(config, app)
+    program.on_start(DEPLOYMENT)
+    recording = program.tasks["recording_task"].function()
+    monkeypatch.setattr(program, "count_waiting", lambda queue: 0)
+    later = data.utc_now() + datetime.timedelta(minutes=5)
+    monkeypatch.setattr(data, "utc_now", lambda: later)
+
+    program.tasks["recovery_task"].delay()
+    program.tasks["recovery_task"].delay()
+    program.tasks["file_management_task"].delay()
+
+    assert [run.id for run in program.model.runs] == [recording.id]  # type: ignore[attr-defined]
+    assert len(kept(config)) == 1
+
+
+def test_recovery_leaves_alone_what_still_waits(
+    queued: Celery, all_day: AudioConfiguration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DetectionProgramConfiguration(recording=all_day)
+    program = Detecting(config, queued)
+    program.on_start(DEPLOYMENT)
+    program.tasks["recording_task"]()
+    later = data.utc_now() + datetime.timedelta(minutes=5)
+    monkeypatch.setattr(data, "utc_now", lambda: later)
+
+    program.tasks["recovery_task"]()
+
+    assert program.count_waiting_recordings() == 1
+
+
 def test_two_models_each_look_at_every_recording(app: Celery, all_day: AudioConfiguration) -> None:
     class Two(Detecting):
         def configure_model(self, config: DetectionProgramConfiguration) -> types.Model:
@@ -370,7 +406,7 @@ def test_the_end_stores_the_deployment_and_sends_what_waits(
     assert stored.deployment.ended_on == ended.ended_on
     assert outputs == []  # no model is run at the end...
     assert waiting(config) == [waits.path]  # ...and what waits for it is still there
-    assert "1 recordings wait to be analysed" in caplog.text
+    assert "for the next start to go on with: 1" in caplog.text
     assert len(kept(config)) == 1
     assert (config.paths.db_metadata.parent / "messages.jsonl").read_text().count("\n") == 1
 
@@ -420,6 +456,41 @@ def test_a_heartbeat_tells_of_the_device(app: Celery) -> None:
     names = {metric().name for metric in program.get_heartbeat_metrics(config)}
 
     assert {"remaining_storage", "free_memory", "cpu_usage"} <= names
+
+
+def test_a_heartbeat_waits_for_its_delivery_and_says_what_is_wrong(app: Celery) -> None:
+    program = Messaging(MessagingProgramConfiguration(messaging=to_file()), app)
+    program.on_start(DEPLOYMENT)
+    program.store.store_recording(make_recording(path=Path("/spool/old.wav")))
+
+    program.tasks["heartbeat_task"].delay()
+
+    (message,) = program.message_store.get_unsent_messages()
+    heartbeat = json.loads(message.content)
+    assert message.message_type is data.MessageType.HEARTBEAT
+    assert "1 recordings wait, the oldest for" in heartbeat["status"]
+    assert {"name": "recordings_waiting", "value": 1.0}.items() <= heartbeat["metrics"][3].items()
+
+
+def test_other_settings_give_a_recording_another_output(
+    all_day: AudioConfiguration,
+) -> None:
+    def outputs(threshold: float) -> set[Any]:
+        detections = DetectionsConfiguration(threshold=threshold)
+        config = DetectionProgramConfiguration(recording=all_day, detections=detections)
+        program = Detecting(config, Celery("other", set_as_current=False))
+        recording = make_recording(id=UUID(int=7))
+        memory = components.SqliteStore(Path(config.paths.recordings, f"{threshold}.db"))
+        program.store = memory
+        memory.store_recording(recording)
+        program.create_detection_task(config)(recording)
+        return {output.id for output in memory.get_model_outputs()}
+
+    first, again, other = outputs(0.2), outputs(0.2), outputs(0.3)
+
+    assert len(first) == 1
+    assert first == again
+    assert first != other
 
 
 def test_without_callbacks_there_is_nothing_to_send_again(app: Celery) -> None:

@@ -1,15 +1,23 @@
 """A sensor of fakes around a real store."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from acoupi import data
-from acoupi.components import SqliteStore, types
-from acoupi.testing import FakeRecorder, make_recording, make_wav
+from acoupi.audio import wav
+from acoupi.audio.guano import build_guano, guano_of_recording
+from acoupi.components import SqliteMessageStore, SqliteStore, types
+from acoupi.testing import (
+    FakeRecorder,
+    InMemoryMessageStore,
+    InMemoryStore,
+    make_recording,
+    make_wav,
+)
 
 
 class Crash(BaseException):
@@ -40,14 +48,24 @@ class PublishedMessageStore(types.MessageStore):
         self.responses.append(response)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> SqliteStore:
-    return SqliteStore(tmp_path / "metadata.db")
+@pytest.fixture(params=["sqlite", "in memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[types.Store]:
+    if request.param == "in memory":
+        yield InMemoryStore()
+        return
+    store = SqliteStore(tmp_path / "metadata.db")
+    yield store
+    store.close()
 
 
-@pytest.fixture
-def messages() -> PublishedMessageStore:
-    return PublishedMessageStore()
+@pytest.fixture(params=["published", "sqlite", "in memory"])
+def messages(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[types.MessageStore]:
+    if request.param == "sqlite":
+        store = SqliteMessageStore(tmp_path / "messages.db")
+        yield store
+        store.close()
+    else:
+        yield PublishedMessageStore() if request.param == "published" else InMemoryMessageStore()
 
 
 @pytest.fixture
@@ -69,14 +87,16 @@ def recorder(spool: Path) -> FakeRecorder:
 def capture(store: SqliteStore, spool: Path) -> Callable[..., data.Recording]:
     """Store a recording that began so many minutes after 2024-08-01 20:00, with its file."""
 
-    def make(minute: int = 0, *, name: str | None = None, pitch: float | None = None):
+    def make(minute: int = 0, *, pitch: float | None = None, described: bool = True):
         start = datetime.datetime(2024, 8, 1, 20, tzinfo=datetime.UTC)
         recording = make_recording(
             created_on=start + datetime.timedelta(minutes=minute),
             deployment=store.get_current_deployment(),
         )
-        name = name or f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.wav"
+        name = f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.wav"
         recording.path = make_wav(spool / name, frequency=pitch or 500 + 13 * minute)
+        if described:
+            wav.add_guano(recording.path, build_guano(guano_of_recording(recording)))
         store.store_recording(recording)
         return recording
 

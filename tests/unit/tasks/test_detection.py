@@ -17,7 +17,7 @@ from acoupi.tasks import generate_detection_task
 from acoupi.tasks.detection import model_name
 from acoupi.testing import FakeModel
 
-from .conftest import Crash, PublishedMessageStore
+from .conftest import Crash
 
 Capture = Callable[..., data.Recording]
 
@@ -52,7 +52,7 @@ def state_of(store: SqliteStore, recording: data.Recording) -> data.AnalysisStat
 
 
 @pytest.fixture
-def task_of(store: SqliteStore, messages: PublishedMessageStore):
+def task_of(store: SqliteStore, messages: types.MessageStore):
     def make(model: Any, **options: Any) -> Callable[[data.Recording], None]:
         options.setdefault("message_factories", [FullModelOutputMessageBuilder()])
         return generate_detection_task(store, model, messages, **options)
@@ -61,28 +61,28 @@ def task_of(store: SqliteStore, messages: PublishedMessageStore):
 
 
 def test_an_output_and_a_message_are_stored(
-    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+    task_of, store: SqliteStore, messages: types.MessageStore, capture: Capture
 ) -> None:
     recording = capture()
 
     task_of(FakeModel())(recording)
 
     (output,) = store.get_recording_model_outputs(recording)
-    (message,) = messages.messages.values()
+    (message,) = messages.get_unsent_messages()
     assert len(output.detections) == 1
     assert state_of(store, recording) is data.AnalysisState.DONE
     assert message.message_type is data.MessageType.DETECTION
 
 
 def test_the_message_speaks_of_what_is_stored(
-    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+    task_of, store: SqliteStore, messages: types.MessageStore, capture: Capture
 ) -> None:
     recording = capture()
 
     task_of(FakeModel(), output_cleaners=[ThresholdDetectionCleaner(0.5)])(recording)
 
     (stored,) = store.get_recording_model_outputs(recording)
-    (message,) = messages.messages.values()
+    (message,) = messages.get_unsent_messages()
     sent = data.ModelOutput.model_validate_json(message.content)
     assert sent.id == stored.id
     assert [d.id for d in sent.detections] == [d.id for d in stored.detections]
@@ -102,7 +102,7 @@ def test_ids_come_from_recording_model_and_configuration(
 
 
 def test_a_second_delivery_changes_nothing(
-    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+    task_of, store: SqliteStore, messages: types.MessageStore, capture: Capture
 ) -> None:
     recording, model = capture(), FakeModel()
     task = task_of(model)
@@ -112,7 +112,7 @@ def test_a_second_delivery_changes_nothing(
 
     assert len(model.runs) == 1
     assert len(store.get_recording_model_outputs(recording)) == 1
-    assert len(messages.messages) == 1
+    assert len(messages.get_unsent_messages()) == 1
 
 
 def test_a_model_that_emits_another_name_is_done(
@@ -241,7 +241,7 @@ STEPS = [
 def test_a_crash_at_any_step_and_a_second_run_end_in_one_output_and_one_message(
     task_of,
     store: SqliteStore,
-    messages: PublishedMessageStore,
+    messages: types.MessageStore,
     capture: Capture,
     monkeypatch: pytest.MonkeyPatch,
     owner: str,
@@ -265,14 +265,14 @@ def test_a_crash_at_any_step_and_a_second_run_end_in_one_output_and_one_message(
     task_of(model)(recording)
 
     assert len(store.get_recording_model_outputs(recording)) == 1
-    assert len(messages.messages) == 1
+    assert len(messages.get_unsent_messages()) == 1
     assert state_of(store, recording) is data.AnalysisState.DONE
 
 
 def test_a_stored_output_is_not_computed_again(
     task_of,
     store: SqliteStore,
-    messages: PublishedMessageStore,
+    messages: types.MessageStore,
     capture: Capture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -290,38 +290,38 @@ def test_a_stored_output_is_not_computed_again(
     task_of(model)(recording)
 
     assert len(model.runs) == 1
-    assert len(messages.messages) == 1
+    assert len(messages.get_unsent_messages()) == 1
 
 
 def test_each_message_of_a_list_is_stored_once(
-    task_of, messages: PublishedMessageStore, capture: Capture
+    task_of, messages: types.MessageStore, capture: Capture
 ) -> None:
     recording = capture()
     builders = [Builder("a", "b"), Builder("c"), Builder()]
 
     task_of(FakeModel(), message_factories=builders)(recording)
 
-    assert sorted(str(m.content) for m in messages.messages.values()) == ["a", "b", "c"]
+    assert sorted(str(m.content) for m in messages.get_unsent_messages()) == ["a", "b", "c"]
 
 
 def test_a_failing_builder_does_not_silence_the_others(
-    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+    task_of, store: SqliteStore, messages: types.MessageStore, capture: Capture
 ) -> None:
     recording, model = capture(), FakeModel()
     task = task_of(model, message_factories=[Builder("a", errors=1), Builder("b")])
 
     with pytest.raises(RuntimeError, match="no message today"):
         task(recording)
-    assert [m.content for m in messages.messages.values()] == ["b"]
+    assert [m.content for m in messages.get_unsent_messages()] == ["b"]
     task(recording)
 
-    assert sorted(str(m.content) for m in messages.messages.values()) == ["a", "b"]
+    assert sorted(str(m.content) for m in messages.get_unsent_messages()) == ["a", "b"]
     assert len(model.runs) == 1
     assert state_of(store, recording) is data.AnalysisState.DONE
 
 
 def test_two_models_on_one_device_do_not_get_in_each_others_way(
-    task_of, store: SqliteStore, messages: PublishedMessageStore, capture: Capture
+    task_of, store: SqliteStore, messages: types.MessageStore, capture: Capture
 ) -> None:
     recording = capture()
 
@@ -333,7 +333,7 @@ def test_two_models_on_one_device_do_not_get_in_each_others_way(
         "birds",
     }
     assert len(store.get_recording_model_outputs(recording)) == 2
-    assert len(messages.messages) == 2
+    assert len(messages.get_unsent_messages()) == 2
 
 
 def test_a_late_message_finds_the_file_where_it_is_now(

@@ -1,0 +1,109 @@
+"""``acoupi check`` and ``acoupi devices``."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.output import done, example, print_json, print_table, working
+from acoupi.cli.prompts import MICROPHONE_COLUMNS, microphones
+from acoupi.errors import AcoupiError, HealthCheckError
+
+if TYPE_CHECKING:
+    from acoupi.system.constants import Settings
+
+__all__ = ["register", "run_checks"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group."""
+    app.command(epilog=example("acoupi check"))(check)
+    app.command(epilog=example("acoupi devices"))(devices)
+
+
+def check(as_json: AsJson = False) -> None:
+    """Try everything out: settings, microphone, model, servers.
+
+    Records a tenth of a second. Exit code 3 says that something does not work.
+    """
+    found = home.configured()
+    results: list[dict[str, Any]] = []
+    try:
+        run_checks(found, results, quiet=as_json)
+    finally:
+        if as_json:
+            print_json({"ok": all(one["ok"] for one in results), "checks": results})
+    if not as_json:
+        done("The sensor is ready. Next: acoupi deployment start")
+
+
+def run_checks(found: "Settings", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
+    """Check one thing after the other, until one fails.
+
+    Raises
+    ------
+    HealthCheckError
+        If something does not work.
+    AcoupiError
+        If the settings are wrong.
+    """
+    for name, what, step in _steps(found):
+        result: dict[str, Any] = {"name": name, "ok": True, "message": None}
+        results.append(result)
+        try:
+            with working(what):
+                step()
+        except AcoupiError as error:
+            result.update(ok=False, message=error.message)
+            if error.exit_code != 1:
+                raise
+            raise HealthCheckError(error.message, error.help, why=error.why) from error
+        if not quiet:
+            done(what)
+
+
+def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
+    from acoupi.home import using_home
+    from acoupi.system.celery.status import check_broker
+    from acoupi.system.targets import target_for
+
+    built: list[Any] = []
+
+    def load() -> None:
+        built.append(home.load(found))
+
+    def check_program() -> None:
+        with using_home(found.home):
+            built[0].check(built[0].config)
+
+    return [
+        ("configuration", "The settings are valid", load),
+        ("target", "The services can run here", lambda: target_for(found).check()),
+        ("broker", "Messages between the services travel", lambda: check_broker(found)),
+        ("program", "The program works: microphone, model, servers", check_program),
+    ]
+
+
+def devices(
+    rates: Annotated[
+        bool, typer.Option("--rates/--no-rates", help="Find out the sample rates they take.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """List the microphones that are plugged in, and the sample rates they take.
+
+    Finding out the rates opens each for a moment; one that is recording says none.
+    """
+    with working("Looking for microphones"):
+        rows = microphones(with_rates=rates)
+    if as_json:
+        print_json(rows)
+        return
+    empty = "No microphone is plugged in. To try without one: ACOUPI_SIMULATED_AUDIO=synthetic"
+    print_table(rows, MICROPHONE_COLUMNS, empty=empty)
+    if rows:
+        name = rows[0]["identity"] or rows[0]["name"]
+        typer.echo(f'To use the first: acoupi config set microphone.device_name "{name}"')

@@ -1,0 +1,152 @@
+"""``acoupi config``: looking at settings, and changing one."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.output import done, example, print_json, print_table
+from acoupi.cli.setup import remind_of_restart
+from acoupi.errors import ParameterError
+
+if TYPE_CHECKING:
+    from acoupi.system.config import ConfigTree
+    from acoupi.system.constants import Settings
+
+__all__ = ["app"]
+
+app = typer.Typer(name="config", help="Look at the settings, and change one.", no_args_is_help=True)
+
+FieldOption = Annotated[
+    str | None,
+    typer.Option(
+        "--field", metavar="NAME", help="The setting.", autocompletion=home.complete.fields
+    ),
+]
+
+
+@app.command(epilog=example("acoupi config get recording.duration"))
+def get(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="The setting; without one, all.",
+            autocompletion=home.complete.fields,
+        ),
+    ] = None,
+    field: FieldOption = None,
+    indent: Annotated[int, typer.Option("--indent", "-i", min=0, help="Spaces.")] = 2,
+    color: Annotated[bool | None, typer.Option("--color/--no-color", help="Colour it.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="It is JSON anyway.", hidden=True)
+    ] = False,
+) -> None:
+    """Show the settings, or one of them, as JSON. Secrets are not shown."""
+    from acoupi.system.config import dump_config_field
+
+    text = dump_config_field(home.read_config(home.configured()), field or name or "", indent)
+    if color and not as_json:
+        from rich.console import Console
+
+        Console(force_terminal=True).print_json(text, indent=indent)
+    else:
+        typer.echo(text)
+
+
+@app.command(
+    "set",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    epilog=example("acoupi config set recording.duration 10"),
+)
+def set_(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME VALUE", help="The setting and its new value."),
+    ] = None,
+    field: FieldOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The value is JSON.")] = False,
+) -> None:
+    """Change one setting; with a whole JSON document, all of them.
+
+    The other settings stay. What runs already goes on with the old ones until
+    "acoupi workers restart".
+    """
+    from acoupi.home import using_home
+    from acoupi.system.config import set_config_field
+
+    name, value = _name_and_value([*(words or []), *context.args], field)
+    found = home.configured()
+    config = home.read_config(found)
+    with using_home(found.home):
+        changed = set_config_field(config, name, value, is_json=as_json)
+    _apply(found, changed)
+    done(f"{name or 'The configuration'} is set.")
+    remind_of_restart(found)
+
+
+def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
+    """Tell the name from the value: NAME VALUE, --field NAME VALUE, or a document."""
+    if field is not None:
+        words = [field, *words]
+    if len(words) == 2 and not words[0].startswith("-"):
+        return words[0], words[1]
+    if len(words) == 1 and words[0].lstrip().startswith("{"):
+        return "", words[0]
+    raise ParameterError(
+        " ".join(words),
+        f"cannot tell which setting is to have which value from {len(words)} words.",
+        "acoupi config set recording.duration 10",
+        why="one name and one value are needed; a value with spaces stands in quotes.",
+    )
+
+
+def _apply(found: "Settings", config: Any) -> None:
+    """Write a configuration, and whatever else follows from it (the schedule)."""
+    from acoupi.system.lifecycle import setup_program
+    from acoupi.system.programs import read_program_name
+
+    setup_program(found, read_program_name(found), config=config)
+
+
+@app.command(epilog=example("acoupi config schema --program default"))
+def schema(
+    program: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of this program; without one, of the one that is set up.",
+            autocompletion=home.complete.programs,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON Schema.")] = False,
+) -> None:
+    """List every setting there is, with what it may be and what it is if not given."""
+    from acoupi.home import using_home
+    from acoupi.system.config import config_schema_json, describe
+    from acoupi.system.programs import load_config_schema, load_program_class
+
+    found = home.settings()
+    if program is None:
+        model = load_config_schema(home.configured())
+    else:
+        model = load_program_class(program).get_config_schema()
+    if as_json:
+        print_json(json.loads(config_schema_json(model)))
+        return
+    with using_home(found.home):
+        rows = [_row(node) for node in describe(model).walk() if not node.is_section]
+    columns = {"option": "option", "kind": "a", "default": "if not given", "meaning": "meaning"}
+    print_table(rows, columns, empty="This program has no settings.")
+
+
+def _row(node: "ConfigTree") -> dict[str, Any]:
+    from acoupi.system.config.problems import show
+    from acoupi.system.config.questions import kind_of
+
+    kind = " | ".join(str(show(choice)) for choice in node.choices) or kind_of(node)
+    default = node.default
+    shown = "(needed)" if node.is_required else show(default) if default is not None else None
+    return {"option": node.option, "kind": kind, "default": shown, "meaning": node.description}

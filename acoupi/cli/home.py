@@ -1,0 +1,109 @@
+"""The sensor that commands work on: its settings, its program, its configuration."""
+
+from typing import TYPE_CHECKING, Any
+
+from acoupi.errors import AcoupiError, ConfigurationError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from acoupi.programs import AcoupiProgram
+    from acoupi.system.constants import Settings
+
+__all__ = ["complete", "configured", "load", "read_config", "settings"]
+
+
+def settings() -> "Settings":
+    """Return where everything of the sensor is.
+
+    Raises
+    ------
+    ConfigurationError
+        If an ``ACOUPI_`` variable has a value that it cannot have.
+    """
+    from pydantic import ValidationError
+
+    from acoupi.system.constants import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = f"ACOUPI_{'_'.join(str(part) for part in first['loc'])}".upper()
+        raise ConfigurationError(
+            f'the environment variable {name} cannot be "{first["input"]}".',
+            f"unset {name}",
+            why=f"{first['msg'][:1].lower()}{first['msg'][1:]}.",
+        ) from error
+
+
+def configured() -> "Settings":
+    """Return the settings of a home in which a sensor is set up.
+
+    Raises
+    ------
+    NotConfiguredError
+        If none is.
+    """
+    from acoupi.system.configured import require_configured
+
+    found = settings()
+    require_configured(found)
+    return found
+
+
+def load(found: "Settings") -> "AcoupiProgram[Any]":
+    """Return the program of the home, built."""
+    from acoupi.home import using_home
+    from acoupi.system.programs import load_program
+
+    with using_home(found.home):
+        return load_program(found)
+
+
+def read_config(found: "Settings") -> "BaseModel":
+    """Return the configuration of the home."""
+    from acoupi.home import using_home
+    from acoupi.system.config import load_config
+    from acoupi.system.programs import load_config_schema
+
+    with using_home(found.home):
+        return load_config(found.program_config_file, load_config_schema(found))
+
+
+class complete:
+    """Words that a shell may complete to; none where anything is wrong."""
+
+    @staticmethod
+    def programs(incomplete: str) -> list[str]:
+        """Return the names of installed programs."""
+        from acoupi.system.programs import available_programs
+
+        return [name for name in available_programs() if name.startswith(incomplete)]
+
+    @staticmethod
+    def targets(incomplete: str) -> list[str]:
+        """Return the names of targets."""
+        from acoupi.system.targets import available_targets
+
+        return [name for name in available_targets() if name.startswith(incomplete)]
+
+    @staticmethod
+    def fields(incomplete: str) -> list[str]:
+        """Return the settings of the program that is set up."""
+        from acoupi.system.config import describe
+        from acoupi.system.programs import load_config_schema
+
+        try:
+            tree = describe(load_config_schema(settings()))
+        except AcoupiError:
+            return []
+        return [node.name for node in tree.walk() if node.name.startswith(incomplete)]
+
+    @staticmethod
+    def tasks(incomplete: str) -> list[str]:
+        """Return the tasks of the program that is set up."""
+        try:
+            return [name for name in load(settings()).tasks if name.startswith(incomplete)]
+        except AcoupiError:
+            return []

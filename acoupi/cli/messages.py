@@ -1,0 +1,101 @@
+"""``acoupi messages``: what was sent, what waits, what was given up."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.checks import AsJson
+from acoupi.cli.output import done, example, print_json, print_table
+from acoupi.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from acoupi.system.constants import Settings
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="messages",
+    help="What was sent, what waits, and what servers refused.",
+    no_args_is_help=True,
+)
+
+Messenger = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Only of this messenger, as it is called in the list."),
+]
+COUNT_COLUMNS = {
+    "messenger": "messenger",
+    "acknowledged": "delivered",
+    "pending": "waiting",
+    "dead": "given up",
+}
+DEAD_COLUMNS = {
+    "id": "message",
+    "messenger": "messenger",
+    "attempts": "attempts",
+    "updated_on": "given up on",
+    "last_error": "last answer",
+}
+
+
+def _store(found: "Settings") -> Any:
+    """Return the message store of the program.
+
+    Raises
+    ------
+    ConfigurationError
+        If it sends no messages, or keeps no account of them.
+    """
+    program = home.load(found)
+    store = getattr(program, "message_store", None)
+    if not hasattr(store, "get_dead_letters"):
+        raise ConfigurationError(
+            "this sensor keeps no account of messages.",
+            "acoupi setup --program connected",
+            why=f"its program, {type(program).__name__}, sends none, or keeps them elsewhere.",
+        )
+    return store
+
+
+@app.command("list", epilog=example("acoupi messages list"))
+def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
+    """List how many messages were delivered, and those that were given up.
+
+    A message is given up when its server has refused it ten times.
+    """
+    store = _store(home.configured())
+    counts = [
+        {"messenger": name, **states}
+        for name, states in store.count_deliveries().items()
+        if messenger in (None, name)
+    ]
+    dead = [_row(letter) for letter in store.get_dead_letters(messenger)]
+    if as_json:
+        print_json({"messengers": counts, "dead_letters": dead})
+        return
+    print_table(counts, COUNT_COLUMNS, empty="Nothing was sent yet.")
+    if dead:
+        print_table(dead, DEAD_COLUMNS, empty="", title="Given up")
+        typer.echo("To try them again: acoupi messages retry")
+
+
+def _row(letter: Any) -> dict[str, Any]:
+    return {
+        "id": str(letter.message.id),
+        "messenger": letter.messenger,
+        "created_on": letter.message.created_on,
+        "attempts": letter.attempts,
+        "updated_on": letter.updated_on,
+        "last_error": letter.last_error,
+    }
+
+
+@app.command(epilog=example("acoupi messages retry"))
+def retry(messenger: Messenger = None, as_json: AsJson = False) -> None:
+    """Try again to deliver what was given up."""
+    count = _store(home.configured()).retry_dead_letters(messenger)
+    if as_json:
+        print_json({"retried": count})
+    else:
+        done(f"{count} messages will be tried again.")

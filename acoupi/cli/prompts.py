@@ -1,0 +1,169 @@
+"""Asking: the questions that the configuration describes, put to a person."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from acoupi.cli.handler import show_error
+from acoupi.cli.output import print_table
+from acoupi.errors import AcoupiError
+
+if TYPE_CHECKING:
+    from acoupi.system.config import Question
+
+__all__ = ["ask", "ask_for_program", "microphones", "zones_like"]
+
+MICROPHONE_COLUMNS = {
+    "number": "",
+    "name": "microphone",
+    "identity": "identity",
+    "channels": "channels",
+    "samplerates": "sample rates (Hz)",
+}
+
+
+def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
+    """Return the microphones that are there, as rows of a table.
+
+    Parameters
+    ----------
+    with_rates
+        Find out which sample rates they take, by opening each for a moment.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If PortAudio is not installed or does not start.
+    """
+    from acoupi.audio.portaudio import list_devices, offered_samplerates
+    from acoupi.devices.microphones import list_microphones
+
+    return [
+        {
+            "number": number,
+            "name": microphone.name,
+            "identity": microphone.identity,
+            "channels": microphone.channels,
+            "samplerate": microphone.samplerate,
+            "samplerates": offered_samplerates(device) if with_rates else [],
+            "is_default": device.is_default,
+        }
+        for number, (microphone, device) in enumerate(
+            zip(list_microphones(), list_devices(), strict=False), start=1
+        )
+    ]
+
+
+def ask(question: "Question") -> Any:
+    """Put one question to the person at the terminal, and return the answer."""
+    if question.problem is not None:
+        show_error(question.problem)
+    if question.optional_section:
+        return _ask_section(question)
+    if question.secret:
+        return _ask_secret(question)
+    if question.kind == "yes or no":
+        return typer.confirm(_text(question), default=bool(question.default))
+    return _ask_text(question, _choices(question))
+
+
+def _text(question: "Question") -> str:
+    name = question.name.replace(".", " > ")
+    return f"{name}: {question.description}" if question.description else name
+
+
+def _ask_section(question: "Question") -> bool:
+    verb = "Change" if question.kind == "section" else "Use"
+    typer.echo()
+    text = f"{verb} the settings of {_text(question)}" if verb == "Change" else _text(question)
+    return typer.confirm(
+        f"{text}?" if verb == "Change" else f"Use {text}?", default=question.default
+    )
+
+
+def _ask_secret(question: "Question") -> Any:
+    kept = " (Enter keeps the present one)" if question.default else " (Enter for none)"
+    hint = "" if question.required else kept
+    default: Any = None if question.required else ""
+    return typer.prompt(_text(question) + hint, default, hide_input=True, show_default=False)
+
+
+def _ask_text(question: "Question", choices: Sequence[str]) -> Any:
+    present = _shown(question.default)
+    hint = f" [{present}]" if present else ""
+    kind = "" if choices else f" ({question.kind})"
+    default: Any = None if question.required and not present else ""
+    answer = typer.prompt(f"{_text(question)}{kind}{hint}", default, show_default=False)
+    answer = str(answer).strip()
+    if not answer:
+        return question.default
+    number = int(answer) if answer.isdigit() and answer not in choices else 0
+    return choices[number - 1] if 0 < number <= len(choices) else answer
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(item) for item in value)
+    if value is None or isinstance(value, dict):
+        return ""
+    return str(getattr(value, "value", value))
+
+
+def _choices(question: "Question") -> Sequence[str]:
+    """Show what there is to choose from, and return it."""
+    sources: dict[str, Callable[[Question], Sequence[str]]] = {
+        "microphones": _show_microphones,
+        "timezones": _show_timezone,
+    }
+    if question.choices_from in sources:
+        return sources[question.choices_from](question)
+    for number, choice in enumerate(question.choices, start=1):
+        typer.echo(f"  {number}  {choice}")
+    return question.choices
+
+
+def _show_microphones(question: "Question") -> list[str]:
+    del question
+    try:
+        rows = microphones()
+    except AcoupiError as error:
+        typer.echo(f"  {error.message} {error.why or ''}")
+        return []
+    empty = "  No microphone is plugged in here; its name can be given all the same."
+    print_table(rows, MICROPHONE_COLUMNS, empty=empty)
+    return [row["identity"] or row["name"] for row in rows]
+
+
+def _show_timezone(question: "Question") -> list[str]:
+    del question
+    from acoupi.devices.clock import get_system_timezone
+
+    zone = get_system_timezone()
+    if zone:
+        typer.echo(f"  1  {zone} (of this machine)")
+    return [zone] if zone else []
+
+
+def zones_like(text: str) -> list[str]:
+    """Return the time zones whose names begin like a text."""
+    import zoneinfo
+
+    return sorted(zone for zone in zoneinfo.available_timezones() if zone.startswith(text))
+
+
+def ask_for_program(present: str | None) -> str:
+    """Let the person choose a program; Enter keeps the present one."""
+    from acoupi.system.programs import available_programs, load_program_class
+
+    names = list(available_programs())
+    typer.echo("What should the sensor do?")
+    for number, name in enumerate(names, start=1):
+        try:
+            first = (load_program_class(name).__doc__ or "").strip().partition("\n")[0]
+        except AcoupiError as error:
+            first = f"({error.message})"
+        typer.echo(f"  {number}  {name:<12} {first}")
+    default = present or ("default" if "default" in names else names[0])
+    answer = str(typer.prompt("Program, by number or name", default)).strip()
+    return names[int(answer) - 1] if answer.isdigit() and 0 < int(answer) <= len(names) else answer

@@ -1,0 +1,140 @@
+"""Recordings that a task is to be run on by hand."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from acoupi.cli import home
+from acoupi.errors import AudioError, ParameterError
+
+if TYPE_CHECKING:
+    from acoupi import data
+    from acoupi.programs import AcoupiProgram
+    from acoupi.system.constants import Settings
+
+__all__ = ["program_with_recording"]
+
+SCRATCH_FIELDS = (
+    "paths.tmp_audio",
+    "paths.recordings",
+    "paths.db_metadata",
+    "messaging.messages_db",
+)
+
+
+@contextmanager
+def program_with_recording(
+    found: "Settings", text: str | None
+) -> Iterator[tuple["AcoupiProgram[Any]", "data.Recording | None"]]:
+    """Give the program of the home, and the recording that a text means.
+
+    A recording of the sensor's own is worked on in its own databases. With any other file
+    the program gets databases of its own for the time being, so that what is found there
+    is not among what the sensor found.
+
+    Parameters
+    ----------
+    text
+        A WAV file, or the id of a recording; None: no recording.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such recording.
+    AudioError
+        If the file is not WAV.
+    """
+    program = home.load(found)
+    if text is None:
+        yield program, None
+        return
+    recording, stored = _find(program, text)
+    if stored:
+        yield program, recording
+        return
+    with tempfile.TemporaryDirectory(prefix="acoupi-") as folder:
+        scratch = _scratch_program(found, program, Path(folder))
+        getattr(scratch, "store").store_recording(recording)  # noqa: B009 - not every program has one
+        yield scratch, recording
+
+
+def _find(program: "AcoupiProgram[Any]", text: str) -> tuple["data.Recording", bool]:
+    """Return a recording, and whether the sensor knows it."""
+    path = Path(text).expanduser().absolute()
+    if not path.exists():
+        return _stored(program, text), True
+    recording, ours = _read(path)
+    known = _in_store(program, recording.id) if ours else None
+    return (known, True) if known is not None and known.path == path else (recording, False)
+
+
+def _in_store(program: "AcoupiProgram[Any]", recording_id: UUID) -> "data.Recording | None":
+    store = getattr(program, "store", None)
+    found = store.get_recordings([recording_id]) if store is not None else []
+    return found[0][0] if found else None
+
+
+def _stored(program: "AcoupiProgram[Any]", text: str) -> "data.Recording":
+    try:
+        recording = _in_store(program, UUID(text))
+    except ValueError:
+        recording = None
+    if recording is None:
+        raise ParameterError(
+            text,
+            f'there is no recording "{text}".',
+            "ls *.wav",
+            why="it is neither a file nor the id of a recording of this sensor.",
+        )
+    if recording.path is None or not recording.path.exists():
+        raise ParameterError(
+            text,
+            f'the recording "{text}" has no file any more.',
+            "give one that was kept",
+            why="it was deleted, as the saving filters asked, or it was lost.",
+        )
+    return recording
+
+
+def _read(path: Path) -> tuple["data.Recording", bool]:
+    """Return what a WAV file says of itself, and whether a sensor recorded it."""
+    from acoupi import data
+    from acoupi.audio import wav
+
+    info = wav.read_info(path)
+    try:
+        return wav.read_recording(path), True
+    except AudioError:
+        if not info.frames:
+            raise
+        deployment = data.Deployment(name="none")
+        recording = data.Recording(
+            path=path,
+            duration=info.frames / info.samplerate,
+            samplerate=info.samplerate,
+            audio_channels=info.channels,
+            deployment=deployment,
+            id=data.derived_id("file", path),
+        )
+        return recording, False
+
+
+def _scratch_program(
+    found: "Settings", program: "AcoupiProgram[Any]", folder: Path
+) -> "AcoupiProgram[Any]":
+    """Return the program with its databases in another folder."""
+    from acoupi.system.celery.app import construct
+    from acoupi.system.celery.broker import make_app
+    from acoupi.system.config import get_config_field, set_config_field
+
+    config = program.config
+    for name in SCRATCH_FIELDS:
+        try:
+            get_config_field(config, name)
+        except ParameterError:
+            continue
+        config = set_config_field(config, name, folder / name)
+    return construct(type(program), config, make_app(found), type(program).__name__)

@@ -1,0 +1,186 @@
+"""``acoupi task``: one task of the program, here and now."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.checks import AsJson
+from acoupi.cli.output import done, example, print_json, print_table, working
+
+if TYPE_CHECKING:
+    import pstats
+
+    from acoupi import data
+    from acoupi.programs import AcoupiProgram
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="task", help="List what the program does, and do one thing by hand.", no_args_is_help=True
+)
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The task.", autocompletion=home.complete.tasks)
+]
+OnRecording = Annotated[
+    str | None,
+    typer.Option(
+        "--recording", metavar="FILE_OR_ID", help="A WAV file, or the id of a stored recording."
+    ),
+]
+DETECTION_COLUMNS = {
+    "start_time": "from (s)",
+    "end_time": "to (s)",
+    "low_freq": "from (Hz)",
+    "high_freq": "to (Hz)",
+    "score": "score",
+    "tags": "tags",
+}
+
+
+@app.command("list", epilog=example("acoupi task list"))
+def list_(as_json: AsJson = False) -> None:
+    """List the tasks of the program."""
+    from acoupi.system.tasks import get_task_list, takes_recording
+
+    program = home.load(home.configured())
+    rows = [
+        {
+            "name": name,
+            "queue": getattr(program.tasks[name], "home_queue", None) or "celery",
+            "takes_recording": takes_recording(program, name),
+        }
+        for name in get_task_list(program)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = {"name": "task", "queue": "queue", "takes_recording": "needs a recording"}
+    print_table(rows, columns, empty="The program has no task.")
+
+
+@app.command(epilog=example("acoupi task run detection_task --recording bat.wav"))
+def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> None:
+    """Do one task now, in this process. A detection task shows what it found.
+
+    What a model finds in a file that the sensor did not record is shown, not stored.
+    """
+    from acoupi.cli.recordings import program_with_recording
+    from acoupi.system.tasks import run_task
+
+    with program_with_recording(home.configured(), recording) as (program, given):
+        with working(f"Running {name}"):
+            result = run_task(program, name, given)
+        outputs = _outputs(program, given)
+    if as_json:
+        print_json({"task": name, "result": result, "model_outputs": outputs})
+    else:
+        _show(name, result, outputs)
+
+
+def _outputs(
+    program: "AcoupiProgram[Any]", recording: "data.Recording | None"
+) -> "list[data.ModelOutput]":
+    store = getattr(program, "store", None)
+    if recording is None or store is None:
+        return []
+    found: list[data.ModelOutput] = store.get_recording_model_outputs(recording)
+    return found
+
+
+def _show(name: str, result: Any, outputs: "list[data.ModelOutput]") -> None:
+    for output in outputs:
+        rows = [_row(detection) for detection in output.detections]
+        print_table(
+            rows,
+            DETECTION_COLUMNS,
+            empty=f"{output.name_model} found nothing.",
+            title=f"{output.name_model}: {len(rows)} detections",
+        )
+    if result is not None:
+        typer.echo(str(result))
+    done(f"{name} is done.")
+
+
+def _row(detection: "data.Detection") -> dict[str, Any]:
+    box = detection.location.coordinates if detection.location else (None,) * 4
+    times = [None if value is None else f"{value:.3f}" for value in (box[0], box[2])]
+    frequencies = [None if value is None else f"{value:.0f}" for value in (box[1], box[3])]
+    return {
+        "start_time": times[0],
+        "end_time": times[1],
+        "low_freq": frequencies[0],
+        "high_freq": frequencies[1],
+        "score": f"{detection.detection_score:.2f}",
+        "tags": ", ".join(
+            f"{tag.tag.key}={tag.tag.value} {tag.confidence_score:.2f}" for tag in detection.tags
+        ),
+    }
+
+
+@app.command(epilog=example("acoupi task profile detection_task --recording bat.wav --lines 10"))
+def profile(
+    name: Name,
+    recording: OnRecording = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the figures, for snakeviz and others.")
+    ] = None,
+    lines: Annotated[int, typer.Option(min=1, help="How many functions to show.")] = 20,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Do one task now, and show where its time goes."""
+    from acoupi.cli.recordings import program_with_recording
+    from acoupi.system.tasks import profile_task
+
+    with (
+        program_with_recording(home.configured(), recording) as (program, given),
+        working(f"Running {name}"),
+    ):
+        stats = profile_task(program, name, given)
+    if output is not None:
+        _keep(stats, output)
+    if as_json:
+        print_json(_functions(stats, lines))
+    elif not quiet:
+        typer.echo(_printed(stats, lines))
+
+
+def _keep(stats: "pstats.Stats", output: Path) -> None:
+    from acoupi.errors import AcoupiError
+
+    try:
+        stats.dump_stats(output)
+    except OSError as error:
+        raise AcoupiError(
+            f'cannot write "{output}".', f"ls -ld {output.parent}", why=f"{error.strerror}."
+        ) from error
+
+
+def _functions(stats: "pstats.Stats", lines: int) -> dict[str, Any]:
+    found = stats.get_stats_profile()
+    slowest = sorted(found.func_profiles.items(), key=lambda item: -item[1].cumtime)[:lines]
+    return {
+        "total_s": found.total_tt,
+        "functions": [
+            {
+                "function": name,
+                "file": one.file_name,
+                "line": one.line_number,
+                "calls": one.ncalls,
+                "own_s": one.tottime,
+                "total_s": one.cumtime,
+            }
+            for name, one in slowest
+        ],
+    }
+
+
+def _printed(stats: "pstats.Stats", lines: int) -> str:
+    text = io.StringIO()
+    stats.stream = text  # type: ignore[attr-defined]
+    stats.sort_stats("cumulative").print_stats(lines)
+    return text.getvalue()

@@ -1,0 +1,80 @@
+"""A target that starts nothing, and readers of what commands print."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
+
+from typer.testing import Result
+
+from acoupi.system.stack import Stack
+from acoupi.system.targets import ServiceStatus, Target
+from acoupi.system.targets.process import ProcessTarget
+from acoupi.system.writing import RenderedFile
+
+Run = Callable[..., Result]
+
+
+@dataclass
+class Calls:
+    """What a fake target was asked to do, and what it is to say."""
+
+    names: list[str] = field(default_factory=list)
+    state: str = "stopped"
+    error: Exception | None = None
+
+
+class FakeTarget(Target):
+    """Renders what the process target renders, and starts nothing."""
+
+    name = "fake"
+    calls: ClassVar[Calls] = Calls()
+
+    def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        return ProcessTarget(self.settings).files(stack)
+
+    def up(self) -> None:
+        self._called("up", "ready")
+
+    def down(self) -> None:
+        self._called("down", "stopped")
+
+    def _called(self, name: str, state: str) -> None:
+        if self.calls.error is not None:
+            raise self.calls.error
+        self.calls.names.append(name)
+        self.calls.state = state
+
+    def status(self) -> list[ServiceStatus]:
+        roles = {"recording": "recorder", "default": "worker", "beat": "beat"}
+        return [
+            ServiceStatus.model_validate({"name": name, "role": role, "state": self.calls.state})
+            for name, role in roles.items()
+        ]
+
+    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
+        return {}
+
+
+def lines_of(result: Result) -> list[str]:
+    """The three lines of an error."""
+    lines = result.stderr.splitlines()
+    starts = ["Error:", "  Why:", "  Try:"]
+    assert [line[: len(start)] for line, start in zip(lines, starts, strict=False)] == starts, lines
+    assert len(lines) == 3, lines
+    return lines
+
+
+def data_of(result: Result) -> Any:
+    """What a command with --json printed: JSON and nothing else."""
+    return json.loads(result.stdout)
+
+
+def tree_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with what is in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

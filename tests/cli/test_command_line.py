@@ -1,0 +1,261 @@
+"""The command line as such: help, examples, errors, completion, and how soon it answers."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from acoupi import __version__
+from acoupi.cli.app import app
+from acoupi.cli.handler import AcoupiGroup
+from acoupi.errors import AcoupiError
+from tests.cli.support import Run, lines_of
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(sys.executable).parent / "acoupi"
+
+
+def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command, groups included."""
+    command = command or typer.main.get_command(app)
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*path, name))
+
+
+LEAVES = [path for path in commands() if not any(o[: len(path)] == path != o for o in commands())]
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command line and run nothing; raises if it is wrong."""
+    command: Any = typer.main.get_command(app)
+    context = None
+    while True:
+        context = command.make_context(words[0], words[1:], parent=context)
+        if not hasattr(command, "commands"):
+            return
+        words = [*context._protected_args, *context.args]
+        if not words:
+            return
+        _, command, rest = command.resolve_command(context, words)
+        words = [words[0], *rest]
+
+
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+def test_help_is_printed_for_every_command(run: Run, path: tuple[str, ...]) -> None:
+    result = run(*path, "--help")
+
+    assert result.exit_code == 0
+    assert "Usage: acoupi" in result.stdout
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_has_one_example_and_it_parses(run: Run, path: tuple[str, ...]) -> None:
+    text = run(*path, "--help").stdout
+
+    examples = re.findall(r"^ +(acoupi .*)$", text.partition("Example:")[2], re.MULTILINE)
+
+    assert len(examples) == 1
+    words = shlex.split(examples[0])
+    assert tuple(words[1 : len(path) + 1]) == path
+    parse(words)
+
+
+def test_the_first_steps_parse(run: Run) -> None:
+    lines = re.findall(
+        r"^ +(acoupi (?:setup|check|deployment).*)$", run("--help").stdout, re.MULTILINE
+    )
+
+    assert len(lines) == 3
+    for line in lines:
+        parse(shlex.split(line))
+
+
+def test_an_example_with_a_wrong_option_would_be_noticed() -> None:
+    with pytest.raises(typer.BadParameter.__mro__[1]):
+        parse(["acoupi", "deployment", "start", "--nmae", "x"])
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version").stdout == f"acoupi {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["setpu"], "'setup'"),
+        (["deployment", "strat"], "'start'"),
+        (["deployment", "start", "--nmae", "x"], "--nmae"),
+        (["deployment", "start", "--name"], "--name"),
+        (["task", "run"], "NAME"),
+        (["workers", "start", "--log-level", "LOUD"], "LOUD"),
+    ],
+)
+def test_a_command_line_that_is_wrong_gets_three_lines(
+    run: Run, args: list[str], named: str
+) -> None:
+    result = run(*args)
+
+    assert named in "".join(lines_of(result))
+    assert result.exit_code == 2
+
+
+def test_no_command_shows_the_help(run: Run) -> None:
+    result = run()
+
+    assert "Commands:" in result.output
+    assert result.exit_code == 2
+
+
+# ---- what goes wrong inside a command
+
+
+def failing(error: BaseException) -> typer.Typer:
+    """A command line with one command that fails."""
+    broken = typer.Typer(cls=AcoupiGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    @broken.callback()
+    def root(context: typer.Context, debug: bool = False) -> None:
+        context.command.debug = debug  # type: ignore[attr-defined]
+
+    @broken.command()
+    def fail() -> None:
+        raise error
+
+    return broken
+
+
+def test_an_error_of_ours_is_three_lines_and_its_exit_code() -> None:
+    result = CliRunner().invoke(
+        failing(AcoupiError("it broke.", "mend it", why="it was old.")), "fail"
+    )
+
+    assert result.stderr == "Error: it broke.\n  Why: it was old.\n  Try: mend it\n"
+    assert result.stdout == ""
+    assert result.exit_code == 1
+
+
+def test_an_unexpected_error_is_one_clear_line_and_the_way_to_its_traceback() -> None:
+    result = CliRunner().invoke(failing(RuntimeError("boom\nbang")), "fail")
+
+    assert "RuntimeError: boom bang" in result.stderr
+    assert "acoupi --debug fail" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.exit_code == 1
+
+
+def test_debug_shows_the_traceback() -> None:
+    result = CliRunner().invoke(failing(RuntimeError("boom")), ["--debug", "fail"])
+
+    assert "Traceback" in result.stderr
+    assert result.exit_code == 1
+
+
+def test_an_interrupt_ends_with_130() -> None:
+    result = CliRunner().invoke(failing(KeyboardInterrupt()), "fail")
+
+    assert result.exit_code == 130
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("code", [0, 3, 69])
+def test_an_exit_code_is_passed_on(code: int) -> None:
+    assert CliRunner().invoke(failing(typer.Exit(code)), "fail").exit_code == code
+
+
+# ---- the console script
+
+
+def console(*args: str, **extra: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPT, *args], capture_output=True, text=True, timeout=60, check=False, **extra
+    )
+
+
+def test_the_console_script_ends_like_the_runner(home: Path) -> None:
+    result = console("check")
+
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 3
+    assert result.stderr.startswith("Error: there is no sensor")
+    assert result.stdout == ""
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{shlex.quote(str(SCRIPT))} config schema --program connected --json | head -c 1"
+
+    result = subprocess.run(
+        ["/bin/bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert result.stderr == ""
+    assert result.stdout == "{"
+
+
+def test_a_terminal_without_utf_8_is_no_error(home: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "ACOUPI_HOME": str(home)}
+
+    result = console("setup", "--program", "test", env=environment)
+
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands(shell: str) -> None:
+    environment = {
+        **os.environ,
+        "_ACOUPI_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "acoupi dep",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "acoupi dep",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+
+    result = console(env=environment)
+
+    assert "deployment" in result.stdout
+
+
+HEAVY = {"pydantic", "celery", "kombu", "numpy", "rich", "jinja2", "yaml", "requests", "paho"}
+
+
+@pytest.mark.parametrize("args", [["--help"], ["deployment", "start", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['acoupi', *{args!r}]\n"
+        "from acoupi.cli import main\n"
+        "try:\n    main()\nexcept SystemExit: pass\n"
+        "print(*sorted(sys.modules), file=sys.stderr)\n"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    loaded = set(result.stderr.split())
+    assert "typer" in loaded
+    assert loaded & HEAVY == set()
+    assert {name for name in loaded if name.startswith("acoupi.system")} == set()
+
+
+@pytest.mark.slow
+def test_help_takes_at_most_eight_times_as_long_as_python_itself() -> None:
+    sys.path.insert(0, str(ROOT / "scripts" / "bench.d"))
+    try:
+        import cli as bench  # type: ignore[import-not-found]  # noqa: PLC0415
+    finally:
+        sys.path.pop(0)
+
+    ratios = [float(bench.run(3)["help_ratio"]) for _ in range(3)]
+
+    assert median(ratios) <= 8

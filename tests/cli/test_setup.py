@@ -1,0 +1,323 @@
+"""``acoupi setup``: from options, files, variables and answers to a home, or to nothing."""
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import Calls, Run, data_of, lines_of, tree_of
+
+
+def config_in(home: Path) -> dict[str, object]:
+    config: dict[str, object] = json.loads((home / "config" / "program.json").read_text())
+    return config
+
+
+@pytest.mark.parametrize("program", ["default", "connected", "test", "demo"])
+def test_every_shipped_program_is_set_up_without_a_question(
+    run: Run, home: Path, program: str
+) -> None:
+    result = run("setup", "--program", program)
+
+    assert result.exit_code == 0, result.stderr
+    assert (home / "config" / "name").read_text() == f"{program}\n"
+    assert str(home) in result.stdout
+
+
+def test_options_a_file_and_variables_come_together(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sensor.yaml"
+    file.write_text("timezone: Europe/Paris\nrecording:\n  duration: 4\n  interval: 40\n")
+    monkeypatch.setenv("ACOUPI_CONFIG__RECORDING__INTERVAL", "50")
+
+    result = run(
+        "setup", "--program", "default", "--config", str(file), "--recording.duration", "5"
+    )
+
+    assert result.exit_code == 0, result.stderr
+    config = config_in(home)
+    assert config["timezone"] == "Europe/Paris"
+    assert isinstance(config["recording"], dict)
+    assert (config["recording"]["duration"], config["recording"]["interval"]) == (5, 50)
+
+
+def test_a_second_setup_keeps_the_answers_of_the_first(run: Run, home: Path) -> None:
+    run("setup", "--program", "default", "--recording.duration", "5")
+
+    result = run("setup", "--recording.interval", "30")
+
+    assert result.exit_code == 0, result.stderr
+    recording = config_in(home)["recording"]
+    assert isinstance(recording, dict)
+    assert (recording["duration"], recording["interval"]) == (5, 30)
+
+
+def test_a_secret_is_kept_apart(run: Run, home: Path) -> None:
+    options = ["--messaging.mqtt.host", "hub", "--messaging.mqtt.username", "bat"]
+    options += ["--messaging.mqtt.password", "hunter2"]
+
+    result = run("setup", "--program", "connected", *options)
+
+    assert result.exit_code == 0, result.stderr
+    secrets = home / "config" / "secrets.env"
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    holders = [name for name, content in tree_of(home).items() if b"hunter2" in content]
+    assert holders == ["config/secrets.env"]
+    assert "hunter2" not in run("config", "get").stdout
+    assert "hunter2" not in run("setup", "--diff", "--messaging.mqtt.password", "other").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "why", "help_"),
+    [
+        (["--program", "defualt"], '"defualt"', "default", "acoupi setup --program default"),
+        (["--recording.duratoin", "3"], "--recording.duratoin", "duration", "--recording.duration"),
+        (["--recording.duration", "-3"], '"-3"', "greater than 0", "--recording.duration 3"),
+        (["--recording.schedule_start", "25:00"], '"25:00"', "time of day", "06:00"),
+        (["--microphone.samplerate", "0"], '"0"', "greater than 0", "48000"),
+        (["--timezone", "Europe/Londno"], "Europe/Londno", "Europe/London", "Europe/London"),
+        (["--recording.interval", "1"], "--recording", "at least duration", "--recording"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml", "No such file", "nowhere.yaml"),
+        (["--target", "proces"], '"proces"', "process", "--target process"),
+        (["--broker", "http://x"], "http://x", "redis", "redis"),
+        (["extra"], '"extra"', "quotes", "acoupi setup --help"),
+        (["--config"], "--config", "acoupi setup", "--help"),
+    ],
+)
+def test_bad_input_gets_three_lines_and_changes_nothing(
+    run: Run, home: Path, args: list[str], named: str, why: str, help_: str
+) -> None:
+    program = [] if "--program" in args else ["--program", "default"]
+
+    result = run("setup", *program, *args)
+
+    lines = lines_of(result)
+    assert named in lines[0]
+    assert why in lines[1]
+    assert help_ in lines[2]
+    assert result.exit_code in (1, 2)
+    assert "--target" in args or result.exit_code == 2
+    assert not home.exists()
+
+
+def test_a_program_whose_import_fails_says_what_is_missing(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_bats.py").write_text("import a_model_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    result = run("setup", "--program", "my_bats")
+
+    assert "a_model_nobody_has" in lines_of(result)[1]
+    assert result.exit_code == 2
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("c.json", '{"recording": {"duration": 3,}}', "line 1"),
+        ("c.yaml", "recording:\n  duration: [3\n", "line 3"),
+        ("c.toml", "[recording\nduration = 3", "line 1"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(
+    run: Run, home: Path, tmp_path: Path, name: str, text: str, line: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+
+    result = run("setup", "--program", "default", "--config", str(file))
+
+    lines = lines_of(result)
+    assert line in lines[0]
+    assert str(file) in lines[2]
+    assert result.exit_code == 2
+    assert not home.exists()
+
+
+def test_a_broken_home_is_not_made_worse(run: Run, home: Path) -> None:
+    run("setup", "--program", "default")
+    (home / "config" / "program.json").write_text('{"recording": ')
+    before = tree_of(home)
+
+    result = run("setup", "--recording.duration", "5")
+
+    assert "program.json" in lines_of(result)[0]
+    assert result.exit_code == 2
+    assert tree_of(home) == before
+
+
+def test_a_file_edited_by_hand_stops_setup_unless_forced(run: Run, home: Path) -> None:
+    run("setup", "--program", "default")
+    script = home / "bin" / "acoupi-beat.sh"
+    script.write_text(script.read_text() + "# mine\n")
+
+    stopped = run("setup", "--recording.duration", "5")
+    forced = run("setup", "--recording.duration", "5", "--force")
+
+    assert "bin/acoupi-beat.sh" in lines_of(stopped)[0]
+    assert stopped.exit_code == 2
+    assert forced.exit_code == 0
+    assert "# mine" not in script.read_text()
+
+
+def test_a_home_that_cannot_be_written_gets_a_clean_error(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ACOUPI_HOME", str(tmp_path / "file" / "home"))
+
+    result = run("setup", "--program", "default")
+
+    assert "file" in "".join(lines_of(result))
+
+
+def test_diff_shows_what_would_change_and_changes_nothing(run: Run, home: Path) -> None:
+    run("setup", "--program", "default")
+    before = tree_of(home)
+
+    text = run("setup", "--diff", "--recording.duration", "5")
+    changes = data_of(run("setup", "--diff", "--json", "--recording.duration", "5"))
+    nothing = run("setup", "--diff")
+
+    assert '-    "duration": 3.0' in text.stdout
+    assert '+    "duration": 5.0' in text.stdout
+    assert {"path", "kind", "diff"} == set(changes[0])
+    assert "Nothing would change" in nothing.stdout
+    assert tree_of(home) == before
+
+
+def test_a_variable_that_is_none_of_ours_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_CONFIG__RECORDING__DURATOIN", "3")
+
+    lines = lines_of(run("setup", "--program", "default"))
+
+    assert lines[2] == "  Try: ACOUPI_CONFIG__RECORDING__DURATION"
+
+
+def test_a_wrong_variable_of_the_settings_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_CELERY_POOL_TYPE", "swimming")
+
+    result = run("setup", "--program", "default")
+
+    assert "ACOUPI_CELERY_POOL_TYPE" in lines_of(result)[0]
+    assert result.exit_code == 2
+
+
+def test_without_a_program_the_programs_are_named(run: Run) -> None:
+    result = run("setup")
+
+    lines = lines_of(result)
+    assert "connected" in lines[1]
+    assert lines[2] == "  Try: acoupi setup --program default"
+    assert result.exit_code == 2
+
+
+def test_a_running_deployment_is_reminded_of_a_restart(run: Run, sensor: Path) -> None:
+    run("deployment", "start", "--name", "oak")
+
+    result = run("setup", "--recording.duration", "2")
+
+    assert "acoupi workers restart" in result.stderr
+
+
+# ---- answers
+
+
+def answered(run: Run, *answers: str, args: tuple[str, ...] = ()) -> object:
+    return run("setup", "--prompt", *args, input="".join(f"{answer}\n" for answer in answers))
+
+
+def test_the_program_can_be_chosen_from_a_list(run: Run, home: Path) -> None:
+    result = run("setup", "--prompt", input="test\n\n")
+
+    assert result.exit_code == 0, result.stderr
+    assert "What should the sensor do?" in result.stdout
+    assert (home / "config" / "name").read_text() == "test\n"
+
+
+def test_a_wrong_answer_is_asked_again(run: Run, home: Path) -> None:
+    given = [
+        "--timezone",
+        "UTC",
+        "--microphone",
+        "{}",
+        "--paths",
+        "{}",
+        "--recording_saving",
+        "null",
+    ]
+    answers = "y\n0\n7\n\n\n\n"
+
+    result = run("setup", "--program", "default", "--prompt", *given, input=answers)
+
+    assert result.exit_code == 0, result.stderr
+    assert "greater than 0" in result.stderr
+    recording = config_in(home)["recording"]
+    assert isinstance(recording, dict)
+    assert recording["duration"] == 7
+
+
+def test_a_secret_is_not_echoed(run: Run, home: Path) -> None:
+    given = [
+        *("--timezone", "UTC", "--microphone", "{}", "--paths", "{}", "--recording", "{}"),
+        *("--recording_saving", "null", "--messaging.http", "null", "--messaging.file", "null"),
+        *("--messaging.mqtt.host", "hub"),
+    ]
+
+    result = run("setup", "--program", "connected", "--prompt", *given, input="hunter2\n" * 40)
+
+    assert "hunter2" not in "".join(
+        line for line in result.stdout.splitlines() if "password" in line
+    )
+
+
+def test_an_input_that_ends_changes_nothing(run: Run, home: Path) -> None:
+    result = run("setup", "--program", "default", "--prompt", input="UTC\n")
+
+    assert "the input ended" in lines_of(result)[1] if result.stderr.startswith("Error") else True
+    assert result.exit_code == 2
+    assert not home.exists()
+
+
+def test_microphones_are_listed_with_their_rates(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {"number": 1, "name": "UltraMic", "identity": "0869:0389:", "channels": 1}
+        | {"samplerate": 384000, "samplerates": [192000, 384000], "is_default": True}
+    ]
+    monkeypatch.setattr("acoupi.cli.prompts.microphones", lambda **_: rows)
+    given = [
+        "--timezone",
+        "UTC",
+        "--recording",
+        "{}",
+        "--paths",
+        "{}",
+        "--recording_saving",
+        "null",
+    ]
+
+    result = run(
+        "setup", "--program", "default", "--prompt", *given, input="y\n1\n384000\n\n\n\n\n"
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert "192000, 384000" in result.stdout
+    microphone = config_in(home)["microphone"]
+    assert isinstance(microphone, dict)
+    assert (microphone["device_name"], microphone["samplerate"]) == ("0869:0389:", 384000)
+
+
+def test_setup_never_clears_the_screen(run: Run, target: Calls) -> None:
+    assert "\x1b[2J" not in run("setup", "--program", "test").output
+    assert sys.stdin is not None

@@ -1,0 +1,34 @@
+"""The servers that tests start are real, and skipping is not for CI."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.services import Redis, require
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_redis_starts_and_ends(tmp_path: Path, unix: bool) -> None:
+    with Redis(tmp_path / "redis", unix=unix) as redis:
+        assert redis.pid is not None
+        assert redis.url.startswith("redis")
+
+    assert redis.pid is None
+
+
+def test_what_is_absent_skips_on_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+
+    with pytest.raises(pytest.skip.Exception):
+        require("no such thing", present=False)
+
+
+def test_what_is_absent_fails_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "1")
+
+    with pytest.raises(pytest.fail.Exception):
+        require("no such thing", present=False)
+
+
+def test_what_is_there_is_used() -> None:
+    require("it is there", present=True)

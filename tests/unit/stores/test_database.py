@@ -1,0 +1,505 @@
+"""The file behind a store: how it is made, recognised, migrated, shared and lost sight of."""
+
+import os
+import pickle
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi import data
+from acoupi.components.message_stores import SqliteMessageStore
+from acoupi.components.message_stores import sql as message_sql
+from acoupi.components.stores import SqliteStore, sql
+from acoupi.components.stores.database import Database, Schema
+from acoupi.errors import MessageStoreError, MetadataStoreError, StoreError
+
+SITE = data.Deployment(name="Pond")
+
+
+def recording(path: str | None = None) -> data.Recording:
+    return data.Recording(
+        path=None if path is None else Path(path), duration=1, samplerate=48_000, deployment=SITE
+    )
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """Return what `work` returns in a forked process."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        answer: Any
+        try:
+            answer = work()
+        except BaseException as error:  # noqa: BLE001 - the parent shows it
+            answer = repr(error)
+        os.write(writer, pickle.dumps(answer))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        answer = pickle.loads(stream.read())
+    os.waitpid(pid, 0)
+    return answer
+
+
+def count(path: Path, table: str) -> int:
+    with sqlite3.connect(path) as connection:
+        found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    connection.close()
+    return int(found)
+
+
+# Making it
+
+
+@pytest.mark.parametrize("kind", [SqliteStore, SqliteMessageStore])
+def test_constructing_touches_nothing_and_the_first_use_makes_all(
+    tmp_path: Path, kind: type[SqliteStore] | type[SqliteMessageStore]
+) -> None:
+    path = tmp_path / "not" / "yet" / "there.db"
+
+    store = kind(path)
+    assert list(tmp_path.iterdir()) == []
+    if isinstance(store, SqliteStore):
+        store.get_current_deployment()
+    else:
+        store.get_unsent_messages()
+
+    assert store.db_path == path
+    assert path.exists()
+
+
+def test_the_file_is_in_wal_mode_marked_and_versioned(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    SqliteStore(path).store_deployment(SITE)
+
+    connection = sqlite3.connect(path)
+    found = [
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "application_id", "user_version")
+    ]
+    connection.close()
+
+    assert found == ["wal", sql.SCHEMA.application_id, 1]
+
+
+def test_connections_sync_every_commit_and_enforce_references(tmp_path: Path) -> None:
+    with Database(tmp_path / "x.db", sql.SCHEMA).writing() as connection:
+        found = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("synchronous", "foreign_keys", "busy_timeout", "temp_store")
+        }
+
+    assert found == {"synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000, "temp_store": 2}
+
+
+def test_an_exception_undoes_the_whole_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    store = SqliteStore(path)
+    store.store_deployment(SITE)
+    known, unknown = recording(), recording()
+    store.store_recording(known)
+    outputs = [data.ModelOutput(name_model="m", recording=r) for r in (known, unknown)]
+
+    with pytest.raises(MetadataStoreError):
+        store.store_model_outputs(outputs)
+
+    assert count(path, "model_output") == 0
+
+
+def test_tags_are_stored_once_and_their_rows_leave_with_the_detection(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    store = SqliteStore(path)
+    sound = recording()
+    store.store_recording(sound)
+    tag = data.PredictedTag(data.Tag("species", "Myotis"), 0.5)
+    output = data.ModelOutput(
+        name_model="m", recording=sound, detections=[data.Detection(tags=[tag, tag])] * 50
+    )
+    store.store_model_output(output)
+    assert (count(path, "tag"), count(path, "predicted_tag")) == (1, 100)
+
+    store.store_model_output(output.model_copy(update={"detections": []}))
+
+    assert (count(path, "detection"), count(path, "predicted_tag")) == (0, 0)
+
+
+# Recognising it
+
+PEER_TABLES = ("deployment", "recording", "model_output", "detection", "predicted_tag")
+
+
+def foreign(path: Path, tables: tuple[str, ...], version: int) -> None:
+    connection = sqlite3.connect(path)
+    for table in tables:
+        connection.execute(f"CREATE TABLE {table} (id BLOB PRIMARY KEY)")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("tables", "version", "reason"),
+    [
+        (PEER_TABLES, 1, "acoupi 0.5 or 0.6 wrote it"),
+        (PEER_TABLES, 0, "an acoupi before 0.5 wrote it"),
+        (("birds",), 0, "another program wrote it"),
+        (("birds",), 7, "another program wrote it"),
+    ],
+)
+def test_a_database_of_another_origin_is_refused_by_name_and_left_as_it_is(
+    tmp_path: Path, tables: tuple[str, ...], version: int, reason: str
+) -> None:
+    path = tmp_path / "metadata.db"
+    foreign(path, tables, version)
+    before = path.read_bytes()
+
+    with pytest.raises(MetadataStoreError, match=reason) as caught:
+        SqliteStore(path).get_current_deployment()
+
+    assert str(path) in str(caught.value)
+    assert len(caught.value.lines()) == 3
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["metadata.db"]
+
+
+def test_the_way_out_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
+    path = tmp_path / "with space" / "metadata.db"
+    path.parent.mkdir()
+    foreign(path, PEER_TABLES, 1)
+    store = SqliteStore(path)
+    with pytest.raises(MetadataStoreError) as caught:
+        store.get_current_deployment()
+    assert caught.value.help is not None
+
+    subprocess.run(["sh", "-c", caught.value.help.split("   (")[0]], check=True)
+
+    store.store_deployment(SITE)
+    assert count(path.parent / "acoupi-0.6" / "metadata.db", "recording") == 0
+    assert store.get_current_deployment() == SITE
+
+
+def test_a_message_store_of_the_peer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "messages.db"
+    foreign(path, ("message", "response"), 0)
+
+    with pytest.raises(MessageStoreError, match=r"message store .* an acoupi before"):
+        SqliteMessageStore(path).get_unsent_messages()
+
+
+def test_the_two_stores_refuse_each_others_file(tmp_path: Path) -> None:
+    path = tmp_path / "one.db"
+    SqliteStore(path).store_deployment(SITE)
+
+    with pytest.raises(MessageStoreError, match="another program") as caught:
+        SqliteMessageStore(path).get_unsent_messages()
+
+    assert "configure another file" in (caught.value.help or "")
+
+
+@pytest.mark.parametrize(
+    ("use", "schema", "error"),
+    [
+        (lambda path: SqliteStore(path).count_recordings(), sql.SCHEMA, MetadataStoreError),
+        (
+            lambda path: SqliteMessageStore(path).get_unsent_messages(),
+            message_sql.SCHEMA,
+            MessageStoreError,
+        ),
+    ],
+)
+def test_a_newer_schema_is_refused_naming_file_and_both_versions(
+    tmp_path: Path, use: Callable[[Path], Any], schema: Schema, error: type[StoreError]
+) -> None:
+    path = tmp_path / "future.db"
+    newer = replace(schema, migrations=(*schema.migrations, ("CREATE TABLE fancy (x)",)))
+    with Database(path, newer).writing():
+        pass
+
+    with pytest.raises(error, match="a newer acoupi wrote it") as caught:
+        use(path)
+
+    text = "\n".join(caught.value.lines())
+    assert str(path) in text
+    assert "version 2" in text
+    assert "up to 1" in text
+    assert "pip install --upgrade acoupi" in text
+
+
+# Migrating it
+
+FIRST = ("CREATE TABLE pond (name TEXT)",)
+SECOND = ("ALTER TABLE pond ADD COLUMN depth_m REAL", "UPDATE pond SET depth_m = 2")
+BROKEN = ("ALTER TABLE pond ADD COLUMN depth_m REAL", "INSERT INTO nowhere VALUES (1)")
+
+
+def schema(*migrations: tuple[str, ...]) -> Schema:
+    return Schema("test store", 77, migrations, frozenset({"peer"}), MetadataStoreError)
+
+
+def test_an_older_file_is_brought_up_to_date_with_its_data(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with Database(path, schema(FIRST)).writing() as connection:
+        connection.execute("INSERT INTO pond VALUES ('Lily')")
+
+    with Database(path, schema(FIRST, SECOND)).reading() as connection:
+        found = connection.execute("SELECT name, depth_m FROM pond").fetchall()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+
+    assert (found, version) == ([("Lily", 2.0)], 2)
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with Database(path, schema(FIRST)).writing() as connection:
+        connection.execute("INSERT INTO pond VALUES ('Lily')")
+
+    broken = Database(path, schema(FIRST, BROKEN)).reading()
+    with pytest.raises(MetadataStoreError, match="cannot open the test store"), broken:
+        pass
+
+    with Database(path, schema(FIRST)).reading() as connection:
+        assert connection.execute("SELECT * FROM pond").fetchall() == [("Lily",)]
+
+
+def test_a_migration_that_fails_leaves_those_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+
+    with pytest.raises(MetadataStoreError), Database(path, schema(FIRST, SECOND, BROKEN)).reading():
+        pass
+
+    with Database(path, schema(FIRST, SECOND)).reading() as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 2
+
+
+# Sharing it
+
+
+def test_threads_share_a_store(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    sounds = [recording(f"/spool/{n}.wav") for n in range(120)]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store.store_recording, sounds))
+        found = list(pool.map(lambda sound: len(store.get_recordings([sound.id])), sounds))
+
+    assert found == [1] * 120
+    assert store.count_recordings()[data.RecordingState.CAPTURED] == 120
+
+
+def test_processes_that_create_the_file_at_once_agree(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "metadata.db"
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from acoupi.components.stores import SqliteStore\n"
+        "sys.stdin.readline()\n"
+        "print(SqliteStore(Path(sys.argv[1])).get_current_deployment().id)\n"
+    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("\n")
+        child.stdin.flush()
+    answers = {child.communicate(timeout=60)[0] for child in children}
+
+    assert len(answers) == 1
+    assert answers != {""}
+
+
+def test_a_forked_process_works_on_and_so_does_its_parent(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    store.store_deployment(SITE)
+    sound, later = recording("/spool/a.wav"), recording("/spool/b.wav")
+
+    def work() -> int:
+        store.store_recording(sound)
+        return store.count_recordings()[data.RecordingState.CAPTURED]
+
+    assert in_child(work) == 1
+    store.store_recording(later)
+    assert in_child(lambda: len(store.get_recordings([sound.id, later.id]))) == 2
+
+
+def test_a_fork_waits_for_the_work_of_other_threads(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    store.store_deployment(SITE)
+    stop = threading.Event()
+
+    def keep_writing() -> int:
+        written = 0
+        while not stop.is_set():
+            store.store_recording(recording())
+            written += 1
+        return written
+
+    def work() -> str:
+        store.store_recording(recording())
+        return "stored"
+
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(keep_writing) for _ in range(2)]
+        answers = [in_child(work) for _ in range(10)]
+        stop.set()
+        written = sum(writer.result() for writer in writers)
+
+    assert answers == ["stored"] * 10
+    assert store.count_recordings()[data.RecordingState.CAPTURED] == written + 10
+    store.close()
+    connection = sqlite3.connect(store.db_path)
+    assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    connection.close()
+
+
+def test_a_fork_within_a_transaction_harms_neither_side(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    inner = SqliteStore(tmp_path / "metadata.db")
+    store.store_deployment(SITE)
+
+    with store._database.reading():
+        answer = in_child(lambda: inner.get_current_deployment().name)
+        inner.store_recording(recording())
+
+    assert answer == "Pond"
+    assert store.count_recordings()[data.RecordingState.CAPTURED] == 1
+
+
+def test_processes_never_claim_the_same_message(tmp_path: Path) -> None:
+    store = SqliteMessageStore(tmp_path / "messages.db")
+    messages = [data.Message(content=str(n)) for n in range(60)]
+    for message in messages:
+        store.store_message(message)
+
+    def claim_all() -> list[Any]:
+        claimed: list[Any] = []
+        while found := store.claim_messages("http", limit=3):
+            claimed += [message.id for message in found]
+        return claimed
+
+    with ThreadPoolExecutor(3) as pool:
+        claims = list(pool.map(lambda _: in_child(claim_all), range(3)))
+
+    everything = [id_ for claim in claims for id_ in claim]
+    assert len(everything) == 60
+    assert set(everything) == {message.id for message in messages}
+
+
+def test_what_was_stored_survives_the_death_of_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    code = (
+        "import sys; from pathlib import Path; from acoupi import data\n"
+        "from acoupi.components.stores import SqliteStore\n"
+        "store = SqliteStore(Path(sys.argv[1])); site = data.Deployment(name='Pond')\n"
+        "while True:\n"
+        "    sound = data.Recording(duration=1, samplerate=1, deployment=site)\n"
+        "    store.store_recording(sound); print(sound.id.hex, flush=True)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    told = [child.stdout.readline() for _ in range(50)]
+    child.kill()
+    told += child.communicate(timeout=60)[0].splitlines()
+
+    stored = SqliteStore(path).count_recordings()[data.RecordingState.CAPTURED]
+
+    whole = [line for line in told if len(line.strip()) == 32]
+    assert stored - len(whole) in (0, 1)  # the last may be stored but not told
+
+
+def test_a_file_that_is_moved_aside_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    store = SqliteStore(path)
+    store.store_recording(recording())
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    for file in tmp_path.glob("metadata.db*"):
+        file.rename(aside / file.name)
+
+    store.store_recording(recording())
+
+    assert store.count_recordings()[data.RecordingState.CAPTURED] == 1
+    store.close()
+    assert count(path, "recording") == 1
+    assert count(aside / "metadata.db", "recording") == 1
+
+
+# What it costs
+
+
+@pytest.mark.parametrize(
+    ("schema", "statement"),
+    [
+        (sql.SCHEMA, sql.RECORDINGS_BY_ID),
+        (sql.SCHEMA, sql.RECORDINGS_BY_PATH),
+        (sql.SCHEMA, sql.RECORDINGS_BY_ROW),
+        (sql.SCHEMA, sql.CAPTURED_RECORDINGS),
+        (sql.SCHEMA, sql.OWNER_OF_PATH),
+        (sql.SCHEMA, sql.ANALYSES),
+        (sql.SCHEMA, sql.OUTPUTS_OF_RECORDINGS),
+        (sql.SCHEMA, sql.OUTPUTS_BY_RECORDING_TIME),
+        (sql.SCHEMA, sql.DETECTIONS_OF_OUTPUTS),
+        (sql.SCHEMA, sql.TAGS_OF_OUTPUTS),
+        (sql.SCHEMA, sql.TAGS_OF_DETECTIONS),
+        (sql.SCHEMA, sql.DELETE_DETECTIONS),
+        (sql.SCHEMA, sql.outputs_where({"ids"})),
+        (sql.SCHEMA, sql.outputs_where({"recording_ids"})),
+        (sql.SCHEMA, sql.outputs_where({"detection_ids"})),
+        (sql.SCHEMA, sql.outputs_where({"after", "before"})),
+        (sql.SCHEMA, sql.detections_where({"ids"})),
+        (sql.SCHEMA, sql.detections_where({"model_output_ids"})),
+        (sql.SCHEMA, sql.detections_where({"after", "before", "score_gt"})),
+        (sql.SCHEMA, sql.tags_where({"detection_ids"})),
+        (sql.SCHEMA, sql.tags_where({"after", "before", "keys", "score_gt"})),
+        (sql.SCHEMA, sql.tags_where({"keys", "values"})),
+        (message_sql.SCHEMA, message_sql.ENLIST),
+        (message_sql.SCHEMA, message_sql.CLAIM),
+        (message_sql.SCHEMA, message_sql.RELEASE),
+        (message_sql.SCHEMA, message_sql.DUE["oldest_first"]),
+        (message_sql.SCHEMA, message_sql.DUE["newest_first"]),
+        (message_sql.SCHEMA, message_sql.UNSENT["newest_first"]),
+    ],
+)
+def test_a_frequent_statement_reads_no_whole_table(
+    tmp_path: Path, schema: Schema, statement: str
+) -> None:
+    names = set(re.findall(r":(\w+)", statement))
+    values: dict[str, Any] = {name: "[]" if name.endswith("s") else 1 for name in names}
+
+    with Database(tmp_path / "x.db", schema).reading() as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+
+    steps = [str(step[3]) for step in plan]
+    scans = [step for step in steps if step.startswith("SCAN")]
+    # An array is read whole, and so is the index of what is unsent, up to the limit.
+    allowed = ("json_each", "message_unsent")
+    assert [step for step in scans if not any(name in step for name in allowed)] == [], steps
+
+
+def test_due_messages_come_in_order_without_sorting(tmp_path: Path) -> None:
+    values = dict.fromkeys(("messenger_row", "now", "longest_rest", "lease_end", "limit"), 1)
+
+    with Database(tmp_path / "x.db", message_sql.SCHEMA).reading() as connection:
+        plans = [
+            connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            for statement in message_sql.DUE.values()
+        ]
+
+    assert not [step for plan in plans for step in plan if "TEMP B-TREE" in step[3]]

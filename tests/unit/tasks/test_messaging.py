@@ -1,0 +1,324 @@
+"""The task that sends messages."""
+
+import datetime
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi import data
+from acoupi.components import SqliteMessageStore, types
+from acoupi.errors import MessageError, MessageSendError
+from acoupi.tasks import generate_send_messages_task
+from acoupi.testing import ListMessenger
+
+from .conftest import PublishedMessageStore
+
+Status = data.ResponseStatus
+
+
+class TrackingStore(PublishedMessageStore):
+    """A message store that knows each messenger, as far as this task can tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claimed: dict[str, set[object]] = {}
+        self.settled: list[tuple[str, data.Response]] = []
+
+    def claim_messages(
+        self, messenger: str, limit: int | None = None, order: Any = "oldest_first"
+    ) -> list[data.Message]:
+        done = {r.message.id for name, r in self.settled if name == messenger}
+        taken = self.claimed.setdefault(messenger, set())
+        free = [m for m in self.messages.values() if m.id not in taken | done]
+        free.sort(key=lambda m: m.created_on, reverse=order == "newest_first")
+        taken.update(m.id for m in free[:limit])
+        return free[:limit]
+
+    def settle_message(self, messenger: str, response: data.Response) -> None:
+        self.claimed[messenger].discard(response.message.id)
+        self.settled.append((messenger, response))
+
+    def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
+        self.claimed[messenger] -= {message.id for message in messages}
+
+    def statuses(self, messenger: str) -> list[Status]:
+        return [r.status for name, r in self.settled if name == messenger]
+
+
+@pytest.fixture
+def tracking() -> TrackingStore:
+    return TrackingStore()
+
+
+def fill(store: types.MessageStore, number: int) -> list[data.Message]:
+    start = datetime.datetime(2024, 8, 1, tzinfo=datetime.UTC)
+    made = [
+        data.Message(content=str(n), created_on=start + datetime.timedelta(seconds=n))
+        for n in range(1, number + 1)
+    ]
+    for message in made:
+        store.store_message(message)
+    return made
+
+
+def contents(found: Sequence[data.Message]) -> list[Any]:
+    return [message.content for message in found]
+
+
+@pytest.mark.parametrize("messengers", [None, []])
+def test_a_messenger_is_needed(messages: types.MessageStore, messengers: Any) -> None:
+    with pytest.raises(ValueError, match="messenger"):
+        generate_send_messages_task(messages, messengers)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_limit_must_let_something_through(messages: types.MessageStore, number: int) -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        generate_send_messages_task(messages, [ListMessenger()], max_messages=number)
+
+
+def test_all_are_sent_in_order_and_only_once(messages: types.MessageStore) -> None:
+    messenger = ListMessenger()
+    fill(messages, 120)
+    task = generate_send_messages_task(messages, [messenger])
+
+    task()
+    task()
+
+    assert contents(messenger.sent) == [str(n) for n in range(1, 121)]
+
+
+def test_two_newest_of_three(messages: types.MessageStore) -> None:
+    messenger = ListMessenger()
+    fill(messages, 3)
+
+    generate_send_messages_task(messages, [messenger], max_messages=2, order="newest_first")()
+
+    assert contents(messenger.sent) == ["3", "2"]
+
+
+def test_every_messenger_gets_every_message_once(messages: types.MessageStore) -> None:
+    first, second = ListMessenger("first"), ListMessenger("second")
+    fill(messages, 3)
+    task = generate_send_messages_task(messages, [first, second])
+
+    task()
+    task()
+
+    assert contents(first.sent) == contents(second.sent) == ["1", "2", "3"]
+
+
+def test_a_dead_link_of_one_does_not_hold_up_the_other(messages: types.MessageStore) -> None:
+    dead, alive = ListMessenger("dead"), ListMessenger("alive")
+    dead.cut_link()
+    fill(messages, 3)
+
+    generate_send_messages_task(messages, [dead, alive])()
+
+    assert contents(dead.tried) == ["1"]
+    assert contents(alive.sent) == ["1", "2", "3"]
+
+
+def test_what_a_dead_link_held_up_arrives_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteMessageStore(tmp_path / "messages.db")
+    broken, fine = ListMessenger("broken"), ListMessenger("fine")
+    broken.cut_link()
+    fill(store, 3)
+    task = generate_send_messages_task(store, [broken, fine])
+    task()
+    assert contents(fine.sent) == ["1", "2", "3"]
+
+    broken.error = None
+    tomorrow = data.utc_now() + datetime.timedelta(days=1)
+    monkeypatch.setattr(data, "utc_now", lambda: tomorrow)
+    task()
+    store.close()
+
+    assert sorted(contents(broken.sent)) == ["1", "2", "3"]
+    assert contents(fine.sent) == ["1", "2", "3"]
+
+
+def test_refused_messages_do_not_block_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Picky(ListMessenger):
+        def send_message(self, message: data.Message) -> data.Response:
+            self.status = Status.ERROR if str(message.content) <= "3" else Status.SUCCESS
+            return super().send_message(message)
+
+    store, messenger = SqliteMessageStore(tmp_path / "messages.db"), Picky("picky")
+    fill(store, 7)
+    task = generate_send_messages_task(store, [messenger], max_messages=3)
+
+    for _ in range(3):
+        task()
+    store.close()
+
+    assert contents(messenger.sent) == ["4", "5", "6", "7"]
+
+
+def test_messages_that_were_not_tried_are_given_back(tracking: TrackingStore) -> None:
+    dead = ListMessenger("dead")
+    dead.cut_link()
+    fill(tracking, 3)
+
+    generate_send_messages_task(tracking, [dead])()
+
+    assert tracking.claimed["dead"] == set()
+    assert tracking.statuses("dead") == [Status.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [(None, Status.FAILED), (TimeoutError(), Status.TIMEOUT), (OSError(), Status.FAILED)],
+)
+def test_a_time_out_is_told_from_a_dead_link(
+    tracking: TrackingStore, cause: Exception | None, status: Status
+) -> None:
+    error = MessageSendError("cannot reach the server.")
+    error.__cause__ = cause
+    fill(tracking, 1)
+
+    generate_send_messages_task(tracking, [ListMessenger("m", error=error)])()
+
+    assert tracking.statuses("m") == [status]
+
+
+def test_a_refused_message_is_settled_and_the_next_is_tried(tracking: TrackingStore) -> None:
+    messenger = ListMessenger("m", status=Status.ERROR)
+    fill(tracking, 3)
+
+    generate_send_messages_task(tracking, [messenger])()
+
+    assert contents(messenger.tried) == ["1", "2", "3"]
+    assert tracking.statuses("m") == [Status.ERROR] * 3
+
+
+def test_a_message_that_can_never_be_sent_counts_as_refused(tracking: TrackingStore) -> None:
+    messenger = ListMessenger("m", error=MessageError("not JSON"))
+    fill(tracking, 2)
+
+    generate_send_messages_task(tracking, [messenger])()
+
+    assert tracking.statuses("m") == [Status.ERROR] * 2
+
+
+def test_any_other_error_rests_that_messenger_only(
+    tracking: TrackingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, fine = ListMessenger("broken", error=RuntimeError("a bug")), ListMessenger("fine")
+    fill(tracking, 2)
+
+    generate_send_messages_task(tracking, [broken, fine])()
+
+    assert tracking.statuses("broken") == [Status.FAILED]
+    assert contents(fine.sent) == ["1", "2"]
+    assert "a bug" in caplog.text
+
+
+def test_a_crash_gives_back_what_was_not_tried(tracking: TrackingStore) -> None:
+    class Stop(BaseException):
+        pass
+
+    class Stopping(ListMessenger):
+        def send_message(self, message: data.Message) -> data.Response:
+            raise Stop
+
+    first = fill(tracking, 3)[0]
+
+    with pytest.raises(Stop):
+        generate_send_messages_task(tracking, [Stopping("m")])()
+
+    assert tracking.claimed["m"] == {first.id}  # nobody knows whether it arrived
+
+
+def test_a_response_that_cannot_be_stored_does_not_stop_the_pass(
+    tracking: TrackingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messenger = ListMessenger("m")
+    fill(tracking, 2)
+
+    def locked(*_: object) -> None:
+        raise OSError("database is locked")
+
+    monkeypatch.setattr(tracking, "settle_message", locked)
+    generate_send_messages_task(tracking, [messenger])()
+
+    assert contents(messenger.sent) == ["1", "2"]
+
+
+def test_a_store_that_fails_for_one_messenger_serves_the_other(
+    tracking: TrackingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = ListMessenger("fine")
+    fill(tracking, 1)
+    claim = tracking.claim_messages
+
+    def claim_messages(messenger: str, **options: Any) -> list[data.Message]:
+        if messenger == "bad":
+            raise OSError("database is locked")
+        return claim(messenger, **options)
+
+    monkeypatch.setattr(tracking, "claim_messages", claim_messages)
+    generate_send_messages_task(tracking, [ListMessenger("bad"), fine])()
+
+    assert contents(fine.sent) == ["1"]
+
+
+def test_two_messengers_of_one_name_are_filed_apart(tracking: TrackingStore) -> None:
+    first, second = ListMessenger("http"), ListMessenger("http")
+    fill(tracking, 1)
+
+    generate_send_messages_task(tracking, [first, second])()
+
+    assert len(first.sent) == len(second.sent) == 1
+    assert [name for name, _ in tracking.settled] == ["http", "http#2"]
+
+
+def test_the_limit_is_for_each_messenger(tracking: TrackingStore) -> None:
+    first, second = ListMessenger("a"), ListMessenger("b")
+    fill(tracking, 80)
+
+    generate_send_messages_task(tracking, [first, second], max_messages=70)()
+
+    assert (len(first.sent), len(second.sent)) == (70, 70)
+
+
+def test_a_store_and_messengers_that_only_look_alike_will_do() -> None:
+    class Store:
+        def __init__(self) -> None:
+            self.responses: list[data.Response] = []
+
+        def get_unsent_messages(self, limit: Any = None, order: Any = "oldest_first") -> Any:
+            return [data.Message(content="1")]
+
+        def store_message(self, message: data.Message) -> None: ...
+
+        def store_response(self, response: data.Response) -> None:
+            self.responses.append(response)
+
+    class Plain:
+        def send_message(self, message: data.Message) -> data.Response:
+            return data.Response(status=Status.SUCCESS, message=message)
+
+    store = Store()
+
+    generate_send_messages_task(store, [Plain()])()  # type: ignore[arg-type, list-item]
+
+    assert [response.status for response in store.responses] == [Status.SUCCESS]
+
+
+def test_long_contents_are_cut_in_the_log(
+    tracking: TrackingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracking.store_message(data.Message(content="x" * 5000))
+
+    with caplog.at_level(logging.DEBUG):
+        generate_send_messages_task(tracking, [ListMessenger()])()
+
+    assert max(len(record.getMessage()) for record in caplog.records) < 300

@@ -1,0 +1,403 @@
+"""The task that finishes what a crash left."""
+
+import datetime
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi import data
+from acoupi.audio import files, wav
+from acoupi.audio.guano import build_guano, guano_of_recording
+from acoupi.components import SqliteStore
+from acoupi.tasks import generate_recovery_task
+from acoupi.testing import make_recording, make_wav
+
+Capture = Callable[..., data.Recording]
+HOUR = 3600
+
+
+@pytest.fixture
+def recover(store: SqliteStore, spool: Path):
+    def run(**options: Any) -> None:
+        generate_recovery_task(store, tmp_path=spool, **options)()
+
+    return run
+
+
+def grow_old(path: Path, seconds: float = HOUR) -> None:
+    time = data.utc_now().timestamp() - seconds
+    os.utime(path, (time, time))
+
+
+def orphan(store: SqliteStore, spool: Path, name: str = "a.wav") -> data.Recording:
+    """A complete file that describes itself, and has no row."""
+    recording = make_recording(deployment=store.get_current_deployment())
+    recording.path = make_wav(spool / name)
+    wav.add_guano(recording.path, build_guano(guano_of_recording(recording)))
+    grow_old(recording.path)
+    return recording
+
+
+def rows(store: SqliteStore, recording: data.Recording) -> list[data.Recording]:
+    return [row for row, _ in store.get_recordings([recording.id])]
+
+
+def test_a_complete_file_without_a_row_is_adopted(recover, store: SqliteStore, spool: Path) -> None:
+    recording = orphan(store, spool)
+
+    recover()
+
+    (row,) = rows(store, recording)
+    assert (row.path, row.duration, row.samplerate) == (recording.path, 0.1, 8000)
+    assert row.created_on == recording.created_on
+    assert row.deployment == recording.deployment
+
+
+def test_a_file_that_was_just_written_is_left_to_its_recorder(
+    recover, store: SqliteStore, spool: Path
+) -> None:
+    recording = orphan(store, spool)
+    assert recording.path is not None
+    os.utime(recording.path)
+
+    recover()
+
+    assert rows(store, recording) == []
+
+
+def test_a_file_of_the_future_is_not_new(recover, store: SqliteStore, spool: Path) -> None:
+    recording = orphan(store, spool)
+    assert recording.path is not None
+    grow_old(recording.path, -HOUR)  # the clock was set back since
+
+    recover()
+
+    assert len(rows(store, recording)) == 1
+
+
+def test_strangers_are_left_alone_and_mentioned_once(
+    store: SqliteStore, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grow_old(make_wav(spool / "stranger.wav"))
+    (spool / "text.wav").write_text("no sound")
+    grow_old(spool / "text.wav")
+    task = generate_recovery_task(store, tmp_path=spool)
+
+    task()
+    task()
+
+    assert sorted(p.name for p in spool.iterdir()) == ["stranger.wav", "text.wav"]
+    assert caplog.text.count("stranger.wav (") == 1
+    assert caplog.text.count("text.wav (") == 1
+
+
+def half_written(store: SqliteStore, spool: Path) -> tuple[data.Recording, Path]:
+    recording = make_recording(deployment=store.get_current_deployment())
+    text = build_guano(guano_of_recording(recording))
+    writer = wav.WavWriter(spool / "b.wav", 8000, 1, guano=text)
+    writer.write(bytes(2 * 400))
+    writer.leave()
+    return recording, writer.part
+
+
+def test_a_recording_that_was_interrupted_is_mended_and_adopted(
+    recover, store: SqliteStore, spool: Path
+) -> None:
+    recording, part = half_written(store, spool)
+    grow_old(part)
+
+    recover(settle_time=-1)
+
+    (row,) = rows(store, recording)
+    assert row.path == spool / "b.wav"
+    assert row.duration == pytest.approx(0.05)
+
+
+def test_a_recording_that_is_being_written_is_left_alone(
+    recover, store: SqliteStore, spool: Path
+) -> None:
+    recording = make_recording(deployment=store.get_current_deployment())
+    with wav.WavWriter(
+        spool / "b.wav", 8000, 1, guano=build_guano(guano_of_recording(recording))
+    ) as writer:
+        writer.write(bytes(800))
+        grow_old(writer.part)  # the clock was set forward, say
+
+        recover()
+
+        assert writer.part.exists()
+        writer.finish()
+    assert (spool / "b.wav").exists()
+
+
+def test_a_young_part_is_left_alone(recover, store: SqliteStore, spool: Path) -> None:
+    _, part = half_written(store, spool)
+
+    recover()
+
+    assert part.exists()
+
+
+def test_a_captured_row_without_its_file_is_lost(
+    recover, store: SqliteStore, capture: Capture
+) -> None:
+    gone, there = capture(0), capture(1)
+    assert gone.path is not None
+    gone.path.unlink()
+
+    recover()
+
+    assert rows(store, gone)[0].path is None
+    assert rows(store, there)[0].path == there.path
+    assert store.count_recordings()[data.RecordingState.LOST] == 1
+
+
+def test_a_folder_that_is_gone_proves_nothing(
+    recover, store: SqliteStore, spool: Path, capture: Capture
+) -> None:
+    recording = capture()
+    spool.rename(spool.with_name("unmounted"))
+
+    recover()
+    assert rows(store, recording)[0].path == recording.path
+    spool.with_name("unmounted").rename(spool)
+    recover()
+
+    assert store.count_recordings()[data.RecordingState.CAPTURED] == 1
+
+
+def test_a_lost_recording_that_comes_back_is_captured_again(
+    recover, store: SqliteStore, spool: Path, capture: Capture
+) -> None:
+    recording = capture()
+    assert recording.path is not None
+    elsewhere = recording.path.rename(spool.parent / "elsewhere.wav")
+    recover()
+    assert store.count_recordings()[data.RecordingState.LOST] == 1
+    grow_old(elsewhere.rename(recording.path))
+
+    recover()
+
+    assert rows(store, recording)[0].path == recording.path
+    assert store.count_recordings()[data.RecordingState.CAPTURED] == 1
+
+
+def test_a_decided_deletion_is_ended(
+    recover, store: SqliteStore, spool: Path, capture: Capture
+) -> None:
+    recording = capture()
+    assert recording.path is not None
+    recording.path.rename(files.deletion_mark(recording.path))
+
+    recover()
+
+    assert list(spool.iterdir()) == []
+    assert store.count_recordings()[data.RecordingState.DELETED] == 1
+    assert store.count_recordings()[data.RecordingState.LOST] == 0
+
+
+def test_what_a_move_left_behind_is_removed(
+    recover, store: SqliteStore, spool: Path, kept: Path
+) -> None:
+    recording = orphan(store, spool)
+    assert recording.path is not None
+    store.store_recording(recording)
+    kept.mkdir()
+    (kept / "a.wav").write_bytes(recording.path.read_bytes())
+    store.update_recording_path(recording, kept / "a.wav")
+
+    recover()
+
+    assert list(spool.iterdir()) == []
+    assert rows(store, recording)[0].path == kept / "a.wav"
+
+
+def test_what_differs_from_the_kept_file_is_never_removed(
+    recover, store: SqliteStore, spool: Path, kept: Path
+) -> None:
+    recording = orphan(store, spool)
+    store.store_recording(recording)
+    make_wav(kept / "a.wav", frequency=333)
+    store.update_recording_path(recording, kept / "a.wav")
+
+    recover()
+
+    assert recording.path is not None
+    assert recording.path.exists()
+    assert (kept / "a.wav").exists()
+
+
+def test_the_only_copy_is_not_removed_as_its_own_duplicate(
+    recover, store: SqliteStore, spool: Path, tmp_path: Path
+) -> None:
+    recording = orphan(store, spool)
+    store.store_recording(recording)
+    (tmp_path / "link").symlink_to(spool)  # the same folder by another name
+    store.update_recording_path(recording, tmp_path / "link" / "a.wav")
+
+    recover()
+
+    assert recording.path is not None
+    assert recording.path.exists()
+
+
+def test_a_kept_file_that_is_gone_is_replaced_by_what_is_there(
+    recover, store: SqliteStore, spool: Path, kept: Path
+) -> None:
+    recording = orphan(store, spool)
+    store.store_recording(recording)
+    store.update_recording_path(recording, kept / "a.wav")
+
+    recover()
+
+    assert rows(store, recording)[0].path == recording.path
+
+
+def test_a_file_of_a_deleted_recording_is_not_touched(
+    recover, store: SqliteStore, spool: Path
+) -> None:
+    recording = orphan(store, spool)
+    store.store_recording(recording)
+    store.end_recording(recording, data.RecordingState.DELETED)
+
+    recover()
+
+    assert recording.path is not None
+    assert recording.path.exists()
+
+
+class Detection:
+    def __init__(self, waiting: int = 0) -> None:
+        self.sent: list[data.Recording] = []
+        self.queued = waiting
+
+    def resend(self, recording: data.Recording) -> None:
+        self.sent.append(recording)
+
+    def waiting(self) -> int:
+        return self.queued
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "resend": self.resend,
+            "waiting": self.waiting,
+            "required_models": ["fake"],
+        }
+
+
+def test_recordings_that_nobody_works_on_are_sent_again_oldest_first(
+    recover, capture: Capture
+) -> None:
+    recordings = [capture(minute) for minute in (2, 0, 1)]
+    detection = Detection()
+
+    recover(**detection.options)
+
+    assert [r.id for r in detection.sent] == [recordings[n].id for n in (1, 2, 0)]
+
+
+def test_nothing_is_sent_again_while_something_waits(recover, capture: Capture) -> None:
+    capture()
+    detection = Detection(waiting=1)
+
+    recover(**detection.options)
+
+    assert detection.sent == []
+
+
+@pytest.mark.parametrize(
+    ("state", "is_sent"),
+    [
+        (data.AnalysisState.RUNNING, False),
+        (data.AnalysisState.RETRY, True),
+        (data.AnalysisState.DONE, False),
+        (data.AnalysisState.SKIPPED, False),
+        (data.AnalysisState.FAILED, False),
+    ],
+)
+def test_what_is_final_or_being_worked_on_is_not_sent_again(
+    recover, store: SqliteStore, capture: Capture, state: data.AnalysisState, is_sent: bool
+) -> None:
+    analysis = store.begin_analysis(capture(), "fake")
+    store.end_analysis(analysis.model_copy(update={"state": state}))
+    detection = Detection()
+
+    recover(**detection.options)
+
+    assert bool(detection.sent) is is_sent
+
+
+def test_whoever_runs_for_too_long_is_taken_for_dead(
+    recover, store: SqliteStore, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.begin_analysis(capture(), "fake")
+    later = data.utc_now() + datetime.timedelta(seconds=601)
+    monkeypatch.setattr(data, "utc_now", lambda: later)
+    detection = Detection()
+
+    recover(**detection.options)
+
+    assert len(detection.sent) == 1
+
+
+def test_a_recording_of_this_minute_is_not_sent_again(
+    recover, store: SqliteStore, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = capture()
+    soon = recording.created_on + datetime.timedelta(seconds=30)
+    monkeypatch.setattr(data, "utc_now", lambda: soon)
+    detection = Detection()
+
+    recover(**detection.options)
+
+    assert detection.sent == []
+
+
+def test_not_all_are_sent_at_once(recover, capture: Capture) -> None:
+    for minute in range(5):
+        capture(minute)
+    detection = Detection()
+
+    recover(**detection.options, max_resent=2)
+
+    assert len(detection.sent) == 2
+
+
+def test_without_a_model_nothing_is_sent_again(recover, capture: Capture) -> None:
+    capture()
+    detection = Detection()
+
+    recover(resend=detection.resend)
+
+    assert detection.sent == []
+
+
+def test_a_step_that_fails_does_not_stop_the_others(
+    recover, store: SqliteStore, spool: Path, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture()
+    detection = Detection()
+
+    def broken(_: Path) -> list[Path]:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(wav, "find_parts", broken)
+    recover(**detection.options)
+
+    assert len(detection.sent) == 1
+
+
+def test_a_store_of_the_published_interface_is_asked_for_the_folder(
+    spool: Path, capture: Capture, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = capture()
+    monkeypatch.delattr(type(store), "get_captured_recordings")
+    detection = Detection()
+
+    generate_recovery_task(store, tmp_path=spool, **detection.options)()
+
+    assert [r.id for r in detection.sent] == [recording.id]
