@@ -304,8 +304,15 @@ def own_home(home: Path) -> Iterator[Demo]:
     DemoError
         If it holds what is not a demo's, or another demo runs in it.
     """
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with (home.parent / f".{home.name}.lock").open("w") as lock:
+    marker = home / MARKER
+    if home.exists() and not marker.exists() and any(home.iterdir()):
+        raise DemoError.of(
+            f'cannot run a demo in "{home}".',
+            "it holds what no demo made.",
+            "scripts/run --home AN_EMPTY_FOLDER",
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    with marker.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -314,21 +321,16 @@ def own_home(home: Path) -> Iterator[Demo]:
                 "another one runs there.",
                 "scripts/run --home SOMEWHERE_ELSE",
             ) from error
-        if home.exists() and any(home.iterdir()):
-            if not (home / MARKER).exists():
-                raise DemoError.of(
-                    f'cannot run a demo in "{home}".',
-                    "it holds what no demo made.",
-                    "scripts/run --home AN_EMPTY_FOLDER",
-                )
-            earlier = Demo(home)
-            if earlier.is_running():
-                say("Stopping the services that an earlier demo left ...")
-                earlier.stop()
-            shutil.rmtree(home)
-        home.mkdir(parents=True)
-        (home / MARKER).touch()
-        yield Demo(home)
+        demo = Demo(home)
+        if demo.is_running():
+            say("Stopping the services that an earlier demo left ...")
+            demo.stop()
+        for path in home.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != marker:
+                path.unlink()
+        yield demo
 
 
 def run(demo: Demo, seconds: float) -> bool:
@@ -388,9 +390,12 @@ def arguments() -> argparse.Namespace:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number above 0')
     return value
 
 
@@ -417,5 +422,10 @@ if __name__ == "__main__":
     except (DemoError, AcoupiError) as error:
         text = "\n".join(error.lines()) if isinstance(error, AcoupiError) else str(error)
         sys.exit(text)
+    except OSError as error:
+        sys.exit(
+            f"Error: the demo cannot go on.\n  Why: {error}.\n"
+            "  Try: scripts/run --home A_FOLDER_ON_A_DISK_WITH_SPACE"
+        )
     except KeyboardInterrupt:
         sys.exit(130)

@@ -24,7 +24,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, ValidationError
 
 from acoupi import data
-from acoupi.errors import TargetError
+from acoupi.errors import DeviceError, TargetError
 from acoupi.system.writing import disk_error
 
 __all__ = [
@@ -117,6 +117,25 @@ class ServiceLock:
         # Informational only: that it cannot be written keeps nobody from working.
         with contextlib.suppress(OSError):
             self.pid_path.write_text(f"{os.getpid()}\n")
+
+    def keep(self) -> bool:
+        """Take the lock anew if somebody removed its file; return whether it is still ours."""
+        if self._handle is None:
+            return False
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self._handle), self.path.stat()):
+                return True
+        old, self._handle = self._handle, None
+        try:
+            self.acquire(patience=0)
+        except AlreadyRunningError:
+            os.close(old)
+            return False
+        except DeviceError:  # a disk that refuses: the old lock is as good
+            self._handle = old
+            return True
+        os.close(old)
+        return True
 
     def release(self) -> None:
         """Let go of the lock and remove the pid file."""

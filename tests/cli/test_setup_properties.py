@@ -5,16 +5,18 @@ values that nearly fit, and values that nobody should give, by every way in.
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -33,6 +35,8 @@ PLACES: dict[str, list[ConfigTree]] = {
 }
 
 EXAMPLES = 2_000
+ENDS: Counter[bool] = Counter()
+"""How many setups worked, so that a generator that only makes nonsense is noticed."""
 
 odd = st.sampled_from(
     [
@@ -54,92 +58,148 @@ anything = st.one_of(
 )
 
 
+def bounds(node: ConfigTree) -> tuple[float, float]:
+    """The least and the most that a number may be."""
+    least, most = 0.0, 100_000.0
+    for mark in node.info.metadata if node.info else ():
+        least = max(least, getattr(mark, "ge", least), getattr(mark, "gt", least) + 1e-3)
+        most = min(most, getattr(mark, "le", most), getattr(mark, "lt", most))
+    return least, most
+
+
 def fitting(node: ConfigTree) -> st.SearchStrategy[str]:
     """Values that are likely to be right."""
     if node.choices:
         return st.sampled_from([str(getattr(one, "value", one)) for one in node.choices])
     names = {getattr(kind, "__name__", "") for kind in node.kinds}
+    least, most = bounds(node)
     if "bool" in names:
         return st.sampled_from(["true", "false"])
-    if names & {"int", "float"}:
-        return st.one_of(st.integers(0, 100_000).map(str), st.floats(0, 1e5).map(str))
+    if "int" in names:
+        return st.integers(math.ceil(least), math.floor(most)).map(str)
+    if "float" in names:
+        return st.floats(least, most).map(repr)
     if "time" in names:
         return st.times().map(lambda time: time.isoformat())
     if "Path" in names:
-        return st.sampled_from(["/tmp/acoupi-x/a", "relative/b", "~/c", "/tmp/acoupi-x/a/d.db"])
+        return st.sampled_from([f"/tmp/acoupi-x/{node.name}", f"relative/{node.name}", "~/c"])
     if node.choices_from == "timezones":
         return st.sampled_from(["UTC", "Europe/London", "Australia/Adelaide", "America/Nuuk"])
-    return st.sampled_from(["text", "a b", "http://127.0.0.1:9/x", "ümlaut"])
+    if node.value_types:
+        return st.sampled_from(["{}", '{"A": "b c"}', '{"X-Key": "1", "y.z": "ü"}'])
+    if "url" in node.name:
+        return st.sampled_from(["http://127.0.0.1:9/x", "https://hub.example/in"])
+    return st.sampled_from(["text", "a b", "it's", "ümlaut", '{"quoted"}', "null-ish"])
+
+
+def needed_with(program: str, node: ConfigTree) -> list[ConfigTree]:
+    """What must be given, too, because a section is begun."""
+    sections = {node.place[:length] for length in range(1, len(node.place))}
+    return [
+        other
+        for other in PLACES[program]
+        if other.is_required and other.place[:-1] in sections and other.place != node.place
+    ]
 
 
 @st.composite
-def options(draw: st.DrawFn, program: str) -> list[str]:
-    """Options, mostly of the program, mostly right."""
+def tame_options(draw: st.DrawFn, program: str) -> list[str]:
+    """Options that exist, with values that are likely to be right."""
+    leaves = [node for node in PLACES[program] if not node.structs]
+    values: dict[str, str] = {}
+    for node in draw(st.lists(st.sampled_from(leaves), max_size=6)):
+        for one in [node, *needed_with(program, node)]:
+            if one.name not in values:
+                values[one.name] = draw(fitting(one))
+    equals = draw(st.booleans())
+    pairs = [[f"--{k}={v}"] if equals else [f"--{k}", v] for k, v in values.items()]
+    return [word for pair in pairs for word in pair]
+
+
+@st.composite
+def wild_options(draw: st.DrawFn, program: str) -> list[str]:
+    """Options that may exist, with anything."""
     args: list[str] = []
-    for _ in range(draw(st.integers(0, 6))):
+    for _ in range(draw(st.integers(0, 4))):
         node = draw(st.sampled_from(PLACES[program]))
         name = node.option
-        kind = draw(st.integers(0, 9))
-        if kind == 0:
+        if draw(st.integers(0, 7)) == 0:
             name += draw(st.sampled_from(["x", ".", ".0", ".x.y", "=", "-"]))
-        value = draw(fitting(node) if kind < 7 and not node.is_section else anything)
+        value = draw(st.one_of(anything, fitting(node)))
         args += draw(st.sampled_from([[name, value], [f"{name}={value}"], [name]]))
     return args
 
 
 @st.composite
-def documents(draw: st.DrawFn, program: str) -> dict[str, Any]:
-    """Documents as a file may hold them."""
-    document: dict[str, Any] = {}
-    for _ in range(draw(st.integers(0, 4))):
-        node = draw(st.sampled_from(PLACES[program]))
-        into = document
-        for key in node.place[:-1]:
-            into = into.setdefault(str(key), {})
-            if not isinstance(into, dict):
-                break
-        else:
-            scalars = st.one_of(
-                st.none(), st.booleans(), st.integers(), st.floats(), odd, fitting(node)
-            )
-            into[str(node.place[-1])] = draw(
-                st.one_of(
-                    fitting(node),
-                    st.recursive(
-                        scalars,
-                        lambda one: (
-                            st.lists(one, max_size=2)
-                            | st.dictionaries(st.text(max_size=5), one, max_size=2)
-                        ),
-                        max_leaves=4,
-                    ),
-                )
-            )
-    return document
+def one_odd_value(draw: st.DrawFn, program: str) -> list[str]:
+    """Options that are right but for one value."""
+    leaves = [node for node in PLACES[program] if not node.structs]
+    node = draw(st.sampled_from(leaves))
+    rest = [word for one in needed_with(program, node) for word in (one.option, draw(fitting(one)))]
+    return [f"{node.option}={draw(anything)}", *rest]
 
 
 @st.composite
-def variables(draw: st.DrawFn, program: str) -> dict[str, str]:
+def documents(draw: st.DrawFn, program: str, *, tame: bool) -> dict[str, Any]:
+    """Documents as a file may hold them."""
+    document: dict[str, Any] = {}
+    scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), odd)
+    nested = st.recursive(
+        scalars,
+        lambda one: (
+            st.lists(one, max_size=2) | st.dictionaries(st.text(max_size=5), one, max_size=2)
+        ),
+        max_leaves=4,
+    )
+    leaves = [node for node in PLACES[program] if not node.structs]
+    for chosen in draw(st.lists(st.sampled_from(leaves if tame else PLACES[program]), max_size=3)):
+        for node in [chosen, *needed_with(program, chosen)]:
+            if tame and node.value_types:
+                continue  # a table in a file is no text
+            put(document, node, draw(fitting(node) if tame else st.one_of(fitting(node), nested)))
+    return document
+
+
+def put(document: dict[str, Any], node: ConfigTree, value: Any) -> None:
+    into = document
+    for key in node.place[:-1]:
+        into = into.setdefault(str(key), {})
+        if not isinstance(into, dict):
+            return
+    into[str(node.place[-1])] = value
+
+
+@st.composite
+def variables(draw: st.DrawFn, program: str, *, tame: bool) -> dict[str, str]:
     """Variables of the environment."""
     found: dict[str, str] = {}
-    for _ in range(draw(st.integers(0, 2))):
-        node = draw(st.sampled_from(PLACES[program]))
-        suffix = draw(st.sampled_from(["", "", "", "__X", "__", "__0"]))
-        found[node.variable + suffix] = draw(st.one_of(fitting(node), anything))
+    leaves = [node for node in PLACES[program] if not node.structs]
+    for chosen in draw(st.lists(st.sampled_from(leaves if tame else PLACES[program]), max_size=2)):
+        for node in [chosen, *needed_with(program, chosen)]:
+            suffix = "" if tame else draw(st.sampled_from(["", "", "", "__X", "__", "__0"]))
+            value = draw(fitting(node) if tame else st.one_of(fitting(node), anything))
+            found[node.variable + suffix] = value
     return found
+
+
+WAYS = {"tame": tame_options, "odd value": one_odd_value, "wild": wild_options}
 
 
 @st.composite
 def setups(draw: st.DrawFn) -> dict[str, Any]:
     """All that a setup may be given."""
-    program = draw(st.sampled_from([*PROGRAMS, "connected", "demo"]))
+    program = draw(st.sampled_from(["connected", "demo", "default", "test"]))
+    way = draw(st.sampled_from(["tame", "tame", "odd value", "wild"]))
+    tame = way != "wild"
+    brokers = [None, "embedded", "redis://h/0"] + ([] if tame else ["x", ""])
     return {
         "program_name": program,
-        "args": draw(options(program)),
-        "environ": draw(variables(program)),
-        "document": draw(st.one_of(st.just({}), documents(program))),
-        "broken": draw(st.sampled_from(["", "", "", "", "", "{", "]", "\x00", "\ufeff"])),
-        "broker": draw(st.sampled_from([None, None, None, "embedded", "redis://h/0", "x", ""])),
+        "way": way,
+        "args": draw(WAYS[way](program)),
+        "environ": draw(st.one_of(st.just({}), variables(program, tame=tame))),
+        "document": draw(st.one_of(st.just({}), documents(program, tame=tame))),
+        "broken": "" if tame else draw(st.sampled_from(["", "", "{", "]", "\x00", "\ufeff"])),
+        "broker": draw(st.sampled_from(brokers)),
         "twice": draw(st.booleans()),
     }
 
@@ -173,6 +233,7 @@ def attempt(folder: Path, given_: dict[str, Any], file: Path) -> bool:
     """Set up; return whether it worked. Anything but a clean error is raised."""
     place = Settings(home=folder / "home")
     before = contents(folder)
+    refusal: AcoupiError | None = None
     try:
         setup_program(
             place,
@@ -183,13 +244,15 @@ def attempt(folder: Path, given_: dict[str, Any], file: Path) -> bool:
             broker=given_["broker"],
         )
     except AcoupiError as error:
-        lines = error.lines()
-        assert 2 <= len(lines) <= 3, lines
-        assert not any(char in line for line in lines for char in "\n\r"), lines
-        assert error.exit_code in (1, 2), lines
-        assert contents(folder) == before
-        return False
-    return True
+        refusal = error
+    if refusal is None:
+        return True
+    lines = refusal.lines()
+    assert 2 <= len(lines) <= 3, lines
+    assert not any(char in line for line in lines for char in "\n\r"), lines
+    assert refusal.exit_code in (1, 2), lines
+    assert contents(folder) == before
+    return False
 
 
 def is_valid(folder: Path, name: str) -> None:
@@ -221,6 +284,8 @@ def test_a_setup_ends_in_a_valid_home_or_in_a_clean_error(
 
         worked = attempt(folder, given_, file)
 
+        event(f"{given_['way']}: {'a home' if worked else 'refused'}")
+        ENDS[worked] += 1
         if worked:
             is_valid(folder, given_["program_name"])
             before = contents(folder / "home")
@@ -229,3 +294,15 @@ def test_a_setup_ends_in_a_valid_home_or_in_a_clean_error(
                 again = {**given_, "args": [], "environ": {}, "broker": None}
                 assert attempt(folder, again, file)
                 assert contents(folder / "home") == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_generated_setups_are_of_both_kinds(base: Path) -> None:
+    ENDS.clear()
+    test_a_setup_ends_in_a_valid_home_or_in_a_clean_error(base)
+
+    total = sum(ENDS.values())
+    assert total >= EXAMPLES
+    assert ENDS[True] > total / 5
+    assert ENDS[False] > total / 5

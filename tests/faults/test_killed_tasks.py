@@ -26,6 +26,7 @@ from acoupi.tasks import (
     generate_send_messages_task,
 )
 from acoupi.testing import FakeModel, ListMessenger
+from tests.services import require
 
 SENSOR = """
 import sys
@@ -84,8 +85,8 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "kept"
         return
     other = Path("/dev/shm")
-    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system at /dev/shm")
+    is_other = other.is_dir() and other.stat().st_dev != tmp_path.stat().st_dev
+    require("a second file system at /dev/shm", is_other)
     with tempfile.TemporaryDirectory(dir=other) as folder:
         yield Path(folder)
 

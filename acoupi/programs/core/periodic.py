@@ -17,7 +17,7 @@ def as_schedule(value: ScheduleLike) -> BaseSchedule:
     Raises
     ------
     ValueError
-        If the interval is not greater than 0.
+        If the interval is not greater than 0, or longer than time.
     TypeError
         If it is nothing that says when.
 
@@ -29,7 +29,10 @@ def as_schedule(value: ScheduleLike) -> BaseSchedule:
     if isinstance(value, BaseSchedule):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = timedelta(seconds=value)
+        try:
+            value = timedelta(seconds=value)
+        except OverflowError as error:
+            raise ValueError(f"a schedule cannot be {value:g} seconds long") from error
     if not isinstance(value, timedelta):
         raise TypeError(
             f"a schedule is a number of seconds, a timedelta or a Celery schedule, not {value!r}"

@@ -35,7 +35,7 @@ from acoupi.system.celery.broker import load_celery_settings, make_app, masked_u
 from acoupi.system.celery.logs import configure_logging, tell
 from acoupi.system.celery.schedule import Entry, UnknownSchedule, read_schedule
 from acoupi.system.constants import CelerySettings, Settings
-from acoupi.system.pulse import PulseFile, ServiceLock
+from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.system.stack import BEAT
 
 __all__ = ["Planner", "main", "run"]
@@ -243,7 +243,7 @@ def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None
         If there is no schedule, or another beat runs.
     """
     celery = celery or load_celery_settings(settings)
-    with ServiceLock(settings.run_dir, BEAT):
+    with ServiceLock(settings.run_dir, BEAT) as lock:
         app = make_app(settings, celery)
         pulse = PulseFile(settings.run_dir, BEAT)
         pulse.write()
@@ -260,6 +260,12 @@ def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None
         while not stop.is_set():
             seconds = planner.tick()
             if data.monotonic() - written >= PULSE_EVERY - 0.5:
+                if not lock.keep():
+                    raise AlreadyRunningError(
+                        "beat ends itself.",
+                        "acoupi workers status",
+                        why="another beat runs in this home.",
+                    )
                 pulse.write()
                 written = data.monotonic()
             stop.wait(min(seconds, float(celery.beat_max_loop_interval), PULSE_EVERY))

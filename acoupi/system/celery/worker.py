@@ -76,6 +76,8 @@ class Heart:
         Seconds after which a task is overdue.
     end
         Called with a reason when the worker is stuck; does not return.
+    lock
+        Its lock, which is taken anew if somebody removes the file.
     reclaim
         Called with the first connection to the broker: puts back what this
         worker had in hand when it ended last.
@@ -88,8 +90,10 @@ class Heart:
         time_limit: float,
         end: Callable[[str], None],
         reclaim: Callable[[Any], None],
+        lock: ServiceLock,
     ) -> None:
         self.pulse = pulse
+        self.lock = lock
         self.broker = broker
         self.time_limit = time_limit
         self.reclaim = reclaim
@@ -200,6 +204,8 @@ class Heart:
 
     def stuck(self) -> str | None:
         """Return why the worker must end itself; None if it need not."""
+        if not self.lock.keep():
+            return "another process runs under its name"
         now = data.monotonic()
         with self._lock:
             running = list(self._tasks.values())
@@ -390,6 +396,7 @@ def run(settings: Settings, name: str) -> int:
             float(celery.task_time_limit),
             end=_end_at_once,
             reclaim=_reclaimer(name, settings, celery),
+            lock=lock,
         )
         _heart.start()
         try:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from acoupi.audio import files
+from tests.services import require
 
 
 class Crash(BaseException):
@@ -271,13 +272,13 @@ def test_a_file_moved_onto_itself_through_a_linked_folder_stays(
     assert source.read_bytes() == content
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
 def test_a_move_between_two_real_file_systems(source: Path) -> None:
     content = source.read_bytes()
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        if Path(folder).stat().st_dev == source.stat().st_dev:
-            pytest.skip("/dev/shm is on the same file system")
+    other = Path("/dev/shm")
+    is_other = other.is_dir() and other.stat().st_dev != source.stat().st_dev
+    require("a second file system at /dev/shm", is_other)
 
+    with tempfile.TemporaryDirectory(dir=other) as folder:
         final = files.move_file(source, Path(folder) / "kept" / "a.wav")
 
         assert everything_below(Path(folder)) == {"kept/a.wav": content}
@@ -290,8 +291,7 @@ def test_renameat2_refuses_a_taken_name(tmp_path: Path) -> None:
     old.write_bytes(b"a")
     new.write_bytes(b"b")
 
-    if not files._rename_noreplace(old, tmp_path / "c"):
-        pytest.skip("no renameat2 here")
+    require("renameat2(2) on the temporary folder", files._rename_noreplace(old, tmp_path / "c"))
     (tmp_path / "c").rename(old)
 
     with pytest.raises(FileExistsError):

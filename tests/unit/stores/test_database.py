@@ -337,6 +337,18 @@ def test_a_forked_process_works_on_and_so_does_its_parent(tmp_path: Path) -> Non
     assert in_child(lambda: len(store.get_recordings([sound.id, later.id]))) == 2
 
 
+def test_a_forked_process_inherits_no_open_file(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    store.store_deployment(SITE)
+
+    def open_files() -> list[str]:
+        descriptors = Path("/proc/self/fd").iterdir()
+        names = [os.readlink(each) for each in descriptors if each.is_symlink()]
+        return [name for name in names if name.startswith(str(tmp_path))]
+
+    assert in_child(open_files) == []
+
+
 def test_a_fork_waits_for_the_work_of_other_threads(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "metadata.db")
     store.store_deployment(SITE)

@@ -19,6 +19,7 @@ from acoupi.components import (
     types,
 )
 from acoupi.tasks import generate_file_management_task, generate_recovery_task
+from acoupi.tasks.management import note_missing
 from acoupi.testing import FakeModel
 
 from .conftest import Crash
@@ -341,6 +342,28 @@ def test_a_file_that_another_pass_moved_is_not_lost(
 
     assert row_of(store, recording).path == kept / f"{recording.id}.wav"
     assert count(store, data.RecordingState.LOST) == 0
+
+
+def test_a_file_that_another_pass_is_deleting_is_not_lost(
+    manage,
+    store: SqliteStore,
+    capture: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recording = capture()
+    end_recording = store.end_recording
+
+    def looked_at_meanwhile(ended: data.Recording, state: data.RecordingState) -> None:
+        note_missing(store, recording, logging.getLogger())  # another pass, which listed it before
+        assert count(store, data.RecordingState.LOST) == 0
+        end_recording(ended, state)
+
+    monkeypatch.setattr(store, "end_recording", looked_at_meanwhile)
+    manage(file_filters=[Always(False)])
+
+    assert count(store, data.RecordingState.DELETED) == 1
+    assert "is lost" not in caplog.text
 
 
 def test_overlapping_passes_do_no_harm(

@@ -1,0 +1,100 @@
+"""What the tests of `acoupi.system` share: a program, a home, and clocks that obey."""
+
+import datetime
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from acoupi import data
+from acoupi.system import Settings
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings(home=home)
+
+
+WriteModule = Callable[[str, str], str]
+
+
+@pytest.fixture
+def write_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> WriteModule:
+    """Writes an importable module and returns its name."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    written: list[str] = []
+
+    def write(name: str, text: str) -> str:
+        (folder / f"{name}.py").write_text(text)
+        written.append(name)
+        return name
+
+    def forget() -> None:
+        for name in written:
+            sys.modules.pop(name, None)
+
+    request.addfinalizer(forget)
+    return write
+
+
+PROGRAM = '''
+from pydantic import BaseModel, SecretStr
+from acoupi.programs import AcoupiProgram, AcoupiWorker, WorkerConfig
+
+class Config(BaseModel):
+    interval: float = 10
+    site: str = "heath"
+    password: SecretStr | None = None
+
+class Program(AcoupiProgram[Config]):
+    config_schema = Config
+    worker_config = WorkerConfig(workers=[
+        AcoupiWorker(name="recording", queues=["recording"], concurrency=1),
+        AcoupiWorker(name="default", queues=["celery"]),
+    ])
+
+    def setup(self, config):
+        def recording_task(): return None
+        def tidy_task(): return "tidy"
+        def broken_task(): raise ValueError("broken")
+        def detection_task(recording): return recording
+        self.add_task(recording_task, callbacks=[detection_task], schedule=config.interval, queue="recording")
+        self.add_task(tidy_task, schedule=60)
+        self.add_task(broken_task)
+'''
+
+
+@pytest.fixture
+def program_name(write_module: WriteModule) -> str:
+    """A module with a small program."""
+    return write_module("small_program", PROGRAM)
+
+
+@dataclass
+class Clocks:
+    """A wall clock and a monotonic one."""
+
+    wall: datetime.datetime = datetime.datetime(2024, 6, 1, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
+    monotonic: float = 1000.0
+
+    def pass_time(self, seconds: float) -> None:
+        self.wall += datetime.timedelta(seconds=seconds)
+        self.monotonic += seconds
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock; no time passes."""
+        self.wall += datetime.timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    monkeypatch.setattr(data, "utc_now", lambda: clocks.wall)
+    monkeypatch.setattr(data, "monotonic", lambda: clocks.monotonic)
+    return clocks

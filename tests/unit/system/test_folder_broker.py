@@ -1,0 +1,194 @@
+"""The embedded broker."""
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection, Queue
+from kombu.simple import SimpleQueue
+
+from acoupi.system import Settings
+from acoupi.system.celery.broker import make_app
+from acoupi.system.celery.folder import MAX_CRASHES, broker_folder, reclaim
+
+
+@pytest.fixture
+def root(settings: Settings) -> Path:
+    return broker_folder(settings.run_dir)
+
+
+def connect(settings: Settings, worker: str | None = None) -> Connection:
+    return make_app(settings, worker=worker).connection_for_read()
+
+
+def put(settings: Settings, *bodies: Any, queue: str = "detection") -> None:
+    with connect(settings) as connection, SimpleQueue(connection, Queue(queue)) as simple:
+        for body in bodies:
+            simple.put(body, serializer="json")
+
+
+def files(root: Path, kind: str) -> list[Path]:
+    return sorted((root / kind).rglob("*.msg"))
+
+
+def test_messages_arrive_once_in_the_order_they_were_put(settings: Settings) -> None:
+    put(settings, 1, 2, 3)
+
+    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+        found = []
+        for _ in range(3):
+            message = simple.get(timeout=5)
+            message.ack()
+            found.append(message.payload)
+        with pytest.raises(simple.Empty):
+            simple.get(timeout=0.05)
+
+    assert found == [1, 2, 3]
+
+
+def test_a_message_in_hand_is_kept_until_it_is_acknowledged(settings: Settings, root: Path) -> None:
+    put(settings, "hello")
+
+    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+        message = simple.get(timeout=5)
+        in_hand = files(root, "taken/w")
+        message.ack()
+        done = files(root, "taken/w")
+
+    assert len(in_hand) == 1
+    assert done == []
+    assert files(root, "queues") == []
+
+
+def test_a_message_that_is_not_acknowledged_goes_back(settings: Settings, root: Path) -> None:
+    put(settings, "hello")
+
+    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+        simple.get(timeout=5)
+
+    assert files(root, "taken") == []
+    assert len(files(root, "queues/detection")) == 1
+
+
+def take_and_die(settings: Settings, root: Path) -> None:
+    """Leave a message as a worker leaves it that is killed."""
+    (message,) = files(root, "queues")
+    hand = root / "taken" / "w" / message.parent.name
+    hand.mkdir(parents=True, exist_ok=True)
+    message.rename(hand / message.name)
+
+
+def test_a_killed_worker_finds_its_messages_again(settings: Settings, root: Path) -> None:
+    put(settings, "hello")
+    take_and_die(settings, root)
+
+    assert reclaim(settings.run_dir, "another") == (0, 0)
+    assert reclaim(settings.run_dir, "w") == (1, 0)
+
+    (message,) = files(root, "queues/detection")
+    assert json.loads(message.read_text())["headers"]["x-crashes"] == 1
+    assert reclaim(settings.run_dir, "w") == (0, 0)
+
+
+def test_a_message_that_kills_its_worker_is_put_aside(settings: Settings, root: Path) -> None:
+    put(settings, "poison")
+
+    for _ in range(MAX_CRASHES - 1):
+        take_and_die(settings, root)
+        assert reclaim(settings.run_dir, "w") == (1, 0)
+    take_and_die(settings, root)
+
+    assert reclaim(settings.run_dir, "w") == (0, 1)
+    assert files(root, "queues") == []
+    assert len(files(root, "dead/detection")) == 1
+
+
+def test_a_message_that_a_power_cut_left_empty_is_passed_over(settings: Settings, root: Path) -> None:
+    put(settings, "good")
+    (root / "queues" / "detection" / "0-first.msg").touch()
+
+    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+        assert simple.get(timeout=5).payload == "good"
+
+
+def test_a_wiped_folder_comes_back(settings: Settings, root: Path) -> None:
+    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+        simple.put(1)
+        shutil.rmtree(root)
+        simple.put(2)
+
+        assert simple.get(timeout=5).payload == 2
+
+
+def test_a_consumer_that_waits_is_woken(settings: Settings) -> None:
+    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+        simple.put("first")
+        simple.get(timeout=5).ack()
+        timer = threading.Timer(0.1, put, [settings, "second"])
+        timer.start()
+        began = time.monotonic()
+        simple.get(timeout=10).ack()
+        waited = time.monotonic() - began
+        timer.join()
+
+    # Without a wake-up it would look again after a second.
+    assert waited < 0.9
+
+
+def test_two_consumers_never_get_the_same_message(settings: Settings) -> None:
+    put(settings, *range(40))
+    found: list[int] = []
+
+    def consume(worker: str) -> None:
+        with connect(settings, worker) as connection:
+            with SimpleQueue(connection, Queue("detection")) as simple:
+                while True:
+                    try:
+                        message = simple.get(timeout=0.2)
+                    except simple.Empty:
+                        return
+                    found.append(message.payload)
+                    message.ack()
+
+    threads = [threading.Thread(target=consume, args=[name]) for name in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(found) == list(range(40))
+
+
+def test_any_name_of_a_queue_stays_in_its_folder(settings: Settings, root: Path) -> None:
+    for queue in ("../../up", "a.b", "a b", "ü", ".hidden"):
+        put(settings, queue, queue=queue)
+        with connect(settings, "w") as connection, SimpleQueue(connection, Queue(queue)) as simple:
+            assert simple.get(timeout=5).payload == queue
+
+    assert {path.parent for path in (root / "queues").iterdir()} == {root / "queues"}
+    assert not (root.parent / "up").exists()
+
+
+def test_waiting_messages_are_counted_and_purged(settings: Settings) -> None:
+    put(settings, 1, 2, 3)
+
+    with connect(settings) as connection:
+        channel = connection.default_channel
+        assert channel.queue_declare("detection", passive=True).message_count == 3
+        assert channel.queue_purge("detection") == 3
+        assert channel.queue_declare("detection", passive=True).message_count == 0
+
+
+def test_the_app_speaks_json_only_and_listens_to_no_orders(settings: Settings) -> None:
+    app: Celery = make_app(settings)
+
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.task_serializer == app.conf.result_serializer == "json"
+    assert app.conf.worker_enable_remote_control is False
+    assert app.conf.task_ignore_result is True
+    assert app.conf.broker_connection_max_retries is None
