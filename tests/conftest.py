@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite the files in tests/golden/cases"
+    )
+
+
 LOOPBACK = ("127.", "localhost", "::1")
 
 

@@ -59,7 +59,9 @@ class Sensor:
     def is_ready(self, service: str) -> bool:
         pulse = read_pulse(self.settings.run_dir, service)
         return (
-            pulse is not None and pulse.state == "ready" and is_locked(self.settings.run_dir, service)
+            pulse is not None
+            and pulse.state == "ready"
+            and is_locked(self.settings.run_dir, service)
         )
 
     def send(self, task: str, queue: str = "celery") -> None:

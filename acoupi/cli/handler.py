@@ -30,7 +30,8 @@ USAGE = 2
 
 def show_error(error: AcoupiError) -> None:
     """Print the one to three lines of an error on stderr."""
-    for line in error.lines():
+    for lines in error.lines():
+        line = " ".join(lines.splitlines())
         word, colon, rest = line.partition(":")
         colour = typer.colors.RED if word == "Error" else None
         typer.echo(typer.style(word + colon, fg=colour, bold=True) + rest, err=True)

@@ -37,7 +37,9 @@ def new_deployment(
             why="its recordings are told apart by it.",
         )
     try:
-        return data.Deployment(name=name, latitude=latitude, longitude=longitude)
+        return data.Deployment(
+            name=name, latitude=latitude, longitude=longitude, started_on=data.utc_now()
+        )
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise DeploymentError(

@@ -191,15 +191,21 @@ def write_program_file(program_name: str, settings: Settings) -> None:
 
 
 @contextmanager
-def _undone_by(undo: Callable[[], object]) -> Iterator[None]:
-    """Call `undo` if the block fails; if that fails too, say so beside the first error."""
+def _undone_by(undo: Callable[[], object], *, if_need_be: bool = False) -> Iterator[None]:
+    """Call `undo` if the block fails; if that fails too, say so beside the first error.
+
+    With `if_need_be` there may have been nothing to undo: a failure is then only logged.
+    """
     try:
         yield
     except BaseException as error:
         try:
             undo()
         except Exception as second:  # noqa: BLE001 - reported with the first
-            _add_failure(error, second)
+            if if_need_be:
+                logger.info("Nothing to undo, it seems: %s", second)
+            else:
+                _add_failure(error, second)
         raise
 
 
@@ -243,7 +249,7 @@ def start_program(
         before = _previous_file(settings)
         deployment = start_deployment(settings, name, latitude, longitude)
         with _undone_by(lambda: _put_back(settings, before)):
-            with _undone_by(lambda: _end_again(program, deployment)):
+            with _undone_by(lambda: _end_again(program, deployment), if_need_be=True):
                 _hook("start", deployment, lambda: program.on_start(deployment))
             with (
                 _undone_by(lambda: _end_again(program, deployment)),

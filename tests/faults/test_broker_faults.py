@@ -54,7 +54,9 @@ def test_a_wiped_run_folder_does_not_stop_the_work(sensor: Sensor) -> None:
 
     detects_again(sensor)
     wait_for(
-        lambda: all((sensor.settings.run_dir / f"{one}.json").exists() for one in ("default", "beat")),
+        lambda: all(
+            (sensor.settings.run_dir / f"{one}.json").exists() for one in ("default", "beat")
+        ),
         "new pulses",
         sensor,
     )
@@ -70,8 +72,10 @@ def test_a_redis_that_is_killed_and_started_again_is_found_again(
 
     redis.kill()
     wait_for(
-        lambda: {one.state for one in get_status(sensor.settings).celery.workers}
-        == {"waiting for the broker"},
+        lambda: (
+            {one.state for one in get_status(sensor.settings).celery.workers}
+            == {"waiting for the broker"}
+        ),
         "workers that say that they wait",
         sensor,
     )
@@ -123,7 +127,9 @@ def test_every_service_killed_at_once_comes_back(sensor: Sensor) -> None:
         kill(pid)
 
     wait_for(
-        lambda: all(sensor.is_ready(name) and sensor.pulse(name).pid != pids[name] for name in pids),
+        lambda: all(
+            sensor.is_ready(name) and sensor.pulse(name).pid != pids[name] for name in pids
+        ),
         "all services again",
         sensor,
     )

@@ -66,7 +66,8 @@ def set_up(home: Path, *args: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "reason"), [(fill, "no space left on device"), (make_read_only, "read-only file system")]
+    ("harm", "reason"),
+    [(fill, "no space left on device"), (make_read_only, "read-only file system")],
 )
 @pytest.mark.parametrize("is_new", [True, False])
 def test_setup_on_a_bad_disk_changes_nothing(

@@ -10,6 +10,7 @@ import pytest
 
 from acoupi.errors import AcoupiError, DeploymentError, HealthCheckError, TargetError
 from acoupi.system import (
+    Settings,
     get_current_deployment,
     get_status,
     purge_queues,
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A home with a name that breaks careless scripts."""
-    return tmp_path / "it's a \"home\" $HOME"
+    return tmp_path / 'it\'s a "home" $HOME'
 
 
 @pytest.fixture(params=["embedded", "redis"])
@@ -191,7 +192,11 @@ def test_purging_empties_the_queues(sensor: Sensor) -> None:
     purged = purge_queues(sensor.settings)
 
     assert purged == {"celery": 2, "detection": 0, "recording": 1}
-    assert get_status(sensor.settings).celery.waiting == {"celery": 0, "detection": 0, "recording": 0}
+    assert get_status(sensor.settings).celery.waiting == {
+        "celery": 0,
+        "detection": 0,
+        "recording": 0,
+    }
 
 
 def test_old_periodic_messages_are_not_made_up_for(sensor: Sensor) -> None:
@@ -319,6 +324,47 @@ def test_a_failing_start_of_the_program_is_undone(embedded: Sensor) -> None:
 
     assert read_deployment(embedded.settings) is None
     assert embedded.processes() == []
+
+
+def test_what_had_not_been_done_is_not_complained_of(embedded: Sensor) -> None:
+    embedded.set_up("--fail_on_start", "true", "--fail_on_end", "true")
+
+    with pytest.raises(HealthCheckError) as caught:
+        start_program(embedded.settings, "heath")
+
+    assert caught.value.lines() == ["Error: the microphone is under water."]
+
+
+def test_undoing_that_fails_too_is_reported_beside_the_first_error(
+    embedded: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.set_up("--fail_on_end", "true")
+    monkeypatch.setenv("ACOUPI_PYTHON", "/nowhere/python")
+
+    with pytest.raises(TargetError, match="cannot start") as caught:
+        start_program(embedded.settings, "heath")
+
+    assert "undoing it failed too: no strength left" in (caught.value.why or "")
+    assert read_deployment(embedded.settings) is None
+
+
+def test_folders_that_were_moved_elsewhere_are_known_to_the_services(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sensor_at(place, monkeypatch) as sensor:
+        sensor.settings = Settings(
+            home=place, run_dir=tmp_path / "my run", log_dir=tmp_path / "log"
+        )
+        sensor.set_up()
+
+        start_workers(sensor.settings)
+        ready = [sensor.is_ready(name) for name in ("recording", "detection", "default")]
+        stop_workers(sensor.settings)
+
+        assert ready == [True, True, True]
+        assert (tmp_path / "log" / "default.log").exists()
+        assert not (place / "run").exists()
+        assert sensor.processes() == []
 
 
 def test_services_that_do_not_start_undo_the_deployment(

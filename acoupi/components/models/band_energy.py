@@ -41,6 +41,8 @@ each frequency's background is taken away, and a threshold.
 What lasts for more than three quarters of a stretch (8192 frames: 44 s at
 48 kHz, 5.5 s at 384 kHz; the recording, if it is shorter) is background: a
 whine of the electronics is never reported, nor is a cricket that never pauses.
+Where there is no noise at all, as in tones made by a program, the rounding to
+16 bits is the background, and what beats above it is reported.
 
 References
 ----------
@@ -364,8 +366,9 @@ class BandEnergyModel(types.Model):
     def run(self, recording: data.Recording) -> data.ModelOutput:
         """Return the sounds in a recording, in order of start time.
 
-        ``created_on`` is when it began to look. The channels are mixed first (their mean), so that each sound is
-        reported once; what is in opposite phase on two channels is lost.
+        ``created_on`` is when it began to look. The channels are mixed first
+        (their mean), so that each sound is reported once; what is in opposite
+        phase on two channels is lost.
 
         Raises
         ------

@@ -117,7 +117,8 @@ def make_app(
         under its name, so that it finds it again after a crash.
     """
     celery = celery or load_celery_settings(settings)
-    app = Celery("acoupi", set_as_current=False)
+    # Without the fixup for Django, which would import the whole worker.
+    app = Celery("acoupi", set_as_current=False, fixups=[])
     app.conf.update(
         broker_url=celery.broker_url or EMBEDDED_URL,
         broker_transport=None if celery.broker_url else TRANSPORT,

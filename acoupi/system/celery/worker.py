@@ -87,6 +87,7 @@ class Heart:
         self,
         pulse: PulseFile,
         broker: str,
+        *,
         time_limit: float,
         end: Callable[[str], None],
         reclaim: Callable[[Any], None],
@@ -393,7 +394,7 @@ def run(settings: Settings, name: str) -> int:
         _heart = Heart(
             PulseFile(settings.run_dir, name),
             masked_url(celery.broker_url),
-            float(celery.task_time_limit),
+            time_limit=float(celery.task_time_limit),
             end=_end_at_once,
             reclaim=_reclaimer(name, settings, celery),
             lock=lock,
@@ -546,7 +547,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="the worker, as the program calls it")
     parser.add_argument("--quiet", action="store_true", help="log to the file only")
     options = parser.parse_args(arguments)
-    faulthandler.enable()
     try:
         check_name(options.name)
         settings = Settings()
@@ -562,5 +562,6 @@ if __name__ == "__main__":
     # Under its own name, and not as __main__: what a child unpickles must find it.
     from acoupi.system.celery.worker import main as run_main
 
+    faulthandler.enable()
     worker_state.reset_state()
     sys.exit(run_main())

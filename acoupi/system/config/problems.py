@@ -287,11 +287,25 @@ def as_error(
     naming = naming or Naming()
     first = problems[0]
     value = first.given or ""
-    fix = _help(first, naming)
+    fix = printable(_help(first, naming))
     if len(problems) == 1:
-        return make(value, _message(first, naming), fix, why=f"{_oneline(first.why)}.")
+        return make(value, printable(_message(first, naming)), fix, why=_sentence(first.why))
     clauses = [f"{_message(item, naming).rstrip('.')}: {_oneline(item.why)}" for item in problems]
-    return make(value, f"{len(problems)} settings are wrong.", fix, why="; ".join(clauses) + ".")
+    return make(
+        value, f"{len(problems)} settings are wrong.", fix, why=_sentence("; ".join(clauses))
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{printable(_oneline(text))}."
+
+
+def printable(text: str) -> str:
+    r"""Return a text with what a terminal cannot show written out, as in ``\x00``."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
 
 
 def _oneline(text: str) -> str:

@@ -149,12 +149,13 @@ def referenced_secrets(data: Any) -> set[str]:
 def resolve_secrets(data: Any, secrets: Mapping[str, str], environ: Mapping[str, str]) -> Any:
     """Return a document with its references replaced by values.
 
+    An empty variable counts as none, an empty line of ``secrets.env`` as an empty secret.
     One without a value becomes a `MissingSecret`.
     """
     if isinstance(data, dict):
         if set(data) == {REFERENCE}:
             name = str(data[REFERENCE])
-            return environ.get(name) or secrets.get(name) or MissingSecret(name)
+            return environ.get(name) or secrets.get(name, MissingSecret(name))
         return {key: resolve_secrets(item, secrets, environ) for key, item in data.items()}
     if isinstance(data, list):
         return [resolve_secrets(item, secrets, environ) for item in data]

@@ -51,6 +51,15 @@ def test_a_configuration_comes_back_as_it_was(tmp_path: Path) -> None:
     assert load_config(path, Schema) == config
 
 
+@pytest.mark.parametrize("secret", ["", " ", "=", "#", "'", '"', "\\", "${HOME}", "ü", "a\r\nb"])
+def test_any_secret_comes_back_as_it_was(tmp_path: Path, secret: str) -> None:
+    config = Schema(server=Server(password=SecretStr(secret), headers={"A.b": SecretStr(secret)}))
+
+    write_config(config, tmp_path / "program.json")
+
+    assert load_config(tmp_path / "program.json", Schema) == config
+
+
 def test_secrets_are_in_their_own_file_and_nowhere_else(tmp_path: Path) -> None:
     secret = {"Authorization": "s3cr3t-plain"}
     server = Server(

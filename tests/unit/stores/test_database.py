@@ -343,7 +343,7 @@ def test_a_forked_process_inherits_no_open_file(tmp_path: Path) -> None:
 
     def open_files() -> list[str]:
         descriptors = Path("/proc/self/fd").iterdir()
-        names = [os.readlink(each) for each in descriptors if each.is_symlink()]
+        names = [str(each.readlink()) for each in descriptors if each.is_symlink()]
         return [name for name in names if name.startswith(str(tmp_path))]
 
     assert in_child(open_files) == []

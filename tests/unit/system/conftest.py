@@ -2,7 +2,7 @@
 
 import datetime
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,7 @@ WriteModule = Callable[[str, str], str]
 
 
 @pytest.fixture
-def write_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> WriteModule:
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
     """Writes an importable module and returns its name."""
     folder = tmp_path / "modules"
     folder.mkdir()
@@ -35,15 +33,12 @@ def write_module(
         written.append(name)
         return name
 
-    def forget() -> None:
-        for name in written:
-            sys.modules.pop(name, None)
-
-    request.addfinalizer(forget)
-    return write
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
 
 
-PROGRAM = '''
+PROGRAM = """
 from pydantic import BaseModel, SecretStr
 from acoupi.programs import AcoupiProgram, AcoupiWorker, WorkerConfig
 
@@ -64,10 +59,15 @@ class Program(AcoupiProgram[Config]):
         def tidy_task(): return "tidy"
         def broken_task(): raise ValueError("broken")
         def detection_task(recording): return recording
-        self.add_task(recording_task, callbacks=[detection_task], schedule=config.interval, queue="recording")
+        self.add_task(
+            recording_task,
+            callbacks=[detection_task],
+            schedule=config.interval,
+            queue="recording",
+        )
         self.add_task(tidy_task, schedule=60)
         self.add_task(broken_task)
-'''
+"""
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from kombu import Connection, Queue
-from kombu.simple import SimpleQueue
+from kombu import Connection
 
 from acoupi.system import Settings
 from acoupi.system.celery.broker import make_app
@@ -27,7 +26,7 @@ def connect(settings: Settings, worker: str | None = None) -> Connection:
 
 
 def put(settings: Settings, *bodies: Any, queue: str = "detection") -> None:
-    with connect(settings) as connection, SimpleQueue(connection, Queue(queue)) as simple:
+    with connect(settings) as connection, connection.SimpleQueue(queue) as simple:
         for body in bodies:
             simple.put(body, serializer="json")
 
@@ -39,7 +38,7 @@ def files(root: Path, kind: str) -> list[Path]:
 def test_messages_arrive_once_in_the_order_they_were_put(settings: Settings) -> None:
     put(settings, 1, 2, 3)
 
-    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         found = []
         for _ in range(3):
             message = simple.get(timeout=5)
@@ -54,7 +53,7 @@ def test_messages_arrive_once_in_the_order_they_were_put(settings: Settings) -> 
 def test_a_message_in_hand_is_kept_until_it_is_acknowledged(settings: Settings, root: Path) -> None:
     put(settings, "hello")
 
-    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         message = simple.get(timeout=5)
         in_hand = files(root, "taken/w")
         message.ack()
@@ -68,7 +67,7 @@ def test_a_message_in_hand_is_kept_until_it_is_acknowledged(settings: Settings, 
 def test_a_message_that_is_not_acknowledged_goes_back(settings: Settings, root: Path) -> None:
     put(settings, "hello")
 
-    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         simple.get(timeout=5)
 
     assert files(root, "taken") == []
@@ -108,16 +107,18 @@ def test_a_message_that_kills_its_worker_is_put_aside(settings: Settings, root: 
     assert len(files(root, "dead/detection")) == 1
 
 
-def test_a_message_that_a_power_cut_left_empty_is_passed_over(settings: Settings, root: Path) -> None:
+def test_a_message_that_a_power_cut_left_empty_is_passed_over(
+    settings: Settings, root: Path
+) -> None:
     put(settings, "good")
     (root / "queues" / "detection" / "0-first.msg").touch()
 
-    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         assert simple.get(timeout=5).payload == "good"
 
 
 def test_a_wiped_folder_comes_back(settings: Settings, root: Path) -> None:
-    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         simple.put(1)
         shutil.rmtree(root)
         simple.put(2)
@@ -126,7 +127,7 @@ def test_a_wiped_folder_comes_back(settings: Settings, root: Path) -> None:
 
 
 def test_a_consumer_that_waits_is_woken(settings: Settings) -> None:
-    with connect(settings, "w") as connection, SimpleQueue(connection, Queue("detection")) as simple:
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         simple.put("first")
         simple.get(timeout=5).ack()
         timer = threading.Timer(0.1, put, [settings, "second"])
@@ -145,15 +146,17 @@ def test_two_consumers_never_get_the_same_message(settings: Settings) -> None:
     found: list[int] = []
 
     def consume(worker: str) -> None:
-        with connect(settings, worker) as connection:
-            with SimpleQueue(connection, Queue("detection")) as simple:
-                while True:
-                    try:
-                        message = simple.get(timeout=0.2)
-                    except simple.Empty:
-                        return
-                    found.append(message.payload)
-                    message.ack()
+        with (
+            connect(settings, worker) as connection,
+            connection.SimpleQueue("detection") as simple,
+        ):
+            while True:
+                try:
+                    message = simple.get(timeout=0.2)
+                except simple.Empty:
+                    return
+                found.append(message.payload)
+                message.ack()
 
     threads = [threading.Thread(target=consume, args=[name]) for name in ("a", "b", "c")]
     for thread in threads:
@@ -167,7 +170,7 @@ def test_two_consumers_never_get_the_same_message(settings: Settings) -> None:
 def test_any_name_of_a_queue_stays_in_its_folder(settings: Settings, root: Path) -> None:
     for queue in ("../../up", "a.b", "a b", "ü", ".hidden"):
         put(settings, queue, queue=queue)
-        with connect(settings, "w") as connection, SimpleQueue(connection, Queue(queue)) as simple:
+        with connect(settings, "w") as connection, connection.SimpleQueue(queue) as simple:
             assert simple.get(timeout=5).payload == queue
 
     assert {path.parent for path in (root / "queues").iterdir()} == {root / "queues"}

@@ -9,11 +9,18 @@ from acoupi.system import Settings, load_program, load_program_class, setup_prog
 from acoupi.system.programs import available_programs, load_config_schema
 from tests.unit.system.conftest import WriteModule
 
-HEAD = "from pydantic import BaseModel\nfrom acoupi.programs import AcoupiProgram\n"
+HEAD = """
+from pydantic import BaseModel
+from acoupi.programs import AcoupiProgram
+
+class Config(BaseModel):
+    site: str = "heath"
+
+"""
 
 
 def program(name: str, base: str = "AcoupiProgram") -> str:
-    return f"class {name}({base}):\n    config_schema = BaseModel\n"
+    return f"class {name}({base}):\n    config_schema = Config\n"
 
 
 def test_a_program_is_found_by_its_module(program_name: str) -> None:

@@ -50,7 +50,16 @@ def test_asking_whether_it_is_held_does_not_take_it(tmp_path: Path) -> None:
     lock.release()
 
 
-@pytest.mark.parametrize("number", ["1", str(os.getpid()), "4194303", "rubbish", ""])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1",
+        pytest.param(str(os.getpid()), id="our own"),
+        "4194303",
+        "rubbish",
+        "",
+    ],
+)
 def test_a_stale_pid_file_means_nothing(tmp_path: Path, number: str) -> None:
     (tmp_path / "recording.pid").write_text(number)
     (tmp_path / "recording.lock").touch()

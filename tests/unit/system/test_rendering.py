@@ -71,7 +71,9 @@ def test_a_broken_manifest_is_said_to_be(tmp_path: Path, text: str) -> None:
 
 
 def manifest_of(files: dict[PurePath, RenderedFile]) -> Manifest:
-    return Manifest("1", "process", "p", {path.as_posix(): one.digest for path, one in files.items()})
+    return Manifest(
+        "1", "process", "p", {path.as_posix(): one.digest for path, one in files.items()}
+    )
 
 
 FILES = {PurePath("app.py"): RenderedFile("one\n"), PurePath("bin/x.sh"): RenderedFile("two\n")}
@@ -92,7 +94,7 @@ def test_an_edited_file_is_named_and_stops_a_setup(tmp_path: Path) -> None:
     write(tmp_path, FILES)
     (tmp_path / "bin" / "x.sh").write_text("mine\n")
 
-    with pytest.raises(ConfigurationError, match="bin/x.sh") as caught:
+    with pytest.raises(ConfigurationError, match=r"bin/x\.sh") as caught:
         check_not_edited(tmp_path, NEW, manifest_of(FILES))
 
     assert "--force" in (caught.value.help or "")

@@ -57,7 +57,9 @@ def test_the_pool_that_a_program_asks_for_is_given(settings: Settings) -> None:
 def test_two_workers_that_would_record_are_refused(settings: Settings) -> None:
     second = AcoupiWorker(name="second", queues=["celery", "recording"], concurrency=1)
 
-    with pytest.raises(ConfigurationError, match='would record: "recording" and "second"') as caught:
+    with pytest.raises(
+        ConfigurationError, match='would record: "recording" and "second"'
+    ) as caught:
         stack_for(program(RECORDING, second), None, settings)
 
     assert len(caught.value.lines()) == 3

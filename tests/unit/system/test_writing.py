@@ -1,6 +1,5 @@
 """Files are written as a whole, or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def test_a_file_gets_its_text_and_its_mode(tmp_path: Path) -> None:
 
     assert path.read_text() == "A=1\n"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(path.parent) == ["secrets.env"]
+    assert [one.name for one in path.parent.iterdir()] == ["secrets.env"]
 
 
 def test_if_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""What setup generates, compared with what was looked at and found good.
+
+One file is one case: a program on a target. After a change that is meant,
+``scripts/test --update-golden tests/golden`` rewrites them; the review is the
+difference.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from acoupi.system import Settings
+from acoupi.system.planning import plan_setup
+from acoupi.system.targets import process
+
+CASES = Path(__file__).parent / "cases"
+HOME = Path("/home/pi/.acoupi")
+PYTHON = "/home/pi/acoupi/bin/python"
+PROGRAMS = ["test", "default", "connected", "demo"]
+TARGETS = ["process", "systemd"]
+
+
+def generated(target: str, program: str) -> str:
+    """Every generated file, one after the other."""
+    plan = plan_setup(
+        Settings(home=HOME), program, target=target, environ={"ACOUPI_NOTHING": "here"}
+    )
+    parts = [f"=== {path} {file.mode:o}\n{file.text}" for path, file in plan.generated.items()]
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_generated_is_what_was_found_good(
+    target: str, program: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process.sys, "executable", PYTHON)
+    case = CASES / target / f"{program}.txt"
+
+    text = generated(target, program)
+
+    if request.config.getoption("--update-golden"):
+        case.parent.mkdir(parents=True, exist_ok=True)
+        case.write_text(text)
+    assert case.exists(), f"no such case yet: scripts/test --update-golden {Path(__file__).name}"
+    assert text == case.read_text()
+
+
+def test_there_is_no_case_that_is_not_compared() -> None:
+    found = {path.relative_to(CASES).as_posix() for path in CASES.rglob("*.txt")}
+
+    assert found == {f"{target}/{program}.txt" for target in TARGETS for program in PROGRAMS}

@@ -1,0 +1,271 @@
+"""Beat sends what is due, whatever the wall clock does."""
+
+import datetime
+import json
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from celery.schedules import BaseSchedule, crontab, schedule
+
+from acoupi import data
+from acoupi.errors import ConfigurationError
+from acoupi.system import Settings, setup_program
+from acoupi.system.celery import beat
+from acoupi.system.celery.beat import Planner
+from acoupi.system.celery.schedule import Entry
+from acoupi.system.pulse import AlreadyRunningError, ServiceLock, read_pulse
+from acoupi.tasks.schedules import aligned_schedule
+from tests.unit.system.conftest import Clocks, WriteModule
+
+YEARS = 40 * 365 * 86_400.0
+
+
+def now() -> datetime.datetime:
+    return data.utc_now()
+
+
+def every(seconds: float) -> BaseSchedule:
+    return schedule(datetime.timedelta(seconds=seconds), nowfun=now)
+
+
+def aligned(seconds: float, offset: int = 0) -> BaseSchedule:
+    return aligned_schedule(datetime.timedelta(seconds=seconds), offset, nowfun=now)
+
+
+class Sent(list[tuple[float, str, float]]):
+    """What was sent: when (seconds since the beginning), what, and for how long it is good."""
+
+    def __init__(self, clocks: Clocks) -> None:
+        self.clocks = clocks
+        self.began = clocks.monotonic
+
+    def __call__(self, entry: Entry, expires: float) -> None:
+        self.append((round(self.clocks.monotonic - self.began, 3), entry.name, round(expires, 3)))
+
+    @property
+    def times(self) -> list[float]:
+        return [when for when, _, _ in self]
+
+
+def planner(clocks: Clocks, **schedules: BaseSchedule) -> tuple[Planner, Sent]:
+    sent = Sent(clocks)
+    entries = [Entry(name, name, "celery", when) for name, when in schedules.items()]
+    return Planner(entries, sent), sent
+
+
+def run(planner: Planner, clocks: Clocks, seconds: float) -> None:
+    """Let it work as beat does: it sleeps a second at most."""
+    end = clocks.monotonic + seconds
+    while True:
+        wait = min(planner.tick(), 1.0)
+        if clocks.monotonic + wait > end:
+            return
+        clocks.pass_time(max(wait, 0.001))
+
+
+def test_an_interval_begins_at_once_and_keeps_its_distance(clocks: Clocks) -> None:
+    plan, sent = planner(clocks, tick=every(10))
+
+    run(plan, clocks, 31)
+
+    assert sent == [(0, "tick", 10), (10, "tick", 10), (20, "tick", 10), (30, "tick", 10)]
+
+
+def test_an_aligned_schedule_keeps_to_the_clock(clocks: Clocks) -> None:
+    plan, sent = planner(clocks, slot=aligned(10))
+
+    run(plan, clocks, 25)
+
+    # The clock shows a quarter of a second past the slot.
+    assert sent.times == [9.75, 19.75]
+    assert [expires for _, _, expires in sent] == [10.0, 10.0]
+
+
+def test_a_crontab_keeps_to_the_clock(clocks: Clocks) -> None:
+    plan, sent = planner(clocks, minute=crontab(nowfun=now))
+
+    run(plan, clocks, 150)
+
+    assert sent.times == [59.75, 119.75]
+
+
+@pytest.mark.parametrize("step", [YEARS, -YEARS, 3600.0, -3600.0, 5.0, -5.0])
+def test_a_step_of_the_clock_does_not_disturb_an_interval(clocks: Clocks, step: float) -> None:
+    plan, sent = planner(clocks, tick=every(10))
+    run(plan, clocks, 14)
+
+    clocks.step(step)
+    run(plan, clocks, 30)
+
+    assert sent.times == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("step", [YEARS, -YEARS, 3600.0, -3600.0])
+@pytest.mark.parametrize("when", [aligned(10), crontab(nowfun=now)])
+def test_after_a_step_what_follows_the_clock_goes_on_with_its_next_slot(
+    clocks: Clocks, step: float, when: BaseSchedule
+) -> None:
+    plan, sent = planner(clocks, slot=when)
+    run(plan, clocks, 65)
+    before = len(sent)
+
+    clocks.step(step)
+    run(plan, clocks, 121)
+
+    new = [when for when, _, _ in sent[before:]]
+    period = 60 if isinstance(when, crontab) else 10
+    # Nothing is made up for, and nothing waits for the clock to catch up.
+    assert len(new) == 120 // period
+    assert new[0] - 65 <= period + 1
+    gaps = {round(later - earlier, 2) for earlier, later in pairwise(new)}
+    assert gaps <= {float(period)}
+
+
+def test_a_clock_that_is_pulled_slowly_is_followed(clocks: Clocks) -> None:
+    plan, sent = planner(clocks, slot=aligned(10))
+
+    for _ in range(100):
+        run(plan, clocks, 1)
+        clocks.pass_time(0.0)
+        clocks.wall += datetime.timedelta(milliseconds=5)
+
+    assert 9 <= len(sent) <= 11
+
+
+def test_slots_that_passed_while_it_hung_are_left_out(clocks: Clocks) -> None:
+    plan, sent = planner(clocks, tick=every(10))
+    run(plan, clocks, 1)
+
+    clocks.pass_time(35)
+    run(plan, clocks, 10)
+
+    assert sent.times[0] == 0
+    assert len(sent) == 3
+    assert all(round(when) % 10 == 0 for when in sent.times[2:])
+
+
+def test_a_schedule_that_fails_does_not_stop_the_others(
+    clocks: Clocks, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(BaseSchedule):
+        def is_due(self, last_run_at: Any) -> Any:
+            raise ZeroDivisionError
+
+    plan, sent = planner(clocks, broken=Broken(nowfun=now), tick=every(10))
+
+    run(plan, clocks, 25)
+
+    assert sent.times == [0, 10, 20]
+    assert caplog.text.count("Cannot tell when broken is due") == 1
+
+
+def test_without_entries_it_waits(clocks: Clocks) -> None:
+    plan, _ = planner(clocks)
+
+    assert plan.tick() > 1
+
+
+# As a service.
+
+
+def waiting(settings: Settings, queue: str) -> list[dict[str, Any]]:
+    folder = settings.run_dir / "broker" / "queues" / queue
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.msg"))]
+
+
+def run_for_one_round(settings: Settings) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=beat.run, args=[settings, stop])
+    thread.start()
+    deadline = data.monotonic() + 10
+    while not waiting(settings, "recording") and data.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    stop.set()
+    thread.join()
+
+
+def test_it_sends_what_the_file_says_to_the_queue_of_each_task(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name)
+
+    run_for_one_round(settings)
+
+    (recording,) = waiting(settings, "recording")
+    (tidying,) = waiting(settings, "celery")
+    assert recording["headers"]["task"] == "recording_task"
+    assert recording["headers"]["expires"] is not None
+    assert recording["content-type"] == "application/json"
+    assert tidying["headers"]["task"] == "tidy_task"
+    pulse = read_pulse(settings.run_dir, "beat")
+    assert pulse is not None
+    assert (pulse.state, pulse.done) == ("stopped", 2)
+
+
+def test_a_program_with_a_schedule_of_its_own_is_loaded(
+    settings: Settings, write_module: WriteModule
+) -> None:
+    name = write_module(
+        "tidal_program",
+        """
+from celery.schedules import BaseSchedule
+from pydantic import BaseModel
+from acoupi.programs import AcoupiProgram, DEFAULT_WORKER_CONFIG
+
+class Tide(BaseSchedule):
+    def is_due(self, last_run_at):
+        return True, 3600.0
+
+class Config(BaseModel):
+    site: str = "shore"
+
+class Program(AcoupiProgram[Config]):
+    config_schema = Config
+    worker_config = DEFAULT_WORKER_CONFIG
+
+    def setup(self, config):
+        def recording_task(): return None
+        self.add_task(recording_task, schedule=Tide(), queue="recording")
+""",
+    )
+    setup_program(settings, name)
+
+    run_for_one_round(settings)
+
+    assert len(waiting(settings, "recording")) == 1
+
+
+def test_it_does_not_import_the_program(settings: Settings, program_name: str) -> None:
+    setup_program(settings, program_name)
+    code = (
+        "import sys, threading\n"
+        "from acoupi.system.celery import beat\n"
+        "from acoupi.system.constants import Settings\n"
+        "stop = threading.Event(); threading.Timer(0.2, stop.set).start()\n"
+        "beat.run(Settings(), stop)\n"
+        "heavy = ['small_program', 'numpy', 'jinja2', 'sounddevice', 'requests', 'paho']\n"
+        "heavy += ['celery.worker', 'acoupi.components']\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_a_second_beat_is_refused(settings: Settings, program_name: str) -> None:
+    setup_program(settings, program_name)
+
+    with ServiceLock(settings.run_dir, "beat"), pytest.raises(AlreadyRunningError):
+        beat.run(settings, threading.Event())
+
+
+def test_without_a_schedule_it_says_so(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="no schedule"):
+        beat.run(settings, threading.Event())

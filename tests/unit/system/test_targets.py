@@ -1,0 +1,360 @@
+"""Targets: finding them, what they render, and how they fail."""
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from acoupi.errors import AcoupiError, NotConfiguredError, TargetError
+from acoupi.system import (
+    Settings,
+    available_targets,
+    disable_services,
+    enable_services,
+    services_are_installed,
+    setup_program,
+    start_services,
+    status_services,
+    stop_services,
+    target_for,
+)
+from acoupi.system.services import install_services, uninstall_services
+from acoupi.system.targets import load_target, process, systemd
+from acoupi.system.targets.process import read_env_file, run_script, script_error
+from tests.services import require
+
+
+@pytest.fixture(params=["process", "systemd"])
+def target(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_ours_are_there_without_being_installed() -> None:
+    assert {"process", "systemd"} <= set(available_targets())
+
+
+def test_the_target_of_a_home_is_found(settings: Settings, program_name: str, target: str) -> None:
+    setup_program(settings, program_name, target=target)
+
+    assert target_for(settings).name == target
+
+
+def test_a_home_without_a_sensor_has_no_target(settings: Settings) -> None:
+    with pytest.raises(NotConfiguredError):
+        target_for(settings)
+
+
+def test_a_target_that_is_not_installed_any_more_is_said_to_be(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name)
+    text = settings.manifest_file.read_text()
+    settings.manifest_file.write_text(text.replace('"process"', '"swarm"'))
+
+    with pytest.raises(TargetError, match='no target "swarm"') as caught:
+        target_for(settings)
+
+    assert "process, systemd" in (caught.value.why or "")
+
+
+def test_a_target_that_cannot_be_loaded_is_said_to_be(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "acoupi.system.targets.available_targets", lambda: {"moon": "moon.base:Target"}
+    )
+
+    with pytest.raises(TargetError, match="cannot be loaded") as caught:
+        load_target("moon", settings)
+
+    assert "moon" in (caught.value.why or "")
+
+
+SCRIPTS = ["acoupi-beat", "acoupi-workers-restart", "acoupi-workers-start", "acoupi-workers-stop"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_is_sound(settings: Settings, program_name: str, script: str) -> None:
+    setup_program(settings, program_name)
+    path = settings.home / "bin" / f"{script}.sh"
+
+    checked = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    assert "\r" not in path.read_text()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_shellcheck_finds_nothing(settings: Settings, program_name: str, script: str) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    setup_program(settings, program_name)
+
+    checked = subprocess.run(
+        ["shellcheck", "-x", settings.home / "bin" / f"{script}.sh"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.stdout == ""
+
+
+def test_scripts_name_neither_the_home_nor_its_owner(settings: Settings, program_name: str) -> None:
+    setup_program(settings, program_name)
+
+    for script in (settings.home / "bin").iterdir():
+        assert str(settings.home) not in script.read_text()
+
+
+@pytest.mark.parametrize("name", ["nobody", "-x", "recording; true"])
+def test_a_script_refuses_a_service_that_is_none(
+    settings: Settings, program_name: str, name: str
+) -> None:
+    setup_program(settings, program_name)
+
+    with pytest.raises(AcoupiError) as caught:
+        run_script(settings, settings.start_script_path, name)
+
+    assert caught.value.exit_code == 2
+    assert len(caught.value.lines()) == 3
+
+
+def test_a_script_that_is_gone_is_said_to_be(settings: Settings, program_name: str) -> None:
+    setup_program(settings, program_name)
+    settings.start_script_path.unlink()
+
+    with pytest.raises(TargetError) as caught:
+        target_for(settings).up()
+
+    assert caught.value.help == "acoupi setup"
+
+
+def test_the_last_words_of_a_script_become_the_reason() -> None:
+    error = script_error(Path("bin/x.sh"), "one\ntwo\n", 127)
+
+    assert error.why == "one two"
+    assert script_error(Path("x"), "", 9).why == "it ended with the code 9"
+
+
+def test_a_missing_tool_is_named(
+    settings: Settings, program_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_program(settings, program_name)
+    monkeypatch.setattr(
+        process.shutil, "which", lambda tool: None if tool == "flock" else f"/bin/{tool}"
+    )
+
+    with pytest.raises(TargetError) as caught:
+        target_for(settings).check()
+
+    assert "flock is missing" in (caught.value.why or "")
+    assert "util-linux" in (caught.value.help or "")
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "two words", "it's", '"quoted"', "$HOME `id` \\ ;&|<>*?[]~#!", "ü", " edge "]
+)
+def test_any_value_comes_through_the_environment_file(
+    home: Path, program_name: str, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", value)
+    setup_program(Settings(home=home), program_name)
+    file = home / "config" / "env"
+
+    in_shell = subprocess.run(
+        ["bash", "-c", 'set -a; . "$1"; printf %s "$ACOUPI_SIMULATED_AUDIO"', "_", str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+
+    assert in_shell.stdout == value
+    assert read_env_file(file) == {"ACOUPI_SIMULATED_AUDIO": value}
+
+
+def test_a_value_of_two_lines_is_refused(
+    home: Path, program_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "one\ntwo")
+
+    with pytest.raises(AcoupiError, match="cannot be passed"):
+        setup_program(Settings(home=home), program_name)
+
+    assert not home.exists()
+
+
+def test_logs_are_the_ends_of_the_files(settings: Settings, program_name: str) -> None:
+    setup_program(settings, program_name)
+    (settings.log_dir / "default.log").write_text("one\ntwo\nthree\n")
+
+    target = target_for(settings)
+
+    assert target.logs("default", lines=2) == {"default": ["two", "three"]}
+    assert target.logs() == {"recording": [], "default": ["one", "two", "three"], "beat": []}
+    with pytest.raises(TargetError, match='no service "nobody"'):
+        target.logs("nobody")
+
+
+# systemd
+
+
+@pytest.fixture
+def units(settings: Settings, program_name: str) -> Settings:
+    setup_program(settings, program_name, target="systemd")
+    return settings
+
+
+def unit(settings: Settings, name: str) -> dict[str, str]:
+    lines = (settings.home / "systemd" / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def test_units_run_the_scripts_with_the_environment_file(units: Settings) -> None:
+    workers, beat = unit(units, "acoupi.service"), unit(units, "acoupi-beat.service")
+
+    assert workers["ExecStart"] == f'"{units.start_script_path}" --foreground'
+    assert beat["ExecStart"] == f'"{units.beat_script_path}"'
+    assert workers["EnvironmentFile"] == beat["EnvironmentFile"] == f"-{units.env_file}"
+    assert workers["Type"] == "exec"
+    assert int(workers["TimeoutStopSec"]) > 60
+
+
+def test_a_home_with_spaces_and_signs_is_quoted_in_a_unit(
+    tmp_path: Path, program_name: str
+) -> None:
+    settings = Settings(home=tmp_path / 'a "b" 50% $c')
+
+    setup_program(settings, program_name, target="systemd")
+
+    text = unit(settings, "acoupi.service")
+    assert 'a \\"b\\" 50%% $$c' in text["ExecStart"]
+    assert 'a "b" 50%% $c' in text["EnvironmentFile"]
+
+
+def test_systemd_accepts_the_units(units: Settings) -> None:
+    if shutil.which("systemd-analyze") is None:
+        require("systemd-analyze is not installed: apt-get install systemd", present=False)
+
+    checked = subprocess.run(
+        ["systemd-analyze", "--user", "verify", *(units.home / "systemd").iterdir()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    ours = [line for line in checked.stderr.splitlines() if str(units.home) in line]
+    assert ours == []
+
+
+def test_units_are_installed_and_removed(units: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "units"
+
+    installed = install_services(units, folder)
+
+    assert [path.name for path in installed] == ["acoupi.service", "acoupi-beat.service"]
+    assert services_are_installed(units, folder)
+    uninstall_services(units, folder)
+    assert not services_are_installed(units, folder)
+
+
+def test_a_home_of_another_target_has_no_units(settings: Settings, program_name: str) -> None:
+    setup_program(settings, program_name)
+
+    with pytest.raises(TargetError) as caught:
+        install_services(settings, settings.home / "units")
+
+    assert caught.value.help == "acoupi setup --target systemd"
+
+
+@pytest.mark.parametrize(
+    "action", [enable_services, disable_services, start_services, stop_services]
+)
+def test_where_there_is_no_systemd_that_is_said(
+    units: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: object
+) -> None:
+    assert callable(action)
+    monkeypatch.setattr(systemd.shutil, "which", lambda tool: None)
+
+    with pytest.raises(TargetError, match="cannot use systemd") as caught:
+        action(units, tmp_path / "units")
+
+    assert "systemctl is missing" in (caught.value.why or "")
+    assert "--target process" in (caught.value.help or "")
+
+
+def test_status_never_raises_where_there_is_no_systemd(
+    units: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_services(units, tmp_path / "units")
+    monkeypatch.setattr(systemd.shutil, "which", lambda tool: None)
+
+    status = status_services(units, tmp_path / "units")
+
+    assert (status.acoupi, status.beat) == ("unknown", "unknown")
+    assert "systemctl is missing" in (status.message or "")
+
+
+@pytest.fixture
+def fake_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemctl that writes down what it is asked, and says that all is active."""
+    said = tmp_path / "said"
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    program = folder / "systemctl"
+    program.write_text(f'#!/bin/sh\necho "$@" >>"{said}"\necho active\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(systemd, "require_systemd", lambda: None)
+    return said
+
+
+def test_going_up_installs_enables_and_starts(units: Settings, fake_systemctl: Path) -> None:
+    target_for(units).up()
+
+    said = fake_systemctl.read_text().splitlines()
+    assert said == [
+        "--user --no-pager daemon-reload",
+        "--user --no-pager enable acoupi.service acoupi-beat.service",
+        "--user --no-pager start acoupi.service acoupi-beat.service",
+    ]
+    assert services_are_installed(units)
+    assert status_services(units).acoupi == "active"
+
+
+def test_going_down_stops_beat_first(units: Settings, fake_systemctl: Path) -> None:
+    target_for(units).down()
+
+    assert [line.split()[2:] for line in fake_systemctl.read_text().splitlines()] == [
+        ["disable", "acoupi-beat.service", "acoupi.service"],
+        ["stop", "acoupi-beat.service"],
+        ["stop", "acoupi.service"],
+    ]
+
+
+def test_lingering_is_never_switched_on_behind_the_users_back(
+    units: Settings, fake_systemctl: Path, tmp_path: Path
+) -> None:
+    loginctl = tmp_path / "fake" / "loginctl"
+    loginctl.write_text(f'#!/bin/sh\necho "loginctl $@" >>"{fake_systemctl}"\necho no\n')
+    loginctl.chmod(0o755)
+    target_for(units).up()
+
+    message = status_services(units).message
+
+    assert message == "they stop when you log out; to keep them: loginctl enable-linger"
+    assert "enable-linger" not in fake_systemctl.read_text()
+
+
+def test_every_target_renders_the_same_scripts(tmp_path: Path, program_name: str) -> None:
+    texts = []
+    for name in ("process", "systemd"):
+        settings = Settings(home=tmp_path / name)
+        setup_program(settings, program_name, target=name)
+        texts.append({one.name: one.read_text() for one in (settings.home / "bin").iterdir()})
+
+    assert texts[0] == texts[1]

@@ -1,0 +1,230 @@
+"""What a worker tells of itself, and when it ends itself."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from acoupi.errors import ConfigurationError
+from acoupi.system import Settings, setup_program
+from acoupi.system.celery import logs, worker
+from acoupi.system.celery.worker import Heart
+from acoupi.system.pulse import PulseFile, ServiceLock, read_pulse
+from tests.unit.system.conftest import Clocks
+
+
+@pytest.fixture
+def heart(tmp_path: Path, clocks: Clocks) -> Iterator[Heart]:
+    with ServiceLock(tmp_path, "default") as lock:
+        yield Heart(
+            PulseFile(tmp_path, "default"),
+            "redis://hub",
+            time_limit=600,
+            end=lambda reason: None,
+            reclaim=lambda connection: None,
+            lock=lock,
+        )
+
+
+def test_tasks_are_counted_and_the_last_error_stands_until_its_task_succeeds(heart: Heart) -> None:
+    for key, error in (("1", "disk full"), ("2", "no link"), ("3", None)):
+        heart.began(key, f"task {key}")
+        heart.ended(key, error)
+        heart.ended(key, error)
+
+    pulse = heart.pulse.pulse
+    assert (pulse.done, pulse.failed, pulse.last_error) == (1, 2, "task 2: no link")
+    heart.began("4", "task 2")
+    heart.ended("4", None)
+    assert pulse.last_error == "task 1: disk full"
+
+
+def test_a_task_that_is_overdue_makes_it_stuck(heart: Heart, clocks: Clocks) -> None:
+    heart.ready()
+    heart.began("1", "hang")
+
+    clocks.pass_time(599)
+    heart.turn()
+    assert heart.stuck() is None
+    clocks.pass_time(2)
+    heart.turn()
+
+    assert "hang has run for 601 s" in (heart.stuck() or "")
+    heart.ended("1", None)
+    assert heart.stuck() is None
+
+
+def test_a_loop_that_does_not_turn_makes_it_stuck(heart: Heart, clocks: Clocks) -> None:
+    heart.ready()
+
+    clocks.pass_time(61)
+
+    assert "loop has not turned" in (heart.stuck() or "")
+
+
+def test_waiting_for_the_broker_is_not_being_stuck(heart: Heart, clocks: Clocks) -> None:
+    heart.ready()
+
+    for _ in range(100):
+        clocks.pass_time(30)
+        heart.broker_lost(ConnectionRefusedError("refused"))
+        assert heart.stuck() is None
+
+    assert heart.pulse.pulse.state == "waiting for the broker"
+    assert "redis://hub does not answer: refused" in (heart.pulse.pulse.message or "")
+
+
+def test_a_program_that_never_loads_makes_it_stuck(heart: Heart, clocks: Clocks) -> None:
+    clocks.pass_time(599)
+    assert heart.stuck() is None
+    clocks.pass_time(2)
+
+    assert "has not started" in (heart.stuck() or "")
+
+
+def test_a_clock_step_makes_nothing_stuck(heart: Heart, clocks: Clocks) -> None:
+    heart.ready()
+    heart.began("1", "work")
+
+    clocks.step(40 * 365 * 86_400.0)
+
+    assert heart.stuck() is None
+
+
+def test_another_process_under_its_name_makes_it_stuck(heart: Heart, tmp_path: Path) -> None:
+    heart.ready()
+    heart.lock.path.unlink()
+
+    with ServiceLock(tmp_path, "default"):
+        assert "another process" in (heart.stuck() or "")
+
+
+def test_losing_the_broker_is_logged_once(heart: Heart, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        heart.broker_lost(ConnectionRefusedError("refused"))
+
+    assert caplog.text.count("Cannot go on") == 1
+
+
+def test_the_last_pulse_says_that_it_stopped(heart: Heart, tmp_path: Path) -> None:
+    heart.start()
+    heart.ready()
+
+    heart.stop()
+
+    pulse = read_pulse(tmp_path, "default")
+    assert pulse is not None
+    assert pulse.state == "stopped"
+
+
+# Starting.
+
+
+@pytest.fixture
+def _quiet_logging() -> Iterator[None]:
+    """Logging as it was, afterwards."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_an_unknown_worker_is_said_to_be(
+    settings: Settings, program_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_program(settings, program_name)
+
+    code = worker.main(["detektion", "--quiet"])
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith('Error: there is no service "detektion".\n  Why: ')
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_a_home_without_a_sensor_is_said_to_be(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert worker.main(["default", "--quiet"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["../default", "a b", "beat"])
+def test_a_name_that_names_no_worker_touches_nothing(
+    settings: Settings, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert worker.main([name]) == 2
+    assert not settings.home.exists()
+
+
+# Logging.
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_a_log_is_rotated_and_five_old_ones_are_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "LOG_SIZE", 2_000)
+    logs.configure_logging(settings, "default", quiet=True)
+
+    for number in range(500):
+        logging.getLogger("acoupi.test").info("line %d of a long log", number)
+
+    files = sorted(path.name for path in settings.log_dir.iterdir())
+    assert files == ["default.log", *(f"default.log.{n}" for n in range(1, 6))]
+    assert all(path.stat().st_size <= 2_000 for path in settings.log_dir.iterdir())
+    assert "line 499" in (settings.log_dir / "default.log").read_text()
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_times_in_a_log_are_utc(settings: Settings) -> None:
+    logs.configure_logging(settings, "default", quiet=True)
+
+    logging.getLogger("acoupi.test").info("hello")
+
+    line = (settings.log_dir / "default.log").read_text()
+    assert line[10] == "T"
+    assert line[23] == "Z"
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_a_log_that_cannot_be_written_does_not_stop_a_service(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.home.mkdir()
+    settings.log_dir.write_text("a file")
+
+    logs.configure_logging(settings, "default", quiet=True)
+    logging.getLogger("acoupi.test").info("hello")
+
+    assert "hello" in capsys.readouterr().err
+
+
+def test_an_unknown_log_level_is_refused(settings: Settings) -> None:
+    loud = settings.model_copy(update={"log_level": "LOUD"})
+
+    with pytest.raises(ConfigurationError, match='"LOUD"'):
+        logs.configure_logging(loud, "default")
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_a_child_writes_into_the_new_log_after_a_rotation(settings: Settings) -> None:
+    logs.configure_logging(settings, "default", quiet=True)
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logs.RotatingFileHandler)
+    child = os.fork()
+    if child == 0:
+        os.close(0)
+        (settings.log_dir / "default.log").rename(settings.log_dir / "default.log.1")
+        logging.getLogger("acoupi.test").info("from the child")
+        os._exit(0)
+
+    os.waitpid(child, 0)
+
+    assert "from the child" in (settings.log_dir / "default.log").read_text()
