@@ -1,5 +1,6 @@
 """Fixtures that every test has: a home of its own, and nothing outside it."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -18,8 +19,6 @@ LOOPBACK = ("127.", "localhost", "::1")
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ACOUPI_HOME; no other ACOUPI_ variable is set."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("ACOUPI_"):
             monkeypatch.delenv(name)

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 import acoupi
-from acoupi.cli import checks, config, deployment, messages, services, setup, tasks, workers
 from acoupi.cli.handler import AcoupiGroup
 
 __all__ = ["app"]
@@ -46,14 +45,3 @@ def root(
 ) -> None:
     """Turn this board and a microphone into a sensor that listens for wildlife."""
     context.command.debug = debug  # type: ignore[attr-defined]
-
-
-setup.register(app)
-checks.register(app)
-app.add_typer(config.app)
-app.add_typer(deployment.app)
-app.add_typer(tasks.app)
-app.add_typer(workers.app)
-app.add_typer(messages.app)
-app.add_typer(services.app)
-workers.register(app)

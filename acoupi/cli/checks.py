@@ -8,22 +8,22 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.output import done, example, print_json, print_table, working
 from acoupi.cli.prompts import MICROPHONE_COLUMNS, microphones
+from acoupi.cli.table import single
 from acoupi.errors import AcoupiError, HealthCheckError
 
 if TYPE_CHECKING:
     from acoupi.system.constants import Settings
 
-__all__ = ["register", "run_checks"]
+__all__ = ["AsJson", "check_app", "devices_app", "run_checks"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the group."""
-    app.command(epilog=example("acoupi check"))(check)
-    app.command(epilog=example("acoupi devices"))(devices)
+check_app = single()
+devices_app = single()
 
 
+@check_app.command(epilog=example("acoupi check"))
 def check(as_json: AsJson = False) -> None:
     """Try everything out: settings, microphone, model, servers.
 
@@ -87,15 +87,17 @@ def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
     ]
 
 
+@devices_app.command(epilog=example("acoupi devices"))
 def devices(
     rates: Annotated[
         bool, typer.Option("--rates/--no-rates", help="Find out the sample rates they take.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """List the microphones that are plugged in, and the sample rates they take.
+    """List the microphones that are plugged in.
 
-    Finding out the rates opens each for a moment; one that is recording says none.
+    With them stand the sample rates that they take. Finding these out opens
+    each for a moment; one that is recording says none.
     """
     with working("Looking for microphones"):
         rows = microphones(with_rates=rates)

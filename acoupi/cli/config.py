@@ -8,6 +8,7 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.output import done, example, print_json, print_table
 from acoupi.cli.setup import remind_of_restart
+from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(name="config", help="Look at the settings, and change one.", no_args_is_help=True)
+app = group("config")
 
 FieldOption = Annotated[
     str | None,

@@ -8,6 +8,7 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson, run_checks
 from acoupi.cli.output import done, example, print_json, print_record, print_table, warn, working
+from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -15,11 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "service_rows"]
 
-app = typer.Typer(
-    name="deployment",
-    help="Let the sensor record at a place, and see how it is.",
-    no_args_is_help=True,
-)
+app = group("deployment")
 
 UNHEALTHY = 3
 SERVICE_COLUMNS = {

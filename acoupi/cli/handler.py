@@ -11,7 +11,6 @@
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from acoupi.cli.table import COMMANDS, LazyCommands
 from acoupi.errors import AcoupiError
 
 __all__ = ["AcoupiGroup", "run_console", "show_error"]
@@ -42,6 +42,19 @@ class AcoupiGroup(TyperGroup):
 
     debug = False
     """Whether to show tracebacks; the option ``--debug`` sets it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        if not self.commands:
+            self.commands = LazyCommands()
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, importing none of them."""
+        if not isinstance(self.commands, LazyCommands):
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.purpose) for name, entry in COMMANDS.items()])
 
     def main(
         self,
@@ -67,6 +80,8 @@ class AcoupiGroup(TyperGroup):
 
     def _failed(self, error: Exception, words: Sequence[str]) -> int:
         if self.debug and not isinstance(error, TyperException | typer.Abort):
+            import traceback
+
             traceback.print_exception(error)
         if isinstance(error, AcoupiError):
             show_error(error)

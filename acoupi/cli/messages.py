@@ -7,6 +7,7 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table
+from acoupi.cli.table import group
 from acoupi.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -14,11 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    name="messages",
-    help="What was sent, what waits, and what servers refused.",
-    no_args_is_help=True,
-)
+app = group("messages")
 
 Messenger = Annotated[
     str | None,

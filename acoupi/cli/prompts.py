@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from acoupi.cli.handler import show_error
 from acoupi.cli.output import print_table
 from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:
     from acoupi.system.config import Question
 
-__all__ = ["ask", "ask_for_program", "microphones", "zones_like"]
+__all__ = ["ask", "ask_for_program", "microphones"]
 
 MICROPHONE_COLUMNS = {
     "number": "",
@@ -58,7 +57,7 @@ def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
 def ask(question: "Question") -> Any:
     """Put one question to the person at the terminal, and return the answer."""
     if question.problem is not None:
-        show_error(question.problem)
+        typer.secho(f"  Not so: {question.problem.why}", err=True, fg=typer.colors.RED)
     if question.optional_section:
         return _ask_section(question)
     if question.secret:
@@ -74,12 +73,11 @@ def _text(question: "Question") -> str:
 
 
 def _ask_section(question: "Question") -> bool:
-    verb = "Change" if question.kind == "section" else "Use"
     typer.echo()
-    text = f"{verb} the settings of {_text(question)}" if verb == "Change" else _text(question)
-    return typer.confirm(
-        f"{text}?" if verb == "Change" else f"Use {text}?", default=question.default
-    )
+    asked = "Use" if question.kind == "optional section" else "Go through the settings of"
+    meant = f" ({question.description})" if question.description else ""
+    name = question.name.replace(".", " > ")
+    return typer.confirm(f"{asked} {name}{meant}?", default=question.default)
 
 
 def _ask_secret(question: "Question") -> Any:
@@ -143,13 +141,6 @@ def _show_timezone(question: "Question") -> list[str]:
     if zone:
         typer.echo(f"  1  {zone} (of this machine)")
     return [zone] if zone else []
-
-
-def zones_like(text: str) -> list[str]:
-    """Return the time zones whose names begin like a text."""
-    import zoneinfo
-
-    return sorted(zone for zone in zoneinfo.available_timezones() if zone.startswith(text))
 
 
 def ask_for_program(present: str | None) -> str:

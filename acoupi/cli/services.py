@@ -2,22 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_record
+from acoupi.cli.table import group
 
 if TYPE_CHECKING:
     from acoupi.system.constants import Settings
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    name="services",
-    help="Let systemd start the sensor with the board (after: acoupi setup --target systemd).",
-    no_args_is_help=True,
-)
+app = group("services")
 
 
 def _run(name: str, said: str) -> None:

@@ -8,22 +8,23 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.output import done, example, print_json, warn, working
+from acoupi.cli.table import single
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.system.constants import Settings
 
-__all__ = ["register"]
+__all__ = ["app", "remind_of_restart"]
 
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the group."""
-    words = "acoupi setup --program default --recording.duration 10 --recording.interval 60"
-    app.command(context_settings=ANY_OPTION, epilog=example(words))(setup)
+EXAMPLE = "acoupi setup --program default --recording.duration 10 --recording.interval 60"
+
+app = single()
 
 
+@app.command(context_settings=ANY_OPTION, epilog=example(EXAMPLE))
 def setup(
     context: typer.Context,
     program: Annotated[

@@ -9,6 +9,7 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table, working
+from acoupi.cli.table import group
 
 if TYPE_CHECKING:
     import pstats
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    name="task", help="List what the program does, and do one thing by hand.", no_args_is_help=True
-)
+app = group("task")
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The task.", autocompletion=home.complete.tasks)

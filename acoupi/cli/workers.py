@@ -7,32 +7,26 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.deployment import SERVICE_COLUMNS, UNHEALTHY, service_rows
-from acoupi.cli.output import done, example, print_json, print_record, print_table, working
-
-__all__ = ["app", "register"]
-
-app = typer.Typer(
-    name="workers",
-    help="The processes that do the work; a deployment starts and stops them by itself.",
-    no_args_is_help=True,
+from acoupi.cli.output import (
+    done,
+    example,
+    print_json,
+    print_record,
+    print_table,
+    warn,
+    working,
 )
+from acoupi.cli.table import group, single
+
+__all__ = ["app", "celery_app"]
+
+app = group("workers")
+celery_app = single()
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None,
     typer.Option("--log-level", help="How much they write into their logs."),
 ]
-
-
-def register(group: typer.Typer) -> None:
-    """Add ``celery`` to the group of all commands."""
-    group.command(
-        context_settings={
-            "ignore_unknown_options": True,
-            "allow_extra_args": True,
-            "allow_interspersed_args": False,
-        },
-        epilog=example("acoupi celery inspect registered --json"),
-    )(celery)
 
 
 @app.command(epilog=example("acoupi workers start"))
@@ -59,12 +53,24 @@ def stop(log_level: LogLevel = None) -> None:
 
 @app.command(epilog=example("acoupi workers restart"))
 def restart(log_level: LogLevel = None) -> None:
-    """Stop the workers and start them again, with the settings as they are now."""
+    """Stop the workers and start them again, with the settings as they are now.
+
+    If beat runs, which sends what is due, it is restarted with them: a new
+    interval or schedule is known from then on.
+    """
     from acoupi.system.lifecycle import restart_workers
+    from acoupi.system.targets import target_for
 
     found = home.configured()
+    target = target_for(found)
     with working("Restarting the workers"):
-        restart_workers(found, log_level=log_level)
+        beats = [one for one in target.status() if one.role == "beat" and one.is_running]
+        if beats and log_level is None:
+            target.restart()
+        else:
+            restart_workers(found, log_level=log_level)
+    if beats and log_level is not None:
+        warn("beat goes on with the schedule it has; without --log-level it is restarted, too.")
     done("The workers run again.")
 
 
@@ -98,8 +104,19 @@ def purge(as_json: AsJson = False) -> None:
         typer.echo("There are no queues.")
 
 
+@celery_app.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+    },
+    epilog=example("acoupi celery inspect registered --json"),
+)
 def celery(context: typer.Context) -> None:
-    """Run a Celery command on the sensor's own app, for those who know Celery."""
+    """Run a Celery command, for those who know Celery.
+
+    It works on the app of this sensor.
+    """
     from acoupi.system.celery.app import run_celery_command
 
     found = home.configured()

@@ -45,7 +45,7 @@ class DemoMicrophone(MicrophoneConfig):
 class DemoRecording(AudioConfiguration):
     """Three seconds of every five, all day."""
 
-    interval: float = 5
+    interval: float = Field(default=5, gt=0)
     schedule_start: TimeOfDay = datetime.time()
     schedule_end: TimeOfDay = datetime.time()
 
@@ -53,8 +53,8 @@ class DemoRecording(AudioConfiguration):
 class DemoMessaging(MessagingConfig):
     """Every ten seconds, into a file."""
 
-    message_send_interval: float = 10
-    heartbeat_interval: float = 60
+    message_send_interval: float = Field(default=10, gt=0)
+    heartbeat_interval: float = Field(default=60, gt=0)
     file: FileConfig | None = Field(default_factory=FileConfig)
 
 

@@ -1,5 +1,6 @@
 """What a setup would write: decided as a whole, before anything is written."""
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from acoupi.system.celery.app import construct
 from acoupi.system.celery.broker import check_broker_url, make_app
 from acoupi.system.celery.schedule import schedule_file
 from acoupi.system.config import Ask, config_files, load_answers, parse_config_from_args
+from acoupi.system.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
 from acoupi.system.constants import CelerySettings, Settings
 from acoupi.system.programs import load_program_class
 from acoupi.system.rendering import KnownService, Manifest
@@ -30,6 +32,8 @@ __all__ = ["Plan", "plan_setup"]
 CELERY_PREFIX = "--celery."
 CELERY_VARIABLES = "ACOUPI_CELERY__"
 CONFIG_VARIABLES = "ACOUPI_CONFIG__"
+BROKER_SECRET = f"{CELERY_VARIABLES}BROKER_URL"
+"""What a broker's URL with a password in it is called in ``secrets.env``."""
 
 
 @dataclass(frozen=True)
@@ -239,15 +243,30 @@ def _settings_files(
         file.path: RenderedFile(file.text, file.mode)
         for file in config_files(config, settings.program_config_file)
     }
-    has_password = "@" in (celery.broker_url or "")
-    files[settings.celery_config_file] = RenderedFile(
-        celery.model_dump_json(indent=2) + "\n", *([PRIVATE] if has_password else [])
-    )
+    files |= _celery_files(settings.celery_config_file, celery, files)
     files[settings.program_name_file] = RenderedFile(f"{program_name}\n")
     if not settings.device_file.exists():
         files[settings.device_file] = _device_file()
     else:
         ensure_device_id(settings.device_file)  # raises if it is broken
+    return files
+
+
+def _celery_files(
+    path: Path, celery: CelerySettings, others: Mapping[Path, RenderedFile]
+) -> dict[Path, RenderedFile]:
+    """Return the file with the Celery settings, and the secrets if the broker has a password."""
+    content = celery.model_dump(mode="json")
+    secret = {}
+    if celery.broker_url and "@" in celery.broker_url:
+        secret[BROKER_SECRET] = celery.broker_url
+        content["broker_url"] = {REFERENCE: BROKER_SECRET}
+    files = {path: RenderedFile(json.dumps(content, indent=2) + "\n")}
+    beside = path.parent / SECRETS_FILE
+    old = others[beside].text if beside in others else read_text(beside)
+    new = merge_secrets(old, secret, {BROKER_SECRET} - set(secret))
+    if new != old:
+        files[beside] = RenderedFile(new, PRIVATE)
     return files
 
 

@@ -467,8 +467,10 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 def secret_names(config: BaseModel | None) -> list[str]:
     """Return the names of the variables that hold the secrets of a configuration, sorted."""
+    from acoupi.system.config.secrets import secret_name  # noqa: PLC0415 - beat needs no config
+
     return sorted(
-        "ACOUPI_CONFIG__" + "__".join(part.upper() for part in path)
+        secret_name(path)
         for path, value in _leaves(config)
         if isinstance(value, SecretStr | SecretBytes)
     )

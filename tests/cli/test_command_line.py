@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from acoupi import __version__
 from acoupi.cli.app import app
 from acoupi.cli.handler import AcoupiGroup
+from acoupi.cli.home import complete
+from acoupi.cli.table import COMMANDS
 from acoupi.errors import AcoupiError
 from tests.cli.support import Run, lines_of
 
@@ -83,6 +85,15 @@ def test_the_first_steps_parse(run: Run) -> None:
 def test_an_example_with_a_wrong_option_would_be_noticed() -> None:
     with pytest.raises(typer.BadParameter.__mro__[1]):
         parse(["acoupi", "deployment", "start", "--nmae", "x"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    command: Any = typer.main.get_command(app)
+
+    said = command.commands[name].help.partition("\n\n")[0]
+
+    assert " ".join(said.split()) == COMMANDS[name].purpose
 
 
 def test_the_version_is_printed(run: Run) -> None:
@@ -225,10 +236,23 @@ def test_a_shell_can_complete_commands(shell: str) -> None:
     assert "deployment" in result.stdout
 
 
+def test_names_of_programs_targets_settings_and_tasks_can_be_completed(
+    run: Run, home: Path
+) -> None:
+    before = complete.fields(""), complete.tasks("")
+    run("setup", "--program", "connected")
+
+    assert before == ([], [])
+    assert complete.programs("con") == ["connected"]
+    assert complete.targets("pro") == ["process"]
+    assert complete.fields("recording.dur") == ["recording.duration"]
+    assert "recording_task" in complete.tasks("rec")
+
+
 HEAVY = {"pydantic", "celery", "kombu", "numpy", "rich", "jinja2", "yaml", "requests", "paho"}
 
 
-@pytest.mark.parametrize("args", [["--help"], ["deployment", "start", "--help"], ["--version"]])
+@pytest.mark.parametrize("args", [["--help"], ["--version"]])
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
     code = (
         "import sys\n"

@@ -456,6 +456,17 @@ def test_workers_of_another_target_are_not_ours_to_start(
     assert result.exit_code == 1
 
 
+def test_a_restart_while_recording_makes_the_schedule_known_too(
+    run: Run, sensor: Path, target: Calls
+) -> None:
+    run("deployment", "start", "--name", "oak")
+
+    result = run("workers", "restart")
+
+    assert result.exit_code == 0, result.stderr
+    assert target.names == ["up", "down", "up"]
+
+
 def test_queues_are_purged(run: Run, sensor: Path) -> None:
     assert data_of(run("workers", "purge", "--json")) == {"celery": 0, "recording": 0}
     assert "celery" in run("workers", "purge").stdout

@@ -1,8 +1,8 @@
 """``acoupi setup``: from options, files, variables and answers to a home, or to nothing."""
 
 import json
+import os
 import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -176,6 +176,28 @@ def test_a_home_that_cannot_be_written_gets_a_clean_error(
     assert "file" in "".join(lines_of(result))
 
 
+@pytest.mark.parametrize(("number", "said"), [(28, "No space left"), (30, "Read-only file")])
+def test_a_disk_that_refuses_leaves_the_home_as_it_was(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    run("setup", "--program", "default")
+    before = tree_of(home)
+    calls = []
+
+    def refuse(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 4:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    result = run("setup", "--recording.duration", "5")
+
+    assert said.lower() in lines_of(result)[1].lower()
+    assert result.exit_code == 1
+    assert tree_of(home) == before
+
+
 def test_diff_shows_what_would_change_and_changes_nothing(run: Run, home: Path) -> None:
     run("setup", "--program", "default")
     before = tree_of(home)
@@ -232,10 +254,6 @@ def test_a_running_deployment_is_reminded_of_a_restart(run: Run, sensor: Path) -
 # ---- answers
 
 
-def answered(run: Run, *answers: str, args: tuple[str, ...] = ()) -> object:
-    return run("setup", "--prompt", *args, input="".join(f"{answer}\n" for answer in answers))
-
-
 def test_the_program_can_be_chosen_from_a_list(run: Run, home: Path) -> None:
     result = run("setup", "--prompt", input="test\n\n")
 
@@ -266,24 +284,45 @@ def test_a_wrong_answer_is_asked_again(run: Run, home: Path) -> None:
     assert recording["duration"] == 7
 
 
-def test_a_secret_is_not_echoed(run: Run, home: Path) -> None:
-    given = [
-        *("--timezone", "UTC", "--microphone", "{}", "--paths", "{}", "--recording", "{}"),
-        *("--recording_saving", "null", "--messaging.http", "null", "--messaging.file", "null"),
-        *("--messaging.mqtt.host", "hub"),
-    ]
+MQTT_ONLY = [
+    *("--timezone", "UTC", "--microphone", "{}", "--paths", "{}", "--recording", "{}"),
+    *("--recording_saving", "null", "--messaging.http", "null", "--messaging.file", "null"),
+    *("--messaging.mqtt.host", "hub", "--messaging.mqtt.username", "bat"),
+]
 
-    result = run("setup", "--program", "connected", "--prompt", *given, input="hunter2\n" * 40)
 
-    assert "hunter2" not in "".join(
-        line for line in result.stdout.splitlines() if "password" in line
-    )
+def test_a_secret_is_asked_for_unseen_and_kept_apart(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden: list[str] = []
+
+    def prompt(
+        text: str, default: object = None, *, hide_input: bool = False, **_: object
+    ) -> object:
+        if hide_input:
+            hidden.append(text)
+            return "hunter2"
+        return default
+
+    monkeypatch.setattr("typer.prompt", prompt)
+    monkeypatch.setattr("typer.confirm", lambda text, default: default)
+
+    result = run("setup", "--program", "connected", "--prompt", *MQTT_ONLY)
+
+    assert result.exit_code == 0, result.stderr
+    assert [text.partition(" (")[0] for text in hidden] == ["messaging > mqtt > password"]
+    assert "hunter2" not in result.output
+    assert "hunter2" in (home / "config" / "secrets.env").read_text()
 
 
 def test_an_input_that_ends_changes_nothing(run: Run, home: Path) -> None:
     result = run("setup", "--program", "default", "--prompt", input="UTC\n")
 
-    assert "the input ended" in lines_of(result)[1] if result.stderr.startswith("Error") else True
+    assert result.stderr.splitlines()[-3:] == [
+        "Error: not finished; nothing was changed.",
+        "  Why: the input ended before the last question.",
+        "  Try: give what is asked as options, and --no-prompt",
+    ]
     assert result.exit_code == 2
     assert not home.exists()
 
@@ -319,5 +358,4 @@ def test_microphones_are_listed_with_their_rates(
 
 
 def test_setup_never_clears_the_screen(run: Run, target: Calls) -> None:
-    assert "\x1b[2J" not in run("setup", "--program", "test").output
-    assert sys.stdin is not None
+    assert "\x1b[2J" not in run("setup", "--program", "test", color=True).output

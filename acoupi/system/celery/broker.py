@@ -1,5 +1,7 @@
 """A Celery app that knows the broker; nothing of the program."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,17 @@ def load_celery_settings(settings: Settings) -> CelerySettings:
 def parse_celery_settings(text: str, path: Path) -> CelerySettings:
     """Return the settings in a text; `path` is where it is from, for the error."""
     try:
-        celery = CelerySettings.model_validate_json(text)
+        content = json.loads(text)
+        if '"$secret"' in text:
+            from acoupi.system.config.secrets import (  # noqa: PLC0415 - beat seldom needs it
+                SECRETS_FILE,
+                read_secrets,
+                resolve_secrets,
+            )
+
+            secrets = read_secrets(path.parent / SECRETS_FILE)
+            content = resolve_secrets(content, secrets, os.environ)
+        celery = CelerySettings.model_validate(content)
     except ValueError as error:
         reason = str(error).splitlines()
         raise ConfigurationError(

@@ -550,6 +550,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_name(options.name)
         settings = Settings()
+        os.environ["ACOUPI_SERVICE"] = options.name  # by which servers know its connections
         configure_logging(settings, options.name, quiet=options.quiet)
         check_service(settings, options.name)
         return run(settings, options.name)

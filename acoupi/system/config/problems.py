@@ -297,7 +297,8 @@ def as_error(
 
 
 def _sentence(text: str) -> str:
-    return f"{printable(_oneline(text))}."
+    text = printable(_oneline(text))
+    return text if text.endswith(("?", "!")) else f"{text}."
 
 
 def printable(text: str) -> str:

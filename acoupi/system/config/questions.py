@@ -8,6 +8,7 @@ again, with what was wrong with it.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -49,7 +50,8 @@ class Question:
     description
         What it means; None if the schema does not say.
     kind
-        What sort of answer: "whole number", "time of day", "choice", "yes or no", "section", ...
+        What sort of answer: "whole number", "time of day", "choice", "yes or no", ...; of a
+        section "section" (it has defaults) or "optional section" (it may be absent).
     default
         The answer if there is none; of a secret, whether there is one.
     required
@@ -119,8 +121,10 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
     default = as_input(node.default)
     if answers.has(node.place):
         default = answers.get(node.place)
-    if section:
-        kind, default = "section", default is not None and node.is_nullable
+    if section and node.is_nullable:
+        kind, default = "optional section", default is not None
+    elif section:
+        kind, default = "section", not answers.has(node.place) and not _knows_itself(node)
     else:
         kind = kind_of(node)
     known = {
@@ -141,6 +145,12 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
         optional_section=section,
         answers=known,
     )
+
+
+def _knows_itself(node: ConfigTree) -> bool:
+    """Whether nobody need look at a section: all that it holds are paths with defaults."""
+    leaves = [below for below in node.walk() if not below.is_section]
+    return all(not one.is_required and set(one.kinds) <= {Path} for one in leaves)
 
 
 def _is_asked(answers: Answers, node: ConfigTree) -> bool:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from celery.schedules import BaseSchedule, crontab, schedule
+from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from acoupi import data
 from acoupi.errors import ConfigurationError
@@ -91,6 +91,15 @@ def test_a_crontab_keeps_to_the_clock(clocks: Clocks) -> None:
     run(plan, clocks, 150)
 
     assert sent.times == [59.75, 119.75]
+
+
+def test_a_solar_schedule_follows_the_sun(clocks: Clocks) -> None:
+    plan, sent = planner(clocks, evening=solar("dusk_civil", 51.5, -0.1, nowfun=now))
+
+    run(plan, clocks, 2 * 86_400)
+
+    assert len(sent) == 2
+    assert sent.times[1] - sent.times[0] == pytest.approx(86_400, abs=300)
 
 
 @pytest.mark.parametrize("step", [YEARS, -YEARS, 3600.0, -3600.0, 5.0, -5.0])

@@ -2,10 +2,7 @@
 
 import datetime
 import json
-import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import pytest
 from celery import Celery
@@ -29,14 +26,6 @@ SECONDS = datetime.timedelta(seconds=1)
 
 class TideSchedule(BaseSchedule):
     """A schedule of a program's own."""
-
-
-@pytest.fixture
-def ephem(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands for the library that Celery's solar schedule needs; describing needs none of it."""
-    module: Any = types.ModuleType("ephem")
-    module.Observer = type("Observer", (), {})
-    monkeypatch.setitem(sys.modules, "ephem", module)
 
 
 @given(st.floats(min_value=0.01, max_value=1e6))
@@ -70,7 +59,6 @@ def test_a_crontab_comes_back(when: crontab) -> None:
         assert getattr(back, field) == getattr(when, field)
 
 
-@pytest.mark.usefixtures("ephem")
 def test_a_solar_schedule_comes_back() -> None:
     when = solar("dusk_civil", 51.5, -0.1)
 

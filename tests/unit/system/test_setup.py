@@ -107,17 +107,6 @@ def test_celery_can_be_set_by_variables(settings: Settings, program_name: str) -
     assert load_celery_settings(settings).broker_url == "redis://hub:6379/0"
 
 
-def test_a_broker_with_a_password_is_for_nobody_else_to_read(
-    settings: Settings, program_name: str
-) -> None:
-    setup_program(settings, program_name, broker="redis://user:hush@hub:6379/0")
-
-    assert settings.celery_config_file.stat().st_mode & 0o777 == 0o600
-    others = [path for path in settings.home.rglob("*") if path.is_file()]
-    others.remove(settings.celery_config_file)
-    assert not [path for path in others if "hush" in path.read_text()]
-
-
 WRONG = [
     ["--nonsense", "1"],
     ["--interval", "soon"],
@@ -321,6 +310,28 @@ def test_a_home_that_is_a_file_is_refused(tmp_path: Path, program_name: str) -> 
         setup_program(Settings(home=tmp_path / "file"), program_name)
 
     assert "is a file" in (caught.value.why or "")
+
+
+def test_the_password_of_a_broker_is_kept_with_the_secrets(
+    settings: Settings, program_name: str
+) -> None:
+    url = "redis://sensor:pa55word@localhost:6379/0"
+
+    setup_program(settings, program_name, broker=url)
+
+    assert load_celery_settings(settings).broker_url == url
+    assert [path.name for path in settings.home.rglob("*") if _holds(path, "pa55word")] == [
+        "secrets.env"
+    ]
+    assert settings.secrets_file.stat().st_mode & 0o777 == 0o600
+
+    setup_program(settings, program_name, broker="redis://localhost:6379/0")
+
+    assert "pa55word" not in settings.secrets_file.read_text()
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and text in path.read_text(errors="replace")
 
 
 @pytest.mark.parametrize("broken", ["celery.json", "program.json", "device.json"])

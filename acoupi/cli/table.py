@@ -1,0 +1,84 @@
+"""Every command: where it is, and what it is for.
+
+A command is imported when it is run (or when a shell completes it), so that
+``acoupi --help`` answers at once on a slow board.
+"""
+
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import typer
+
+__all__ = ["COMMANDS", "LazyCommands", "group", "single"]
+
+
+class Entry(NamedTuple):
+    """A command, or a group of them."""
+
+    place: str
+    """Module below `acoupi.cli`, and the name of the `typer.Typer` in it."""
+    purpose: str
+    """One line for the list of commands."""
+
+
+COMMANDS = {
+    "setup": Entry("setup:app", "Make this board a sensor: choose what it does, and set it."),
+    "check": Entry("checks:check_app", "Try everything out: settings, microphone, model, servers."),
+    "devices": Entry("checks:devices_app", "List the microphones that are plugged in."),
+    "config": Entry("config:app", "Look at the settings, and change one."),
+    "deployment": Entry("deployment:app", "Let the sensor record at a place; see how it is."),
+    "task": Entry("tasks:app", "List what the program does; do one thing by hand."),
+    "messages": Entry("messages:app", "What was sent, what waits, and what servers refused."),
+    "workers": Entry("workers:app", "The processes that do the work; a deployment runs them."),
+    "services": Entry("services:app", "Let systemd start the sensor with the board."),
+    "celery": Entry("workers:celery_app", "Run a Celery command, for those who know Celery."),
+}
+
+
+class LazyCommands(MutableMapping[str, Any]):
+    """The commands of the table, each built when it is first looked up."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a command; KeyError if there is none of that name."""
+        if name not in self._built:
+            module, _, attribute = COMMANDS[name].place.partition(":")
+            app = getattr(import_module(f"acoupi.cli.{module}"), attribute)
+            self._built[name] = typer.main.get_command(app)
+            self._built[name].name = name
+        return self._built[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a command; builds nothing."""
+        return name in COMMANDS
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._built[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+def group(name: str) -> typer.Typer:
+    """Return an empty group of commands, to be filled by its module."""
+    return typer.Typer(
+        name=name,
+        help=COMMANDS[name].purpose,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        add_completion=False,
+    )
+
+
+def single() -> typer.Typer:
+    """Return what holds one command that is no group."""
+    return typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -1,0 +1,92 @@
+"""A program as other people publish them, under the process target: from setup to its messages.
+
+Real Celery processes on the embedded broker, a simulated microphone, the real command line,
+a real HTTP server.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi.components.stores import SqliteStore
+from acoupi.data import RecordingState
+from tests.sensors import Sensor
+from tests.services import HTTPSink
+
+PUBLISHED = Path(__file__).parent / "published"
+ACOUPI = Path(sys.executable).with_name("acoupi")
+
+
+@pytest.fixture
+def sink() -> Any:
+    with HTTPSink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def acoupi(home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line, with the published package importable; nothing is left running."""
+    monkeypatch.setenv("PYTHONPATH", str(PUBLISHED))
+    sensor = Sensor(home, home.parent / "unused")
+
+    def run(*args: str) -> str:
+        result = subprocess.run(
+            [ACOUPI, *args], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    yield run
+    sensor.end()
+
+
+def wait_for(claim: Callable[[], Any], what: str, deadline: float = 60.0) -> None:
+    end = time.monotonic() + deadline
+    while not claim():
+        assert time.monotonic() < end, f"{what} did not come true within {deadline:.0f} s"
+        time.sleep(0.1)
+
+
+def received(sink: HTTPSink, key: str) -> list[dict[str, Any]]:
+    """What the server was sent that has this key."""
+    contents = [request.json() for request in list(sink.requests) if request.body]
+    return [content for content in contents if key in content]
+
+
+@pytest.mark.integration
+def test_it_runs_unmodified_from_setup_to_messages(
+    acoupi: Callable[..., str], sink: HTTPSink, home: Path
+) -> None:
+    acoupi(
+        *("setup", "--program", "acoupi_nightjar.program", "--target", "process", "--no-prompt"),
+        *("--microphone.simulated.seed", "1", "--microphone.samplerate", "48000"),
+        *("--recording.duration", "1", "--recording.interval", "1"),
+        *("--recording.schedule_start", "00:00", "--recording.schedule_end", "00:00"),
+        *("--messaging.http.base_url", f"http://127.0.0.1:{sink.port}/ingest"),
+        *("--messaging.message_send_interval", "2", "--summariser.interval", "4"),
+        *("--saving_filters.starttime", "00:00", "--saving_filters.endtime", "23:59:59"),
+    )
+
+    acoupi("deployment", "start", "--name", "heath", "--latitude", "51.5", "--longitude", "-0.1")
+    wait_for(lambda: received(sink, "detections"), "a detection at the server")
+    wait_for(lambda: received(sink, "timeinterval"), "a summary at the server")
+    status = json.loads(acoupi("deployment", "status", "--json"))
+    acoupi("deployment", "stop")
+
+    outputs = received(sink, "detections")
+    message = outputs[0]
+    assert message["name_model"] == "Nightjar"
+    assert message["recording"]["deployment"]["name"] == "heath"
+    assert [d["prediction_type"] for d in message["detections"]] == ["presence"]
+    assert len({one["id"] for one in outputs}) == len(outputs)
+    assert status["deployment"]["name"] == "heath"
+    counts = SqliteStore(home / "data" / "metadata.db").count_recordings()
+    kept = list((home / "data" / "recordings" / "nightjars").glob("*.wav"))
+    assert counts[RecordingState.KEPT] == len(kept) > 0
+    assert list((home / "data" / "spool").glob(".*.part")) == []
