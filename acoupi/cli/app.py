@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import acoupi
-from acoupi.cli import checks, config, deployment, messages, services, setup, tasks, workers
+from acoupi.cli import checks, config, deployment, effort, messages, services, setup, tasks, workers
 from acoupi.cli.handler import AcoupiGroup
 
 __all__ = ["app"]
@@ -52,6 +52,7 @@ setup.register(app)
 checks.register(app)
 app.add_typer(config.app)
 app.add_typer(deployment.app)
+effort.register(app)
 app.add_typer(tasks.app)
 app.add_typer(workers.app)
 app.add_typer(messages.app)
