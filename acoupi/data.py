@@ -24,15 +24,20 @@ __all__ = [
     "AnalysisState",
     "AwareDatetime",
     "BoundingBox",
+    "CaptureReport",
     "Deployment",
     "Detection",
     "DeviceInfo",
+    "EffortSpan",
+    "EffortState",
     "EventDetection",
     "Message",
     "MessageType",
     "Metric",
+    "MicrophoneHealth",
     "ModelOutput",
     "ModelOutputInfo",
+    "Overrun",
     "PredictedTag",
     "PredictionType",
     "PresenceDetection",
@@ -44,7 +49,9 @@ __all__ = [
     "Tag",
     "TimeInterval",
     "derived_id",
+    "from_microseconds",
     "monotonic",
+    "to_microseconds",
     "utc_now",
 ]
 
@@ -57,6 +64,28 @@ def utc_now() -> AwareDatetime:
 def monotonic() -> float:
     """Return seconds of a clock that no clock step disturbs; its zero means nothing."""
     return time.monotonic()
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+def to_microseconds(time: datetime.datetime) -> int:
+    """Return the microseconds from 1970 to `time`, exactly; without a zone it is UTC.
+
+    Examples
+    --------
+    >>> to_microseconds(datetime.datetime(1970, 1, 1, 0, 0, 1))
+    1000000
+    """
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=datetime.UTC)
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> AwareDatetime:
+    """Return the time in UTC."""
+    return _EPOCH + datetime.timedelta(microseconds=microseconds)
 
 
 _NAMESPACE = UUID("7b0cf52e-0b6b-5d3f-9c59-1a3c0f8d4e11")
@@ -138,6 +167,97 @@ class Deployment(BaseModel):
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """Sound that was lost while the microphone was running."""
+
+    frame: int
+    """Frame of the stream (counted as `CaptureReport.first_frame`) that was lost first.
+
+    Lost frames are counted, and the file holds silence in their place: times
+    in it stay true.
+    """
+    frames: int
+    """How many were lost, as far as the clocks can tell; at least 0."""
+
+
+LOWEST_DBFS = -200.0
+"""The level of digital silence: below what 32-bit samples can hold, and a number that JSON has."""
+
+CLIPPING, OFFSET = 0.001, 0.05
+"""From where on a microphone counts as clipping, and as having an offset."""
+
+Level = Annotated[float, BeforeValidator(lambda level: level if level > LOWEST_DBFS else -200.0)]
+"""dB below full scale, 0 being the largest sample there is; no less than `LOWEST_DBFS`."""
+
+
+class MicrophoneHealth(BaseModel):
+    """What a recording tells of the microphone that made it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rms_dbfs: Level
+    """Root mean square without the DC offset, dB re full scale, of the loudest channel."""
+    peak_dbfs: Level
+    """Largest sample, dB re full scale."""
+    clipped_share: float
+    """Share of the samples that are as large as samples can be, 0 to 1."""
+    dc_offset: float
+    """Mean of the samples, full scale being 1; the channel where it is furthest from 0."""
+    is_silent: bool
+    """Whether there is less than the noise of any working microphone."""
+    is_stuck: bool
+    """Whether one value was repeated as no microphone does."""
+    noise_floor_dbfs: Level
+    """Level of the quietest moments, dB re full scale."""
+
+    def faults(self) -> list[str]:
+        """Return what is wrong, in words; empty if nothing is.
+
+        Clipping counts from a share of 0.1 % on, an offset from 5 % of full scale on.
+        """
+        found = []
+        if self.is_silent:
+            found.append("silent")
+        elif self.is_stuck:
+            found.append("stuck at one value at times")
+        if self.clipped_share >= CLIPPING:
+            found.append(f"clipping {self.clipped_share * 100:.2g} %")
+        if abs(self.dc_offset) >= OFFSET:
+            found.append(f"DC offset {self.dc_offset * 100:.2g} %")
+        return found
+
+
+class CaptureReport(BaseModel):
+    """How a recording was cut from the stream of its microphone.
+
+    Frames count from the opening of the stream and go on over what was lost.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stream_id: UUID
+    """The stream; recordings of one stream can be laid end to end by their frames."""
+    first_frame: int
+    """Frame of the stream at which the recording begins."""
+    frames: int
+    """How many its file holds, lost ones (as silence) included."""
+    samplerate_measured: float | None
+    """Frames per second of the monotonic clock, Hz; None until it is known."""
+    clock_synchronised: bool | None
+    """Whether the system clock was set by a time server or a GPS; None if it does not say."""
+    clock_error_s: float | None
+    """How far the system clock may be off, as it says itself, seconds; None if it does not say."""
+    overruns: list[Overrun] = Field(default_factory=list)
+    """What was lost within it, oldest first."""
+    gap_before_frames: int = 0
+    """Frames of planned time that were lost between the recording before and this one."""
+    incomplete: str | None = None
+    """Why it is shorter than it was to be; None if it is complete."""
+    health: MicrophoneHealth | None = None
+    """None if it was not measured."""
+
+
 class Recording(BaseModel):
     """A stretch of sound, and where its file is."""
 
@@ -154,6 +274,17 @@ class Recording(BaseModel):
     created_on: AwareDatetime = Field(default_factory=utc_now, repr=False)
     """When its first frame was captured."""
     id: UUID = Field(default_factory=uuid4, repr=True)
+    capture: CaptureReport | None = Field(default=None, exclude=True, repr=False)
+    """How it was captured; only known where it is recorded, and to the store. Never sent."""
+
+    def __eq__(self, other: object) -> bool:
+        """Compare without the report of the capture: it is about a recording, and stays behind."""
+        if not isinstance(other, Recording):
+            return NotImplemented
+        return {**self.__dict__, "capture": None} == {**other.__dict__, "capture": None}
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @field_validator("audio_channels")
     @classmethod
@@ -178,6 +309,45 @@ class Recording(BaseModel):
         if value <= 0:
             raise ValueError("samplerate must be greater than 0 Hz")
         return value
+
+
+class EffortState(str, Enum):
+    """What a second of a deployment was used for; every second is exactly one of these."""
+
+    RECORDED = "recorded"
+    """There is a recording of it (whatever became of its file later)."""
+    OFF_SCHEDULE = "off_schedule"
+    """The program did not plan to record."""
+    CONDITION_REFUSED = "condition_refused"
+    """It was planned, and a recording condition did not hold."""
+    DEVICE_MISSING = "device_missing"
+    """The microphone was not there, or delivered nothing."""
+    OVERRUN = "overrun"
+    """The microphone was there, and its sound was lost before it reached a file."""
+    DISK_FULL = "disk_full"
+    """There was no room for it, or the disk refused it."""
+    NOT_RUNNING = "not_running"
+    """The recorder did not run: no power, a crash, a restart."""
+    CLOCK_UNKNOWN = "clock_unknown"
+    """The clock was wrong or stepped, so it cannot be said what happened then."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffortSpan:
+    """A stretch of time and what it was used for."""
+
+    start: datetime.datetime
+    """Aware."""
+    end: datetime.datetime
+    """Aware; the first moment after it."""
+    state: EffortState
+    detail: str = ""
+    """The reason, for people; empty when the state says it all."""
+
+    @property
+    def duration(self) -> float:
+        """Its length, seconds."""
+        return (self.end - self.start).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,9 @@ class AudioError(AcoupiError):
 class DeviceError(AcoupiError):
     """The microphone, a disk or the clock failed."""
 
+    kept: object | None = None
+    """The recording that holds what there was until then; None if there was too little."""
+
 
 class DeviceUnavailableError(DeviceError):
     """The device is not there."""

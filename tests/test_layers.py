@@ -16,6 +16,7 @@ LAYERS = {
     "home": 0,
     "data": 0,
     "audio": 1,
+    "effort": 1,
     "devices": 2,
     "components": 3,
     "tasks": 4,

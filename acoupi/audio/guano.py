@@ -6,7 +6,7 @@ them a file alone is enough to make its `Recording` again.
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,16 @@ RECORDING_ID = "Acoupi|Recording ID"
 INCOMPLETE = "Acoupi|Incomplete"
 """Why the recording is shorter than it was meant to be; absent from a whole one."""
 
-_OVERRUNS = "Acoupi|Overrun Frames"
+_STREAM_ID = "Acoupi|Stream ID"
+_FIRST_FRAME = "Acoupi|First Frame"
+_MEASURED_RATE = "Acoupi|Measured Samplerate"
+_IS_SYNCHRONISED = "Acoupi|Clock Synchronised"
+_CLOCK_ERROR = "Acoupi|Clock Error"
+_OVERRUNS = "Acoupi|Overruns"
+"""First lost frame (of the recording) and how many, for example ``480+96 9000+20``."""
+_GAP_BEFORE = "Acoupi|Gap Before"
+_HEALTH = "Acoupi|Microphone"
+_MOST_OVERRUNS = 200
 _DEPLOYMENT_ID = "Acoupi|Deployment ID"
 _DEPLOYMENT_NAME = "Acoupi|Deployment Name"
 _DEPLOYMENT_START = "Acoupi|Deployment Start"
@@ -83,8 +92,6 @@ def guano_of_recording(
     recording: data.Recording,
     *,
     serial: str = "",
-    overruns: Sequence[int] = (),
-    incomplete: str | None = None,
 ) -> dict[str, str]:
     """Return the fields that describe a recording.
 
@@ -94,10 +101,6 @@ def guano_of_recording(
         Its path is not written: files are moved.
     serial
         Id of the device; left out when empty.
-    overruns
-        Frames of the recording before which sound was lost.
-    incomplete
-        Why it is shorter than it was meant to be; None if it is not.
     """
     deployment = recording.deployment
     fields = {
@@ -118,10 +121,8 @@ def guano_of_recording(
         fields["TE"] = f"{recording.time_expansion:.12g}"
     if deployment.latitude is not None and deployment.longitude is not None:
         fields["Loc Position"] = f"{deployment.latitude!r} {deployment.longitude!r}"
-    if overruns:
-        fields[_OVERRUNS] = " ".join(map(str, overruns))
-    if incomplete:
-        fields[INCOMPLETE] = incomplete
+    if recording.capture is not None:
+        fields |= _fields_of_capture(recording.capture)
     return fields
 
 
@@ -163,6 +164,7 @@ def recording_of_guano(
             time_expansion=float(fields.get("TE", 1)),
             created_on=_parse_time(fields["Timestamp"]),
             deployment=_deployment_of(fields),
+            capture=_capture_of(fields, round(duration * samplerate)),
         )
     except KeyError as error:
         raise AudioError(
@@ -176,6 +178,60 @@ def recording_of_guano(
             "move the file out of the folder of temporary recordings",
             why=_first_line(error),
         ) from error
+
+
+def _fields_of_capture(capture: data.CaptureReport) -> dict[str, str]:
+    """Return the fields of a report, those that say nothing left out."""
+    overruns = " ".join(
+        f"{overrun.frame - capture.first_frame}+{overrun.frames}"
+        for overrun in capture.overruns[:_MOST_OVERRUNS]
+    )
+    fields = {
+        _STREAM_ID: str(capture.stream_id),
+        _FIRST_FRAME: str(capture.first_frame),
+        _MEASURED_RATE: capture.samplerate_measured and f"{capture.samplerate_measured:.3f}",
+        _IS_SYNCHRONISED: {True: "yes", False: "no"}.get(capture.clock_synchronised),  # type: ignore[arg-type]
+        _CLOCK_ERROR: capture.clock_error_s and f"{capture.clock_error_s:.6f}",
+        _OVERRUNS: overruns,
+        _GAP_BEFORE: capture.gap_before_frames and str(capture.gap_before_frames),
+        INCOMPLETE: capture.incomplete,
+        _HEALTH: capture.health and _text_of_health(capture.health),
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def _capture_of(fields: Mapping[str, str], frames: int) -> data.CaptureReport | None:
+    if _STREAM_ID not in fields:
+        return None
+    first = int(fields[_FIRST_FRAME])
+    pairs = [overrun.split("+") for overrun in fields.get(_OVERRUNS, "").split()]
+    rate, error = fields.get(_MEASURED_RATE), fields.get(_CLOCK_ERROR)
+    return data.CaptureReport(
+        stream_id=UUID(fields[_STREAM_ID]),
+        first_frame=first,
+        frames=frames,
+        samplerate_measured=float(rate) if rate else None,
+        clock_synchronised={"yes": True, "no": False}.get(fields.get(_IS_SYNCHRONISED, "")),
+        clock_error_s=float(error) if error else None,
+        overruns=[data.Overrun(first + int(frame), int(lost)) for frame, lost in pairs],
+        gap_before_frames=int(fields.get(_GAP_BEFORE, 0)),
+        incomplete=fields.get(INCOMPLETE),
+        health=_health_of(fields[_HEALTH]) if _HEALTH in fields else None,
+    )
+
+
+def _text_of_health(health: data.MicrophoneHealth) -> str:
+    return " ".join(
+        f"{name}={value if isinstance(value, bool) else format(value, '.6g')}"
+        for name, value in health.model_dump().items()
+    )
+
+
+def _health_of(text: str) -> data.MicrophoneHealth:
+    values = (part.split("=") for part in text.split())
+    return data.MicrophoneHealth.model_validate(
+        {name: float(value) if value[-1].isdigit() else value for name, value in values}
+    )
 
 
 def _deployment_of(fields: Mapping[str, str]) -> data.Deployment:

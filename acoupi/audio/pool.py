@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from acoupi.audio.sources import AudioSource
 from acoupi.audio.stream import CaptureStream
-from acoupi.errors import DeviceUnavailableError
+from acoupi.errors import DeviceError, DeviceUnavailableError
 
 __all__ = ["StreamPool", "streams"]
 
@@ -17,6 +17,8 @@ __all__ = ["StreamPool", "streams"]
 class _Entry:
     stream: CaptureStream
     users: int = 0
+    is_over: bool = False
+    """Whether to close it once nobody uses it."""
 
 
 class StreamPool:
@@ -25,7 +27,6 @@ class StreamPool:
     A stream stays open after use, so that the next recording need not wait
     for the device. It is opened anew when its device has failed, or when
     nobody uses it and another rate or number of channels is asked for.
-    (Closing a stream in a long idle time belongs here: design §5.)
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,12 @@ class StreamPool:
 
     @contextmanager
     def using(
-        self, make_source: Callable[[], AudioSource], *, keep: bool = True
+        self,
+        make_source: Callable[[], AudioSource],
+        *,
+        keep: bool = True,
+        ring_seconds: float | None = None,
+        warm_up: float = 0.0,
     ) -> Iterator[CaptureStream]:
         """Lend an open stream of a source.
 
@@ -45,6 +51,8 @@ class StreamPool:
             Describes the source; cheap, opens nothing.
         keep
             Whether to leave the stream open afterwards.
+        ring_seconds, warm_up
+            As for `CaptureStream`, if it is opened now.
 
         Raises
         ------
@@ -54,16 +62,20 @@ class StreamPool:
         """
         source = make_source()
         with self._lock:
-            entry, is_new = self._entry_for(source)
+            entry, is_new = self._entry_for(source, ring_seconds, warm_up)
             entry.users += 1
         failed = True
         try:
             yield entry.stream
             failed = False
+        except DeviceError as error:
+            # A disk that refuses is no reason to give up what the ring holds.
+            failed = not isinstance(error.__cause__, OSError)
+            raise
         finally:
             with self._lock:
                 entry.users -= 1
-                if not entry.users and (failed or (is_new and not keep)):
+                if not entry.users and (failed or entry.is_over or (is_new and not keep)):
                     self._drop(source.key, entry)
 
     def close(self, key: Hashable) -> None:
@@ -73,6 +85,21 @@ class StreamPool:
             if entry is not None and not entry.users and os.getpid() == self._process:
                 self._drop(key, entry)
 
+    def open_stream(self, key: Hashable) -> CaptureStream | None:
+        """Return the open stream of a device; None if there is none that lives."""
+        with self._lock:
+            entry = self._entries.get(key) if os.getpid() == self._process else None
+            return entry.stream if entry is not None and entry.stream.is_alive else None
+
+    def close_after_use(self, stream: CaptureStream) -> None:
+        """Close a stream as soon as nobody uses it."""
+        with self._lock:
+            for key, entry in list(self._entries.items()):
+                if entry.stream is stream and os.getpid() == self._process:
+                    entry.is_over = True
+                    if not entry.users:
+                        self._drop(key, entry)
+
     def close_idle(self) -> int:
         """Close every stream that is not in use; return how many."""
         with self._lock:
@@ -81,7 +108,9 @@ class StreamPool:
                 self._drop(key, entry)
             return len(idle)
 
-    def _entry_for(self, source: AudioSource) -> tuple[_Entry, bool]:
+    def _entry_for(
+        self, source: AudioSource, ring_seconds: float | None, warm_up: float
+    ) -> tuple[_Entry, bool]:
         if os.getpid() != self._process:
             # A fork has the memory of its parent's streams and none of their threads.
             self._entries, self._process = {}, os.getpid()
@@ -90,13 +119,13 @@ class StreamPool:
             return entry, False
         if entry is not None:
             self._drop(source.key, entry)
-        entry = _Entry(self._open(source))
+        entry = _Entry(self._open(source, ring_seconds, warm_up))
         self._entries[source.key] = entry
         return entry, True
 
     def _serves(self, entry: _Entry, source: AudioSource) -> bool:
         stream = entry.stream
-        fits = (stream.samplerate, stream.channels) == (source.samplerate, source.channels)
+        fits = _settings(stream) == _settings(source)
         if fits and stream.is_alive:
             return True
         if entry.users and not fits and stream.is_alive:
@@ -109,19 +138,25 @@ class StreamPool:
             )
         return False
 
-    def _open(self, source: AudioSource) -> CaptureStream:
+    def _open(
+        self, source: AudioSource, ring_seconds: float | None, warm_up: float
+    ) -> CaptureStream:
         try:
-            return CaptureStream(source).open()
+            return CaptureStream(source, ring_seconds=ring_seconds, warm_up=warm_up).open()
         except DeviceUnavailableError:
             # The same device may be held by an idle stream of ours under another name.
             if not self.close_idle():
                 raise
-        return CaptureStream(source).open()
+        return CaptureStream(source, ring_seconds=ring_seconds, warm_up=warm_up).open()
 
     def _drop(self, key: Hashable, entry: _Entry) -> None:
         if self._entries.get(key) is entry:
             del self._entries[key]
         entry.stream.close()
+
+
+def _settings(it: CaptureStream | AudioSource) -> tuple[int, int, int]:
+    return it.samplerate, it.channels, it.sample_bytes
 
 
 streams = StreamPool()

@@ -1,7 +1,6 @@
 """Microphones through PortAudio (the sounddevice library, imported when one is opened)."""
 
 import atexit
-import math
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from acoupi import data
-from acoupi.audio.sources import AudioSource, Sink
+from acoupi.audio.alsa import find_holder
+from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES, AudioSource, Sink
 from acoupi.errors import (
     DeviceConfigurationError,
     DeviceError,
@@ -83,6 +83,9 @@ class PortAudioSource(AudioSource):
         None means `choose_device` by name. Raises `DeviceUnavailableError`.
     environment
         Variables for the sound server while the device is opened.
+    bits
+        Of a sample that is wanted. With more than 16 the driver's whole
+        samples are taken (32 bits, the highest ones first).
     """
 
     def __init__(
@@ -93,8 +96,11 @@ class PortAudioSource(AudioSource):
         *,
         choose: Chooser | None = None,
         environment: Mapping[str, str] | None = None,
+        bits: int = 16,
     ) -> None:
         super().__init__(name, samplerate, channels)
+        if bits > 16:
+            self.sample_bytes = WIDE_SAMPLE_BYTES
         self._choose = choose or (lambda devices: choose_device(devices, name))
         self._environment = dict(environment or {})
         self._stream: Any = None
@@ -115,7 +121,10 @@ class PortAudioSource(AudioSource):
                     samplerate=self.samplerate,
                     channels=self.channels,
                     device=device.index,
-                    dtype="int16",
+                    dtype="int16" if self.sample_bytes == SAMPLE_BYTES else "int32",
+                    # Samples as they are: no noise added, nothing rounded twice.
+                    clip_off=True,
+                    dither_off=True,
                     latency=LATENCY_SECONDS,
                     callback=_callback(sink, self.samplerate),
                     finished_callback=lambda: sink.fail(self._ended()),
@@ -292,13 +301,11 @@ def _devices(sounddevice: Any) -> list[InputDevice]:
 def _callback(sink: Sink, samplerate: int) -> Callable[[Any, int, Any, Any], None]:
     """Make what PortAudio's thread runs for every block: as little as possible."""
 
-    def callback(block: Any, frames: int, time: Any, status: Any) -> None:
-        now = data.monotonic()
-        age = time.currentTime - time.inputBufferAdcTime
-        shortest = frames / samplerate
-        if not math.isfinite(age) or not shortest / 2 <= age <= shortest + 2 * LATENCY_SECONDS:
-            age = shortest  # Some drivers do not say when.
-        sink.deliver(memoryview(block).cast("B"), now - age, overrun=bool(status.input_overflow))
+    def callback(block: Any, frames: int, _: Any, status: Any) -> None:
+        # The driver says when, too (time.inputBufferAdcTime), but through a sound server that
+        # jumps by a tenth of a second. A block cannot come before its end: see SampleClock.
+        first = data.monotonic() - frames / samplerate
+        sink.deliver(memoryview(block).cast("B"), first, overrun=bool(status.input_overflow))
 
     return callback
 
@@ -332,13 +339,18 @@ def _refusal(
             "plug it in again",
             why=f'the driver answered "{_reason(error)}".',
         )
-    if code == _DEVICE_UNAVAILABLE or "busy" in _reason(error).lower():
+    holder = find_holder(device.full_name)
+    if holder or code == _DEVICE_UNAVAILABLE or "busy" in _reason(error).lower():
         return DeviceUnavailableError(
             f'cannot open the microphone "{device.name}".',
-            "stop what else records: fuser -v /dev/snd/*",
-            why=f'another program holds it, or it was unplugged; the driver answered'
-            f' "{_reason(error)}".',
-        )  # fmt: skip
+            f"stop it: kill {holder.pid}"
+            if holder
+            else "stop what else records: fuser -v /dev/snd/*",
+            why=(
+                f"{holder} holds it" if holder else "another program holds it, or it was unplugged"
+            )
+            + f'; the driver answered "{_reason(error)}".',
+        )
     return DeviceUnavailableError(
         f'cannot open the microphone "{device.name}".',
         "plug it in again; see what the system says: arecord -l",

@@ -26,6 +26,7 @@ PCM = 1
 FLOAT = 3
 EXTENSIBLE = 0xFFFE
 _BLOCK = 4096
+_DS64_BYTES = 28
 _PAST_FMT = 12 + 24
 _LARGEST = 0xFFFF_FFFF
 
@@ -79,29 +80,35 @@ class Layout(NamedTuple):
         return there - there % self.format.frame_bytes
 
 
-def pack_header(samplerate: int, channels: int, guano: str) -> bytes:
-    """Return the head of a file of 16-bit samples that are still to come.
+def pack_header(
+    samplerate: int, channels: int, guano: str, *, bits: int = 16, is_large: bool = False
+) -> bytes:
+    """Return the head of a file of samples that are still to come.
 
     The GUANO text stands before the samples, so that a file whose end was
     never written knows whose it is; spaces behind it (which GUANO allows)
     leave room for what is known only at the end. Sizes are 0 until then.
+    In a large file there is room for sizes past 4 GiB, too (RF64, EBU Tech 3306).
     """
     text = guano.encode()
-    room = _BLOCK - _PAST_FMT - 16
+    spare = struct.pack("<4sI", b"JUNK", _DS64_BYTES) + bytes(_DS64_BYTES) if is_large else b""
+    room = _BLOCK - _PAST_FMT - len(spare) - 16
     while room < len(text) + _BLOCK // 4:
         room += _BLOCK
-    frame = 2 * channels
+    frame = bits // 8 * channels
     return b"".join(
         (
             struct.pack("<4sI4s", b"RIFF", 0, b"WAVE"),
+            spare,
             struct.pack(
-                "<4sIHHIIHH", b"fmt ", 16, PCM, channels, samplerate, samplerate * frame, frame, 16
+                "<4sIHHIIHH", b"fmt ", 16, PCM, channels, samplerate,
+                samplerate * frame % 2**32, frame, bits,
             ),
             struct.pack("<4sI", b"guan", room),
             text.ljust(room, b" "),
             struct.pack("<4sI", b"data", 0),
         )
-    )
+    )  # fmt: skip
 
 
 def read_layout(file: BinaryIO, name: Path) -> Layout:
@@ -116,16 +123,23 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
     file_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
-    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+    if len(head) < 12 or head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         raise _not_wav(name, "it does not begin with RIFF and WAVE." if head else "it is empty.")
     found: dict[bytes, Chunk] = {}
+    large: int | None = None
     offset = 12
     while offset + 8 <= file_bytes:
         file.seek(offset)
         kind, size = struct.unpack("<4sI", file.read(8))
+        if kind == b"ds64":
+            large = struct.unpack("<QQ", file.read(16))[1]
+        elif kind == b"data" and large is not None and size == _LARGEST:
+            size = large
         chunk = Chunk(kind, offset + 8, size)
         found.setdefault(kind, chunk)
         offset = chunk.end
+        if kind == b"data" and size == 0 and file_bytes - offset > _BLOCK:
+            break  # It is still being written: samples follow, not chunks.
     if b"fmt " not in found or b"data" not in found:
         missing = "format" if b"fmt " not in found else "samples"
         raise _not_wav(name, f"it has no chunk with its {missing}; it may have been cut off.")
@@ -169,15 +183,9 @@ def put_guano(file: BinaryIO, layout: Layout, text: str) -> None:
     start = old.offset - 8 if old is not None and is_last else layout.end
     content += b" " * (len(content) % 2)
     end = start + 8 + len(content)
-    if end - 8 > _LARGEST:
-        raise AudioError(
-            f'cannot add metadata to "{file.name}".',
-            "record shorter files",
-            why="a WAV file holds at most 4 GiB.",
-        )
     _write_at(file, start, struct.pack("<4sI", b"guan", len(content)) + content)
     file.truncate(end)
-    _write_at(file, 4, struct.pack("<I", end - 8))
+    _set_riff_size(file, end, layout.samples.size)
     if old is not None and not is_last:
         _write_at(file, old.offset - 8, b"JUNK")
 
@@ -186,8 +194,27 @@ def set_sizes(file: BinaryIO, layout: Layout, sample_bytes: int) -> None:
     """Say in the headers that the file ends with this many bytes of samples, and end it there."""
     end = layout.samples.offset + sample_bytes
     file.truncate(end)
-    _write_at(file, layout.samples.offset - 4, struct.pack("<I", sample_bytes))
-    _write_at(file, 4, struct.pack("<I", end - 8))
+    _write_at(file, layout.samples.offset - 4, struct.pack("<I", min(sample_bytes, _LARGEST)))
+    _set_riff_size(file, end, sample_bytes)
+
+
+def _set_riff_size(file: BinaryIO, end: int, sample_bytes: int) -> None:
+    """Write the size of the whole; past 4 GiB where RF64 has it, if the file left room."""
+    if end - 8 <= _LARGEST:
+        _write_at(file, 0, struct.pack("<4sI", b"RIFF", end - 8))
+        file.seek(12)
+        if file.read(4) == b"ds64":  # It was larger once.
+            _write_at(file, 12, b"JUNK")
+        return
+    file.seek(12)
+    if file.read(8) not in (struct.pack("<4sI", kind, _DS64_BYTES) for kind in (b"JUNK", b"ds64")):
+        raise AudioError(
+            f'cannot write sizes past 4 GiB in "{file.name}".',
+            "record shorter files",
+            why="the file was not made with room for them.",
+        )
+    _write_at(file, 12, struct.pack("<4sIQQQI", b"ds64", _DS64_BYTES, end - 8, sample_bytes, 0, 0))
+    _write_at(file, 0, struct.pack("<4sI", b"RF64", _LARGEST))
 
 
 def set_samplerate(file: BinaryIO, layout: Layout, samplerate: int) -> None:

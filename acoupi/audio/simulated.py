@@ -6,12 +6,13 @@ import threading
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from acoupi import data
-from acoupi.audio.sources import SAMPLE_BYTES, AudioSource, Sink
+from acoupi.audio.faults import Fault, Script, parse_faults, script_of
+from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES, AudioSource, Sink
 from acoupi.errors import AcoupiError, ConfigurationError, RecordingError
 
 __all__ = ["VARIABLE", "SimulatedAudio", "SimulatedSource"]
@@ -20,7 +21,7 @@ VARIABLE = "ACOUPI_SIMULATED_AUDIO"
 """Environment variable that takes the place of every recorder's microphone."""
 
 _BLOCK_SECONDS = 0.05
-_OPTION = re.compile(r",\s*(seed|pace)\s*=\s*([^,]*)$")
+_OPTION = re.compile(r",\s*(seed|pace|faults)\s*=\s*([^,]*)$")
 
 
 class SimulatedAudio(BaseModel):
@@ -35,10 +36,19 @@ class SimulatedAudio(BaseModel):
     """Of the made-up soundscape: the same seed gives the same sound."""
     pace: Literal["realtime", "fast"] = "realtime"
     """Whether a second of sound takes a second, or as little as possible (for tests)."""
+    signal: Literal["soundscape", "counter"] = Field(default="soundscape", repr=False)
+    """What is made up: "counter" numbers the frames, to see whether one is lost."""
+    faults: Annotated[tuple[Fault, ...], BeforeValidator(parse_faults)] = Field(
+        default=(), repr=False
+    )
+    """What goes wrong, and when."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``PATH`` or ``synthetic``, with ``,seed=3`` and ``,pace=fast`` if wanted.
+        """Read ``PATH``, ``synthetic`` or ``counter``, and options after commas.
+
+        Options are ``seed=3``, ``pace=fast`` and ``faults=unplug:20:10+drift:0:50``
+        (kind, seconds from the start, amount: see `Fault`).
 
         Raises
         ------
@@ -59,7 +69,9 @@ class SimulatedAudio(BaseModel):
         rest = rest.strip()
         if not rest:
             raise _not_simulated(text, "it names neither a file nor a folder nor synthetic.")
-        path = None if rest == "synthetic" else Path(rest).expanduser()
+        if rest == "counter":
+            options["signal"] = rest
+        path = None if rest in ("synthetic", "counter") else Path(rest).expanduser()
         try:
             return cls.model_validate({"path": path, **options})
         except ValueError as error:
@@ -72,7 +84,9 @@ class SimulatedAudio(BaseModel):
         text = os.environ.get(VARIABLE, "").strip()
         return cls.parse(text) if text else None
 
-    def source(self, samplerate: int, channels: int, *, owner: Hashable) -> "SimulatedSource":
+    def source(
+        self, samplerate: int, channels: int, *, owner: Hashable, bits: int = 16
+    ) -> "SimulatedSource":
         """Make the source. Nothing is opened before it is started.
 
         Parameters
@@ -81,12 +95,25 @@ class SimulatedAudio(BaseModel):
             Files must have them: nothing is resampled or mixed.
         owner
             Who hears it: each owner's sound is a stream of its own.
+        bits
+            More than 16: the samples have 32 bits, the sound in the upper 16.
         """
+        source = self._make(samplerate, channels, owner)
+        source.script = script_of(owner, self.faults)
+        if bits > 16:
+            source.sample_bytes = WIDE_SAMPLE_BYTES
+        return source
+
+    def _make(self, samplerate: int, channels: int, owner: Hashable) -> "SimulatedSource":
         # The arrays are needed only where sound is simulated.
         if self.path is not None:
             from acoupi.audio.playback import PlaybackSource  # noqa: PLC0415
 
             return PlaybackSource(self.path, samplerate, channels, pace=self.pace, owner=owner)
+        if self.signal == "counter":
+            from acoupi.audio.counter import CounterSource  # noqa: PLC0415
+
+            return CounterSource(samplerate, channels, pace=self.pace, owner=owner)
         from acoupi.audio.synthetic import SyntheticSource  # noqa: PLC0415
 
         return SyntheticSource(self.seed, samplerate, channels, pace=self.pace, owner=owner)
@@ -118,6 +145,8 @@ class SimulatedSource(AudioSource):
     ) -> None:
         super().__init__(name, samplerate, channels)
         self.waits_for_reader = pace == "fast"
+        self.script = Script(())
+        """What goes wrong."""
         self._owner = owner
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -145,6 +174,7 @@ class SimulatedSource(AudioSource):
 
     def start(self, sink: Sink) -> None:
         """Begin to deliver (see `AudioSource.start`)."""
+        self.script.open(self.name)
         self.prepare()
         self._stopping = threading.Event()
         self._thread = threading.Thread(
@@ -160,21 +190,8 @@ class SimulatedSource(AudioSource):
             thread.join(timeout=5)
 
     def _run(self, sink: Sink, stopping: threading.Event) -> None:
-        began = data.monotonic()
-        frame_bytes = SAMPLE_BYTES * self.channels
-        frame = 0
         try:
-            for block in self.blocks(max(1, round(_BLOCK_SECONDS * self.samplerate))):
-                view = memoryview(block).cast("B")
-                captured = began + frame / self.samplerate
-                frame += len(view) // frame_bytes
-                if not self.waits_for_reader:
-                    # A block is there when its last frame was heard.
-                    wait = began + frame / self.samplerate - data.monotonic()
-                    if wait > 0:
-                        stopping.wait(wait)
-                if stopping.is_set() or not sink.deliver(view, captured):
-                    return
+            self._deliver_all(sink, stopping)
         except AcoupiError as error:
             sink.fail(error)
         except Exception as error:  # noqa: BLE001 - the edge of a thread
@@ -185,6 +202,61 @@ class SimulatedSource(AudioSource):
                     why=f"{type(error).__name__}: {error}",
                 )
             )
+
+    def _deliver_all(self, sink: Sink, stopping: threading.Event) -> None:
+        script, rate = self.script, self.samplerate * self.script.speed
+        began = data.monotonic()
+        # Where nothing takes time, the frames tell the time.
+        before = script.frames / rate if self.waits_for_reader else began - (script.began or began)
+        frame = lost = 0
+        script.now = before
+        for block, gone in self._pieces():
+            frames = gone or len(block) // (SAMPLE_BYTES * self.channels)
+            time, captured = before + frame / rate, began + frame / rate
+            frame += frames
+            script.frames += frames
+            script.now = before + frame / rate
+            if gone:
+                lost += gone
+                continue
+            if not self.waits_for_reader:
+                # A block is there when its last frame was heard.
+                wait = began + frame / rate - data.monotonic()
+                if wait > 0:
+                    stopping.wait(wait)
+            if stopping.is_set():
+                return
+            known = {"lost": lost} if lost and self.waits_for_reader else {}
+            view = self._finish(script.change(block, time))
+            if not sink.deliver(view, captured, overrun=lost > 0, **known):
+                return
+            lost = 0
+
+    def _pieces(self) -> Iterator[tuple[memoryview, int]]:
+        """Yield what is heard, and, in place of what a fault swallows, how many frames it had."""
+        frame_bytes = SAMPLE_BYTES * self.channels
+        to_drop = 0
+        for block in self.blocks(max(1, round(_BLOCK_SECONDS * self.samplerate))):
+            view = memoryview(block).cast("B")
+            if fault := self.script.due("unplug", self.script.now):
+                raise self.script.unplug(fault, self.name)
+            for kind in ("stall", "overrun"):
+                if fault := self.script.due(kind, self.script.now):
+                    to_drop += round(fault.amount * self.samplerate)
+            dropped = min(to_drop, len(view) // frame_bytes)
+            if dropped:
+                to_drop -= dropped
+                yield view[:0], dropped
+            if dropped * frame_bytes < len(view):
+                yield view[dropped * frame_bytes :], 0
+
+    def _finish(self, block: memoryview) -> memoryview:
+        """Return the block in samples of the wanted width."""
+        if self.sample_bytes == SAMPLE_BYTES:
+            return block
+        import numpy as np  # noqa: PLC0415 - only where sound is simulated
+
+        return (np.frombuffer(block, dtype="<i2").astype("=i4") << 16).data.cast("B")
 
 
 def _is_valid(name: str, value: str) -> bool:

@@ -6,16 +6,20 @@ from typing import Protocol
 
 from acoupi.errors import AcoupiError
 
-__all__ = ["SAMPLE_BYTES", "AudioSource", "Sink"]
+__all__ = ["SAMPLE_BYTES", "WIDE_SAMPLE_BYTES", "AudioSource", "Sink"]
 
 SAMPLE_BYTES = 2
-"""Samples are 16-bit integers of this machine, channel after channel within a frame."""
+"""Of the usual sample: a 16-bit integer of this machine, channel after channel within a frame."""
+WIDE_SAMPLE_BYTES = 4
+"""Of samples with more than 16 bits: 32-bit integers, the bits at the top."""
 
 
 class Sink(Protocol):
     """Where a source delivers: the ring of a `CaptureStream`."""
 
-    def deliver(self, block: memoryview, time: float, *, overrun: bool = False) -> bool:
+    def deliver(
+        self, block: memoryview, time: float, *, overrun: bool = False, lost: int | None = None
+    ) -> bool:
         """Take whole frames, which must not change until it returns.
 
         Parameters
@@ -26,6 +30,8 @@ class Sink(Protocol):
             When its first frame was captured, on the clock of `data.monotonic`.
         overrun
             Whether sound was lost just before it.
+        lost
+            How many frames of it; None: as many as the clocks tell.
 
         Returns
         -------
@@ -52,6 +58,8 @@ class AudioSource(ABC):
 
     waits_for_reader = False
     """Whether it makes sound only as fast as it is read. A microphone does not wait."""
+    sample_bytes = SAMPLE_BYTES
+    """2 or 4 (see `WIDE_SAMPLE_BYTES`)."""
 
     def __init__(self, name: str, samplerate: int, channels: int) -> None:
         self.name = name

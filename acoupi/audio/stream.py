@@ -4,33 +4,25 @@ import datetime
 import mmap
 import threading
 from collections import deque
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 from acoupi import data
-from acoupi.audio.sources import SAMPLE_BYTES, AudioSource
+from acoupi.audio.clock import SampleClock
+from acoupi.audio.sources import AudioSource
+from acoupi.audio.system_clock import Timeline
 from acoupi.errors import AcoupiError, DeviceUnavailableError, RecordingError
 
-__all__ = ["RING_SECONDS", "STALL_SECONDS", "CaptureStream", "Overrun"]
+__all__ = ["RING_SECONDS", "STALL_SECONDS", "CaptureStream"]
 
 RING_SECONDS = 30.0
 """How long a busy disk may keep the reader before sound is lost."""
 STALL_SECONDS = 5.0
 """How long a device may deliver nothing before it counts as gone."""
 _READ_AHEAD_SECONDS = 1.0
-_DRIFT = 500e-6
-"""Fastest that a device's clock is believed to run away from ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overrun:
-    """Sound that was lost."""
-
-    frame: int
-    """Frame of the stream before which it was."""
-    frames: int | None
-    """How much, as far as the clocks can tell; None if they cannot."""
+_MARGIN_SECONDS = 0.5
+"""How far a reader stays away from where the ring is being overwritten."""
 
 
 class CaptureStream:
@@ -38,7 +30,8 @@ class CaptureStream:
 
     The source's thread only copies into a ring that was made beforehand, so
     a busy disk, garbage collection or a late task do not reach it. Frames
-    count from the opening of the stream.
+    count from the opening of the stream, and go on over what the device lost:
+    silence stands in its place, so that a frame's number is its time.
 
     Parameters
     ----------
@@ -47,25 +40,39 @@ class CaptureStream:
     ring_seconds
         How much sound the ring holds; None means 30 s, or 1 s for a source
         that waits for its reader.
+    warm_up
+        Seconds at the beginning that are no good; no recording begins in them.
     """
 
-    def __init__(self, source: AudioSource, *, ring_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        source: AudioSource,
+        *,
+        ring_seconds: float | None = None,
+        warm_up: float = 0.0,
+    ) -> None:
         if ring_seconds is None:
             ring_seconds = _READ_AHEAD_SECONDS if source.waits_for_reader else RING_SECONDS
+        self.id = uuid4()
+        """Of this opening: frames of another stream count from another moment."""
         self.source = source
         self.samplerate = source.samplerate
         self.channels = source.channels
+        self.sample_bytes = source.sample_bytes
         self.capacity = max(1, round(ring_seconds * source.samplerate))
-        self._frame_bytes = SAMPLE_BYTES * source.channels
+        self.first_good = round(warm_up * source.samplerate)
+        """Frame before which no recording begins."""
+        self.clock = SampleClock(source.samplerate)
+        self.timeline = Timeline()
+        self._frame_bytes = source.sample_bytes * source.channels
         self._ring = mmap.mmap(-1, self.capacity * self._frame_bytes)
         self._changed = threading.Condition()
         self._claimed = 0  # Frames written or being written now.
         self._written = 0
         self._released = 0  # Frames that a source which waits may overwrite.
         self._read = False
-        self._anchor: tuple[int, float] | None = None
         self._last_delivery = 0.0
-        self._overruns: deque[Overrun] = deque(maxlen=10_000)
+        self._overruns: deque[data.Overrun] = deque(maxlen=10_000)
         self._failure: AcoupiError | None = None
         self._is_open = False
 
@@ -111,14 +118,20 @@ class CaptureStream:
 
     # -- the source's side ---------------------------------------------------
 
-    def deliver(self, block: memoryview, time: float, *, overrun: bool = False) -> bool:
+    def deliver(
+        self, block: memoryview, time: float, *, overrun: bool = False, lost: int | None = None
+    ) -> bool:
         """Copy a block into the ring (see `Sink.deliver`)."""
         frames = len(block) // self._frame_bytes
         if self.source.waits_for_reader:
+            if overrun and not self._wait_and_stand_in(lost or 0):
+                return False
             if not self._wait_for_room(frames):
                 return False
         else:
-            self._keep_time(time, overrun=overrun)
+            if overrun:
+                self._stand_in(self._frames_lost(time) if lost is None else lost)
+            self.clock.add(self._written, time, is_break=overrun)
         self._claimed = self._written + frames
         self._copy_in(block)
         with self._changed:
@@ -155,24 +168,40 @@ class CaptureStream:
             )
             return self._is_open
 
-    def _keep_time(self, time: float, *, overrun: bool) -> None:
-        """Follow the device's clock by its most punctual blocks (a block can only be late).
+    def _frames_lost(self, time: float) -> int:
+        """Return how much was lost before a block of this time, as far as the clocks can tell."""
+        if not self.clock.is_set:
+            return 0
+        late = time - self.clock.time_of(self._written)
+        return max(0, round(late * self.samplerate))
 
-        The fit over hours, and what the system clock has to do with it, is
-        the place of a SampleClock (design §5).
-        """
-        if self._anchor is not None:
-            frame, then = self._anchor
-            expected = then + (self._written - frame) / self.samplerate
-            if not overrun:
-                slack = _DRIFT * (self._written - frame) / self.samplerate
-                time = min(time, expected + slack)
-            else:
-                lost = round((time - expected) * self.samplerate)
-                self._overruns.append(Overrun(self._written, max(0, lost)))
-        elif overrun:
-            self._overruns.append(Overrun(self._written, None))
-        self._anchor = (self._written, time)
+    def _stand_in(self, frames: int) -> None:
+        """Put silence where sound was lost."""
+        self._note_overrun(self._written, frames)
+        self._claimed = self._written + frames
+        silence = bytes(min(frames, self.samplerate) * self._frame_bytes)
+        left = min(frames, self.capacity)
+        self._written += frames - left  # More than the ring holds: the rest of it is gone anyway.
+        while left > 0:
+            block = silence[: left * self._frame_bytes]
+            self._copy_in(memoryview(block))
+            self._written += len(block) // self._frame_bytes
+            left -= len(block) // self._frame_bytes
+
+    def _wait_and_stand_in(self, frames: int) -> bool:
+        """Put silence in as the reader makes room for it."""
+        self._note_overrun(self._written, frames)
+        silence = bytes(min(frames, self.capacity // 4) * self._frame_bytes)
+        while frames > 0:
+            block = memoryview(silence)[: frames * self._frame_bytes]
+            if not self.deliver(block, 0.0):
+                return False
+            frames -= len(block) // self._frame_bytes
+        return True
+
+    def _note_overrun(self, frame: int, frames: int) -> None:
+        with self._changed:
+            self._overruns.append(data.Overrun(frame, frames))
 
     # -- the reader's side ---------------------------------------------------
 
@@ -181,40 +210,78 @@ class CaptureStream:
         """How many frames there have been since it was opened."""
         return self._written
 
+    @property
+    def oldest(self) -> int:
+        """The first frame that can still be read, with time enough to do it."""
+        if self.source.waits_for_reader:
+            return self._released
+        margin = min(self.capacity // 4, round(_MARGIN_SECONDS * self.samplerate))
+        return max(self.first_good, self._claimed - self.capacity + margin)
+
+    @property
+    def failure(self) -> AcoupiError | None:
+        """Why nothing more will come; None while something may."""
+        return self._failure
+
     def next_frame(self) -> int:
         """Return the frame at which a recording that begins now starts.
 
         That is the first one ever if nothing was read yet, then the one that
         is being captured at this moment. A source that waits goes on where it
-        was read last.
+        was read last, and its sound is dated when it is read.
         """
         if self.source.waits_for_reader:
-            self._anchor = (self._released, data.monotonic())
+            self.clock.add(self._released, data.monotonic(), is_break=True)
             return self._released
-        return self.frame_at(data.monotonic()) if self._read else 0
+        now = self.frame_at(data.monotonic()) if self._read else 0
+        return max(self.first_good, now)
 
     def frame_at(self, time: float) -> int:
         """Return the frame captured at a time of `data.monotonic`; it may be still to come."""
-        if self._anchor is None:
-            return self._written
-        frame, then = self._anchor
-        return max(0, frame + round((time - then) * self.samplerate))
+        return max(0, self.clock.frame_at(time)) if self.clock.is_set else self._written
+
+    def frame_at_utc(self, time: float) -> int:
+        """Return the frame captured at a time in seconds since 1970, UTC.
+
+        Negative for a time before the stream was opened.
+        """
+        time -= self.timeline.offset
+        return self.clock.frame_at(time) if self.clock.is_set else self._written
 
     def time_of(self, frame: int) -> float:
         """Return when a frame was captured, on the clock of `data.monotonic`."""
-        at, then = self._anchor or (self._written, data.monotonic())
-        return then + (frame - at) / self.samplerate
+        if self.clock.is_set:
+            return self.clock.time_of(frame)
+        return data.monotonic() + (frame - self._written) / self.samplerate
 
     def utc_of(self, frame: int) -> datetime.datetime:
-        """Return when a frame was captured, by the system clock as it is now."""
-        ago = data.monotonic() - self.time_of(frame)
-        return data.utc_now() - datetime.timedelta(seconds=ago)
+        """Return when a frame was captured (see `Timeline` for what UTC is)."""
+        seconds = self.time_of(frame) + self.timeline.offset
+        return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
 
-    def overruns(self, start: int, frames: int) -> list[Overrun]:
-        """Return where sound was lost within a stretch, oldest first."""
+    def wait_for_sound(self, deadline: float) -> None:
+        """Wait until the first block is there: before that no frame has a time.
+
+        Raises
+        ------
+        DeviceError
+            As `read`.
+        """
+        self._wait_for(1, deadline)
+
+    def overruns(self, start: int, frames: int) -> list[data.Overrun]:
+        """Return what was lost within a stretch, oldest first, cut to it."""
+        end = start + frames
         with self._changed:
-            found = [o for o in self._overruns if start <= o.frame < start + frames]
-        return sorted(found, key=lambda overrun: overrun.frame)
+            found = [o for o in self._overruns if o.frame < end and o.frame + o.frames >= start]
+        cut = [
+            data.Overrun(
+                max(start, o.frame), max(0, min(end, o.frame + o.frames) - max(start, o.frame))
+            )
+            for o in found
+            if o.frame + o.frames > start or o.frame == start
+        ]
+        return sorted(cut, key=lambda overrun: overrun.frame)
 
     def read(self, start: int, frames: int, deadline: float) -> bytes:
         """Return a stretch of sound, waiting until it is all there.
@@ -248,7 +315,7 @@ class CaptureStream:
         content, lost = self._copy_out(start, frames)
         with self._changed:
             if lost:
-                self._overruns.append(Overrun(start, lost))
+                self._overruns.append(data.Overrun(start, lost))
             self._released = max(self._released, start + frames)
             self._changed.notify_all()
         return content

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "LARGEST_BYTES",
     "WavInfo",
     "WavWriter",
     "add_guano",
     "decode",
     "expand_time",
     "find_parts",
+    "narrow",
     "read_audio",
     "read_guano",
     "read_info",
@@ -47,9 +47,8 @@ __all__ = [
     "salvage",
 ]
 
-LARGEST_BYTES = 0xFFFF_FFFF - 64 * 1024
-"""Most bytes of samples that a file takes (its sizes have 32 bits), some left for metadata."""
-
+_ORDINARY_BYTES = 0xFFFF_FFFF - 1024 * 1024
+"""Most bytes of samples whose file certainly has sizes of 32 bits."""
 _INTERRUPTED = "recording was interrupted"
 
 
@@ -71,7 +70,7 @@ class WavInfo:
 
 
 class WavWriter:
-    """Writes 16-bit samples into a new WAV file, block by block.
+    """Writes samples into a new WAV file, block by block; past 4 GiB it becomes an RF64 file.
 
     The file has its name only after `finish`. Until then a lock that the
     kernel takes away with the process marks it as being written.
@@ -89,6 +88,12 @@ class WavWriter:
         ``samplerate / time_expansion``.
     guano
         What the file says about itself until it is finished.
+    bits
+        Of a sample in the file, 16 or 24.
+    sample_bytes
+        Of a sample that is given to `write`, 2 or 4: the highest bits count.
+    frames
+        How many may come: past 4 GiB there must be room for larger sizes.
 
     Raises
     ------
@@ -104,12 +109,18 @@ class WavWriter:
         *,
         time_expansion: float = 1,
         guano: str = "",
+        bits: int = 16,
+        sample_bytes: int = 2,
+        frames: int = 0,
     ) -> None:
         self.path = path
         self.part = part_path(path)
         self.frames = 0
-        self._frame_bytes = 2 * channels
-        header = riff.pack_header(max(1, int(samplerate / time_expansion)), channels, guano)
+        self._bytes = (sample_bytes, bits // 8)
+        self._frame_bytes = bits // 8 * channels
+        header_rate = max(1, int(samplerate / time_expansion))
+        is_large = frames * self._frame_bytes > _ORDINARY_BYTES
+        header = riff.pack_header(header_rate, channels, guano, bits=bits, is_large=is_large)
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_new(self.part)
@@ -123,8 +134,8 @@ class WavWriter:
         self._header_bytes = len(header)
 
     def write(self, block: bytes | memoryview) -> None:
-        """Append whole frames: 16-bit integers of this machine, channel after channel."""
-        rest = memoryview(block).cast("B")
+        """Append whole frames: integers of this machine, channel after channel."""
+        rest = memoryview(narrow(block, *self._bytes)).cast("B")
         # After an error, from the end of the last whole frame.
         done = self.frames * self._frame_bytes
         with disk_errors(self.path):
@@ -185,6 +196,22 @@ class WavWriter:
     ) -> None:
         if not self._file.closed:
             self.discard()
+
+
+def narrow(block: bytes | memoryview, given: int, wanted: int) -> bytes | memoryview:
+    """Return samples of fewer bytes, their highest ones, as WAV files have them.
+
+    Examples
+    --------
+    >>> list(narrow(bytes([1, 2, 3, 4]), 4, 3))
+    [2, 3, 4]
+    """
+    if given == wanted:
+        return block
+    import numpy as np  # noqa: PLC0415 - 16 bits do without it
+
+    wide = np.frombuffer(block, dtype="=i4").astype("<i4", copy=False)
+    return wide.view(np.uint8).reshape(-1, 4)[:, 4 - wanted :].tobytes()
 
 
 def read_info(path: Path) -> WavInfo:
@@ -303,7 +330,7 @@ def read_audio(
     """
     with _open(path) as file:
         magic = file.read(4)
-        if magic == b"RIFF":
+        if magic in (b"RIFF", b"RF64"):
             layout = riff.read_layout(file, path)
             info = _info(layout, path)
             if _is_known(layout.format):

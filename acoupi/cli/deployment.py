@@ -12,7 +12,7 @@ from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
-    from acoupi.system.state import AcoupiStatus, CeleryStatus
+    from acoupi.system.state import AcoupiStatus, CeleryStatus, MicrophoneState
 
 __all__ = ["app", "service_rows"]
 
@@ -181,11 +181,23 @@ def _show(state: "AcoupiStatus") -> None:
         if waiting is None
         else ", ".join(f"{queue} {count}" for queue, count in waiting.items()),
     }
+    if state.microphone is not None:
+        record["microphone"] = _microphone(state.microphone)
     print_record(record)
     for message in (state.program.message, state.services.message, state.celery.message):
         if message:
             warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="No service is known.")
+
+
+def _microphone(state: "MicrophoneState") -> str:
+    """Say how the microphone does, by the last recording."""
+    health = state.health
+    level = f"{health.rms_dbfs:.0f} dBFS, noise floor {health.noise_floor_dbfs:.0f} dBFS"
+    words = ", ".join(state.faults) or "well"
+    when = f"{state.recorded_on:%H:%M:%S %Z}"
+    text = f"{words} ({level if not health.is_silent else 'no sound'}; recorded {when})"
+    return text if state.incomplete is None else f"{text}; broke off: {state.incomplete}"
 
 
 def service_rows(state: "CeleryStatus") -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "devices": Entry("checks:devices_app", "List the microphones that are plugged in."),
     "config": Entry("config:app", "Look at the settings, and change one."),
     "deployment": Entry("deployment:app", "Let the sensor record at a place; see how it is."),
+    "effort": Entry("effort:app", "What every second of a deployment was used for."),
     "task": Entry("tasks:app", "List what the program does; do one thing by hand."),
     "messages": Entry("messages:app", "What was sent, what waits, and what servers refused."),
     "workers": Entry("workers:app", "The processes that do the work; a deployment runs them."),

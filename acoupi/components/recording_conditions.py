@@ -59,6 +59,8 @@ class IsInInterval(RecordingCondition):
         The zone of the interval.
     """
 
+    refusal = data.EffortState.OFF_SCHEDULE
+
     def __init__(self, interval: data.TimeInterval, timezone: datetime.tzinfo) -> None:
         self.interval = interval
         self.timezone = timezone
@@ -70,6 +72,8 @@ class IsInInterval(RecordingCondition):
 
 class IsInIntervals(RecordingCondition):
     """Holds in any of several intervals; like `IsInInterval`. No interval: never."""
+
+    refusal = data.EffortState.OFF_SCHEDULE
 
     def __init__(self, intervals: list[data.TimeInterval], timezone: datetime.tzinfo) -> None:
         self.intervals = intervals
@@ -145,6 +149,7 @@ class HasSufficientSpace(RecordingCondition):
         Whether a KB is 1024 bytes rather than 1000.
     """
 
+    refusal = data.EffortState.DISK_FULL
     min_space: int
     """The limit in bytes."""
 

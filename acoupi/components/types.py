@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, Literal, ParamSpec, Protocol
+from typing import ClassVar, Generic, Literal, ParamSpec, Protocol
 from uuid import UUID
 
 from acoupi import data
+from acoupi.effort import CapturePlan, EffortHistory
 
 __all__ = [
     "AudioRecorder",
@@ -44,6 +45,9 @@ class RecordingScheduler(ABC):
 
 class RecordingCondition(ABC):
     """Decides whether to record now."""
+
+    refusal: ClassVar[data.EffortState] = data.EffortState.CONDITION_REFUSED
+    """What time is used for in which it does not hold."""
 
     @abstractmethod
     def should_record(self) -> bool:
@@ -226,6 +230,47 @@ class Store(ABC):
         self, recording: data.Recording, state: data.RecordingState
     ) -> None:
         """Note that there is no file any more (deleted or lost): the path becomes None."""
+
+    # The account of every second (see `acoupi.effort`). A store that keeps none does nothing.
+
+    def note_effort(  # noqa: B027 - optional
+        self, deployment: data.Deployment, notes: Sequence[data.EffortSpan]
+    ) -> None:
+        """Note what kept the recorder from recording.
+
+        One of the same start and state replaces the one before it: it went on.
+        """
+
+    def note_plan(  # noqa: B027 - optional
+        self, deployment: data.Deployment, plan: CapturePlan, since: datetime
+    ) -> None:
+        """Note when a program plans to record; the same plan again changes nothing."""
+
+    def get_alive_until(self, deployment: data.Deployment) -> datetime | None:
+        """Return the end of the last recording or note; None if there is none."""
+        return None
+
+    def get_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> EffortHistory | None:
+        """Return what is known of a deployment, or of a part of it, for its ledger.
+
+        None if the deployment is not stored, or no account is kept.
+        """
+        return None
+
+    def get_deployments(self) -> list[data.Deployment]:
+        """Return all deployments, the first to start first."""
+        return []
+
+    def get_last_recording(
+        self, deployment: data.Deployment | None = None
+    ) -> data.Recording | None:
+        """Return the last recording (of a deployment) with the report of its capture."""
+        return None
 
 
 class MessageBuilder(ABC, Generic[P]):

@@ -18,6 +18,7 @@ __all__ = [
     "Microphone",
     "choose_microphone",
     "find_microphone",
+    "identity_of",
     "list_cards",
     "list_microphones",
 ]
@@ -130,6 +131,11 @@ def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS
         else "plug it in; see what there is: acoupi devices",
         why=f"these can record: {listed}." if listed else "no USB microphone is plugged in.",
     )
+
+
+def identity_of(device: InputDevice, sysfs: Path = SYSFS) -> str | None:
+    """Return the ``vendor:product:serial`` of a device; None if it is not USB."""
+    return _identity_of(device, {card.number: card for card in list_cards(sysfs)})
 
 
 def _describe(device: InputDevice, cards: dict[int, Card]) -> Microphone:

@@ -20,6 +20,7 @@ class StatusReport:
 
     - that nothing was recorded since the last report, although it was to be;
     - that a recording has waited for more than 15 minutes;
+    - that the last recording is silent, or the microphone stuck;
     - that, since the last report, recordings were lost or could not be
       analysed, or messages were given up. The first report of a process tells
       of all that the stores remember.
@@ -54,11 +55,45 @@ class StatusReport:
         faults = [
             self._nothing_recorded(),
             self._waiting_for_long(),
+            self._deaf(),
             self._news("lost", self.count_lost(), "recordings were lost"),
             self._news("failed", self.count_failed(), "recordings could not be analysed"),
             self._news("dead", self.count_dead(), "messages were given up"),
         ]
         return "; ".join(fault for fault in faults if fault) or HEALTHY
+
+    def microphone_metrics(self) -> list[Callable[[], data.Metric | None]]:
+        """Return the levels of the last recording as metrics; None where they are not known."""
+        return [
+            self._level("microphone_rms", "dBFS", lambda health: health.rms_dbfs),
+            self._level("microphone_peak", "dBFS", lambda health: health.peak_dbfs),
+            self._level("microphone_noise_floor", "dBFS", lambda health: health.noise_floor_dbfs),
+            self._level("microphone_clipping", "%", lambda health: health.clipped_share * 100),
+        ]
+
+    def _level(
+        self, name: str, unit: str, value: Callable[[data.MicrophoneHealth], float]
+    ) -> Callable[[], data.Metric | None]:
+        def measure() -> data.Metric | None:
+            recording, health = self._last_health()
+            if recording is None or health is None:
+                return None
+            captured_on = recording.created_on
+            return data.Metric(name=name, value=value(health), unit=unit, captured_on=captured_on)
+
+        measure.__name__ = name
+        return measure
+
+    def _last_health(self) -> tuple[data.Recording | None, data.MicrophoneHealth | None]:
+        recording = _ask(self._store, "get_last_recording", None)
+        report = None if recording is None else recording.capture
+        return recording, None if report is None else report.health
+
+    def _deaf(self) -> str | None:
+        _, health = self._last_health()
+        if health is None or not (health.is_silent or health.is_stuck):
+            return None
+        return f"the microphone is {', '.join(health.faults())}"
 
     def metrics(self) -> list[Callable[[], data.Metric]]:
         """Return the counts as metrics: what waits, and what has failed for good."""

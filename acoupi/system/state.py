@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from acoupi.data import Deployment
+from acoupi.components.stores import SqliteStore
+from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth
 from acoupi.errors import AcoupiError
 from acoupi.system.celery.broker import load_celery_settings, masked_url
 from acoupi.system.celery.status import count_waiting
@@ -24,9 +25,11 @@ from acoupi.system.targets import DEFAULT_TARGET, ServiceStatus, target_for
 __all__ = [
     "AcoupiStatus",
     "CeleryStatus",
+    "MicrophoneState",
     "ProgramState",
     "ServicesStatus",
     "get_celery_status",
+    "get_microphone_state",
     "get_program_state",
     "get_services_status",
     "get_status",
@@ -67,6 +70,18 @@ class ServicesStatus(BaseModel):
     message: str | None = None
 
 
+class MicrophoneState(BaseModel):
+    """How the microphone does, by the last recording."""
+
+    recorded_on: AwareDatetime
+    """When that began."""
+    health: MicrophoneHealth
+    faults: list[str]
+    """What is wrong, in words."""
+    incomplete: str | None = None
+    """Why the last recording is shorter than it was to be."""
+
+
 class AcoupiStatus(BaseModel):
     """How the sensor is."""
 
@@ -75,6 +90,8 @@ class AcoupiStatus(BaseModel):
     """The one that goes on; None if none does."""
     program: ProgramState
     services: ServicesStatus
+    microphone: MicrophoneState | None = None
+    """None as long as this deployment has no recording that was measured."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -189,4 +206,34 @@ def get_status(settings: Settings) -> AcoupiStatus:
         deployment=deployment if deployment and deployment.ended_on is None else None,
         program=get_program_state(settings, services),
         services=get_services_status(settings, services),
+        microphone=get_microphone_state(settings, deployment),
+    )
+
+
+def get_microphone_state(
+    settings: Settings, deployment: Deployment | None
+) -> MicrophoneState | None:
+    """Return how the microphone does, by the last recording in the store.
+
+    None if there is no recording, or it was not measured, or the program
+    keeps its recordings elsewhere than ``paths.db_metadata`` says.
+    """
+    if deployment is None:
+        return None
+    try:
+        config = load_config(settings.program_config_file, load_config_schema(settings))
+        path = getattr(getattr(config, "paths", None), "db_metadata", None)
+        if path is None or not path.exists():
+            return None
+        recording = SqliteStore(path).get_last_recording(deployment)
+    except AcoupiError:
+        return None
+    if recording is None or recording.capture is None or recording.capture.health is None:
+        return None
+    health = recording.capture.health
+    return MicrophoneState(
+        recorded_on=recording.created_on,
+        health=health,
+        faults=health.faults(),
+        incomplete=recording.capture.incomplete,
     )

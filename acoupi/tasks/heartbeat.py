@@ -13,7 +13,7 @@ __all__ = ["Heartbeat", "generate_heartbeat_task"]
 
 _logger = logging.getLogger(__name__)
 
-MetricFn = Callable[[], data.Metric]
+MetricFn = Callable[[], data.Metric | None]
 HEALTHY = "OK"
 
 
@@ -58,7 +58,8 @@ def generate_heartbeat_task(
     messengers
         Each is tried, whatever happens to the others; at least one.
     metrics
-        Figures to report. One that fails is left out, and the status says so.
+        Figures to report. One that is None is left out; one that fails, too,
+        and the status says so.
     serializer
         Makes the content; None given: JSON.
     logger

@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from acoupi import data, devices
 from acoupi.audio import wav
 from acoupi.audio.guano import RECORDING_ID, build_guano, guano_of_recording
 from acoupi.components import types
+from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
+from acoupi.tasks.effort import EffortLog
 
 __all__ = ["generate_recording_task"]
 
@@ -19,6 +23,8 @@ def generate_recording_task(
     store: types.Store,
     logger: logging.Logger = _logger,
     recording_conditions: Sequence[types.RecordingCondition] | None = None,
+    *,
+    plan: CapturePlan | None = None,
 ) -> Callable[[], data.Recording | None]:
     """Return a task that records once, if it should.
 
@@ -33,52 +39,99 @@ def generate_recording_task(
         Where the task reports.
     recording_conditions
         All must hold; None or empty: always record.
+    plan
+        When the program plans to record, for the account of every second;
+        None: not known.
 
     Returns
     -------
     Callable
         Returns the recording, stored, its file describing itself; None if a
-        condition did not hold. It raises what recorder and store raise. A
+        condition did not hold. It raises what recorder and store raise. What
+        a recorder that failed kept of a recording is stored and returned. A
         recording that could not be stored is complete in its folder, and
         recovery adopts it.
-    """
-    known: list[data.Deployment] = []
 
-    def current_deployment() -> data.Deployment:
-        try:
-            known[:] = [store.get_current_deployment()]
-        except StoreError as error:
-            if not known:
-                raise
-            logger.warning("The store gives no deployment, taking the last known: %s", error)
-        return known[0]
+        Whatever keeps it from recording is noted in the store.
+    """
+    task = _Task(recorder, store, logger, EffortLog(store, plan, logger))
 
     def recording_task() -> data.Recording | None:
         """Record once, if every condition holds."""
         for condition in recording_conditions or ():
             if not condition.should_record():
-                logger.info("Not recording: %s does not hold", type(condition).__name__)
+                task.refuse(condition)
                 return None
-        deployment = current_deployment()
+        return task.record()
+
+    # Asked by whoever runs the task: what waits in the recorder's memory is recorded at once.
+    recording_task.is_behind = getattr(recorder, "is_behind", lambda: False)  # type: ignore[attr-defined]
+    return recording_task
+
+
+@dataclass
+class _Task:
+    recorder: types.AudioRecorder
+    store: types.Store
+    logger: logging.Logger
+    effort: EffortLog
+    known: data.Deployment | None = None
+    """The last deployment that the store gave."""
+
+    def refuse(self, condition: types.RecordingCondition) -> None:
+        """Note that a condition does not hold."""
+        name = type(condition).__name__
+        self.logger.info("Not recording: %s does not hold", name)
+        with suppress(StoreError):
+            self.effort.begin(self._deployment())
+            self.effort.refused(condition.refusal, f"{name} did not hold")
+        # A recorder that goes on where it ended must know that this is not wanted.
+        if (skip := getattr(self.recorder, "skip", None)) is not None:
+            skip()
+
+    def record(self) -> data.Recording:
+        """Record and store, and note what keeps it from that."""
+        deployment = self._deployment()
+        self.effort.begin(deployment)
+        recording = self._capture(deployment)
+        _describe_in_file(recording, self.logger)
         try:
-            recording = recorder.record(deployment)
-        except DeviceError as error:
-            logger.error("Recording failed: %s (%s)", error, error.why or "no reason given")  # noqa: TRY400
-            raise
-        _describe_in_file(recording, logger)
-        try:
-            store.store_recording(recording)
+            self.store.store_recording(recording)
         except Exception:
-            logger.exception(
+            self.logger.exception(
                 "Recording %s is complete but could not be stored; recovery will adopt %s",
                 recording.id,
                 recording.path,
             )
             raise
-        logger.info("Recorded %s", recording.path)
+        self.logger.info("Recorded %s", recording.path)
         return recording
 
-    return recording_task
+    def _capture(self, deployment: data.Deployment) -> data.Recording:
+        try:
+            recording = self.recorder.record(deployment)
+        except Exception as error:
+            kept = getattr(error, "kept", None)
+            if isinstance(kept, data.Recording):
+                self.effort.recorded(kept)
+            self.effort.failed(error)
+            if isinstance(error, DeviceError):
+                why = error.why or "no reason given"
+                self.logger.error("Recording failed: %s (%s)", error, why)  # noqa: TRY400
+            if not isinstance(kept, data.Recording):
+                raise
+            return kept
+        self.effort.recorded(recording)
+        return recording
+
+    def _deployment(self) -> data.Deployment:
+        try:
+            self.known = self.store.get_current_deployment()
+        except StoreError as error:
+            if self.known is None:
+                raise
+            self.logger.warning("The store gives no deployment, taking the last known: %s", error)
+        return self.known
 
 
 def _describe_in_file(recording: data.Recording, logger: logging.Logger) -> None:

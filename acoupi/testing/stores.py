@@ -34,6 +34,7 @@ from acoupi.components.stores.rules import (
     unknown_deployment,
     unknown_recordings,
 )
+from acoupi.testing.effort import InMemoryEffort
 
 __all__ = ["InMemoryMessageStore", "InMemoryStore"]
 
@@ -47,12 +48,11 @@ class _Entry:
     state: data.RecordingState = data.RecordingState.CAPTURED
 
 
-class InMemoryStore(types.Store):
+class InMemoryStore(InMemoryEffort):
     """A metadata store for tests; see `SqliteStore` for what its methods promise."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._deployments: dict[UUID, data.Deployment] = {}
+        super().__init__()
         self._entries: dict[UUID, _Entry] = {}
         self._outputs: dict[UUID, data.ModelOutput] = {}
         self._analyses: dict[tuple[UUID, str], data.Analysis] = {}
@@ -103,7 +103,12 @@ class InMemoryStore(types.Store):
                     state = data.RecordingState.CAPTURED
             self._refuse_shared_path(recording.id, path)
             self._deployments.setdefault(deployment.id, deployment.model_copy())
-            changed = recording.model_copy(update={"path": path, "deployment": deployment})
+            capture = recording.capture
+            if capture is None and entry is not None:
+                capture = entry.recording.capture
+            changed = recording.model_copy(
+                update={"path": path, "deployment": deployment, "capture": capture}
+            )
             self._entries[recording.id] = _Entry(changed, state)
 
     def update_recording_path(self, recording: data.Recording, path: Path) -> data.Recording:
@@ -315,6 +320,9 @@ class InMemoryStore(types.Store):
         ]
 
     # Under the lock
+
+    def _recordings(self) -> list[data.Recording]:
+        return [self._recording(id_) for id_ in self._entries]
 
     def _entry(self, id_: UUID, action: str, path: Path | None = None) -> _Entry:
         if id_ not in self._entries:

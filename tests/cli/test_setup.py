@@ -79,7 +79,12 @@ def test_a_secret_is_kept_apart(run: Run, home: Path) -> None:
         (["--recording.schedule_start", "25:00"], '"25:00"', "time of day", "06:00"),
         (["--microphone.samplerate", "0"], '"0"', "greater than 0", "48000"),
         (["--timezone", "Europe/Londno"], "Europe/Londno", "Europe/London", "Europe/London"),
-        (["--recording.interval", "1"], "--recording", "at least duration", "--recording"),
+        (
+            ["--paths.tmp_audio", "/a", "--paths.recordings", "/a"],
+            "--paths",
+            "two folders",
+            "--paths",
+        ),
         (["--config", "nowhere.yaml"], "nowhere.yaml", "No such file", "nowhere.yaml"),
         (["--target", "proces"], '"proces"', "process", "--target process"),
         (["--broker", "http://x"], "http://x", "redis", "redis"),

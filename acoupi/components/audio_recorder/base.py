@@ -4,6 +4,8 @@ import shutil
 import threading
 import weakref
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,20 +14,38 @@ from acoupi.audio.disk import disk_errors, holding, part_path, publish
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.audio.pool import streams
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.audio.sources import SAMPLE_BYTES, AudioSource
-from acoupi.audio.wav import LARGEST_BYTES, WavInfo, add_guano, expand_time, read_info
+from acoupi.audio.sources import AudioSource
+from acoupi.audio.stream import STALL_SECONDS, CaptureStream
+from acoupi.audio.wav import WavInfo, add_guano, expand_time, read_info
 from acoupi.components.audio_recorder.clips import capture_clip, capture_file, file_name
+from acoupi.components.audio_recorder.cutting import Cutter
+from acoupi.components.audio_recorder.keeper import Keeper
+from acoupi.components.audio_recorder.limits import require_possible, require_ring
 from acoupi.components.types import AudioRecorder
 from acoupi.devices import get_device_info
-from acoupi.errors import AcoupiError, ConfigurationError, HealthCheckError, RecordingError
+from acoupi.errors import (
+    AcoupiError,
+    DeviceError,
+    DeviceUnavailableError,
+    HealthCheckError,
+    RecordingError,
+)
 
 __all__ = ["TMP_PATH", "BaseAudioRecorder"]
 
 TMP_PATH = Path("/run/shm/")
 """Folder in memory where recordings wait if a program names no other."""
 
+_WARM_UP_SECONDS = 1.0
+"""Cut away from what a microphone says after it was closed."""
+_LEAD_SECONDS = 3.0
+"""How long opening a microphone may take."""
 _CHECK_SECONDS = 0.1
 _CHECK_TOLERANCE = 0.01
+
+
+class _Owner:
+    """Whose simulated sound it is."""
 
 
 class BaseAudioRecorder(AudioRecorder):
@@ -54,12 +74,24 @@ class BaseAudioRecorder(AudioRecorder):
     simulated
         What to hear instead of the microphone. The environment variable
         ``ACOUPI_SIMULATED_AUDIO`` has precedence.
+    interval
+        Seconds from the start of a recording to the start of the next. Not
+        longer than `duration`: recordings follow each other without a gap.
+        Longer: they begin on multiples of it since 1970, UTC. None: when
+        `record` is called. (Only where recordings are cut from a stream.)
+    bits
+        Of a sample, 16 or 24.
+    ring_seconds
+        How late a recording may be begun, or a disk be, before sound is lost;
+        at least 10. None: 30.
+    idle_close
+        Close the microphone where the next recording is more than so many
+        seconds away; it is opened again in time. None: it stays open.
 
     Raises
     ------
     ConfigurationError
-        If one of the values is not possible, or a recording would not fit in
-        a WAV file (4 GiB).
+        If one of the values is not possible, or the ring does not fit in memory.
     """
 
     def __init__(  # noqa: PLR0917 - published
@@ -72,8 +104,13 @@ class BaseAudioRecorder(AudioRecorder):
         time_expansion: float = 1,
         *,
         simulated: SimulatedAudio | None = None,
+        interval: float | None = None,
+        bits: int = 16,
+        ring_seconds: float | None = None,
+        idle_close: float | None = None,
     ) -> None:
-        _require_possible(duration, samplerate, audio_channels, time_expansion)
+        require_possible(duration, samplerate, audio_channels, time_expansion, interval, bits)
+        require_ring(ring_seconds, samplerate, audio_channels, bits)
         self.duration = duration
         self.samplerate = samplerate
         self.audio_channels = audio_channels
@@ -81,8 +118,14 @@ class BaseAudioRecorder(AudioRecorder):
         self.audio_dir = Path(audio_dir)
         self.time_expansion = time_expansion
         self.simulated = SimulatedAudio.from_environment() or simulated
+        self.bits = bits
+        self.ring_seconds = ring_seconds
+        self.idle_close = idle_close
         self._busy = threading.RLock()
-        self._owner = object()
+        self._owner = _Owner()
+        self._cutter = Cutter(duration, interval)
+        self._was_open = False
+        self._keeper: Keeper | None = None
         self._closer: weakref.finalize[..., BaseAudioRecorder] | None = None
 
     @abstractmethod
@@ -125,17 +168,44 @@ class BaseAudioRecorder(AudioRecorder):
             sound until then is kept under a proper name in `audio_dir`.
         """
         with self._busy:
-            if self._streams():
-                with streams.using(self._stream_source) as stream:
-                    return capture_clip(
-                        stream,
-                        self.audio_dir,
-                        self.duration,
-                        deployment=deployment,
-                        time_expansion=self.time_expansion,
-                        serial=get_device_info().id,
-                    )
-            return self._record_file(deployment)
+            if not self._streams():
+                return self._record_file(deployment)
+            ended = self._cutter.remains()
+            if ended is not None:
+                return self._cut(ended, deployment, is_rest=True)
+            with self._using_stream() as stream:
+                recording = self._cut(stream, deployment)
+                self._rest(stream)
+            return recording
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds from the start of a recording to the start of the next; None: when asked."""
+        return self._cutter.interval
+
+    def is_behind(self) -> bool:
+        """Return whether a recording waits in the ring already: then `record` again at once."""
+        with self._busy:
+            return self._cutter.is_behind(None)
+
+    def skip(self) -> None:
+        """Note that nothing is to be recorded now, and what was heard until now is not wanted.
+
+        The microphone is opened all the same, so that a recording that is
+        wanted soon begins in time.
+        """
+        if not self._streams() or (self.simulated and self.simulated.pace == "fast"):
+            return
+        with self._busy:
+            stream = streams.open_stream(self._stream_source().key)
+            self._cutter.skip(stream)
+            if self.interval is None:
+                return
+            if stream is not None:
+                self._was_open = True
+                self._rest(stream)
+            elif self.idle_close is None:
+                self._make_keeper().start()
 
     def check(self) -> None:
         """Record a tenth of a second and compare it with what was asked for.
@@ -175,8 +245,11 @@ class BaseAudioRecorder(AudioRecorder):
     def close(self) -> None:
         """Let go of the microphone; the next recording opens it again."""
         with self._busy:
+            if self._keeper is not None:
+                self._keeper.stop()
             if self._closer is not None:
                 self._closer()
+            self._cutter.forget()
 
     def device_source(self) -> AudioSource | None:
         """Return the microphone as a source of frames.
@@ -193,7 +266,9 @@ class BaseAudioRecorder(AudioRecorder):
     def _stream_source(self) -> AudioSource:
         source: AudioSource | None
         if self.simulated is not None:
-            source = self.simulated.source(self.samplerate, self.audio_channels, owner=self._owner)
+            source = self.simulated.source(
+                self.samplerate, self.audio_channels, owner=self._owner, bits=self.bits
+            )
         else:
             source = self.device_source()
         if source is None:
@@ -203,9 +278,84 @@ class BaseAudioRecorder(AudioRecorder):
             self._closer = weakref.finalize(self, streams.close, source.key)
         return source
 
+    @contextmanager
+    def _using_stream(self) -> Iterator[CaptureStream]:
+        """Lend the stream. A lost microphone is waited for, as long as a recording."""
+        if self._was_open and streams.open_stream(self._stream_source().key) is None:
+            self._wait_for_device()
+        try:
+            with streams.using(self._stream_source, ring_seconds=self.ring_seconds) as stream:
+                stream.wait_for_sound(data.monotonic() + 2 * STALL_SECONDS)
+                self._was_open = True
+                yield stream
+        except DeviceError as error:
+            is_disk = isinstance(error.__cause__, OSError)
+            if self._was_open and self.interval is not None and not is_disk:
+                self._make_keeper().start()
+            raise
+
+    def _wait_for_device(self) -> None:
+        try:
+            self._open()
+        except DeviceUnavailableError:
+            if self.interval is None:
+                raise
+            keeper = self._make_keeper()
+            keeper.start()
+            keeper.wait(self.duration)
+
+    def _open(self, warm_up: float = 0.0) -> None:
+        with streams.using(self._stream_source, ring_seconds=self.ring_seconds, warm_up=warm_up):
+            pass
+
+    def _make_keeper(self) -> Keeper:
+        if self._keeper is None:
+            # Only the recorder keeps the keeper: its thread ends with it.
+            weak = weakref.ref(self)
+
+            def open_device(warm_up: float) -> None:
+                recorder = weak()
+                if recorder is not None:
+                    recorder._open(warm_up)  # noqa: SLF001 - ours
+
+            self._keeper = Keeper(open_device)
+            weakref.finalize(self, self._keeper.stop)
+        return self._keeper
+
+    def _cut(
+        self, stream: CaptureStream, deployment: data.Deployment, *, is_rest: bool = False
+    ) -> data.Recording:
+        cutter = self._cutter
+        cut = cutter.plan_rest(stream) if is_rest else cutter.plan(stream)
+        return capture_clip(
+            stream,
+            self.audio_dir,
+            cut,
+            deployment=deployment,
+            time_expansion=self.time_expansion,
+            serial=get_device_info().id,
+            bits=self.bits,
+            on_frames=lambda frames: cutter.done(stream, cut, frames),
+        )
+
+    def _rest(self, stream: CaptureStream) -> None:
+        """Close the microphone if it is not needed for long, and have it opened in time."""
+        seconds = self._cutter.seconds_to_next(stream)
+        if self.idle_close is None or seconds is None or stream.source.waits_for_reader:
+            return
+        pause = seconds - _LEAD_SECONDS - _WARM_UP_SECONDS
+        if pause > self.idle_close and not self._cutter.is_behind(stream):
+            self._make_keeper().start(pause, _WARM_UP_SECONDS)
+            self._cutter.forget()
+            streams.close_after_use(stream)
+
     def _stream_into(self, path: Path, duration: float | None, *, keep: bool = True) -> None:
-        with self._busy, streams.using(self._stream_source, keep=keep) as stream:
-            capture_file(stream, path, self.duration if duration is None else duration)
+        with (
+            self._busy,
+            streams.using(self._stream_source, keep=keep, ring_seconds=self.ring_seconds) as stream,
+        ):
+            seconds = self.duration if duration is None else duration
+            capture_file(stream, path, seconds, bits=self.bits)
 
     def _sample(self) -> WavInfo:
         """Record a moment into a folder that vanishes, and read what it became."""
@@ -279,25 +429,3 @@ def _has_sound(path: Path) -> bool:
         return path.stat().st_size > 1024
     except OSError:
         return False
-
-
-def _require_possible(
-    duration: float, samplerate: int, channels: int, time_expansion: float
-) -> None:
-    for name, value in (
-        ("duration", duration),
-        ("samplerate", samplerate),
-        ("audio_channels", channels),
-        ("time_expansion", time_expansion),
-    ):
-        if not 0 < value < float("inf"):
-            raise ConfigurationError(
-                f'cannot record with a {name} of "{value}".', f"give a {name} greater than 0"
-            )
-    longest = LARGEST_BYTES / (samplerate * channels * SAMPLE_BYTES)
-    if duration > longest:
-        raise ConfigurationError(
-            f'cannot record "{duration:g}" seconds at {samplerate} Hz into one file.',
-            f"give a duration of at most {int(longest)} seconds",
-            why="a WAV file holds at most 4 GiB.",
-        )

@@ -1,13 +1,16 @@
 """From the stream into a file."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from acoupi import data
 from acoupi.audio.guano import build_guano, guano_of_recording
+from acoupi.audio.health import HealthMeter
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
 from acoupi.audio.wav import WavWriter
-from acoupi.errors import AcoupiError
+from acoupi.components.audio_recorder.cutting import Cut
+from acoupi.errors import AcoupiError, DeviceError
 
 __all__ = ["KEEP_SECONDS", "capture_clip", "capture_file", "file_name"]
 
@@ -23,61 +26,78 @@ def file_name(recording: data.Recording) -> str:
 def capture_clip(
     stream: CaptureStream,
     folder: Path,
-    duration: float,
+    cut: Cut,
     *,
     deployment: data.Deployment,
     time_expansion: float = 1,
     serial: str = "",
+    bits: int = 16,
+    on_frames: Callable[[int], None] = lambda _: None,
 ) -> data.Recording:
-    """Cut a recording out of a stream, from now on, and write it.
+    """Cut a recording out of a stream and write it.
 
     Parameters
     ----------
     stream
-        Open.
+        Open, or ended with the cut in its ring.
     folder
         Made if need be.
-    duration
-        Seconds.
+    cut
+        What to take.
     deployment, time_expansion
         Of the recording.
     serial
         Id of the device, for the metadata.
+    bits
+        Of a sample in the file, 16 or 24.
+    on_frames
+        Told, however it ends, how many frames were taken.
 
     Raises
     ------
     DeviceError
         As `CaptureStream.read` and `WavWriter`. What there was of sound is
-        kept, complete and marked as incomplete, if it is worth it.
+        kept, complete and marked as incomplete, if it is worth it; it is the
+        error's ``kept``.
     """
-    frames = _frames(stream, duration)
-    start = stream.next_frame()
     # The file begins once there is something to put in it.
-    first = _read(stream, start, min(frames, _step(stream)))
+    try:
+        first, failure = _read(stream, cut.start, min(cut.frames, _step(stream))), None
+    except AcoupiError as error:
+        if (stream.written - cut.start) / stream.samplerate < KEEP_SECONDS:
+            raise
+        first, failure = b"", error
     recording = data.Recording(
-        duration=frames / stream.samplerate,
+        duration=cut.frames / stream.samplerate,
         samplerate=stream.samplerate,
         audio_channels=stream.channels,
         time_expansion=time_expansion,
         deployment=deployment,
-        created_on=stream.utc_of(start),
+        created_on=stream.utc_of(cut.start),
     )
-    clip = _Clip(stream, start, recording, folder, serial)
+    clip = _Clip(stream, cut, recording, folder, serial, bits=bits)
     writer = clip.open()
     try:
-        writer.write(first)
-        _copy(stream, start, frames, writer)
-    except BaseException as error:
-        clip.keep_the_rest(writer, error)
-        raise
-    try:
-        return clip.finish(writer)
-    except BaseException:
-        writer.leave()
-        raise
+        try:
+            if failure is not None:
+                raise failure  # noqa: TRY301 - what came before it is kept below
+            clip.write(writer, first)
+            while (done := writer.frames) < cut.frames:
+                step = min(cut.frames - done, _step(stream))
+                clip.write(writer, _read(stream, cut.start + done, step))
+        except BaseException as error:
+            clip.keep_the_rest(writer, error)
+            raise
+        try:
+            return clip.finish(writer, incomplete=cut.incomplete)
+        except BaseException:
+            writer.leave()
+            raise
+    finally:
+        on_frames(writer.frames)
 
 
-def capture_file(stream: CaptureStream, path: Path, duration: float) -> None:
+def capture_file(stream: CaptureStream, path: Path, duration: float, *, bits: int = 16) -> None:
     """Write a stretch of a stream, from now on, into a plain WAV file.
 
     Parameters
@@ -88,6 +108,8 @@ def capture_file(stream: CaptureStream, path: Path, duration: float) -> None:
         Must not exist.
     duration
         Seconds.
+    bits
+        Of a sample in the file, 16 or 24.
 
     Raises
     ------
@@ -95,7 +117,9 @@ def capture_file(stream: CaptureStream, path: Path, duration: float) -> None:
         As `capture_clip`; nothing is left then.
     """
     start = stream.next_frame()
-    with WavWriter(path, stream.samplerate, stream.channels) as writer:
+    with WavWriter(
+        path, stream.samplerate, stream.channels, bits=bits, sample_bytes=stream.sample_bytes
+    ) as writer:
         _copy(stream, start, _frames(stream, duration), writer)
         writer.finish()
 
@@ -106,44 +130,91 @@ class _Clip:
     def __init__(
         self,
         stream: CaptureStream,
-        start: int,
+        cut: Cut,
         recording: data.Recording,
         folder: Path,
         serial: str,
+        *,
+        bits: int,
     ) -> None:
         self._stream = stream
-        self._start = start
+        self._cut = cut
         self._recording = recording
         self._folder = folder
         self._serial = serial
+        self._bits = bits
+        self._meter = HealthMeter(stream.samplerate, stream.channels, stream.sample_bytes)
 
     def open(self) -> WavWriter:
-        fields = guano_of_recording(self._recording, serial=self._serial)
-        del fields["Length"]  # Known when it is over.
         return WavWriter(
             self._folder / file_name(self._recording),
             self._recording.samplerate,
             self._stream.channels,
             time_expansion=self._recording.time_expansion,
-            guano=build_guano(fields),
+            guano=self._describe(self._recording, is_finished=False),
+            bits=self._bits,
+            sample_bytes=self._stream.sample_bytes,
+            frames=self._cut.frames,
         )
+
+    def write(self, writer: WavWriter, block: bytes) -> None:
+        """Write a block, and measure it."""
+        first = self._cut.start + writer.frames
+        frames = len(block) // (self._stream.sample_bytes * self._stream.channels)
+        writer.write(block)
+        # The silence in place of what was lost says nothing of the microphone.
+        if not any(overrun.frames for overrun in self._stream.overruns(first, frames)):
+            self._meter.add(block)
 
     def finish(self, writer: WavWriter, *, incomplete: str | None = None) -> data.Recording:
         """Complete the file with what is known only now."""
-        stream = self._stream
+        stream, start = self._stream, self._cut.start
+        stream.timeline.look()
+        clock = stream.timeline.state
         recording = self._recording.model_copy(
             update={
                 "duration": writer.frames / stream.samplerate,
                 # More blocks were seen since: the time of the first frame is surer now.
-                "created_on": stream.utc_of(self._start),
+                "created_on": stream.utc_of(start),
+                "capture": data.CaptureReport(
+                    stream_id=stream.id,
+                    first_frame=start,
+                    frames=writer.frames,
+                    samplerate_measured=stream.clock.measured_rate,
+                    clock_synchronised=clock.is_synchronised,
+                    clock_error_s=clock.error,
+                    overruns=stream.overruns(start, writer.frames),
+                    gap_before_frames=self._cut.gap,
+                    incomplete=incomplete,
+                    health=self._meter.result(),
+                ),
             }
         )
-        overruns = [o.frame - self._start for o in stream.overruns(self._start, writer.frames)]
-        fields = guano_of_recording(
-            recording, serial=self._serial, overruns=overruns, incomplete=incomplete
-        )
-        path = writer.finish(build_guano(fields), self._folder / file_name(recording))
+        path = self._folder / file_name(recording)
+        path = writer.finish(self._describe(recording), path)
         return recording.model_copy(update={"path": path})
+
+    def _describe(self, recording: data.Recording, *, is_finished: bool = True) -> str:
+        if not is_finished:
+            recording = recording.model_copy(update={"capture": self._first_report()})
+        fields = guano_of_recording(recording, serial=self._serial)
+        if not is_finished:
+            # Known when it is over; what mends the file after a crash fills it in.
+            del fields["Length"]
+        return build_guano(fields)
+
+    def _first_report(self) -> data.CaptureReport:
+        """Return what is known before the first block is written."""
+        clock = self._stream.timeline.state
+        return data.CaptureReport(
+            stream_id=self._stream.id,
+            first_frame=self._cut.start,
+            frames=self._cut.frames,
+            samplerate_measured=self._stream.clock.measured_rate,
+            clock_synchronised=clock.is_synchronised,
+            clock_error_s=clock.error,
+            gap_before_frames=self._cut.gap,
+        )
 
     def keep_the_rest(self, writer: WavWriter, error: BaseException) -> None:
         """Keep what there is of an interrupted recording if it is worth it; never raises."""
@@ -159,17 +230,19 @@ class _Clip:
         except (AcoupiError, OSError):
             writer.leave()  # Whoever recovers later finds it.
             return
+        if isinstance(error, DeviceError):
+            error.kept = recording
         if isinstance(error, AcoupiError) and recording.path is not None:
             kept = f'the first {seconds:.1f} s are kept in "{recording.path.name}".'
             error.why = f"{error.why} {kept[:1].upper()}{kept[1:]}" if error.why else kept
 
     def _write_what_came(self, writer: WavWriter) -> None:
         """Write what was delivered before the end and not read yet: less than a step."""
-        next_frame = self._start + writer.frames
-        wanted = round(self._recording.duration * self._stream.samplerate) - writer.frames
+        next_frame = self._cut.start + writer.frames
+        wanted = self._cut.frames - writer.frames
         frames = min(self._stream.written - next_frame, wanted, _step(self._stream))
         if frames > 0:
-            writer.write(_read(self._stream, next_frame, frames))
+            self.write(writer, _read(self._stream, next_frame, frames))
 
 
 def _copy(stream: CaptureStream, start: int, frames: int, writer: WavWriter) -> None:

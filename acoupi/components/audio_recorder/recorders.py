@@ -1,11 +1,13 @@
 """Our recorders."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder
-from acoupi.devices.microphones import choose_microphone
+from acoupi.devices.microphones import choose_microphone, identity_of
+from acoupi.errors import DeviceUnavailableError
 
 __all__ = ["PARecorder", "PWRecorder", "PyAudioRecorder"]
 
@@ -33,7 +35,7 @@ class PARecorder(_StreamRecorder):
 
     Parameters
     ----------
-    duration, samplerate, audio_channels, audio_dir, time_expansion, simulated
+    duration, samplerate, audio_channels, audio_dir, time_expansion, and all by name
         As for `BaseAudioRecorder`.
     device_name
         PortAudio's name of it, or the part before its colon; or its identity,
@@ -56,6 +58,10 @@ class PARecorder(_StreamRecorder):
         time_expansion: float = 1,
         *,
         simulated: SimulatedAudio | None = None,
+        interval: float | None = None,
+        bits: int = 16,
+        ring_seconds: float | None = None,
+        idle_close: float | None = None,
     ) -> None:
         super().__init__(
             duration,
@@ -65,18 +71,32 @@ class PARecorder(_StreamRecorder):
             audio_dir,
             time_expansion,
             simulated=simulated,
+            interval=interval,
+            bits=bits,
+            ring_seconds=ring_seconds,
+            idle_close=idle_close,
         )
         self.chunksize = chunksize
+        self._identity: str | None = None
 
     def device_source(self) -> PortAudioSource:
         """Return the microphone; it is looked for each time it is opened."""
-        name = self.device_name
         return PortAudioSource(
-            name,
+            self.device_name,
             self.samplerate,
             self.audio_channels,
-            choose=lambda devices: choose_microphone(devices, name),
+            choose=self._choose,
+            bits=self.bits,
         )
+
+    def _choose(self, devices: list[InputDevice]) -> InputDevice:
+        """Return the microphone; once found, the very same one, wherever it is plugged in."""
+        if self._identity is not None:
+            with suppress(DeviceUnavailableError):
+                return choose_microphone(devices, self._identity)
+        device = choose_microphone(devices, self.device_name)
+        self._identity = identity_of(device)
+        return device
 
 
 PyAudioRecorder = PARecorder
@@ -91,7 +111,7 @@ class PWRecorder(_StreamRecorder):
 
     Parameters
     ----------
-    duration, samplerate, audio_channels, audio_dir, time_expansion, simulated
+    duration, samplerate, audio_channels, audio_dir, time_expansion, and all by name
         As for `BaseAudioRecorder`.
     device_name
         Name of the server's node or source (``wpctl status``, ``pactl list
@@ -108,6 +128,7 @@ class PWRecorder(_StreamRecorder):
             self.audio_channels,
             choose=lambda devices: _choose_server(devices, name),
             environment={"PIPEWIRE_NODE": name, "PULSE_SOURCE": name} if is_node else None,
+            bits=self.bits,
         )
 
 

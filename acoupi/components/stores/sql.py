@@ -104,10 +104,54 @@ _VERSION_1 = (
     "CREATE INDEX predicted_tag_tag ON predicted_tag (tag_row)",
 )
 
+_VERSION_2 = (
+    # How each recording was captured; health is there where its first column is.
+    """
+    CREATE TABLE capture (
+        recording_row INTEGER PRIMARY KEY REFERENCES recording (row) ON DELETE CASCADE,
+        stream_id BLOB NOT NULL,
+        first_frame INTEGER NOT NULL,
+        frames INTEGER NOT NULL,
+        samplerate_measured_hz REAL,
+        clock_synchronised INTEGER,
+        clock_error_s REAL,
+        overruns TEXT,
+        gap_before_frames INTEGER NOT NULL,
+        incomplete TEXT,
+        rms_dbfs REAL,
+        peak_dbfs REAL,
+        clipped_share REAL,
+        dc_offset REAL,
+        is_silent INTEGER,
+        is_stuck INTEGER,
+        noise_floor_dbfs REAL
+    )
+    """,
+    "CREATE INDEX recording_deployment ON recording (deployment_row, created_on_us)",
+    """
+    CREATE TABLE effort_note (
+        deployment_row INTEGER NOT NULL REFERENCES deployment (row),
+        start_us INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        end_us INTEGER NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (deployment_row, start_us, state)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE effort_plan (
+        deployment_row INTEGER NOT NULL REFERENCES deployment (row),
+        since_us INTEGER NOT NULL,
+        plan TEXT NOT NULL,
+        PRIMARY KEY (deployment_row, since_us)
+    ) WITHOUT ROWID
+    """,
+)
+
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1,),
+    migrations=(_VERSION_1, _VERSION_2),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )
@@ -147,6 +191,20 @@ UPDATE_DEPLOYMENT = """
         ended_on_us = :ended_on
     WHERE id = :id
 """
+
+DEPLOYMENTS = """
+    SELECT id, name, latitude_deg, longitude_deg, started_on_us, ended_on_us
+    FROM deployment
+    ORDER BY started_on_us, row
+"""
+
+DEPLOYMENT_OF_ROW = """
+    SELECT id, name, latitude_deg, longitude_deg, started_on_us, ended_on_us
+    FROM deployment
+    WHERE row = :row
+"""
+
+ROW_OF_DEPLOYMENT = "SELECT row FROM deployment WHERE id = :id"
 
 # Recordings
 
@@ -214,6 +272,22 @@ RECORDINGS_BY_ROW = _RECORDINGS + "WHERE r.row IN (SELECT value FROM json_each(:
 
 CAPTURED_RECORDINGS = (
     _RECORDINGS + "WHERE r.state = 'captured' ORDER BY r.created_on_us, r.row LIMIT :limit"
+)
+
+LAST_RECORDING = (
+    _RECORDINGS
+    + "WHERE r.row = (SELECT row FROM recording ORDER BY created_on_us DESC, row DESC LIMIT 1)"
+)
+
+LAST_RECORDING_OF = (
+    _RECORDINGS
+    + """
+    WHERE r.row = (
+        SELECT row FROM recording
+        WHERE deployment_row = (SELECT row FROM deployment WHERE id = :deployment)
+        ORDER BY created_on_us DESC, row DESC LIMIT 1
+    )
+"""
 )
 
 COUNT_RECORDINGS = "SELECT state, count(*) FROM recording GROUP BY state"

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from acoupi import data
-from acoupi.components import types
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
+from acoupi.components.stores.effort import EffortTables, put_capture
 from acoupi.components.stores.rows import (
     analysis_of,
     deployment_of,
@@ -47,7 +47,7 @@ __all__ = ["SqliteStore"]
 WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
-class SqliteStore(types.Store):
+class SqliteStore(EffortTables):
     """Remembers deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
@@ -146,6 +146,7 @@ class SqliteStore(types.Store):
             except sqlite3.IntegrityError as error:
                 self._refuse_shared_path(connection, recording.id, values["path"], error)
                 raise
+            put_capture(connection, recording)
 
     def update_recording_path(self, recording: data.Recording, path: Path) -> data.Recording:
         """Note that the file is kept at `path` now; return the recording with it.

@@ -5,13 +5,14 @@ compare as times do, whatever zone they came in), paths text. SQLite knows no
 NaN, it stores NULL instead; columns that may hold one read NULL as NaN.
 """
 
-import datetime
 import json
 import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
+
+from acoupi.data import from_microseconds, to_microseconds
 
 __all__ = [
     "as_blob_list",
@@ -24,27 +25,6 @@ __all__ = [
     "from_real",
     "to_microseconds",
 ]
-
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_MICROSECOND = datetime.timedelta(microseconds=1)
-
-
-def to_microseconds(time: datetime.datetime) -> int:
-    """Return the microseconds from 1970 to `time`, exactly; without a zone it is UTC.
-
-    Examples
-    --------
-    >>> to_microseconds(datetime.datetime(1970, 1, 1, 0, 0, 1))
-    1000000
-    """
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=datetime.UTC)
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def from_microseconds(microseconds: int) -> datetime.datetime:
-    """Return the time in UTC."""
-    return _EPOCH + datetime.timedelta(microseconds=microseconds)
 
 
 def as_id(value: bytes) -> UUID:

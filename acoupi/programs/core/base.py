@@ -27,6 +27,9 @@ __all__ = ["AcoupiProgram", "ProgramConfig", "ProgramTask"]
 
 ProgramConfig = TypeVar("ProgramConfig", bound=BaseModel)
 
+CATCH_UP_SECONDS = 60.0
+"""Longest time for which a task that is behind runs again and again."""
+
 
 class ProgramTask(Task):
     """A function of a program as Celery runs it.
@@ -52,18 +55,26 @@ class ProgramTask(Task):
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, send what it returns on, and return it.
 
+        A function with an ``is_behind()`` that is true is run again at once,
+        for a minute at most: a recorder whose messages came late or were
+        lost catches up with what it still has in memory.
+
         Raises
         ------
         Exception
             Whatever the function raised, or the broker on sending: the task
             then counts as failed. Logged with the task's name.
         """
+        positional = [decode(arg, self.classes) for arg in args]
+        named = {name: decode(arg, self.classes) for name, arg in kwargs.items()}
+        is_behind = getattr(self.function, "is_behind", None)
+        end = data.monotonic() + CATCH_UP_SECONDS
         try:
-            result = self.function(
-                *[decode(arg, self.classes) for arg in args],
-                **{name: decode(arg, self.classes) for name, arg in kwargs.items()},
-            )
-            self.send_to_callbacks(result)
+            while True:
+                result = self.function(*positional, **named)
+                self.send_to_callbacks(result)
+                if is_behind is None or not is_behind() or data.monotonic() >= end:
+                    break
         except TaskPredicate:  # retry, ignore, reject: not failures
             raise
         except Exception as error:

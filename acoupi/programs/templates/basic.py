@@ -8,8 +8,10 @@ from zoneinfo import ZoneInfo
 
 from acoupi import components, data, tasks
 from acoupi.components import types
+from acoupi.effort import CapturePlan, DailyWindows
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
+from acoupi.programs.core.periodic import ScheduleLike
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DEFAULT_WORKER_CONFIG, RECORDING_QUEUE
 from acoupi.programs.templates.configuration import BasicProgramConfiguration
 
@@ -34,6 +36,7 @@ class BasicProgram(AcoupiProgram[C]):
 
     - `configure_recorder`, `configure_store`: the components;
     - `get_recording_conditions`: when to record (all must hold);
+    - `get_capture_plan`: when it plans to record, for `acoupi effort`;
     - `get_recording_callbacks`: what is done with each recording;
     - `get_recording_filters`: what to keep (one suffices; none: everything);
     - `get_file_managers`: where (the first that names a place wins);
@@ -94,6 +97,10 @@ class BasicProgram(AcoupiProgram[C]):
             audio_dir=config.paths.tmp_audio,
             time_expansion=microphone.time_expansion,
             simulated=getattr(microphone, "simulated", None),
+            interval=config.recording.interval,
+            bits=getattr(config.recording, "bits", 16),
+            ring_seconds=getattr(config.recording, "ring_seconds", None),
+            idle_close=getattr(config.recording, "idle_close", None),
         )
 
     def configure_store(self, config: C) -> types.Store:
@@ -110,6 +117,24 @@ class BasicProgram(AcoupiProgram[C]):
             start=config.recording.schedule_start, end=config.recording.schedule_end
         )
         return [components.IsInInterval(interval, ZoneInfo(str(config.timezone)))]
+
+    def get_capture_plan(self, config: C) -> CapturePlan | None:
+        """Return when it plans to record, for the account of every second.
+
+        By default from ``duration`` and ``interval`` of the configuration and
+        those of the recording conditions that are hours of the day. None: not
+        known; a program that schedules its recordings otherwise says so here.
+        """
+        recording = config.recording
+        if not hasattr(recording, "interval") or not hasattr(recording, "duration"):
+            return None
+        windows = [daily_windows(condition) for condition in self.get_recording_conditions(config)]
+        return CapturePlan(
+            duration=recording.duration,
+            interval=recording.interval,
+            windows=tuple(each for each in windows if each is not None),
+            timezone=str(config.timezone),
+        )
 
     def get_recording_callbacks(self, config: C) -> list[Callable[..., Any]]:
         """Return what is done with each recording; by default nothing."""
@@ -136,6 +161,7 @@ class BasicProgram(AcoupiProgram[C]):
             store=self.store,
             logger=self.logger.getChild("recording"),
             recording_conditions=self.get_recording_conditions(config),
+            plan=self.get_capture_plan(config),
         )
 
     def create_file_management_task(self, config: C) -> Callable[[], None]:
@@ -166,7 +192,7 @@ class BasicProgram(AcoupiProgram[C]):
         self.add_task(
             function=self.create_recording_task(config),
             callbacks=self.get_recording_callbacks(config),
-            schedule=config.recording.interval,
+            schedule=recording_schedule(config.recording.duration, config.recording.interval),
             queue=RECORDING_QUEUE,
         )
 
@@ -238,6 +264,29 @@ class BasicProgram(AcoupiProgram[C]):
             self.logger.warning(
                 "recordings that wait in the spool, for the next start to go on with: %d", pending
             )
+
+
+def recording_schedule(duration: float, interval: float) -> ScheduleLike:
+    """Return when to ask the recorder: with a pause between recordings, when their slot begins.
+
+    The recorder cuts them from its stream; asked at another time it would
+    have the beginning in memory no more.
+    """
+    if interval <= duration:
+        return interval
+    return tasks.aligned_schedule(datetime.timedelta(seconds=interval))
+
+
+def daily_windows(condition: types.RecordingCondition) -> DailyWindows | None:
+    """Return the hours in which a condition holds; None if it is about something else."""
+    if isinstance(condition, components.IsInInterval):
+        intervals = [condition.interval]
+    elif isinstance(condition, components.IsInIntervals):
+        intervals = condition.intervals
+    else:
+        return None
+    zone = "UTC" if condition.timezone is datetime.UTC else getattr(condition.timezone, "key", None)
+    return None if zone is None else DailyWindows(intervals=tuple(intervals), timezone=zone)
 
 
 def check_component(component: object) -> None:

@@ -32,8 +32,8 @@ class AudioConfiguration(BaseModel):
         default=10,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds from the start of a recording to the start of the next; "
-        "at least the duration. The same as the duration: without a gap.",
+        description="Seconds from the start of a recording to the start of the next, "
+        "on multiples of it since midnight UTC. The duration or less: without a gap.",
     )
     chunksize: Annotated[int, NoUserPrompt] = Field(
         default=8192, gt=0, description="Frames handled at once."
@@ -48,14 +48,23 @@ class AudioConfiguration(BaseModel):
         "The same as the start: all day.",
     )
 
-    @model_validator(mode="after")
-    def validate_interval(self) -> Self:
-        """Refuse recordings that overlap: one microphone makes one at a time."""
-        if self.interval < self.duration:
-            raise ValueError(
-                f"interval ({self.interval:g} s) must be at least duration ({self.duration:g} s)"
-            )
-        return self
+    bits: Annotated[Literal[16, 24], NoUserPrompt] = Field(
+        default=16, description="Bits of a sample."
+    )
+    ring_seconds: Annotated[float | None, NoUserPrompt] = Field(
+        default=None,
+        ge=10,
+        allow_inf_nan=False,
+        description="Seconds of sound kept in memory, so that a late task or a busy disk "
+        "loses nothing; none: 30.",
+    )
+    idle_close: Annotated[float | None, NoUserPrompt] = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Close the microphone where the next recording is more than so many "
+        "seconds away; none: it stays open.",
+    )
 
 
 class PathsConfiguration(BaseModel):

@@ -18,7 +18,7 @@ from acoupi.programs.core.workers import (
     AcoupiWorker,
     WorkerConfig,
 )
-from acoupi.programs.templates.basic import check_component
+from acoupi.programs.templates.basic import check_component, recording_schedule
 from acoupi.programs.templates.configuration import DetectionProgramConfiguration
 from acoupi.programs.templates.messaging import MessagingProgram
 from acoupi.tasks.detection import model_name
@@ -113,7 +113,7 @@ class DetectionProgram(MessagingProgram[C], ABC):
         self.add_task(
             function=self.create_recording_task(config),
             callbacks=self.get_recording_callbacks(config),
-            schedule=config.recording.interval,
+            schedule=recording_schedule(config.recording.duration, config.recording.interval),
             queue=RECORDING_QUEUE,
             callback_queue=DETECTION_QUEUE,
         )

@@ -97,8 +97,11 @@ class MessagingProgram(BasicProgram[C]):
             found.append(components.FileMessenger.from_config(config.messaging.file, logger))
         return found
 
-    def get_heartbeat_metrics(self, config: C) -> list[Callable[[], data.Metric]]:
-        """Return the figures of a heartbeat: storage, memory, processor, what waits or failed."""
+    def get_heartbeat_metrics(self, config: C) -> list[Callable[[], data.Metric | None]]:
+        """Return the figures of a heartbeat: storage, memory, processor, microphone, what waits.
+
+        A figure that is None is left out.
+        """
 
         def remaining_storage() -> data.Metric:
             return metrics.get_remaining_storage(config.paths.recordings)
@@ -108,6 +111,7 @@ class MessagingProgram(BasicProgram[C]):
             metrics.get_free_memory,
             metrics.get_cpu_usage,
             *self.status_report.metrics(),
+            *self.status_report.microphone_metrics(),
         ]
 
     # Tasks.

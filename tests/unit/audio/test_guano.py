@@ -2,6 +2,8 @@
 
 import datetime
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -55,6 +57,53 @@ def test_line_breaks_survive_within_a_value() -> None:
     assert parse_guano(text)["Note"] == "one\ntwo"
 
 
+def make_capture(**changes: Any) -> data.CaptureReport:
+    values: dict[str, Any] = {
+        "stream_id": uuid4(),
+        "first_frame": 0,
+        "frames": 144_000,
+        "samplerate_measured": None,
+        "clock_synchronised": None,
+        "clock_error_s": None,
+    }
+    return data.CaptureReport(**values | changes)
+
+
+HEALTH = data.MicrophoneHealth(
+    rms_dbfs=-40.25,
+    peak_dbfs=-3.5,
+    clipped_share=0.125,
+    dc_offset=-0.001,
+    is_silent=False,
+    is_stuck=True,
+    noise_floor_dbfs=data.LOWEST_DBFS,
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"first_frame": 10**12, "samplerate_measured": 48_001.25, "clock_synchronised": True},
+        {"clock_synchronised": False, "clock_error_s": 0.0125, "gap_before_frames": 77},
+        {"overruns": [data.Overrun(5, 20)], "incomplete": "unplugged", "health": HEALTH},
+    ],
+    ids=["little", "clock", "gap", "faults"],
+)
+def test_the_report_of_a_capture_is_read_back(changes: dict[str, Any]) -> None:
+    recording = make_recording(capture=make_capture(**changes))
+
+    again = recording_of_guano(
+        parse_guano(build_guano(guano_of_recording(recording))),
+        path=Path("a.wav"),
+        duration=3.0,
+        samplerate=48_000,
+        audio_channels=1,
+    )
+
+    assert again.capture == recording.capture
+
+
 @pytest.mark.parametrize("key", ["", " ", "a:b", "a\nb"])
 def test_a_key_that_could_not_be_read_back_is_refused(key: str) -> None:
     with pytest.raises(AudioError, match="GUANO field"):
@@ -62,9 +111,14 @@ def test_a_key_that_could_not_be_read_back_is_refused(key: str) -> None:
 
 
 def test_a_recording_is_described_as_the_peer_does_and_more() -> None:
-    recording = make_recording(time_expansion=10)
+    capture = make_capture(
+        first_frame=1000,
+        overruns=[data.Overrun(1007, 5), data.Overrun(1009, 0)],
+        incomplete="unplugged",
+    )
+    recording = make_recording(time_expansion=10, capture=capture)
 
-    fields = guano_of_recording(recording, serial="abc", overruns=[7, 9], incomplete="unplugged")
+    fields = guano_of_recording(recording, serial="abc")
 
     assert fields["GUANO|Version"] == "1.0"
     assert fields["Timestamp"] == "2024-08-01T20:30:00.123456Z"
@@ -75,7 +129,7 @@ def test_a_recording_is_described_as_the_peer_does_and_more() -> None:
     assert fields["Loc Position"] == "51.5 -0.02"
     assert fields["Acoupi|Deployment Name"] == "Wood: north"
     assert fields[RECORDING_ID] == str(recording.id)
-    assert fields["Acoupi|Overrun Frames"] == "7 9"
+    assert fields["Acoupi|Overruns"] == "7+5 9+0"
     assert fields[INCOMPLETE] == "unplugged"
 
 
@@ -84,7 +138,7 @@ def test_what_is_unknown_is_left_out() -> None:
 
     fields = guano_of_recording(recording)
 
-    assert not {"Serial", "TE", "Loc Position", "Acoupi|Overrun Frames", INCOMPLETE} & set(fields)
+    assert not {"Serial", "TE", "Loc Position", "Acoupi|Overruns", INCOMPLETE} & set(fields)
 
 
 def test_a_recording_is_made_again_from_its_description() -> None:

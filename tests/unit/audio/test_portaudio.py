@@ -2,13 +2,14 @@
 
 import os
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from acoupi import data
-from acoupi.audio import portaudio
+from acoupi.audio import alsa, portaudio
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device, list_devices
 from acoupi.errors import DeviceConfigurationError, DeviceError, DeviceUnavailableError
 
@@ -187,11 +188,9 @@ def test_a_stream_is_opened_raw_with_a_large_buffer(library: Library) -> None:
     source.stop()
 
 
-@pytest.mark.parametrize(
-    ("age", "expected"), [(0.15, 0.15), (0.0, 0.1), (-3.0, 0.1), (99.0, 0.1), (float("nan"), 0.1)]
-)
-def test_a_block_is_dated_by_the_driver_if_it_knows(
-    library: Library, monkeypatch: pytest.MonkeyPatch, age: float, expected: float
+@pytest.mark.parametrize("age", [0.15, 0.0, -3.0, float("nan")])
+def test_a_block_is_dated_by_its_arrival_whatever_the_driver_says(
+    library: Library, monkeypatch: pytest.MonkeyPatch, age: float
 ) -> None:
     monkeypatch.setattr(data, "monotonic", lambda: 500.0)
     sink = Sink()
@@ -205,8 +204,45 @@ def test_a_block_is_dated_by_the_driver_if_it_knows(
         SimpleNamespace(input_overflow=True),
     )
 
-    assert sink.blocks == [(bytes(200), pytest.approx(500.0 - expected), True)]
+    assert sink.blocks == [(bytes(200), pytest.approx(499.9), True)]
     source.stop()
+
+
+def test_more_than_16_bits_are_taken_whole_and_as_they_are(library: Library) -> None:
+    source = PortAudioSource("UltraMic384K", 384_000, 1, bits=24)
+
+    source.start(Sink())
+
+    settings = library.streams[0].settings
+    assert source.sample_bytes == 4
+    assert settings["dtype"] == "int32"
+    assert settings["dither_off"]
+    source.stop()
+
+
+def test_who_holds_the_microphone_is_named(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    status = tmp_path / "asound/card1/pcm0c/sub0/status"
+    status.parent.mkdir(parents=True)
+    status.write_text("state: RUNNING\nowner_pid   : 4321\ntrigger_time: 1.0\n")
+    (tmp_path / "4321").mkdir()
+    (tmp_path / "4321/status").write_text("Name:\tpython\nTgid:\t4300\n")
+    (tmp_path / "4300").mkdir()
+    (tmp_path / "4300/cmdline").write_bytes(b"python\0-m\0acoupi.system.celery.worker\0recording\0")
+    monkeypatch.setattr(alsa, "PROC", tmp_path)
+    library.error = PortAudioError("Unanticipated host error", -9999)
+
+    error = refused(library, 384_000)
+
+    assert "process 4300" in str(error.why)
+    assert "acoupi.system.celery.worker recording" in str(error.why)
+    assert error.help == "stop it: kill 4300"
+
+
+def test_a_device_that_is_no_card_or_is_free_has_no_holder(tmp_path: Path) -> None:
+    assert alsa.find_holder("pulse", tmp_path) is None
+    assert alsa.find_holder("UltraMic: USB Audio (hw:1,0)", tmp_path) is None
 
 
 def test_a_rate_the_device_does_not_offer(library: Library) -> None:

@@ -132,7 +132,7 @@ def test_more_than_the_ring_holds_cannot_be_asked_for(hand_source: Any) -> None:
         stream.read(0, 101, FAR)
 
 
-def test_an_overrun_is_counted_and_located_and_nothing_is_thrown_away(
+def test_an_overrun_is_counted_and_silence_stands_in_its_place(
     hand_source: Any, frames_from: Any
 ) -> None:
     source = hand_source()
@@ -140,12 +140,25 @@ def test_an_overrun_is_counted_and_located_and_nothing_is_thrown_away(
         source.deliver(100, time=10.0)
         source.deliver(100, time=10.35, overrun=True)
 
-        assert stream.read(0, 200, FAR) == frames_from(0, 200)
+        got = stream.read(0, 450, FAR)
 
-    (overrun,) = stream.overruns(0, 200)
-    assert overrun.frame == 100
-    assert overrun.frames == 250
-    assert stream.overruns(101, 99) == []
+    assert got == frames_from(0, 100) + bytes(2 * 250) + frames_from(100, 100)
+    assert stream.overruns(0, 450) == [data.Overrun(100, 250)]
+    assert stream.overruns(300, 100) == [data.Overrun(300, 50)]
+    assert stream.overruns(350, 100) == []
+
+
+def test_an_overrun_longer_than_the_ring_is_counted_in_full(
+    hand_source: Any, frames_from: Any
+) -> None:
+    source = hand_source()
+    with CaptureStream(source, ring_seconds=0.1) as stream:
+        source.deliver(50, time=10.0)
+        source.deliver(50, time=12.0, overrun=True)
+
+        assert stream.written == 2050
+        assert stream.read(2000, 50, FAR) == frames_from(50, 50)
+        assert stream.read(1950, 50, FAR) == bytes(100)
 
 
 # -- when ----------------------------------------------------------------
@@ -187,7 +200,8 @@ def test_after_an_overrun_time_goes_on_from_there(hand_source: Any) -> None:
         source.deliver(100, time=50.0)
         source.deliver(100, time=53.0, overrun=True)
 
-    assert stream.time_of(100) == 53.0
+    assert stream.written == 3100
+    assert stream.time_of(3000) == 53.0
 
 
 def test_utc_follows_the_system_clock(hand_source: Any, clock: Clock) -> None:

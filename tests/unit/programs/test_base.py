@@ -97,6 +97,26 @@ def test_an_empty_result_is_still_a_result(app: Celery) -> None:
     assert seen == [0]
 
 
+def test_a_task_that_is_behind_catches_up_at_once(app: Celery) -> None:
+    log: list[Any] = []
+    waiting = [True, True, False]
+
+    def recording_task() -> data.Recording:
+        return RECORDING
+
+    recording_task.is_behind = lambda: waiting.pop(0)  # type: ignore[attr-defined]
+    program = program_with(
+        app,
+        lambda program: program.add_task(
+            recording_task, callbacks=[detection_task_of("detect", log)]
+        ),
+    )
+
+    program.tasks["recording_task"].run()
+
+    assert len(log) == 3
+
+
 def test_two_callbacks_of_one_name_are_two_tasks(app: Celery) -> None:
     seen: list[Any] = []
     program = program_with(

@@ -2,6 +2,7 @@
 
 import datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -142,6 +143,63 @@ def test_totals_are_metrics(
     }
 
 
+def heard(store: types.Store, **changes: object) -> data.Recording:
+    health = {
+        "rms_dbfs": -50,
+        "peak_dbfs": -3.5,
+        "clipped_share": 0.02,
+        "dc_offset": 0,
+        "is_silent": False,
+        "is_stuck": False,
+        "noise_floor_dbfs": -71,
+        **changes,
+    }
+    report = data.CaptureReport(
+        stream_id=UUID(int=1),
+        first_frame=0,
+        frames=800,
+        samplerate_measured=None,
+        clock_synchronised=None,
+        clock_error_s=None,
+        health=data.MicrophoneHealth.model_validate(health),
+    )
+    recording = make_recording(created_on=NOW, capture=report)
+    store.store_recording(recording)
+    return recording
+
+
+def test_the_levels_of_the_last_recording_are_metrics(store: components.SqliteStore) -> None:
+    report = StatusReport(store)
+    assert {metric() for metric in report.microphone_metrics()} == {None}
+    heard(store)
+
+    figures = [metric() for metric in report.microphone_metrics()]
+
+    assert [(one.name, one.value, one.unit) for one in figures if one is not None] == [
+        ("microphone_rms", -50, "dBFS"),
+        ("microphone_peak", -3.5, "dBFS"),
+        ("microphone_noise_floor", -71, "dBFS"),
+        ("microphone_clipping", 2, "%"),
+    ]
+    assert {one.captured_on for one in figures if one is not None} == {NOW}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "OK"),
+        ({"is_silent": True}, "the microphone is silent, clipping 2 %"),
+        ({"is_stuck": True}, "the microphone is stuck at one value at times, clipping 2 %"),
+    ],
+)
+def test_a_deaf_microphone_is_not_well(
+    store: components.SqliteStore, changes: dict[str, object], said: str
+) -> None:
+    heard(store, **changes)
+
+    assert StatusReport(store)() == said
+
+
 def test_a_store_that_does_not_count_is_not_asked() -> None:
     class Published:
         """Has the published methods only."""
@@ -150,3 +208,4 @@ def test_a_store_that_does_not_count_is_not_asked() -> None:
 
     assert [report(), report()] == ["OK", "OK"]
     assert {metric().value for metric in report.metrics()} == {0}
+    assert {metric() for metric in report.microphone_metrics()} == {None}

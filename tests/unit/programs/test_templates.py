@@ -14,6 +14,7 @@ from celery import Celery
 from acoupi import components, data
 from acoupi.components import types
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
+from acoupi.effort import CapturePlan, DailyWindows
 from acoupi.errors import ConfigurationError, HealthCheckError
 from acoupi.programs.templates import (
     AudioConfiguration,
@@ -146,6 +147,42 @@ def test_a_basic_program_records_manages_and_recovers(app: Celery) -> None:
         "file_management_task": "celery",
         "recovery_task": "celery",
     }
+
+
+def test_the_plan_of_a_program_is_that_of_its_settings(app: Celery) -> None:
+    config = BasicProgramConfiguration(timezone="Europe/Berlin")
+
+    plan = Basic(config, app).get_capture_plan(config)
+
+    hours = data.TimeInterval(
+        start=config.recording.schedule_start, end=config.recording.schedule_end
+    )
+    assert plan == CapturePlan(
+        duration=3,
+        interval=10,
+        windows=(DailyWindows(intervals=(hours,), timezone="Europe/Berlin"),),
+        timezone="Europe/Berlin",
+    )
+
+
+def test_the_plan_of_a_program_goes_by_its_own_conditions(app: Celery) -> None:
+    dusk = data.TimeInterval(start=datetime.time(19), end=datetime.time(22))
+    dawn = data.TimeInterval(start=datetime.time(3), end=datetime.time(6))
+
+    class Twilight(Basic):
+        def get_recording_conditions(
+            self, config: BasicProgramConfiguration
+        ) -> list[types.RecordingCondition]:
+            return [
+                components.IsInIntervals([dusk, dawn], datetime.UTC),
+                components.HasSufficientSpace(min_space=0),
+            ]
+
+    config = BasicProgramConfiguration()
+    plan = Twilight(config, app).get_capture_plan(config)
+
+    assert plan is not None
+    assert plan.windows == (DailyWindows(intervals=(dusk, dawn), timezone="UTC"),)
 
 
 def test_a_recording_is_not_made_up_for_after_a_crash(app: Celery) -> None:
@@ -453,7 +490,8 @@ def test_a_heartbeat_tells_of_the_device(app: Celery) -> None:
     program = Messaging(config, app)
     program.on_start(DEPLOYMENT)
 
-    names = {metric().name for metric in program.get_heartbeat_metrics(config)}
+    figures = [metric() for metric in program.get_heartbeat_metrics(config)]
+    names = {figure.name for figure in figures if figure is not None}
 
     assert {"remaining_storage", "free_memory", "cpu_usage"} <= names
 

@@ -18,7 +18,7 @@ import pytest
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.message_stores import sql as message_sql
-from acoupi.components.stores import SqliteStore, sql
+from acoupi.components.stores import SqliteStore, effort, sql
 from acoupi.components.stores.database import Database, Schema
 from acoupi.errors import MessageStoreError, MetadataStoreError, StoreError
 
@@ -88,7 +88,7 @@ def test_the_file_is_in_wal_mode_marked_and_versioned(tmp_path: Path) -> None:
     ]
     connection.close()
 
-    assert found == ["wal", sql.SCHEMA.application_id, 1]
+    assert found == ["wal", sql.SCHEMA.application_id, sql.SCHEMA.version]
 
 
 def test_connections_sync_every_commit_and_enforce_references(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_a_newer_schema_is_refused_naming_file_and_both_versions(
 
     text = "\n".join(caught.value.lines())
     assert str(path) in text
-    assert "version 2" in text
-    assert "up to 1" in text
+    assert f"version {newer.version}" in text
+    assert f"up to {schema.version}" in text
     assert "pip install --upgrade acoupi" in text
 
 
@@ -255,6 +255,33 @@ def test_an_older_file_is_brought_up_to_date_with_its_data(tmp_path: Path) -> No
         version = connection.execute("PRAGMA user_version").fetchone()[0]
 
     assert (found, version) == ([("Lily", 2.0)], 2)
+
+
+def test_a_metadata_store_without_an_effort_ledger_gets_one_and_keeps_its_recordings(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "metadata.db"
+    old = replace(sql.SCHEMA, migrations=sql.SCHEMA.migrations[:1])
+    with Database(path, old).writing() as connection:
+        connection.execute(
+            "INSERT INTO deployment (id, name, started_on_us) VALUES (?, 'Pond', 0)",
+            (SITE.id.bytes,),
+        )
+        connection.execute(
+            "INSERT INTO recording (id, deployment_row, created_on_us, duration_s, samplerate_hz,"
+            " time_expansion, state) VALUES (?, 1, 1000000, 3.0, 8000, 1.0, 'kept')",
+            (os.urandom(16),),
+        )
+
+    store = SqliteStore(path)
+
+    history = store.get_effort(SITE)
+    assert history is not None
+    assert [(one.start, one.end, one.stream_id) for one in history.captured] == [
+        (1_000_000, 4_000_000, None)
+    ]
+    assert store.count_recordings()[data.RecordingState.KEPT] == 1
+    store.close()
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -464,6 +491,10 @@ def test_a_file_that_is_moved_aside_is_made_anew(tmp_path: Path) -> None:
         (sql.SCHEMA, sql.RECORDINGS_BY_ROW),
         (sql.SCHEMA, sql.CAPTURED_RECORDINGS),
         (sql.SCHEMA, sql.OWNER_OF_PATH),
+        (sql.SCHEMA, sql.LAST_RECORDING_OF),
+        (sql.SCHEMA, effort.CAPTURED),
+        (sql.SCHEMA, effort.NOTES),
+        (sql.SCHEMA, effort.PLANS),
         (sql.SCHEMA, sql.ANALYSES),
         (sql.SCHEMA, sql.OUTPUTS_OF_RECORDINGS),
         (sql.SCHEMA, sql.OUTPUTS_BY_RECORDING_TIME),

@@ -1,0 +1,56 @@
+"""A signal in which nothing can be missing or doubled without being seen."""
+
+from collections.abc import Hashable, Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acoupi.audio.simulated import SimulatedSource
+
+__all__ = ["TURN", "CounterSource", "count_frames"]
+
+TURN = 32_767
+"""The counter goes from 1 to here and begins again; 0 is silence."""
+
+
+class CounterSource(SimulatedSource):
+    """Counts its frames, in every channel.
+
+    Parameters
+    ----------
+    samplerate, channels, pace, owner
+        As for `SimulatedSource`.
+    """
+
+    def __init__(
+        self,
+        samplerate: int,
+        channels: int,
+        *,
+        pace: Literal["realtime", "fast"],
+        owner: Hashable,
+    ) -> None:
+        super().__init__("counter", samplerate, channels, pace=pace, owner=owner)
+
+    def prepare(self) -> None:
+        """Need nothing."""
+
+    def blocks(self, frames: int) -> Iterator[memoryview]:
+        """Yield the counter block by block."""
+        start = 0
+        while True:
+            yield count_frames(start, frames, self.channels).data.cast("B")
+            start += frames
+
+
+def count_frames(start: int, frames: int, channels: int = 1) -> NDArray[np.int16]:
+    """Return frames of the counter, shape ``(frames, channels)``.
+
+    Examples
+    --------
+    >>> count_frames(32_765, 4)[:, 0].tolist()
+    [32766, 32767, 1, 2]
+    """
+    column = (np.arange(start, start + frames) % TURN + 1).astype("<i2")
+    return np.repeat(column[:, np.newaxis], channels, axis=1)

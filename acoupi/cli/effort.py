@@ -1,0 +1,316 @@
+"""``acoupi effort``: what every second of a deployment was used for."""
+
+import csv
+import datetime
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.checks import AsJson
+from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
+from acoupi.cli.table import single
+from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
+
+if TYPE_CHECKING:
+    from acoupi.components.types import Store
+    from acoupi.data import EffortSpan, EffortState
+    from acoupi.system.effort import Effort, Tally
+
+__all__ = ["app", "shown_seconds", "shown_share"]
+
+app = single()
+
+EPILOG = example('acoupi effort --deployment "Old oak" --from 2024-06-01 --to 2024-06-07')
+LEVELS = "▁▂▃▄▅▆▇█"
+NOT_PLANNED, NOTHING = "·", "✗"
+LEGEND = (
+    f"{LEVELS[0]} to {LEVELS[-1]}: little to all of the plan; "
+    f"{NOTHING}: nothing of it; {NOT_PLANNED}: nothing planned"
+)
+MOST_HOLES = 30
+CSV_COLUMNS = ("start", "end", "duration_s", "state", "detail")
+HOLE_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "detail": "why"}
+
+
+@app.command(epilog=EPILOG)
+def effort(
+    deployment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME_OR_ID", help="Which deployment; by default the last one."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="Only from this day or time on."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Only up to this time, or the end of this day."),
+    ] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write every span into a file; - prints them."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how much was recorded of what was planned, and why the rest was not.
+
+    Every second of a deployment is exactly one of: recorded, off schedule,
+    condition refused, device missing, overrun, disk full, not running, clock
+    unknown. Times of day are in the time zone of the program.
+    """
+    from acoupi.system.effort import find_deployment, measure, read_effort
+
+    first, last = _time("--from", since), _time("--to", until, ends_day=True)
+    if csv_file is not None and as_json:
+        raise ConfigurationError(
+            "--csv and --json cannot be given together.",
+            "acoupi effort --csv effort.csv",
+            why="each prints its own.",
+        )
+    store = _store()
+    with working("Adding up"):
+        found, spans = read_effort(store, find_deployment(store, deployment), first, last)
+        if csv_file is not None:
+            with _opened(csv_file) as file:
+                measure(found, _written(spans, file))
+        else:
+            measure(found, spans)
+    if as_json:
+        print_json(found.as_json())
+    elif csv_file != Path("-"):
+        _show(found)
+
+
+def _store() -> "Store":
+    from acoupi.components.types import Store
+
+    store = getattr(home.load(home.configured()), "store", None)
+    if not isinstance(store, Store):
+        raise ConfigurationError(
+            "this sensor keeps no account of its effort.",
+            "acoupi setup --program default",
+            why="its program has no store of recordings.",
+        )
+    return store
+
+
+def _time(option: str, text: str | None, *, ends_day: bool = False) -> datetime.datetime | None:
+    """Read a day or a time; without a zone it is local to the program."""
+    if text is None:
+        return None
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ParameterError(
+            text,
+            f'{option} cannot be "{text}".',
+            f"{option} 2024-06-01, or {option} 2024-06-01T21:30",
+            why="it is neither a day nor a time.",
+        ) from error
+    if ends_day and len(text) <= len("2024-06-01"):
+        time += datetime.timedelta(days=1)
+    return time
+
+
+# Files
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    if path == Path("-"):
+        yield sys.stdout
+        return
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise AcoupiError(
+            f'cannot write "{path}".',
+            "acoupi effort --csv effort.csv",
+            why=f"{error.strerror or error}.",
+        ) from error
+
+
+def _written(spans: Iterable["EffortSpan"], file: TextIO) -> Iterator["EffortSpan"]:
+    """Write spans as they pass."""
+    writer = csv.writer(file)
+    writer.writerow(CSV_COLUMNS)
+    for span in spans:
+        times = span.start.isoformat(), span.end.isoformat()
+        writer.writerow([*times, f"{span.duration:.6f}", span.state.value, span.detail])
+        yield span
+
+
+# What is shown
+
+
+def _show(found: "Effort") -> None:
+    total, zone = found.total, found.timezone
+    print_record(
+        {
+            "deployment": found.deployment.name,
+            "from": f"{found.since.astimezone(zone):%Y-%m-%d %H:%M:%S}",
+            "to": f"{found.until.astimezone(zone):%Y-%m-%d %H:%M:%S} ({zone.key})",
+            "planned": shown_seconds(total.planned),
+            "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
+        }
+    )
+    if not found.has_plan:
+        warn("the program does not say when it plans to record, so nothing counts as missed.")
+    if found.unsynchronised:
+        warn(
+            f"{shown_seconds(found.unsynchronised / 1e6)} were recorded while no time server had "
+            "set the clock of the board; the times are those of its own clock."
+        )
+    print_table(_day_rows(found), _day_columns(total), empty="")
+    _show_hours(found)
+    _show_holes(found)
+    print_table(_total_rows(total), {"state": "in all", "time": "time", "share": "share"}, empty="")
+
+
+def _states(tally: "Tally") -> list["EffortState"]:
+    """Return the kinds of holes that there are."""
+    usual = ("recorded", "off_schedule")
+    return [
+        state
+        for state, microseconds in tally.microseconds.items()
+        if microseconds and state.value not in usual
+    ]
+
+
+def _day_columns(total: "Tally") -> dict[str, str]:
+    holes = {state.value: _words(state) for state in _states(total)}
+    return {
+        "date": "day",
+        "planned": "planned",
+        "recorded": "recorded",
+        "share": "captured",
+        **holes,
+        "off_schedule": "off schedule",
+        "total": "in all",
+    }
+
+
+def _day_rows(found: "Effort") -> list[dict[str, Any]]:
+    return [
+        {
+            "date": day.date.isoformat(),
+            "planned": shown_seconds(day.tally.planned),
+            "share": shown_share(day.tally.share),
+            **{
+                state.value: shown_seconds(day.tally.seconds(state))
+                for state in day.tally.microseconds
+            },
+            "total": shown_seconds(day.tally.total),
+        }
+        for day in found.days
+    ]
+
+
+def _show_hours(found: "Effort") -> None:
+    ruler = "".join(f"{hour:<6}" for hour in (0, 6, 12, 18))
+    typer.echo(f"{'hour':<12}{ruler}")
+    for day in found.days:
+        bar = "".join(_level(day.hours.get(hour)) for hour in range(24))
+        typer.echo(f"{day.date.isoformat():<12}{bar}")
+    typer.echo(f"{'':<12}{LEGEND}\n")
+
+
+def _level(hour: "Tally | None") -> str:
+    """Return the bar of an hour: which share of its plan was recorded."""
+    if hour is None:
+        return " "
+    if hour.share is None:
+        return NOT_PLANNED
+    if not hour.recorded:
+        return NOTHING
+    return LEVELS[int(hour.share * (len(LEVELS) - 1))]
+
+
+def _show_holes(found: "Effort") -> None:
+    longest = sorted(found.holes, key=lambda hole: -hole.lost)[:MOST_HOLES]
+    rows = [
+        {
+            "start": f"{hole.start.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
+            "end": f"{hole.end.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
+            "lost": shown_seconds(hole.lost_seconds),
+            "state": _words(hole.state),
+            "detail": hole.detail,
+        }
+        for hole in sorted(longest, key=lambda hole: hole.start)
+    ]
+    print_table(rows, HOLE_COLUMNS, empty="Nothing of the plan was missed.\n")
+    if others := len(found.holes) - len(longest):
+        lost = (sum(one.lost for one in found.holes) - sum(one.lost for one in longest)) / 1e6
+        typer.echo(
+            f"and {others} shorter ones, {shown_seconds(lost)} together; "
+            "all of them: acoupi effort --csv effort.csv\n"
+        )
+
+
+def _total_rows(total: "Tally") -> list[dict[str, Any]]:
+    """Return the states that there are, with shares that add up to 100 %."""
+    states = [state for state, microseconds in total.microseconds.items() if microseconds]
+    shares = _percents([total.microseconds[state] for state in states])
+    rows = [
+        {
+            "state": _words(state),
+            "time": shown_seconds(total.seconds(state)),
+            "share": f"{share / 100:.2f} %",
+        }
+        for state, share in zip(states, shares, strict=True)
+    ]
+    return [*rows, {"state": "total", "time": shown_seconds(total.total), "share": "100.00 %"}]
+
+
+def _percents(parts: list[int]) -> list[int]:
+    """Return parts as hundredths of a percent which add up to 100 %.
+
+    Examples
+    --------
+    >>> _percents([1, 1, 1])
+    [3334, 3333, 3333]
+    """
+    whole = sum(parts)
+    floors = [part * 10_000 // whole for part in parts]
+    missing = 10_000 - sum(floors)
+    by_rest = sorted(range(len(parts)), key=lambda n: -(parts[n] * 10_000 % whole))
+    for position in by_rest[:missing]:
+        floors[position] += 1
+    return floors
+
+
+def _words(state: "EffortState") -> str:
+    return state.value.replace("_", " ")
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a length of time as people read it; below a minute with its fraction.
+
+    Examples
+    --------
+    >>> shown_seconds(0), shown_seconds(2.5), shown_seconds(45_296.2)
+    ('-', '2.5 s', '12:34:56')
+    """
+    if seconds < 60:
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s" if seconds else "-"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def shown_share(share: float | None) -> str:
+    """Return a share in percent, never rounded up: 100 % is all of it.
+
+    Examples
+    --------
+    >>> shown_share(1), shown_share(0.999999), shown_share(None)
+    ('100 %', '99.999 %', '-')
+    """
+    if share is None:
+        return "-"
+    return "100 %" if share >= 1 else f"{int(share * 100_000) / 1000:.3f} %"

@@ -1,0 +1,204 @@
+"""Where in the stream the next recording begins.
+
+Without an interval a recording begins now. With an interval no longer than
+the recordings, each begins at the frame after the last one's end. With a
+longer one, recordings begin on slots: multiples of the interval in UTC since
+1970, the same on every device. However late it is asked, a recording begins
+where it should as long as the ring holds that; what it does not hold any more
+is counted as a gap.
+"""
+
+import math
+from dataclasses import dataclass
+
+from acoupi import data
+from acoupi.audio.stream import CaptureStream
+from acoupi.errors import AcoupiError
+
+__all__ = ["Cut", "Cutter"]
+
+_LONGEST_WAIT = 10.0
+"""Seconds, at least, that a recording waits for its slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A stretch of the stream that is to be a recording."""
+
+    start: int
+    """May be still to come."""
+    frames: int
+    gap: int = 0
+    """Frames of planned time before it that are lost."""
+    slot: int | None = None
+    """Number of its slot."""
+    incomplete: str | None = None
+    """Why it is shorter than planned."""
+
+
+class Cutter:
+    """Plans the recordings of one recorder.
+
+    Parameters
+    ----------
+    duration
+        Of a recording, seconds.
+    interval
+        Seconds from start to start; None: whenever asked.
+    """
+
+    def __init__(self, duration: float, interval: float | None) -> None:
+        self.duration = duration
+        self.interval = interval
+        self._stream: CaptureStream | None = None
+        self._next: int | None = None
+        self._slot: int | None = None
+        self._skipped: tuple[CaptureStream, int] | None = None
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether recordings follow each other without a gap."""
+        return self.interval is not None and self.interval <= self.duration
+
+    def plan(self, stream: CaptureStream) -> Cut:
+        """Return what to record next from a stream that has delivered already."""
+        frames = max(1, round(self.duration * stream.samplerate))
+        was_set = stream.timeline.settle()
+        if self.interval is None or stream.source.waits_for_reader:
+            return Cut(stream.next_frame(), frames)
+        if self.is_continuous:
+            return self._plan_next(stream, frames)
+        if was_set:
+            self._slot = None
+        return self._plan_slot(stream, frames)
+
+    def done(self, stream: CaptureStream, cut: Cut, frames: int) -> None:
+        """Note how much of a cut was recorded."""
+        self._stream, self._next, self._skipped = stream, cut.start + frames, None
+        if cut.slot is not None:
+            self._slot = cut.slot
+
+    def skip(self, stream: CaptureStream | None) -> None:
+        """Note that nothing of what was heard until now is wanted."""
+        self._next = self._slot = self._skipped = None
+        if self.interval is None or stream is None or not stream.clock.is_set:
+            return
+        now = stream.frame_at(data.monotonic())
+        self._skipped = (stream, now)
+        if not self.is_continuous:
+            self._slot = self._slot_at(stream, now)
+
+    def forget(self) -> None:
+        """Let go of the stream."""
+        self._stream = self._skipped = None
+
+    def remains(self) -> CaptureStream | None:
+        """Return a stream that has ended and holds sound that is still to be recorded."""
+        stream = self._stream
+        if stream is None or stream.failure is None or not self.is_continuous:
+            return None
+        if self._next is None or stream.written - max(self._next, stream.oldest) <= 0:
+            return None
+        return stream
+
+    def plan_rest(self, stream: CaptureStream) -> Cut:
+        """Return what to record of a stream that has ended."""
+        start = max(self._next or 0, stream.oldest)
+        frames = max(1, round(self.duration * stream.samplerate))
+        left = stream.written - start
+        reason = stream.failure.message if isinstance(stream.failure, AcoupiError) else None
+        return Cut(
+            start,
+            min(frames, left),
+            gap=start - (self._next or 0),
+            incomplete=reason if left < frames else None,
+        )
+
+    def is_behind(self, stream: CaptureStream | None) -> bool:
+        """Return whether a recording waits in the ring, so that it can be made at once."""
+        stream = stream or self._stream
+        if stream is None or self.interval is None or stream.source.waits_for_reader:
+            return False
+        if self.remains() is not None:
+            return True
+        if stream.failure is not None or stream is not self._stream:
+            return False
+        if self.is_continuous:
+            frames = round(self.duration * stream.samplerate)
+            waiting = stream.written - self._next if self._next is not None else 0
+            return waiting >= min(frames, stream.capacity // 2)
+        if self._slot is None:
+            return False
+        now = self._slot_at(stream, stream.written)
+        return any(
+            stream.oldest <= self._frame_of(stream, slot) <= stream.written
+            for slot in self._missed(stream, now)
+        )
+
+    def seconds_to_next(self, stream: CaptureStream) -> float | None:
+        """Return how long it is until the next slot begins; None where there are none."""
+        if self.interval is None or self.is_continuous or not stream.clock.is_set:
+            return None
+        now = self._slot_at(stream, stream.written)
+        return (self._frame_of(stream, now + 1) - stream.written) / stream.samplerate
+
+    def _plan_next(self, stream: CaptureStream, frames: int) -> Cut:
+        before, position = self._stream, self._next
+        if position is None or before is None:
+            return Cut(self._first(stream), frames)
+        if before is stream:
+            start = max(position, stream.oldest)
+            return Cut(start, frames, gap=start - position)
+        # The device was gone: all that the new stream holds is wanted.
+        start = stream.oldest
+        away = stream.time_of(start) - before.time_of(position)
+        return Cut(start, frames, gap=max(0, round(away * stream.samplerate)))
+
+    def _first(self, stream: CaptureStream) -> int:
+        """Return where to begin after a pause: with the interval in which recording is wanted."""
+        if self._skipped is None or self._skipped[0] is not stream:
+            return stream.next_frame()
+        slot = self._slot_at(stream, stream.frame_at(data.monotonic()))
+        return max(self._frame_of(stream, slot), self._skipped[1], stream.oldest)
+
+    def _plan_slot(self, stream: CaptureStream, frames: int) -> Cut:
+        now = self._slot_at(stream, stream.frame_at(data.monotonic()))
+        if self._slot is not None and self._slot > now + 1:
+            self._slot = None  # The clock was set back.
+        missed = self._missed(stream, now)
+        lost = frames * (missed.start - self._slot - 1) if self._slot is not None else 0
+        for slot in missed:
+            start = self._frame_of(stream, slot)
+            late = stream.oldest - start
+            if late <= 0:
+                return Cut(start, frames, gap=lost, slot=slot)
+            if late < frames and slot == now:
+                return self._plan_late(stream, slot, frames, lost)
+            lost += frames if self._slot is not None else 0
+        start = self._frame_of(stream, max(now, self._slot or now) + 1)
+        if (start - stream.written) / stream.samplerate > max(_LONGEST_WAIT, self.duration):
+            # Whoever asks does not know of slots: better now than never.
+            return Cut(stream.next_frame(), frames, gap=lost)
+        return Cut(start, frames, gap=lost, slot=max(now, self._slot or now) + 1)
+
+    def _plan_late(self, stream: CaptureStream, slot: int, frames: int, lost: int) -> Cut:
+        """Plan a recording whose slot began before the stream: it ends with its slot."""
+        start = stream.oldest
+        planned = self._frame_of(stream, slot)
+        room = max(planned + frames, self._frame_of(stream, slot + 1)) - start
+        reason = "the microphone was not ready when it should have begun" if room < frames else None
+        return Cut(start, min(frames, room), lost + start - planned, slot, reason)
+
+    def _missed(self, stream: CaptureStream, now: int) -> range:
+        """Return the slots that are due and were not recorded."""
+        held = math.ceil(stream.capacity / stream.samplerate / (self.interval or 1)) + 1
+        first = now if self._slot is None else self._slot + 1
+        return range(max(first, now - 10 * held), now + 1)
+
+    def _slot_at(self, stream: CaptureStream, frame: int) -> int:
+        seconds = stream.time_of(frame) + stream.timeline.offset
+        # A frame more, since rounding may have put us just before it.
+        return math.floor((seconds + 1 / stream.samplerate) / (self.interval or 1))
+
+    def _frame_of(self, stream: CaptureStream, slot: int) -> int:
+        return stream.frame_at_utc(slot * (self.interval or 1))

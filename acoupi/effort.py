@@ -1,0 +1,554 @@
+"""The effort ledger: what every second of a deployment was used for.
+
+A recorder writes down what it knows: its recordings, and *notes* of what kept
+it from recording. `ledger` turns these into a list of spans that covers the
+deployment without a gap or an overlap. Times are whole microseconds inside,
+so it adds up exactly.
+"""
+
+import datetime
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from typing import TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from acoupi import data
+from acoupi.data import EffortSpan, EffortState, from_microseconds, to_microseconds
+
+__all__ = [
+    "CapturePlan",
+    "Captured",
+    "DailyWindows",
+    "EffortHistory",
+    "PlanFrom",
+    "horizon",
+    "ledger",
+]
+
+NOTE_SECONDS = 30.0
+"""At least so often a recorder writes down that what it noted goes on."""
+
+_SECOND = 1_000_000
+_DAY = 86_400 * _SECOND
+_CLOCK_NOISE = _SECOND // 2
+"""By how much the times of two recordings of one stream may contradict their frames."""
+
+
+class DailyWindows(BaseModel):
+    """The hours in which a program plans to record."""
+
+    model_config = ConfigDict(frozen=True)
+
+    intervals: tuple[data.TimeInterval, ...]
+    """Local times of day, one of which must hold; the same start and end is the whole day."""
+    timezone: str
+    """IANA name of their zone."""
+
+
+class CapturePlan(BaseModel):
+    """When a program plans to record."""
+
+    model_config = ConfigDict(frozen=True)
+
+    duration: float = Field(gt=0, allow_inf_nan=False)
+    """Length of a recording, seconds."""
+    interval: float = Field(gt=0, allow_inf_nan=False)
+    """Seconds from the start of one to the start of the next; not longer than it: no gaps."""
+    windows: tuple[DailyWindows, ...] = ()
+    """All of them must hold; none: day and night."""
+    timezone: str = "UTC"
+    """IANA name of the zone in which its people live, for days and hours."""
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether no time is left out between two recordings."""
+        return self.interval <= self.duration
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFrom:
+    """A plan, and since when it is followed."""
+
+    since: datetime.datetime
+    plan: CapturePlan
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What the ledger needs to know of a recording; times in microseconds since 1970."""
+
+    start: int
+    end: int
+    samplerate: int
+    stream_id: UUID | None = None
+    first_frame: int = 0
+    frames: int = 0
+    gap_before_frames: int = 0
+    overruns: tuple[data.Overrun, ...] = ()
+    incomplete: str | None = None
+    is_synchronised: bool | None = None
+    """Whether the system clock was known to be right; None: not known."""
+
+    @classmethod
+    def of(cls, recording: data.Recording) -> "Captured":
+        """Return what a recording, with or without the report of its capture, tells."""
+        start = to_microseconds(recording.created_on)
+        end = start + round(recording.duration * _SECOND)
+        report = recording.capture
+        if report is None:
+            return cls(start, end, recording.samplerate)
+        return cls(
+            start,
+            end,
+            recording.samplerate,
+            report.stream_id,
+            report.first_frame,
+            report.frames,
+            report.gap_before_frames,
+            tuple(report.overruns),
+            report.incomplete,
+            report.clock_synchronised,
+        )
+
+
+@dataclass(frozen=True)
+class EffortHistory:
+    """All that was written down about the effort of a deployment.
+
+    Of a part of it, a history also holds what is just before and after (the
+    recordings on either side), so that the part comes out as in the whole.
+    """
+
+    deployment: data.Deployment
+    captured: Sequence[Captured] = ()
+    """By their start."""
+    notes: Sequence[EffortSpan] = ()
+    plans: Sequence[PlanFrom] = ()
+    """Oldest first; the first holds from the beginning. None: the schedule is not known."""
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        """The zone in which days and hours are counted."""
+        return ZoneInfo(self.plans[-1].plan.timezone if self.plans else "UTC")
+
+
+# Of two facts about a moment the one with the lower rank is believed. A recording
+# is proof. Time that nobody planned for is no loss, whatever happened then. A clock
+# that was wrong makes everything else that is said of the time doubtful. Then what
+# kept the recorder from recording, the most particular first.
+_RECORDED, _NOT_PLANNED = 0, 1
+_RANKS = {
+    EffortState.RECORDED: _RECORDED,
+    EffortState.CLOCK_UNKNOWN: 2,
+    EffortState.DISK_FULL: 3,
+    EffortState.DEVICE_MISSING: 4,
+    EffortState.OVERRUN: 5,
+    EffortState.CONDITION_REFUSED: 6,
+    EffortState.OFF_SCHEDULE: 7,
+    EffortState.NOT_RUNNING: 8,
+}
+_LAST_RANK = 9
+
+Fact = tuple[int, int, int, EffortState, str]
+"""Start, end, rank, state, detail."""
+Piece = tuple[int, int, EffortState | None, str]
+"""Start, end, state (None: nothing is known), detail."""
+Known = tuple[int, int, EffortState, str]
+PlanSpan = tuple[int, int, CapturePlan | None]
+"""From when to when a plan held; None: the schedule is not known."""
+S = TypeVar("S")
+
+BETWEEN = "between recordings"
+OUTSIDE = "outside the hours of the schedule"
+NO_PLAN = "the schedule of the program is not known"
+NO_REASON = "nothing was recorded, for no known reason"
+TOO_LATE = "it came too late to be taken from the buffer"
+READ_LATE = "sound was lost before it could be read"
+NOT_READY = "the microphone was not ready"
+AT_THE_SEAM = "lost between two recordings"
+TO_THE_END = "nothing was recorded any more until the deployment ended"
+
+
+def ledger(
+    history: EffortHistory,
+    now: datetime.datetime,
+    *,
+    since: datetime.datetime | None = None,
+    until: datetime.datetime | None = None,
+) -> list[EffortSpan]:
+    """Return what every moment of a deployment was used for.
+
+    Of what is known of a moment, this is believed, the first first:
+
+    1. there is a recording of it (lost frames within it are none): recorded;
+    2. it was not planned, being outside the daily hours or between two
+       recordings on an interval: off schedule;
+    3. what was noted: clock unknown, disk full, device missing, overrun
+       (also where a recording's report says so), condition refused, off
+       schedule, not running.
+
+    Planned time of which nothing is known goes on as what was noted before it, for
+    as long as a recorder may leave a note unrenewed. Otherwise it was lost at
+    the seam (overrun) if it is shorter than one slot and between two recordings, and
+    not running if it is not.
+
+    The slots of a plan on an interval go by the recordings: each begins one,
+    and those that were missed lie whole intervals after the one before.
+
+    Parameters
+    ----------
+    history
+        Of the deployment.
+    now
+        Its end, where it goes on.
+    since, until
+        Only this part of it; None: from its beginning, to its end.
+
+    Returns
+    -------
+    list of EffortSpan
+        In order, without gap or overlap, from the beginning of the
+        deployment (or `since`) to its end (or `until`), to the microsecond.
+        Two that follow each other differ in state or detail.
+    """
+    begin = to_microseconds(history.deployment.started_on)
+    end = to_microseconds(history.deployment.ended_on or now)
+    first = begin if since is None else max(begin, to_microseconds(since))
+    last = end if until is None else min(end, to_microseconds(until))
+    if last <= first:
+        return []
+    plans = _plans(history, begin, end)
+    # What goes on from before decides what follows, so a little more is looked at.
+    margin = max((_patience(plan) for _, _, plan in plans), default=0) + _CLOCK_NOISE
+    low, high = max(begin, first - margin), min(end, last + margin)
+    facts, slots = _facts_of_recordings(history.captured, plans)
+    for span in history.notes:
+        facts.append(_fact(span.start, span.end, span.state, span.detail))
+    for since_us, until_us, plan in plans:
+        facts += _not_planned(plan, slots, (since_us, until_us), (low, high))
+    pieces = _explained(_painted(facts, low, high), plans, over_from=_over_from(history, end))
+    return [
+        EffortSpan(from_microseconds(start), from_microseconds(stop), state, detail)
+        for start, stop, state, detail in _joined(_clipped(pieces, first, last))
+    ]
+
+
+def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime:
+    """Return until when a deployment can be accounted for.
+
+    What goes on is known until the last sign of life if that is recent: the
+    recording which is being made is not stored yet. If there was none for
+    long, until now: something is wrong.
+    """
+    if history.deployment.ended_on is not None:
+        return history.deployment.ended_on
+    ends = [one.end for one in history.captured]
+    ends += [to_microseconds(note.end) for note in history.notes]
+    last = min(max(ends, default=0), to_microseconds(now))
+    plan = history.plans[-1].plan if history.plans else None
+    if to_microseconds(now) - last <= _patience(plan):
+        return max(from_microseconds(last), history.deployment.started_on)
+    return now
+
+
+# What is known
+
+
+def _fact(
+    start: datetime.datetime, end: datetime.datetime, state: EffortState, detail: str
+) -> Fact:
+    return to_microseconds(start), to_microseconds(end), _RANKS[state], state, detail
+
+
+def _plans(history: EffortHistory, begin: int, end: int) -> list[PlanSpan]:
+    """Return from when to when each plan held; they cover the deployment."""
+    starts = [to_microseconds(one.since) for one in history.plans[1:]]
+    bounds = [begin, *(min(max(start, begin), end) for start in starts), end]
+    plans: list[CapturePlan | None] = [one.plan for one in history.plans] or [None]
+    return [(*span, plan) for span, plan in zip(pairwise(bounds), plans, strict=True)]
+
+
+def _patience(plan: CapturePlan | None) -> int:
+    """Return for how long a recorder that works may leave no trace."""
+    seconds = NOTE_SECONDS if plan is None else NOTE_SECONDS + plan.duration + 2 * plan.interval
+    return round(seconds * _SECOND)
+
+
+def _facts_of_recordings(
+    captured: Sequence[Captured], plans: Sequence[PlanSpan]
+) -> tuple[list[Fact], list[int]]:
+    """Return what the recordings tell, and where the slots began that they fill."""
+    facts: list[Fact] = []
+    slots: list[int] = []
+    ordered = sorted(captured, key=lambda one: one.start)
+    before: Captured | None = None
+    for one, after in zip_longest(ordered, ordered[1:]):
+        end = one.end
+        if after is not None and _continues(one, after) and _is_near(end, after.start):
+            end = after.start  # They meet: their frames say so, more exactly than the clock.
+        facts += _recorded(one, end)
+        slot, lost = _gap(one, before, _plan_at(plans, one.start))
+        facts += lost
+        if one.incomplete is not None:
+            planned = _planned_end(slot, end, _plan_at(plans, slot))
+            state = _state_of(one.incomplete)
+            facts.append((end, planned, _RANKS[state], state, one.incomplete))
+        slots.append(slot)
+        before = one
+    return facts, sorted(slots)
+
+
+def _continues(one: Captured, after: Captured) -> bool:
+    return (
+        one.stream_id is not None
+        and one.stream_id == after.stream_id
+        and one.first_frame + one.frames == after.first_frame
+    )
+
+
+def _is_near(time: int, other: int) -> bool:
+    return abs(time - other) <= _CLOCK_NOISE
+
+
+def _recorded(one: Captured, end: int) -> Iterator[Fact]:
+    """Yield a recording without what was lost within it, and what was lost."""
+    start = one.start
+    for overrun in sorted(one.overruns, key=lambda overrun: overrun.frame):
+        offset = max(0, overrun.frame - one.first_frame)
+        lost_from = min(one.start + _frames(offset, one.samplerate), end)
+        lost_to = min(one.start + _frames(offset + overrun.frames, one.samplerate), end)
+        if offset + overrun.frames >= one.frames:
+            lost_to = end
+        if start < lost_from:
+            yield start, lost_from, _RECORDED, EffortState.RECORDED, ""
+        if max(start, lost_from) < lost_to:
+            rank = _RANKS[EffortState.OVERRUN]
+            yield max(start, lost_from), lost_to, rank, EffortState.OVERRUN, READ_LATE
+        start = max(start, lost_to)
+    if start < end:
+        yield start, end, _RECORDED, EffortState.RECORDED, ""
+
+
+def _frames(count: int, samplerate: int) -> int:
+    return round(count * _SECOND / samplerate)
+
+
+def _gap(
+    one: Captured, before: Captured | None, plan: CapturePlan | None
+) -> tuple[int, list[Fact]]:
+    """Return when the slot of a recording began, and what of planned time was lost before it.
+
+    In a plan on an interval that is the beginning of its own slot, and whole
+    slots before it.
+    """
+    if not one.gap_before_frames:
+        return one.start, []
+    state, detail = EffortState.OVERRUN, TOO_LATE
+    rank = _RANKS[state]
+    if before is None or before.stream_id != one.stream_id:
+        # The stream began too late. What was noted meanwhile says more of why.
+        state, rank = EffortState.DEVICE_MISSING, _LAST_RANK
+        detail = NOT_READY if before is None else before.incomplete or NOT_READY
+    gap = _frames(one.gap_before_frames, one.samplerate)
+    if plan is None or plan.is_continuous:
+        start = one.start - gap
+        if before is not None and _is_near(before.end, start):
+            start = before.end
+        return start, [(start, one.start, rank, state, detail)]
+    length, every = round(plan.duration * _SECOND), round(plan.interval * _SECOND)
+    missed, late = divmod(gap, length)
+    slot = one.start - late
+    starts = [(slot - number * every) for number in range(1, missed + 1)]
+    facts = [(start, start + length, rank, state, detail) for start in starts]
+    if late:
+        facts.append((slot, one.start, rank, state, detail))
+    return slot, facts
+
+
+def _plan_at(plans: Sequence[PlanSpan], time: int) -> CapturePlan | None:
+    return next((plan for since, until, plan in plans if since <= time < until), None)
+
+
+def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
+    return end if plan is None else max(end, slot + round(plan.duration * _SECOND))
+
+
+def _state_of(incomplete: str) -> EffortState:
+    """Return what it means that a recording ended early."""
+    is_disk = "disk" in incomplete.lower() or "cannot write" in incomplete.lower()
+    return EffortState.DISK_FULL if is_disk else EffortState.DEVICE_MISSING
+
+
+# What was not planned
+
+
+def _not_planned(
+    plan: CapturePlan | None, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
+) -> Iterator[Fact]:
+    low, high = max(held[0], window[0]), min(held[1], window[1])
+    if plan is None or high <= low:
+        return
+    for daily in plan.windows:
+        for start, end in _outside(daily, low, high):
+            yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
+    if plan.is_continuous:
+        return
+    for start, end in _between_slots(plan, slots, held, (low, high)):
+        yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, BETWEEN
+
+
+def _outside(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Yield the spans of [low, high) that lie in none of the windows."""
+    done = low
+    for start, end in sorted(_windows(daily, low, high)):
+        if done < start:
+            yield done, min(start, high)
+        done = max(done, end)
+        if done >= high:
+            return
+    yield done, high
+
+
+def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
+    zone = ZoneInfo(daily.timezone)
+    day = (from_microseconds(low - _DAY)).astimezone(zone).date()
+    last = (from_microseconds(high + _DAY)).astimezone(zone).date()
+    while day <= last:
+        tomorrow = day + datetime.timedelta(days=1)
+        for interval in daily.intervals:
+            start = datetime.datetime.combine(day, interval.start, zone)
+            ends_on = day if interval.start < interval.end else tomorrow
+            end = datetime.datetime.combine(ends_on, interval.end, zone)
+            yield to_microseconds(start), to_microseconds(end)
+        day = tomorrow
+
+
+def _between_slots(
+    plan: CapturePlan, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
+) -> Iterator[tuple[int, int]]:
+    """Yield the time between the planned recordings of an interval.
+
+    A slot counts as missed if no recording begins within half an interval of it.
+    """
+    every, length = round(plan.interval * _SECOND), round(plan.duration * _SECOND)
+    low, high = window
+    ours = [slot for slot in slots if held[0] <= slot < held[1]]
+    if not ours or ours[0] - held[0] >= every // 2:
+        ours = [held[0], *ours]
+    else:
+        yield held[0], ours[0]
+    for anchor, following in zip(ours, [*ours[1:], None], strict=True):
+        if (following is not None and following < low) or anchor >= high:
+            continue
+        slot = anchor + max(0, (low - anchor) // every - 1) * every
+        end = held[1] if following is None else following
+        while slot < high:
+            is_last = following is not None and slot + every >= following - every // 2
+            until = end if is_last else min(slot + every, end)
+            if slot + length < until:
+                yield slot + length, until
+            if is_last or slot + every >= end:
+                break
+            slot += every
+
+
+# From facts to spans
+
+
+def _painted(facts: Iterable[Fact], low: int, high: int) -> list[Piece]:
+    """Cut [low, high) where anything begins or ends; each piece is the best fact about it."""
+    ours = sorted(
+        (max(start, low), min(end, high), rank, state, detail)
+        for start, end, rank, state, detail in facts
+        if max(start, low) < min(end, high)
+    )
+    cuts = {low, high}
+    for start, end, *_ in ours:
+        cuts |= {start, end}
+    pieces: list[Piece] = []
+    known: list[tuple[int, int, int, EffortState, str]] = []
+    upcoming = 0
+    for left, right in pairwise(sorted(cuts)):
+        while upcoming < len(ours) and ours[upcoming][0] <= left:
+            _, end, rank, state, detail = ours[upcoming]
+            heapq.heappush(known, (rank, upcoming, end, state, detail))
+            upcoming += 1
+        while known and known[0][2] <= left:
+            heapq.heappop(known)
+        pieces.append((left, right, *known[0][3:]) if known else (left, right, None, ""))
+    return _joined(pieces)
+
+
+def _explained(
+    pieces: Sequence[Piece],
+    plans: Sequence[PlanSpan],
+    *,
+    over_from: int,
+) -> Iterator[Known]:
+    """Say of each piece of which nothing is known what it most likely was.
+
+    From `over_from` on there is no trace any more, and the deployment has ended.
+    """
+    cause: Known | None = None
+    for number, (start, end, state, detail) in enumerate(pieces):
+        if state is None:
+            plan = _plan_at(plans, start)
+            seam = _is_seam(pieces, number, plan)
+            yield start, end, *_guess(end, cause, plan, is_seam=seam, is_last=start >= over_from)
+            continue
+        if state is EffortState.RECORDED:
+            cause = None
+        elif state is not EffortState.OFF_SCHEDULE:
+            cause = (start, end, state, detail)
+        yield start, end, state, detail
+
+
+def _guess(
+    end: int, cause: Known | None, plan: CapturePlan | None, *, is_seam: bool, is_last: bool
+) -> tuple[EffortState, str]:
+    if cause is not None and end - cause[1] <= _patience(plan):
+        return cause[2], cause[3]
+    if plan is None:
+        return EffortState.OFF_SCHEDULE, NO_PLAN
+    if is_seam:
+        return EffortState.OVERRUN, AT_THE_SEAM
+    return EffortState.NOT_RUNNING, TO_THE_END if is_last else NO_REASON
+
+
+def _is_seam(pieces: Sequence[Piece], number: int, plan: CapturePlan | None) -> bool:
+    """Whether a piece is between two recordings, and shorter than a recording."""
+    if plan is None or not 0 < number < len(pieces) - 1:
+        return False
+    start, end, *_ = pieces[number]
+    neighbours = {pieces[number - 1][2], pieces[number + 1][2]}
+    return neighbours == {EffortState.RECORDED} and end - start < plan.duration * _SECOND
+
+
+def _over_from(history: EffortHistory, end: int) -> int:
+    if history.deployment.ended_on is None:
+        return end
+    ends = [one.end for one in history.captured]
+    ends += [to_microseconds(note.end) for note in history.notes]
+    return max(ends, default=0)
+
+
+def _clipped(pieces: Iterable[Known], first: int, last: int) -> Iterator[Known]:
+    for start, end, state, detail in pieces:
+        if max(start, first) < min(end, last):
+            yield max(start, first), min(end, last), state, detail
+
+
+def _joined(pieces: Iterable[tuple[int, int, S, str]]) -> list[tuple[int, int, S, str]]:
+    """Join pieces that meet and say the same."""
+    joined: list[tuple[int, int, S, str]] = []
+    for start, end, state, detail in pieces:
+        if joined and joined[-1][1:] == (start, state, detail):
+            joined[-1] = (joined[-1][0], end, state, detail)
+        else:
+            joined.append((start, end, state, detail))
+    return joined

@@ -1,0 +1,198 @@
+"""What the recorder writes down of its effort (see `acoupi.effort`)."""
+
+import datetime
+import logging
+from dataclasses import replace
+
+from acoupi import data
+from acoupi.components import types
+from acoupi.data import EffortSpan, EffortState
+from acoupi.effort import NOTE_SECONDS, CapturePlan
+from acoupi.errors import StoreError
+
+__all__ = ["EffortLog", "state_of_failure"]
+
+STARTING = "the recorder was starting"
+OFF = "the recorder was off: no power, a crash or a restart"
+
+_STEP_SECONDS = 1.0
+"""Least difference between the clocks that is a step."""
+_STEP_SHARE = 1e-3
+"""How much faster than ours a clock may run that is being set gently."""
+_UNKNOWN_INTERVAL = 30.0
+"""Seconds between two attempts to record that are one, where no plan is known."""
+_MOST_UNWRITTEN = 1000
+
+
+class EffortLog:
+    """Notes in the store why nothing was recorded, for the recorder's process.
+
+    What goes on is one note that grows; it is written when it begins, and
+    then every 30 s, so that a power cut hides little and a card is not worn
+    out. What the store does not take is kept in memory and written later: a
+    store that fails never keeps the recorder from recording.
+
+    Parameters
+    ----------
+    store
+        Where notes go.
+    plan
+        When the program plans to record; None: not known.
+    logger
+        Where it says what it notes.
+    """
+
+    def __init__(
+        self, store: types.Store, plan: CapturePlan | None, logger: logging.Logger
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._logger = logger
+        self._deployment: data.Deployment | None = None
+        self._began: datetime.datetime | None = None
+        self._is_introduced = False
+        self._known_until: datetime.datetime | None = None
+        self._clocks: tuple[datetime.datetime, float] | None = None
+        self._open: EffortSpan | None = None
+        self._written_at = 0.0
+        self._is_written = True
+        self._unwritten: list[tuple[data.Deployment, EffortSpan]] = []
+
+    def begin(self, deployment: data.Deployment) -> None:
+        """Note, before an attempt to record, what happened since the last one.
+
+        That is the time for which the recorder was off, at the first attempt
+        of a process, and a step of the clock.
+        """
+        now = data.utc_now()
+        if self._deployment is None or self._deployment.id != deployment.id:
+            self.end()
+            self._deployment, self._began, self._is_introduced = deployment, now, False
+            self._known_until = now
+        self._deployment = deployment
+        if not self._is_introduced:
+            self._introduce(deployment)
+        self._compare_clocks(now)
+
+    def refused(self, state: EffortState, detail: str) -> None:
+        """Note that a condition did not hold."""
+        self._note(state, detail)
+
+    def failed(self, error: Exception) -> None:
+        """Note that the recorder failed."""
+        self._note(state_of_failure(error), str(error) or type(error).__name__)
+
+    def recorded(self, recording: data.Recording) -> None:
+        """Note that there is a recording; it is its own proof."""
+        self.end()
+        self._known_until = recording.created_on + datetime.timedelta(seconds=recording.duration)
+
+    def end(self) -> None:
+        """Write what is not written yet."""
+        if self._open is not None and not self._is_written:
+            self._write(self._open)
+        self._open, self._is_written = None, True
+
+    def _introduce(self, deployment: data.Deployment) -> None:
+        """Write the plan, and until when the recorder was off."""
+        began = self._began or data.utc_now()
+        try:
+            last = self._store.get_alive_until(deployment)
+            if self._plan is not None:
+                self._store.note_plan(deployment, self._plan, began)
+        except StoreError as error:
+            self._logger.warning("The store does not say how the recorder ended: %s", error)
+            return
+        self._is_introduced = True
+        since = max(last or deployment.started_on, deployment.started_on)
+        if since < began:
+            detail = STARTING if last is None else OFF
+            self._write(EffortSpan(since, began, EffortState.NOT_RUNNING, detail))
+        elif (since - began).total_seconds() > 2 * self._interval + NOTE_SECONDS:
+            detail = "the clock was set back while the recorder was off"
+            self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, detail))
+
+    def _compare_clocks(self, now: datetime.datetime) -> None:
+        """Note if the system clock was set since the last attempt."""
+        monotonic = data.monotonic()
+        before, self._clocks = self._clocks, (now, monotonic)
+        if before is None:
+            return
+        elapsed = monotonic - before[1]
+        step = (now - before[0]).total_seconds() - elapsed
+        if abs(step) <= _STEP_SECONDS + _STEP_SHARE * elapsed:
+            return
+        self.end()
+        expected = now - datetime.timedelta(seconds=step)
+        way = "forward" if step > 0 else "back"
+        detail = f"the clock was set {way} by {abs(step):.1f} s"
+        self._logger.warning("Effort: %s", detail)
+        self._write(
+            EffortSpan(min(now, expected), max(now, expected), EffortState.CLOCK_UNKNOWN, detail)
+        )
+        self._known_until = now
+
+    def _note(self, state: EffortState, detail: str) -> None:
+        began, now = (self._clocks or (data.utc_now(), 0.0))[0], data.utc_now()
+        reach = datetime.timedelta(seconds=self._interval)
+        end = max(now, began + reach) if self._plan is not None else max(now, began)
+        start, known = began, self._known_until
+        if known is not None and began - reach - reach <= known <= now:
+            start = known
+        going_on = self._open
+        if (
+            going_on is not None
+            and (going_on.state, going_on.detail) == (state, detail)
+            and going_on.start <= start <= going_on.end + reach
+        ):
+            self._grow(replace(going_on, end=max(end, going_on.end)))
+            return
+        self.end()
+        if start < end:
+            self._open = EffortSpan(start, end, state, detail)
+            self._grow(self._open, at_once=True)
+
+    def _grow(self, span: EffortSpan, *, at_once: bool = False) -> None:
+        self._open, self._is_written = span, False
+        self._known_until = max(span.end, self._known_until or span.end)
+        if at_once or data.monotonic() - self._written_at >= NOTE_SECONDS:
+            self._written_at = data.monotonic()
+            self._is_written = True
+            self._write(span)
+
+    @property
+    def _interval(self) -> float:
+        """Seconds from one attempt to the next."""
+        if self._plan is None:
+            return _UNKNOWN_INTERVAL
+        return max(self._plan.interval, self._plan.duration)
+
+    def _write(self, span: EffortSpan) -> None:
+        if self._deployment is None:
+            return
+        waiting = [*self._unwritten, (self._deployment, span)][-_MOST_UNWRITTEN:]
+        self._unwritten = []
+        for position, (deployment, note) in enumerate(waiting):
+            try:
+                self._store.note_effort(deployment, [note])
+            except StoreError as error:
+                self._unwritten = waiting[position:]
+                self._logger.warning("The store takes no note of the effort now: %s", error)
+                return
+
+
+def state_of_failure(error: BaseException) -> EffortState:
+    """Return what time is used for in which a recorder fails so: the disk's fault or the device's.
+
+    Examples
+    --------
+    >>> state_of_failure(RuntimeError("no such device"))
+    <EffortState.DEVICE_MISSING: 'device_missing'>
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        # What a sound library raises is no OSError of the file system: that has a file's number.
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return EffortState.DISK_FULL
+        cause = cause.__cause__
+    return EffortState.DEVICE_MISSING

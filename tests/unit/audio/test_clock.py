@@ -1,0 +1,215 @@
+"""When a frame was captured."""
+
+import datetime
+import random
+from typing import Any
+
+import pytest
+
+from acoupi import data
+from acoupi.audio import system_clock
+from acoupi.audio.clock import SampleClock
+from acoupi.audio.system_clock import ClockState, Timeline, read_clock_state, read_offset
+
+RATE = 48_000
+BLOCK = 4800
+HOUR = 3600.0
+
+
+def feed(clock: SampleClock, seconds: float, *, ppm: float = 0, late: Any = None) -> None:
+    """Deliver blocks of a device that runs slow by so much, each late by what `late` gives."""
+    for index in range(round(seconds * RATE / BLOCK)):
+        frame = index * BLOCK
+        clock.add(frame, true_time(frame, ppm) + (late() if late else 0.0))
+
+
+def true_time(frame: int, ppm: float) -> float:
+    return 1000 + frame / RATE * (1 + ppm * 1e-6)
+
+
+def test_nothing_is_known_before_the_first_block() -> None:
+    clock = SampleClock(RATE)
+
+    assert not clock.is_set
+    assert clock.measured_rate is None
+    with pytest.raises(LookupError):
+        clock.time_of(0)
+
+
+@pytest.mark.parametrize("ppm", [-200, 0, 35.5, 400])
+def test_over_an_hour_with_jitter_times_are_within_two_milliseconds(ppm: float) -> None:
+    chance = random.Random(1)
+    clock = SampleClock(RATE)
+
+    def late() -> float:
+        return chance.expovariate(1 / 0.004) + (0.3 if chance.random() < 0.01 else 0)
+
+    feed(clock, HOUR, ppm=ppm, late=late)
+
+    errors = sorted(
+        abs(clock.time_of(frame) - true_time(frame, ppm))
+        for frame in range(round((HOUR - 1000) * RATE), round(HOUR * RATE), RATE)
+    )
+    assert errors[int(len(errors) * 0.95)] < 0.002
+    assert clock.measured_rate == pytest.approx(RATE / (1 + ppm * 1e-6), abs=0.05)
+
+
+def test_a_crystal_that_warms_up_is_followed() -> None:
+    clock = SampleClock(RATE)
+    time, worst = 0.0, 0.0
+    for index in range(20_000):
+        clock.add(index * BLOCK, time)
+        time += BLOCK / RATE * (1 + 1e-6 * index / 4000)  # 5 ppm in half an hour
+        if index % 100 == 99:
+            worst = max(worst, abs(clock.time_of((index + 1) * BLOCK) - time))
+
+    assert worst < 0.002
+
+
+def test_a_burst_of_very_late_blocks_moves_nothing() -> None:
+    clock = SampleClock(RATE)
+    lateness = iter([0.0] * 300 + [1.5] * 30 + [0.0] * 600)
+
+    feed(clock, 60, late=lambda: next(lateness))
+
+    assert clock.time_of(60 * RATE) == pytest.approx(1060, abs=1e-3)
+
+
+def test_frames_and_times_are_opposites_also_across_a_break() -> None:
+    clock = SampleClock(RATE)
+    feed(clock, 100, ppm=50)
+    clock.add(101 * RATE, 1101.3, is_break=True)
+
+    for frame in (0, 1, 12_345, 99 * RATE, 101 * RATE, 200 * RATE):
+        assert clock.frame_at(clock.time_of(frame)) == frame
+    assert clock.time_of(101 * RATE) == 1101.3
+    # The crystal is known still.
+    assert clock.time_of(201 * RATE) == pytest.approx(1201.305, abs=2e-4)
+
+
+def test_a_rate_is_measured_only_after_half_a_minute() -> None:
+    clock = SampleClock(RATE)
+
+    feed(clock, 20, ppm=100)
+
+    assert clock.measured_rate is None
+
+
+# -- what UTC is ---------------------------------------------------------
+
+
+class World:
+    """The clocks of a machine, moved by a test."""
+
+    def __init__(self) -> None:
+        self.monotonic = 500.0
+        self.offset = 1_700_000_000.0
+        self.state = ClockState(None, None)
+
+    def pass_time(self, seconds: float) -> None:
+        self.monotonic += seconds
+
+    @property
+    def utc(self) -> float:
+        return self.monotonic + self.offset
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    monkeypatch.setattr(data, "monotonic", lambda: world.monotonic)
+    monkeypatch.setattr(
+        data, "utc_now", lambda: datetime.datetime.fromtimestamp(world.utc, tz=datetime.UTC)
+    )
+    monkeypatch.setattr(system_clock, "read_clock_state", lambda: world.state)
+    return world
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR, 2.0])
+@pytest.mark.parametrize("is_synchronised", [None, False, True])
+def test_a_step_of_the_system_clock_moves_no_sample(
+    world: World, step: float, is_synchronised: bool | None
+) -> None:
+    world.state = ClockState(is_synchronised, 0.01 if is_synchronised else None)
+    timeline = Timeline()
+    before = timeline.offset
+
+    for _ in range(20):
+        world.pass_time(3)
+        timeline.look()
+        timeline.settle()
+    world.offset += step
+    for _ in range(20):
+        world.pass_time(3)
+        timeline.look()
+        timeline.settle()
+
+    assert timeline.offset == pytest.approx(before, abs=1e-6)
+    assert timeline.state.is_synchronised is False
+
+
+def test_a_clock_that_was_set_is_followed_between_recordings(world: World) -> None:
+    world.state = ClockState(False, None)
+    timeline = Timeline()
+    world.pass_time(60)
+    world.offset += 123_456
+    world.state = ClockState(True, 0.02)
+
+    timeline.look()
+    assert timeline.offset == 1_700_000_000.0
+    assert timeline.settle()
+
+    assert timeline.offset == pytest.approx(1_700_123_456.0)
+    assert timeline.state == ClockState(True, 0.02)
+    assert not timeline.settle()
+
+
+def test_a_step_ends_synchronisation_and_is_believed_once_it_is_back(world: World) -> None:
+    world.state = ClockState(True, 0.02)
+    timeline = Timeline()
+    world.offset -= 50
+    world.state = ClockState(False, None)
+    world.pass_time(5)
+    assert not timeline.settle()
+    world.pass_time(60)
+    world.state = ClockState(True, 0.02)
+
+    assert timeline.settle()
+
+    assert timeline.offset == pytest.approx(1_699_999_950.0)
+
+
+def test_a_clock_set_by_hand_is_believed_after_ten_minutes(world: World) -> None:
+    timeline = Timeline()
+    world.offset += 77
+    world.pass_time(1)
+    assert not timeline.settle()
+    world.pass_time(601)
+
+    assert timeline.settle()
+
+    assert timeline.offset == pytest.approx(1_700_000_077.0)
+
+
+def test_a_clock_that_is_slewed_is_followed(world: World) -> None:
+    timeline = Timeline()
+
+    for _ in range(1000):
+        world.pass_time(3)
+        world.offset += 3 * 400e-6
+        timeline.look()
+
+    assert timeline.offset == pytest.approx(1_700_000_001.2)
+
+
+def test_the_kernel_is_asked_and_may_not_know() -> None:
+    state = read_clock_state()
+
+    assert state.is_synchronised in (None, True, False)
+    assert (state.error is None) == (state.is_synchronised is not True)
+
+
+def test_the_offset_is_that_of_the_two_clocks() -> None:
+    expected = data.utc_now().timestamp() - data.monotonic()
+
+    assert read_offset() == pytest.approx(expected, abs=1)

@@ -1,0 +1,332 @@
+"""Where in the stream a recording begins."""
+
+import datetime
+from collections.abc import Hashable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acoupi import data
+from acoupi.audio import system_clock
+from acoupi.audio.sources import AudioSource, Sink
+from acoupi.audio.stream import CaptureStream
+from acoupi.audio.system_clock import ClockState
+from acoupi.components.audio_recorder.cutting import Cut, Cutter
+from acoupi.errors import RecordingError
+
+RATE = 1000
+UTC = 1_700_000_000.0
+"""A multiple of 10 s: when monotonic time is 0."""
+
+
+class Silence(AudioSource):
+    """A microphone whose time a test moves."""
+
+    @property
+    def key(self) -> Hashable:
+        return "silence"
+
+    def start(self, sink: Sink) -> None:
+        self.sink = sink
+
+    def stop(self) -> None:
+        pass
+
+
+class World:
+    """A sensor whose clocks a test moves."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.shift = 0.0
+        self.state = ClockState(None, None)
+
+    def patch(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(data, "monotonic", lambda: self.now)
+        patch.setattr(
+            data,
+            "utc_now",
+            lambda: datetime.datetime.fromtimestamp(UTC + self.now + self.shift, tz=datetime.UTC),
+        )
+        patch.setattr(system_clock, "read_clock_state", lambda: self.state)
+
+    def open(self, ring_seconds: float = 30) -> CaptureStream:
+        stream = CaptureStream(Silence("silence", RATE, 1), ring_seconds=ring_seconds).open()
+        self.began = self.now
+        return stream
+
+    def hear(self, stream: CaptureStream, seconds: float) -> None:
+        """Let time pass, with sound."""
+        end = self.now + seconds
+        while (frames := round((end - self.now) * RATE)) > 0:
+            frames = min(frames, 100)
+            stream.deliver(memoryview(bytes(2 * frames)), self.now)
+            self.now += frames / RATE
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(1000.0)
+    world.patch(monkeypatch)
+    return world
+
+
+def record(cutter: Cutter, stream: CaptureStream) -> Cut:
+    """Plan and make a recording all of which is there already."""
+    cut = cutter.plan(stream)
+    cutter.done(stream, cut, cut.frames)
+    return cut
+
+
+# -- without a gap -------------------------------------------------------
+
+
+@given(delays=st.lists(st.floats(0, 8), max_size=12), interval=st.sampled_from([1.0, 3.0]))
+def test_consecutive_recordings_are_contiguous_however_late_they_begin(
+    delays: list[float], interval: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(1000.0)
+        world.patch(patch)
+        stream, cutter = world.open(), Cutter(3, interval)
+        world.hear(stream, 0.2)
+        end = 0
+
+        for delay in delays:
+            world.hear(stream, delay)
+            while True:
+                cut = record(cutter, stream)
+                assert (cut.start, cut.frames, cut.gap) == (end, 3000, 0)
+                end = cut.start + cut.frames
+                world.hear(stream, max(0, (end - stream.written) / RATE))
+                if not cutter.is_behind(stream):
+                    break
+
+        assert stream.written - end < 3000
+
+
+def test_what_the_ring_lost_is_a_gap_and_the_rest_is_recorded(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 3)
+    record(cutter, stream)
+    world.hear(stream, 40)
+
+    cut = record(cutter, stream)
+
+    assert cut.start == stream.oldest == 13_500
+    assert cut.gap == 13_500 - 3000
+    assert cutter.is_behind(stream)
+
+
+def test_less_than_was_planned_is_gone_on_with(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 3)
+    cut = cutter.plan(stream)
+
+    cutter.done(stream, cut, 1234)  # The disk was full.
+
+    assert cutter.plan(stream).start == 1234
+
+
+def test_what_was_refused_is_not_recorded(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 3)
+    record(cutter, stream)
+    world.hear(stream, 3)
+
+    cutter.skip(stream)
+    assert not cutter.is_behind(stream)
+    world.hear(stream, 5)
+    cut = cutter.plan(stream)
+
+    # At 1011 s: with the slot (of 3 s since 1970) that it is in, and not before it was refused.
+    assert (UTC + 1000 + cut.start / RATE) % 3 == 0
+    assert cut.start >= 6000
+    assert cut.gap == 0
+
+
+def test_after_an_outage_all_that_the_new_stream_holds_is_recorded(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 3)
+    record(cutter, stream)
+    stream.fail(RecordingError("unplugged"))
+    world.now += 7
+    new = world.open()
+    world.hear(new, 5)
+
+    cut = record(cutter, new)
+
+    assert cut == Cut(0, 3000, gap=7000)
+    assert cutter.plan(new).start == 3000
+
+
+def test_what_an_ended_stream_still_holds_is_recorded_first(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 8)
+    record(cutter, stream)
+    stream.fail(RecordingError("it was unplugged"))
+
+    assert cutter.is_behind(None)
+    assert cutter.remains() is stream
+    first = cutter.plan_rest(stream)
+    cutter.done(stream, first, first.frames)
+    second = cutter.plan_rest(stream)
+    cutter.done(stream, second, second.frames)
+
+    assert first == Cut(3000, 3000)
+    assert second == Cut(6000, 2000, incomplete="it was unplugged")
+    assert cutter.remains() is None
+    assert not cutter.is_behind(None)
+
+
+# -- on slots ------------------------------------------------------------
+
+
+@given(
+    delays=st.lists(st.floats(0, 5), min_size=1, max_size=10),
+    interval=st.sampled_from([6.0, 10.0, 12.5]),
+)
+def test_recordings_begin_at_the_frame_of_their_slot_however_late_their_tasks_run(
+    delays: list[float], interval: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(1000.0)
+        world.patch(patch)
+        stream, cutter = world.open(), Cutter(3, interval)
+        slot = (UTC + 1000) // interval + 1
+        for delay in delays:
+            asked = slot * interval - UTC + delay
+            world.hear(stream, max(0.0, asked - world.now))
+
+            cut = record(cutter, stream)
+
+            assert cut.gap == 0
+            assert cut.start == pytest.approx((slot * interval - UTC - 1000) * RATE, abs=1)
+            slot += 1
+
+
+def test_a_slot_that_was_missed_is_made_up_for_while_the_ring_holds_it(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 4)
+    record(cutter, stream)
+    world.hear(stream, 20)
+
+    starts = [record(cutter, stream).start]
+    while cutter.is_behind(stream):
+        starts.append(record(cutter, stream).start)
+
+    assert starts == [10_000, 20_000]
+
+
+def test_slots_that_the_ring_lost_are_a_gap(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 4)
+    record(cutter, stream)
+    world.hear(stream, 60)
+
+    cut = record(cutter, stream)
+
+    assert cut.start == 40_000
+    assert cut.gap == 3 * 3000
+
+
+def test_a_recording_asked_for_twice_waits_for_the_next_slot(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 4)
+    record(cutter, stream)
+
+    assert cutter.plan(stream).start == 10_000
+
+
+def test_a_slot_that_began_before_the_stream_is_recorded_late(world: World) -> None:
+    world.now = 1000.5
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 0.2)
+
+    cut = cutter.plan(stream)
+
+    assert (cut.start, cut.frames, cut.gap, cut.incomplete) == (0, 3000, 500, None)
+
+
+def test_a_late_recording_ends_before_the_next_slot(world: World) -> None:
+    world.now = 1002
+    stream, cutter = world.open(), Cutter(9, 10)
+    world.hear(stream, 0.2)
+
+    cut = record(cutter, stream)
+
+    assert (cut.start, cut.frames) == (0, 8000)
+    assert cut.incomplete
+    assert cutter.plan(stream).start == 8000
+
+
+def test_after_a_refusal_the_first_slot_is_on_time(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 10)
+    for _ in range(4):
+        cutter.skip(stream)
+        world.hear(stream, 10.4)
+
+    cut = cutter.plan(stream)
+
+    assert (cut.start, cut.gap) == (40_000, 0)
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_step_of_the_clock_neither_skips_nor_repeats_a_slot(world: World, step: float) -> None:
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 4)
+    record(cutter, stream)
+    world.shift += step
+    world.hear(stream, 8)
+
+    first = record(cutter, stream)
+    world.hear(stream, 10)
+    second = record(cutter, stream)
+
+    assert (first.start, second.start) == (10_000, 20_000)
+    assert (stream.utc_of(20_000) - stream.utc_of(10_000)).total_seconds() == pytest.approx(10)
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_once_the_clock_was_set_slots_follow_it(world: World, step: float) -> None:
+    world.state = ClockState(False, None)
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 4)
+    record(cutter, stream)
+    world.shift += step + 2
+    world.state = ClockState(True, 0.01)
+    world.hear(stream, 10)
+
+    cut = record(cutter, stream)
+
+    assert cut.gap == 0
+    assert (stream.utc_of(cut.start).timestamp() - UTC) % 10 == pytest.approx(0, abs=1e-3)
+
+
+def test_a_slot_far_away_is_not_waited_for(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 600)
+    world.hear(stream, 100)
+    stream.read(stream.written - 10, 10, world.now + 1)
+
+    cut = cutter.plan(stream)
+
+    assert cut.start == pytest.approx(100_000, abs=1)
+
+
+def test_without_an_interval_a_recording_begins_when_asked(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, None)
+    world.hear(stream, 1)
+    assert record(cutter, stream).start == 0
+    stream.read(0, 1000, world.now + 1)
+    world.hear(stream, 7)
+
+    assert cutter.plan(stream).start == 8000
+    assert not cutter.is_behind(stream)
+
+
+def test_warming_up_is_cut_away(world: World) -> None:
+    stream = CaptureStream(Silence("silence", RATE, 1), warm_up=2).open()
+    world.hear(stream, 5)
+
+    assert Cutter(3, 3).plan(stream).start == 2000
