@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 import acoupi
-from acoupi.cli import checks, config, deployment, messages, services, setup, tasks, workers
+from acoupi.cli import (
+    checks,
+    compose,
+    config,
+    deployment,
+    doctor,
+    messages,
+    services,
+    setup,
+    tasks,
+    workers,
+)
 from acoupi.cli.handler import AcoupiGroup
 
 __all__ = ["app"]
@@ -50,6 +61,8 @@ def root(
 
 setup.register(app)
 checks.register(app)
+doctor.register(app)
+app.add_typer(compose.app)
 app.add_typer(config.app)
 app.add_typer(deployment.app)
 app.add_typer(tasks.app)
