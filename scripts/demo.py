@@ -1,7 +1,8 @@
 """Runs the demo sensor for a while, shows what it does, and what it found.
 
-Everything is real but the microphone: the home that `acoupi setup` makes,
-services that the process target starts, Celery tasks between them.
+Everything is real but the microphone: the home that `acoupi setup` makes, a
+container for each service (plain processes where no Docker engine answers),
+Celery tasks between them.
 """
 
 import argparse
@@ -30,7 +31,11 @@ from acoupi.components import SqliteStore
 from acoupi.errors import AcoupiError
 from acoupi.home import using_home
 from acoupi.programs.demo import ConfigSchema, Program
+from acoupi.system.constants import Settings
+from acoupi.system.preflight import failure, run_preflight
 from acoupi.system.pulse import is_locked, read_pulse
+from acoupi.system.targets.engine import Host
+from acoupi.system.targets.images import image_name, why_build
 
 PROGRAM = "acoupi.programs.demo"
 PLACE = ("--latitude", "51.5465", "--longitude", "-0.0163")
@@ -84,10 +89,13 @@ class Demo:
     ----------
     home
         Its ACOUPI_HOME.
+    target
+        Where it runs: "compose" or "process".
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, target: str = "process") -> None:
         self.home = home
+        self.target = target
         self.picture = home / "spectrogram.png"
         with using_home(home):
             self.config = ConfigSchema()
@@ -126,7 +134,10 @@ class Demo:
 
     def setup(self) -> None:
         """Make the home."""
-        self.acoupi("setup", "--program", PROGRAM, "--target", "process", "--no-prompt")
+        self.acoupi("setup", "--program", PROGRAM, "--target", self.target, "--no-prompt")
+        if self.target == "compose" and why_build(image_name()):
+            say("Building the image of the sensor, which takes some minutes the first time ...")
+            self.acoupi("compose", "build")
 
     def start(self) -> None:
         """Check the sensor and start its services."""
@@ -296,7 +307,7 @@ def _short(path: Path) -> str:
 
 
 @contextmanager
-def own_home(home: Path) -> Iterator[Demo]:
+def own_home(home: Path, target: str = "process") -> Iterator[Demo]:
     """Take a home for the demo alone; what an earlier demo left there is removed.
 
     Raises
@@ -321,7 +332,7 @@ def own_home(home: Path) -> Iterator[Demo]:
                 "another one runs there.",
                 "scripts/run --home SOMEWHERE_ELSE",
             ) from error
-        demo = Demo(home)
+        demo = Demo(home, target)
         if demo.is_running():
             say("Stopping the services that an earlier demo left ...")
             demo.stop()
@@ -351,6 +362,18 @@ def run(demo: Demo, seconds: float) -> bool:
             say("Stopping: what is in hand is finished ...")
             demo.stop()
     return interrupted
+
+
+def choose_target(wanted: str, home: Path) -> str:
+    """Return where to run: in containers if this machine can, and says so if not."""
+    if wanted != "auto":
+        return wanted
+    error = failure(list(run_preflight(Settings(home=home), Host())))
+    if error is None:
+        say("A Docker engine answers: each service gets a container of its own.")
+        return "compose"
+    say(f"Running as plain processes, without containers: {error.message} {error.why}")
+    return "process"
 
 
 def say(line: str) -> None:
@@ -386,6 +409,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--home", type=Path, default=Path(".demo"), help="folder of the demo (./.demo)"
     )
+    parser.add_argument(
+        "--target",
+        choices=["auto", "compose", "process"],
+        default="auto",
+        help="containers, plain processes, or whichever can be had (auto)",
+    )
     return parser.parse_args()
 
 
@@ -401,7 +430,8 @@ def _positive(text: str) -> float:
 
 def main(options: argparse.Namespace) -> int:
     """Run the demo; 0 if the sensor detected something."""
-    with own_home(options.home.absolute()) as demo:
+    home = options.home.absolute()
+    with own_home(home, choose_target(options.target, home)) as demo:
         interrupted = run(demo, options.seconds)
         found = report(demo)
     if interrupted:

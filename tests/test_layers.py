@@ -45,7 +45,7 @@ DOORS = {
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
     "astral": ("components/sun.py",),
-    "yaml": ("system/config/",),
+    "yaml": ("system/config/", "system/targets/bundle_checks.py"),
 }
 
 CLOCK = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}

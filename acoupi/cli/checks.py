@@ -70,6 +70,10 @@ def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.system.celery.status import check_broker
     from acoupi.system.targets import target_for
 
+    target = target_for(found)
+    can_run = ("target", "The services can run here", target.check)
+    if target.has_own_python:
+        return [can_run]  # the program may be missing here, and so may its microphone
     built: list[Any] = []
 
     def load() -> None:
@@ -81,7 +85,7 @@ def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
 
     return [
         ("configuration", "The settings are valid", load),
-        ("target", "The services can run here", lambda: target_for(found).check()),
+        can_run,
         ("broker", "Messages between the services travel", lambda: check_broker(found)),
         ("program", "The program works: microphone, model, servers", check_program),
     ]

@@ -7,7 +7,16 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson, run_checks
-from acoupi.cli.output import done, example, print_json, print_record, print_table, warn, working
+from acoupi.cli.output import (
+    done,
+    echo,
+    example,
+    print_json,
+    print_record,
+    print_table,
+    warn,
+    working,
+)
 from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
@@ -67,7 +76,7 @@ def start(
     if check:
         run_checks(found, [], quiet=as_json)
     with working("Starting the services"):
-        start_program(found, name, latitude, longitude)
+        start_program(found, name, latitude, longitude, echo=echo)
     deployment = get_current_deployment(found)
     if as_json:
         print_json(deployment)
@@ -131,7 +140,7 @@ def stop(as_json: AsJson = False) -> None:
 
     found = home.configured()
     with working("Stopping the services; what was begun is finished first"):
-        stop_program(found)
+        stop_program(found, echo=echo)
     deployment = read_deployment(found)
     if as_json:
         print_json(deployment)

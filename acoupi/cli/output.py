@@ -10,6 +10,7 @@ import typer
 
 __all__ = [
     "done",
+    "echo",
     "example",
     "print_json",
     "print_record",
@@ -99,6 +100,11 @@ def done(text: str) -> None:
 def warn(text: str) -> None:
     """Say something to watch out for, on stderr."""
     typer.echo(typer.style("Note: ", bold=True) + text, err=True)
+
+
+def echo(command: str) -> None:
+    """Show a command line that is run, on stderr, as it can be copied."""
+    typer.echo(typer.style(f"+ {command}", dim=True), err=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from acoupi.errors import NotConfiguredError, ParameterError
 if TYPE_CHECKING:
     from acoupi.system.constants import Settings
 
-__all__ = ["app", "remind_of_restart"]
+__all__ = ["app", "remind_of_restart", "show_diff"]
 
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -51,7 +51,7 @@ def setup(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Where it runs: process or systemd.",
+            help="Where it runs: compose (Docker), process or systemd.",
             autocompletion=home.complete.targets,
         ),
     ] = None,
@@ -88,7 +88,7 @@ def setup(
         "ask": ask,
     }
     if diff:
-        _show_diff(found, arguments, as_json=as_json)
+        show_diff(found, arguments, as_json=as_json)
     else:
         _set_up(found, arguments, force=force)
 
@@ -120,7 +120,14 @@ def _set_up(found: "Settings", arguments: dict[str, Any], *, force: bool) -> Non
     setup_program(found, force=force, **arguments)
     done(f"The sensor is set up in {found.home} (program {arguments['program_name']}).")
     remind_of_restart(found)
-    typer.echo("Next: acoupi check")
+    typer.echo("Next: acoupi compose up" if _in_containers(found) else "Next: acoupi check")
+
+
+def _in_containers(found: "Settings") -> bool:
+    from acoupi.system.rendering import Manifest
+
+    manifest = Manifest.read(found.manifest_file)
+    return manifest is not None and manifest.target == "compose"
 
 
 def remind_of_restart(found: "Settings") -> None:
@@ -131,11 +138,12 @@ def remind_of_restart(found: "Settings") -> None:
     if deployment is not None and deployment.ended_on is None:
         warn(
             f'the deployment "{deployment.name}" goes on with the old settings; '
-            "for the new ones: acoupi workers restart"
+            f"for the new ones: acoupi {'compose' if _in_containers(found) else 'workers'} restart"
         )
 
 
-def _show_diff(found: "Settings", arguments: dict[str, Any], *, as_json: bool) -> None:
+def show_diff(found: "Settings", arguments: dict[str, Any], *, as_json: bool) -> None:
+    """Show what a setup would change, and change nothing."""
     from acoupi.system.lifecycle import setup_diff
 
     with working("Comparing"):

@@ -29,6 +29,8 @@ COMMANDS = {
     "config": Entry("config:app", "Look at the settings, and change one."),
     "deployment": Entry("deployment:app", "Let the sensor record at a place; see how it is."),
     "effort": Entry("effort:app", "What every second of a deployment was used for."),
+    "compose": Entry("compose:app", "Run the sensor as containers, one for each worker."),
+    "doctor": Entry("doctor:doctor_app", "Look whether this machine can run the sensor."),
     "task": Entry("tasks:app", "List what the program does; do one thing by hand."),
     "messages": Entry("messages:app", "What was sent, what waits, and what servers refused."),
     "workers": Entry("workers:app", "The processes that do the work; a deployment runs them."),

@@ -10,15 +10,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
 from acoupi import data
-from acoupi.errors import AcoupiError, DeploymentError, TargetError
+from acoupi.errors import AcoupiError, TargetError
 from acoupi.home import using_home
-from acoupi.programs import AcoupiProgram
-from acoupi.system.celery.status import purge_messages
 from acoupi.system.config import Ask
 from acoupi.system.configured import require_configured
 from acoupi.system.constants import PoolType, Settings
@@ -28,6 +26,7 @@ from acoupi.system.deployments import (
     remove_deployment,
     start_deployment,
 )
+from acoupi.system.hooks import Hook, call_hook
 from acoupi.system.planning import plan_setup
 from acoupi.system.programs import load_program, load_program_class
 from acoupi.system.rendering import (
@@ -38,7 +37,7 @@ from acoupi.system.rendering import (
     compare_files,
     render_tree,
 )
-from acoupi.system.targets import target_for
+from acoupi.system.targets import Target, target_for
 from acoupi.system.targets.process import ProcessTarget, run_script
 from acoupi.system.writing import PRIVATE, RenderedFile, write_atomic, write_files
 
@@ -134,6 +133,7 @@ def setup_program(
         remove=sorted(obsolete),
         folders=[settings.log_dir, settings.run_dir, settings.home / "data"],
     )
+    plan.target.prepare(plan.stack)
 
 
 def setup_diff(
@@ -221,6 +221,8 @@ def start_program(
     name: str,
     latitude: float | None = None,
     longitude: float | None = None,
+    *,
+    echo: Callable[[str], None] | None = None,
 ) -> None:
     """Begin a deployment: write it down, prepare the program, start the services.
 
@@ -235,6 +237,8 @@ def start_program(
         Of the deployment.
     latitude, longitude
         Degrees, WGS 84.
+    echo
+        Called with each command line that is run for it, if any is.
 
     Raises
     ------
@@ -243,16 +247,17 @@ def start_program(
     """
     require_configured(settings)
     target = target_for(settings)
+    target.echo = echo or target.echo
     with using_home(settings.home):
         target.check()
-        program = load_program(settings)
+        call = _hooks(settings, target)
         before = _previous_file(settings)
         deployment = start_deployment(settings, name, latitude, longitude)
         with _undone_by(lambda: _put_back(settings, before)):
-            with _undone_by(lambda: _end_again(program, deployment), if_need_be=True):
-                _hook("start", deployment, lambda: program.on_start(deployment))
+            with _undone_by(lambda: _end_again(call, deployment), if_need_be=True):
+                call("start", deployment)
             with (
-                _undone_by(lambda: _end_again(program, deployment)),
+                _undone_by(lambda: _end_again(call, deployment)),
                 _undone_by(target.down),
             ):
                 target.up()
@@ -272,32 +277,23 @@ def _put_back(settings: Settings, before: str | None) -> None:
         write_atomic(settings.deployment_file, before)
 
 
-def _end_again(program: AcoupiProgram[Any], deployment: data.Deployment) -> None:
+CallHook = Callable[[Hook, data.Deployment], None]
+
+
+def _hooks(settings: Settings, target: Target) -> CallHook:
+    """Return what calls the hooks of the program, where the program is."""
+    if target.has_own_python:
+        return target.run_hook
+    program = load_program(settings)
+    return lambda what, deployment: call_hook(program, what, deployment)
+
+
+def _end_again(call: CallHook, deployment: data.Deployment) -> None:
     """End a deployment in the program's store that has hardly begun."""
-    program.on_end(deployment.model_copy(update={"ended_on": data.utc_now()}))
+    call("end", deployment.model_copy(update={"ended_on": data.utc_now()}))
 
 
-def _hook(what: str, deployment: data.Deployment, call: Callable[[], object]) -> None:
-    """Call a hook of the program; what it raises becomes an error of ours.
-
-    Raises
-    ------
-    AcoupiError
-        As the program raised it, or a DeploymentError around what it raised.
-    """
-    try:
-        call()
-    except AcoupiError:
-        raise
-    except Exception as error:
-        raise DeploymentError(
-            f'the program could not {what} the deployment "{deployment.name}".',
-            "acoupi --debug deployment status   (or look at the program's own code)",
-            why=f"on_{what} raised {type(error).__name__}: {error}",
-        ) from error
-
-
-def stop_program(settings: Settings) -> None:
+def stop_program(settings: Settings, *, echo: Callable[[str], None] | None = None) -> None:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
     The deployment is ended even if the program cannot finish; that is
@@ -312,10 +308,11 @@ def stop_program(settings: Settings) -> None:
     require_configured(settings)
     get_current_deployment(settings)
     with using_home(settings.home):
-        target_for(settings).down()
+        target = target_for(settings)
+        target.echo = echo or target.echo
+        target.down()
         deployment = end_deployment(settings)
-        program = load_program(settings)
-        _hook("end", deployment, lambda: program.on_end(deployment))
+        _hooks(settings, target)("end", deployment)
 
 
 # --- workers --------------------------------------------------------------------------
@@ -414,4 +411,4 @@ def purge_queues(settings: Settings) -> dict[str, int]:
     require_configured(settings)
     manifest = Manifest.read(settings.manifest_file)
     queues = {queue for one in manifest.services for queue in one.queues} if manifest else set()
-    return purge_messages(settings, sorted(queues))
+    return target_for(settings).purge(sorted(queues))

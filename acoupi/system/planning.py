@@ -48,7 +48,7 @@ class Plan:
     generated: Mapping[PurePath, RenderedFile]
     """Files that only setup writes, by their path below the home."""
     settings_files: Mapping[Path, RenderedFile]
-    """Files that hold answers: configuration, name, device."""
+    """Files that hold answers, and what outlives a setup: configuration, name, device, secrets."""
     manifest: Manifest
     """As it will be."""
     previous: Manifest | None
@@ -127,7 +127,8 @@ def _plan(
         program=program_name,
         files={path.as_posix(): one.digest for path, one in generated.items()},
         services=tuple(
-            KnownService(one.name, one.role, one.queues, one.stop_grace) for one in stack.services
+            KnownService(one.name, one.role, one.queues, one.stop_grace, one.network)
+            for one in stack.services
         ),
     )
     return Plan(
@@ -137,7 +138,10 @@ def _plan(
         stack=stack,
         target=place,
         generated=dict(sorted(generated.items())),
-        settings_files=_settings_files(settings, program_name, config, celery),
+        settings_files={
+            **_settings_files(settings, program_name, config, celery),
+            **{settings.home / path: one for path, one in place.kept_files(stack).items()},
+        },
         manifest=manifest,
         previous=previous,
     )

@@ -9,6 +9,8 @@ which somebody edited can be told from one of ours by its digest.
 import difflib
 import hashlib
 import json
+import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,6 +68,8 @@ class KnownService:
     queues: tuple[str, ...] = ()
     stop_grace: float = 0.0
     """Seconds."""
+    network: bool = False
+    """Whether it sends messages."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Manifest:
             "services": [
                 {
                     "name": service.name,
+                    "network": service.network,
                     "queues": list(service.queues),
                     "role": service.role,
                     "stop_grace_s": service.stop_grace,
@@ -121,6 +126,7 @@ class Manifest:
                         role=str(one["role"]),
                         queues=tuple(one["queues"]),
                         stop_grace=float(one["stop_grace_s"]),
+                        network=bool(one.get("network", False)),
                     )
                     for one in content["services"]
                 ),
@@ -169,6 +175,9 @@ def render_tree(
         comment_end_string="#>",
     )
     environment.filters.update(sh=_shell, py=repr, unit=_unit, unit_path=_unit_path)
+    environment.filters.update(
+        compose=_compose, compose_list=_compose_list, seconds=_seconds, dotenv=_dotenv
+    )
     prefixes = tuple(below)
     files = {}
     for name in sorted(environment.list_templates(extensions=[SUFFIX[1:]])):
@@ -194,6 +203,31 @@ def _unit(value: object) -> str:
 def _unit_path(value: object) -> str:
     """Write a path into a setting of a systemd unit that takes the rest of its line."""
     return str(value).replace("%", "%%")
+
+
+def _compose(value: object) -> str:
+    """Quote as a scalar of a compose file: a string to YAML, and no variable to compose."""
+    text = json.dumps(str(value), ensure_ascii=False).replace("$", "$$")
+    # YAML admits fewer characters than JSON does.
+    return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
+
+
+def _compose_list(values: Iterable[object]) -> str:
+    """Write as a list of a compose file."""
+    return "[" + ", ".join(map(_compose, values)) + "]"
+
+
+def _seconds(value: float) -> str:
+    """Write as a duration of a compose file, rounded up."""
+    return f"{math.ceil(value)}s"
+
+
+def _dotenv(value: object) -> str:
+    """Quote as a value in ``.env``."""
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z0-9_./:@%+=,-]*", text):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # --- what somebody edited -------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import (
@@ -62,9 +62,24 @@ WORKER_STOP_GRACE = 30.0
 RECORDER_STOP_GRACE = 60.0
 """Seconds for a recorder whose recordings have no known duration."""
 
+_URL = re.compile(r"(?:https?|mqtts?|wss?)://", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _RESERVED = (BEAT, BROKER, "broker", "setup")
+
+MEBIBYTE = 1024 * 1024
+RECORDER_MEMORY = 512 * MEBIBYTE
+MODEL_MEMORY = 1024 * MEBIBYTE
+WORKER_MEMORY = 384 * MEBIBYTE
+BEAT_MEMORY = 128 * MEBIBYTE
+"""What a service may use where its worker does not say it, bytes: several times what it needs."""
+RECORDER_SCORE, BEAT_SCORE, WORKER_SCORE, MODEL_SCORE = 0, 200, 400, 800
+"""Ended first when memory runs out: models; last: what records.
+
+None is negative: only an engine with CAP_SYS_RESOURCE starts such a container.
+"""
+_READ_ONLY = ("certificate", "key", "model", "weights", "labels")
+"""In the name of a field whose file is read and never written."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +219,7 @@ def stack_for(
     program_name: str | None = None,
     queues: Sequence[str] | None = None,
     recording_queue: str | None = RECORDING_QUEUE,
+    sends: bool | None = None,
 ) -> Stack:
     """Describe the services of a program.
 
@@ -226,6 +242,9 @@ def stack_for(
         listens to all. None: those that its workers name.
     recording_queue
         The queue of the recording task; None: the program does not record.
+    sends
+        Whether the program sends messages to servers; None: it does if its
+        configuration names one. Only then has a worker a network.
 
     Raises
     ------
@@ -238,7 +257,10 @@ def stack_for(
     every = tuple(queues if queues is not None else program_class.get_queue_names())
     listens = {worker.name: tuple(worker.queues) or every for worker in workers}
     recorder = _find_recorder(program_class, workers, listens, recording_queue)
-    mounts = (Mount(settings.home), *_outside_mounts(config, settings.home))
+    sends = names_server(config) if sends is None else sends
+    inside = _home_mounts(settings)
+    mounts = (*inside, Mount(settings.program_file, read_only=True))
+    mounts += _other_mounts(config, tuple(mount.source for mount in mounts))
     services = [
         _worker_service(
             worker,
@@ -247,12 +269,13 @@ def stack_for(
             config=config,
             settings=settings,
             mounts=mounts,
+            sends=sends,
         )
         for worker in workers
     ]
     return Stack(
         program=program_name or program_class.__module__,
-        services=(*services, _beat_service(settings, mounts[:1])),
+        services=(*services, _beat_service(settings, inside)),
         broker=Broker("external", celery.broker_url)
         if celery.broker_url
         else Broker("embedded", None),
@@ -291,6 +314,27 @@ def stack_of_program(
         program_name=program_name,
         queues=program.queues,
         recording_queue=recording_queue_of(program),
+        sends=_sends(program),
+    )
+
+
+def _sends(program: "AcoupiProgram[Any]") -> bool | None:
+    """Return whether a program sends messages to servers; None if it cannot be told."""
+    from acoupi.components.messengers import FileMessenger  # noqa: PLC0415 - beat does without
+
+    messengers = getattr(program, "messengers", None)
+    if messengers is None:
+        return None
+    return any(not isinstance(messenger, FileMessenger) for messenger in messengers)
+
+
+def names_server(config: BaseModel | None) -> bool:
+    """Return whether a configuration names a server to send messages to."""
+    return any(
+        isinstance(value, AnyUrl)
+        or (isinstance(value, str) and bool(_URL.match(value)))
+        or (bool(path) and path[-1] in ("host", "hostname", "server") and bool(value))
+        for path, value in _leaves(config)
     )
 
 
@@ -401,11 +445,15 @@ def _worker_service(
     config: BaseModel | None,
     settings: Settings,
     mounts: tuple[Mount, ...],
+    sends: bool,
 ) -> Service:
     runs_model = DETECTION_QUEUE in queues and not records
     pool = worker.pool or ("prefork" if runs_model else "threads")
-    # Ended first when memory runs out: models; last: what records.
-    score = -500 if records else (500 if runs_model else 0)
+    score, memory = WORKER_SCORE, WORKER_MEMORY
+    if records:
+        score, memory = RECORDER_SCORE, RECORDER_MEMORY
+    if DETECTION_QUEUE in queues:
+        score, memory = RECORDER_SCORE if records else MODEL_SCORE, MODEL_MEMORY
     return Service(
         name=worker.name,
         role="recorder" if records else "worker",
@@ -415,14 +463,12 @@ def _worker_service(
         pool=pool,
         devices=(SOUND_DEVICE,) if records else (),
         groups=(SOUND_GROUP,) if records else (),
-        network=not records and DEFAULT_QUEUE in queues,
-        environment=_environment(settings),
+        network=sends and DEFAULT_QUEUE in queues if worker.network is None else worker.network,
+        environment=_environment(settings, worker.name),
         mounts=mounts,
         health=HealthCheck(settings.run_dir / f"{worker.name}.json"),
         stop_grace=_recorder_grace(config) if records else WORKER_STOP_GRACE,
-        limits=Limits(
-            memory_bytes=getattr(worker, "memory_bytes", None), out_of_memory_score=score
-        ),
+        limits=Limits(memory_bytes=worker.memory_bytes or memory, out_of_memory_score=score),
     )
 
 
@@ -431,15 +477,16 @@ def _beat_service(settings: Settings, mounts: tuple[Mount, ...]) -> Service:
         name=BEAT,
         role="beat",
         command=service_command(BEAT),
-        environment=_environment(settings),
+        environment=_environment(settings, BEAT),
         mounts=mounts,
         health=HealthCheck(settings.run_dir / f"{BEAT}.json"),
         stop_grace=STOP_MARGIN,
+        limits=Limits(memory_bytes=BEAT_MEMORY, out_of_memory_score=BEAT_SCORE),
     )
 
 
-def _environment(settings: Settings) -> tuple[tuple[str, str], ...]:
-    return (("ACOUPI_HOME", str(settings.home)),)
+def _environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
+    return (("ACOUPI_HOME", str(settings.home)), ("ACOUPI_SERVICE", name))
 
 
 def _recorder_grace(config: BaseModel | None) -> float:
@@ -476,18 +523,31 @@ def secret_names(config: BaseModel | None) -> list[str]:
     )
 
 
-def _outside_mounts(config: BaseModel | None, home: Path) -> tuple[Mount, ...]:
-    """Return the folders outside the home that a configuration names, without doubles."""
-    folders = set()
+def _home_mounts(settings: Settings) -> tuple[Mount, ...]:
+    """Return what every service of ours sees of the home; the rest, secrets/ too, it does not."""
+    return (
+        Mount(settings.program_config_file.parent, read_only=True),
+        Mount(settings.home / "data"),
+        Mount(settings.log_dir),
+        Mount(settings.run_dir),
+    )
+
+
+def _other_mounts(config: BaseModel | None, covered: tuple[Path, ...]) -> tuple[Mount, ...]:
+    """Return what else a configuration names, without doubles: folders, and files to be read."""
+    folders: dict[Path, bool] = {}
     for path, value in _leaves(config):
-        if not isinstance(value, Path) or not value.is_absolute() or value.is_relative_to(home):
+        if not isinstance(value, Path) or not value.is_absolute():
             continue
+        read_only = "simulated" in path or any(word in path[-1] for word in _READ_ONLY)
         # A file is written beside others (a database has its journal there).
         is_file = bool(value.suffix) or path[-1].endswith("_db") or path[-1].startswith("db_")
-        folders.add(value.parent if is_file else value)
+        place = value.parent if is_file and not read_only else value
+        folders[place] = folders.get(place, True) and read_only
     roots = [
-        folder
-        for folder in sorted(folders)
-        if not any(folder != other and folder.is_relative_to(other) for other in folders)
+        Mount(folder, read_only=read_only)
+        for folder, read_only in sorted(folders.items())
+        if not any(folder.is_relative_to(other) for other in covered)
+        and not any(folder != other and folder.is_relative_to(other) for other in folders)
     ]
-    return tuple(Mount(folder) for folder in roots)
+    return tuple(roots)

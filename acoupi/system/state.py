@@ -12,7 +12,6 @@ from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth
 from acoupi.errors import AcoupiError
 from acoupi.system.celery.broker import load_celery_settings, masked_url
-from acoupi.system.celery.status import count_waiting
 from acoupi.system.config import load_config
 from acoupi.system.configured import read_program_name, require_configured
 from acoupi.system.constants import Settings
@@ -20,7 +19,7 @@ from acoupi.system.deployments import read_deployment
 from acoupi.system.programs import load_config_schema
 from acoupi.system.rendering import Manifest
 from acoupi.system.services import UnitsStatus, status_services
-from acoupi.system.targets import DEFAULT_TARGET, ServiceStatus, target_for
+from acoupi.system.targets import DEFAULT_TARGET, ServiceStatus, Target, target_for
 
 __all__ = [
     "AcoupiStatus",
@@ -102,12 +101,13 @@ def get_celery_status(settings: Settings) -> CeleryStatus:
     NotConfiguredError
         If there is no sensor in the home.
     """
-    celery = load_celery_settings(settings)
-    services = target_for(settings).status()
-    return _celery_status(settings, services, masked_url(celery.broker_url))
+    target = target_for(settings)
+    return _celery_status(settings, target, target.status())
 
 
-def _celery_status(settings: Settings, services: list[ServiceStatus], broker: str) -> CeleryStatus:
+def _celery_status(
+    settings: Settings, target: Target, services: list[ServiceStatus]
+) -> CeleryStatus:
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beat = next((service for service in services if service.role == "beat"), None)
     well = [service.state == "ready" for service in services]
@@ -122,14 +122,14 @@ def _celery_status(settings: Settings, services: list[ServiceStatus], broker: st
     )
     waiting, message = None, None
     try:
-        waiting = count_waiting(settings, queues)
+        waiting = target.count_waiting(queues)
     except AcoupiError as error:
         message = f"{error.message} {error.why or ''}".strip()
     return CeleryStatus(
         state=state,
         workers=workers,
         beat=beat,
-        broker=broker,
+        broker=masked_url(target.broker or load_celery_settings(settings).broker_url),
         waiting=waiting,
         message=message,
     )
@@ -150,8 +150,10 @@ def get_program_state(
     name = None
     try:
         name = read_program_name(settings)
-        load_config(settings.program_config_file, load_config_schema(settings))
-        services = target_for(settings).status() if services is None else services
+        target = target_for(settings)
+        if not target.has_own_python:
+            load_config(settings.program_config_file, load_config_schema(settings))
+        services = target.status() if services is None else services
     except AcoupiError as error:
         return ProgramState(
             status="error", program=name, message=f"{error.message} {error.why or ''}".strip()
@@ -198,11 +200,11 @@ def get_status(settings: Settings) -> AcoupiStatus:
         If there is no sensor in the home.
     """
     require_configured(settings)
-    services = target_for(settings).status()
-    broker = masked_url(load_celery_settings(settings).broker_url)
+    target = target_for(settings)
+    services = target.status()
     deployment = read_deployment(settings)
     return AcoupiStatus(
-        celery=_celery_status(settings, services, broker),
+        celery=_celery_status(settings, target, services),
         deployment=deployment if deployment and deployment.ended_on is None else None,
         program=get_program_state(settings, services),
         services=get_services_status(settings, services),

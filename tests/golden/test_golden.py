@@ -11,21 +11,29 @@ import pytest
 
 from acoupi.system import Settings
 from acoupi.system.planning import plan_setup
-from acoupi.system.targets import process
+from acoupi.system.targets import compose, process
 
 CASES = Path(__file__).parent / "cases"
 HOME = Path("/home/pi/.acoupi")
 PYTHON = "/home/pi/acoupi/bin/python"
 PROGRAMS = ["test", "default", "connected", "demo"]
-TARGETS = ["process", "systemd"]
+TARGETS = ["process", "systemd", "compose"]
 
 
 def generated(target: str, program: str) -> str:
-    """Every generated file, one after the other."""
+    """Every generated file, one after the other; of those that are kept, what is no secret."""
     plan = plan_setup(
         Settings(home=HOME), program, target=target, environ={"ACOUPI_NOTHING": "here"}
     )
-    parts = [f"=== {path} {file.mode:o}\n{file.text}" for path, file in plan.generated.items()]
+    kept = {
+        path: file
+        for path, file in plan.target.kept_files(plan.stack).items()
+        if path.name == ".env"
+    }
+    parts = [
+        f"=== {path} {file.mode:o}\n{file.text}"
+        for path, file in {**plan.generated, **kept}.items()
+    ]
     return "\n".join(parts)
 
 
@@ -35,6 +43,9 @@ def test_what_is_generated_is_what_was_found_good(
     target: str, program: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process.sys, "executable", PYTHON)
+    monkeypatch.setattr(compose, "host_owner", lambda home: (1000, 1000))
+    monkeypatch.setattr(compose, "sound_group", lambda: 29)
+    monkeypatch.setattr(compose, "image_name", lambda: "acoupi/sensor:1.0")
     case = CASES / target / f"{program}.txt"
 
     text = generated(target, program)

@@ -31,7 +31,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 def demo(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run the demo; if the test ends before it does, it is interrupted and waited for."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "demo.py"), "--home", str(home), *options],
+        [
+            *(sys.executable, str(ROOT / "scripts" / "demo.py")),
+            *("--home", str(home), "--target", "process", *options),
+        ],
         cwd=home.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

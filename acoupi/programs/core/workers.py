@@ -36,6 +36,10 @@ class AcoupiWorker(BaseModel):
     """How it runs them. Only "prefork" can end a task that hangs, and it costs
     a process more. None: threads for the recorder and for what sends messages,
     prefork where a model runs."""
+    memory_bytes: int | None = Field(default=None, gt=0)
+    """What its container may use; beyond that it is ended. None: by what it does."""
+    network: bool | None = None
+    """Whether its container reaches other machines. None: only if it sends messages."""
 
 
 class WorkerConfig(BaseModel):

@@ -15,6 +15,7 @@ until the clock has caught up with where it once was.
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -290,6 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, on_signal)
     try:
+        os.environ["ACOUPI_SERVICE"] = BEAT  # tells it apart to servers
         settings = Settings()
         configure_logging(settings, BEAT, quiet=options.quiet)
         run(settings, stop)

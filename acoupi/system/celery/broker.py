@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 
@@ -15,6 +17,7 @@ from acoupi.system.writing import disk_error
 
 __all__ = [
     "EMBEDDED_URL",
+    "broker_from_environment",
     "check_broker_url",
     "load_celery_settings",
     "make_app",
@@ -22,6 +25,7 @@ __all__ = [
 ]
 
 EMBEDDED_URL = "folder://"
+BROKER_VARIABLE = "ACOUPI_BROKER"
 TRANSPORT = "acoupi.system.celery.folder:FolderTransport"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 CONNECT_TIMEOUT = 3.0
@@ -33,6 +37,9 @@ VISIBILITY_TIMEOUT = 24 * 3600
 def load_celery_settings(settings: Settings) -> CelerySettings:
     """Return what ``config/celery.json`` says; the defaults if there is none.
 
+    Where a target runs a broker of its own it says where that is with
+    ``ACOUPI_BROKER``, ``ACOUPI_BROKER_USER`` and ``ACOUPI_BROKER_PASSWORD_FILE``.
+
     Raises
     ------
     ConfigurationError
@@ -40,12 +47,41 @@ def load_celery_settings(settings: Settings) -> CelerySettings:
     """
     path = settings.celery_config_file
     try:
-        text = path.read_text()
+        celery = parse_celery_settings(path.read_text(), path)
     except FileNotFoundError:
-        return CelerySettings()
+        celery = CelerySettings()
     except OSError as error:
         raise disk_error("read", path, error) from error
-    return parse_celery_settings(text, path)
+    url = broker_from_environment(os.environ)
+    return celery.model_copy(update={"broker_url": url}) if url else celery
+
+
+def broker_from_environment(environ: Mapping[str, str]) -> str | None:
+    """Return the URL of the broker that the environment names, with its login; None for none.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no URL of a broker, or the file of the password cannot be read.
+    """
+    url = environ.get(BROKER_VARIABLE)
+    if not url:
+        return None
+    check_broker_url(url)
+    user = environ.get(f"{BROKER_VARIABLE}_USER", "")
+    name = environ.get(f"{BROKER_VARIABLE}_PASSWORD_FILE")
+    if not name:
+        return url
+    try:
+        password = Path(name).read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f'cannot read the password of the broker from "{name}".',
+            f"ls -l {name}   (acoupi setup writes it, for the user that runs the services)",
+            why=f"{error.strerror or error}.",
+        ) from error
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def parse_celery_settings(text: str, path: Path) -> CelerySettings:

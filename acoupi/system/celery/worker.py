@@ -549,6 +549,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         check_name(options.name)
+        os.environ["ACOUPI_SERVICE"] = options.name  # tells it apart to servers
         settings = Settings()
         os.environ["ACOUPI_SERVICE"] = options.name  # by which servers know its connections
         configure_logging(settings, options.name, quiet=options.quiet)

@@ -6,7 +6,7 @@ with a `Target` in it and an entry point of the group ``acoupi.targets``.
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel
 
 from acoupi import data
+from acoupi.data import Deployment
 from acoupi.errors import TargetError
 from acoupi.system.configured import require_configured
 from acoupi.system.constants import Settings
@@ -30,6 +31,7 @@ __all__ = [
     "Target",
     "available_targets",
     "load_target",
+    "process_memory",
     "service_status",
     "target_for",
 ]
@@ -37,6 +39,7 @@ __all__ = [
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
 BUILT_IN = {
+    "compose": "acoupi.system.targets.compose:ComposeTarget",
     "process": "acoupi.system.targets.process:ProcessTarget",
     "systemd": "acoupi.system.targets.systemd:SystemdTarget",
 }
@@ -73,11 +76,18 @@ class ServiceStatus(BaseModel):
     last_error: str | None = None
     restarts: int = 0
     memory_bytes: int | None = None
+    health: Literal["healthy", "unhealthy", "starting"] | None = None
+    """As the engine's own probe found it; None: there is none."""
 
     @property
     def is_running(self) -> bool:
         """Whether its process lives."""
         return self.state not in ("stopped", "restarting", "unknown")
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it works."""
+        return self.state == "ready" and self.health != "unhealthy"
 
 
 class Target(ABC):
@@ -90,9 +100,13 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
+    has_own_python: ClassVar[bool] = False
+    """Whether the program runs elsewhere, and may be missing here."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.echo: Callable[[str], None] = lambda _: None
+        """Called with each command line before it is run, for who wants to show it."""
 
     @abstractmethod
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
@@ -102,6 +116,24 @@ class Target(ABC):
         ------
         ConfigurationError
             Naming what of the stack this platform cannot do.
+        """
+
+    def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        """Return the files that outlive a setup: what a person may change, passwords.
+
+        They are written with the others, and nobody holds them against who
+        edits them. What is in them now is kept.
+        """
+        del stack
+        return {}
+
+    def prepare(self, stack: Stack) -> None:  # noqa: B027 - optional
+        """Do after a setup what is more than writing files.
+
+        Raises
+        ------
+        AcoupiError
+            If it cannot be done.
         """
 
     @abstractmethod
@@ -136,6 +168,45 @@ class Target(ABC):
     @abstractmethod
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines that each service (or only that one) logged."""
+
+    def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
+        """Call ``on_start`` or ``on_end`` where the program is.
+
+        Raises
+        ------
+        AcoupiError
+            If it could not be called, or as the program raised it.
+        """
+        raise NotImplementedError(f"{self.name}: {what} {deployment.name}")
+
+    @property
+    def broker(self) -> str | None:
+        """Where the broker of this target is; None: as the settings of Celery say."""
+        return None
+
+    def count_waiting(self, queues: list[str]) -> dict[str, int]:
+        """Return how many messages wait in each queue.
+
+        Raises
+        ------
+        TargetError
+            If the broker does not answer.
+        """
+        from acoupi.system.celery.status import count_waiting  # noqa: PLC0415 - Celery is slow
+
+        return count_waiting(self.settings, queues)
+
+    def purge(self, queues: list[str]) -> dict[str, int]:
+        """Remove what waits in the queues; return how many messages that were.
+
+        Raises
+        ------
+        TargetError
+            If the broker does not answer.
+        """
+        from acoupi.system.celery.status import purge_messages  # noqa: PLC0415 - Celery is slow
+
+        return purge_messages(self.settings, queues)
 
     def check(self) -> None:  # noqa: B027 - optional
         """Raise if this platform cannot run the sensor.
@@ -227,14 +298,14 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
         return status.model_copy(
             update={"state": "not answering", "message": f"its last pulse is {age:.0f} s old"}
         )
-    return status.model_copy(update={"memory_bytes": _memory(pulse.pid)})
+    return status.model_copy(update={"memory_bytes": process_memory(pulse.pid)})
 
 
 def _moment(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _memory(pid: int) -> int | None:
+def process_memory(pid: int) -> int | None:
     """Return the resident memory of a process and its children, bytes."""
     import psutil  # noqa: PLC0415 - only where something runs
 

@@ -31,7 +31,7 @@ def test_each_worker_is_a_service_and_beat_comes_last(settings: Settings) -> Non
 
 
 def test_only_the_recorder_has_the_sound_device(settings: Settings) -> None:
-    stack = stack_for(program(DEFAULT, RECORDING, DETECTION), None, settings)
+    stack = stack_for(program(DEFAULT, RECORDING, DETECTION), None, settings, sends=True)
 
     assert stack.recorder == stack.service("recording")
     assert {one.name: one.devices for one in stack.services if one.devices} == {
@@ -164,7 +164,15 @@ def test_folders_outside_the_home_are_mounted(settings: Settings, tmp_path: Path
 
     stack = stack_for(program(RECORDING), config, settings)
 
-    assert stack.service("recording").mounts == (Mount(settings.home), Mount(tmp_path / "disk"))
+    home = settings.home
+    assert stack.service("recording").mounts == (
+        Mount(home / "config", read_only=True),
+        Mount(home / "data"),
+        Mount(home / "log"),
+        Mount(home / "run"),
+        Mount(home / "app.py", read_only=True),
+        Mount(tmp_path / "disk"),
+    )
 
 
 def test_the_recorder_is_given_the_time_of_a_recording_to_stop(

@@ -1,0 +1,401 @@
+"""``acoupi compose``: the bundle of containers, by way of ``docker compose``.
+
+Each command prints the command line that it runs, so that it can be run
+without acoupi too. What is not a command of ours is handed to ``docker compose``
+with the files of the home.
+"""
+
+import difflib
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from acoupi.cli import home
+from acoupi.cli.checks import AsJson
+from acoupi.cli.output import done, echo, example, print_json, print_table, warn
+from acoupi.errors import ParameterError, TargetError
+
+if TYPE_CHECKING:
+    from acoupi.system.constants import Settings
+    from acoupi.system.targets import ServiceStatus
+
+__all__ = ["app"]
+
+UNHEALTHY = 3
+INTERRUPTED = 130
+OTHERS = (
+    *("attach", "commit", "cp", "create", "events", "export", "images", "kill", "ls", "pause"),
+    *("port", "publish", "rm", "run", "scale", "stats", "stop", "start", "top", "unpause"),
+    *("version", "volumes", "wait", "watch"),
+)
+"""Commands of ``docker compose`` that have no command here and are handed to it."""
+HANDED_ON = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+}
+PS_COLUMNS = {
+    "name": "service",
+    "state": "state",
+    "task": "doing",
+    "done": "done",
+    "failed": "failed",
+    "restarts": "restarts",
+    "memory_mb": "MB",
+    "message": "",
+}
+
+
+class ComposeGroup(TyperGroup):
+    """Our commands, and for the rest those of ``docker compose``."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command of ours, or one that hands its words on."""
+        ours = super().get_command(ctx, cmd_name)
+        if ours is not None or cmd_name.startswith("-"):
+            return ours
+        known = [*self.commands, *OTHERS]
+        if cmd_name not in known:
+            close = difflib.get_close_matches(cmd_name, known, n=1, cutoff=0.7)
+            if close:
+                raise ParameterError(
+                    cmd_name,
+                    f'"acoupi compose {cmd_name}" is not a command.',
+                    f"acoupi compose {close[0]}",
+                    why="neither acoupi nor docker compose has it.",
+                )
+        return _other(cmd_name)
+
+
+def _other(name: str) -> Any:
+    """Return a command that hands everything to ``docker compose NAME``."""
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @alone.command(name, context_settings={**HANDED_ON, "help_option_names": []})
+    def other(context: typer.Context) -> None:
+        hand_on(name, *context.args)
+
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(
+    name="compose",
+    cls=ComposeGroup,
+    help="Run the sensor as containers, one for each worker (after: acoupi setup --target "
+    "compose). What is not listed goes to docker compose as it is.",
+    no_args_is_help=True,
+)
+
+
+# --- what every command does ----------------------------------------------------------
+
+
+def bundle() -> "Settings":
+    """Return the settings of a home that was set up for containers.
+
+    Raises
+    ------
+    TargetError
+        If it was set up for something else.
+    """
+    from acoupi.system.targets import target_for
+
+    found = home.configured()
+    name = target_for(found).name
+    if name != "compose":
+        raise TargetError(
+            f"{found.home} holds no bundle of containers.",
+            "acoupi setup --target compose",
+            why=f'it was set up for the target "{name}".',
+        )
+    return found
+
+
+def run(found: "Settings", *args: str) -> int:
+    """Run ``docker compose ARGS`` on this terminal; return its exit code."""
+    from acoupi.system.targets.engine import NOT_FOUND, compose_command, hand_over
+
+    command = compose_command(found, *args)
+    echo(shlex.join(command))
+    code = hand_over(command)
+    if code == NOT_FOUND:
+        raise TargetError(
+            "cannot run docker.",
+            "acoupi doctor",
+            why="the program docker is not installed, or not on the PATH.",
+        )
+    return code
+
+
+def hand_on(*args: str) -> NoReturn:
+    """Run ``docker compose ARGS`` on the bundle, and end as it does."""
+    raise typer.Exit(run(bundle(), *args))
+
+
+# --- making it ------------------------------------------------------------------------
+
+
+@app.command(epilog=example("acoupi compose render --diff"))
+def render(
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what would change, and change nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over files that were edited by hand.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write docker-compose.yml and what belongs to it again, from the settings as they are.
+
+    It is what setup does at its end. What you wrote into .env and into
+    docker-compose.override.yml stays.
+    """
+    from acoupi.cli.setup import remind_of_restart, show_diff
+    from acoupi.system.configured import read_program_name
+    from acoupi.system.lifecycle import setup_program
+
+    found = bundle()
+    program = read_program_name(found)
+    if diff:
+        show_diff(found, {"program_name": program}, as_json=as_json)
+        return
+    setup_program(found, program, force=force)
+    done(f"{found.home / 'docker-compose.yml'} is written.")
+    remind_of_restart(found)
+
+
+@app.command(epilog=example("acoupi compose build"))
+def build(
+    package: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--package",
+            metavar="NAME",
+            help="Bake this in: a pip requirement, or the folder of a Python package. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Build the image that all services run from, on this machine."""
+    build_for(bundle(), package or [])
+
+
+def build_for(found: "Settings", packages: list[str]) -> None:
+    """Build the image of a home, showing what the engine says."""
+    from acoupi.system.targets.images import build_image
+
+    name = build_image(packages, on_line=lambda line: typer.echo(line, err=True))
+    done(f"The image {name} is built.")
+    wanted = _images(found)
+    if wanted and name not in wanted:
+        warn(f"the bundle runs {', '.join(wanted)}; for the new one: ACOUPI_IMAGE={name} in .env")
+
+
+def _images(found: "Settings") -> list[str]:
+    """Return the images that the bundle is to run from."""
+    from acoupi.system.preflight.sight import Bundle
+    from acoupi.system.targets.engine import Host
+
+    answer = Host().compose(found, "config", "--format", "json")
+    services = Bundle.parse(answer.out).services if answer.is_ok else {}
+    return sorted({str(one["image"]) for one in services.values() if one.get("image")})
+
+
+@app.command(context_settings=HANDED_ON, epilog=example("acoupi compose pull"))
+def pull(context: typer.Context) -> None:
+    """Fetch the image from its registry."""
+    hand_on("pull", *context.args)
+
+
+@app.command(context_settings=HANDED_ON, epilog=example("acoupi compose config --services"))
+def config(context: typer.Context) -> None:
+    """Show what runs, with .env and your override taken in."""
+    hand_on("config", *context.args)
+
+
+# --- running it -----------------------------------------------------------------------
+
+
+@app.command(epilog=example("acoupi compose up"))
+def up(
+    rebuild: Annotated[bool, typer.Option("--build", help="First build the image again.")] = False,
+    fetch: Annotated[bool, typer.Option("--pull", help="First fetch the image again.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until every service works.")
+    ] = True,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="First look whether it can run here.")
+    ] = True,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait.")
+    ] = 120,
+) -> None:
+    """Start the sensor: look whether it can run here, get the image, start every service.
+
+    Nothing is started when something is missing. Ctrl-C ends the waiting, and
+    leaves the services as they are.
+    """
+    from acoupi.cli.watching import watch
+
+    found = bundle()
+    if check:
+        _check(found)
+    _get_image(found, rebuild=rebuild, fetch=fetch)
+    code = run(found, "up", "--detach", "--remove-orphans")
+    if code == INTERRUPTED:
+        _leave()
+    if not wait:
+        raise typer.Exit(code)
+    try:
+        watch(found, timeout, started=code == 0)
+    except KeyboardInterrupt:
+        _leave()
+    _say_what_is_next(found)
+
+
+def _leave() -> NoReturn:
+    """End on Ctrl-C, and say how things are left."""
+    warn("interrupted; the services are left as they are. To see them: acoupi compose ps")
+    typer.echo("To go on: acoupi compose up    To stop them: acoupi compose down", err=True)
+    raise typer.Exit(INTERRUPTED)
+
+
+def _check(found: "Settings") -> None:
+    """Look at everything; print only what is to be known.
+
+    Raises
+    ------
+    ConfigurationError
+        If what setup wrote was edited by hand.
+    HealthCheckError
+        If the machine lacks something.
+    """
+    from acoupi.cli.doctor import look
+    from acoupi.system.preflight import failure
+    from acoupi.system.targets.compose import ComposeTarget
+
+    ComposeTarget(found).check_files()
+
+    results = look(found, quiet=True)
+    error = failure(results)
+    if error is not None:
+        raise error
+    done(f"This machine can run it ({len(results)} checks; acoupi doctor shows them).")
+    for result in results:
+        if result.outcome == "warn":
+            warn(f"{result.message}: {result.why}")
+
+
+def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
+    """Make the image be there: fetched if it comes from elsewhere, else built."""
+    from acoupi.system.targets.engine import Host
+    from acoupi.system.targets.images import REPOSITORY
+
+    names = [name for name in _images(found) if "@" not in name]
+    absent = [name for name in names if not Host().docker("image", "inspect", name).is_ok]
+    ours = [name for name in absent if name.startswith(f"{REPOSITORY}:")]
+    if fetch or (set(absent) - set(ours)):
+        code = run(found, "pull", *(() if fetch else ("--policy", "missing")))
+        if code:
+            raise TargetError(
+                f"cannot fetch {', '.join(absent) or 'the image'}.",
+                "acoupi compose build   (builds it on this machine)",
+                why=f"docker compose pull ended with {code}; what it said is above.",
+            )
+    if rebuild or (ours and not fetch):
+        build_for(found, [])
+
+
+def _say_what_is_next(found: "Settings") -> None:
+    typer.echo("To see how it is: acoupi compose ps    What it says: acoupi compose logs -f")
+    if _deployment(found) is None:
+        typer.echo('To name the place it is at: acoupi deployment start --name "Old oak"')
+    typer.echo("To stop it: acoupi compose down")
+
+
+def _deployment(found: "Settings") -> str | None:
+    """Return the name of the deployment that goes on; None if none does."""
+    from acoupi.system.deployments import read_deployment
+
+    deployment = read_deployment(found)
+    return deployment.name if deployment and deployment.ended_on is None else None
+
+
+@app.command(context_settings=HANDED_ON, epilog=example("acoupi compose down"))
+def down(context: typer.Context) -> None:
+    """Stop the sensor: beat first, then the rest; the recording in progress is finished.
+
+    Recordings and messages are kept; the next up goes on with them.
+    """
+    from acoupi.system.stack import BEAT
+
+    found = bundle()
+    # Without beat nothing new is begun while the others finish.
+    code = run(found, "stop", BEAT) or run(found, "down", *context.args)
+    if code:
+        raise typer.Exit(code)
+    done("The sensor has stopped. What it recorded is in its home; to go on: acoupi compose up")
+    deployment = _deployment(found)
+    if deployment is not None:
+        warn(f'the deployment "{deployment}" is not ended; to end it: acoupi deployment stop')
+
+
+@app.command(context_settings=HANDED_ON, epilog=example("acoupi compose restart"))
+def restart(context: typer.Context) -> None:
+    """Stop services and start them again: those named, or all. The files are not read again."""
+    hand_on("restart", *context.args)
+
+
+@app.command(
+    "exec",
+    context_settings=HANDED_ON,
+    epilog=example("acoupi compose exec default acoupi --version"),
+)
+def exec_(context: typer.Context) -> None:
+    """Run a command in the container of a service."""
+    hand_on("exec", *context.args)
+
+
+# --- looking at it --------------------------------------------------------------------
+
+
+@app.command(
+    context_settings={**HANDED_ON, "allow_interspersed_args": True},
+    epilog=example("acoupi compose ps --json"),
+)
+def ps(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show how each service is, by what it does. Exit code 3: not all work.
+
+    Options of docker compose ps are handed to it.
+    """
+    from acoupi.system.targets import target_for
+
+    if context.args:
+        hand_on("ps", *context.args)
+    found = bundle()
+    services = target_for(found).status()
+    if as_json:
+        print_json(services)
+    else:
+        print_table(service_rows(services), PS_COLUMNS, empty="No service is known.")
+    if not services or not all(service.is_well for service in services):
+        raise typer.Exit(UNHEALTHY)
+
+
+def service_rows(services: "list[ServiceStatus]") -> list[dict[str, Any]]:
+    """Return services as rows of a table."""
+    return [
+        {
+            **service.model_dump(),
+            "message": service.message or service.last_error,
+            "memory_mb": round(service.memory_bytes / 1e6) if service.memory_bytes else None,
+        }
+        for service in services
+    ]
+
+
+@app.command(context_settings=HANDED_ON, epilog=example("acoupi compose logs --follow recording"))
+def logs(context: typer.Context) -> None:
+    """Show what the services said: those named, or all."""
+    hand_on("logs", *context.args)

@@ -1,0 +1,88 @@
+"""``acoupi doctor``: whether this machine can run the sensor."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.checks import AsJson
+from acoupi.cli.handler import show_error
+from acoupi.cli.output import done, example, print_json, warn, working
+from acoupi.cli.table import single
+
+if TYPE_CHECKING:
+    from acoupi.system.constants import Settings
+    from acoupi.system.preflight import Result
+
+__all__ = ["doctor_app", "look", "show_result"]
+
+doctor_app = single()
+
+UNHEALTHY = 3
+MARKS = {
+    "ok": ("✓", typer.colors.GREEN),
+    "warn": ("!", typer.colors.YELLOW),
+    "fail": ("✗", typer.colors.RED),
+}
+
+
+@doctor_app.command(epilog=example("acoupi doctor"))
+def doctor(as_json: AsJson = False) -> None:
+    """Look whether this machine can run the sensor: Docker, disk, memory, microphone, clock.
+
+    Starts nothing and changes nothing; no sensor needs to be set up yet. Exit
+    code 3 says that something is missing.
+    """
+    results = look(home.settings(), quiet=as_json)
+    failed = [result for result in results if result.outcome == "fail"]
+    if as_json:
+        print_json({"ok": not failed, "checks": [asdict(result) for result in results]})
+    else:
+        _show_advice(results)
+    for result in failed:
+        show_error(result.error())
+    if failed:
+        raise typer.Exit(UNHEALTHY)
+    if not as_json:
+        done("This machine can run the sensor.")
+
+
+def look(found: "Settings", *, quiet: bool = False) -> "list[Result]":
+    """Look at everything; unless `quiet`, say what is found as it is found."""
+    from acoupi.system.preflight import run_preflight
+    from acoupi.system.rendering import Manifest
+    from acoupi.system.targets.engine import Host
+
+    manifest = Manifest.read(found.manifest_file)
+    containers = manifest is None or manifest.target == "compose"
+    results = run_preflight(found, Host(), containers=containers)
+    return list(_said(results, quiet=quiet))
+
+
+def _said(results: "Iterable[Result]", *, quiet: bool) -> "Iterable[Result]":
+    """Pass results on, each shown as soon as it is there."""
+    waiting = iter(results)
+    while True:
+        with working("Looking"):
+            result = next(waiting, None)
+        if result is None:
+            return
+        if not quiet:
+            show_result(result)
+        yield result
+
+
+def show_result(result: "Result") -> None:
+    """Print what a check found, in one line."""
+    mark, colour = MARKS[result.outcome]
+    typer.echo(f"{typer.style(mark, fg=colour)} {result.name:<18} {result.message.rstrip('.')}")
+
+
+def _show_advice(results: "Iterable[Result]") -> None:
+    """Say of each warning why it matters and what to do."""
+    for result in results:
+        if result.outcome == "warn":
+            warn(f"{result.message}: {result.why}")
+            typer.echo(f"  Try: {result.help}", err=True)

@@ -1,0 +1,187 @@
+"""Watching services start, until each works or says why it does not."""
+
+import re
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import typer
+
+from acoupi import data
+from acoupi.cli.output import done, shown
+from acoupi.errors import TargetError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from acoupi.system.constants import Settings
+    from acoupi.system.targets import ServiceStatus, Target
+
+__all__ = ["Watch", "watch"]
+
+INTERVAL = 0.5
+"""Seconds between two looks."""
+RESTARTS_TOO_MANY = 3
+"""A service that ended by itself so often will not come up by waiting."""
+LOG_LINES = 10
+COMPLAINT = re.compile(r"^Error: |\b\w*(Error|Exception)\b: | (ERROR|CRITICAL) ")
+"""A line that says what went wrong: ours, of a traceback, of a log."""
+
+
+def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
+    """Show the services until all are ready.
+
+    Parameters
+    ----------
+    found
+        Of the home.
+    timeout
+        How long they may take, seconds.
+    started
+        Whether the engine said that it started them all.
+
+    Raises
+    ------
+    TargetError
+        If one is not ready in time, or will not be; its last lines are shown.
+    """
+    from acoupi.system.targets import target_for
+
+    target = target_for(found)
+    watching = Watch(target, timeout)
+    services = watching.on_terminal() if sys.stderr.isatty() else watching.in_lines()
+    wrong = [service for service in services if not service.is_well]
+    if not wrong and services:
+        done(f"All {len(services)} services work, after {watching.seconds:.0f} s.")
+        return
+    if not services:
+        why = "what docker compose said is above." if not started else "it knows of no service."
+        raise TargetError("nothing was started.", "acoupi doctor", why=why)
+    raise _not_ready(wrong, watching.seconds, _show_logs(target, wrong))
+
+
+class Watch:
+    """A look at services every now and then, until it is over.
+
+    Parameters
+    ----------
+    target
+        Where they run.
+    timeout
+        Seconds.
+    """
+
+    def __init__(self, target: "Target", timeout: float) -> None:
+        self.target = target
+        self.timeout = timeout
+        self.began = data.monotonic()
+        self.pause = threading.Event()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has gone on."""
+        return data.monotonic() - self.began
+
+    def is_over(self, services: "list[ServiceStatus]") -> bool:
+        """Return whether there is nothing more to wait for."""
+        if self.seconds >= self.timeout:
+            return True
+        if any(service.restarts >= RESTARTS_TOO_MANY for service in services):
+            return True
+        return bool(services) and all(service.is_well for service in services)
+
+    def in_lines(self) -> "list[ServiceStatus]":
+        """Say each change in a line: for logs and pipes."""
+        last: dict[str, str] = {}
+        while True:
+            services = self.target.status()
+            for service in services:
+                text = describe(service)
+                if last.get(service.name) != text:
+                    typer.echo(f"  {service.name:<12} {text}", err=True)
+                last[service.name] = text
+            if self.is_over(services):
+                return services
+            self.pause.wait(INTERVAL)
+
+    def on_terminal(self) -> "list[ServiceStatus]":
+        """Show a table that follows what happens."""
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(stderr=True), auto_refresh=False) as live:
+            while True:
+                services = self.target.status()
+                live.update(table_of(services, self.seconds), refresh=True)
+                if self.is_over(services):
+                    return services
+                self.pause.wait(INTERVAL)
+
+
+def describe(service: "ServiceStatus") -> str:
+    """Return how a service is, in a line."""
+    return f"{service.state} ({service.message})" if service.message else str(service.state)
+
+
+def table_of(services: "list[ServiceStatus]", seconds: float) -> "Table":
+    """Return the services as a table, with how long it has taken."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{seconds:.0f} s", caption_justify="left"
+    )
+    for heading in ("service", "state", "doing", "MB", ""):
+        table.add_column(heading, overflow="fold")
+    for service in services:
+        colour = "green" if service.is_well else "yellow"
+        memory = round(service.memory_bytes / 1e6) if service.memory_bytes else None
+        table.add_row(
+            Text(service.name),
+            Text(service.state, style=colour),
+            Text(shown(service.task)),
+            Text(shown(memory)),
+            Text(service.message or ""),
+        )
+    return table
+
+
+def _show_logs(target: "Target", services: "list[ServiceStatus]") -> str | None:
+    """Print the last lines of each service that is not well; return what the first complains of."""
+    complaint = None
+    for service in services:
+        lines = target.logs(service.name, LOG_LINES).get(service.name, [])
+        typer.echo(typer.style(f"--- {service.name}: {service.state}", bold=True), err=True)
+        for line in lines or ["(it said nothing)"]:
+            typer.echo(f"    {line}", err=True)
+        complaint = complaint or find_complaint(lines)
+    return complaint
+
+
+def find_complaint(lines: list[str]) -> str | None:
+    """Return the last line that looks like an error, else the last; None if there are none.
+
+    Examples
+    --------
+    >>> find_complaint(["INFO starting", "ValueError: no such file", "INFO stopped"])
+    'ValueError: no such file'
+    >>> find_complaint([])
+    """
+    said = [line.strip() for line in lines if line.strip(" ^~")]
+    errors = [line for line in said if COMPLAINT.search(line)]
+    return next(iter([*errors[-1:], *said[-1:]]), None)
+
+
+def _not_ready(
+    services: "list[ServiceStatus]", seconds: float, complaint: str | None
+) -> TargetError:
+    names = ", ".join(service.name for service in services)
+    first = services[0]
+    verb = "does" if len(services) == 1 else "do"
+    reason = (first.message or complaint or "").removeprefix("Error: ")
+    return TargetError(
+        f"{names} {verb} not work, after {seconds:.0f} s.",
+        f"acoupi compose logs {first.name}   (the others run; to stop them: acoupi compose down)",
+        why=f"{first.name} is {first.state}{f': {reason}' if reason else ' and said nothing'}",
+    )

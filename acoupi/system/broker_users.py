@@ -1,0 +1,114 @@
+"""Who may do what with the broker of a bundle: its users, their rights and passwords.
+
+Whoever could write to the recording queue could order recordings. So each
+service is a redis user of its own that reaches its own queues and keys, and
+may send to every queue but the recorder's, which only beat may.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+from acoupi.system.stack import BEAT, Service, Stack
+from acoupi.system.writing import PRIVATE, RenderedFile, disk_error
+
+__all__ = [
+    "BROKER_FOLDER",
+    "HOST_USER",
+    "USERS_FILE",
+    "broker_rules",
+    "broker_secrets",
+    "broker_user",
+]
+
+BROKER_FOLDER = PurePath("secrets/broker")
+USERS_FILE = BROKER_FOLDER / "users.acl"
+HOST_USER = "_host"
+"""Whoever operates the sensor; no service can have that name."""
+
+COMMANDS = (
+    "resetchannels -@all +@connection +@read +@write +@transaction +@scripting -@dangerous -@admin"
+)
+HOST_COMMANDS = "resetchannels -@all +auth +ping +llen +del"
+PASSWORD_BYTES = 32
+
+
+def broker_user(service: str) -> str:
+    """Return the redis user of a service: not its bare name, redis has a user "default".
+
+    Examples
+    --------
+    >>> broker_user("recording")
+    'acoupi-recording'
+    """
+    return f"acoupi-{service}"
+
+
+def broker_rules(stack: Stack) -> dict[str, str]:
+    """Return the rights of each service and of HOST_USER, as redis writes them, no passwords."""
+    queues = list(dict.fromkeys(queue for one in stack.services for queue in one.queues))
+    recorders = set(stack.recorder.queues if stack.recorder else ())
+    others = {queue for one in stack.workers if one is not stack.recorder for queue in one.queues}
+    only_beat_sends = recorders - others if len(stack.workers) > 1 else set()
+    rules = {
+        service.name: _service_rules(service, queues, only_beat_sends)
+        for service in stack.services
+        if service.is_worker or service.name == BEAT
+    }
+    rules[HOST_USER] = " ".join([*(f"~{_literal(queue)}" for queue in queues), HOST_COMMANDS])
+    return rules
+
+
+def _service_rules(service: Service, queues: list[str], only_beat_sends: set[str]) -> str:
+    reached = [
+        queue
+        for queue in queues
+        if queue in service.queues or service.name == BEAT or queue not in only_beat_sends
+    ]
+    keys = [
+        *(f"~{_literal(queue)}" for queue in reached),
+        *(f"~_kombu.binding*.{_literal(queue)}" for queue in reached),
+    ]
+    if service.is_worker:
+        own = ("unacked", "unacked_index", "unacked_mutex", "dead")
+        keys += [f"~{key}:{service.name}" for key in own]
+    return " ".join([*keys, COMMANDS])
+
+
+def _literal(queue: str) -> str:
+    """Escape what redis takes for a pattern; the names of queues hold none of it so far."""
+    return "".join(f"\\{one}" if one in "*?[]\\" else one for one in queue)
+
+
+def broker_secrets(stack: Stack, home: Path) -> Mapping[PurePath, RenderedFile]:
+    """Return the file of the users, and one password for each, by their path below the home.
+
+    A password that is there already stays.
+
+    Raises
+    ------
+    DeviceError
+        If one cannot be read.
+    """
+    files: dict[PurePath, RenderedFile] = {}
+    lines = ["user default off"]
+    for name, rules in broker_rules(stack).items():
+        path = BROKER_FOLDER / name
+        password = _password(home / path)
+        files[path] = RenderedFile(f"{password}\n", PRIVATE)
+        digest = hashlib.sha256(password.encode()).hexdigest()
+        user = name if name == HOST_USER else broker_user(name)
+        lines.append(f"user {user} on #{digest} {rules}")
+    files[USERS_FILE] = RenderedFile("".join(f"{line}\n" for line in lines), PRIVATE)
+    return files
+
+
+def _password(path: Path) -> str:
+    try:
+        known = path.read_text().strip()
+    except FileNotFoundError:
+        known = ""
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+    return known or secrets.token_urlsafe(PASSWORD_BYTES)

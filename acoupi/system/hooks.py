@@ -1,0 +1,61 @@
+"""What a program does at the start and the end of a deployment, where the program is.
+
+``python -m acoupi.system.hooks start|end DEPLOYMENT`` is what a target runs
+that keeps the program in containers; others call `call_hook` themselves.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from acoupi.data import Deployment
+from acoupi.errors import AcoupiError, DeploymentError
+from acoupi.programs import AcoupiProgram
+from acoupi.system.celery.logs import tell
+from acoupi.system.constants import Settings
+from acoupi.system.programs import load_program
+
+__all__ = ["Hook", "call_hook", "main"]
+
+Hook = Literal["start", "end"]
+
+
+def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -> None:
+    """Call ``on_start`` or ``on_end`` of a program; what it raises becomes an error of ours.
+
+    Raises
+    ------
+    AcoupiError
+        As the program raised it, or a DeploymentError around what it raised.
+    """
+    hook = program.on_start if what == "start" else program.on_end
+    try:
+        hook(deployment)
+    except AcoupiError:
+        raise
+    except Exception as error:
+        raise DeploymentError(
+            f'the program could not {what} the deployment "{deployment.name}".',
+            "acoupi --debug deployment status   (or look at the program's own code)",
+            why=f"on_{what} raised {type(error).__name__}: {error}",
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Call a hook of the program of this home; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m acoupi.system.hooks")
+    parser.add_argument("what", choices=["start", "end"])
+    parser.add_argument("deployment", help="as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        deployment = Deployment.model_validate_json(options.deployment)
+        call_hook(load_program(Settings()), options.what, deployment)
+    except AcoupiError as error:
+        tell(error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

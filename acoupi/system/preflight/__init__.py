@@ -1,0 +1,84 @@
+"""Whether this machine can run the bundle: looked at before anything is started.
+
+A check is a function from what is known (`Sight`) to a `Result`, and asks the
+machine through `Probes` only, so that every kind of machine can be described
+in a test. `CHECKS` is the order; one whose ground is missing is left out: an
+engine that does not answer has no version.
+"""
+
+from collections.abc import Iterator
+
+from acoupi.errors import HealthCheckError
+from acoupi.system.constants import Settings
+from acoupi.system.preflight import bundle, engine, machine
+from acoupi.system.preflight.sight import Check, Probes, Result, Sight
+from acoupi.system.rendering import Manifest
+
+__all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
+
+
+def run_preflight(
+    settings: Settings, probes: Probes, *, containers: bool = True
+) -> Iterator[Result]:
+    """Look at one thing after the other, and give what each check found.
+
+    Parameters
+    ----------
+    settings
+        Of the home; a sensor need not be set up there yet.
+    probes
+        How to ask the machine.
+    containers
+        Whether the sensor runs in containers; if not, nothing of Docker is
+        looked at.
+    """
+    sight = Sight(settings, probes, Manifest.read(settings.manifest_file))
+    passed: set[str] = set()
+    for check in CHECKS:
+        of_docker = check.name in DOCKER_CHECKS
+        if not passed.issuperset(check.needs) or (of_docker and not containers):
+            continue
+        result = check.look(sight)
+        if result is None:
+            continue
+        if result.outcome != "fail":
+            passed.add(check.name)
+        yield result
+
+
+def failure(results: list[Result]) -> HealthCheckError | None:
+    """Return the first failure as an error, which says how many more there are."""
+    failed = [result for result in results if result.outcome == "fail"]
+    if not failed:
+        return None
+    error = failed[0].error()
+    if len(failed) > 1:
+        error.help = f"{error.help}   (acoupi doctor shows {len(failed) - 1} more)"
+    return error
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("home", machine.check_home),
+    Check("file system", machine.check_file_system),
+    Check("generated files", bundle.check_generated),
+    Check("space to record", machine.check_home_space),
+    Check("clock", machine.check_clock),
+    Check("engine", engine.check_engine),
+    Check("engine version", engine.check_engine_version, ("engine",)),
+    Check("engine from a snap", engine.check_snap, ("engine",)),
+    Check("compose", engine.check_compose, ("engine",)),
+    Check("buildx", engine.check_buildx, ("engine",)),
+    Check("bundle", bundle.check_bundle, ("engine version", "compose")),
+    Check("sound device", machine.check_sound),
+    Check("project name", bundle.check_project, ("bundle",)),
+    Check("microphone", bundle.check_exclusive, ("bundle",)),
+    Check("ports", bundle.check_ports, ("project name",)),
+    Check("folders", bundle.check_folders, ("bundle",)),
+    Check("memory", machine.check_memory, ("bundle",)),
+    Check("image", bundle.check_image, ("bundle",)),
+    Check("disk space", machine.check_disk, ("engine",)),
+    Check("program", bundle.check_program, ("image",)),
+)
+DOCKER_CHECKS = frozenset(
+    {check.name for check in CHECKS if check.needs} | {"engine", "generated files"}
+)

@@ -1,0 +1,259 @@
+"""Whether the bundle of a home can start here: its files, its name, its image, its program."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import acoupi
+from acoupi.system.configured import is_configured
+from acoupi.system.preflight.sight import (
+    SIMULATED,
+    SOUND_RULE,
+    Bundle,
+    Probes,
+    Result,
+    Sight,
+    is_of_home,
+    is_simulated,
+    json_of,
+)
+from acoupi.system.rendering import edited_files
+from acoupi.system.targets.engine import COMPOSE_FILE
+
+__all__ = [
+    "check_bundle",
+    "check_exclusive",
+    "check_folders",
+    "check_generated",
+    "check_image",
+    "check_ports",
+    "check_program",
+    "check_project",
+]
+
+PROBE_TIMEOUT = 60.0
+"""Seconds for a container that looks at the program; a slow board imports slowly."""
+VERSION_LABEL = "org.opencontainers.image.version"
+PROJECT_LABEL = "com.docker.compose.project"
+PROGRAM_PROBE = (
+    "import sys\n"
+    "from acoupi.errors import AcoupiError\n"
+    "from acoupi.system.programs import load_program_class\n"
+    "try:\n    load_program_class(sys.argv[1])\n"
+    "except AcoupiError as error:\n"
+    "    sys.exit(f'{error.message} {error.why or str()}')\n"
+)
+
+
+def check_generated(sight: Sight) -> Result | None:
+    """Look whether what setup wrote is as it wrote it."""
+    if sight.manifest is None or sight.manifest.target != "compose":
+        return None
+    home = sight.home
+    if not sight.probes.is_folder(home / COMPOSE_FILE):
+        return Result(
+            "generated files",
+            "fail",
+            f"{COMPOSE_FILE} in {home} is missing.",
+            "setup had written it, and it is not there any more.",
+            "acoupi compose render",
+        )
+    # .env holds what a person may change.
+    edited = [path for path in edited_files(home, {}, sight.manifest) if path != PurePath(".env")]
+    if not edited:
+        return Result("generated files", "ok", "as setup wrote them")
+    names = ", ".join(path.as_posix() for path in edited)
+    return Result(
+        "generated files",
+        "fail",
+        f"{names} in {home} {'was' if len(edited) == 1 else 'were'} edited by hand.",
+        "setup generates it, and what was changed there would be lost; "
+        "docker-compose.override.yml is for changes.",
+        "acoupi setup --diff to see the difference, acoupi setup --force to write over it",
+    )
+
+
+def check_bundle(sight: Sight) -> Result | None:
+    """Let Compose read the files: ours, ``.env`` and the override."""
+    if not is_configured(sight.settings) or not sight.probes.is_folder(sight.home / COMPOSE_FILE):
+        return None
+    answer = sight.probes.compose(sight.settings, "config", "--format", "json")
+    why = answer.said
+    if answer.is_ok:
+        try:
+            sight.bundle = Bundle.parse(answer.out)
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"docker compose config answered something else ({error})"
+    if sight.bundle is None:
+        return Result(
+            "bundle",
+            "fail",
+            f"Docker Compose refuses the files in {sight.home}.",
+            f"{why.rstrip('.')}.",
+            "look at docker-compose.override.yml and .env, or: acoupi compose render",
+        )
+    services = sight.bundle.services
+    return Result("bundle", "ok", f"{len(services)} services: {', '.join(services)}")
+
+
+def check_project(sight: Sight) -> Result:
+    """Look whether another home runs under the same name."""
+    answer = sight.probes.docker("compose", "ls", "--all", "--format", "json")
+    try:
+        sight.projects = [one for one in json.loads(answer.out or "[]") if isinstance(one, dict)]
+    except ValueError:
+        sight.projects = []
+    for other in sight.projects:
+        if other.get("Name") == sight.project and not is_of_home(other, sight.home):
+            file = str(other.get("ConfigFiles", "")).split(",")[0]
+            return Result(
+                "project name",
+                "fail",
+                f'the project name "{sight.project}" is in use.',
+                f"another bundle runs under it: {file} ({other.get('Status')}).",
+                f"docker compose -f {file} down   (or set up here in another ACOUPI_HOME)",
+            )
+    state = "runs already" if sight.is_running else "is free"
+    return Result("project name", "ok", f"{sight.project} {state}")
+
+
+def check_ports(sight: Sight) -> Result | None:
+    """Look whether the ports that an override opens are free."""
+    if sight.bundle is None or not sight.bundle.ports or sight.is_running:
+        return None
+    for address, port, protocol in sight.bundle.ports:
+        if not sight.probes.is_port_free(address, port, protocol):
+            return Result(
+                "ports",
+                "fail",
+                f"the port {port}/{protocol} is in use.",
+                "docker-compose.override.yml opens it, and another program listens there.",
+                f"sudo ss -lnp 'sport = :{port}'   (to see which), or choose another port",
+            )
+    shown = ", ".join(str(port) for _, port, _ in sight.bundle.ports)
+    return Result("ports", "ok", f"free: {shown}")
+
+
+def check_folders(sight: Sight) -> Result | None:
+    """Look whether all that is to be mounted is there."""
+    if sight.bundle is None:
+        return None
+    missing = [path for path in sight.bundle.folders if not sight.probes.is_folder(path)]
+    if not missing:
+        return Result("folders", "ok", f"{len(sight.bundle.folders)} are there to be mounted")
+    return Result(
+        "folders",
+        "fail",
+        f'the folder "{missing[0]}" is missing.',
+        "it is to be mounted into the containers; a disk that is not plugged in looks so too.",
+        f"mkdir -p {missing[0]}" if missing[0].parent != sight.home else "acoupi compose render",
+    )
+
+
+def check_image(sight: Sight) -> Result | None:
+    """Look whether the image is there, and of this version."""
+    absent, versions = [], set()
+    for name in sight.own_images():
+        found = json_of(sight.probes.docker("image", "inspect", "--format", "{{json .}}", name))
+        if not found:
+            absent.append(name)
+            continue
+        sight.images[name] = found
+        version = _label(found, VERSION_LABEL)
+        versions.add(version)
+        if version != acoupi.__version__:
+            return _other_version(name, version)
+    if absent:
+        return Result(
+            "image",
+            "warn",
+            f"{', '.join(absent)} is not here yet",
+            "acoupi compose up pulls or builds it, which takes some minutes.",
+            "acoupi compose build",
+        )
+    return Result("image", "ok", f"{', '.join(sight.images)} ({acoupi.__version__})")
+
+
+def _label(image: Mapping[str, Any], name: str) -> str | None:
+    labels = (image.get("Config") or {}).get("Labels") or {}
+    return labels.get(name)
+
+
+def _other_version(name: str, version: str | None) -> Result:
+    is_ours = version is not None
+    return Result(
+        "image",
+        "fail",
+        f'the image "{name}" is of another version.'
+        if is_ours
+        else f'the image "{name}" is not one of acoupi.',
+        f"it holds acoupi {version}, and this home was set up by acoupi {acoupi.__version__}."
+        if is_ours
+        else f"it has no label {VERSION_LABEL}.",
+        "acoupi compose build   (or ACOUPI_IMAGE in .env: another image)",
+    )
+
+
+def check_program(sight: Sight) -> Result | None:
+    """Let the image load the program, in a container that can do nothing else."""
+    if sight.manifest is None or not sight.images:
+        return None
+    image, name = next(iter(sight.images)), sight.manifest.program
+    arguments = ("run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL")
+    probe = ("--entrypoint=python3", image, "-c", PROGRAM_PROBE, name)
+    answer = sight.probes.docker(*arguments, *probe, timeout=PROBE_TIMEOUT)
+    if answer.is_ok:
+        return Result("program", "ok", f"{name} is in the image")
+    last = (answer.err or answer.out).strip().splitlines()[-1:] or [answer.said]
+    return Result(
+        "program",
+        "fail",
+        f'the program "{name}" cannot be run by the image "{image}".',
+        f"{last[0].strip().rstrip('.')}.",
+        f"acoupi compose build --package {name.partition('.')[0]}   (the package that holds it)",
+    )
+
+
+def check_exclusive(sight: Sight) -> Result | None:
+    """Find another bundle of this machine that owns the microphone."""
+    bundle = sight.bundle
+    if bundle is None or bundle.recorder is None or sight.simulated:
+        return None
+    running = sight.probes.docker("ps", "--quiet").out.split()
+    for container in _inspected(sight.probes, running):
+        labels = (container.get("Config") or {}).get("Labels") or {}
+        project = labels.get(PROJECT_LABEL)
+        if project != sight.project and _owns_sound(container):
+            owner = str(container.get("Name", "")).removeprefix("/")
+            return Result(
+                "microphone",
+                "fail",
+                f'the microphone belongs to another bundle, "{project or owner}".',
+                f"its container {owner} is granted the sound device, and only one may be.",
+                f"docker compose -p {project} down" if project else f"docker stop {owner}",
+            )
+    return Result("microphone", "ok", "no other container is granted the sound device")
+
+
+def _inspected(probes: Probes, names: list[str]) -> list[Mapping[str, Any]]:
+    if not names:
+        return []
+    try:
+        content = json.loads(probes.docker("inspect", *names).out)
+    except ValueError:
+        return []
+    return [one for one in content if isinstance(one, dict)]
+
+
+def _owns_sound(container: Mapping[str, Any]) -> bool:
+    host = container.get("HostConfig") or {}
+    variables = (container.get("Config") or {}).get("Env") or ()
+    known = dict(str(one).partition("=")[::2] for one in variables)
+    if known.get(SIMULATED) or is_simulated(Path(known.get("ACOUPI_HOME", "/"))):
+        return False
+    rules = [str(rule) for rule in host.get("DeviceCgroupRules") or ()]
+    devices = [str(one.get("PathOnHost", "")) for one in host.get("Devices") or ()]
+    return any(rule.startswith(SOUND_RULE) for rule in rules) or any(
+        device.startswith("/dev/snd") for device in devices
+    )

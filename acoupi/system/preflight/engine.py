@@ -1,0 +1,128 @@
+"""Whether there is an engine that can run the bundle, and Compose."""
+
+from acoupi.system.preflight.sight import Result, Sight, json_of
+from acoupi.system.targets.engine import Answer
+
+__all__ = [
+    "check_buildx",
+    "check_compose",
+    "check_engine",
+    "check_engine_version",
+    "check_snap",
+    "version_of",
+]
+
+ENGINE_NEEDED = (20, 10)
+COMPOSE_NEEDED = (2, 20)
+
+
+def check_engine(sight: Sight) -> Result:
+    """Look whether the engine answers this user."""
+    answer = sight.probes.docker("info", "--format", "{{json .}}")
+    info = json_of(answer)
+    problems = info.get("ServerErrors") or ()
+    if answer.is_ok and info.get("ServerVersion") and not problems:
+        sight.engine = info
+        return Result("engine", "ok", f"answers on {info.get('Name') or 'this machine'}")
+    # The answer itself is JSON; what went wrong is in it, or beside it.
+    said = " ".join(str(problem) for problem in problems) or " ".join(answer.err.split())
+    why, help_text = _why_no_engine(answer, said)
+    return Result("engine", "fail", "cannot reach the Docker engine.", why, help_text)
+
+
+def _why_no_engine(answer: Answer, said: str) -> tuple[str, str]:
+    if answer.is_missing:
+        return (
+            "the program docker is not installed.",
+            "curl -fsSL https://get.docker.com | sh   (or: acoupi setup --target process)",
+        )
+    if "permission denied" in said.lower():
+        return (
+            "this user may not use its socket: permission denied.",
+            "sudo usermod -aG docker $USER, then log out and in again",
+        )
+    if answer.code == 124 or "timeout" in said.lower():
+        return f"it does not answer: {said}.", "sudo systemctl restart docker"
+    return f"it answered: {said.rstrip('.')}.", "sudo systemctl start docker"
+
+
+def check_engine_version(sight: Sight) -> Result:
+    """Look whether the engine is new enough."""
+    version = str(sight.engine["ServerVersion"])
+    if version_of(version) >= ENGINE_NEEDED:
+        return Result("engine version", "ok", version)
+    return Result(
+        "engine version",
+        "fail",
+        f"the Docker engine {version} is too old.",
+        f"the bundle needs {_dotted(ENGINE_NEEDED)} or newer.",
+        "https://docs.docker.com/engine/install/   (or: acoupi setup --target process)",
+    )
+
+
+def check_snap(sight: Sight) -> Result | None:
+    """Find the engine that cannot see hidden folders: the one from a snap."""
+    root = str(sight.engine.get("DockerRootDir", ""))
+    if not root.startswith("/var/snap/") or not any(
+        part.startswith(".") for part in sight.home.parts
+    ):
+        return None
+    return Result(
+        "engine from a snap",
+        "fail",
+        f'the Docker engine cannot mount "{sight.home}".',
+        "it was installed as a snap, which may not look into hidden folders.",
+        "export ACOUPI_HOME=~/acoupi, or: sudo snap remove docker && install Docker's own packages",
+    )
+
+
+def check_compose(sight: Sight) -> Result:
+    """Look whether Compose v2 is there and new enough."""
+    answer = sight.probes.docker("compose", "version", "--short")
+    version = answer.out.strip().removeprefix("v")
+    if answer.is_ok and version_of(version) >= COMPOSE_NEEDED:
+        return Result("compose", "ok", version)
+    if answer.is_ok and version_of(version):
+        why = f"it is {version}, and the bundle needs {_dotted(COMPOSE_NEEDED)} or newer."
+        message = "Docker Compose is too old."
+    else:
+        why = "the command docker has no Compose v2; docker-compose (v1) is not enough."
+        message = "cannot run Docker Compose."
+    help_text = "sudo apt-get install docker-compose-plugin   (Docker's own packages have it)"
+    return Result("compose", "fail", message, why, help_text)
+
+
+def check_buildx(sight: Sight) -> Result:
+    """Look whether images can be built here."""
+    answer = sight.probes.docker("buildx", "version")
+    if answer.is_ok:
+        words = answer.out.split()
+        return Result("buildx", "ok", words[1] if len(words) > 1 else answer.out.strip())
+    return Result(
+        "buildx",
+        "warn",
+        "buildx is not installed",
+        "images can be pulled, but not built here.",
+        "sudo apt-get install docker-buildx-plugin",
+    )
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version; empty if it has none.
+
+    Examples
+    --------
+    >>> version_of("20.10.24+dfsg1"), version_of("v2.26.1-4"), version_of("dev")
+    ((20, 10), (2, 26), ())
+    """
+    numbers = []
+    for part in text.strip().removeprefix("v").split(".")[:2]:
+        digits = part.partition("-")[0].partition("+")[0]
+        if not digits.isdigit():
+            break
+        numbers.append(int(digits))
+    return tuple(numbers)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,261 @@
+"""The containers of a bundle, as the engine's API sees them."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from acoupi import data
+from acoupi.errors import TargetError
+from acoupi.system.broker_users import HOST_USER
+from acoupi.system.pulse import Pulse, read_pulse
+from acoupi.system.stack import BROKER
+from acoupi.system.targets import PULSE_TOO_OLD, ServiceStatus, process_memory
+from acoupi.system.writing import disk_error
+
+__all__ = ["BrokerShell", "container_logs", "container_statuses", "engine"]
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+ONE_OFF_LABEL = "com.docker.compose.oneoff"
+ENGINE_TIMEOUT = 30
+"""Seconds the engine may take to answer."""
+
+
+def engine() -> Any:
+    """Return a client of the engine: of ``DOCKER_HOST``, or of this machine.
+
+    Raises
+    ------
+    TargetError
+        If none answers, and why.
+    """
+    import docker  # noqa: PLC0415 - it takes 0.2 s, and only this target needs it
+    from docker.errors import DockerException  # noqa: PLC0415
+
+    client: Any = None
+    try:
+        client = docker.from_env(timeout=ENGINE_TIMEOUT)
+        client.ping()
+    except (DockerException, OSError) as error:
+        if client is not None:
+            client.close()
+        text = " ".join(str(error).split())
+        denied = "permission denied" in text.lower()
+        raise TargetError(
+            "cannot reach the Docker engine.",
+            "sudo usermod -aG docker $USER, then log out and in again"
+            if denied
+            else "sudo systemctl start docker   (acoupi doctor says more)",
+            why="this user may not use its socket: permission denied."
+            if denied
+            else f"it answered: {text}.",
+        ) from error
+    return client
+
+
+@contextlib.contextmanager
+def _answers(what: str) -> Iterator[None]:
+    """Make an error of ours of what goes wrong between the client and the engine."""
+    from docker.errors import DockerException  # noqa: PLC0415 - see engine()
+
+    try:
+        yield
+    except (DockerException, OSError) as error:
+        raise TargetError(
+            f"cannot {what}.",
+            "acoupi doctor",
+            why=f"the Docker engine answered: {' '.join(str(error).split())}.",
+        ) from error
+
+
+def _containers(client: Any, project: str) -> dict[str, Any]:
+    """Return the containers of a project by the name of their service, stopped ones too."""
+    labels = [f"{PROJECT_LABEL}={project}", f"{ONE_OFF_LABEL}=False"]
+    found = client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+    return {one.labels[SERVICE_LABEL]: one for one in found if SERVICE_LABEL in one.labels}
+
+
+def container_statuses(
+    project: str, roles: Mapping[str, str], run_dir: Path
+) -> list[ServiceStatus]:
+    """Return how the services of a project are, in the given order; never raises."""
+    try:
+        with contextlib.closing(engine()) as client, _answers("ask for the containers"):
+            containers = _containers(client, project)
+    except TargetError as error:
+        return [
+            ServiceStatus(name=name, role=role, state="unknown", message=error.why)
+            for name, role in roles.items()
+        ]
+    # The engine takes a second to say what one container uses, so it is asked for all at once.
+    with ThreadPoolExecutor(max_workers=max(1, len(roles))) as pool:
+        asked = [
+            pool.submit(_status, name, role, containers.get(name), run_dir)
+            for name, role in roles.items()
+        ]
+        return [one.result() for one in asked]
+
+
+def _status(name: str, role: str, container: Any, run_dir: Path) -> ServiceStatus:
+    if container is None:
+        return ServiceStatus(name=name, role=role, state="stopped")
+    attributes: dict[str, Any] = container.attrs
+    state = attributes.get("State", {})
+    status = describe_container(name, role, attributes, run_dir)
+    if state.get("Running") and not state.get("Restarting"):
+        return status.model_copy(update={"memory_bytes": _memory(container)})
+    return status
+
+
+def describe_container(
+    name: str, role: str, attributes: Mapping[str, Any], run_dir: Path
+) -> ServiceStatus:
+    """Return how a service is, from what the engine says of its container, and its pulse.
+
+    Parameters
+    ----------
+    name, role
+        Of the service.
+    attributes
+        What ``docker inspect`` shows.
+    run_dir
+        Where its pulse is.
+    """
+    state = attributes.get("State", {})
+    health = (state.get("Health") or {}).get("Status")
+    began = _moment(state.get("StartedAt"))
+    status = ServiceStatus(
+        name=name,
+        role=role,
+        state="unknown",
+        health=health if health in ("healthy", "unhealthy", "starting") else None,
+        restarts=int(attributes.get("RestartCount") or 0),
+        started_on=began,
+    )
+    pulse = read_pulse(run_dir, name)
+    if pulse is not None and began is not None and pulse.started_on < began:
+        pulse = None  # of the container before this one
+    if pulse is not None:
+        known = pulse.model_dump(exclude={"name", "state", "restarts", "pid"})
+        status = status.model_copy(update=known)
+    return status.model_copy(update=_state_of(state, role, status, pulse))
+
+
+def _state_of(
+    state: Mapping[str, Any], role: str, status: ServiceStatus, pulse: Pulse | None
+) -> dict[str, Any]:
+    """Return the state of a service and what to say about it."""
+    if state.get("Restarting"):
+        return {"state": "restarting", "message": status.message or _ended(state)}
+    if not state.get("Running"):
+        ended = _ended(state) if state.get("ExitCode") else None
+        message = status.message or ended
+        return {"state": "stopped", "message": message, "task": None, "task_since": None}
+    if state.get("Paused"):
+        return {"state": "not answering", "message": "it is paused"}
+    if pulse is None:
+        return {"state": "ready" if role == "broker" else "starting"}
+    age = (data.utc_now() - pulse.pulse_on).total_seconds()
+    if age > PULSE_TOO_OLD and pulse.state != "starting":
+        return {"state": "not answering", "message": f"its last pulse is {age:.0f} s old"}
+    return {"state": pulse.state}
+
+
+def _ended(state: Mapping[str, Any]) -> str:
+    """Return how a container ended, in words."""
+    if state.get("OOMKilled"):
+        return "it was ended because it used more memory than it may (.env says how much)"
+    if error := state.get("Error"):
+        return f"the engine could not start it: {error}"
+    return f"it ended with the code {state.get('ExitCode')}"
+
+
+def _moment(text: object) -> datetime | None:
+    """Return a time as the engine writes it, to the microsecond; None for none."""
+    if not isinstance(text, str) or text.startswith("0001-"):
+        return None
+    seconds, _, rest = text.removesuffix("Z").partition(".")
+    try:
+        return datetime.fromisoformat(f"{seconds}.{rest[:6].ljust(6, '0')}+00:00")
+    except ValueError:
+        return None
+
+
+def _memory(container: Any) -> int | None:
+    """Return the resident memory of what runs in a container, bytes; None where it is not seen."""
+    pid = int(container.attrs["State"].get("Pid") or 0)
+    try:
+        # The engine may be on another machine, where that number means something else.
+        if container.id not in Path(f"/proc/{pid}/cgroup").read_text():
+            return None
+    except OSError:
+        return None
+    return process_memory(pid)
+
+
+def container_logs(project: str, names: Sequence[str], lines: int) -> dict[str, list[str]]:
+    """Return the last lines that each container wrote; none of one that is not there."""
+    try:
+        with contextlib.closing(engine()) as client, _answers("ask for the logs"):
+            containers = _containers(client, project)
+            return {
+                name: containers[name].logs(tail=lines).decode(errors="replace").splitlines()
+                for name in names
+                if name in containers
+            }
+    except TargetError:
+        return {}
+
+
+class BrokerShell:
+    """Asks redis of a bundle something, from inside its container: it listens nowhere else.
+
+    Parameters
+    ----------
+    client
+        Of the engine.
+    project
+        The compose project.
+    socket
+        Of redis, in its container.
+    passwords
+        The folder of the passwords, on this machine.
+    """
+
+    def __init__(self, client: Any, project: str, socket: str, passwords: Path) -> None:
+        self._container = _containers(client, project).get(BROKER)
+        self._socket = socket
+        self._password_file = passwords / HOST_USER
+
+    def number(self, *command: str) -> int:
+        """Return the number that redis answers to a command.
+
+        Raises
+        ------
+        TargetError
+            If the broker does not run, or answers something else.
+        """
+        if self._container is None or self._container.status != "running":
+            raise TargetError(
+                "cannot ask the broker.", "acoupi compose up", why="its container does not run."
+            )
+        try:
+            password = self._password_file.read_text().strip()
+        except OSError as error:
+            raise disk_error("read", self._password_file, error) from error
+        with _answers("ask the broker"):
+            code, out = self._container.exec_run(
+                ["redis-cli", "-s", self._socket, "--user", HOST_USER, "--raw", *command],
+                environment={"REDISCLI_AUTH": password},
+            )
+        text = out.decode(errors="replace").strip()
+        if code != 0 or not text.lstrip("-").isdigit():
+            raise TargetError(
+                "cannot ask the broker.",
+                "acoupi compose logs redis",
+                why=f"redis answered: {text or f'nothing, and ended with {code}'}",
+            )
+        return int(text)

@@ -1,0 +1,221 @@
+"""The ``docker`` command: asking it something, and handing the terminal over to it.
+
+The command line is what people run by hand, and it follows their contexts and
+variables, so what it answers here is what it would answer them.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from acoupi.devices.clock import is_clock_synchronised
+from acoupi.devices.microphones import list_cards
+from acoupi.system.constants import Settings
+
+__all__ = ["Answer", "Host", "Storage", "ask", "compose_command", "hand_over"]
+
+COMPOSE_FILE = "docker-compose.yml"
+OVERRIDE_FILE = "docker-compose.override.yml"
+NOT_FOUND = 127
+TOOK_TOO_LONG = 124
+ANSWER_TIMEOUT = 30.0
+"""Seconds; an engine on a board that has just started is slow."""
+MISLEADING = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES")
+"""Variables that would make Compose look at another project than the home's."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command answered."""
+
+    code: int
+    """Its exit code; 127: it is not installed; 124: it took too long."""
+    out: str = ""
+    err: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it did what it was asked."""
+        return self.code == 0
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such command."""
+        return self.code == NOT_FOUND
+
+    @property
+    def said(self) -> str:
+        """What it complained of, in one line."""
+        return " ".join((self.err or self.out).split()) or f"it ended with {self.code}"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A file system, as it is mounted."""
+
+    kind: str
+    """``ext4``, ``vfat``, ``fuse.sshfs``, …"""
+    mounted_on: Path
+    options: tuple[str, ...] = ()
+
+
+def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for docker: ours, without what would mislead it."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if name not in MISLEADING}
+
+
+def compose_command(settings: Settings, *args: str) -> list[str]:
+    """Return the command line of Compose on the files of a home, the user's override included."""
+    files = [settings.home / COMPOSE_FILE]
+    override = settings.home / OVERRIDE_FILE
+    if override.is_file():
+        files.append(override)
+    given = [word for file in files for word in ("-f", str(file))]
+    return ["docker", "compose", "--project-directory", str(settings.home), *given, *args]
+
+
+def ask(command: Sequence[str], timeout: float = ANSWER_TIMEOUT) -> Answer:
+    """Run a command and return what it answers; never raises."""
+    try:
+        result = subprocess.run(
+            list(command),
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        return Answer(NOT_FOUND, err=f"{command[0]} is not installed")
+    except subprocess.TimeoutExpired:
+        return Answer(TOOK_TOO_LONG, err=f"no answer within {timeout:.0f} s")
+    except OSError as error:
+        return Answer(NOT_FOUND, err=f"{command[0]}: {(error.strerror or str(error)).lower()}")
+    return Answer(result.returncode, result.stdout, result.stderr)
+
+
+def hand_over(command: Sequence[str]) -> int:
+    """Run a command on this terminal and return its exit code.
+
+    Ctrl-C is the command's: it ends as it does when it is run by hand, and
+    this process goes on.
+    """
+    # A handler, other than SIG_IGN, is not inherited by the command.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        code = subprocess.Popen(list(command), env=environment()).wait()
+    except FileNotFoundError:
+        return NOT_FOUND
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
+class Host:
+    """What this machine says of itself: the real probes of `acoupi.system.preflight`."""
+
+    def docker(self, *args: str, timeout: float = ANSWER_TIMEOUT) -> Answer:
+        """Return what ``docker ARGS`` answers."""
+        return ask(["docker", *args], timeout)
+
+    def compose(self, settings: Settings, *args: str) -> Answer:
+        """Return what ``docker compose ARGS`` answers on the files of a home."""
+        return ask(compose_command(settings, *args))
+
+    def free_bytes(self, path: Path) -> int | None:
+        """Return the free space where a path is or would be; None if that is not known."""
+        try:
+            return shutil.disk_usage(existing(path)).free
+        except OSError:
+            return None
+
+    def memory_bytes(self) -> int:
+        """Return the memory of this machine."""
+        return int(psutil.virtual_memory().total)
+
+    def can_write(self, path: Path) -> bool:
+        """Return whether this user may write in a folder, or where it would be made."""
+        return os.access(existing(path), os.W_OK | os.X_OK)
+
+    def is_folder(self, path: Path) -> bool:
+        """Return whether there is such a folder (or file) here."""
+        return path.exists()
+
+    def storage(self, path: Path) -> Storage | None:
+        """Return the file system where a path is or would be; None if that is not known."""
+        return find_storage(existing(path), _read("/proc/self/mountinfo"))
+
+    def cards(self) -> list[str]:
+        """Return the sound cards that can record."""
+        return [card.id for card in list_cards() if card.can_record]
+
+    def is_clock_synchronised(self) -> bool | None:
+        """Return whether the kernel holds the clock to be right; None if it does not say."""
+        return is_clock_synchronised()
+
+    def is_port_free(self, address: str, port: int, protocol: str) -> bool:
+        """Return whether nobody listens there."""
+        kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except PermissionError:
+                return True  # a port below 1024 is the engine's business
+            except OSError:
+                return False
+        return True
+
+
+def existing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def find_storage(path: Path, mountinfo: str) -> Storage | None:
+    r"""Return the file system of a path, from the text of ``/proc/self/mountinfo``.
+
+    Examples
+    --------
+    >>> text = r"2 1 8:2 / /media/a\040b rw,noatime - vfat /dev/sdb rw"
+    >>> find_storage(Path("/media/a b/home"), text).kind
+    'vfat'
+    """
+    path = path.resolve()
+    found: Storage | None = None
+    for line in mountinfo.splitlines():
+        left, separator, right = line.partition(" - ")
+        words, kind = left.split(" "), right.split(" ")
+        if not separator or len(words) < 6 or not kind:
+            continue
+        place = Path(_unescaped(words[4]))
+        # Of two mounts on one place the later one is what is seen.
+        deeper = found is None or len(place.parts) >= len(found.mounted_on.parts)
+        if path.is_relative_to(place) and deeper:
+            options = {*words[5].split(","), *(kind[2].split(",") if len(kind) > 2 else ())}
+            found = Storage(kind[0], place, tuple(sorted(options)))
+    return found
+
+
+def _unescaped(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text

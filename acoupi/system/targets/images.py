@@ -1,0 +1,508 @@
+"""Building the image that every service of a bundle runs in.
+
+The image of acoupi is made from this very code: from the checkout, or from
+the installed package, which carries what its image is made from. Programs of
+others (``packages``) are a thin layer on top, in an image of their own.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import acoupi
+from acoupi.errors import AcoupiError, TargetError
+
+__all__ = ["REPOSITORY", "build_image", "image_name", "source_dir", "why_build"]
+
+REPOSITORY = "acoupi/sensor"
+BASE = "debian:bookworm-slim"
+SOURCE_LABEL = "io.acoupi.source"
+SPACE_NEEDED = 1_000_000_000
+"""Bytes free that a build of everything takes, for a while."""
+PACKAGE = Path(acoupi.__file__).resolve().parent
+CONTEXT = ("pyproject.toml", "README.md", "compose", "images")
+"""What the image is made from, beside the package itself."""
+QUESTION_TIMEOUT = 30.0
+"""Seconds that the engine may take for a simple question."""
+OnLine = Callable[[str], None]
+
+
+def source_dir() -> Path:
+    """Return the folder of ``images/`` and ``compose/``: the checkout, or a part of the package."""
+    checkout = PACKAGE.parent
+    return checkout if (checkout / "images").is_dir() else PACKAGE / "_bundle"
+
+
+def image_name(packages: Sequence[str] = (), version: str | None = None) -> str:
+    """Return the name of the image, with its tag.
+
+    Parameters
+    ----------
+    packages
+        What of others is in it: pip requirements or paths.
+    version
+        Of acoupi; None: this one.
+
+    Examples
+    --------
+    >>> image_name(version="1.2.0")
+    'acoupi/sensor:1.2.0'
+    >>> image_name(["acoupi-birdnet"], version="1.2.0")
+    'acoupi/sensor:1.2.0-b18a3b7f'
+    """
+    tag = re.sub(r"[^A-Za-z0-9_.-]", "-", version or acoupi.__version__)
+    plain = f"{REPOSITORY}:{tag}"
+    if not packages:
+        return plain
+    named = "\n".join(sorted(packages)).encode()
+    return f"{plain}-{hashlib.sha256(named).hexdigest()[:8]}"
+
+
+def why_build(image: str, packages: Sequence[str] = ()) -> str | None:
+    """Return why an image must be built; None: the one that is there will do.
+
+    Raises
+    ------
+    TargetError
+        If the engine does not answer.
+    """
+    labels = _labels(image)
+    if labels is None:
+        return f"there is no image {image} yet"
+    if labels.get(SOURCE_LABEL) != _digest(packages):
+        return "its code has changed" if labels.get(SOURCE_LABEL) else "it was not made by acoupi"
+    return None
+
+
+def build_image(
+    packages: Sequence[str] = (),
+    *,
+    image: str | None = None,
+    base: str | None = None,
+    network: str | None = None,
+    system_packages: Sequence[str] = (),
+    on_line: OnLine | None = None,
+) -> str:
+    """Build the image, and the one it stands on where that is not up to date.
+
+    Parameters
+    ----------
+    packages
+        What of others to bake in: pip requirements, or paths of source
+        folders and wheels.
+    image
+        What to call it; None: as `image_name` says.
+    base
+        What to build on; None: Debian.
+    network
+        Of the build: "host" where the engine's own network leads nowhere.
+        None: host if the base image was made on this machine, which is so
+        where no registry can be reached.
+    system_packages
+        Packages of Debian that those of others need.
+    on_line
+        Called with each line that the engine says.
+
+    Returns
+    -------
+    str
+        The name of the image.
+
+    Raises
+    ------
+    TargetError
+        If there is no engine, no space, no base image or no such package.
+    """
+    _check_space()
+    base = base or os.environ.get("ACOUPI_BASE_IMAGE") or BASE
+    network = network or _network_for(base)
+    sensor = image_name() if packages or not image else image
+    if not packages or why_build(sensor):
+        _build_sensor(sensor, base, network, on_line)
+    if not packages:
+        return sensor
+    name = image or image_name(packages)
+    arguments = {"SENSOR": sensor, "SYSTEM_PACKAGES": " ".join(system_packages)}
+    _build_program(name, packages, arguments, network=network, on_line=on_line)
+    return name
+
+
+def _build_sensor(name: str, base: str, network: str | None, on_line: OnLine | None) -> None:
+    arguments = {
+        "BASE": base,
+        "VERSION": acoupi.__version__,
+        "REVISION": _revision(),
+        "SOURCE_DIGEST": _digest(()),
+    }
+    with _sensor_context() as context:
+        file = context / "images" / "sensor" / "Dockerfile"
+        _run_build(_Build(name, file, context, arguments, network), on_line)
+
+
+def _build_program(
+    name: str,
+    packages: Sequence[str],
+    arguments: dict[str, str],
+    *,
+    network: str | None,
+    on_line: OnLine | None,
+) -> None:
+    arguments = {
+        **arguments,
+        "BUILD_PACKAGES": "git" if any("git+" in one for one in packages) else "",
+        "SOURCE_DIGEST": _digest(packages),
+        "PACKAGES": " ".join(_without_password(one) for one in packages),
+    }
+    file = source_dir() / "images" / "program" / "Dockerfile"
+    with tempfile.TemporaryDirectory(prefix="acoupi-build-") as folder:
+        context = Path(folder)
+        _fill_program_context(context, packages)
+        _run_build(_Build(name, file, context, arguments, network), on_line)
+
+
+# --- what is built ---------------------------------------------------------------------
+
+
+@contextmanager
+def _sensor_context() -> Iterator[Path]:
+    """Give a folder with all that the sensor image is made from."""
+    source = source_dir()
+    if source == PACKAGE.parent:
+        yield source  # .dockerignore leaves out the rest
+        return
+    with tempfile.TemporaryDirectory(prefix="acoupi-build-") as folder:
+        context = Path(folder)
+        for name in CONTEXT:
+            _copy(source / name, context / name)
+        _copy(PACKAGE, context / "acoupi")
+        shutil.rmtree(context / "acoupi" / "_bundle", ignore_errors=True)
+        yield context
+
+
+def _fill_program_context(context: Path, packages: Sequence[str]) -> None:
+    """Write the requirements, with local packages beside them.
+
+    Raises
+    ------
+    TargetError
+        If a path leads nowhere.
+    """
+    lines = []
+    for number, package in enumerate(packages):
+        path = _local_path(package)
+        if path is None:
+            lines.append(package)
+            continue
+        place = Path("sources") / str(number) / path.name
+        _copy(path, context / place)
+        lines.append(f"./{place.as_posix()}")
+    (context / "requirements.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def _local_path(package: str) -> Path | None:
+    """Return where a package is if it is a path, None if it is a requirement."""
+    path = Path(package).expanduser()
+    looks_like_path = package.startswith((".", "/", "~")) or path.suffix == ".whl"
+    if not looks_like_path:
+        return None
+    path = path.resolve()
+    is_package = path.suffix in (".whl", ".gz", ".zip") and path.is_file()
+    if is_package or (path / "pyproject.toml").is_file() or (path / "setup.py").is_file():
+        return path
+    raise TargetError(
+        f'there is no Python package at "{package}".',
+        "--package with the folder of its pyproject.toml, or with the name of a package",
+        why=f"{path} {'has no pyproject.toml' if path.exists() else 'does not exist'}.",
+    )
+
+
+_LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", "*.pyc", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache",
+    ".pytest_cache", "node_modules",
+)  # fmt: skip
+
+
+def _copy(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, destination, ignore=_LEFT_OUT, symlinks=True)
+    else:
+        shutil.copy2(source, destination)
+
+
+def _digest(packages: Sequence[str]) -> str:
+    """Return what tells the image of this code from that of another."""
+    source = source_dir()
+    digest = hashlib.sha256()
+    roots = [PACKAGE, *(source / name for name in CONTEXT)]
+    for root in roots:
+        _add_to_digest(digest, root)
+    for package in sorted(packages):
+        digest.update(package.encode() + b"\0")
+        path = _local_path(package)
+        if path is not None:
+            _add_to_digest(digest, path)
+    return digest.hexdigest()[:16]
+
+
+_NOT_DIGESTED = {"__pycache__", "_bundle", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache"}
+
+
+def _add_to_digest(digest: "hashlib._Hash", root: Path) -> None:
+    files = [root] if root.is_file() else sorted(root.rglob("*"))
+    for path in files:
+        inside = path.relative_to(root.parent)
+        if path.is_file() and not _NOT_DIGESTED.intersection(inside.parts):
+            digest.update(inside.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+
+
+def _revision() -> str:
+    """Return the commit of the checkout, as far as there is one."""
+    if not (PACKAGE.parent / ".git").exists():
+        return "unknown"
+    try:
+        asked = ["git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _without_password(requirement: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//", requirement)
+
+
+# --- asking the engine -----------------------------------------------------------------
+
+
+def _ask(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Ask docker something short.
+
+    Raises
+    ------
+    TargetError
+        If there is no engine.
+    """
+    try:
+        done = subprocess.run(
+            ["docker", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=QUESTION_TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise _no_docker() from error
+    except subprocess.TimeoutExpired as error:
+        raise TargetError(
+            "the Docker engine does not answer.",
+            "systemctl restart docker",
+            why=f"docker {arguments[0]} took more than {QUESTION_TIMEOUT:.0f} s.",
+        ) from error
+    if done.returncode:
+        known = explain_build((done.stderr or done.stdout).splitlines(), only_engine=True)
+        if known:
+            raise known
+    return done
+
+
+def _no_docker() -> TargetError:
+    return TargetError(
+        "cannot build the image: Docker is not installed.",
+        "install Docker (https://docs.docker.com/engine/install), or scripts/docker-host on Debian",
+        why='the program "docker" was not found.',
+    )
+
+
+def _labels(image: str) -> dict[str, str] | None:
+    """Return the labels of an image; None: there is no such image."""
+    line = '{{range $key, $value := .Config.Labels}}{{$key}}={{$value}}{{"\\n"}}{{end}}'
+    done = _ask("image", "inspect", "--format", line, image)
+    if done.returncode:
+        return None
+    return dict(part.split("=", 1) for part in done.stdout.splitlines() if "=" in part)
+
+
+def _network_for(base: str) -> str | None:
+    """Return the network to build with: the host's if the base came from no registry."""
+    if chosen := os.environ.get("ACOUPI_BUILD_NETWORK"):
+        return chosen
+    done = _ask("image", "inspect", "--format", "{{len .RepoDigests}}", base)
+    return "host" if done.returncode == 0 and done.stdout.strip() == "0" else None
+
+
+def _check_space() -> None:
+    """Raise if the engine's disk is as good as full.
+
+    Raises
+    ------
+    TargetError
+        Saying how much there is.
+    """
+    root = _ask("info", "--format", "{{.DockerRootDir}}").stdout.strip()
+    try:
+        free = shutil.disk_usage(root).free
+    except OSError:
+        return  # an engine on another machine
+    if free < SPACE_NEEDED:
+        raise _no_space(f"{root} has {free / 1e6:.0f} MB free and a build takes about 1000.")
+
+
+def _no_space(why: str) -> TargetError:
+    return TargetError(
+        "cannot build the image: no space on the disk.", "docker system prune", why=why
+    )
+
+
+# --- building --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One call of the builder."""
+
+    name: str
+    file: Path
+    context: Path
+    arguments: dict[str, str]
+    network: str | None
+
+    @property
+    def command(self) -> list[str]:
+        arguments = [f"{key}={value}" for key, value in sorted(self.arguments.items())]
+        return [
+            *("docker", "buildx", "build", "--load", "--progress", "plain"),
+            *("--tag", self.name, "--file", str(self.file)),
+            *(("--network", self.network) if self.network else ()),
+            *(part for argument in arguments for part in ("--build-arg", argument)),
+            str(self.context),
+        ]
+
+
+def _run_build(build: _Build, on_line: OnLine | None) -> None:
+    """Build, passing on what the engine says.
+
+    Raises
+    ------
+    TargetError
+        With what was the matter.
+    """
+    said: deque[str] = deque(maxlen=200)
+    try:
+        process = subprocess.Popen(
+            build.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        raise _no_docker() from error
+    with process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                said.append(line.rstrip())
+                if on_line:
+                    on_line(line.rstrip())
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise explain_build(list(said)) or _unknown_failure(build, said)
+
+
+def _unknown_failure(build: _Build, said: Sequence[str]) -> AcoupiError:
+    words = [line for line in said if re.match(r"(#\d+ )?\d+\.\d+ .", line)] or [*said]
+    last = next((line for line in reversed(words) if line.strip(" -")), "it said nothing")
+    return TargetError(
+        f"cannot build the image {build.name}.",
+        "acoupi compose build   (what the engine says is shown as it comes)",
+        why=f"the engine said: {last.strip()}",
+    )
+
+
+_PIP_MISSING = re.compile(r"No matching distribution found for (\S+)")
+_PIP_CONFLICT = re.compile(r"Cannot install (.+?) because these package versions have conflicting")
+_APT_MISSING = re.compile(r"E: Unable to locate package (\S+)")
+_BASE_MISSING = re.compile(
+    r"(?:failed to resolve source metadata for|pull access denied for|failed to load metadata for) "
+    r"(?:docker\.io/)?(?:library/)?([^\s:]+(?::[\w.-]+)?)"
+)
+
+
+def explain_build(lines: Sequence[str], *, only_engine: bool = False) -> TargetError | None:
+    """Return what the engine's words mean; None if they are not known.
+
+    Parameters
+    ----------
+    lines
+        What it said.
+    only_engine
+        Look only for reasons why it does not answer.
+    """
+    text = "\n".join(lines)
+    found = _explain_engine(text)
+    return found if found or only_engine else _explain_content(text)
+
+
+def _explain_engine(text: str) -> TargetError | None:
+    low = text.lower()
+    if "permission denied" in low and "docker" in low and "sock" in low:
+        return TargetError(
+            "cannot build the image: you may not use the Docker engine.",
+            'sudo usermod -aG docker "$USER"   (then log in again)',
+            why="the engine's socket refuses this user.",
+        )
+    if "cannot connect to the docker daemon" in low or "error during connect" in low:
+        return TargetError(
+            "cannot build the image: the Docker engine does not answer.",
+            "sudo systemctl start docker   (or scripts/docker-host on Debian)",
+            why="nobody listens on its socket.",
+        )
+    if "is not a docker command" in low or "unknown command: docker buildx" in low:
+        return TargetError(
+            "cannot build the image: Docker has no buildx.",
+            "install the plugin docker-buildx, or scripts/docker-host on Debian",
+            why="docker buildx is not there.",
+        )
+    return None
+
+
+def _explain_content(text: str) -> TargetError | None:
+    if "no space left on device" in text.lower():
+        return _no_space("the engine ran out of it while building.")
+    if found := _PIP_MISSING.search(text):
+        return TargetError(
+            f'cannot build the image: there is no package "{found[1]}".',
+            "check its name and version, and whether the package index can be reached",
+            why="pip found none that suits Python 3.11 on this machine.",
+        )
+    if found := _PIP_CONFLICT.search(text):
+        return TargetError(
+            "cannot build the image: the package does not go with this acoupi.",
+            "a version of it that does, or another of acoupi",
+            why=f"pip cannot install {found[1]} together with what the image has.",
+        )
+    if found := _APT_MISSING.search(text):
+        return TargetError(
+            f'cannot build the image: Debian has no package "{found[1]}".',
+            f"apt-cache search {found[1]}",
+            why="apt did not find it.",
+        )
+    if found := _BASE_MISSING.search(text):
+        return TargetError(
+            f'cannot build the image: its base "{found[1]}" is not there.',
+            "scripts/docker-host   (makes one from Debian packages where no registry answers)",
+            why="it is neither on this machine nor could a registry be asked.",
+        )
+    return None

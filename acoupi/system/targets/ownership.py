@@ -1,0 +1,87 @@
+"""Whose the home is, and who may use the sound device, in numbers that containers understand."""
+
+import grp
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from acoupi.system.targets.engine import existing
+from acoupi.system.writing import disk_error
+
+__all__ = ["give_to", "host_owner", "make_folder", "sound_group"]
+
+NOBODYS = 1000
+"""The user and group of a home that root sets up; the image knows them."""
+AUDIO = 29
+"""The group of sound devices on Debian."""
+SOUND = Path("/dev/snd")
+
+
+def host_owner(home: Path) -> tuple[int, int]:
+    """Return the user and group that containers run as: this user, never root.
+
+    Where root sets a sensor up, it is who owns the home, or else 1000.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    if uid != 0:
+        return uid, gid
+    owner = existing(home).stat()
+    if home.exists() and owner.st_uid != 0:
+        return owner.st_uid, owner.st_gid or NOBODYS
+    return NOBODYS, NOBODYS
+
+
+def sound_group() -> int:
+    """Return the group of the sound devices of this machine, as a number."""
+    try:
+        nodes = sorted(SOUND.iterdir())
+    except OSError:
+        nodes = []
+    for node in nodes:
+        if node.is_char_device() and (gid := node.stat().st_gid):
+            return gid
+    try:
+        return grp.getgrnam("audio").gr_gid
+    except KeyError:
+        return AUDIO
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it can be made; if not, it is missed when the containers start."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+
+
+def give_to(folders: Iterable[Path], uid: int, gid: int, *, deep: bool = True) -> None:
+    """Give folders, and what is in them, to a user. Only root can, and nobody else needs to.
+
+    Raises
+    ------
+    DeviceError
+        If the file system has no owners.
+    """
+    if os.getuid() != 0:
+        return
+    for folder in folders:
+        for path in (*_inside(folder), folder) if deep else (folder,):
+            try:
+                _give(path, uid, gid)
+            except FileNotFoundError:  # gone in the meantime
+                continue
+            except OSError as error:
+                raise disk_error("change the owner of", path, error) from error
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place) / name for name in (*folders, *files))
+
+
+def _give(path: Path, uid: int, gid: int) -> None:
+    status = path.lstat()
+    is_folder = path.is_dir() and not path.is_symlink()
+    # A hard link may be another name of what is not ours to give.
+    if (status.st_uid, status.st_gid) != (uid, gid) and (is_folder or status.st_nlink == 1):
+        os.lchown(path, uid, gid)

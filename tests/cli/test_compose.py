@@ -1,0 +1,530 @@
+"""``acoupi compose``: what it runs, what it says, and what it refuses before anything starts."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from typer.testing import Result
+
+from acoupi.cli import watching
+from acoupi.cli.watching import describe
+from acoupi.errors import TargetError
+from acoupi.system import Settings
+from acoupi.system.targets import ServiceStatus
+from acoupi.system.targets.compose import ComposeTarget
+from tests.cli.fake_docker import FakeDocker, put_first
+from tests.cli.support import Run, data_of, lines_of
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    fake = FakeDocker(tmp_path / "tools")
+    put_first(monkeypatch, fake.folder)
+    monkeypatch.setattr("acoupi.system.targets.containers.engine", _no_engine)
+    return fake
+
+
+def _no_engine() -> NoReturn:
+    """Stand for the SDK, so that no real engine of this machine is asked for containers."""
+    raise TargetError("cannot reach the Docker engine.", "none", why="there is none here.")
+
+
+@pytest.fixture
+def bundle(run: Run, docker: FakeDocker, home: Path) -> Path:
+    """A home that was set up for containers."""
+    result = run("setup", "--program", "demo", "--target", "compose", "--no-prompt")
+    assert result.exit_code == 0, result.stderr
+    assert "Next: acoupi compose up" in result.stdout
+    docker.knows(home)
+    return home
+
+
+class Statuses:
+    """What the services say of themselves, look by look; the last goes on."""
+
+    def __init__(self, *looks: dict[str, str]) -> None:
+        self.looks = list(looks)
+        self.restarts = 0
+        self.said = ["it began", "Error: the model is broken.", "it ended"]
+
+    def status(self) -> list[ServiceStatus]:
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return [
+            ServiceStatus.model_validate(
+                {"name": name, "role": "worker", "state": state, "restarts": self.restarts}
+            )
+            for name, state in look.items()
+        ]
+
+    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
+        return {str(service): self.said[-lines:]}
+
+
+READY = {"recording": "ready", "default": "ready"}
+Services = Callable[..., Statuses]
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Services:
+    """Let the services say something."""
+    monkeypatch.setattr(watching, "INTERVAL", 0)
+
+    def services(*looks: dict[str, str]) -> Statuses:
+        statuses = Statuses(*looks)
+        # Bound to the statuses, so that they stand for those of any target.
+        monkeypatch.setattr(ComposeTarget, "status", statuses.status)
+        monkeypatch.setattr(ComposeTarget, "logs", statuses.logs)
+        return statuses
+
+    return services
+
+
+def error_of(result: Result) -> list[str]:
+    """The three lines at the end of what a command said."""
+    lines = result.stderr.splitlines()[-3:]
+    assert [line.split(":")[0].strip() for line in lines] == ["Error", "Why", "Try"], result.stderr
+    assert sum(line.startswith("Error:") for line in result.stderr.splitlines()) == 1
+    return lines
+
+
+# ---- up
+
+
+def test_up_looks_starts_and_waits_until_all_work(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services({"recording": "starting", "default": "starting"}, READY)
+
+    result = run("compose", "up")
+
+    assert result.exit_code == 0, result.stderr
+    assert docker.started == ["compose up --detach --remove-orphans"]
+    assert "recording    starting" in result.stderr
+    assert "✓ All 2 services work" in result.stdout
+    for command in ("acoupi compose ps", "acoupi compose logs", "acoupi compose down"):
+        assert command in result.stdout
+
+
+def test_the_command_that_runs_is_shown_so_that_it_can_be_copied(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services(READY)
+    (bundle / "docker-compose.override.yml").write_text("services: {}\n")
+
+    result = run("compose", "up")
+
+    (shown,) = [line for line in result.stderr.splitlines() if line.startswith("+ ")]
+    words = shlex.split(shown.removeprefix("+ "))
+    assert words[:2] == ["docker", "compose"]
+    assert str(bundle / "docker-compose.yml") in words
+    assert str(bundle / "docker-compose.override.yml") in words, "the override is respected"
+
+
+def test_a_service_that_does_not_come_up_is_shown_with_its_last_words(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services({"recording": "ready", "default": "starting"})
+
+    result = run("compose", "up", "--timeout", "1")
+
+    lines = error_of(result)
+    assert "default does not work" in lines[0]
+    assert "the model is broken" in lines[1]
+    assert "acoupi compose logs default" in lines[2]
+    assert "    it ended" in result.stderr.splitlines()
+    assert result.exit_code == 1
+
+
+def test_a_service_that_ends_again_and_again_is_not_waited_for(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services({"recording": "ready", "default": "restarting"}).restarts = 3
+
+    result = run("compose", "up", "--timeout", "1000")
+
+    assert "default does not work" in error_of(result)[0]
+
+
+def test_with_no_wait_it_ends_as_docker_compose_does(
+    run: Run, docker: FakeDocker, bundle: Path
+) -> None:
+    docker.answer("compose up", code=17)
+
+    assert run("compose", "up", "--no-wait").exit_code == 17
+
+
+def test_an_interrupt_leaves_the_bundle_as_it_is_and_says_so(
+    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(target: ComposeTarget) -> list[ServiceStatus]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ComposeTarget, "status", interrupted)
+
+    result = run("compose", "up")
+
+    assert result.exit_code == 130
+    assert "left as they are" in result.stderr
+    assert "acoupi compose down" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert docker.started == ["compose up --detach --remove-orphans"], "nothing is stopped"
+
+
+def test_an_interrupt_of_docker_compose_itself_is_one_too(
+    run: Run, docker: FakeDocker, bundle: Path
+) -> None:
+    docker.answer("compose up", code=130)
+
+    result = run("compose", "up")
+
+    assert result.exit_code == 130
+    assert "left as they are" in result.stderr
+
+
+def test_an_image_from_elsewhere_that_is_absent_is_fetched(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services(READY)
+    content = json.loads(json.dumps(dict(_config(docker))))
+    for service in content["services"].values():
+        service["image"] = "ghcr.io/heath/sensor:1"
+    docker.answer("compose config", json.dumps(content))
+    docker.answer("image inspect", code=1, err="Error: No such image\n")
+
+    result = run("compose", "up")
+
+    assert result.exit_code == 0, result.stderr
+    assert docker.started[0].startswith("compose pull")
+    assert docker.started[1].startswith("compose up")
+
+
+def test_an_image_that_cannot_be_fetched_is_three_lines(
+    run: Run, docker: FakeDocker, bundle: Path
+) -> None:
+    docker.answer("image inspect", code=1, err="Error: No such image\n")
+    docker.answer("compose pull", code=18)
+
+    result = run("compose", "up", "--pull")
+
+    assert "cannot fetch" in error_of(result)[0]
+    assert not any(line.startswith("compose up") for line in docker.started)
+
+
+def test_an_image_of_ours_that_is_absent_is_built(
+    run: Run,
+    docker: FakeDocker,
+    bundle: Path,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services(READY)
+    built: list[list[str]] = []
+
+    def build_image(packages: list[str], **extra: Any) -> str:
+        built.append(list(packages))
+        extra["on_line"]("#1 building")
+        return "acoupi/sensor:test"
+
+    monkeypatch.setattr("acoupi.system.targets.images.build_image", build_image)
+    docker.answer("image inspect", code=1, err="Error: No such image\n")
+
+    result = run("compose", "up")
+
+    assert result.exit_code == 0, result.stderr
+    assert built == [[]]
+    assert "#1 building" in result.stderr
+    assert "is not here yet" in result.stderr
+
+
+def _config(docker: FakeDocker) -> dict[str, Any]:
+    texts = [out for start, (_, out, _) in docker.answers if start == "compose config"]
+    found: dict[str, Any] = json.loads(texts[0])
+    return found
+
+
+# ---- what is refused before anything is started
+
+
+def no_docker(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker.remove()
+    monkeypatch.setenv("PATH", str(docker.folder))
+
+
+def no_engine(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker.answer("info", '{"ServerErrors": ["Cannot connect to the Docker daemon"]}', code=1)
+
+
+def no_permission(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker.answer("info", code=1, err="Got permission denied while trying to connect\n")
+
+
+def old_engine(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker.answer("info", json.dumps({"ServerVersion": "18.09.1", "DockerRootDir": "/"}))
+
+
+def no_compose(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker.answer("compose version", code=1, err="docker: 'compose' is not a docker command.\n")
+
+
+def no_space(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker.answer("image inspect", code=1, err="Error: No such image\n")
+    monkeypatch.setattr(
+        "acoupi.system.targets.engine.Host.free_bytes", lambda host, path: 300_000_000
+    )
+
+
+def edited(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (home / "docker-compose.yml").open("a") as stream:
+        stream.write("# mine\n")
+
+
+def name_in_use(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = _config(docker)["name"]
+    files = "/srv/other/docker-compose.yml"
+    others = [{"Name": name, "Status": "running(5)", "ConfigFiles": files}]
+    docker.answer("compose ls", json.dumps(others))
+
+
+def other_version(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {"org.opencontainers.image.version": "0.3.0"}
+    docker.answer("image inspect", json.dumps({"Config": {"Labels": labels}}))
+
+
+def no_program(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker.answer("run", code=1, err='cannot find the program "demo". no module has that name.\n')
+
+
+def bad_override(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "docker-compose.override.yml").write_text("services: 3\n")
+    docker.answer("compose config", code=15, err="services must be a mapping\n")
+
+
+REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str, str, int]] = {
+    no_docker: ("cannot reach the Docker engine", "not installed", 3),
+    no_engine: ("cannot reach the Docker engine", "Cannot connect", 3),
+    no_permission: ("cannot reach the Docker engine", "permission denied", 3),
+    old_engine: ("18.09.1 is too old", "20.10", 3),
+    no_compose: ("cannot run Docker Compose", "no Compose v2", 3),
+    no_space: ("no space for the images", "300 MB free", 3),
+    edited: ("docker-compose.yml", "setup generates it", 2),
+    name_in_use: ("is in use", "/srv/other/docker-compose.yml", 3),
+    other_version: ("of another version", "0.3.0", 3),
+    no_program: ('the program "demo"', "no module has that name", 3),
+    bad_override: ("Docker Compose refuses", "services must be a mapping", 3),
+}
+
+
+@pytest.mark.parametrize("spoil", REFUSALS, ids=lambda spoil: spoil.__name__)
+def test_up_refuses_in_three_lines_and_starts_nothing(
+    run: Run,
+    docker: FakeDocker,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[FakeDocker, Path, pytest.MonkeyPatch], None],
+) -> None:
+    message, why, code = REFUSALS[spoil]
+    spoil(docker, bundle, monkeypatch)
+
+    result = run("compose", "up")
+
+    lines = lines_of(result)
+    assert message in lines[0]
+    assert why in lines[1]
+    assert result.exit_code == code
+    assert docker.started == []
+
+
+def test_what_up_refuses_a_deployment_refuses_too(
+    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_permission(docker, bundle, monkeypatch)
+
+    result = run("deployment", "start", "--name", "heath")
+
+    assert "permission denied" in lines_of(result)[1]
+    assert docker.started == []
+    assert not Settings(home=bundle).deployment_file.exists()
+
+
+# ---- the other commands
+
+
+NEEDS_A_BUNDLE = [
+    ["render"],
+    ["build"],
+    ["pull"],
+    ["config"],
+    ["up"],
+    ["down"],
+    ["restart"],
+    ["exec", "default", "true"],
+    ["ps"],
+    ["logs"],
+    ["top"],
+]
+
+
+@pytest.mark.parametrize("args", NEEDS_A_BUNDLE, ids=" ".join)
+def test_where_no_sensor_is_set_up_every_command_says_so(
+    run: Run, docker: FakeDocker, home: Path, args: list[str]
+) -> None:
+    result = run("compose", *args)
+
+    assert "there is no sensor" in lines_of(result)[0]
+    assert result.exit_code == 2
+    assert docker.asked == []
+
+
+@pytest.mark.parametrize("args", NEEDS_A_BUNDLE, ids=" ".join)
+def test_a_home_of_another_target_is_left_alone(
+    run: Run, docker: FakeDocker, home: Path, args: list[str]
+) -> None:
+    run("setup", "--program", "test", "--target", "process")
+
+    result = run("compose", *args)
+
+    assert lines_of(result)[2] == "  Try: acoupi setup --target compose"
+    assert docker.asked == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["pull"],
+        ["config", "--services"],
+        ["restart", "recording"],
+        ["exec", "-T", "default", "ls", "-l", "--help"],
+        ["logs", "--follow", "--tail", "3", "recording"],
+        ["top"],
+        ["stats", "--no-stream"],
+        ["newfangled", "--option", "-x"],
+    ],
+    ids=" ".join,
+)
+def test_what_docker_compose_does_is_handed_to_it_word_by_word(
+    run: Run, docker: FakeDocker, bundle: Path, args: list[str]
+) -> None:
+    docker.answer(f"compose {args[0]}", code=5)
+
+    result = run("compose", *args)
+
+    assert docker.asked[-1] == " ".join(["compose", *args])
+    assert result.exit_code == 5
+    assert result.stderr.startswith("+ docker compose ")
+
+
+def test_a_command_with_a_slip_is_not_handed_on(run: Run, docker: FakeDocker, bundle: Path) -> None:
+    result = run("compose", "lgos")
+
+    assert lines_of(result)[2] == "  Try: acoupi compose logs"
+    assert result.exit_code == 2
+    assert not any("lgos" in line for line in docker.asked)
+
+
+def test_down_stops_beat_first(run: Run, docker: FakeDocker, bundle: Path) -> None:
+    result = run("compose", "down")
+
+    assert [line for line in docker.asked if "compose" in line][-2:] == [
+        "compose stop beat",
+        "compose down",
+    ]
+    assert result.exit_code == 0
+    assert "acoupi compose up" in result.stdout
+
+
+def test_ps_shows_what_each_service_does(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services(READY)
+
+    result = run("compose", "ps")
+    as_json = data_of(run("compose", "ps", "--json"))
+
+    assert result.exit_code == 0
+    assert "recording" in result.stdout
+    assert [one["state"] for one in as_json] == ["ready", "ready"]
+
+
+def test_ps_ends_with_3_when_not_all_work(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services({"recording": "ready", "default": "stopped"})
+
+    assert run("compose", "ps").exit_code == 3
+    assert run("compose", "ps", "--json").exit_code == 3
+
+
+def test_ps_without_an_engine_is_a_table_of_unknowns(
+    run: Run, docker: FakeDocker, bundle: Path
+) -> None:
+    result = run("compose", "ps", "--json")
+
+    assert {one["state"] for one in data_of(result)} == {"unknown"}
+    assert result.exit_code == 3
+
+
+def test_options_of_ps_go_to_docker_compose(run: Run, docker: FakeDocker, bundle: Path) -> None:
+    run("compose", "ps", "--quiet")
+
+    assert docker.asked[-1] == "compose ps --quiet"
+
+
+def test_render_writes_the_file_again(run: Run, docker: FakeDocker, bundle: Path) -> None:
+    file = bundle / "docker-compose.yml"
+    before = file.read_text()
+    file.unlink()
+
+    result = run("compose", "render")
+
+    assert result.exit_code == 0, result.stderr
+    assert file.read_text() == before
+
+
+def test_render_does_not_write_over_what_was_edited(
+    run: Run, docker: FakeDocker, bundle: Path
+) -> None:
+    file = bundle / "docker-compose.yml"
+    file.write_text(file.read_text() + "# mine\n")
+
+    refused = run("compose", "render")
+    shown = run("compose", "render", "--diff")
+
+    assert "edited by hand" in lines_of(refused)[0]
+    assert "-# mine" in shown.stdout
+    assert run("compose", "render", "--force").exit_code == 0
+    assert "# mine" not in file.read_text()
+
+
+def test_another_image_than_that_of_the_bundle_is_pointed_out(
+    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "acoupi.system.targets.images.build_image",
+        lambda packages, **extra: f"acoupi/sensor:test-{len(packages)}",
+    )
+
+    result = run("compose", "build", "--package", "acoupi-birdnet")
+
+    assert "The image acoupi/sensor:test-1 is built." in result.stdout
+    assert "ACOUPI_IMAGE=acoupi/sensor:test-1 in .env" in result.stderr
+
+
+def test_variables_that_would_mislead_compose_do_not_reach_it(
+    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "another")
+    text = docker.program.read_text().replace(
+        "script = ", "import os; assert 'COMPOSE_PROJECT_NAME' not in os.environ; script = "
+    )
+    docker.program.write_text(text)
+
+    assert run("compose", "top").exit_code == 0
+
+
+def test_a_status_is_described_with_what_there_is_to_say() -> None:
+    status = ServiceStatus(name="beat", role="beat", state="stopped", message="it fell asleep")
+
+    assert describe(status) == "stopped (it fell asleep)"

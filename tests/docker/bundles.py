@@ -1,0 +1,250 @@
+"""A sensor on a real Docker engine, for tests; nothing of it is left behind."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi.components import SqliteStore
+from acoupi.system import Settings, setup_program, target_for
+from acoupi.system.pulse import Pulse, is_locked, read_pulse
+from acoupi.system.targets import Target
+
+SERVICES = ("recording", "detection", "default", "beat")
+"""Of the demo program, in the order of the compose file; redis is beside them."""
+EVERY = ("redis", *SERVICES)
+TOKEN = "not-for-everyone-4711"
+DEADLINE = 60.0
+"""Longest wait for something of a bundle, seconds."""
+Done = subprocess.CompletedProcess[str]
+
+SERVERS = """\
+services:
+  http:
+    image: {image}
+    command: [http]
+    volumes: ["{out}:/out"]
+    stop_grace_period: 0s
+  mqtt:
+    image: {image}
+    command: [mqtt]
+    volumes: ["{out}:/out"]
+    stop_grace_period: 0s
+networks:
+  default:
+    internal: true
+"""
+
+
+class Bundle:
+    """A home with the demo program for the compose target.
+
+    Parameters
+    ----------
+    home
+        Where it is.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.out = home.parent / f"{home.name}-out"
+        self.settings = Settings(home=home)
+
+    def set_up(self, *options: str, **more: Any) -> None:
+        """Set it up, or set it up again."""
+        program = more.pop("program", "acoupi.programs.demo")
+        setup_program(self.settings, program, [*options], target="compose", **more)
+
+    def add_servers(self, image: str) -> None:
+        """Put an HTTP server and an MQTT broker beside the services; no way out for any."""
+        self.out.mkdir()
+        self.out.chmod(0o777)
+        text = SERVERS.format(image=image, out=self.out)
+        (self.home / "docker-compose.override.yml").write_text(text)
+
+    def received(self, server: str) -> list[dict[str, Any]]:
+        """What a server was sent so far."""
+        path = self.out / f"{server}.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    @property
+    def target(self) -> Target:
+        return target_for(self.settings)
+
+    # --- docker ---
+
+    def compose(self, *args: str, check: bool = True, timeout: float = 180) -> Done:
+        """Run ``docker compose`` as a person would: in the home, and nothing else said."""
+        return docker("compose", *args, check=check, timeout=timeout, cwd=self.home)
+
+    def end(self) -> None:
+        """End whatever is left of it at once, by its own project's name."""
+        if (self.home / "docker-compose.yml").exists():
+            self.compose("down", "--volumes", "--remove-orphans", "--timeout", "0", check=False)
+
+    def container(self, service: str) -> str:
+        found = self.compose("ps", "--all", "--quiet", service).stdout.split()
+        assert found, f"there is no container of {service}"
+        return found[0]
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(docker("inspect", self.container(service)).stdout)[0]
+        return found
+
+    def state(self, service: str) -> dict[str, Any]:
+        state: dict[str, Any] = self.inspect(service)["State"]
+        return state
+
+    def run_in(self, service: str, *command: str, user: str | None = None) -> Done:
+        """Run something in a running container, as the service's user."""
+        given = ("--user", user) if user else ()
+        return docker("exec", *given, self.container(service), *command, check=False)
+
+    def python_in(self, service: str, code: str, user: str | None = None) -> str:
+        """Run Python in a running container and return what it printed, errors included."""
+        done = self.run_in(service, "python", "-c", code, user=user)
+        return (done.stdout + done.stderr).strip()
+
+    def log(self, service: str) -> str:
+        return self.compose("logs", "--no-color", "--tail", "40", service, check=False).stdout
+
+    # --- what it does ---
+
+    @property
+    def store(self) -> SqliteStore:
+        return SqliteStore(self.home / "data" / "metadata.db")
+
+    def analysed(self) -> int:
+        """How many recordings have been analysed."""
+        if not (self.home / "data" / "metadata.db").exists():
+            return 0
+        return len(self.store.get_model_outputs())
+
+    def pulse(self, service: str) -> Pulse | None:
+        return read_pulse(self.settings.run_dir, service)
+
+    def is_ready(self, service: str) -> bool:
+        pulse = self.pulse(service)
+        run = self.settings.run_dir
+        return pulse is not None and pulse.state == "ready" and is_locked(run, service)
+
+    def are_ready(self) -> bool:
+        return all(self.is_ready(service) for service in SERVICES)
+
+    def eventually(
+        self, claim: Callable[[], object], what: str, deadline: float = DEADLINE
+    ) -> None:
+        """Wait until the claim holds; if it never does, show what the services logged."""
+        end = time.monotonic() + deadline
+        while not claim():
+            if time.monotonic() > end:
+                logs = "\n".join(f"--- {name}\n{self.log(name)[-2500:]}" for name in EVERY)
+                states = self.compose("ps", "--all", check=False).stdout
+                pytest.fail(f"{what} did not come true within {deadline} s\n{states}\n{logs}")
+            time.sleep(0.1)
+
+    def goes_on(self, what: str, recordings: int = 1) -> None:
+        """Wait for recordings that are made and analysed from now on."""
+        before = self.analysed()
+        self.eventually(lambda: self.analysed() >= before + recordings, what)
+
+    def kill(self, service: str) -> int:
+        """End a service's own process as a crash would; return its pid.
+
+        The engine takes ``docker kill`` for somebody's wish and starts nothing
+        again, so the signal comes from outside.
+        """
+        init = int(self.state(service)["Pid"])
+        children = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+        victim = int(children[0]) if children else init
+        os.kill(victim, signal.SIGKILL)
+        return init
+
+
+def docker(*args: str, check: bool = True, timeout: float = 60, cwd: Path | None = None) -> Done:
+    """Run docker; what it said is in the failure."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ACOUPI_", "COMPOSE_"))
+    }
+    done = subprocess.run(
+        ["docker", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=timeout, check=False, cwd=cwd, env=environment,
+    )  # fmt: skip
+    if check and done.returncode:
+        pytest.fail(f"docker {' '.join(args)} ended with {done.returncode}: {done.stderr}")
+    return done
+
+
+def has_engine() -> bool:
+    """Return whether a Docker engine with Compose v2 answers."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        for asked in (["docker", "info"], ["docker", "compose", "version"]):
+            done = subprocess.run(asked, capture_output=True, timeout=20, check=False)
+            if done.returncode:
+                return False
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def bundle_at(home: Path) -> Iterator[Bundle]:
+    """Give a bundle that is not set up yet; end its project afterwards."""
+    bundle = Bundle(home)
+    try:
+        yield bundle
+    finally:
+        bundle.end()
+
+
+QUICK: Sequence[str] = (
+    "--recording.duration", "1", "--recording.interval", "2.5", "--management_interval", "2",
+    "--messaging.message_send_interval", "1", "--microphone.simulated.seed", "7",
+    "--detections.threshold", "0.1",
+)  # fmt: skip
+WITH_SERVERS: Sequence[str] = (
+    "--messaging.http.base_url", "http://http:8080/in",
+    "--messaging.mqtt.host", "mqtt", "--messaging.mqtt.port", "1883",
+)  # fmt: skip
+SECRETS: Mapping[str, str] = {"ACOUPI_CONFIG__MESSAGING__HTTP__TOKEN": TOKEN}
+
+
+# --- a sound card that is not there ---
+
+SOUND = Path("/dev/snd")
+MAJOR = 116
+NODES = {"controlC0": 0, "pcmC0D0c": 24}
+
+
+@contextlib.contextmanager
+def device_nodes(group: int) -> Iterator[None]:
+    """Make the nodes of a card without its driver: what opens them reaches nobody (ENXIO)."""
+    made = not SOUND.exists()
+    SOUND.mkdir(exist_ok=True)
+    try:
+        for name, minor in NODES.items():
+            os.mknod(SOUND / name, stat.S_IFCHR | 0o660, os.makedev(MAJOR, minor))
+            os.chown(SOUND / name, 0, group)
+            (SOUND / name).chmod(0o660)
+        yield
+    finally:
+        for name in NODES:
+            (SOUND / name).unlink(missing_ok=True)
+        if made:
+            with contextlib.suppress(OSError):
+                SOUND.rmdir()

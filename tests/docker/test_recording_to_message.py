@@ -1,0 +1,32 @@
+"""From a recording in one container to a message that somebody else has got."""
+
+from tests.docker.bundles import TOKEN, Bundle
+
+
+def detections(bundle: Bundle, server: str) -> list[dict[str, object]]:
+    """The messages about detections that a server was sent."""
+    return [one for one in bundle.received(server) if '"name_model"' in one["content"]]
+
+
+def test_a_recording_is_analysed_in_another_container_and_reported(bundle: Bundle) -> None:
+    bundle.eventually(lambda: detections(bundle, "http"), "a detection at the HTTP server")
+    bundle.eventually(lambda: detections(bundle, "mqtt"), "a detection at the MQTT broker")
+
+    for service in ("recording", "detection"):
+        # A pulse is written every 5 s.
+        bundle.eventually(
+            lambda name=service: (pulse := bundle.pulse(name)) and pulse.done > 0,  # type: ignore[misc]
+            f"{service} says that it has done something",
+        )
+    assert bundle.container("recording") != bundle.container("detection")
+    assert detections(bundle, "http")[0]["more"] == f"Bearer {TOKEN}"
+    assert str(detections(bundle, "mqtt")[0]["more"]).startswith("acoupi")
+
+
+def test_what_the_services_write_belongs_to_whom_they_run_as(bundle: Bundle) -> None:
+    bundle.goes_on("a recording")
+
+    owners = {path.stat().st_uid for path in (bundle.home / "data").rglob("*")}
+
+    assert owners == {(bundle.home / "docker-compose.yml").stat().st_uid}
+    assert 0 not in owners

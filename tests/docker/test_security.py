@@ -1,0 +1,276 @@
+"""What the containers cannot do, tried from inside each."""
+
+import errno
+import gzip
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.bundles import EVERY, SERVICES, SOUND, TOKEN, Bundle, device_nodes, docker
+from tests.services import require
+
+OFFLINE = ("redis", "recording", "detection", "beat")
+"""Services that talk to nothing but the broker."""
+OPEN = """
+import os, errno
+try:
+    os.close(os.open("/dev/snd/pcmC0D0c", os.O_RDWR | os.O_NONBLOCK))
+    print("opened")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+MAKE_AND_OPEN = """
+import os, errno, stat
+try:
+    os.mknod("/tmp/mine", stat.S_IFCHR | 0o666, os.makedev(116, 24))
+    os.close(os.open("/tmp/mine", os.O_RDWR | os.O_NONBLOCK))
+    print("opened")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+RIGHTS = (
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
+    "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+)  # fmt: skip
+DEFAULT_RIGHTS = [word for right in RIGHTS for word in ("--cap-add", right)]
+"""What Docker gives root when nobody says anything."""
+WRITE = """
+import errno, sys
+try:
+    with open(sys.argv[1], "a") as file:
+        file.write(" ")
+    print("written")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+BROKER = """
+import os
+from urllib.parse import urlsplit
+import redis
+client = redis.Redis(
+    unix_socket_path="/run/broker/redis.sock",
+    username=os.environ["ACOUPI_BROKER_USER"],
+    password=open(os.environ["ACOUPI_BROKER_PASSWORD_FILE"]).read().strip(),
+)
+def try_to(*command):
+    try:
+        return str(client.execute_command(*command))
+    except redis.RedisError as error:
+        return type(error).__name__
+"""
+
+
+def process(bundle: Bundle, service: str) -> dict[str, str]:
+    """What the kernel says of the first process of a container."""
+    text = bundle.run_in(service, "cat", "/proc/1/status").stdout
+    return {key: value.strip() for key, value in (line.split(":", 1) for line in text.splitlines())}
+
+
+@pytest.mark.parametrize("service", EVERY)
+def test_it_is_not_root_and_has_no_rights(bundle: Bundle, service: str) -> None:
+    status = process(bundle, service)
+
+    assert "0" not in status["Uid"].split()
+    assert "0" not in status["Gid"].split()
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+
+
+@pytest.mark.parametrize("service", EVERY)
+def test_its_own_files_are_read_only(bundle: Bundle, service: str) -> None:
+    for path in ("/usr/bin/mine", "/opt/acoupi/mine", "/etc/mine", "/mine"):
+        answer = bundle.run_in(service, "python", "-c", WRITE, path, user="0").stdout.strip()
+
+        assert answer == "EROFS"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_it_cannot_change_what_it_is_to_do(bundle: Bundle, service: str) -> None:
+    names = ("app.py", ".env", "docker-compose.yml", "config/program.json", "config/mine")
+    before = {name: content(bundle.home / name) for name in names}
+
+    for name in names:
+        for user in (None, "0"):
+            bundle.run_in(service, "python", "-c", WRITE, str(bundle.home / name), user=user)
+    answer = bundle.run_in(
+        service, "python", "-c", WRITE, str(bundle.home / "config" / "program.json"), user="0"
+    )
+
+    assert {name: content(bundle.home / name) for name in names} == before
+    assert answer.stdout.strip() != "written"
+
+
+def content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+@pytest.mark.parametrize("service", OFFLINE)
+def test_it_has_no_network(bundle: Bundle, service: str) -> None:
+    interfaces = bundle.run_in(service, "ls", "/sys/class/net").stdout.split()
+
+    assert interfaces == ["lo"]
+
+
+def test_only_who_sends_messages_has_a_network(bundle: Bundle) -> None:
+    assert "eth0" in bundle.run_in("default", "ls", "/sys/class/net").stdout.split()
+
+
+@pytest.mark.parametrize("service", EVERY)
+def test_nothing_of_the_host_is_given_to_it(bundle: Bundle, service: str) -> None:
+    host = bundle.inspect(service)["HostConfig"]
+
+    assert host["Privileged"] is False
+    assert host["PidMode"] == ""
+    assert host["IpcMode"] != "host"
+    assert host["NetworkMode"] != "host"
+    assert not any("docker.sock" in str(mount) for mount in bundle.inspect(service)["Mounts"])
+
+
+@pytest.mark.parametrize("service", ["redis", "recording", "detection", "beat"])
+def test_no_other_service_sees_a_secret(bundle: Bundle, service: str) -> None:
+    assert TOKEN not in json.dumps(bundle.inspect(service))
+
+
+def test_the_bundle_names_no_secret(bundle: Bundle) -> None:
+    for name in ("docker-compose.yml", ".env"):
+        assert TOKEN not in (bundle.home / name).read_text()
+    assert TOKEN not in bundle.compose("config").stdout
+
+
+@pytest.mark.parametrize("service", ["default", "detection"])
+def test_a_worker_can_neither_order_recordings_nor_rule_the_broker(
+    bundle: Bundle, service: str
+) -> None:
+    refused = [
+        ("LPUSH", "recording", "{}"),
+        ("LRANGE", "recording", "0", "1"),
+        ("DEL", "recording"),
+        ("SADD", "_kombu.binding.recording", "x"),
+        ("FLUSHALL",),
+        ("FLUSHDB",),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("SHUTDOWN",),
+        ("KEYS", "*"),
+        ("MODULE", "LIST"),
+        ("HGETALL", "unacked:recording"),
+    ]
+    code = BROKER + f"for one in {refused!r}: print(try_to(*one))\nprint(try_to('LLEN', 'celery'))"
+
+    *answers, allowed = bundle.python_in(service, code).splitlines()
+
+    assert dict(zip(refused, answers, strict=True)) == dict.fromkeys(refused, "NoPermissionError")
+    assert allowed.isdigit()
+
+
+def test_nobody_gets_in_without_a_password(bundle: Bundle) -> None:
+    code = "import redis\nprint(redis.Redis(unix_socket_path='/run/broker/redis.sock').ping())"
+
+    assert "AuthenticationError" in bundle.python_in("default", code)
+
+
+def test_the_password_of_another_service_is_not_to_be_seen(bundle: Bundle) -> None:
+    names = ("recording", "beat", "users.acl")
+
+    for name in names:
+        path = bundle.home / "secrets" / "broker" / name
+        assert path.exists()
+        assert bundle.run_in("default", "cat", str(path)).returncode != 0
+
+
+@pytest.fixture
+def card(bundle: Bundle) -> Iterator[None]:
+    """The nodes of a sound card, with nobody behind them."""
+    is_free = not SOUND.exists() or not any(SOUND.iterdir())
+    require(f"there is a sound card, or no right to make one in {SOUND}", is_free)
+    settings = (bundle.home / ".env").read_text()
+    group = next(
+        int(line.split("=")[1].strip("\"'"))
+        for line in settings.splitlines()
+        if line.startswith("ACOUPI_AUDIO_GID=")
+    )
+    try:
+        with device_nodes(group):
+            yield
+    except PermissionError:
+        require("making device nodes needs root", False)
+
+
+def test_the_kernel_lets_nobody_but_the_recorder_reach_the_card(card: None, bundle: Bundle) -> None:
+    with_card = ("--volume", f"{SOUND}:{SOUND}:ro")
+    recorder = docker(
+        "exec", bundle.container("recording"), "python", "-c", OPEN, check=False
+    ).stdout.strip()
+    answers = {}
+    for service in ("detection", "default", "beat", "redis"):
+        for user, rights in (((), ()), (("--user", "0"), DEFAULT_RIGHTS)):
+            run = ("run", "--rm", "--no-deps", *with_card, *user, *rights)
+            done = bundle.compose(*run, "--entrypoint", "python", service, "-c", OPEN, check=False)
+            answers[service, bool(user)] = done.stdout.strip() or done.stderr[-300:]
+
+    assert recorder == errno.errorcode[errno.ENXIO]
+    for (service, is_root), answer in answers.items():
+        # Whoever is not in the group is refused by the file already.
+        assert answer in ({"EPERM"} if is_root else {"EPERM", "EACCES"}), (service, is_root)
+
+
+def test_root_cannot_make_a_card_of_his_own_in_another_container(image: str) -> None:
+    done = docker(
+        "run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "python",
+        image, "-c", MAKE_AND_OPEN,
+    )  # fmt: skip
+
+    assert done.stdout.strip() == errno.errorcode[errno.EPERM]
+
+
+def test_the_image_has_no_tools_to_build_and_keeps_its_byte_code(image: str) -> None:
+    code = (
+        "import pathlib, shutil, acoupi\n"
+        "print([t for t in ('gcc', 'cc', 'make', 'pip', 'pip3', 'git') if shutil.which(t)])\n"
+        "root = pathlib.Path(acoupi.__file__).parents[1]\n"
+        "sources = [p for p in root.rglob('*.py') if 'site-packages' in str(p)]\n"
+        "compiled = list(root.rglob('*.pyc'))\n"
+        "print(len(compiled) / len(sources) > 0.95)\n"
+        "print(all(pathlib.Path('/usr/share/acoupi', n).stat().st_size > 1000\n"
+        "    for n in ('sbom.cdx.json', 'debian-packages.txt')))\n"
+    )
+
+    answer = docker("run", "--rm", "--network", "none", "--user", "4321:4321", "--read-only",
+                    image, "python", "-c", code).stdout.split("\n")[:3]  # fmt: skip
+
+    assert answer == ["[]", "True", "True"]
+
+
+def test_the_image_is_small_and_our_code_a_small_part_of_it(image: str, tmp_path: Path) -> None:
+    base = docker("image", "inspect", "--format", "{{.Size}}", "debian:bookworm-slim").stdout
+    size = docker("image", "inspect", "--format", "{{.Size}}", image).stdout
+    fetched = len(gzip.compress(last_layer(image, tmp_path)))
+
+    assert int(size) - int(base) <= 280_000_000
+    assert fetched <= 3_000_000
+
+
+def last_layer(image: str, folder: Path) -> bytes:
+    """The layer of our own code, as it would be sent before it is compressed."""
+    docker("save", "--output", str(folder / "image.tar"), image)
+    with tarfile.open(folder / "image.tar") as archive:
+        manifest = archive.extractfile("manifest.json")
+        assert manifest is not None
+        layers = [name for one in json.load(manifest) for name in one["Layers"]]
+        contents = [archive.extractfile(name) for name in reversed(layers)]
+        # An empty one is of the working folder.
+        sizes = [one.read() for one in contents[:2] if one is not None]
+    return max(sizes[:2], key=len) if len(sizes[0]) < 4096 else sizes[0]
+
+
+def test_the_bake_file_is_valid() -> None:
+    root = Path(__file__).parents[2]
+
+    done = docker("buildx", "bake", "-f", "images/docker-bake.hcl", "--print", cwd=root)
+
+    platforms = json.loads(done.stdout)["target"]["sensor"]["platforms"]
+    assert platforms == ["linux/amd64", "linux/arm64"]

@@ -1,0 +1,492 @@
+"""What the compose target renders: what is in it, what is never, and what outlives a setup."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.system import Settings, rendering, setup_program
+from acoupi.system.broker_users import broker_rules
+from acoupi.system.celery.broker import broker_from_environment, load_celery_settings
+from acoupi.system.planning import plan_setup
+from acoupi.system.rendering import Manifest
+from acoupi.system.targets import load_target, target_for
+from acoupi.system.targets.bundle_checks import bundle_problems, check_bundle
+from acoupi.system.targets.compose import ComposeTarget, project_name
+from acoupi.system.targets.ownership import host_owner
+from tests.services import require
+
+MQTT = ["--messaging.mqtt.host", "localhost", "--messaging.mqtt.topic", "acoupi"]
+
+
+def setup(settings: Settings, program: str = "demo", *args: str) -> None:
+    setup_program(settings, program, list(args), target="compose", environ={})
+
+
+def bundle(settings: Settings) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((settings.home / "docker-compose.yml").read_text())
+    return content
+
+
+def services(settings: Settings) -> dict[str, Any]:
+    found: dict[str, Any] = bundle(settings)["services"]
+    return found
+
+
+def sources(service: dict[str, Any]) -> dict[str, bool]:
+    """Where the bind mounts of a service are from, and whether they are read-only."""
+    return {
+        one["source"]: one.get("read_only", False)
+        for one in service["volumes"]
+        if one["type"] == "bind"
+    }
+
+
+def env_file(settings: Settings) -> dict[str, str]:
+    lines = (settings.home / ".env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+# --- one container for each worker ------------------------------------------------------
+
+
+def test_every_worker_is_a_service_beside_redis_and_beat(settings: Settings) -> None:
+    setup(settings)
+
+    assert list(services(settings)) == ["redis", "recording", "detection", "default", "beat"]
+
+
+def test_only_the_recorder_has_the_sound_device(settings: Settings) -> None:
+    setup(settings)
+
+    found = services(settings)
+    recorder = found.pop("recording")
+    assert recorder["device_cgroup_rules"] == ["c 116:* rw"]
+    assert recorder["group_add"] == ["${ACOUPI_AUDIO_GID:?see .env}"]
+    assert any(one["target"] == "/dev/snd" for one in recorder["volumes"])
+    for service in found.values():
+        assert not {"device_cgroup_rules", "devices", "group_add"} & set(service)
+        assert not any(one["target"].startswith("/dev") for one in service["volumes"])
+
+
+def test_a_service_sees_of_the_home_what_it_needs(settings: Settings) -> None:
+    setup(settings)
+
+    home = str(settings.home)
+    found = sources(services(settings)["default"])
+    assert found == {
+        f"{home}/secrets/broker/default": True,
+        f"{home}/config": True,
+        f"{home}/app.py": True,
+        f"{home}/data": False,
+        f"{home}/log": False,
+        f"{home}/run": False,
+    }
+
+
+def test_a_folder_outside_the_home_is_mounted_at_its_own_path(
+    settings: Settings, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk $HOME"
+
+    setup(settings, "demo", "--paths.recordings", str(disk))
+
+    text = (settings.home / "docker-compose.yml").read_text()
+    assert f"{tmp_path}/disk $$HOME" in text
+    assert disk.is_dir()
+
+
+@pytest.mark.parametrize(
+    "place", ["/etc/recordings.db", "{home}/metadata.db", "{home}/secrets/a.db"]
+)
+def test_what_holds_more_than_a_container_may_see_is_not_mounted(
+    settings: Settings, place: str
+) -> None:
+    path = place.format(home=settings.home)
+
+    with pytest.raises(ConfigurationError, match="cannot be given") as caught:
+        setup(settings, "demo", "--paths.db_metadata", path)
+
+    assert len(caught.value.lines()) == 3
+    assert not settings.manifest_file.exists()
+
+
+def test_nobody_has_a_network_who_sends_nothing(settings: Settings) -> None:
+    setup(settings)
+
+    assert {one.get("network_mode") for one in services(settings).values()} == {"none"}
+
+
+def test_only_the_service_that_sends_messages_has_a_network(settings: Settings) -> None:
+    setup(settings, "demo", *MQTT)
+
+    found = services(settings)
+    assert [name for name, one in found.items() if "network_mode" not in one] == ["default"]
+    manifest = Manifest.read(settings.manifest_file)
+    assert manifest is not None
+    assert [one.name for one in manifest.services if one.network] == ["default"]
+
+
+def test_the_recorder_is_given_the_time_of_a_recording_to_stop(settings: Settings) -> None:
+    setup(settings, "demo", "--recording.duration", "45.5", "--recording.interval", "60")
+
+    assert services(settings)["recording"]["stop_grace_period"] == "56s"
+
+
+def test_models_are_ended_first_when_memory_runs_out_and_the_recorder_last(
+    settings: Settings,
+) -> None:
+    setup(settings)
+
+    scores = {name: one["oom_score_adj"] for name, one in services(settings).items()}
+    assert sorted(scores, key=lambda name: scores[name]) == [
+        "recording",
+        "redis",
+        "beat",
+        "default",
+        "detection",
+    ]
+    assert min(scores.values()) >= 0  # less needs a capability that not every engine has
+
+
+def test_the_health_of_a_service_is_the_age_of_its_pulse(settings: Settings) -> None:
+    setup(settings)
+    probe = services(settings)["recording"]["healthcheck"]["test"]
+    assert probe[0] == "CMD-SHELL"
+    command = probe[1].replace("$$", "$")
+    pulse = settings.run_dir / "recording.json"
+
+    def is_well(text: str, age: float = 0) -> bool:
+        pulse.write_text(text)
+        then = pulse.stat().st_mtime - age
+        os.utime(pulse, (then, then))
+        return subprocess.run(["sh", "-c", command], check=False).returncode == 0
+
+    assert is_well('{"state":"ready","task":null,"last_error":null}')
+    assert not is_well('{"state":"ready","task":null,"last_error":null}', age=40)
+    assert not is_well('{"state":"ready","last_error":"recording_task: no microphone"}')
+    assert not is_well('{"state":"waiting for the broker","last_error":null}')
+
+
+def test_redis_listens_on_a_socket_and_keeps_nothing(settings: Settings) -> None:
+    setup(settings)
+
+    command = services(settings)["redis"]["command"]
+    assert command[command.index("--port") + 1] == "0"
+    assert command[command.index("--save") + 1] == ""
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert command[command.index("--appendonly") + 1] == "${ACOUPI_BROKER_APPENDONLY:-no}"
+
+
+def test_setup_gives_the_same_files_twice(settings: Settings) -> None:
+    setup(settings)
+    before = {path: path.read_bytes() for path in settings.home.rglob("*") if path.is_file()}
+
+    setup(settings)
+
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_homes_have_projects_of_their_own() -> None:
+    names = [project_name(Path(home)) for home in ("/home/a/.acoupi", "/home/b/.acoupi", "/ü_$ 1")]
+
+    assert len(set(names)) == 3
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in names)
+
+
+def test_a_broker_of_somebody_else_is_refused(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="another broker"):
+        setup_program(settings, "demo", target="compose", environ={}, broker="redis://hub:6379/0")
+
+
+# --- what compose says ---------------------------------------------------------------------
+
+
+def compose_config(home: Path) -> dict[str, Any]:
+    require("docker compose is not installed", shutil.which("docker") is not None)
+    result = subprocess.run(
+        ["docker", "compose", "config", "--format", "json"],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    require("docker compose is not installed", "is not a docker command" not in result.stderr)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    content: dict[str, Any] = yaml.safe_load(result.stdout)
+    return content
+
+
+@pytest.mark.parametrize("program", ["test", "default", "connected", "demo"])
+def test_compose_reads_every_shipped_program_without_a_word(
+    settings: Settings, program: str
+) -> None:
+    setup(settings, program)
+
+    content = compose_config(settings.home)
+
+    assert content["name"] == project_name(settings.home)
+    assert set(content["services"]) == set(services(settings))
+
+
+@pytest.mark.parametrize(
+    "name", ["on", "a $b ${c} $$", 'it\'s "quoted" #no: {x}', "ü \U0001f987", "1"]
+)
+def test_a_home_of_any_name_is_what_compose_reads(tmp_path: Path, name: str) -> None:
+    settings = Settings(home=tmp_path / name)
+    setup(settings)
+
+    content = compose_config(settings.home)
+
+    # What it writes is to be read by it again, so it writes each $ twice.
+    beat, written = content["services"]["beat"], str(settings.home).replace("$", "$$")
+    assert f"{written}/run" in [one["source"] for one in beat["volumes"]]
+    assert beat["environment"]["ACOUPI_HOME"] == written
+
+
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(blacklist_categories=["Cs"])))
+def test_any_text_survives_yaml(text: str) -> None:
+    assert yaml.safe_load(rendering._compose(text)) == text.replace("$", "$$")
+
+
+# --- .env ----------------------------------------------------------------------------------
+
+
+def test_what_was_chosen_in_env_outlives_a_setup(settings: Settings) -> None:
+    setup(settings)
+    path = settings.home / ".env"
+    path.write_text(path.read_text() + "ACOUPI_MEMORY_DETECTION=2g\nMINE='a b'\n")
+
+    setup(settings)
+
+    found = env_file(settings)
+    assert found["ACOUPI_MEMORY_DETECTION"] == "2g"
+    assert found["MINE"] == "'a b'"
+    assert "ACOUPI_IMAGE" not in found
+
+
+def test_env_may_be_edited_and_the_bundle_may_not(settings: Settings) -> None:
+    setup(settings)
+    target = target_for(settings)
+    assert isinstance(target, ComposeTarget)
+    (settings.home / ".env").write_text("ACOUPI_UID=7\nACOUPI_GID=8\n")
+    target.check_files()
+
+    (settings.home / "docker-compose.yml").write_text("services: {}\n")
+
+    with pytest.raises(ConfigurationError, match="edited by hand"):
+        target.check_files()
+
+
+def test_a_user_that_is_no_number_is_refused(settings: Settings) -> None:
+    setup(settings)
+    (settings.home / ".env").write_text("ACOUPI_UID=pi\n")
+
+    with pytest.raises(ConfigurationError, match="ACOUPI_UID"):
+        setup(settings)
+
+
+def test_the_override_is_left_alone(settings: Settings) -> None:
+    setup(settings)
+    override = settings.home / "docker-compose.override.yml"
+    override.write_text("services: {beat: {mem_limit: 1g}}\n")
+
+    setup_program(settings, "demo", target="compose", environ={}, force=True)
+
+    assert override.read_text() == "services: {beat: {mem_limit: 1g}}\n"
+
+
+def test_simulated_audio_is_written_down_and_its_folder_mounted(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", f"{tmp_path}/wavs,pace=fast")
+
+    setup(settings)
+
+    assert env_file(settings)["ACOUPI_SIMULATED_AUDIO"] == f"{tmp_path}/wavs,pace=fast"
+    found = services(settings)
+    assert sources(found["recording"])[f"{tmp_path}/wavs"] is True
+    assert f"{tmp_path}/wavs" not in sources(found["default"])
+
+
+def test_root_sets_up_for_who_owns_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert host_owner(tmp_path / "none")[0] == 1000
+
+    monkeypatch.setattr(os, "getuid", lambda: 501)
+    monkeypatch.setattr(os, "getgid", lambda: 20)
+    assert host_owner(tmp_path) == (501, 20)
+
+
+# --- the broker ------------------------------------------------------------------------------
+
+
+def stack_of(settings: Settings, program: str = "demo") -> Any:
+    return plan_setup(settings, program, target="compose", environ={}).stack
+
+
+def keys(rules: str) -> set[str]:
+    return {word[1:] for word in rules.split() if word.startswith("~")}
+
+
+def test_only_beat_may_send_to_the_recorder(settings: Settings) -> None:
+    rules = broker_rules(stack_of(settings))
+
+    reach = {name for name, rule in rules.items() if "recording" in keys(rule)}
+    assert reach == {"recording", "beat", "_host"}
+    assert keys(rules["default"]) == {
+        "celery",
+        "detection",
+        "_kombu.binding*.celery",
+        "_kombu.binding*.detection",
+        "unacked:default",
+        "unacked_index:default",
+        "unacked_mutex:default",
+        "dead:default",
+    }
+    assert all("-@dangerous -@admin" in rules[name] for name in rules if name != "_host")
+
+
+def test_passwords_are_made_once_and_only_their_digest_is_with_redis(settings: Settings) -> None:
+    setup(settings)
+    folder = settings.home / "secrets" / "broker"
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+
+    setup(settings)
+
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    acl = before.pop("users.acl")
+    assert "user default off" in acl
+    assert "user acoupi-default on #" in acl
+    assert len(set(before.values())) == len(before) == 5
+    public = [path for path in settings.home.rglob("*") if path.is_file() and path.parent != folder]
+    for password in before.values():
+        assert password.strip() not in acl
+        assert all(password.strip() not in path.read_text() for path in public)
+
+
+def test_nobody_else_reads_the_secrets(settings: Settings) -> None:
+    setup(settings)
+    folder = settings.home / "secrets" / "broker"
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    manifest = Manifest.read(settings.manifest_file)
+    assert manifest is not None
+    assert not any("secrets" in name or name == ".env" for name in manifest.files)
+
+
+def test_the_broker_is_taken_from_the_environment(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("p/w@1\n")
+    monkeypatch.setenv("ACOUPI_BROKER", "redis+socket:///run/broker/redis.sock")
+    monkeypatch.setenv("ACOUPI_BROKER_USER", "acoupi-default")
+    monkeypatch.setenv("ACOUPI_BROKER_PASSWORD_FILE", str(tmp_path / "password"))
+
+    url = load_celery_settings(settings).broker_url
+
+    assert url == "redis+socket://acoupi-default:p%2Fw%401@/run/broker/redis.sock"
+
+
+def test_a_password_that_is_not_there_is_said() -> None:
+    environ = {"ACOUPI_BROKER": "redis://x", "ACOUPI_BROKER_PASSWORD_FILE": "/none"}
+
+    with pytest.raises(AcoupiError, match="cannot read the password"):
+        broker_from_environment(environ)
+
+
+# --- what is never started ---------------------------------------------------------------------
+
+SAFE = {
+    "image": "x",
+    "user": "1000:1000",
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "restart": "unless-stopped",
+}
+RULE = {"device_cgroup_rules": ["c 116:* rw"]}
+
+
+def problems(**changes: Any) -> list[str]:
+    service = {key: value for key, value in {**SAFE, **changes}.items() if value is not None}
+    return bundle_problems(yaml.safe_dump({"services": {"one": service}}))
+
+
+def test_a_safe_service_is_well() -> None:
+    assert problems() == []
+    assert problems(**RULE) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"privileged": True}, "is privileged"),
+        ({"pid": "host"}, "has pid: host"),
+        ({"ipc": "host"}, "has ipc: host"),
+        ({"network_mode": "host"}, "has network_mode: host"),
+        ({"userns_mode": "host"}, "has userns_mode: host"),
+        ({"pid": "service:recording"}, "has pid: service:recording"),
+        ({"cap_drop": None}, "has no cap_drop"),
+        ({"cap_drop": ["NET_RAW"]}, "has no cap_drop"),
+        ({"cap_add": ["SYS_ADMIN"]}, "has cap_add"),
+        ({"user": None}, "has no user"),
+        ({"user": "0:0"}, "runs as root"),
+        ({"user": "root"}, "runs as root"),
+        ({"read_only": None}, "has no read_only"),
+        ({"read_only": "yes"}, "has no read_only"),
+        ({"security_opt": None}, "no-new-privileges"),
+        ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "is unconfined"),
+        ({"restart": None}, "restart"),
+        ({"device_cgroup_rules": ["c *:* rwm"]}, "device rule"),
+        ({"device_cgroup_rules": ["c 116:* rwm"]}, "device rule"),
+        ({"devices": ["/dev/mem:/dev/snd"]}, '"/dev/mem:'),
+        ({"volumes": ["/var/run/docker.sock:/x"]}, "engine's socket"),
+        ({"volumes": [{"type": "bind", "source": "/run/docker.sock", "target": "/x"}]}, "socket"),
+        ({"volumes": ["/:/host"]}, "has all of /"),
+        ({"volumes": ["/dev:/dev"]}, "has all of /dev"),
+        ({"group_add": ["audio"]}, "must be a number"),
+        ({"group_add": [29]}, "must be a number"),
+    ],
+)
+def test_what_would_open_a_container_is_named(changes: dict[str, Any], said: str) -> None:
+    found = problems(**changes)
+
+    assert len(found) >= 1
+    assert all(problem.startswith("one ") for problem in found)
+    assert any(said in problem for problem in found), found
+
+
+def test_two_services_with_the_sound_device_are_refused() -> None:
+    by_bind = {"volumes": [{"type": "bind", "source": "/dev/snd", "target": "/dev/snd"}]}
+    text = yaml.safe_dump({"services": {"a": {**SAFE, **RULE}, "b": {**SAFE, **by_bind}}})
+
+    with pytest.raises(ConfigurationError) as caught:
+        check_bundle(text)
+
+    assert "a and b have the sound device" in (caught.value.why or "")
+    assert len(caught.value.lines()) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "services: 3", "services: {a: 1}", "a: [", "services: {}"]
+)
+def test_what_is_no_bundle_is_refused(text: str) -> None:
+    assert bundle_problems(text)
+
+
+def test_the_target_is_found_by_its_name(settings: Settings) -> None:
+    assert isinstance(load_target("compose", settings), ComposeTarget)

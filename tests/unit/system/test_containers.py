@@ -1,0 +1,100 @@
+"""How a service is, from what the engine says of its container and its own pulse."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi import data
+from acoupi.errors import TargetError
+from acoupi.system.pulse import PulseFile
+from acoupi.system.targets import containers
+from acoupi.system.targets.containers import container_statuses, describe_container
+
+BEFORE = "2024-01-01T00:00:00.123456789Z"
+
+
+def inspected(health: str | None = "healthy", restarts: int = 0, **state: Any) -> dict[str, Any]:
+    """What the engine says of a container."""
+    whole = {"Running": True, "StartedAt": BEFORE, "ExitCode": 0, **state}
+    if health:
+        whole["Health"] = {"Status": health}
+    return {"State": whole, "RestartCount": restarts}
+
+
+def write_pulse(folder: Path, state: Any = "ready", **values: Any) -> None:
+    file = PulseFile(folder, "default")
+    file.pulse = file.pulse.model_copy(update={"state": state, **values})
+    file.write()
+
+
+def test_a_container_that_works_is_ready(tmp_path: Path) -> None:
+    write_pulse(tmp_path, done=3)
+
+    status = describe_container("default", "worker", inspected(restarts=2), tmp_path)
+
+    assert (status.state, status.health, status.done, status.restarts) == ("ready", "healthy", 3, 2)
+    assert status.is_well
+
+
+def test_a_pulse_of_the_container_before_counts_for_nothing(tmp_path: Path) -> None:
+    write_pulse(tmp_path)
+    after = data.utc_now().isoformat().replace("+00:00", "000Z")
+
+    status = describe_container("default", "worker", inspected(StartedAt=after), tmp_path)
+
+    assert status.state == "starting"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "state", "message"),
+    [
+        (inspected(Restarting=True, ExitCode=70), "restarting", "it ended with the code 70"),
+        (inspected(Running=False, ExitCode=137, OOMKilled=True), "stopped", "more memory"),
+        (inspected(Running=False, ExitCode=128, Error="no such file"), "stopped", "no such file"),
+        (inspected(Paused=True), "not answering", "paused"),
+    ],
+)
+def test_a_container_that_does_not_work_says_why(
+    tmp_path: Path, attributes: dict[str, Any], state: str, message: str
+) -> None:
+    status = describe_container("default", "worker", attributes, tmp_path)
+
+    assert status.state == state
+    assert message in (status.message or "")
+    assert not status.is_well
+
+
+def test_one_that_was_asked_to_end_needs_no_reason(tmp_path: Path) -> None:
+    status = describe_container("default", "worker", inspected(Running=False), tmp_path)
+
+    assert (status.state, status.message) == ("stopped", None)
+
+
+def test_an_old_pulse_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pulse(tmp_path)
+    now = data.utc_now()
+    monkeypatch.setattr(data, "utc_now", lambda: now.replace(year=now.year + 1))
+
+    status = describe_container("default", "worker", inspected(), tmp_path)
+
+    assert status.state == "not answering"
+
+
+def test_redis_has_no_pulse_and_needs_none(tmp_path: Path) -> None:
+    assert describe_container("redis", "broker", inspected(), tmp_path).state == "ready"
+
+
+def test_without_an_engine_nothing_is_known_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_engine() -> Any:
+        raise TargetError("cannot reach the Docker engine.", "start it", why="it answered: no.")
+
+    monkeypatch.setattr(containers, "engine", no_engine)
+
+    (status,) = container_statuses("project", {"default": "worker"}, tmp_path)
+
+    assert status.state == "unknown"
+    assert "it answered" in (status.message or "")
+    assert containers.container_logs("project", ["default"], 5) == {}

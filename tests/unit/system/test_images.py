@@ -1,0 +1,137 @@
+"""What images are made from, and what is said when they cannot be made."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from acoupi.errors import TargetError
+from acoupi.system.targets import images
+
+ROOT = Path(__file__).parents[3]
+SENSOR = ROOT / "images" / "sensor"
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
+
+
+def pins(name: str) -> dict[str, str]:
+    text = (SENSOR / name).read_text()
+    return {canonicalize_name(found[1]): found[2] for found in PIN.finditer(text)}
+
+
+def declared() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [Requirement(line) for line in project["dependencies"]]
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=str)
+def test_the_pinned_requirements_satisfy_pyproject(requirement: Requirement) -> None:
+    pinned = pins("requirements.txt")
+
+    version = pinned.get(canonicalize_name(requirement.name))
+
+    assert version is not None, f"{requirement.name} is not pinned: run scripts/pin"
+    assert requirement.specifier.contains(version, prereleases=True), "run scripts/pin"
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-build.txt"])
+def test_every_pinned_package_has_hashes_and_no_url(name: str) -> None:
+    text = (SENSOR / name).read_text()
+
+    packages = re.split(r"\n(?=[a-zA-Z])", text.strip())
+
+    assert len(packages) > 10
+    assert all("==" in package and "--hash=sha256:" in package for package in packages)
+    assert "://" not in text
+    assert "--index-url" not in text
+
+
+def test_the_tools_that_build_are_pinned() -> None:
+    wanted = (SENSOR / "requirements-build.in").read_text().split()
+
+    assert set(wanted) <= set(pins("requirements-build.txt"))
+
+
+def test_the_wheel_carries_what_images_are_made_from() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+
+    assert included == {name: f"acoupi/_bundle/{name}" for name in images.CONTEXT}
+
+
+def test_an_image_with_packages_has_a_name_of_its_own() -> None:
+    plain = images.image_name(version="1.0+local")
+
+    assert plain == "acoupi/sensor:1.0-local"
+    assert images.image_name(["a", "b"]) == images.image_name(["b", "a"])
+    assert images.image_name(["a"]) != images.image_name(["b"])
+
+
+SAID = {
+    "E: Unable to locate package nonsense": 'Debian has no package "nonsense"',
+    "ERROR: No matching distribution found for acoupi-nonsense==9": '"acoupi-nonsense==9"',
+    "ERROR: Cannot install celery<5 because these package versions have conflicting "
+    "dependencies.": "does not go with this acoupi",
+    "write /x: no space left on device": "no space on the disk",
+    "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker "
+    "daemon running?": "the Docker engine does not answer",
+    "permission denied while trying to connect to the Docker daemon socket at "
+    "unix:///var/run/docker.sock": "you may not use the Docker engine",
+    "ERROR: failed to solve: debian:bookworm-slim: failed to resolve source metadata for "
+    "docker.io/library/debian:bookworm-slim: failed to do request": '"debian:bookworm-slim"',
+    "docker: 'buildx' is not a docker command.": "has no buildx",
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_the_engine_says_becomes_an_error_of_three_lines(said: str) -> None:
+    error = images.explain_build(["#1 something", said, "------"])
+
+    assert error is not None
+    assert SAID[said] in str(error)
+    assert error.why
+    assert error.help
+
+
+def test_what_is_not_known_is_not_explained() -> None:
+    assert images.explain_build(["segmentation fault"]) is None
+
+
+def test_without_docker_it_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(TargetError, match="Docker is not installed") as raised:
+        images.build_image()
+
+    assert raised.value.help
+
+
+def test_a_path_without_a_package_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="no Python package at"):
+        images._fill_program_context(tmp_path / "context", [str(tmp_path / "absent")])
+
+
+def test_a_local_package_is_copied_without_its_environment(tmp_path: Path) -> None:
+    source = tmp_path / "bird"
+    (source / ".venv").mkdir(parents=True)
+    (source / "pyproject.toml").write_text("")
+    (source / "bird.py").write_text("")
+    context = tmp_path / "context"
+    context.mkdir()
+
+    images._fill_program_context(context, ["acoupi-bats>=1", str(source)])
+
+    requirements = (context / "requirements.txt").read_text().splitlines()
+    assert requirements == ["acoupi-bats>=1", "./sources/1/bird"]
+    copied = sorted(path.name for path in (context / "sources" / "1" / "bird").iterdir())
+    assert copied == ["bird.py", "pyproject.toml"]
+
+
+def test_passwords_of_an_address_do_not_get_into_a_label() -> None:
+    requirement = "bird @ git+https://me:secret@example.org/bird.git"
+
+    assert "secret" not in images._without_password(requirement)
