@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, echo, example, print_json, print_table, warn
+from acoupi.cli.table import COMMANDS
 from acoupi.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def _other(name: str) -> Any:
 app = typer.Typer(
     name="compose",
     cls=ComposeGroup,
-    help="Run the sensor as containers, one for each worker (after: acoupi setup --target "
-    "compose). What is not listed goes to docker compose as it is.",
+    help=f"{COMMANDS['compose'].purpose}\n\nAfter: acoupi setup --target compose. "
+    "What is not listed goes to docker compose as it is.",
     no_args_is_help=True,
 )
 

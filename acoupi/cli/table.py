@@ -28,9 +28,14 @@ COMMANDS = {
     "devices": Entry("checks:devices_app", "List the microphones that are plugged in."),
     "config": Entry("config:app", "Look at the settings, and change one."),
     "deployment": Entry("deployment:app", "Let the sensor record at a place; see how it is."),
-    "effort": Entry("effort:app", "What every second of a deployment was used for."),
+    "effort": Entry(
+        "effort:app", "Tell how much was recorded of what was planned, and why the rest was not."
+    ),
     "compose": Entry("compose:app", "Run the sensor as containers, one for each worker."),
-    "doctor": Entry("doctor:doctor_app", "Look whether this machine can run the sensor."),
+    "doctor": Entry(
+        "doctor:doctor_app",
+        "Look whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
+    ),
     "task": Entry("tasks:app", "List what the program does; do one thing by hand."),
     "messages": Entry("messages:app", "What was sent, what waits, and what servers refused."),
     "workers": Entry("workers:app", "The processes that do the work; a deployment runs them."),

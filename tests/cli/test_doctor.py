@@ -1,7 +1,6 @@
 """``acoupi doctor`` on machines that lack something."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -95,12 +94,11 @@ def test_where_docker_is_not_installed_it_says_how(
     assert result.exit_code == 3
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_home_that_may_not_be_written_is_named(
     run: Run, docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
+    closed = tmp_path / "closed"  # not a folder: that stops root, too
+    closed.touch()
     monkeypatch.setenv("ACOUPI_HOME", str(closed / "home"))
 
-    assert "cannot write" in lines_of(run("doctor"))[0]
+    assert str(closed) in lines_of(run("doctor"))[0]
