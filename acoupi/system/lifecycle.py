@@ -210,7 +210,8 @@ def _undone_by(undo: Callable[[], object], *, if_need_be: bool = False) -> Itera
 
 
 def _add_failure(error: BaseException, second: Exception) -> None:
-    note = f"undoing it failed too: {second}"
+    reason = getattr(second, "why", None)
+    note = f"undoing it failed too: {second}" + (f" {reason}" if reason else "")
     error.add_note(note)
     if isinstance(error, AcoupiError):
         error.why = f"{error.why or ''} ({note})".strip()

@@ -11,7 +11,7 @@ from acoupi.components import types
 from acoupi.effort import CapturePlan, DailyWindows
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
-from acoupi.programs.core.periodic import ScheduleLike
+from acoupi.programs.core.periodic import ScheduleLike, as_schedule
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DEFAULT_WORKER_CONFIG, RECORDING_QUEUE
 from acoupi.programs.templates.configuration import BasicProgramConfiguration
 
@@ -274,7 +274,7 @@ def recording_schedule(duration: float, interval: float) -> ScheduleLike:
     """
     if interval <= duration:
         return interval
-    return tasks.aligned_schedule(datetime.timedelta(seconds=interval))
+    return tasks.aligned_schedule(as_schedule(interval).run_every)
 
 
 def daily_windows(condition: types.RecordingCondition) -> DailyWindows | None:
