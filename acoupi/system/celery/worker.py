@@ -551,7 +551,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_name(options.name)
         os.environ["ACOUPI_SERVICE"] = options.name  # tells it apart to servers
         settings = Settings()
-        os.environ["ACOUPI_SERVICE"] = options.name  # by which servers know its connections
         configure_logging(settings, options.name, quiet=options.quiet)
         check_service(settings, options.name)
         return run(settings, options.name)
