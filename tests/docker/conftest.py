@@ -12,7 +12,7 @@ from tests.docker.bundles import QUICK, SECRETS, WITH_SERVERS, Bundle, bundle_at
 from tests.services import require
 
 HERE = Path(__file__).parent
-SERVERS_IMAGE = "acoupi/test-servers"
+SERVERS_IMAGE = image_name().replace("/sensor:", "/test-servers:")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
