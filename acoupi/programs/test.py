@@ -14,6 +14,7 @@ class TestConfigSchema(BaseModel):
     """Configuration of the test program."""
 
     name: str = NAME
+    """What it prints; its check fails for another than the default."""
 
 
 class TestProgram(AcoupiProgram[TestConfigSchema]):

@@ -315,7 +315,7 @@ def test_a_secret_is_asked_for_unseen_and_kept_apart(
     result = run("setup", "--program", "connected", "--prompt", *MQTT_ONLY)
 
     assert result.exit_code == 0, result.stderr
-    assert [text.partition(" (")[0] for text in hidden] == ["messaging > mqtt > password"]
+    assert [text.partition(": ")[0] for text in hidden] == ["messaging > mqtt > password"]
     assert "hunter2" not in result.output
     assert "hunter2" in (home / "config" / "secrets.env").read_text()
 

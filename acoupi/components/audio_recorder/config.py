@@ -25,6 +25,7 @@ class _RecorderConfig(BaseModel):
     samplerate: int = Field(default=48_000, gt=0)
     """Frames per second, Hz. The microphone must offer it: nothing is resampled."""
     audio_channels: int = Field(default=1, ge=1)
+    """Channels to record; the microphone must have as many."""
     time_expansion: float = Field(default=1, gt=0, allow_inf_nan=False)
     """How many times slower the files play: 10 makes bats audible. Times and frequencies
     of detections stay those of the original sound."""

@@ -66,6 +66,7 @@ class HTTPConfig(BaseModel):
     base_url: str
     """Where messages are posted, ``https://…``."""
     content_type: str = "application/json"
+    """Of what is posted."""
     timeout: int = Field(default=5, gt=0)
     """Longest wait for the connection, and again for the answer, seconds."""
     token: SecretStr | None = None
@@ -73,6 +74,7 @@ class HTTPConfig(BaseModel):
     username: str | None = None
     """For basic authentication, with `password`."""
     password: SecretStr | None = None
+    """Of `username`."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Further headers; their values are kept as secrets."""
     base_params: dict[str, str] = Field(default_factory=dict)
@@ -119,12 +121,17 @@ class MQTTConfig(BaseModel):
     username: str | None = None
     """None: the broker asks for none."""
     password: SecretStr | None = None
+    """Of `username`."""
     topic: str = "acoupi"
+    """Where messages are published; neither "+" nor "#" may be in it."""
     port: int = Field(default=1884, ge=1, le=65_535)
+    """Of the broker: by custom 1883, and 8883 with TLS."""
     timeout: int = Field(default=5, gt=0)
     """Longest wait for the connection, and again for each acknowledgement, seconds."""
     use_tls: bool = False
+    """Encrypt the connection, and know the broker by its certificate."""
     transport: MQTTTransport = MQTTTransport.TCP
+    """How the broker is reached."""
     use_message_type: bool = False
     """Publish on ``topic/detection``, ``topic/summary``, … instead of ``topic``."""
     ca_certificate: Path | None = None

@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from acoupi.programs.core.prompts import NoUserPrompt
+from acoupi.system.config.meanings import meaning_of
 
 __all__ = ["VARIABLE_PREFIX", "ConfigTree", "Key", "Place", "describe", "nearest"]
 
@@ -152,12 +153,15 @@ class ConfigTree:
         The field that holds it; None for the top and for items of lists and dicts.
     in_secret
         Whether something above it is a secret.
+    owner
+        The class and the attribute that hold it; None as for `info`.
     """
 
     place: Place
     annotation: Any
     info: FieldInfo | None = None
     in_secret: bool = False
+    owner: tuple[type, str] | None = None
 
     # ---- names
 
@@ -185,7 +189,7 @@ class ConfigTree:
     @property
     def description(self) -> str | None:
         """What it means, if the schema says so."""
-        return self.info.description if self.info else None
+        return meaning_of(*self.owner) if self.owner else None
 
     # ---- types
 
@@ -317,16 +321,26 @@ class ConfigTree:
     @cached_property
     def _members(self) -> dict[str, "ConfigTree"]:
         found: dict[str, list[FieldInfo]] = {}
+        owners: dict[str, tuple[type, str]] = {}
         for kind in self.structs:
-            for key, (_, info) in fields_of(kind).items():
+            for key, (attribute, info) in fields_of(kind).items():
                 found.setdefault(key, []).append(info)
+                owners.setdefault(key, (kind, attribute))
         return {
-            key: self._below(key, Union[*(info.annotation for info in infos)], infos[0])
+            key: self._below(
+                key, Union[*(info.annotation for info in infos)], infos[0], owners[key]
+            )
             for key, infos in found.items()
         }
 
-    def _below(self, key: Key, annotation: Any, info: FieldInfo | None = None) -> "ConfigTree":
-        return ConfigTree((*self.place, key), annotation, info, self.is_secret)
+    def _below(
+        self,
+        key: Key,
+        annotation: Any,
+        info: FieldInfo | None = None,
+        owner: tuple[type, str] | None = None,
+    ) -> "ConfigTree":
+        return ConfigTree((*self.place, key), annotation, info, self.is_secret, owner)
 
     @property
     def members(self) -> list["ConfigTree"]:

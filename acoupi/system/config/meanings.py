@@ -1,0 +1,58 @@
+"""What a field means: its description, or the docstring below it.
+
+pydantic can read docstrings itself (``use_attribute_docstrings``), but does so when a
+class is made: each service would parse sources that only people are shown.
+"""
+
+import ast
+import inspect
+import textwrap
+from functools import cache
+
+__all__ = ["meaning_of"]
+
+
+def meaning_of(kind: type, attribute: str) -> str | None:
+    """Return what an attribute means, as one line, or None.
+
+    A class that only sets another default leaves the meaning to its base.
+
+    Parameters
+    ----------
+    kind
+        The class that has the attribute, or inherits it.
+
+    Examples
+    --------
+    >>> from acoupi.components.audio_recorder import MicrophoneConfig
+    >>> meaning_of(MicrophoneConfig, "samplerate")
+    'Frames per second, Hz. The microphone must offer it: nothing is resampled.'
+    """
+    for owner in inspect.getmro(kind):
+        info = getattr(owner, "model_fields", {}).get(attribute)
+        meaning = (info and info.description) or _docstrings(owner).get(attribute)
+        if meaning:
+            return str(meaning)
+    return None
+
+
+@cache
+def _docstrings(owner: type) -> dict[str, str]:
+    try:
+        source = textwrap.dedent(inspect.getsource(owner))
+        body = ast.parse(source).body[0]
+    except (OSError, TypeError, SyntaxError):  # typed at a prompt, or made by code
+        return {}
+    if not isinstance(body, ast.ClassDef):
+        return {}
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+            and isinstance(text.value.value, str)
+        ):
+            found[field.target.id] = " ".join(text.value.value.replace("``", "`").split())
+    return found
