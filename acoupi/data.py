@@ -11,7 +11,7 @@ is aware; inside the sensor it is UTC.
 import datetime
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ __all__ = [
     "Analysis",
     "AnalysisState",
     "AwareDatetime",
+    "BootClock",
     "BoundingBox",
     "CaptureReport",
     "Deployment",
@@ -31,6 +32,7 @@ __all__ = [
     "EffortSpan",
     "EffortState",
     "EventDetection",
+    "IncompleteReason",
     "Message",
     "MessageType",
     "Metric",
@@ -228,6 +230,34 @@ class MicrophoneHealth(BaseModel):
         return found
 
 
+class IncompleteReason(str, Enum):
+    """Why a recording is shorter than it was to be."""
+
+    DEVICE_LOST = "device_lost"
+    """The microphone was unplugged, or stopped to deliver."""
+    DEVICE_LATE = "device_late"
+    """The microphone was not open yet when the recording should have begun."""
+    DISK_FULL = "disk_full"
+    """The disk was full, or refused."""
+    STOPPED = "stopped"
+    """The recorder was told to end."""
+    CRASHED = "crashed"
+    """The recorder died, or the power failed; the file was mended afterwards."""
+    OTHER = "other"
+    """Whoever wrote the file has another word for it."""
+
+
+class BootClock(BaseModel):
+    """How a time of the monotonic clock was turned into UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    boot_id: UUID
+    """Of the machine's boot: the monotonic clock runs from there."""
+    offset_s: float
+    """UTC, seconds since 1970, minus the monotonic clock, as the system clock was then."""
+
+
 class CaptureReport(BaseModel):
     """How a recording was cut from the stream of its microphone.
 
@@ -248,14 +278,27 @@ class CaptureReport(BaseModel):
     """Whether the system clock was set by a time server or a GPS; None if it does not say."""
     clock_error_s: float | None
     """How far the system clock may be off, as it says itself, seconds; None if it does not say."""
+    boot_clock: BootClock | None = None
+    """By which `Recording.created_on` is told; None if it is not known."""
+    clock_corrected_s: float = 0.0
+    """By how much `Recording.created_on` was moved later, once the clock had been set."""
     overruns: list[Overrun] = Field(default_factory=list)
     """What was lost within it, oldest first."""
     gap_before_frames: int = 0
     """Frames of planned time that were lost between the recording before and this one."""
-    incomplete: str | None = None
+    incomplete: IncompleteReason | None = None
     """Why it is shorter than it was to be; None if it is complete."""
+    incomplete_detail: str = ""
+    """The same for people to read, e.g. what the driver said; may be empty."""
     health: MicrophoneHealth | None = None
     """None if it was not measured."""
+
+    @property
+    def incomplete_words(self) -> str | None:
+        """Why it is shorter than it was to be, in words; None if it is complete."""
+        if self.incomplete is None:
+            return None
+        return self.incomplete_detail or self.incomplete.value.replace("_", " ")
 
 
 class Recording(BaseModel):
@@ -343,6 +386,8 @@ class EffortSpan:
     state: EffortState
     detail: str = ""
     """The reason, for people; empty when the state says it all."""
+    clock: BootClock | None = field(default=None, compare=False, repr=False)
+    """By which it was noted; None if it is not known."""
 
     @property
     def duration(self) -> float:

@@ -18,7 +18,13 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field
 
 from acoupi import data
-from acoupi.data import EffortSpan, EffortState, from_microseconds, to_microseconds
+from acoupi.data import (
+    EffortSpan,
+    EffortState,
+    IncompleteReason,
+    from_microseconds,
+    to_microseconds,
+)
 
 __all__ = [
     "CapturePlan",
@@ -26,6 +32,7 @@ __all__ = [
     "DailyWindows",
     "EffortHistory",
     "PlanFrom",
+    "hole_now",
     "horizon",
     "ledger",
 ]
@@ -90,9 +97,15 @@ class Captured:
     frames: int = 0
     gap_before_frames: int = 0
     overruns: tuple[data.Overrun, ...] = ()
-    incomplete: str | None = None
+    incomplete: IncompleteReason | None = None
+    incomplete_words: str | None = None
     is_synchronised: bool | None = None
     """Whether the system clock was known to be right; None: not known."""
+
+    @property
+    def lost(self) -> int:
+        """How much of it was lost, microseconds."""
+        return _frames(sum(overrun.frames for overrun in self.overruns), self.samplerate)
 
     @classmethod
     def of(cls, recording: data.Recording) -> "Captured":
@@ -112,7 +125,8 @@ class Captured:
             report.gap_before_frames,
             tuple(report.overruns),
             report.incomplete,
-            report.clock_synchronised,
+            report.incomplete_words,
+            True if report.clock_corrected_s else report.clock_synchronised,
         )
 
 
@@ -153,6 +167,12 @@ _RANKS = {
     EffortState.NOT_RUNNING: 8,
 }
 _LAST_RANK = 9
+_STATE_OF_THE_REST = {
+    IncompleteReason.DISK_FULL: EffortState.DISK_FULL,
+    IncompleteReason.STOPPED: EffortState.NOT_RUNNING,
+    IncompleteReason.CRASHED: EffortState.NOT_RUNNING,
+}
+"""What the time was used for that a recording which ended early was to last; else the device's."""
 
 Fact = tuple[int, int, int, EffortState, str]
 """Start, end, rank, state, detail."""
@@ -238,6 +258,21 @@ def ledger(
     ]
 
 
+def hole_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
+    """Return what keeps the recorder from recording now: no microphone, or no room on the disk.
+
+    None if the last note of it is older than notes become, or sound was
+    recorded since.
+    """
+    last = max(history.notes, key=lambda note: note.end, default=None)
+    if last is None or last.state not in (EffortState.DEVICE_MISSING, EffortState.DISK_FULL):
+        return None
+    if (now - last.end).total_seconds() > 1.5 * NOTE_SECONDS:
+        return None
+    end = to_microseconds(last.end)
+    return None if any(one.end > end for one in history.captured) else last
+
+
 def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime:
     """Return until when a deployment can be accounted for.
 
@@ -296,8 +331,8 @@ def _facts_of_recordings(
         facts += lost
         if one.incomplete is not None:
             planned = _planned_end(slot, end, _plan_at(plans, slot))
-            state = _state_of(one.incomplete)
-            facts.append((end, planned, _RANKS[state], state, one.incomplete))
+            state = _STATE_OF_THE_REST.get(one.incomplete, EffortState.DEVICE_MISSING)
+            facts.append((end, planned, _RANKS[state], state, one.incomplete_words or ""))
         slots.append(slot)
         before = one
     return facts, sorted(slots)
@@ -353,7 +388,7 @@ def _gap(
     if before is None or before.stream_id != one.stream_id:
         # The stream began too late. What was noted meanwhile says more of why.
         state, rank = EffortState.DEVICE_MISSING, _LAST_RANK
-        detail = NOT_READY if before is None else before.incomplete or NOT_READY
+        detail = NOT_READY if before is None else before.incomplete_words or NOT_READY
     gap = _frames(one.gap_before_frames, one.samplerate)
     if plan is None or plan.is_continuous:
         start = one.start - gap
@@ -376,12 +411,6 @@ def _plan_at(plans: Sequence[PlanSpan], time: int) -> CapturePlan | None:
 
 def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
     return end if plan is None else max(end, slot + round(plan.duration * _SECOND))
-
-
-def _state_of(incomplete: str) -> EffortState:
-    """Return what it means that a recording ended early."""
-    is_disk = "disk" in incomplete.lower() or "cannot write" in incomplete.lower()
-    return EffortState.DISK_FULL if is_disk else EffortState.DEVICE_MISSING
 
 
 # What was not planned

@@ -27,11 +27,13 @@ from rich.text import Text
 from spectrogram import draw_spectrogram
 
 from acoupi import data
+from acoupi.cli.effort import shown_seconds
 from acoupi.components import SqliteStore
 from acoupi.errors import AcoupiError
 from acoupi.home import using_home
 from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.system.constants import Settings
+from acoupi.system.effort import find_deployment, measure, read_effort
 from acoupi.system.preflight import failure, run_preflight
 from acoupi.system.pulse import is_locked, read_pulse
 from acoupi.system.targets.engine import Host
@@ -252,6 +254,7 @@ def report(demo: Demo) -> bool:
         f"{progress.delivered} messages and {progress.heartbeats} heartbeats delivered.",
         soft_wrap=True,
     )
+    _print_effort(demo)
     kept = [
         output
         for output in outputs
@@ -262,6 +265,25 @@ def report(demo: Demo) -> bool:
         draw_spectrogram(best.recording, best.detections, demo.picture)
     _print_places(demo)
     return bool(found)
+
+
+def _print_effort(demo: Demo) -> None:
+    """Print what share of the plan was recorded, and what the rest was."""
+    try:
+        effort = measure(*read_effort(demo.store, find_deployment(demo.store, None)))
+    except AcoupiError:  # It was interrupted before there was anything to tell of.
+        return
+    total = effort.total
+    lost = [
+        f"{shown_seconds(total.seconds(state))} {state.value.replace('_', ' ')}"
+        for state in {hole.state: None for hole in effort.holes}
+    ]
+    reasons = f" ({', '.join(lost)})" if lost else ""
+    recorded, planned = shown_seconds(total.recorded), shown_seconds(total.planned)
+    console.print(
+        f"Effort: {recorded} of {planned} planned were recorded{reasons}; more: acoupi effort",
+        soft_wrap=True,
+    )
 
 
 def _print_detections(found: list[tuple[data.Recording, data.Detection]]) -> None:

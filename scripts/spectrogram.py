@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from acoupi import data
-from acoupi.audio.wav import read_audio
+from acoupi.audio.formats import read_audio
 
 FRAME, HOP = 512, 128
 RANGE_DB = 75

@@ -1,6 +1,7 @@
 """Who holds a sound card, as the kernel says."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,19 @@ class Holder:
     pid: int
     name: str
     """What it was started as; empty where it cannot be seen."""
+    home: str = ""
+    """Its ACOUPI_HOME, if it is a sensor of ours; empty where that cannot be seen."""
 
     def __str__(self) -> str:
-        return f'process {self.pid} ("{self.name}")' if self.name else f"process {self.pid}"
+        shown = f'process {self.pid} ("{self.name}")' if self.name else f"process {self.pid}"
+        return f"{shown} of the sensor in {self.home}" if self.home else shown
+
+    @property
+    def remedy(self) -> str:
+        """How to stop it."""
+        if self.home:
+            return f"ACOUPI_HOME={shlex.quote(self.home)} acoupi deployment stop"
+        return f"stop it: kill {self.pid}"
 
 
 def find_holder(full_name: str, proc: Path | None = None) -> Holder | None:
@@ -56,7 +67,15 @@ def _describe(thread: int, proc: Path) -> Holder:
     pid = int(group[1]) if group else thread
     words = _read(proc / str(pid) / "cmdline").replace("\0", " ").split()
     name = " ".join(words[:4]) or _read(proc / str(pid) / "comm").strip()
-    return Holder(pid, name)
+    return Holder(pid, name, _home_of(_read(proc / str(pid) / "environ"), name))
+
+
+def _home_of(environment: str, name: str) -> str:
+    """Return the home of a process that is a sensor; another user's environment is not shown."""
+    variables = dict(line.partition("=")[::2] for line in environment.split("\0"))
+    if "ACOUPI_HOME" in variables:
+        return variables["ACOUPI_HOME"]
+    return f"{variables['HOME']}/.acoupi" if "acoupi" in name and "HOME" in variables else ""
 
 
 def _read(path: Path) -> str:

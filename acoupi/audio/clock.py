@@ -1,48 +1,71 @@
 """When a frame was captured: the clock of the device, measured against ours.
 
-A block is seen when its last frame has been captured, or later: on a busy
-machine a tenth of a second later, and never earlier. So the most punctual
-block of every second counts. The slope of a line through those of the last
-twenty minutes is the device's true rate, and its place is that of the most
-punctual of the last five: a line below all that was seen. It follows a
-crystal that warms up.
+A block is seen when its last frame has been captured, or later: by a period
+of the driver, or on a busy machine by a tenth of a second; and a reader that
+wakes late finds a part of the next block, too, so that the earliest come in
+bursts. But as soon as nothing disturbs them, blocks come with always the same
+delay, to a tenth of a millisecond. So of each second the most punctual block
+counts, and the fit is the line on which most of those of the last twenty minutes
+lie: the middle of the narrowest band that holds a quarter of them (a least
+quantile of squares: Rousseeuw, "Least median of squares regression", 1984),
+its slope refined by least squares of those in the band. While they are few,
+the nominal rate counts, too. What stays in it is a constant, the device's own
+latency.
+
+The fit changes as more is seen; what was said does not. The line that is told
+(`time_of`, `frame_at`) is fixed up to the last frame that was asked about or
+held, and bends from there towards the fit, by 500 ppm at most, as a kernel
+slews its clock. So times only grow, and recordings that follow each other in
+frames do so in time: each begins when the one before ends, by the rate of the
+line there. Whatever the clock of the system does is no matter of this.
 """
 
 import threading
+from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
-__all__ = ["SampleClock"]
+__all__ = ["LOSS_SECONDS", "SampleClock"]
+
+LOSS_SECONDS = 0.15
+"""Least that a driver loses in silence and is noticed: more than one of its periods, since by
+so much arrivals may be shifted for good when it is waited for at another moment."""
+_LOSS_PROOF = 15
+"""Points in a row that must be behind by that."""
 
 _BUCKET_SECONDS = 1.0
 _BUCKETS = 1200
-_PLACED_BY = 300
-"""How many of the newest points say where the line is."""
-_STRETCHES = 1000
-_PRIOR = (2e-3 / 100e-6) ** 2
-"""Seconds²: how much spread of points outweighs the nominal rate (2 ms of noise in a
-point, 100 ppm of error in a rate)."""
-_LARGEST_DRIFT = 0.01
+_KNOTS = 2000
+_LEAST_NOISE = 1e-4
+_CRYSTAL = 50e-6
+"""By how much a rate differs from the nominal one, as a rule."""
+_SHARE = 0.25
+"""Of the points; so many lie on the line even if a machine is busy most of the time."""
+_FEW = 8
+_STEPS = [
+    sign * ppm * 1e-6 for ppm in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) for sign in (1, -1)
+]
+"""From a known drift to the next one."""
+_LARGEST_DRIFT = 2000e-6
 _RATE_AFTER = 30.0
 """Seconds that a measured rate needs."""
+_BEND = 500e-6
+"""Most that the line is bent to meet the fit."""
+_BEND_SECONDS = 20.0
+"""Least time it takes to meet it."""
+
+Point = tuple[float, float]
+"""Nominal seconds since frame 0, and the time by our clock minus those."""
 
 
-@dataclass(slots=True)
-class _Stretch:
-    """Frames without a break between them, and when they were."""
+class _Knot(NamedTuple):
+    """From a frame on, a second takes 1 + drift seconds."""
 
-    start: int
-    """First frame; the line counts from there."""
-    points: "deque[tuple[float, float]]" = field(
-        default_factory=lambda: deque[tuple[float, float]](maxlen=_BUCKETS)
-    )
-    """Nominal seconds since `start`, and the time by our clock minus those."""
-    bucket: tuple[float, float] | None = None
-    """The most punctual of the blocks since the last point."""
-    bucket_end: float = 0.0
-    line: tuple[float, float] | None = None
-    """At `start`, and the drift; None while there is something new."""
+    frame: int
+    time: float
+    drift: float
 
 
 class SampleClock:
@@ -59,10 +82,24 @@ class SampleClock:
     def __init__(self, samplerate: int) -> None:
         self.samplerate = samplerate
         self._lock = threading.Lock()
-        self._stretches: list[_Stretch] = []
-        self._known_drift = 0.0
+        self._points: deque[Point] = deque(maxlen=_BUCKETS)
+        self._bucket: Point | None = None
+        """The most punctual of the blocks since the last point."""
+        self._bucket_end = 0.0
+        self._first: int | None = None
+        self._newest = 0
+        self._new_points = 0
+        self._usual = 0.0
+        """How late the most punctual block of a second is on the whole."""
+        self._drift = 0.0
+        """Last known, a guess for what follows a break."""
+        self._knots: list[_Knot] = []
+        self._told = 0
+        """Up to this frame the line stays as it is."""
+        self._behind: list[float] = []
+        self._was_punctual = False
 
-    def add(self, frame: int, time: float, *, is_break: bool = False) -> None:
+    def add(self, frame: int, time: float, *, is_break: bool = False) -> float:
         """Note when a frame was captured, as far as a block knows.
 
         Parameters
@@ -73,39 +110,65 @@ class SampleClock:
             On the clock of `data.monotonic`; late rather than early.
         is_break
             Whether sound was lost just before it.
+
+        Returns
+        -------
+        float
+            Seconds of sound that must have been lost without a word: for 15 s
+            every block was late by it, and all at once. Nearly always 0. The
+            frame then counts as one after them: do not add it again.
         """
         with self._lock:
-            if is_break or not self._stretches:
-                self._begin(frame)
-            stretch = self._stretches[-1]
-            at = (frame - stretch.start) / self.samplerate
+            if is_break:
+                self._begin_anew(frame, time)
+            if self._first is None:
+                self._first = self._told = frame
+            self._newest = frame
+            at = frame / self.samplerate
             point = (at, time - at)
-            if stretch.bucket is None:
-                stretch.bucket, stretch.bucket_end = point, at + _BUCKET_SECONDS
-            elif at >= stretch.bucket_end:
-                stretch.points.append(stretch.bucket)
-                stretch.bucket, stretch.bucket_end = point, at + _BUCKET_SECONDS
-                stretch.line = None
-            elif point[1] < stretch.bucket[1]:
-                stretch.bucket = point
-                if len(stretch.points) < _BUCKETS // 100:  # Young: each block tells something.
-                    stretch.line = None
+            if self._bucket is None:
+                self._bucket, self._bucket_end = point, at + _BUCKET_SECONDS
+            elif at >= self._bucket_end:
+                lost = self._close_bucket(self._bucket)
+                self._bucket, self._bucket_end = point, at + _BUCKET_SECONDS
+                if lost:
+                    self._bucket = None
+                return lost
+            elif point[1] < self._bucket[1]:
+                self._bucket = point
+            return 0.0
+
+    def restart(self, frame: int, time: float) -> None:
+        """Begin anew at a frame, at another time, also an earlier one."""
+        with self._lock:
+            self._forget_points()
+            at = frame / self.samplerate
+            self._bucket, self._bucket_end = (at, time - at), at + _BUCKET_SECONDS
+            self._first = self._newest = self._told = frame
+            self._put(_Knot(frame, time, self._drift))
+
+    def hold(self, frame: int) -> None:
+        """Keep what was said of a frame that is still to come."""
+        with self._lock:
+            self._told = max(self._told, frame)
 
     @property
     def is_set(self) -> bool:
         """Whether anything is known yet."""
-        return bool(self._stretches)
+        return self._first is not None
 
     @property
     def measured_rate(self) -> float | None:
         """The device's true rate, Hz; None before half a minute without a break was heard."""
         with self._lock:
-            if not self._stretches or not self._stretches[-1].points:
+            if not self._points or self._points[-1][0] - self._points[0][0] < _RATE_AFTER:
                 return None
-            stretch = self._stretches[-1]
-            if stretch.points[-1][0] - stretch.points[0][0] < _RATE_AFTER:
-                return None
-            return self.samplerate / (1 + self._line(stretch)[1])
+            return self.samplerate / (1 + self._fit()[1])
+
+    def steer(self) -> None:
+        """Bend the line towards what was seen since; to be called while nobody asks for times."""
+        with self._lock:
+            self._steer()
 
     def time_of(self, frame: int) -> float:
         """Return when a frame was or will be captured, on the clock of `data.monotonic`.
@@ -116,10 +179,25 @@ class SampleClock:
             If nothing is known yet.
         """
         with self._lock:
-            return self._time_of(self._stretch_of(frame), frame)
+            self._steer()
+            if frame <= self._newest:
+                self._told = max(self._told, frame)
+            return self._time_at(frame)
+
+    def expect(self, frame: int) -> float | None:
+        """Return when the next block will seem to have been captured, being as late as usual.
+
+        None if nothing is known.
+        """
+        with self._lock:
+            if self._first is None:
+                return None
+            if not self._knots:
+                self._steer()
+            return self._time_at(frame) + self._usual
 
     def frame_at(self, time: float) -> int:
-        """Return the frame captured at a time of `data.monotonic`; the next one inside a break.
+        """Return the frame captured at a time of `data.monotonic`.
 
         Negative where the stream was not open yet.
 
@@ -129,75 +207,156 @@ class SampleClock:
             If nothing is known yet.
         """
         with self._lock:
-            stretch = self._stretch_of(0)
-            for later in self._stretches[1:]:
-                if time < self._time_of(later, later.start):
-                    break
-                stretch = later
-            start, drift = self._line(stretch)
-            frame = stretch.start + round((time - start) / (1 + drift) * self.samplerate)
-            index = self._stretches.index(stretch)
-            if index + 1 < len(self._stretches):
-                frame = min(frame, self._stretches[index + 1].start)
+            self._steer()
+            index = len(self._knots) - 1
+            while index > 0 and self._knots[index].time > time:
+                index -= 1
+            knot = self._knots[index]
+            frame = knot.frame + round((time - knot.time) / (1 + knot.drift) * self.samplerate)
+            if index + 1 < len(self._knots):
+                frame = min(frame, self._knots[index + 1].frame)
+            if frame <= self._newest:
+                self._told = max(self._told, frame)
             return frame
 
-    def _begin(self, frame: int) -> None:
-        if self._stretches:  # The crystal is the same as before.
-            self._known_drift = self._line(self._stretches[-1])[1]
-        self._stretches.append(_Stretch(frame))
-        del self._stretches[:-_STRETCHES]
+    # -- what was seen -------------------------------------------------------
 
-    def _stretch_of(self, frame: int) -> _Stretch:
-        if not self._stretches:
+    def _begin_anew(self, frame: int, time: float) -> None:
+        """Go on after a break: the crystal is the same as before, the delay may not be."""
+        if self._first is None:
+            return
+        self._steer()
+        self._drift = self._fit()[1]
+        self._forget_points()
+        self._put(_Knot(frame, max(time, self._time_at(frame)), self._drift))
+        self._told = max(self._told, frame)
+
+    def _forget_points(self) -> None:
+        self._points.clear()
+        self._bucket = None
+        self._new_points = 0
+        self._behind, self._was_punctual = [], False
+
+    def _close_bucket(self, point: Point) -> float:
+        """Take the most punctual block of a second; return what must have been lost before."""
+        self._points.append(point)
+        self._new_points += 1
+        if not self._knots:
+            return 0.0
+        at, late = point
+        behind = late + at - self._time_at(round(at * self.samplerate)) - self._usual
+        if behind < LOSS_SECONDS / 2:
+            self._behind, self._was_punctual = [], True
+        elif behind < LOSS_SECONDS or not (self._behind or self._was_punctual):
+            # Slower and slower: that is a rate.
+            self._behind, self._was_punctual = [], False
+        else:
+            self._behind.append(behind)
+        if len(self._behind) < _LOSS_PROOF:
+            return 0.0
+        lost = median(self._behind)
+        for _ in self._behind:
+            self._points.pop()
+        self._behind = []
+        return lost
+
+    # -- what is told --------------------------------------------------------
+
+    def _steer(self) -> None:
+        """Bend the line from the last frame that was told towards the fit."""
+        if self._first is None:
             raise LookupError("no block has come yet")
-        found = self._stretches[0]
-        for stretch in reversed(self._stretches):
-            if stretch.start <= frame:
-                return stretch
-        return found
+        if not self._knots:
+            offset, drift = self._fit()
+            time = offset + self._first / self.samplerate * (1 + drift)
+            self._put(_Knot(self._first, time, drift))
+            return
+        if self._behind or self._new_points < max(1, min(10, len(self._points) // 6)):
+            return
+        self._new_points = 0
+        if len(self._points) < 3:
+            return
+        offset, drift = self._fit()
+        self._drift = drift
+        self._usual = median(late - offset - drift * at for at, late in self._points)
+        start = self._told
+        now = self._time_at(start)
+        error = offset + start / self.samplerate * (1 + drift) - now
+        seconds = max(_BEND_SECONDS, abs(error) / _BEND)
+        self._put(_Knot(start, now, drift + error / seconds))
+        end = start + round(seconds * self.samplerate)
+        self._put(_Knot(end, self._time_at(end), drift))
 
-    def _time_of(self, stretch: _Stretch, frame: int) -> float:
-        start, drift = self._line(stretch)
-        return start + (frame - stretch.start) / self.samplerate * (1 + drift)
+    def _put(self, knot: _Knot) -> None:
+        """Add a knot in place of those from its frame on."""
+        while self._knots and self._knots[-1].frame >= knot.frame:
+            self._knots.pop()
+        self._knots.append(knot)
+        del self._knots[:-_KNOTS]
 
-    def _line(self, stretch: _Stretch) -> tuple[float, float]:
-        """Fit the line: least squares with the nominal (or last known) rate as a first guess."""
-        if stretch.line is None:
-            points = list(stretch.points)
-            if len(points) < 3 and stretch.bucket is not None:
-                points.append(stretch.bucket)
-            stretch.line = _fit(points, self._known_drift)
-        return stretch.line
+    def _time_at(self, frame: int) -> float:
+        index = bisect_right(self._knots, frame, key=lambda knot: knot.frame) - 1
+        knot = self._knots[max(0, index)]
+        return knot.time + (frame - knot.frame) / self.samplerate * (1 + knot.drift)
+
+    def _fit(self) -> tuple[float, float]:
+        points = list(self._points)
+        if len(points) < 3 and self._bucket is not None:
+            points.append(self._bucket)
+        return _fit(points, self._drift)
 
 
-def _fit(points: list[tuple[float, float]], guess: float) -> tuple[float, float]:
-    """Return offset and drift of the line below the points.
+def _fit(points: list[Point], guess: float) -> tuple[float, float]:
+    """Return offset and drift of the line that most points lie on.
 
-    Few points: their drift is the guessed one.
+    Few points, close together: their drift is the guessed one.
     """
-    drift = _drift(points, guess) if len(points) >= 10 else guess
-    return min(late - drift * at for at, late in points[-_PLACED_BY:]), drift
+    if not points:
+        return 0.0, guess
+    if len(points) < _FEW:
+        return median(late - guess * at for at, late in points), guess
+    span, drift = points[-1][0] - points[0][0], guess
+    if span >= _RATE_AFTER:
+        drift, width = _drift(points, guess)
+        # As long as a crystal's error is hidden in the band, the measured rate says little.
+        sureness = (span * _CRYSTAL / width) ** 4
+        drift = guess + (drift - guess) * sureness / (sureness + 1)
+        drift = min(_LARGEST_DRIFT, max(-_LARGEST_DRIFT, drift))
+    width, low = _narrowest(points, drift)
+    return low + width / 2, drift
 
 
-def _drift(points: list[tuple[float, float]], guess: float) -> float:
-    """Return the slope of the points, outliers left out."""
-    offset, drift = _least_squares(points, guess)
-    for _ in range(2):
-        errors = [late - offset - drift * at for at, late in points]
-        middle = median(errors)
-        spread = median(abs(error - middle) for error in errors)
-        limit = 3 * 1.4826 * spread + 1e-5
-        good = [p for p, error in zip(points, errors, strict=True) if abs(error - middle) <= limit]
-        offset, drift = _least_squares(good, guess)
-    return drift
+def _drift(points: list[Point], guess: float) -> tuple[float, float]:
+    """Return the slope of the narrowest band, and its width."""
+
+    def score(step: float) -> float:
+        width = max(_narrowest(points, guess + step)[0], _LEAST_NOISE)
+        return width * (1 + abs(step) / _CRYSTAL)
+
+    drift = guess + min(_STEPS, key=score)
+    width = _LEAST_NOISE
+    for share in (2, 1):
+        width, low = _narrowest(points, drift)
+        width = max(width, _LEAST_NOISE)
+        inside = (low - share * width, low + (1 + share) * width)
+        good = [(at, late) for at, late in points if inside[0] <= late - drift * at <= inside[1]]
+        drift = _least_squares(good, drift)
+    return drift, width
 
 
-def _least_squares(points: list[tuple[float, float]], guess: float) -> tuple[float, float]:
+def _narrowest(points: list[Point], drift: float) -> tuple[float, float]:
+    """Return width and lower edge of the narrowest band of this slope with enough points."""
+    errors = sorted(late - drift * at for at, late in points)
+    count = max(1, round(len(errors) * _SHARE))
+    return min((high - low, low) for low, high in zip(errors, errors[count - 1 :], strict=False))
+
+
+def _least_squares(points: list[Point], otherwise: float) -> float:
+    """Return the slope of the line closest to points."""
     count = len(points)
     middle_at = sum(at for at, _ in points) / count
     middle_late = sum(late for _, late in points) / count
     spread = sum((at - middle_at) ** 2 for at, _ in points)
-    common = sum((at - middle_at) * (late - middle_late) for at, late in points)
-    drift = (common + _PRIOR * guess) / (spread + _PRIOR)
-    drift = min(_LARGEST_DRIFT, max(-_LARGEST_DRIFT, drift))
-    return middle_late - drift * middle_at, drift
+    if not spread:
+        return otherwise
+    return sum((at - middle_at) * (late - middle_late) for at, late in points) / spread

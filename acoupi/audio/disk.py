@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from acoupi.errors import AudioError, RecordingError
 
-__all__ = ["disk_errors", "find_parts", "holding", "open_new", "part_path", "publish"]
+__all__ = ["disk_errors", "find_parts", "holding", "open_new", "open_sound", "part_path", "publish"]
 
 
 def part_path(path: Path) -> Path:
@@ -81,6 +81,27 @@ def open_new(part: Path) -> BinaryIO:
         raise _name_taken(part) from error
     _lock(file.fileno())
     return file
+
+
+@contextmanager
+def open_sound(path: Path, mode: str = "rb") -> Iterator[BinaryIO]:
+    """Open a sound file for a while; to write it, unbuffered.
+
+    Raises
+    ------
+    AudioError
+        If it cannot be opened.
+    """
+    try:
+        file = cast("BinaryIO", path.open(mode, buffering=0 if "+" in mode else -1))
+    except OSError as error:
+        raise AudioError(
+            f'cannot open "{path}".',
+            "check the path, and that you may read it",
+            why=f"{os.strerror(error.errno or 0)}.",
+        ) from error
+    with file:
+        yield file
 
 
 def _lock(handle: int) -> bool:

@@ -22,10 +22,11 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["unplug", "stall", "overrun", "drift", "dc", "clip"]
+    kind: Literal["unplug", "stall", "overrun", "loss", "drift", "dc", "clip"]
     """unplug: it is gone, and back after `amount` seconds. stall: it stays open and delivers
-    nothing for so long. overrun: `amount` seconds are lost. drift: it runs fast by `amount`
-    ppm, all the time. dc: `amount` of full scale is added. clip: it is so many times louder."""
+    nothing for so long. overrun: `amount` seconds are lost. loss: so is that, and the driver does
+    not say so. drift: it runs fast by `amount` ppm, all the time. dc: `amount` of full scale is
+    added. clip: it is so many times louder."""
     at: float = Field(default=0, ge=0, allow_inf_nan=False)
     """Seconds since the microphone was opened first. Of no meaning for a drift."""
     amount: float = Field(allow_inf_nan=False)

@@ -30,6 +30,8 @@ from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
+from acoupi.audio.formats import is_sound_file
+
 __all__ = [
     "DELETED_SUFFIX",
     "MOVING_SUFFIX",
@@ -57,11 +59,11 @@ Commit = Callable[[Path], object]
 
 
 def list_recordings(folder: Path) -> list[Path]:
-    """Return the complete WAV files directly in a folder, by name; none if it does not exist.
+    """Return the complete recordings directly in a folder, by name; none if it does not exist.
 
     Names begin with the time, so oldest come first. Hidden files are not complete.
     """
-    return _files(folder, lambda name: name.lower().endswith(".wav") and name[0] != ".")
+    return _files(folder, is_sound_file)
 
 
 def hidden_files(folder: Path, suffix: str) -> list[Path]:

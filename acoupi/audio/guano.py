@@ -16,22 +16,31 @@ from acoupi.errors import AudioError
 
 __all__ = [
     "INCOMPLETE",
+    "INCOMPLETE_DETAIL",
     "RECORDING_ID",
     "build_guano",
+    "corrected_time",
     "guano_of_recording",
     "parse_guano",
     "recording_of_guano",
+    "true_samplerate",
 ]
 
 RECORDING_ID = "Acoupi|Recording ID"
 INCOMPLETE = "Acoupi|Incomplete"
-"""Why the recording is shorter than it was meant to be; absent from a whole one."""
+"""Why the recording is shorter than it was meant to be (`data.IncompleteReason`); absent from a
+whole one."""
+INCOMPLETE_DETAIL = "Acoupi|Incomplete Detail"
 
 _STREAM_ID = "Acoupi|Stream ID"
 _FIRST_FRAME = "Acoupi|First Frame"
 _MEASURED_RATE = "Acoupi|Measured Samplerate"
 _IS_SYNCHRONISED = "Acoupi|Clock Synchronised"
 _CLOCK_ERROR = "Acoupi|Clock Error"
+_BOOT_CLOCK = "Acoupi|Boot Clock"
+"""Id of the boot, and UTC minus the monotonic clock, seconds, by which the time is told."""
+_CORRECTED = "Acoupi|Clock Corrected"
+"""By how many seconds the time was moved once the clock had been set: ``+3600.000000``."""
 _OVERRUNS = "Acoupi|Overruns"
 """First lost frame (of the recording) and how many, for example ``480+96 9000+20``."""
 _GAP_BEFORE = "Acoupi|Gap Before"
@@ -180,6 +189,16 @@ def recording_of_guano(
         ) from error
 
 
+def true_samplerate(fields: Mapping[str, str], header: int) -> int:
+    """Return the rate of the original sound: what the fields say, else what the header does."""
+    try:
+        if "Samplerate" in fields:
+            return int(float(fields["Samplerate"])) or header
+        return round(header * float(fields.get("TE", 1)))
+    except ValueError:
+        return header
+
+
 def _fields_of_capture(capture: data.CaptureReport) -> dict[str, str]:
     """Return the fields of a report, those that say nothing left out."""
     overruns = " ".join(
@@ -192,9 +211,12 @@ def _fields_of_capture(capture: data.CaptureReport) -> dict[str, str]:
         _MEASURED_RATE: capture.samplerate_measured and f"{capture.samplerate_measured:.3f}",
         _IS_SYNCHRONISED: {True: "yes", False: "no"}.get(capture.clock_synchronised),  # type: ignore[arg-type]
         _CLOCK_ERROR: capture.clock_error_s and f"{capture.clock_error_s:.6f}",
+        _BOOT_CLOCK: capture.boot_clock and _text_of_clock(capture.boot_clock),
+        _CORRECTED: capture.clock_corrected_s and f"{capture.clock_corrected_s:+.6f}",
         _OVERRUNS: overruns,
         _GAP_BEFORE: capture.gap_before_frames and str(capture.gap_before_frames),
-        INCOMPLETE: capture.incomplete,
+        INCOMPLETE: capture.incomplete and capture.incomplete.value,
+        INCOMPLETE_DETAIL: capture.incomplete_detail,
         _HEALTH: capture.health and _text_of_health(capture.health),
     }
     return {key: value for key, value in fields.items() if value}
@@ -205,6 +227,7 @@ def _capture_of(fields: Mapping[str, str], frames: int) -> data.CaptureReport | 
         return None
     first = int(fields[_FIRST_FRAME])
     pairs = [overrun.split("+") for overrun in fields.get(_OVERRUNS, "").split()]
+    reason, detail = _incomplete_of(fields)
     rate, error = fields.get(_MEASURED_RATE), fields.get(_CLOCK_ERROR)
     return data.CaptureReport(
         stream_id=UUID(fields[_STREAM_ID]),
@@ -213,11 +236,48 @@ def _capture_of(fields: Mapping[str, str], frames: int) -> data.CaptureReport | 
         samplerate_measured=float(rate) if rate else None,
         clock_synchronised={"yes": True, "no": False}.get(fields.get(_IS_SYNCHRONISED, "")),
         clock_error_s=float(error) if error else None,
+        boot_clock=_clock_of(fields.get(_BOOT_CLOCK)),
+        clock_corrected_s=float(fields.get(_CORRECTED, 0)),
         overruns=[data.Overrun(first + int(frame), int(lost)) for frame, lost in pairs],
         gap_before_frames=int(fields.get(_GAP_BEFORE, 0)),
-        incomplete=fields.get(INCOMPLETE),
+        incomplete=reason,
+        incomplete_detail=detail,
         health=_health_of(fields[_HEALTH]) if _HEALTH in fields else None,
     )
+
+
+def _incomplete_of(fields: Mapping[str, str]) -> tuple[data.IncompleteReason | None, str]:
+    text = fields.get(INCOMPLETE)
+    if text is None:
+        return None, ""
+    try:
+        return data.IncompleteReason(text), fields.get(INCOMPLETE_DETAIL, "")
+    except ValueError:
+        return data.IncompleteReason.OTHER, text
+
+
+def _text_of_clock(clock: data.BootClock) -> str:
+    return f"{clock.boot_id} {clock.offset_s:.6f}"
+
+
+def _clock_of(text: str | None) -> data.BootClock | None:
+    if not text:
+        return None
+    boot_id, offset = text.split()
+    return data.BootClock(boot_id=UUID(boot_id), offset_s=float(offset))
+
+
+def corrected_time(
+    fields: Mapping[str, str], created_on: datetime.datetime, report: data.CaptureReport
+) -> dict[str, str]:
+    """Return the fields with a time that was corrected in the place of the first one."""
+    changed = {"Timestamp": _format_time(created_on)}
+    if report.clock_error_s is not None:
+        changed[_CLOCK_ERROR] = f"{report.clock_error_s:.6f}"
+    if report.boot_clock is not None:
+        changed[_BOOT_CLOCK] = _text_of_clock(report.boot_clock)
+    changed[_CORRECTED] = f"{report.clock_corrected_s:+.6f}"
+    return {**fields, **changed}
 
 
 def _text_of_health(health: data.MicrophoneHealth) -> str:

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from acoupi.audio.formats import is_sound_file, read_audio, read_info
 from acoupi.audio.simulated import SimulatedSource
-from acoupi.audio.wav import read_audio, read_info
 from acoupi.errors import AudioError, DeviceConfigurationError, DeviceUnavailableError
 
 __all__ = ["PlaybackSource", "to_int16"]
@@ -60,11 +60,7 @@ class PlaybackSource(SimulatedSource):
 
     def _find(self) -> list[Path]:
         if self._path.is_dir():
-            return sorted(
-                path
-                for path in self._path.iterdir()
-                if path.suffix.lower() == ".wav" and not path.name.startswith(".")
-            )
+            return sorted(path for path in self._path.iterdir() if is_sound_file(path.name))
         if not self._path.exists():
             raise DeviceUnavailableError(
                 f'cannot simulate a microphone from "{self._path}".',

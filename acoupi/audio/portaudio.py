@@ -88,6 +88,8 @@ class PortAudioSource(AudioSource):
         samples are taken (32 bits, the highest ones first).
     """
 
+    settle_seconds = 2.0
+
     def __init__(
         self,
         name: str,
@@ -343,9 +345,7 @@ def _refusal(
     if holder or code == _DEVICE_UNAVAILABLE or "busy" in _reason(error).lower():
         return DeviceUnavailableError(
             f'cannot open the microphone "{device.name}".',
-            f"stop it: kill {holder.pid}"
-            if holder
-            else "stop what else records: fuser -v /dev/snd/*",
+            holder.remedy if holder else "stop what else records: fuser -v /dev/snd/*",
             why=(
                 f"{holder} holds it" if holder else "another program holds it, or it was unplugged"
             )

@@ -210,14 +210,14 @@ class SimulatedSource(AudioSource):
         before = script.frames / rate if self.waits_for_reader else began - (script.began or began)
         frame = lost = 0
         script.now = before
-        for block, gone in self._pieces():
+        for block, gone, is_told in self._pieces():
             frames = gone or len(block) // (SAMPLE_BYTES * self.channels)
             time, captured = before + frame / rate, began + frame / rate
             frame += frames
             script.frames += frames
             script.now = before + frame / rate
             if gone:
-                lost += gone
+                lost += gone if is_told else 0
                 continue
             if not self.waits_for_reader:
                 # A block is there when its last frame was heard.
@@ -232,23 +232,24 @@ class SimulatedSource(AudioSource):
                 return
             lost = 0
 
-    def _pieces(self) -> Iterator[tuple[memoryview, int]]:
-        """Yield what is heard, and, in place of what a fault swallows, how many frames it had."""
+    def _pieces(self) -> Iterator[tuple[memoryview, int, bool]]:
+        """Yield what is heard, or how many frames a fault swallows, and whether the driver says."""
         frame_bytes = SAMPLE_BYTES * self.channels
-        to_drop = 0
+        to_drop, is_told = 0, True
         for block in self.blocks(max(1, round(_BLOCK_SECONDS * self.samplerate))):
             view = memoryview(block).cast("B")
             if fault := self.script.due("unplug", self.script.now):
                 raise self.script.unplug(fault, self.name)
-            for kind in ("stall", "overrun"):
+            for kind in ("stall", "overrun", "loss"):
                 if fault := self.script.due(kind, self.script.now):
                     to_drop += round(fault.amount * self.samplerate)
+                    is_told = kind != "loss"
             dropped = min(to_drop, len(view) // frame_bytes)
             if dropped:
                 to_drop -= dropped
-                yield view[:0], dropped
+                yield view[:0], dropped, is_told
             if dropped * frame_bytes < len(view):
-                yield view[dropped * frame_bytes :], 0
+                yield view[dropped * frame_bytes :], 0, True
 
     def _finish(self, block: memoryview) -> memoryview:
         """Return the block in samples of the wanted width."""

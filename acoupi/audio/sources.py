@@ -58,6 +58,8 @@ class AudioSource(ABC):
 
     waits_for_reader = False
     """Whether it makes sound only as fast as it is read. A microphone does not wait."""
+    settle_seconds = 0.0
+    """How much sound it takes until the times of its blocks tell when they were captured."""
     sample_bytes = SAMPLE_BYTES
     """2 or 4 (see `WIDE_SAMPLE_BYTES`)."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acoupi import data
-from acoupi.audio.wav import read_audio, read_recording
+from acoupi.audio.formats import read_audio, read_recording
 from acoupi.errors import AudioError
 
 if TYPE_CHECKING:

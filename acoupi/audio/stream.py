@@ -131,7 +131,9 @@ class CaptureStream:
         else:
             if overrun:
                 self._stand_in(self._frames_lost(time) if lost is None else lost)
-            self.clock.add(self._written, time, is_break=overrun)
+            behind = self.clock.add(self._written, time, is_break=overrun)
+            if behind:  # The driver lost that without a word.
+                self._stand_in(round(behind * self.samplerate))
         self._claimed = self._written + frames
         self._copy_in(block)
         with self._changed:
@@ -170,10 +172,8 @@ class CaptureStream:
 
     def _frames_lost(self, time: float) -> int:
         """Return how much was lost before a block of this time, as far as the clocks can tell."""
-        if not self.clock.is_set:
-            return 0
-        late = time - self.clock.time_of(self._written)
-        return max(0, round(late * self.samplerate))
+        expected = self.clock.expect(self._written)
+        return 0 if expected is None else max(0, round((time - expected) * self.samplerate))
 
     def _stand_in(self, frames: int) -> None:
         """Put silence where sound was lost."""
@@ -223,6 +223,13 @@ class CaptureStream:
         """Why nothing more will come; None while something may."""
         return self._failure
 
+    @property
+    def loss(self) -> AcoupiError | None:
+        """Why its device counts as gone, or None: it delivers, or it was closed on purpose."""
+        if self._failure is None and self._is_open and not self.is_alive:
+            return self._stalled()
+        return self._failure
+
     def next_frame(self) -> int:
         """Return the frame at which a recording that begins now starts.
 
@@ -231,7 +238,7 @@ class CaptureStream:
         was read last, and its sound is dated when it is read.
         """
         if self.source.waits_for_reader:
-            self.clock.add(self._released, data.monotonic(), is_break=True)
+            self.clock.restart(self._released, data.monotonic())
             return self._released
         now = self.frame_at(data.monotonic()) if self._read else 0
         return max(self.first_good, now)
@@ -260,14 +267,15 @@ class CaptureStream:
         return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
 
     def wait_for_sound(self, deadline: float) -> None:
-        """Wait until the first block is there: before that no frame has a time.
+        """Wait until frames have a time: that takes the first block, or some seconds of them.
 
         Raises
         ------
         DeviceError
             As `read`.
         """
-        self._wait_for(1, deadline)
+        wanted = 0 if self.source.waits_for_reader else self.source.settle_seconds
+        self._wait_for(max(1, round(wanted * self.samplerate)), deadline)
 
     def overruns(self, start: int, frames: int) -> list[data.Overrun]:
         """Return what was lost within a stretch, oldest first, cut to it."""
@@ -311,6 +319,8 @@ class CaptureStream:
         if not 0 < frames <= self.capacity:
             raise ValueError(f"frames must be 1 to {self.capacity}, not {frames}")
         self._read = True
+        if self.clock.is_set:
+            self.clock.steer()
         self._wait_for(start + frames, deadline)
         content, lost = self._copy_out(start, frames)
         with self._changed:

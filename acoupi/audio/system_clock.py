@@ -8,10 +8,20 @@ and UTC is that plus an offset that is changed on purpose only.
 import ctypes
 import struct
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from uuid import UUID
 
 from acoupi import data
 
-__all__ = ["ClockState", "Timeline", "read_clock_state", "read_offset"]
+__all__ = [
+    "ClockState",
+    "Timeline",
+    "read_boot_clock",
+    "read_boot_id",
+    "read_clock_state",
+    "read_offset",
+]
 
 _STA_UNSYNC = 0x0040  # include/uapi/linux/timex.h
 _TIMEX = struct.Struct("@Illlli")  # modes, offset, freq, maxerror, esterror, status
@@ -22,6 +32,7 @@ _SLEW = 500e-6
 _NOISE_SECONDS = 0.02
 _SETTLE_SECONDS = 600.0
 _TRIES = 5
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,23 @@ def read_offset() -> float:
     return best[1]
 
 
+@cache
+def read_boot_id() -> UUID | None:
+    """Return the id of the machine's boot, the same in all its containers; None if unknown."""
+    try:
+        return UUID(_BOOT_ID.read_text().strip())
+    except (OSError, ValueError):
+        return None
+
+
+def read_boot_clock() -> data.BootClock | None:
+    """Return how the system clock tells UTC now; None if the boot is not known."""
+    boot_id = read_boot_id()
+    if boot_id is None:
+        return None
+    return data.BootClock(boot_id=boot_id, offset_s=round(read_offset(), 6))
+
+
 class Timeline:
     """Turns monotonic time into UTC so that a step of the system clock moves no sample.
 
@@ -91,6 +119,14 @@ class Timeline:
     def offset(self) -> float:
         """UTC, seconds since 1970, minus the monotonic clock."""
         return self._offset
+
+    @property
+    def boot_clock(self) -> data.BootClock | None:
+        """The offset, and of which boot it is; None if that is not known."""
+        boot_id = read_boot_id()
+        if boot_id is None:
+            return None
+        return data.BootClock(boot_id=boot_id, offset_s=round(self._offset, 6))
 
     def look(self) -> None:
         """See how the system clock runs; cheap, to be called every second or so."""

@@ -1,31 +1,13 @@
-"""WAV files: written so that a crash loses nothing, and read back.
-
-A recording is written under a hidden name (``.NAME.part``), with a GUANO
-chunk that says whose it is, and gets its own name when it is complete and on
-the disk. So a file with a proper name is complete and describes itself, and
-what a crash leaves behind can be mended (`salvage`).
-"""
+"""WAV files: written, read, and mended (see `formats`, which does so with FLAC, too)."""
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, BinaryIO
 
-from acoupi import data
 from acoupi.audio import riff
-from acoupi.audio.disk import (
-    disk_errors,
-    find_parts,
-    holding,
-    open_new,
-    part_path,
-    publish,
-)
-from acoupi.audio.guano import INCOMPLETE, build_guano, parse_guano, recording_of_guano
+from acoupi.audio.disk import disk_errors, open_sound
+from acoupi.audio.guano import parse_guano
+from acoupi.audio.writer import SoundInfo, SoundWriter
 from acoupi.errors import AudioError
 
 if TYPE_CHECKING:
@@ -33,47 +15,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "WavInfo",
     "WavWriter",
     "add_guano",
     "decode",
     "expand_time",
-    "find_parts",
+    "fields_of",
+    "is_whole",
+    "mend",
     "narrow",
+    "put_guano",
     "read_audio",
     "read_guano",
     "read_info",
-    "read_recording",
-    "salvage",
 ]
 
 _ORDINARY_BYTES = 0xFFFF_FFFF - 1024 * 1024
 """Most bytes of samples whose file certainly has sizes of 32 bits."""
-_INTERRUPTED = "recording was interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class WavInfo:
-    """What the header of a WAV file says."""
-
-    samplerate: int
-    """Frames per second of the *file*, Hz; that of the sound divided by the time expansion."""
-    channels: int
-    bits: int
-    """Of one sample."""
-    frames: int
-
-    @property
-    def duration(self) -> float:
-        """Length of the file when it is played, seconds."""
-        return self.frames / self.samplerate
-
-
-class WavWriter:
+class WavWriter(SoundWriter):
     """Writes samples into a new WAV file, block by block; past 4 GiB it becomes an RF64 file.
-
-    The file has its name only after `finish`. Until then a lock that the
-    kernel takes away with the process marks it as being written.
 
     Parameters
     ----------
@@ -113,25 +74,13 @@ class WavWriter:
         sample_bytes: int = 2,
         frames: int = 0,
     ) -> None:
-        self.path = path
-        self.part = part_path(path)
-        self.frames = 0
         self._bytes = (sample_bytes, bits // 8)
         self._frame_bytes = bits // 8 * channels
         header_rate = max(1, int(samplerate / time_expansion))
         is_large = frames * self._frame_bytes > _ORDINARY_BYTES
         header = riff.pack_header(header_rate, channels, guano, bits=bits, is_large=is_large)
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open_new(self.part)
-        try:
-            with disk_errors(path):
-                riff.write_all(self._file.write, header)
-                os.fsync(self._file.fileno())
-        except BaseException:
-            self.discard()
-            raise
         self._header_bytes = len(header)
+        super().__init__(path, header)
 
     def write(self, block: bytes | memoryview) -> None:
         """Append whole frames: integers of this machine, channel after channel."""
@@ -146,56 +95,11 @@ class WavWriter:
                 self.frames = done // self._frame_bytes
                 rest = rest[count:]
 
-    def finish(self, guano: str | None = None, path: Path | None = None) -> Path:
-        """Complete the file, see it on the disk, and give it its name.
-
-        Parameters
-        ----------
-        guano
-            Replaces the text given first; None leaves it.
-        path
-            Replaces the name given first, in the same folder.
-
-        Raises
-        ------
-        AudioError
-            If a file of that name exists; ours stays under its hidden name.
-        """
-        self.path = path or self.path
-        with disk_errors(self.path):
-            layout = riff.read_layout(self._file, self.part)
-            riff.set_sizes(self._file, layout, self.frames * self._frame_bytes)
-            if guano is not None:
-                riff.put_guano(self._file, riff.read_layout(self._file, self.part), guano)
-            os.fsync(self._file.fileno())
-            publish(self.part, self.path)
-        self._file.close()
-        return self.path
-
-    def discard(self) -> None:
-        """Remove what was written; never raises."""
-        try:
-            self.part.unlink(missing_ok=True)
-        except OSError:
-            pass
-        finally:
-            self._file.close()
-
-    def leave(self) -> None:
-        """Let go of the file as it is; `salvage` can mend it."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not self._file.closed:
-            self.discard()
+    def _complete(self, guano: str | None) -> None:
+        layout = riff.read_layout(self._file, self.part)
+        riff.set_sizes(self._file, layout, self.frames * self._frame_bytes)
+        if guano is not None:
+            put_guano(self._file, self.part, guano)
 
 
 def narrow(block: bytes | memoryview, given: int, wanted: int) -> bytes | memoryview:
@@ -214,7 +118,7 @@ def narrow(block: bytes | memoryview, given: int, wanted: int) -> bytes | memory
     return wide.view(np.uint8).reshape(-1, 4)[:, 4 - wanted :].tobytes()
 
 
-def read_info(path: Path) -> WavInfo:
+def read_info(path: Path) -> SoundInfo:
     """Read the header of a WAV file.
 
     Raises
@@ -222,7 +126,7 @@ def read_info(path: Path) -> WavInfo:
     AudioError
         If it is missing, not a WAV file, or shorter than its header says.
     """
-    with _open(path) as file:
+    with open_sound(path) as file:
         return _info(riff.read_layout(file, path), path)
 
 
@@ -234,31 +138,8 @@ def read_guano(path: Path) -> dict[str, str]:
     AudioError
         If it is missing or not a WAV file.
     """
-    with _open(path) as file:
+    with open_sound(path) as file:
         return _read_guano(file, riff.read_layout(file, path))
-
-
-def read_recording(path: Path) -> data.Recording:
-    """Make the recording that a file of ours describes, its true length included.
-
-    Raises
-    ------
-    AudioError
-        If it is not a complete WAV file, or does not say which recording it is.
-    """
-    info, fields = read_info(path), read_guano(path)
-    samplerate = _true_samplerate(fields, info.samplerate)
-    if not info.frames:
-        raise AudioError(
-            f'"{path.name}" holds no sound.', "delete the file", why="it has not a single frame."
-        )
-    return recording_of_guano(
-        fields,
-        path=path,
-        duration=info.frames / samplerate,
-        samplerate=samplerate,
-        audio_channels=info.channels,
-    )
 
 
 def add_guano(path: Path, guano: str) -> None:
@@ -274,7 +155,7 @@ def add_guano(path: Path, guano: str) -> None:
     RecordingError
         If the disk refuses.
     """
-    with _open(path, "r+b") as file, disk_errors(path):
+    with open_sound(path, "r+b") as file, disk_errors(path):
         layout = riff.read_layout(file, path)
         _info(layout, path)
         if layout.guano is not None:
@@ -295,52 +176,32 @@ def expand_time(path: Path, samplerate: int, time_expansion: float) -> None:
     RecordingError
         If the disk refuses.
     """
-    with _open(path, "r+b") as file, disk_errors(path):
+    with open_sound(path, "r+b") as file, disk_errors(path):
         layout = riff.read_layout(file, path)
         riff.set_samplerate(file, layout, max(1, int(samplerate / time_expansion)))
         os.fsync(file.fileno())
 
 
 def read_audio(
-    path: Path, *, start: int = 0, frames: int | None = None
-) -> "tuple[NDArray[np.float32], int]":
-    """Read the samples of a file.
-
-    Parameters
-    ----------
-    path
-        WAV; or FLAC and whatever else the soundfile library reads.
-    start
-        First frame.
-    frames
-        How many at most; None means all that follow.
-
-    Returns
-    -------
-    samples
-        Shape ``(frames, channels)``, in [-1, 1).
-    samplerate
-        Of the *file*, Hz. A time-expanded recording plays slower than its
-        sound was: use `Recording.samplerate` for that.
+    path: Path, start: int, frames: int | None
+) -> "tuple[NDArray[np.float32], int] | None":
+    """Read the samples of a WAV file; None if they are of an uncommon kind.
 
     Raises
     ------
     AudioError
-        If it is missing, is not sound, or is shorter than its header says.
+        If it is missing, not a WAV file, or shorter than its header says.
     """
-    with _open(path) as file:
-        magic = file.read(4)
-        if magic in (b"RIFF", b"RF64"):
-            layout = riff.read_layout(file, path)
-            info = _info(layout, path)
-            if _is_known(layout.format):
-                start = min(start, info.frames)
-                count = info.frames - start if frames is None else min(frames, info.frames - start)
-                file.seek(layout.samples.offset + start * layout.format.frame_bytes)
-                return decode(
-                    file.read(count * layout.format.frame_bytes), layout.format
-                ), info.samplerate
-    return _read_with_soundfile(path, start, frames)
+    with open_sound(path) as file:
+        layout = riff.read_layout(file, path)
+        info = _info(layout, path)
+        if not _is_known(layout.format):
+            return None
+        start = min(start, info.frames)
+        count = info.frames - start if frames is None else min(frames, info.frames - start)
+        file.seek(layout.samples.offset + start * layout.format.frame_bytes)
+        content = file.read(count * layout.format.frame_bytes)
+        return decode(content, layout.format), info.samplerate
 
 
 def decode(content: bytes, form: riff.Format) -> "NDArray[np.float32]":
@@ -364,92 +225,41 @@ def decode(content: bytes, form: riff.Format) -> "NDArray[np.float32]":
     return samples.reshape(-1, form.channels)
 
 
-def salvage(part: Path) -> Path | None:
-    """Mend what a crash left of a recording, and give it its name.
+def fields_of(file: BinaryIO, name: Path) -> dict[str, str]:
+    """Read the GUANO fields of an open file; empty if it has none."""
+    return _read_guano(file, riff.read_layout(file, name))
 
-    Parameters
-    ----------
-    part
-        One of `find_parts`.
 
-    Returns
-    -------
-    Path or None
-        The complete file; its GUANO text says that it is incomplete sound.
-        None if somebody still writes it (nothing is touched), or if there was
-        no sound in it (it is removed).
+def put_guano(file: BinaryIO, name: Path, text: str) -> None:
+    """Put a GUANO text in an open file."""
+    riff.put_guano(file, riff.read_layout(file, name), text)
+
+
+def is_whole(file: BinaryIO, name: Path) -> bool:
+    """Return whether the file was finished, and nothing of it is missing."""
+    layout = riff.read_layout(file, name)
+    size = layout.samples.size
+    return size > 0 and layout.samples.offset + size <= layout.file_bytes
+
+
+def mend(file: BinaryIO, name: Path) -> SoundInfo | None:
+    """Make the headers say what is there; None if that is nothing.
 
     Raises
     ------
     AudioError
-        If it is not a file of ours, or another file has its name.
-    RecordingError
-        If the disk refuses.
+        If it is not a WAV file.
     """
-    path = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
-    with disk_errors(path), holding(part) as is_ours:
-        if not is_ours:
-            return None
-        return _salvage_folder(part, path) if part.is_dir() else _salvage_file(part, path)
-
-
-def _salvage_file(part: Path, path: Path) -> Path | None:
-    if part.stat().st_size == 0:
-        part.unlink()
+    layout = riff.read_layout(file, name)
+    there = layout.file_bytes - layout.samples.offset
+    there -= there % layout.format.frame_bytes
+    if there <= 0:
         return None
-    if path.exists() and path.samefile(part):
-        publish(part, path)  # It had its name already; only the hidden one was left.
-        return path
-    if not _mend(part):
-        part.unlink()
-        return None
-    publish(part, path)
-    return path
+    riff.set_sizes(file, layout, there)
+    return _info(riff.read_layout(file, name), name)
 
 
-def _salvage_folder(part: Path, path: Path) -> Path | None:
-    """Mend what another's recorder left in a folder made for it (see `components`)."""
-    files = sorted(part.glob("*.wav"))
-    text = part / "guano.txt"
-    if files and files[0].stat().st_size and _mend(files[0]):
-        if text.exists():
-            add_guano(files[0], text.read_text(encoding="utf-8"))
-        publish(files[0], path)
-    shutil.rmtree(part)
-    return path if files and path.exists() else None
-
-
-def _mend(part: Path) -> bool:
-    """Make the headers say what is there; return whether there is any sound."""
-    with part.open("r+b", buffering=0) as file:
-        try:
-            layout = riff.read_layout(file, part)
-        except AudioError:
-            file.seek(0)
-            content = file.read(64 * 1024)
-            # Space was set aside and nothing arrived, or not even all of our header.
-            if not content.strip(b"\0") or (content[:4] in b"RIFF" and b"data" not in content):
-                return False
-            raise
-        end = layout.samples.offset + layout.samples.size
-        if layout.samples.size and end <= layout.file_bytes:
-            return True
-        there = layout.file_bytes - layout.samples.offset
-        there -= there % layout.format.frame_bytes
-        if there <= 0:
-            return False
-        fields = _read_guano(file, layout)
-        riff.set_sizes(file, layout, there)
-        if fields:
-            rate = _true_samplerate(fields, layout.format.samplerate)
-            fields["Length"] = repr(round(there / layout.format.frame_bytes / rate, 9))
-            fields.setdefault(INCOMPLETE, _INTERRUPTED)
-            riff.put_guano(file, riff.read_layout(file, part), build_guano(fields))
-        os.fsync(file.fileno())
-    return True
-
-
-def _info(layout: riff.Layout, path: Path) -> WavInfo:
+def _info(layout: riff.Layout, path: Path) -> SoundInfo:
     form = layout.format
     if layout.samples.offset + layout.samples.size > layout.file_bytes:
         seconds = form.samplerate * form.frame_bytes
@@ -460,7 +270,7 @@ def _info(layout: riff.Layout, path: Path) -> WavInfo:
             f" and it holds {layout.available_bytes / seconds:.3f} s.",
         )
     frames = layout.samples.size // form.frame_bytes if form.frame_bytes else 0
-    return WavInfo(form.samplerate, form.channels, form.bits, frames)
+    return SoundInfo(form.samplerate, form.channels, form.bits, frames)
 
 
 def _is_known(form: riff.Format) -> bool:
@@ -476,52 +286,3 @@ def _read_guano(file: BinaryIO, layout: riff.Layout) -> dict[str, str]:
         return {}
     file.seek(layout.guano.offset)
     return parse_guano(file.read(layout.guano.size))
-
-
-def _true_samplerate(fields: dict[str, str], header: int) -> int:
-    """Return the rate of the original sound: what the fields say, else what the header does."""
-    try:
-        if "Samplerate" in fields:
-            return int(float(fields["Samplerate"])) or header
-        return round(header * float(fields.get("TE", 1)))
-    except ValueError:
-        return header
-
-
-def _read_with_soundfile(
-    path: Path, start: int, frames: int | None
-) -> "tuple[NDArray[np.float32], int]":
-    try:
-        import soundfile  # noqa: PLC0415 - only for what is not WAV
-    except (ImportError, OSError) as error:
-        raise AudioError(
-            f'cannot read "{path.name}".',
-            "pip install soundfile",
-            why=f"it is not a plain WAV file, and the soundfile library is not there: {error}",
-        ) from error
-    try:
-        samples, samplerate = soundfile.read(
-            str(path), start=start, frames=-1 if frames is None else frames,
-            dtype="float32", always_2d=True,
-        )  # fmt: skip
-    except (soundfile.SoundFileError, ValueError) as error:
-        raise AudioError(
-            f'cannot read "{path.name}": it is not a sound file.',
-            "give the path of a WAV file",
-            why=" ".join(str(error).split()),
-        ) from error
-    return samples, int(samplerate)
-
-
-@contextmanager
-def _open(path: Path, mode: str = "rb") -> Iterator[BinaryIO]:
-    try:
-        file = cast("BinaryIO", path.open(mode, buffering=0 if "+" in mode else -1))
-    except OSError as error:
-        raise AudioError(
-            f'cannot open "{path}".',
-            "check the path, and that you may read it",
-            why=f"{os.strerror(error.errno or 0)}.",
-        ) from error
-    with file:
-        yield file

@@ -200,8 +200,12 @@ def _show(state: "AcoupiStatus") -> None:
 
 
 def _microphone(state: "MicrophoneState") -> str:
-    """Say how the microphone does, by the last recording."""
+    """Say how the microphone does, by the last recording and what kept it from the next."""
     health = state.health
+    if state.missing_since is not None:
+        return f"{state.faults[0]} since {state.missing_since:%H:%M:%S %Z}: {state.missing_detail}"
+    if health is None:
+        return "not measured"
     level = f"{health.rms_dbfs:.0f} dBFS, noise floor {health.noise_floor_dbfs:.0f} dBFS"
     words = ", ".join(state.faults) or "well"
     when = f"{state.recorded_on:%H:%M:%S %Z}"

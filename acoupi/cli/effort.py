@@ -19,6 +19,8 @@ from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 if TYPE_CHECKING:
     from acoupi.components.types import Store
     from acoupi.data import EffortSpan, EffortState
+    from acoupi.effort import CapturePlan
+    from acoupi.programs import AcoupiProgram
     from acoupi.system.effort import Effort, Tally
 
 __all__ = ["app", "shown_seconds", "shown_share"]
@@ -72,9 +74,11 @@ def effort(
             "acoupi effort --csv effort.csv",
             why="each prints its own.",
         )
-    store = _store()
+    program = home.load(home.configured())
+    store = _store_of(program)
     with working("Adding up"):
-        found, spans = read_effort(store, find_deployment(store, deployment), first, last)
+        which = find_deployment(store, deployment)
+        found, spans = read_effort(store, which, first, last, plan=_plan_of(program))
         if csv_file is not None:
             with _opened(csv_file) as file:
                 measure(found, _written(spans, file))
@@ -86,10 +90,16 @@ def effort(
         _show(found)
 
 
-def _store() -> "Store":
+def _plan_of(program: "AcoupiProgram[Any]") -> "CapturePlan | None":
+    """Return when a program plans to record, if it says so."""
+    ask = getattr(program, "get_capture_plan", None)
+    return None if ask is None else ask(program.config)
+
+
+def _store_of(program: "AcoupiProgram[Any]") -> "Store":
     from acoupi.components.types import Store
 
-    store = getattr(home.load(home.configured()), "store", None)
+    store = getattr(program, "store", None)
     if not isinstance(store, Store):
         raise ConfigurationError(
             "this sensor keeps no account of its effort.",

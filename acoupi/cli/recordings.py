@@ -100,13 +100,13 @@ def _stored(program: "AcoupiProgram[Any]", text: str) -> "data.Recording":
 
 
 def _read(path: Path) -> tuple["data.Recording", bool]:
-    """Return what a WAV file says of itself, and whether a sensor recorded it."""
+    """Return what a file says of itself, and whether a sensor recorded it."""
     from acoupi import data
-    from acoupi.audio import wav
+    from acoupi.audio import formats
 
-    info = wav.read_info(path)
+    info = formats.read_info(path)
     try:
-        return wav.read_recording(path), True
+        return formats.read_recording(path), True
     except AudioError:
         if not info.frames:
             raise

@@ -43,7 +43,7 @@ class SaveRecordingManager(RecordingSavingManager):
     dirpath_false
         For one that only reaches `saving_threshold`. None: ``false_detections`` in `dirpath`.
     timeformat
-        Of the file name: the UTC time of the first frame, without ``.wav``.
+        Of the file name: the UTC time of the first frame, without the suffix.
     detection_threshold, saving_threshold
         Scores, 0 to 1.
     logger
@@ -101,7 +101,7 @@ class SaveRecordingManager(RecordingSavingManager):
         if folder is None:
             return None
         time = recording.created_on.astimezone(datetime.UTC)
-        return folder / sanitize_filename(f"{time.strftime(self.timeformat)}.wav")
+        return folder / sanitize_filename(f"{time.strftime(self.timeformat)}{suffix_of(recording)}")
 
 
 class BaseFileManager(RecordingSavingManager, ABC):
@@ -154,7 +154,8 @@ class DateFileManager(BaseFileManager):
     filename_template
         Python format syntax with the fields of ``recording``, ``deployment``
         and ``device``, e.g. ``{deployment.name}_{recording.created_on:%H%M}.wav``.
-        What is None is left out; what a file name cannot hold becomes ``_``.
+        What is None is left out; what a file name cannot hold becomes ``_``;
+        ``.wav`` at the end becomes ``.flac`` where the recording is one.
     logger
         None: that of this module.
 
@@ -187,6 +188,8 @@ class DateFileManager(BaseFileManager):
         if "{device" in self.filename_template:
             device = data.DeviceInfo(id=devices.get_device_info().id)
         name = self._format(recording, device)
+        if name.lower().endswith(".wav"):
+            name = name[: -len(".wav")] + suffix_of(recording)
         return Path(str(time.year), str(time.month), str(time.day), name)
 
     def _format(self, recording: data.Recording, device: data.DeviceInfo) -> str:
@@ -213,8 +216,8 @@ class IDFileManager(BaseFileManager):
     """Keeps every recording in one folder, under its id."""
 
     def get_file_path(self, recording: data.Recording) -> Path:
-        """Return ``<recording id>.wav``."""
-        return Path(f"{recording.id}.wav")
+        """Return ``<recording id>.wav``, or ``.flac`` if it is one."""
+        return Path(f"{recording.id}{suffix_of(recording)}")
 
 
 class FilenameFormatter(string.Formatter):
@@ -245,6 +248,12 @@ class FilenameFormatter(string.Formatter):
         if value is None:
             return ""
         return str(super().format_field(value, format_spec))
+
+
+def suffix_of(recording: data.Recording) -> str:
+    """Return what the name of a recording's file ends in: ``.flac`` if it is one, else ``.wav``."""
+    is_flac = recording.path is not None and recording.path.suffix.lower() == ".flac"
+    return ".flac" if is_flac else ".wav"
 
 
 def sanitize_filename(filename: str) -> str:

@@ -262,6 +262,40 @@ class Store(ABC):
         """
         return None
 
+    def correct_times(
+        self, clock: data.BootClock, now: float, error_s: float | None = None
+    ) -> tuple[int, float]:
+        """Correct the times that were told in this boot while the clock was not set.
+
+        Parameters
+        ----------
+        clock
+            As it is now, to be believed.
+        now
+            Time of the monotonic clock.
+        error_s
+            How far the clock may be off now; None: not known.
+
+        Returns
+        -------
+        int
+            How many recordings have another time now.
+        float
+            By how many seconds the first of them was moved.
+        """
+        del clock, now, error_s
+        return 0, 0.0
+
+    def get_files_to_correct(self, limit: int) -> list[data.Recording]:
+        """Return recordings whose time was corrected, and not yet in their files."""
+        del limit
+        return []
+
+    def note_file_corrected(  # noqa: B027 - optional
+        self, recording: data.Recording
+    ) -> None:
+        """Note that a file tells the corrected time, or never will."""
+
     def get_deployments(self) -> list[data.Deployment]:
         """Return all deployments, the first to start first."""
         return []

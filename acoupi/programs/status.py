@@ -6,6 +6,7 @@ from typing import Any
 
 from acoupi import data
 from acoupi.components import types
+from acoupi.effort import hole_now
 
 __all__ = ["HEALTHY", "StatusReport"]
 
@@ -18,6 +19,7 @@ class StatusReport:
 
     It is wrong
 
+    - that the microphone is missing, or the disk full;
     - that nothing was recorded since the last report, although it was to be;
     - that a recording has waited for more than 15 minutes;
     - that the last recording is silent, or the microphone stuck;
@@ -53,6 +55,7 @@ class StatusReport:
     def __call__(self) -> str:
         """Return ``OK``, or what is wrong, in words."""
         faults = [
+            self._hole(),
             self._nothing_recorded(),
             self._waiting_for_long(),
             self._deaf(),
@@ -144,6 +147,17 @@ class StatusReport:
             return None
         self._recorded = sum(counts.values())
         return "nothing was recorded since the last report" if before == self._recorded else None
+
+    def _hole(self) -> str | None:
+        now, deployments = data.utc_now(), _ask(self._store, "get_deployments", [])
+        if not deployments or deployments[-1].ended_on is not None:
+            return None
+        history = self._store.get_effort(deployments[-1], now - LONGEST_WAIT, now)
+        hole = None if history is None else hole_now(history, now)
+        if hole is None:
+            return None
+        what = hole.state.value.replace("_", " ")
+        return f"{what} since {hole.start:%Y-%m-%d %H:%M:%S} UTC: {hole.detail}"
 
     def _waiting_for_long(self) -> str | None:
         ask = getattr(self._store, "get_captured_recordings", None)

@@ -2,14 +2,14 @@
 
 import datetime
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from acoupi import data
 from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
-from acoupi.effort import Captured, horizon, ledger
+from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, horizon, ledger
 from acoupi.errors import ConfigurationError, ParameterError
 
 __all__ = ["Day", "Effort", "Hole", "Tally", "find_deployment", "measure", "read_effort"]
@@ -143,7 +143,7 @@ class Effort:
         """Count recordings whose times are those of a clock that nothing had set."""
         low, high = data.to_microseconds(start), data.to_microseconds(end)
         self.unsynchronised += sum(
-            max(0, min(one.end, high) - max(one.start, low))
+            max(0, min(one.end, high) - max(one.start, low) - one.lost)
             for one in captured
             if one.is_synchronised is False
         )
@@ -250,6 +250,8 @@ def read_effort(
     deployment: data.Deployment,
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,
+    *,
+    plan: CapturePlan | None = None,
 ) -> tuple[Effort, Iterator[EffortSpan]]:
     """Return what a deployment was used for, still empty, and the spans to fill it with.
 
@@ -264,6 +266,8 @@ def read_effort(
     since, until
         Only this part of it; without a zone, in that of the program. None:
         from its beginning, to its end, or to the last sign of life if it goes on.
+    plan
+        Of the program, should its recorder never have written it down.
 
     Raises
     ------
@@ -281,6 +285,7 @@ def read_effort(
             "use acoupi.components.SqliteStore in the program",
             why=f"{type(store).__name__} does not remember it.",
         )
+    latest = _with_plan(latest, plan)
     begin = latest.deployment.started_on
     end = horizon(latest, now)
     first = begin if since is None else max(begin, _aware(since, latest.timezone))
@@ -296,7 +301,13 @@ def read_effort(
     # The ledger looks a little beyond what it is asked for.
     longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
     around = datetime.timedelta(minutes=10, seconds=3 * longest)
-    return effort, _spans(store, effort, end, around)
+    return effort, _spans(store, effort, end, around, plan)
+
+
+def _with_plan(history: EffortHistory, plan: CapturePlan | None) -> EffortHistory:
+    if history.plans or plan is None:
+        return history
+    return replace(history, plans=[PlanFrom(history.deployment.started_on, plan)])
 
 
 def _aware(time: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
@@ -305,7 +316,11 @@ def _aware(time: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
 
 
 def _spans(
-    store: types.Store, effort: Effort, end: datetime.datetime, around: datetime.timedelta
+    store: types.Store,
+    effort: Effort,
+    end: datetime.datetime,
+    around: datetime.timedelta,
+    plan: CapturePlan | None,
 ) -> Iterator[EffortSpan]:
     start = effort.since
     while start < effort.until:
@@ -314,7 +329,7 @@ def _spans(
         if history is None:
             return
         effort.count_unsynchronised(history.captured, start, stop)
-        yield from ledger(history, end, since=start, until=stop)
+        yield from ledger(_with_plan(history, plan), end, since=start, until=stop)
         start = stop
 
 

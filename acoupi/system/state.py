@@ -4,12 +4,14 @@ No component is built, so the microphone is never opened and no server is
 asked; the program is not even imported to say how the services are.
 """
 
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from acoupi.components.stores import SqliteStore
-from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth
+from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
+from acoupi.effort import hole_now
 from acoupi.errors import AcoupiError
 from acoupi.system.celery.broker import load_celery_settings, masked_url
 from acoupi.system.config import load_config
@@ -70,13 +72,17 @@ class ServicesStatus(BaseModel):
 
 
 class MicrophoneState(BaseModel):
-    """How the microphone does, by the last recording."""
+    """How the microphone does, by the last recording and what kept it from the next."""
 
-    recorded_on: AwareDatetime
-    """When that began."""
-    health: MicrophoneHealth
-    faults: list[str]
+    recorded_on: AwareDatetime | None = None
+    """When the last recording began; None if there is none that was measured."""
+    health: MicrophoneHealth | None = None
+    faults: list[str] = Field(default_factory=list)
     """What is wrong, in words."""
+    missing_since: AwareDatetime | None = None
+    """Since when nothing can be recorded, as the recorder noted; None if it can."""
+    missing_detail: str | None = None
+    """Why not."""
     incomplete: str | None = None
     """Why the last recording is shorter than it was to be."""
 
@@ -215,10 +221,11 @@ def get_status(settings: Settings) -> AcoupiStatus:
 def get_microphone_state(
     settings: Settings, deployment: Deployment | None
 ) -> MicrophoneState | None:
-    """Return how the microphone does, by the last recording in the store.
+    """Return how the microphone does, as the store knows.
 
-    None if there is no recording, or it was not measured, or the program
-    keeps its recordings elsewhere than ``paths.db_metadata`` says.
+    None if there is no recording, or it was not measured, and nothing keeps it
+    from recording; or the program keeps its recordings elsewhere than
+    ``paths.db_metadata`` says.
     """
     if deployment is None:
         return None
@@ -227,15 +234,18 @@ def get_microphone_state(
         path = getattr(getattr(config, "paths", None), "db_metadata", None)
         if path is None or not path.exists():
             return None
-        recording = SqliteStore(path).get_last_recording(deployment)
+        store, now = SqliteStore(path), utc_now()
+        recording = store.get_last_recording(deployment)
+        history = store.get_effort(deployment, now - timedelta(minutes=15), now)
     except AcoupiError:
         return None
-    if recording is None or recording.capture is None or recording.capture.health is None:
-        return None
-    health = recording.capture.health
-    return MicrophoneState(
-        recorded_on=recording.created_on,
-        health=health,
-        faults=health.faults(),
-        incomplete=recording.capture.incomplete,
-    )
+    state = MicrophoneState()
+    if recording is not None and recording.capture and recording.capture.health is not None:
+        state.recorded_on, state.health = recording.created_on, recording.capture.health
+        state.faults = state.health.faults()
+        state.incomplete = recording.capture.incomplete_words
+    hole = None if history is None or deployment.ended_on else hole_now(history, now)
+    if hole is not None:
+        state.missing_since, state.missing_detail = hole.start, hole.detail
+        state.faults = [hole.state.value.replace("_", " "), *state.faults]
+    return state if state.health or hole else None

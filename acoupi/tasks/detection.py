@@ -140,7 +140,7 @@ class _Detection:
         output_id = data.derived_id(recording.id, self.name, self.configuration)
         output = self._find_output(recording, output_id)
         if output is None:
-            output = self._make_output(self._where_it_is_now(recording), output_id)
+            output = self._make_output(self._as_it_is_now(recording), output_id)
             self.store.store_model_output(output)
         self._store_messages(output)
         return data.AnalysisState.DONE
@@ -149,13 +149,18 @@ class _Detection:
         outputs = self.store.get_recording_model_outputs(recording)
         return next((output for output in outputs if output.id == output_id), None)
 
-    def _where_it_is_now(self, recording: data.Recording) -> data.Recording:
-        """Return the recording with its present path: the file may have moved on meanwhile."""
-        if recording.path is None or recording.path.exists():
+    def _as_it_is_now(self, recording: data.Recording) -> data.Recording:
+        """Return the recording with its present path and time.
+
+        Its file may have moved on meanwhile, and the clock been set.
+        """
+        stored = next((row for row, _ in self.store.get_recordings([recording.id])), None)
+        if stored is None:
             return recording
-        stored = [row for row, _ in self.store.get_recordings([recording.id])]
-        is_there = stored and stored[0].path is not None and stored[0].path.exists()
-        return stored[0] if is_there else recording
+        has_moved = recording.path is not None and not recording.path.exists()
+        if has_moved and stored.path is not None and stored.path.exists():
+            return stored
+        return recording.model_copy(update={"created_on": stored.created_on})
 
     def _make_output(self, recording: data.Recording, output_id: UUID) -> data.ModelOutput:
         output = self.model.run(recording)

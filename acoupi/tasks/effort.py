@@ -1,10 +1,15 @@
 """What the recorder writes down of its effort (see `acoupi.effort`)."""
 
 import datetime
+import functools
 import logging
+import threading
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 from acoupi import data
+from acoupi.audio.system_clock import read_boot_clock, read_clock_state
 from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import NOTE_SECONDS, CapturePlan
@@ -22,6 +27,23 @@ _STEP_SHARE = 1e-3
 _UNKNOWN_INTERVAL = 30.0
 """Seconds between two attempts to record that are one, where no plan is known."""
 _MOST_UNWRITTEN = 1000
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _one_at_a_time(
+    method: "Callable[Concatenate[EffortLog, P], T]",
+) -> "Callable[Concatenate[EffortLog, P], T]":
+    """Let only one thread in: the recorder's, or the one that looks after the microphone."""
+
+    @functools.wraps(method)
+    def locked(self: "EffortLog", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
 
 
 class EffortLog:
@@ -45,6 +67,7 @@ class EffortLog:
     def __init__(
         self, store: types.Store, plan: CapturePlan | None, logger: logging.Logger
     ) -> None:
+        self._lock = threading.RLock()
         self._store = store
         self._plan = plan
         self._logger = logger
@@ -53,11 +76,13 @@ class EffortLog:
         self._is_introduced = False
         self._known_until: datetime.datetime | None = None
         self._clocks: tuple[datetime.datetime, float] | None = None
+        self._clock: data.BootClock | None = None
         self._open: EffortSpan | None = None
         self._written_at = 0.0
         self._is_written = True
         self._unwritten: list[tuple[data.Deployment, EffortSpan]] = []
 
+    @_one_at_a_time
     def begin(self, deployment: data.Deployment) -> None:
         """Note, before an attempt to record, what happened since the last one.
 
@@ -70,23 +95,49 @@ class EffortLog:
             self._deployment, self._began, self._is_introduced = deployment, now, False
             self._known_until = now
         self._deployment = deployment
+        self._clock = _doubted_clock()
         if not self._is_introduced:
             self._introduce(deployment)
         self._compare_clocks(now)
 
+    @_one_at_a_time
     def refused(self, state: EffortState, detail: str) -> None:
         """Note that a condition did not hold."""
         self._note(state, detail)
 
+    @_one_at_a_time
     def failed(self, error: Exception) -> None:
         """Note that the recorder failed."""
         self._note(state_of_failure(error), str(error) or type(error).__name__)
 
+    @_one_at_a_time
     def recorded(self, recording: data.Recording) -> None:
         """Note that there is a recording; it is its own proof."""
         self.end()
         self._known_until = recording.created_on + datetime.timedelta(seconds=recording.duration)
 
+    @_one_at_a_time
+    def device_missing(self, since: datetime.datetime, error: Exception) -> None:
+        """Note that the microphone has been gone since then; see `DeviceListener`."""
+        if self._deployment is None:
+            return
+        state, detail, now = EffortState.DEVICE_MISSING, str(error), data.utc_now()
+        going_on = self._open
+        if going_on is not None and going_on.state is state and going_on.start <= since:
+            self._grow(replace(going_on, end=max(now, going_on.end)))
+        elif since < now:
+            self.end()
+            self._open = EffortSpan(since, now, state, detail, self._clock)
+            self._grow(self._open, at_once=True)
+
+    @_one_at_a_time
+    def device_back(self) -> None:
+        """Note that the microphone is there again."""
+        if self._open is not None and self._open.state is EffortState.DEVICE_MISSING:
+            self._grow(replace(self._open, end=max(data.utc_now(), self._open.end)), at_once=True)
+            self.end()
+
+    @_one_at_a_time
     def end(self) -> None:
         """Write what is not written yet."""
         if self._open is not None and not self._is_written:
@@ -107,7 +158,7 @@ class EffortLog:
         since = max(last or deployment.started_on, deployment.started_on)
         if since < began:
             detail = STARTING if last is None else OFF
-            self._write(EffortSpan(since, began, EffortState.NOT_RUNNING, detail))
+            self._write(EffortSpan(since, began, EffortState.NOT_RUNNING, detail, self._clock))
         elif (since - began).total_seconds() > 2 * self._interval + NOTE_SECONDS:
             detail = "the clock was set back while the recorder was off"
             self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, detail))
@@ -127,9 +178,9 @@ class EffortLog:
         way = "forward" if step > 0 else "back"
         detail = f"the clock was set {way} by {abs(step):.1f} s"
         self._logger.warning("Effort: %s", detail)
-        self._write(
-            EffortSpan(min(now, expected), max(now, expected), EffortState.CLOCK_UNKNOWN, detail)
-        )
+        start, end = min(now, expected), max(now, expected)
+        clock = read_boot_clock()  # It goes when what was told before the step is corrected.
+        self._write(EffortSpan(start, end, EffortState.CLOCK_UNKNOWN, detail, clock))
         self._known_until = now
 
     def _note(self, state: EffortState, detail: str) -> None:
@@ -149,7 +200,7 @@ class EffortLog:
             return
         self.end()
         if start < end:
-            self._open = EffortSpan(start, end, state, detail)
+            self._open = EffortSpan(start, end, state, detail, self._clock)
             self._grow(self._open, at_once=True)
 
     def _grow(self, span: EffortSpan, *, at_once: bool = False) -> None:
@@ -179,6 +230,11 @@ class EffortLog:
                 self._unwritten = waiting[position:]
                 self._logger.warning("The store takes no note of the effort now: %s", error)
                 return
+
+
+def _doubted_clock() -> data.BootClock | None:
+    """Return by which clock times are noted now, as long as it may be corrected later."""
+    return None if read_clock_state().is_synchronised else read_boot_clock()
 
 
 def state_of_failure(error: BaseException) -> EffortState:

@@ -6,11 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from acoupi import data, devices
-from acoupi.audio import wav
+from acoupi.audio import formats
 from acoupi.audio.guano import RECORDING_ID, build_guano, guano_of_recording
 from acoupi.components import types
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
+from acoupi.tasks.clocks import ClockCorrection
 from acoupi.tasks.effort import EffortLog
 
 __all__ = ["generate_recording_task"]
@@ -54,7 +55,10 @@ def generate_recording_task(
 
         Whatever keeps it from recording is noted in the store.
     """
-    task = _Task(recorder, store, logger, EffortLog(store, plan, logger))
+    effort, correction = EffortLog(store, plan, logger), ClockCorrection(store, logger)
+    task = _Task(recorder, store, logger, effort, correction)
+    if hasattr(recorder, "device_listener"):
+        recorder.device_listener = effort
 
     def recording_task() -> data.Recording | None:
         """Record once, if every condition holds."""
@@ -75,6 +79,7 @@ class _Task:
     store: types.Store
     logger: logging.Logger
     effort: EffortLog
+    correction: ClockCorrection
     known: data.Deployment | None = None
     """The last deployment that the store gave."""
 
@@ -105,6 +110,7 @@ class _Task:
             )
             raise
         self.logger.info("Recorded %s", recording.path)
+        self.correction.recorded(recording)
         return recording
 
     def _capture(self, deployment: data.Deployment) -> data.Recording:
@@ -139,10 +145,10 @@ def _describe_in_file(recording: data.Recording, logger: logging.Logger) -> None
     if recording.path is None:
         return
     try:
-        there = wav.read_guano(recording.path)
+        there = formats.read_guano(recording.path)
         if there.get(RECORDING_ID) == str(recording.id):
             return
         ours = guano_of_recording(recording, serial=devices.get_device_id())
-        wav.add_guano(recording.path, build_guano({**there, **ours}))
+        formats.add_guano(recording.path, build_guano({**there, **ours}))
     except (AcoupiError, OSError) as error:
         logger.warning("No metadata in %s: %s", recording.path, error)

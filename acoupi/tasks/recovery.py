@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from acoupi import data
-from acoupi.audio import files, wav
+from acoupi.audio import files, formats
 from acoupi.components import types
 from acoupi.errors import AcoupiError, AudioError
 from acoupi.home import spool_dir
@@ -119,7 +119,7 @@ class _Recovery:
 
     def mend_recordings(self) -> None:
         """Complete what a recorder was writing when it died."""
-        for part in wav.find_parts(self._spool()):
+        for part in formats.find_parts(self._spool()):
             if self._has_settled(part):
                 self._each(part, self._mend)
 
@@ -182,13 +182,13 @@ class _Recovery:
             self.store.end_recording(recording, data.RecordingState.DELETED)
 
     def _mend(self, part: Path) -> None:
-        mended = wav.salvage(part)
+        mended = formats.salvage(part)
         if mended is not None:
             self.logger.warning("Mended a recording that was interrupted: %s", mended)
 
     def _adopt(self, path: Path) -> None:
         try:
-            recording = wav.read_recording(path)
+            recording = formats.read_recording(path)
         except AudioError as error:
             self._complain(path, f"{error} {error.why or ''}".strip())
             return

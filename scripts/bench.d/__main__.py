@@ -2,7 +2,8 @@
 
 A measurement is a module with ``run(runs) -> dict``: figures by name, each a
 number whose unit ends its name (``start_ms``), or ``{"value": …, "unit": …}``,
-or a further dict of them. Each runs in a process of its own.
+maybe with ``"goal"`` (text) and ``"is_met"``, or a further dict of them. Each
+runs in a process of its own; what it says to stderr is seen at once.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,33 +65,43 @@ def measure(name: str, runs: int) -> dict[str, object]:
         "result = module.run(int(sys.argv[3]))\n"
         "print('\\n' + json.dumps(result, default=str))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, f"bench_{name}", str(HERE / f"{name}.py"), str(runs)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return {"error": lines[-1] if lines else f"ended with {done.returncode}"}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    command = [sys.executable, "-c", program, f"bench_{name}", str(HERE / f"{name}.py"), str(runs)]
+    last = ""
+    with tempfile.TemporaryFile("w+") as answer:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=answer, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            last = line.strip() or last
+        if code := process.wait():
+            return {"error": last or f"ended with {code}"}
+        answer.seek(0)
+        return dict(json.loads(answer.read().strip().splitlines()[-1]))
 
 
-def figures(result: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and unit of every figure, as text."""
+def figures(result: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, value, unit and goal of every figure, as text."""
     for name, value in result.items():
         path = f"{prefix} {name}".strip().replace("_", " ")
         if isinstance(value, dict) and set(value) >= {"value", "unit"}:
-            yield path, _number(value["value"]), str(value["unit"])
+            yield path, _number(value["value"]), str(value["unit"]), _goal(value)
         elif isinstance(value, dict):
             yield from figures(value, path)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             stem, _, unit = path.rpartition(" ")
             known = stem and unit in UNITS
-            yield (stem if known else path), _number(value), UNITS[unit] if known else ""
+            yield (stem if known else path), _number(value), UNITS[unit] if known else "", ""
         else:
-            yield path, str(value), ""
+            yield path, str(value), "", ""
+
+
+def _goal(figure: dict[str, object]) -> str:
+    """Return what a figure should be, and whether it is."""
+    if "goal" not in figure:
+        return ""
+    return f"{figure['goal']}  {'met' if figure.get('is_met') else 'MISSED'}"
 
 
 def _number(value: object) -> str:
@@ -97,7 +109,7 @@ def _number(value: object) -> str:
         return str(value)
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.6g}" if abs(value) >= 99.9 else f"{value:.3g}"
 
 
 def main() -> int:
@@ -127,11 +139,12 @@ def main() -> int:
     table.add_column("measured")
     table.add_column("value", justify="right")
     table.add_column("unit")
+    table.add_column("goal")
     for name in options.names or available():
         Console(stderr=True).print(f"measuring {name} ...", style="dim")
         results[name] = measure(name, options.runs)
-        for figure, value, unit in figures(results[name]):
-            table.add_row(f"{name}: {figure}", value, unit)
+        for figure, value, unit, goal in figures(results[name]):
+            table.add_row(f"{name}: {figure}", value, unit, goal)
     console.print(table)
     described["load_after"] = [round(load, 2) for load in os.getloadavg()]
     if options.json:

@@ -14,6 +14,7 @@ from acoupi import data
 from acoupi.components import SqliteStore
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import CapturePlan, DailyWindows
+from acoupi.programs.templates import BasicProgram
 from tests.cli.support import Run, data_of, lines_of
 
 S = EffortState
@@ -207,7 +208,26 @@ def test_without_a_deployment_it_says_how_to_begin_one(run: Run, sensor: Path) -
     assert result.exit_code == 2
 
 
-def test_where_the_schedule_is_not_known_it_says_so(run: Run, store: SqliteStore) -> None:
+def test_a_deployment_whose_recorder_never_ran_is_measured_by_the_plan_of_the_program(
+    run: Run, store: SqliteStore
+) -> None:
+    noon = datetime.datetime(2024, 6, 20, 11, tzinfo=datetime.UTC)
+    hour = datetime.timedelta(hours=1)
+    store.store_deployment(data.Deployment(name="Lake", started_on=noon, ended_on=noon + hour))
+
+    result, found = run("effort"), data_of(run("effort", "--json"))
+
+    assert "does not say" not in result.stderr
+    assert found["schedule_known"]
+    assert found["captured_share"] == 0
+    assert found["planned_s"] == found["states_s"]["not_running"] > 0
+    assert found["total_s"] == 3600
+
+
+def test_where_the_schedule_is_not_known_it_says_so(
+    run: Run, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BasicProgram, "get_capture_plan", lambda *_: None)
     store.store_deployment(
         data.Deployment(name="Lake", started_on=at(3000), ended_on=at(3001)),
     )
@@ -303,3 +323,19 @@ def test_status_is_silent_about_a_microphone_that_has_not_recorded(run: Run, sen
 
     assert "microphone" not in run("deployment", "status").stdout
     assert data_of(run("deployment", "status", "--json"))["microphone"] is None
+
+
+def test_a_microphone_that_is_missing_now_shows_in_the_status(run: Run, sensor: Path) -> None:
+    run("deployment", "start", "--name", "Pond", "--no-check")
+    store = SqliteStore(sensor / "data" / "metadata.db")
+    site = store.get_current_deployment()
+    now = data.utc_now()
+    gone = now - datetime.timedelta(seconds=50)
+    store.note_effort(site, [EffortSpan(gone, now, S.DEVICE_MISSING, "it was unplugged.")])
+
+    shown = run("deployment", "status").stdout
+    as_json = data_of(run("deployment", "status", "--json"))
+
+    (line,) = [line for line in shown.splitlines() if line.startswith("microphone")]
+    assert f"device missing since {gone:%H:%M:%S} UTC: it was unplugged." in line
+    assert as_json["microphone"]["missing_detail"] == "it was unplugged."

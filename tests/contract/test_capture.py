@@ -1,22 +1,30 @@
 """Recordings and the stream they are cut from: nothing missing, and every fault told."""
 
+import datetime
 import random
+import resource
 import threading
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from acoupi import data
-from acoupi.audio import riff, wav
+from acoupi.audio import riff, stream, wav, writer
 from acoupi.audio.counter import TURN
+from acoupi.audio.formats import read_audio, read_info, read_recording
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.audio.wav import read_audio, read_recording
 from acoupi.components.audio_recorder import PARecorder, keeper
-from acoupi.errors import ConfigurationError, DeviceError, DeviceUnavailableError, RecordingError
+from acoupi.errors import (
+    AcoupiError,
+    ConfigurationError,
+    DeviceError,
+    DeviceUnavailableError,
+    RecordingError,
+)
 
 RATE = 8000
 WOOD = data.Deployment(name="Wood")
@@ -62,8 +70,10 @@ def breaks(heard: Any) -> int:
     return int(np.count_nonzero(np.diff(heard[heard != 0]) % TURN != 1))
 
 
-def test_the_files_laid_end_to_end_are_the_stream(make: Make) -> None:
-    recorder, chance = make(duration=0.1, interval=0.1), random.Random(3)
+@pytest.mark.parametrize("file_format", ["wav", "flac"])
+def test_the_files_laid_end_to_end_are_the_stream(make: Make, file_format: str) -> None:
+    recorder = make(duration=0.1, interval=0.1, file_format=file_format)
+    chance = random.Random(3)
     pause = threading.Event()
     recordings = []
 
@@ -79,10 +89,14 @@ def test_the_files_laid_end_to_end_are_the_stream(make: Make) -> None:
     assert all(r.gap_before_frames == 0 and not r.overruns for r in reports)
 
 
-def test_the_report_is_in_the_file_too(make: Make) -> None:
-    recording = make("overrun:0.3:0.01", duration=0.5, interval=0.5).record(WOOD)
+@pytest.mark.parametrize("file_format", ["wav", "flac"])
+def test_the_report_is_in_the_file_too(make: Make, file_format: str) -> None:
+    recorder = make("overrun:0.3:0.01", duration=0.5, interval=0.5, file_format=file_format)
+
+    recording = recorder.record(WOOD)
 
     assert recording.path is not None
+    assert recording.path.suffix == f".{file_format}"
     again = read_recording(recording.path).capture
     assert again is not None
     assert again.model_copy(update={"health": None}) == report(recording).model_copy(
@@ -124,7 +138,8 @@ def test_a_microphone_that_is_pulled_out_and_back_is_found_again(
     assert errors
     cut_short = errors[0].kept
     assert isinstance(cut_short, data.Recording)
-    assert "stopped" in str(report(cut_short).incomplete)
+    assert report(cut_short).incomplete is data.IncompleteReason.DEVICE_LOST
+    assert "stopped" in report(cut_short).incomplete_detail
     assert breaks(values(recordings[0], cut_short)) == 0
     assert report(cut_short).first_frame == first.frames
     assert len({r.stream_id for r in rest}) == 1
@@ -143,10 +158,91 @@ def test_a_microphone_that_stays_away_is_missing(make: Make) -> None:
         recorder.record(WOOD)
 
 
+class Told:
+    """Listens to what becomes of the microphone."""
+
+    def __init__(self) -> None:
+        self.missing: list[tuple[datetime.datetime, AcoupiError]] = []
+        self.back = threading.Event()
+
+    def device_missing(self, since: datetime.datetime, error: AcoupiError) -> None:
+        self.missing.append((since, error))
+
+    def device_back(self) -> None:
+        self.back.set()
+
+
+def test_a_microphone_pulled_out_between_recordings_is_noticed_and_found_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "_FIRST_PAUSE", 0.05)
+    recorder, told = make("unplug:0.6:0.4"), Told()
+    recorder.device_listener = told
+    first = recorder.record(WOOD)
+
+    assert told.back.wait(30)  # Nobody asked for a recording meanwhile.
+
+    since, error = told.missing[0]
+    assert "stopped" in error.message
+    assert (since - first.created_on).total_seconds() == pytest.approx(0.6, abs=0.1)
+    assert len(told.missing) > 1  # Opening it failed until it was back.
+    assert {when for when, _ in told.missing} == {since}
+    later = [recorder.record(WOOD) for _ in range(3)]
+    assert report(later[-1]).stream_id != report(first).stream_id
+
+
+def test_a_microphone_that_falls_silent_between_recordings_is_noticed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 0.5)
+    recorder, told = make("stall:0.4:1000"), Told()
+    recorder.device_listener = told
+
+    recorder.record(WOOD)
+
+    assert told.back.wait(30)
+    assert "delivered nothing" in str(told.missing[0][1].why)
+
+
+def test_a_microphone_that_is_closed_on_purpose_is_not_missed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
+    recorder, told = make(), Told()
+    recorder.device_listener = told
+    recorder.record(WOOD)
+
+    recorder.close()
+
+    assert recorder._watch is not None
+    thread = recorder._watch._thread
+    assert thread is not None
+    thread.join(30)
+    assert not thread.is_alive()
+    assert told.missing == []
+
+
 def test_a_stall_is_an_overrun_once_sound_comes_again(make: Make) -> None:
     recording = make("stall:0.1:0.2", duration=0.6).record(WOOD)
 
     assert sum(o.frames for o in report(recording).overruns) == pytest.approx(0.2 * RATE, abs=100)
+
+
+def test_what_the_driver_loses_without_a_word_is_an_overrun_once_it_is_sure(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acoupi.audio.clock._LOSS_PROOF", 3)
+    recorder = make("loss:1.5:0.4", duration=1, interval=1)
+
+    made = [recorder.record(WOOD) for _ in range(7)]
+
+    lost = [o for recording in made for o in report(recording).overruns]
+    assert [o.frames for o in lost] == [pytest.approx(0.4 * RATE, abs=RATE // 100)]
+    # Frames are time again.
+    assert 1.5 * RATE < lost[0].frame < 7 * RATE
+    assert breaks(values(*made)) == 1
 
 
 def test_a_device_that_drifts_is_measured(make: Make) -> None:
@@ -171,8 +267,6 @@ def test_offset_and_clipping_show_in_the_health(
 def test_a_step_of_the_clock_during_a_recording_neither_stretches_nor_reorders(
     make: Make, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
-    import datetime  # noqa: PLC0415
-
     real, shift = data.utc_now, [0.0]
     monkeypatch.setattr(data, "utc_now", lambda: real() + datetime.timedelta(seconds=shift[0]))
     recorder = make(duration=0.5, interval=0.5)
@@ -194,7 +288,7 @@ def test_a_full_disk_loses_nothing_that_the_ring_holds(
     recorder = make()
     before = recorder.record(WOOD)
     with monkeypatch.context() as patch:
-        patch.setattr(wav, "open_new", lambda part: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(writer, "open_new", lambda part: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(RecordingError) as caught:
             recorder.record(WOOD)
 
@@ -208,17 +302,22 @@ def test_a_full_disk_loses_nothing_that_the_ring_holds(
 @pytest.mark.parametrize("channels", [1, 2, 8])
 @pytest.mark.parametrize("bits", [16, 24])
 @pytest.mark.parametrize("rate", [8000, 48_000, 384_000])
-def test_every_width_keeps_every_bit(make: Make, rate: int, channels: int, bits: int) -> None:
-    recorder = make(pace="fast", samplerate=rate, audio_channels=channels, bits=bits)
+@pytest.mark.parametrize("file_format", ["wav", "flac"])
+def test_every_width_keeps_every_bit(
+    make: Make, file_format: str, rate: int, channels: int, bits: int
+) -> None:
+    recorder = make(
+        pace="fast", samplerate=rate, audio_channels=channels, bits=bits, file_format=file_format
+    )
 
     recordings = [recorder.record(WOOD) for _ in range(2)]
 
     for recording in recordings:
         assert recording.path is not None
-        info = wav.read_info(recording.path)
+        info = read_info(recording.path)
         assert (info.samplerate, info.channels, info.bits) == (rate, channels, bits)
-        with wave.open(str(recording.path)) as file:
-            assert file.getsampwidth() == bits // 8
+        other = soundfile.info(recording.path)
+        assert (other.format, other.subtype) == (file_format.upper(), f"PCM_{bits}")
     samples = np.concatenate([read_audio(r.path)[0] for r in recordings if r.path])
     assert len(samples) == rate // 2
     assert (samples == samples[:, :1]).all()
@@ -260,5 +359,55 @@ def test_a_ring_that_does_not_fit_says_what_would(make: Make) -> None:
     with pytest.raises(ConfigurationError) as large:
         make(ring_seconds=1e7, samplerate=384_000)
 
-    assert "at least 10 seconds" in str(small.value.help)
+    with pytest.raises(ConfigurationError) as few:
+        make(ring_bytes=10_000, bits=24, audio_channels=2)
+    with pytest.raises(ConfigurationError) as many:
+        make(ring_bytes=10**15)
+    with pytest.raises(ConfigurationError, match="by seconds and by bytes"):
+        make(ring_bytes=10**6, ring_seconds=30)
+
+    assert small.value.help == "acoupi config set recording.ring_seconds 10"
     assert "s would fit" in str(large.value.why)
+    assert few.value.help == f"acoupi config set recording.ring_bytes {10 * RATE * 2 * 4}"
+    fits = int(str(many.value.help).rpartition(" ")[2])
+    assert make(ring_bytes=fits).ring_seconds == fits / 2 / RATE
+
+
+def test_a_ring_of_so_many_bytes_takes_so_many(make: Make) -> None:
+    recorder = make(ring_bytes=1_000_000)
+
+    recorder.record(WOOD)
+
+    with recorder._using_stream() as stream:
+        assert len(stream._ring) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"samplerate": 655_360}, "up to 655350 Hz"),
+        ({"samplerate": 192_001}, "multiples of 10 Hz"),
+        ({"audio_channels": 9}, "at most 8 channels"),
+        ({"file_format": "mp3"}, None),
+    ],
+)
+def test_what_flac_cannot_hold_is_refused(
+    make: Make, settings: dict[str, Any], words: str | None
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make(**{"file_format": "flac", **settings})
+
+    assert caught.value.help == "acoupi config set recording.file_format wav"
+    assert words is None or words in str(caught.value.why)
+    make(**settings | {"file_format": "wav"})
+
+
+def test_ten_minutes_at_384_khz_stream_to_the_disk(make: Make) -> None:
+    recorder = make(pace="fast", samplerate=384_000, duration=600, file_format="flac")
+    make(pace="fast", samplerate=384_000, duration=1).record(WOOD)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    recording = recorder.record(WOOD)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KB
+    assert report(recording).frames == 600 * 384_000

@@ -20,16 +20,17 @@ def test_making_one_makes_no_folder(manager: RecordingSavingManager, tmp_path: P
     assert not (tmp_path / "kept").exists()
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_it_names_a_place_below_its_folder_and_touches_nothing(
-    manager: RecordingSavingManager, tmp_path: Path
+    manager: RecordingSavingManager, tmp_path: Path, suffix: str
 ) -> None:
-    recording = make_recording(path=make_wav(tmp_path / "spool" / "a.wav"))
+    recording = make_recording(path=make_wav((tmp_path / "spool" / "a").with_suffix(suffix)))
 
     place = manager.save_recording(recording, None)
 
     assert place is not None
     assert place.is_relative_to(tmp_path / "kept")
-    assert place.suffix == ".wav"
+    assert place.suffix == suffix
     assert not (tmp_path / "kept").exists()
     assert recording.path is not None
     assert recording.path.exists()

@@ -20,11 +20,14 @@ FRAMES = 800
 WOOD = data.Deployment(name="Wood")
 
 
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[data.Recording]]:
+@pytest.fixture(scope="module", params=["wav", "flac"])
+def recordings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[data.Recording]]:
     recorder = PARecorder(
         FRAMES / RATE, RATE, 1, "default", audio_dir=tmp_path_factory.mktemp("spool"),
         simulated=SimulatedAudio(signal="counter"), interval=FRAMES / RATE,
+        file_format=request.param,
     )  # fmt: skip
     yield [recorder.record(WOOD) for _ in range(5)]
     recorder.close()

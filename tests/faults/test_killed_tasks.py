@@ -19,6 +19,7 @@ from acoupi.components import (
     SqliteStore,
     types,
 )
+from acoupi.effort import ledger
 from acoupi.tasks import (
     generate_detection_task,
     generate_file_management_task,
@@ -153,3 +154,67 @@ def finish(store: SqliteStore, messages: SqliteMessageStore, spool: Path, kept: 
     )  # fmt: skip
     for step in (recover, manage, recover):
         step()
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from acoupi import data
+from acoupi.audio.simulated import SimulatedAudio
+from acoupi.components import PARecorder, SqliteStore
+from acoupi.effort import CapturePlan
+from acoupi.tasks import generate_recording_task
+
+class Mortal(SqliteStore):
+    def store_recording(self, recording):
+        if not (root / "second").exists():
+            (root / "second").touch()
+            return super().store_recording(recording)
+        os.kill(os.getpid(), 9)  # Its file has its name, and nobody knows of it.
+
+root = Path(sys.argv[1])
+recorder = PARecorder(
+    0.5, 8000, 1, "default", audio_dir=root / "spool", interval=0.5, file_format=sys.argv[2],
+    simulated=SimulatedAudio.parse("counter,faults=overrun:0.7:0.05"),
+)
+plan = CapturePlan(duration=0.5, interval=0.5)
+record = generate_recording_task(recorder, Mortal(root / "m.db"), plan=plan)
+record()
+record()
+"""
+
+
+@pytest.mark.parametrize("file_format", ["wav", "flac"])
+def test_a_recorder_that_is_killed_before_it_stores_leaves_an_account_that_adds_up(
+    tmp_path: Path, file_format: str
+) -> None:
+    died = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DIES, str(tmp_path), file_format],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    store = SqliteStore(tmp_path / "m.db")
+    assert sum(store.count_recordings().values()) == 1
+
+    generate_recovery_task(store, tmp_path=tmp_path / "spool", settle_time=-1)()
+
+    assert sum(store.count_recordings().values()) == 2
+    site = store.get_current_deployment()
+    last, history = store.get_last_recording(site), store.get_effort(site)
+    assert last is not None
+    assert history is not None
+    assert last.capture is not None
+    assert last.capture.health is not None
+    assert last.capture.first_frame == 4000
+    (overrun,) = last.capture.overruns
+    first, adopted = history.captured
+    assert adopted.overruns == (overrun,)
+    assert (adopted.stream_id, adopted.first_frame) == (first.stream_id, 4000)
+    spans = ledger(history, data.utc_now())
+    lost = sum(span.duration for span in spans if span.state is data.EffortState.OVERRUN)
+    heard = sum(span.duration for span in spans if span.state is data.EffortState.RECORDED)
+    assert lost == pytest.approx(overrun.frames / 8000, abs=1e-5)
+    assert heard + lost == pytest.approx(1, abs=1e-5)
+    store.close()

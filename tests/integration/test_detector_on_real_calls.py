@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from acoupi import data
-from acoupi.audio.wav import read_info
+from acoupi.audio.formats import read_info
 from acoupi.components.models import BandEnergyModel
 
 # Read when this module is: the tests themselves run without any ACOUPI_ variable.

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from acoupi.audio.wav import read_audio
+from acoupi.audio.formats import read_audio
 from tests.services import require, require_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -125,6 +126,33 @@ print(json.dumps([[str(r.path), r.duration, r.samplerate, r.created_on.timestamp
     assert recordings[1][3] - recordings[0][3] >= 3
 
 
+def test_recordings_on_slots_bear_the_times_of_their_slots(microphone: Microphone) -> None:
+    answer = microphone.run(
+        PREPARE
+        + """
+import random
+recorder = PARecorder(0.4, rate, 1, "virtual_microphone", audio_dir=folder / "slots", interval=1)
+made, chance = [], random.Random(1)
+import threading
+for _ in range(6):
+    made.append(recorder.record(deployment))
+    threading.Event().wait(chance.uniform(0, 2))  # The task is late.
+recorder.close()
+print(json.dumps([[r.created_on.timestamp(), r.capture.first_frame, r.capture.gap_before_frames,
+                   len(r.capture.overruns)] for r in made]))
+"""
+    )
+
+    # The first slot began before the microphone was open.
+    times = [time for time, *_ in answer[1:]]
+    assert [time - round(time) for time in times] == [pytest.approx(0, abs=1e-3)] * 5
+    assert [round(b - a) for a, b in pairwise(times)] == [1] * 4
+    frames = np.diff([first for _, first, *_ in answer[1:]]) / microphone.samplerate
+    # By the rate of the device, and what the line was bent meanwhile.
+    assert frames.tolist() == [pytest.approx(1, abs=5e-3)] * 4
+    assert [(gap, lost) for _, _, gap, lost in answer[1:]] == [(0, 0)] * 5
+
+
 def test_the_check_passes_and_other_settings_are_refused(microphone: Microphone) -> None:
     answers = microphone.run(
         PREPARE
@@ -214,6 +242,53 @@ print(json.dumps([failure(lambda: recorder.record(deployment)),
     (name,) = files
     assert not name.startswith(".")
     assert 1 <= len(read_audio(folder / "spool" / name)[0]) / 48_000 < 30
+
+
+@pytest.fixture
+def suspended(microphone: Microphone) -> Iterator[Microphone]:
+    """A microphone that opens, and then delivers nothing."""
+
+    def suspend(is_suspended: str) -> None:
+        subprocess.run(
+            ["pactl", "suspend-sink", "virtual", is_suspended],
+            env={**os.environ, "PULSE_SERVER": f"unix:{microphone.folder}/native"},
+            check=True,
+            timeout=30,
+        )
+
+    suspend("1")
+    yield microphone
+    suspend("0")
+
+
+def test_a_device_that_opens_and_delivers_nothing_is_missing_and_not_silent(
+    suspended: Microphone,
+) -> None:
+    answer = suspended.run(
+        PREPARE
+        + """
+from acoupi.effort import ledger
+from acoupi.tasks import generate_recording_task
+from acoupi.testing import InMemoryStore
+store = InMemoryStore()
+recorder = PARecorder(3, rate, 1, "virtual_microphone", audio_dir=folder / "deaf", interval=3)
+task = generate_recording_task(recorder, store)
+began = data.monotonic()
+failed = failure(task)
+took = data.monotonic() - began
+history = store.get_effort(store.get_current_deployment())
+recorder.close()
+print(json.dumps([failed, took, [(n.state.value, n.detail) for n in history.notes],
+                  len(history.captured)]))
+"""
+    )
+
+    failed, took, notes, recordings = answer
+    assert failed[0] == "DeviceUnavailableError"
+    assert "delivers nothing" in failed[1]
+    assert took < 10  # Within what is promised; the limit is ours, not the machine's.
+    assert ("device_missing", failed[1].removeprefix("Error: ")) in map(tuple, notes)
+    assert recordings == 0
 
 
 def test_the_script_refuses_to_start_twice(microphone: Microphone) -> None:

@@ -5,11 +5,12 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoupi import data, effort
-from acoupi.data import EffortSpan, EffortState
+from acoupi.data import EffortSpan, EffortState, IncompleteReason
 from acoupi.effort import Captured, CapturePlan, DailyWindows, EffortHistory, PlanFrom, ledger
 
 UTC = datetime.UTC
@@ -18,6 +19,7 @@ STREAM = UUID(int=7)
 RATE = 8000
 
 S = EffortState
+R = IncompleteReason
 CONTINUOUS = CapturePlan(duration=3, interval=3)
 SPACED = CapturePlan(duration=3, interval=10)
 
@@ -132,7 +134,7 @@ def test_what_the_buffer_no_longer_held_is_an_overrun_before_the_recording() -> 
 
 def test_what_a_new_stream_began_too_late_for_is_the_microphones_fault() -> None:
     parts = [
-        streamed(0, 0, 2, incomplete="it stopped."),
+        streamed(0, 0, 2, incomplete=R.DEVICE_LOST, incomplete_words="it stopped."),
         heard(9, stream_id=UUID(int=8), gap_before_frames=7 * RATE),
     ]
 
@@ -162,23 +164,33 @@ def test_the_lost_beginning_of_a_slot_on_an_interval_is_planned_time() -> None:
 
 def test_a_recording_that_broke_off_leaves_a_hole_with_its_reason() -> None:
     parts = [
-        streamed(0, 0, 1, incomplete="the microphone was unplugged"),
+        streamed(0, 0, 1, incomplete=R.DEVICE_LOST, incomplete_words="unplugged"),
         heard(9, stream_id=UUID(int=8)),
     ]
-    missing = note(3, 9, S.DEVICE_MISSING, "the microphone was unplugged")
+    missing = note(3, 9, S.DEVICE_MISSING, "unplugged")
 
     spans = ledger(history(*parts, seconds=12, notes=(missing,)), START)
 
     assert states(spans) == [(0, 1, S.RECORDED), (1, 9, S.DEVICE_MISSING), (9, 12, S.RECORDED)]
-    assert spans[1].detail == "the microphone was unplugged"
+    assert spans[1].detail == "unplugged"
 
 
 def test_a_recording_that_broke_off_for_the_disk_says_so() -> None:
-    part = streamed(0, 0, 1, incomplete="no space left on the disk")
+    part = streamed(0, 0, 1, incomplete=R.DISK_FULL, incomplete_words="no space left")
 
     spans = ledger(history(part, seconds=3), START)
 
     assert states(spans) == [(0, 1, S.RECORDED), (1, 3, S.DISK_FULL)]
+
+
+@pytest.mark.parametrize("reason", [R.CRASHED, R.STOPPED])
+def test_the_rest_of_a_recording_whose_recorder_ended_is_time_it_did_not_run(reason: R) -> None:
+    part = streamed(0, 0, 1, incomplete=reason, incomplete_words="it ended")
+
+    spans = ledger(history(part, seconds=3), START)
+
+    assert states(spans) == [(0, 1, S.RECORDED), (1, 3, S.NOT_RUNNING)]
+    assert spans[1].detail == "it ended"
 
 
 def test_a_note_goes_on_until_it_could_have_been_renewed() -> None:
@@ -308,7 +320,7 @@ def captures(draw: st.DrawFn) -> Captured:
             data.Overrun(frame, frames)
             for frame, frames in draw(st.lists(st.tuples(FRAMES, FRAMES), max_size=3))
         ),
-        incomplete=draw(st.sampled_from([None, None, "unplugged", "the disk is full"])),
+        incomplete=draw(st.sampled_from([None, None, *R])),
     )
 
 

@@ -1,5 +1,6 @@
 """What all recorders have in common."""
 
+import datetime
 import shutil
 import threading
 import weakref
@@ -11,16 +12,17 @@ from tempfile import TemporaryDirectory
 
 from acoupi import data
 from acoupi.audio.disk import disk_errors, holding, part_path, publish
+from acoupi.audio.formats import FileFormat, SoundInfo, add_guano, read_info
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.audio.pool import streams
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.sources import AudioSource
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
-from acoupi.audio.wav import WavInfo, add_guano, expand_time, read_info
+from acoupi.audio.wav import expand_time
 from acoupi.components.audio_recorder.clips import capture_clip, capture_file, file_name
 from acoupi.components.audio_recorder.cutting import Cutter
-from acoupi.components.audio_recorder.keeper import Keeper
-from acoupi.components.audio_recorder.limits import require_possible, require_ring
+from acoupi.components.audio_recorder.keeper import DeviceListener, Keeper, Watch
+from acoupi.components.audio_recorder.limits import require_format, require_possible, require_ring
 from acoupi.components.types import AudioRecorder
 from acoupi.devices import get_device_info
 from acoupi.errors import (
@@ -84,14 +86,21 @@ class BaseAudioRecorder(AudioRecorder):
     ring_seconds
         How late a recording may be begun, or a disk be, before sound is lost;
         at least 10. None: 30.
+    ring_bytes
+        The same as memory; give one of both.
     idle_close
         Close the microphone where the next recording is more than so many
         seconds away; it is opened again in time. None: it stays open.
+    file_format
+        "wav", or "flac": half the size, the samples the same. (Only where
+        recordings are cut from a stream; a `generate_recording` of one's own
+        always makes WAV.)
 
     Raises
     ------
     ConfigurationError
-        If one of the values is not possible, or the ring does not fit in memory.
+        If one of the values is not possible, the ring does not fit in memory, or
+        the format cannot hold the rate or the channels.
     """
 
     def __init__(  # noqa: PLR0917 - published
@@ -107,10 +116,12 @@ class BaseAudioRecorder(AudioRecorder):
         interval: float | None = None,
         bits: int = 16,
         ring_seconds: float | None = None,
+        ring_bytes: int | None = None,
         idle_close: float | None = None,
+        file_format: FileFormat = "wav",
     ) -> None:
         require_possible(duration, samplerate, audio_channels, time_expansion, interval, bits)
-        require_ring(ring_seconds, samplerate, audio_channels, bits)
+        require_format(file_format, samplerate, audio_channels, time_expansion)
         self.duration = duration
         self.samplerate = samplerate
         self.audio_channels = audio_channels
@@ -119,13 +130,21 @@ class BaseAudioRecorder(AudioRecorder):
         self.time_expansion = time_expansion
         self.simulated = SimulatedAudio.from_environment() or simulated
         self.bits = bits
-        self.ring_seconds = ring_seconds
+        self.file_format: FileFormat = file_format
+        self.ring_seconds = require_ring(
+            ring_seconds, ring_bytes, samplerate, audio_channels, bits=bits
+        )
+        """How much sound is kept in memory; None: as much as usual."""
         self.idle_close = idle_close
         self._busy = threading.RLock()
         self._owner = _Owner()
         self._cutter = Cutter(duration, interval)
         self._was_open = False
+        self.device_listener: DeviceListener | None = None
+        """Told at once, also between recordings, that the microphone is gone, or back."""
         self._keeper: Keeper | None = None
+        self._watch: Watch | None = None
+        self._missing_since: datetime.datetime | None = None
         self._closer: weakref.finalize[..., BaseAudioRecorder] | None = None
 
     @abstractmethod
@@ -176,6 +195,7 @@ class BaseAudioRecorder(AudioRecorder):
             with self._using_stream() as stream:
                 recording = self._cut(stream, deployment)
                 self._rest(stream)
+                self._watch_over(stream)
             return recording
 
     @property
@@ -204,6 +224,7 @@ class BaseAudioRecorder(AudioRecorder):
             if stream is not None:
                 self._was_open = True
                 self._rest(stream)
+                self._watch_over(stream)
             elif self.idle_close is None:
                 self._make_keeper().start()
 
@@ -247,6 +268,8 @@ class BaseAudioRecorder(AudioRecorder):
         with self._busy:
             if self._keeper is not None:
                 self._keeper.stop()
+            if self._watch is not None:
+                self._watch.stop()
             if self._closer is not None:
                 self._closer()
             self._cutter.forget()
@@ -305,8 +328,40 @@ class BaseAudioRecorder(AudioRecorder):
             keeper.wait(self.duration)
 
     def _open(self, warm_up: float = 0.0) -> None:
-        with streams.using(self._stream_source, ring_seconds=self.ring_seconds, warm_up=warm_up):
+        with streams.using(
+            self._stream_source, ring_seconds=self.ring_seconds, warm_up=warm_up
+        ) as stream:
             pass
+        if self._missing_since is not None:
+            self._missing_since = None
+            if self.device_listener is not None:
+                self.device_listener.device_back()
+        self._watch_over(stream)
+
+    def _watch_over(self, stream: CaptureStream) -> None:
+        """Have somebody notice, from now on, that the microphone goes away."""
+        if self.interval is None or stream.source.waits_for_reader:
+            return
+        if self._watch is None:
+            weak = weakref.ref(self)
+
+            def on_loss(lost: CaptureStream, error: AcoupiError) -> None:
+                recorder = weak()
+                if recorder is not None:
+                    recorder._lost(lost, error)  # noqa: SLF001 - ours
+
+            self._watch = Watch(on_loss)
+            weakref.finalize(self, self._watch.stop)
+        self._watch.look_at(stream)
+
+    def _lost(self, stream: CaptureStream, error: AcoupiError) -> None:
+        self._missing_since = stream.utc_of(stream.written)
+        self._still_missing(error)
+        self._make_keeper().start()
+
+    def _still_missing(self, error: AcoupiError) -> None:
+        if self.device_listener is not None and self._missing_since is not None:
+            self.device_listener.device_missing(self._missing_since, error)
 
     def _make_keeper(self) -> Keeper:
         if self._keeper is None:
@@ -318,7 +373,12 @@ class BaseAudioRecorder(AudioRecorder):
                 if recorder is not None:
                     recorder._open(warm_up)  # noqa: SLF001 - ours
 
-            self._keeper = Keeper(open_device)
+            def on_failure(error: AcoupiError) -> None:
+                recorder = weak()
+                if recorder is not None:
+                    recorder._still_missing(error)  # noqa: SLF001 - ours
+
+            self._keeper = Keeper(open_device, on_failure)
             weakref.finalize(self, self._keeper.stop)
         return self._keeper
 
@@ -335,6 +395,7 @@ class BaseAudioRecorder(AudioRecorder):
             time_expansion=self.time_expansion,
             serial=get_device_info().id,
             bits=self.bits,
+            file_format=self.file_format,
             on_frames=lambda frames: cutter.done(stream, cut, frames),
         )
 
@@ -357,7 +418,7 @@ class BaseAudioRecorder(AudioRecorder):
             seconds = self.duration if duration is None else duration
             capture_file(stream, path, seconds, bits=self.bits)
 
-    def _sample(self) -> WavInfo:
+    def _sample(self) -> SoundInfo:
         """Record a moment into a folder that vanishes, and read what it became."""
         with disk_errors(self.audio_dir / "check.wav"):
             self.audio_dir.mkdir(parents=True, exist_ok=True)
@@ -365,6 +426,7 @@ class BaseAudioRecorder(AudioRecorder):
         with self._busy, folder as name:
             path = Path(name) / "check.wav"
             if self._streams():
+                path = path.with_suffix(f".{self.file_format}")
                 self._stream_into(path, _CHECK_SECONDS, keep=False)
             else:
                 self.generate_recording(path, _CHECK_SECONDS)

@@ -5,11 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from acoupi import data
+from acoupi.audio.formats import FileFormat, SoundWriter, open_writer
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.audio.health import HealthMeter
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
-from acoupi.audio.wav import WavWriter
-from acoupi.components.audio_recorder.cutting import Cut
+from acoupi.components.audio_recorder.cutting import Cut, Shortfall
 from acoupi.errors import AcoupiError, DeviceError
 
 __all__ = ["KEEP_SECONDS", "capture_clip", "capture_file", "file_name"]
@@ -18,9 +18,9 @@ KEEP_SECONDS = 0.1
 """What is left of an interrupted recording is kept if it is longer than this."""
 
 
-def file_name(recording: data.Recording) -> str:
+def file_name(recording: data.Recording, file_format: FileFormat = "wav") -> str:
     """Return the name of a recording's file; its id makes it unique, whatever the clock says."""
-    return f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.wav"
+    return f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.{file_format}"
 
 
 def capture_clip(
@@ -32,6 +32,7 @@ def capture_clip(
     time_expansion: float = 1,
     serial: str = "",
     bits: int = 16,
+    file_format: FileFormat = "wav",
     on_frames: Callable[[int], None] = lambda _: None,
 ) -> data.Recording:
     """Cut a recording out of a stream and write it.
@@ -50,13 +51,15 @@ def capture_clip(
         Id of the device, for the metadata.
     bits
         Of a sample in the file, 16 or 24.
+    file_format
+        Of the file.
     on_frames
         Told, however it ends, how many frames were taken.
 
     Raises
     ------
     DeviceError
-        As `CaptureStream.read` and `WavWriter`. What there was of sound is
+        As `CaptureStream.read` and `SoundWriter`. What there was of sound is
         kept, complete and marked as incomplete, if it is worth it; it is the
         error's ``kept``.
     """
@@ -75,7 +78,7 @@ def capture_clip(
         deployment=deployment,
         created_on=stream.utc_of(cut.start),
     )
-    clip = _Clip(stream, cut, recording, folder, serial, bits=bits)
+    clip = _Clip(stream, cut, recording, folder, serial, bits=bits, file_format=file_format)
     writer = clip.open()
     try:
         try:
@@ -98,14 +101,14 @@ def capture_clip(
 
 
 def capture_file(stream: CaptureStream, path: Path, duration: float, *, bits: int = 16) -> None:
-    """Write a stretch of a stream, from now on, into a plain WAV file.
+    """Write a stretch of a stream, from now on, into a plain file.
 
     Parameters
     ----------
     stream
         Open.
     path
-        Must not exist.
+        Must not exist. FLAC if it ends so, else WAV.
     duration
         Seconds.
     bits
@@ -117,7 +120,7 @@ def capture_file(stream: CaptureStream, path: Path, duration: float, *, bits: in
         As `capture_clip`; nothing is left then.
     """
     start = stream.next_frame()
-    with WavWriter(
+    with open_writer(
         path, stream.samplerate, stream.channels, bits=bits, sample_bytes=stream.sample_bytes
     ) as writer:
         _copy(stream, start, _frames(stream, duration), writer)
@@ -136,6 +139,7 @@ class _Clip:
         serial: str,
         *,
         bits: int,
+        file_format: FileFormat,
     ) -> None:
         self._stream = stream
         self._cut = cut
@@ -143,11 +147,12 @@ class _Clip:
         self._folder = folder
         self._serial = serial
         self._bits = bits
+        self._format: FileFormat = file_format
         self._meter = HealthMeter(stream.samplerate, stream.channels, stream.sample_bytes)
 
-    def open(self) -> WavWriter:
-        return WavWriter(
-            self._folder / file_name(self._recording),
+    def open(self) -> SoundWriter:
+        return open_writer(
+            self._folder / file_name(self._recording, self._format),
             self._recording.samplerate,
             self._stream.channels,
             time_expansion=self._recording.time_expansion,
@@ -157,7 +162,7 @@ class _Clip:
             frames=self._cut.frames,
         )
 
-    def write(self, writer: WavWriter, block: bytes) -> None:
+    def write(self, writer: SoundWriter, block: bytes) -> None:
         """Write a block, and measure it."""
         first = self._cut.start + writer.frames
         frames = len(block) // (self._stream.sample_bytes * self._stream.channels)
@@ -166,7 +171,7 @@ class _Clip:
         if not any(overrun.frames for overrun in self._stream.overruns(first, frames)):
             self._meter.add(block)
 
-    def finish(self, writer: WavWriter, *, incomplete: str | None = None) -> data.Recording:
+    def finish(self, writer: SoundWriter, *, incomplete: Shortfall | None = None) -> data.Recording:
         """Complete the file with what is known only now."""
         stream, start = self._stream, self._cut.start
         stream.timeline.look()
@@ -183,14 +188,16 @@ class _Clip:
                     samplerate_measured=stream.clock.measured_rate,
                     clock_synchronised=clock.is_synchronised,
                     clock_error_s=clock.error,
+                    boot_clock=stream.timeline.boot_clock,
                     overruns=stream.overruns(start, writer.frames),
                     gap_before_frames=self._cut.gap,
-                    incomplete=incomplete,
+                    incomplete=None if incomplete is None else incomplete[0],
+                    incomplete_detail="" if incomplete is None else incomplete[1],
                     health=self._meter.result(),
                 ),
             }
         )
-        path = self._folder / file_name(recording)
+        path = self._folder / file_name(recording, self._format)
         path = writer.finish(self._describe(recording), path)
         return recording.model_copy(update={"path": path})
 
@@ -213,10 +220,11 @@ class _Clip:
             samplerate_measured=self._stream.clock.measured_rate,
             clock_synchronised=clock.is_synchronised,
             clock_error_s=clock.error,
+            boot_clock=self._stream.timeline.boot_clock,
             gap_before_frames=self._cut.gap,
         )
 
-    def keep_the_rest(self, writer: WavWriter, error: BaseException) -> None:
+    def keep_the_rest(self, writer: SoundWriter, error: BaseException) -> None:
         """Keep what there is of an interrupted recording if it is worth it; never raises."""
         with suppress(AcoupiError):
             self._write_what_came(writer)
@@ -224,9 +232,8 @@ class _Clip:
         if seconds < KEEP_SECONDS:
             writer.discard()
             return
-        reason = error.message if isinstance(error, AcoupiError) else type(error).__name__
         try:
-            recording = self.finish(writer, incomplete=reason)
+            recording = self.finish(writer, incomplete=_shortfall(error))
         except (AcoupiError, OSError):
             writer.leave()  # Whoever recovers later finds it.
             return
@@ -236,7 +243,7 @@ class _Clip:
             kept = f'the first {seconds:.1f} s are kept in "{recording.path.name}".'
             error.why = f"{error.why} {kept[:1].upper()}{kept[1:]}" if error.why else kept
 
-    def _write_what_came(self, writer: WavWriter) -> None:
+    def _write_what_came(self, writer: SoundWriter) -> None:
         """Write what was delivered before the end and not read yet: less than a step."""
         next_frame = self._cut.start + writer.frames
         wanted = self._cut.frames - writer.frames
@@ -245,7 +252,16 @@ class _Clip:
             self.write(writer, _read(self._stream, next_frame, frames))
 
 
-def _copy(stream: CaptureStream, start: int, frames: int, writer: WavWriter) -> None:
+def _shortfall(error: BaseException) -> Shortfall:
+    """Return why a recording broke off."""
+    if not isinstance(error, AcoupiError):
+        return data.IncompleteReason.STOPPED, f"interrupted by {type(error).__name__}"
+    is_disk = isinstance(error.__cause__, OSError)
+    reason = data.IncompleteReason.DISK_FULL if is_disk else data.IncompleteReason.DEVICE_LOST
+    return reason, error.message
+
+
+def _copy(stream: CaptureStream, start: int, frames: int, writer: SoundWriter) -> None:
     """Copy frames into the file until it has so many."""
     while (done := writer.frames) < frames:
         writer.write(_read(stream, start + done, min(frames - done, _step(stream))))

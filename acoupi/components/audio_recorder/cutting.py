@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 from acoupi import data
 from acoupi.audio.stream import CaptureStream
-from acoupi.errors import AcoupiError
 
-__all__ = ["Cut", "Cutter"]
+__all__ = ["Cut", "Cutter", "Shortfall"]
 
 _LONGEST_WAIT = 10.0
 """Seconds, at least, that a recording waits for its slot."""
+_NOT_READY = "the microphone was not ready when it should have begun"
+
+
+Shortfall = tuple[data.IncompleteReason, str]
+"""Why a recording is shorter than planned: in a word, and in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Cut:
     """Frames of planned time before it that are lost."""
     slot: int | None = None
     """Number of its slot."""
-    incomplete: str | None = None
+    incomplete: Shortfall | None = None
     """Why it is shorter than planned."""
 
 
@@ -70,7 +74,9 @@ class Cutter:
             return self._plan_next(stream, frames)
         if was_set:
             self._slot = None
-        return self._plan_slot(stream, frames)
+        cut = self._plan_slot(stream, frames)
+        stream.clock.hold(cut.start)  # It begins at the time for which it was planned.
+        return cut
 
     def done(self, stream: CaptureStream, cut: Cut, frames: int) -> None:
         """Note how much of a cut was recorded."""
@@ -106,7 +112,8 @@ class Cutter:
         start = max(self._next or 0, stream.oldest)
         frames = max(1, round(self.duration * stream.samplerate))
         left = stream.written - start
-        reason = stream.failure.message if isinstance(stream.failure, AcoupiError) else None
+        failure = stream.failure
+        reason = (data.IncompleteReason.DEVICE_LOST, failure.message) if failure else None
         return Cut(
             start,
             min(frames, left),
@@ -186,7 +193,7 @@ class Cutter:
         start = stream.oldest
         planned = self._frame_of(stream, slot)
         room = max(planned + frames, self._frame_of(stream, slot + 1)) - start
-        reason = "the microphone was not ready when it should have begun" if room < frames else None
+        reason = (data.IncompleteReason.DEVICE_LATE, _NOT_READY) if room < frames else None
         return Cut(start, min(frames, room), lost + start - planned, slot, reason)
 
     def _missed(self, stream: CaptureStream, now: int) -> range:

@@ -1,19 +1,76 @@
-"""Keeps trying to open a microphone that went away, or opens it in time for its next use."""
+"""Notices that a microphone went away, and keeps trying to open it; or opens it in time."""
 
+import datetime
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from acoupi import data
+from acoupi.audio.stream import CaptureStream
 from acoupi.errors import AcoupiError, DeviceUnavailableError
 
-__all__ = ["Keeper"]
+__all__ = ["DeviceListener", "Keeper", "Watch"]
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
 _LOOK_SECONDS = 0.5
 """How often to see whether something was plugged in, which ends a pause."""
 _CARDS = Path("/sys/class/sound")
+
+
+class DeviceListener(Protocol):
+    """Who wants to know at once that a microphone is missing; called from other threads."""
+
+    def device_missing(self, since: datetime.datetime, error: AcoupiError) -> None:
+        """Learn that it is gone, again each time that opening it fails."""
+
+    def device_back(self) -> None:
+        """Learn that it was opened again."""
+
+
+class Watch:
+    """Looks from a thread of its own whether the device of a stream is still there.
+
+    Parameters
+    ----------
+    on_loss
+        Called once when it is not, with the stream and what happened.
+    """
+
+    def __init__(self, on_loss: Callable[[CaptureStream, AcoupiError], None]) -> None:
+        self._on_loss = on_loss
+        self._lock = threading.Lock()
+        self._stream: CaptureStream | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def look_at(self, stream: CaptureStream) -> None:
+        """Watch this stream, in place of the one before."""
+        with self._lock:
+            self._stream = stream
+            if self._thread is None or not self._thread.is_alive():
+                self._stopping = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._stopping,), name="microphone-watch", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End watching; does not wait for it."""
+        with self._lock:
+            self._stream = None
+            self._stopping.set()
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.wait(_LOOK_SECONDS):
+            with self._lock:
+                stream = self._stream
+                error = stream.loss if stream is not None else None
+                if error is not None:
+                    self._stream = None
+            if stream is not None and error is not None:
+                self._on_loss(stream, error)
 
 
 class Keeper:
@@ -24,10 +81,17 @@ class Keeper:
     open_device
         Given the seconds of warm-up; raises `DeviceUnavailableError` while
         that is impossible. Any other error ends trying.
+    on_failure
+        Told of each failure to open it.
     """
 
-    def __init__(self, open_device: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        open_device: Callable[[float], None],
+        on_failure: Callable[[AcoupiError], None] = lambda _: None,
+    ) -> None:
         self._open_device = open_device
+        self._on_failure = on_failure
         self._lock = threading.Lock()
         self._settled = threading.Event()
         self._stopping = threading.Event()
@@ -65,7 +129,8 @@ class Keeper:
                 cards = _cards()
                 try:
                     self._open_device(warm_up)
-                except DeviceUnavailableError:
+                except DeviceUnavailableError as error:
+                    self._on_failure(error)
                     if self._rest(pause, cards, stopping):
                         pause = _FIRST_PAUSE
                     else:

@@ -1,14 +1,23 @@
 """What can be recorded at all."""
 
+import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from acoupi.audio import flac
+from acoupi.audio.formats import FileFormat
 from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES
 from acoupi.audio.stream import RING_SECONDS
 from acoupi.errors import ConfigurationError
 
-__all__ = ["SMALLEST_RING_SECONDS", "require_possible", "require_ring", "ring_bytes"]
+__all__ = [
+    "SMALLEST_RING_SECONDS",
+    "require_format",
+    "require_possible",
+    "require_ring",
+]
 
 SMALLEST_RING_SECONDS = 10.0
 """A task may be 5 s late and a disk busy for a few more."""
@@ -51,41 +60,111 @@ def require_possible(  # noqa: PLR0917 - what every recorder is told
         )
 
 
-def ring_bytes(seconds: float | None, samplerate: int, channels: int, bits: int) -> int:
-    """Return the memory that a ring takes; None: a ring of the usual length."""
-    sample = SAMPLE_BYTES if bits == 16 else WIDE_SAMPLE_BYTES
-    return round((RING_SECONDS if seconds is None else seconds) * samplerate) * channels * sample
+def require_format(
+    file_format: FileFormat, samplerate: int, channels: int, time_expansion: float
+) -> None:
+    """Refuse what files of the format cannot hold.
+
+    Raises
+    ------
+    ConfigurationError
+        It says what they can.
+    """
+    if file_format == "wav":
+        return
+    if file_format != "flac":
+        raise ConfigurationError(
+            f'cannot record "{file_format}" files.', "acoupi config set recording.file_format wav"
+        )
+    rate = max(1, int(samplerate / time_expansion))
+    why = None
+    if channels > flac.MAX_CHANNELS:
+        why = f"FLAC has at most {flac.MAX_CHANNELS} channels, not {channels}."
+    elif not flac.can_hold_rate(rate):
+        why = (
+            f"FLAC has rates up to {flac.MAX_SAMPLERATE} Hz, and above 65535 Hz only"
+            f" multiples of 10 Hz; the file would have {rate} Hz."
+        )
+    if why is not None:
+        raise ConfigurationError(
+            f"cannot record {channels} channels at {samplerate} Hz as FLAC.",
+            "acoupi config set recording.file_format wav",
+            why=why,
+        )
 
 
-def require_ring(seconds: float | None, samplerate: int, channels: int, bits: int) -> None:
+def require_ring(
+    seconds: float | None, size: int | None, samplerate: int, channels: int, *, bits: int
+) -> float | None:
     """Refuse a ring that is too small for its purpose or too large for the memory.
+
+    Parameters
+    ----------
+    seconds, size
+        How much sound it is to hold, in seconds or in bytes; None: as much as usual.
+    samplerate, channels, bits
+        Of the recordings.
+
+    Returns
+    -------
+    float or None
+        The seconds that it holds; None: as many as usual.
 
     Raises
     ------
     ConfigurationError
         It says what would fit.
     """
+    if seconds is not None and size is not None:
+        raise ConfigurationError(
+            "cannot make a ring by seconds and by bytes.",
+            "acoupi config set recording.ring_bytes none",
+            why=f"ring_seconds is {seconds:g} and ring_bytes is {size}.",
+        )
+    option, given = ("ring_seconds", seconds) if size is None else ("ring_bytes", size)
+    if size is not None:
+        seconds = size // _frame_bytes(channels, bits) / samplerate
+    second = samplerate * _frame_bytes(channels, bits)
+
+    def as_option(length: float) -> str:
+        return f"{length:g}" if size is None else f"{math.ceil(length * second)}"
+
     if seconds is not None and not SMALLEST_RING_SECONDS <= seconds < float("inf"):
-        least = ring_bytes(SMALLEST_RING_SECONDS, samplerate, channels, bits)
+        least = as_option(SMALLEST_RING_SECONDS)
+        holds = "" if size is None else f", which hold {seconds:.3g} s"
         raise ConfigurationError(
-            f'cannot record with a ring of "{seconds:g}" seconds.',
-            f"give at least {SMALLEST_RING_SECONDS:g} seconds: {least / 1e6:.1f} MB",
-            why="a recording that begins late, or a busy disk, would lose sound.",
+            f'cannot record with a ring of "{given:g}" {option[5:]}{holds}.',
+            f"acoupi config set recording.{option} {least}",
+            why="a recording that begins late, or a busy disk, would lose sound: at least"
+            f" {SMALLEST_RING_SECONDS:g} s are needed, {SMALLEST_RING_SECONDS * second:.0f} bytes.",
         )
-    memory = _memory()
-    wanted = ring_bytes(seconds, samplerate, channels, bits)
-    if memory is not None and wanted > _MEMORY_SHARE * memory:
-        second = ring_bytes(1, samplerate, channels, bits)
-        fits = int(_MEMORY_SHARE * memory / second)
-        raise ConfigurationError(
-            f"cannot keep {wanted / second:g} seconds of {channels} channels at {samplerate} Hz"
-            " in memory.",
-            f"acoupi config set recording.ring_seconds {fits}"
-            if fits >= SMALLEST_RING_SECONDS
-            else "record fewer channels, or at a lower rate",
-            why=f"that is {wanted / 1e6:.0f} MB, and the memory is {memory / 1e6:.0f} MB;"
-            f" {fits} s would fit.",
-        )
+    _require_memory(seconds, second, option, as_option, f"{channels} channels at {samplerate} Hz")
+    return seconds
+
+
+def _require_memory(
+    seconds: float | None,
+    second: int,
+    option: str,
+    as_option: Callable[[float], str],
+    what: str,
+) -> None:
+    memory, wanted = _memory(), (RING_SECONDS if seconds is None else seconds) * second
+    if memory is None or wanted <= _MEMORY_SHARE * memory:
+        return
+    fits = int(_MEMORY_SHARE * memory / second)
+    raise ConfigurationError(
+        f"cannot keep {wanted / second:g} seconds of {what} in memory.",
+        f"acoupi config set recording.{option} {as_option(fits)}"
+        if fits >= SMALLEST_RING_SECONDS
+        else "record fewer channels, or at a lower rate",
+        why=f"that is {wanted / 1e6:.0f} MB, and the memory is {memory / 1e6:.0f} MB;"
+        f" {fits} s would fit: {fits * second} bytes.",
+    )
+
+
+def _frame_bytes(channels: int, bits: int) -> int:
+    return channels * (SAMPLE_BYTES if bits == 16 else WIDE_SAMPLE_BYTES)
 
 
 def _memory() -> int | None:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+from acoupi.audio.formats import FileFormat
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder
@@ -61,7 +62,9 @@ class PARecorder(_StreamRecorder):
         interval: float | None = None,
         bits: int = 16,
         ring_seconds: float | None = None,
+        ring_bytes: int | None = None,
         idle_close: float | None = None,
+        file_format: FileFormat = "wav",
     ) -> None:
         super().__init__(
             duration,
@@ -74,7 +77,9 @@ class PARecorder(_StreamRecorder):
             interval=interval,
             bits=bits,
             ring_seconds=ring_seconds,
+            ring_bytes=ring_bytes,
             idle_close=idle_close,
+            file_format=file_format,
         )
         self.chunksize = chunksize
         self._identity: str | None = None

@@ -71,7 +71,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
 from acoupi import data
-from acoupi.audio.wav import read_audio, read_info
+from acoupi.audio.formats import read_audio, read_info
 from acoupi.components import types
 from acoupi.components.models.regions import REGION, RegionFinder
 from acoupi.errors import AudioError, HealthCheckError

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from acoupi import data
-from acoupi.components import types
 from acoupi.components.stores import sql
+from acoupi.components.stores.clocks import ClockTables, put_clock, report_with_clock
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import deployment_of, deployment_values, load_recordings
 from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
@@ -30,31 +30,36 @@ _HEALTH = (*_LEVELS, "is_silent", "is_stuck", "noise_floor_dbfs")
 PUT_CAPTURE = """
     INSERT OR REPLACE INTO capture (
         recording_row, stream_id, first_frame, frames, samplerate_measured_hz,
-        clock_synchronised, clock_error_s, overruns, gap_before_frames, incomplete,
+        clock_synchronised, clock_error_s, overruns, gap_before_frames,
+        incomplete, incomplete_detail,
         rms_dbfs, peak_dbfs, clipped_share, dc_offset, is_silent, is_stuck, noise_floor_dbfs
     )
     VALUES (
         (SELECT row FROM recording WHERE id = :recording),
         :stream_id, :first_frame, :frames, :samplerate_measured,
-        :clock_synchronised, :clock_error_s, :overruns, :gap_before_frames, :incomplete,
+        :clock_synchronised, :clock_error_s, :overruns, :gap_before_frames,
+        :incomplete, :incomplete_detail,
         :rms_dbfs, :peak_dbfs, :clipped_share, :dc_offset, :is_silent, :is_stuck, :noise_floor_dbfs
     )
 """
 
 CAPTURE = """
     SELECT stream_id, first_frame, frames, samplerate_measured_hz, clock_synchronised,
-        clock_error_s, overruns, gap_before_frames, incomplete,
+        clock_error_s, overruns, gap_before_frames, incomplete, incomplete_detail,
         rms_dbfs, peak_dbfs, clipped_share, dc_offset, is_silent, is_stuck, noise_floor_dbfs
     FROM capture
     WHERE recording_row = :row
 """
 
 PUT_NOTE = """
-    INSERT INTO effort_note (deployment_row, start_us, state, end_us, detail)
-    VALUES (:deployment_row, :start, :state, :end, :detail)
+    INSERT INTO effort_note
+        (deployment_row, start_us, state, end_us, detail, boot_id, offset_us)
+    VALUES (:deployment_row, :start, :state, :end, :detail, :boot_id, :offset)
     ON CONFLICT (deployment_row, start_us, state) DO UPDATE SET
         end_us = excluded.end_us,
-        detail = excluded.detail
+        detail = excluded.detail,
+        boot_id = excluded.boot_id,
+        offset_us = excluded.offset_us
 """
 
 # The notes of a part of a deployment, and the next one after it.
@@ -96,8 +101,11 @@ ALIVE_UNTIL = """
 CAPTURED = """
     SELECT r.created_on_us, r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER),
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
-        c.overruns, c.incomplete, c.clock_synchronised
-    FROM recording r LEFT JOIN capture c ON c.recording_row = r.row
+        c.overruns, c.incomplete, c.incomplete_detail,
+        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END
+    FROM recording r
+        LEFT JOIN capture c ON c.recording_row = r.row
+        LEFT JOIN capture_clock k ON k.recording_row = r.row
     WHERE r.deployment_row = :deployment_row
         AND r.created_on_us >= coalesce((
             SELECT max(created_on_us) FROM recording
@@ -111,7 +119,7 @@ CAPTURED = """
 """
 
 
-class EffortTables(types.Store):
+class EffortTables(ClockTables):
     """The part of `SqliteStore` that keeps account of every second."""
 
     _database: Database
@@ -165,6 +173,9 @@ class EffortTables(types.Store):
                 return recording
         return None
 
+    def _report(self, connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
+        return _capture_of(connection, row)
+
 
 def _deployment_row(
     connection: sqlite3.Connection, deployment: data.Deployment, *, add: bool = False
@@ -193,9 +204,11 @@ def put_capture(connection: sqlite3.Connection, recording: data.Recording) -> No
         "clock_error_s": report.clock_error_s,
         "overruns": _overruns_text(report.overruns),
         "gap_before_frames": report.gap_before_frames,
-        "incomplete": report.incomplete,
+        "incomplete": report.incomplete and report.incomplete.value,
+        "incomplete_detail": report.incomplete_detail or None,
     }
     connection.execute(PUT_CAPTURE, {**values, **health})
+    put_clock(connection, recording)
 
 
 def _capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
@@ -203,8 +216,9 @@ def _capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport 
     found = connection.execute(CAPTURE, {"row": row}).fetchone()
     if found is None:
         return None
-    stream_id, first, frames, measured, is_set, error, overruns, gap, incomplete, *health = found
-    return data.CaptureReport(
+    stream_id, first, frames, measured, is_set, error, overruns, gap, *rest = found
+    incomplete, detail, *health = rest
+    report = data.CaptureReport(
         stream_id=as_id(stream_id),
         first_frame=first,
         frames=frames,
@@ -214,10 +228,12 @@ def _capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport 
         overruns=list(_overruns(overruns)),
         gap_before_frames=gap,
         incomplete=incomplete,
+        incomplete_detail=detail or "",
         health=None
         if health[0] is None
         else data.MicrophoneHealth.model_validate(dict(zip(_HEALTH, health, strict=True))),
     )
+    return report_with_clock(connection, row, report)
 
 
 def _put_notes(
@@ -232,6 +248,8 @@ def _put_notes(
             "end": to_microseconds(note.end),
             "state": note.state.value,
             "detail": note.detail,
+            "boot_id": note.clock and note.clock.boot_id.bytes,
+            "offset": note.clock and round(note.clock.offset_s * 1e6),
         }
         for note in notes
     ]
@@ -288,7 +306,8 @@ def _note(columns: Row) -> EffortSpan:
 
 
 def _captured(columns: Row) -> Captured:
-    start, end, samplerate, stream, first, frames, gap, overruns, incomplete, is_set = columns
+    start, end, samplerate, stream, first, frames, gap, overruns, *rest = columns
+    incomplete, detail, is_set = rest
     if stream is None:
         return Captured(start, end, samplerate)
     return Captured(
@@ -300,7 +319,8 @@ def _captured(columns: Row) -> Captured:
         frames,
         gap,
         _overruns(overruns),
-        incomplete,
+        None if incomplete is None else data.IncompleteReason(incomplete),
+        detail or (incomplete and incomplete.replace("_", " ")),
         _as_bool(is_set),
     )
 

@@ -148,10 +148,42 @@ _VERSION_2 = (
     """,
 )
 
+_VERSION_3 = (
+    # Of a fixed vocabulary from now on; until then it was said in words.
+    "ALTER TABLE capture ADD COLUMN incomplete_detail TEXT",
+    """
+    UPDATE capture SET
+        incomplete_detail = incomplete,
+        incomplete = CASE
+            WHEN lower(incomplete) LIKE '%disk%' OR lower(incomplete) LIKE '%cannot write%'
+            THEN 'disk_full' ELSE 'other'
+        END
+    WHERE incomplete IS NOT NULL
+    """,
+)
+
+_VERSION_4 = (
+    # By which clock each time was told, so that it can be corrected once the clock is set.
+    """
+    CREATE TABLE capture_clock (
+        recording_row INTEGER PRIMARY KEY REFERENCES recording (row) ON DELETE CASCADE,
+        boot_id BLOB NOT NULL,
+        offset_us INTEGER NOT NULL,
+        corrected_us INTEGER NOT NULL DEFAULT 0,
+        is_trusted INTEGER NOT NULL,
+        is_in_file INTEGER NOT NULL DEFAULT 1
+    )
+    """,
+    "CREATE INDEX capture_clock_doubted ON capture_clock (boot_id, offset_us) WHERE NOT is_trusted",
+    "CREATE INDEX capture_clock_not_in_file ON capture_clock (is_in_file) WHERE NOT is_in_file",
+    "ALTER TABLE effort_note ADD COLUMN boot_id BLOB",
+    "ALTER TABLE effort_note ADD COLUMN offset_us INTEGER",
+)
+
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )

@@ -100,7 +100,9 @@ class BasicProgram(AcoupiProgram[C]):
             interval=config.recording.interval,
             bits=getattr(config.recording, "bits", 16),
             ring_seconds=getattr(config.recording, "ring_seconds", None),
+            ring_bytes=getattr(config.recording, "ring_bytes", None),
             idle_close=getattr(config.recording, "idle_close", None),
+            file_format=getattr(config.recording, "file_format", "wav"),
         )
 
     def configure_store(self, config: C) -> types.Store:

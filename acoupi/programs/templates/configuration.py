@@ -51,12 +51,21 @@ class AudioConfiguration(BaseModel):
     bits: Annotated[Literal[16, 24], NoUserPrompt] = Field(
         default=16, description="Bits of a sample."
     )
+    file_format: Annotated[Literal["wav", "flac"], NoUserPrompt] = Field(
+        default="wav",
+        description="Format of the files: wav, or flac, which is smaller and as exact.",
+    )
     ring_seconds: Annotated[float | None, NoUserPrompt] = Field(
         default=None,
         ge=10,
         allow_inf_nan=False,
         description="Seconds of sound kept in memory, so that a late task or a busy disk "
         "loses nothing; none: 30.",
+    )
+    ring_bytes: Annotated[int | None, NoUserPrompt] = Field(
+        default=None,
+        gt=0,
+        description="The same as memory in bytes, in place of ring_seconds.",
     )
     idle_close: Annotated[float | None, NoUserPrompt] = Field(
         default=None,

@@ -2,9 +2,12 @@
 
 import datetime
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from acoupi import data
 from acoupi.audio import system_clock
@@ -85,6 +88,120 @@ def test_frames_and_times_are_opposites_also_across_a_break() -> None:
     assert clock.time_of(101 * RATE) == 1101.3
     # The crystal is known still.
     assert clock.time_of(201 * RATE) == pytest.approx(1201.305, abs=2e-4)
+
+
+def late_by_turns(chance: random.Random, seconds: float = 0.0) -> float:
+    """Return how late blocks are through a sound server on a busy machine, as measured there."""
+    kind = chance.random()
+    if kind < 0.06:  # Waited for at another moment.
+        return 0.086
+    if kind < 0.35:  # Part of the next block came along.
+        return chance.uniform(-0.018, 0)
+    return chance.expovariate(1 / 0.001) + (chance.uniform(0, 0.3) if kind > 0.9 else 0) + seconds
+
+
+def test_through_a_sound_server_times_are_within_two_milliseconds() -> None:
+    chance = random.Random(3)
+    clock = SampleClock(RATE)
+    stamps = []
+    for index in range(36_000):
+        frame = index * BLOCK
+        assert not clock.add(frame, true_time(frame, 12) + late_by_turns(chance))
+        if index % 30 == 29:
+            stamps.append(clock.time_of(frame) - true_time(frame, 12))
+
+    middle = sorted(stamps)[len(stamps) // 2]
+    assert sorted(abs(stamp - middle) for stamp in stamps)[int(len(stamps) * 0.95)] < 0.002
+
+
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.sampled_from(["feed", "ask", "find", "break", "steer"]), max_size=40),
+)
+def test_what_was_said_stays_and_times_only_grow(seed: int, steps: list[str]) -> None:
+    chance = random.Random(seed)
+    clock, frame = SampleClock(RATE), 0
+    said: dict[int, float] = {}
+    clock.add(frame, true_time(frame, 50))
+    for step in steps:
+        if step == "feed":
+            for _ in range(chance.randrange(1, 300)):
+                frame += BLOCK
+                clock.add(frame, true_time(frame, 50) + late_by_turns(chance))
+        elif step == "ask":
+            asked = chance.randrange(max(0, frame - 30 * RATE), frame + 1)
+            said[asked] = clock.time_of(asked)
+        elif step == "find":
+            found = clock.frame_at(true_time(frame, 50) - chance.uniform(0, 20))
+            assert clock.frame_at(clock.time_of(found)) == found
+        elif step == "break":
+            frame += BLOCK + chance.randrange(RATE)
+            clock.add(frame, true_time(frame, 50) + chance.uniform(0, 0.2), is_break=True)
+        else:
+            clock.steer()
+
+    assert {asked: clock.time_of(asked) for asked in said} == said
+    times = [clock.time_of(at) for at in range(0, frame + RATE, RATE // 10)]
+    assert all(before < after for before, after in pairwise(times))
+
+
+def test_recordings_that_follow_each_other_meet_in_time() -> None:
+    chance = random.Random(5)
+    clock, starts = SampleClock(RATE), []
+    for index in range(6000):
+        frame = index * BLOCK
+        clock.add(frame, true_time(frame, 30) + late_by_turns(chance))
+        if index % 30 == 20:
+            starts.append(clock.time_of(len(starts) * 3 * RATE))
+
+    gaps = [after - before - 3 for before, after in pairwise(starts)]
+    # The device is 30 ppm slow, and the line is bent by 500 ppm at most.
+    assert all(abs(gap) <= 3e-3 for gap in gaps)
+    assert all(abs(gap) < 0.3e-3 for gap in gaps[-20:])
+
+
+def test_a_time_that_is_still_to_come_stays_if_it_is_held() -> None:
+    clock = SampleClock(RATE)
+    feed(clock, 60, ppm=-80)
+    start = clock.frame_at(1070)
+    clock.hold(start)
+    said = clock.time_of(start)
+
+    for index in range(600, 900):
+        clock.add(index * BLOCK, true_time(index * BLOCK, -80) + 0.02)
+        clock.steer()
+
+    assert clock.time_of(start) == said == pytest.approx(1070, abs=1 / RATE)
+    assert clock.time_of(start + RATE) != said + 1
+
+
+def test_sound_lost_in_silence_is_noticed_once_it_is_sure() -> None:
+    chance = random.Random(6)
+    clock = SampleClock(RATE)
+    feed(clock, 40, late=lambda: late_by_turns(chance))
+    clock.time_of(0)
+
+    found = []
+    for index in range(400, 800):
+        frame = index * BLOCK + sum(round(lost * RATE) for _, lost in found)
+        real = (index * BLOCK) / RATE + 0.4
+        if lost := clock.add(frame, 1000 + real + late_by_turns(chance)):
+            found.append((index, lost))
+
+    assert [lost for _, lost in found] == [pytest.approx(0.4, abs=0.01)]
+    assert found[0][0] < 400 + 200
+    assert clock.time_of(900 * BLOCK) == pytest.approx(1000 + 90, abs=0.03)
+
+
+@pytest.mark.parametrize("ppm", [-1000, 1000])
+def test_a_wrong_rate_is_no_loss(ppm: float) -> None:
+    chance = random.Random(7)
+    clock = SampleClock(RATE)
+    for index in range(6000):
+        frame = index * BLOCK
+        assert not clock.add(frame, true_time(frame, ppm) + late_by_turns(chance))
+        if index == 20:
+            clock.time_of(0)  # And never again: the line is not steered.
 
 
 def test_a_rate_is_measured_only_after_half_a_minute() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from acoupi import data
 from acoupi.audio.guano import (
     INCOMPLETE,
+    INCOMPLETE_DETAIL,
     RECORDING_ID,
     build_guano,
     guano_of_recording,
@@ -86,9 +87,10 @@ HEALTH = data.MicrophoneHealth(
         {},
         {"first_frame": 10**12, "samplerate_measured": 48_001.25, "clock_synchronised": True},
         {"clock_synchronised": False, "clock_error_s": 0.0125, "gap_before_frames": 77},
-        {"overruns": [data.Overrun(5, 20)], "incomplete": "unplugged", "health": HEALTH},
+        {"overruns": [data.Overrun(5, 20)], "health": HEALTH},
+        {"incomplete": data.IncompleteReason.DISK_FULL, "incomplete_detail": "full: up"},
     ],
-    ids=["little", "clock", "gap", "faults"],
+    ids=["little", "clock", "gap", "faults", "incomplete"],
 )
 def test_the_report_of_a_capture_is_read_back(changes: dict[str, Any]) -> None:
     recording = make_recording(capture=make_capture(**changes))
@@ -104,6 +106,19 @@ def test_the_report_of_a_capture_is_read_back(changes: dict[str, Any]) -> None:
     assert again.capture == recording.capture
 
 
+def test_a_word_for_why_that_is_not_ours_is_kept_as_its_detail() -> None:
+    recording = make_recording(capture=make_capture())
+    fields = guano_of_recording(recording) | {INCOMPLETE: "the cable broke"}
+
+    again = recording_of_guano(
+        fields, path=Path("a.wav"), duration=3.0, samplerate=48_000, audio_channels=1
+    )
+
+    assert again.capture is not None
+    assert again.capture.incomplete is data.IncompleteReason.OTHER
+    assert again.capture.incomplete_words == "the cable broke"
+
+
 @pytest.mark.parametrize("key", ["", " ", "a:b", "a\nb"])
 def test_a_key_that_could_not_be_read_back_is_refused(key: str) -> None:
     with pytest.raises(AudioError, match="GUANO field"):
@@ -114,7 +129,8 @@ def test_a_recording_is_described_as_the_peer_does_and_more() -> None:
     capture = make_capture(
         first_frame=1000,
         overruns=[data.Overrun(1007, 5), data.Overrun(1009, 0)],
-        incomplete="unplugged",
+        incomplete=data.IncompleteReason.DEVICE_LOST,
+        incomplete_detail="unplugged",
     )
     recording = make_recording(time_expansion=10, capture=capture)
 
@@ -130,7 +146,8 @@ def test_a_recording_is_described_as_the_peer_does_and_more() -> None:
     assert fields["Acoupi|Deployment Name"] == "Wood: north"
     assert fields[RECORDING_ID] == str(recording.id)
     assert fields["Acoupi|Overruns"] == "7+5 9+0"
-    assert fields[INCOMPLETE] == "unplugged"
+    assert fields[INCOMPLETE] == "device_lost"
+    assert fields[INCOMPLETE_DETAIL] == "unplugged"
 
 
 def test_what_is_unknown_is_left_out() -> None:

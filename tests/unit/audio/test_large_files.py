@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acoupi.audio.wav import WavWriter, add_guano, read_audio, read_guano, read_info
+from acoupi.audio.formats import add_guano, read_audio, read_guano, read_info
+from acoupi.audio.wav import WavWriter
 
 
 def test_a_file_past_4_gib_is_rf64_and_read_back(tmp_path: Path) -> None:

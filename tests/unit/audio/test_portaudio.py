@@ -1,6 +1,7 @@
 """What PortAudio answers, and what we make of it (a stand-in for its library)."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -238,6 +239,28 @@ def test_who_holds_the_microphone_is_named(
     assert "process 4300" in str(error.why)
     assert "acoupi.system.celery.worker recording" in str(error.why)
     assert error.help == "stop it: kill 4300"
+
+
+def test_a_sensor_that_holds_the_card_is_named_by_its_home(tmp_path: Path) -> None:
+    """A real process of another home; only the kernel's table of sound cards is made up."""
+    home = tmp_path / "other sensor"
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "ACOUPI_HOME": str(home)},
+    ) as other:
+        status = tmp_path / "asound" / "card1" / "pcm0c" / "sub0" / "status"
+        status.parent.mkdir(parents=True)
+        status.write_text(f"owner_pid   : {other.pid}\n")
+        (tmp_path / str(other.pid)).symlink_to(f"/proc/{other.pid}")
+
+        holder = alsa.find_holder("UltraMic: USB Audio (hw:1,0)", tmp_path)
+        other.communicate(b"\n", timeout=30)
+
+    assert holder is not None
+    assert str(holder).startswith(f"process {other.pid} (")
+    assert str(holder).endswith(f" of the sensor in {home}")
+    assert holder.remedy == f"ACOUPI_HOME='{home}' acoupi deployment stop"
 
 
 def test_a_device_that_is_no_card_or_is_free_has_no_holder(tmp_path: Path) -> None:

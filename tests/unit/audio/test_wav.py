@@ -15,11 +15,8 @@ from hypothesis import strategies as st
 
 from acoupi import data
 from acoupi.audio import riff
-from acoupi.audio.guano import INCOMPLETE, build_guano, guano_of_recording, parse_guano
-from acoupi.audio.wav import (
-    WavWriter,
+from acoupi.audio.formats import (
     add_guano,
-    expand_time,
     find_parts,
     read_audio,
     read_guano,
@@ -27,6 +24,8 @@ from acoupi.audio.wav import (
     read_recording,
     salvage,
 )
+from acoupi.audio.guano import INCOMPLETE, build_guano, guano_of_recording, parse_guano
+from acoupi.audio.wav import WavWriter, expand_time
 from acoupi.errors import AudioError, RecordingError
 
 SOUND = (np.arange(1000) - 500).astype("<i2")

@@ -175,7 +175,8 @@ def test_what_an_ended_stream_still_holds_is_recorded_first(world: World) -> Non
     cutter.done(stream, second, second.frames)
 
     assert first == Cut(3000, 3000)
-    assert second == Cut(6000, 2000, incomplete="it was unplugged")
+    lost = data.IncompleteReason.DEVICE_LOST
+    assert second == Cut(6000, 2000, incomplete=(lost, "it was unplugged"))
     assert cutter.remains() is None
     assert not cutter.is_behind(None)
 

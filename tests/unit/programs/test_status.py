@@ -209,3 +209,33 @@ def test_a_store_that_does_not_count_is_not_asked() -> None:
     assert [report(), report()] == ["OK", "OK"]
     assert {metric().value for metric in report.metrics()} == {0}
     assert {metric() for metric in report.microphone_metrics()} == {None}
+
+
+def missing(since_s: float, until_s: float) -> data.EffortSpan:
+    start, end = (NOW - datetime.timedelta(seconds=ago) for ago in (since_s, until_s))
+    return data.EffortSpan(start, end, data.EffortState.DEVICE_MISSING, "it was unplugged")
+
+
+def test_a_missing_microphone_is_told(store: components.SqliteStore) -> None:
+    site = record(store, minutes_ago=5).deployment
+    report = StatusReport(store)
+    report()
+
+    store.note_effort(site, [missing(120, 10)])
+
+    assert report().startswith(
+        "device missing since 2024-08-01 20:28:00 UTC: it was unplugged; nothing was recorded"
+    )
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_microphone_that_was_missing_and_is_not_is_not_told(
+    store: components.SqliteStore, is_recorded: bool
+) -> None:
+    site = record(store, minutes_ago=5).deployment
+    store.note_effort(site, [missing(600, 10 if is_recorded else 120)])
+    if is_recorded:
+        later = make_recording(created_on=NOW - datetime.timedelta(seconds=3), deployment=site)
+        store.store_recording(later)
+
+    assert StatusReport(store)() == "OK"

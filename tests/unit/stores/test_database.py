@@ -284,6 +284,41 @@ def test_a_metadata_store_without_an_effort_ledger_gets_one_and_keeps_its_record
     store.close()
 
 
+def test_why_a_recording_broke_off_is_said_in_the_vocabulary_from_version_3_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "metadata.db"
+    texts = ["cannot write the recording", "the microphone stopped.", None]
+    old = replace(sql.SCHEMA, migrations=sql.SCHEMA.migrations[:2])
+    with Database(path, old).writing() as connection:
+        connection.execute(
+            "INSERT INTO deployment (id, name, started_on_us) VALUES (?, 'Pond', 0)",
+            (SITE.id.bytes,),
+        )
+        for number, text in enumerate(texts):
+            connection.execute(
+                "INSERT INTO recording (id, deployment_row, created_on_us, duration_s,"
+                " samplerate_hz, time_expansion, state) VALUES (?, 1, ?, 3.0, 8000, 1.0, 'kept')",
+                (os.urandom(16), 10**15 + number * 10_000_000),
+            )
+            connection.execute(
+                "INSERT INTO capture (recording_row, stream_id, first_frame, frames,"
+                " gap_before_frames, incomplete) VALUES (?, ?, 0, 24000, 0, ?)",
+                (number + 1, os.urandom(16), text),
+            )
+
+    store = SqliteStore(path)
+
+    history = store.get_effort(SITE)
+    assert history is not None
+    assert [(one.incomplete, one.incomplete_words) for one in history.captured] == [
+        (data.IncompleteReason.DISK_FULL, texts[0]),
+        (data.IncompleteReason.OTHER, texts[1]),
+        (None, None),
+    ]
+    store.close()
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with Database(path, schema(FIRST)).writing() as connection:

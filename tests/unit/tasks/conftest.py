@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from acoupi import data
-from acoupi.audio import wav
+from acoupi.audio import formats
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.components import SqliteMessageStore, SqliteStore, types
 from acoupi.testing import (
@@ -96,7 +96,7 @@ def capture(store: SqliteStore, spool: Path) -> Callable[..., data.Recording]:
         name = f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.wav"
         recording.path = make_wav(spool / name, frequency=pitch or 500 + 13 * minute)
         if described:
-            wav.add_guano(recording.path, build_guano(guano_of_recording(recording)))
+            formats.add_guano(recording.path, build_guano(guano_of_recording(recording)))
         store.store_recording(recording)
         return recording
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -334,6 +335,20 @@ def test_two_models_on_one_device_do_not_get_in_each_others_way(
     }
     assert len(store.get_recording_model_outputs(recording)) == 2
     assert len(messages.get_unsent_messages()) == 2
+
+
+def test_what_waited_while_the_clock_was_set_is_told_with_the_right_time(
+    task_of, store: SqliteStore, messages: types.MessageStore, capture: Capture
+) -> None:
+    recording = capture()
+    right = recording.created_on + timedelta(hours=1)
+    store.store_recording(recording.model_copy(update={"created_on": right}))
+
+    task_of(FakeModel())(recording)
+
+    (message,) = messages.get_unsent_messages()
+    told = data.ModelOutput.model_validate_json(message.content)
+    assert told.recording.created_on == right
 
 
 def test_a_late_message_finds_the_file_where_it_is_now(

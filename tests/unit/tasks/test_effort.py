@@ -211,7 +211,8 @@ def test_what_was_heard_before_the_microphone_failed_is_stored_and_returned(
         samplerate_measured=None,
         clock_synchronised=None,
         clock_error_s=None,
-        incomplete="it was unplugged",
+        incomplete=data.IncompleteReason.DEVICE_LOST,
+        incomplete_detail="it was unplugged",
     )
     kept = FakeRecorder(sensor.recorder.audio_dir).record(SITE)
     kept = kept.model_copy(update={"duration": 1, "capture": report})
@@ -306,3 +307,46 @@ def test_a_store_that_keeps_no_account_is_left_alone(
     sensor.run(3)
 
     assert sensor.history().notes == []
+
+
+def test_a_microphone_that_goes_between_slots_is_noted_at_once(sensor: Sensor) -> None:
+    sensor.recorder.device_listener = None
+    sensor.start(plan=CapturePlan(duration=3, interval=60))
+    sensor.run()
+    listener: Any = sensor.recorder.device_listener
+    gone = sensor.clock.utc_now() + datetime.timedelta(seconds=7)
+
+    sensor.clock.seconds += 8
+    listener.device_missing(gone, RecordingError("it stopped."))
+    first = sensor.store.get_effort(SITE)
+    sensor.clock.seconds += 31
+    listener.device_missing(gone, DeviceUnavailableError("cannot find it."))
+    sensor.clock.seconds += 2
+    listener.device_back()
+
+    assert first is not None
+    assert [note for note in first.notes if note.state is S.DEVICE_MISSING]
+    last = sensor.store.get_effort(SITE)
+    assert last is not None
+    (note,) = [note for note in last.notes if note.state is S.DEVICE_MISSING]
+    assert (note.start, note.end, note.detail) == (gone, sensor.clock.utc_now(), "it stopped.")
+
+
+def test_a_microphone_that_is_missing_at_the_next_slot_is_one_hole(sensor: Sensor) -> None:
+    sensor.recorder.device_listener = None
+    sensor.start()
+    sensor.run()
+    listener: Any = sensor.recorder.device_listener
+    gone = sensor.clock.utc_now()
+    sensor.clock.seconds += 1
+
+    listener.device_missing(gone, RecordingError("it stopped."))
+    sensor.fail(DeviceUnavailableError("cannot find it."), slots=3)
+    sensor.recorder.error = None
+    listener.device_back()
+    sensor.run()
+
+    history = sensor.store.get_effort(SITE)
+    assert history is not None
+    spans = ledger(history, sensor.clock.utc_now())
+    assert {span.state for span in spans} == {S.RECORDED, S.DEVICE_MISSING}

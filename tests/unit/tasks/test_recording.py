@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from acoupi import data
-from acoupi.audio import wav
+from acoupi.audio import formats
 from acoupi.audio.guano import build_guano
 from acoupi.components import SqliteStore, types
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError
@@ -56,7 +56,7 @@ def test_a_file_without_metadata_gets_them_in_place(
 
     assert recording is not None
     assert recording.path is not None
-    assert wav.read_recording(recording.path).id == recording.id
+    assert formats.read_recording(recording.path).id == recording.id
     assert list(spool.iterdir()) == [recording.path]  # no backup folder (W1)
 
 
@@ -65,15 +65,15 @@ def test_metadata_that_a_recorder_wrote_stay(store: SqliteStore, spool: Path) ->
         def record(self, deployment: data.Deployment) -> data.Recording:
             recording = super().record(deployment)
             assert recording.path is not None
-            wav.add_guano(recording.path, build_guano({"Note": "from the recorder"}))
+            formats.add_guano(recording.path, build_guano({"Note": "from the recorder"}))
             return recording
 
     recording = generate_recording_task(Describing(spool), store)()
 
     assert recording is not None
     assert recording.path is not None
-    assert wav.read_guano(recording.path)["Note"] == "from the recorder"
-    assert wav.read_recording(recording.path).id == recording.id
+    assert formats.read_guano(recording.path)["Note"] == "from the recorder"
+    assert formats.read_recording(recording.path).id == recording.id
 
 
 def test_a_recording_that_cannot_be_stored_is_adopted_later(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from acoupi import data
-from acoupi.audio import files, wav
+from acoupi.audio import files, formats, wav
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.components import SqliteStore
 from acoupi.tasks import generate_recovery_task
@@ -35,8 +35,14 @@ def grow_old(path: Path, seconds: float = HOUR) -> None:
 def orphan(store: SqliteStore, spool: Path, name: str = "a.wav") -> data.Recording:
     """A complete file that describes itself, and has no row."""
     recording = make_recording(deployment=store.get_current_deployment())
-    recording.path = make_wav(spool / name)
-    wav.add_guano(recording.path, build_guano(guano_of_recording(recording)))
+    recording.path = spool / name
+    if recording.path.suffix == ".flac":
+        with formats.open_writer(recording.path, 8000, 1) as writer:
+            writer.write(bytes(2 * 800))
+            writer.finish()
+    else:
+        make_wav(recording.path)
+    formats.add_guano(recording.path, build_guano(guano_of_recording(recording)))
     grow_old(recording.path)
     return recording
 
@@ -45,8 +51,11 @@ def rows(store: SqliteStore, recording: data.Recording) -> list[data.Recording]:
     return [row for row, _ in store.get_recordings([recording.id])]
 
 
-def test_a_complete_file_without_a_row_is_adopted(recover, store: SqliteStore, spool: Path) -> None:
-    recording = orphan(store, spool)
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_a_complete_file_without_a_row_is_adopted(
+    recover, store: SqliteStore, spool: Path, name: str
+) -> None:
+    recording = orphan(store, spool, name)
 
     recover()
 
@@ -385,7 +394,7 @@ def test_a_step_that_fails_does_not_stop_the_others(
     def broken(_: Path) -> list[Path]:
         raise OSError("Input/output error")
 
-    monkeypatch.setattr(wav, "find_parts", broken)
+    monkeypatch.setattr(formats, "find_parts", broken)
     recover(**detection.options)
 
     assert len(detection.sent) == 1

@@ -1,0 +1,122 @@
+"""What sound files of either format have in common."""
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from acoupi.audio.disk import disk_errors, open_new, part_path, publish
+from acoupi.audio.riff import write_all
+
+__all__ = ["SoundInfo", "SoundWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundInfo:
+    """What the header of a sound file says."""
+
+    samplerate: int
+    """Frames per second of the *file*, Hz; that of the sound divided by the time expansion."""
+    channels: int
+    bits: int
+    """Of one sample."""
+    frames: int
+
+    @property
+    def duration(self) -> float:
+        """Length of the file when it is played, seconds."""
+        return self.frames / self.samplerate
+
+
+class SoundWriter(ABC):
+    """Writes samples into a new file, block by block.
+
+    The file has its name only after `finish`. Until then a lock that the
+    kernel takes away with the process marks it as being written.
+
+    Parameters
+    ----------
+    path
+        Name it gets in the end; no file may have it.
+    header
+        What the file begins with: whose it is, should the rest be lost.
+
+    Raises
+    ------
+    RecordingError
+        If the disk refuses: here, in `write` and in `finish`.
+    """
+
+    def __init__(self, path: Path, header: bytes) -> None:
+        self.path = path
+        self.part = part_path(path)
+        self.frames = 0
+        """How many it holds; after an error, how many of them could be kept."""
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open_new(self.part)
+        try:
+            with disk_errors(path):
+                write_all(self._file.write, header)
+                os.fsync(self._file.fileno())
+        except BaseException:
+            self.discard()
+            raise
+
+    @abstractmethod
+    def write(self, block: bytes | memoryview) -> None:
+        """Append whole frames: integers of this machine, channel after channel."""
+
+    @abstractmethod
+    def _complete(self, guano: str | None) -> None:
+        """Make the headers say what is there."""
+
+    def finish(self, guano: str | None = None, path: Path | None = None) -> Path:
+        """Complete the file, see it on the disk, and give it its name.
+
+        Parameters
+        ----------
+        guano
+            Replaces the text given first; None leaves it.
+        path
+            Replaces the name given first, in the same folder.
+
+        Raises
+        ------
+        AudioError
+            If a file of that name exists; ours stays under its hidden name.
+        """
+        self.path = path or self.path
+        with disk_errors(self.path):
+            self._complete(guano)
+            os.fsync(self._file.fileno())
+            publish(self.part, self.path)
+        self._file.close()
+        return self.path
+
+    def discard(self) -> None:
+        """Remove what was written; never raises."""
+        try:
+            self.part.unlink(missing_ok=True)
+        except OSError:
+            pass
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let go of the file as it is; `formats.salvage` can mend it."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._file.closed:
+            self.discard()

@@ -1,0 +1,267 @@
+"""Times told by a clock that was wrong, corrected once it is set.
+
+A machine without a clock of its own starts in the past, and is set when it
+finds the network. What was stored until then has times that are all wrong by
+the same amount: the monotonic clock has run on since the boot, so the
+difference of both offsets (UTC minus monotonic) tells by how much. One
+transaction corrects recordings, notes and, where it began in that time,
+the deployment; each keeps by which offset it is told, so that a second
+time finds nothing to do.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from acoupi import data
+from acoupi.components import types
+from acoupi.components.stores import sql
+from acoupi.components.stores.database import Database
+from acoupi.components.stores.rows import load_recordings
+from acoupi.components.stores.values import as_id
+
+__all__ = ["ClockTables", "put_clock", "report_with_clock"]
+
+_LEAST_US = 50_000
+_CRYSTAL = 100e-6
+"""How much a clock that nobody sets may run wrong: so much is no step."""
+_STEP_NOISE_US = 1_500_000
+
+PUT_CLOCK = """
+    INSERT OR REPLACE INTO capture_clock
+        (recording_row, boot_id, offset_us, corrected_us, is_trusted)
+    VALUES (
+        (SELECT row FROM recording WHERE id = :recording),
+        :boot_id, :offset, :corrected, :is_trusted
+    )
+"""
+
+CLOCK = "SELECT boot_id, offset_us, corrected_us FROM capture_clock WHERE recording_row = :row"
+
+DOUBTED = """
+    SELECT r.row, r.deployment_row, r.created_on_us, k.offset_us
+    FROM capture_clock k JOIN recording r ON r.row = k.recording_row
+    WHERE k.boot_id = :boot_id AND k.offset_us <> :offset AND NOT k.is_trusted
+    ORDER BY r.created_on_us
+"""
+
+MOVE_RECORDING = "UPDATE recording SET created_on_us = created_on_us + :by WHERE row = :row"
+
+MOVE_CLOCK = """
+    UPDATE capture_clock SET
+        offset_us = :offset, corrected_us = corrected_us + :by, is_in_file = 0
+    WHERE recording_row = :row
+"""
+
+SET_ERROR = "UPDATE capture SET clock_error_s = :error WHERE recording_row = :row"
+
+NOTES = """
+    SELECT deployment_row, start_us, state, end_us, detail, offset_us FROM effort_note
+    WHERE boot_id = :boot_id AND offset_us <> :offset
+"""
+
+DELETE_NOTE = """
+    DELETE FROM effort_note
+    WHERE deployment_row = :deployment_row AND start_us = :start AND state = :state
+"""
+
+PUT_NOTE = """
+    INSERT OR REPLACE INTO effort_note
+        (deployment_row, start_us, state, end_us, detail, boot_id, offset_us)
+    VALUES (:deployment_row, :start, :state, :end, :detail, :boot_id, :offset)
+"""
+
+# The gap or the overlap that the step itself left in the account.
+DELETE_STEP = """
+    DELETE FROM effort_note
+    WHERE boot_id = :boot_id AND state = 'clock_unknown'
+        AND abs(end_us - start_us - :by) < :noise
+"""
+
+# Of a deployment that has known nothing but the wrong clock of this boot.
+MOVE_DEPLOYMENT = """
+    UPDATE deployment SET started_on_us = started_on_us + :by
+    WHERE row = :deployment_row AND started_on_us BETWEEN :boot AND :first
+        AND NOT EXISTS (
+            SELECT 1 FROM recording r LEFT JOIN capture_clock k ON k.recording_row = r.row
+            WHERE r.deployment_row = :deployment_row
+                AND (k.boot_id IS NULL OR k.boot_id <> :boot_id OR k.corrected_us <> 0)
+                AND r.created_on_us < :first
+        )
+        AND NOT EXISTS (
+            SELECT 1 FROM effort_note
+            WHERE deployment_row = :deployment_row AND boot_id IS NOT :boot_id
+                AND start_us < :first
+        )
+"""
+
+NOT_IN_FILE = """
+    SELECT recording_row FROM capture_clock WHERE NOT is_in_file
+    ORDER BY recording_row LIMIT :limit
+"""
+
+IN_FILE = """
+    UPDATE capture_clock SET is_in_file = 1
+    WHERE recording_row = (SELECT row FROM recording WHERE id = :recording)
+"""
+
+
+class ClockTables(types.Store):
+    """The part of `SqliteStore` that corrects times."""
+
+    _database: Database
+
+    def correct_times(
+        self, clock: data.BootClock, now: float, error_s: float | None = None
+    ) -> tuple[int, float]:
+        """Correct what was stored in this boot while the clock was not set.
+
+        Parameters
+        ----------
+        clock
+            As it is now, to be believed.
+        now
+            Time of the monotonic clock. A difference that a crystal explains
+            (100 ppm) since then is left alone.
+        error_s
+            How far the clock may be off now; None: not known.
+
+        Returns
+        -------
+        int
+            How many recordings have another time now.
+        float
+            By how many seconds the first of them was moved.
+        """
+        wanted = {"boot_id": clock.boot_id.bytes, "offset": round(clock.offset_s * 1e6)}
+        with self._database.reading() as connection:
+            if not _doubted(connection, wanted, now) and not _notes(connection, wanted, now):
+                return 0, 0.0
+        with self._database.writing() as connection:
+            doubted = _doubted(connection, wanted, now)
+            notes = _notes(connection, wanted, now)
+            _move_deployments(connection, wanted, doubted, notes)
+            for row, _, created_on, offset in doubted:
+                by = wanted["offset"] - offset
+                connection.execute(MOVE_RECORDING, {"row": row, "by": by})
+                connection.execute(MOVE_CLOCK, {"row": row, "by": by, "offset": wanted["offset"]})
+                if error_s is not None:
+                    age = now - (created_on - offset) / 1e6
+                    error = error_s + _CRYSTAL * max(0.0, age)
+                    connection.execute(SET_ERROR, {"row": row, "error": error})
+            _move_notes(connection, wanted, notes)
+        return len(doubted), (wanted["offset"] - doubted[0][3]) / 1e6 if doubted else 0.0
+
+    def get_files_to_correct(self, limit: int) -> list[data.Recording]:
+        """Return recordings whose time was corrected, and not yet in their files."""
+        found: list[data.Recording] = []
+        with self._database.reading() as connection:
+            for (row,) in connection.execute(NOT_IN_FILE, {"limit": limit}).fetchall():
+                statement = sql.RECORDINGS_BY_ROW
+                recordings = load_recordings(connection, statement, {"rows": f"[{row}]"})
+                for recording in recordings.values():
+                    recording.capture = self._report(connection, row)
+                    found.append(recording)
+        return found
+
+    def note_file_corrected(self, recording: data.Recording) -> None:
+        """Note that a file tells the corrected time, or never will."""
+        with self._database.writing() as connection:
+            connection.execute(IN_FILE, {"recording": recording.id.bytes})
+
+    def _report(self, connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
+        """Return how the recording of a row was captured."""
+        raise NotImplementedError
+
+
+def put_clock(connection: sqlite3.Connection, recording: data.Recording) -> None:
+    """Write by which clock the time of a stored recording is told, if that is known."""
+    report = recording.capture
+    if report is None or report.boot_clock is None:
+        return
+    values = {
+        "recording": recording.id.bytes,
+        "boot_id": report.boot_clock.boot_id.bytes,
+        "offset": round(report.boot_clock.offset_s * 1e6),
+        "corrected": round(report.clock_corrected_s * 1e6),
+        "is_trusted": report.clock_synchronised is True,
+    }
+    connection.execute(PUT_CLOCK, values)
+
+
+def report_with_clock(
+    connection: sqlite3.Connection, row: int, report: data.CaptureReport
+) -> data.CaptureReport:
+    """Return a report with the clock of its recording."""
+    found = connection.execute(CLOCK, {"row": row}).fetchone()
+    if found is None:
+        return report
+    boot_id, offset, corrected = found
+    clock = data.BootClock(boot_id=as_id(boot_id), offset_s=offset / 1e6)
+    return report.model_copy(update={"boot_clock": clock, "clock_corrected_s": corrected / 1e6})
+
+
+Row = tuple[Any, ...]
+
+
+def _is_step(by: int, time: int, offset: int, now: float) -> bool:
+    """Return whether a difference is more than a crystal explains."""
+    age = max(0.0, now - (time - offset) / 1e6)
+    return abs(by) > _LEAST_US + _CRYSTAL * age * 1e6
+
+
+def _doubted(connection: sqlite3.Connection, wanted: dict[str, Any], now: float) -> list[Row]:
+    return [
+        row
+        for row in connection.execute(DOUBTED, wanted)
+        if _is_step(wanted["offset"] - row[3], row[2], row[3], now)
+    ]
+
+
+def _notes(connection: sqlite3.Connection, wanted: dict[str, Any], now: float) -> list[Row]:
+    return [
+        row
+        for row in connection.execute(NOTES, wanted)
+        if _is_step(wanted["offset"] - row[5], row[3], row[5], now)
+    ]
+
+
+def _move_deployments(
+    connection: sqlite3.Connection,
+    wanted: dict[str, Any],
+    doubted: Sequence[Row],
+    notes: Sequence[Row],
+) -> None:
+    """Move the start of deployments that began by the wrong clock."""
+    firsts: dict[int, tuple[int, int]] = {}
+    times = [(row, time, offset) for _, row, time, offset in doubted]
+    times += [(row, start, offset) for row, start, *_, offset in notes]
+    for row, time, offset in times:
+        firsts[row] = min(firsts.get(row, (time, offset)), (time, offset))
+    for row, (first, offset) in firsts.items():
+        values = {"deployment_row": row, "boot": offset, "first": first}
+        by = wanted["offset"] - offset
+        connection.execute(MOVE_DEPLOYMENT, {**wanted, **values, "by": by})
+
+
+def _move_notes(
+    connection: sqlite3.Connection, wanted: dict[str, Any], notes: Sequence[Row]
+) -> None:
+    """Move notes. What began before the boot only ends at another time."""
+    keys = [
+        {"deployment_row": row, "start": start, "state": state} for row, start, state, *_ in notes
+    ]
+    connection.executemany(DELETE_NOTE, keys)
+    for row, start, state, end, detail, offset in notes:
+        by = wanted["offset"] - offset
+        moved = {
+            "deployment_row": row,
+            "start": start + by if start >= offset else start,
+            "end": end + by,
+            "state": state,
+            "detail": detail,
+            **wanted,
+        }
+        if moved["start"] < moved["end"]:
+            connection.execute(PUT_NOTE, moved)
+        connection.execute(DELETE_STEP, {**wanted, "by": abs(by), "noise": _STEP_NOISE_US})

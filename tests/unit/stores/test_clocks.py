@@ -1,0 +1,153 @@
+"""Times that were told by a wrong clock, in the store."""
+
+import datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acoupi import data
+from acoupi.components.stores import SqliteStore
+from acoupi.data import EffortSpan, EffortState
+
+BOOTS = [UUID(int=1), UUID(int=2)]
+OFFSETS = [1_600_000_000.0, 1_700_000_000.0, 1_750_000_000.0]
+RIGHT = data.BootClock(boot_id=BOOTS[0], offset_s=1_750_000_000.0)
+NOW = 20_000.0
+
+
+def at(offset: float, monotonic: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(offset + monotonic, tz=datetime.UTC)
+
+
+def recorded(
+    site: data.Deployment, boot: UUID, offset: float, monotonic: float, *, is_set: bool | None
+) -> data.Recording:
+    report = data.CaptureReport(
+        stream_id=uuid4(),
+        first_frame=0,
+        frames=8000,
+        samplerate_measured=None,
+        clock_synchronised=is_set,
+        clock_error_s=None,
+        boot_clock=data.BootClock(boot_id=boot, offset_s=offset),
+    )
+    created_on = at(offset, monotonic)
+    return data.Recording(
+        duration=1, samplerate=8000, deployment=site, created_on=created_on, capture=report
+    )
+
+
+cases = st.lists(
+    st.tuples(
+        st.sampled_from(BOOTS),
+        st.sampled_from(OFFSETS),
+        st.integers(0, 19_000),
+        st.sampled_from([None, False, True]),
+    ),
+    max_size=8,
+)
+
+
+@given(cases, cases)
+def test_the_moment_stays_and_only_its_name_changes(
+    tmp_path_factory: pytest.TempPathFactory,
+    made: list[tuple[UUID, float, int, bool | None]],
+    noted: list[tuple[UUID, float, int, bool | None]],
+) -> None:
+    store = SqliteStore(tmp_path_factory.mktemp("store") / "metadata.db")
+    site = data.Deployment(name="site", started_on=at(OFFSETS[0], -1000))
+    recordings = [recorded(site, *case[:3], is_set=case[3]) for case in made]
+    for recording in recordings:
+        store.store_recording(recording)
+    for boot, offset, monotonic, _ in noted:
+        clock = data.BootClock(boot_id=boot, offset_s=offset)
+        start, end = at(offset, monotonic), at(offset, monotonic + 10)
+        span = EffortSpan(start, end, EffortState.DEVICE_MISSING, "gone", clock)
+        store.note_effort(site, [span])
+
+    count, _ = store.correct_times(RIGHT, NOW, 0.02)
+
+    wrong = 0
+    for recording, (boot, offset, monotonic, is_set) in zip(recordings, made, strict=True):
+        ((after, _),) = store.get_recordings([recording.id])
+        is_wrong = boot == RIGHT.boot_id and not is_set and offset != RIGHT.offset_s
+        wrong += is_wrong
+        assert after.created_on == at(RIGHT.offset_s if is_wrong else offset, monotonic)
+    assert count == wrong
+    history = store.get_effort(site)
+    starts = {note.start for note in history.notes} if history else set()
+    assert starts == {
+        at(RIGHT.offset_s if boot == RIGHT.boot_id else offset, monotonic)
+        for boot, offset, monotonic, _ in noted
+    }
+    assert store.correct_times(RIGHT, NOW, 0.02) == (0, 0.0)
+    assert len(store.get_files_to_correct(100)) == wrong
+    store.close()
+
+
+def test_what_began_before_the_boot_only_ends_at_another_time(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    site = data.Deployment(name="site", started_on=at(OFFSETS[0], -100_000))
+    clock = data.BootClock(boot_id=BOOTS[0], offset_s=OFFSETS[0])
+    last, began = at(OFFSETS[0], -500), at(OFFSETS[0], 30)
+    off = EffortSpan(last, began, EffortState.NOT_RUNNING, "off", clock)
+    store.note_effort(site, [off])
+
+    store.correct_times(RIGHT, NOW)
+
+    history = store.get_effort(site)
+    assert history is not None
+    (note,) = history.notes
+    assert (note.start, note.end) == (last, at(RIGHT.offset_s, 30))
+    assert history.deployment.started_on == site.started_on
+
+
+def test_a_deployment_that_began_by_the_wrong_clock_begins_at_the_right_time(
+    tmp_path: Path,
+) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    site = data.Deployment(name="site", started_on=at(OFFSETS[0], 40))
+    store.store_recording(recorded(site, BOOTS[0], OFFSETS[0], 50, is_set=False))
+
+    store.correct_times(RIGHT, NOW)
+
+    (stored,) = store.get_deployments()
+    assert stored.started_on == at(RIGHT.offset_s, 40)
+
+
+@pytest.mark.parametrize("is_note", [False, True])
+def test_a_deployment_that_knew_another_boot_keeps_its_start(
+    tmp_path: Path, *, is_note: bool
+) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    site = data.Deployment(name="site", started_on=at(OFFSETS[0], 20))
+    if is_note:
+        start, end = at(OFFSETS[0], 20), at(OFFSETS[0], 25)
+        store.note_effort(site, [EffortSpan(start, end, EffortState.DISK_FULL)])
+    else:
+        store.store_recording(recorded(site, BOOTS[1], OFFSETS[0], 30, is_set=False))
+    store.store_recording(recorded(site, BOOTS[0], OFFSETS[0], 50, is_set=False))
+
+    store.correct_times(RIGHT, NOW)
+
+    (stored,) = store.get_deployments()
+    assert stored.started_on == site.started_on
+
+
+def test_a_recording_that_is_adopted_later_is_corrected_then(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    site = data.Deployment(name="site", started_on=at(OFFSETS[0], 40))
+    store.store_recording(recorded(site, BOOTS[0], OFFSETS[0], 50, is_set=False))
+    store.correct_times(RIGHT, NOW)
+    late = recorded(site, BOOTS[0], OFFSETS[0], 60, is_set=False)
+    store.store_recording(late)
+
+    assert store.correct_times(RIGHT, NOW)[0] == 1
+
+    ((after, _),) = store.get_recordings([late.id])
+    assert after.created_on == at(RIGHT.offset_s, 60)
+    (stored,) = store.get_deployments()
+    assert stored.started_on == at(RIGHT.offset_s, 40)

@@ -1,0 +1,273 @@
+"""Times that were told before the clock was set are corrected afterwards."""
+
+import datetime
+import logging
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from acoupi import data
+from acoupi.audio import system_clock
+from acoupi.audio.formats import read_guano, read_recording
+from acoupi.audio.simulated import SimulatedAudio
+from acoupi.audio.system_clock import ClockState
+from acoupi.components.audio_recorder import PARecorder
+from acoupi.components.stores import SqliteStore
+from acoupi.data import EffortState
+from acoupi.effort import CapturePlan, ledger
+from acoupi.errors import MetadataStoreError
+from acoupi.tasks import effort, generate_recording_task
+from acoupi.tasks.clocks import ClockCorrection
+
+HOUR = 3600.0
+PLAN = CapturePlan(duration=0.2, interval=0.2)
+LOGGER = logging.getLogger(__name__)
+
+
+class Machine:
+    """A machine whose clock was not set when it booted."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.store = SqliteStore(folder / "metadata.db")
+        self.boot = uuid4()
+        self.shift = 0.0
+        self.is_set = False
+        real = data.utc_now
+        patch.setattr(data, "utc_now", lambda: real() + datetime.timedelta(seconds=self.shift))
+        patch.setattr(system_clock, "read_boot_id", lambda: self.boot)
+        for module in (system_clock, effort):
+            patch.setattr(module, "read_clock_state", self.state)
+        self.recorder: PARecorder | None = None
+        self.start()
+
+    def state(self) -> ClockState:
+        return ClockState(True, 0.01) if self.is_set else ClockState(False, None)
+
+    def start(self) -> None:
+        """Begin a new process of the recorder."""
+        self.stop()
+        self.recorder = PARecorder(
+            PLAN.duration,
+            8000,
+            1,
+            "default",
+            audio_dir=self.folder / "spool",
+            interval=PLAN.interval,
+            simulated=SimulatedAudio(signal="counter"),
+        )
+        self.record = generate_recording_task(self.recorder, self.store, LOGGER, plan=PLAN)
+
+    def stop(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close()
+
+    def made(self) -> data.Recording:
+        recording = self.record()
+        assert recording is not None
+        return recording
+
+    def set_clock(self, seconds: float) -> None:
+        self.shift += seconds
+        self.is_set = True
+
+    def stored(self, recording: data.Recording) -> data.Recording:
+        ((found, _),) = self.store.get_recordings([recording.id])
+        return found
+
+    def spans(self) -> list[data.EffortSpan]:
+        (site,) = self.store.get_deployments()
+        history = self.store.get_effort(site)
+        assert history is not None
+        return ledger(history, data.utc_now())
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    machine = Machine(tmp_path, monkeypatch)
+    yield machine
+    machine.stop()
+    machine.store.close()
+
+
+def moved(before: data.Recording, after: data.Recording) -> float:
+    return (after.created_on - before.created_on).total_seconds()
+
+
+@pytest.mark.parametrize("step", [HOUR, 20 * 365 * 24 * HOUR])
+def test_recordings_of_before_get_the_right_time_once_the_clock_is_set(
+    machine: Machine, step: float
+) -> None:
+    doubtful = [machine.made() for _ in range(3)]
+    machine.set_clock(step)
+
+    right = machine.made()
+
+    for recording in doubtful:
+        after = machine.stored(recording)
+        assert moved(recording, after) == pytest.approx(step, abs=0.01)
+        assert after.path is not None
+        told = read_recording(after.path)
+        assert told.created_on == after.created_on
+        assert told.capture is not None
+        assert told.capture.clock_synchronised is False  # As it was when it was made.
+        assert told.capture.clock_corrected_s == pytest.approx(step, abs=0.01)
+        assert told.capture.clock_error_s == pytest.approx(0.01, abs=0.001)
+    # In the order of their frames, without a gap.
+    times = [machine.stored(recording).created_on for recording in (*doubtful, right)]
+    gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
+    assert gaps == [pytest.approx(0.2, abs=0.01)] * 3
+    assert machine.stored(right).created_on == right.created_on
+
+
+def test_the_account_holds_no_doubt_any_more(machine: Machine) -> None:
+    first, *_ = [machine.made() for _ in range(3)]
+    machine.set_clock(HOUR)
+    machine.made()
+
+    spans = machine.spans()
+
+    assert spans[0].start > first.created_on + datetime.timedelta(seconds=HOUR - 60)
+    assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
+    recorded = sum(span.duration for span in spans if span.state is EffortState.RECORDED)
+    assert recorded == pytest.approx(0.8, abs=0.02)
+    (site,) = machine.store.get_deployments()
+    history = machine.store.get_effort(site)
+    assert history is not None
+    assert all(one.is_synchronised for one in history.captured)
+
+
+def test_a_recorder_that_was_restarted_corrects_what_the_one_before_made(machine: Machine) -> None:
+    doubtful = machine.made()
+    machine.set_clock(-HOUR)
+    machine.start()
+
+    machine.made()
+
+    assert moved(doubtful, machine.stored(doubtful)) == pytest.approx(-HOUR, abs=0.01)
+
+
+def test_another_boot_and_a_clock_that_was_right_are_left_alone(machine: Machine) -> None:
+    before_boot = machine.made()
+    machine.boot = uuid4()
+    machine.is_set = True
+    machine.start()
+    right = machine.made()
+    machine.set_clock(HOUR)
+    machine.start()
+
+    machine.made()
+
+    assert machine.stored(before_boot) == before_boot
+    assert machine.stored(right) == right
+
+
+def test_a_difference_that_a_crystal_explains_is_left_alone(machine: Machine) -> None:
+    recording = machine.made()
+    machine.set_clock(0.04)
+    machine.start()
+
+    machine.made()
+
+    assert machine.stored(recording) == recording
+
+
+def test_a_second_time_finds_nothing_to_do(machine: Machine) -> None:
+    doubtful = machine.made()
+    machine.set_clock(HOUR)
+    machine.made()
+    once = machine.stored(doubtful)
+    spans = machine.spans()[:3]
+
+    machine.start()
+    machine.made()
+
+    assert machine.stored(doubtful) == once
+    assert [span.start for span in machine.spans()[:3]] == [span.start for span in spans]
+    assert machine.store.get_files_to_correct(10) == []
+
+
+def test_what_dies_between_the_store_and_the_file_is_finished_by_the_next(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubtful = machine.made()
+    machine.set_clock(HOUR)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClockCorrection, "_write", die)
+        with pytest.raises(KeyboardInterrupt):
+            machine.made()
+    assert doubtful.path is not None
+    assert read_recording(doubtful.path).created_on == doubtful.created_on
+    machine.start()
+
+    machine.made()
+
+    assert read_recording(doubtful.path).created_on == machine.stored(doubtful).created_on
+
+
+def test_a_store_that_refuses_is_asked_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    doubtful = machine.made()
+    machine.set_clock(HOUR)
+
+    def refuse(*_: Any) -> None:
+        raise MetadataStoreError("cannot write.", "wait")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.store, "correct_times", refuse)
+        machine.made()
+    assert "not corrected yet" in caplog.text
+
+    machine.made()
+
+    assert moved(doubtful, machine.stored(doubtful)) == pytest.approx(HOUR, abs=0.01)
+
+
+def test_a_file_that_is_gone_costs_nothing(machine: Machine) -> None:
+    doubtful = machine.made()
+    assert doubtful.path is not None
+    doubtful.path.unlink()
+    machine.set_clock(HOUR)
+
+    machine.made()
+
+    assert moved(doubtful, machine.stored(doubtful)) == pytest.approx(HOUR, abs=0.01)
+    assert machine.store.get_files_to_correct(10) == []
+
+
+def test_what_kept_the_recorder_is_moved_too(machine: Machine) -> None:
+    machine.made()
+    (site,) = machine.store.get_deployments()
+    log = effort.EffortLog(machine.store, PLAN, LOGGER)
+    log.begin(site)
+    log.failed(RuntimeError("unplugged"))
+    log.end()
+    machine.set_clock(HOUR)
+
+    machine.made()
+
+    missing = [span for span in machine.spans() if span.state is EffortState.DEVICE_MISSING]
+    assert missing
+    assert all(abs((span.start - data.utc_now()).total_seconds()) < 60 for span in missing)
+
+
+def test_the_file_says_by_which_clock_its_time_is_told(machine: Machine) -> None:
+    recording = machine.made()
+
+    assert recording.path is not None
+    assert read_guano(recording.path)["Acoupi|Boot Clock"].startswith(f"{machine.boot} ")
+    report = read_recording(recording.path).capture
+    assert report is not None
+    assert recording.capture is not None
+    assert report.boot_clock is not None
+    assert recording.capture.boot_clock is not None
+    assert report.boot_clock.offset_s == pytest.approx(recording.capture.boot_clock.offset_s)
