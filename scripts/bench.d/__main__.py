@@ -1,8 +1,9 @@
 """Runs the measurements beside this file and prints what they found.
 
 A measurement is a module with ``run(runs) -> dict``: figures by name, each a
-number whose unit ends its name (``start_ms``), or ``{"value": …, "unit": …}``,
-or a further dict of them. Each runs in a process of its own.
+number whose unit ends its name (``start_ms``), or ``{"value": …, "unit": …}``
+with the ``"goal"`` it must not exceed if it has one, or a further dict of them.
+Each runs in a process of its own.
 """
 
 import argparse
@@ -76,20 +77,30 @@ def measure(name: str, runs: int) -> dict[str, object]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def figures(result: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and unit of every figure, as text."""
+def figures(result: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, value, unit and goal of every figure, as text."""
     for name, value in result.items():
         path = f"{prefix} {name}".strip().replace("_", " ")
         if isinstance(value, dict) and set(value) >= {"value", "unit"}:
-            yield path, _number(value["value"]), str(value["unit"])
+            goal = value.get("goal")
+            met = {None: "", True: "ok", False: "missed"}[_is_met(value["value"], goal)]
+            stated = "" if goal is None else f"{_number(goal)} {met}"
+            yield path, _number(value["value"]), str(value["unit"]), stated
         elif isinstance(value, dict):
             yield from figures(value, path)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             stem, _, unit = path.rpartition(" ")
             known = stem and unit in UNITS
-            yield (stem if known else path), _number(value), UNITS[unit] if known else ""
+            yield (stem if known else path), _number(value), UNITS[unit] if known else "", ""
         else:
-            yield path, str(value), ""
+            yield path, str(value), "", ""
+
+
+def _is_met(value: object, goal: object) -> bool | None:
+    """Return whether a figure keeps its goal; None: it has none."""
+    if not isinstance(value, int | float) or not isinstance(goal, int | float):
+        return None
+    return value <= goal
 
 
 def _number(value: object) -> str:
@@ -127,11 +138,12 @@ def main() -> int:
     table.add_column("measured")
     table.add_column("value", justify="right")
     table.add_column("unit")
+    table.add_column("goal: at most")
     for name in options.names or available():
         Console(stderr=True).print(f"measuring {name} ...", style="dim")
         results[name] = measure(name, options.runs)
-        for figure, value, unit in figures(results[name]):
-            table.add_row(f"{name}: {figure}", value, unit)
+        for figure, *cells in figures(results[name]):
+            table.add_row(f"{name}: {figure}", *cells)
     console.print(table)
     described["load_after"] = [round(load, 2) for load in os.getloadavg()]
     if options.json:
