@@ -9,7 +9,6 @@ is aware; inside the sensor it is UTC.
 """
 
 import datetime
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -18,6 +17,8 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from acoupi.clock import monotonic, utc_now
 
 __all__ = [
     "Analysis",
@@ -56,16 +57,6 @@ __all__ = [
     "to_microseconds",
     "utc_now",
 ]
-
-
-def utc_now() -> AwareDatetime:
-    """Return the time of the system clock, in UTC."""
-    return datetime.datetime.now(tz=datetime.UTC)
-
-
-def monotonic() -> float:
-    """Return seconds of a clock that no clock step disturbs; its zero means nothing."""
-    return time.monotonic()
 
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -1,12 +1,13 @@
 """Where the sensor keeps its files: ACOUPI_HOME."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["home_dir", "spool_dir", "using_home"]
+__all__ = ["home_dir", "home_mark", "spool_dir", "using_home"]
 
 _override: ContextVar[Path | None] = ContextVar("acoupi_home", default=None)
 
@@ -30,6 +31,17 @@ def home_dir() -> Path:
 def spool_dir() -> Path:
     """Return where recordings wait unless a program says otherwise: ``data/spool`` of the home."""
     return home_dir() / "data" / "spool"
+
+
+def home_mark(home: Path) -> str:
+    """Return six digits that tell the homes of a machine apart.
+
+    Examples
+    --------
+    >>> home_mark(Path("/home/pi/.acoupi"))
+    'b868df'
+    """
+    return hashlib.sha256(str(home).encode()).hexdigest()[:6]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from acoupi import data
 from acoupi.audio.alsa import find_holder
+from acoupi.audio.sharing import SoundShare
 from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES, AudioSource, Sink
 from acoupi.errors import (
     DeviceConfigurationError,
@@ -38,6 +39,7 @@ _DEVICE_UNAVAILABLE = -9985
 
 _lock = threading.RLock()
 _open: "set[PortAudioSource]" = set()
+_share = SoundShare()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class PortAudioSource(AudioSource):
     def start(self, sink: Sink) -> None:
         """Open the device and begin to deliver (see `AudioSource.start`)."""
         sounddevice = _load()
-        with _lock, _variables(self._environment):
+        with _lock, _shared(self.name), _variables(self._environment):
             _refresh(sounddevice)
             device = self._choose(_devices(sounddevice))
             with _explained(sounddevice, self, device):
@@ -151,6 +153,8 @@ class PortAudioSource(AudioSource):
                 stream.abort(ignore_errors=True)
             with suppress(Exception):
                 stream.close(ignore_errors=True)
+            if not _open:
+                _share.give_back()
 
     def _ended(self) -> DeviceError:
         return RecordingError(
@@ -380,6 +384,17 @@ def _reason(error: Exception) -> str:
     if isinstance(details, tuple) and len(details) == 3 and details[2]:
         words += f": {details[2]}"
     return " ".join(words.removeprefix("Error opening RawInputStream: ").split())
+
+
+@contextmanager
+def _shared(microphone: str) -> Iterator[None]:
+    """Take the sound devices from other containers, and keep them while a stream is open."""
+    _share.take(microphone)
+    try:
+        yield
+    finally:
+        if not _open:
+            _share.give_back()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ __all__ = ["VARIABLE", "SimulatedAudio", "SimulatedSource"]
 VARIABLE = "ACOUPI_SIMULATED_AUDIO"
 """Environment variable that takes the place of every recorder's microphone."""
 
-_BLOCK_SECONDS = 0.05
+_BLOCK_SECONDS = 0.02
 _OPTION = re.compile(r",\s*(seed|pace|faults)\s*=\s*([^,]*)$")
 
 

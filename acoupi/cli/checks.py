@@ -73,7 +73,7 @@ def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
     target = target_for(found)
     can_run = ("target", "The services can run here", target.check)
     if target.has_own_python:
-        return [can_run]  # the program may be missing here, and so may its microphone
+        return [can_run, *target.program_checks()]
     built: list[Any] = []
 
     def load() -> None:

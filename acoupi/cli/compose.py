@@ -178,19 +178,38 @@ def build(
         ),
     ] = None,
 ) -> None:
-    """Build the image that all services run from, on this machine."""
-    build_for(bundle(), package or [])
+    """Build the image that all services run from, on this machine.
+
+    What was baked in before is baked in again, unless --package says otherwise.
+    """
+    build_for(bundle(), package)
 
 
-def build_for(found: "Settings", packages: list[str]) -> None:
-    """Build the image of a home, showing what the engine says."""
+def build_for(found: "Settings", packages: list[str] | None = None) -> None:
+    """Build the image of a home, and let its services run from it; None: packages as before."""
+    from acoupi.system.targets.compose import ComposeTarget
+    from acoupi.system.targets.images import REPOSITORY, named_packages
+
+    target = ComposeTarget(found)
+    wanted = target.image
+    named = target.packages if packages is None else named_packages(packages)
+    name = build_image_of(named)
+    if name == wanted:
+        return
+    if named or wanted.startswith(f"{REPOSITORY}:"):
+        target.choose_image(name, named)
+        typer.echo(f"The services run from it after: acoupi compose up (it was {wanted}).")
+    else:
+        warn(f"the bundle runs {wanted}; for the new one: ACOUPI_IMAGE={name} in .env")
+
+
+def build_image_of(packages: list[str]) -> str:
+    """Build an image with these packages in it, showing what the engine says; return its name."""
     from acoupi.system.targets.images import build_image
 
-    name = build_image(packages, on_line=lambda line: typer.echo(line, err=True))
+    name = build_image(packages, on_line=lambda line: typer.echo(line, err=True), echo=echo)
     done(f"The image {name} is built.")
-    wanted = _images(found)
-    if wanted and name not in wanted:
-        warn(f"the bundle runs {', '.join(wanted)}; for the new one: ACOUPI_IMAGE={name} in .env")
+    return name
 
 
 def _images(found: "Settings") -> list[str]:
@@ -305,7 +324,7 @@ def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
                 why=f"docker compose pull ended with {code}; what it said is above.",
             )
     if rebuild or (ours and not fetch):
-        build_for(found, [])
+        build_for(found)
 
 
 def _say_what_is_next(found: "Settings") -> None:
@@ -329,13 +348,14 @@ def down(context: typer.Context) -> None:
 
     Recordings and messages are kept; the next up goes on with them.
     """
-    from acoupi.system.stack import BEAT
+    from acoupi.system.targets.compose import DOWN
 
     found = bundle()
-    # Without beat nothing new is begun while the others finish.
-    code = run(found, "stop", BEAT) or run(found, "down", *context.args)
-    if code:
-        raise typer.Exit(code)
+    *before, last = DOWN
+    for step in (*before, (*last, *context.args)):
+        code = run(found, *step)
+        if code:
+            raise typer.Exit(code)
     done("The sensor has stopped. What it recorded is in its home; to go on: acoupi compose up")
     deployment = _deployment(found)
     if deployment is not None:

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from acoupi.cli.table import COMMANDS, LazyCommands
-from acoupi.errors import AcoupiError
+from acoupi.errors import AcoupiError, ProgramNotFoundError
 
 __all__ = ["AcoupiGroup", "run_console", "show_error"]
 
@@ -79,6 +79,12 @@ class AcoupiGroup(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
     def _failed(self, error: Exception, words: Sequence[str]) -> int:
+        if isinstance(error, ProgramNotFoundError):
+            from acoupi.cli.inside import instead
+
+            code = instead(words)
+            if code is not None:
+                return code
         if self.debug and not isinstance(error, TyperException | typer.Abort):
             import traceback
 

@@ -126,8 +126,8 @@ def _scratch_program(
     found: "Settings", program: "AcoupiProgram[Any]", folder: Path
 ) -> "AcoupiProgram[Any]":
     """Return the program with its databases in another folder."""
-    from acoupi.system.celery.app import construct
     from acoupi.system.celery.broker import make_app
+    from acoupi.system.celery.construction import construct
     from acoupi.system.config import get_config_field, set_config_field
 
     config = program.config

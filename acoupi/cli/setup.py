@@ -1,5 +1,6 @@
 """``acoupi setup``."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,8 +52,18 @@ def setup(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Where it runs: compose (Docker), process or systemd.",
+            help="Where it runs: compose (Docker), process or systemd. "
+            "If not given: as before, else compose where a Docker engine answers.",
             autocompletion=home.complete.targets,
+        ),
+    ] = None,
+    package: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--package",
+            metavar="NAME",
+            help="Bake the program into the image: a pip requirement, or the folder of a "
+            "Python package. It need not be installed here. Repeatable.",
         ),
     ] = None,
     broker: Annotated[
@@ -78,11 +89,18 @@ def setup(
 
     found = home.settings()
     asking = sys.stdin.isatty() if prompt is None else prompt
+    chosen = _target_of(found, target, broker, has_package=bool(package))
+    if package:
+        words = ["setup", "--target", "compose", *(["--program", program] if program else [])]
+        words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
+        words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
+        words += [*(["--config", str(config)] if config else []), *context.args]
+        raise typer.Exit(_set_up_inside(found, words, package))
     arguments: dict[str, Any] = {
         "program_name": program or _program_of(found, asking=asking),
         "args": list(context.args),
         "prompt": asking and not diff,
-        "target": target,
+        "target": chosen,
         "file": config,
         "broker": broker,
         "ask": ask,
@@ -90,19 +108,87 @@ def setup(
     if diff:
         show_diff(found, arguments, as_json=as_json)
     else:
+        is_new = not found.manifest_file.exists()
         _set_up(found, arguments, force=force)
+        if is_new and target is None:
+            _say_where(chosen)
+
+
+def _say_where(target: str | None) -> None:
+    """Say what was chosen by itself, and how to choose."""
+    if target == "compose":
+        typer.echo(
+            "It runs in containers, as a Docker engine answers here. "
+            "For plain processes: acoupi setup --target process"
+        )
+    else:
+        typer.echo(f"It runs on the target {target}. In containers: acoupi setup --target compose")
+
+
+def _target_of(
+    found: "Settings", target: str | None, broker: str | None, *, has_package: bool
+) -> str | None:
+    """Return where the sensor will run; None: as before.
+
+    Where nothing was chosen yet, and ACOUPI_TARGET names nothing, that is in
+    containers if an engine answers.
+
+    Raises
+    ------
+    ParameterError
+        If something is to be baked into an image, and none is used.
+    """
+    from acoupi.system.rendering import Manifest
+    from acoupi.system.targets.engine import engine_answers
+    from acoupi.system.targets.program_image import is_inside
+
+    chosen = target or os.environ.get("ACOUPI_TARGET") or None
+    if has_package:
+        if (target or "compose") != "compose":
+            raise ParameterError(
+                str(target),
+                f"--package cannot be used with --target {target}.",
+                "acoupi setup --package NAME --target compose",
+                why="it is baked into an image, and only containers run from one.",
+            )
+        return "compose"
+    if target is not None or Manifest.read(found.manifest_file) is not None:
+        return target
+    if chosen is not None or is_inside():
+        return chosen
+    is_external = broker not in (None, "embedded")
+    return "process" if is_external or not engine_answers() else "compose"
+
+
+def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:
+    """Bake packages into an image, and set up inside it; return the exit code."""
+    from acoupi.cli.compose import build_image_of
+    from acoupi.cli.inside import run_inside
+    from acoupi.system.targets.images import image_name, named_packages, why_build
+
+    named = named_packages(packages)
+    image = image_name(named)
+    if why_build(image, named):
+        build_image_of(named)
+    return run_inside(found, words, image, named)
 
 
 def _program_of(found: "Settings", *, asking: bool) -> str:
     """Return the program that is there already, or the one that is chosen now."""
     from acoupi.cli.prompts import ask_for_program
-    from acoupi.system.programs import available_programs, read_program_name
+    from acoupi.system.programs import (
+        available_programs,
+        load_program_class,
+        read_program_name,
+    )
 
     try:
         present: str | None = read_program_name(found)
     except NotConfiguredError:
         present = None
     if asking:
+        if present and _in_containers(found):
+            load_program_class(present)  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:
         return present

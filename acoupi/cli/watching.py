@@ -50,7 +50,9 @@ def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
     target = target_for(found)
     watching = Watch(target, timeout)
     services = watching.on_terminal() if sys.stderr.isatty() else watching.in_lines()
-    wrong = [service for service in services if not service.is_well]
+    # Those that ended by themselves first: others may just not be ready yet.
+    ordered = sorted(services, key=lambda service: -service.restarts)
+    wrong = [service for service in ordered if not service.is_well]
     if not wrong and services:
         done(f"All {len(services)} services work, after {watching.seconds:.0f} s.")
         return

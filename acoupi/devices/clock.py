@@ -45,7 +45,7 @@ def is_clock_synchronised() -> bool | None:
 
 def get_system_timezone() -> str | None:
     """Return the time zone of the system, for example ``Europe/London``; None if unknown."""
-    for candidate in (_from_link(), _from_file()):
+    for candidate in (os.environ.get("TZ"), _from_link(), _from_file()):
         if candidate and _is_zone(candidate):
             return candidate
     answer = _run(["timedatectl", "show", "--property=Timezone", "--value"])

@@ -3,10 +3,12 @@
 import os
 import threading
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from acoupi import data
+
+if TYPE_CHECKING:
+    import psutil
 
 __all__ = [
     "consumed_memory",
@@ -17,7 +19,7 @@ __all__ = [
 ]
 
 _lock = threading.Lock()
-_process: psutil.Process | None = None
+_process: "psutil.Process | None" = None
 
 
 def get_remaining_storage(path: Path, name: str = "remaining_storage") -> data.Metric:
@@ -25,22 +27,22 @@ def get_remaining_storage(path: Path, name: str = "remaining_storage") -> data.M
 
     The path need not exist yet: then its nearest parent counts.
     """
-    return data.Metric(name=name, value=psutil.disk_usage(_existing(path)).free, unit="bytes")
+    return data.Metric(name=name, value=_psutil().disk_usage(_existing(path)).free, unit="bytes")
 
 
 def get_used_storage(path: Path, name: str = "used_storage") -> data.Metric:
     """Return how much of the disk of a path is used, bytes; as for `get_remaining_storage`."""
-    return data.Metric(name=name, value=psutil.disk_usage(_existing(path)).used, unit="bytes")
+    return data.Metric(name=name, value=_psutil().disk_usage(_existing(path)).used, unit="bytes")
 
 
 def get_free_memory(name: str = "free_memory") -> data.Metric:
     """Return how much memory new programs can have without swapping, bytes."""
-    return data.Metric(name=name, value=psutil.virtual_memory().available, unit="bytes")
+    return data.Metric(name=name, value=_psutil().virtual_memory().available, unit="bytes")
 
 
 def consumed_memory(name: str = "consumed_memory") -> data.Metric:
     """Return the memory that this process holds (resident set size), bytes."""
-    return data.Metric(name=name, value=psutil.Process().memory_info().rss, unit="bytes")
+    return data.Metric(name=name, value=_psutil().Process().memory_info().rss, unit="bytes")
 
 
 def get_cpu_usage(name: str = "cpu_usage") -> data.Metric:
@@ -52,7 +54,7 @@ def get_cpu_usage(name: str = "cpu_usage") -> data.Metric:
     global _process  # noqa: PLW0603 - the handle remembers the last call
     with _lock:
         if _process is None or _process.pid != os.getpid():
-            _process = psutil.Process()
+            _process = _psutil().Process()
             _process.cpu_percent()  # Begins to count.
             times = _process.cpu_times()
             age = data.utc_now().timestamp() - _process.create_time()
@@ -65,3 +67,9 @@ def get_cpu_usage(name: str = "cpu_usage") -> data.Metric:
 def _existing(path: Path) -> str:
     path = Path(path).absolute()
     return str(next(p for p in (path, *path.parents) if p.exists()))
+
+
+def _psutil() -> Any:
+    import psutil  # noqa: PLC0415 - a worker that sends no heartbeat does without
+
+    return psutil

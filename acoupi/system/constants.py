@@ -1,37 +1,72 @@
-"""Where things are, and how Celery is set: `Settings` and `CeleryConfig`."""
+"""Where things are, and how Celery is set: `Settings` and `CeleryConfig`.
 
+Every service reads this, beat too, which needs no pydantic; so the models are
+in a module of their own, which is imported when one of them is asked for.
+"""
+
+# ruff: noqa: RUF009 - each of these calls makes a field
+
+import os
+from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from acoupi.home import home_dir
 
-__all__ = ["CeleryConfig", "CelerySettings", "PoolType", "Settings"]
+if TYPE_CHECKING:
+    from acoupi.system.celery_settings import CeleryConfig, CelerySettings
+
+__all__ = [
+    "BEAT",
+    "BROKER",
+    "CeleryConfig",
+    "CelerySettings",
+    "PoolType",
+    "Settings",
+]
+
+BEAT = "beat"
+BROKER = "redis"
+"""Names of the services that are no workers."""
 
 PoolType = Literal["threads", "prefork", "eventlet", "gevent", "solo", "processes"]
 
 
 def _in_home(*parts: str) -> Any:
     """Give a field a default below the home of its own Settings."""
-    return Field(default_factory=lambda values: values["home"].joinpath(*parts))
+    return field(default=None, metadata={"parts": parts})
 
 
-class Settings(BaseSettings):
+def _usually(text: str) -> Any:
+    return field(default=None, metadata={"text": text})
+
+
+class _ModelFields:
+    """What pydantic says of the fields of a model: published programs know `Settings` as one."""
+
+    def __get__(self, instance: object, owner: Any) -> dict[str, Any]:
+        from pydantic.fields import FieldInfo  # noqa: PLC0415 - services do without
+
+        return {
+            one.name: FieldInfo(annotation=cast("Any", one.type), default=one.metadata.get("text"))
+            for one in fields(owner)
+        }
+
+
+@dataclass
+class Settings:
     """Where everything of one sensor is.
 
     Every path follows `home`, which follows the variable ``ACOUPI_HOME``;
     each can be moved by itself too, with ``ACOUPI_`` and its name.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ACOUPI_", extra="ignore")
+    model_fields = _ModelFields()
 
-    home: Path = Field(default_factory=home_dir)
-    app_name: str = "app"
-    program_file: Path = Field(
-        default_factory=lambda values: values["home"] / f"{values['app_name']}.py"
-    )
+    home: Path = _in_home()
+    app_name: str = _usually("app")
+    program_file: Path = _in_home("{app_name}.py")
     program_name_file: Path = _in_home("config", "name")
     program_config_file: Path = _in_home("config", "program.json")
     celery_config_file: Path = _in_home("config", "celery.json")
@@ -43,53 +78,42 @@ class Settings(BaseSettings):
     manifest_file: Path = _in_home(".generated.json")
     run_dir: Path = _in_home("run")
     log_dir: Path = _in_home("log")
-    log_level: str = "INFO"
+    log_level: str = _usually("INFO")
     start_script_path: Path = _in_home("bin", "acoupi-workers-start.sh")
     stop_script_path: Path = _in_home("bin", "acoupi-workers-stop.sh")
     restart_script_path: Path = _in_home("bin", "acoupi-workers-restart.sh")
     beat_script_path: Path = _in_home("bin", "acoupi-beat.sh")
-    acoupi_service_file: str = "acoupi.service"
-    acoupi_beat_service_file: str = "acoupi-beat.service"
-    celery_pool_type: PoolType = "threads"
+    acoupi_service_file: str = _usually("acoupi.service")
+    acoupi_beat_service_file: str = _usually("acoupi-beat.service")
+    celery_pool_type: PoolType = _usually("threads")
+
+    def __post_init__(self) -> None:
+        self.home = Path(self.home or home_dir())
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is None:
+                value = os.environ.get(f"ACOUPI_{one.name.upper()}") or self.usual(one.name)
+            setattr(self, one.name, Path(value) if "parts" in one.metadata else str(value))
+
+    def usual(self, name: str) -> Path | str:
+        """Return what a setting is where nothing else is said: what follows from the home."""
+        metadata = {one.name: one.metadata for one in fields(self)}[name]
+        if "text" in metadata:
+            return str(metadata["text"])
+        parts = [part.format(app_name=self.app_name) for part in metadata["parts"]]
+        return self.home.joinpath(*parts)
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return every setting by its name."""
+        return dict(vars(self))
+
+    def model_copy(self, *, update: dict[str, Any]) -> Self:
+        """Return these settings with some others."""
+        return replace(self, **update)
 
 
-class CeleryConfig(BaseModel):
-    """Celery settings under the names and defaults that published programs know.
-
-    Kept so that code which reads them still runs. A sensor runs on
-    `CelerySettings`.
-    """
-
-    enable_utc: bool = True
-    timezone: str = "UTC"
-    broker_url: str = "pyamqp://guest@localhost//"
-    broker_connection_retry_on_startup: bool = True
-    result_backend: str = "rpc://"
-    result_persistent: bool = False
-    task_serializer: str = "pickle"
-    result_serializer: str = "pickle"
-    accept_content: list[str] = Field(default_factory=lambda: ["pickle"])
-    task_acks_late: bool = True
-    worker_prefetch_multiplier: int = 1
-    task_soft_time_limit: int = 30
-    """Seconds."""
-    task_time_limit: int = 60
-    """Seconds."""
-    beat_max_loop_interval: int = 1
-    """Seconds."""
-
-
-class CelerySettings(BaseModel):
-    """What may be set of Celery: ``config/celery.json``.
-
-    Serialisation is not among it: messages are JSON, and nothing else is read.
-    """
-
-    broker_url: str | None = None
-    """``redis://…`` or ``redis+socket://…``; None: the embedded broker below ``run/broker``."""
-    task_soft_time_limit: int = Field(default=540, gt=0)
-    """Seconds after which a task is asked to end (a slow model on a slow board needs minutes)."""
-    task_time_limit: int = Field(default=600, gt=0)
-    """Seconds after which it is ended."""
-    beat_max_loop_interval: int = Field(default=1, gt=0)
-    """Longest sleep of beat, seconds."""
+def __getattr__(name: str) -> Any:
+    """Import a model when it is first asked for (PEP 562)."""
+    if name in ("CeleryConfig", "CelerySettings"):
+        return getattr(import_module("acoupi.system.celery_settings"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from acoupi import data
-from acoupi.errors import AcoupiError, TargetError
+from acoupi.errors import AcoupiError
 from acoupi.home import using_home
 from acoupi.system.config import Ask
 from acoupi.system.configured import require_configured
@@ -38,7 +38,6 @@ from acoupi.system.rendering import (
     render_tree,
 )
 from acoupi.system.targets import Target, target_for
-from acoupi.system.targets.process import ProcessTarget, run_script
 from acoupi.system.writing import PRIVATE, RenderedFile, write_atomic, write_files
 
 __all__ = [
@@ -319,16 +318,9 @@ def stop_program(settings: Settings, *, echo: Callable[[str], None] | None = Non
 # --- workers --------------------------------------------------------------------------
 
 
-def _scripts(settings: Settings) -> None:
-    """Raise unless the home's services are processes of this machine."""
+def _target(settings: Settings) -> Target:
     require_configured(settings)
-    target = target_for(settings)
-    if not isinstance(target, ProcessTarget):
-        raise TargetError(
-            "cannot start or stop workers by themselves.",
-            f"acoupi {target.name} --help",
-            why=f'this home was set up for the target "{target.name}", which runs them.',
-        )
+    return target_for(settings)
 
 
 @contextmanager
@@ -367,9 +359,9 @@ def start_workers(
         If one does not start.
     """
     del pool
-    _scripts(settings)
+    target = _target(settings)
     with _log_level(log_level):
-        run_script(settings, settings.start_script_path)
+        target.start_workers()
 
 
 def stop_workers(settings: Settings, log_level: LogLevel | None = None) -> None:
@@ -380,9 +372,9 @@ def stop_workers(settings: Settings, log_level: LogLevel | None = None) -> None:
     TargetError
         If one does not stop.
     """
-    _scripts(settings)
+    target = _target(settings)
     with _log_level(log_level):
-        run_script(settings, settings.stop_script_path)
+        target.stop_workers()
 
 
 def restart_workers(settings: Settings, log_level: LogLevel | None = None) -> None:
@@ -393,9 +385,9 @@ def restart_workers(settings: Settings, log_level: LogLevel | None = None) -> No
     TargetError
         If one does not stop or start.
     """
-    _scripts(settings)
+    target = _target(settings)
     with _log_level(log_level):
-        run_script(settings, settings.restart_script_path)
+        target.restart_workers()
 
 
 def purge_queues(settings: Settings) -> dict[str, int]:

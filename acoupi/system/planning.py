@@ -15,12 +15,14 @@ from acoupi.devices import ensure_device_id
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
-from acoupi.system.celery.app import construct
-from acoupi.system.celery.broker import check_broker_url, make_app
+from acoupi.system.celery.address import check_broker_url
+from acoupi.system.celery.broker import make_app
+from acoupi.system.celery.construction import construct
 from acoupi.system.celery.schedule import schedule_file
+from acoupi.system.celery_settings import CelerySettings
 from acoupi.system.config import Ask, config_files, load_answers, parse_config_from_args
 from acoupi.system.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
-from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.constants import Settings
 from acoupi.system.programs import load_program_class
 from acoupi.system.rendering import KnownService, Manifest
 from acoupi.system.stack import Stack, stack_of_program

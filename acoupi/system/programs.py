@@ -183,7 +183,7 @@ def load_program(settings: Settings) -> AcoupiProgram[Any]:
     NotConfiguredError, ProgramError, ConfigurationError
         If there is no sensor there, or it cannot be used.
     """
-    from acoupi.system.celery.app import build_program  # noqa: PLC0415 - it imports this
+    from acoupi.system.celery.construction import build_program  # noqa: PLC0415 - it imports this
 
     _, program = build_program(settings)
     return program

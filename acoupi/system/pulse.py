@@ -14,16 +14,16 @@ Three files below ``run/``, named for the service:
 
 import contextlib
 import fcntl
+import json
 import os
 import threading
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError
-
-from acoupi import data
+from acoupi import clock
 from acoupi.errors import DeviceError, TargetError
 from acoupi.system.writing import disk_error
 
@@ -51,7 +51,8 @@ class AlreadyRunningError(TargetError):
     exit_code = 75
 
 
-class Pulse(BaseModel):
+@dataclass
+class Pulse:
     """What a service says about itself."""
 
     name: str
@@ -70,8 +71,34 @@ class Pulse(BaseModel):
     last_done_on: datetime | None = None
     last_error: str | None = None
     """Of the task that failed last, until it succeeds."""
-    restarts: int = Field(default=0, ge=0)
+    restarts: int = 0
     """How often it was started again after ending by itself."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All but its name and its state, which others may see otherwise."""
+        return {key: value for key, value in vars(self).items() if key not in ("name", "state")}
+
+    def to_json(self) -> str:
+        """Return it in one line, without spaces: that is what health checks look into."""
+        return json.dumps(asdict(self), separators=(",", ":"), default=datetime.isoformat)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is something else.
+        """
+        content: dict[str, Any] = json.loads(text)
+        if content["state"] not in get_args(ServiceState):
+            raise ValueError(f"there is no state {content['state']}")
+        for name in ("started_on", "pulse_on", "task_since", "last_done_on"):
+            if content.get(name) is not None:
+                content[name] = datetime.fromisoformat(content[name])
+        return cls(**content)
 
 
 class ServiceLock:
@@ -165,12 +192,12 @@ class ServiceLock:
 
 
 def _lock_within(handle: int, patience: float) -> bool:
-    deadline = data.monotonic() + patience
+    deadline = clock.monotonic() + patience
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if data.monotonic() >= deadline:
+            if clock.monotonic() >= deadline:
                 return False
             threading.Event().wait(0.02)
         else:
@@ -203,7 +230,7 @@ class PulseFile:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f"{name}.json"
-        now = data.utc_now()
+        now = clock.utc_now()
         self.pulse = Pulse(
             name=name,
             pid=os.getpid(),
@@ -214,13 +241,13 @@ class PulseFile:
 
     def write(self) -> None:
         """Write it now. A disk that refuses is not the end of the service."""
-        self.pulse.pulse_on = data.utc_now()
+        self.pulse.pulse_on = clock.utc_now()
         if self.pulse.message and len(self.pulse.message) > 400:
             self.pulse.message = self.pulse.message[:400] + "…"
         if self.pulse.last_error and len(self.pulse.last_error) > 400:
             self.pulse.last_error = self.pulse.last_error[:400] + "…"
-        text = self.pulse.model_dump_json().encode()
-        block = text.ljust(PULSE_SIZE - 1) + b"\n"
+        text = self.pulse.to_json().encode()
+        block = (text + b"\n").ljust(PULSE_SIZE)  # a shell reads the first line byte by byte
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -240,9 +267,9 @@ def read_pulse(folder: Path, name: str) -> Pulse | None:
     for _ in range(2):
         try:
             text = (folder / f"{name}.json").read_bytes()
-            return Pulse.model_validate_json(text)
+            return Pulse.from_json(text)
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError):
+        except (OSError, ValueError, TypeError, KeyError):
             continue
     return None

@@ -21,7 +21,8 @@ from acoupi.programs.core.workers import (
     Pool,
     WorkerConfig,
 )
-from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.celery_settings import CelerySettings
+from acoupi.system.constants import BEAT, BROKER, Settings
 
 if TYPE_CHECKING:
     from acoupi.programs import AcoupiProgram
@@ -47,14 +48,12 @@ __all__ = [
 
 Role = Literal["recorder", "worker", "beat", "broker"]
 
-BEAT = "beat"
-BROKER = "redis"
 WORKER_MODULE = "acoupi.system.celery.worker"
 BEAT_MODULE = "acoupi.system.celery.beat"
 SOUND_DEVICE = "/dev/snd"
 SOUND_GROUP = "audio"
-PULSE_MAX_AGE = 30.0
-"""Seconds after which a service that wrote no pulse counts as stuck."""
+SAMPLES_ARRIVE = '"last_error":null'
+"""In the pulse of a recorder: its last recording did not fail."""
 STOP_MARGIN = 10.0
 """Seconds a service is given to end beyond its longest task."""
 WORKER_STOP_GRACE = 30.0
@@ -92,11 +91,11 @@ class Mount:
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """A service is well while this file is younger than this."""
+    """A service is well while it writes this file, and says there that it is ready."""
 
     pulse: Path
-    max_age: float = PULSE_MAX_AGE
-    """Seconds."""
+    words: str = ""
+    """What must stand there too, after that."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,8 @@ class Service:
     groups: tuple[str, ...] = ()
     network: bool = False
     """Whether it talks to anything but the broker."""
+    secrets: bool = False
+    """Whether it sees the secrets of the configuration."""
     environment: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     health: HealthCheck | None = None
@@ -258,6 +259,7 @@ def stack_for(
     listens = {worker.name: tuple(worker.queues) or every for worker in workers}
     recorder = _find_recorder(program_class, workers, listens, recording_queue)
     sends = names_server(config) if sends is None else sends
+    can_withhold = can_withhold_secrets(config)
     inside = _home_mounts(settings)
     mounts = (*inside, Mount(settings.program_file, read_only=True))
     mounts += _other_mounts(config, tuple(mount.source for mount in mounts))
@@ -270,6 +272,7 @@ def stack_for(
             settings=settings,
             mounts=mounts,
             sends=sends,
+            can_withhold=can_withhold,
         )
         for worker in workers
     ]
@@ -446,9 +449,12 @@ def _worker_service(
     settings: Settings,
     mounts: tuple[Mount, ...],
     sends: bool,
+    can_withhold: bool,
 ) -> Service:
     runs_model = DETECTION_QUEUE in queues and not records
     pool = worker.pool or ("prefork" if runs_model else "threads")
+    network = sends and DEFAULT_QUEUE in queues if worker.network is None else worker.network
+    needs_secrets = network or DEFAULT_QUEUE in queues or not can_withhold
     score, memory = WORKER_SCORE, WORKER_MEMORY
     if records:
         score, memory = RECORDER_SCORE, RECORDER_MEMORY
@@ -463,10 +469,13 @@ def _worker_service(
         pool=pool,
         devices=(SOUND_DEVICE,) if records else (),
         groups=(SOUND_GROUP,) if records else (),
-        network=sends and DEFAULT_QUEUE in queues if worker.network is None else worker.network,
+        network=network,
+        secrets=needs_secrets if worker.secrets is None else worker.secrets,
         environment=_environment(settings, worker.name),
         mounts=mounts,
-        health=HealthCheck(settings.run_dir / f"{worker.name}.json"),
+        health=HealthCheck(
+            settings.run_dir / f"{worker.name}.json", SAMPLES_ARRIVE if records else ""
+        ),
         stop_grace=_recorder_grace(config) if records else WORKER_STOP_GRACE,
         limits=Limits(memory_bytes=worker.memory_bytes or memory, out_of_memory_score=score),
     )
@@ -521,6 +530,13 @@ def secret_names(config: BaseModel | None) -> list[str]:
         for path, value in _leaves(config)
         if isinstance(value, SecretStr | SecretBytes)
     )
+
+
+def can_withhold_secrets(config: BaseModel | None) -> bool:
+    """Return whether a configuration is valid without its secrets, for who does not need them."""
+    from acoupi.system.config import is_valid_without_secrets  # noqa: PLC0415 - as above
+
+    return config is None or is_valid_without_secrets(config)
 
 
 def _home_mounts(settings: Settings) -> tuple[Mount, ...]:

@@ -4,7 +4,9 @@ No component is built, so the microphone is never opened and no server is
 asked; the program is not even imported to say how the services are.
 """
 
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -13,7 +15,8 @@ from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.effort import hole_now
 from acoupi.errors import AcoupiError
-from acoupi.system.celery.broker import load_celery_settings, masked_url
+from acoupi.system.celery.address import masked_url
+from acoupi.system.celery.broker import load_celery_settings
 from acoupi.system.config import load_config
 from acoupi.system.configured import read_program_name, require_configured
 from acoupi.system.constants import Settings
@@ -230,14 +233,15 @@ def get_microphone_state(
     if deployment is None:
         return None
     try:
-        config = load_config(settings.program_config_file, load_config_schema(settings))
-        path = getattr(getattr(config, "paths", None), "db_metadata", None)
-        if path is None or not path.exists():
+        # As it was written: the program may be in an image only.
+        content = json.loads(settings.program_config_file.read_text())
+        path = Path(content["paths"]["db_metadata"])
+        if not path.exists():
             return None
         store, now = SqliteStore(path), utc_now()
         recording = store.get_last_recording(deployment)
         history = store.get_effort(deployment, now - timedelta(minutes=15), now)
-    except AcoupiError:
+    except (AcoupiError, OSError, ValueError, KeyError, TypeError):
         return None
     state = MicrophoneState()
     if recording is not None and recording.capture and recording.capture.health is not None:

@@ -72,6 +72,7 @@ def write_files(
 ) -> None:
     """Write some files, remove others and make folders: all of it, or nothing.
 
+    A link stays, and what it leads to is written.
     Everything is first written beside its place and synced; only when all of
     it is on the disk does it take its names. If that fails, what stood there
     before is put back.
@@ -81,6 +82,7 @@ def write_files(
     DeviceError
         If the disk is full, read-only or refuses; nothing is changed then.
     """
+    files = {path.resolve() if path.is_symlink() else path: file for path, file in files.items()}
     made: list[Path] = []
     staged: dict[Path, Path] = {}
     target = next(iter(files), Path())

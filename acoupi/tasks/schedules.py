@@ -7,11 +7,9 @@ from typing import Any
 from celery.schedules import BaseSchedule
 
 from acoupi import data
+from acoupi.tasks.slots import slot_is_due, time_into_slot
 
 __all__ = ["aligned_schedule"]
-
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_STEPPED_BACK_TOLERANCE = datetime.timedelta(seconds=2)
 
 
 class aligned_schedule(BaseSchedule):
@@ -71,34 +69,16 @@ class aligned_schedule(BaseSchedule):
         return self.run_every.total_seconds()
 
     def now(self) -> datetime.datetime:
-        """Return the time, in UTC."""
-        return _in_utc(self.nowfun() if self.nowfun else data.utc_now())
+        """Return the time."""
+        return self.nowfun() if self.nowfun else data.utc_now()
 
     def remaining_estimate(self, last_run_at: datetime.datetime) -> datetime.timedelta:
         """Return how long it is until the next slot begins; it does not depend on the last run."""
-        return self.run_every - self._into_slot(self.now())
+        return self.run_every - time_into_slot(self.now(), self.run_every, self.offset_seconds)
 
     def is_due(self, last_run_at: datetime.datetime) -> tuple[bool, float]:
         """Return whether a slot has begun since the last run, and the seconds to the next one."""
-        now, last = self.now(), _in_utc(last_run_at)
-        elapsed = self._into_slot(now)
-        slot, last_slot = self._slot(now), self._slot(last)
-        if slot < last_slot:
-            # The clock was set back: go on at the beginning of a slot, not in its middle.
-            is_due = elapsed < min(_STEPPED_BACK_TOLERANCE, self.run_every / 2)
-        else:
-            is_due = slot > last_slot
-        return is_due, (self.run_every - elapsed).total_seconds()
-
-    def _slot(self, time: datetime.datetime) -> int:
-        return (time - self._first_slot) // self.run_every
-
-    def _into_slot(self, time: datetime.datetime) -> datetime.timedelta:
-        return (time - self._first_slot) % self.run_every
-
-    @property
-    def _first_slot(self) -> datetime.datetime:
-        return _EPOCH + datetime.timedelta(seconds=self.offset_seconds)
+        return slot_is_due(self.now(), last_run_at, self.run_every, self.offset_seconds)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.run_every, self.offset_seconds, self.nowfun)
@@ -114,10 +94,3 @@ class aligned_schedule(BaseSchedule):
 
     def __repr__(self) -> str:
         return f"<aligned: every {self.seconds:g} s, offset {self.offset_seconds} s>"
-
-
-def _in_utc(time: datetime.datetime) -> datetime.datetime:
-    """Return an instant in UTC; one without a zone is in UTC already."""
-    if time.tzinfo is None:
-        return time.replace(tzinfo=datetime.UTC)
-    return time.astimezone(datetime.UTC)

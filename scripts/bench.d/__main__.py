@@ -2,8 +2,9 @@
 
 A measurement is a module with ``run(runs) -> dict``: figures by name, each a
 number whose unit ends its name (``start_ms``), or ``{"value": …, "unit": …}``,
-maybe with ``"goal"`` (text) and ``"is_met"``, or a further dict of them. Each
-runs in a process of its own; what it says to stderr is seen at once.
+maybe with a ``"goal"`` (what it must not exceed, or text with ``"is_met"``), or a
+further dict of them. Each runs in a process of its own; what it says to stderr is
+seen at once.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -97,11 +99,14 @@ def figures(result: dict[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield path, str(value), "", ""
 
 
-def _goal(figure: dict[str, object]) -> str:
+def _goal(figure: dict[str, Any]) -> str:
     """Return what a figure should be, and whether it is."""
-    if "goal" not in figure:
+    goal = figure.get("goal")
+    if goal is None:
         return ""
-    return f"{figure['goal']}  {'met' if figure.get('is_met') else 'MISSED'}"
+    if isinstance(goal, str):
+        return f"{goal}  {'met' if figure.get('is_met') else 'MISSED'}"
+    return f"≤ {_number(goal)}  {'met' if figure['value'] <= goal else 'MISSED'}"
 
 
 def _number(value: object) -> str:

@@ -5,8 +5,11 @@ alone. Nothing is simulated but the microphone. Memory is what the kernel
 counts for every process of every container, shared pages in proportion.
 """
 
+import contextlib
+import gzip
 import json
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,12 +27,16 @@ from acoupi.system.targets.images import BASE, build_image, image_name, why_buil
 SERVICES = ("redis", "recording", "detection", "default", "beat")
 SETTLE = 8.0
 """Seconds after the start before anything is measured."""
-WATCH = 20.0
+WATCH = 30.0
 """Seconds over which processor time is counted, for each run."""
 DEADLINE = 120.0
+LOOKS, LOOK_EVERY = 20, 15.0
+"""Looks of one probe, and the seconds between: see images/sensor/health."""
+MEBIBYTE = 2**20
 RECORDINGS = 20
-FREQUENT = ("--recording.duration", "1", "--recording.interval", "2.013")
-"""Not a multiple of the 50 ms in which simulated audio comes."""
+DURATION = 1
+FREQUENT = ("--recording.duration", str(DURATION), "--recording.interval", "2.013")
+"""Not a multiple of the 20 ms in which simulated audio comes."""
 
 Figures = dict[str, object]
 
@@ -45,10 +52,18 @@ def run(runs: int) -> Figures:
     with bundle(*FREQUENT) as home:
         begun = time.monotonic()
         docker("compose", "up", "-d", cwd=home)
+        wait_for(lambda: are_ready(home), "every service")
+        goal = time.monotonic() - begun + DURATION + 2
         wait_for(lambda: any_recording(home), "the first recording")
-        figures["first recording"] = {"value": round(time.monotonic() - begun, 1), "unit": "s"}
+        figures["first recording"] = figure(time.monotonic() - begun, "s", goal)
         figures["latency"] = latency(home, runs)
     return figures
+
+
+def figure(value: float, unit: str, goal: float | None = None, digits: int = 1) -> Figures:
+    """Return a figure and what it must not exceed."""
+    goals = {} if goal is None else {"goal": round(goal, digits)}
+    return {"value": round(value, digits), "unit": unit, **goals}
 
 
 @contextmanager
@@ -93,8 +108,35 @@ def sizes() -> Figures:
     total = int(docker("image", "inspect", "--format", "{{.Size}}", image_name()))
     base = int(docker("image", "inspect", "--format", "{{.Size}}", BASE))
     layers = docker("history", "--human=false", "--format", "{{.Size}}", image_name()).split()
-    code = next(int(layer) for layer in layers if int(layer))
-    return {"all_mb": total / 1e6, "over its base_mb": (total - base) / 1e6, "code_mb": code / 1e6}
+    code = next(index for index, layer in enumerate(layers) if int(layer))
+    return {
+        "all": figure(total / 1e6, "MB"),
+        "over its base": figure((total - base) / 1e6, "MB", 280),
+        "our code, to fetch": figure(fetched(code) / 1e6, "MB", 3),
+    }
+
+
+def fetched(place: int) -> int:
+    """Return how much is fetched for a layer, compressed as registries do, bytes.
+
+    Parameters
+    ----------
+    place
+        Among those of the image, newest first, the empty ones counted.
+    """
+    with tempfile.TemporaryDirectory(prefix="acoupi-bench-") as folder:
+        whole = Path(folder) / "image.tar"
+        docker("save", "--output", str(whole), image_name())
+        with tarfile.open(whole) as tar:
+            manifest = json.loads(_member(tar, "manifest.json"))[0]
+            history = json.loads(_member(tar, manifest["Config"]))["history"]
+            newer = [one for one in history[::-1][:place] if not one.get("empty_layer")]
+            return len(gzip.compress(_member(tar, manifest["Layers"][-1 - len(newer)])))
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    return file.read() if file else b""
 
 
 # --- starting ---
@@ -111,7 +153,10 @@ def starts(home: Path, runs: int) -> Figures:
         ready.append(time.monotonic() - begun)
         wait_for(lambda: are_healthy(home), "every health check")
         healthy.append(time.monotonic() - begun)
-    return {"to ready_s": round(median(ready), 2), "to healthy_s": round(median(healthy), 2)}
+    return {
+        "to ready": figure(median(ready), "s", 15),
+        "to healthy, as the engine sees it": figure(median(healthy), "s", 15),
+    }
 
 
 def are_ready(home: Path) -> bool:
@@ -148,30 +193,39 @@ def idle(home: Path, runs: int) -> Figures:
         passed = time.monotonic() - begun
         for name, one in ids.items():
             cpu[name].append(100 * (cpu_seconds(one) - before[name]) / passed)
+    memory = {name: pss(one) / MEBIBYTE for name, one in ids.items()}
     figures: Figures = {
         name: {
-            "pss_mb": round(pss(one) / 1e6, 1),
-            "cpu_percent": round(median(cpu[name]), 2),
+            "memory (PSS)": figure(memory[name], "MiB"),
+            "processor": figure(median(cpu[name]), "%", digits=2),
         }
-        for name, one in ids.items()
+        for name in SERVICES
     }
     figures["all"] = {
-        key: round(sum(figures[name][key] for name in SERVICES), 2)  # type: ignore[index]
-        for key in ("pss_mb", "cpu_percent")
+        "memory (PSS)": figure(sum(memory.values()), "MiB", 150),
+        "processor": figure(sum(median(cpu[name]) for name in SERVICES), "%", 1, digits=2),
     }
-    figures["health probe"] = probe(ids)
+    figures["health probes"] = probes(home, ids)
     return figures
 
 
 def processes(container: str) -> list[psutil.Process]:
-    """Return every process of a container."""
-    init = psutil.Process(int(docker("inspect", "--format", "{{.State.Pid}}", container)))
-    return [init, *init.children(recursive=True)]
+    """Return every process of a container, those of its health probe too."""
+    lines = docker("top", container, "-o", "pid").split()[1:]
+    found = []
+    for line in lines:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(int(line)))
+    return found
 
 
 def pss(container: str) -> int:
     """Return the proportional memory of a container's processes, bytes."""
-    return sum(process.memory_full_info().pss for process in processes(container))
+    total = 0
+    for process in processes(container):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total
 
 
 def cpu_seconds(container: str) -> float:
@@ -186,27 +240,32 @@ def cpu_seconds(container: str) -> float:
     return sum(one.user + one.system for one in times)
 
 
-def probe(ids: dict[str, str]) -> Figures:
-    """Return what one health probe takes, and all of them as a part of one core.
+def probes(home: Path, ids: dict[str, str]) -> Figures:
+    """Return what the health probes take, in the containers and in the engine that starts them.
 
-    Inside the container and, which is more, in the engine that starts it.
+    A look starts a process (`true` stands for it) and looks some times, which
+    is measured without the sleep between.
     """
-    check = json.loads(docker("inspect", "--format", "{{json .Config.Healthcheck}}",
-                              ids["default"]))  # fmt: skip
-    kind, *words = check["Test"]
-    command = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
+    container, pulse = ids["default"], home / "run" / "default.json"
     names = ("dockerd", "containerd", "containerd-shim-runc-v2")
     engine = [one for one in psutil.process_iter() if one.name()[:15] in [n[:15] for n in names]]
-    probes = 10
-    before = cpu_seconds(ids["default"]) + _used(engine)
-    for _ in range(probes):
-        docker("exec", ids["default"], *command)
-    each = (cpu_seconds(ids["default"]) + _used(engine) - before) / probes
-    interval = check["Interval"] / 1e9
+
+    def cost(*command: str, times: int = 1) -> float:
+        before = cpu_seconds(container) + _used(engine)
+        for _ in range(times):
+            docker("exec", container, *command)
+        return (cpu_seconds(container) + _used(engine) - before) / times
+
+    start = median(cost("true", times=5) for _ in range(5))
+    turn = f": >/tmp/.bench; sleep 0; [ {pulse} -nt /tmp/.bench ]; read -r said <{pulse}"
+    many = f"n=0; while [ $n -lt 500 ]; do {turn}; n=$((n + 1)); done"
+    turn_cost = max(0.0, cost("sh", "-c", many) - start) / 500
+    each = start + LOOKS * turn_cost
+    share = 100 * each * len(ids) / (LOOKS * LOOK_EVERY)
     return {
-        "each_ms": round(1000 * each, 1),
-        "interval_s": interval,
-        "all_percent": round(100 * each * len(ids) / interval, 3),
+        "start of a look": figure(1000 * start, "ms"),
+        "look": figure(1000 * turn_cost, "ms", digits=2),
+        "all": figure(share, "%", 0.2, digits=3),
     }
 
 
@@ -239,8 +298,8 @@ def latency(home: Path, runs: int) -> Figures:
         for one in outputs
     ]
     return {
-        "median": {"value": round(median(delays), 1), "unit": "ms"},
-        "95th percentile": {"value": round(quantiles(delays, n=20)[-1], 1), "unit": "ms"},
-        "slowest": {"value": round(max(delays), 1), "unit": "ms"},
+        "median": figure(median(delays), "ms"),
+        "95th percentile": figure(quantiles(delays, n=20)[-1], "ms", 50),
+        "slowest": figure(max(delays), "ms"),
         "recordings": len(delays),
     }

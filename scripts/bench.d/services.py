@@ -49,9 +49,9 @@ def run(runs: int) -> Figures:
     return figures
 
 
-# The simulated microphone delivers blocks of 50 ms, as real ones do. An interval
+# The simulated microphone delivers blocks of 20 ms. An interval
 # that is a multiple of it would end every recording of a run at one place in a
-# block, and the latency would be that of the place: 15 ms in one run, 50 in another.
+# block, and the latency would be that of the place: 2 ms in one run, 20 in another.
 FREQUENT = ("--recording.duration", "1", "--recording.interval", "2.013")
 
 
@@ -167,7 +167,7 @@ def cpu_seconds(home: Path, name: str) -> float:
 def latency(home: Path, runs: int) -> Figures:
     """Return the time from the end of a recording to the start of its detection.
 
-    From its last frame: the wait for the block that holds it (0 to 50 ms) is
+    From its last frame: the wait for the block that holds it (0 to 20 ms) is
     part of it, as are writing, syncing and storing the file.
     """
     store = SqliteStore(home / "data" / "metadata.db")

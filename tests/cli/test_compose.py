@@ -15,6 +15,8 @@ from acoupi.errors import TargetError
 from acoupi.system import Settings
 from acoupi.system.targets import ServiceStatus
 from acoupi.system.targets.compose import ComposeTarget
+from acoupi.system.targets.engine import Storage
+from acoupi.system.targets.variables import choose
 from tests.cli.fake_docker import FakeDocker, put_first
 from tests.cli.support import Run, data_of, lines_of
 
@@ -302,6 +304,30 @@ def bad_override(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch
     docker.answer("compose config", code=15, err="services must be a mapping\n")
 
 
+def wide_override(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = _config(docker)
+    content["services"]["default"]["privileged"] = True
+    docker.answer("compose config", json.dumps(content))
+
+
+def port_in_use(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = _config(docker)
+    content["services"]["page"] = {
+        "image": "page",
+        "ports": [{"host_ip": "", "published": "8080", "protocol": "tcp"}],
+    }
+    docker.answer("compose config", json.dumps(content))
+    monkeypatch.setattr(
+        "acoupi.system.targets.engine.Host.is_port_free", lambda host, *address: False
+    )
+
+
+def not_mountable(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "acoupi.system.targets.engine.Host.storage", lambda host, path: Storage("vfat", home)
+    )
+
+
 REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str, str, int]] = {
     no_docker: ("cannot reach the Docker engine", "not installed", 3),
     no_engine: ("cannot reach the Docker engine", "Cannot connect", 3),
@@ -313,6 +339,9 @@ REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str
     name_in_use: ("is in use", "/srv/other/docker-compose.yml", 3),
     other_version: ("of another version", "0.3.0", 3),
     no_program: ('the program "demo"', "no module has that name", 3),
+    wide_override: ("keep its containers apart", "default is privileged", 3),
+    port_in_use: ("8080/tcp is in use", "docker-compose.override.yml", 3),
+    not_mountable: ("is on vfat", "no owners", 3),
     bad_override: ("Docker Compose refuses", "services must be a mapping", 3),
 }
 
@@ -429,7 +458,7 @@ def test_down_stops_beat_first(run: Run, docker: FakeDocker, bundle: Path) -> No
 
     assert [line for line in docker.asked if "compose" in line][-2:] == [
         "compose stop beat",
-        "compose down",
+        "compose down --remove-orphans",
     ]
     assert result.exit_code == 0
     assert "acoupi compose up" in result.stdout
@@ -498,18 +527,42 @@ def test_render_does_not_write_over_what_was_edited(
     assert "# mine" not in file.read_text()
 
 
-def test_another_image_than_that_of_the_bundle_is_pointed_out(
-    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "acoupi.system.targets.images.build_image",
-        lambda packages, **extra: f"acoupi/sensor:test-{len(packages)}",
-    )
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What is built instead of an image: the packages, time after time."""
+    times: list[list[str]] = []
 
+    def build_image(packages: list[str], **extra: Any) -> str:
+        times.append(list(packages))
+        extra["echo"]("docker buildx build ...")
+        return f"acoupi/sensor:test-{len(packages)}"
+
+    monkeypatch.setattr("acoupi.system.targets.images.build_image", build_image)
+    return times
+
+
+def test_an_image_with_a_program_is_what_runs_from_then_on(
+    run: Run, docker: FakeDocker, bundle: Path, built: list[list[str]]
+) -> None:
     result = run("compose", "build", "--package", "acoupi-birdnet")
+    again = run("compose", "build")
 
     assert "The image acoupi/sensor:test-1 is built." in result.stdout
-    assert "ACOUPI_IMAGE=acoupi/sensor:test-1 in .env" in result.stderr
+    assert "+ docker buildx build" in result.stderr
+    assert "ACOUPI_IMAGE=acoupi/sensor:test-1\n" in (bundle / ".env").read_text()
+    assert again.exit_code == 0, again.stderr
+    assert built == [["acoupi-birdnet"], ["acoupi-birdnet"]], "as before"
+
+
+def test_an_image_from_elsewhere_stays_what_runs(
+    run: Run, docker: FakeDocker, bundle: Path, built: list[list[str]]
+) -> None:
+    choose(bundle, {"ACOUPI_IMAGE": "ghcr.io/heath/sensor:1"})
+
+    result = run("compose", "build")
+
+    assert "the bundle runs ghcr.io/heath/sensor:1" in result.stderr
+    assert "ACOUPI_IMAGE=ghcr.io/heath/sensor:1\n" in (bundle / ".env").read_text()
 
 
 def test_variables_that_would_mislead_compose_do_not_reach_it(
@@ -528,3 +581,190 @@ def test_a_status_is_described_with_what_there_is_to_say() -> None:
     status = ServiceStatus(name="beat", role="beat", state="stopped", message="it fell asleep")
 
     assert describe(status) == "stopped (it fell asleep)"
+
+
+# ---- what runs where the program is
+
+
+def gone(home: Path) -> None:
+    """Let the program of a home be none of this machine."""
+    for path, old, new in [("config/name", "demo", "acoupi_far.program")]:
+        file = home / path
+        file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "args", [["config", "get", "recording"], ["task", "list"], ["compose", "render"], ["effort"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_command_whose_program_is_not_here_runs_in_the_image(
+    run: Run, docker: FakeDocker, bundle: Path, args: list[str]
+) -> None:
+    gone(bundle)
+    docker.answer("run", "from inside\n", code=7)
+
+    result = run(*args)
+
+    assert result.exit_code == 7
+    assert docker.asked[-1].startswith("run --rm")
+    assert docker.asked[-1].endswith(f" acoupi {' '.join(args)}")
+    assert result.stderr.startswith("+ docker run --rm")
+
+
+def test_where_there_is_no_image_it_is_said_that_the_program_is_missing(
+    run: Run, docker: FakeDocker, bundle: Path
+) -> None:
+    gone(bundle)
+    docker.answer("image inspect", code=1, err="Error: No such image\n")
+
+    result = run("config", "get")
+
+    assert "acoupi_far.program" in lines_of(result)[0]
+    assert not any(line.startswith("run") for line in docker.asked)
+
+
+def test_inside_the_image_nothing_is_handed_on(
+    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone(bundle)
+    monkeypatch.setenv("ACOUPI_INSIDE", "1")
+
+    assert "acoupi_far.program" in lines_of(run("config", "get"))[0]
+
+
+def test_a_setup_with_a_package_builds_and_asks_inside(
+    run: Run, docker: FakeDocker, home: Path, built: list[list[str]]
+) -> None:
+    docker.answer("image inspect", code=1, err="Error: No such image\n")
+
+    result = run(
+        "setup", "--package", "acoupi-far", "--program", "far", "--recording.duration", "3"
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert built == [["acoupi-far"]]
+    (asked,) = [line for line in docker.asked if line.startswith("run ")]
+    words = "acoupi setup --target compose --program far --no-prompt --recording.duration 3"
+    assert asked.endswith(words)
+    assert "ACOUPI_PACKAGES=acoupi-far" in asked
+
+
+def test_a_package_is_for_containers_only(run: Run, docker: FakeDocker, home: Path) -> None:
+    result = run("setup", "--package", "acoupi-far", "--target", "process")
+
+    assert "--package cannot be used with --target process" in lines_of(result)[0]
+    assert result.exit_code == 2
+    assert docker.asked == []
+
+
+# ---- where a sensor runs that nobody chose a place for
+
+
+def test_where_an_engine_answers_a_sensor_runs_in_containers(
+    run: Run, docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACOUPI_TARGET")
+    docker.answer("version", "24.0.7\n")
+
+    result = run("setup", "--program", "test", "--no-prompt")
+
+    assert "runs in containers, as a Docker engine answers" in result.stdout
+    assert "--target process" in result.stdout
+    assert (home / "docker-compose.yml").exists()
+
+
+def test_where_none_answers_it_runs_as_processes(
+    run: Run, docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACOUPI_TARGET")
+    docker.answer("version", code=1, err="Cannot connect to the Docker daemon\n")
+
+    result = run("setup", "--program", "test", "--no-prompt")
+
+    assert "acoupi setup --target compose" in result.stdout
+    assert not (home / "docker-compose.yml").exists()
+
+
+def test_what_was_chosen_once_is_not_asked_of_the_engine_again(
+    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACOUPI_TARGET")
+    asked = len(docker.asked)
+
+    result = run("setup", "--program", "demo", "--no-prompt")
+
+    assert "runs" not in result.stdout
+    assert len(docker.asked) == asked
+    assert (bundle / "docker-compose.yml").exists()
+
+
+def test_another_broker_is_for_processes(
+    run: Run, docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACOUPI_TARGET")
+    docker.answer("version", "24.0.7\n")
+
+    run("setup", "--program", "test", "--no-prompt", "--broker", "redis://localhost:6379/0")
+
+    assert not (home / "docker-compose.yml").exists()
+
+
+# ---- trying out, and the workers
+
+
+def test_check_tries_each_part_where_it_will_run(
+    run: Run, docker: FakeDocker, bundle: Path
+) -> None:
+    result = run("check")
+
+    assert result.exit_code == 0, result.stderr
+    tried = [line for line in docker.asked if "acoupi.system.checks" in line]
+    start = "compose run --rm --no-deps -T"
+    assert tried == [
+        f"{start} recording python -m acoupi.system.checks microphone",
+        f"{start} detection python -m acoupi.system.checks model",
+        f"{start} default python -m acoupi.system.checks rest",
+    ]
+
+
+def test_check_says_what_did_not_work_inside(run: Run, docker: FakeDocker, bundle: Path) -> None:
+    said = "Error: cannot record.\n  Why: it is unplugged.\n  Try: plug it in\n"
+    docker.answer("compose run --rm --no-deps -T recording", code=1, err=said)
+
+    result = run("check")
+
+    assert lines_of(result) == said.rstrip().splitlines()
+    assert result.exit_code == 3
+
+
+def test_the_microphone_of_a_recorder_that_runs_is_left_to_it(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services({"recording": "ready", "default": "ready"})
+
+    assert run("check").exit_code == 0
+    assert not any("checks microphone" in line for line in docker.asked)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("start", ["compose up -d recording detection default"]),
+        ("stop", ["compose stop recording detection default"]),
+    ],
+)
+def test_the_workers_of_a_bundle_are_started_and_stopped(
+    run: Run, docker: FakeDocker, bundle: Path, command: str, expected: list[str]
+) -> None:
+    result = run("workers", command)
+
+    assert result.exit_code == 0, result.stderr
+    assert docker.asked[-len(expected) :] == expected
+
+
+def test_the_workers_of_a_bundle_are_restarted(run: Run, docker: FakeDocker, bundle: Path) -> None:
+    result = run("workers", "restart")
+
+    assert result.exit_code == 0, result.stderr
+    doing = [line for line in docker.asked if line.startswith(("compose stop", "compose up"))]
+    assert [line.split()[1] for line in doing] == ["stop", "up"]

@@ -7,15 +7,19 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acoupi.components import SqliteStore
+from acoupi.data import Recording
 from acoupi.system import Settings, setup_program, target_for
+from acoupi.system.effort import Tally, find_deployment, measure, read_effort
 from acoupi.system.pulse import Pulse, is_locked, read_pulse
 from acoupi.system.targets import Target
 
@@ -23,26 +27,17 @@ SERVICES = ("recording", "detection", "default", "beat")
 """Of the demo program, in the order of the compose file; redis is beside them."""
 EVERY = ("redis", *SERVICES)
 TOKEN = "not-for-everyone-4711"
-DEADLINE = 60.0
+DEADLINE = 120.0
 """Longest wait for something of a bundle, seconds."""
+RECOVERY = 240.0
+"""Longest wait for what a kill left: the recovery pass comes every minute, to what has rested."""
 Done = subprocess.CompletedProcess[str]
 
-SERVERS = """\
-services:
-  http:
-    image: {image}
-    command: [http]
-    volumes: ["{out}:/out"]
-    stop_grace_period: 0s
-  mqtt:
-    image: {image}
-    command: [mqtt]
-    volumes: ["{out}:/out"]
-    stop_grace_period: 0s
-networks:
-  default:
-    internal: true
-"""
+
+def server(image: str, name: str, out: Path) -> dict[str, Any]:
+    return {
+        "image": image, "command": [name], "volumes": [f"{out}:/out"], "stop_grace_period": "0s",
+    }  # fmt: skip
 
 
 class Bundle:
@@ -64,12 +59,18 @@ class Bundle:
         program = more.pop("program", "acoupi.programs.demo")
         setup_program(self.settings, program, [*options], target="compose", **more)
 
-    def add_servers(self, image: str) -> None:
-        """Put an HTTP server and an MQTT broker beside the services; no way out for any."""
+    def override(self, services: Mapping[str, Any]) -> None:
+        """Write docker-compose.override.yml as a user would; JSON is YAML too."""
+        networks = {"default": {"internal": True}}  # no way out for any
+        text = json.dumps({"services": services, "networks": networks}, indent=1)
+        (self.home / "docker-compose.override.yml").write_text(text)
+
+    def add_servers(self, image: str, more: Mapping[str, Any] | None = None) -> None:
+        """Put an HTTP server and an MQTT broker beside the services; override more of them."""
         self.out.mkdir()
         self.out.chmod(0o777)
-        text = SERVERS.format(image=image, out=self.out)
-        (self.home / "docker-compose.override.yml").write_text(text)
+        both = {name: server(image, name, self.out) for name in ("http", "mqtt")}
+        self.override({**both, **(more or {})})
 
     def received(self, server: str) -> list[dict[str, Any]]:
         """What a server was sent so far."""
@@ -119,11 +120,29 @@ class Bundle:
     def log(self, service: str) -> str:
         return self.compose("logs", "--no-color", "--tail", "40", service, check=False).stdout
 
+    def acoupi(self, *args: str, timeout: float = 180) -> Done:
+        """Run a command of acoupi on it, as a person would."""
+        return subprocess.run(
+            [Path(sys.executable).with_name("acoupi"), *args], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=timeout, check=False,
+            env={**environment(), "ACOUPI_HOME": str(self.home), "NO_COLOR": "1"},
+        )  # fmt: skip
+
     # --- what it does ---
 
     @property
     def store(self) -> SqliteStore:
         return SqliteStore(self.home / "data" / "metadata.db")
+
+    def recordings(self) -> list[Recording]:
+        """All that it has made."""
+        analysed = [one.recording for one in self.store.get_model_outputs()]
+        return [*self.store.get_captured_recordings(), *analysed]
+
+    def effort(self, since: datetime, until: datetime | None = None) -> Tally:
+        """What every second since then was used for, by its own account."""
+        deployment = find_deployment(self.store, None)
+        return measure(*read_effort(self.store, deployment, since, until)).total
 
     def analysed(self) -> int:
         """How many recordings have been analysed."""
@@ -172,16 +191,17 @@ class Bundle:
         return init
 
 
+def environment() -> dict[str, str]:
+    """The variables of this process without any that would decide something here."""
+    decide = ("ACOUPI_", "COMPOSE_")
+    return {name: text for name, text in os.environ.items() if not name.startswith(decide)}
+
+
 def docker(*args: str, check: bool = True, timeout: float = 60, cwd: Path | None = None) -> Done:
     """Run docker; what it said is in the failure."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("ACOUPI_", "COMPOSE_"))
-    }
     done = subprocess.run(
         ["docker", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=timeout, check=False, cwd=cwd, env=environment,
+        timeout=timeout, check=False, cwd=cwd, env=environment(),
     )  # fmt: skip
     if check and done.returncode:
         pytest.fail(f"docker {' '.join(args)} ended with {done.returncode}: {done.stderr}")
@@ -210,6 +230,20 @@ def bundle_at(home: Path) -> Iterator[Bundle]:
         yield bundle
     finally:
         bundle.end()
+
+
+@contextlib.contextmanager
+def ended_in(home: Path) -> Iterator[Callable[[], list[dict[str, str]]]]:
+    """Note each container of a home that ends; the engine itself forgets that soon."""
+    notes = home.parent / f"{home.name}-ended.jsonl"
+    command = ["docker", "events", "--since", f"{time.time():.3f}", "--filter", "event=die",
+               "--filter", f"label=com.docker.compose.project.working_dir={home}",
+               "--format", "{{json .Actor.Attributes}}"]  # fmt: skip
+    with notes.open("w") as file, subprocess.Popen(command, stdout=file) as process:
+        try:
+            yield lambda: [json.loads(line) for line in notes.read_text().splitlines()]
+        finally:
+            process.kill()
 
 
 QUICK: Sequence[str] = (

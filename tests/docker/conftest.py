@@ -12,15 +12,13 @@ from tests.docker.bundles import QUICK, SECRETS, WITH_SERVERS, Bundle, bundle_at
 from tests.services import require
 
 HERE = Path(__file__).parent
-SERVERS_IMAGE = image_name().replace("/sensor:", "/test-servers:")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(item.path).is_relative_to(HERE):
             item.add_marker(pytest.mark.docker)
-            item.add_marker(pytest.mark.timeout(300))
-            item.add_marker(pytest.mark.xdist_group("docker"))  # one engine, one after the other
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
@@ -40,21 +38,33 @@ def image(engine: None) -> str:
 @pytest.fixture(scope="session")
 def servers_image(image: str) -> str:
     """An HTTP server and an MQTT broker, to be put beside a bundle."""
-    build = ["docker", "build", "--quiet", "--network=host", "--tag", SERVERS_IMAGE,
-             "--build-arg", f"SENSOR={image}", str(HERE / "servers")]  # fmt: skip
+    return build_on(image, "servers")
+
+
+@pytest.fixture(scope="session")
+def microphone_image(image: str) -> str:
+    """A sensor that hears the virtual microphone."""
+    return build_on(image, "microphone")
+
+
+def build_on(image: str, folder: str) -> str:
+    """Build an image for tests on top of that of the sensor."""
+    name = image.replace("/sensor:", f"/test-{folder}:")
+    build = ["docker", "build", "--quiet", "--network=host", "--tag", name,
+             "--build-arg", f"SENSOR={image}", str(HERE / folder)]  # fmt: skip
     done = subprocess.run(build, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    return SERVERS_IMAGE
+    return name
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bundle(servers_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
     """A bundle that runs, started by ``docker compose up -d`` alone, with servers beside it."""
     with bundle_at(tmp_path_factory.mktemp("bundle") / "home") as bundle:
         bundle.set_up(*QUICK, *WITH_SERVERS, environ=SECRETS)
         bundle.add_servers(servers_image)
         bundle.compose("up", "-d")
-        bundle.eventually(bundle.are_ready, "every service ready", 30)
+        bundle.eventually(bundle.are_ready, "every service ready")
         yield bundle
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from acoupi.errors import TargetError
 from acoupi.system.targets.images import build_image, image_name, why_build
-from tests.docker.bundles import docker
+from acoupi.system.targets.variables import choose
+from tests.docker.bundles import Bundle, docker
 
 NIGHTJAR = Path(__file__).parents[1] / "integration" / "published" / "acoupi_nightjar"
 PROJECT = """\
@@ -54,3 +55,52 @@ def test_a_package_that_there_is_not_is_named(image: str) -> None:
 
     assert raised.value.why
     assert raised.value.help
+
+
+OPTIONS = ("--microphone.device_name", "default", "--microphone.samplerate", "48000")
+
+
+def test_a_host_without_the_program_sets_it_up_and_runs_it(fresh: Bundle, package: str) -> None:
+    given = ("setup", "--package", package, "--program", "acoupi_nightjar.program", "--no-prompt")
+
+    done = fresh.acoupi(*given, *OPTIONS, timeout=250)
+
+    assert done.returncode == 0, done.stderr
+    assert "+ docker buildx build" in done.stderr
+    assert f"ACOUPI_IMAGE={image_name([package])}\n" in (fresh.home / ".env").read_text()
+    choose(fresh.home, {"ACOUPI_SIMULATED_AUDIO": "synthetic"})
+    assert fresh.acoupi("config", "set", "recording.duration", "2").returncode == 0
+    assert fresh.acoupi("config", "get", "recording.duration").stdout.strip() == "2"
+    check = fresh.acoupi("check")
+    assert check.returncode == 0, check.stderr
+    assert "It works in detection: the model" in check.stdout
+    up = fresh.acoupi("compose", "up")
+    assert up.returncode == 0, up.stderr
+    fresh.eventually(fresh.are_ready, "every service ready")
+    assert fresh.acoupi("deployment", "status").returncode == 0
+    assert fresh.acoupi("compose", "down").returncode == 0
+
+
+def test_what_is_wrong_is_said_from_inside_and_nothing_is_set_up(
+    fresh: Bundle, package: str
+) -> None:
+    given = ("setup", "--package", package, "--program", "acoupi_nightjar.program", "--no-prompt")
+
+    done = fresh.acoupi(*given, *OPTIONS, "--recording.duratoin", "2", timeout=250)
+
+    assert done.returncode == 2
+    assert 'there is no setting "--recording.duratoin"' in done.stderr
+    assert "--recording.duration" in done.stderr
+    assert not (fresh.home / "docker-compose.yml").exists()
+
+
+def test_what_is_installed_carries_all_that_its_image_is_made_from(image: str) -> None:
+    code = (
+        "from acoupi.system.targets import images; print(images._digest(()), images.source_dir())"
+    )
+
+    said = docker("run", "--rm", "--network", "none", image, "python", "-c", code).stdout.split()
+    label = '{{index .Config.Labels "io.acoupi.source"}}'
+
+    assert said[0] == docker("image", "inspect", "--format", label, image).stdout.strip()
+    assert said[1].endswith("/acoupi/_bundle")

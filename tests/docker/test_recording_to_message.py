@@ -30,3 +30,16 @@ def test_what_the_services_write_belongs_to_whom_they_run_as(bundle: Bundle) -> 
 
     assert owners == {(bundle.home / "docker-compose.yml").stat().st_uid}
     assert 0 not in owners
+
+
+def test_the_overlay_takes_the_card_away_and_plays_sound(fresh: Bundle) -> None:
+    fresh.set_up("--recording.duration", "1", "--recording.interval", "2.5",
+                 "--microphone.simulated", "null")  # fmt: skip
+
+    files = ("-f", "docker-compose.yml", "-f", "simulated-audio.yml")
+    fresh.compose(*files, "up", "-d")
+    fresh.eventually(fresh.are_ready, "every service ready")
+
+    fresh.goes_on("recordings of what is played")
+    assert not fresh.inspect("recording")["HostConfig"]["DeviceCgroupRules"]
+    assert fresh.run_in("recording", "ls", "/dev/snd").stdout == ""

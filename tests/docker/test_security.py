@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.bundles import EVERY, SERVICES, SOUND, TOKEN, Bundle, device_nodes, docker
+from tests.docker.bundles import (
+    EVERY,
+    QUICK,
+    SECRETS,
+    SERVICES,
+    SOUND,
+    TOKEN,
+    WITH_SERVERS,
+    Bundle,
+    device_nodes,
+    docker,
+)
 from tests.services import require
 
 OFFLINE = ("redis", "recording", "detection", "beat")
@@ -133,6 +144,37 @@ def test_nothing_of_the_host_is_given_to_it(bundle: Bundle, service: str) -> Non
 @pytest.mark.parametrize("service", ["redis", "recording", "detection", "beat"])
 def test_no_other_service_sees_a_secret(bundle: Bundle, service: str) -> None:
     assert TOKEN not in json.dumps(bundle.inspect(service))
+
+
+@pytest.mark.parametrize("service", OFFLINE)
+def test_what_needs_no_secret_finds_none_also_after_another_setup(
+    bundle: Bundle, service: str
+) -> None:
+    link = bundle.home / "config" / "secrets.env"
+    search = (
+        "grep",
+        "-rsl",
+        TOKEN,
+        str(bundle.home),
+        "/run",
+        "/proc/1/environ",
+        "/proc/self/environ",
+    )
+
+    for user in (None, "0"):
+        assert bundle.run_in(service, "cat", str(link), user=user).returncode != 0
+        assert bundle.run_in(service, *search, user=user).stdout == ""
+    bundle.set_up(*QUICK, *WITH_SERVERS, environ=SECRETS)
+    assert TOKEN in link.read_text()
+    assert bundle.run_in(service, *search, user="0").stdout == ""
+
+
+def test_who_sends_messages_reads_the_secrets_also_new_ones(bundle: Bundle) -> None:
+    link = bundle.home / "config" / "secrets.env"
+
+    assert TOKEN in bundle.run_in("default", "cat", str(link)).stdout
+    bundle.set_up(*QUICK, *WITH_SERVERS, environ=SECRETS)
+    assert TOKEN in bundle.run_in("default", "cat", str(link)).stdout
 
 
 def test_the_bundle_names_no_secret(bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""`scripts/demo.py` runs a whole sensor: real processes, everything but the microphone."""
+"""`scripts/run` runs a whole sensor: real processes, everything but the microphone."""
 
 import json
 import os
@@ -20,6 +20,12 @@ from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.system.pulse import is_locked
 
 ROOT = Path(__file__).parents[2]
+RUN = (
+    [ROOT / "scripts" / "run"]
+    if (ROOT / ".venv" / "installed-dev").exists()
+    else [sys.executable, ROOT / "scripts" / "demo.py"]
+)
+"""Without the environment of scripts/test, what scripts/run runs: no test installs anything."""
 SERVICES = ("recording", "detection", "default", "beat")
 
 ACOUPI = Path(sys.executable).with_name("acoupi")
@@ -32,7 +38,7 @@ def demo(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run the demo; if the test ends before it does, it is interrupted and waited for."""
     process = subprocess.Popen(
         [
-            *(sys.executable, str(ROOT / "scripts" / "demo.py")),
+            *map(str, RUN),
             *("--home", str(home), "--target", "process", *options),
         ],
         cwd=home.parent,

@@ -3,10 +3,12 @@
 Nothing is imported until a name is asked for.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from acoupi.components.models.band_energy import BandEnergyConfig, BandEnergyModel, detect
+    from acoupi.components.models.band_energy import detect
+    from acoupi.components.models.band_energy_model import BandEnergyConfig, BandEnergyModel
 
 __all__ = ["BandEnergyConfig", "BandEnergyModel", "detect"]
 
@@ -14,9 +16,8 @@ __all__ = ["BandEnergyConfig", "BandEnergyModel", "detect"]
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from acoupi.components.models import band_energy  # noqa: PLC0415 - brings numpy
-
-    return getattr(band_energy, name)
+    module = "band_energy" if name == "detect" else "band_energy_model"
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -64,19 +64,16 @@ import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, model_validator
 
 from acoupi import data
 from acoupi.audio.formats import read_audio, read_info
-from acoupi.components import types
 from acoupi.components.models.regions import REGION, RegionFinder
-from acoupi.errors import AudioError, HealthCheckError
+from acoupi.errors import AudioError
 
-__all__ = ["BandEnergyConfig", "BandEnergyModel", "detect"]
+__all__ = ["detect", "find", "open_sound"]
 
 FRAME = 512
 """Samples in a frame of the spectrogram."""
@@ -175,13 +172,13 @@ def detect(
             why="the detector takes one channel at a time.",
             help="mix the channels first, for instance with samples.mean(axis=1)",
         )
-    return _find(
+    return find(
         lambda begin, end: samples[begin:end], len(samples), samplerate, min_snr_db,
         low_freq=low_freq, high_freq=high_freq,
     )  # fmt: skip
 
 
-def _find(
+def find(
     read: Read,
     count: int,
     samplerate: float,
@@ -190,7 +187,13 @@ def _find(
     low_freq: float | None,
     high_freq: float | None,
 ) -> list[data.Detection]:
-    """Do what `detect` says with `count` samples that are read piece by piece."""
+    """Do what `detect` says with `count` samples that are read piece by piece.
+
+    Raises
+    ------
+    AudioError
+        If they are not numbers only.
+    """
     band = _band(samplerate, low_freq, high_freq)
     finder = RegionFinder(GROW_SNR, GAP)
     blocks = _without_echoes(_snr_blocks(read, count, band))
@@ -329,94 +332,14 @@ def _detection(region: np.void, samplerate: float) -> data.Detection:
     )
 
 
-class BandEnergyConfig(BaseModel):
-    """What may be set of the band-energy detector."""
+def open_sound(path: Path) -> tuple[Read, int, int]:
+    """Return how to read a file mixed to one channel, its samples per channel, its samplerate.
 
-    min_snr_db: float = Field(default=10, ge=8, le=60)
-    """How far a sound must be above the background at its strongest, dB."""
-    low_freq: float | None = Field(default=None, ge=0)
-    """Lowest frequency to look at, Hz; None: a hundredth of half the samplerate."""
-    high_freq: float | None = Field(default=None, gt=0)
-    """Highest frequency to look at, Hz; None: half the samplerate."""
-
-    @model_validator(mode="after")
-    def validate_band(self) -> Self:
-        """Refuse a band without width."""
-        if self.high_freq is not None and self.high_freq <= (self.low_freq or 0):
-            raise ValueError("high_freq must be above low_freq")
-        return self
-
-
-class BandEnergyModel(types.Model):
-    """Finds sounds that rise above the background (see `detect`).
-
-    Parameters
-    ----------
-    config
-        None: the defaults.
-    name
-        What its outputs are filed under; two of them on one sensor need two
-        names.
+    Raises
+    ------
+    AudioError
+        If it cannot be read.
     """
-
-    def __init__(self, config: BandEnergyConfig | None = None, *, name: str = "BandEnergy") -> None:
-        self.config = config or BandEnergyConfig()
-        self.name = name
-
-    def run(self, recording: data.Recording) -> data.ModelOutput:
-        """Return the sounds in a recording, in order of start time.
-
-        ``created_on`` is when it began to look. The channels are mixed first
-        (their mean), so that each sound is reported once; what is in opposite
-        phase on two channels is lost.
-
-        Raises
-        ------
-        AudioError
-            If the recording has no file, or it cannot be read.
-        """
-        started_on = data.utc_now()
-        if recording.path is None:
-            raise AudioError(
-                f"cannot look for sounds in recording {recording.id}.",
-                why="its file was deleted or lost.",
-            )
-        read, count, file_rate = _open_sound(recording.path)
-        found = _find(
-            read,
-            count,
-            _true_samplerate(recording, file_rate),
-            self.config.min_snr_db,
-            low_freq=self.config.low_freq,
-            high_freq=self.config.high_freq,
-        )
-        return data.ModelOutput(
-            name_model=self.name, recording=recording, detections=found, created_on=started_on
-        )
-
-    def check(self) -> None:
-        """Look for a tone burst in noise.
-
-        Raises
-        ------
-        HealthCheckError
-            If it is not found, or anything else is: numpy does not compute
-            here what it should.
-        """
-        rng = np.random.default_rng(0)
-        samples = 0.01 * rng.standard_normal(48_000)
-        samples[24_000:28_800] += 0.1 * np.sin(0.2 * np.pi * np.arange(4_800))
-        found = detect(samples.astype(np.float32), 48_000)
-        if len(found) != 1:
-            raise HealthCheckError(
-                f'the model "{self.name}" found {len(found)} sounds where there is one.',
-                why="numpy does not compute on this machine what it should.",
-                help="pip install --force-reinstall numpy",
-            )
-
-
-def _open_sound(path: Path) -> tuple[Read, int, int]:
-    """Return how to read a file mixed to one channel, its samples per channel, its samplerate."""
     try:
         info = read_info(path)
     except AudioError:  # not a WAV file: only as a whole
@@ -433,14 +356,3 @@ def _open_sound(path: Path) -> tuple[Read, int, int]:
 def _mixed(samples: Floats) -> Floats:
     """Average the channels; shape ``(frames,)``."""
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-
-
-def _true_samplerate(recording: data.Recording, file_rate: int) -> float:
-    """Return the samplerate of the original sound, Hz.
-
-    The file has the last word. But its header holds whole numbers, so that of
-    44,100 Hz slowed 8 times it says 5,512.
-    """
-    if int(recording.samplerate / recording.time_expansion) == file_rate:
-        return recording.samplerate
-    return file_rate * recording.time_expansion

@@ -40,6 +40,9 @@ class AcoupiWorker(BaseModel):
     """What its container may use; beyond that it is ended. None: by what it does."""
     network: bool | None = None
     """Whether its container reaches other machines. None: only if it sends messages."""
+    secrets: bool | None = None
+    """Whether its container sees the passwords and tokens of the configuration. None: only
+    if it has a network or runs the default queue. Others get "withheld" in their place."""
 
 
 class WorkerConfig(BaseModel):

@@ -1,7 +1,9 @@
 """A program that records, and keeps what is worth keeping."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -291,8 +293,23 @@ def daily_windows(condition: types.RecordingCondition) -> DailyWindows | None:
     return None if zone is None else DailyWindows(intervals=tuple(intervals), timezone=zone)
 
 
+_left_out: ContextVar[tuple[object, ...]] = ContextVar("left_out", default=())
+
+
+@contextmanager
+def leaving_out(*components: object) -> Iterator[None]:
+    """Let `check_component` pass over some components: they are tried out elsewhere."""
+    token = _left_out.set(components)
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
+
 def check_component(component: object) -> None:
     """Run the ``check`` of a component, if it has one."""
+    if any(component is one for one in _left_out.get()):
+        return
     check = getattr(component, "check", None)
     if callable(check):
         check()

@@ -1,7 +1,8 @@
 """The service that sends the periodic tasks: ``python -m acoupi.system.celery.beat``.
 
-It reads ``config/schedule.json`` and imports no program (unless the program
-has a schedule of a kind of its own), so it is small and starts at once.
+It reads ``config/schedule.json`` and imports neither Celery nor pydantic nor
+the program (unless the program has a schedule of a kind of its own), so it is
+small and starts at once.
 
 Clocks. A Raspberry Pi has no clock of its own: it starts in the past and
 jumps to the present when it finds the network; or somebody corrects it
@@ -13,7 +14,6 @@ until the clock has caught up with where it once was.
 """
 
 import argparse
-import contextlib
 import logging
 import os
 import signal
@@ -22,22 +22,23 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from types import FrameType
 from typing import Protocol
 
-from celery import Celery
-from celery.schedules import BaseSchedule, schedule
-from kombu.exceptions import OperationalError
-
-from acoupi import data
+from acoupi import clock
 from acoupi.errors import AcoupiError
-from acoupi.system.celery.broker import load_celery_settings, make_app, masked_url
+from acoupi.system.celery.address import masked_url, read_address
+from acoupi.system.celery.entries import (
+    Entry,
+    Interval,
+    UnknownSchedule,
+    When,
+    read_schedule,
+)
 from acoupi.system.celery.logs import configure_logging, tell
-from acoupi.system.celery.schedule import Entry, UnknownSchedule, read_schedule
-from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.celery.outbox import Outbox, task_message
+from acoupi.system.constants import BEAT, Settings
 from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
-from acoupi.system.stack import BEAT
 
 __all__ = ["Planner", "main", "run"]
 
@@ -61,18 +62,11 @@ class _Plan:
     """When an entry is due next."""
 
     entry: Entry
-    schedule: BaseSchedule
+    schedule: Interval | When
     due: float
     """On the monotonic clock: when to look."""
     last_run: datetime
     """On the wall clock."""
-
-    @property
-    def every(self) -> float | None:
-        """The interval in seconds; None for what follows the wall clock."""
-        if type(self.schedule) is schedule:
-            return float(self.schedule.run_every.total_seconds())
-        return None
 
 
 class Planner:
@@ -89,12 +83,12 @@ class Planner:
     def __init__(self, entries: Sequence[Entry], send: Send) -> None:
         self._send = send
         self._clocks = _Clocks()
-        now, wall = data.monotonic(), data.utc_now()
+        now, wall = clock.monotonic(), clock.utc_now()
         # Intervals begin at once: a sensor that was started is to be heard.
         self._plans = [
             _Plan(entry, entry.schedule, due=now, last_run=wall)
             for entry in entries
-            if isinstance(entry.schedule, BaseSchedule)
+            if not isinstance(entry.schedule, UnknownSchedule)
         ]
 
     def tick(self) -> float:
@@ -102,39 +96,40 @@ class Planner:
         if step := self._clocks.stepped():
             self._plan_anew(step)
         for plan in self._plans:
-            if plan.due <= data.monotonic():
+            if plan.due <= clock.monotonic():
                 self._serve(plan)
-        now = data.monotonic()
+        now = clock.monotonic()
         return max(0.0, min((plan.due - now for plan in self._plans), default=LOOK_AGAIN))
 
     def _plan_anew(self, step: float) -> None:
         """Forget what the wall clock said before it stepped."""
         logger.warning("The clock was set %s by %.1f s.", "back" if step < 0 else "on", abs(step))
-        now, wall = data.monotonic(), data.utc_now()
+        now, wall = clock.monotonic(), clock.utc_now()
         for plan in self._plans:
-            if plan.every is None:
+            if not isinstance(plan.schedule, Interval):
                 plan.last_run = wall
                 plan.due = now
 
     def _serve(self, plan: _Plan) -> None:
-        now = data.monotonic()
-        if plan.every is not None:
+        now = clock.monotonic()
+        if isinstance(plan.schedule, Interval):
             # Slots keep their distance from the first one; those that were missed are left out.
-            missed = int((now - plan.due) // plan.every)
-            plan.due += (missed + 1) * plan.every
+            every = plan.schedule.seconds
+            missed = int((now - plan.due) // every)
+            plan.due += (missed + 1) * every
             self._send(plan.entry, plan.due - now)
             return
-        is_due, seconds = self._ask(plan)
+        is_due, seconds = self._ask(plan, plan.schedule)
         plan.due = now + min(seconds, LOOK_AGAIN)
         if is_due:
-            plan.last_run = data.utc_now()
+            plan.last_run = clock.utc_now()
             self._send(plan.entry, seconds)
 
     @staticmethod
-    def _ask(plan: _Plan) -> tuple[bool, float]:
+    def _ask(plan: _Plan, when: When) -> tuple[bool, float]:
         """Return whether an entry is due, and the seconds until it is to be asked again."""
         try:
-            is_due, seconds = plan.schedule.is_due(plan.last_run)
+            is_due, seconds = when.is_due(plan.last_run)
         except Exception:
             # A program's own schedule may fail; that must not stop the others.
             logger.exception("Cannot tell when %s is due; asking again later.", plan.entry.name)
@@ -150,7 +145,7 @@ class _Clocks:
 
     @staticmethod
     def _measure() -> float:
-        return data.utc_now().timestamp() - data.monotonic()
+        return clock.utc_now().timestamp() - clock.monotonic()
 
     def stepped(self) -> float:
         """Return by how many seconds the wall clock stepped since last asked; 0 if it did not."""
@@ -164,7 +159,7 @@ class _Clocks:
 class _Sender:
     """Sends messages, and remembers whether it could."""
 
-    app: Celery
+    outbox: Outbox
     pulse: PulseFile
     broker: str
     failing: bool = field(default=False, init=False)
@@ -175,16 +170,11 @@ class _Sender:
         if entry.expires is not None:
             expires = min(expires, entry.expires)
         try:
-            self.app.send_task(
-                entry.task,
-                args=entry.args,
-                kwargs=entry.kwargs,
-                queue=entry.queue,
-                expires=max(expires, 0.1),
-                ignore_result=True,
-                retry=False,
+            message = task_message(
+                entry.task, entry.queue, entry.args, entry.kwargs, expires=max(expires, 0.1)
             )
-        except self._errors as error:
+            self.outbox.send(entry.queue, message)
+        except OSError as error:
             pulse.failed += 1
             if not self.failing:
                 logger.error(  # noqa: TRY400 - a traceback says nothing more
@@ -201,17 +191,10 @@ class _Sender:
             self.failing = False
             pulse.state, pulse.message = "ready", None
             pulse.done += 1
-            pulse.last_done_on = data.utc_now()
-
-    @cached_property
-    def _errors(self) -> tuple[type[Exception], ...]:
-        """What sending may raise when the broker is down."""
-        connection = self.app.connection_for_write()
-        theirs = (*connection.connection_errors, *connection.channel_errors)
-        return (OperationalError, OSError, *theirs)
+            pulse.last_done_on = clock.utc_now()
 
 
-def _entries(settings: Settings, app: Celery) -> list[Entry]:
+def _entries(settings: Settings) -> list[Entry]:
     """Return the entries, those with a schedule of the program's own filled in."""
     entries = read_schedule(settings.schedule_file)
     if not any(isinstance(entry.schedule, UnknownSchedule) for entry in entries):
@@ -219,23 +202,26 @@ def _entries(settings: Settings, app: Celery) -> list[Entry]:
     from acoupi.system.programs import load_program  # noqa: PLC0415 - beat does without it
 
     logger.info("The program has schedules of its own: loading it.")
-    known = load_program(settings).app.conf.beat_schedule
+    app = load_program(settings).app
+    known = app.conf.beat_schedule
     filled = []
     for entry in entries:
         if isinstance(entry.schedule, UnknownSchedule):
             when = known[entry.name]["schedule"]
             when.app = app
+            # What has no slot to expire at would be known nowhere else.
+            when.nowfun = when.nowfun or clock.utc_now
             filled.append(_with_schedule(entry, when))
         else:
             filled.append(entry)
     return filled
 
 
-def _with_schedule(entry: Entry, when: BaseSchedule) -> Entry:
+def _with_schedule(entry: Entry, when: When) -> Entry:
     return Entry(entry.name, entry.task, entry.queue, when, entry.args, entry.kwargs, entry.expires)
 
 
-def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None = None) -> None:
+def run(settings: Settings, stop: threading.Event) -> None:
     """Send what is due until `stop` is set.
 
     Raises
@@ -243,24 +229,20 @@ def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None
     AcoupiError
         If there is no schedule, or another beat runs.
     """
-    celery = celery or load_celery_settings(settings)
+    url, longest_sleep = read_address(settings)
     with ServiceLock(settings.run_dir, BEAT) as lock:
-        app = make_app(settings, celery)
+        outbox = Outbox(settings, url)
         pulse = PulseFile(settings.run_dir, BEAT)
         pulse.write()
-        sender = _Sender(app, pulse, masked_url(celery.broker_url))
-        entries = _entries(settings, app)
-        for entry in entries:
-            # What has no slot to expire at would be known nowhere else.
-            if isinstance(entry.schedule, BaseSchedule) and entry.schedule.nowfun is None:
-                entry.schedule.nowfun = data.utc_now
+        sender = _Sender(outbox, pulse, masked_url(url))
+        entries = _entries(settings)
         planner = Planner(entries, sender)
         logger.info("beat is ready: %d periodic tasks.", len(entries))
         pulse.pulse.state = "ready"
-        written = data.monotonic() - PULSE_EVERY
+        written = clock.monotonic() - PULSE_EVERY
         while not stop.is_set():
             seconds = planner.tick()
-            if data.monotonic() - written >= PULSE_EVERY - 0.5:
+            if clock.monotonic() - written >= PULSE_EVERY - 0.5:
                 if not lock.keep():
                     raise AlreadyRunningError(
                         "beat ends itself.",
@@ -268,12 +250,11 @@ def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None
                         why="another beat runs in this home.",
                     )
                 pulse.write()
-                written = data.monotonic()
-            stop.wait(min(seconds, float(celery.beat_max_loop_interval), PULSE_EVERY))
+                written = clock.monotonic()
+            stop.wait(min(seconds, longest_sleep, PULSE_EVERY))
         pulse.pulse.state = "stopped"
         pulse.write()
-        with contextlib.suppress(Exception):
-            app.close()
+        outbox.close()
     logger.info("beat has stopped.")
 
 

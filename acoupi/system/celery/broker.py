@@ -2,36 +2,31 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from celery import Celery
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.system.celery.folder import broker_folder
-from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.celery.address import (
+    SecretURL,
+    broker_from_environment,
+    check_broker_url,
+)
+from acoupi.system.celery.folder_files import broker_folder
+from acoupi.system.celery_settings import CelerySettings
+from acoupi.system.constants import Settings
 from acoupi.system.writing import disk_error
 
-__all__ = [
-    "EMBEDDED_URL",
-    "broker_from_environment",
-    "check_broker_url",
-    "load_celery_settings",
-    "make_app",
-    "masked_url",
-]
+__all__ = ["EMBEDDED_URL", "load_celery_settings", "make_app"]
 
 EMBEDDED_URL = "folder://"
-BROKER_VARIABLE = "ACOUPI_BROKER"
-TRANSPORT = "acoupi.system.celery.folder:FolderTransport"
-REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
+REDIS_URL = "redis://"
+"""For Celery; where it really is, with the login, is among the options of the transport."""
+FOLDER_TRANSPORT = "acoupi.system.celery.folder:FolderTransport"
+REDIS_TRANSPORT = "acoupi.system.celery.redis_transport:RedisTransport"
 CONNECT_TIMEOUT = 3.0
-ANSWER_TIMEOUT = 30.0
-VISIBILITY_TIMEOUT = 24 * 3600
-"""Seconds; beyond any task. What a killed worker had in hand is reclaimed when it starts."""
 
 
 def load_celery_settings(settings: Settings) -> CelerySettings:
@@ -54,34 +49,6 @@ def load_celery_settings(settings: Settings) -> CelerySettings:
         raise disk_error("read", path, error) from error
     url = broker_from_environment(os.environ)
     return celery.model_copy(update={"broker_url": url}) if url else celery
-
-
-def broker_from_environment(environ: Mapping[str, str]) -> str | None:
-    """Return the URL of the broker that the environment names, with its login; None for none.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is no URL of a broker, or the file of the password cannot be read.
-    """
-    url = environ.get(BROKER_VARIABLE)
-    if not url:
-        return None
-    check_broker_url(url)
-    user = environ.get(f"{BROKER_VARIABLE}_USER", "")
-    name = environ.get(f"{BROKER_VARIABLE}_PASSWORD_FILE")
-    if not name:
-        return url
-    try:
-        password = Path(name).read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(
-            f'cannot read the password of the broker from "{name}".',
-            f"ls -l {name}   (acoupi setup writes it, for the user that runs the services)",
-            why=f"{error.strerror or error}.",
-        ) from error
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def parse_celery_settings(text: str, path: Path) -> CelerySettings:
@@ -109,46 +76,6 @@ def parse_celery_settings(text: str, path: Path) -> CelerySettings:
     return celery
 
 
-def check_broker_url(url: str | None) -> None:
-    """Raise if a broker is not one that a sensor can use.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming what is valid; never the password.
-    """
-    if url is None:
-        return
-    scheme, separator, rest = url.partition("://")
-    if separator and rest and scheme in REDIS_SCHEMES:
-        return
-    raise ConfigurationError(
-        f'cannot use the broker "{masked_url(url)}".',
-        "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
-        why="a broker is redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH.",
-    )
-
-
-def masked_url(url: str | None) -> str:
-    """Return a broker's URL without its password.
-
-    Examples
-    --------
-    >>> masked_url("redis://user:secret@hub:6379/0")
-    'redis://user:**@hub:6379/0'
-    >>> masked_url(None)
-    'embedded'
-    """
-    if url is None:
-        return "embedded"
-    scheme, separator, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    if at:
-        user, colon, _ = login.partition(":")
-        login = user + (":**" if colon else "")
-    return f"{scheme}{separator}{login}{at}{place}"
-
-
 def make_app(
     settings: Settings, celery: CelerySettings | None = None, *, worker: str | None = None
 ) -> Celery:
@@ -168,8 +95,8 @@ def make_app(
     # Without the fixup for Django, which would import the whole worker.
     app = Celery("acoupi", set_as_current=False, fixups=[])
     app.conf.update(
-        broker_url=celery.broker_url or EMBEDDED_URL,
-        broker_transport=None if celery.broker_url else TRANSPORT,
+        broker_url=REDIS_URL if celery.broker_url else EMBEDDED_URL,
+        broker_transport=REDIS_TRANSPORT if celery.broker_url else FOLDER_TRANSPORT,
         broker_transport_options=_transport_options(settings, celery, worker),
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
@@ -202,14 +129,4 @@ def _transport_options(
 ) -> dict[str, Any]:
     if celery.broker_url is None:
         return {"folder": str(broker_folder(settings.run_dir)), "worker": worker}
-    owner = worker or "client"
-    return {
-        "priority_steps": [0],
-        "visibility_timeout": VISIBILITY_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": ANSWER_TIMEOUT,
-        "socket_keepalive": True,
-        "unacked_key": f"unacked:{owner}",
-        "unacked_index_key": f"unacked_index:{owner}",
-        "unacked_mutex_key": f"unacked_mutex:{owner}",
-    }
+    return {"url": SecretURL(celery.broker_url), "worker": worker}

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import ctypes
 import faulthandler
-import json
 import logging
 import os
 import signal
@@ -23,6 +22,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+
+# isort: off
+from acoupi.system.celery import lean  # noqa: F401 - before Celery
+# isort: on
 
 from celery import Celery, signals
 from celery.apps import worker as celery_worker
@@ -34,12 +37,15 @@ from celery.worker.state import maybe_shutdown
 
 from acoupi import data
 from acoupi.errors import AcoupiError
-from acoupi.system.celery import folder
-from acoupi.system.celery.app import build_program
-from acoupi.system.celery.broker import load_celery_settings, masked_url
+from acoupi.system.celery import folder_files, redis_transport
+from acoupi.system.celery.address import masked_url
+from acoupi.system.celery.broker import load_celery_settings
+from acoupi.system.celery.construction import build_program
 from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.celery.transport import SensorTransport
+from acoupi.system.celery_settings import CelerySettings
 from acoupi.system.configured import read_program_name
-from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.constants import Settings
 from acoupi.system.programs import load_program_class
 from acoupi.system.pulse import PulseFile, ServiceLock
 from acoupi.system.stack import Service, check_name, stack_for, stack_of_program
@@ -274,7 +280,6 @@ class _Consumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._reclaimed = False
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         heart().stop_loop = self._stop_loop
         super().__init__(*args, **kwargs)
 
@@ -317,15 +322,9 @@ class _Consumer(Consumer):
         super().on_connection_error_after_connected(exc)
 
     def perform_pending_operations(self) -> None:
-        """Turn once, with a broker that is a folder."""
+        """Turn once."""
         heart().turn()
         super().perform_pending_operations()
-
-    def register_with_event_loop(self, hub: Any) -> None:
-        """Turn at least every second, with a broker that has an event loop."""
-        super().register_with_event_loop(hub)
-        self.timer.call_repeatedly(LOOK_EVERY, heart().turn)
-        hub.add_reader(self._wake_read, self._on_wake)
 
     def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
         """Do something in the loop, at once: a thread's acknowledgement must not wait for it."""
@@ -339,25 +338,17 @@ class _Consumer(Consumer):
         return result
 
     def _wake(self) -> None:
-        if self.hub is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._wake_write, b".")
-        elif transport := self._folder():
+        if transport := self._transport():
             transport.wake()
 
     def _stop_loop(self) -> None:
         """Take no more messages; Celery's loop would look for one more."""
-        if transport := self._folder():
+        if transport := self._transport():
             transport.stop()
-        self._wake()
 
-    def _folder(self) -> folder.FolderTransport | None:
+    def _transport(self) -> SensorTransport | None:
         transport = getattr(getattr(self, "connection", None), "_transport", None)
-        return transport if isinstance(transport, folder.FolderTransport) else None
-
-    def _on_wake(self, *_: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.read(self._wake_read, 4096)
+        return transport if isinstance(transport, SensorTransport) else None
 
 
 class _Worker(celery_worker.Worker):
@@ -467,9 +458,10 @@ def _reclaimer(name: str, settings: Settings, celery: CelerySettings) -> Callabl
 
     def reclaim(connection: Any) -> None:
         if celery.broker_url is None:
-            back, aside = folder.reclaim(settings.run_dir, name)
+            back, aside = folder_files.reclaim(settings.run_dir, name)
         else:
-            back, aside = reclaim_redis(connection, name)
+            client = connection.default_channel.client
+            back, aside = redis_transport.reclaim(client, name)
         if back or aside:
             logger.warning(
                 "%d tasks were in hand when this worker ended last: %d put back, %d put aside.",
@@ -479,43 +471,6 @@ def _reclaimer(name: str, settings: Settings, celery: CelerySettings) -> Callabl
             )
 
     return reclaim
-
-
-def reclaim_redis(connection: Any, name: str, limit: int = folder.MAX_CRASHES) -> tuple[int, int]:
-    """Put back what the worker of that name had taken from redis when it was killed.
-
-    Returns
-    -------
-    tuple
-        How many messages were put back, and how many were put aside (in the
-        list ``dead:NAME``) because the worker died `limit` times with them.
-    """
-    channel = connection.default_channel
-    client = channel.client
-    back = aside = 0
-    for tag, raw in client.hgetall(channel.unacked_key).items():
-        message, exchange, routing_key = json.loads(raw)
-        headers = message.setdefault("headers", {})
-        crashes = int(headers.get(folder.CRASHES_HEADER, 0)) + 1
-        headers[folder.CRASHES_HEADER] = crashes
-        message["redelivered"] = True
-        with client.pipeline() as pipe:
-            if crashes >= limit:
-                aside += 1
-                pipe.rpush(f"dead:{name}", json.dumps(message))
-                logger.error(
-                    "The task %s was in hand when this worker died, %d times: put aside.",
-                    headers.get("task"),
-                    crashes,
-                )
-            else:
-                back += 1
-                # Messages are taken from the right: this one is next.
-                pipe.rpush(routing_key or exchange, json.dumps(message))
-            pipe.hdel(channel.unacked_key, tag)
-            pipe.zrem(channel.unacked_index_key, tag)
-            pipe.execute()
-    return back, aside
 
 
 def _end_at_once(reason: str) -> None:

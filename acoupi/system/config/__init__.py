@@ -5,21 +5,26 @@ questions together; `load_config` and `write_config` keep them; `get_config_fiel
 `set_config_field` work on one value.
 """
 
-from acoupi.system.config.documents import (
-    ConfigFile,
-    config_files,
-    config_schema_json,
-    load_answers,
-    load_config,
-    read_document,
-    write_config,
-)
-from acoupi.system.config.dumping import dump_config
-from acoupi.system.config.fields import dump_config_field, get_config_field, set_config_field
-from acoupi.system.config.parsing import parse_config_from_args
-from acoupi.system.config.questions import Ask, Question, questions
-from acoupi.system.config.secrets import read_secrets
-from acoupi.system.config.tree import ConfigTree, describe
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from acoupi.system.config.documents import (
+        ConfigFile,
+        config_files,
+        config_schema_json,
+        is_valid_without_secrets,
+        load_answers,
+        load_config,
+        read_document,
+        write_config,
+    )
+    from acoupi.system.config.dumping import dump_config
+    from acoupi.system.config.fields import dump_config_field, get_config_field, set_config_field
+    from acoupi.system.config.parsing import parse_config_from_args
+    from acoupi.system.config.questions import Ask, Question
+    from acoupi.system.config.secrets import read_secrets
+    from acoupi.system.config.tree import ConfigTree, describe
 
 __all__ = [
     "Ask",
@@ -32,12 +37,40 @@ __all__ = [
     "dump_config",
     "dump_config_field",
     "get_config_field",
+    "is_valid_without_secrets",
     "load_answers",
     "load_config",
     "parse_config_from_args",
-    "questions",
     "read_document",
     "read_secrets",
     "set_config_field",
     "write_config",
 ]
+
+_MODULES = {
+    "Ask": "questions",
+    "config_files": "documents",
+    "config_schema_json": "documents",
+    "ConfigFile": "documents",
+    "ConfigTree": "tree",
+    "describe": "tree",
+    "dump_config": "dumping",
+    "dump_config_field": "fields",
+    "get_config_field": "fields",
+    "is_valid_without_secrets": "documents",
+    "load_answers": "documents",
+    "load_config": "documents",
+    "parse_config_from_args": "parsing",
+    "Question": "questions",
+    "read_document": "documents",
+    "read_secrets": "secrets",
+    "set_config_field": "fields",
+    "write_config": "documents",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for (PEP 562): services need one."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

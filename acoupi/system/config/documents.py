@@ -3,20 +3,20 @@
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel
 
-from acoupi.errors import ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.system.config.answers import Answers
 from acoupi.system.config.dumping import SecretSplitter, dumped
 from acoupi.system.config.secrets import (
     SECRETS_FILE,
+    WITHHELD,
+    WITHHOLD,
     MissingSecret,
     merge_secrets,
     read_secrets,
@@ -30,9 +30,11 @@ from acoupi.system.config.values import from_data
 from acoupi.system.writing import RenderedFile, write_files
 
 __all__ = [
+    "BrokenLineError",
     "ConfigFile",
     "config_files",
     "config_schema_json",
+    "is_valid_without_secrets",
     "load_answers",
     "load_config",
     "read_document",
@@ -43,6 +45,14 @@ S = TypeVar("S", bound=BaseModel)
 
 
 # ---- reading
+
+
+class BrokenLineError(ValueError):
+    """A text is broken, and it is known where."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(why)
+        self.line = line
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -59,7 +69,7 @@ def read_document(path: Path) -> dict[str, Any]:
         ".json": _read_json,
         ".yaml": _read_yaml,
         ".yml": _read_yaml,
-        ".toml": tomllib.loads,
+        ".toml": _read_toml,
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -71,7 +81,7 @@ def read_document(path: Path) -> dict[str, Any]:
     text = _text_of(path)
     try:
         data = reader(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _broken(path, error) from error
     if data is None:
         return {}
@@ -111,9 +121,8 @@ def _line_of(error: Exception) -> tuple[int, str]:
     """Return where a file is broken, and the parser's own text."""
     if isinstance(error, json.JSONDecodeError):
         return error.lineno, error.msg
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        return (mark.line + 1 if mark else 1), str(error.problem or error.context)
+    if isinstance(error, BrokenLineError):
+        return error.line, str(error)
     if isinstance(error, RecursionError):
         return 1, "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
@@ -136,55 +145,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class _YamlReader(yaml.SafeLoader):
-    """YAML 1.2: only true and false are truth values, and 22:30 is not a number."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice."""
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool | None) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f'"{key}" cannot be a name here, or is there twice',
-                    key_node.start_mark,
-                )
-            seen.add(key)
-        found = super().construct_mapping(node, deep)
-        return {str(key): value for key, value in found.items()}
-
-
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
-)
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-
-
 def _read_yaml(text: str) -> Any:
-    loader = _YamlReader(text)
-    try:
-        data = loader.get_single_data()
-    finally:
-        loader.dispose()
-    try:
-        json.dumps(data, default=str)
-    except ValueError as error:
-        raise ValueError("it holds itself") from error
-    return data
+    from acoupi.system.config.yaml_documents import read_yaml  # noqa: PLC0415 - services do without
+
+    return read_yaml(text)
+
+
+def _read_toml(text: str) -> Any:
+    import tomllib  # noqa: PLC0415 - services do without
+
+    return tomllib.loads(text)
 
 
 def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -241,6 +211,22 @@ def load_config(path: Path, schema: type[S]) -> S:
     answers.merge(read_with_secrets(path), str(path))
     answers.data = from_data(answers.tree, answers.data, answers.problems)
     return validated(schema, answers)
+
+
+def is_valid_without_secrets(config: BaseModel) -> bool:
+    """Return whether a configuration can be loaded where its secrets are withheld."""
+    secrets: dict[str, str] = {}
+    data = dumped(config, SecretSplitter(secrets))
+    if not secrets:
+        return True
+    answers = Answers(describe(type(config)))
+    answers.merge(resolve_secrets(data, {}, {WITHHOLD: WITHHELD}), "")
+    try:
+        answers.data = from_data(answers.tree, answers.data, answers.problems)
+        validated(type(config), answers)
+    except AcoupiError:
+        return False
+    return not answers.problems
 
 
 # ---- writing

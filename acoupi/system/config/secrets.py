@@ -16,6 +16,8 @@ from acoupi.system.config.tree import VARIABLE_PREFIX, Place
 __all__ = [
     "REFERENCE",
     "SECRETS_FILE",
+    "WITHHELD",
+    "WITHHOLD",
     "MissingSecret",
     "merge_secrets",
     "parse_secrets",
@@ -27,6 +29,9 @@ __all__ = [
 
 SECRETS_FILE = "secrets.env"
 REFERENCE = "$secret"
+WITHHOLD = "ACOUPI_SECRETS"
+WITHHELD = "withheld"
+"""With the variable set to this, secrets are not to be had here, and it stands for them."""
 OTHER_PREFIX = "ACOUPI_SECRET__"
 """For secrets whose place cannot be told from a variable's name."""
 
@@ -150,12 +155,13 @@ def resolve_secrets(data: Any, secrets: Mapping[str, str], environ: Mapping[str,
     """Return a document with its references replaced by values.
 
     An empty variable counts as none, an empty line of ``secrets.env`` as an empty secret.
-    One without a value becomes a `MissingSecret`.
+    One without a value becomes a `MissingSecret`, or what stands for one that is withheld.
     """
     if isinstance(data, dict):
         if set(data) == {REFERENCE}:
             name = str(data[REFERENCE])
-            return environ.get(name) or secrets.get(name, MissingSecret(name))
+            absent = WITHHELD if environ.get(WITHHOLD) == WITHHELD else MissingSecret(name)
+            return environ.get(name) or secrets.get(name, absent)
         return {key: resolve_secrets(item, secrets, environ) for key, item in data.items()}
     if isinstance(data, list):
         return [resolve_secrets(item, secrets, environ) for item in data]

@@ -19,7 +19,9 @@ from acoupi.system.preflight.sight import (
     json_of,
 )
 from acoupi.system.rendering import edited_files
-from acoupi.system.targets.engine import COMPOSE_FILE
+from acoupi.system.stack import BROKER
+from acoupi.system.targets.bundle_checks import merged_problems
+from acoupi.system.targets.engine import COMPOSE_FILE, OVERRIDE_FILE
 
 __all__ = [
     "check_bundle",
@@ -94,6 +96,16 @@ def check_bundle(sight: Sight) -> Result | None:
             "look at docker-compose.override.yml and .env, or: acoupi compose render",
         )
     services = sight.bundle.services
+    ours = {BROKER, *(one.name for one in sight.manifest.services)} if sight.manifest else services
+    problems = merged_problems(services, ours)
+    if problems:
+        return Result(
+            "bundle",
+            "fail",
+            "the bundle would not keep its containers apart.",
+            f"{'; '.join(problems)}.",
+            f"take it out of {OVERRIDE_FILE} or .env; compose/README.md says what may be there",
+        )
     return Result("bundle", "ok", f"{len(services)} services: {', '.join(services)}")
 
 
@@ -229,8 +241,9 @@ def check_exclusive(sight: Sight) -> Result | None:
             return Result(
                 "microphone",
                 "fail",
-                f'the microphone belongs to another bundle, "{project or owner}".',
-                f"its container {owner} is granted the sound device, and only one may be.",
+                f'the microphone belongs to another sensor, "{project or owner}".',
+                f"its container {owner}{_home_of(container)} is granted the sound device, "
+                "and only one may be.",
                 f"docker compose -p {project} down" if project else f"docker stop {owner}",
             )
     return Result("microphone", "ok", "no other container is granted the sound device")
@@ -246,10 +259,19 @@ def _inspected(probes: Probes, names: list[str]) -> list[Mapping[str, Any]]:
     return [one for one in content if isinstance(one, dict)]
 
 
+def _variables_of(container: Mapping[str, Any]) -> dict[str, str]:
+    variables = (container.get("Config") or {}).get("Env") or ()
+    return dict(str(one).partition("=")[::2] for one in variables)
+
+
+def _home_of(container: Mapping[str, Any]) -> str:
+    home = _variables_of(container).get("ACOUPI_HOME")
+    return f" (home: {home})" if home else ""
+
+
 def _owns_sound(container: Mapping[str, Any]) -> bool:
     host = container.get("HostConfig") or {}
-    variables = (container.get("Config") or {}).get("Env") or ()
-    known = dict(str(one).partition("=")[::2] for one in variables)
+    known = _variables_of(container)
     if known.get(SIMULATED) or is_simulated(Path(known.get("ACOUPI_HOME", "/"))):
         return False
     rules = [str(rule) for rule in host.get("DeviceCgroupRules") or ()]

@@ -27,6 +27,7 @@ from acoupi.system.writing import RenderedFile
 
 __all__ = [
     "DEFAULT_TARGET",
+    "CheckPart",
     "ServiceStatus",
     "Target",
     "available_targets",
@@ -36,6 +37,8 @@ __all__ = [
     "target_for",
 ]
 
+CheckPart = Literal["microphone", "model", "rest"]
+"""What of a program is tried out by itself, because not every container can do it."""
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
 BUILT_IN = {
@@ -169,6 +172,48 @@ class Target(ABC):
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines that each service (or only that one) logged."""
 
+    def start_workers(self) -> None:
+        """Start the workers, without beat.
+
+        Raises
+        ------
+        TargetError
+            If one does not start, or this target cannot.
+        """
+        raise self._runs_them()
+
+    def stop_workers(self) -> None:
+        """Stop the workers, each after what it is doing; beat goes on.
+
+        Raises
+        ------
+        TargetError
+            If one does not stop, or this target cannot.
+        """
+        raise self._runs_them()
+
+    def restart_workers(self) -> None:
+        """Stop and start the workers, with the settings as they are now.
+
+        Raises
+        ------
+        TargetError
+            If one does not stop or start, or this target cannot.
+        """
+        self.stop_workers()
+        self.start_workers()
+
+    def _runs_them(self) -> TargetError:
+        return TargetError(
+            "cannot start or stop workers by themselves.",
+            f"acoupi {self.name} --help",
+            why=f'this home was set up for the target "{self.name}", which runs them.',
+        )
+
+    def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
+        """Return how to try out the program where it runs: name, what then holds, the step."""
+        return []
+
     def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
         """Call ``on_start`` or ``on_end`` where the program is.
 
@@ -277,8 +322,7 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
         state = "starting" if alive else "stopped"
         return ServiceStatus(name=name, role=role, state=state)
     status = ServiceStatus(name=name, role=role, state=pulse.state, message=pulse.message)
-    known = pulse.model_dump(exclude={"name", "state", "message"})
-    status = status.model_copy(update=known)
+    status = status.model_copy(update=pulse.facts)
     if not alive:
         # The last pulse may say more than that it is over: why.
         supervised = is_locked(settings.run_dir, f"{name}.supervisor")

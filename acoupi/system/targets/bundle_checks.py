@@ -4,14 +4,23 @@ No public linter looks for these; the reasons are in ``compose/README.md``.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from acoupi.errors import ConfigurationError
+from acoupi.system.targets.engine import COMPOSE_FILE
 
-__all__ = ["SOUND_RULE", "bundle_problems", "check_bundle"]
+__all__ = [
+    "SOUND_RULE",
+    "TOO_WIDE",
+    "bundle_problems",
+    "check_bundle",
+    "folders_of",
+    "merged_problems",
+]
 
 SOUND_RULE = "c 116:* rw"
 """The device cgroup rule: character devices of ALSA's major number, to read and write."""
@@ -50,14 +59,29 @@ def bundle_problems(text: str) -> list[str]:
     services = content.get("services") if isinstance(content, dict) else None
     if not isinstance(services, dict) or not services:
         return ["it has no services"]
+    return merged_problems(services, services)
+
+
+def merged_problems(services: Mapping[str, Any], ours: Collection[str]) -> list[str]:
+    """Return what is wrong with services, an override's changes taken in; none: [].
+
+    Parameters
+    ----------
+    services
+        By name, as a compose file or ``docker compose config`` has them.
+    ours
+        The names of the sensor's own. Others may be what they like, but
+        neither privileged nor near the engine's socket or the sound device.
+    """
     problems = []
     sound = []
     for name, service in services.items():
         if not isinstance(service, dict):
             problems.append(f"{name} is not a service")
             continue
-        problems += [f"{name} {problem}" for problem in _problems_of(service)]
-        if _device_keys(service):
+        found = _problems_of(service) if name in ours else _problems_of_other(service)
+        problems += [f"{name} {problem}" for problem in found]
+        if _has_sound(service) if name not in ours else _device_keys(service):
             sound.append(str(name))
     if len(sound) > 1:
         problems.append(f"{' and '.join(sound)} have the sound device, and one may")
@@ -72,6 +96,29 @@ def _problems_of(service: Mapping[str, Any]) -> Iterator[str]:
     yield from _mounts(service)
     if service.get("restart") not in RESTARTS:
         yield f"has no restart policy of {', '.join(RESTARTS)}"
+
+
+def _problems_of_other(service: Mapping[str, Any]) -> Iterator[str]:
+    """Give what even a service beside the sensor's own may not be."""
+    if service.get("privileged"):
+        yield "is privileged"
+    for key in HOST_NAMESPACES:
+        if key != "network_mode" and str(service.get(key, "")) == "host":
+            yield f"has {key}: host"
+    yield from _mounts(service)
+
+
+def _has_sound(service: Mapping[str, Any]) -> bool:
+    """Return whether a service reaches sound devices, or all devices."""
+    rules = [str(rule) for rule in service.get("device_cgroup_rules") or ()]
+    sources = [
+        str(one.get("source") if isinstance(one, dict) else one)
+        for one in service.get("devices") or ()
+    ]
+    sources += [source for source, _ in _binds(service)]
+    return any(rule.startswith(("a", SOUND_RULE[:6], "c *")) for rule in rules) or any(
+        source == "/dev" or source.startswith(SOUND_FOLDER) for source in sources
+    )
 
 
 def _privileges(service: Mapping[str, Any]) -> Iterator[str]:
@@ -150,3 +197,25 @@ def _binds(service: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             source, _, rest = str(volume).partition(":")
             if source.startswith(("/", ".", "~", "$")):
                 yield source, rest.split(":")[0]
+
+
+def folders_of(home: Path) -> dict[Path, bool]:
+    """Return what of this machine the bundle of a home mounts, and whether only to be read.
+
+    From the rendered file, so that it is known without the program; nothing
+    where there is none. What a variable names is left out: devices.
+    """
+    try:
+        content = yaml.safe_load((home / COMPOSE_FILE).read_text())
+        services = content["services"].values()
+        mounts = [one for service in services for one in service.get("volumes", ())]
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return {}
+    found: dict[Path, bool] = {}
+    for mount in mounts:
+        source = str(mount.get("source", "")).replace("$$", "\0")
+        if mount.get("type") != "bind" or "$" in source:
+            continue
+        place = Path(source.replace("\0", "$"))
+        found[place] = found.get(place, True) and bool(mount.get("read_only"))
+    return found

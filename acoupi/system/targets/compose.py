@@ -7,20 +7,12 @@ and stops; how the containers are is asked through the engine's API.
 
 import hashlib
 import math
-import os
-import re
-import shlex
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from acoupi import data
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.data import Deployment
-from acoupi.errors import AcoupiError, ConfigurationError, TargetError
-from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.errors import ConfigurationError
 from acoupi.system.broker_users import (
     BROKER_FOLDER,
     USERS_FILE,
@@ -28,77 +20,64 @@ from acoupi.system.broker_users import (
     broker_secrets,
     broker_user,
 )
-from acoupi.system.rendering import TEMPLATES, Manifest, check_not_edited, render_tree
-from acoupi.system.stack import BEAT, BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
-from acoupi.system.targets import ServiceStatus, Target
-from acoupi.system.targets.bundle_checks import SOUND_RULE, TOO_WIDE, check_bundle
-from acoupi.system.targets.containers import (
-    BrokerShell,
-    container_logs,
-    container_statuses,
-    engine,
-)
-from acoupi.system.targets.engine import COMPOSE_FILE, Host, ask, compose_command
+from acoupi.system.config.secrets import WITHHELD, WITHHOLD
+from acoupi.system.rendering import TEMPLATES, render_tree
+from acoupi.system.stack import BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
+from acoupi.system.targets.bundle_checks import SOUND_RULE, TOO_WIDE, check_bundle, folders_of
+from acoupi.system.targets.engine import COMPOSE_FILE
 from acoupi.system.targets.images import image_name, source_dir
 from acoupi.system.targets.ownership import give_to, host_owner, make_folder, sound_group
-from acoupi.system.targets.process import place_files, script_error, service_environment, tail
-from acoupi.system.writing import RenderedFile, disk_error
+from acoupi.system.targets.parted_secrets import SECRETS_FOLDER, part_secrets
+from acoupi.system.targets.process import place_files, service_environment
+from acoupi.system.targets.running import (
+    BROKER_GRACE,
+    BROKER_URL,
+    DEFAULTS,
+    DOWN,
+    SOCKET,
+    SOCKET_FOLDER,
+    RunningBundle,
+    project_name,
+)
+from acoupi.system.targets.variables import ENV_FILE, plain
+from acoupi.system.writing import RenderedFile
 
-__all__ = ["ComposeTarget", "project_name"]
+__all__ = ["DOWN", "ComposeTarget", "project_name"]
 
-ENV_FILE = PurePath(".env")
-SOCKET_FOLDER = "/run/broker"
-SOCKET = f"{SOCKET_FOLDER}/redis.sock"
 PASSWORD = "/run/secrets/broker"  # noqa: S105 - where it is
 USERS = "/run/secrets/users.acl"
-BROKER_URL = f"redis+socket://{SOCKET}"
+SIMULATED_FILE = "simulated-audio.yml"
 BROKER_MEMORY = "64m"
 BROKER_SCORE = 100
 """Added to every score: an engine without CAP_SYS_RESOURCE (rootless, or in a virtual
 machine) starts no container with a score below its own. The order stays."""
-BROKER_GRACE = 10.0
 PROCESSES = 64
 """Processes and threads that a container may have."""
-HEALTH_INTERVAL = 60.0
+HEALTH_COMMAND = "acoupi-health"
+HEALTH_INTERVAL = 2.0
+HEALTH_TIMEOUT = 360.0
+"""Seconds between looks, each of which lasts five minutes unless something is wrong."""
 HEALTH_START = 60.0
-"""Seconds; each look costs the engine some 70 ms."""
-START_PATIENCE = 120.0
-"""Seconds until every service says that it works."""
-UP_PATIENCE = 300.0
-DOWN_MARGIN = 60.0
-HOOK_PATIENCE = 600.0
-HOOK_MODULE = "acoupi.system.hooks"
-_ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)\Z")
+HEALTH_RETRIES = 2
+"""One look may be wrong: the clock was set."""
 
 
-def project_name(home: Path) -> str:
-    """Return the name of the compose project of a home: no two homes of a machine have one.
-
-    Examples
-    --------
-    >>> project_name(Path("/home/pi/.acoupi"))
-    'acoupi-b868df'
-    """
-    word = re.sub(r"[^a-z0-9]+", "-", home.name.lower()).strip("-")[:40] or "acoupi"
-    return f"{word}-{hashlib.sha256(str(home).encode()).hexdigest()[:6]}"
-
-
-class ComposeTarget(Target):
+class ComposeTarget(RunningBundle):
     """Containers on the Docker engine of this machine."""
 
     name: ClassVar[str] = "compose"
-    has_own_python: ClassVar[bool] = True
 
     # --- what is rendered ---------------------------------------------------------------
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return ``app.py`` and ``docker-compose.yml``."""
+        """Return ``app.py``, ``docker-compose.yml``, and what plays sound to its recorder."""
         self._refuse_outside_broker(stack)
         rendered = self._render(stack)
         app = place_files(render_tree(TEMPLATES, {}, below=("app.py",)), self.settings)
-        file = rendered[PurePath(COMPOSE_FILE)]
-        check_bundle(file.text)
-        return {**app, PurePath(COMPOSE_FILE): file}
+        names = [COMPOSE_FILE, *([SIMULATED_FILE] if stack.recorder else [])]
+        bundle = {PurePath(name): rendered[PurePath(name)] for name in names}
+        check_bundle(bundle[PurePath(COMPOSE_FILE)].text)
+        return {**app, **bundle}
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return ``.env``, with what was chosen there, and the secrets of the broker."""
@@ -126,7 +105,10 @@ class ComposeTarget(Target):
             "image": image_name(),
             "processes": PROCESSES,
             "health_interval": HEALTH_INTERVAL,
+            "health_command": HEALTH_COMMAND,
+            "health_timeout": HEALTH_TIMEOUT,
             "health_start": HEALTH_START,
+            "health_retries": HEALTH_RETRIES,
             "sound_rule": SOUND_RULE,
             "services": services,
             "variables": variables,
@@ -161,6 +143,7 @@ class ComposeTarget(Target):
             "ACOUPI_BROKER_USER": broker_user(service.name),
             "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
         }
+        withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
         memory = _mebibytes(service.limits.memory_bytes)
         return {
             "name": service.name,
@@ -170,8 +153,9 @@ class ComposeTarget(Target):
             "out_of_memory_score": service.limits.out_of_memory_score,
             "network": service.network,
             "sound": has_sound,
-            "environment": sorted({**own, **dict(service.environment), **broker}.items()),
+            "environment": sorted((own | dict(service.environment) | broker | withheld).items()),
             "password_file": self.settings.home / BROKER_FOLDER / service.name,
+            "secrets_folder": self.settings.home / SECRETS_FOLDER if service.secrets else None,
             "mounts": list(mounts.values()),
             "health": _health(service),
         }
@@ -188,21 +172,6 @@ class ComposeTarget(Target):
 
     # --- .env -----------------------------------------------------------------------------
 
-    def _chosen(self) -> dict[str, str]:
-        """Return what stands in ``.env``, as it is quoted; the environment is stronger."""
-        path = self.settings.home / ENV_FILE
-        try:
-            lines = path.read_text().splitlines()
-        except FileNotFoundError:
-            lines = []
-        except OSError as error:
-            raise disk_error("read", path, error) from error
-        chosen = {match[1]: match[2] for match in map(_ENV_LINE.match, lines) if match}
-        for name in (*_DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID"):
-            if value := os.environ.get(name):
-                chosen[name] = _quoted(value)
-        return chosen
-
     def _variables(self, stack: Stack, chosen: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """Return what may be set in ``.env``: its text, and whether somebody chose it."""
         uid, gid = host_owner(self.settings.home)
@@ -216,273 +185,35 @@ class ComposeTarget(Target):
             for one in (*stack.workers, stack.beat)
         }
         memory[_memory_variable(BROKER)] = BROKER_MEMORY
-        defaults = {**facts, **_DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory}
+        defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory}
         return {
             name: {"text": chosen.get(name, text), "chosen": name in chosen or name in facts}
             for name, text in defaults.items()
         }
 
-    def prepare(self, stack: Stack) -> None:
-        """Make the folders that are mounted, and give the home to whom the containers run as."""
-        uid, gid = self._owner()
-        for mount in {one for service in stack.services for one in service.mounts}:
-            if not mount.read_only:
-                make_folder(mount.source)
-        outside = [
-            mount.source
-            for service in stack.services
-            for mount in service.mounts
-            if not mount.read_only and not mount.source.is_relative_to(self.settings.home)
-        ]
-        for folder in (self.settings.home / BROKER_FOLDER, self.settings.home / "secrets"):
+    def prepare(self, stack: Stack | None = None) -> None:
+        """Make the folders that are mounted, and give the home to whom the containers run as.
+
+        What they are is in the rendered file: the program need not be here.
+        """
+        del stack
+        home = self.settings.home
+        uid, gid = self.owner
+        written = [folder for folder, read_only in folders_of(home).items() if not read_only]
+        for folder in written:
+            make_folder(folder)
+        part_secrets(home)
+        for folder in (home / BROKER_FOLDER, home / "secrets"):
             folder.chmod(0o700)
-        give_to([self.settings.home], uid, gid)
-        give_to(sorted(set(outside)), uid, gid, deep=False)
-
-    def _own_home(self) -> None:
-        """Take back what root wrote in the home since the setup: a check, a deployment."""
-        give_to([self.settings.home], *self._owner())
-
-    def _owner(self) -> tuple[int, int]:
-        chosen = self._chosen()
-        uid, gid = host_owner(self.settings.home)
-        texts = (chosen.get("ACOUPI_UID", str(uid)), chosen.get("ACOUPI_GID", str(gid)))
-        for name, text in zip(("ACOUPI_UID", "ACOUPI_GID"), texts, strict=True):
-            if not text.strip().strip("\"'").isdigit():
-                raise ConfigurationError(
-                    f"{name} cannot be {text!r}.",
-                    f"{self.settings.home / ENV_FILE}: {name}=1000",
-                    why="it is the number of a user or group.",
-                )
-        first, second = (int(text.strip().strip("\"'")) for text in texts)
-        return first, second
-
-    # --- running ----------------------------------------------------------------------------
-
-    @property
-    def project(self) -> str:
-        """The name of the compose project, also where ``.env`` gives another."""
-        chosen = self._chosen().get("COMPOSE_PROJECT_NAME", "").strip().strip("\"'")
-        return chosen or project_name(self.settings.home)
-
-    def check(self) -> None:
-        """Raise if the bundle cannot start here; see `acoupi.system.preflight`."""
-        from acoupi.system.preflight import failure, run_preflight  # noqa: PLC0415 - only here
-
-        self.check_files()
-        error = failure(list(run_preflight(self.settings, Host())))
-        if error is not None:
-            raise TargetError(error.message, error.help, why=error.why)
-
-    def check_files(self) -> None:
-        """Raise if what setup wrote was changed, or is not safe to start.
-
-        Raises
-        ------
-        ConfigurationError
-            Naming the file, or the service.
-        """
-        path = self.settings.home / COMPOSE_FILE
-        check_not_edited(self.settings.home, {}, Manifest.read(self.settings.manifest_file))
-        try:
-            check_bundle(path.read_text())
-        except FileNotFoundError as error:
-            raise TargetError(
-                f'cannot find "{path}".',
-                "acoupi setup --target compose",
-                why="setup writes it, and it is not there.",
-            ) from error
-        except OSError as error:
-            raise disk_error("read", path, error) from error
-
-    def up(self) -> None:
-        """Start every service, and wait until each says that it works."""
-        self.check()
-        self.start()
-        self.wait_ready()
-
-    def start(self) -> None:
-        """Start every service, and do not wait."""
-        self._own_home()
-        self._compose("up", "-d", "--remove-orphans", timeout=UP_PATIENCE)
-
-    def wait_ready(
-        self,
-        patience: float = START_PATIENCE,
-        tell: Callable[[list[ServiceStatus]], None] | None = None,
-    ) -> None:
-        """Wait until every service works.
-
-        Parameters
-        ----------
-        patience
-            Seconds.
-        tell
-            Called with how they are, some times a second.
-
-        Raises
-        ------
-        TargetError
-            If one does not, with its last words.
-        """
-        deadline = data.monotonic() + patience
-        while True:
-            services = self.status()
-            if tell:
-                tell(services)
-            waiting = [one for one in services if not one.is_well]
-            if not waiting:
-                return
-            ended = [one for one in waiting if one.state == "restarting"]
-            if ended or data.monotonic() > deadline:
-                one = (ended or waiting)[0]
-                raise self._not_started(one, patience)
-            threading.Event().wait(0.2)
-
-    def _not_started(self, service: ServiceStatus, patience: float) -> AcoupiError:
-        lines = self.logs(service.name, 30).get(service.name, [])
-        found = script_error(Path(service.name), "\n".join(lines), 1)
-        last = found.why or "it wrote nothing."
-        if not found.message.startswith(f"{service.name} failed"):
-            last = f"{found.message} {last}"
-        reason = service.message or f"it is {service.state} after {patience:.0f} s"
-        return TargetError(
-            f'"{service.name}" does not start.',
-            f"acoupi compose logs {service.name}",
-            why=f"{reason}: {last}",
+        give_to([home], uid, gid)
+        give_to(
+            sorted(one for one in written if not one.is_relative_to(home)), uid, gid, deep=False
         )
-
-    def down(self) -> None:
-        """Stop beat, then the workers, each after what it is doing, and remove the containers."""
-        self._compose("stop", BEAT, timeout=self._patience())
-        self._compose("down", "--remove-orphans", timeout=self._patience())
-
-    def restart(self) -> None:
-        """Stop and start every service; what is in the configuration by now is what runs."""
-        self.down()
-        self.up()
-
-    def _patience(self) -> float:
-        manifest = Manifest.read(self.settings.manifest_file)
-        graces = [one.stop_grace for one in manifest.services] if manifest else []
-        return max(graces, default=0.0) + BROKER_GRACE + DOWN_MARGIN
-
-    def _compose(self, *args: str, timeout: float) -> str:
-        """Run Compose on the home; return what it wrote.
-
-        Raises
-        ------
-        TargetError
-            With its own words.
-        """
-        command = compose_command(self.settings, *args)
-        self.echo(shlex.join(command))
-        answer = ask(command, timeout)
-        if answer.is_ok:
-            return answer.out
-        raise TargetError(
-            f"docker compose {args[0]} failed.",
-            "acoupi doctor",
-            why=f"it answered: {_last_words(answer.said)}",
-        )
-
-    def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
-        """Let the program begin or end a deployment, in a container of its own.
-
-        It is one like that of the worker which sends messages, never the
-        recorder's if there is another.
-        """
-        self.check_files()
-        self._own_home()
-        command = compose_command(
-            self.settings,
-            *("run", "--rm", "--no-deps", "-T", self._hook_service()),
-            *("python", "-m", HOOK_MODULE, what, deployment.model_dump_json()),
-        )
-        self.echo(shlex.join([*command[:-1], "..."]))
-        answer = ask(command, HOOK_PATIENCE)
-        if not answer.is_ok:
-            raise script_error(Path(f"on_{what}"), answer.err or answer.out, answer.code)
-
-    def _hook_service(self) -> str:
-        manifest = Manifest.read(self.settings.manifest_file)
-        services = manifest.services if manifest else ()
-        workers = [one for one in services if one.role == "worker"]
-        sending = [one for one in workers if one.network]
-        tidying = [one for one in workers if DEFAULT_QUEUE in one.queues]
-        chosen = next(iter([*sending, *tidying, *workers, *services]), None)
-        return chosen.name if chosen else "default"
-
-    def status(self) -> list[ServiceStatus]:
-        """Return how each service is: its container as the engine sees it, and its pulse."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        roles = {one.name: one.role for one in manifest.services} if manifest else {}
-        return container_statuses(self.project, {BROKER: "broker", **roles}, self.settings.run_dir)
-
-    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
-        """Return the last lines of each container; of one that is gone, those of its file."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        names = [BROKER, *(one.name for one in manifest.services)] if manifest else []
-        if service is not None and service not in names:
-            raise TargetError(
-                f'there is no service "{service}".',
-                f"acoupi compose ps   (one of {', '.join(names)})",
-                why=f"the services are {', '.join(names)}.",
-            )
-        wanted = [service] if service else names
-        found = container_logs(self.project, wanted, lines)
-        return {
-            name: found[name]
-            if found.get(name)
-            else tail(self.settings.log_dir / f"{name}.log", lines)
-            for name in wanted
-        }
-
-    # --- the broker ---------------------------------------------------------------------------
-
-    @property
-    def broker(self) -> str | None:
-        """What the broker is called."""
-        return BROKER_URL
-
-    def count_waiting(self, queues: list[str]) -> dict[str, int]:
-        """Return how many messages wait in each queue, asked inside the broker's container."""
-        with closing(engine()) as client:
-            shell = self._broker_shell(client)
-            return {queue: shell.number("LLEN", queue) for queue in queues}
-
-    def purge(self, queues: list[str]) -> dict[str, int]:
-        """Remove what waits in the queues; return how many messages that were."""
-        with closing(engine()) as client:
-            shell = self._broker_shell(client)
-            counts = {queue: shell.number("LLEN", queue) for queue in queues}
-            for queue in queues:
-                shell.number("DEL", queue)
-        return counts
-
-    def _broker_shell(self, client: Any) -> BrokerShell:
-        return BrokerShell(client, self.project, SOCKET, self.settings.home / BROKER_FOLDER)
-
-
-_DEFAULTS = {
-    "ACOUPI_SOUND": "/dev/snd",
-    "ACOUPI_SIMULATED_AUDIO": "synthetic",
-    "ACOUPI_IMAGE": "",
-    "ACOUPI_LOG_LEVEL": "INFO",
-    "ACOUPI_BROKER_APPENDONLY": "no",
-}
-
-
-def _quoted(value: str) -> str:
-    """Quote for ``.env``."""
-    if re.fullmatch(r"[A-Za-z0-9_./:@%+=,-]*", value):
-        return value
-    return "'" + value.replace("'", "\\'") + "'"
 
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
     """Return what simulated audio plays from, for the recorder to read."""
-    text = (simulated or "").strip().strip("\"'")
+    text = plain(simulated or "")
     if not text:
         return ()
     path = SimulatedAudio.parse(text).path
@@ -498,20 +229,7 @@ def _mebibytes(number: int | None) -> str:
 
 
 def _health(service: Service) -> tuple[str, ...]:
-    """Return the probe: a young pulse that says "ready", without starting Python.
-
-    The recorder is well only if samples arrive: its last recording did not fail.
-    """
+    """Return the probe: ``images/sensor/health``, which looks at the pulse."""
     assert service.health is not None
-    says = '"state":"ready"'
-    if service.role == "recorder":
-        says += '.*"last_error":null'
-    path = shlex.quote(str(service.health.pulse))
-    young = f"-newermt '{service.health.max_age:.0f} seconds ago'"
-    command = f'test -n "$(find {path} {young} -exec grep -l {shlex.quote(says)} {{}} +)"'
-    return ("CMD-SHELL", command)
-
-
-def _last_words(text: str) -> str:
-    """Return the last sentence of what Compose said: before it is its progress."""
-    return text[-400:]
+    words = (service.health.words,) if service.health.words else ()
+    return ("CMD", HEALTH_COMMAND, str(service.health.pulse), *words)

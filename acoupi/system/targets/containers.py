@@ -25,7 +25,9 @@ ENGINE_TIMEOUT = 30
 
 
 def engine() -> Any:
-    """Return a client of the engine: of ``DOCKER_HOST``, or of this machine.
+    """Return a client of the engine that the ``docker`` command would ask.
+
+    That is ``DOCKER_HOST``, else the current context, else this machine's.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def engine() -> Any:
 
     client: Any = None
     try:
-        client = docker.from_env(timeout=ENGINE_TIMEOUT)
+        client = docker.from_env(timeout=ENGINE_TIMEOUT, use_context=True, use_ssh_client=True)
         client.ping()
     except (DockerException, OSError) as error:
         if client is not None:
@@ -139,8 +141,8 @@ def describe_container(
     if pulse is not None and began is not None and pulse.started_on < began:
         pulse = None  # of the container before this one
     if pulse is not None:
-        known = pulse.model_dump(exclude={"name", "state", "restarts", "pid"})
-        status = status.model_copy(update=known)
+        counted_by_engine = {"restarts": status.restarts, "pid": None}
+        status = status.model_copy(update={**pulse.facts, **counted_by_engine})
     return status.model_copy(update=_state_of(state, role, status, pulse))
 
 

@@ -19,7 +19,7 @@ from acoupi.devices.clock import is_clock_synchronised
 from acoupi.devices.microphones import list_cards
 from acoupi.system.constants import Settings
 
-__all__ = ["Answer", "Host", "Storage", "ask", "compose_command", "hand_over"]
+__all__ = ["Answer", "Host", "Storage", "ask", "compose_command", "engine_answers", "hand_over"]
 
 COMPOSE_FILE = "docker-compose.yml"
 OVERRIDE_FILE = "docker-compose.override.yml"
@@ -27,6 +27,8 @@ NOT_FOUND = 127
 TOOK_TOO_LONG = 124
 ANSWER_TIMEOUT = 30.0
 """Seconds; an engine on a board that has just started is slow."""
+SHORT_TIMEOUT = 5.0
+"""Seconds, where there is another way without an engine."""
 MISLEADING = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES")
 """Variables that would make Compose look at another project than the home's."""
 
@@ -102,6 +104,12 @@ def ask(command: Sequence[str], timeout: float = ANSWER_TIMEOUT) -> Answer:
     except OSError as error:
         return Answer(NOT_FOUND, err=f"{command[0]}: {(error.strerror or str(error)).lower()}")
     return Answer(result.returncode, result.stdout, result.stderr)
+
+
+def engine_answers(patience: float = SHORT_TIMEOUT) -> bool:
+    """Return whether an engine answers, and Compose v2 is there, within so many seconds each."""
+    asked = (["version", "--format", "{{.Server.Version}}"], ["compose", "version", "--short"])
+    return all(ask(["docker", *words], patience).is_ok for words in asked)
 
 
 def hand_over(command: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ others (``packages``) are a thin layer on top, in an image of their own.
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,15 @@ from pathlib import Path
 import acoupi
 from acoupi.errors import AcoupiError, TargetError
 
-__all__ = ["REPOSITORY", "build_image", "image_name", "source_dir", "why_build"]
+__all__ = [
+    "REPOSITORY",
+    "build_image",
+    "image_name",
+    "named_packages",
+    "source_dir",
+    "why_build",
+    "without_password",
+]
 
 REPOSITORY = "acoupi/sensor"
 BASE = "debian:bookworm-slim"
@@ -66,6 +75,17 @@ def image_name(packages: Sequence[str] = (), version: str | None = None) -> str:
     return f"{plain}-{hashlib.sha256(named).hexdigest()[:8]}"
 
 
+def named_packages(packages: Sequence[str]) -> list[str]:
+    """Return packages by names that mean the same everywhere: paths are made whole.
+
+    Raises
+    ------
+    TargetError
+        If a path leads to no package.
+    """
+    return [str(_local_path(package) or package) for package in packages]
+
+
 def why_build(image: str, packages: Sequence[str] = ()) -> str | None:
     """Return why an image must be built; None: the one that is there will do.
 
@@ -90,6 +110,7 @@ def build_image(
     network: str | None = None,
     system_packages: Sequence[str] = (),
     on_line: OnLine | None = None,
+    echo: OnLine | None = None,
 ) -> str:
     """Build the image, and the one it stands on where that is not up to date.
 
@@ -110,6 +131,8 @@ def build_image(
         Packages of Debian that those of others need.
     on_line
         Called with each line that the engine says.
+    echo
+        Called with each command line before it is run.
 
     Returns
     -------
@@ -121,21 +144,22 @@ def build_image(
     TargetError
         If there is no engine, no space, no base image or no such package.
     """
+    told = _Told(on_line, echo)
     _check_space()
     base = base or os.environ.get("ACOUPI_BASE_IMAGE") or BASE
     network = network or _network_for(base)
     sensor = image_name() if packages or not image else image
     if not packages or why_build(sensor):
-        _build_sensor(sensor, base, network, on_line)
+        _build_sensor(sensor, base, network, told)
     if not packages:
         return sensor
     name = image or image_name(packages)
     arguments = {"SENSOR": sensor, "SYSTEM_PACKAGES": " ".join(system_packages)}
-    _build_program(name, packages, arguments, network=network, on_line=on_line)
+    _build_program(name, packages, arguments, network=network, told=told)
     return name
 
 
-def _build_sensor(name: str, base: str, network: str | None, on_line: OnLine | None) -> None:
+def _build_sensor(name: str, base: str, network: str | None, told: "_Told") -> None:
     arguments = {
         "BASE": base,
         "VERSION": acoupi.__version__,
@@ -144,7 +168,7 @@ def _build_sensor(name: str, base: str, network: str | None, on_line: OnLine | N
     }
     with _sensor_context() as context:
         file = context / "images" / "sensor" / "Dockerfile"
-        _run_build(_Build(name, file, context, arguments, network), on_line)
+        _run_build(_Build(name, file, context, arguments, network), told)
 
 
 def _build_program(
@@ -153,19 +177,19 @@ def _build_program(
     arguments: dict[str, str],
     *,
     network: str | None,
-    on_line: OnLine | None,
+    told: "_Told",
 ) -> None:
     arguments = {
         **arguments,
         "BUILD_PACKAGES": "git" if any("git+" in one for one in packages) else "",
         "SOURCE_DIGEST": _digest(packages),
-        "PACKAGES": " ".join(_without_password(one) for one in packages),
+        "PACKAGES": " ".join(without_password(one) for one in packages),
     }
     file = source_dir() / "images" / "program" / "Dockerfile"
     with tempfile.TemporaryDirectory(prefix="acoupi-build-") as folder:
         context = Path(folder)
         _fill_program_context(context, packages)
-        _run_build(_Build(name, file, context, arguments, network), on_line)
+        _run_build(_Build(name, file, context, arguments, network), told)
 
 
 # --- what is built ---------------------------------------------------------------------
@@ -276,7 +300,14 @@ def _revision() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def _without_password(requirement: str) -> str:
+def without_password(requirement: str) -> str:
+    """Return a requirement without the password in its URL.
+
+    Examples
+    --------
+    >>> without_password("git+https://me:secret@example.org/mine")
+    'git+https://example.org/mine'
+    """
     return re.sub(r"//[^/@\s]+@", "//", requirement)
 
 
@@ -366,6 +397,14 @@ def _no_space(why: str) -> TargetError:
 
 
 @dataclass(frozen=True)
+class _Told:
+    """Who is told of the lines that the engine says, and of the commands."""
+
+    line: OnLine | None
+    command: OnLine | None
+
+
+@dataclass(frozen=True)
 class _Build:
     """One call of the builder."""
 
@@ -387,7 +426,7 @@ class _Build:
         ]
 
 
-def _run_build(build: _Build, on_line: OnLine | None) -> None:
+def _run_build(build: _Build, told: _Told) -> None:
     """Build, passing on what the engine says.
 
     Raises
@@ -396,6 +435,8 @@ def _run_build(build: _Build, on_line: OnLine | None) -> None:
         With what was the matter.
     """
     said: deque[str] = deque(maxlen=200)
+    if told.command:
+        told.command(shlex.join(build.command))
     try:
         process = subprocess.Popen(
             build.command,
@@ -412,8 +453,8 @@ def _run_build(build: _Build, on_line: OnLine | None) -> None:
         try:
             for line in process.stdout:
                 said.append(line.rstrip())
-                if on_line:
-                    on_line(line.rstrip())
+                if told.line:
+                    told.line(line.rstrip())
         except BaseException:
             process.terminate()
             raise

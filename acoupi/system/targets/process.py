@@ -62,6 +62,18 @@ class ProcessTarget(Target):
         if errors:
             raise errors[0]
 
+    def start_workers(self) -> None:
+        """Start the workers, without beat."""
+        run_script(self.settings, self.settings.start_script_path)
+
+    def stop_workers(self) -> None:
+        """Stop the workers, each after what it is doing."""
+        run_script(self.settings, self.settings.stop_script_path)
+
+    def restart_workers(self) -> None:
+        """Stop and start the workers."""
+        run_script(self.settings, self.settings.restart_script_path)
+
     def status(self) -> list[ServiceStatus]:
         """Return how each service is, from its lock and its pulse."""
         manifest = Manifest.read(self.settings.manifest_file)
@@ -168,11 +180,10 @@ def service_environment(
         If a value has a line break, which the file for systemd cannot hold.
     """
     environ = os.environ if environ is None else environ
-    usual = _usual_settings(settings.home)
     variables = {
         f"ACOUPI_{name.upper()}": str(value)
-        for name, value in settings.model_dump().items()
-        if name != "home" and value != usual[name]
+        for name, value in vars(settings).items()
+        if name != "home" and value != settings.usual(name)
     }
     variables |= {name: environ[name] for name in PASSED_ON if environ.get(name)}
     for name, value in variables.items():
@@ -183,15 +194,6 @@ def service_environment(
                 why="its value has more than one line.",
             )
     return variables
-
-
-def _usual_settings(home: Path) -> dict[str, Any]:
-    """Return the settings that follow from a home alone, whatever the environment says."""
-    values: dict[str, Any] = {"home": home}
-    for name, field in Settings.model_fields.items():
-        if name != "home":
-            values[name] = field.get_default(call_default_factory=True, validated_data=values)
-    return values
 
 
 # --- running --------------------------------------------------------------------------

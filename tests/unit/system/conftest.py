@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from acoupi import data
+from acoupi import clock, data
 from acoupi.system import Settings
 
 
@@ -95,6 +95,7 @@ class Clocks:
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr(data, "utc_now", lambda: clocks.wall)
-    monkeypatch.setattr(data, "monotonic", lambda: clocks.monotonic)
+    for module in (clock, data):
+        monkeypatch.setattr(module, "utc_now", lambda: clocks.wall)
+        monkeypatch.setattr(module, "monotonic", lambda: clocks.monotonic)
     return clocks

@@ -9,16 +9,15 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from celery.schedules import BaseSchedule, crontab, schedule, solar
+from celery.schedules import BaseSchedule, crontab, solar
 
 from acoupi import data
 from acoupi.errors import ConfigurationError
 from acoupi.system import Settings, setup_program
 from acoupi.system.celery import beat
 from acoupi.system.celery.beat import Planner
-from acoupi.system.celery.schedule import Entry
+from acoupi.system.celery.entries import Aligned, Entry, Interval, When
 from acoupi.system.pulse import AlreadyRunningError, ServiceLock, read_pulse
-from acoupi.tasks.schedules import aligned_schedule
 from tests.unit.system.conftest import Clocks, WriteModule
 
 YEARS = 40 * 365 * 86_400.0
@@ -28,12 +27,7 @@ def now() -> datetime.datetime:
     return data.utc_now()
 
 
-def every(seconds: float) -> BaseSchedule:
-    return schedule(datetime.timedelta(seconds=seconds), nowfun=now)
-
-
-def aligned(seconds: float, offset: int = 0) -> BaseSchedule:
-    return aligned_schedule(datetime.timedelta(seconds=seconds), offset, nowfun=now)
+every, aligned = Interval, Aligned
 
 
 class Sent(list[tuple[float, str, float]]):
@@ -51,7 +45,7 @@ class Sent(list[tuple[float, str, float]]):
         return [when for when, _, _ in self]
 
 
-def planner(clocks: Clocks, **schedules: BaseSchedule) -> tuple[Planner, Sent]:
+def planner(clocks: Clocks, **schedules: Interval | When) -> tuple[Planner, Sent]:
     sent = Sent(clocks)
     entries = [Entry(name, name, "celery", when) for name, when in schedules.items()]
     return Planner(entries, sent), sent
@@ -116,7 +110,7 @@ def test_a_step_of_the_clock_does_not_disturb_an_interval(clocks: Clocks, step: 
 @pytest.mark.parametrize("step", [YEARS, -YEARS, 3600.0, -3600.0])
 @pytest.mark.parametrize("when", [aligned(10), crontab(nowfun=now)])
 def test_after_a_step_what_follows_the_clock_goes_on_with_its_next_slot(
-    clocks: Clocks, step: float, when: BaseSchedule
+    clocks: Clocks, step: float, when: When
 ) -> None:
     plan, sent = planner(clocks, slot=when)
     run(plan, clocks, 65)

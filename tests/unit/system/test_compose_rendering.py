@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.system import Settings, rendering, setup_program
 from acoupi.system.broker_users import broker_rules
-from acoupi.system.celery.broker import broker_from_environment, load_celery_settings
+from acoupi.system.celery.address import broker_from_environment
+from acoupi.system.celery.broker import load_celery_settings
 from acoupi.system.planning import plan_setup
 from acoupi.system.rendering import Manifest
 from acoupi.system.targets import load_target, target_for
-from acoupi.system.targets.bundle_checks import bundle_problems, check_bundle
+from acoupi.system.targets.bundle_checks import bundle_problems, check_bundle, merged_problems
 from acoupi.system.targets.compose import ComposeTarget, project_name
 from acoupi.system.targets.ownership import host_owner
 from tests.services import require
@@ -84,6 +85,7 @@ def test_a_service_sees_of_the_home_what_it_needs(settings: Settings) -> None:
     found = sources(services(settings)["default"])
     assert found == {
         f"{home}/secrets/broker/default": True,
+        f"{home}/secrets/config": True,
         f"{home}/config": True,
         f"{home}/app.py": True,
         f"{home}/data": False,
@@ -157,23 +159,14 @@ def test_models_are_ended_first_when_memory_runs_out_and_the_recorder_last(
     assert min(scores.values()) >= 0  # less needs a capability that not every engine has
 
 
-def test_the_health_of_a_service_is_the_age_of_its_pulse(settings: Settings) -> None:
+def test_the_health_of_a_service_is_its_pulse(settings: Settings) -> None:
     setup(settings)
-    probe = services(settings)["recording"]["healthcheck"]["test"]
-    assert probe[0] == "CMD-SHELL"
-    command = probe[1].replace("$$", "$")
-    pulse = settings.run_dir / "recording.json"
+    probes = {name: one["healthcheck"]["test"] for name, one in services(settings).items()}
 
-    def is_well(text: str, age: float = 0) -> bool:
-        pulse.write_text(text)
-        then = pulse.stat().st_mtime - age
-        os.utime(pulse, (then, then))
-        return subprocess.run(["sh", "-c", command], check=False).returncode == 0
-
-    assert is_well('{"state":"ready","task":null,"last_error":null}')
-    assert not is_well('{"state":"ready","task":null,"last_error":null}', age=40)
-    assert not is_well('{"state":"ready","last_error":"recording_task: no microphone"}')
-    assert not is_well('{"state":"waiting for the broker","last_error":null}')
+    pulse = str(settings.run_dir / "recording.json")
+    assert probes["recording"] == ["CMD", "acoupi-health", pulse, '"last_error":null']
+    pulse = str(settings.run_dir / "default.json")
+    assert probes["default"] == ["CMD", "acoupi-health", pulse]
 
 
 def test_redis_listens_on_a_socket_and_keeps_nothing(settings: Settings) -> None:
@@ -490,3 +483,78 @@ def test_what_is_no_bundle_is_refused(text: str) -> None:
 
 def test_the_target_is_found_by_its_name(settings: Settings) -> None:
     assert isinstance(load_target("compose", settings), ComposeTarget)
+
+
+# --- an override ---------------------------------------------------------------------------
+
+
+def merged(settings: Settings, name: str, **more: Any) -> list[str]:
+    """What is wrong with the bundle when an override adds this to a service."""
+    found = {one: dict(service) for one, service in services(settings).items()}
+    ours = set(found)
+    found[name] = {**found.get(name, {"image": "another"}), **more}
+    return merged_problems(found, ours)
+
+
+SOCKET = {"type": "bind", "source": "/var/run/docker.sock", "target": "/var/run/docker.sock"}
+
+
+@pytest.mark.parametrize(
+    ("service", "added", "word"),
+    [
+        ("default", {"privileged": True}, "default is privileged"),
+        ("default", {"volumes": [SOCKET]}, "default has the engine's socket"),
+        ("default", {"device_cgroup_rules": ["c 116:* rw"]}, "recording and default have"),
+        ("recording", {"cap_add": ["SYS_NICE"]}, "recording has cap_add"),
+        ("redis", {"network_mode": "bridge"}, "redis has a network"),
+        ("spy", {"privileged": True}, "spy is privileged"),
+        ("spy", {"pid": "host"}, "spy has pid: host"),
+        ("spy", {"volumes": [SOCKET]}, "spy has the engine's socket"),
+        ("spy", {"devices": ["/dev/snd:/dev/snd"]}, "recording and spy have the sound"),
+        ("spy", {"devices": [{"source": "/dev/snd/pcmC0D0c"}]}, "recording and spy have"),
+        ("spy", {"device_cgroup_rules": ["c 116:* r"]}, "recording and spy have"),
+        ("spy", {"device_cgroup_rules": ["a *:* rwm"]}, "recording and spy have"),
+        ("spy", {"volumes": [{**SOCKET, "source": "/dev"}]}, "spy has all of /dev"),
+    ],
+    ids=str,
+)
+def test_an_override_that_opens_a_door_is_named(
+    settings: Settings, service: str, added: dict[str, Any], word: str
+) -> None:
+    setup(settings)
+
+    assert any(word in problem for problem in merged(settings, service, **added))
+
+
+def test_an_override_may_add_a_service_that_is_as_it_likes(settings: Settings) -> None:
+    setup(settings)
+
+    modem = {"devices": ["/dev/ttyUSB0"], "network_mode": "host", "user": "0"}
+    assert merged(settings, "modem", **modem) == []
+    assert merged(settings, "default", mem_limit="2g", environment={"A": "b"}) == []
+
+
+# --- sound without a microphone ------------------------------------------------------------
+
+
+def test_the_overlay_of_simulated_audio_names_the_recorder_of_its_bundle(
+    settings: Settings,
+) -> None:
+    setup_program(settings, "tests.unit.system.other_recorder", target="compose", environ={})
+
+    text = (settings.home / "simulated-audio.yml").read_text()
+    assert '"ears":' in text
+    assert "recording:" not in text
+
+
+def test_the_committed_overlay_is_that_of_the_default_program(settings: Settings) -> None:
+    setup(settings, "default")
+
+    committed = Path(__file__).parents[3] / "compose" / "simulated-audio.yml"
+    assert (settings.home / "simulated-audio.yml").read_text() == committed.read_text()
+
+
+def test_a_program_that_does_not_record_has_no_such_overlay(settings: Settings) -> None:
+    setup(settings, "test")
+
+    assert not (settings.home / "simulated-audio.yml").exists()

@@ -1,5 +1,6 @@
 """How a service is, from what the engine says of its container and its own pulse."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def inspected(health: str | None = "healthy", restarts: int = 0, **state: Any) -
 
 def write_pulse(folder: Path, state: Any = "ready", **values: Any) -> None:
     file = PulseFile(folder, "default")
-    file.pulse = file.pulse.model_copy(update={"state": state, **values})
+    file.pulse = replace(file.pulse, **{"state": state, **values})
     file.write()
 
 

@@ -134,4 +134,4 @@ def test_a_local_package_is_copied_without_its_environment(tmp_path: Path) -> No
 def test_passwords_of_an_address_do_not_get_into_a_label() -> None:
     requirement = "bird @ git+https://me:secret@example.org/bird.git"
 
-    assert "secret" not in images._without_password(requirement)
+    assert "secret" not in images.without_password(requirement)

@@ -29,11 +29,19 @@ NO_COMPOSE = "docker: 'compose' is not a docker command.\nSee 'docker --help'"
 
 
 def services(**recording: Any) -> dict[str, Any]:
-    recorder = {"device_cgroup_rules": ["c 116:* rw"], "image": IMAGE, "mem_limit": "500000000"}
+    plain = {
+        "image": IMAGE,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "read_only": True,
+        "user": "1000:1000",
+        "restart": "unless-stopped",
+    }
+    recorder = {"device_cgroup_rules": ["c 116:* rw"], "mem_limit": "500000000"}
     return {
-        "recording": recorder | recording,
-        "default": {"image": IMAGE, "mem_limit": "300000000"},
-        "redis": {"image": IMAGE},
+        "recording": plain | recorder | recording,
+        "default": plain | {"mem_limit": "300000000"},
+        "redis": plain | {"network_mode": "none"},
     }
 
 
@@ -413,10 +421,12 @@ def other_bundle(**extra: Any) -> dict[str, Answer]:
 
 
 def test_a_microphone_that_another_bundle_owns_is_refused(sensor: Settings) -> None:
-    lines = only_failure(sensor, FakeHost(answers=other_bundle()))
+    other = other_bundle(Env=["ACOUPI_HOME=/srv/heath"])
 
-    assert 'another bundle, "heath"' in lines[0]
-    assert "heath-recording-1" in lines[1]
+    lines = only_failure(sensor, FakeHost(answers=other))
+
+    assert 'another sensor, "heath"' in lines[0]
+    assert "heath-recording-1 (home: /srv/heath)" in lines[1]
     assert lines[2] == "  Try: docker compose -p heath down"
 
 

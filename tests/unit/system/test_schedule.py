@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoupi.errors import ConfigurationError
-from acoupi.system.celery.schedule import (
+from acoupi.system.celery.entries import (
+    Aligned,
+    Interval,
     UnknownSchedule,
-    describe,
-    describe_schedule,
     read_schedule,
     restore,
-    schedule_file,
 )
+from acoupi.system.celery.schedule import describe, describe_schedule, schedule_file
 from acoupi.tasks.schedules import aligned_schedule
+from acoupi.tasks.slots import slot_is_due
 
 SECONDS = datetime.timedelta(seconds=1)
 
@@ -32,14 +33,28 @@ class TideSchedule(BaseSchedule):
 def test_an_interval_comes_back(seconds: float) -> None:
     when = schedule(datetime.timedelta(seconds=seconds))
 
-    assert restore(json.loads(json.dumps(describe(when)))) == when
+    back = restore(json.loads(json.dumps(describe(when))))
+
+    assert back == Interval(when.run_every.total_seconds())
 
 
 @given(st.integers(1, 86_400), st.data())
 def test_an_aligned_schedule_comes_back(seconds: int, draw: st.DataObject) -> None:
     when = aligned_schedule(seconds * SECONDS, draw.draw(st.integers(0, seconds - 1)))
 
-    assert restore(json.loads(json.dumps(describe(when)))) == when
+    back = restore(json.loads(json.dumps(describe(when))))
+
+    assert back == Aligned(float(seconds), when.offset_seconds)
+
+
+@given(st.integers(1, 86_400), st.datetimes(), st.datetimes(), st.data())
+def test_beat_finds_an_aligned_schedule_due_when_celery_does(
+    seconds: int, now: datetime.datetime, last: datetime.datetime, draw: st.DataObject
+) -> None:
+    offset = draw.draw(st.integers(0, seconds - 1))
+    when = aligned_schedule(seconds * SECONDS, offset, nowfun=lambda: now)
+
+    assert when.is_due(last) == slot_is_due(now, last, seconds * SECONDS, offset)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +117,7 @@ def test_a_schedule_file_is_read_as_it_was_written(app: Celery, tmp_path: Path) 
 
     assert entries["a"].args == (1, "x")
     assert entries["a"].kwargs == {"deep": True}
-    assert entries["z"].schedule == schedule(10 * SECONDS)
+    assert entries["z"].schedule == Interval(10.0)
 
 
 def test_arguments_that_are_no_json_are_refused(app: Celery) -> None:

@@ -2,6 +2,8 @@
 
 import datetime
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,9 +20,9 @@ def sensor(settings: Settings, program_name: str) -> Settings:
     return settings
 
 
-def pulse(settings: Settings, name: str, **known: object) -> PulseFile:
+def pulse(settings: Settings, name: str, **known: Any) -> PulseFile:
     file = PulseFile(settings.run_dir, name)
-    file.pulse = file.pulse.model_copy(update={"state": "ready", **known})
+    file.pulse = replace(file.pulse, **{"state": "ready", **known})
     file.write()
     return file
 

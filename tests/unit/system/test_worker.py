@@ -207,7 +207,7 @@ def test_a_log_that_cannot_be_written_does_not_stop_a_service(
 
 
 def test_an_unknown_log_level_is_refused(settings: Settings) -> None:
-    loud = settings.model_copy(update={"log_level": "LOUD"})
+    loud = Settings(home=settings.home, log_level="LOUD")
 
     with pytest.raises(ConfigurationError, match='"LOUD"'):
         logs.configure_logging(loud, "default")

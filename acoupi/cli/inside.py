@@ -1,0 +1,86 @@
+"""Commands that run in the image of the bundle, because the program is there and not here."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from acoupi.cli import home
+from acoupi.cli.output import echo
+from acoupi.errors import AcoupiError, TargetError
+
+if TYPE_CHECKING:
+    from acoupi.system.constants import Settings
+
+__all__ = ["instead", "run_inside"]
+
+
+def run_inside(
+    found: "Settings",
+    words: Sequence[str],
+    image: str | None = None,
+    packages: Sequence[str] | None = None,
+) -> int:
+    """Run ``acoupi WORDS`` in an image on this terminal; return its exit code.
+
+    Parameters
+    ----------
+    found
+        Of the home.
+    words
+        The command line, without "acoupi".
+    image
+        None: that of the bundle.
+    packages
+        What of others is in it, to be written down with it.
+
+    Raises
+    ------
+    TargetError
+        If docker cannot be run.
+    """
+    from acoupi.system.targets.compose import ComposeTarget
+    from acoupi.system.targets.engine import NOT_FOUND, hand_over
+
+    target = ComposeTarget(found)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    command = target.command_inside(words, image, packages=packages, terminal=terminal)
+    echo(shlex.join(command))
+    code = hand_over(command)
+    if code == NOT_FOUND:
+        raise TargetError(
+            "cannot run docker.", "acoupi doctor", why="it is not installed, or not on the PATH."
+        )
+    if found.manifest_file.exists():
+        target.prepare()
+    return code
+
+
+def instead(words: Sequence[str]) -> int | None:
+    """Run a command, whose program is not here, in the image of the bundle; return its exit code.
+
+    None if there is no bundle here, or no image of it: then the error stands.
+    """
+    from acoupi.system.rendering import Manifest
+    from acoupi.system.targets.compose import ComposeTarget
+    from acoupi.system.targets.program_image import has_image, is_inside
+
+    try:
+        found = home.settings()
+        manifest = Manifest.read(found.manifest_file)
+        is_bundle = manifest is not None and manifest.target == "compose"
+        if is_inside() or not is_bundle or _is_for_other_target(words):
+            return None
+        if not has_image(ComposeTarget(found).image):
+            return None
+        return run_inside(found, words)
+    except AcoupiError:
+        return None
+
+
+def _is_for_other_target(words: Sequence[str]) -> bool:
+    """Return whether a command line names another target than containers."""
+    given = [word.partition("=")[2] for word in words if word.startswith("--target=")]
+    given += [after for word, after in pairwise(words) if word == "--target"]
+    return any(name != "compose" for name in given)

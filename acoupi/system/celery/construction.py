@@ -1,0 +1,55 @@
+"""The program of a home, built on a Celery app: what a worker starts with."""
+
+from typing import Any
+
+from celery import Celery
+
+from acoupi.errors import InvalidProgramError
+from acoupi.programs import AcoupiProgram
+from acoupi.system.celery.broker import make_app
+from acoupi.system.config import load_config
+from acoupi.system.configured import read_program_name
+from acoupi.system.constants import Settings
+from acoupi.system.programs import load_program_class
+
+__all__ = ["build_program", "construct"]
+
+
+def build_program(
+    settings: Settings, *, worker: str | None = None
+) -> tuple[Celery, AcoupiProgram[Any]]:
+    """Return the Celery app and the program of a home, its tasks registered.
+
+    Raises
+    ------
+    NotConfiguredError, ProgramError, ConfigurationError
+        If there is no sensor there, or it cannot be used.
+    """
+    name = read_program_name(settings)
+    program_class = load_program_class(name)
+    config = load_config(settings.program_config_file, program_class.get_config_schema())
+    app = make_app(settings, worker=worker)
+    return app, construct(program_class, config, app, name)
+
+
+def construct(
+    program_class: type[AcoupiProgram[Any]], config: Any, app: Celery, name: str
+) -> AcoupiProgram[Any]:
+    """Return the program, built on an app.
+
+    Raises
+    ------
+    InvalidProgramError
+        If its setup registers tasks that cannot be.
+    """
+    try:
+        program = program_class(program_config=config, app=app)
+    except ValueError as error:
+        raise InvalidProgramError(
+            name,
+            f'the program "{name}" cannot be set up.',
+            f"look at setup() of {program_class.__name__}",
+            why=f"{error}.",
+        ) from error
+    app.finalize()
+    return program

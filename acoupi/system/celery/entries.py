@@ -1,0 +1,155 @@
+"""The entries of ``config/schedule.json``, as beat serves them.
+
+Intervals and slots of the clock need no Celery; its crontab and solar
+schedules are imported where an entry has one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from acoupi import clock
+from acoupi.errors import ConfigurationError
+from acoupi.system.writing import disk_error
+from acoupi.tasks.slots import slot_is_due
+
+__all__ = [
+    "CRONTAB_FIELDS",
+    "VERSION",
+    "Aligned",
+    "Entry",
+    "Interval",
+    "UnknownSchedule",
+    "When",
+    "read_schedule",
+    "restore",
+]
+
+VERSION = 1
+CRONTAB_FIELDS = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+
+
+class When(Protocol):
+    """A schedule that follows the wall clock, such as Celery's."""
+
+    def is_due(self, last_run_at: datetime, /) -> tuple[bool, float]:
+        """Return whether it is due, and the seconds until it is to be asked again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Every so many seconds, whatever the wall clock shows."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """On slots of the clock; see `acoupi.tasks.aligned_schedule`."""
+
+    seconds: float
+    offset_seconds: float = 0
+
+    def is_due(self, last_run_at: datetime, /) -> tuple[bool, float]:
+        """Return whether a slot has begun since, and the seconds to the next one."""
+        every = timedelta(seconds=self.seconds)
+        return slot_is_due(clock.utc_now(), last_run_at, every, self.offset_seconds)
+
+
+@dataclass(frozen=True)
+class UnknownSchedule:
+    """Stands for a schedule of a kind that only the program knows."""
+
+    kind: str
+    """Module and name of its class."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One periodic task."""
+
+    name: str
+    task: str
+    queue: str
+    schedule: Interval | When | UnknownSchedule
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] | None = None
+    expires: float | None = None
+    """Seconds after which its message is stale; None: when its next slot comes."""
+
+
+def restore(described: Mapping[str, Any]) -> Interval | When | UnknownSchedule:
+    """Return the schedule that was described.
+
+    Examples
+    --------
+    >>> restore({"kind": "interval", "every_s": 10.0})
+    Interval(seconds=10.0)
+    """
+    kind = described["kind"]
+    if kind == "interval":
+        return Interval(float(described["every_s"]))
+    if kind == "aligned":
+        return Aligned(float(described["every_s"]), described["offset_s"])
+    if kind == "crontab":
+        from celery.schedules import crontab  # noqa: PLC0415 - see above
+
+        fields = {name: described[name] for name in CRONTAB_FIELDS}
+        return cast("When", crontab(**fields, nowfun=_now))
+    if kind == "solar":
+        from celery.schedules import solar  # noqa: PLC0415 - see above
+
+        place = described["latitude"], described["longitude"]
+        return cast("When", solar(described["event"], *place, nowfun=_now))
+    return UnknownSchedule(str(described.get("class", kind)))
+
+
+def _now() -> datetime:
+    return clock.utc_now()
+
+
+def read_schedule(path: Path) -> list[Entry]:
+    """Return the entries of a schedule file.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such file, or it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+        _check_version(content["version"])
+        return [_entry(described) for described in content["entries"]]
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f'there is no schedule in "{path}".', "acoupi setup", why="setup writes it."
+        ) from error
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f'cannot read "{path}".',
+            "acoupi setup",
+            why=f"it does not hold what setup writes there ({error}).",
+        ) from error
+
+
+def _check_version(version: object) -> None:
+    if version != VERSION:
+        raise ValueError(f"it has version {version}, this acoupi reads {VERSION}")
+
+
+def _entry(described: Mapping[str, Any]) -> Entry:
+    return Entry(
+        name=described["name"],
+        task=described["task"],
+        queue=described["queue"],
+        args=tuple(described["args"]),
+        kwargs=described["kwargs"],
+        expires=described["expires"],
+        schedule=restore(described["schedule"]),
+    )

@@ -1,0 +1,177 @@
+"""The embedded broker: messages as files in a folder.
+
+For a sensor without redis. It is what kombu's own filesystem transport is,
+with three differences that a sensor needs:
+
+- A message appears whole or not at all (written under another name and
+  renamed), and one that a worker took is kept until the worker has
+  acknowledged it. A worker that is killed finds its messages again when it
+  starts, at most `MAX_CRASHES` times.
+- Consumers are woken (through a named pipe) and need not poll.
+- Everything may be deleted while it runs; the folders come back.
+
+Layout, below ``run/broker``::
+
+    queues/QUEUE/TIME-ID.msg            waiting
+    taken/WORKER/QUEUE/TIME-ID.msg      being worked on
+    dead/QUEUE/TIME-ID.msg              given up: its worker died of it too often
+    wake/QUEUE/WORKER.fifo              whom to wake
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+from uuid import uuid4
+
+from acoupi import clock
+
+__all__ = [
+    "CRASHES_HEADER",
+    "MAX_CRASHES",
+    "broker_folder",
+    "messages",
+    "put",
+    "queue_folder",
+    "reclaim",
+    "safe",
+    "wake_consumers",
+    "wake_folder",
+]
+
+logger = logging.getLogger(__name__)
+
+MAX_CRASHES = 3
+"""A message whose worker died this often while it had it is put aside."""
+CRASHES_HEADER = "x-crashes"
+SUFFIX = ".msg"
+
+
+def broker_folder(run_dir: Path) -> Path:
+    """Return where the embedded broker keeps its files."""
+    return run_dir / "broker"
+
+
+def safe(name: str) -> str:
+    """Return what a queue or a worker is called as a file."""
+    return quote(name, safe="") or "_"
+
+
+def queue_folder(root: Path, queue: str) -> Path:
+    """Return where the messages of a queue wait."""
+    return root / "queues" / safe(queue)
+
+
+def wake_folder(root: Path, queue: str) -> Path:
+    """Return where the pipes of those are who wait for a queue."""
+    return root / "wake" / safe(queue)
+
+
+def put(root: Path, queue: str, message: dict[str, Any]) -> None:
+    """Put a message into a queue and wake who waits for it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    name = f"{int(clock.utc_now().timestamp() * 1e6):020d}-{uuid4().hex}"
+    folder = queue_folder(root, queue)
+    text = json.dumps(message)
+    try:
+        _write(folder, name, text)
+    except FileNotFoundError:  # the folder is new, or somebody wiped it
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, name, text)
+    wake_consumers(root, queue)
+
+
+def wake_consumers(root: Path, queue: str) -> None:
+    """Wake who waits for a queue."""
+    try:
+        fifos = list(wake_folder(root, queue).iterdir())
+    except OSError:
+        return
+    for fifo in fifos:
+        _poke(fifo)
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    temporary = folder / f".{name}"
+    try:
+        temporary.write_text(text)
+        temporary.rename(folder / f"{name}{SUFFIX}")
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def messages(folder: Path) -> list[str]:
+    """Return the names of the messages in a folder, oldest first."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are wanted, thousands of them
+    except OSError:
+        return []
+    return sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
+
+
+def _poke(fifo: Path) -> None:
+    """Wake whoever reads a pipe; one that nobody reads is removed."""
+    try:
+        handle = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # ENXIO: its reader is gone
+        return
+    try:
+        with contextlib.suppress(OSError):  # full: it will wake anyway
+            os.write(handle, b".")
+    finally:
+        os.close(handle)
+
+
+def reclaim(run_dir: Path, worker: str, limit: int = MAX_CRASHES) -> tuple[int, int]:
+    """Put back what a worker had taken when it was killed.
+
+    Only the worker of that name may call this, and only before it consumes.
+
+    Returns
+    -------
+    tuple
+        How many messages were put back, and how many were put aside because
+        the worker has died `limit` times with them in hand.
+    """
+    root = broker_folder(run_dir)
+    back = aside = 0
+    for path in sorted((root / "taken" / safe(worker)).glob(f"*/*{SUFFIX}")):
+        try:
+            message = json.loads(path.read_bytes())
+            headers = message.setdefault("headers", {})
+            crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
+            headers[CRASHES_HEADER] = crashes
+            message["redelivered"] = True
+            place = "dead" if crashes >= limit else "queues"
+            folder = root / place / path.parent.name
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder, path.name.removesuffix(SUFFIX), json.dumps(message))
+            path.unlink()
+        except (OSError, ValueError, TypeError, AttributeError):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            continue
+        if place == "dead":
+            aside += 1
+            task = headers.get("task")
+            logger.error(
+                "The task %s was in hand when this worker died, %d times: put aside in %s.",
+                task,
+                crashes,
+                unquote(folder.name),
+            )
+        else:
+            back += 1
+    shutil.rmtree(root / "taken" / safe(worker), ignore_errors=True)
+    return back, aside

@@ -1,0 +1,171 @@
+"""What both brokers of a sensor have in common, as kombu knows brokers.
+
+Neither has an event loop: a worker waits in `drain_events`, and whoever has
+something for its loop to do wakes it through a pipe.
+"""
+
+import contextlib
+import os
+import select
+from collections.abc import Iterable
+from typing import Any
+
+from kombu.transport import virtual
+
+from acoupi import clock
+
+__all__ = ["LONGEST_WAIT", "SensorChannel", "SensorTransport"]
+
+LONGEST_WAIT = 1.0
+"""Seconds: a worker's loop turns at least this often."""
+
+
+class SensorQoS(virtual.QoS):
+    """Knows what is in hand; settles it with the broker."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """Remove a message for good. May be called by any thread."""
+        try:
+            self.channel.settle(delivery_tag)
+        finally:  # a link that is lost is noticed when the next message is asked for
+            super().ack(delivery_tag)
+            self.channel.connection_wake()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Put a message back, or remove it for good."""
+        try:
+            self.channel.settle(delivery_tag, requeue=requeue)
+        finally:
+            self._quick_ack(delivery_tag)
+            self.channel.connection_wake()
+
+    def restore_unacked(self) -> list[Any]:
+        """Put back every message that was not acknowledged."""
+        self._flush()
+        for delivery_tag in list(self._delivered):
+            self.channel.settle(delivery_tag, requeue=True)
+        self._delivered.clear()
+        return []
+
+
+class SensorChannel(virtual.Channel):
+    """One consumer or producer."""
+
+    QoS = SensorQoS
+
+    def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
+        """Remove or put back a message that was taken."""
+        raise NotImplementedError
+
+    def deliver_one(self) -> bool:
+        """Hand out a message if there is one and it may be had; return whether there was."""
+        raise NotImplementedError
+
+    def basic_qos(self, *args: Any, **kwargs: Any) -> None:
+        """Set how many messages may be in hand, and look for some."""
+        super().basic_qos(*args, **kwargs)
+        self.connection_wake()
+
+    def connection_wake(self) -> None:
+        """Wake the loop that waits on this channel's connection, if any."""
+        if self.connection is not None:
+            self.connection.wake()
+
+    def _lookup(self, exchange: str, routing_key: str, default: Any = None) -> list[str]:
+        """Every exchange is direct, and every routing key is the name of a queue."""
+        del exchange
+        return [routing_key or default]
+
+
+class SensorTransport(virtual.Transport):
+    """A broker whose loop can be woken and stopped from other threads."""
+
+    default_port: Any = 0
+    can_parse_url = True
+    connection_errors: Any = (*virtual.Transport.connection_errors, OSError)
+    implements = virtual.Transport.implements.extend(
+        asynchronous=False, exchange_type=frozenset(["direct", "topic"])
+    )
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.is_stopping = False
+        self._wake_read, self._wake_write = -1, -1
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The transport options of the app."""
+        client: Any = self.client
+        return dict(client.transport_options)
+
+    def driver_version(self) -> str:
+        """Return the version of what it does with the broker."""
+        return "1"
+
+    def close_connection(self, connection: Any) -> None:
+        """Close the channels and the pipe."""
+        super().close_connection(connection)
+        for handle in (self._wake_read, self._wake_write):
+            if handle >= 0:
+                os.close(handle)
+        self._wake_read = self._wake_write = -1
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
+        """Deliver one message, waiting for it up to `timeout` seconds.
+
+        Raises
+        ------
+        TimeoutError
+            If there was none, or if `wake` was called: whoever called it has
+            something for the caller's loop to do.
+        """
+        del connection
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            if self.is_stopping:
+                raise TimeoutError
+            if self.deliver_one():
+                return
+            left = LONGEST_WAIT if deadline is None else deadline - clock.monotonic()
+            if left <= 0 or self._wait(min(left, LONGEST_WAIT)):
+                raise TimeoutError from None
+
+    def deliver_one(self) -> bool:
+        """Deliver a message if there is one; return whether there was."""
+        return any(channel.deliver_one() for channel in list(self.channels))
+
+    def deliver(self, message: dict[str, Any], queue: str) -> None:
+        """Give a message to who consumes from its queue."""
+        self._deliver(message, queue)
+
+    def came(self, handle: int) -> None:
+        """Note that one of the handles is readable."""
+
+    def handles(self) -> Iterable[int]:
+        """Return what to wait on: each becomes readable when there may be a message."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Deliver nothing more: the worker is stopping. May be called by any thread."""
+        self.is_stopping = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Make `drain_events` return soon. May be called by any thread."""
+        if self._wake_write >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._wake_write, b".")
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait until something comes or the time is over; return whether `wake` was called."""
+        if self._wake_read < 0:
+            self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        ready, _, _ = select.select([*self.handles(), self._wake_read], [], [], seconds)
+        for handle in ready:
+            if handle != self._wake_read:
+                self.came(handle)
+        if self._wake_read not in ready:
+            return False
+        with contextlib.suppress(OSError):
+            os.read(self._wake_read, 4096)
+        return True

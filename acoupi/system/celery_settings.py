@@ -1,0 +1,47 @@
+"""How Celery is set: what may be chosen of it, and what published programs know of it."""
+
+from pydantic import BaseModel, Field
+
+__all__ = ["CeleryConfig", "CelerySettings"]
+
+
+class CeleryConfig(BaseModel):
+    """Celery settings under the names and defaults that published programs know.
+
+    Kept so that code which reads them still runs. A sensor runs on
+    `CelerySettings`.
+    """
+
+    enable_utc: bool = True
+    timezone: str = "UTC"
+    broker_url: str = "pyamqp://guest@localhost//"
+    broker_connection_retry_on_startup: bool = True
+    result_backend: str = "rpc://"
+    result_persistent: bool = False
+    task_serializer: str = "pickle"
+    result_serializer: str = "pickle"
+    accept_content: list[str] = Field(default_factory=lambda: ["pickle"])
+    task_acks_late: bool = True
+    worker_prefetch_multiplier: int = 1
+    task_soft_time_limit: int = 30
+    """Seconds."""
+    task_time_limit: int = 60
+    """Seconds."""
+    beat_max_loop_interval: int = 1
+    """Seconds."""
+
+
+class CelerySettings(BaseModel):
+    """What may be set of Celery: ``config/celery.json``.
+
+    Serialisation is not among it: messages are JSON, and nothing else is read.
+    """
+
+    broker_url: str | None = None
+    """``redis://…`` or ``redis+socket://…``; None: the embedded broker below ``run/broker``."""
+    task_soft_time_limit: int = Field(default=540, gt=0)
+    """Seconds after which a task is asked to end (a slow model on a slow board needs minutes)."""
+    task_time_limit: int = Field(default=600, gt=0)
+    """Seconds after which it is ended."""
+    beat_max_loop_interval: int = Field(default=1, gt=0)
+    """Longest sleep of beat, seconds."""

@@ -1,0 +1,57 @@
+"""Trying out parts of a program, each where it will run: ``python -m acoupi.system.checks``.
+
+What a container tries out that has no microphone, or no network, is not what
+another one can do.
+"""
+
+import argparse
+import sys
+from collections.abc import Collection, Sequence
+from typing import Any, get_args
+
+from acoupi.errors import AcoupiError
+from acoupi.programs import AcoupiProgram
+from acoupi.programs.templates.basic import check_component, leaving_out
+from acoupi.system.celery.logs import tell
+from acoupi.system.constants import Settings
+from acoupi.system.programs import load_program
+from acoupi.system.targets import CheckPart
+
+__all__ = ["check_parts", "main"]
+
+COMPONENTS: dict[CheckPart, str] = {"microphone": "recorder", "model": "model"}
+"""What of a program each part is, by its name there."""
+
+
+def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> None:
+    """Try out some parts of a program; "rest" is its own ``check`` without the other parts.
+
+    Raises
+    ------
+    AcoupiError
+        If one does not work.
+    """
+    known = {part: getattr(program, name, None) for part, name in COMPONENTS.items()}
+    for part, component in known.items():
+        if part in parts:
+            check_component(component)
+    if "rest" in parts:
+        with leaving_out(*known.values()):
+            program.check(program.config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try out parts of the program of this home; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m acoupi.system.checks")
+    parser.add_argument("parts", nargs="+", choices=get_args(CheckPart))
+    options = parser.parse_args(arguments)
+    try:
+        check_parts(load_program(Settings()), options.parts)
+    except AcoupiError as error:
+        tell(error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

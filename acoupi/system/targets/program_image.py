@@ -1,0 +1,127 @@
+"""Running ``acoupi`` itself inside an image, where the program is.
+
+The host then needs neither the program nor what it depends on: setup, and
+every other command that loads the program, is handed to a container that
+lives as long as the command.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from acoupi.devices.clock import get_system_timezone
+from acoupi.system.constants import Settings
+from acoupi.system.targets.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
+from acoupi.system.targets.engine import ask
+
+__all__ = ["INSIDE", "has_image", "image_command", "is_inside"]
+
+INSIDE = "ACOUPI_INSIDE"
+"""Set where acoupi runs in such a container: there is no other to hand anything to."""
+SOUND = Path("/dev/snd")
+PASSED_ON = ("TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+
+
+def is_inside() -> bool:
+    """Return whether this process is one that was handed to a container."""
+    return bool(os.environ.get(INSIDE))
+
+
+def image_command(
+    settings: Settings,
+    image: str,
+    words: Sequence[str],
+    *,
+    owner: tuple[int, int],
+    sound_group: str,
+    variables: Mapping[str, str] | None = None,
+    terminal: bool = False,
+) -> list[str]:
+    """Return the command that runs ``acoupi WORDS`` in an image, as if it ran here.
+
+    The home is mounted where it is, with the folders that its bundle uses
+    and, to be read, each file that the words name. Variables are passed by
+    name, so that no secret stands in the command line.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    image
+        Which holds the program.
+    words
+        The command line of acoupi, without "acoupi".
+    owner
+        The user and group to run as.
+    sound_group
+        The number of the group that may use the sound device.
+    variables
+        To be set beside those of the environment.
+    terminal
+        Whether somebody sits there and is asked.
+    """
+    home = settings.home
+    set_here = {"ACOUPI_HOME": str(home), INSIDE: "1", **(variables or {})}
+    if zone := os.environ.get("TZ") or get_system_timezone():
+        set_here["TZ"] = zone
+    passed = [
+        name
+        for name in sorted(os.environ)
+        if (name.startswith("ACOUPI_") or name in PASSED_ON) and name not in set_here
+    ]
+    return [
+        *("docker", "run", "--rm", "--init", "--interactive", *(["--tty"] if terminal else [])),
+        *("--user", ":".join(map(str, owner)), "--read-only", "--tmpfs", "/tmp:mode=1777"),  # noqa: S108 - its own
+        *("--cap-drop=ALL", "--security-opt=no-new-privileges:true"),
+        *(part for name in passed for part in ("--env", name)),
+        *(part for name, text in set_here.items() for part in ("--env", f"{name}={text}")),
+        *(part for mount in _mounts(home, words) for part in ("--mount", mount)),
+        *(_sound(sound_group) if SOUND.is_dir() else ()),
+        *("--workdir", os.getcwd(), image, "acoupi", *words),  # noqa: PTH109 - as it is called
+    ]
+
+
+def has_image(image: str) -> bool:
+    """Return whether the engine has an image."""
+    return ask(["docker", "image", "inspect", "--format", "{{.Id}}", image]).is_ok
+
+
+def _sound(group: str) -> tuple[str, ...]:
+    """Return what lets it look for microphones, as a command on the host does."""
+    mount = _mount(SOUND, read_only=True)
+    return ("--mount", mount, "--device-cgroup-rule", SOUND_RULE, "--group-add", group)
+
+
+def _mounts(home: Path, words: Sequence[str]) -> Iterator[str]:
+    yield _mount(home)
+    folders = folders_of(home)
+    for folder, read_only in folders.items():
+        if folder.exists() and not folder.is_relative_to(home):
+            yield _mount(folder, read_only=read_only)
+    for file in sorted({path for word in words for path in _named(word)}):
+        if not any(file.is_relative_to(seen) for seen in (home, *folders)):
+            yield _mount(file, read_only=True)
+
+
+def _named(word: str) -> Iterator[Path]:
+    """Give the file or folder that a word of a command line may name."""
+    option, is_option, value = word.partition("=")
+    text = value if is_option and option.startswith("-") else word
+    if not text or text.startswith("-") or "\n" in text:
+        return
+    path = Path(os.path.abspath(text))  # noqa: PTH100 - a link stays a link
+    try:
+        if path.exists() and str(path) not in TOO_WIDE:
+            yield path
+    except OSError:  # too long to name a file
+        return
+
+
+def _mount(path: Path, *, read_only: bool = False) -> str:
+    """Return a bind mount at the same place, as the docker command reads it."""
+    text = io.StringIO()
+    fields = ["type=bind", f"source={path}", f"target={path}", *(["readonly"] if read_only else [])]
+    csv.writer(text, lineterminator="").writerow(fields)
+    return text.getvalue()

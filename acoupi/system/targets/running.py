@@ -1,0 +1,438 @@
+"""A bundle of containers that runs: started and stopped by Compose, watched through the engine.
+
+Nothing here needs the program, nor a `Stack`: what setup wrote is enough.
+"""
+
+import re
+import shlex
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from acoupi import data
+from acoupi.data import Deployment
+from acoupi.errors import AcoupiError, ConfigurationError, TargetError
+from acoupi.home import home_mark
+from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
+from acoupi.system.broker_users import (
+    BROKER_FOLDER,
+)
+from acoupi.system.rendering import Manifest, check_not_edited
+from acoupi.system.stack import BEAT, BROKER
+from acoupi.system.targets import CheckPart, ServiceStatus, Target
+from acoupi.system.targets.bundle_checks import check_bundle
+from acoupi.system.targets.containers import (
+    BrokerShell,
+    container_logs,
+    container_statuses,
+    engine,
+)
+from acoupi.system.targets.engine import COMPOSE_FILE, Host, ask, compose_command
+from acoupi.system.targets.images import image_name, without_password
+from acoupi.system.targets.ownership import give_to, host_owner, make_folder, sound_group
+from acoupi.system.targets.parted_secrets import part_secrets
+from acoupi.system.targets.process import script_error, tail
+from acoupi.system.targets.program_image import has_image, image_command
+from acoupi.system.targets.variables import ENV_FILE, choose, chosen_variables, plain
+from acoupi.system.writing import disk_error
+
+__all__ = [
+    "BROKER_GRACE",
+    "BROKER_URL",
+    "DEFAULTS",
+    "DOWN",
+    "SOCKET",
+    "SOCKET_FOLDER",
+    "RunningBundle",
+    "project_name",
+]
+
+SOCKET_FOLDER = "/run/broker"
+SOCKET = f"{SOCKET_FOLDER}/redis.sock"
+BROKER_URL = f"redis+socket://{SOCKET}"
+BROKER_GRACE = 10.0
+START_PATIENCE = 120.0
+"""Seconds until every service says that it works."""
+UP_PATIENCE = 300.0
+DOWN_MARGIN = 60.0
+DOWN = (("stop", BEAT), ("down", "--remove-orphans"))
+"""Commands of Compose that end a bundle: without beat nothing new is begun while others finish."""
+HOOK_PATIENCE = 600.0
+HOOK_MODULE = "acoupi.system.hooks"
+CHECK_MODULE = "acoupi.system.checks"
+SAID_OF: Mapping[CheckPart, str] = {
+    "microphone": "the microphone",
+    "model": "the model",
+    "rest": "settings, folders, servers",
+}
+
+
+DEFAULTS = {
+    "ACOUPI_SOUND": "/dev/snd",
+    "ACOUPI_SIMULATED_AUDIO": "synthetic",
+    "ACOUPI_IMAGE": "",
+    "ACOUPI_PACKAGES": "",
+    "ACOUPI_LOG_LEVEL": "INFO",
+    "ACOUPI_BROKER_APPENDONLY": "no",
+}
+"""What may stand in ``.env`` beside the numbers of users and the limits of memory."""
+
+
+def project_name(home: Path) -> str:
+    """Return the name of the compose project of a home: no two homes of a machine have one.
+
+    Examples
+    --------
+    >>> project_name(Path("/home/pi/.acoupi"))
+    'acoupi-b868df'
+    """
+    word = re.sub(r"[^a-z0-9]+", "-", home.name.lower()).strip("-")[:40] or "acoupi"
+    return f"{word}-{home_mark(home)}"
+
+
+class RunningBundle(Target):
+    """The part of the compose target that runs what was rendered."""
+
+    has_own_python: ClassVar[bool] = True
+
+    def _chosen(self) -> dict[str, str]:
+        """Return what stands in ``.env``, as it is quoted; the environment is stronger."""
+        names = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
+        return chosen_variables(self.settings.home, names)
+
+    def _own_home(self) -> None:
+        """Take back what root wrote in the home since the setup: a check, a deployment."""
+        part_secrets(self.settings.home)  # an editor may have put a file in the link's place
+        give_to([self.settings.home], *self.owner)
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """The numbers of the user and group that the containers run as."""
+        chosen = self._chosen()
+        uid, gid = host_owner(self.settings.home)
+        texts = (chosen.get("ACOUPI_UID", str(uid)), chosen.get("ACOUPI_GID", str(gid)))
+        for name, text in zip(("ACOUPI_UID", "ACOUPI_GID"), texts, strict=True):
+            if not plain(text).isdigit():
+                raise ConfigurationError(
+                    f"{name} cannot be {text!r}.",
+                    f"{self.settings.home / ENV_FILE}: {name}=1000",
+                    why="it is the number of a user or group.",
+                )
+        first, second = (int(plain(text)) for text in texts)
+        return first, second
+
+    # --- running ----------------------------------------------------------------------------
+
+    @property
+    def project(self) -> str:
+        """The name of the compose project, also where ``.env`` gives another."""
+        chosen = plain(self._chosen().get("COMPOSE_PROJECT_NAME", ""))
+        return chosen or project_name(self.settings.home)
+
+    @property
+    def image(self) -> str:
+        """What the services run from."""
+        return plain(self._chosen().get("ACOUPI_IMAGE", "")) or image_name()
+
+    @property
+    def packages(self) -> list[str]:
+        """What of others is baked into the image: pip requirements, or paths."""
+        return shlex.split(plain(self._chosen().get("ACOUPI_PACKAGES", "")))
+
+    def choose_image(self, image: str, packages: Sequence[str]) -> None:
+        """Let the services run from an image from now on, and remember what is in it."""
+        choose(self.settings.home, image_variables(image, packages))
+
+    def command_inside(
+        self,
+        words: Sequence[str],
+        image: str | None = None,
+        *,
+        packages: Sequence[str] | None = None,
+        terminal: bool = False,
+    ) -> list[str]:
+        """Return the command that runs ``acoupi WORDS`` in the image of the bundle, or another."""
+        home = self.settings.home
+        if not home.exists():
+            make_folder(home)
+            give_to([home], *self.owner)
+        chosen = {} if image is None else image_variables(image, packages or ())
+        group = plain(self._chosen().get("ACOUPI_AUDIO_GID", "")) or str(sound_group())
+        return image_command(
+            self.settings,
+            image or self.image,
+            words,
+            owner=self.owner,
+            sound_group=group,
+            variables={"ACOUPI_AUDIO_GID": group, **chosen},
+            terminal=terminal,
+        )
+
+    def check(self) -> None:
+        """Raise if the bundle cannot start here; see `acoupi.system.preflight`."""
+        from acoupi.system.preflight import failure, run_preflight  # noqa: PLC0415 - only here
+
+        self.check_files()
+        error = failure(list(run_preflight(self.settings, Host())))
+        if error is not None:
+            raise TargetError(error.message, error.help, why=error.why)
+
+    def check_files(self) -> None:
+        """Raise if what setup wrote was changed, or is not safe to start.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming the file, or the service.
+        """
+        path = self.settings.home / COMPOSE_FILE
+        check_not_edited(self.settings.home, {}, Manifest.read(self.settings.manifest_file))
+        try:
+            check_bundle(path.read_text())
+        except FileNotFoundError as error:
+            raise TargetError(
+                f'cannot find "{path}".',
+                "acoupi setup --target compose",
+                why="setup writes it, and it is not there.",
+            ) from error
+        except OSError as error:
+            raise disk_error("read", path, error) from error
+
+    def up(self) -> None:
+        """Start every service, and wait until each says that it works."""
+        self.check()
+        self.start()
+        self.wait_ready()
+
+    def start(self) -> None:
+        """Start every service, and do not wait."""
+        self._own_home()
+        self._compose("up", "-d", "--remove-orphans", timeout=UP_PATIENCE)
+
+    def wait_ready(
+        self,
+        patience: float = START_PATIENCE,
+        tell: Callable[[list[ServiceStatus]], None] | None = None,
+    ) -> None:
+        """Wait until every service works.
+
+        Parameters
+        ----------
+        patience
+            Seconds.
+        tell
+            Called with how they are, some times a second.
+
+        Raises
+        ------
+        TargetError
+            If one does not, with its last words.
+        """
+        deadline = data.monotonic() + patience
+        while True:
+            services = self.status()
+            if tell:
+                tell(services)
+            waiting = [one for one in services if not one.is_well]
+            if not waiting:
+                return
+            ended = [one for one in waiting if one.state == "restarting"]
+            if ended or data.monotonic() > deadline:
+                one = (ended or waiting)[0]
+                raise self._not_started(one, patience)
+            threading.Event().wait(0.2)
+
+    def _not_started(self, service: ServiceStatus, patience: float) -> AcoupiError:
+        lines = self.logs(service.name, 30).get(service.name, [])
+        found = script_error(Path(service.name), "\n".join(lines), 1)
+        last = found.why or "it wrote nothing."
+        if not found.message.startswith(f"{service.name} failed"):
+            last = f"{found.message} {last}"
+        reason = service.message or f"it is {service.state} after {patience:.0f} s"
+        return TargetError(
+            f'"{service.name}" does not start.',
+            f"acoupi compose logs {service.name}",
+            why=f"{reason}: {last}",
+        )
+
+    def down(self) -> None:
+        """Stop beat, then the workers, each after what it is doing, and remove the containers."""
+        for step in DOWN:
+            self._compose(*step, timeout=self._patience())
+
+    def restart(self) -> None:
+        """Stop and start every service; what is in the configuration by now is what runs."""
+        self.down()
+        self.up()
+
+    def _patience(self) -> float:
+        manifest = Manifest.read(self.settings.manifest_file)
+        graces = [one.stop_grace for one in manifest.services] if manifest else []
+        return max(graces, default=0.0) + BROKER_GRACE + DOWN_MARGIN
+
+    def _compose(self, *args: str, timeout: float) -> str:
+        """Run Compose on the home; return what it wrote.
+
+        Raises
+        ------
+        TargetError
+            With its own words.
+        """
+        command = compose_command(self.settings, *args)
+        self.echo(shlex.join(command))
+        answer = ask(command, timeout)
+        if answer.is_ok:
+            return answer.out
+        raise TargetError(
+            f"docker compose {args[0]} failed.",
+            "acoupi doctor",
+            why=f"it answered: {_last_words(answer.said)}",
+        )
+
+    def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
+        """Let the program begin or end a deployment, in a container of its own.
+
+        It is one like that of the worker which sends messages, never the
+        recorder's if there is another.
+        """
+        self.check_files()
+        words = (HOOK_MODULE, what, deployment.model_dump_json())
+        self._run_once(self._hook_service(), *words, called=f"on_{what}")
+
+    def _run_once(self, service: str, *words: str, called: str) -> None:
+        """Run a Python module in a container of its own, that is as a service's."""
+        self._own_home()
+        run = ("run", "--rm", "--no-deps", "-T", service, "python", "-m", *words)
+        command = compose_command(self.settings, *run)
+        self.echo(shlex.join([one if len(one) < 200 else "..." for one in command]))
+        answer = ask(command, HOOK_PATIENCE)
+        if not answer.is_ok:
+            error = script_error(Path(called), answer.err or answer.out, answer.code)
+            if error.message == f"{called} failed.":  # it is none of ours
+                error.help = f"acoupi compose run --rm {service} python -m {words[0]} ..."
+            raise error
+
+    def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
+        """Return the parts to try out, each in a container like the one that will do it."""
+        manifest = Manifest.read(self.settings.manifest_file)
+        services = [one for one in manifest.services if one.role != "beat"] if manifest else []
+        recorder = next((one.name for one in services if one.role == "recorder"), None)
+        model = next((one.name for one in services if DETECTION_QUEUE in one.queues), None)
+        places: list[tuple[CheckPart, str | None]] = [
+            ("microphone", recorder),
+            ("model", model),
+            ("rest", self._hook_service()),
+        ]
+        return [
+            (part, f"It works in {service}: {SAID_OF[part]}", partial(self._check, part, service))
+            for part, service in places
+            if service is not None
+        ]
+
+    def _check(self, part: CheckPart, service: str) -> None:
+        if not has_image(self.image):
+            raise TargetError(
+                f'there is no image "{self.image}" here.',
+                "acoupi compose build",
+                why="the program is tried out in it.",
+            )
+        if part == "microphone" and (running := self._running(service)):
+            # It holds the microphone, which nobody else can open then.
+            if not running.is_well or running.last_error:
+                raise TargetError(
+                    "the recorder does not work.",
+                    f"acoupi compose logs {service}",
+                    why=running.message or running.last_error or f"it is {running.state}.",
+                )
+            return
+        self._run_once(service, CHECK_MODULE, part, called="check")
+
+    def _running(self, service: str) -> ServiceStatus | None:
+        return next((one for one in self.status() if one.name == service and one.is_running), None)
+
+    def start_workers(self) -> None:
+        """Start the workers, and redis, which they need; beat stays as it is."""
+        self.check()
+        self._own_home()
+        self._compose("up", "-d", *self._workers(), timeout=UP_PATIENCE)
+
+    def stop_workers(self) -> None:
+        """Stop the workers, each after what it is doing; beat goes on."""
+        self._compose("stop", *self._workers(), timeout=self._patience())
+
+    def _workers(self) -> list[str]:
+        manifest = Manifest.read(self.settings.manifest_file)
+        return [one.name for one in manifest.services if one.role != "beat"] if manifest else []
+
+    def _hook_service(self) -> str:
+        manifest = Manifest.read(self.settings.manifest_file)
+        services = manifest.services if manifest else ()
+        workers = [one for one in services if one.role == "worker"]
+        sending = [one for one in workers if one.network]
+        tidying = [one for one in workers if DEFAULT_QUEUE in one.queues]
+        chosen = next(iter([*sending, *tidying, *workers, *services]), None)
+        return chosen.name if chosen else "default"
+
+    def status(self) -> list[ServiceStatus]:
+        """Return how each service is: its container as the engine sees it, and its pulse."""
+        manifest = Manifest.read(self.settings.manifest_file)
+        roles = {one.name: one.role for one in manifest.services} if manifest else {}
+        return container_statuses(self.project, {BROKER: "broker", **roles}, self.settings.run_dir)
+
+    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
+        """Return the last lines of each container; of one that is gone, those of its file."""
+        manifest = Manifest.read(self.settings.manifest_file)
+        names = [BROKER, *(one.name for one in manifest.services)] if manifest else []
+        if service is not None and service not in names:
+            raise TargetError(
+                f'there is no service "{service}".',
+                f"acoupi compose ps   (one of {', '.join(names)})",
+                why=f"the services are {', '.join(names)}.",
+            )
+        wanted = [service] if service else names
+        found = container_logs(self.project, wanted, lines)
+        return {
+            name: found[name]
+            if found.get(name)
+            else tail(self.settings.log_dir / f"{name}.log", lines)
+            for name in wanted
+        }
+
+    # --- the broker ---------------------------------------------------------------------------
+
+    @property
+    def broker(self) -> str | None:
+        """What the broker is called."""
+        return BROKER_URL
+
+    def count_waiting(self, queues: list[str]) -> dict[str, int]:
+        """Return how many messages wait in each queue, asked inside the broker's container."""
+        with closing(engine()) as client:
+            shell = self._broker_shell(client)
+            return {queue: shell.number("LLEN", queue) for queue in queues}
+
+    def purge(self, queues: list[str]) -> dict[str, int]:
+        """Remove what waits in the queues; return how many messages that were."""
+        with closing(engine()) as client:
+            shell = self._broker_shell(client)
+            counts = {queue: shell.number("LLEN", queue) for queue in queues}
+            for queue in queues:
+                shell.number("DEL", queue)
+        return counts
+
+    def _broker_shell(self, client: Any) -> BrokerShell:
+        return BrokerShell(client, self.project, SOCKET, self.settings.home / BROKER_FOLDER)
+
+
+def image_variables(image: str, packages: Sequence[str]) -> dict[str, str]:
+    """Return the lines of ``.env`` that name an image; no password of a requirement among them."""
+    named = shlex.join(without_password(one) for one in packages)
+    return {"ACOUPI_IMAGE": image, "ACOUPI_PACKAGES": named}
+
+
+def _last_words(text: str) -> str:
+    """Return the last sentence of what Compose said: before it is its progress."""
+    return text[-400:]

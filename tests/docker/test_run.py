@@ -1,0 +1,28 @@
+"""`scripts/run` on a machine with an engine: the demo sensor, a container for each service."""
+
+import json
+import subprocess
+
+from acoupi.components import SqliteStore
+from tests.docker.bundles import EVERY, Bundle, ended_in, environment
+from tests.integration.test_demo import ROOT, RUN
+
+
+def test_the_demo_runs_in_containers_and_shows_what_it_heard(image: str, fresh: Bundle) -> None:
+    home = fresh.home
+    with ended_in(home) as ended:
+        done = subprocess.run(
+            [*RUN, "--seconds", "20", "--home", home], stdin=subprocess.DEVNULL, cwd=ROOT,
+            capture_output=True, text=True, timeout=240, check=False, env=environment(),
+        )  # fmt: skip
+        services = {one["com.docker.compose.service"] for one in ended()}
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "each service gets a container of its own" in done.stdout
+    assert services == set(EVERY)
+    assert fresh.compose("ps", "--all", "--quiet").stdout == ""
+    assert SqliteStore(home / "data" / "metadata.db").get_detections()
+    assert "Detections" in done.stdout
+    assert (home / "spectrogram.png").read_bytes().startswith(b"\x89PNG")
+    lines = (home / "data" / "messages.jsonl").read_text().splitlines()
+    assert any(json.loads(line)["content"].get("detections") for line in lines)

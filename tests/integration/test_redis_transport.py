@@ -1,0 +1,213 @@
+"""Redis as the broker, without its library: what is taken is not lost."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from acoupi import data
+from acoupi.system import Settings
+from acoupi.system.celery.broker import make_app
+from acoupi.system.celery.redis_client import AnswerError, RedisClient
+from acoupi.system.celery.redis_transport import reclaim
+from acoupi.system.celery_settings import CelerySettings
+from tests.services import Redis
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(params=[True, False], ids=["socket", "port"])
+def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path / "redis", unix=request.param) as redis:
+        yield redis
+
+
+@pytest.fixture
+def client(redis: Redis) -> Iterator[RedisClient]:
+    client = RedisClient(redis.url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def app(redis: Redis, home: Path) -> Celery:
+    settings = Settings(home=home)
+    return make_app(settings, CelerySettings(broker_url=redis.url), worker="detection")
+
+
+class Consumer:
+    """A worker's loop, as far as the broker sees it."""
+
+    def __init__(self, app: Celery, prefetch: int = 1) -> None:
+        self.connection = app.connection_for_read()
+        self.channel = self.connection.default_channel
+        self.channel.basic_qos(0, prefetch, False)
+        self.taken: list[Any] = []
+        self.channel.basic_consume("detection", False, self.taken.append, "tag")
+
+    def wait(self, count: int) -> None:
+        deadline = data.monotonic() + 10
+        while len(self.taken) < count and data.monotonic() < deadline:
+            self.look()
+        assert len(self.taken) == count
+
+    def look(self, seconds: float = 0.2) -> None:
+        with contextlib.suppress(TimeoutError):
+            self.connection.drain_events(timeout=seconds)
+
+    def close(self, stopping: bool = True) -> None:
+        if stopping:
+            self.connection.transport.stop()
+        self.connection.close()
+
+
+def send(app: Celery, *names: str) -> None:
+    for name in names:
+        app.send_task(name, queue="detection", retry=False)
+
+
+def names(messages: list[Any]) -> list[str]:
+    return [message.headers["task"] for message in messages]
+
+
+def test_messages_come_in_order_one_at_a_time(app: Celery, client: RedisClient) -> None:
+    send(app, "a", "b", "c")
+    consumer = Consumer(app)
+
+    consumer.wait(1)
+    consumer.look()
+    assert names(consumer.taken) == ["a"]
+    assert client("LLEN", "detection") == 2
+    for _ in range(2):
+        consumer.taken[-1].ack()
+        consumer.wait(len(consumer.taken) + 1)
+
+    assert names(consumer.taken) == ["a", "b", "c"]
+    consumer.taken[-1].ack()
+    assert client("EXISTS", "unacked:detection") == 0
+    consumer.close()
+
+
+def test_a_message_that_is_sent_while_waiting_comes_at_once(app: Celery) -> None:
+    consumer = Consumer(app)
+    consumer.look()
+    threading.Timer(0.1, send, [app, "late"]).start()
+
+    consumer.wait(1)
+
+    assert names(consumer.taken) == ["late"]
+    consumer.close()
+
+
+def test_what_was_not_acknowledged_goes_back_at_the_end(app: Celery, client: RedisClient) -> None:
+    send(app, "a", "b")
+    consumer = Consumer(app, prefetch=2)
+    consumer.wait(2)
+    consumer.taken[0].ack()
+
+    consumer.close()
+
+    assert client("LLEN", "detection") == 1
+    assert client("EXISTS", "unacked:detection") == 0
+
+
+def test_who_stops_while_waiting_takes_nothing_along(app: Celery, client: RedisClient) -> None:
+    for _ in range(20):
+        consumer = Consumer(app)
+        consumer.look(0)
+        sender = threading.Thread(target=send, args=[app, "a"])
+        sender.start()
+        consumer.close()
+        sender.join()
+        kept = client("LLEN", "detection") + client("HLEN", "unacked:detection")
+        assert kept == 1 - len(consumer.taken)
+        client.together(("DEL", "detection"), ("DEL", "unacked:detection"))
+
+
+def test_a_lost_connection_leaves_what_is_in_hand_to_be_acknowledged(
+    app: Celery, client: RedisClient
+) -> None:
+    send(app, "a")
+    consumer = Consumer(app)
+    consumer.wait(1)
+
+    consumer.close(stopping=False)
+    assert client("HLEN", "unacked:detection") == 1
+    consumer.taken[0].ack()
+
+    assert client("EXISTS", "unacked:detection") == 0
+    assert client("LLEN", "detection") == 0
+
+
+def test_an_acknowledgement_that_fails_does_not_keep_the_worker_from_its_next_message(
+    app: Celery, redis: Redis
+) -> None:
+    send(app, "a")
+    consumer = Consumer(app)
+    consumer.wait(1)
+    redis.kill()
+    with pytest.raises(OSError, match=r"\w"):
+        consumer.taken[0].ack()
+
+    with pytest.raises(OSError, match=r"refused|No such file|hung up|reset|pipe"):
+        consumer.look()
+    consumer.close(stopping=False)
+
+
+def test_what_a_killed_worker_had_is_next_and_is_put_aside_in_the_end(
+    app: Celery, client: RedisClient
+) -> None:
+    send(app, "poison", "other")
+    for lives in range(1, 4):
+        consumer = Consumer(app)
+        consumer.wait(1)
+        assert names(consumer.taken) == ["poison"]
+        consumer.close(stopping=False)  # as far as redis can tell, a kill
+
+        assert reclaim(client, "detection") == ((1, 0) if lives < 3 else (0, 1))
+
+    (dead,) = client("LRANGE", "dead:detection", 0, -1)
+    assert json.loads(dead)["headers"]["task"] == "poison"
+    assert client("LLEN", "detection") == 1
+
+
+def test_a_redis_that_was_started_again_is_found_again(redis: Redis, client: RedisClient) -> None:
+    assert client("PING") == b"PONG"
+    redis.kill()
+    with pytest.raises(OSError, match=r"refused|No such file"):
+        client("PING")
+
+    redis.start()
+
+    assert client("PING") == b"PONG"
+
+
+def test_a_refusal_is_an_error_and_the_connection_is_as_good_as_before(
+    client: RedisClient,
+) -> None:
+    client("SET", "queue", "text")
+
+    with pytest.raises(AnswerError, match="WRONGTYPE"):
+        client("LPUSH", "queue", "x")
+
+    assert client("GET", "queue") == b"text"
+    assert client("GET", "nothing") is None
+
+
+def test_a_message_that_cannot_be_read_is_dropped(
+    app: Celery, client: RedisClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client("LPUSH", "detection", "{rubbish")
+    send(app, "a")
+    consumer = Consumer(app)
+
+    consumer.wait(1)
+
+    assert names(consumer.taken) == ["a"]
+    assert "cannot be read" in caplog.text
+    consumer.close()

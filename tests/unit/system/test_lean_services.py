@@ -1,0 +1,87 @@
+"""What each service imports: memory is short on a board, and every service pays for itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+from acoupi.system import Settings, setup_program
+
+BUILD = """
+import sys
+from acoupi.system.celery import worker
+from acoupi.system.celery.broker import load_celery_settings
+from acoupi.system.celery.construction import build_program
+from acoupi.system.constants import Settings
+from acoupi.system.stack import stack_of_program
+settings = Settings()
+app, program = build_program(settings, worker={name!r})
+stack_of_program(program, settings, load_celery_settings(settings), "demo").service({name!r})
+connection = app.connection_for_read()
+connection.default_channel
+print(*sys.modules)
+"""
+BEAT = """
+import sys, threading
+from acoupi.system.celery import beat
+from acoupi.system.constants import Settings
+stop = threading.Event(); threading.Timer(0.2, stop.set).start()
+beat.run(Settings(), stop)
+print(*sys.modules)
+"""
+FOR_THE_COMMAND_LINE = {
+    "acoupi.cli",
+    "acoupi.system.lifecycle",
+    "acoupi.system.planning",
+    "acoupi.system.rendering",
+    "acoupi.system.targets",
+    "asyncio",
+    "docker",
+    "jinja2",
+    "psutil",
+    "pydantic_settings",
+    "redis",
+    "rich",
+    "tomllib",
+    "typer",
+    "yaml",
+}
+MODEL = {"numpy", "acoupi.components.models.band_energy"}
+SERVERS = {"requests", "paho"}
+SOUND = {"sounddevice", "soundfile"}
+
+
+def imported(code: str) -> set[str]:
+    """The modules that are there after some code has run in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("broker", ["embedded", "redis://localhost:1/0"])
+@pytest.mark.parametrize("program", ["default", "acoupi.programs.demo"])
+def test_beat_imports_neither_celery_nor_models_of_data(
+    settings: Settings, program: str, broker: str
+) -> None:
+    setup_program(settings, program, [], broker=broker)
+
+    heavy = {"celery", "kombu", "pydantic", "ssl", "acoupi.data", "acoupi.programs"}
+    heavy |= {"acoupi.components", *FOR_THE_COMMAND_LINE, *MODEL, *SERVERS, *SOUND}
+    assert imported(BEAT) & heavy == set()
+
+
+@pytest.mark.parametrize("worker", ["recording", "detection", "default"])
+def test_a_worker_that_has_done_nothing_yet_has_no_model_and_no_server(
+    settings: Settings, worker: str
+) -> None:
+    setup_program(settings, "acoupi.programs.demo", [])
+
+    heavy = FOR_THE_COMMAND_LINE | MODEL | SERVERS | SOUND
+    assert imported(BUILD.format(name=worker)) & heavy == set()
+
+
+def test_what_is_kept_out_of_celery_can_be_imported_later() -> None:
+    code = "import sys; from acoupi.system.celery import lean; before = set(sys.modules)\n"
+    code += "import yaml, psutil; print(*before & {'yaml', 'psutil'}, yaml.__name__)"
+
+    assert imported(code) == {"yaml"}
