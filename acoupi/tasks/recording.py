@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from acoupi import data, devices
 from acoupi.audio import wav
 from acoupi.audio.guano import RECORDING_ID, build_guano, guano_of_recording
 from acoupi.components import types
+from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
 from acoupi.tasks.effort import EffortLog
@@ -52,9 +53,14 @@ def generate_recording_task(
         recording that could not be stored is complete in its folder, and
         recovery adopts it.
 
-        Whatever keeps it from recording is noted in the store.
+        Whatever keeps it from recording is noted in the store. Where it
+        pauses between recordings, no supervisor updates the sensor during one
+        (see `acoupi.devices.update_lock`).
     """
-    task = _Task(recorder, store, logger, EffortLog(store, plan, logger))
+    # A pause is when an update may come.
+    pauses = plan is not None and not plan.is_continuous
+    updates = UpdateLock(update_lock_path()) if pauses else None
+    task = _Task(recorder, store, logger, EffortLog(store, plan, logger), updates)
 
     def recording_task() -> data.Recording | None:
         """Record once, if every condition holds."""
@@ -75,6 +81,9 @@ class _Task:
     store: types.Store
     logger: logging.Logger
     effort: EffortLog
+    updates: UpdateLock | None
+    """Held while it records; None where recordings follow each other without a pause, in which
+    an update would never find its time: what it cuts then is kept, as a shorter recording."""
     known: data.Deployment | None = None
     """The last deployment that the store gave."""
 
@@ -109,7 +118,8 @@ class _Task:
 
     def _capture(self, deployment: data.Deployment) -> data.Recording:
         try:
-            recording = self.recorder.record(deployment)
+            with self.updates.held() if self.updates else nullcontext():
+                recording = self.recorder.record(deployment)
         except Exception as error:
             kept = getattr(error, "kept", None)
             if isinstance(kept, data.Recording):

@@ -172,13 +172,19 @@ class Bundle:
         return init
 
 
-def docker(*args: str, check: bool = True, timeout: float = 60, cwd: Path | None = None) -> Done:
-    """Run docker; what it said is in the failure."""
+def docker(
+    *args: str,
+    check: bool = True,
+    timeout: float = 60,
+    cwd: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Done:
+    """Run docker, with no variables of ours but these; what it said is in the failure."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("ACOUPI_", "COMPOSE_"))
-    }
+    } | dict(variables or {})
     done = subprocess.run(
         ["docker", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=timeout, check=False, cwd=cwd, env=environment,

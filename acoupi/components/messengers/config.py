@@ -9,7 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from acoupi.home import home_dir
 
-__all__ = ["FileConfig", "HTTPConfig", "MQTTConfig", "MQTTTransport", "check_topic", "split_url"]
+__all__ = [
+    "DEVICE_ID",
+    "FileConfig",
+    "HTTPConfig",
+    "MQTTConfig",
+    "MQTTTransport",
+    "check_topic",
+    "split_url",
+]
+
+DEVICE_ID = "{device_id}"
 
 
 class MQTTTransport(Enum):
@@ -120,6 +130,7 @@ class MQTTConfig(BaseModel):
     """None: the broker asks for none."""
     password: SecretStr | None = None
     topic: str = "acoupi"
+    """``{device_id}`` in it becomes the id of the device: a fleet has one setting."""
     port: int = Field(default=1884, ge=1, le=65_535)
     timeout: int = Field(default=5, gt=0)
     """Longest wait for the connection, and again for each acknowledgement, seconds."""
@@ -143,7 +154,7 @@ class MQTTConfig(BaseModel):
     "offline" by itself when the connection breaks."""
     client_id: str | None = None
     """None: device id and service, so that no process pushes another off. One that
-    is set here is used as it is, by every process."""
+    is set here is used as it is, by every process, but for a ``{device_id}`` in it."""
     websocket_path: str = "/mqtt"
     """With the transport "websockets"."""
 

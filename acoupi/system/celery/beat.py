@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -36,6 +36,8 @@ from acoupi.system.celery.broker import load_celery_settings, make_app, masked_u
 from acoupi.system.celery.logs import configure_logging, tell
 from acoupi.system.celery.schedule import Entry, UnknownSchedule, read_schedule
 from acoupi.system.constants import CelerySettings, Settings
+from acoupi.system.provisioning.places import forgive
+from acoupi.system.provisioning.waiting import RENEW, await_home
 from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.system.stack import BEAT
 
@@ -235,8 +237,14 @@ def _with_schedule(entry: Entry, when: BaseSchedule) -> Entry:
     return Entry(entry.name, entry.task, entry.queue, when, entry.args, entry.kwargs, entry.expires)
 
 
-def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None = None) -> None:
-    """Send what is due until `stop` is set.
+def run(
+    settings: Settings,
+    stop: threading.Event,
+    celery: CelerySettings | None = None,
+    *,
+    changed: Callable[[], str | None] = lambda: None,
+) -> int:
+    """Send what is due until `stop` is set or the configuration `changed`; return the exit code.
 
     Raises
     ------
@@ -258,7 +266,12 @@ def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None
         logger.info("beat is ready: %d periodic tasks.", len(entries))
         pulse.pulse.state = "ready"
         written = data.monotonic() - PULSE_EVERY
+        code = 0
         while not stop.is_set():
+            if reason := changed():
+                logger.warning("beat stops, to be started again: %s.", reason)
+                code = RENEW
+                break
             seconds = planner.tick()
             if data.monotonic() - written >= PULSE_EVERY - 0.5:
                 if not lock.keep():
@@ -275,6 +288,7 @@ def run(settings: Settings, stop: threading.Event, celery: CelerySettings | None
         with contextlib.suppress(Exception):
             app.close()
     logger.info("beat has stopped.")
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -292,13 +306,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, on_signal)
     try:
         os.environ["ACOUPI_SERVICE"] = BEAT  # tells it apart to servers
+        forgive(os.environ)
         settings = Settings()
         configure_logging(settings, BEAT, quiet=options.quiet)
-        run(settings, stop)
+        watch = await_home(settings, BEAT, stop=stop.is_set)
+        return run(settings, stop, changed=watch.changed if watch else lambda: None)
     except AcoupiError as error:
+        if stop.is_set():
+            return 0
         tell(error)
         return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":

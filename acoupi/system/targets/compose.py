@@ -20,7 +20,6 @@ from acoupi import data
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
-from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.system.broker_users import (
     BROKER_FOLDER,
     USERS_FILE,
@@ -28,6 +27,7 @@ from acoupi.system.broker_users import (
     broker_secrets,
     broker_user,
 )
+from acoupi.system.hooks import hook_service
 from acoupi.system.rendering import TEMPLATES, Manifest, check_not_edited, render_tree
 from acoupi.system.stack import BEAT, BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
 from acoupi.system.targets import ServiceStatus, Target
@@ -44,7 +44,7 @@ from acoupi.system.targets.ownership import give_to, host_owner, make_folder, so
 from acoupi.system.targets.process import place_files, script_error, service_environment, tail
 from acoupi.system.writing import RenderedFile, disk_error
 
-__all__ = ["ComposeTarget", "project_name"]
+__all__ = ["ComposeTarget", "health_probe", "mebibytes", "memory_variable", "project_name"]
 
 ENV_FILE = PurePath(".env")
 SOCKET_FOLDER = "/run/broker"
@@ -139,7 +139,7 @@ class ComposeTarget(Target):
                 "users": USERS,
                 "users_file": home / USERS_FILE,
                 "password": PASSWORD,
-                "memory": f"${{{_memory_variable(BROKER)}:-{BROKER_MEMORY}}}",
+                "memory": f"${{{memory_variable(BROKER)}:-{BROKER_MEMORY}}}",
                 "out_of_memory_score": BROKER_SCORE,
                 "stop_grace": BROKER_GRACE,
                 "rules_digest": digest[:12],
@@ -161,19 +161,19 @@ class ComposeTarget(Target):
             "ACOUPI_BROKER_USER": broker_user(service.name),
             "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
         }
-        memory = _mebibytes(service.limits.memory_bytes)
+        memory = mebibytes(service.limits.memory_bytes)
         return {
             "name": service.name,
             "command": ("python", *service.command),
             "stop_grace": service.stop_grace,
-            "memory": f"${{{_memory_variable(service.name)}:-{memory}}}",
+            "memory": f"${{{memory_variable(service.name)}:-{memory}}}",
             "out_of_memory_score": service.limits.out_of_memory_score,
             "network": service.network,
             "sound": has_sound,
             "environment": sorted({**own, **dict(service.environment), **broker}.items()),
             "password_file": self.settings.home / BROKER_FOLDER / service.name,
             "mounts": list(mounts.values()),
-            "health": _health(service),
+            "health": health_probe(service),
         }
 
     def _refuse_wide_mount(self, place: Path) -> None:
@@ -212,10 +212,10 @@ class ComposeTarget(Target):
             "ACOUPI_AUDIO_GID": str(sound_group()),
         }
         memory = {
-            _memory_variable(one.name): _mebibytes(one.limits.memory_bytes)
+            memory_variable(one.name): mebibytes(one.limits.memory_bytes)
             for one in (*stack.workers, stack.beat)
         }
-        memory[_memory_variable(BROKER)] = BROKER_MEMORY
+        memory[memory_variable(BROKER)] = BROKER_MEMORY
         defaults = {**facts, **_DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory}
         return {
             name: {"text": chosen.get(name, text), "chosen": name in chosen or name in facts}
@@ -406,12 +406,7 @@ class ComposeTarget(Target):
 
     def _hook_service(self) -> str:
         manifest = Manifest.read(self.settings.manifest_file)
-        services = manifest.services if manifest else ()
-        workers = [one for one in services if one.role == "worker"]
-        sending = [one for one in workers if one.network]
-        tidying = [one for one in workers if DEFAULT_QUEUE in one.queues]
-        chosen = next(iter([*sending, *tidying, *workers, *services]), None)
-        return chosen.name if chosen else "default"
+        return hook_service(manifest.services if manifest else ()) or "default"
 
     def status(self) -> list[ServiceStatus]:
         """Return how each service is: its container as the engine sees it, and its pulse."""
@@ -489,15 +484,17 @@ def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
     return (Mount(path.absolute(), read_only=True),) if path else ()
 
 
-def _memory_variable(service: str) -> str:
+def memory_variable(service: str) -> str:
+    """Return the name in ``.env`` of the memory that a service may use."""
     return f"ACOUPI_MEMORY_{service.upper().replace('-', '_')}"
 
 
-def _mebibytes(number: int | None) -> str:
+def mebibytes(number: int | None) -> str:
+    """Write a limit of memory, rounded up, as a compose file has it; "0" is none."""
     return f"{math.ceil((number or 0) / MEBIBYTE)}m" if number else "0"
 
 
-def _health(service: Service) -> tuple[str, ...]:
+def health_probe(service: Service) -> tuple[str, ...]:
     """Return the probe: a young pulse that says "ready", without starting Python.
 
     The recorder is well only if samples arrive: its last recording did not fail.
