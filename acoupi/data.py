@@ -611,6 +611,8 @@ class Response(BaseModel):
     message: Message
     content: str | None = None
     received_on: AwareDatetime = Field(default_factory=utc_now)
+    is_access_refused: bool = False
+    """The server takes nothing from the sensor (credentials, address): the message may be fine."""
 
 
 class Metric(BaseModel):

@@ -200,6 +200,10 @@ class MessageSendError(MessageError):
     """Nothing reached the server: the message may be sent again."""
 
 
+class AccessRefusedError(MessageSendError):
+    """The server does not let the sensor in: wrong or expired credentials."""
+
+
 class TargetError(AcoupiError):
     """The place where the services run refused or failed."""
 

@@ -326,6 +326,8 @@ class ScriptedBroker:
         Reason code of its acknowledgements (MQTT 5).
     farewell
         What it sends before it hangs up.
+    resets
+        How many CONNECTs, of the first, it answers by hanging up, as a bad link does.
     """
 
     def __init__(
@@ -335,7 +337,9 @@ class ScriptedBroker:
         hangs_up_on_publish: bool = False,
         puback_code: int = 0,
         farewell: bytes = b"",
+        resets: int = 0,
     ) -> None:
+        self.resets = resets
         self.speaks = speaks
         self.acknowledges = acknowledges
         self.hangs_up_on_publish = hangs_up_on_publish
@@ -380,8 +384,9 @@ class ScriptedBroker:
                     version = body[6]
                     properties = 1 + body[10] if version == 5 else 0
                     self.connects.append((version, _text_at(body, 10 + properties)))
-                    if version not in self.speaks:
-                        channel.sendall(b"\x20\x02\x00\x01")
+                    is_reset = len(self.connects) <= self.resets
+                    if is_reset or version not in self.speaks:
+                        channel.sendall(b"" if is_reset else b"\x20\x02\x00\x01")
                         break
                     channel.sendall(
                         b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00"

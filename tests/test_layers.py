@@ -18,6 +18,7 @@ LAYERS = {
     "data": 0,
     "audio": 1,
     "effort": 1,
+    "provisioned": 1,
     "devices": 2,
     "components": 3,
     "tasks": 4,

@@ -23,7 +23,6 @@ line there. Whatever the clock of the system does is no matter of this.
 import threading
 from bisect import bisect_right
 from collections import deque
-from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 

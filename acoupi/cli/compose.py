@@ -7,6 +7,7 @@ with the files of the home.
 
 import difflib
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -146,13 +147,32 @@ def render(
     force: Annotated[
         bool, typer.Option("--force", help="Write over files that were edited by hand.")
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="balena: a folder that `balena push` takes."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="That folder.")
+    ] = None,
+    program: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the folder, if no sensor is set up here.")
+    ] = None,
+    package: Annotated[
+        list[str] | None,
+        typer.Option("--package", metavar="NAME", help="Of the folder: as for build."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write docker-compose.yml and what belongs to it again, from the settings as they are.
 
     It is what setup does at its end. What you wrote into .env and into
-    docker-compose.override.yml stays.
+    docker-compose.override.yml stays. For a fleet: --target balena -o DIR.
     """
+    if target or output or program or package:
+        from acoupi.cli.fleet import render_folder
+
+        render_folder(target, output, program, packages=package or [], force=force)
+        return
     from acoupi.cli.setup import remind_of_restart, show_diff
     from acoupi.system.configured import read_program_name
     from acoupi.system.lifecycle import setup_program

@@ -26,6 +26,7 @@ COUNT_COLUMNS = {
     "acknowledged": "delivered",
     "pending": "waiting",
     "dead": "given up",
+    "refusal": "takes nothing because",
 }
 DEAD_COLUMNS = {
     "id": "message",
@@ -59,11 +60,13 @@ def _store(found: "Settings") -> Any:
 def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     """List how many messages were delivered, and those that were given up.
 
-    A message is given up when its server has refused it ten times.
+    A message is given up when its server has refused it ten times. Where the
+    server takes nothing from the sensor, messages wait: correct address, token or password.
     """
     store = _store(home.configured())
+    refusals = {each.messenger: each.error for each in store.get_refusals()}
     counts = [
-        {"messenger": name, **states}
+        {"messenger": name, **states, "refusal": refusals.get(name)}
         for name, states in store.count_deliveries().items()
         if messenger in (None, name)
     ]

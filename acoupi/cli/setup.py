@@ -1,6 +1,7 @@
 """``acoupi setup``."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +53,7 @@ def setup(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Where it runs: compose (Docker), process or systemd. "
+            help="Where it runs: compose (Docker), process, systemd, or balena (a fleet). "
             "If not given: as before, else compose where a Docker engine answers.",
             autocompletion=home.complete.targets,
         ),
@@ -206,14 +207,18 @@ def _set_up(found: "Settings", arguments: dict[str, Any], *, force: bool) -> Non
     setup_program(found, force=force, **arguments)
     done(f"The sensor is set up in {found.home} (program {arguments['program_name']}).")
     remind_of_restart(found)
-    typer.echo("Next: acoupi compose up" if _in_containers(found) else "Next: acoupi check")
+    following = {
+        "compose": "acoupi compose up",
+        "balena": f"cd {shlex.quote(str(found.home / 'balena'))} && balena push FLEET",
+    }
+    typer.echo(f"Next: {following.get(_rendered_for(found) or '', 'acoupi check')}")
 
 
-def _in_containers(found: "Settings") -> bool:
+def _rendered_for(found: "Settings") -> str | None:
     from acoupi.system.rendering import Manifest
 
     manifest = Manifest.read(found.manifest_file)
-    return manifest is not None and manifest.target == "compose"
+    return manifest.target if manifest else None
 
 
 def remind_of_restart(found: "Settings") -> None:
@@ -222,9 +227,10 @@ def remind_of_restart(found: "Settings") -> None:
 
     deployment = read_deployment(found)
     if deployment is not None and deployment.ended_on is None:
+        where = "compose" if _rendered_for(found) == "compose" else "workers"
         warn(
             f'the deployment "{deployment.name}" goes on with the old settings; '
-            f"for the new ones: acoupi {'compose' if _in_containers(found) else 'workers'} restart"
+            f"for the new ones: acoupi {where} restart"
         )
 
 

@@ -398,3 +398,15 @@ class MessageStore(ABC):
         self, messenger: str, messages: Sequence[data.Message]
     ) -> None:
         """Give claimed messages back that were not tried."""
+
+    def remove_delivered(
+        self, before: datetime, messengers: Sequence[str], limit: int = 1000
+    ) -> int:
+        """Remove messages made before a time that all these messengers have delivered.
+
+        Returns
+        -------
+        int
+            How many; at most `limit`. 0 if the store keeps all for ever.
+        """
+        return 0

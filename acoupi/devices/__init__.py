@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,13 @@ from acoupi.devices.rpi import get_rpi_serial_number, is_rpi
 from acoupi.errors import ConfigurationError
 from acoupi.home import home_dir
 
-__all__ = ["ensure_device_id", "get_device_id", "get_device_info"]
+__all__ = [
+    "ensure_device_id",
+    "get_device_id",
+    "get_device_info",
+    "make_device_id",
+    "read_device_file",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -96,16 +103,52 @@ def ensure_device_id(path: Path) -> str:
     return device_id
 
 
-def _read_device_id(path: Path) -> str | None:
+def read_device_file(path: Path) -> dict[str, str]:
+    """Return what ``config/device.json`` says: the ``id``, and the ``own`` one if that is another.
+
+    Empty if there is no such file, or it holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError) as error:
         logger.warning("cannot read %s: %s", path, error)
-        return None
-    value = content.get("id") if isinstance(content, dict) else None
-    return value if isinstance(value, str) and value else None
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {name: value for name, value in content.items() if isinstance(value, str) and value}
+
+
+def make_device_id(known: Mapping[str, str], given: str | None) -> dict[str, str]:
+    """Return what ``config/device.json`` is to hold in a home that sets itself up.
+
+    In a container neither the address of the network card nor the id of the
+    operating system is the device's, so that its own id is made once: the
+    serial number of a Raspberry Pi, else one by chance.
+
+    Parameters
+    ----------
+    known
+        What it holds.
+    given
+        The id that somebody chose; None: its own.
+
+    Examples
+    --------
+    >>> make_device_id({"id": "a1"}, "bats-07")
+    {'id': 'bats-07', 'own': 'a1'}
+    >>> make_device_id({"id": "bats-07", "own": "a1"}, None)
+    {'id': 'a1', 'own': 'a1'}
+    """
+    own = known.get("own") or known.get("id")
+    if own is None:
+        own = get_rpi_serial_number() if is_rpi() else uuid.uuid4().hex[:16]
+    return {"id": given or own, "own": own}
+
+
+def _read_device_id(path: Path) -> str | None:
+    return read_device_file(path).get("id")
 
 
 def _hardware_id() -> str:

@@ -11,6 +11,7 @@ from acoupi.effort import hole_now
 __all__ = ["HEALTHY", "StatusReport"]
 
 HEALTHY = "OK"
+LONGEST_ANSWER = 120
 LONGEST_WAIT = datetime.timedelta(minutes=15)
 
 
@@ -23,6 +24,7 @@ class StatusReport:
     - that nothing was recorded since the last report, although it was to be;
     - that a recording has waited for more than 15 minutes;
     - that the last recording is silent, or the microphone stuck;
+    - that a server takes nothing from the sensor, as with an expired token;
     - that, since the last report, recordings were lost or could not be
       analysed, or messages were given up. The first report of a process tells
       of all that the stores remember.
@@ -59,6 +61,7 @@ class StatusReport:
             self._nothing_recorded(),
             self._waiting_for_long(),
             self._deaf(),
+            self._barred(),
             self._news("lost", self.count_lost(), "recordings were lost"),
             self._news("failed", self.count_failed(), "recordings could not be analysed"),
             self._news("dead", self.count_dead(), "messages were given up"),
@@ -97,6 +100,14 @@ class StatusReport:
         if health is None or not (health.is_silent or health.is_stuck):
             return None
         return f"the microphone is {', '.join(health.faults())}"
+
+    def _barred(self) -> str | None:
+        refusals = _ask(self._message_store, "get_refusals", [])
+        return "; ".join(
+            f"{each.messenger} takes nothing from the sensor since "
+            f"{each.since:%Y-%m-%d %H:%M} UTC: {each.error[:LONGEST_ANSWER]}"
+            for each in refusals
+        )
 
     def metrics(self) -> list[Callable[[], data.Metric]]:
         """Return the counts as metrics: what waits, and what has failed for good."""

@@ -20,6 +20,8 @@ __all__ = [
     "broker_rules",
     "broker_secrets",
     "broker_user",
+    "known_password",
+    "users_text",
 ]
 
 BROKER_FOLDER = PurePath("secrets/broker")
@@ -91,20 +93,32 @@ def broker_secrets(stack: Stack, home: Path) -> Mapping[PurePath, RenderedFile]:
     DeviceError
         If one cannot be read.
     """
-    files: dict[PurePath, RenderedFile] = {}
+    rules = broker_rules(stack)
+    passwords = {name: known_password(home / BROKER_FOLDER / name) for name in rules}
+    files = {
+        BROKER_FOLDER / name: RenderedFile(f"{text}\n", PRIVATE) for name, text in passwords.items()
+    }
+    return {**files, USERS_FILE: RenderedFile(users_text(rules, passwords), PRIVATE)}
+
+
+def users_text(rules: Mapping[str, str], passwords: Mapping[str, str]) -> str:
+    """Return the file of the users as redis reads it, with digests of their passwords."""
     lines = ["user default off"]
-    for name, rules in broker_rules(stack).items():
-        path = BROKER_FOLDER / name
-        password = _password(home / path)
-        files[path] = RenderedFile(f"{password}\n", PRIVATE)
-        digest = hashlib.sha256(password.encode()).hexdigest()
+    for name, rights in rules.items():
+        digest = hashlib.sha256(passwords[name].encode()).hexdigest()
         user = name if name == HOST_USER else broker_user(name)
-        lines.append(f"user {user} on #{digest} {rules}")
-    files[USERS_FILE] = RenderedFile("".join(f"{line}\n" for line in lines), PRIVATE)
-    return files
+        lines.append(f"user {user} on #{digest} {rights}")
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _password(path: Path) -> str:
+def known_password(path: Path) -> str:
+    """Return the password in a file, or a new one if there is none.
+
+    Raises
+    ------
+    DeviceError
+        If it cannot be read.
+    """
     try:
         known = path.read_text().strip()
     except FileNotFoundError:

@@ -6,19 +6,45 @@ that keeps the program in containers; others call `call_hook` themselves.
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol
 
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, DeploymentError
 from acoupi.programs import AcoupiProgram
+from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.system.celery.logs import tell
 from acoupi.system.constants import Settings
 from acoupi.system.programs import load_program
 
-__all__ = ["Hook", "call_hook", "main"]
+__all__ = ["Hook", "call_hook", "hook_service", "main"]
 
 Hook = Literal["start", "end"]
+
+
+class _Service(Protocol):
+    """What is to be known of a service, of a stack or of a manifest."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def queues(self) -> tuple[str, ...]: ...
+    @property
+    def network(self) -> bool: ...
+
+
+def hook_service(services: Iterable[_Service]) -> str | None:
+    """Return the service where hooks are called; None if there is none.
+
+    It is the worker that sends messages, never the recorder if there is another.
+    """
+    every = list(services)
+    workers = [one for one in every if one.role == "worker"]
+    sending = [one for one in workers if one.network]
+    tidying = [one for one in workers if DEFAULT_QUEUE in one.queues]
+    return next((one.name for one in [*sending, *tidying, *workers, *every]), None)
 
 
 def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -> None:

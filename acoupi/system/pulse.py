@@ -34,10 +34,14 @@ __all__ = [
     "ServiceLock",
     "ServiceState",
     "is_locked",
+    "lock_within",
     "read_pulse",
 ]
 
-ServiceState = Literal["starting", "ready", "waiting for the broker", "stopping", "stopped"]
+ServiceState = Literal[
+    "starting", "ready", "waiting for the broker", "degraded", "stopping", "stopped"
+]
+"""degraded: of the service that sets the home up, when its last attempt failed."""
 
 PULSE_SIZE = 2048
 """Bytes of the file: always the same, so that one write replaces it whole."""
@@ -133,7 +137,7 @@ class ServiceLock:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise disk_error("write", self.path, error) from error
-        if not _lock_within(handle, patience):
+        if not lock_within(handle, patience):
             os.close(handle)
             raise AlreadyRunningError(
                 f'"{self.name}" is running already.',
@@ -191,7 +195,8 @@ class ServiceLock:
         self.release()
 
 
-def _lock_within(handle: int, patience: float) -> bool:
+def lock_within(handle: int, patience: float) -> bool:
+    """Take the lock of an open file; return whether it could be had in so many seconds."""
     deadline = clock.monotonic() + patience
     while True:
         try:

@@ -176,7 +176,7 @@ def render_tree(
     )
     environment.filters.update(sh=_shell, py=repr, unit=_unit, unit_path=_unit_path)
     environment.filters.update(
-        compose=_compose, compose_list=_compose_list, seconds=_seconds, dotenv=_dotenv
+        compose=_compose, compose_list=_compose_list, seconds=_seconds, dotenv=_dotenv, cell=_cell
     )
     prefixes = tuple(below)
     files = {}
@@ -228,6 +228,11 @@ def _dotenv(value: object) -> str:
     if re.fullmatch(r"[A-Za-z0-9_./:@%+=,-]*", text):
         return text
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _cell(value: object) -> str:
+    """Write into a cell of a table in Markdown."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 # --- what somebody edited -------------------------------------------------------------

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BEAT",
     "BROKER",
+    "SETUP",
     "Broker",
     "HealthCheck",
     "Limits",
@@ -48,6 +49,8 @@ __all__ = [
 
 Role = Literal["recorder", "worker", "beat", "broker"]
 
+SETUP = "setup"
+"""The service that sets a home up by itself."""
 WORKER_MODULE = "acoupi.system.celery.worker"
 BEAT_MODULE = "acoupi.system.celery.beat"
 SOUND_DEVICE = "/dev/snd"
@@ -64,7 +67,7 @@ RECORDER_STOP_GRACE = 60.0
 _URL = re.compile(r"(?:https?|mqtts?|wss?)://", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_RESERVED = (BEAT, BROKER, "broker", "setup")
+_RESERVED = (BEAT, BROKER, "broker", SETUP)
 
 MEBIBYTE = 1024 * 1024
 RECORDER_MEMORY = 512 * MEBIBYTE
@@ -159,6 +162,8 @@ class Stack:
     networks: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     """Names of the secrets in the configuration, never their values."""
+    config: BaseModel | None = field(default=None, compare=False, repr=False)
+    """What the program is set to, for targets that have to carry it elsewhere."""
 
     @property
     def workers(self) -> tuple[Service, ...]:
@@ -283,6 +288,7 @@ def stack_for(
         if celery.broker_url
         else Broker("embedded", None),
         secrets=tuple(secret_names(config)),
+        config=config,
     )
 
 

@@ -15,6 +15,7 @@ from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.effort import hole_now
 from acoupi.errors import AcoupiError
+from acoupi.provisioned import read_provisioned
 from acoupi.system.celery.address import masked_url
 from acoupi.system.celery.broker import load_celery_settings
 from acoupi.system.config import load_config
@@ -24,6 +25,7 @@ from acoupi.system.deployments import read_deployment
 from acoupi.system.programs import load_config_schema
 from acoupi.system.rendering import Manifest
 from acoupi.system.services import UnitsStatus, status_services
+from acoupi.system.stack import SETUP
 from acoupi.system.targets import DEFAULT_TARGET, ServiceStatus, Target, target_for
 
 __all__ = [
@@ -119,7 +121,8 @@ def _celery_status(
 ) -> CeleryStatus:
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beat = next((service for service in services if service.role == "beat"), None)
-    well = [service.state == "ready" for service in services]
+    # What is wrong with the sources of a home concerns its program, not Celery.
+    well = [service.state == "ready" for service in services if service.role != SETUP]
     state: Literal["ok", "notok", "unavailable"] = "notok"
     if not any(worker.is_running for worker in workers):
         state = "unavailable"
@@ -167,7 +170,12 @@ def get_program_state(
         return ProgramState(
             status="error", program=name, message=f"{error.message} {error.why or ''}".strip()
         )
-    failing = [f"{one.name}: {one.last_error}" for one in services if one.last_error]
+    failing = [
+        f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
+    ]
+    provisioned = read_provisioned(settings.program_config_file.parent)
+    if provisioned and (trouble := provisioned.trouble()):
+        failing.append(trouble)
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
     return ProgramState(status="ok", program=name)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_seri
 
 from acoupi import data, devices
 from acoupi.components import types
+from acoupi.provisioned import read_provisioned
 
 __all__ = ["Heartbeat", "generate_heartbeat_task"]
 
@@ -23,7 +24,7 @@ class Heartbeat(BaseModel):
     sent_on: data.AwareDatetime = Field(default_factory=data.utc_now)
     device_id: str
     status: str = HEALTHY
-    """``OK``, or what is wrong."""
+    """``OK``, or what is wrong; of a home that sets itself up also with its sources."""
     metrics: list[data.Metric] = Field(default_factory=list)
     """Left out of the JSON when empty."""
 
@@ -111,6 +112,9 @@ def _take_heartbeat(
     device_id = attempt(devices.get_device_id, "the device id")
     if said is not None and said != HEALTHY:
         faults.insert(0, said)
+    provisioned = read_provisioned()
+    if provisioned is not None and (trouble := provisioned.trouble()):
+        faults.insert(0, trouble)
     return Heartbeat(
         device_id=device_id or "",
         status="; ".join(faults) or HEALTHY,

@@ -1,5 +1,6 @@
 """The task that sends messages."""
 
+import datetime
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components import types
-from acoupi.errors import MessageError, MessageSendError
+from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 
 __all__ = ["generate_send_messages_task"]
 
@@ -20,6 +21,9 @@ Order = Literal["oldest_first", "newest_first"]
 _BATCH = 50
 """Messages claimed at once: few enough to be tried before the claim ends."""
 _SHOWN = 200
+_KNOCKS = 3
+"""So many messages are tried at a server that lets us in for none: all would be refused,
+and links are paid by the byte."""
 
 
 def generate_send_messages_task(
@@ -28,13 +32,15 @@ def generate_send_messages_task(
     max_messages: int | None = None,
     order: Order = "oldest_first",
     logger: logging.Logger = _logger,
+    *,
+    keep: datetime.timedelta | None = None,
 ) -> Callable[[], None]:
     """Return a task that lets every messenger deliver what it has not delivered.
 
     Messengers do not stand in each other's way. What the server refuses counts
     as an attempt and the next message is tried. Where nothing reaches the
-    server, the messenger rests until the next pass, and the messages it had not
-    tried are given back uncounted.
+    server, or it does not let the sensor in, the messenger rests until the next
+    pass, and the messages it had not tried are given back uncounted.
 
     Parameters
     ----------
@@ -49,6 +55,9 @@ def generate_send_messages_task(
         Which are tried first.
     logger
         Where the task reports.
+    keep
+        What every messenger delivered is removed from the store when it is
+        older; None: never. What waits, and dead letters, are never removed.
 
     Raises
     ------
@@ -72,8 +81,25 @@ def generate_send_messages_task(
                 _Pass(deliveries, name, messenger, logger).run(max_messages, order)
             except Exception:
                 logger.exception("Cannot send messages through %s", name)
+        if keep is not None:
+            _remove_old(message_store, keep, [name for name, _ in named], logger)
 
     return send_messages_task
+
+
+def _remove_old(
+    store: types.MessageStore, keep: datetime.timedelta, names: list[str], logger: logging.Logger
+) -> None:
+    remove = getattr(store, "remove_delivered", None)  # a published store has none
+    if remove is None:
+        return
+    try:
+        count = remove(data.utc_now() - keep, names)
+    except Exception:
+        logger.exception("Cannot remove old messages")
+        return
+    if count:
+        logger.info("Removed %d delivered messages older than %s", count, keep)
 
 
 def _name_each(messengers: Sequence[types.Messenger]) -> list[tuple[str, types.Messenger]]:
@@ -123,6 +149,9 @@ class _Pass:
     messenger: types.Messenger
     logger: logging.Logger
     counts: Counter[str] = field(default_factory=Counter)
+    knocks: int = 0
+    """How often the server did not let us in."""
+    is_let_in: bool = False
 
     def run(self, max_messages: int | None, order: Order) -> None:
         for batch in self._batches(max_messages, order):
@@ -133,15 +162,27 @@ class _Pass:
             finally:
                 if waiting:
                     self.store.release_messages(self.name, waiting)
-            if waiting or self.counts["unreachable"]:
+            if waiting or self._is_over:
                 break
         if self.counts:
             summary = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
             self.logger.info("Messages through %s: %s", self.name, summary)
 
+    @property
+    def _is_over(self) -> bool:
+        is_barred = self.knocks >= _KNOCKS and not self.is_let_in
+        return self.counts["unreachable"] > 0 or is_barred
+
     def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
         """Claim some at a time; never the same twice in one pass."""
         seen: set[UUID] = set()
+        if self._was_barred():
+            # The newest tell whether this still is so: the oldest may be on a topic
+            # that stays forbidden, and would be in the way of all others for ever.
+            limit = _KNOCKS if max_messages is None else min(_KNOCKS, max_messages)
+            newest = self.store.claim_messages(self.name, limit=limit, order="newest_first")
+            seen.update(message.id for message in newest)
+            yield newest
         while max_messages is None or len(seen) < max_messages:
             limit = _BATCH if max_messages is None else min(_BATCH, max_messages - len(seen))
             claimed = self.store.claim_messages(self.name, limit=limit, order=order)
@@ -153,6 +194,10 @@ class _Pass:
                 return
             seen.update(message.id for message in fresh)
             yield fresh
+
+    def _was_barred(self) -> bool:
+        ask = getattr(self.store, "get_refusals", None)
+        return ask is not None and any(refusal.messenger == self.name for refusal in ask())
 
     def _deliver(self, message: data.Message) -> bool:
         """Try one message; return whether to try another."""
@@ -180,7 +225,11 @@ class _Pass:
         if not is_sent:
             self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
         self.counts["sent" if is_sent else "not accepted"] += 1
-        return True
+        self.knocks += response.is_access_refused
+        self.is_let_in |= is_sent or (
+            response.status is data.ResponseStatus.ERROR and not response.is_access_refused
+        )
+        return not self._is_over
 
     def _settle(self, response: data.Response) -> None:
         try:
@@ -192,7 +241,12 @@ class _Pass:
 
 def _failure(message: data.Message, error: Exception) -> data.Response:
     status = data.ResponseStatus.TIMEOUT if _is_timeout(error) else data.ResponseStatus.FAILED
-    return data.Response(status=status, message=message, content=f"{error}"[:_SHOWN])
+    return data.Response(
+        status=status,
+        message=message,
+        content=f"{error}"[:_SHOWN],
+        is_access_refused=isinstance(error, AccessRefusedError),
+    )
 
 
 def _is_timeout(error: BaseException | None) -> bool:

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from acoupi import data, devices
 from acoupi.audio import formats
 from acoupi.audio.guano import RECORDING_ID, build_guano, guano_of_recording
 from acoupi.components import types
+from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
 from acoupi.tasks.clocks import ClockCorrection
@@ -53,10 +54,15 @@ def generate_recording_task(
         recording that could not be stored is complete in its folder, and
         recovery adopts it.
 
-        Whatever keeps it from recording is noted in the store.
+        Whatever keeps it from recording is noted in the store. Where it
+        pauses between recordings, no supervisor updates the sensor during one
+        (see `acoupi.devices.update_lock`).
     """
     effort, correction = EffortLog(store, plan, logger), ClockCorrection(store, logger)
-    task = _Task(recorder, store, logger, effort, correction)
+    # A pause is when an update may come.
+    pauses = plan is not None and not plan.is_continuous
+    updates = UpdateLock(update_lock_path()) if pauses else None
+    task = _Task(recorder, store, logger, effort, correction, updates)
     if hasattr(recorder, "device_listener"):
         recorder.device_listener = effort
 
@@ -80,6 +86,9 @@ class _Task:
     logger: logging.Logger
     effort: EffortLog
     correction: ClockCorrection
+    updates: UpdateLock | None
+    """Held while it records; None where recordings follow each other without a pause, in which
+    an update would never find its time: what it cuts then is kept, as a shorter recording."""
     known: data.Deployment | None = None
     """The last deployment that the store gave."""
 
@@ -115,7 +124,8 @@ class _Task:
 
     def _capture(self, deployment: data.Deployment) -> data.Recording:
         try:
-            recording = self.recorder.record(deployment)
+            with self.updates.held() if self.updates else nullcontext():
+                recording = self.recorder.record(deployment)
         except Exception as error:
             kept = getattr(error, "kept", None)
             if isinstance(kept, data.Recording):

@@ -20,8 +20,10 @@ from acoupi.components.message_stores.deliveries import (
     Delivery,
     DeliveryState,
     Order,
+    Refusal,
     check_request,
     is_due,
+    refused,
     settled,
     unknown_message,
 )
@@ -362,6 +364,7 @@ class InMemoryMessageStore(types.MessageStore):
         self._responses: dict[UUID, list[data.Response]] = {}
         self._closed: set[UUID] = set()
         self._deliveries: dict[str, dict[UUID, Delivery]] = {}
+        self._refusals: dict[str, Refusal | None] = {}
 
     def store_message(self, message: data.Message) -> None:
         """Store a message; the same id again changes nothing."""
@@ -442,6 +445,39 @@ class InMemoryMessageStore(types.MessageStore):
             deliveries = self._of(messenger)
             id_ = response.message.id
             deliveries[id_] = settled(self._delivery(deliveries, id_), response)
+            self._refusals[messenger] = refused(self._refusals.get(messenger), messenger, response)
+
+    def get_refusals(self) -> list[Refusal]:
+        """Return the servers that do not let the sensor in, by their last answer."""
+        with self._lock:
+            return [refusal for _, refusal in sorted(self._refusals.items()) if refusal]
+
+    def remove_delivered(
+        self, before: datetime.datetime, messengers: Sequence[str], limit: int = 1000
+    ) -> int:
+        """Remove messages that all these messengers have delivered; return how many."""
+        with self._lock:
+            old = [
+                message
+                for message in self._messages.values()
+                if message.created_on < before and self._is_removable(message.id, messengers)
+            ]
+            for message in _ordered(old, "oldest_first")[:limit]:
+                del self._messages[message.id], self._responses[message.id]
+                for deliveries in self._deliveries.values():
+                    deliveries.pop(message.id, None)
+        return min(len(old), limit)
+
+    def _is_removable(self, id_: UUID, messengers: Sequence[str]) -> bool:
+        if not messengers or any(
+            id_ in deliveries and deliveries[id_].state == "dead"
+            for deliveries in self._deliveries.values()
+        ):
+            return False
+        return all(
+            self._delivery(self._deliveries.get(name, {}), id_).state == "acknowledged"
+            for name in messengers
+        )
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         """Give claimed messages back that were not tried."""

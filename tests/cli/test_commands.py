@@ -518,6 +518,24 @@ def test_dead_letters_are_listed_and_tried_again(run: Run, sensor: Path) -> None
     assert after["messengers"][0]["pending"] == 1
 
 
+def test_a_server_that_takes_nothing_is_listed(run: Run, sensor: Path) -> None:
+    store = SqliteMessageStore(sensor / "data" / "messages.db")
+    message = data.Message(content="{}")
+    store.store_message(message)
+    refused = data.Response(
+        status=data.ResponseStatus.ERROR,
+        message=message,
+        content="HTTP 401: expired",
+        is_access_refused=True,
+    )
+    store.settle_message("hub", refused)
+
+    [listed] = data_of(run("messages", "list", "--json"))["messengers"]
+
+    assert (listed["pending"], listed["refusal"]) == (1, "error: HTTP 401: expired")
+    assert "401" in run("messages", "list").stdout
+
+
 def test_a_program_without_messages_says_so(run: Run) -> None:
     run("setup", "--program", "default")
 

@@ -71,6 +71,11 @@ def stored(store: Store, count: int) -> list[data.Message]:
     return messages
 
 
+def refused(to: data.Message, status: data.ResponseStatus = ERROR) -> data.Response:
+    response = answer(to, status, "HTTP 401: expired")
+    return response.model_copy(update={"is_access_refused": True})
+
+
 def settle(store: Store, messenger: str, status: data.ResponseStatus) -> list[data.Message]:
     """Let a messenger try all it can now, with one outcome; return what it tried."""
     tried = store.claim_messages(messenger)
@@ -323,6 +328,40 @@ def test_a_bad_link_never_makes_a_dead_letter(
     assert store.count_deliveries() == {"http": {"pending": 1, "acknowledged": 0, "dead": 0}}
 
 
+@pytest.mark.parametrize("status", [ERROR, FAILED])
+def test_a_server_that_lets_nobody_in_never_makes_a_dead_letter(
+    store: Store, clock: Clock, status: data.ResponseStatus
+) -> None:
+    [only] = stored(store, 1)
+
+    for _ in range(24 * 7):  # a week
+        if store.claim_messages("http"):
+            store.settle_message("http", refused(only, status))
+        clock.advance(3600)
+
+    assert store.get_dead_letters() == []
+    assert store.claim_messages("http") == [only]
+
+
+def test_a_server_that_lets_nobody_in_is_known_until_it_answers_otherwise(
+    store: Store, clock: Clock
+) -> None:
+    first, second = stored(store, 2)
+    store.settle_message("http", refused(first))
+    since = clock.now
+    clock.advance(60)
+    store.settle_message("http", refused(second))
+    store.settle_message("http", answer(first, TIMEOUT))  # says nothing about the server
+    store.settle_message("mqtt", answer(first))
+
+    [refusal] = store.get_refusals()
+    store.settle_message("http", answer(first))
+
+    assert (refusal.messenger, refusal.since) == ("http", since)
+    assert refusal.error == "error: HTTP 401: expired"
+    assert store.get_refusals() == []
+
+
 def test_bad_messages_never_stand_in_the_way_of_newer_ones(store: Store, clock: Clock) -> None:
     bad = stored(store, 5)
 
@@ -415,6 +454,76 @@ def test_a_clock_set_back_neither_stops_nor_hides_a_message(store: Store, clock:
     clock.now = START
 
     assert store.claim_messages("http") == [first, second]
+
+
+# Removal
+
+
+def test_old_messages_that_every_messenger_has_are_removed(store: Store) -> None:
+    old, older, new = (message(n) for n in (1, 0, 10))
+    for each in (old, older, new):
+        store.store_message(each)
+    for messenger in ("http", "mqtt"):
+        settle(store, messenger, SUCCESS)
+
+    removed = store.remove_delivered(new.created_on, ["http", "mqtt"], limit=1)
+
+    assert removed == 1
+    with pytest.raises(MessageStoreError):
+        store.get_responses(older)
+    assert store.remove_delivered(new.created_on, ["http", "mqtt"]) == 1
+    assert store.remove_delivered(new.created_on, ["http", "mqtt"]) == 0
+    assert len(store.get_responses(new)) == 2
+    assert store.count_deliveries()["http"]["acknowledged"] == 1
+
+
+@pytest.mark.parametrize("status", [ERROR, FAILED, TIMEOUT, None])
+def test_what_one_messenger_has_not_delivered_is_never_removed(
+    store: Store, clock: Clock, status: data.ResponseStatus | None
+) -> None:
+    [only] = stored(store, 1)
+    settle(store, "http", SUCCESS)
+    for _ in range(10 if status is not None else 0):  # a refused one becomes a dead letter
+        settle(store, "mqtt", status or ERROR)
+        clock.advance(3600)
+
+    assert store.remove_delivered(clock.now + datetime.timedelta(days=99), ["http", "mqtt"]) == 0
+
+    assert len(store.get_responses(only)) >= 1
+
+
+def test_a_dead_letter_stays_though_its_messenger_is_gone(store: Store, clock: Clock) -> None:
+    [only] = stored(store, 1)
+    for _ in range(10):
+        settle(store, "former", ERROR)
+        clock.advance(3600)
+    settle(store, "http", SUCCESS)
+
+    assert store.remove_delivered(clock.now, ["http"]) == 0
+
+    assert store.get_dead_letters()[0].message == only
+
+
+def test_what_a_former_messenger_never_delivered_is_no_reason_to_keep(store: Store) -> None:
+    stored(store, 2)
+    settle(store, "former", FAILED)
+    settle(store, "http", SUCCESS)
+
+    assert store.remove_delivered(message(9).created_on, []) == 0
+    assert store.remove_delivered(message(9).created_on, ["http"]) == 2
+
+    assert store.claim_messages("former") == []
+    assert store.claim_messages("new") == []
+
+
+def test_a_message_after_a_removal_is_given_to_every_messenger(store: Store) -> None:
+    stored(store, 2)
+    settle(store, "http", SUCCESS)
+    store.remove_delivered(message(9).created_on, ["http"])
+
+    store.store_message(message(2))
+
+    assert store.claim_messages("http") == [message(2)]
 
 
 def test_what_a_messenger_has_not_asked_for_yet_counts_as_pending(store: Store) -> None:

@@ -197,11 +197,17 @@ def environment() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if not name.startswith(decide)}
 
 
-def docker(*args: str, check: bool = True, timeout: float = 60, cwd: Path | None = None) -> Done:
-    """Run docker; what it said is in the failure."""
+def docker(
+    *args: str,
+    check: bool = True,
+    timeout: float = 60,
+    cwd: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Done:
+    """Run docker, with no variables of ours but these; what it said is in the failure."""
     done = subprocess.run(
         ["docker", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=timeout, check=False, cwd=cwd, env=environment(),
+        timeout=timeout, check=False, cwd=cwd, env=environment() | dict(variables or {}),
     )  # fmt: skip
     if check and done.returncode:
         pytest.fail(f"docker {' '.join(args)} ended with {done.returncode}: {done.stderr}")

@@ -1,13 +1,18 @@
 """A program of somebody else, baked into a layer of its own."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from acoupi.errors import TargetError
-from acoupi.system.targets.images import build_image, image_name, why_build
+from acoupi.system import Settings
+from acoupi.system.planning import plan_setup
+from acoupi.system.targets.balena import write_balena_folder
+from acoupi.system.targets.images import BASE, build_image, image_name, why_build
 from acoupi.system.targets.variables import choose
 from tests.docker.bundles import Bundle, docker
 
@@ -104,3 +109,26 @@ def test_what_is_installed_carries_all_that_its_image_is_made_from(image: str) -
 
     assert said[0] == docker("image", "inspect", "--format", label, image).stdout.strip()
     assert said[1].endswith("/acoupi/_bundle")
+
+
+def test_a_folder_for_balena_builds_from_itself_with_the_program_in_it(
+    image: str, package: str, tmp_path: Path
+) -> None:
+    network = docker("image", "inspect", "--format", "{{len .RepoDigests}}", BASE, check=False)
+    here = "host" if network.stdout.strip() == "0" else "default"
+    settings = Settings(home=tmp_path / "nowhere")
+    stack = plan_setup(settings, "demo", target="balena", environ={}).stack
+    folder, tag = tmp_path / "fleet", f"acoupi-test-folder-{os.getpid()}"
+    write_balena_folder(folder, stack, settings, packages=[package])
+    build = yaml.safe_load((folder / "docker-compose.yml").read_text())["x-service"]["build"]
+    context = folder / build["context"]
+
+    docker("build", "--network", here, "--tag", tag, "--file",
+           str(context / build["dockerfile"]), str(context), timeout=280)  # fmt: skip
+    try:
+        code = "import acoupi_nightjar, os; print(os.stat('/run/keys/recording').st_uid)"
+        said = docker("run", "--rm", "--network", "none", tag, "python", "-c", code).stdout
+    finally:
+        docker("rmi", tag)
+
+    assert said.strip() == "1000"

@@ -11,13 +11,15 @@ import pytest
 
 from acoupi.system import Settings
 from acoupi.system.planning import plan_setup
-from acoupi.system.targets import compose, process
+from acoupi.system.targets import balena, compose, process
+from acoupi.system.targets.self_setup import committed_bundle
 
+ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
 HOME = Path("/home/pi/.acoupi")
 PYTHON = "/home/pi/acoupi/bin/python"
 PROGRAMS = ["test", "default", "connected", "demo"]
-TARGETS = ["process", "systemd", "compose"]
+TARGETS = ["process", "systemd", "compose", "balena"]
 
 
 def generated(target: str, program: str) -> str:
@@ -46,6 +48,7 @@ def test_what_is_generated_is_what_was_found_good(
     monkeypatch.setattr(compose, "host_owner", lambda home: (1000, 1000))
     monkeypatch.setattr(compose, "sound_group", lambda: 29)
     monkeypatch.setattr(compose, "image_name", lambda: "acoupi/sensor:1.0")
+    monkeypatch.setattr(balena.acoupi, "__version__", "1.0.0.dev0")
     case = CASES / target / f"{program}.txt"
 
     text = generated(target, program)
@@ -61,3 +64,13 @@ def test_there_is_no_case_that_is_not_compared() -> None:
     found = {path.relative_to(CASES).as_posix() for path in CASES.rglob("*.txt")}
 
     assert found == {f"{target}/{program}.txt" for target in TARGETS for program in PROGRAMS}
+
+
+def test_the_committed_bundle_is_what_is_rendered(request: pytest.FixtureRequest) -> None:
+    committed = ROOT / "compose" / "docker-compose.yml"
+
+    text = committed_bundle()
+
+    if request.config.getoption("--update-golden"):
+        committed.write_text(text)
+    assert text == committed.read_text()

@@ -1,5 +1,6 @@
 """The HTTP messenger against a real HTTP server, and against what is none."""
 
+import datetime
 import json
 import logging
 import threading
@@ -12,9 +13,11 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from acoupi import data
+from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers import HTTPConfig, HTTPMessenger
 from acoupi.data import ResponseStatus
 from acoupi.errors import ConfigurationError, HealthCheckError, MessageSendError
+from acoupi.tasks import generate_send_messages_task
 from tests.services import Authority, HTTPSink, free_port, make_authority, silent_port
 
 SECRET = "s3cr3t-pipistrelle"
@@ -157,6 +160,32 @@ def test_a_refused_message_is_an_error(sink: HTTPSink, status: int) -> None:
 
     assert response.status is ResponseStatus.ERROR
     assert response.content == f"HTTP {status}: no such field"
+    assert response.is_access_refused is (status in (401, 403, 404))
+
+
+def test_a_week_with_an_expired_token_costs_little_and_loses_nothing(
+    sink: HTTPSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = data.utc_now()
+    monkeypatch.setattr(data, "utc_now", lambda: now)
+    sink.token = "renewed"
+    store = SqliteMessageStore(tmp_path / "messages.db")
+    expired = generate_send_messages_task(store, [messenger(sink.url, token="old")])
+    for _ in range(4 * 7):
+        store.store_message(message())
+        expired()
+        now += datetime.timedelta(hours=6)
+
+    refusals, asked = store.get_refusals(), len(sink.posts)
+    generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
+    now += datetime.timedelta(hours=1)  # those that were tried last rest for so long
+    generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
+
+    assert "HTTP 401" in refusals[0].error
+    assert asked <= 3 * 4 * 7
+    assert store.get_dead_letters() == store.get_unsent_messages() == store.get_refusals() == []
+    assert len({post.headers["Idempotency-Key"] for post in sink.posts}) == 4 * 7
+    store.close()
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507])

@@ -19,7 +19,7 @@ from acoupi import data, devices
 from acoupi.components.messengers import MQTTConfig, MQTTMessenger, mqtt
 from acoupi.components.messengers.config import MQTTTransport
 from acoupi.data import MessageType, ResponseStatus
-from acoupi.errors import HealthCheckError, MessageSendError
+from acoupi.errors import AccessRefusedError, HealthCheckError, MessageSendError
 from tests.services import (
     DEADLINE,
     Authority,
@@ -198,7 +198,7 @@ def test_a_broker_that_refuses_us_gets_nothing_and_says_so(
     with Mosquitto(tmp_path / "b", users=USERS) as broker:
         sender = make(broker, **credentials)
 
-        with pytest.raises(MessageSendError) as raised:
+        with pytest.raises(AccessRefusedError) as raised:
             sender.send_message(message())
         with pytest.raises(HealthCheckError) as unhealthy:
             sender.check()
@@ -230,6 +230,7 @@ def test_a_forbidden_topic_is_an_error(tmp_path: Path, make: Make) -> None:
 
     assert response.status is ResponseStatus.ERROR
     assert response.content == "the broker refused it: Not authorized"
+    assert response.is_access_refused
 
 
 def test_a_refused_message_does_not_cost_the_connection(tmp_path: Path, make: Make) -> None:
@@ -421,6 +422,46 @@ def test_a_broker_that_knows_only_the_older_version_is_spoken_to_in_it(make: Mak
 
         assert response.status is ResponseStatus.SUCCESS
         assert [version for version, _ in broker.connects] == [5, 4, 4]
+        sender.close()
+
+
+def test_a_link_that_resets_a_connection_is_not_taken_for_an_old_broker(make: Make) -> None:
+    with ScriptedBroker(resets=1) as broker:
+        sender, sent = make(broker), message()
+
+        assert sender.send_message(sent).status is ResponseStatus.SUCCESS
+
+        assert [version for version, _ in broker.connects] == [5, 5]
+        assert str(sent.id).encode() in broker.published[-1]
+        sender.close()
+
+
+def test_a_broker_that_once_spoke_the_newer_version_is_always_spoken_to_in_it(
+    make: Make,
+) -> None:
+    with ScriptedBroker() as broker:
+        sender = make(broker)
+        sender.check()
+        broker.resets = 3
+
+        with pytest.raises(MessageSendError, match="hung up"):
+            sender.send_message(message())
+        assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+        assert {version for version, _ in broker.connects} == {5}
+        sender.close()
+
+
+def test_a_broker_that_hangs_up_on_the_newer_version_is_spoken_to_in_the_older(
+    make: Make,
+) -> None:
+    with ScriptedBroker(resets=2) as broker:
+        sender = make(broker)
+
+        sender.check()
+        sender.check()  # it may have been the link: asked again in the newer
+
+        assert [version for version, _ in broker.connects] == [5, 5, 4, 5]
         sender.close()
 
 

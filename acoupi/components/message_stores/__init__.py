@@ -1,6 +1,11 @@
 """Where messages wait until every messenger has delivered them."""
 
-from acoupi.components.message_stores.deliveries import DeadLetter, DeliveryState
+from acoupi.components.message_stores.deliveries import (
+    KEEP_DAYS,
+    DeadLetter,
+    DeliveryState,
+    Refusal,
+)
 from acoupi.components.message_stores.sqlite import SqliteMessageStore
 
-__all__ = ["DeadLetter", "DeliveryState", "SqliteMessageStore"]
+__all__ = ["KEEP_DAYS", "DeadLetter", "DeliveryState", "Refusal", "SqliteMessageStore"]

@@ -3,8 +3,9 @@
 A delivery is what one messenger has to do with one message. The rules:
 
 * A delivery that failed rests 30 s, then twice as long each time, at most an hour.
-* A server that refuses (`ResponseStatus.ERROR`) 10 times makes it a dead letter.
+* A server that refuses it (`ResponseStatus.ERROR`) 10 times makes it a dead letter.
 * A link that fails (FAILED, TIMEOUT) never does: no season is lost to a bad link.
+  Nor does a server that lets nobody in (`is_access_refused`): a token can be renewed.
 * A resting or claimed message stands in nobody's way: newer ones go first.
 * Times that lie further ahead than any rest or lease can be come from a clock
   that was set back since; they are taken as past.
@@ -22,6 +23,7 @@ from acoupi.errors import MessageStoreError
 
 __all__ = [
     "FIRST_REST",
+    "KEEP_DAYS",
     "LEASE",
     "LONGEST_REST",
     "MOST_REFUSALS",
@@ -29,8 +31,11 @@ __all__ = [
     "Delivery",
     "DeliveryState",
     "Order",
+    "Refusal",
     "check_request",
+    "error_of",
     "is_due",
+    "refused",
     "rest_after",
     "settled",
     "unknown_message",
@@ -47,6 +52,9 @@ MOST_REFUSALS = 10
 """So many refusals by the server make a dead letter."""
 LEASE = 300.0
 """Seconds for which a claimed message is nobody else's."""
+
+KEEP_DAYS = 30.0
+"""For so long a message is kept that every messenger has delivered."""
 
 _LONGEST_ERROR = 500
 
@@ -77,6 +85,16 @@ class DeadLetter:
     updated_on: datetime.datetime
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A server that does not let the sensor in, now."""
+
+    messenger: str
+    since: datetime.datetime
+    error: str
+    """What it said last."""
+
+
 def rest_after(attempts: int) -> float:
     """Return the seconds to wait after so many attempts, 1 or more, that failed.
 
@@ -97,15 +115,32 @@ def settled(delivery: Delivery, response: data.Response) -> Delivery:
         return replace(done, state="acknowledged", next_attempt_on=None, last_error=None)
     if delivery.state == "acknowledged":
         return delivery  # late news of an attempt that another one overtook
-    is_refused = response.status is data.ResponseStatus.ERROR
-    error = response.status.name.lower()
-    if response.content:
-        error = f"{error}: {response.content}"[:_LONGEST_ERROR]
-    done = replace(done, refusals=done.refusals + is_refused, last_error=error)
+    is_refused = response.status is data.ResponseStatus.ERROR and not response.is_access_refused
+    done = replace(done, refusals=done.refusals + is_refused, last_error=error_of(response))
     if done.state == "dead" or done.refusals >= MOST_REFUSALS:
         return replace(done, state="dead", next_attempt_on=None)
     rest = datetime.timedelta(seconds=rest_after(done.attempts))
     return replace(done, next_attempt_on=now + rest)
+
+
+def error_of(response: data.Response) -> str:
+    """Return what is kept of an answer other than SUCCESS."""
+    error = response.status.name.lower()
+    if response.content:
+        error = f"{error}: {response.content}"[:_LONGEST_ERROR]
+    return error
+
+
+def refused(refusal: Refusal | None, messenger: str, response: data.Response) -> Refusal | None:
+    """Return how a server bars the sensor once it has answered so; None: it does not.
+
+    A link that fails says nothing about the server.
+    """
+    if response.is_access_refused:
+        since = refusal.since if refusal else data.utc_now()
+        return Refusal(messenger, since, error_of(response))
+    is_answered = response.status in (data.ResponseStatus.SUCCESS, data.ResponseStatus.ERROR)
+    return None if is_answered else refusal
 
 
 def is_due(delivery: Delivery, now: datetime.datetime, lease: float) -> bool:

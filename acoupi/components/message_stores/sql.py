@@ -71,10 +71,18 @@ _VERSION_1 = (
     "CREATE INDEX response_message ON response (message_row)",
 )
 
+_VERSION_2 = (
+    "ALTER TABLE messenger ADD COLUMN refused_since_us INTEGER",
+    "ALTER TABLE messenger ADD COLUMN refusal TEXT",
+    """
+    CREATE INDEX message_acknowledged ON message (created_on_us) WHERE is_acknowledged = 1
+    """,
+)
+
 SCHEMA = Schema(
     store="message store",
     application_id=0x61634D53,  # "acMS"
-    migrations=(_VERSION_1,),
+    migrations=(_VERSION_1, _VERSION_2),
     peer_tables=frozenset({"message", "response"}),
     error=MessageStoreError,
 )
@@ -127,6 +135,18 @@ ENLIST = """
 """
 
 SAW = "UPDATE messenger SET seen_row = :last_row WHERE row = :messenger_row"
+
+REFUSAL = "SELECT refused_since_us, refusal FROM messenger WHERE row = :messenger_row"
+
+PUT_REFUSAL = """
+    UPDATE messenger SET refused_since_us = :since, refusal = :error WHERE row = :messenger_row
+"""
+
+REFUSALS = """
+    SELECT name, refused_since_us, refusal FROM messenger
+    WHERE refused_since_us IS NOT NULL
+    ORDER BY name
+"""
 
 # Deliveries
 
@@ -228,6 +248,40 @@ RETRY_DEAD_LETTERS = """
         SELECT row FROM messenger WHERE :messenger IS NULL OR name = :messenger
     )
 """
+
+# Removal: messages that nobody waits for
+
+REMOVABLE = """
+    SELECT m.row FROM message m INDEXED BY message_acknowledged
+    WHERE m.is_acknowledged = 1 AND m.created_on_us < :before
+        AND NOT EXISTS (
+            SELECT 1 FROM delivery d WHERE d.message_row = m.row AND d.state = 'dead'
+                AND d.messenger_row IN (SELECT row FROM messenger)
+        )
+        AND (
+            m.is_closed
+            OR NOT EXISTS (
+                SELECT 1 FROM json_each(:messengers) n
+                WHERE NOT EXISTS (
+                    SELECT 1 FROM messenger s
+                        JOIN delivery d ON d.messenger_row = s.row AND d.message_row = m.row
+                    WHERE s.name = n.value AND d.state = 'acknowledged'
+                )
+            )
+        )
+    ORDER BY m.created_on_us
+    LIMIT :limit
+"""
+
+REMOVE = (
+    "DELETE FROM response WHERE message_row IN (SELECT value FROM json_each(:rows))",
+    """
+    DELETE FROM delivery
+    WHERE messenger_row IN (SELECT row FROM messenger)
+        AND message_row IN (SELECT value FROM json_each(:rows))
+    """,
+    "DELETE FROM message WHERE row IN (SELECT value FROM json_each(:rows))",
+)
 
 # Responses
 

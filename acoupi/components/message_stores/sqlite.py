@@ -17,7 +17,9 @@ from acoupi.components.message_stores.deliveries import (
     Delivery,
     DeliveryState,
     Order,
+    Refusal,
     check_request,
+    refused,
     settled,
     unknown_message,
 )
@@ -178,7 +180,7 @@ class SqliteMessageStore(types.MessageStore):
 
         SUCCESS ends it. Anything else counts the attempt and sets the time of
         the next one, or makes it a dead letter if the server refused it
-        (ERROR) 10 times.
+        (ERROR, and not because it lets nobody in) 10 times.
 
         Raises
         ------
@@ -194,6 +196,7 @@ class SqliteMessageStore(types.MessageStore):
             connection.execute(sql.PUT_DELIVERY, {**rows, **_delivery_values(delivery)})
             if response.status is data.ResponseStatus.SUCCESS:
                 connection.execute(sql.ACKNOWLEDGE, rows)
+            _note_refusal(connection, messenger, response, rows)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         """Give claimed messages back that were not tried; no attempt is counted."""
@@ -216,6 +219,49 @@ class SqliteMessageStore(types.MessageStore):
                 state_: DeliveryState = state
                 counts[name][state_] += count
         return counts
+
+    def get_refusals(self) -> list[Refusal]:
+        """Return the servers that do not let the sensor in, by their last answer."""
+        with self._database.reading() as connection:
+            return [
+                Refusal(name, from_microseconds(since), error)
+                for name, since, error in connection.execute(sql.REFUSALS)
+            ]
+
+    def remove_delivered(
+        self, before: datetime.datetime, messengers: Sequence[str], limit: int = 1000
+    ) -> int:
+        """Remove messages that nobody waits for, with what was answered to them.
+
+        Parameters
+        ----------
+        before
+            Only those made before this time.
+        messengers
+            All of these must have acknowledged a message. It stays if it is a
+            dead letter of any messenger, also of one that is not named.
+        limit
+            Remove at most so many, the oldest first.
+
+        Returns
+        -------
+        int
+            How many were removed.
+        """
+        if not messengers:
+            return 0
+        values = {
+            "before": to_microseconds(before),
+            "messengers": json.dumps(list(messengers)),
+            "limit": limit,
+        }
+        with self._database.reading() as connection:
+            rows = [row for (row,) in connection.execute(sql.REMOVABLE, values)]
+        if rows:
+            with self._database.writing() as connection:
+                for statement in sql.REMOVE:
+                    connection.execute(statement, {"rows": json.dumps(rows)})
+        return len(rows)
 
     def get_dead_letters(self, messenger: str | None = None) -> list[DeadLetter]:
         """Return the messages given up, oldest first; None for those of every messenger."""
@@ -304,6 +350,20 @@ def _add_response(
             "received_on": to_microseconds(response.received_on),
         },
     )
+
+
+def _note_refusal(
+    connection: sqlite3.Connection, messenger: str, response: data.Response, rows: dict[str, int]
+) -> None:
+    since, error = connection.execute(sql.REFUSAL, rows).fetchone()
+    before = None if since is None else Refusal(messenger, from_microseconds(since), error)
+    after = refused(before, messenger, response)
+    if after != before:
+        values = {
+            "since": after and to_microseconds(after.since),
+            "error": after and after.error,
+        }
+        connection.execute(sql.PUT_REFUSAL, {**rows, **values})
 
 
 def _delivery(connection: sqlite3.Connection, rows: dict[str, int]) -> Delivery:

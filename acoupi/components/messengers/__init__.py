@@ -10,9 +10,15 @@ What a messenger says of a message is what it knows:
 * ``TIMEOUT``: the server did not answer in time; it may have arrived;
 * `MessageSendError` is raised when nothing reached the server.
 
+Where the server does not let the sensor in (an expired token, an address or
+topic that is not for it), nothing is wrong with the message: the response says
+``is_access_refused``, or the error is an `AccessRefusedError`. Such a message is
+tried for ever.
+
 A message may thus arrive twice, but it never counts as delivered without
 having arrived. Servers that care recognise the second by the message's id:
-header ``Idempotency-Key`` (HTTP), user property ``message_id`` (MQTT 5).
+header ``Idempotency-Key`` (HTTP), user property ``message_id`` (MQTT 5; under
+3.1.1 only by its content, which is the same).
 
 A configuration costs no HTTP or MQTT library until its messenger is made.
 """

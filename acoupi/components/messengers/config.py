@@ -9,7 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from acoupi.home import home_dir
 
-__all__ = ["FileConfig", "HTTPConfig", "MQTTConfig", "MQTTTransport", "check_topic", "split_url"]
+__all__ = [
+    "DEVICE_ID",
+    "FileConfig",
+    "HTTPConfig",
+    "MQTTConfig",
+    "MQTTTransport",
+    "check_topic",
+    "split_url",
+]
+
+DEVICE_ID = "{device_id}"
 
 
 class MQTTTransport(Enum):
@@ -123,7 +133,8 @@ class MQTTConfig(BaseModel):
     password: SecretStr | None = None
     """Of `username`."""
     topic: str = "acoupi"
-    """Where messages are published; neither "+" nor "#" may be in it."""
+    """Where messages are published; neither "+" nor "#" may be in it. ``{device_id}`` in it
+    becomes the id of the device: a fleet has one setting."""
     port: int = Field(default=1884, ge=1, le=65_535)
     """Of the broker: by custom 1883, and 8883 with TLS."""
     timeout: int = Field(default=5, gt=0)
@@ -150,7 +161,7 @@ class MQTTConfig(BaseModel):
     "offline" by itself when the connection breaks."""
     client_id: str | None = None
     """None: device id and service, so that no process pushes another off. One that
-    is set here is used as it is, by every process."""
+    is set here is used as it is, by every process, but for a ``{device_id}`` in it."""
     websocket_path: str = "/mqtt"
     """With the transport "websockets"."""
 

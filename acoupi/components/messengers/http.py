@@ -37,6 +37,9 @@ ANSWER_LIMIT = 4096
 TRANSIENT = frozenset({408, 425, 429})
 """Refusals that are about the moment, not about the message (RFC 9110, 8470, 6585)."""
 
+ACCESS_REFUSED = frozenset({401, 403, 404, 405, 407, 410})
+"""Refusals that are about the sensor or the address, not about the message."""
+
 BROKEN = frozenset({500, 502, 503, 504})
 """Answers by which a server, or the gateway before it, says that it is down."""
 
@@ -56,7 +59,8 @@ class HTTPMessenger(types.Messenger):
     Answers below 300 are ``SUCCESS``. 408, 425, 429, those from 500 and
     redirections are ``FAILED`` and worth another try (a redirection is not
     followed: it would turn the message into a question; the login page of a
-    network sends one too). Everything else from 400 is ``ERROR``.
+    network sends one too). Everything else from 400 is ``ERROR``; 401, 403,
+    404, 405, 407 and 410 say ``is_access_refused``.
 
     Threads may share a messenger; each has its own connection, which is kept
     open between messages and not used across a fork.
@@ -167,10 +171,11 @@ class HTTPMessenger(types.Messenger):
         if status < 300:
             return _response(data.ResponseStatus.SUCCESS, message, content)
         is_transient = status < 400 or status >= 500 or status in TRANSIENT
-        return _response(
-            data.ResponseStatus.FAILED if is_transient else data.ResponseStatus.ERROR,
-            message,
-            f"HTTP {status}: {content}",
+        return data.Response(
+            status=data.ResponseStatus.FAILED if is_transient else data.ResponseStatus.ERROR,
+            message=message,
+            content=f"HTTP {status}: {content}",
+            is_access_refused=status in ACCESS_REFUSED,
         )
 
     def check(self) -> None:

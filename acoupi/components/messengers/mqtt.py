@@ -15,12 +15,14 @@ from pydantic import SecretStr
 from acoupi import data, devices
 from acoupi.components import types
 from acoupi.components.messengers.client_ids import ClientId
-from acoupi.components.messengers.config import MQTTConfig, check_topic
+from acoupi.components.messengers.config import DEVICE_ID, MQTTConfig, check_topic
 from acoupi.components.messengers.mqtt_connection import (
+    NOT_AUTHORISED,
     SESSION_TAKEN_OVER,
     Broker,
     Connection,
     ConnectionLostError,
+    HungUpError,
     OldProtocolError,
 )
 from acoupi.components.messengers.tls import Certificates
@@ -59,7 +61,8 @@ class MQTTMessenger(types.Messenger):
     The first message opens a connection, which stays open and comes back by
     itself after a loss. Messages are published with quality of service 1 and
     not retained. ``SUCCESS`` means that the broker acknowledged (PUBACK), and
-    ``ERROR`` that it refused the message.
+    ``ERROR`` that it refused the message; where the topic is forbidden, with
+    ``is_access_refused``.
 
     MQTT 5 is spoken where the broker can, else 3.1.1. Under 3.1.1 a broker
     *cannot* say that the topic is forbidden: it acknowledges and throws the
@@ -139,6 +142,7 @@ class MQTTMessenger(types.Messenger):
             websocket_path=websocket_path,
         )
         self._protocol: MQTTProtocolVersion | None = None
+        """What the broker is known to speak; None: not known."""
         self._links: dict[int, _Link] = {}
         # Kept, because taking them down could wait for a lock that a thread of
         # the parent held at the fork.
@@ -149,7 +153,7 @@ class MQTTMessenger(types.Messenger):
         """Make the messenger that the configuration describes."""
         return cls(
             host=config.host,
-            topic=config.topic,
+            topic=_of_this_device(config.topic),
             port=config.port,
             username=config.username,
             password=config.password,
@@ -164,7 +168,7 @@ class MQTTMessenger(types.Messenger):
             verify=config.verify,
             keepalive=config.keepalive,
             last_will=config.last_will,
-            client_id=config.client_id,
+            client_id=config.client_id and _of_this_device(config.client_id),
             websocket_path=config.websocket_path,
         )
 
@@ -292,7 +296,12 @@ class MQTTMessenger(types.Messenger):
         status = (
             data.ResponseStatus.FAILED if code.value in TRANSIENT else data.ResponseStatus.ERROR
         )
-        return _response(status, message, f"the broker refused it: {code}")
+        return data.Response(
+            status=status,
+            message=message,
+            content=f"the broker refused it: {code}",
+            is_access_refused=code.value == NOT_AUTHORISED,
+        )
 
     def _topic(self, message: data.Message) -> str:
         if self.use_message_type and message.message_type is not None:
@@ -371,11 +380,20 @@ class MQTTMessenger(types.Messenger):
     def _open(
         self, client_id: str, will_topic: str | None, link: _Link | None = None
     ) -> Connection:
-        """Open a connection, with an older MQTT if the broker needs it."""
+        """Open a connection, with an older MQTT if the broker needs it.
+
+        A broker that hangs up may be an old one, or the link is bad. So it is
+        asked twice, and not taken for old if it has spoken MQTT 5 before:
+        under 3.1.1 messages lose their ids, and a server cannot tell what
+        comes twice.
+        """
         deadline = data.monotonic() + self.timeout
-        protocols = [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311]
+        new, old = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+        waiting = [old] if self._protocol is old else [new, new, old]
         first: MessageSendError | None = None
-        for protocol in [self._protocol] if self._protocol else protocols:
+        is_certain = True
+        while waiting:
+            protocol = waiting.pop(0)
             connection = Connection(
                 self._broker,
                 client_id,
@@ -387,10 +405,16 @@ class MQTTMessenger(types.Messenger):
                 connection.open(max(deadline - data.monotonic(), 0.1))
             except OldProtocolError as err:
                 first = first or err
+                is_certain = not isinstance(err, HungUpError)
+                if is_certain:
+                    waiting = [other for other in waiting if other is not protocol]
+                elif self._protocol is new:
+                    waiting = [other for other in waiting if other is new]
                 continue
-            self._protocol = protocol
+            self._protocol = protocol if protocol is new or is_certain else None
             return connection
-        self._protocol = None
+        if self._protocol is old:
+            self._protocol = None
         assert first is not None
         raise first
 
@@ -435,3 +459,10 @@ class MQTTMessenger(types.Messenger):
 
 def _response(status: data.ResponseStatus, message: data.Message, content: str) -> data.Response:
     return data.Response(status=status, message=message, content=content)
+
+
+def _of_this_device(text: str) -> str:
+    """Return a topic or a client id of a fleet as that of this device."""
+    if DEVICE_ID not in text:
+        return text
+    return text.replace(DEVICE_ID, devices.get_device_id())

@@ -17,15 +17,19 @@ from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import SecretStr
 
 from acoupi.components.messengers.tls import Certificates, explain_tls
-from acoupi.errors import ConfigurationError, MessageSendError
+from acoupi.errors import AccessRefusedError, ConfigurationError, MessageSendError
 
-__all__ = ["Broker", "Connection", "ConnectionLostError", "OldProtocolError"]
+__all__ = ["Broker", "Connection", "ConnectionLostError", "HungUpError", "OldProtocolError"]
 
 TIDY_UP = 2.0
 """Longest wait for the network thread to end, seconds."""
 
 UNSUPPORTED_PROTOCOL = 0x84
+NOT_AUTHORISED = 0x87
 SESSION_TAKEN_OVER = 0x8E
+
+_ACCESS_REFUSED = frozenset({0x86, NOT_AUTHORISED, 0x8A, 0x8C})
+"""Bad user name or password, not authorised, banned, bad authentication method."""
 
 
 class ConnectionLostError(Exception):
@@ -33,7 +37,11 @@ class ConnectionLostError(Exception):
 
 
 class OldProtocolError(MessageSendError):
-    """The broker seems not to speak this version of MQTT."""
+    """The broker does not speak this version of MQTT."""
+
+
+class HungUpError(OldProtocolError):
+    """Perhaps it does not: it hung up without a word, as a bad link does, too."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ class Connection:
         MessageSendError
             If it did not within `timeout` seconds, in the broker's own words.
         OldProtocolError
-            If another version of MQTT may do.
+            If another version of MQTT will do, or may (`HungUpError`).
         """
         self.client = client = self._new_client(timeout)
         threading.Thread(
@@ -359,7 +367,7 @@ class Connection:
         if self._error:
             why, help_ = _explain(self._error)
             return MessageSendError(f'cannot reach the broker "{place}".', help_, why=why)
-        kind = MessageSendError if "SSL" in self._complaint else OldProtocolError
+        kind = MessageSendError if "SSL" in self._complaint else HungUpError
         return kind(
             f'the broker "{place}" hung up.',
             "check messaging.mqtt.port, use_tls and client_certificate",
@@ -367,7 +375,9 @@ class Connection:
         )
 
     def _refused(self, code: ReasonCode, words: str) -> MessageSendError:
-        kind = OldProtocolError if code.value == UNSUPPORTED_PROTOCOL else MessageSendError
+        kind = AccessRefusedError if code.value in _ACCESS_REFUSED else MessageSendError
+        if code.value == UNSUPPORTED_PROTOCOL:
+            kind = OldProtocolError
         answer = f'it answered "{code}"' + (f": {words}" if words else "")
         return kind(
             f'the broker "{self.broker.place}" refused the connection.',

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from acoupi.components.audio_recorder import MicrophoneConfig
+from acoupi.components.message_stores import KEEP_DAYS
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
 from acoupi.home import home_dir, spool_dir
 from acoupi.programs.core.prompts import NoUserPrompt
@@ -134,6 +135,13 @@ class MessagingConfig(BaseModel):
     )
     heartbeat_interval: float = Field(
         default=60 * 60, gt=0, allow_inf_nan=False, description="Seconds between signs of life."
+    )
+    keep_days: Annotated[float | None, NoUserPrompt] = Field(
+        default=KEEP_DAYS,
+        gt=0,
+        le=36_500,
+        description="Days after which messages that every destination has are removed from "
+        "messages_db; none: never.",
     )
     http: HTTPConfig | None = None
     mqtt: MQTTConfig | None = None

@@ -1,5 +1,6 @@
 """A program that records, and tells about it."""
 
+import datetime
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -120,12 +121,14 @@ class MessagingProgram(BasicProgram[C]):
         """Return the task that sends what waits; None without a messenger."""
         if not self.messengers:
             return None
+        keep = config.messaging.keep_days
         return tasks.generate_send_messages_task(
             message_store=self.message_store,
             messengers=self.messengers,
             max_messages=config.messaging.max_messages,
             order=config.messaging.message_order,
             logger=self.logger.getChild("messaging"),
+            keep=None if keep is None else datetime.timedelta(days=keep),
         )
 
     def create_heartbeat_task(self, config: C) -> Callable[[], None] | None:

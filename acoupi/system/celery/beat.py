@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
@@ -38,6 +38,8 @@ from acoupi.system.celery.entries import (
 from acoupi.system.celery.logs import configure_logging, tell
 from acoupi.system.celery.outbox import Outbox, task_message
 from acoupi.system.constants import BEAT, Settings
+from acoupi.system.provisioning.places import forgive
+from acoupi.system.provisioning.waiting import RENEW, await_home
 from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
 
 __all__ = ["Planner", "main", "run"]
@@ -221,8 +223,13 @@ def _with_schedule(entry: Entry, when: When) -> Entry:
     return Entry(entry.name, entry.task, entry.queue, when, entry.args, entry.kwargs, entry.expires)
 
 
-def run(settings: Settings, stop: threading.Event) -> None:
-    """Send what is due until `stop` is set.
+def run(
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    changed: Callable[[], str | None] = lambda: None,
+) -> int:
+    """Send what is due until `stop` is set or the configuration `changed`; return the exit code.
 
     Raises
     ------
@@ -240,7 +247,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
         logger.info("beat is ready: %d periodic tasks.", len(entries))
         pulse.pulse.state = "ready"
         written = clock.monotonic() - PULSE_EVERY
+        code = 0
         while not stop.is_set():
+            if reason := changed():
+                logger.warning("beat stops, to be started again: %s.", reason)
+                code = RENEW
+                break
             seconds = planner.tick()
             if clock.monotonic() - written >= PULSE_EVERY - 0.5:
                 if not lock.keep():
@@ -256,6 +268,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         pulse.write()
         outbox.close()
     logger.info("beat has stopped.")
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -273,13 +286,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, on_signal)
     try:
         os.environ["ACOUPI_SERVICE"] = BEAT  # tells it apart to servers
+        forgive(os.environ)
         settings = Settings()
         configure_logging(settings, BEAT, quiet=options.quiet)
-        run(settings, stop)
+        watch = await_home(settings, BEAT, stop=stop.is_set)
+        return run(settings, stop, changed=watch.changed if watch else lambda: None)
     except AcoupiError as error:
+        if stop.is_set():
+            return 0
         tell(error)
         return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":

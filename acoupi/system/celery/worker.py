@@ -6,7 +6,8 @@ its pulse from the loop that does the work, and ends itself when a task is
 overdue in a pool that cannot end tasks.
 
 Exit codes: 0 asked to stop; 1 failed; 2 the configuration is wrong; 70 ended
-itself because it was stuck; 75 another process runs under the same name.
+itself because it was stuck; 74 because there was no microphone for a while; 75
+another process runs under the same name; 76 another configuration is in force.
 """
 
 import argparse
@@ -36,17 +37,21 @@ from celery.worker.request import Request
 from celery.worker.state import maybe_shutdown
 
 from acoupi import data
+from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
-from acoupi.system.celery import folder_files, redis_transport
 from acoupi.system.celery.address import masked_url
 from acoupi.system.celery.broker import load_celery_settings
 from acoupi.system.celery.construction import build_program
+from acoupi.system.celery.leaving import Leaving
 from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.celery.reclaiming import reclaimer
 from acoupi.system.celery.transport import SensorTransport
-from acoupi.system.celery_settings import CelerySettings
 from acoupi.system.configured import read_program_name
 from acoupi.system.constants import Settings
 from acoupi.system.programs import load_program_class
+from acoupi.system.provisioning.hooks import settle_deployments
+from acoupi.system.provisioning.places import forgive
+from acoupi.system.provisioning.waiting import Watch, await_home
 from acoupi.system.pulse import PulseFile, ServiceLock
 from acoupi.system.stack import Service, check_name, stack_for, stack_of_program
 
@@ -87,6 +92,8 @@ class Heart:
     reclaim
         Called with the first connection to the broker: puts back what this
         worker had in hand when it ended last.
+    leaving
+        Says when the worker is to stop to be started again.
     """
 
     def __init__(
@@ -98,8 +105,12 @@ class Heart:
         end: Callable[[str], None],
         reclaim: Callable[[Any], None],
         lock: ServiceLock,
+        leaving: Leaving | None = None,
     ) -> None:
         self.pulse = pulse
+        self.leaving = leaving or Leaving(None, {})
+        self.exit_code: int | None = None
+        """With which the worker ends; None: as Celery says."""
         self.lock = lock
         self.broker = broker
         self.time_limit = time_limit
@@ -185,6 +196,10 @@ class Heart:
             if reason:
                 self._end(reason)
                 return
+            if self.exit_code is None and (leaving := self.leaving()):
+                self.exit_code = leaving[0]
+                logger.warning("This worker stops, to be started again: %s.", leaving[1])
+                os.kill(os.getpid(), signal.SIGTERM)
             if data.monotonic() - written >= PULSE_EVERY - LOOK_EVERY and self._loop_turns():
                 self._note_task()
                 self.pulse.write()
@@ -255,10 +270,13 @@ class _Request(Request):
     def _done(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
         failed, result, _ = failed__retval__runtime
         heart().ended(self.id, _reason(result) if failed else None)
+        if not failed and isinstance(result, data.Recording):
+            heart().leaving.recorded()
         return self._celery_success(failed__retval__runtime, **kwargs)
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         heart().ended(self.id, _reason(exc_info))
+        heart().leaving.failed(getattr(exc_info, "exception", exc_info))
         return super().on_failure(exc_info, *args, **kwargs)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
@@ -370,8 +388,17 @@ class _Worker(celery_worker.Worker):
         """Leave the title of the process as it is: it says which worker this is."""
 
 
-def run(settings: Settings, name: str) -> int:
+def run(settings: Settings, name: str, watch: Watch | None = None) -> int:
     """Run a worker until it is asked to stop; return the exit code.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    name
+        Of the worker.
+    watch
+        Of a home that sets itself up.
 
     Raises
     ------
@@ -387,15 +414,18 @@ def run(settings: Settings, name: str) -> int:
             masked_url(celery.broker_url),
             time_limit=float(celery.task_time_limit),
             end=_end_at_once,
-            reclaim=_reclaimer(name, settings, celery),
+            reclaim=reclaimer(name, settings, celery),
             lock=lock,
+            leaving=Leaving(watch),
         )
         _heart.start()
         try:
             app, program = build_program(settings, worker=name)
             program_name = read_program_name(settings)
-            service = stack_of_program(program, settings, celery, program_name).service(name)
-            return _work(app, service, settings, lock)
+            stack = stack_of_program(program, settings, celery, program_name)
+            if watch is not None:
+                settle_deployments(settings, name, stack, program, watch.known.deployments)
+            return _work(app, stack.service(name), settings, lock)
         finally:
             _heart.stop()
 
@@ -404,6 +434,8 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
     _prepare(app, lock)
     # Celery warns root of what pickled messages could do; ours are JSON.
     warnings.simplefilter("ignore", SecurityWarning)
+    if service.role == "recorder":
+        UpdateLock(update_lock_path()).clear()
     if service.pool == "prefork":
         heart().time_limit += OVERDUE_MARGIN  # the pool ends it; this is for when that fails
     worker = _Worker(
@@ -427,7 +459,7 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
     )
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
-    return int(worker.exitcode or 0)
+    return heart().exit_code or int(worker.exitcode or 0)
 
 
 def _prepare(app: Celery, lock: ServiceLock) -> None:
@@ -451,26 +483,6 @@ def _die_with_parent() -> None:
     """Make the kernel end this child with the worker, so that nothing is worked on twice."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-
-
-def _reclaimer(name: str, settings: Settings, celery: CelerySettings) -> Callable[[Any], None]:
-    """Return what puts back the messages that this worker had in hand when it was killed."""
-
-    def reclaim(connection: Any) -> None:
-        if celery.broker_url is None:
-            back, aside = folder_files.reclaim(settings.run_dir, name)
-        else:
-            client = connection.default_channel.client
-            back, aside = redis_transport.reclaim(client, name)
-        if back or aside:
-            logger.warning(
-                "%d tasks were in hand when this worker ended last: %d put back, %d put aside.",
-                back + aside,
-                back,
-                aside,
-            )
-
-    return reclaim
 
 
 def _end_at_once(reason: str) -> None:
@@ -505,10 +517,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_name(options.name)
         os.environ["ACOUPI_SERVICE"] = options.name  # tells it apart to servers
+        forgive(os.environ)
         settings = Settings()
         configure_logging(settings, options.name, quiet=options.quiet)
+        watch = await_home(settings, options.name)
         check_service(settings, options.name)
-        return run(settings, options.name)
+        return run(settings, options.name, watch)
     except AcoupiError as error:
         tell(error)
         return error.exit_code

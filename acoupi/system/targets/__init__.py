@@ -42,10 +42,13 @@ CheckPart = Literal["microphone", "model", "rest"]
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
 BUILT_IN = {
+    "balena": "acoupi.system.targets.balena:BalenaTarget",
     "compose": "acoupi.system.targets.compose:ComposeTarget",
     "process": "acoupi.system.targets.process:ProcessTarget",
     "systemd": "acoupi.system.targets.systemd:SystemdTarget",
 }
+HIDDEN = {"provisioned": "acoupi.system.provisioning.target:ProvisionedTarget"}
+"""Not to be chosen."""
 PULSE_TOO_OLD = 30.0
 """Seconds; a service that lives writes its pulse every 5 s."""
 
@@ -59,6 +62,7 @@ class ServiceStatus(BaseModel):
         "ready",
         "starting",
         "waiting for the broker",
+        "degraded",
         "stopping",
         "stopped",
         "restarting",
@@ -278,7 +282,7 @@ def load_target(name: str, settings: Settings) -> Target:
         If there is none, or it cannot be loaded.
     """
     targets = available_targets()
-    if name not in targets:
+    if name not in targets and name not in HIDDEN:
         close = difflib.get_close_matches(name, targets, n=1)
         raise TargetError(
             f'there is no target "{name}".',
@@ -286,8 +290,9 @@ def load_target(name: str, settings: Settings) -> Target:
             why=f"the targets are {', '.join(targets)}.",
         )
     found: object = None
-    reason = f"{targets[name]} is not a Target."
-    module_name, _, class_name = targets[name].partition(":")
+    place = {**targets, **HIDDEN}[name]
+    reason = f"{place} is not a Target."
+    module_name, _, class_name = place.partition(":")
     try:
         found = getattr(import_module(module_name), class_name, None)
     except ImportError as error:

@@ -42,7 +42,14 @@ from acoupi.system.targets.running import (
 from acoupi.system.targets.variables import ENV_FILE, plain
 from acoupi.system.writing import RenderedFile
 
-__all__ = ["DOWN", "ComposeTarget", "project_name"]
+__all__ = [
+    "DOWN",
+    "ComposeTarget",
+    "health_probe",
+    "mebibytes",
+    "memory_variable",
+    "project_name",
+]
 
 PASSWORD = "/run/secrets/broker"  # noqa: S105 - where it is
 USERS = "/run/secrets/users.acl"
@@ -121,7 +128,7 @@ class ComposeTarget(RunningBundle):
                 "users": USERS,
                 "users_file": home / USERS_FILE,
                 "password": PASSWORD,
-                "memory": f"${{{_memory_variable(BROKER)}:-{BROKER_MEMORY}}}",
+                "memory": f"${{{memory_variable(BROKER)}:-{BROKER_MEMORY}}}",
                 "out_of_memory_score": BROKER_SCORE,
                 "stop_grace": BROKER_GRACE,
                 "rules_digest": digest[:12],
@@ -144,12 +151,12 @@ class ComposeTarget(RunningBundle):
             "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
         }
         withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
-        memory = _mebibytes(service.limits.memory_bytes)
+        memory = mebibytes(service.limits.memory_bytes)
         return {
             "name": service.name,
             "command": ("python", *service.command),
             "stop_grace": service.stop_grace,
-            "memory": f"${{{_memory_variable(service.name)}:-{memory}}}",
+            "memory": f"${{{memory_variable(service.name)}:-{memory}}}",
             "out_of_memory_score": service.limits.out_of_memory_score,
             "network": service.network,
             "sound": has_sound,
@@ -157,7 +164,7 @@ class ComposeTarget(RunningBundle):
             "password_file": self.settings.home / BROKER_FOLDER / service.name,
             "secrets_folder": self.settings.home / SECRETS_FOLDER if service.secrets else None,
             "mounts": list(mounts.values()),
-            "health": _health(service),
+            "health": health_probe(service),
         }
 
     def _refuse_wide_mount(self, place: Path) -> None:
@@ -181,10 +188,10 @@ class ComposeTarget(RunningBundle):
             "ACOUPI_AUDIO_GID": str(sound_group()),
         }
         memory = {
-            _memory_variable(one.name): _mebibytes(one.limits.memory_bytes)
+            memory_variable(one.name): mebibytes(one.limits.memory_bytes)
             for one in (*stack.workers, stack.beat)
         }
-        memory[_memory_variable(BROKER)] = BROKER_MEMORY
+        memory[memory_variable(BROKER)] = BROKER_MEMORY
         defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory}
         return {
             name: {"text": chosen.get(name, text), "chosen": name in chosen or name in facts}
@@ -220,15 +227,17 @@ def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
     return (Mount(path.absolute(), read_only=True),) if path else ()
 
 
-def _memory_variable(service: str) -> str:
+def memory_variable(service: str) -> str:
+    """Return the name in ``.env`` of the memory that a service may use."""
     return f"ACOUPI_MEMORY_{service.upper().replace('-', '_')}"
 
 
-def _mebibytes(number: int | None) -> str:
+def mebibytes(number: int | None) -> str:
+    """Write a limit of memory, rounded up, as a compose file has it; "0" is none."""
     return f"{math.ceil((number or 0) / MEBIBYTE)}m" if number else "0"
 
 
-def _health(service: Service) -> tuple[str, ...]:
+def health_probe(service: Service) -> tuple[str, ...]:
     """Return the probe: ``images/sensor/health``, which looks at the pulse."""
     assert service.health is not None
     words = (service.health.words,) if service.health.words else ()

@@ -24,6 +24,8 @@ from acoupi.errors import AcoupiError, TargetError
 __all__ = [
     "REPOSITORY",
     "build_image",
+    "copy_sources",
+    "fill_program_context",
     "image_name",
     "named_packages",
     "source_dir",
@@ -188,7 +190,7 @@ def _build_program(
     file = source_dir() / "images" / "program" / "Dockerfile"
     with tempfile.TemporaryDirectory(prefix="acoupi-build-") as folder:
         context = Path(folder)
-        _fill_program_context(context, packages)
+        fill_program_context(context, packages)
         _run_build(_Build(name, file, context, arguments, network), told)
 
 
@@ -203,15 +205,20 @@ def _sensor_context() -> Iterator[Path]:
         yield source  # .dockerignore leaves out the rest
         return
     with tempfile.TemporaryDirectory(prefix="acoupi-build-") as folder:
-        context = Path(folder)
-        for name in CONTEXT:
-            _copy(source / name, context / name)
-        _copy(PACKAGE, context / "acoupi")
-        shutil.rmtree(context / "acoupi" / "_bundle", ignore_errors=True)
-        yield context
+        copy_sources(Path(folder))
+        yield Path(folder)
 
 
-def _fill_program_context(context: Path, packages: Sequence[str]) -> None:
+def copy_sources(folder: Path) -> None:
+    """Copy to a folder all that the sensor image is made from."""
+    source = source_dir()
+    for name in CONTEXT:
+        _copy(source / name, folder / name)
+    _copy(PACKAGE, folder / "acoupi")
+    shutil.rmtree(folder / "acoupi" / "_bundle", ignore_errors=True)
+
+
+def fill_program_context(context: Path, packages: Sequence[str]) -> None:
     """Write the requirements, with local packages beside them.
 
     Raises
@@ -250,7 +257,7 @@ def _local_path(package: str) -> Path | None:
 
 _LEFT_OUT = shutil.ignore_patterns(
     "__pycache__", "*.pyc", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache",
-    ".pytest_cache", "node_modules",
+    ".pytest_cache", "node_modules", ".env",
 )  # fmt: skip
 
 
@@ -277,7 +284,9 @@ def _digest(packages: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-_NOT_DIGESTED = {"__pycache__", "_bundle", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache"}
+_NOT_DIGESTED = {
+    *("__pycache__", "_bundle", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".env"),
+}
 
 
 def _add_to_digest(digest: "hashlib._Hash", root: Path) -> None:

@@ -123,6 +123,32 @@ def test_losses_are_told_once(
     assert said[1] == "OK"
 
 
+def test_a_server_that_does_not_let_the_sensor_in_is_told_each_time(
+    store: components.SqliteStore, messages: components.SqliteMessageStore
+) -> None:
+    message = data.Message(content="{}")
+    messages.store_message(message)
+    refused = data.Response(
+        status=data.ResponseStatus.ERROR,
+        message=message,
+        content="HTTP 401: expired",
+        is_access_refused=True,
+    )
+    messages.settle_message("http:hub", refused)
+    condition = Condition()
+    condition.holds = False
+    report = StatusReport(store, messages, [condition])
+
+    said = [report(), report()]
+    messages.settle_message(
+        "http:hub", data.Response(status=data.ResponseStatus.SUCCESS, message=message)
+    )
+
+    wanted = "http:hub takes nothing from the sensor since 2024-08-01 20:30 UTC: error: HTTP 401"
+    assert all(wanted in each for each in said)
+    assert report() == "OK"
+
+
 def test_totals_are_metrics(
     store: components.SqliteStore, messages: components.SqliteMessageStore
 ) -> None:

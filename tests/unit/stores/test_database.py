@@ -342,6 +342,22 @@ def test_a_migration_that_fails_leaves_those_before_it(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == 2
 
 
+def test_messages_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "messages.db"
+    first = replace(message_sql.SCHEMA, migrations=message_sql.SCHEMA.migrations[:1])
+    with Database(path, first).writing() as connection:
+        values = {"id": b"0" * 16, "content": "old", "message_type": None, "created_on": 1}
+        connection.execute(message_sql.ADD_MESSAGE, values)
+
+    store = SqliteMessageStore(path)
+    [message] = store.claim_messages("http")
+    store.settle_message("http", data.Response(status=data.ResponseStatus.SUCCESS, message=message))
+
+    assert message.content == "old"
+    assert store.get_refusals() == []
+    assert store.remove_delivered(data.utc_now(), ["http"]) == 1
+
+
 # Sharing it
 
 

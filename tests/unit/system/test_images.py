@@ -112,7 +112,7 @@ def test_without_docker_it_says_how_to_get_it(
 
 def test_a_path_without_a_package_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="no Python package at"):
-        images._fill_program_context(tmp_path / "context", [str(tmp_path / "absent")])
+        images.fill_program_context(tmp_path / "context", [str(tmp_path / "absent")])
 
 
 def test_a_local_package_is_copied_without_its_environment(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_local_package_is_copied_without_its_environment(tmp_path: Path) -> No
     context = tmp_path / "context"
     context.mkdir()
 
-    images._fill_program_context(context, ["acoupi-bats>=1", str(source)])
+    images.fill_program_context(context, ["acoupi-bats>=1", str(source)])
 
     requirements = (context / "requirements.txt").read_text().splitlines()
     assert requirements == ["acoupi-bats>=1", "./sources/1/bird"]

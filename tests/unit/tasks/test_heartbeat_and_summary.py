@@ -2,12 +2,14 @@
 
 import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acoupi import data, devices
 from acoupi.components import types
+from acoupi.provisioned import MARKER, Fault, Provisioned
 from acoupi.tasks import Heartbeat, generate_heartbeat_task, generate_summariser_task
 from acoupi.testing import ListMessenger
 
@@ -42,6 +44,20 @@ def test_a_heartbeat_has_the_shape_that_servers_know() -> None:
     assert heartbeat["sent_on"].endswith("Z")
     assert heartbeat["metrics"][0]["name"] == "free_memory"
     assert messenger.sent[0].message_type is data.MessageType.HEARTBEAT
+
+
+def test_it_says_when_the_sources_of_the_home_are_wrong(home: Path) -> None:
+    config = home / "config"
+    config.mkdir(parents=True)
+    fault = Fault(message="there is no variable ACOUPI_X.", since=data.utc_now())
+    found = Provisioned(generation=1, provisioned_on=data.utc_now(), fault=fault)
+    (config / MARKER).write_text(found.model_dump_json())
+    messenger = ListMessenger()
+
+    generate_heartbeat_task([messenger])()
+
+    status = said(messenger)["status"]
+    assert status.startswith("There is no variable ACOUPI_X. (in force is that of 20")
 
 
 def test_no_metrics_are_left_out() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from acoupi import data
 from acoupi.components import SqliteMessageStore, types
-from acoupi.errors import MessageError, MessageSendError
+from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
 from acoupi.testing import ListMessenger
 
@@ -197,6 +197,98 @@ def test_a_refused_message_is_settled_and_the_next_is_tried(tracking: TrackingSt
 
     assert contents(messenger.tried) == ["1", "2", "3"]
     assert tracking.statuses("m") == [Status.ERROR] * 3
+
+
+class Guarded(ListMessenger):
+    """Its server lets in what is not in `barred`; None bars everything."""
+
+    barred: set[str] | None = None
+
+    def send_message(self, message: data.Message) -> data.Response:
+        is_barred = self.barred is None or str(message.content) in self.barred
+        self.status = Status.ERROR if is_barred else Status.SUCCESS
+        response = super().send_message(message)
+        return response.model_copy(update={"is_access_refused": is_barred})
+
+
+def test_a_server_that_lets_nobody_in_is_not_asked_for_every_message(tmp_path: Path) -> None:
+    store, messenger = SqliteMessageStore(tmp_path / "messages.db"), Guarded("m")
+    fill(store, 60)
+    task = generate_send_messages_task(store, [messenger])
+
+    task()
+    task()
+    messenger.barred = set()
+    task()
+    store.close()
+
+    assert contents(messenger.tried)[:7] == ["1", "2", "3", "60", "59", "58", "57"]
+    assert len(messenger.sent) == 60 - 6  # those six rest
+    assert contents(messenger.sent)[3:] == [str(n) for n in range(4, 55)]
+
+
+def test_what_is_forbidden_for_ever_is_not_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, messenger = SqliteMessageStore(tmp_path / "messages.db"), Guarded("m")
+    messenger.barred = {str(n) for n in range(1, 21)}
+    fill(store, 20)
+    task = generate_send_messages_task(store, [messenger])
+    now = data.utc_now()
+    monkeypatch.setattr(data, "utc_now", lambda: now)
+    for _ in range(30):
+        task()
+        now += datetime.timedelta(hours=2)  # all are due again
+    store.store_message(data.Message(content="good", created_on=now))
+    task()
+    store.close()
+
+    assert contents(messenger.sent) == ["good"]
+
+
+def test_wrong_credentials_are_noted_as_such(tracking: TrackingStore) -> None:
+    fill(tracking, 2)
+
+    error = AccessRefusedError("the broker refused the connection.")
+    generate_send_messages_task(tracking, [ListMessenger("m", error=error)])()
+
+    [(_, response)] = tracking.settled
+    assert (response.status, response.is_access_refused) == (Status.FAILED, True)
+
+
+def test_what_was_delivered_is_removed_after_its_time(tmp_path: Path) -> None:
+    store = SqliteMessageStore(tmp_path / "messages.db")
+    one, other = ListMessenger("one"), ListMessenger("other")
+    other.cut_link()
+    fill(store, 3)  # in 2024
+    new = data.Message(content="new")
+    store.store_message(new)
+    task = generate_send_messages_task(store, [one, other], keep=datetime.timedelta(days=30))
+
+    task()
+    assert store.count_deliveries()["one"]["acknowledged"] == 4  # the other has none of them
+    generate_send_messages_task(store, [one], keep=datetime.timedelta(days=30))()
+
+    assert store.count_deliveries()["one"]["acknowledged"] == 1
+    assert len(store.get_responses(new)) == 1
+    store.close()
+
+
+def test_a_store_that_cannot_remove_is_no_reason_to_fail(
+    tracking: TrackingStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def locked(*_: object) -> int:
+        raise OSError("database is locked")
+
+    fill(tracking, 1)
+    task = generate_send_messages_task(tracking, [ListMessenger()], keep=datetime.timedelta(1))
+
+    task()
+    assert caplog.text == ""
+    monkeypatch.setattr(tracking, "remove_delivered", locked)
+    task()
+
+    assert "Cannot remove old messages" in caplog.text
 
 
 def test_a_message_that_can_never_be_sent_counts_as_refused(tracking: TrackingStore) -> None:

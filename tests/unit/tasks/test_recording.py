@@ -9,6 +9,7 @@ from acoupi import data
 from acoupi.audio import formats
 from acoupi.audio.guano import build_guano
 from acoupi.components import SqliteStore, types
+from acoupi.effort import CapturePlan
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError
 from acoupi.tasks import generate_recording_task, generate_recovery_task
 from acoupi.testing import FakeRecorder
@@ -123,3 +124,35 @@ def test_a_store_that_does_not_answer_does_not_stop_the_recorder(
     assert first is not None
     assert second is not None
     assert second.deployment == first.deployment
+
+
+class Watching(FakeRecorder):
+    """Notes whether updates were kept away while it recorded."""
+
+    lock: Path
+    kept_away = False
+
+    def record(self, deployment: data.Deployment) -> data.Recording:
+        self.kept_away = self.lock.exists()
+        return super().record(deployment)
+
+
+@pytest.mark.parametrize(("interval", "kept_away"), [(10, True), (3, False)])
+def test_an_update_waits_for_a_recording_that_a_pause_follows(
+    store: SqliteStore,
+    spool: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interval: float,
+    kept_away: bool,
+) -> None:
+    lock = tmp_path / "updates.lock"
+    monkeypatch.setenv("ACOUPI_UPDATE_LOCK", str(lock))
+    recorder = Watching(spool)
+    recorder.lock = lock
+    plan = CapturePlan(duration=3, interval=interval)
+
+    generate_recording_task(recorder, store, plan=plan)()
+
+    assert recorder.kept_away is kept_away
+    assert not lock.exists()

@@ -1,0 +1,54 @@
+"""``acoupi compose render --target balena``: the folder of a fleet."""
+
+import shlex
+from pathlib import Path
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.output import done
+from acoupi.errors import NotConfiguredError, ParameterError
+
+__all__ = ["render_folder"]
+
+DEFAULT_PROGRAM = "default"
+
+
+def render_folder(
+    target: str | None,
+    folder: Path | None,
+    program: str | None,
+    *,
+    packages: list[str],
+    force: bool,
+) -> None:
+    """Write the folder, from the settings of the home if it has that program, else the defaults.
+
+    The program must be installed here too; `packages` are what of it goes into the image.
+
+    Raises
+    ------
+    AcoupiError
+        If the target makes no folder, none is named, or it cannot be written.
+    """
+    from acoupi.system.planning import plan_setup
+    from acoupi.system.programs import read_program_name
+    from acoupi.system.targets.balena import BalenaTarget, write_balena_folder
+
+    if target != BalenaTarget.name or folder is None:
+        raise ParameterError(
+            target or "",
+            "a folder is only made for balena, and it needs a name.",
+            "acoupi compose render --target balena -o DIR",
+            why="the other targets are rendered into the home: acoupi setup --target compose.",
+        )
+    found = home.settings()
+    if program is None:
+        try:
+            program = read_program_name(found)
+        except NotConfiguredError:
+            program = DEFAULT_PROGRAM
+    plan = plan_setup(found, program, target=BalenaTarget.name)
+    write_balena_folder(folder, plan.stack, found, packages=packages, force=force)
+    done(f"{folder} holds a fleet of the program {program}; README.md in it says the rest.")
+    typer.echo(f"Next: cd {shlex.quote(str(folder))} && balena push FLEET")

@@ -1,0 +1,75 @@
+"""What self-provisioning left in a home: which configuration is in force, and what is wrong.
+
+`acoupi.system.provisioning` writes it; it is here so that a heartbeat can tell it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from acoupi.data import AwareDatetime, Deployment
+from acoupi.home import home_dir
+
+__all__ = ["MARKER", "Fault", "Provisioned", "read_provisioned"]
+
+MARKER = "provisioned.json"
+"""Its name, in ``config/``."""
+
+
+class Fault(BaseModel):
+    """Why the sources could not be put in force."""
+
+    message: str
+    why: str | None = None
+    help: str | None = None
+    since: AwareDatetime
+
+    def text(self) -> str:
+        """Return it in one line."""
+        sentences = filter(None, [self.message, self.why])
+        return " ".join(sentence[:1].upper() + sentence[1:] for sentence in sentences)
+
+
+class Provisioned(BaseModel):
+    """The configuration in force, and the last attempt to renew it."""
+
+    generation: int = 0
+    """Counts the configurations that were put in force; 0: none yet."""
+    digest: str = ""
+    """Of everything it was made from."""
+    provisioned_on: AwareDatetime | None = None
+    program: str | None = None
+    sources: list[str] = Field(default_factory=list)
+    """What was taken from where, without values that may be secret."""
+    fault: Fault | None = None
+    """Why the sources as they are now are not in force; None: they are."""
+    deployments: list[Deployment] = Field(default_factory=list)
+    """The last ones, the current one last."""
+
+    def in_force(self) -> str:
+        """Return which configuration is in force, in words."""
+        if self.provisioned_on is None:
+            return "no configuration is in force yet"
+        return f"in force is that of {self.provisioned_on:%Y-%m-%d %H:%M:%S} UTC"
+
+    def trouble(self) -> str | None:
+        """Return what is wrong and what is in force, in words; None if nothing is wrong."""
+        return f"{self.fault.text()} ({self.in_force()})" if self.fault else None
+
+
+def read_provisioned(config: Path | None = None) -> Provisioned | None:
+    """Return what the provisioning left; None if the home did not set itself up.
+
+    Parameters
+    ----------
+    config
+        The folder ``config/``; None: that of ACOUPI_HOME.
+    """
+    path = (config or home_dir() / "config") / MARKER
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return Provisioned.model_validate(content)
+    except (OSError, ValueError, ValidationError):
+        return None

@@ -1,0 +1,226 @@
+"""A configuration as environment variables, and the table of all there are.
+
+What sets itself up from variables alone (a fleet, a container) is described here.
+"""
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
+
+from acoupi.errors import ConfigurationError
+from acoupi.system.config.dumping import SecretSplitter, dumped, mask
+from acoupi.system.config.parsing import parse_config_from_args
+from acoupi.system.config.problems import show
+from acoupi.system.config.questions import kind_of
+from acoupi.system.config.tree import VARIABLE_PREFIX, ConfigTree, describe, fields_of
+
+__all__ = ["Setting", "as_variables", "settings_table"]
+
+_LIMITS = {
+    "gt": "more than {}",
+    "ge": "at least {}",
+    "lt": "less than {}",
+    "le": "at most {}",
+    "min_length": "at least {} long",
+    "max_length": "at most {} long",
+    "multiple_of": "a multiple of {}",
+}
+
+
+# ---- from a configuration
+
+
+def as_variables(config: BaseModel) -> dict[str, str]:
+    """Return what differs from the defaults, each setting as its variable; secrets aside.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming a setting that no variable can carry.
+
+    Examples
+    --------
+    >>> class Recording(BaseModel):
+    ...     duration: float = 3
+    >>> class Schema(BaseModel):
+    ...     recording: Recording = Recording()
+    >>> as_variables(Schema(recording=Recording(duration=5)))
+    {'ACOUPI_CONFIG__RECORDING__DURATION': '5.0'}
+    """
+    variables = dict(_differing(describe(type(config)), config, None))
+    _check_carried(config, variables)
+    return variables
+
+
+def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tuple[str, str]]:
+    """Give the variables of a section, as far as it is not as `default`, or as its fields say."""
+    here = ConfigTree(node.place, type(value), node.info, node.in_secret)
+    same_kind = isinstance(default, type(value))
+    for member in here.members:
+        name = fields_of(type(value))[str(member.place[-1])][0]
+        given = getattr(value, name, None)
+        usual = getattr(default, name, None) if same_kind else member.default
+        if member.is_secret or given == usual or _holds_secret(given):
+            continue
+        if isinstance(given, BaseModel):
+            inside = dict(_differing(member, given, usual))
+            # A section that is there, with nothing in it that is not as usual.
+            yield from (inside or {member.variable: "{}"}).items()
+        else:
+            yield member.variable, _text(given)
+
+
+def _holds_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_secret, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_holds_secret, value))
+    return isinstance(value, SecretStr | SecretBytes)
+
+
+def _text(value: Any) -> str:
+    plain = to_jsonable_python(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _check_carried(config: BaseModel, variables: Mapping[str, str]) -> None:
+    """Raise unless the variables, with the secrets beside them, make the configuration again."""
+    splitter = SecretSplitter({})
+    dumped(config, splitter)
+    secrets = {
+        name: text for name, text in splitter.secrets.items() if name.startswith(VARIABLE_PREFIX)
+    }
+    wanted = dumped(config, mask)
+    try:
+        again = parse_config_from_args(
+            type(config), [], prompt=False, environ={**secrets, **variables}
+        )
+    except ConfigurationError as error:
+        raise _not_carried("the configuration", error.message) from error
+    where = _first_difference(wanted, dumped(again, mask))
+    if where is not None:
+        raise _not_carried(".".join(where) or "the configuration", "it would be read as another")
+
+
+def _not_carried(what: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} cannot be given as a variable.",
+        "leave it at its default, and give it by ACOUPI_CONFIG_URL",
+        why=why if why.endswith(".") else f"{why}.",
+    )
+
+
+def _first_difference(one: Any, other: Any) -> tuple[str, ...] | None:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other}):
+            below = _first_difference(one.get(key), other.get(key))
+            if below is not None:
+                return (str(key), *below)
+        return None
+    return None if one == other else ()
+
+
+# ---- what there is
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as a table describes it."""
+
+    variable: str
+    kind: str
+    default: str
+    """Empty: none."""
+    valid: str
+    """Its range or its choices; empty: what its kind says."""
+    meaning: str
+    section: str
+    """Where it is, as in ``messaging.mqtt``; empty: at the top."""
+    is_optional: bool
+    """Whether its section is there only once one of its settings is."""
+    is_secret: bool
+
+
+def settings_table(schema: type[BaseModel]) -> list[Setting]:
+    """Return every setting of a schema that one variable can give, in order.
+
+    Examples
+    --------
+    >>> from pydantic import Field
+    >>> class Schema(BaseModel):
+    ...     threshold: float = Field(default=0.2, ge=0, le=1, description="Score to keep.")
+    >>> row, = settings_table(Schema)
+    >>> row.variable, row.kind, row.default, row.valid
+    ('ACOUPI_CONFIG__THRESHOLD', 'number', '0.2', 'at least 0, at most 1')
+    """
+    return list(_rows(describe(schema)))
+
+
+def _rows(node: ConfigTree, *, optional: bool = False) -> Iterator[Setting]:
+    for member in (one for one in node.members if not one.is_section):
+        yield Setting(
+            variable=member.variable,
+            kind=kind_of(member),
+            default="" if member.is_secret else _shown(member.default),
+            valid=", ".join(_valid(member)),
+            meaning=member.description or _documented(node, str(member.place[-1])),
+            section=node.name,
+            is_optional=optional,
+            is_secret=member.is_secret,
+        )
+    for member in (one for one in node.members if one.is_section):
+        absent = member.is_nullable and member.default is None
+        yield from _rows(member, optional=optional or absent)
+
+
+def _documented(node: ConfigTree, name: str) -> str:
+    """Return what stands below a field in its class; nothing if nothing does."""
+    classes = [base for kind in node.structs for base in kind.__mro__ if base is not object]
+    return next((notes[name] for notes in map(_field_docstrings, classes) if name in notes), "")
+
+
+@cache
+def _field_docstrings(kind: type) -> dict[str, str]:
+    """Return the texts below the fields of a class, by name; pydantic does not keep them."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    return {
+        field.target.id: " ".join(text.value.value.replace("``", "`").split())
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+def _shown(default: Any) -> str:
+    plain = to_jsonable_python(default)
+    if plain is None or plain in ([], {}):
+        return ""
+    return str(show(plain)) if not isinstance(plain, list | dict) else json.dumps(plain)
+
+
+def _valid(node: ConfigTree) -> Iterator[str]:
+    if node.choices:
+        yield " or ".join(str(show(choice)) for choice in node.choices)
+    for mark in node.info.metadata if node.info else ():
+        for name, words in _LIMITS.items():
+            limit = getattr(mark, name, None)
+            if limit is not None:
+                yield words.format(f"{limit:g}" if isinstance(limit, int | float) else limit)
+    if node.is_nullable and not node.is_secret:
+        yield "or none"

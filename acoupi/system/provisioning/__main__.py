@@ -1,0 +1,90 @@
+"""The service ``setup``: ``python -m acoupi.system.provisioning``.
+
+It provisions the home, then becomes `acoupi.system.provisioning.idle`, so that
+what the program needs to be imported does not stay in memory. While something
+is wrong, it tries again with back-off.
+
+Exit codes: 0 asked to stop; 1 the home cannot be written; 75 another one runs.
+"""
+
+import argparse
+import faulthandler
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from acoupi.errors import AcoupiError
+from acoupi.provisioned import Provisioned
+from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.constants import Settings
+from acoupi.system.provisioning.apply import provision
+from acoupi.system.provisioning.idle import IDLE_MODULE, become, wait_times
+from acoupi.system.provisioning.places import forgive
+from acoupi.system.pulse import PulseFile, ServiceLock
+from acoupi.system.stack import SETUP
+
+__all__ = ["log_outcome", "main"]
+
+logger = logging.getLogger("acoupi.system.provisioning")
+
+PATIENCE = 600
+"""Seconds for one attempt; one that hangs (a program does, when it is imported) ends with its
+traceback, and is started again."""
+
+
+def log_outcome(found: Provisioned, *, is_new: bool) -> None:
+    """Say what was taken from where, and what is wrong."""
+    if is_new:
+        logger.info("The home is set up with the program %s.", found.program)
+        for source in found.sources:
+            logger.info("Taken: %s", source)
+        current = found.deployments[-1]
+        logger.info("The deployment is %s since %s.", current.name, current.started_on)
+    elif not found.fault:
+        logger.info("Nothing to do: %s, and nothing changed.", found.in_force())
+    if found.fault:
+        logger.error("%s (%s.)", found.fault.text(), found.in_force())
+        if found.fault.help:
+            logger.error("Try: %s", found.fault.help)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Provision the home, then become what stays; return the exit code if that is not to be."""
+    parser = argparse.ArgumentParser(prog="python -m acoupi.system.provisioning")
+    parser.add_argument("--once", action="store_true", help="do not stay")
+    parser.add_argument("--failures", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    try:
+        os.environ["ACOUPI_SERVICE"] = SETUP
+        given = dict(os.environ)
+        forgive(os.environ)
+        settings = Settings()
+        configure_logging(settings, SETUP)
+        with ServiceLock(settings.run_dir, SETUP):
+            pulse = PulseFile(settings.run_dir, SETUP)
+            pulse.pulse.message = "checking the configuration"
+            pulse.write()
+            found, is_new = provision(settings, given)
+            log_outcome(found, is_new=is_new)
+            pulse.pulse.state = "degraded" if found.fault else "ready"
+            pulse.pulse.message = found.trouble()
+            pulse.pulse.last_error = found.fault.text() if found.fault else None
+            pulse.write()
+    except AcoupiError as error:
+        tell(error)
+        return error.exit_code
+    faulthandler.cancel_dump_traceback_later()
+    if options.once:
+        return 2 if found.fault else 0
+    failures = options.failures + 1 if found.fault else 0
+    if found.fault:
+        logger.info("Trying again in %.0f s.", wait_times(failures))
+    logging.shutdown()
+    os.environ.update(given)
+    return become(IDLE_MODULE, str(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""What the service ``setup`` is between two attempts: small, with a pulse."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from acoupi import data
+from acoupi.errors import AcoupiError
+from acoupi.system.constants import Settings
+from acoupi.system.pulse import PulseFile, ServiceLock, read_pulse
+from acoupi.system.stack import SETUP
+
+__all__ = ["IDLE_MODULE", "become", "main", "wait_times"]
+
+MODULE = "acoupi.system.provisioning"
+IDLE_MODULE = f"{MODULE}.idle"
+PULSE_EVERY = 5.0
+FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
+"""Seconds until the next attempt."""
+
+
+def wait_times(failures: int) -> float:
+    """Return the seconds until the next attempt, after so many that failed.
+
+    Examples
+    --------
+    >>> [wait_times(failures) for failures in (1, 2, 3, 7, 100)]
+    [5.0, 10.0, 20.0, 300.0, 300.0]
+    """
+    return min(FIRST_WAIT * 2.0 ** min(failures - 1, 30), LONGEST_WAIT)
+
+
+def become(module: str, *arguments: str) -> NoReturn:
+    """Make this process run another module, with its number and nothing of its memory."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the pulse until it is time for another attempt, or for ever; return the exit code."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, on_signal)
+    failures = int(arguments[0])
+    settings = Settings()
+    end = data.monotonic() + wait_times(failures) if failures else float("inf")
+    with ServiceLock(settings.run_dir, SETUP) as lock:
+        file = PulseFile(settings.run_dir, SETUP)
+        file.pulse = read_pulse(settings.run_dir, SETUP) or file.pulse
+        while not stop.is_set() and data.monotonic() < end:
+            lock.keep()
+            file.write()
+            stop.wait(min(PULSE_EVERY, max(0.0, end - data.monotonic())))
+        if stop.is_set():
+            file.pulse.state = "stopped"
+            file.write()
+            return 0
+    # What the last attempt imported is gone; another one begins anew.
+    return become(MODULE, "--failures", str(failures))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AcoupiError as error:
+        sys.exit(error.exit_code)

@@ -1,0 +1,77 @@
+"""Where the provisioning works, and what it forgives. Small, because beat imports it."""
+
+import os
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+
+from acoupi.provisioned import MARKER
+from acoupi.system.celery.logs import LEVELS
+from acoupi.system.constants import Settings
+
+__all__ = [
+    "NEXT",
+    "SECRET_PREFIXES",
+    "can_provision",
+    "config_dir",
+    "forgive",
+    "is_pending",
+    "wrong_variables",
+]
+
+NEXT = "next"
+"""The folder in ``config/`` in which a new configuration is made ready."""
+SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
+"""Variables whose values are never shown: one of them may be a password."""
+
+
+def config_dir(settings: Settings) -> Path:
+    """Return the folder that is provisioned."""
+    return settings.program_config_file.parent
+
+
+def can_provision(settings: Settings) -> bool:
+    """Return whether this process may write there; the folder need not exist."""
+    folder = config_dir(settings)
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
+def is_pending(config: Path) -> bool:
+    """Return whether files are being put in their places, or a crash stopped that."""
+    return (config / NEXT / MARKER).exists()
+
+
+def _is_seconds(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+_RUNNING: dict[str, tuple[Callable[[str], bool], str]] = {
+    "ACOUPI_LOG_LEVEL": (lambda text: text.upper() in LEVELS, f"one of {', '.join(LEVELS)}"),
+    "ACOUPI_MICROPHONE_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
+    "ACOUPI_SETUP_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
+}
+"""Variables of running services that could keep one from starting, and what they must be."""
+
+
+def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of running services that are wrong, with what they must be."""
+    return {
+        name: words
+        for name, (is_valid, words) in _RUNNING.items()
+        if environ.get(name) and not is_valid(environ[name])
+    }
+
+
+def forgive(environ: MutableMapping[str, str]) -> None:
+    """Take wrong ones out, in a home that sets itself up.
+
+    Nobody is there to read the error of a service that does not start: it
+    records with the default, and who sets the home up reports the variable.
+    """
+    if environ.get("ACOUPI_PROGRAM"):
+        for name in wrong_variables(environ):
+            del environ[name]

@@ -1,0 +1,268 @@
+"""What a home is made from: variables, a file or a URL, and what is installed."""
+
+import hashlib
+import json
+import math
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import acoupi
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.system.config.documents import read_document
+from acoupi.system.constants import Settings
+from acoupi.system.provisioning.fetching import (
+    MOST_BYTES,
+    Fetched,
+    fetch,
+    load_cached,
+    save_cached,
+    shown_url,
+)
+from acoupi.system.provisioning.places import wrong_variables
+from acoupi.system.provisioning.variables import check_known, is_source
+
+__all__ = ["Sources", "read_sources"]
+
+PROGRAM = "ACOUPI_PROGRAM"
+FILE = "ACOUPI_CONFIG_FILE"
+URL = "ACOUPI_CONFIG_URL"
+DEVICE = "ACOUPI_DEVICE_ID"
+BALENA_DEVICE = "BALENA_DEVICE_UUID"
+NAME, LATITUDE, LONGITUDE = (
+    f"ACOUPI_DEPLOYMENT__{name}" for name in ("NAME", "LATITUDE", "LONGITUDE")
+)
+SERVICES = "ACOUPI_SERVICES"
+OTHERS = ("ACOUPI_HOME", SERVICES, BALENA_DEVICE, "TZ")
+"""What the result depends on beside the sources themselves."""
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that a home is made from, read once."""
+
+    program: str
+    variables: Mapping[str, str]
+    """Those that hold settings."""
+    document: Fetched | None
+    origin: str
+    """Where the document is from, in words."""
+    url: str | None
+    """Where to it was fetched from; None if it was not."""
+    device_id: str | None
+    """As a variable says it."""
+    name: str | None
+    """Of the deployment; None: after the device."""
+    latitude: float | None
+    longitude: float | None
+    services: tuple[str, ...]
+    """The workers that there are; none: whichever the program has."""
+    digest: str
+    taken: tuple[str, ...]
+    """What is taken from where, in words, without secrets."""
+    fault: AcoupiError | None
+    """What is wrong although there is something to go on with."""
+
+    @contextmanager
+    def file(self) -> Iterator[Path | None]:
+        """Give the document as a file of its own, for as long as the block runs."""
+        if self.document is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"configuration{self.document.suffix}"
+            path.write_text(self.document.text, encoding="utf-8")
+            try:
+                yield path
+            except AcoupiError as error:
+                for name in ("message", "help", "why"):
+                    text = getattr(error, name)
+                    setattr(error, name, text and text.replace(str(path), self.origin))
+                raise
+
+    def keep(self, config: Path) -> None:
+        """Note that what was fetched is good."""
+        if self.url is not None and self.document is not None and self.fault is None:
+            save_cached(config, self.url, self.document)
+
+
+def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
+    """Read all sources; what was fetched last serves where a URL fails.
+
+    Parameters
+    ----------
+    environ
+        The variables.
+    config
+        The folder in which the last good document is kept.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the variable that is unknown, wrong or contradicts another.
+    """
+    given = {name: value for name, value in environ.items() if value}
+    check_known(given)
+    for name, words in wrong_variables(given).items():
+        raise ConfigurationError(
+            f'{name} cannot be "{given[name]}".',
+            f"remove {name} for its default",
+            why=f"it must be {words}.",
+        )
+    program = given.get(PROGRAM, "").strip()
+    if not program:
+        raise ConfigurationError(
+            f"{PROGRAM} is not set.", f"{PROGRAM}=default", why="it says what the sensor does."
+        )
+    if FILE in given and URL in given:
+        raise ConfigurationError(
+            f"{FILE} and {URL} contradict each other.",
+            f"remove one of the two variables, {FILE} or {URL}",
+            why="both say what the configuration is, and only one can be right.",
+        )
+    document, origin, fault = _document(given, config)
+    latitude, longitude = _degrees(given, LATITUDE, 90), _degrees(given, LONGITUDE, 180)
+    if (latitude is None) != (longitude is None):
+        missing, there = (LATITUDE, LONGITUDE) if latitude is None else (LONGITUDE, LATITUDE)
+        raise ConfigurationError(
+            f"{missing} is missing.", f"{missing}=0.0", why=f"{there} is set, and a place has both."
+        )
+    return Sources(
+        program=program,
+        variables={name: value for name, value in given.items() if is_source(name)},
+        document=document,
+        origin=origin,
+        url=given.get(URL),
+        device_id=_device_id(given),
+        name=given.get(NAME, "").strip() or None,
+        latitude=latitude,
+        longitude=longitude,
+        services=tuple(filter(None, re.split(r"[,\s]+", given.get(SERVICES, "")))),
+        digest=_digest(given, document),
+        taken=_taken(given, origin),
+        fault=fault,
+    )
+
+
+def _document(
+    given: Mapping[str, str], config: Path
+) -> tuple[Fetched | None, str, ConfigurationError | None]:
+    """Return the document, where it is from, and why it is not the newest."""
+    if FILE in given:
+        path = Path(given[FILE])
+        return _read_file(path), f"{FILE} ({path})", None
+    if URL not in given:
+        return None, "", None
+    url = given[URL]
+    origin = f"{URL} ({shown_url(url)})"
+    try:
+        found = fetch(url)
+        _require_document(found, origin)
+    except ConfigurationError as error:
+        cached = load_cached(config, url)
+        if cached is None:
+            raise
+        return cached, origin, error
+    return found, origin, None
+
+
+def _read_file(path: Path) -> Fetched:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigurationError(
+                f'cannot use {FILE} "{path}".', f"{FILE}=PATH", why="it is too long for one."
+            )
+    except OSError as error:
+        raise ConfigurationError(
+            f'cannot read {FILE} "{path}".',
+            f"mount it into the service that sets the home up, at {path}",
+            why=f"{error.strerror or error}.",
+        ) from error
+    read_document(path)
+    return Fetched(path.read_text(encoding="utf-8-sig"), path.suffix.lower())
+
+
+def _require_document(found: Fetched, origin: str) -> None:
+    """Raise unless a text is a configuration file, whatever its settings are."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"configuration{found.suffix}"
+        path.write_text(found.text, encoding="utf-8")
+        try:
+            read_document(path)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"what {origin} gives is no configuration.",
+                "look at what it gives: a page for people to log in, perhaps",
+                why=(error.why or error.message).replace(str(path), origin),
+            ) from error
+
+
+def _degrees(given: Mapping[str, str], name: str, most: float) -> float | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if abs(value) <= most:
+        return value
+    raise ConfigurationError(
+        f'{name} cannot be "{text}".',
+        f"{name}=0.0",
+        why=f"it must be a number from -{most:g} to {most:g}, in degrees.",
+    )
+
+
+def _device_id(given: Mapping[str, str]) -> str | None:
+    text = given.get(DEVICE)
+    if text is not None and not _ID.match(text):
+        raise ConfigurationError(
+            f'{DEVICE} cannot be "{text}".',
+            f"{DEVICE}=bats-07",
+            why="it is part of topics and client ids: letters, digits, dot, - and _, at most 64.",
+        )
+    return text or given.get(BALENA_DEVICE)
+
+
+def _digest(given: Mapping[str, str], document: Fetched | None) -> str:
+    paths = {f"ACOUPI_{name.upper()}" for name in Settings.model_fields} - {"ACOUPI_LOG_LEVEL"}
+    content = {
+        "variables": {
+            name: value
+            for name, value in sorted(given.items())
+            if is_source(name) or name in OTHERS or name in paths
+        },
+        "document": document and [document.text, document.suffix],
+        "acoupi": acoupi.__version__,
+        "installed": _installed(),
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _installed() -> list[str]:
+    """Return what is installed, with versions, without importing any of it."""
+    return sorted(
+        {
+            path.name
+            for folder in map(Path, filter(None, sys.path))
+            if folder.is_dir()
+            for path in folder.glob("*.dist-info")
+        }
+    )
+
+
+def _taken(given: Mapping[str, str], origin: str) -> tuple[str, ...]:
+    shown = (PROGRAM, NAME, LATITUDE, LONGITUDE, DEVICE)
+    lines = [f"{name}={given[name]}" for name in shown if name in given]
+    if DEVICE not in given and BALENA_DEVICE in given:
+        lines.append(f"{BALENA_DEVICE}={given[BALENA_DEVICE]}")
+    settings = sorted(
+        name for name in given if is_source(name) and name not in shown and name not in (FILE, URL)
+    )
+    return (*lines, *settings, *filter(None, [origin]))

@@ -1,0 +1,52 @@
+"""A home that set itself up: whoever started its services runs them, we only see how they are."""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import ClassVar
+
+from acoupi.errors import TargetError
+from acoupi.system.pulse import read_pulse
+from acoupi.system.stack import SETUP, Stack
+from acoupi.system.targets import ServiceStatus, service_status
+from acoupi.system.targets.process import ProcessTarget
+from acoupi.system.writing import RenderedFile
+
+__all__ = ["ProvisionedTarget"]
+
+
+class ProvisionedTarget(ProcessTarget):
+    """Services that somebody else starts, and that write their pulses and logs in this home."""
+
+    name: ClassVar[str] = "provisioned"
+
+    def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        """Return nothing: whoever starts the services needs no script of ours."""
+        del stack
+        return {}
+
+    def status(self) -> list[ServiceStatus]:
+        """Return how each service is; among them what set the home up, where that is one."""
+        services = super().status()
+        if read_pulse(self.settings.run_dir, SETUP) is None:
+            return services
+        return [*services, service_status(self.settings, SETUP, SETUP)]
+
+    def up(self) -> None:
+        """Refuse."""
+        raise self._not_ours("start")
+
+    def down(self) -> None:
+        """Refuse."""
+        raise self._not_ours("stop")
+
+    def check(self) -> None:
+        """Refuse: a deployment begins by variables."""
+        raise self._not_ours("start")
+
+    def _not_ours(self, act: str) -> TargetError:
+        return TargetError(
+            f"cannot {act} the services.",
+            "change ACOUPI_DEPLOYMENT__NAME for another deployment; "
+            "stop and start the containers where they are run",
+            why="this home set itself up from variables, and whoever set them runs the services.",
+        )

@@ -1,0 +1,156 @@
+"""Every ``ACOUPI_…`` variable that a service may have: one table, for reading and for checking."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from acoupi.errors import ConfigurationError
+from acoupi.system.config.tree import nearest
+from acoupi.system.constants import Settings
+
+__all__ = [
+    "VARIABLES",
+    "Variable",
+    "check_known",
+    "is_source",
+    "is_variable",
+]
+
+Scope = Literal["configuration", "deployment", "device", "running", "bundle"]
+
+PREFIX = "ACOUPI_"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable, or (where its name ends in ``__``) all whose names begin so."""
+
+    name: str
+    meaning: str
+    scope: Scope
+    """configuration, deployment, device: a source of the provisioning; running: of the services
+    themselves; bundle: set by who renders the services, not by who operates them."""
+    default: str = ""
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether it stands for all variables that begin with its name."""
+        return self.name.endswith("__")
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("ACOUPI_PROGRAM", "the program, as for `acoupi setup --program`", "configuration"),
+    Variable(
+        "ACOUPI_CONFIG__",
+        "one setting: ACOUPI_CONFIG__RECORDING__DURATION=5 is recording.duration",
+        "configuration",
+    ),
+    Variable("ACOUPI_CONFIG_FILE", "a configuration file (JSON, YAML, TOML)", "configuration"),
+    Variable(
+        "ACOUPI_CONFIG_URL",
+        "where a configuration file is fetched at each start, http or https; not with a file",
+        "configuration",
+    ),
+    Variable("ACOUPI_CELERY__", "one setting of Celery", "configuration"),
+    Variable("ACOUPI_SECRET__", "a secret whose place is no variable's name", "configuration"),
+    Variable("ACOUPI_DEPLOYMENT__NAME", "name of the deployment", "deployment", "the device id"),
+    Variable("ACOUPI_DEPLOYMENT__LATITUDE", "degrees, WGS 84", "deployment"),
+    Variable("ACOUPI_DEPLOYMENT__LONGITUDE", "degrees, WGS 84", "deployment"),
+    Variable(
+        "ACOUPI_DEVICE_ID",
+        "id of the device: letters, digits, dot, - and _, at most 64",
+        "device",
+        "balena's UUID, else the serial number of the board, else one made once",
+    ),
+    Variable("ACOUPI_LOG_LEVEL", "DEBUG, INFO, WARNING, ERROR", "running", "INFO"),
+    Variable(
+        "ACOUPI_SIMULATED_AUDIO", "`synthetic` or a folder of WAVs, for the microphone", "running"
+    ),
+    Variable(
+        "ACOUPI_MICROPHONE_PATIENCE",
+        "seconds without a microphone after which the recorder ends itself, to be restarted",
+        "running",
+        "never",
+    ),
+    Variable(
+        "ACOUPI_UPDATE_LOCK",
+        "file that keeps a supervisor from updating in the middle of a recording, if its "
+        "folder exists",
+        "running",
+        "/tmp/balena/updates.lock",  # noqa: S108 - where balena looks
+    ),
+    Variable(
+        "ACOUPI_SETUP_PATIENCE",
+        "seconds that a service waits for the home to be set up",
+        "running",
+        "600",
+    ),
+    Variable("ACOUPI_HOME", "the folder of the sensor", "bundle", "~/.acoupi"),
+    Variable("ACOUPI_SERVICE", "the name of a service", "bundle"),
+    Variable("ACOUPI_SERVICES", "the workers that the bundle has", "bundle"),
+    Variable("ACOUPI_SERVICE_RESTARTS", "how often a service was restarted", "bundle"),
+    Variable("ACOUPI_BROKER", "the broker that the bundle has", "bundle"),
+    Variable("ACOUPI_BROKER_USER", "user there", "bundle"),
+    Variable("ACOUPI_BROKER_PASSWORD_FILE", "where its password is", "bundle"),
+    Variable("ACOUPI_BROKER_RULES", "the users of redis and their rights", "bundle"),
+    Variable("ACOUPI_BROKER_APPENDONLY", "whether redis writes to the disk", "bundle", "no"),
+    Variable("ACOUPI_PYTHON", "the interpreter", "bundle"),
+    Variable("ACOUPI_START_TIMEOUT", "seconds a service may take to start", "bundle"),
+    Variable("ACOUPI_IMAGE", "the image", "bundle"),
+    Variable("ACOUPI_UID", "user of the containers", "bundle"),
+    Variable("ACOUPI_GID", "group of the containers", "bundle"),
+    Variable("ACOUPI_AUDIO_GID", "group of the sound device", "bundle"),
+    Variable("ACOUPI_SOUND", "where the sound devices are", "bundle"),
+    Variable("ACOUPI_SIMULATED_FOLDER", "sound for a bundle without a microphone", "bundle"),
+    *(
+        Variable(f"{PREFIX}{name.upper()}", f"where {name} is, or what it is", "bundle")
+        for name in Settings.model_fields
+        if name not in ("home", "log_level")
+    ),
+)
+
+_EXACT = {one.name for one in VARIABLES if not one.is_prefix}
+_PREFIXES = (*(one.name for one in VARIABLES if one.is_prefix), "ACOUPI_MEMORY_")
+_SOURCES = tuple(
+    one.name for one in VARIABLES if one.scope in ("configuration", "deployment", "device")
+)
+
+
+def is_variable(name: str) -> bool:
+    """Return whether a variable means anything to a service."""
+    return name in _EXACT or name.startswith(_PREFIXES)
+
+
+def is_source(name: str) -> bool:
+    """Return whether the provisioning takes something from a variable."""
+    return name in _SOURCES or name.startswith(
+        tuple(source for source in _SOURCES if source.endswith("__"))
+    )
+
+
+def check_known(environ: Mapping[str, str]) -> None:
+    """Raise if there is an ``ACOUPI_…`` variable that means nothing.
+
+    Raises
+    ------
+    ConfigurationError
+        With the nearest name that does.
+    """
+    unknown = sorted(
+        name
+        for name, value in environ.items()
+        if name.upper().startswith(PREFIX) and value and not is_variable(name)
+    )
+    if not unknown:
+        return
+    valid = [one.name for one in VARIABLES if one.scope != "bundle"]
+    shown = [f"{name}…" if name.endswith("_") else name for name in valid]
+    # Without what all begin with, by which all are alike.
+    short = {name.removeprefix(PREFIX): name for name in valid}
+    better = short.get(nearest(unknown[0].upper().removeprefix(PREFIX), list(short)) or "")
+    raise ConfigurationError(
+        f'there is no variable "{unknown[0]}".'
+        + (f" (Nor {', '.join(unknown[1:])}.)" if unknown[1:] else ""),
+        better or "remove it",
+        why=f"the variables are {', '.join(shown)}.",
+    )

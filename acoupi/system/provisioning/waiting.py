@@ -1,0 +1,225 @@
+"""What the services of a home that sets itself up do: wait for it, then watch it."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+
+from acoupi import data
+from acoupi.errors import AcoupiError, NotConfiguredError
+from acoupi.provisioned import MARKER, Provisioned, read_provisioned
+from acoupi.system.configured import is_configured
+from acoupi.system.constants import Settings
+from acoupi.system.provisioning.places import (
+    SECRET_PREFIXES,
+    can_provision,
+    config_dir,
+    is_pending,
+)
+from acoupi.system.pulse import PulseFile, ServiceLock
+from acoupi.system.stack import BEAT
+
+__all__ = ["RENEW", "Watch", "await_home"]
+
+logger = logging.getLogger("acoupi.system.provisioning")
+
+RENEW = 76
+"""Exit code of a service that is to be started again, with another configuration."""
+LOOK_EVERY = 0.25
+PULSE_EVERY = 5.0
+SAY_EVERY = 30.0
+TRY_EVERY = 5.0
+PATIENCE = 600.0
+PATIENCE_VARIABLE = "ACOUPI_SETUP_PATIENCE"
+
+
+class Watch:
+    """Notices that another configuration is in force.
+
+    Parameters
+    ----------
+    config
+        The folder ``config/``.
+    known
+        What was in force when the service started.
+    """
+
+    def __init__(self, config: Path, known: Provisioned) -> None:
+        self._path = config / MARKER
+        self.known = known
+        self._seen = self._stamp()
+
+    def changed(self) -> str | None:
+        """Return why the service is to start anew; None if it need not."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return None
+        self._seen = stamp
+        now = read_provisioned(self._path.parent)
+        if now is None or now.provisioned_on == self.known.provisioned_on:
+            return None
+        return f"configuration {now.generation} is in force in place of {self.known.generation}"
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+
+def await_home(
+    settings: Settings,
+    name: str,
+    *,
+    environ: MutableMapping[str, str] = os.environ,
+    stop: Callable[[], bool] = lambda: False,
+) -> Watch | None:
+    """Wait until the home is set up; set it up if nobody else is to.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    name
+        Of the service that waits.
+    environ
+        Variables of settings are taken out of it: what is in force is in the home.
+    stop
+        Whether to wait no more.
+
+    Returns
+    -------
+    Watch
+        None if this home does not set itself up, or a person did.
+
+    Raises
+    ------
+    NotConfiguredError
+        If that takes too long; says what is waited for.
+    """
+    if not environ.get("ACOUPI_PROGRAM"):
+        return None
+    config = config_dir(settings)
+    with ServiceLock(settings.run_dir, name):
+        known = _Wait(settings, name, environ, stop).until_ready()
+    if known is None:
+        return None
+    for variable in [one for one in environ if one.startswith(SECRET_PREFIXES)]:
+        del environ[variable]
+    return Watch(config, known)
+
+
+class _Wait:
+    """One service's waiting."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        environ: MutableMapping[str, str],
+        stop: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._config = config_dir(settings)
+        self._environ = environ
+        self._stop = stop
+        self._pulse = PulseFile(settings.run_dir, name)
+        # Beat is small, and imports no program.
+        self._provisions = name != BEAT and can_provision(settings)
+        self._patience = _seconds(environ.get(PATIENCE_VARIABLE), PATIENCE)
+        self._written = self._said = self._tried = -SAY_EVERY
+
+    def until_ready(self) -> Provisioned | None:
+        """Return what is in force, as soon as there is something.
+
+        None if a person set the home up: then that is not written over.
+        """
+        began = data.monotonic()
+        while self._is_by_hand():
+            threading.Event().wait(LOOK_EVERY)
+            # Twice: while files are put in their places it looks like that, for a moment.
+            if self._is_by_hand():
+                logger.warning(
+                    "ACOUPI_PROGRAM is ignored: %s was set up by hand. "
+                    "`python -m acoupi.system.provisioning` would set it up from variables.",
+                    self._settings.home,
+                )
+                return None
+        while True:
+            if self._provisions and data.monotonic() - self._tried >= TRY_EVERY:
+                self._provision()
+            reason = self._missing()
+            known = read_provisioned(self._config)
+            if reason is None and known is not None:
+                return known
+            waited = data.monotonic() - began
+            if waited > self._patience or self._stop():
+                raise self._gave_up(reason or "", waited)
+            self._say(reason or "")
+            threading.Event().wait(LOOK_EVERY)
+
+    def _is_by_hand(self) -> bool:
+        """Return whether there is a sensor that no provisioning made."""
+        is_there = not is_pending(self._config) and is_configured(self._settings)
+        return is_there and read_provisioned(self._config) is None
+
+    def _missing(self) -> str | None:
+        """Return what is waited for; None if nothing is missing."""
+        known = read_provisioned(self._config)
+        if known is not None and known.generation == 0 and known.fault:
+            return f"{self._config} to be set up, but: {known.fault.text()}"
+        if known is None or known.generation == 0 or not is_configured(self._settings):
+            return f"{self._config} to be set up"
+        if is_pending(self._config):
+            return f"the files in {self._config} to be put in their places"
+        password = self._environ.get("ACOUPI_BROKER_PASSWORD_FILE")
+        if password and not _has_text(Path(password)):
+            return f"the broker to leave a password in {password}"
+        return None
+
+    def _provision(self) -> None:
+        # The program is loaded by this process anyway; where another service does this, it is not.
+        from acoupi.system.provisioning.__main__ import log_outcome  # noqa: PLC0415
+        from acoupi.system.provisioning.apply import provision  # noqa: PLC0415
+
+        self._tried = data.monotonic()
+        try:
+            found, is_new = provision(self._settings, dict(self._environ))
+        except AcoupiError as error:
+            logger.error("%s %s", error.message, error.why or "")  # noqa: TRY400 - said in full
+            return
+        log_outcome(found, is_new=is_new)
+        self._provisions = found.generation == 0
+
+    def _say(self, reason: str) -> None:
+        now = data.monotonic()
+        if now - self._said >= SAY_EVERY or reason != self._pulse.pulse.message:
+            logger.info("Waiting for %s.", reason)
+            self._said = now
+        if now - self._written >= PULSE_EVERY or reason != self._pulse.pulse.message:
+            self._pulse.pulse.message = reason
+            self._pulse.write()
+            self._written = now
+
+    def _gave_up(self, reason: str, waited: float) -> NotConfiguredError:
+        return NotConfiguredError(
+            f"there is no sensor in {self._settings.home} yet.",
+            "look at the log of the service that sets it up: docker compose logs setup",
+            why=f"this service waited {waited:.0f} s for {reason}.",
+        )
+
+
+def _has_text(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _seconds(text: str | None, default: float) -> float:
+    try:
+        return float(text) if text else default
+    except ValueError:
+        return default

@@ -1,0 +1,336 @@
+"""A folder that ``balena push`` takes as it is: a fleet of sensors that set themselves up.
+
+It holds the compose file, what the image is built from, and what balena and
+its operators are to know. Nothing of it runs here; why it is as it is:
+``compose/balena/README.md``.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
+
+import acoupi
+from acoupi.errors import ConfigurationError, TargetError
+from acoupi.home import using_home
+from acoupi.system.config.variables import as_variables, settings_table
+from acoupi.system.constants import Settings
+from acoupi.system.provisioning.variables import VARIABLES
+from acoupi.system.rendering import Manifest, check_not_edited, render_tree
+from acoupi.system.stack import BROKER, SETUP, Mount, Stack
+from acoupi.system.targets import ServiceStatus, Target
+from acoupi.system.targets.engine import COMPOSE_FILE
+from acoupi.system.targets.images import copy_sources, fill_program_context, source_dir
+from acoupi.system.targets.self_setup import (
+    FOLDERS,
+    HOME,
+    MICROPHONE_PATIENCE,
+    USER,
+    Platform,
+    fleet_stack,
+    render_self_setup,
+    schema_of,
+)
+from acoupi.system.writing import RenderedFile, disk_error, write_files
+
+__all__ = ["BalenaTarget", "balena_files", "write_balena_folder"]
+
+FOLDER = PurePath("balena")
+"""Below the home: where setup puts it."""
+SOURCES = "sensor"
+"""What the image is built from, in the folder."""
+PROGRAM = "program"
+"""The packages of others, in the sources."""
+AUDIO_GROUP = 29
+"""Of the sound devices on balenaOS, as on Debian."""
+DEVICE_TYPES = (
+    *("raspberrypi4-64", "raspberrypi5", "raspberrypi3-64", "raspberrypi0-2w-64"),
+    *("raspberrypi400-64", "generic-aarch64", "generic-amd64", "intel-nuc"),
+)
+"""64 bit all of them: for 32 there is no numpy. The first is the default."""
+SHOWN_FIRST = (
+    "ACOUPI_CONFIG__TIMEZONE",
+    "ACOUPI_CONFIG__RECORDING__DURATION",
+    "ACOUPI_CONFIG__RECORDING__INTERVAL",
+)
+"""Settings that balena offers when somebody deploys from its hub."""
+
+
+class BalenaTarget(Target):
+    """The devices of a balena fleet; here there is only the folder that is pushed."""
+
+    name: ClassVar[str] = "balena"
+    has_own_python: ClassVar[bool] = True
+
+    def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        """Return the folder, but for what the image is built from."""
+        files = balena_files(stack, self.settings.home)
+        return {FOLDER / path: one for path, one in files.items()}
+
+    def prepare(self, stack: Stack) -> None:
+        """Put what the image is built from beside them."""
+        del stack
+        _put_sources(self.settings.home / FOLDER)
+
+    def up(self) -> None:
+        """Refuse: it runs elsewhere."""
+        raise self._elsewhere("start")
+
+    def down(self) -> None:
+        """Refuse: it runs elsewhere."""
+        raise self._elsewhere("stop")
+
+    def check(self) -> None:
+        """Refuse: it runs elsewhere."""
+        raise self._elsewhere("check")
+
+    def status(self) -> list[ServiceStatus]:
+        """Return the services, and that nothing is known of them here."""
+        manifest = Manifest.read(self.settings.manifest_file)
+        return [
+            ServiceStatus(
+                name=one.name,
+                role=one.role,
+                state="unknown",
+                message="it runs on the devices of the fleet: balena device list",
+            )
+            for one in (manifest.services if manifest else ())
+        ]
+
+    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
+        """Refuse: they are elsewhere."""
+        del service, lines
+        raise self._elsewhere("read the logs of")
+
+    def _elsewhere(self, what: str) -> TargetError:
+        folder = self.settings.home / FOLDER
+        return TargetError(
+            f"cannot {what} the services here.",
+            f"cd {folder} && balena push FLEET   (README.md there says the rest)",
+            why="this home was set up for a balena fleet, whose devices run them.",
+        )
+
+
+def write_balena_folder(
+    folder: Path,
+    stack: Stack,
+    settings: Settings,
+    *,
+    packages: Sequence[str] = (),
+    force: bool = False,
+) -> None:
+    """Write the folder anywhere.
+
+    Parameters
+    ----------
+    folder, stack, settings
+        Where; what runs; of the home that the stack was made for.
+    packages
+        What of others is in the image: pip requirements, or paths of packages.
+    force
+        Write over files that were edited by hand.
+
+    Raises
+    ------
+    AcoupiError
+        If the folder holds something that acoupi did not make, or (unless `force`)
+        something that was edited by hand.
+    """
+    files = balena_files(stack, settings.home, with_packages=bool(packages))
+    record = folder / settings.manifest_file.name
+    previous = Manifest.read(record)
+    if previous is None and folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(
+            f'cannot write into "{folder}".',
+            "-o with a new folder",
+            why="it is not empty, and acoupi did not make it.",
+        )
+    if not force:
+        check_not_edited(folder, files, previous)
+    manifest = Manifest(
+        version=acoupi.__version__,
+        target=BalenaTarget.name,
+        program=stack.program,
+        files={path.as_posix(): one.digest for path, one in files.items()},
+    )
+    write_files({**{folder / path: one for path, one in files.items()}, record: manifest.to_file()})
+    _put_sources(folder, packages)
+
+
+def _put_sources(folder: Path, packages: Sequence[str] = ()) -> None:
+    place = folder / SOURCES
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        copy_sources(place)
+        if packages:
+            (place / PROGRAM).mkdir()
+            fill_program_context(place / PROGRAM, packages)
+            (place / "Dockerfile").write_text(_dockerfile_with_program())
+    except OSError as error:
+        raise disk_error("write", place, error) from error
+
+
+def _dockerfile_with_program() -> str:
+    """Return the two Dockerfiles of the images as one: nothing of ours is in a registry."""
+    images = source_dir() / "images"
+    program = (images / "program" / "Dockerfile").read_text()
+    for old, new in (
+        ("ARG SENSOR=acoupi/sensor\n", ""),
+        ("FROM ${SENSOR}", "FROM sensor"),
+        ("COPY . /context", f"COPY {PROGRAM} /context"),
+    ):
+        assert old in program, f"images/program/Dockerfile has no {old!r} any more"
+        program = program.replace(old, new)
+    return f"{(images / 'sensor' / 'Dockerfile').read_text()}\n{program}"
+
+
+# --- what is in it ----------------------------------------------------------------------
+
+
+def balena_files(
+    stack: Stack, home: Path, *, with_packages: bool = False
+) -> dict[PurePath, RenderedFile]:
+    """Return the files of the folder, by their path in it.
+
+    Parameters
+    ----------
+    stack
+        Of a program; its settings become variables of the service ``setup``.
+    home
+        That the stack was made for: what the settings name below it is moved.
+    with_packages
+        Whether packages of others are in the image.
+
+    Raises
+    ------
+    ConfigurationError
+        If the stack has something that a balena device cannot give, by name.
+    """
+    _refuse_mounts(stack, home)
+    answers = _answers(stack, home)
+    compose = render_self_setup(
+        stack,
+        Platform(
+            header=(
+                f"A fleet of sensors: {' '.join(stack.program.split())}.",
+                "Generated by acoupi for balena; see README.md.",
+            ),
+            context=SOURCES,
+            is_compose=False,
+            sound_group=_audio_group(),
+            answers=answers,
+            **({"dockerfile": "Dockerfile"} if with_packages else {}),
+        ),
+    )
+    context = _context(fleet_stack(stack), answers)
+    texts = render_tree(
+        source_dir() / "compose" / "balena", context, below=("README.md", "balena.yml")
+    )
+    return {**texts, PurePath(COMPOSE_FILE): RenderedFile(compose)}
+
+
+def _audio_group() -> int:
+    text = os.environ.get("ACOUPI_AUDIO_GID") or str(AUDIO_GROUP)
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise ConfigurationError(
+        f"ACOUPI_AUDIO_GID cannot be {text!r}.",
+        f"ACOUPI_AUDIO_GID={AUDIO_GROUP}",
+        why="it is the number of the group that the sound devices have on the fleet's boards.",
+    )
+
+
+def _refuse_mounts(stack: Stack, home: Path) -> None:
+    """Raise if a service needs more of the disk than the volumes of the home."""
+    inside = [*(home / name for name in FOLDERS), *_generated(home)]
+    mounts = dict.fromkeys(mount for one in stack.services for mount in one.mounts)
+    outside = [mount for mount in mounts if not _is_below(mount, inside)]
+    if outside:
+        names = ", ".join(f'"{mount.source}"' for mount in outside)
+        raise ConfigurationError(
+            f"a balena device cannot be given {names}.",
+            f'leave it at its default, or put it below "{home / "data"}"',
+            why="its containers have named volumes only, and no folder of the device.",
+        )
+
+
+def _generated(home: Path) -> tuple[Path, ...]:
+    return (Settings(home=home).program_file,)
+
+
+def _is_below(mount: Mount, folders: Iterable[Path]) -> bool:
+    return any(mount.source.is_relative_to(folder) for folder in folders)
+
+
+def _answers(stack: Stack, home: Path) -> dict[str, str]:
+    """Return the settings as variables, with the paths that they have on a device."""
+    if stack.config is None:
+        return {}
+    with using_home(home):
+        given = as_variables(stack.config)
+    return {name: _moved(text, home) for name, text in given.items()}
+
+
+def _moved(text: str, home: Path) -> str:
+    path = Path(text)
+    return str(HOME / path.relative_to(home)) if path.is_relative_to(home) else text
+
+
+def _context(stack: Stack, answers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the names that the templates use, but for the compose file."""
+    with using_home(HOME):
+        schema = type(stack.config) if stack.config is not None else schema_of(stack.program)
+        settings = settings_table(schema)
+    defaults = {row.variable: row.default for row in settings}
+    first = {name: answers.get(name, defaults[name]) for name in SHOWN_FIRST if defaults.get(name)}
+    return {
+        "name": "acoupi-" + stack.program.rpartition(".")[2].replace("_", "-").lower(),
+        "program": stack.program,
+        "version": release_version(acoupi.__version__),
+        "device_types": DEVICE_TYPES,
+        "variables": [("ACOUPI_LOG_LEVEL", "INFO"), *first.items()],
+        "answers": list(answers.items()),
+        "secrets": stack.secrets,
+        "services": _rights(stack),
+        "user": USER,
+        "patience": MICROPHONE_PATIENCE,
+        "general": [one for one in VARIABLES if one.scope != "bundle"],
+        "sections": [
+            {"name": name, "is_optional": rows[0].is_optional, "rows": rows}
+            for name in dict.fromkeys(row.section for row in settings)
+            if (rows := [row for row in settings if row.section == name])
+        ],
+    }
+
+
+def _rights(stack: Stack) -> list[dict[str, str]]:
+    """Return what each service may use, in words."""
+    rows = [
+        {"name": BROKER, "rights": "nothing but the volume of its socket"},
+        {"name": SETUP, "rights": "the network, and as the only one the configuration to write"},
+    ]
+    for one in (*stack.workers, stack.beat):
+        words = [
+            *(["the sound device"] if one.devices else []),
+            "the network" if one.network else "no network",
+        ]
+        rows.append({"name": one.name, "rights": ", ".join(words)})
+    return rows
+
+
+def release_version(version: str) -> str:
+    """Return a version as balena wants it: three numbers.
+
+    Examples
+    --------
+    >>> release_version("1.2.0.dev3+local"), release_version("2.0")
+    ('1.2.0', '2.0.0')
+    """
+    numbers: list[str] = []
+    for part in version.partition("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(part)
+    return ".".join([*numbers, "0", "0", "0"][:3])

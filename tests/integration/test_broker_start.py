@@ -1,0 +1,100 @@
+"""The redis that makes its own users: a real one, asked as each of them."""
+
+import contextlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from acoupi.system import Settings
+from acoupi.system.broker_users import HOST_USER, broker_rules, broker_user
+from acoupi.system.programs import load_program_class
+from acoupi.system.stack import stack_for
+from tests.services import eventually, require_program
+
+NAMES = ("recording", "default", "beat")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in NAMES:
+        (tmp_path / "keys" / name).mkdir(parents=True)
+    (tmp_path / "own").mkdir()
+    return tmp_path
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[None]:
+    require_program("redis-server")
+    program = load_program_class("default")
+    rules = broker_rules(stack_for(program, None, Settings(home=folder / "home")))
+    own = [f"--keys={folder / 'keys'}", f"--own={folder / 'own'}"]
+    server = ["redis-server", "--port", "0", "--unixsocket", str(folder / "redis.sock")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "acoupi.system.broker_start", *own, "--", *server, "--save", ""],
+        env={**os.environ, "ACOUPI_BROKER_RULES": json.dumps(rules)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        eventually((folder / "redis.sock").exists, "the socket")
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def client(folder: Path, name: str) -> "redis.Redis[str]":
+    place = folder / ("own" if name == HOST_USER else f"keys/{name}") / "password"
+    user = name if name == HOST_USER else broker_user(name)
+    return redis.Redis(
+        unix_socket_path=str(folder / "redis.sock"),
+        username=user,
+        password=place.read_text().strip(),
+        decode_responses=True,
+    )
+
+
+def test_each_client_gets_a_password_of_its_own_that_stays(folder: Path) -> None:
+    with running(folder):
+        for name in (*NAMES, HOST_USER):
+            assert client(folder, name).ping()
+        first = {path: path.read_text() for path in folder.glob("keys/*/password")}
+    (folder / "redis.sock").unlink(missing_ok=True)
+    with running(folder):
+        assert {path: path.read_text() for path in folder.glob("keys/*/password")} == first
+        assert client(folder, "recording").ping()
+
+    assert len(set(first.values())) == len(NAMES)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in first} == {0o600}
+
+
+def test_a_client_has_its_rights_and_no_others(folder: Path) -> None:
+    with running(folder):
+        assert client(folder, "beat").rpush("recording", "x") == 1
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client(folder, "default").rpush("recording", "x")
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            redis.Redis(unix_socket_path=str(folder / "redis.sock")).ping()
+
+
+def test_a_volume_that_is_missing_is_named(folder: Path) -> None:
+    (folder / "keys" / "beat").rmdir()
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", "acoupi.system.broker_start", f"--keys={folder / 'keys'}"),
+            *(f"--own={folder / 'own'}", "--", "redis-server"),
+        ],
+        env={**os.environ, "ACOUPI_BROKER_RULES": '{"beat": "~*"}'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert answer.returncode == 2
+    assert "keys/beat" in answer.stderr

@@ -1,0 +1,446 @@
+"""A home from its sources: once, as a whole, and what is in force stays when they are wrong."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi.devices import get_device_id
+from acoupi.provisioned import Provisioned, read_provisioned
+from acoupi.system import Settings, get_status, load_config
+from acoupi.system.configured import is_configured, read_program_name
+from acoupi.system.programs import load_config_schema
+from acoupi.system.provisioning import apply, sources
+from acoupi.system.provisioning.apply import provision
+from acoupi.system.provisioning.fetching import Fetched
+
+BASE = {"ACOUPI_PROGRAM": "default"}
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings(home=home)
+
+
+def config_of(settings: Settings) -> Any:
+    return load_config(settings.program_config_file, load_config_schema(settings))
+
+
+def put(settings: Settings, **variables: str) -> tuple[Provisioned, bool]:
+    given = {f"ACOUPI_{name}": value for name, value in variables.items()}
+    return provision(settings, {**BASE, **given})
+
+
+def files(settings: Settings) -> dict[str, str]:
+    """What is in force, without the marker and its lock."""
+    config = settings.program_config_file.parent
+    return {
+        path.name: path.read_text()
+        for path in config.iterdir()
+        if path.is_file() and path.name not in ("provisioned.json", ".setup.lock")
+    }
+
+
+def test_an_empty_home_becomes_a_sensor_with_a_deployment(settings: Settings) -> None:
+    found, is_new = put(settings, CONFIG__RECORDING__DURATION="5", DEPLOYMENT__NAME="Oak")
+
+    assert is_new
+    assert found.fault is None
+    assert found.generation == 1
+    assert read_program_name(settings) == "default"
+    assert config_of(settings).recording.duration == 5
+    assert json.loads(settings.deployment_file.read_text())["name"] == "Oak"
+    assert settings.schedule_file.exists()
+    assert found.sources == [
+        "ACOUPI_PROGRAM=default",
+        "ACOUPI_DEPLOYMENT__NAME=Oak",
+        "ACOUPI_CONFIG__RECORDING__DURATION",
+    ]
+
+
+def test_the_same_sources_change_nothing_and_load_no_program(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(settings)
+    before = files(settings)
+    monkeypatch.setattr(apply, "plan_setup", None)
+
+    found, is_new = put(settings)
+
+    assert not is_new
+    assert found.generation == 1
+    assert files(settings) == before
+
+
+def test_a_variable_that_is_removed_leaves_the_default(settings: Settings) -> None:
+    default = 10.0
+    put(settings, CONFIG__RECORDING__INTERVAL="20", CONFIG__RECORDING__DURATION="5")
+
+    put(settings, CONFIG__RECORDING__DURATION="5")
+
+    assert config_of(settings).recording.interval == default
+
+
+def test_what_was_in_force_before_is_kept_beside_it(settings: Settings) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5")
+
+    put(settings, CONFIG__RECORDING__DURATION="4")
+
+    previous = settings.program_config_file.parent / "previous" / "program.json"
+    assert json.loads(previous.read_text())["recording"]["duration"] == 5
+
+
+WRONG = {
+    "unknown setting": ({"CONFIG__RECORDING__DURATOIN": "5"}, "CONFIG__RECORDING__DURATION"),
+    "unknown variable": ({"DEPLOYMENT__LATITUD": "5"}, "ACOUPI_DEPLOYMENT__LATITUDE"),
+    "wrong type": ({"CONFIG__RECORDING__DURATION": "long"}, "t must be a number"),
+    "out of range": ({"DEPLOYMENT__LATITUDE": "91", "DEPLOYMENT__LONGITUDE": "0"}, "-90 to 90"),
+    "half a place": ({"DEPLOYMENT__LATITUDE": "51"}, "ACOUPI_DEPLOYMENT__LONGITUDE"),
+    "no such program": ({"PROGRAM": "defualt"}, "connected, default"),
+    "two documents": ({"CONFIG_FILE": "/x.yaml", "CONFIG_URL": "http://x/y"}, "contradict"),
+    "file not there": ({"CONFIG_FILE": "/nowhere/x.yaml"}, "ACOUPI_CONFIG_FILE"),
+    "no level": ({"LOG_LEVEL": "loud"}, "WARNING"),
+    "no seconds": ({"MICROPHONE_PATIENCE": "long"}, "ACOUPI_MICROPHONE_PATIENCE"),
+    "no address": ({"CONFIG_URL": "example.org"}, "http:// or https://"),
+    "bad id": ({"DEVICE_ID": "a/b"}, "ACOUPI_DEVICE_ID"),
+    "other workers": ({"SERVICES": "all"}, "recording, default"),
+    "folder outside": (
+        {"SERVICES": "recording,default", "CONFIG__PATHS__RECORDINGS": "/mnt/disk"},
+        "/mnt/disk",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(WRONG))
+def test_wrong_sources_leave_in_force_what_was_and_are_named(settings: Settings, case: str) -> None:
+    variables, words = WRONG[case]
+    put(settings, CONFIG__RECORDING__DURATION="5")
+    before = files(settings)
+
+    found, is_new = put(settings, **variables)
+
+    assert not is_new
+    assert found.generation == 1
+    assert files(settings) == before
+    assert found.fault is not None
+    assert words in " ".join([found.fault.text(), found.fault.help or ""])
+    assert "in force is that of 20" in (found.trouble() or "")
+
+
+@pytest.mark.parametrize("case", sorted(WRONG))
+def test_wrong_sources_of_an_empty_home_leave_it_empty(settings: Settings, case: str) -> None:
+    found, _ = put(settings, **WRONG[case][0])
+
+    assert found.generation == 0
+    assert not is_configured(settings)
+    assert files(settings) == {}
+    assert "no configuration is in force yet" in (found.trouble() or "")
+
+
+def test_the_fault_goes_when_the_sources_are_mended(settings: Settings) -> None:
+    put(settings)
+    put(settings, NONSENSE="1")
+
+    found, is_new = put(settings)
+
+    assert not is_new
+    assert found.fault is None
+    assert read_provisioned(settings.program_config_file.parent) == found
+
+
+def test_a_fault_that_stays_keeps_its_time(settings: Settings) -> None:
+    first, _ = put(settings, NONSENSE="1")
+    second, _ = put(settings, NONSENSE="1")
+
+    assert first.fault is not None
+    assert second.fault is not None
+    assert first.fault.since == second.fault.since
+
+
+def test_a_program_that_raises_is_a_fault_and_no_crash(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit('no GPU')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    found, _ = put(settings, PROGRAM="exits")
+
+    assert found.fault is not None
+    assert "SystemExit" in found.fault.text()
+
+
+def test_secrets_are_in_their_file_alone_and_go_with_their_variable(settings: Settings) -> None:
+    host = {
+        "CONFIG__MESSAGING__MQTT__HOST": "hub",
+        "CONFIG__MESSAGING__MQTT__USERNAME": "bat",
+    }
+    put(settings, PROGRAM="connected", **host, CONFIG__MESSAGING__MQTT__PASSWORD="geheim")
+
+    holders = {name for name, text in files(settings).items() if "geheim" in text}
+    marker = (settings.program_config_file.parent / "provisioned.json").read_text()
+    mode = stat.S_IMODE(settings.secrets_file.stat().st_mode)
+    assert holders == {"secrets.env"}
+    assert "geheim" not in marker
+    assert mode == 0o600
+
+    put(settings, PROGRAM="connected", **host)
+
+    assert "geheim" not in settings.secrets_file.read_text()
+
+
+def test_a_file_is_a_source_and_variables_are_stronger(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "sensor.yaml"
+    path.write_text("recording: {duration: 4, interval: 30}\n")
+
+    put(settings, CONFIG_FILE=str(path), CONFIG__RECORDING__DURATION="5")
+
+    recording = config_of(settings).recording
+    assert (recording.duration, recording.interval) == (5, 30)
+
+
+def test_a_file_that_changed_is_noticed(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "sensor.yaml"
+    path.write_text("recording: {duration: 4}\n")
+    put(settings, CONFIG_FILE=str(path))
+    path.write_text("recording: {duration: 6}\n")
+
+    _, is_new = put(settings, CONFIG_FILE=str(path))
+
+    assert is_new
+    assert config_of(settings).recording.duration == 6
+
+
+def test_what_is_wrong_in_a_file_names_the_variable(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "sensor.yaml"
+    path.write_text("recording: {duratoin: 4}\n")
+
+    found, _ = put(settings, CONFIG_FILE=str(path))
+
+    assert found.fault is not None
+    assert f"ACOUPI_CONFIG_FILE ({path})" in found.fault.text()
+
+
+# --- crashes
+
+
+class Killed(BaseException):
+    """The power went."""
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_a_crash_while_files_are_moved_is_finished_by_whoever_comes_next(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5")
+    moved: list[Path] = []
+    move = apply._move
+
+    def move_or_die(path: Path, place: Path) -> None:
+        if len(moved) == after:
+            raise Killed
+        moved.append(place)
+        move(path, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(apply, "_move", move_or_die)
+        with pytest.raises(Killed):
+            put(settings, CONFIG__RECORDING__DURATION="4", DEPLOYMENT__NAME="Elm")
+
+    found, is_new = put(settings, CONFIG__RECORDING__DURATION="4", DEPLOYMENT__NAME="Elm")
+
+    assert not is_new  # it was decided before the crash
+    assert found.generation == 2
+    assert config_of(settings).recording.duration == 4
+    assert json.loads(settings.deployment_file.read_text())["name"] == "Elm"
+    assert not (settings.program_config_file.parent / "next").exists()
+
+
+def test_a_crash_before_it_is_decided_leaves_what_was(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5")
+    before = files(settings)
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(apply, "_write_marker", die)
+        with pytest.raises(Killed):
+            put(settings, CONFIG__RECORDING__DURATION="4")
+
+    found, is_new = put(settings, CONFIG__RECORDING__DURATION="5")
+
+    assert not is_new
+    assert found.generation == 1
+    assert files(settings) == before
+
+
+# --- what is fetched
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What URLs give; others fail."""
+    pages: dict[str, str] = {}
+
+    def fetch(url: str) -> Fetched:
+        if url not in pages:
+            raise sources.ConfigurationError("cannot fetch the configuration.", why="it is away.")
+        return Fetched(pages[url], ".yaml")
+
+    monkeypatch.setattr(sources, "fetch", fetch)
+    return pages
+
+
+def test_a_url_that_fails_leaves_what_it_gave_last_in_force(
+    settings: Settings, web: dict[str, str]
+) -> None:
+    web["http://x/a"] = "recording: {duration: 4}"
+    put(settings, CONFIG_URL="http://x/a")
+    web.clear()
+
+    found, is_new = put(settings, CONFIG_URL="http://x/a")
+
+    assert not is_new
+    assert found.fault is not None
+    assert config_of(settings).recording.duration == 4
+
+
+def test_variables_change_also_while_the_url_fails(settings: Settings, web: dict[str, str]) -> None:
+    web["http://x/a"] = "recording: {duration: 4}"
+    put(settings, CONFIG_URL="http://x/a")
+    web.clear()
+
+    found, is_new = put(settings, CONFIG_URL="http://x/a", CONFIG__RECORDING__INTERVAL="30")
+
+    recording = config_of(settings).recording
+    assert is_new
+    assert found.fault is not None
+    assert (recording.duration, recording.interval) == (4, 30)
+
+
+def test_another_url_that_fails_is_not_served_from_what_the_first_gave(
+    settings: Settings, web: dict[str, str]
+) -> None:
+    web["http://x/a"] = "recording: {duration: 4}"
+    put(settings, CONFIG_URL="http://x/a")
+
+    found, is_new = put(settings, CONFIG_URL="http://x/b")
+
+    assert not is_new
+    assert found.fault is not None
+
+
+@pytest.mark.parametrize("page", ["<html>log in</html>", "recording: {duration: x}", "a: [1"])
+def test_nonsense_from_a_url_is_not_put_in_force(
+    settings: Settings, web: dict[str, str], page: str
+) -> None:
+    web["http://x/a"] = "recording: {duration: 4}"
+    put(settings, CONFIG_URL="http://x/a")
+    web["http://x/a"] = page
+
+    found, is_new = put(settings, CONFIG_URL="http://x/a")
+
+    assert not is_new
+    assert found.fault is not None
+    assert "ACOUPI_CONFIG_URL (http://x/a)" in found.fault.text()
+    assert config_of(settings).recording.duration == 4
+
+
+def test_another_way_to_say_the_same_begins_nothing_anew(
+    settings: Settings, web: dict[str, str]
+) -> None:
+    web["http://x/a"] = "recording: {duration: 4}"
+    first, _ = put(settings, CONFIG_URL="http://x/a")
+    web["http://x/a"] = "# nicer\nrecording: {duration: 4.0}"
+
+    second, is_new = put(settings, CONFIG_URL="http://x/a")
+
+    assert not is_new
+    assert second.generation == first.generation
+    assert second.digest != first.digest
+
+
+# --- who it is, and where
+
+
+def test_the_device_id_survives_and_can_be_overridden_for_a_while(settings: Settings) -> None:
+    put(settings)
+    own = get_device_id()
+
+    put(settings, DEVICE_ID="bats-07")
+    other = get_device_id()
+    put(settings)
+
+    assert own
+    assert other == "bats-07"
+    assert get_device_id() == own
+
+
+def test_balena_names_the_device(settings: Settings) -> None:
+    provision(settings, {**BASE, "BALENA_DEVICE_UUID": "0123456789abcdef"})
+
+    assert get_device_id() == "0123456789abcdef"
+
+
+def test_without_a_name_the_deployment_is_called_after_the_device(settings: Settings) -> None:
+    found, _ = put(settings, DEVICE_ID="bats-07")
+
+    assert [one.name for one in found.deployments] == ["bats-07"]
+
+
+def test_another_place_ends_the_deployment_and_begins_one(settings: Settings) -> None:
+    here = {"DEPLOYMENT__LATITUDE": "51.5", "DEPLOYMENT__LONGITUDE": "-0.1"}
+    put(settings, DEPLOYMENT__NAME="Oak", **here)
+    here["DEPLOYMENT__LATITUDE"] = "51.6"
+
+    found, _ = put(settings, DEPLOYMENT__NAME="Oak", **here)
+
+    first, second = found.deployments
+    assert (first.latitude, second.latitude) == (51.5, 51.6)
+    assert first.ended_on is not None
+    assert second.ended_on is None
+
+
+def test_another_setting_leaves_the_deployment_alone(settings: Settings) -> None:
+    first, _ = put(settings, DEPLOYMENT__NAME="Oak")
+
+    second, _ = put(settings, DEPLOYMENT__NAME="Oak", CONFIG__RECORDING__DURATION="4")
+
+    assert second.deployments == first.deployments
+
+
+def test_status_tells_what_is_wrong_with_the_sources(settings: Settings) -> None:
+    put(settings)
+    put(settings, NONSENSE="1")
+
+    status = get_status(settings)
+
+    assert status.program.status == "unhealthy"
+    assert "ACOUPI_NONSENSE" in (status.program.message or "")
+    assert status.services.target == "provisioned"
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(settings: Settings) -> None:
+    config = settings.program_config_file.parent
+    config.parent.mkdir()
+    config.write_text("")
+
+    with pytest.raises(apply.AcoupiError, match="cannot write"):
+        put(settings)
+
+
+def test_a_half_staged_configuration_is_thrown_away(settings: Settings) -> None:
+    staging = settings.program_config_file.parent / "next"
+    staging.mkdir(parents=True)
+    (staging / "program.json").write_text("{")
+
+    found, _ = put(settings)
+
+    assert found.generation == 1
+    assert not staging.exists()
+    assert not os.path.lexists(settings.home / "next")
