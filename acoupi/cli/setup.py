@@ -188,7 +188,7 @@ def _program_of(found: "Settings", *, asking: bool) -> str:
     except NotConfiguredError:
         present = None
     if asking:
-        if present and _in_containers(found):
+        if present and _rendered_for(found) == "compose":
             load_program_class(present)  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:

@@ -16,10 +16,11 @@ from acoupi import data
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
-from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
+from acoupi.programs.core.workers import DETECTION_QUEUE
 from acoupi.system.broker_users import (
     BROKER_FOLDER,
 )
+from acoupi.system.hooks import hook_service
 from acoupi.system.rendering import Manifest, check_not_edited
 from acoupi.system.stack import BEAT, BROKER
 from acoupi.system.targets import CheckPart, ServiceStatus, Target
@@ -369,12 +370,7 @@ class RunningBundle(Target):
 
     def _hook_service(self) -> str:
         manifest = Manifest.read(self.settings.manifest_file)
-        services = manifest.services if manifest else ()
-        workers = [one for one in services if one.role == "worker"]
-        sending = [one for one in workers if one.network]
-        tidying = [one for one in workers if DEFAULT_QUEUE in one.queues]
-        chosen = next(iter([*sending, *tidying, *workers, *services]), None)
-        return chosen.name if chosen else "default"
+        return hook_service(manifest.services if manifest else ()) or "default"
 
     def status(self) -> list[ServiceStatus]:
         """Return how each service is: its container as the engine sees it, and its pulse."""

@@ -31,21 +31,18 @@ from acoupi.system.stack import (
 )
 from acoupi.system.targets.bundle_checks import SOUND_RULE, check_bundle
 from acoupi.system.targets.compose import (
-    BROKER_GRACE,
     BROKER_MEMORY,
     BROKER_SCORE,
-    BROKER_URL,
     HEALTH_INTERVAL,
     HEALTH_START,
     PROCESSES,
-    SOCKET,
-    SOCKET_FOLDER,
     health_probe,
     mebibytes,
     memory_variable,
 )
 from acoupi.system.targets.engine import COMPOSE_FILE
 from acoupi.system.targets.images import source_dir
+from acoupi.system.targets.running import BROKER_GRACE, BROKER_URL, SOCKET, SOCKET_FOLDER
 
 __all__ = ["HOME", "Platform", "committed_bundle", "fleet_stack", "render_self_setup"]
 
@@ -343,8 +340,8 @@ COMMITTED_HEADER = (
 
 def committed_bundle() -> str:
     """Return what ``compose/docker-compose.yml`` holds: the default program."""
-    from acoupi.system.celery.app import construct  # noqa: PLC0415 - Celery is slow
     from acoupi.system.celery.broker import make_app  # noqa: PLC0415
+    from acoupi.system.celery.construction import construct  # noqa: PLC0415 - Celery is slow
     from acoupi.system.constants import CelerySettings  # noqa: PLC0415
 
     settings, program = Settings(home=HOME), "default"
