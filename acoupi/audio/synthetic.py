@@ -15,7 +15,7 @@ _NOISE = 10 ** (-66 / 20)
 """Standard deviation of the noise floor: -66 dBFS."""
 
 # Ten seconds follow each other like this: five of them are quiet.
-_BIRD_SECONDS = (1, 2, 4)
+_BIRD_SECONDS = (1, 2, 3)
 _BAT_SECONDS = (6, 7)
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -21,20 +21,9 @@ def settings() -> "Settings":
     ConfigurationError
         If an ``ACOUPI_`` variable has a value that it cannot have.
     """
-    from pydantic import ValidationError
-
     from acoupi.system.constants import Settings
 
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = f"ACOUPI_{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise ConfigurationError(
-            f'the environment variable {name} cannot be "{first["input"]}".',
-            f"unset {name}",
-            why=f"{first['msg'][:1].lower()}{first['msg'][1:]}.",
-        ) from error
+    return Settings()
 
 
 def configured() -> "Settings":

@@ -10,8 +10,9 @@ import os
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
+from acoupi.errors import ParameterError
 from acoupi.home import home_dir
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BEAT",
     "BROKER",
+    "RENEW",
     "CeleryConfig",
     "CelerySettings",
     "PoolType",
@@ -29,6 +31,9 @@ __all__ = [
 BEAT = "beat"
 BROKER = "redis"
 """Names of the services that are no workers."""
+
+RENEW = 76
+"""Exit code of a service that is to be started again, with another configuration."""
 
 PoolType = Literal["threads", "prefork", "eventlet", "gevent", "solo", "processes"]
 
@@ -60,6 +65,11 @@ class Settings:
 
     Every path follows `home`, which follows the variable ``ACOUPI_HOME``;
     each can be moved by itself too, with ``ACOUPI_`` and its name.
+
+    Raises
+    ------
+    ParameterError
+        If a variable has a value that it cannot have.
     """
 
     model_fields = _ModelFields()
@@ -94,6 +104,14 @@ class Settings:
             if value is None:
                 value = os.environ.get(f"ACOUPI_{one.name.upper()}") or self.usual(one.name)
             setattr(self, one.name, Path(value) if "parts" in one.metadata else str(value))
+        pools = get_args(PoolType)
+        if self.celery_pool_type not in pools:
+            raise ParameterError(
+                self.celery_pool_type,
+                f'ACOUPI_CELERY_POOL_TYPE cannot be "{self.celery_pool_type}".',
+                "unset ACOUPI_CELERY_POOL_TYPE",
+                why=f"it is one of {', '.join(pools)}.",
+            )
 
     def usual(self, name: str) -> Path | str:
         """Return what a setting is where nothing else is said: what follows from the home."""

@@ -413,7 +413,7 @@ def test_a_microphone_that_stops_keeps_all_that_came(
     simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unplugged(self: Any, frames: int) -> Iterator[bytes]:
-        yield from [b"\1\0" * frames] * 7
+        yield from [b"\1\0" * frames] * 17  # 20 ms each
         raise RecordingError("the microphone stopped.", why="it was unplugged.")
 
     monkeypatch.setattr("acoupi.audio.synthetic.SyntheticSource.blocks", unplugged)
@@ -422,7 +422,7 @@ def test_a_microphone_that_stops_keeps_all_that_came(
         simulated(duration=3).record(deployment)
 
     (path,) = folder.iterdir()
-    assert read_recording(path).duration == pytest.approx(7 * 0.05)
+    assert read_recording(path).duration == pytest.approx(17 * 0.02)
     assert read_guano(path)[INCOMPLETE] == "device_lost"
     assert read_guano(path)[INCOMPLETE_DETAIL] == "the microphone stopped."
     assert str(caught.value.why).startswith("it was unplugged. The first 0.3 s are kept in")

@@ -16,8 +16,8 @@ import pytest
 
 from acoupi.errors import ConfigurationError
 from acoupi.provisioned import Provisioned, read_provisioned
+from acoupi.system.constants import RENEW
 from acoupi.system.provisioning.fetching import fetch
-from acoupi.system.provisioning.waiting import RENEW
 from acoupi.system.pulse import read_pulse
 from tests.sensors import SERVICES, Sensor, sensor_at, wait_for
 from tests.services import free_port

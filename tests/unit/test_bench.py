@@ -31,7 +31,7 @@ def test_a_figure_is_compared_with_its_goal() -> None:
     found = {"idle": {"all": figure(140.2, "MiB", 150)}, "slow": figure(60, "ms", 50), "n_ms": 1}
 
     assert list(table.figures(found)) == [
-        ("idle all", "140", "MiB", "150 ok"),
-        ("slow", "60", "ms", "50 missed"),
+        ("idle all", "140", "MiB", "≤ 150  met"),
+        ("slow", "60", "ms", "≤ 50  MISSED"),
         ("n", "1", "ms", ""),
     ]

@@ -37,9 +37,7 @@ from acoupi.system.celery.entries import (
 )
 from acoupi.system.celery.logs import configure_logging, tell
 from acoupi.system.celery.outbox import Outbox, task_message
-from acoupi.system.constants import BEAT, Settings
-from acoupi.system.provisioning.places import forgive
-from acoupi.system.provisioning.waiting import RENEW, await_home
+from acoupi.system.constants import BEAT, RENEW, Settings
 from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
 
 __all__ = ["Planner", "main", "run"]
@@ -271,6 +269,19 @@ def run(
     return code
 
 
+def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
+    """Run in a home that sets itself up: wait for that, and stop when it changes."""
+    # Heavy, and only of use there.
+    from acoupi.system.provisioning.places import forgive  # noqa: PLC0415
+    from acoupi.system.provisioning.waiting import await_home  # noqa: PLC0415
+
+    forgive(os.environ)
+    settings = Settings()
+    configure_logging(settings, BEAT, quiet=quiet)
+    watch = await_home(settings, BEAT, stop=stop.is_set)
+    return run(settings, stop, changed=watch.changed if watch else lambda: None)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run beat until it is asked to stop; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.celery.beat")
@@ -286,11 +297,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, on_signal)
     try:
         os.environ["ACOUPI_SERVICE"] = BEAT  # tells it apart to servers
-        forgive(os.environ)
-        settings = Settings()
-        configure_logging(settings, BEAT, quiet=options.quiet)
-        watch = await_home(settings, BEAT, stop=stop.is_set)
-        return run(settings, stop, changed=watch.changed if watch else lambda: None)
+        if not os.environ.get("ACOUPI_PROGRAM"):
+            settings = Settings()
+            configure_logging(settings, BEAT, quiet=options.quiet)
+            return run(settings, stop)
+        return _run_provisioned(stop, quiet=options.quiet)
     except AcoupiError as error:
         if stop.is_set():
             return 0

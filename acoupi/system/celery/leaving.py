@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from acoupi import data
 from acoupi.errors import ConfigurationError, DeviceUnavailableError
-from acoupi.system.provisioning.waiting import RENEW, Watch
+from acoupi.system.constants import RENEW
+from acoupi.system.provisioning.waiting import Watch
 
 __all__ = ["NO_MICROPHONE", "Leaving"]
 

@@ -20,12 +20,10 @@ from acoupi.system.provisioning.places import (
 from acoupi.system.pulse import PulseFile, ServiceLock
 from acoupi.system.stack import BEAT
 
-__all__ = ["RENEW", "Watch", "await_home"]
+__all__ = ["Watch", "await_home"]
 
 logger = logging.getLogger("acoupi.system.provisioning")
 
-RENEW = 76
-"""Exit code of a service that is to be started again, with another configuration."""
 LOOK_EVERY = 0.25
 PULSE_EVERY = 5.0
 SAY_EVERY = 30.0
