@@ -30,8 +30,10 @@ HOST_USER = "_host"
 """Whoever operates the sensor; no service can have that name."""
 
 COMMANDS = (
-    "resetchannels -@all +@connection +@read +@write +@transaction +@scripting -@dangerous -@admin"
+    "resetchannels -@all +auth +select +ping +lpush +rpush +rpop +brpop +llen +exists "
+    "+hset +hdel +hgetall +multi +exec"
 )
+"""What `acoupi.system.celery` asks of redis, and nothing else."""
 HOST_COMMANDS = "resetchannels -@all +auth +ping +llen +del"
 PASSWORD_BYTES = 32
 
@@ -68,13 +70,9 @@ def _service_rules(service: Service, queues: list[str], only_beat_sends: set[str
         for queue in queues
         if queue in service.queues or service.name == BEAT or queue not in only_beat_sends
     ]
-    keys = [
-        *(f"~{_literal(queue)}" for queue in reached),
-        *(f"~_kombu.binding*.{_literal(queue)}" for queue in reached),
-    ]
+    keys = [f"~{_literal(queue)}" for queue in reached]
     if service.is_worker:
-        own = ("unacked", "unacked_index", "unacked_mutex", "dead")
-        keys += [f"~{key}:{service.name}" for key in own]
+        keys += [f"~{key}:{service.name}" for key in ("unacked", "dead")]
     return " ".join([*keys, COMMANDS])
 
 
