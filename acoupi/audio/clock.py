@@ -6,7 +6,7 @@ wakes late finds a part of the next block, too, so that the earliest come in
 bursts. But as soon as nothing disturbs them, blocks come with always the same
 delay, to a tenth of a millisecond. So of each second the most punctual block
 counts, and the fit is the line on which most of those of the last twenty minutes
-lie: the middle of the narrowest band that holds a quarter of them (a least
+lie: the middle of the narrowest band that holds a seventh of them (a least
 quantile of squares: Rousseeuw, "Least median of squares regression", 1984),
 its slope refined by least squares of those in the band. While they are few,
 the nominal rate counts, too. What stays in it is a constant, the device's own
@@ -40,7 +40,7 @@ _KNOTS = 2000
 _LEAST_NOISE = 1e-4
 _CRYSTAL = 50e-6
 """By how much a rate differs from the nominal one, as a rule."""
-_SHARE = 0.25
+_SHARE = 0.15
 """Of the points; so many lie on the line even if a machine is busy most of the time."""
 _FEW = 8
 _STEPS = [
@@ -346,7 +346,7 @@ def _drift(points: list[Point], guess: float) -> tuple[float, float]:
 def _narrowest(points: list[Point], drift: float) -> tuple[float, float]:
     """Return width and lower edge of the narrowest band of this slope with enough points."""
     errors = sorted(late - drift * at for at, late in points)
-    count = max(1, round(len(errors) * _SHARE))
+    count = max(3, round(len(errors) * _SHARE))
     return min((high - low, low) for low, high in zip(errors, errors[count - 1 :], strict=False))
 
 

@@ -14,7 +14,7 @@ from tests.services import require, require_program
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent.parent
-SECONDS = {"HOUR": "4", "": "4", "SLOT": "13"}
+LENGTHS = {"HOUR_SECONDS": "4", "SLOT_SECONDS": "13", "RATES": ""}
 
 
 def test_capture_is_measured_in_its_shortest_form(tmp_path: Path) -> None:
@@ -22,16 +22,13 @@ def test_capture_is_measured_in_its_shortest_form(tmp_path: Path) -> None:
         require_program(program)
     plugins = list(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so"))
     require("ALSA's pulse plugin is missing: apt-get install libasound2-plugins", bool(plugins))
-    lengths = {
-        f"ACOUPI_BENCH_CAPTURE_{name}_SECONDS".replace("__", "_"): seconds
-        for name, seconds in SECONDS.items()
-    }
+    lengths = {f"ACOUPI_BENCH_CAPTURE_{name}": value for name, value in LENGTHS.items()}
     report = tmp_path / "figures.json"
 
     done = subprocess.run(
         [sys.executable, "scripts/bench.d", "capture", "--json", report],
         cwd=ROOT,
-        env={**os.environ, **lengths, "ACOUPI_BENCH_CAPTURE_RATES": "192000"},
+        env={**os.environ, **lengths},
         capture_output=True,
         text=True,
         timeout=180,
@@ -40,15 +37,10 @@ def test_capture_is_measured_in_its_shortest_form(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     figures: dict[str, Any] = json.loads(report.read_text())["figures"]["capture"]
-    assert set(figures) == {
-        "simulated 384 kHz",
-        "virtual microphone 48 kHz",
-        "virtual microphone 192 kHz",
-        "slots",
-    }
+    assert set(figures) == {"simulated 384 kHz", "virtual microphone 48 kHz", "slots"}
     for name in set(figures) - {"slots"}:
         assert figures[name]["missing_samples"]["is_met"], figures[name]
         assert figures[name]["doubled_samples"]["is_met"], figures[name]
         assert figures[name]["files_not_contiguous_count"] == 0
     assert figures["slots"]["start_error_most"]["is_met"], figures["slots"]
-    assert "MISSED" in done.stdout or "met" in done.stdout
+    assert "≤ 1  met" in done.stdout

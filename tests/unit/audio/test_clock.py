@@ -114,6 +114,22 @@ def test_through_a_sound_server_times_are_within_two_milliseconds() -> None:
     assert sorted(abs(stamp - middle) for stamp in stamps)[int(len(stamps) * 0.95)] < 0.002
 
 
+def test_a_load_that_comes_and_goes_moves_nothing() -> None:
+    chance = random.Random(9)
+    clock = SampleClock(RATE)
+    stamps = []
+    for index in range(36_000):
+        frame = index * BLOCK
+        is_busy = index < 600 or 9000 < index < 18_000
+        wild = is_busy and chance.random() < 0.95  # Then 6 of 10 seconds have no usual block.
+        late = chance.uniform(-0.0194, 0.1) if wild else chance.gauss(0, 1e-4)
+        clock.add(frame, true_time(frame, -7) + late)
+        if index % 30 == 29:
+            stamps.append(clock.time_of(frame) - true_time(frame, -7))
+
+    assert max(abs(stamp) for stamp in stamps[100:]) < 0.001
+
+
 @given(
     st.integers(0, 2**32),
     st.lists(st.sampled_from(["feed", "ask", "find", "break", "steer"]), max_size=40),

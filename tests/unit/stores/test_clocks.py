@@ -40,18 +40,18 @@ def recorded(
     )
 
 
-cases = st.lists(
-    st.tuples(
-        st.sampled_from(BOOTS),
-        st.sampled_from(OFFSETS),
-        st.integers(0, 19_000),
-        st.sampled_from([None, False, True]),
-    ),
-    max_size=8,
+case = st.tuples(
+    st.sampled_from(BOOTS),
+    st.sampled_from(OFFSETS),
+    st.integers(0, 19_000),
+    st.sampled_from([None, False, True]),
 )
+cases = st.lists(case, max_size=8)
+notes = st.lists(case, max_size=8, unique_by=lambda one: one[1:3])
+"""Of the same start and state there is one."""
 
 
-@given(cases, cases)
+@given(cases, notes)
 def test_the_moment_stays_and_only_its_name_changes(
     tmp_path_factory: pytest.TempPathFactory,
     made: list[tuple[UUID, float, int, bool | None]],
