@@ -34,10 +34,13 @@ RECOVERY = 240.0
 Done = subprocess.CompletedProcess[str]
 
 
-def server(image: str, name: str, out: Path) -> dict[str, Any]:
+def servers(image: str, out: Path) -> dict[str, Any]:
+    """The compose file of an HTTP server and an MQTT broker, in a network that leads nowhere else."""
+    common = {"image": image, "volumes": [f"{out}:/out"], "stop_grace_period": "0s"}
     return {
-        "image": image, "command": [name], "volumes": [f"{out}:/out"], "stop_grace_period": "0s",
-    }  # fmt: skip
+        "services": {name: {**common, "command": [name]} for name in ("http", "mqtt")},
+        "networks": {"default": {"internal": True}},
+    }
 
 
 class Bundle:
@@ -69,8 +72,7 @@ class Bundle:
         """Put an HTTP server and an MQTT broker beside the services; override more of them."""
         self.out.mkdir()
         self.out.chmod(0o777)
-        both = {name: server(image, name, self.out) for name in ("http", "mqtt")}
-        self.override({**both, **(more or {})})
+        self.override({**servers(image, self.out)["services"], **(more or {})})
 
     def received(self, server: str) -> list[dict[str, Any]]:
         """What a server was sent so far."""

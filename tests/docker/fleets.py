@@ -14,7 +14,7 @@ from acoupi.system import Settings
 from acoupi.system.planning import plan_setup
 from acoupi.system.targets.balena import write_balena_folder
 from acoupi.system.targets.self_setup import HOME
-from tests.docker.bundles import SERVERS, Done, docker
+from tests.docker.bundles import Done, docker, servers
 
 DEADLINE = 90.0
 """Longest wait for something of a fleet's device, seconds."""
@@ -161,7 +161,7 @@ def write_overlay(
     device: Device, image: str, servers_image: str, variables: Mapping[str, Mapping[str, str]]
 ) -> None:
     """Write what balena adds on a device, with other variables than before, if any."""
-    content = yaml.safe_load(SERVERS.format(image=servers_image, out=device.out))
+    content = servers(servers_image, device.out)
     for name in device.services:
         content["services"][name] = {
             "image": image,
@@ -186,7 +186,7 @@ def committed_device(
     services = ("redis", "setup", "recording", "default", "beat")
     files = ["docker-compose.yml", "simulated-audio.yml", "servers.yml"]
     device = Device(folder, files, services)
-    (folder / "servers.yml").write_text(SERVERS.format(image=servers_image, out=device.out))
+    (folder / "servers.yml").write_text(yaml.dump(servers(servers_image, device.out)))
     try:
         yield device
     finally:

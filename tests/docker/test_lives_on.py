@@ -1,5 +1,7 @@
 """What a bundle survives: its services killed, taken down, the power cut, and its card missing."""
 
+import os
+
 import pytest
 
 from acoupi import data
@@ -92,6 +94,7 @@ def test_it_comes_back_from_a_power_cut(bundle: Bundle) -> None:
     (run / "default.json").write_bytes(b"")
     half = bundle.home / "data" / "spool" / ".half.wav.part"
     half.write_bytes(b"RIFF\0\0")
+    os.utime(half, (0, 0))
     mount = f"{bundle.target.project}_broker:/broker"  # type: ignore[attr-defined]
     image = bundle.inspect("redis")["Config"]["Image"]
     left = docker("run", "--rm", "--network=none", "-v", mount, image, "ls", "/broker").stdout
@@ -106,6 +109,7 @@ def test_it_comes_back_from_a_power_cut(bundle: Bundle) -> None:
         RECOVERY,
     )
     assert (run / "default.pid").read_text() != "1\n"
+    bundle.eventually(lambda: not half.exists(), "the half a file gone", RECOVERY)
 
 
 def test_two_homes_run_side_by_side(bundles: tuple[Bundle, Bundle]) -> None:
