@@ -35,7 +35,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def servers(image: str, out: Path) -> dict[str, Any]:
-    """The compose file of an HTTP server and an MQTT broker, in a network that leads nowhere else."""
+    """The compose file of an HTTP server and an MQTT broker; their network leads nowhere else."""
     common = {"image": image, "volumes": [f"{out}:/out"], "stop_grace_period": "0s"}
     return {
         "services": {name: {**common, "command": [name]} for name in ("http", "mqtt")},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from acoupi import data
-from acoupi.audio import wav
+from acoupi.audio import formats
 from acoupi.components import SqliteStore
 from acoupi.data import EffortState
 from acoupi.system import Settings, get_celery_app, load_program, setup_program, start_deployment
@@ -89,7 +89,7 @@ class Recorder:
 
     def written(self) -> int:
         """Bytes of the recording that is being made."""
-        return sum(part.stat().st_size for part in wav.find_parts(self.spool))
+        return sum(part.stat().st_size for part in formats.find_parts(self.spool))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_ended_in_the_middle_of_a_recording_nothing_of_it_is_lost(recorder: Reco
         eventually(lambda: recorder.says("stopping"), "it to be stopping", DEADLINE)
         process.kill()  # the grace is over
         process.wait()
-    (part,) = wav.find_parts(recorder.spool)
+    (part,) = formats.find_parts(recorder.spool)
     heard = (part.stat().st_size - HEADER) / 16_000
     assert recorder.lock.exists()
 

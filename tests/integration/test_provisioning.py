@@ -28,6 +28,11 @@ EVERY = (*SERVICES, SETUP)
 pytestmark = pytest.mark.integration
 
 
+@pytest.fixture(autouse=True)
+def _no_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACOUPI_TARGET")  # of commands; here it is a variable that there is not
+
+
 class Fleet:
     """The services of a sensor as an engine would run them: started again when they end.
 
