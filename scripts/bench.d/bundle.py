@@ -57,6 +57,7 @@ def run(runs: int) -> Figures:
         wait_for(lambda: any_recording(home), "the first recording")
         figures["first recording"] = figure(time.monotonic() - begun, "s", goal)
         figures["latency"] = latency(home, runs)
+        figures["working"] = memory_of(containers(home))
     return figures
 
 
@@ -182,7 +183,7 @@ def containers(home: Path) -> dict[str, str]:
 
 
 def idle(home: Path, runs: int) -> Figures:
-    """Return memory and processor time while there is next to nothing to do."""
+    """Return memory and processor time while nothing has been recorded yet."""
     time.sleep(SETTLE)
     ids = containers(home)
     cpu: dict[str, list[float]] = {name: [] for name in SERVICES}
@@ -207,6 +208,13 @@ def idle(home: Path, runs: int) -> Figures:
     }
     figures["health probes"] = probes(home, ids)
     return figures
+
+
+def memory_of(ids: dict[str, str]) -> Figures:
+    """Return what each service takes once it has recorded, run the model and sent messages."""
+    memory = {name: pss(one) / MEBIBYTE for name, one in ids.items()}
+    named = {**memory, "all": sum(memory.values())}
+    return {f"{name} memory (PSS)": figure(value, "MiB") for name, value in named.items()}
 
 
 def processes(container: str) -> list[psutil.Process]:
