@@ -95,6 +95,7 @@ def test_it_comes_back_from_a_power_cut(bundle: Bundle) -> None:
     half = bundle.home / "data" / "spool" / ".half.wav.part"
     half.write_bytes(b"RIFF\0\0")
     os.utime(half, (0, 0))
+    os.chown(half, half.parent.stat().st_uid, half.parent.stat().st_gid)
     mount = f"{bundle.target.project}_broker:/broker"  # type: ignore[attr-defined]
     image = bundle.inspect("redis")["Config"]["Image"]
     left = docker("run", "--rm", "--network=none", "-v", mount, image, "ls", "/broker").stdout
