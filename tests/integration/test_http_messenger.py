@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from acoupi import data
+from acoupi import data, devices
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers import HTTPConfig, HTTPMessenger
 from acoupi.data import ResponseStatus
@@ -58,6 +58,7 @@ def test_a_message_arrives_as_it_was_written(sink: HTTPSink) -> None:
     assert sink.posts[0].headers["Content-Type"] == "application/json"
     assert sink.posts[0].headers["Accept"] == "application/json"
     assert sink.posts[0].headers["Idempotency-Key"] == str(sent.id)
+    assert sink.posts[0].headers["Acoupi-Device-Id"] == devices.get_device_id()
 
 
 def test_json_as_bytes_arrives(sink: HTTPSink) -> None:

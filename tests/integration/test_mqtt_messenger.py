@@ -105,7 +105,10 @@ def test_the_message_carries_its_id(broker: Mosquitto, make: Make) -> None:
         make(broker).send_message(sent)
         eventually(lambda: bool(listener.messages), "the message")
 
-    assert listener.properties[0].UserProperty == [("message_id", str(sent.id))]
+    assert listener.properties[0].UserProperty == [
+        ("message_id", str(sent.id)),
+        ("device_id", devices.get_device_id()),
+    ]
 
 
 def test_bytes_arrive_as_they_are(broker: Mosquitto, make: Make) -> None:

@@ -18,7 +18,8 @@ tried for ever.
 A message may thus arrive twice, but it never counts as delivered without
 having arrived. Servers that care recognise the second by the message's id:
 header ``Idempotency-Key`` (HTTP), user property ``message_id`` (MQTT 5; under
-3.1.1 only by its content, which is the same).
+3.1.1 only by its content, which is the same). Which device it comes from is beside
+it: header ``Acoupi-Device-Id``, user property ``device_id``.
 
 A configuration costs no HTTP or MQTT library until its messenger is made.
 """

@@ -18,7 +18,7 @@ import requests
 from pydantic import SecretStr
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from acoupi import data
+from acoupi import data, devices
 from acoupi.components import types
 from acoupi.components.messengers.config import HTTPConfig, split_url
 from acoupi.components.messengers.tls import Certificates, explain_tls
@@ -162,9 +162,7 @@ class HTTPMessenger(types.Messenger):
         except MessageError as err:
             return _response(data.ResponseStatus.ERROR, message, f"{err}: {err.why}")
         try:
-            status, content = self._request(
-                "POST", data=body, headers={"Idempotency-Key": str(message.id)}
-            )[:2]
+            status, content = self._request("POST", data=body, headers=_labels(message))[:2]
         except _UncertainError as err:
             self.logger.warning("message %s: %s", message.id, err)
             return _response(err.status, message, str(err))
@@ -373,6 +371,10 @@ def _check_header(what: str, value: str) -> None:
 
 def _path(path: Path | None) -> str | None:
     return str(path) if path else None
+
+
+def _labels(message: data.Message) -> dict[str, str]:
+    return {"Idempotency-Key": str(message.id), "Acoupi-Device-Id": devices.get_device_id()}
 
 
 def _response(

@@ -205,9 +205,10 @@ class MQTTMessenger(types.Messenger):
         """
         content = message.content
         payload = content.encode() if isinstance(content, str) else content
+        labels = {"message_id": str(message.id), "device_id": devices.get_device_id()}
         connection = self._connected()
         try:
-            number = connection.publish(self._topic(message), payload, str(message.id), False)
+            number = connection.publish(self._topic(message), payload, labels, False)
         except ValueError as err:
             return _response(data.ResponseStatus.ERROR, message, f"it can never be sent: {err}")
         except ConnectionLostError as err:
@@ -373,7 +374,7 @@ class MQTTMessenger(types.Messenger):
 
     def _say(self, status: str, connection: Connection, timeout: float | None = None) -> None:
         if connection.will_topic:
-            number = connection.publish(connection.will_topic, status.encode(), None, True)
+            number = connection.publish(connection.will_topic, status.encode(), {}, True)
             if timeout is not None:
                 connection.wait_for(number, timeout)
 

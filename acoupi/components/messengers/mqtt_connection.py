@@ -4,7 +4,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -147,8 +147,10 @@ class Connection:
     def _is_over(self) -> bool:
         return self.end is not None or self._error is not None
 
-    def publish(self, topic: str, payload: bytes, message_id: str | None, retain: bool) -> int:
+    def publish(self, topic: str, payload: bytes, labels: Mapping[str, str], retain: bool) -> int:
         """Hand a message over and return its number for `wait_for`.
+
+        `labels` become its user properties, where the protocol has such.
 
         Raises
         ------
@@ -161,9 +163,9 @@ class Connection:
         if client is None or not self.is_open:
             raise ConnectionLostError(self.end or "closed")
         properties = None
-        if message_id and self.protocol is MQTTProtocolVersion.MQTTv5:
+        if labels and self.protocol is MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.UserProperty = ("message_id", message_id)
+            properties.UserProperty = list(labels.items())
         size = len(payload) + len(topic.encode()) + 100
         if self.maximum_packet_size is not None and size > self.maximum_packet_size:
             raise ValueError(
