@@ -145,6 +145,7 @@ def test_an_invalid_variable_stops_no_recording(
     device: Device, image: str, servers_image: str
 ) -> None:
     wrong = {**FLEET, "ACOUPI_CONFIG__RECORDING__DURATION": "soon"}
+    device.goes_on("a recording with good settings")
 
     write_overlay(device, image, servers_image, {"": wrong, "setup": OF_SETUP})
     device.compose("up", "-d")
