@@ -329,7 +329,7 @@ def _service(service: Service, stack: Stack, platform: Platform) -> dict[str, An
 COMMITTED_HEADER = (
     "The default program in containers, from a checkout, without Python on the host:",
     "",
-    "    docker compose -f compose/docker-compose.yml up -d",
+    "    docker compose -f compose/docker-compose.yml up -d --build",
     "",
     "The image is built, and the sensor sets itself up, from variables of the environment or of",
     "compose/.env; which there are stands at the service setup. Without a microphone:",
