@@ -59,6 +59,17 @@ def test_who_has_the_sound_device_has_no_network(program: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("program", ["default", "connected", "demo"])
+def test_its_services_are_looked_at_as_on_docker(program: str) -> None:
+    here = yaml.safe_load(rendered(program))["services"]
+    there = yaml.safe_load(rendered(program, "compose", "docker-compose.yml"))["services"]
+
+    for name, service in there.items():
+        expected = {**service["healthcheck"], "test": here[name]["healthcheck"]["test"]}
+        assert here[name]["healthcheck"] == expected
+        assert here[name]["healthcheck"]["test"][1] == "acoupi-health"
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_variable_in_it_is_one_that_setup_knows(program: str) -> None:
     services = yaml.safe_load(rendered(program))["services"]

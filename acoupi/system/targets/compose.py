@@ -61,12 +61,16 @@ machine) starts no container with a score below its own. The order stays."""
 PROCESSES = 64
 """Processes and threads that a container may have."""
 HEALTH_COMMAND = "acoupi-health"
-HEALTH_INTERVAL = 2.0
-HEALTH_TIMEOUT = 360.0
-"""Seconds between looks, each of which lasts five minutes unless something is wrong."""
-HEALTH_START = 60.0
-HEALTH_RETRIES = 2
-"""One look may be wrong: the clock was set."""
+HEALTH = {
+    "health_interval": 2.0,
+    "health_timeout": 360.0,
+    "health_start": 60.0,
+    "health_retries": 2,
+}
+"""Seconds between looks, each of which lasts five minutes unless something is wrong.
+
+One look may be wrong: the clock was set.
+"""
 
 
 class ComposeTarget(RunningBundle):
@@ -111,11 +115,8 @@ class ComposeTarget(RunningBundle):
             "program": " ".join(stack.program.split()),
             "image": image_name(),
             "processes": PROCESSES,
-            "health_interval": HEALTH_INTERVAL,
             "health_command": HEALTH_COMMAND,
-            "health_timeout": HEALTH_TIMEOUT,
-            "health_start": HEALTH_START,
-            "health_retries": HEALTH_RETRIES,
+            **HEALTH,
             "sound_rule": SOUND_RULE,
             "services": services,
             "variables": variables,

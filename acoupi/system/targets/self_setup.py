@@ -33,8 +33,8 @@ from acoupi.system.targets.bundle_checks import SOUND_RULE, check_bundle
 from acoupi.system.targets.compose import (
     BROKER_MEMORY,
     BROKER_SCORE,
-    HEALTH_INTERVAL,
-    HEALTH_START,
+    HEALTH,
+    HEALTH_COMMAND,
     PROCESSES,
     health_probe,
     mebibytes,
@@ -136,8 +136,7 @@ def render_self_setup(stack: Stack, platform: Platform) -> str:
         "processes": PROCESSES,
         "scratch": SCRATCH,
         "logging": platform.is_compose,
-        "health_interval": HEALTH_INTERVAL,
-        "health_start": HEALTH_START,
+        **HEALTH,
         "broker": BROKER,
         "sound": _sound(platform),
         "services": services,
@@ -212,7 +211,7 @@ def _broker(stack: Stack, platform: Platform) -> dict[str, Any]:
             f"broker:{SOCKET_FOLDER}",
             *(f"{_key_volume(one.name)}:{KEYS}/{one.name}" for one in clients),
         ],
-        "health": ("CMD", "test", "-S", SOCKET),
+        "health": ("CMD", HEALTH_COMMAND, SOCKET),
     }
 
 
