@@ -44,6 +44,7 @@ class UpdateLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._cleared = False
+        self._said: int | None = None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
@@ -77,7 +78,9 @@ class UpdateLock:
         except FileExistsError:
             return None  # somebody else keeps updates away, too
         except OSError as error:
-            logger.warning("No update lock at %s: %s", self._path, error.strerror)
+            if error.errno != self._said:  # once, not with each recording
+                logger.warning("No update lock at %s: %s", self._path, error.strerror)
+                self._said = error.errno
             return None
         with contextlib.suppress(OSError):
             os.write(handle, MARK.encode())

@@ -158,6 +158,13 @@ def test_an_invalid_variable_stops_no_recording(
     device.eventually(is_said, "setup says what is wrong")
     device.goes_on("a recording with the last good settings")
 
+    write_overlay(device, image, servers_image, {"": FLEET, "setup": OF_SETUP})
+    device.compose("up", "-d")
+    device.eventually(
+        lambda: (device.read("run/setup.json") or {}).get("state") == "ready",
+        "setup is ready again",
+    )
+
 
 # --- compose/docker-compose.yml ---
 
