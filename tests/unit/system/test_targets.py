@@ -89,8 +89,7 @@ def test_every_script_is_sound(settings: Settings, program_name: str, script: st
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_shellcheck_finds_nothing(settings: Settings, program_name: str, script: str) -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
+    require_program("shellcheck")
     setup_program(settings, program_name)
 
     checked = subprocess.run(
