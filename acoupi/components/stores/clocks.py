@@ -10,6 +10,7 @@ time finds nothing to do.
 """
 
 import sqlite3
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -169,9 +170,9 @@ class ClockTables(types.Store):
         with self._database.writing() as connection:
             connection.execute(IN_FILE, {"recording": recording.id.bytes})
 
+    @abstractmethod
     def _report(self, connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
         """Return how the recording of a row was captured."""
-        raise NotImplementedError
 
 
 def put_clock(connection: sqlite3.Connection, recording: data.Recording) -> None:

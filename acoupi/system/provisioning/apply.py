@@ -124,7 +124,9 @@ def _renewed(settings: Settings, environ: Mapping[str, str], before: Provisioned
         after, fault = (
             before,
             ProgramError(
-                "the program cannot be set up.", why=f"it raised {type(error).__name__}: {error}."
+                "the program cannot be set up.",
+                "mend the program, or name another: ACOUPI_PROGRAM=default",
+                why=f"it raised {type(error).__name__}: {error}.",
             ),
         )
     found = fault and Fault(

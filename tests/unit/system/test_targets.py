@@ -23,7 +23,7 @@ from acoupi.system import (
 from acoupi.system.services import install_services, uninstall_services
 from acoupi.system.targets import load_target, process, systemd
 from acoupi.system.targets.process import read_env_file, run_script, script_error
-from tests.services import require
+from tests.services import require, require_program
 
 
 @pytest.fixture(params=["process", "systemd"])
