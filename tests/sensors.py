@@ -56,6 +56,11 @@ class Sensor:
         assert pulse is not None, f"{service} wrote no pulse"
         return pulse
 
+    def message(self, service: str) -> str:
+        """What a service says of its state; "" if nothing, or before its first pulse."""
+        pulse = read_pulse(self.settings.run_dir, service)
+        return (pulse and pulse.message) or ""
+
     def is_ready(self, service: str) -> bool:
         pulse = read_pulse(self.settings.run_dir, service)
         return (

@@ -18,6 +18,10 @@ from tests.docker.bundles import Done, docker, servers
 
 DEADLINE = 90.0
 """Longest wait for something of a fleet's device, seconds."""
+NOT_UP = ("is restarting", "is not running", "OCI runtime exec failed")
+"""What is said of a container that cannot be asked at this moment."""
+KILLED = 128 + 9
+"""Exit code of what ran in a container that ended."""
 ROOT = Path(__file__).parents[2]
 COUNT = """
 from acoupi.components import SqliteStore
@@ -76,8 +80,18 @@ class Device:
         return found
 
     def run_in(self, service: str, *command: str) -> Done:
-        """Run something in a running container, as the service's user."""
-        return self.compose("exec", "-T", service, *command, check=False)
+        """Run something in a container, as the service's user.
+
+        Services start anew when another configuration is in force, so one that
+        is between its end and its start is waited for.
+        """
+        end = time.monotonic() + DEADLINE
+        while True:
+            done = self.compose("exec", "-T", service, *command, check=False)
+            was_cut = done.returncode == KILLED or any(text in done.stderr for text in NOT_UP)
+            if not was_cut or time.monotonic() > end:
+                return done
+            time.sleep(0.2)
 
     def python_in(self, service: str, code: str, *args: str) -> str:
         done = self.run_in(service, "python", "-c", code, *args)

@@ -189,7 +189,7 @@ def test_an_invalid_variable_is_reported_and_stops_nothing(sensor: Sensor, fleet
     wait_for(lambda: says(sensor, SETUP, "degraded"), "the pulse", sensor)
     count = len(sensor.events("recorded"))
     wait_for(lambda: len(sensor.events("recorded")) > count + 2, "more recordings", sensor)
-    assert "ACOUPI_CONFIG__INTERVAL" in (sensor.pulse(SETUP).message or "")
+    assert "ACOUPI_CONFIG__INTERVAL" in sensor.message(SETUP)
     assert "ACOUPI_CONFIG__INTERVAL" in sensor.log(SETUP)
     assert {name: fleet.pid(name) for name in SERVICES} == pids
 
@@ -207,7 +207,7 @@ def test_a_wrong_variable_of_the_services_themselves_stops_none(
 
     wait_for(lambda: says(sensor, SETUP, "degraded"), "the fault", sensor)
     wait_for(lambda: len(sensor.events("recorded")) > count + 2, "more recordings", sensor)
-    assert "ACOUPI_LOG_LEVEL" in (sensor.pulse(SETUP).message or "")
+    assert "ACOUPI_LOG_LEVEL" in sensor.message(SETUP)
 
 
 def test_a_service_that_is_killed_begins_no_second_deployment(sensor: Sensor, fleet: Fleet) -> None:
@@ -249,7 +249,7 @@ def test_nothing_valid_at_the_first_start_is_waited_out(sensor: Sensor, fleet: F
     fleet.start("recording", "beat", SETUP)
     wait_for(lambda: says(sensor, SETUP, "degraded"), "the fault", sensor)
     wait_for(
-        lambda: "ACOUPI_CONFIG__INTERVAL" in (sensor.pulse("beat").message or ""),
+        lambda: "ACOUPI_CONFIG__INTERVAL" in sensor.message("beat"),
         "beat to say what it waits for",
         sensor,
     )
