@@ -2,7 +2,9 @@
 
 Kombu imports PyYAML and msgpack where they are installed, although only JSON
 is read here, and Celery imports psutil for its debugging: 1.5 MB in each
-process. Whoever imports them later gets them.
+process. Billiard takes cffi where it is installed for one call of the kernel,
+and that compiles a parser of C in each child: 7 MB; without it, it takes
+ctypes. Whoever imports them later gets them.
 """
 
 import sys
@@ -10,13 +12,13 @@ from importlib import import_module
 
 __all__: list[str] = []
 
-_UNUSED = ("yaml", "msgpack", "psutil")
+_UNUSED = ("yaml", "msgpack", "psutil", "cffi")
 
 _absent = [name for name in _UNUSED if name not in sys.modules]
 for _name in _absent:
     sys.modules[_name] = None  # type: ignore[assignment] # as if it was not installed
 try:
-    for _name in ("kombu.serialization", "celery.utils.debug"):
+    for _name in ("kombu.serialization", "celery.utils.debug", "billiard.util"):
         import_module(_name)
 finally:
     for _name in _absent:

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -457,6 +458,8 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
         service.pool,
         worker.concurrency,
     )
+    gc.collect()
+    gc.freeze()  # what is there stays: a child that looks for garbage need not copy it
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return heart().exit_code or int(worker.exitcode or 0)

@@ -48,7 +48,7 @@ FOR_THE_COMMAND_LINE = {
 }
 MODEL = {"numpy", "acoupi.components.models.band_energy"}
 SERVERS = {"requests", "paho"}
-SOUND = {"sounddevice", "soundfile"}
+SOUND = {"sounddevice", "soundfile", "cffi"}
 
 
 def imported(code: str) -> set[str]:
@@ -82,6 +82,6 @@ def test_a_worker_that_has_done_nothing_yet_has_no_model_and_no_server(
 
 def test_what_is_kept_out_of_celery_can_be_imported_later() -> None:
     code = "import sys; from acoupi.system.celery import lean; before = set(sys.modules)\n"
-    code += "import yaml, psutil; print(*before & {'yaml', 'psutil'}, yaml.__name__)"
+    code += "import yaml, psutil; print(*before & {'yaml', 'psutil', 'cffi'}, yaml.__name__)"
 
     assert imported(code) == {"yaml"}
