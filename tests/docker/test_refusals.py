@@ -1,5 +1,6 @@
 """What is refused on a real engine, before anything is started."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,16 +13,20 @@ from acoupi.system.targets.compose import ComposeTarget
 from acoupi.system.targets.images import image_name
 from acoupi.system.targets.variables import choose
 from tests.docker.bundles import QUICK, Bundle, docker
+from tests.services import require
 
 ACOUPI = Path(sys.executable).with_name("acoupi")
 OTHER = image_name().replace("/sensor:", "/test-other-version:")
 
 
-def up(bundle: Bundle, **variables: str) -> tuple[int, list[str]]:
-    """Start it as a person would; return the exit code, and the three lines of the error."""
+def up(bundle: Bundle, *before: str, **variables: str) -> tuple[int, list[str]]:
+    """Start it as a person would; return the exit code, and the three lines of the error.
+
+    `before` stands before the command.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ACOUPI_", "COMPOSE_"))}
     done = subprocess.run(
-        [ACOUPI, "compose", "up"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        [*before, ACOUPI, "compose", "up"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=120, check=False,
         env={**environment, "ACOUPI_HOME": str(bundle.home), "NO_COLOR": "1", **variables},
     )  # fmt: skip
@@ -102,6 +107,56 @@ def test_it_is_three_lines_and_nothing_is_started(
     assert ended == code
     label = f"label=com.docker.compose.project={project}"
     assert docker("ps", "--all", "--quiet", "--filter", label).stdout == ""
+
+
+MACHINES = {
+    "no Compose": ('mount -t tmpfs none "$PLUGINS"', "cannot run Docker Compose", "no Compose v2"),
+    "no space": (
+        'mount -t tmpfs -o size=50m none "$ENGINE"',
+        "there is no space for its containers",
+        "free, and they need",
+    ),
+    "home is read-only": (
+        'mount --bind "$ACOUPI_HOME" "$ACOUPI_HOME" && mount -o remount,bind,ro "$ACOUPI_HOME"',
+        "cannot write in ACOUPI_HOME",
+        "this user may not",
+    ),
+}
+"""What the command finds: how its own view of the file systems is made so, and what it says."""
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_what_the_machine_lacks_is_named(fresh: Bundle, name: str) -> None:
+    require("another view of the file systems needs root", os.geteuid() == 0)
+    change, message, why = MACHINES[name]
+    plugins = json.loads(docker("info", "--format", "{{json .ClientInfo.Plugins}}").stdout)
+    compose = next(one["Path"] for one in plugins if one["Name"] == "compose")
+    engine = docker("info", "--format", "{{.DockerRootDir}}").stdout.strip()
+    fresh.set_up(*QUICK)
+
+    code, lines = up(
+        fresh, "unshare", "--mount", "sh", "-c", f'{change} && exec "$@"', "sh",
+        PLUGINS=str(Path(compose).parent), ENGINE=engine,
+    )  # fmt: skip
+
+    assert message in lines[0]
+    assert why in lines[1]
+    assert code == 3
+
+
+def test_an_engine_that_refuses_this_user_is_named(fresh: Bundle) -> None:
+    require("becoming another user needs root", os.geteuid() == 0)
+    fresh.set_up(*QUICK)
+    # The other user may read whatever root's folders hold, as if all this was installed for it.
+    reading = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    other = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *reading)
+
+    code, lines = up(fresh, *other)
+
+    assert "cannot reach the Docker engine" in lines[0]
+    assert "this user may not use its socket: permission denied" in lines[1]
+    assert "usermod -aG docker" in lines[2]
+    assert code == 3
 
 
 def test_an_engine_that_is_not_there_is_named(fresh: Bundle, tmp_path: Path) -> None:
