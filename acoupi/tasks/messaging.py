@@ -19,11 +19,14 @@ _logger = logging.getLogger(__name__)
 Order = Literal["oldest_first", "newest_first"]
 
 _BATCH = 50
-"""Messages claimed at once: few enough to be tried before the claim ends."""
+"""Messages claimed at once."""
+_LONGEST_PASS = 100.0
+"""Seconds, shared by the messengers: less than a claim lasts, or another pass would send the
+same, and less than any worker gives a task before it takes it for stuck."""
 _SHOWN = 200
 _KNOCKS = 3
-"""So many messages are tried at a server that lets us in for none: all would be refused,
-and links are paid by the byte."""
+"""So many messages are tried at a server that lets us in for none, or does not answer so many
+in a row: it would be the same with all, and links are paid by the byte."""
 
 
 def generate_send_messages_task(
@@ -39,8 +42,9 @@ def generate_send_messages_task(
 
     Messengers do not stand in each other's way. What the server refuses counts
     as an attempt and the next message is tried. Where nothing reaches the
-    server, or it does not let the sensor in, the messenger rests until the next
-    pass, and the messages it had not tried are given back uncounted.
+    server, it does not answer, or it does not let the sensor in, the messenger
+    rests until the next pass, and the messages it had not tried are given back
+    uncounted. So it does when its share of the pass (100 s in all) is over.
 
     Parameters
     ----------
@@ -77,8 +81,9 @@ def generate_send_messages_task(
             unsent = message_store.get_unsent_messages(limit=max_messages, order=order)
             deliveries = _SharedMessages(message_store, unsent)
         for name, messenger in named:
+            end = data.monotonic() + _LONGEST_PASS / len(named)
             try:
-                _Pass(deliveries, name, messenger, logger).run(max_messages, order)
+                _Pass(deliveries, name, messenger, logger, end).run(max_messages, order)
             except Exception:
                 logger.exception("Cannot send messages through %s", name)
         if keep is not None:
@@ -148,9 +153,13 @@ class _Pass:
     name: str
     messenger: types.Messenger
     logger: logging.Logger
+    end: float
+    """When, on the monotonic clock, no further message is tried."""
     counts: Counter[str] = field(default_factory=Counter)
     knocks: int = 0
     """How often the server did not let us in."""
+    silences: int = 0
+    """How often in a row the server did not answer."""
     is_let_in: bool = False
 
     def run(self, max_messages: int | None, order: Order) -> None:
@@ -171,7 +180,8 @@ class _Pass:
     @property
     def _is_over(self) -> bool:
         is_barred = self.knocks >= _KNOCKS and not self.is_let_in
-        return self.counts["unreachable"] > 0 or is_barred
+        is_out_of_reach = self.counts["unreachable"] > 0 or self.silences >= _KNOCKS
+        return is_barred or is_out_of_reach or data.monotonic() >= self.end
 
     def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
         """Claim some at a time; never the same twice in one pass."""
@@ -226,6 +236,7 @@ class _Pass:
             self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
         self.counts["sent" if is_sent else "not accepted"] += 1
         self.knocks += response.is_access_refused
+        self.silences = self.silences + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
         self.is_let_in |= is_sent or (
             response.status is data.ResponseStatus.ERROR and not response.is_access_refused
         )
