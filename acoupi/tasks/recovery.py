@@ -148,7 +148,8 @@ class _Recovery:
             stranded += [
                 recording
                 for recording in batch
-                if now - recording.created_on > self.settle_time + _length(recording)
+                # One of the future: the clock was set back since.
+                if abs(now - recording.created_on) > self.settle_time + _length(recording)
                 and recording.path is not None
                 and recording.path.exists()
                 and self._is_stranded(analyses.get(recording.id, []), now)
