@@ -257,6 +257,7 @@ def _failure(message: data.Message, error: Exception) -> data.Response:
         message=message,
         content=f"{error}"[:_SHOWN],
         is_access_refused=isinstance(error, AccessRefusedError),
+        is_unsent=isinstance(error, MessageSendError) and not isinstance(error, AccessRefusedError),
     )
 
 

@@ -343,6 +343,28 @@ def test_wrong_credentials_are_noted_as_such(tracking: TrackingStore) -> None:
 
     [(_, response)] = tracking.settled
     assert (response.status, response.is_access_refused) == (Status.FAILED, True)
+    assert not response.is_unsent  # it was reached
+
+
+def test_messages_arrive_soon_after_the_link_is_back_whatever_it_went_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, messenger = InMemoryMessageStore(), ListMessenger("m")
+    now = data.utc_now()
+    monkeypatch.setattr(data, "utc_now", lambda: now)
+    fill(store, 1)
+    messenger.cut_link()
+    task = generate_send_messages_task(store, [messenger])
+    while len(messenger.tried) < 12:
+        task()
+        now += datetime.timedelta(minutes=1)
+
+    messenger.error = None
+    for _ in range(5):
+        task()
+        now += datetime.timedelta(minutes=1)
+
+    assert len(messenger.sent) == 1
 
 
 def test_what_was_delivered_is_removed_after_its_time(tmp_path: Path) -> None:
