@@ -12,7 +12,7 @@ from acoupi import data
 from acoupi.components import types
 from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 
-__all__ = ["generate_send_messages_task"]
+__all__ = ["generate_send_messages_task", "messenger_names"]
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def generate_send_messages_task(
         raise ValueError("at least one messenger is needed to send messages")
     if max_messages is not None and max_messages <= 0:
         raise ValueError(f"max_messages must be greater than 0, not {max_messages}")
-    named = _name_each(messengers)
+    named = list(zip(messenger_names(messengers), messengers, strict=True))
 
     def send_messages_task() -> None:
         """Send what waits, through every messenger."""
@@ -107,14 +107,22 @@ def _remove_old(
         logger.info("Removed %d delivered messages older than %s", count, keep)
 
 
-def _name_each(messengers: Sequence[types.Messenger]) -> list[tuple[str, types.Messenger]]:
+def messenger_names(messengers: Sequence[types.Messenger]) -> list[str]:
+    """Return what each one's deliveries are filed under: its ``name`` or class name, made unique.
+
+    Examples
+    --------
+    >>> from acoupi.testing import ListMessenger
+    >>> messenger_names([ListMessenger("http"), ListMessenger("http")])
+    ['http', 'http#2']
+    """
     seen: Counter[str] = Counter()
-    named = []
+    names = []
     for messenger in messengers:
         name = str(getattr(messenger, "name", None) or type(messenger).__name__)
         seen[name] += 1
-        named.append((name if seen[name] == 1 else f"{name}#{seen[name]}", messenger))
-    return named
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
 
 
 def _knows_no_messengers(store: types.MessageStore) -> bool:

@@ -496,6 +496,19 @@ def test_a_heartbeat_tells_of_the_device(app: Celery) -> None:
     assert {"remaining_storage", "free_memory", "cpu_usage"} <= names
 
 
+def test_a_heartbeat_says_nothing_of_a_destination_that_was_corrected(app: Celery) -> None:
+    program = Messaging(MessagingProgramConfiguration(messaging=to_file()), app)
+    program.on_start(DEPLOYMENT)
+    message = data.Message(content="{}")
+    program.message_store.store_message(message)
+    refused = data.Response(
+        status=data.ResponseStatus.ERROR, message=message, is_access_refused=True
+    )
+    program.message_store.settle_message("http:hub/wrong", refused)
+
+    assert "http:hub/wrong" not in program.status_report()
+
+
 def test_a_heartbeat_waits_for_its_delivery_and_says_what_is_wrong(app: Celery) -> None:
     program = Messaging(MessagingProgramConfiguration(messaging=to_file()), app)
     program.on_start(DEPLOYMENT)
