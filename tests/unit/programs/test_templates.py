@@ -16,6 +16,7 @@ from acoupi.components import types
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
 from acoupi.effort import CapturePlan, DailyWindows
 from acoupi.errors import ConfigurationError, HealthCheckError
+from acoupi.programs.core import AcoupiWorker, WorkerConfig
 from acoupi.programs.templates import (
     AudioConfiguration,
     BasicProgram,
@@ -306,6 +307,30 @@ def test_a_recording_waits_for_its_model(
 def test_what_the_broker_lost_is_sent_again(app: Celery, all_day: AudioConfiguration) -> None:
     config = DetectionProgramConfiguration(recording=all_day)
     program = Detecting(config, app)
+    program.on_start(DEPLOYMENT)
+    recording = program.tasks["recording_task"].function()
+    assert recording is not None
+
+    program.resend(recording)
+
+    assert program.model.runs == [recording]  # type: ignore[attr-defined]
+
+
+def test_what_was_recorded_in_a_queue_of_another_name_is_sent_again(
+    app: Celery, all_day: AudioConfiguration
+) -> None:
+    class Elsewhere(Detecting):
+        worker_config = WorkerConfig(workers=[AcoupiWorker(name="all", concurrency=1)])
+
+        def register_recording_task(self, config: DetectionProgramConfiguration) -> None:
+            self.add_task(
+                self.create_recording_task(config),
+                callbacks=self.get_recording_callbacks(config),
+                schedule=10,
+                queue="audio",
+            )
+
+    program = Elsewhere(DetectionProgramConfiguration(recording=all_day), app)
     program.on_start(DEPLOYMENT)
     recording = program.tasks["recording_task"].function()
     assert recording is not None
