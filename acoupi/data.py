@@ -613,6 +613,8 @@ class Response(BaseModel):
     received_on: AwareDatetime = Field(default_factory=utc_now)
     is_access_refused: bool = False
     """The server takes nothing from the sensor (credentials, address): the message may be fine."""
+    is_unsent: bool = False
+    """Nothing of the message reached the server: the link is down."""
 
 
 class Metric(BaseModel):

@@ -39,6 +39,9 @@ class StatusReport:
         Of the messages; None if there is none.
     conditions
         All of them hold when recordings are to be made.
+    messengers
+        Names of those that send now; the store remembers former ones, too, for
+        whom nothing waits any more. None: all that it remembers.
     """
 
     def __init__(
@@ -46,10 +49,13 @@ class StatusReport:
         store: types.Store,
         message_store: types.MessageStore | None = None,
         conditions: Sequence[types.RecordingCondition] = (),
+        *,
+        messengers: Sequence[str] | None = None,
     ) -> None:
         self._store = store
         self._message_store = message_store
         self._conditions = conditions
+        self._messengers = messengers
         self._told = dict.fromkeys(("lost", "failed", "dead"), 0)
         self._recorded: int | None = None
         """How many recordings there were at the last report; None if none was to be made then."""
@@ -107,6 +113,7 @@ class StatusReport:
             f"{each.messenger} takes nothing from the sensor since "
             f"{each.since:%Y-%m-%d %H:%M} UTC: {each.error[:LONGEST_ANSWER]}"
             for each in refusals
+            if self._sends(each.messenger)
         )
 
     def metrics(self) -> list[Callable[[], data.Metric]]:
@@ -133,19 +140,26 @@ class StatusReport:
 
     def count_unsent(self) -> int:
         """Return how many deliveries are to be made; two messengers make two of a message."""
-        return self._deliveries("pending")
+        return sum(
+            states.get("pending", 0)
+            for name, states in self._deliveries().items()
+            if self._sends(name)
+        )
 
     def count_dead(self) -> int:
         """Return how many deliveries were given up."""
-        return self._deliveries("dead")
+        return sum(states.get("dead", 0) for states in self._deliveries().values())
 
     def _recordings(self) -> dict[data.RecordingState, int]:
         counts: dict[data.RecordingState, int] = _ask(self._store, "count_recordings", {})
         return counts
 
-    def _deliveries(self, state: str) -> int:
-        counts = _ask(self._message_store, "count_deliveries", {})
-        return sum(states.get(state, 0) for states in counts.values())
+    def _deliveries(self) -> dict[str, dict[str, int]]:
+        counts: dict[str, dict[str, int]] = _ask(self._message_store, "count_deliveries", {})
+        return counts
+
+    def _sends(self, messenger: str) -> bool:
+        return self._messengers is None or messenger in self._messengers
 
     def _news(self, what: str, count: int, words: str) -> str | None:
         new, self._told[what] = count - self._told[what], count

@@ -17,6 +17,7 @@ from acoupi.programs.core.workers import (
     DEFAULT_QUEUE,
     DETECTION_QUEUE,
     RECORDING_QUEUE,
+    RECORDING_TASK,
     AcoupiWorker,
     Pool,
     WorkerConfig,
@@ -290,9 +291,6 @@ def stack_for(
         secrets=tuple(secret_names(config)),
         config=config,
     )
-
-
-RECORDING_TASK = "recording_task"
 
 
 def recording_queue_of(program: "AcoupiProgram[Any]") -> str | None:

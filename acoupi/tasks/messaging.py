@@ -12,18 +12,21 @@ from acoupi import data
 from acoupi.components import types
 from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 
-__all__ = ["generate_send_messages_task"]
+__all__ = ["generate_send_messages_task", "messenger_names"]
 
 _logger = logging.getLogger(__name__)
 
 Order = Literal["oldest_first", "newest_first"]
 
 _BATCH = 50
-"""Messages claimed at once: few enough to be tried before the claim ends."""
+"""Messages claimed at once."""
+_LONGEST_PASS = 100.0
+"""Seconds, shared by the messengers: less than a claim lasts, or another pass would send the
+same, and less than any worker gives a task before it takes it for stuck."""
 _SHOWN = 200
 _KNOCKS = 3
-"""So many messages are tried at a server that lets us in for none: all would be refused,
-and links are paid by the byte."""
+"""So many messages are tried at a server that lets us in for none, or does not answer so many
+in a row: it would be the same with all, and links are paid by the byte."""
 
 
 def generate_send_messages_task(
@@ -39,8 +42,9 @@ def generate_send_messages_task(
 
     Messengers do not stand in each other's way. What the server refuses counts
     as an attempt and the next message is tried. Where nothing reaches the
-    server, or it does not let the sensor in, the messenger rests until the next
-    pass, and the messages it had not tried are given back uncounted.
+    server, it does not answer, or it does not let the sensor in, the messenger
+    rests until the next pass, and the messages it had not tried are given back
+    uncounted. So it does when its share of the pass (100 s in all) is over.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ def generate_send_messages_task(
         raise ValueError("at least one messenger is needed to send messages")
     if max_messages is not None and max_messages <= 0:
         raise ValueError(f"max_messages must be greater than 0, not {max_messages}")
-    named = _name_each(messengers)
+    named = list(zip(messenger_names(messengers), messengers, strict=True))
 
     def send_messages_task() -> None:
         """Send what waits, through every messenger."""
@@ -77,8 +81,9 @@ def generate_send_messages_task(
             unsent = message_store.get_unsent_messages(limit=max_messages, order=order)
             deliveries = _SharedMessages(message_store, unsent)
         for name, messenger in named:
+            end = data.monotonic() + _LONGEST_PASS / len(named)
             try:
-                _Pass(deliveries, name, messenger, logger).run(max_messages, order)
+                _Pass(deliveries, name, messenger, logger, end).run(max_messages, order)
             except Exception:
                 logger.exception("Cannot send messages through %s", name)
         if keep is not None:
@@ -102,14 +107,22 @@ def _remove_old(
         logger.info("Removed %d delivered messages older than %s", count, keep)
 
 
-def _name_each(messengers: Sequence[types.Messenger]) -> list[tuple[str, types.Messenger]]:
+def messenger_names(messengers: Sequence[types.Messenger]) -> list[str]:
+    """Return what each one's deliveries are filed under: its ``name`` or class name, made unique.
+
+    Examples
+    --------
+    >>> from acoupi.testing import ListMessenger
+    >>> messenger_names([ListMessenger("http"), ListMessenger("http")])
+    ['http', 'http#2']
+    """
     seen: Counter[str] = Counter()
-    named = []
+    names = []
     for messenger in messengers:
         name = str(getattr(messenger, "name", None) or type(messenger).__name__)
         seen[name] += 1
-        named.append((name if seen[name] == 1 else f"{name}#{seen[name]}", messenger))
-    return named
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
 
 
 def _knows_no_messengers(store: types.MessageStore) -> bool:
@@ -148,9 +161,13 @@ class _Pass:
     name: str
     messenger: types.Messenger
     logger: logging.Logger
+    end: float
+    """When, on the monotonic clock, no further message is tried."""
     counts: Counter[str] = field(default_factory=Counter)
     knocks: int = 0
     """How often the server did not let us in."""
+    silences: int = 0
+    """How often in a row the server did not answer."""
     is_let_in: bool = False
 
     def run(self, max_messages: int | None, order: Order) -> None:
@@ -171,7 +188,8 @@ class _Pass:
     @property
     def _is_over(self) -> bool:
         is_barred = self.knocks >= _KNOCKS and not self.is_let_in
-        return self.counts["unreachable"] > 0 or is_barred
+        is_out_of_reach = self.counts["unreachable"] > 0 or self.silences >= _KNOCKS
+        return is_barred or is_out_of_reach or data.monotonic() >= self.end
 
     def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
         """Claim some at a time; never the same twice in one pass."""
@@ -226,6 +244,7 @@ class _Pass:
             self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
         self.counts["sent" if is_sent else "not accepted"] += 1
         self.knocks += response.is_access_refused
+        self.silences = self.silences + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
         self.is_let_in |= is_sent or (
             response.status is data.ResponseStatus.ERROR and not response.is_access_refused
         )
@@ -246,6 +265,7 @@ def _failure(message: data.Message, error: Exception) -> data.Response:
         message=message,
         content=f"{error}"[:_SHOWN],
         is_access_refused=isinstance(error, AccessRefusedError),
+        is_unsent=isinstance(error, MessageSendError) and not isinstance(error, AccessRefusedError),
     )
 
 

@@ -51,7 +51,8 @@ def generate_recovery_task(  # noqa: PLR0917 - in the order of the others
     resend
         Sends a recording to detection. None: nothing is sent again.
     waiting
-        Counts what waits for detection; only at 0 is anything sent again. None: 0.
+        Counts what waits for detection; only at 0 is anything sent again: else it may
+        be among that, and where the model lags, what is new goes first. None: 0.
     logger
         Where the task reports.
     required_models
@@ -148,7 +149,8 @@ class _Recovery:
             stranded += [
                 recording
                 for recording in batch
-                if now - recording.created_on > self.settle_time + _length(recording)
+                # One of the future: the clock was set back since.
+                if abs(now - recording.created_on) > self.settle_time + _length(recording)
                 and recording.path is not None
                 and recording.path.exists()
                 and self._is_stranded(analyses.get(recording.id, []), now)

@@ -1,7 +1,8 @@
-"""Stores that remember in memory only: complete, fast, and gone with the process.
+"""Stores that remember in memory only: fast, and gone with the process.
 
 They keep the same promises as `SqliteStore` and `SqliteMessageStore`, for
-threads of one process; tests run the same contract over both.
+threads of one process; tests run the same contract over both. Only times that a
+wrong clock told are not corrected (`correct_times` finds nothing).
 """
 
 import datetime

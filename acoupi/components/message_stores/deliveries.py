@@ -2,7 +2,9 @@
 
 A delivery is what one messenger has to do with one message. The rules:
 
-* A delivery that failed rests 30 s, then twice as long each time, at most an hour.
+* A delivery that failed rests 30 s, then twice as long each time, at most an hour;
+  at most five minutes where the link was down (`is_unsent`): to try costs little
+  then, and a link may be back for a short while only.
 * A server that refuses it (`ResponseStatus.ERROR`) 10 times makes it a dead letter.
 * A link that fails (FAILED, TIMEOUT) never does: no season is lost to a bad link.
   Nor does a server that lets nobody in (`is_access_refused`): a token can be renewed.
@@ -48,6 +50,8 @@ FIRST_REST = 30.0
 """Seconds after the first attempt that failed."""
 LONGEST_REST = 3600.0
 """Seconds; no rest is longer."""
+LONGEST_REST_OF_LINK = 300.0
+"""Seconds; no rest is longer where nothing reached the server."""
 MOST_REFUSALS = 10
 """So many refusals by the server make a dead letter."""
 LEASE = 300.0
@@ -119,8 +123,10 @@ def settled(delivery: Delivery, response: data.Response) -> Delivery:
     done = replace(done, refusals=done.refusals + is_refused, last_error=error_of(response))
     if done.state == "dead" or done.refusals >= MOST_REFUSALS:
         return replace(done, state="dead", next_attempt_on=None)
-    rest = datetime.timedelta(seconds=rest_after(done.attempts))
-    return replace(done, next_attempt_on=now + rest)
+    rest = rest_after(done.attempts)
+    if response.is_unsent:
+        rest = min(rest, LONGEST_REST_OF_LINK)
+    return replace(done, next_attempt_on=now + datetime.timedelta(seconds=rest))
 
 
 def error_of(response: data.Response) -> str:

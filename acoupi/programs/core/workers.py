@@ -9,6 +9,7 @@ __all__ = [
     "DEFAULT_WORKER_CONFIG",
     "DETECTION_QUEUE",
     "RECORDING_QUEUE",
+    "RECORDING_TASK",
     "SINGLE_WORKER_CONFIG",
     "AcoupiWorker",
     "WorkerConfig",
@@ -17,6 +18,8 @@ __all__ = [
 RECORDING_QUEUE = "recording"
 DETECTION_QUEUE = "detection"
 DEFAULT_QUEUE = "celery"
+RECORDING_TASK = "recording_task"
+"""A task of this name records, and so does whatever is sent to the recording queue."""
 
 Pool = Literal["threads", "prefork", "solo"]
 

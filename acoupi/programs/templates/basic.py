@@ -14,7 +14,12 @@ from acoupi.effort import CapturePlan, DailyWindows
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
 from acoupi.programs.core.periodic import ScheduleLike, as_schedule
-from acoupi.programs.core.workers import DEFAULT_QUEUE, DEFAULT_WORKER_CONFIG, RECORDING_QUEUE
+from acoupi.programs.core.workers import (
+    DEFAULT_QUEUE,
+    DEFAULT_WORKER_CONFIG,
+    RECORDING_QUEUE,
+    RECORDING_TASK,
+)
 from acoupi.programs.templates.configuration import BasicProgramConfiguration
 
 __all__ = ["BasicProgram"]
@@ -257,7 +262,11 @@ class BasicProgram(AcoupiProgram[C]):
             self.logger.exception('task "%s" failed at the end of the deployment', task_name)
 
     def _recording_tasks(self) -> list[ProgramTask]:
-        return [task for task in self.tasks.values() if task.home_queue == RECORDING_QUEUE]
+        return [
+            task
+            for task in self.tasks.values()
+            if task.name == RECORDING_TASK or task.home_queue == RECORDING_QUEUE
+        ]
 
     def _report_pending(self) -> None:
         captured = getattr(self.store, "get_captured_recordings", None)

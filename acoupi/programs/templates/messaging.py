@@ -11,6 +11,7 @@ from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.programs.status import StatusReport
 from acoupi.programs.templates.basic import BasicProgram, check_component, require_folder
 from acoupi.programs.templates.configuration import MessagingProgramConfiguration
+from acoupi.tasks.messaging import messenger_names
 
 __all__ = ["MessagingProgram"]
 
@@ -44,7 +45,10 @@ class MessagingProgram(BasicProgram[C]):
         self.messenger = self.messengers[0] if self.messengers else None
         super().setup(config)
         self.status_report = StatusReport(
-            self.store, self.message_store, self.get_recording_conditions(config)
+            self.store,
+            self.message_store,
+            self.get_recording_conditions(config),
+            messengers=messenger_names(self.messengers) or None,
         )
         self.register_messaging_task(config)
         self.register_heartbeat_task(config)

@@ -9,7 +9,7 @@ import pytest
 from acoupi import components, data
 from acoupi.components import types
 from acoupi.programs.status import StatusReport
-from acoupi.testing import make_recording
+from acoupi.testing import InMemoryStore, make_recording
 
 NOW = datetime.datetime(2024, 8, 1, 20, 30, tzinfo=datetime.UTC)
 
@@ -147,6 +147,25 @@ def test_a_server_that_does_not_let_the_sensor_in_is_told_each_time(
     wanted = "http:hub takes nothing from the sensor since 2024-08-01 20:30 UTC: error: HTTP 401"
     assert all(wanted in each for each in said)
     assert report() == "OK"
+
+
+def test_what_a_former_destination_did_not_take_is_no_news(
+    messages: components.SqliteMessageStore,
+) -> None:
+    store = InMemoryStore()
+    message = data.Message(content="{}")
+    messages.store_message(message)
+    not_found = data.Response(
+        status=data.ResponseStatus.ERROR, message=message, is_access_refused=True
+    )
+    messages.settle_message("http:hub/wrong", not_found)
+    messages.claim_messages("http:hub")
+
+    reports = [StatusReport(store, messages, messengers=names) for names in (["http:hub"], None)]
+
+    assert [report.count_unsent() for report in reports] == [1, 2]
+    assert reports[0]() == "OK"
+    assert "http:hub/wrong takes nothing" in reports[1]()
 
 
 def test_totals_are_metrics(

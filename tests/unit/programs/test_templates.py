@@ -16,6 +16,7 @@ from acoupi.components import types
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
 from acoupi.effort import CapturePlan, DailyWindows
 from acoupi.errors import ConfigurationError, HealthCheckError
+from acoupi.programs.core import AcoupiWorker, WorkerConfig
 from acoupi.programs.templates import (
     AudioConfiguration,
     BasicProgram,
@@ -315,6 +316,30 @@ def test_what_the_broker_lost_is_sent_again(app: Celery, all_day: AudioConfigura
     assert program.model.runs == [recording]  # type: ignore[attr-defined]
 
 
+def test_what_was_recorded_in_a_queue_of_another_name_is_sent_again(
+    app: Celery, all_day: AudioConfiguration
+) -> None:
+    class Elsewhere(Detecting):
+        worker_config = WorkerConfig(workers=[AcoupiWorker(name="all", concurrency=1)])
+
+        def register_recording_task(self, config: DetectionProgramConfiguration) -> None:
+            self.add_task(
+                self.create_recording_task(config),
+                callbacks=self.get_recording_callbacks(config),
+                schedule=10,
+                queue="audio",
+            )
+
+    program = Elsewhere(DetectionProgramConfiguration(recording=all_day), app)
+    program.on_start(DEPLOYMENT)
+    recording = program.tasks["recording_task"].function()
+    assert recording is not None
+
+    program.resend(recording)
+
+    assert program.model.runs == [recording]  # type: ignore[attr-defined]
+
+
 def test_recovery_sends_again_what_the_broker_lost(
     app: Celery, all_day: AudioConfiguration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -494,6 +519,19 @@ def test_a_heartbeat_tells_of_the_device(app: Celery) -> None:
     names = {figure.name for figure in figures if figure is not None}
 
     assert {"remaining_storage", "free_memory", "cpu_usage"} <= names
+
+
+def test_a_heartbeat_says_nothing_of_a_destination_that_was_corrected(app: Celery) -> None:
+    program = Messaging(MessagingProgramConfiguration(messaging=to_file()), app)
+    program.on_start(DEPLOYMENT)
+    message = data.Message(content="{}")
+    program.message_store.store_message(message)
+    refused = data.Response(
+        status=data.ResponseStatus.ERROR, message=message, is_access_refused=True
+    )
+    program.message_store.settle_message("http:hub/wrong", refused)
+
+    assert "http:hub/wrong" not in program.status_report()
 
 
 def test_a_heartbeat_waits_for_its_delivery_and_says_what_is_wrong(app: Celery) -> None:

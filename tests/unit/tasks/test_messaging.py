@@ -2,7 +2,7 @@
 
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from acoupi import data
 from acoupi.components import SqliteMessageStore, types
 from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
-from acoupi.testing import ListMessenger
+from acoupi.testing import InMemoryMessageStore, ListMessenger
 
 from .conftest import PublishedMessageStore
 
@@ -246,6 +246,95 @@ def test_what_is_forbidden_for_ever_is_not_in_the_way(
     assert contents(messenger.sent) == ["good"]
 
 
+class Slow(ListMessenger):
+    """Takes so many seconds for each message; meanwhile another pass may run."""
+
+    def __init__(self, name: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(name)
+        self.seconds = seconds
+        self.meanwhile: Callable[[], None] | None = None
+        self.start, self.passed = data.utc_now(), 0.0
+        monkeypatch.setattr(data, "monotonic", lambda: self.passed)
+        monkeypatch.setattr(data, "utc_now", self.now)
+
+    def now(self) -> datetime.datetime:
+        return self.start + datetime.timedelta(seconds=self.passed)
+
+    def send_message(self, message: data.Message) -> data.Response:
+        self.passed += self.seconds
+        response = super().send_message(message)
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return response
+
+
+def test_a_pass_over_a_slow_link_ends_before_anybody_takes_it_for_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = InMemoryMessageStore()
+    slow, other = Slow("slow", 2, monkeypatch), ListMessenger("other")
+    fill(store, 60)
+    task = generate_send_messages_task(store, [slow, other])
+
+    task()
+    first = len(slow.sent)
+    task()
+    task()
+
+    assert first == 25  # of its half of 100 s
+    assert contents(slow.sent) == contents(other.sent) == [str(n) for n in range(1, 61)]
+
+
+def test_a_pass_that_begins_meanwhile_sends_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, slow = InMemoryMessageStore(), Slow("slow", 9, monkeypatch)
+    fill(store, 60)
+    task = generate_send_messages_task(store, [slow])
+
+    def another_pass() -> None:
+        slow.meanwhile = None
+        task()
+        slow.meanwhile = another_pass
+
+    slow.meanwhile = another_pass
+    for _ in range(10):
+        task()
+
+    assert sorted(contents(slow.sent), key=int) == [str(n) for n in range(1, 61)]
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_with_every_message() -> None:
+    store = InMemoryMessageStore()
+    messenger = ListMessenger("m", status=Status.TIMEOUT)
+    fill(store, 60)
+    task = generate_send_messages_task(store, [messenger])
+
+    task()
+    task()
+    messenger.status = Status.SUCCESS
+    task()
+
+    assert contents(messenger.tried)[:7] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert len(messenger.sent) == 60 - 6  # those six rest
+
+
+def test_one_message_that_is_not_answered_does_not_hold_up_the_others(
+    tracking: TrackingStore,
+) -> None:
+    class Deaf(ListMessenger):
+        def send_message(self, message: data.Message) -> data.Response:
+            is_deaf = int(str(message.content)) % 3 > 0
+            self.status = Status.TIMEOUT if is_deaf else Status.SUCCESS
+            return super().send_message(message)
+
+    fill(tracking, 9)
+
+    generate_send_messages_task(tracking, [deaf := Deaf("m")])()
+
+    assert contents(deaf.sent) == ["3", "6", "9"]
+
+
 def test_wrong_credentials_are_noted_as_such(tracking: TrackingStore) -> None:
     fill(tracking, 2)
 
@@ -254,6 +343,28 @@ def test_wrong_credentials_are_noted_as_such(tracking: TrackingStore) -> None:
 
     [(_, response)] = tracking.settled
     assert (response.status, response.is_access_refused) == (Status.FAILED, True)
+    assert not response.is_unsent  # it was reached
+
+
+def test_messages_arrive_soon_after_the_link_is_back_whatever_it_went_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, messenger = InMemoryMessageStore(), ListMessenger("m")
+    now = data.utc_now()
+    monkeypatch.setattr(data, "utc_now", lambda: now)
+    fill(store, 1)
+    messenger.cut_link()
+    task = generate_send_messages_task(store, [messenger])
+    while len(messenger.tried) < 12:
+        task()
+        now += datetime.timedelta(minutes=1)
+
+    messenger.error = None
+    for _ in range(5):
+        task()
+        now += datetime.timedelta(minutes=1)
+
+    assert len(messenger.sent) == 1
 
 
 def test_what_was_delivered_is_removed_after_its_time(tmp_path: Path) -> None:

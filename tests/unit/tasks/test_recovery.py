@@ -366,6 +366,19 @@ def test_a_recording_of_this_minute_is_not_sent_again(
     assert detection.sent == []
 
 
+def test_a_recording_of_the_future_does_not_wait_until_then(
+    recover, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = capture()
+    earlier = recording.created_on - datetime.timedelta(days=365)  # the clock was set back since
+    monkeypatch.setattr(data, "utc_now", lambda: earlier)
+    detection = Detection()
+
+    recover(**detection.options)
+
+    assert [r.id for r in detection.sent] == [recording.id]
+
+
 def test_not_all_are_sent_at_once(recover, capture: Capture) -> None:
     for minute in range(5):
         capture(minute)
