@@ -6,6 +6,7 @@ a deadline.
 """
 
 import base64
+import itertools
 import json
 import os
 import shutil
@@ -26,8 +27,10 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 import pytest
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Longest wait for something that should come at once, seconds."""
+LOWEST_PORT, HIGHEST_PORT = 10_000, 32_000
+_numbers = itertools.count(os.getpid() * 997)
 
 
 def require(reason: str, present: bool) -> None:
@@ -55,20 +58,44 @@ def require_program(name: str) -> str:
     return path
 
 
-def eventually(claim: Callable[[], bool], what: str = "it", deadline: float = DEADLINE) -> None:
-    """Wait until the claim holds, or fail after `deadline` seconds."""
+def eventually(
+    claim: Callable[[], object],
+    what: str = "it",
+    deadline: float = DEADLINE,
+    more: Callable[[], str] = str,
+) -> None:
+    """Wait until the claim holds, or fail after `deadline` seconds and show `more`."""
     end = time.monotonic() + deadline
     while not claim():
         if time.monotonic() > end:
-            pytest.fail(f"{what} did not come true within {deadline} s")
-        time.sleep(0.01)
+            pytest.fail(f"{what} did not come true within {deadline} s\n{more()}".rstrip())
+        time.sleep(0.02)
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, and that the kernel gives nobody by itself.
+
+    One that it hands out (on Linux, from 32768) could be the end of somebody's
+    connection before a server listens on it, and a client that finds nobody
+    there can even be connected to itself. Each process of the tests counts
+    from a place of its own.
+    """
+    while True:
+        port = LOWEST_PORT + next(_numbers) % (HIGHEST_PORT - LOWEST_PORT)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return what a file has in each line so far; nothing if it is not there yet.
+
+    The last line may not be whole while somebody writes it: it is for the next look.
+    """
+    with suppress(FileNotFoundError):
+        text, _, _ = path.read_text().rpartition("\n")
+        return [json.loads(line) for line in text.splitlines()]
+    return []
 
 
 # --- certificates ---
