@@ -340,9 +340,9 @@ def test_a_broker_that_never_acknowledges_is_a_timeout(make: Make) -> None:
 
 def test_what_timed_out_is_not_sent_again_behind_our_back(make: Make) -> None:
     with ScriptedBroker(acknowledges=False) as broker:
-        sender = make(broker, timeout=0.3, last_will=False)
+        sender = make(broker, timeout=1.5, last_will=False)
         sender.send_message(message("first"))
-        eventually(lambda: len(broker.connects) == 2, "the new connection")
+        eventually(lambda: len(broker.connects) >= 2, "the new connection")
         broker.acknowledges = True
 
         response = sender.send_message(message("second"))
@@ -397,7 +397,7 @@ def test_a_lost_connection_comes_back_without_a_message(broker: Mosquitto, make:
 
 
 def test_a_broker_that_stalls_in_mid_session_is_a_timeout(broker: Mosquitto, make: Make) -> None:
-    sender = make(broker, timeout=0.3)
+    sender = make(broker, timeout=1.5)
     sender.send_message(message())
     assert broker.pid is not None
 
