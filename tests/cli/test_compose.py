@@ -649,6 +649,15 @@ def test_a_setup_with_a_package_builds_and_asks_inside(
     assert "ACOUPI_PACKAGES=acoupi-far" in asked
 
 
+def test_what_is_asked_of_a_setup_with_a_package_is_asked_inside(
+    run: Run, docker: FakeDocker, home: Path, built: list[list[str]]
+) -> None:
+    run("setup", "--package", "acoupi-far", "--program", "far", "--broker", "redis://hub/0")
+
+    (asked,) = [line for line in docker.asked if line.startswith("run ")]
+    assert asked.endswith("--no-prompt --broker redis://hub/0"), "and is refused there"
+
+
 def test_a_package_is_for_containers_only(run: Run, docker: FakeDocker, home: Path) -> None:
     result = run("setup", "--package", "acoupi-far", "--target", "process")
 
