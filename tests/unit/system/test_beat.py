@@ -18,6 +18,7 @@ from acoupi.system.celery import beat
 from acoupi.system.celery.beat import Planner
 from acoupi.system.celery.entries import Aligned, Entry, Interval, When
 from acoupi.system.pulse import AlreadyRunningError, ServiceLock, read_pulse
+from tests.services import eventually
 from tests.unit.system.conftest import Clocks, WriteModule
 
 YEARS = 40 * 365 * 86_400.0
@@ -184,11 +185,11 @@ def run_for_one_round(settings: Settings) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=beat.run, args=[settings, stop])
     thread.start()
-    deadline = data.monotonic() + 10
-    while not waiting(settings, "recording") and data.monotonic() < deadline:
-        threading.Event().wait(0.01)
-    stop.set()
-    thread.join()
+    try:
+        eventually(lambda: waiting(settings, "recording"), "a message")
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_it_sends_what_the_file_says_to_the_queue_of_each_task(
