@@ -18,7 +18,8 @@ from acoupi.components.messengers import HTTPConfig, HTTPMessenger
 from acoupi.data import ResponseStatus
 from acoupi.errors import ConfigurationError, HealthCheckError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
-from tests.services import Authority, HTTPSink, free_port, make_authority, silent_port
+from tests.servers import HTTPSink, silent_port
+from tests.services import Authority, free_port, make_authority
 
 SECRET = "s3cr3t-pipistrelle"
 

@@ -16,7 +16,8 @@ import pytest
 from acoupi.components.stores import SqliteStore
 from acoupi.data import RecordingState
 from tests.sensors import Sensor
-from tests.services import HTTPSink, eventually
+from tests.servers import HTTPSink
+from tests.services import eventually
 
 PUBLISHED = Path(__file__).parent / "published"
 ACOUPI = Path(sys.executable).with_name("acoupi")
