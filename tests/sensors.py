@@ -58,18 +58,7 @@ class Sensor:
         return (pulse and pulse.message) or ""
 
     def is_ready(self, service: str) -> bool:
-        """Whether it works, by its own word: not by that of one that was killed before it."""
-        run = self.settings.run_dir
-        pulse = read_pulse(run, service)
-        holder = ""
-        with contextlib.suppress(FileNotFoundError):
-            holder = (run / f"{service}.pid").read_text().strip()
-        return (
-            pulse is not None
-            and pulse.state == "ready"
-            and is_locked(run, service)
-            and holder == str(pulse.pid)
-        )
+        return is_ready(self.settings.run_dir, service)
 
     def send(self, task: str, queue: str = "celery") -> None:
         """Order a task."""
@@ -110,6 +99,20 @@ class Sensor:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(processes, timeout=1)
+
+
+def is_ready(run: Path, service: str) -> bool:
+    """Whether a service works, by its own word: not by that of one that was killed before it."""
+    pulse = read_pulse(run, service)
+    holder = ""
+    with contextlib.suppress(FileNotFoundError):
+        holder = (run / f"{service}.pid").read_text().strip()
+    return (
+        pulse is not None
+        and pulse.state == "ready"
+        and is_locked(run, service)
+        and holder == str(pulse.pid)
+    )
 
 
 def kill(pid: int) -> None:

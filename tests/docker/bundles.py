@@ -20,8 +20,9 @@ from acoupi.components import SqliteStore
 from acoupi.data import Recording
 from acoupi.system import Settings, setup_program, target_for
 from acoupi.system.effort import Tally, find_deployment, measure, read_effort
-from acoupi.system.pulse import Pulse, is_locked, read_pulse
+from acoupi.system.pulse import Pulse, read_pulse
 from acoupi.system.targets import Target
+from tests.sensors import is_ready
 from tests.services import eventually, json_lines
 
 SERVICES = ("recording", "detection", "default", "beat")
@@ -159,9 +160,7 @@ class Bundle:
         return read_pulse(self.settings.run_dir, service)
 
     def is_ready(self, service: str) -> bool:
-        pulse = self.pulse(service)
-        run = self.settings.run_dir
-        return pulse is not None and pulse.state == "ready" and is_locked(run, service)
+        return is_ready(self.settings.run_dir, service)
 
     def are_ready(self) -> bool:
         return all(self.is_ready(service) for service in SERVICES)
