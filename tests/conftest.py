@@ -38,9 +38,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 LOOPBACK = ("127.", "localhost", "::1")
 
 
-def hide_variables(patch: pytest.MonkeyPatch) -> None:
+OF_IMAGES = ("ACOUPI_BASE_IMAGE", "ACOUPI_BUILD_NETWORK")
+"""How images can be had on this machine, which is not for tests to decide."""
+
+
+def hide_variables(patch: pytest.MonkeyPatch, but: tuple[str, ...] = ()) -> None:
     for name in list(os.environ):
-        if name.startswith("ACOUPI_"):
+        if name.startswith("ACOUPI_") and name not in but:
             patch.delenv(name)
 
 
@@ -48,7 +52,7 @@ def hide_variables(patch: pytest.MonkeyPatch) -> None:
 def _no_variables() -> Iterator[None]:
     """Hide the variables of whoever runs the tests from fixtures that several tests share."""
     with pytest.MonkeyPatch.context() as patch:
-        hide_variables(patch)
+        hide_variables(patch, but=OF_IMAGES)
         yield
 
 
