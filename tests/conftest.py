@@ -2,10 +2,16 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is, and no more.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,12 +38,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 LOOPBACK = ("127.", "localhost", "::1")
 
 
+OF_IMAGES = ("ACOUPI_BASE_IMAGE", "ACOUPI_BUILD_NETWORK")
+"""How images can be had on this machine, which is not for tests to decide."""
+
+
+def hide_variables(patch: pytest.MonkeyPatch, but: tuple[str, ...] = ()) -> None:
+    for name in list(os.environ):
+        if name.startswith("ACOUPI_") and name not in but:
+            patch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_variables() -> Iterator[None]:
+    """Hide the variables of whoever runs the tests from fixtures that several tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        hide_variables(patch, but=OF_IMAGES)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ACOUPI_HOME; what nobody chose runs as processes."""
-    for name in list(os.environ):
-        if name.startswith("ACOUPI_"):
-            monkeypatch.delenv(name)
+    hide_variables(monkeypatch)  # also what another test left
     home = tmp_path / "home"
     monkeypatch.setenv("ACOUPI_HOME", str(home))
     monkeypatch.setenv("HOME", str(tmp_path))

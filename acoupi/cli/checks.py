@@ -35,7 +35,8 @@ def check(as_json: AsJson = False) -> None:
         run_checks(found, results, quiet=as_json)
     finally:
         if as_json:
-            print_json({"ok": all(one["ok"] for one in results), "checks": results})
+            is_well = bool(results) and all(one["ok"] for one in results)
+            print_json({"ok": is_well, "checks": results})
     if not as_json:
         done("The sensor is ready. Next: acoupi deployment start")
 
@@ -51,16 +52,17 @@ def run_checks(found: "Settings", results: list[dict[str, Any]], *, quiet: bool 
         If the settings are wrong.
     """
     for name, what, step in _steps(found):
-        result: dict[str, Any] = {"name": name, "ok": True, "message": None}
+        result: dict[str, Any] = {"name": name, "ok": False, "message": None}
         results.append(result)
         try:
             with working(what):
                 step()
         except AcoupiError as error:
-            result.update(ok=False, message=error.message)
+            result["message"] = error.message
             if error.exit_code != 1:
                 raise
             raise HealthCheckError(error.message, error.help, why=error.why) from error
+        result["ok"] = True
         if not quiet:
             done(what)
 

@@ -95,7 +95,8 @@ def setup(
         words = ["setup", "--target", "compose", *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
         words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
-        words += [*(["--config", str(config)] if config else []), *context.args]
+        words += [*(["--config", str(config)] if config else [])]
+        words += [*(["--broker", broker] if broker else []), *context.args]
         raise typer.Exit(_set_up_inside(found, words, package))
     arguments: dict[str, Any] = {
         "program_name": program or _program_of(found, asking=asking),

@@ -62,7 +62,7 @@ class Loop:
 
     def do(self, work: Coroutine[Any, Any, Any]) -> None:
         """Wait until it is done."""
-        asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> Callable[[], object]:
         """Let it run; return what stops it."""

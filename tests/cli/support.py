@@ -1,4 +1,4 @@
-"""A target that starts nothing, and readers of what commands print."""
+"""A target that starts nothing, services that say something, readers of what is printed."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -55,6 +55,31 @@ class FakeTarget(Target):
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         return {}
+
+
+class Statuses:
+    """What the services say of themselves, look by look; the last goes on."""
+
+    def __init__(self, *looks: dict[str, str]) -> None:
+        self.looks = list(looks)
+        self.restarts = 0
+        self.said = ["it began", "Error: the model is broken.", "it ended"]
+
+    def status(self) -> list[ServiceStatus]:
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return [
+            ServiceStatus.model_validate(
+                {"name": name, "role": "worker", "state": state, "restarts": self.restarts}
+            )
+            for name, state in look.items()
+        ]
+
+    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
+        return {str(service): self.said[-lines:]}
+
+
+READY = {"recording": "ready", "default": "ready"}
+Services = Callable[..., Statuses]
 
 
 def lines_of(result: Result) -> list[str]:

@@ -88,6 +88,22 @@ def test_a_check_that_fails_ends_with_3(
     assert data_of(as_json)["ok"] is False
 
 
+def test_a_check_that_breaks_down_is_not_well_in_json_either(
+    run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(program: object, config: object) -> None:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr("acoupi.programs.connected.Program.check", broken)
+
+    result = run("check", "--json")
+
+    answer = data_of(result)
+    assert result.exit_code == 1
+    assert answer["ok"] is False
+    assert [one["ok"] for one in answer["checks"]] == [True, True, True, False]
+
+
 def test_a_file_that_is_no_wav_is_named_by_the_check(
     run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -4,84 +4,19 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from typer.testing import Result
 
-from acoupi.cli import watching
 from acoupi.cli.watching import describe
-from acoupi.errors import TargetError
 from acoupi.system import Settings
 from acoupi.system.targets import ServiceStatus
 from acoupi.system.targets.compose import ComposeTarget
 from acoupi.system.targets.engine import Storage
 from acoupi.system.targets.variables import choose
-from tests.cli.fake_docker import FakeDocker, put_first
-from tests.cli.support import Run, data_of, lines_of
-
-
-@pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
-    fake = FakeDocker(tmp_path / "tools")
-    put_first(monkeypatch, fake.folder)
-    monkeypatch.setattr("acoupi.system.targets.containers.engine", _no_engine)
-    return fake
-
-
-def _no_engine() -> NoReturn:
-    """Stand for the SDK, so that no real engine of this machine is asked for containers."""
-    raise TargetError("cannot reach the Docker engine.", "none", why="there is none here.")
-
-
-@pytest.fixture
-def bundle(run: Run, docker: FakeDocker, home: Path) -> Path:
-    """A home that was set up for containers."""
-    result = run("setup", "--program", "demo", "--target", "compose", "--no-prompt")
-    assert result.exit_code == 0, result.stderr
-    assert "Next: acoupi compose up" in result.stdout
-    docker.knows(home)
-    return home
-
-
-class Statuses:
-    """What the services say of themselves, look by look; the last goes on."""
-
-    def __init__(self, *looks: dict[str, str]) -> None:
-        self.looks = list(looks)
-        self.restarts = 0
-        self.said = ["it began", "Error: the model is broken.", "it ended"]
-
-    def status(self) -> list[ServiceStatus]:
-        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        return [
-            ServiceStatus.model_validate(
-                {"name": name, "role": "worker", "state": state, "restarts": self.restarts}
-            )
-            for name, state in look.items()
-        ]
-
-    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
-        return {str(service): self.said[-lines:]}
-
-
-READY = {"recording": "ready", "default": "ready"}
-Services = Callable[..., Statuses]
-
-
-@pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch) -> Services:
-    """Let the services say something."""
-    monkeypatch.setattr(watching, "INTERVAL", 0)
-
-    def services(*looks: dict[str, str]) -> Statuses:
-        statuses = Statuses(*looks)
-        # Bound to the statuses, so that they stand for those of any target.
-        monkeypatch.setattr(ComposeTarget, "status", statuses.status)
-        monkeypatch.setattr(ComposeTarget, "logs", statuses.logs)
-        return statuses
-
-    return services
+from tests.cli.fake_docker import FakeDocker
+from tests.cli.support import READY, Run, Services, data_of, lines_of
 
 
 def error_of(result: Result) -> list[str]:
@@ -527,20 +462,6 @@ def test_render_does_not_write_over_what_was_edited(
     assert "# mine" not in file.read_text()
 
 
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What is built instead of an image: the packages, time after time."""
-    times: list[list[str]] = []
-
-    def build_image(packages: list[str], **extra: Any) -> str:
-        times.append(list(packages))
-        extra["echo"]("docker buildx build ...")
-        return f"acoupi/sensor:test-{len(packages)}"
-
-    monkeypatch.setattr("acoupi.system.targets.images.build_image", build_image)
-    return times
-
-
 def test_an_image_with_a_program_is_what_runs_from_then_on(
     run: Run, docker: FakeDocker, bundle: Path, built: list[list[str]]
 ) -> None:
@@ -581,190 +502,3 @@ def test_a_status_is_described_with_what_there_is_to_say() -> None:
     status = ServiceStatus(name="beat", role="beat", state="stopped", message="it fell asleep")
 
     assert describe(status) == "stopped (it fell asleep)"
-
-
-# ---- what runs where the program is
-
-
-def gone(home: Path) -> None:
-    """Let the program of a home be none of this machine."""
-    for path, old, new in [("config/name", "demo", "acoupi_far.program")]:
-        file = home / path
-        file.write_text(file.read_text().replace(old, new))
-
-
-@pytest.mark.parametrize(
-    "args", [["config", "get", "recording"], ["task", "list"], ["compose", "render"], ["effort"]],
-    ids=" ".join,
-)  # fmt: skip
-def test_a_command_whose_program_is_not_here_runs_in_the_image(
-    run: Run, docker: FakeDocker, bundle: Path, args: list[str]
-) -> None:
-    gone(bundle)
-    docker.answer("run", "from inside\n", code=7)
-
-    result = run(*args)
-
-    assert result.exit_code == 7
-    assert docker.asked[-1].startswith("run --rm")
-    assert docker.asked[-1].endswith(f" acoupi {' '.join(args)}")
-    assert result.stderr.startswith("+ docker run --rm")
-
-
-def test_where_there_is_no_image_it_is_said_that_the_program_is_missing(
-    run: Run, docker: FakeDocker, bundle: Path
-) -> None:
-    gone(bundle)
-    docker.answer("image inspect", code=1, err="Error: No such image\n")
-
-    result = run("config", "get")
-
-    assert "acoupi_far.program" in lines_of(result)[0]
-    assert not any(line.startswith("run") for line in docker.asked)
-
-
-def test_inside_the_image_nothing_is_handed_on(
-    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone(bundle)
-    monkeypatch.setenv("ACOUPI_INSIDE", "1")
-
-    assert "acoupi_far.program" in lines_of(run("config", "get"))[0]
-
-
-def test_a_setup_with_a_package_builds_and_asks_inside(
-    run: Run, docker: FakeDocker, home: Path, built: list[list[str]]
-) -> None:
-    docker.answer("image inspect", code=1, err="Error: No such image\n")
-
-    result = run(
-        "setup", "--package", "acoupi-far", "--program", "far", "--recording.duration", "3"
-    )
-
-    assert result.exit_code == 0, result.stderr
-    assert built == [["acoupi-far"]]
-    (asked,) = [line for line in docker.asked if line.startswith("run ")]
-    words = "acoupi setup --target compose --program far --no-prompt --recording.duration 3"
-    assert asked.endswith(words)
-    assert "ACOUPI_PACKAGES=acoupi-far" in asked
-
-
-def test_a_package_is_for_containers_only(run: Run, docker: FakeDocker, home: Path) -> None:
-    result = run("setup", "--package", "acoupi-far", "--target", "process")
-
-    assert "--package cannot be used with --target process" in lines_of(result)[0]
-    assert result.exit_code == 2
-    assert docker.asked == []
-
-
-# ---- where a sensor runs that nobody chose a place for
-
-
-def test_where_an_engine_answers_a_sensor_runs_in_containers(
-    run: Run, docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ACOUPI_TARGET")
-    docker.answer("version", "24.0.7\n")
-
-    result = run("setup", "--program", "test", "--no-prompt")
-
-    assert "runs in containers, as a Docker engine answers" in result.stdout
-    assert "--target process" in result.stdout
-    assert (home / "docker-compose.yml").exists()
-
-
-def test_where_none_answers_it_runs_as_processes(
-    run: Run, docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ACOUPI_TARGET")
-    docker.answer("version", code=1, err="Cannot connect to the Docker daemon\n")
-
-    result = run("setup", "--program", "test", "--no-prompt")
-
-    assert "acoupi setup --target compose" in result.stdout
-    assert not (home / "docker-compose.yml").exists()
-
-
-def test_what_was_chosen_once_is_not_asked_of_the_engine_again(
-    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ACOUPI_TARGET")
-    asked = len(docker.asked)
-
-    result = run("setup", "--program", "demo", "--no-prompt")
-
-    assert "runs" not in result.stdout
-    assert len(docker.asked) == asked
-    assert (bundle / "docker-compose.yml").exists()
-
-
-def test_another_broker_is_for_processes(
-    run: Run, docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ACOUPI_TARGET")
-    docker.answer("version", "24.0.7\n")
-
-    run("setup", "--program", "test", "--no-prompt", "--broker", "redis://localhost:6379/0")
-
-    assert not (home / "docker-compose.yml").exists()
-
-
-# ---- trying out, and the workers
-
-
-def test_check_tries_each_part_where_it_will_run(
-    run: Run, docker: FakeDocker, bundle: Path
-) -> None:
-    result = run("check")
-
-    assert result.exit_code == 0, result.stderr
-    tried = [line for line in docker.asked if "acoupi.system.checks" in line]
-    start = "compose run --rm --no-deps -T"
-    assert tried == [
-        f"{start} recording python -m acoupi.system.checks microphone",
-        f"{start} detection python -m acoupi.system.checks model",
-        f"{start} default python -m acoupi.system.checks rest",
-    ]
-
-
-def test_check_says_what_did_not_work_inside(run: Run, docker: FakeDocker, bundle: Path) -> None:
-    said = "Error: cannot record.\n  Why: it is unplugged.\n  Try: plug it in\n"
-    docker.answer("compose run --rm --no-deps -T recording", code=1, err=said)
-
-    result = run("check")
-
-    assert lines_of(result) == said.rstrip().splitlines()
-    assert result.exit_code == 3
-
-
-def test_the_microphone_of_a_recorder_that_runs_is_left_to_it(
-    run: Run, docker: FakeDocker, bundle: Path, services: Services
-) -> None:
-    services({"recording": "ready", "default": "ready"})
-
-    assert run("check").exit_code == 0
-    assert not any("checks microphone" in line for line in docker.asked)
-
-
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        ("start", ["compose up -d recording detection default"]),
-        ("stop", ["compose stop recording detection default"]),
-    ],
-)
-def test_the_workers_of_a_bundle_are_started_and_stopped(
-    run: Run, docker: FakeDocker, bundle: Path, command: str, expected: list[str]
-) -> None:
-    result = run("workers", command)
-
-    assert result.exit_code == 0, result.stderr
-    assert docker.asked[-len(expected) :] == expected
-
-
-def test_the_workers_of_a_bundle_are_restarted(run: Run, docker: FakeDocker, bundle: Path) -> None:
-    result = run("workers", "restart")
-
-    assert result.exit_code == 0, result.stderr
-    doing = [line for line in docker.asked if line.startswith(("compose stop", "compose up"))]
-    assert [line.split()[1] for line in doing] == ["stop", "up"]

@@ -5,15 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.fake_docker import FakeDocker, put_first
+from tests.cli.fake_docker import FakeDocker
 from tests.cli.support import Run, data_of, lines_of
-
-
-@pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
-    fake = FakeDocker(tmp_path / "tools")
-    put_first(monkeypatch, fake.folder)
-    return fake
 
 
 def test_a_machine_that_can_run_a_sensor_is_told_so(run: Run, docker: FakeDocker) -> None:

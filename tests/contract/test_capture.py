@@ -339,9 +339,9 @@ def test_idle_times_close_the_microphone_and_the_next_slot_is_on_time(
     from acoupi.audio.pool import streams  # noqa: PLC0415
     from acoupi.components.audio_recorder import base  # noqa: PLC0415
 
-    monkeypatch.setattr(base, "_LEAD_SECONDS", 0.3)
+    monkeypatch.setattr(base, "_LEAD_SECONDS", 1.2)  # a busy machine is late, but not so late
     monkeypatch.setattr(base, "_WARM_UP_SECONDS", 0.2)
-    recorder = make(duration=0.1, interval=1.5, idle_close=0.1)
+    recorder = make(duration=0.1, interval=3, idle_close=0.1)
     first = recorder.record(WOOD)
     key = recorder._stream_source().key
 
@@ -350,7 +350,7 @@ def test_idle_times_close_the_microphone_and_the_next_slot_is_on_time(
 
     assert report(second).stream_id != report(first).stream_id
     assert report(second).first_frame >= 0.2 * RATE  # It had warmed up.
-    assert (second.created_on.timestamp() + 0.75) % 1.5 == pytest.approx(0.75, abs=0.05)
+    assert (second.created_on.timestamp() + 1.5) % 3 == pytest.approx(1.5, abs=0.05)
 
 
 def test_a_ring_that_does_not_fit_says_what_would(make: Make) -> None:
@@ -402,6 +402,7 @@ def test_what_flac_cannot_hold_is_refused(
     make(**settings | {"file_format": "wav"})
 
 
+@pytest.mark.timeout(600)
 def test_ten_minutes_at_384_khz_stream_to_the_disk(make: Make) -> None:
     recorder = make(pace="fast", samplerate=384_000, duration=600, file_format="flac")
     make(pace="fast", samplerate=384_000, duration=1).record(WOOD)

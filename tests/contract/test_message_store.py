@@ -1,30 +1,18 @@
 """What every message store does."""
 
 import datetime
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.errors import MessageStoreError
-from acoupi.testing.stores import InMemoryMessageStore
+from tests.message_stores import ERROR, FAILED, STORES, SUCCESS, TIMEOUT, Store, answer, message
+from tests.stores import START, Clock
 
-Store = SqliteMessageStore | InMemoryMessageStore
-SUCCESS = data.ResponseStatus.SUCCESS
-ERROR = data.ResponseStatus.ERROR
-FAILED = data.ResponseStatus.FAILED
-TIMEOUT = data.ResponseStatus.TIMEOUT
-START = datetime.datetime(2024, 6, 1, 20, tzinfo=datetime.UTC)
-STORES: dict[str, Callable[[Path], Store]] = {
-    "sqlite": lambda folder: SqliteMessageStore(folder / "messages.db"),
-    "memory": lambda _: InMemoryMessageStore(),
-}
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 @pytest.fixture(params=STORES)
@@ -33,35 +21,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     yield store
     if isinstance(store, SqliteMessageStore):
         store.close()
-
-
-class Clock:
-    now = START
-
-    def advance(self, seconds: float) -> None:
-        self.now += datetime.timedelta(seconds=seconds)
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(data, "utc_now", lambda: clock.now)
-    return clock
-
-
-def message(n: int = 0, content: str | bytes | None = None) -> data.Message:
-    """The message of the nth second."""
-    return data.Message(
-        id=UUID(int=n + 1),
-        content=f"message {n}" if content is None else content,
-        created_on=START + datetime.timedelta(seconds=n),
-    )
-
-
-def answer(
-    to: data.Message, status: data.ResponseStatus = SUCCESS, content: str | None = None
-) -> data.Response:
-    return data.Response(message=to, status=status, content=content, received_on=START)
 
 
 def stored(store: Store, count: int) -> list[data.Message]:
@@ -543,108 +502,3 @@ def test_what_a_messenger_has_not_asked_for_yet_counts_as_pending(store: Store) 
     store.store_response(answer(message(2)))
 
     assert store.count_deliveries() == {"http": {"pending": 2, "acknowledged": 0, "dead": 0}}
-
-
-@pytest.mark.parametrize("kind", STORES)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    messages=st.lists(
-        st.builds(
-            data.Message,
-            id=st.uuids(),
-            content=st.text() | st.binary(),
-            message_type=st.none() | st.sampled_from(data.MessageType),
-            created_on=st.datetimes(
-                min_value=datetime.datetime(1970, 1, 2),  # noqa: DTZ001
-                max_value=datetime.datetime(2200, 1, 1),  # noqa: DTZ001
-                timezones=st.just(datetime.UTC),
-            ),
-        ),
-        unique_by=lambda m: m.id,
-        max_size=6,
-    )
-)
-def test_everything_stored_is_read_back(kind: str, messages: list[data.Message]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        store = STORES[kind](Path(folder))
-        for each in messages:
-            store.store_message(each)
-
-        unsent = store.get_unsent_messages()
-        claimed = store.claim_messages("http", order="newest_first")
-
-        assert unsent == sorted(messages, key=lambda m: (m.created_on, m.id.bytes))
-        assert claimed == unsent[::-1]
-        assert all(isinstance(m.content, str) for m in unsent if m.content in _texts(messages))
-        if isinstance(store, SqliteMessageStore):
-            store.close()
-
-
-def _texts(messages: list[data.Message]) -> set[str | bytes]:
-    return {m.content for m in messages if isinstance(m.content, str)}
-
-
-_EVENTS = st.lists(
-    st.one_of(
-        st.tuples(st.just("store"), st.integers(0, 3)),
-        st.tuples(st.just("claim"), st.sampled_from(["http", "mqtt"])),
-        st.tuples(
-            st.just("settle"),
-            st.sampled_from(["http", "mqtt"]),
-            st.sampled_from(data.ResponseStatus),
-        ),
-        st.tuples(st.just("respond"), st.integers(0, 3), st.sampled_from(data.ResponseStatus)),
-        st.tuples(st.just("retry"), st.sampled_from(["http", "mqtt", None])),
-        st.tuples(st.just("wait"), st.sampled_from([10, 300, 4000, -100_000])),
-    ),
-    max_size=60,
-)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(events=_EVENTS)
-def test_both_stores_answer_alike_whatever_happens(events: list[tuple[object, ...]]) -> None:
-    clock = Clock()
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(data, "utc_now", lambda: clock.now)
-        stores = [make(Path(folder)) for make in STORES.values()]
-        claimed: dict[object, list[data.Message]] = {"http": [], "mqtt": []}
-
-        for event in events:
-            if event[0] == "wait":
-                clock.advance(event[1])
-                continue
-            seen = [_apply(store, event, claimed) for store in stores]
-
-            assert seen[0] == seen[1], event
-            if event[0] == "claim":
-                claimed[event[1]] = seen[0][0]
-
-        for store in stores:
-            if isinstance(store, SqliteMessageStore):
-                store.close()
-
-
-def _apply(store: Store, event: tuple, claimed: dict) -> tuple:  # type: ignore[type-arg]
-    result: object = None
-    match event:
-        case ("store", n):
-            store.store_message(message(n))
-        case ("claim", messenger):
-            result = store.claim_messages(messenger, limit=2)
-        case ("settle", messenger, status):
-            for each in claimed[messenger]:
-                store.settle_message(messenger, answer(each, status, "why"))
-        case ("respond", n, status):
-            try:
-                store.store_response(answer(message(n), status))
-            except MessageStoreError as error:
-                result = str(error)
-        case ("retry", messenger):
-            result = store.retry_dead_letters(messenger)
-    return (
-        result,
-        store.get_unsent_messages(),
-        store.count_deliveries(),
-        store.get_dead_letters(),
-    )

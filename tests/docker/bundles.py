@@ -20,8 +20,10 @@ from acoupi.components import SqliteStore
 from acoupi.data import Recording
 from acoupi.system import Settings, setup_program, target_for
 from acoupi.system.effort import Tally, find_deployment, measure, read_effort
-from acoupi.system.pulse import Pulse, is_locked, read_pulse
+from acoupi.system.pulse import Pulse, read_pulse
 from acoupi.system.targets import Target
+from tests.sensors import is_ready
+from tests.services import eventually, json_lines
 
 SERVICES = ("recording", "detection", "default", "beat")
 """Of the demo program, in the order of the compose file; redis is beside them."""
@@ -76,10 +78,7 @@ class Bundle:
 
     def received(self, server: str) -> list[dict[str, Any]]:
         """What a server was sent so far."""
-        path = self.out / f"{server}.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return json_lines(self.out / f"{server}.jsonl")
 
     @property
     def target(self) -> Target:
@@ -137,9 +136,14 @@ class Bundle:
         return SqliteStore(self.home / "data" / "metadata.db")
 
     def recordings(self) -> list[Recording]:
-        """All that it has made."""
+        """All that it has made, each once.
+
+        Those that wait are asked for first: what is analysed between the two
+        questions is in both answers, and not in neither.
+        """
+        waiting = self.store.get_captured_recordings()
         analysed = [one.recording for one in self.store.get_model_outputs()]
-        return [*self.store.get_captured_recordings(), *analysed]
+        return list({one.id: one for one in (*waiting, *analysed)}.values())
 
     def effort(self, since: datetime, until: datetime | None = None) -> Tally:
         """What every second since then was used for, by its own account."""
@@ -156,9 +160,7 @@ class Bundle:
         return read_pulse(self.settings.run_dir, service)
 
     def is_ready(self, service: str) -> bool:
-        pulse = self.pulse(service)
-        run = self.settings.run_dir
-        return pulse is not None and pulse.state == "ready" and is_locked(run, service)
+        return is_ready(self.settings.run_dir, service)
 
     def are_ready(self) -> bool:
         return all(self.is_ready(service) for service in SERVICES)
@@ -167,13 +169,12 @@ class Bundle:
         self, claim: Callable[[], object], what: str, deadline: float = DEADLINE
     ) -> None:
         """Wait until the claim holds; if it never does, show what the services logged."""
-        end = time.monotonic() + deadline
-        while not claim():
-            if time.monotonic() > end:
-                logs = "\n".join(f"--- {name}\n{self.log(name)[-2500:]}" for name in EVERY)
-                states = self.compose("ps", "--all", check=False).stdout
-                pytest.fail(f"{what} did not come true within {deadline} s\n{states}\n{logs}")
-            time.sleep(0.1)
+
+        def told() -> str:
+            logs = "\n".join(f"--- {name}\n{self.log(name)[-2500:]}" for name in EVERY)
+            return self.compose("ps", "--all", check=False).stdout + logs
+
+        eventually(claim, what, deadline, told)
 
     def goes_on(self, what: str, recordings: int = 1) -> None:
         """Wait for recordings that are made and analysed from now on."""
@@ -249,7 +250,7 @@ def ended_in(home: Path) -> Iterator[Callable[[], list[dict[str, str]]]]:
                "--format", "{{json .Actor.Attributes}}"]  # fmt: skip
     with notes.open("w") as file, subprocess.Popen(command, stdout=file) as process:
         try:
-            yield lambda: [json.loads(line) for line in notes.read_text().splitlines()]
+            yield lambda: json_lines(notes)
         finally:
             process.kill()
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from acoupi.system import Settings
@@ -15,6 +14,7 @@ from acoupi.system.planning import plan_setup
 from acoupi.system.targets.balena import write_balena_folder
 from acoupi.system.targets.self_setup import HOME
 from tests.docker.bundles import Done, docker, servers
+from tests.services import eventually, json_lines
 
 DEADLINE = 90.0
 """Longest wait for something of a fleet's device, seconds."""
@@ -26,8 +26,7 @@ ROOT = Path(__file__).parents[2]
 COUNT = """
 from acoupi.components import SqliteStore
 from pathlib import Path
-store = SqliteStore(Path("/acoupi/data/metadata.db"))
-print(len(store.get_model_outputs()) + len(store.get_captured_recordings()))
+print(sum(SqliteStore(Path("/acoupi/data/metadata.db")).count_recordings().values()))
 """
 QUICK: Mapping[str, str] = {
     "ACOUPI_SIMULATED_AUDIO": "synthetic",
@@ -106,15 +105,19 @@ class Device:
             return None
 
     def recordings(self) -> int:
-        """How many are in the store."""
-        text = self.python_in("default", COUNT)
-        return int(text) if text.isdigit() else 0
+        """How many are in the store; waits until it can be asked."""
+        counts: list[int] = []
+
+        def is_told() -> bool:
+            text = self.python_in("default", COUNT)
+            counts.extend([int(text)] if text.isdigit() else [])
+            return bool(counts)
+
+        self.eventually(is_told, "the number of recordings")
+        return counts[0]
 
     def received(self, server: str) -> list[dict[str, Any]]:
-        path = self.out / f"{server}.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return json_lines(self.out / f"{server}.jsonl")
 
     def log(self, service: str) -> str:
         return self.compose("logs", "--no-color", "--tail", "40", service, check=False).stdout
@@ -123,13 +126,12 @@ class Device:
         self, claim: Callable[[], object], what: str, deadline: float = DEADLINE
     ) -> None:
         """Wait until the claim holds; if it never does, show what the services logged."""
-        end = time.monotonic() + deadline
-        while not claim():
-            if time.monotonic() > end:
-                logs = "\n".join(f"--- {one}\n{self.log(one)[-2500:]}" for one in self.services)
-                states = self.compose("ps", "--all", check=False).stdout
-                pytest.fail(f"{what} did not come true within {deadline} s\n{states}\n{logs}")
-            time.sleep(0.2)
+
+        def told() -> str:
+            logs = "\n".join(f"--- {one}\n{self.log(one)[-2500:]}" for one in self.services)
+            return self.compose("ps", "--all", check=False).stdout + logs
+
+        eventually(claim, what, deadline, told)
 
     def goes_on(self, what: str) -> None:
         """Wait for a recording that is made from now on."""

@@ -26,8 +26,8 @@ def up(bundle: Bundle, *before: str, **variables: str) -> tuple[int, list[str]]:
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ACOUPI_", "COMPOSE_"))}
     done = subprocess.run(
-        [*before, ACOUPI, "compose", "up"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=120, check=False,
+        [*before, ACOUPI, "compose", "up"], stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=120, check=False,
         env={**environment, "ACOUPI_HOME": str(bundle.home), "NO_COLOR": "1", **variables},
     )  # fmt: skip
     lines = done.stderr.splitlines()[-3:]

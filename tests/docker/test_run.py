@@ -6,6 +6,7 @@ import subprocess
 from acoupi.components import SqliteStore
 from tests.docker.bundles import EVERY, Bundle, ended_in, environment
 from tests.integration.test_demo import ROOT, RUN
+from tests.services import eventually
 
 
 def test_the_demo_runs_in_containers_and_shows_what_it_heard(image: str, fresh: Bundle) -> None:
@@ -15,11 +16,13 @@ def test_the_demo_runs_in_containers_and_shows_what_it_heard(image: str, fresh: 
             [*RUN, "--seconds", "20", "--home", home], stdin=subprocess.DEVNULL, cwd=ROOT,
             capture_output=True, text=True, timeout=240, check=False, env=environment(),
         )  # fmt: skip
-        services = {one["com.docker.compose.service"] for one in ended()}
+        assert done.returncode == 0, done.stdout + done.stderr
+        eventually(
+            lambda: {one["com.docker.compose.service"] for one in ended()} == set(EVERY),
+            "a container of each service has ended",
+        )
 
-    assert done.returncode == 0, done.stdout + done.stderr
     assert "each service gets a container of its own" in done.stdout
-    assert services == set(EVERY)
     assert fresh.compose("ps", "--all", "--quiet").stdout == ""
     assert SqliteStore(home / "data" / "metadata.db").get_detections()
     assert "Detections" in done.stdout

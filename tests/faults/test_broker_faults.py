@@ -12,7 +12,7 @@ from acoupi.system.celery.folder import broker_folder
 from tests.sensors import Sensor, kill, sensor_at, wait_for
 from tests.services import Redis
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_a_wiped_broker_folder_comes_back(sensor: Sensor) -> None:
     shutil.rmtree(broker_folder(sensor.settings.run_dir))
 
     detects_again(sensor)
+    wait_for(lambda: get_status(sensor.settings).celery.state == "ok", "all well", sensor)
     assert {name: sensor.pulse(name).pid for name in pids} == pids
-    assert get_status(sensor.settings).celery.state == "ok"
 
 
 def test_a_wiped_run_folder_does_not_stop_the_work(sensor: Sensor) -> None:

@@ -49,7 +49,7 @@ def demo(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         start_new_session=True,
     )
     # A demo that hangs ends the test, not the other way round.
-    guard = threading.Timer(200, process.kill)
+    guard = threading.Timer(300, process.kill)
     guard.start()
     assert process.stdout is not None
     try:
@@ -79,7 +79,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
         )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_a_minute_of_the_demo_shows_the_whole_life_of_a_sensor_and_so_does_the_next(
     place: Path,
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_minute_of_the_demo_shows_the_whole_life_of_a_sensor_and_so_does_the_n
         assert "\x1b[" not in output
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_running(place: Path, number: int) -> None:
     with demo(place, "--seconds", "600") as process:
@@ -115,7 +115,7 @@ def test_an_interrupted_demo_leaves_nothing_running(place: Path, number: int) ->
     assert running(place) == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 def test_what_a_killed_demo_left_is_stopped_by_the_next(place: Path) -> None:
     with demo(place, "--seconds", "600") as process:
         next((line for line in process.stdout if " s: " in line), None)

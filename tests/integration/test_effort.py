@@ -7,8 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,17 +19,11 @@ from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import CapturePlan, horizon, ledger
 from acoupi.errors import DeviceError
 from acoupi.tasks import generate_recording_task
+from tests.services import eventually
 
 ACOUPI = Path(sys.executable).with_name("acoupi")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-def wait_for(claim: Callable[[], bool], what: str, deadline: float) -> None:
-    end = time.monotonic() + deadline
-    while not claim():
-        assert time.monotonic() < end, f"{what} did not come true within {deadline} s"
-        time.sleep(0.1)
 
 
 def holes(spans: list[EffortSpan]) -> set[EffortState]:
@@ -71,7 +63,7 @@ def test_every_second_of_a_microphone_that_fails_is_accounted_for(tmp_path: Path
         states = [span.state for span in spans_of(store)]
         return EffortState.DEVICE_MISSING in states and states[-1] is EffortState.RECORDED
 
-    wait_for(recorded_after_the_fault, "a recording after the replug", 60)
+    eventually(recorded_after_the_fault, "a recording after the replug", 60)
     recorder.close()
 
     spans = spans_of(store)
@@ -119,7 +111,7 @@ def test_effort_of_a_demo_run_shows_both_holes_with_their_reasons(
         return False
 
     try:
-        wait_for(is_back, "a recording after the replug", 120)
+        eventually(is_back, "a recording after the replug", 120)
     finally:
         acoupi("deployment", "stop")
 

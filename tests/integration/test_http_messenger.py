@@ -18,7 +18,8 @@ from acoupi.components.messengers import HTTPConfig, HTTPMessenger
 from acoupi.data import ResponseStatus
 from acoupi.errors import ConfigurationError, HealthCheckError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
-from tests.services import Authority, HTTPSink, free_port, make_authority, silent_port
+from tests.servers import HTTPSink, silent_port
+from tests.services import Authority, free_port, make_authority
 
 SECRET = "s3cr3t-pipistrelle"
 
@@ -39,7 +40,8 @@ def message(content: str | bytes = '{"species": "Myotis"}') -> data.Message:
 
 
 def messenger(url: str, **settings: Any) -> HTTPMessenger:
-    return HTTPMessenger(url, **{"timeout": 0.5, **settings})
+    """A messenger that a busy machine does not put out of patience."""
+    return HTTPMessenger(url, **{"timeout": 20, **settings})
 
 
 # --- delivered ---
@@ -243,7 +245,7 @@ def test_an_unknown_name_is_a_send_error() -> None:
 def test_a_server_that_reads_and_says_nothing_is_a_timeout(sink: HTTPSink) -> None:
     sink.stall = True
 
-    response = messenger(sink.url).send_message(message())
+    response = messenger(sink.url, timeout=0.5).send_message(message())
 
     assert response.status is ResponseStatus.TIMEOUT
     assert len(sink.posts) == 1
@@ -251,7 +253,7 @@ def test_a_server_that_reads_and_says_nothing_is_a_timeout(sink: HTTPSink) -> No
 
 def test_a_silent_port_is_a_timeout() -> None:
     with silent_port() as port:
-        response = messenger(f"http://localhost:{port}/in").send_message(message())
+        response = messenger(f"http://localhost:{port}/in", timeout=0.5).send_message(message())
 
     assert response.status is ResponseStatus.TIMEOUT
 
@@ -268,7 +270,7 @@ def test_a_connection_that_breaks_before_the_answer_is_worth_another_try(sink: H
 def test_an_answer_without_end_does_not_hold_the_sensor_up(sink: HTTPSink) -> None:
     sink.drip = True
 
-    response = messenger(sink.url).send_message(message())
+    response = messenger(sink.url, timeout=2).send_message(message())
 
     assert response.status is ResponseStatus.SUCCESS
 
@@ -423,7 +425,7 @@ def test_without_a_client_certificate_nothing_is_delivered(authority: Authority)
 
 def test_tls_with_a_server_that_speaks_none_is_a_send_error(sink: HTTPSink) -> None:
     with pytest.raises(MessageSendError) as raised:
-        messenger(sink.url.replace("http:", "https:")).send_message(message())
+        messenger(sink.url.replace("http:", "https:"), timeout=0.5).send_message(message())
 
     assert "TLS" in str(raised.value.why)
 
@@ -511,7 +513,7 @@ def test_the_check_shows_our_token() -> None:
 
 def test_the_check_of_a_silent_server_ends() -> None:
     with silent_port() as port, pytest.raises(HealthCheckError) as raised:
-        messenger(f"http://localhost:{port}/in").check()
+        messenger(f"http://localhost:{port}/in", timeout=0.5).check()
 
     assert "no answer within 0.5 s" in str(raised.value.why)
 

@@ -192,7 +192,9 @@ print(json.dumps([str(r.path) for r in made]))
     )
 
     for path in paths:
-        assert counted(path)[1] == 0
+        values, breaks = counted(path)
+        assert len(values) > 0
+        assert breaks == 0
 
 
 def test_a_source_of_the_sound_server_is_found_by_its_name(microphone: Microphone) -> None:
@@ -273,20 +275,17 @@ from acoupi.testing import InMemoryStore
 store = InMemoryStore()
 recorder = PARecorder(3, rate, 1, "virtual_microphone", audio_dir=folder / "deaf", interval=3)
 task = generate_recording_task(recorder, store)
-began = data.monotonic()
 failed = failure(task)
-took = data.monotonic() - began
 history = store.get_effort(store.get_current_deployment())
 recorder.close()
-print(json.dumps([failed, took, [(n.state.value, n.detail) for n in history.notes],
+print(json.dumps([failed, [(n.state.value, n.detail) for n in history.notes],
                   len(history.captured)]))
 """
     )
 
-    failed, took, notes, recordings = answer
+    failed, notes, recordings = answer
     assert failed[0] == "DeviceUnavailableError"
     assert "delivers nothing" in failed[1]
-    assert took < 10  # Within what is promised; the limit is ours, not the machine's.
     assert ("device_missing", failed[1].removeprefix("Error: ")) in map(tuple, notes)
     assert recordings == 0
 

@@ -22,9 +22,9 @@ from acoupi.system import (
 )
 from acoupi.system.deployments import read_deployment
 from tests.sensors import SERVICES, Sensor, kill, sensor_at, wait_for
-from tests.services import Redis, free_port
+from tests.services import Redis
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -83,12 +83,14 @@ def test_a_deployment_starts_works_and_stops_cleanly(sensor: Sensor) -> None:
 def test_detection_starts_at_once_after_a_recording(sensor: Sensor) -> None:
     sensor.target.up()
 
-    wait_for(lambda: len(sensor.events("detected")) >= 6, "six detections", sensor)
+    wait_for(lambda: len(sensor.events("detected")) >= 10, "ten detections", sensor)
+    wait_for(lambda: len(sensor.events("recorded")) >= 11, "eleven recordings", sensor)
 
-    recorded = [event["on"] for event in sensor.events("recorded")]
-    detected = [event["on"] for event in sensor.events("detected")]
-    waits = sorted(after - before for before, after in zip(recorded, detected, strict=False))
-    assert waits[len(waits) // 2] < 0.25
+    following = [event["on"] for event in sensor.events("recorded")][1:11]
+    detected = [event["on"] for event in sensor.events("detected")][:10]
+    prompt = sum(at < next_one for at, next_one in zip(detected, following, strict=True))
+    # A worker that only looked once a second would be behind with every other recording.
+    assert prompt >= 7
 
 
 def test_a_killed_worker_is_started_again(sensor: Sensor) -> None:
@@ -177,7 +179,7 @@ def test_stopping_finishes_what_is_being_done(sensor: Sensor) -> None:
     with subprocess.Popen(["bash", script]) as stopping:
         wait_for(lambda: sensor.pulse("default").state == "stopping", "the order to stop", sensor)
         sensor.let_go()
-        code = stopping.wait(timeout=20)
+        code = stopping.wait(timeout=90)
 
     assert code == 0
     assert len(sensor.events("let go")) == 1
@@ -211,7 +213,7 @@ def test_old_periodic_messages_are_not_made_up_for(sensor: Sensor) -> None:
 
     start_workers(sensor.settings)
 
-    wait_for(lambda: len(sensor.events("recorded")) > before, "a recording", sensor)
+    wait_for(lambda: len(sensor.events("recorded")) > before + 2, "three recordings", sensor)
     new = [event["on"] for event in sensor.events("recorded")[before:]]
     assert len([on for on in new if on < new[0] + 0.4]) <= 2
 
@@ -221,7 +223,8 @@ def test_old_periodic_messages_are_not_made_up_for(sensor: Sensor) -> None:
 
 @pytest.mark.parametrize("stale", ["1", "own", "dead", "rubbish"])
 def test_a_stale_pid_file_never_stops_a_start(embedded: Sensor, stale: str) -> None:
-    with subprocess.Popen(["sleep", "600"]) as bystander:
+    bystander = subprocess.Popen(["sleep", "600"])
+    try:
         number = {"own": str(bystander.pid), "dead": "4194303"}.get(stale, stale)
         embedded.settings.run_dir.mkdir(parents=True, exist_ok=True)
         for service in SERVICES:
@@ -237,7 +240,9 @@ def test_a_stale_pid_file_never_stops_a_start(embedded: Sensor, stale: str) -> N
 
         assert states == dict.fromkeys(("recording", "detection", "default", "beat"), "ready")
         assert bystander.poll() is None
+    finally:
         bystander.kill()
+        bystander.wait()
     assert embedded.processes() == []
 
 
@@ -399,7 +404,6 @@ def test_a_broker_that_is_down_is_waited_for_and_reported(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis = Redis(tmp_path / "redis")
-    redis.port = free_port()
     with sensor_at(place, monkeypatch) as sensor:
         sensor.set_up(broker=redis.url)
         sensor.target.up()

@@ -25,7 +25,7 @@ from tests.services import free_port
 SETUP = "setup"
 EVERY = (*SERVICES, SETUP)
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,7 @@ class Fleet:
     def start(self, *names: str) -> None:
         """Keep services running."""
         for name in names:
+            self._running[name] = self.spawn(name)
             thread = threading.Thread(target=self._supervise, args=(name,), daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -80,9 +81,11 @@ class Fleet:
         self._running[name].send_signal(number)
 
     def _supervise(self, name: str) -> None:
-        while not self._stopping.is_set():
-            process = self._running[name] = self.spawn(name)
-            self.ended.append((name, process.wait()))
+        while True:
+            self.ended.append((name, self._running[name].wait()))
+            if self._stopping.is_set():
+                return
+            self._running[name] = self.spawn(name)
 
     def end(self) -> None:
         self._stopping.set()
@@ -123,6 +126,11 @@ def provisioned(sensor: Sensor) -> Provisioned:
 def says(sensor: Sensor, service: str, state: str) -> bool:
     pulse = read_pulse(sensor.settings.run_dir, service)
     return pulse is not None and pulse.state == state
+
+
+def is_told(sensor: Sensor, variable: str) -> bool:
+    """Whether setup says that a variable is wrong: between two attempts, but not during one."""
+    return says(sensor, SETUP, "degraded") and variable in sensor.message(SETUP)
 
 
 def is_working(sensor: Sensor) -> bool:
@@ -186,10 +194,9 @@ def test_an_invalid_variable_is_reported_and_stops_nothing(sensor: Sensor, fleet
     fleet.stop(SETUP)
 
     wait_for(lambda: provisioned(sensor).fault is not None, "the fault", sensor)
-    wait_for(lambda: says(sensor, SETUP, "degraded"), "the pulse", sensor)
+    wait_for(lambda: is_told(sensor, "ACOUPI_CONFIG__INTERVAL"), "the pulse", sensor)
     count = len(sensor.events("recorded"))
     wait_for(lambda: len(sensor.events("recorded")) > count + 2, "more recordings", sensor)
-    assert "ACOUPI_CONFIG__INTERVAL" in sensor.message(SETUP)
     assert "ACOUPI_CONFIG__INTERVAL" in sensor.log(SETUP)
     assert {name: fleet.pid(name) for name in SERVICES} == pids
 
@@ -205,9 +212,8 @@ def test_a_wrong_variable_of_the_services_themselves_stops_none(
     for name in EVERY:
         fleet.stop(name)
 
-    wait_for(lambda: says(sensor, SETUP, "degraded"), "the fault", sensor)
+    wait_for(lambda: is_told(sensor, "ACOUPI_LOG_LEVEL"), "the fault", sensor)
     wait_for(lambda: len(sensor.events("recorded")) > count + 2, "more recordings", sensor)
-    assert "ACOUPI_LOG_LEVEL" in sensor.message(SETUP)
 
 
 def test_a_service_that_is_killed_begins_no_second_deployment(sensor: Sensor, fleet: Fleet) -> None:

@@ -7,7 +7,6 @@ a real HTTP server.
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import pytest
 from acoupi.components.stores import SqliteStore
 from acoupi.data import RecordingState
 from tests.sensors import Sensor
-from tests.services import HTTPSink
+from tests.servers import HTTPSink
+from tests.services import eventually
 
 PUBLISHED = Path(__file__).parent / "published"
 ACOUPI = Path(sys.executable).with_name("acoupi")
@@ -46,13 +46,6 @@ def acoupi(home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sensor.end()
 
 
-def wait_for(claim: Callable[[], Any], what: str, deadline: float = 60.0) -> None:
-    end = time.monotonic() + deadline
-    while not claim():
-        assert time.monotonic() < end, f"{what} did not come true within {deadline:.0f} s"
-        time.sleep(0.1)
-
-
 def received(sink: HTTPSink, key: str) -> list[dict[str, Any]]:
     """What the server was sent that has this key."""
     contents = [request.json() for request in list(sink.requests) if request.body]
@@ -60,6 +53,7 @@ def received(sink: HTTPSink, key: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(300)
 def test_it_runs_unmodified_from_setup_to_messages(
     acoupi: Callable[..., str], sink: HTTPSink, home: Path
 ) -> None:
@@ -74,8 +68,8 @@ def test_it_runs_unmodified_from_setup_to_messages(
     )
 
     acoupi("deployment", "start", "--name", "heath", "--latitude", "51.5", "--longitude", "-0.1")
-    wait_for(lambda: received(sink, "detections"), "a detection at the server")
-    wait_for(lambda: received(sink, "timeinterval"), "a summary at the server")
+    eventually(lambda: received(sink, "detections"), "a detection at the server", 90)
+    eventually(lambda: received(sink, "timeinterval"), "a summary at the server", 90)
     status = json.loads(acoupi("deployment", "status", "--json"))
     acoupi("deployment", "stop")
 

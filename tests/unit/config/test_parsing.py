@@ -1,100 +1,26 @@
-"""Configurations from options, variables, files, earlier answers and questions."""
+"""Configurations from options, variables, files and earlier answers."""
 
 import datetime
 import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from pydantic import BaseModel, Field, RootModel, SecretStr, field_serializer, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_serializer
 
-from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
-from acoupi.programs.core.prompts import NoUserPrompt
-from acoupi.system.config import Question, parse_config_from_args
-
-
-class Transport(Enum):
-    TCP = "tcp"
-    UNIX = "unix"
-
-
-class Recording(BaseModel):
-    duration: float = Field(default=3, gt=0, description="Seconds.")
-    interval: int = Field(default=10, gt=0)
-    start: datetime.time = datetime.time(6)
-    chunksize: Annotated[int, NoUserPrompt] = 8192
-
-
-class Mqtt(BaseModel):
-    host: str
-    password: SecretStr | None = None
-    transport: Transport = Transport.TCP
-    port: int = 1884
-
-
-class Http(BaseModel):
-    base_url: str
-    headers: dict[str, str] = Field(default_factory=dict)
-
-
-class Messaging(BaseModel):
-    order: Literal["oldest_first", "newest_first"] = "oldest_first"
-    max_messages: int | None = Field(default=None, gt=0)
-    use_tls: bool = False
-    mqtt: Mqtt | None = None
-    http: Http | None = None
-
-
-class Bats(BaseModel):
-    kind: Literal["bats"] = "bats"
-    threshold: float = 0.3
-
-
-class Birds(BaseModel):
-    kind: Literal["birds"] = "birds"
-    species: list[str] = []
-
-
-class Names(RootModel[list[str]]):
-    pass
-
-
-class Schema(BaseModel):
-    name: str = "sensor"
-    recording: Recording = Field(default_factory=Recording)
-    messaging: Messaging = Field(default_factory=Messaging)
-    tags: list[str] = ["a", "b"]
-    matrix: list[list[int]] = []
-    intervals: list[Recording] = []
-    point: tuple[float, float] = (0.0, 0.0)
-    levels: tuple[int, ...] = ()
-    zone: ZoneInfo = ZoneInfo("UTC")
-    day: datetime.date | None = None
-    when: datetime.datetime | None = None
-    wait: datetime.timedelta = datetime.timedelta(seconds=1)
-    folder: Path = Path("/data")
-    model: Annotated[Bats | Birds, Field(discriminator="kind")] = Field(default_factory=Bats)
-    either: Bats | Birds | None = None
-    bits: Literal[16, 24] = 16
-    names: Names = Names([])
-
-
-def parse(*args: str, **kwargs: Any) -> Schema:
-    kwargs.setdefault("environ", {})
-    return parse_config_from_args(Schema, list(args), kwargs.pop("prompt", False), **kwargs)
-
-
-def refusal(*args: str, **kwargs: Any) -> list[str]:
-    with pytest.raises(AcoupiError) as caught:
-        parse(*args, **kwargs)
-    assert caught.value.exit_code == 2
-    lines = caught.value.lines()
-    assert len(lines) == 3
-    assert not any("\n" in line for line in lines)
-    return lines
-
+from acoupi.errors import ConfigurationError, ParameterError
+from acoupi.system.config import parse_config_from_args
+from tests.unit.config.schema import (
+    Birds,
+    Http,
+    Mqtt,
+    Names,
+    Recording,
+    Transport,
+    parse,
+    refusal,
+)
 
 # ---- options
 
@@ -460,124 +386,6 @@ def test_another_kind_of_section_replaces_the_previous_one() -> None:
     after = parse("--model.kind", "birds", "--model.species", "robin", previous=before)
 
     assert after.model == Birds(species=["robin"])
-
-
-# ---- questions
-
-
-class Person:
-    """Answers questions by name, and keeps the default of all others."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = {name.replace("__", "."): answer for name, answer in answers.items()}
-        self.asked: list[Question] = []
-
-    def __call__(self, question: Question) -> Any:
-        self.asked.append(question)
-        answer = self.answers.get(question.name, question.default)
-        return (
-            answer.pop(0) if isinstance(answer, list) and question.name in self.answers else answer
-        )
-
-    @property
-    def names(self) -> list[str]:
-        return [question.name for question in self.asked]
-
-
-def test_what_is_not_given_is_asked_in_the_order_of_the_schema() -> None:
-    person = Person(recording=True)
-
-    config = parse("--name", "x", prompt=True, ask=person)
-
-    assert config == Schema(name="x")
-    assert person.names[:4] == [
-        "recording",
-        "recording.duration",
-        "recording.interval",
-        "recording.start",
-    ]
-    assert "name" not in person.names
-    assert "recording.chunksize" not in person.names
-
-
-def test_an_answer_is_asked_for_until_it_is_valid() -> None:
-    person = Person(recording=True, recording__duration=["0", "soon", "7"])
-
-    config = parse(prompt=True, ask=person)
-
-    assert config.recording.duration == 7
-    problems = [q.problem for q in person.asked if q.name == "recording.duration"]
-    assert problems[0] is None
-    assert "greater than 0" in str(problems[1].why if problems[1] else "")
-    assert "number" in str(problems[2].why if problems[2] else "")
-
-
-def test_an_optional_section_is_asked_about_before_its_settings() -> None:
-    person = Person(messaging=True, messaging__mqtt=True, messaging__mqtt__host="broker")
-
-    config = parse(prompt=True, ask=person)
-
-    assert config.messaging.mqtt == Mqtt(host="broker")
-    assert config.messaging.http is None
-    host = next(q for q in person.asked if q.name == "messaging.mqtt.host")
-    password = next(q for q in person.asked if q.name == "messaging.mqtt.password")
-    assert host.required
-    assert password.secret
-    assert "messaging.http.base_url" not in person.names
-
-
-def test_previous_answers_are_the_defaults_of_questions() -> None:
-    before = parse("--messaging.mqtt.host", "h", "--messaging.mqtt.password", "hunter2")
-    person = Person(messaging=True)
-
-    config = parse(prompt=True, ask=person, previous=before)
-
-    assert config == before
-    password = next(q for q in person.asked if q.name == "messaging.mqtt.password")
-    assert password.default is True
-    assert all("hunter2" not in str(q) for q in person.asked)
-
-
-def test_settings_that_do_not_go_together_are_asked_again() -> None:
-    class Slots(BaseModel):
-        duration: float = 3
-        interval: float = 10
-
-        @model_validator(mode="after")
-        def check(self) -> "Slots":
-            if self.interval < self.duration:
-                raise ValueError("interval must be at least duration")
-            return self
-
-    person = Person(duration=["20", "5"], interval=["10", "10"])
-
-    config = parse_config_from_args(Slots, [], True, environ={}, ask=person)
-
-    assert config.duration == 5
-    assert person.names == ["duration", "interval", "duration", "interval"]
-
-
-def test_nobody_is_asked_when_an_option_is_wrong_anyway() -> None:
-    person = Person()
-
-    lines = refusal("--recording.duration", "0", prompt=True, ask=person)
-
-    assert "greater than 0" in lines[1]
-    assert person.asked == []
-
-
-def test_without_anyone_to_ask_a_missing_setting_is_named() -> None:
-    class Needs(BaseModel):
-        device: str = Field(description="The microphone.")
-
-    with pytest.raises(ConfigurationError) as caught:
-        parse_config_from_args(Needs, environ={})
-
-    assert caught.value.lines() == [
-        "Error: --device is missing.",
-        "  Why: The microphone.",
-        "  Try: --device VALUE",
-    ]
 
 
 # ---- models that set themselves up

@@ -1,5 +1,6 @@
 """How a service is, from what the engine says of its container and its own pulse."""
 
+import datetime
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ def test_one_that_was_asked_to_end_needs_no_reason(tmp_path: Path) -> None:
 
 def test_an_old_pulse_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pulse(tmp_path)
-    now = data.utc_now()
-    monkeypatch.setattr(data, "utc_now", lambda: now.replace(year=now.year + 1))
+    later = data.utc_now() + datetime.timedelta(days=365)
+    monkeypatch.setattr(data, "utc_now", lambda: later)
 
     status = describe_container("default", "worker", inspected(), tmp_path)
 

@@ -25,8 +25,10 @@ BEAT = """
 import sys, threading
 from acoupi.system.celery import beat
 from acoupi.system.constants import Settings
-stop = threading.Event(); threading.Timer(0.2, stop.set).start()
-beat.run(Settings(), stop)
+class Once(threading.Event):
+    def wait(self, timeout=None):
+        self.set()
+beat.run(Settings(), Once())
 print(*sys.modules)
 """
 FOR_THE_COMMAND_LINE = {

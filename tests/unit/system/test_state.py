@@ -77,8 +77,8 @@ def test_a_service_that_writes_no_more_does_not_answer(
     sensor: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ServiceLock(sensor.run_dir, "default"):
-        pulse(sensor, "default")
-        later = data.utc_now() + datetime.timedelta(seconds=45)
+        written = pulse(sensor, "default").pulse.pulse_on
+        later = written + datetime.timedelta(seconds=45)
         monkeypatch.setattr(data, "utc_now", lambda: later)
 
         worker = get_celery_status(sensor).workers[1]
