@@ -90,8 +90,13 @@ class CaptureStream:
         return self
 
     def close(self) -> None:
-        """Stop the source and wake whoever waits; harmless when closed."""
+        """Stop the source and wake whoever waits; harmless when closed.
+
+        A device that fell silent before stays a loss: what the ring holds is
+        still to be read.
+        """
         with self._changed:
+            self._failure = self.loss
             self._is_open = False
             self._changed.notify_all()
         self.source.stop()

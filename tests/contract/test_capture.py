@@ -206,6 +206,25 @@ def test_a_microphone_that_falls_silent_between_recordings_is_noticed(
     assert "delivered nothing" in str(told.missing[0][1].why)
 
 
+def test_what_came_before_a_microphone_fell_silent_is_recorded_however_late(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 0.5)
+    recorder, told = make("stall:0.4:1000"), Told()
+    recorder.device_listener = told
+    first = recorder.record(WOOD)
+    assert told.back.wait(30)  # Another stream is open by now.
+
+    rest = recorder.record(WOOD)
+
+    assert report(rest).stream_id == report(first).stream_id
+    assert report(rest).incomplete is data.IncompleteReason.DEVICE_LOST
+    assert 0 < rest.duration < 0.25
+    assert breaks(values(first, rest)) == 0
+    assert report(recorder.record(WOOD)).stream_id != report(first).stream_id
+
+
 def test_a_microphone_that_is_closed_on_purpose_is_not_missed(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

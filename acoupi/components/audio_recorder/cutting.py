@@ -101,7 +101,7 @@ class Cutter:
     def remains(self) -> CaptureStream | None:
         """Return a stream that has ended and holds sound that is still to be recorded."""
         stream = self._stream
-        if stream is None or stream.failure is None or not self.is_continuous:
+        if stream is None or stream.loss is None or not self.is_continuous:
             return None
         if self._next is None or stream.written - max(self._next, stream.oldest) <= 0:
             return None
@@ -112,8 +112,8 @@ class Cutter:
         start = max(self._next or 0, stream.oldest)
         frames = max(1, round(self.duration * stream.samplerate))
         left = stream.written - start
-        failure = stream.failure
-        reason = (data.IncompleteReason.DEVICE_LOST, failure.message) if failure else None
+        loss = stream.loss
+        reason = (data.IncompleteReason.DEVICE_LOST, loss.message) if loss else None
         return Cut(
             start,
             min(frames, left),
