@@ -293,6 +293,21 @@ def test_a_store_that_takes_no_notes_gets_them_later(
     ]
 
 
+def test_a_note_that_the_store_did_not_take_is_written_with_the_next_recording(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any) -> None:
+        raise MetadataStoreError("database is locked")
+
+    sensor.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(sensor.store, "note_effort", locked)
+        sensor.fail(DeviceUnavailableError('cannot find "UltraMic".'))
+    sensor.run()
+
+    assert [note.detail for note in sensor.history().notes] == ['cannot find "UltraMic".']
+
+
 def test_a_store_that_keeps_no_account_is_left_alone(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
