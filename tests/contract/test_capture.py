@@ -318,6 +318,28 @@ def test_a_full_disk_loses_nothing_that_the_ring_holds(
     assert report(after).first_frame == report(before).frames
 
 
+def test_a_disk_with_room_for_next_to_nothing_loses_nothing_that_the_ring_holds(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, write = make(), wav.WavWriter.write
+    before = recorder.record(WOOD)
+
+    def full(self: wav.WavWriter, block: bytes) -> None:
+        write(self, block[: 2 * RATE // 100])
+        with wav.disk_errors(self.path):
+            raise OSError(28, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wav.WavWriter, "write", full)
+        with pytest.raises(RecordingError):
+            recorder.record(WOOD)
+
+    after = recorder.record(WOOD)
+
+    assert report(after).first_frame == report(before).frames
+    assert breaks(values(before, after)) == 0
+
+
 @pytest.mark.parametrize("channels", [1, 2, 8])
 @pytest.mark.parametrize("bits", [16, 24])
 @pytest.mark.parametrize("rate", [8000, 48_000, 384_000])
