@@ -4,6 +4,7 @@ import datetime
 import mmap
 import threading
 from collections import deque
+from copy import copy
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -340,7 +341,8 @@ class CaptureStream:
         with self._changed:
             while self._written < frame:
                 if self._failure is not None:
-                    raise self._failure
+                    # A reader adds to an error what it kept; each has its own.
+                    raise copy(self._failure)
                 if not self._is_open:
                     raise RecordingError(
                         f'stopped recording from "{self.source.name}".',

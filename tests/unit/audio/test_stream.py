@@ -279,6 +279,20 @@ def test_what_the_source_reports_reaches_the_reader(hand_source: Any) -> None:
     assert not stream.is_alive
 
 
+def test_each_reader_has_an_error_of_its_own(hand_source: Any) -> None:
+    with CaptureStream(hand_source()) as stream:
+        stream.fail(RecordingError("unplugged", why="somebody pulled."))
+        with pytest.raises(RecordingError) as first:
+            stream.read(0, 1, FAR)
+        first.value.kept = "a recording of the first"
+
+        with pytest.raises(RecordingError, match="unplugged") as second:
+            stream.read(0, 1, FAR)
+
+    assert second.value.kept is None
+    assert second.value.why == "somebody pulled."
+
+
 def test_closing_wakes_the_reader(hand_source: Any, in_thread: Any) -> None:
     stream = CaptureStream(hand_source()).open()
     errors: list[Exception] = []
