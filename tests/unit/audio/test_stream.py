@@ -418,6 +418,18 @@ def test_a_device_that_failed_is_opened_anew(hand_source: Any) -> None:
     assert (source.starts, source.stops) == (2, 1)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a fault of ours")])
+def test_what_is_not_the_devices_fault_leaves_the_stream_open(
+    hand_source: Any, error: BaseException
+) -> None:
+    pool, source = StreamPool(), hand_source()
+
+    with pytest.raises(type(error)), pool.using(lambda: source):
+        raise error
+
+    assert source.stops == 0
+
+
 def test_a_device_that_fell_silent_while_idle_is_opened_anew(
     hand_source: Any, clock: Clock
 ) -> None:
