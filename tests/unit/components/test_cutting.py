@@ -205,6 +205,41 @@ def test_what_came_before_a_device_fell_silent_is_recorded_too(
     assert cutter.remains() is None
 
 
+def test_too_little_to_be_kept_is_not_recorded(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 3)
+    record(cutter, stream)
+    world.hear(stream, 0.05)
+
+    stream.fail(RecordingError("it was unplugged"))
+
+    assert cutter.remains() is None
+    assert not cutter.is_behind(None)
+
+
+@pytest.mark.parametrize(("heard", "frames"), [(3.5, 3000), (2, 2000)])
+def test_a_slot_that_waited_when_the_device_was_lost_is_recorded_too(
+    world: World, heard: float, frames: int
+) -> None:
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 4)
+    first = record(cutter, stream)
+    world.hear(stream, 6 + heard)
+    stream.fail(RecordingError("it was unplugged"))
+
+    assert cutter.remains() is stream
+    assert cutter.is_behind(None)
+    rest = cutter.plan_rest(stream)
+    cutter.done(stream, rest, rest.frames)
+
+    assert (rest.start, rest.frames, rest.gap) == (10_000, frames, 0)
+    assert first.slot is not None
+    assert rest.slot == first.slot + 1
+    assert (rest.incomplete is None) == (frames == 3000)
+    assert cutter.remains() is None
+    assert not cutter.is_behind(None)
+
+
 def test_a_stream_that_is_closed_while_it_delivers_is_no_loss(world: World) -> None:
     stream = world.open()
     world.hear(stream, 3)
