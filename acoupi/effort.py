@@ -389,15 +389,15 @@ def _gap(
         # The stream began too late. What was noted meanwhile says more of why.
         state, rank = EffortState.DEVICE_MISSING, _LAST_RANK
         detail = NOT_READY if before is None else before.incomplete_words or NOT_READY
-    gap = _frames(one.gap_before_frames, one.samplerate)
     if plan is None or plan.is_continuous:
-        start = one.start - gap
+        start = one.start - _frames(one.gap_before_frames, one.samplerate)
         if before is not None and _is_near(before.end, start):
             start = before.end
         return start, [(start, one.start, rank, state, detail)]
     length, every = round(plan.duration * _SECOND), round(plan.interval * _SECOND)
-    missed, late = divmod(gap, length)
-    slot = one.start - late
+    # Whole recordings count in frames: they need not last whole microseconds.
+    missed, late = divmod(one.gap_before_frames, max(1, round(plan.duration * one.samplerate)))
+    slot = one.start - _frames(late, one.samplerate)
     starts = [(slot - number * every) for number in range(1, missed + 1)]
     facts = [(start, start + length, rank, state, detail) for start in starts]
     if late:

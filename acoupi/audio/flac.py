@@ -392,19 +392,23 @@ def _copy_with(file: BinaryIO, layout: Layout, path: Path, text: str) -> None:
     copy = path.with_name(f".{path.name}.guano")
     vendor, comments = _read_comments(file, layout)
     others = [one for one in comments if one[: len(_FIELD)].upper() != _FIELD]
-    with copy.open("wb") as target:
-        file.seek(0)
-        target.write(MAGIC)
-        for kind, content in _blocks(file, layout):
-            if kind not in (_COMMENT, _PADDING):
-                target.write(_block(kind, content))
-        target.write(_pack_comments(text, vendor, others, is_last=True))
-        file.seek(layout.audio)
-        while content := file.read(1 << 20):
-            target.write(content)
-        target.flush()
-        os.fsync(target.fileno())
-    copy.replace(path)
+    try:
+        with copy.open("wb") as target:
+            file.seek(0)
+            target.write(MAGIC)
+            for kind, content in _blocks(file, layout):
+                if kind not in (_COMMENT, _PADDING):
+                    target.write(_block(kind, content))
+            target.write(_pack_comments(text, vendor, others, is_last=True))
+            file.seek(layout.audio)
+            while content := file.read(1 << 20):
+                target.write(content)
+            target.flush()
+            os.fsync(target.fileno())
+        copy.replace(path)
+    except BaseException:
+        copy.unlink(missing_ok=True)
+        raise
 
 
 def _blocks(file: BinaryIO, layout: Layout) -> Iterator[tuple[int, bytes]]:

@@ -82,7 +82,7 @@ class HealthMeter:
         for channel, power in enumerate(powers):
             level = _decibels(math.sqrt(power) / self._full)
             place = round((level - data.LOWEST_DBFS) / _STEP_DB)
-            totals.levels[channel, min(place, _LEVELS - 1)] += 1
+            totals.levels[channel, min(max(place, 0), _LEVELS - 1)] += 1
 
     def result(self) -> data.MicrophoneHealth | None:
         """Return what was measured; None if nothing was."""

@@ -64,12 +64,11 @@ class StreamPool:
         with self._lock:
             entry, is_new = self._entry_for(source, ring_seconds, warm_up)
             entry.users += 1
-        failed = True
+        failed = False
         try:
             yield entry.stream
-            failed = False
         except DeviceError as error:
-            # A disk that refuses is no reason to give up what the ring holds.
+            # A disk that refuses, or a task that ends, is no reason to give up what the ring holds.
             failed = not isinstance(error.__cause__, OSError)
             raise
         finally:

@@ -131,7 +131,7 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
     while offset + 8 <= file_bytes:
         file.seek(offset)
         kind, size = struct.unpack("<4sI", file.read(8))
-        if kind == b"ds64":
+        if kind == b"ds64" and offset + 24 <= file_bytes:
             large = struct.unpack("<QQ", file.read(16))[1]
         elif kind == b"data" and large is not None and size == _LARGEST:
             size = large

@@ -4,6 +4,7 @@ import datetime
 import mmap
 import threading
 from collections import deque
+from copy import copy
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -90,8 +91,13 @@ class CaptureStream:
         return self
 
     def close(self) -> None:
-        """Stop the source and wake whoever waits; harmless when closed."""
+        """Stop the source and wake whoever waits; harmless when closed.
+
+        A device that fell silent before stays a loss: what the ring holds is
+        still to be read.
+        """
         with self._changed:
+            self._failure = self.loss
             self._is_open = False
             self._changed.notify_all()
         self.source.stop()
@@ -335,7 +341,8 @@ class CaptureStream:
         with self._changed:
             while self._written < frame:
                 if self._failure is not None:
-                    raise self._failure
+                    # A reader adds to an error what it kept; each has its own.
+                    raise copy(self._failure)
                 if not self._is_open:
                     raise RecordingError(
                         f'stopped recording from "{self.source.name}".',

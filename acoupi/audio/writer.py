@@ -98,6 +98,7 @@ class SoundWriter(ABC):
 
     def discard(self) -> None:
         """Remove what was written; never raises."""
+        self.frames = 0
         try:
             self.part.unlink(missing_ok=True)
         except OSError:

@@ -1,32 +1,18 @@
 """The clock of the board, and its time zone."""
 
-import ctypes
 import os
 import shutil
 import subprocess
 import zoneinfo
 from pathlib import Path
 
+from acoupi.audio.system_clock import read_clock_state
+
 __all__ = ["get_system_timezone", "is_clock_synchronised", "set_system_timezone"]
 
 LOCALTIME = Path("/etc/localtime")
 TIMEZONE = Path("/etc/timezone")
 _SECONDS = 10
-_UNSYNCHRONISED = 0x40
-
-
-class _Timex(ctypes.Structure):
-    """The head of the kernel's ``struct timex``; the rest is not read."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 256),
-    )
 
 
 def is_clock_synchronised() -> bool | None:
@@ -35,12 +21,7 @@ def is_clock_synchronised() -> bool | None:
     It is what chrony, ntpd and systemd-timesyncd tell the kernel. After a start
     without a network a board has a wrong clock for hours.
     """
-    timex = _Timex()
-    try:
-        answer = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
-    except (OSError, AttributeError):
-        return None
-    return None if answer < 0 else not timex.status & _UNSYNCHRONISED
+    return read_clock_state().is_synchronised
 
 
 def get_system_timezone() -> str | None:

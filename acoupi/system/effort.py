@@ -222,7 +222,9 @@ def find_deployment(store: types.Store, text: str | None) -> data.Deployment:
     Raises
     ------
     ParameterError
-        If there is none.
+        If there is none of that name or id.
+    ConfigurationError
+        If there is none at all.
     """
     found = store.get_deployments()
     if text is None and found:

@@ -117,6 +117,11 @@ class EffortLog:
         self._known_until = recording.created_on + datetime.timedelta(seconds=recording.duration)
 
     @_one_at_a_time
+    def stored(self) -> None:
+        """Write what the store did not take before; now it has taken a recording."""
+        self._write_waiting()
+
+    @_one_at_a_time
     def device_missing(self, since: datetime.datetime, error: Exception) -> None:
         """Note that the microphone has been gone since then; see `DeviceListener`."""
         if self._deployment is None:
@@ -221,8 +226,11 @@ class EffortLog:
     def _write(self, span: EffortSpan) -> None:
         if self._deployment is None:
             return
-        waiting = [*self._unwritten, (self._deployment, span)][-_MOST_UNWRITTEN:]
-        self._unwritten = []
+        self._unwritten = [*self._unwritten, (self._deployment, span)][-_MOST_UNWRITTEN:]
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        waiting, self._unwritten = self._unwritten, []
         for position, (deployment, note) in enumerate(waiting):
             try:
                 self._store.note_effort(deployment, [note])

@@ -118,6 +118,7 @@ class _Task:
                 recording.path,
             )
             raise
+        self.effort.stored()
         self.logger.info("Recorded %s", recording.path)
         self.correction.recorded(recording)
         return recording

@@ -206,6 +206,25 @@ def test_a_microphone_that_falls_silent_between_recordings_is_noticed(
     assert "delivered nothing" in str(told.missing[0][1].why)
 
 
+def test_what_came_before_a_microphone_fell_silent_is_recorded_however_late(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 0.5)
+    recorder, told = make("stall:0.4:1000"), Told()
+    recorder.device_listener = told
+    first = recorder.record(WOOD)
+    assert told.back.wait(30)  # Another stream is open by now.
+
+    rest = recorder.record(WOOD)
+
+    assert report(rest).stream_id == report(first).stream_id
+    assert report(rest).incomplete is data.IncompleteReason.DEVICE_LOST
+    assert 0 < rest.duration < 0.25
+    assert breaks(values(first, rest)) == 0
+    assert report(recorder.record(WOOD)).stream_id != report(first).stream_id
+
+
 def test_a_microphone_that_is_closed_on_purpose_is_not_missed(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +316,28 @@ def test_a_full_disk_loses_nothing_that_the_ring_holds(
     assert isinstance(caught.value.__cause__, OSError)
     assert breaks(values(before, after)) == 0
     assert report(after).first_frame == report(before).frames
+
+
+def test_a_disk_with_room_for_next_to_nothing_loses_nothing_that_the_ring_holds(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, write = make(), wav.WavWriter.write
+    before = recorder.record(WOOD)
+
+    def full(self: wav.WavWriter, block: bytes) -> None:
+        write(self, block[: 2 * RATE // 100])
+        with wav.disk_errors(self.path):
+            raise OSError(28, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wav.WavWriter, "write", full)
+        with pytest.raises(RecordingError):
+            recorder.record(WOOD)
+
+    after = recorder.record(WOOD)
+
+    assert report(after).first_frame == report(before).frames
+    assert breaks(values(before, after)) == 0
 
 
 @pytest.mark.parametrize("channels", [1, 2, 8])

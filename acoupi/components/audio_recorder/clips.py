@@ -9,13 +9,10 @@ from acoupi.audio.formats import FileFormat, SoundWriter, open_writer
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.audio.health import HealthMeter
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
-from acoupi.components.audio_recorder.cutting import Cut, Shortfall
+from acoupi.components.audio_recorder.cutting import KEEP_SECONDS, Cut, Shortfall
 from acoupi.errors import AcoupiError, DeviceError
 
-__all__ = ["KEEP_SECONDS", "capture_clip", "capture_file", "file_name"]
-
-KEEP_SECONDS = 0.1
-"""What is left of an interrupted recording is kept if it is longer than this."""
+__all__ = ["capture_clip", "capture_file", "file_name"]
 
 
 def file_name(recording: data.Recording, file_format: FileFormat = "wav") -> str:

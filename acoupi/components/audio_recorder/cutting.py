@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from acoupi import data
 from acoupi.audio.stream import CaptureStream
 
-__all__ = ["Cut", "Cutter", "Shortfall"]
+__all__ = ["KEEP_SECONDS", "Cut", "Cutter", "Shortfall"]
+
+KEEP_SECONDS = 0.1
+"""What is left of an interrupted recording is kept if it is no shorter than this."""
 
 _LONGEST_WAIT = 10.0
 """Seconds, at least, that a recording waits for its slot."""
@@ -99,27 +102,51 @@ class Cutter:
         self._stream = self._skipped = None
 
     def remains(self) -> CaptureStream | None:
-        """Return a stream that has ended and holds sound that is still to be recorded."""
+        """Return a stream that has ended and holds sound (0.1 s or more) still to be recorded."""
         stream = self._stream
-        if stream is None or stream.failure is None or not self.is_continuous:
+        if stream is None or stream.loss is None:
             return None
-        if self._next is None or stream.written - max(self._next, stream.oldest) <= 0:
+        start = self._start_of_rest(stream)
+        if start is None or stream.written - start < KEEP_SECONDS * stream.samplerate:
             return None
         return stream
 
     def plan_rest(self, stream: CaptureStream) -> Cut:
         """Return what to record of a stream that has ended."""
-        start = max(self._next or 0, stream.oldest)
         frames = max(1, round(self.duration * stream.samplerate))
+        slot = self._waiting_slot(stream)
+        start = self._start_of_rest(stream) or 0
+        if slot is not None and self._slot is not None:
+            gap = frames * (slot - self._slot - 1)
+        else:
+            gap = start - (self._next or 0)
         left = stream.written - start
-        failure = stream.failure
-        reason = (data.IncompleteReason.DEVICE_LOST, failure.message) if failure else None
+        loss = stream.loss
+        reason = (data.IncompleteReason.DEVICE_LOST, loss.message) if loss else None
         return Cut(
             start,
             min(frames, left),
-            gap=start - (self._next or 0),
-            incomplete=reason if left < frames else None,
+            gap,
+            slot,
+            reason if left < frames else None,
         )
+
+    def _start_of_rest(self, stream: CaptureStream) -> int | None:
+        """Return where what the ring holds for the next recording begins; None: nowhere."""
+        if self.is_continuous:
+            return None if self._next is None else max(self._next, stream.oldest)
+        slot = self._waiting_slot(stream)
+        return None if slot is None else self._frame_of(stream, slot)
+
+    def _waiting_slot(self, stream: CaptureStream) -> int | None:
+        """Return the first slot after the last recording whose beginning the ring holds."""
+        if self._slot is None or self.is_continuous:
+            return None
+        now = self._slot_at(stream, stream.written)
+        for slot in self._missed(stream, now):
+            if stream.oldest <= self._frame_of(stream, slot) <= stream.written:
+                return slot
+        return None
 
     def is_behind(self, stream: CaptureStream | None) -> bool:
         """Return whether a recording waits in the ring, so that it can be made at once."""
@@ -128,19 +155,13 @@ class Cutter:
             return False
         if self.remains() is not None:
             return True
-        if stream.failure is not None or stream is not self._stream:
+        if stream.loss is not None or stream is not self._stream:
             return False
         if self.is_continuous:
             frames = round(self.duration * stream.samplerate)
             waiting = stream.written - self._next if self._next is not None else 0
             return waiting >= min(frames, stream.capacity // 2)
-        if self._slot is None:
-            return False
-        now = self._slot_at(stream, stream.written)
-        return any(
-            stream.oldest <= self._frame_of(stream, slot) <= stream.written
-            for slot in self._missed(stream, now)
-        )
+        return self._waiting_slot(stream) is not None
 
     def seconds_to_next(self, stream: CaptureStream) -> float | None:
         """Return how long it is until the next slot begins; None where there are none."""

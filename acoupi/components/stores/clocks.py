@@ -151,6 +151,8 @@ class ClockTables(types.Store):
                     error = error_s + _CRYSTAL * max(0.0, age)
                     connection.execute(SET_ERROR, {"row": row, "error": error})
             _move_notes(connection, wanted, notes)
+            for by in {abs(wanted["offset"] - row[-1]) for row in (*doubted, *notes)}:
+                connection.execute(DELETE_STEP, {**wanted, "by": by, "noise": _STEP_NOISE_US})
         return len(doubted), (wanted["offset"] - doubted[0][3]) / 1e6 if doubted else 0.0
 
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:
@@ -265,4 +267,3 @@ def _move_notes(
         }
         if moved["start"] < moved["end"]:
             connection.execute(PUT_NOTE, moved)
-        connection.execute(DELETE_STEP, {**wanted, "by": abs(by), "noise": _STEP_NOISE_US})

@@ -1,6 +1,7 @@
 """FLAC files: whole, or hidden, or mended."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,25 @@ def test_metadata_is_added_to_others_files(path: Path, length: int) -> None:
     assert len(read_guano(path)["Note"]) == length
     assert np.array_equal(soundfile.read(path, dtype="int16")[0], samples)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_disk_without_room_for_the_copy_leaves_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    soundfile.write(path, noise(10_000), RATE, subtype="PCM_16")
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(RecordingError, match="cannot write"):
+        add_guano(path, build_guano({"Note": "x" * 100_000}))
+
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == before
 
 
 def test_a_recording_is_made_again_from_its_file(path: Path) -> None:

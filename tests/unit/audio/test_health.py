@@ -104,3 +104,11 @@ def test_wide_samples_have_the_same_levels() -> None:
     assert measure(samples * 65536, sample_bytes=4).rms_dbfs == pytest.approx(
         measure(samples).rms_dbfs, abs=0.02
     )
+
+
+def test_a_microphone_of_24_bits_that_says_next_to_nothing_has_the_lowest_floor() -> None:
+    samples = np.zeros(RATE)
+    samples[::399] = 1  # Of 32 bits: below the lowest level that is told apart.
+    samples[RATE // 2 :] = 2**16 * noise(0.01, 0.5)[:, 0]
+
+    assert measure(samples, sample_bytes=4).noise_floor_dbfs == data.LOWEST_DBFS

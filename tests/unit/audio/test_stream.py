@@ -24,6 +24,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
         self.step = 0.0
+        """By how much it goes on whenever somebody looks."""
 
     def __call__(self) -> float:
         self.now += self.step
@@ -281,6 +282,20 @@ def test_what_the_source_reports_reaches_the_reader(hand_source: Any) -> None:
     assert not stream.is_alive
 
 
+def test_each_reader_has_an_error_of_its_own(hand_source: Any) -> None:
+    with CaptureStream(hand_source()) as stream:
+        stream.fail(RecordingError("unplugged", why="somebody pulled."))
+        with pytest.raises(RecordingError) as first:
+            stream.read(0, 1, FAR)
+        first.value.kept = "a recording of the first"
+
+        with pytest.raises(RecordingError, match="unplugged") as second:
+            stream.read(0, 1, FAR)
+
+    assert second.value.kept is None
+    assert second.value.why == "somebody pulled."
+
+
 def test_closing_wakes_the_reader(hand_source: Any, in_thread: Any) -> None:
     stream = CaptureStream(hand_source()).open()
     errors: list[Exception] = []
@@ -404,6 +419,18 @@ def test_a_device_that_failed_is_opened_anew(hand_source: Any) -> None:
         pass
 
     assert (source.starts, source.stops) == (2, 1)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a fault of ours")])
+def test_what_is_not_the_devices_fault_leaves_the_stream_open(
+    hand_source: Any, error: BaseException
+) -> None:
+    pool, source = StreamPool(), hand_source()
+
+    with pytest.raises(type(error)), pool.using(lambda: source):
+        raise error
+
+    assert source.stops == 0
 
 
 def test_a_device_that_fell_silent_while_idle_is_opened_anew(

@@ -307,6 +307,14 @@ def test_noise_behind_a_wav_header_never_crashes(
         read_info(path)
 
 
+def test_a_large_file_cut_off_in_its_sizes_is_an_audio_error(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + bytes(10))
+
+    with pytest.raises(AudioError, match="not a WAV file"):
+        read_info(path)
+
+
 def test_a_missing_file_is_an_audio_error(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="cannot open"):
         read_audio(tmp_path / "a.wav")

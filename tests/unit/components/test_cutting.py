@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from acoupi import data
 from acoupi.audio import system_clock
 from acoupi.audio.sources import AudioSource, Sink
-from acoupi.audio.stream import CaptureStream
+from acoupi.audio.stream import STALL_SECONDS, CaptureStream
 from acoupi.audio.system_clock import ClockState
 from acoupi.components.audio_recorder.cutting import Cut, Cutter
 from acoupi.errors import RecordingError
@@ -179,6 +179,74 @@ def test_what_an_ended_stream_still_holds_is_recorded_first(world: World) -> Non
     assert second == Cut(6000, 2000, incomplete=(lost, "it was unplugged"))
     assert cutter.remains() is None
     assert not cutter.is_behind(None)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_what_came_before_a_device_fell_silent_is_recorded_too(
+    world: World, is_closed: bool
+) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 3)
+    record(cutter, stream)
+    world.hear(stream, 2)
+    assert cutter.remains() is None  # It may go on.
+
+    world.now += STALL_SECONDS
+    if is_closed:  # So that the device can be opened anew.
+        stream.close()
+
+    assert cutter.remains() is stream
+    assert cutter.is_behind(None)
+    rest = cutter.plan_rest(stream)
+    assert (rest.start, rest.frames) == (3000, 2000)
+    assert rest.incomplete is not None
+    assert rest.incomplete[0] is data.IncompleteReason.DEVICE_LOST
+    cutter.done(stream, rest, rest.frames)
+    assert cutter.remains() is None
+
+
+def test_too_little_to_be_kept_is_not_recorded(world: World) -> None:
+    stream, cutter = world.open(), Cutter(3, 3)
+    world.hear(stream, 3)
+    record(cutter, stream)
+    world.hear(stream, 0.05)
+
+    stream.fail(RecordingError("it was unplugged"))
+
+    assert cutter.remains() is None
+    assert not cutter.is_behind(None)
+
+
+@pytest.mark.parametrize(("heard", "frames"), [(3.5, 3000), (2, 2000)])
+def test_a_slot_that_waited_when_the_device_was_lost_is_recorded_too(
+    world: World, heard: float, frames: int
+) -> None:
+    stream, cutter = world.open(), Cutter(3, 10)
+    world.hear(stream, 4)
+    first = record(cutter, stream)
+    world.hear(stream, 6 + heard)
+    stream.fail(RecordingError("it was unplugged"))
+
+    assert cutter.remains() is stream
+    assert cutter.is_behind(None)
+    rest = cutter.plan_rest(stream)
+    cutter.done(stream, rest, rest.frames)
+
+    assert (rest.start, rest.frames, rest.gap) == (10_000, frames, 0)
+    assert first.slot is not None
+    assert rest.slot == first.slot + 1
+    assert (rest.incomplete is None) == (frames == 3000)
+    assert cutter.remains() is None
+    assert not cutter.is_behind(None)
+
+
+def test_a_stream_that_is_closed_while_it_delivers_is_no_loss(world: World) -> None:
+    stream = world.open()
+    world.hear(stream, 3)
+
+    stream.close()
+
+    assert stream.loss is None
 
 
 # -- on slots ------------------------------------------------------------

@@ -141,6 +141,27 @@ def test_the_account_holds_no_doubt_any_more(machine: Machine) -> None:
     assert all(one.is_synchronised for one in history.captured)
 
 
+def test_after_a_power_cut_the_time_without_power_is_known_once_the_clock_is_set(
+    machine: Machine,
+) -> None:
+    machine.is_set = True
+    before = [machine.made() for _ in range(2)]
+    machine.boot, machine.is_set = uuid4(), False
+    machine.shift -= 5  # The clock goes on where it was saved, so no time seems to be missing.
+    machine.start()
+    after = [machine.made() for _ in range(2)]
+    machine.set_clock(HOUR)
+    machine.made()
+
+    spans = machine.spans()
+
+    assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
+    off = [span for span in spans if span.state is EffortState.NOT_RUNNING and span.duration > 60]
+    assert [span.duration for span in off] == [pytest.approx(HOUR, abs=30)]
+    assert off[0].start >= before[-1].created_on
+    assert off[0].end <= machine.stored(after[0]).created_on
+
+
 def test_a_recorder_that_was_restarted_corrects_what_the_one_before_made(machine: Machine) -> None:
     doubtful = machine.made()
     machine.set_clock(-HOUR)

@@ -258,18 +258,18 @@ def test_a_power_cut_while_a_condition_did_not_hold_hides_little(sensor: Sensor)
     assert 270 <= refused <= 306
 
 
-@pytest.mark.parametrize("step", [3600, -3600])
+@pytest.mark.parametrize("step", [60, -60])
 def test_a_clock_that_is_set_is_told_and_nothing_overlaps(sensor: Sensor, step: float) -> None:
-    sensor.run(2000)
+    sensor.run(40)
     sensor.clock.set_by += step
-    sensor.run(2000)
+    sensor.run(40)
 
     spans = sensor.spans()
-    assert sum(end - start for start, end, _ in spans) == 12_000 + step
+    assert sum(end - start for start, end, _ in spans) == 240 + step
     unknown = [end - start for start, end, state in spans if state is S.CLOCK_UNKNOWN]
-    assert unknown == ([3600] if step > 0 else [])
+    assert unknown == ([60] if step > 0 else [])
     recorded = [end - start for start, end, state in spans if state is S.RECORDED]
-    assert sum(recorded) == (12_000 if step > 0 else 8400)
+    assert sum(recorded) == (240 if step > 0 else 180)
 
 
 def test_a_store_that_takes_no_notes_gets_them_later(
@@ -291,6 +291,21 @@ def test_a_store_that_takes_no_notes_gets_them_later(
         (3, 9, S.CONDITION_REFUSED),
         (9, 12, S.RECORDED),
     ]
+
+
+def test_a_note_that_the_store_did_not_take_is_written_with_the_next_recording(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any) -> None:
+        raise MetadataStoreError("database is locked")
+
+    sensor.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(sensor.store, "note_effort", locked)
+        sensor.fail(DeviceUnavailableError('cannot find "UltraMic".'))
+    sensor.run()
+
+    assert [note.detail for note in sensor.history().notes] == ['cannot find "UltraMic".']
 
 
 def test_a_store_that_keeps_no_account_is_left_alone(
