@@ -1,15 +1,16 @@
 """The little of redis that a sensor needs: its library takes 10 MB in each service."""
 
 import contextlib
+import errno
 import select
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["AnswerError", "RedisClient"]
+__all__ = ["AnswerError", "RedisClient", "silent"]
 
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 30.0
@@ -20,6 +21,15 @@ Argument = str | bytes | int
 
 class AnswerError(OSError):
     """Redis answered with an error: it refuses, or has no memory left."""
+
+
+def silent() -> OSError:
+    """Return the error of a redis that does not answer.
+
+    Never a TimeoutError: a worker takes that for a moment without messages, goes on
+    and says that all is well.
+    """
+    return ConnectionAbortedError(errno.ECONNABORTED, "redis does not answer")
 
 
 @dataclass
@@ -68,19 +78,13 @@ class RedisClient:
         """Send commands and do not wait."""
         if self._socket is None:
             self.connect()
-        try:
+        with self._closed_if_it_fails():
             self._socket.sendall(b"".join(map(_encoded, commands)))
-        except OSError:
-            self.close()
-            raise
 
     def read(self, *, raises: bool = True) -> Any:
         """Return the next answer; wait for it."""
-        try:
+        with self._closed_if_it_fails():
             answer = self._read()
-        except OSError:
-            self.close()
-            raise
         if raises and isinstance(answer, AnswerError):
             raise answer
         return answer
@@ -99,8 +103,6 @@ class RedisClient:
         self.close()
         parts = urlsplit(self.url)
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        self._socket = _opened(parts, options)
-        self._file = self._socket.makefile("rb")
         login = [unquote(text) for text in (parts.username, parts.password) if text]
         number = options.get("virtual_host") or ""
         if parts.scheme != "redis+socket":
@@ -108,10 +110,20 @@ class RedisClient:
         hello: list[Sequence[Argument]] = [("AUTH", *login)] if parts.password else []
         if number not in ("", "0"):
             hello.append(("SELECT", number))
-        try:
+        with self._closed_if_it_fails():
+            self._socket = _opened(parts, options)
+            self._file = self._socket.makefile("rb")
             for command in hello:
                 self.send(command)
                 self.read()
+
+    @contextlib.contextmanager
+    def _closed_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            self.close()
+            raise silent() from error
         except OSError:
             self.close()
             raise

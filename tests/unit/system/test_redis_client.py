@@ -1,0 +1,71 @@
+"""A redis that hangs is a broker that does not answer, not one without messages."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acoupi.system import Settings
+from acoupi.system.celery import redis_client, redis_transport
+from acoupi.system.celery.broker import make_app
+from acoupi.system.celery.redis_client import RedisClient
+from acoupi.system.celery.redis_transport import RedisChannel
+from acoupi.system.celery_settings import CelerySettings
+
+
+@pytest.fixture
+def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a server that takes connections and says nothing."""
+    for module in (redis_client, redis_transport):
+        monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.05)
+    path = tmp_path / "redis.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(5)
+        yield f"redis+socket://{path}"
+
+
+def test_an_answer_that_does_not_come_is_a_lost_connection(hung: str) -> None:
+    client = RedisClient(hung)
+
+    # Celery would take a TimeoutError for a moment without messages.
+    with pytest.raises(ConnectionError, match="does not answer"):
+        client("PING")
+
+    assert client.fileno() == -1
+
+
+def test_a_login_that_is_not_answered_is_a_lost_connection(hung: str) -> None:
+    client = RedisClient(hung.replace("://", "://beat:geheim@"))
+
+    with pytest.raises(ConnectionError, match="does not answer"):
+        client("PING")
+
+
+def test_a_host_that_cannot_be_reached_in_time_is_a_lost_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_late(*_: Any) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", too_late)
+
+    with pytest.raises(ConnectionError, match="does not answer"):
+        RedisClient("redis://hub:6379/0")("PING")
+
+
+def test_a_worker_that_waits_for_messages_notices_that_redis_hangs(
+    hung: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_transport, "BLOCK", 0)
+    monkeypatch.setattr(redis_transport.RedisTransport, "establish_connection", lambda self: self)
+    app = make_app(Settings(home=home), CelerySettings(broker_url=hung))
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        assert isinstance(channel, RedisChannel)
+        channel._active_queues.append("detection")
+
+        with pytest.raises(ConnectionError, match="does not answer"):
+            connection.drain_events(timeout=10)
