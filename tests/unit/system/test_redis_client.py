@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from acoupi.errors import ConfigurationError
 from acoupi.system import Settings
 from acoupi.system.celery import redis_client, redis_transport
+from acoupi.system.celery.address import check_broker_url
 from acoupi.system.celery.broker import make_app
 from acoupi.system.celery.redis_client import RedisClient
 from acoupi.system.celery.redis_transport import RedisChannel
@@ -69,3 +71,19 @@ def test_a_worker_that_waits_for_messages_notices_that_redis_hangs(
 
         with pytest.raises(ConnectionError, match="does not answer"):
             connection.drain_events(timeout=10)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://hub:port/0",
+        "redis://:pa/ss@hub:6379/0",
+        "redis://:pa#ss@hub/0",
+        "redis://hub:99999",
+    ],
+)
+def test_a_broker_whose_port_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot use the broker") as caught:
+        check_broker_url(url)
+
+    assert "ss@" not in "".join(caught.value.lines())
