@@ -14,9 +14,11 @@ import argparse
 import contextlib
 import ctypes
 import faulthandler
+import fcntl
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -471,9 +473,12 @@ def _prepare(app: Celery, lock: ServiceLock) -> None:
     for task in app.tasks.values():
         task.Request = _Request
 
+    readers_end, workers_end = os.pipe2(os.O_CLOEXEC)
+
     def on_child(**_: Any) -> None:
         lock.forget()
-        _die_with_parent()
+        os.close(workers_end)
+        _die_at_the_end_of(readers_end)
 
     def on_stopping(**_: Any) -> None:
         heart().stopping()
@@ -482,10 +487,24 @@ def _prepare(app: Celery, lock: ServiceLock) -> None:
     signals.worker_shutting_down.connect(on_stopping, weak=False)
 
 
-def _die_with_parent() -> None:
-    """Make the kernel end this child with the worker, so that nothing is worked on twice."""
+def _die_at_the_end_of(pipe: int) -> None:
+    """Make the kernel end this child when the worker ends, so that nothing is worked on twice.
+
+    The worker alone holds the other end of the pipe. Celery asks the kernel for the same
+    (PR_SET_PDEATHSIG), but that counts the thread that made the child as its parent: the
+    child that takes the place of a dead one is made by a thread which ends when the worker
+    is asked to stop, and would die then in the middle of its task.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        # Opened anew, because who is to be told belongs to what was opened, not to the process.
+        own = os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.close(pipe)
+        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(own, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        if select.select([own], [], [], 0)[0]:  # it has ended already
+            os.kill(os.getpid(), signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def _end_at_once(reason: str) -> None:
