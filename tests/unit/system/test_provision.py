@@ -93,6 +93,18 @@ def test_what_was_in_force_before_is_kept_beside_it(settings: Settings) -> None:
     assert json.loads(previous.read_text())["recording"]["duration"] == 5
 
 
+def test_a_file_of_others_in_the_folder_keeps_nothing_from_being_put_in_force(
+    settings: Settings,
+) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5")
+    (settings.program_config_file.parent / "photo.jpg").write_bytes(b"\xff\xd8\xff")
+
+    found, is_new = put(settings, CONFIG__RECORDING__DURATION="4")
+
+    assert found.fault is None
+    assert is_new
+
+
 WRONG = {
     "unknown setting": ({"CONFIG__RECORDING__DURATOIN": "5"}, "CONFIG__RECORDING__DURATION"),
     "unknown variable": ({"DEPLOYMENT__LATITUD": "5"}, "ACOUPI_DEPLOYMENT__LATITUDE"),
