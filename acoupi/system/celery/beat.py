@@ -40,7 +40,7 @@ from acoupi.system.celery.entries import (
     When,
     read_schedule,
 )
-from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.celery.logs import configure_logging, note_crash, tell
 from acoupi.system.celery.outbox import Outbox, task_message
 from acoupi.system.constants import BEAT, RENEW, Settings
 from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
@@ -334,6 +334,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         tell(error)
         return error.exit_code
+    except Exception:
+        note_crash()
+        raise
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from acoupi.system.celery.address import masked_url
 from acoupi.system.celery.broker import load_celery_settings
 from acoupi.system.celery.construction import build_program
 from acoupi.system.celery.leaving import Leaving
-from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.celery.logs import configure_logging, note_crash, tell
 from acoupi.system.celery.reclaiming import reclaimer
 from acoupi.system.celery.transport import SensorTransport
 from acoupi.system.configured import read_program_name
@@ -548,6 +548,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AcoupiError as error:
         tell(error)
         return error.exit_code
+    except Exception:
+        note_crash()
+        raise
 
 
 if __name__ == "__main__":

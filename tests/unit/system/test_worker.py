@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +154,25 @@ def test_a_home_without_a_sensor_is_said_to_be(
 ) -> None:
     assert worker.main(["default", "--quiet"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_what_a_program_raises_when_it_is_built_is_in_the_log(
+    settings: Settings, program_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_program(settings, program_name)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such GPU")
+
+    monkeypatch.setattr(sys.modules[program_name].Program, "setup", fail)
+
+    with pytest.raises(RuntimeError):
+        worker.main(["default", "--quiet"])
+
+    log = (settings.log_dir / "default.log").read_text()
+    assert "RuntimeError: no such GPU" in log
+    assert "Traceback" in log
 
 
 @pytest.mark.parametrize("name", ["../default", "a b", "beat"])
