@@ -119,6 +119,22 @@ def test_a_message_that_a_power_cut_left_empty_is_passed_over(
         assert simple.get(timeout=5).payload == "good"
 
 
+def test_a_message_that_the_disk_does_not_let_be_taken_is_said_to_be_once(
+    settings: Settings, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(settings, "hello")
+    (root / "taken").write_text("a file")
+
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
+        for _ in range(2):
+            with pytest.raises(simple.Empty):
+                simple.get(timeout=0.01)
+        (root / "taken").unlink()
+        assert simple.get(timeout=5).payload == "hello"
+
+    assert caplog.text.count("Cannot take a message from the queue detection") == 1
+
+
 def test_a_wiped_folder_comes_back(settings: Settings, root: Path) -> None:
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         simple.put(1)
