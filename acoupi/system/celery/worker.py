@@ -58,7 +58,7 @@ from acoupi.system.provisioning.waiting import Watch, await_home
 from acoupi.system.pulse import PulseFile, ServiceLock
 from acoupi.system.stack import Service, check_name, stack_for, stack_of_program
 
-__all__ = ["STUCK", "Heart", "main"]
+__all__ = ["STUCK", "Heart", "main", "overdue_after"]
 
 logger = logging.getLogger("acoupi.system.celery.worker")
 
@@ -439,8 +439,7 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
     warnings.simplefilter("ignore", SecurityWarning)
     if service.role == "recorder":
         UpdateLock(update_lock_path()).clear()
-    if service.pool == "prefork":
-        heart().time_limit += OVERDUE_MARGIN  # the pool ends it; this is for when that fails
+    heart().time_limit = overdue_after(service, heart().time_limit)
     worker = _Worker(
         app=app,
         hostname=f"{service.name}@acoupi",
@@ -465,6 +464,23 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return heart().exit_code or int(worker.exitcode or 0)
+
+
+def overdue_after(service: Service, time_limit: float) -> float:
+    """Return the seconds after which a task of a worker is overdue.
+
+    Parameters
+    ----------
+    service
+        The worker.
+    time_limit
+        Of the tasks of the program, seconds.
+    """
+    if service.role == "recorder":
+        time_limit += service.stop_grace  # a recording takes its time before anything can hang
+    if service.pool == "prefork":
+        time_limit += OVERDUE_MARGIN  # the pool ends it; this is for when that fails
+    return time_limit
 
 
 def _prepare(app: Celery, lock: ServiceLock) -> None:
