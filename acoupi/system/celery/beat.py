@@ -31,7 +31,7 @@ from types import FrameType
 from typing import Protocol
 
 from acoupi import clock
-from acoupi.errors import AcoupiError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.system.celery.address import masked_url, read_address
 from acoupi.system.celery.entries import (
     Entry,
@@ -233,6 +233,13 @@ def _entries(settings: Settings) -> list[Entry]:
     filled = []
     for entry in entries:
         if isinstance(entry.schedule, UnknownSchedule):
+            if entry.name not in known:
+                raise ConfigurationError(
+                    f'cannot tell when "{entry.task}" is due.',
+                    "acoupi setup",
+                    why=f"{settings.schedule_file} names a schedule that the program, as it is "
+                    "now, does not have.",
+                )
             when = known[entry.name]["schedule"]
             when.app = app
             # What has no slot to expire at would be known nowhere else.

@@ -244,6 +244,24 @@ class Program(AcoupiProgram[Config]):
     assert len(waiting(settings, "recording")) == 1
 
 
+def test_a_schedule_that_the_program_has_no_more_is_named(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name)
+    content = json.loads(settings.schedule_file.read_text())
+    content["entries"][0] |= {
+        "name": "tide",
+        "task": "tide_task",
+        "schedule": {"kind": "program", "class": "tides.Tide"},
+    }
+    settings.schedule_file.write_text(json.dumps(content))
+
+    with pytest.raises(ConfigurationError, match='"tide_task" is due') as caught:
+        beat.run(settings, threading.Event())
+
+    assert len(caught.value.lines()) == 3
+
+
 HANGS = """
 import time
 from celery.schedules import BaseSchedule
