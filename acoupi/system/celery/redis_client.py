@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import threading
@@ -14,6 +15,8 @@ __all__ = ["AnswerError", "RedisClient", "silent"]
 
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 30.0
+CLOSE_PATIENCE = 3.0
+"""Seconds; a loop that lets go of a redis which hangs must turn again."""
 PORT = 6379
 
 Argument = str | bytes | int
@@ -42,6 +45,7 @@ class RedisClient:
     url: str = field(repr=False)
     _socket: Any = field(default=None, init=False, repr=False)
     _file: Any = field(default=None, init=False, repr=False)
+    _opener: int = field(default=0, init=False, repr=False)
     _lock: Any = field(default_factory=threading.RLock, init=False, repr=False)
 
     def __call__(self, *command: Argument) -> Any:
@@ -110,6 +114,7 @@ class RedisClient:
         hello: list[Sequence[Argument]] = [("AUTH", *login)] if parts.password else []
         if number not in ("", "0"):
             hello.append(("SELECT", number))
+        self._opener = os.getpid()
         with self._closed_if_it_fails():
             self._socket = _opened(parts, options)
             self._file = self._socket.makefile("rb")
@@ -129,17 +134,29 @@ class RedisClient:
             raise
 
     def close(self) -> None:
-        """Close; a next command connects again."""
-        file, connection = self._file, self._socket
-        self._file = self._socket = None
-        if connection is None:
+        """Close; a next command connects again.
+
+        An answer that another thread waits for is let come, for `CLOSE_PATIENCE`.
+        """
+        if self._opener != os.getpid():
+            # Our parent's: it goes on with it, and one of its threads may hold the lock.
+            self._file = self._socket = None
             return
-        with contextlib.suppress(OSError):
-            # A child that was forked meanwhile would keep it open.
-            connection.shutdown(socket.SHUT_RDWR)
-        for one in (file, connection):
-            if one is not None:
-                one.close()
+        is_ours = self._lock.acquire(timeout=CLOSE_PATIENCE)
+        try:
+            file, connection = self._file, self._socket
+            self._file = self._socket = None
+            if connection is None:
+                return
+            with contextlib.suppress(OSError):
+                # A child that was forked meanwhile would keep it open.
+                connection.shutdown(socket.SHUT_RDWR)
+            for one in (file, connection):
+                if one is not None:
+                    one.close()
+        finally:
+            if is_ours:
+                self._lock.release()
 
     def __del__(self) -> None:
         self.close()

@@ -1,6 +1,8 @@
 """A redis that hangs is a broker that does not answer, not one without messages."""
 
+import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,46 @@ def test_a_host_that_cannot_be_reached_in_time_is_a_lost_connection(
 
     with pytest.raises(ConnectionError, match="does not answer"):
         RedisClient("redis://hub:6379/0")("PING")
+
+
+def test_closing_waits_for_the_answer_that_another_thread_waits_for(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    client = RedisClient(f"redis+socket://{path}")
+    closing = threading.Thread(target=client.close)
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(100)
+            closing.start()
+            closing.join(timeout=0.1)
+            connection.sendall(b":1\r\n")
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(1)
+        redis = threading.Thread(target=answer)
+        redis.start()
+        # An acknowledgement, say, while the worker's loop lets go of a link that was lost.
+        assert client("HDEL", "unacked:detection", "tag") == 1
+        redis.join()
+    closing.join()
+
+    assert client.fileno() == -1
+
+
+def test_a_child_that_closes_what_it_inherited_leaves_it_to_its_parent(hung: str) -> None:
+    client = RedisClient(hung)
+    client.connect()
+    child = os.fork()
+    if child == 0:
+        client.close()
+        os._exit(0)
+
+    os.waitpid(child, 0)
+
+    assert not client.has_answer()  # nor its end
+    client.close()
 
 
 def test_a_worker_that_waits_for_messages_notices_that_redis_hangs(
