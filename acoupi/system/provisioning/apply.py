@@ -182,9 +182,9 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         return after.model_copy(update=kept)
     _keep_previous(settings)
     write_files(files, folders=[settings.run_dir, settings.log_dir])
+    sources.keep(config)  # before it is decided: what fails after that is no failure
     _write_marker(staging / MARKER, after)
     _finish(settings)
-    sources.keep(config)
     return after
 
 
