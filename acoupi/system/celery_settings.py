@@ -42,6 +42,6 @@ class CelerySettings(BaseModel):
     task_soft_time_limit: int = Field(default=540, gt=0)
     """Seconds after which a task is asked to end (a slow model on a slow board needs minutes)."""
     task_time_limit: int = Field(default=600, gt=0)
-    """Seconds after which it is ended."""
+    """Seconds after which it is ended; a recording's own length, and its end, not counted."""
     beat_max_loop_interval: int = Field(default=1, gt=0)
     """Longest sleep of beat, seconds."""

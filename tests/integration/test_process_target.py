@@ -186,6 +186,34 @@ def test_stopping_finishes_what_is_being_done(sensor: Sensor) -> None:
     assert sensor.processes() == []
 
 
+def test_stopping_finishes_what_the_child_in_place_of_one_that_died_is_doing(
+    embedded: Sensor,
+) -> None:
+    start_workers(embedded.settings)
+    embedded.send("hold", queue="detection")
+    wait_for(lambda: bool(embedded.events("holds")), "the task in hand", embedded)
+    kill(embedded.events("holds")[0]["pid"])
+    wait_for(lambda: embedded.pulse("detection").failed == 1, "the loss to be noticed", embedded)
+    embedded.send("hold", queue="detection")
+    wait_for(lambda: len(embedded.events("holds")) == 2, "the task in the new child", embedded)
+    worker = psutil.Process(embedded.pulse("detection").pid)
+    threads = worker.num_threads()
+    script = embedded.settings.stop_script_path
+
+    with subprocess.Popen(["bash", script]) as stopping:
+        wait_for(
+            lambda: embedded.pulse("detection").state == "stopping", "the order to stop", embedded
+        )
+        # Those that give tasks to the children, and that start children, have ended.
+        wait_for(lambda: worker.num_threads() <= threads - 2, "the pool to be closed", embedded)
+        embedded.let_go()
+        code = stopping.wait(timeout=20)
+
+    assert code == 0
+    assert len(embedded.events("let go")) == 1
+    assert embedded.processes() == []
+
+
 def test_purging_empties_the_queues(sensor: Sensor) -> None:
     sensor.send("hold")
     sensor.send("hold")

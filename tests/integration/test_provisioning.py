@@ -372,3 +372,14 @@ def test_a_server_that_is_not_there_is_told_so() -> None:
         fetch(f"http://127.0.0.1:{free_port()}/sensor.yaml")
 
     assert "refused" in (caught.value.why or "").lower()
+
+
+@pytest.mark.parametrize(
+    "query", ["token=ge heim", "token=geheim\N{LATIN SMALL LETTER E WITH ACUTE}"]
+)
+def test_an_address_that_is_none_does_not_give_its_secrets_away(query: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        fetch(f"http://127.0.0.1:{free_port()}/sensor.yaml?{query}")
+
+    assert "no address has" in (caught.value.why or "")
+    assert "heim" not in "".join(caught.value.lines())

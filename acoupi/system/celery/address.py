@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from acoupi.errors import ConfigurationError
 from acoupi.system.constants import Settings
@@ -85,13 +85,23 @@ def check_broker_url(url: str | None) -> None:
     if url is None:
         return
     scheme, separator, rest = url.partition("://")
-    if separator and rest and scheme in REDIS_SCHEMES:
+    if separator and rest and scheme in REDIS_SCHEMES and _has_valid_port(url):
         return
     raise ConfigurationError(
         f'cannot use the broker "{masked_url(url)}".',
         "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
-        why="a broker is redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH.",
+        why="a broker is redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH; in a "
+        "password / is written %2F, # is %23 and ? is %3F.",
     )
+
+
+def _has_valid_port(url: str) -> bool:
+    """Return whether what stands for a port is one; a password that is not quoted ends up there."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
 
 
 def masked_url(url: str | None) -> str:

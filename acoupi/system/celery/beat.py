@@ -11,22 +11,27 @@ step disturbs. What is due at a time of day follows the wall clock, and when
 that is seen to have stepped against the monotonic one, its next time is
 computed anew: what the step skipped is not made up for, and nothing waits
 until the clock has caught up with where it once was.
+
+A loop that does not turn (a schedule of a program's own hangs, or its import)
+ends beat with its traceback and exit code 1, to be started again.
 """
 
 import argparse
+import contextlib
+import faulthandler
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
 from typing import Protocol
 
 from acoupi import clock
-from acoupi.errors import AcoupiError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.system.celery.address import masked_url, read_address
 from acoupi.system.celery.entries import (
     Entry,
@@ -35,7 +40,7 @@ from acoupi.system.celery.entries import (
     When,
     read_schedule,
 )
-from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.celery.logs import configure_logging, note_crash, tell
 from acoupi.system.celery.outbox import Outbox, task_message
 from acoupi.system.constants import BEAT, RENEW, Settings
 from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
@@ -49,6 +54,25 @@ STEP = 1.0
 LOOK_AGAIN = 60.0
 """Longest time a wall-clock schedule is not asked, seconds."""
 PULSE_EVERY = 5.0
+LOOP_PATIENCE = 60.0
+"""Seconds after which a loop that does not turn counts as stuck."""
+START_PATIENCE = 600.0
+"""Seconds after which a beat that has not loaded its schedule counts as stuck."""
+
+
+def _expect_a_turn(patience: float) -> None:
+    """End this process unless this is called again within so many seconds."""
+    faulthandler.dump_traceback_later(patience, exit=True, file=2)
+
+
+@contextlib.contextmanager
+def _ending_if_stuck() -> Iterator[None]:
+    """End this process if the block does not call `_expect_a_turn` often enough."""
+    _expect_a_turn(START_PATIENCE)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Send(Protocol):
@@ -167,6 +191,7 @@ class _Sender:
     def __call__(self, entry: Entry, expires: float) -> None:
         """Send; a broker that is down loses the message, which would have expired anyway."""
         pulse = self.pulse.pulse
+        _expect_a_turn(LOOP_PATIENCE)  # waiting for a broker that hangs is not being stuck
         if entry.expires is not None:
             expires = min(expires, entry.expires)
         try:
@@ -185,6 +210,7 @@ class _Sender:
             self.failing = True
             pulse.state = "waiting for the broker"
             pulse.message = f"the broker {self.broker} does not answer: {error}"
+            self.pulse.write()  # the next message may take as long
         else:
             if self.failing:
                 logger.info("The broker %s answers again.", self.broker)
@@ -207,6 +233,13 @@ def _entries(settings: Settings) -> list[Entry]:
     filled = []
     for entry in entries:
         if isinstance(entry.schedule, UnknownSchedule):
+            if entry.name not in known:
+                raise ConfigurationError(
+                    f'cannot tell when "{entry.task}" is due.',
+                    "acoupi setup",
+                    why=f"{settings.schedule_file} names a schedule that the program, as it is "
+                    "now, does not have.",
+                )
             when = known[entry.name]["schedule"]
             when.app = app
             # What has no slot to expire at would be known nowhere else.
@@ -235,7 +268,7 @@ def run(
         If there is no schedule, or another beat runs.
     """
     url, longest_sleep = read_address(settings)
-    with ServiceLock(settings.run_dir, BEAT) as lock:
+    with ServiceLock(settings.run_dir, BEAT) as lock, _ending_if_stuck():
         outbox = Outbox(settings, url)
         pulse = PulseFile(settings.run_dir, BEAT)
         pulse.write()
@@ -247,6 +280,7 @@ def run(
         written = clock.monotonic() - PULSE_EVERY
         code = 0
         while not stop.is_set():
+            _expect_a_turn(LOOP_PATIENCE)
             if reason := changed():
                 logger.warning("beat stops, to be started again: %s.", reason)
                 code = RENEW
@@ -307,6 +341,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         tell(error)
         return error.exit_code
+    except Exception:
+        note_crash()
+        raise
 
 
 if __name__ == "__main__":

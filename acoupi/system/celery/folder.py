@@ -31,6 +31,7 @@ class FolderChannel(SensorChannel):
         self.worker: str = files.safe(options.get("worker") or f"process-{os.getpid()}")
         self._listed: dict[str, deque[str]] = {}
         self._taken: dict[str, tuple[Path, str]] = {}
+        self._is_refused = False
 
     # What kombu asks of a channel.
 
@@ -124,7 +125,14 @@ class FolderChannel(SensorChannel):
                 source.rename(path)
             message: dict[str, Any] = json.loads(path.read_bytes())
             tag = message["properties"]["delivery_tag"]
-        except OSError:
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if not self._is_refused:
+                logger.error(  # noqa: TRY400 - a traceback says nothing more
+                    "Cannot take a message from the queue %s: %s. Trying again.", queue, error
+                )
+            self._is_refused = True
             return None
         except (ValueError, KeyError, TypeError):
             # A power cut leaves empty files. What it was about is in the store.
@@ -132,6 +140,7 @@ class FolderChannel(SensorChannel):
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
+        self._is_refused = False
         self._taken[tag] = (path, queue)
         return message
 

@@ -7,11 +7,12 @@ import sys
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.system.constants import Settings
 
-__all__ = ["LOG_COPIES", "LOG_SIZE", "configure_logging", "tell"]
+__all__ = ["LOG_COPIES", "LOG_SIZE", "configure_logging", "note_crash", "tell"]
 
 LOG_SIZE = 2_000_000
 """Bytes after which a log is rotated."""
@@ -114,10 +115,21 @@ def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> 
 
 def tell(error: AcoupiError) -> None:
     """Write an error to standard error as people see errors, and to the log if there is one."""
-    text = " ".join(line.strip() for line in error.lines())
-    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, None, None)
+    _note(" ".join(line.strip() for line in error.lines()))
+    sys.stderr.write("\n".join(error.lines()) + "\n")
+    sys.stderr.flush()
+
+
+def note_crash() -> None:
+    """Write the exception in hand to the log if there is one; standard error has it anyway.
+
+    What a service wrote to standard error is gone when it is started again.
+    """
+    _note("This service ends.", sys.exc_info())
+
+
+def _note(text: str, exc_info: Any = None) -> None:
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, None, exc_info)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RotatingFileHandler):
             handler.handle(record)
-    sys.stderr.write("\n".join(error.lines()) + "\n")
-    sys.stderr.flush()

@@ -1,18 +1,22 @@
 """The little of redis that a sensor needs: its library takes 10 MB in each service."""
 
 import contextlib
+import errno
+import os
 import select
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["AnswerError", "RedisClient"]
+__all__ = ["AnswerError", "RedisClient", "silent"]
 
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 30.0
+CLOSE_PATIENCE = 3.0
+"""Seconds; a loop that lets go of a redis which hangs must turn again."""
 PORT = 6379
 
 Argument = str | bytes | int
@@ -20,6 +24,15 @@ Argument = str | bytes | int
 
 class AnswerError(OSError):
     """Redis answered with an error: it refuses, or has no memory left."""
+
+
+def silent() -> OSError:
+    """Return the error of a redis that does not answer.
+
+    Never a TimeoutError: a worker takes that for a moment without messages, goes on
+    and says that all is well.
+    """
+    return ConnectionAbortedError(errno.ECONNABORTED, "redis does not answer")
 
 
 @dataclass
@@ -32,6 +45,7 @@ class RedisClient:
     url: str = field(repr=False)
     _socket: Any = field(default=None, init=False, repr=False)
     _file: Any = field(default=None, init=False, repr=False)
+    _opener: int = field(default=0, init=False, repr=False)
     _lock: Any = field(default_factory=threading.RLock, init=False, repr=False)
 
     def __call__(self, *command: Argument) -> Any:
@@ -68,19 +82,13 @@ class RedisClient:
         """Send commands and do not wait."""
         if self._socket is None:
             self.connect()
-        try:
+        with self._closed_if_it_fails():
             self._socket.sendall(b"".join(map(_encoded, commands)))
-        except OSError:
-            self.close()
-            raise
 
     def read(self, *, raises: bool = True) -> Any:
         """Return the next answer; wait for it."""
-        try:
+        with self._closed_if_it_fails():
             answer = self._read()
-        except OSError:
-            self.close()
-            raise
         if raises and isinstance(answer, AnswerError):
             raise answer
         return answer
@@ -99,8 +107,6 @@ class RedisClient:
         self.close()
         parts = urlsplit(self.url)
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        self._socket = _opened(parts, options)
-        self._file = self._socket.makefile("rb")
         login = [unquote(text) for text in (parts.username, parts.password) if text]
         number = options.get("virtual_host") or ""
         if parts.scheme != "redis+socket":
@@ -108,26 +114,49 @@ class RedisClient:
         hello: list[Sequence[Argument]] = [("AUTH", *login)] if parts.password else []
         if number not in ("", "0"):
             hello.append(("SELECT", number))
-        try:
+        self._opener = os.getpid()
+        with self._closed_if_it_fails():
+            self._socket = _opened(parts, options)
+            self._file = self._socket.makefile("rb")
             for command in hello:
                 self.send(command)
                 self.read()
+
+    @contextlib.contextmanager
+    def _closed_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            self.close()
+            raise silent() from error
         except OSError:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close; a next command connects again."""
-        file, connection = self._file, self._socket
-        self._file = self._socket = None
-        if connection is None:
+        """Close; a next command connects again.
+
+        An answer that another thread waits for is let come, for `CLOSE_PATIENCE`.
+        """
+        if self._opener != os.getpid():
+            # Our parent's: it goes on with it, and one of its threads may hold the lock.
+            self._file = self._socket = None
             return
-        with contextlib.suppress(OSError):
-            # A child that was forked meanwhile would keep it open.
-            connection.shutdown(socket.SHUT_RDWR)
-        for one in (file, connection):
-            if one is not None:
-                one.close()
+        is_ours = self._lock.acquire(timeout=CLOSE_PATIENCE)
+        try:
+            file, connection = self._file, self._socket
+            self._file = self._socket = None
+            if connection is None:
+                return
+            with contextlib.suppress(OSError):
+                # A child that was forked meanwhile would keep it open.
+                connection.shutdown(socket.SHUT_RDWR)
+            for one in (file, connection):
+                if one is not None:
+                    one.close()
+        finally:
+            if is_ours:
+                self._lock.release()
 
     def __del__(self) -> None:
         self.close()

@@ -20,7 +20,7 @@ from typing import Any
 
 from acoupi import clock
 from acoupi.system.celery.folder_files import CRASHES_HEADER, MAX_CRASHES
-from acoupi.system.celery.redis_client import ANSWER_TIMEOUT, RedisClient
+from acoupi.system.celery.redis_client import ANSWER_TIMEOUT, RedisClient, silent
 from acoupi.system.celery.transport import SensorChannel, SensorTransport
 
 __all__ = ["RedisChannel", "RedisTransport", "reclaim"]
@@ -99,7 +99,7 @@ class RedisChannel(SensorChannel):
                 if clock.monotonic() - (self._asked_at or 0.0) > BLOCK + ANSWER_TIMEOUT:
                     self._asked_at = None
                     self.listener.close()
-                    raise TimeoutError(110, "redis does not answer any more")
+                    raise silent()
                 return False
             self._asked_at = None
             found = self.listener.read()

@@ -7,6 +7,7 @@ something for its loop to do wakes it through a pipe.
 import contextlib
 import os
 import select
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -91,6 +92,9 @@ class SensorTransport(virtual.Transport):
         super().__init__(client, **kwargs)
         self.is_stopping = False
         self._wake_read, self._wake_write = -1, -1
+        # Its number may be that of a recording as soon as the pipe is closed. To be taken again
+        # by a handler of signals, which may interrupt who holds it.
+        self._pipe_lock = threading.RLock()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -105,10 +109,12 @@ class SensorTransport(virtual.Transport):
     def close_connection(self, connection: Any) -> None:
         """Close the channels and the pipe."""
         super().close_connection(connection)
-        for handle in (self._wake_read, self._wake_write):
-            if handle >= 0:
-                os.close(handle)
-        self._wake_read = self._wake_write = -1
+        with self._pipe_lock:
+            handles = self._wake_read, self._wake_write
+            self._wake_read = self._wake_write = -1
+            for handle in handles:
+                if handle >= 0:
+                    os.close(handle)
 
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         """Deliver one message, waiting for it up to `timeout` seconds.
@@ -152,8 +158,8 @@ class SensorTransport(virtual.Transport):
 
     def wake(self) -> None:
         """Make `drain_events` return soon. May be called by any thread."""
-        if self._wake_write >= 0:
-            with contextlib.suppress(OSError):
+        with self._pipe_lock, contextlib.suppress(OSError):
+            if self._wake_write >= 0:
                 os.write(self._wake_write, b".")
 
     def _wait(self, seconds: float) -> bool:

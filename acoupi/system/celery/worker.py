@@ -14,9 +14,11 @@ import argparse
 import contextlib
 import ctypes
 import faulthandler
+import fcntl
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -44,7 +46,7 @@ from acoupi.system.celery.address import masked_url
 from acoupi.system.celery.broker import load_celery_settings
 from acoupi.system.celery.construction import build_program
 from acoupi.system.celery.leaving import Leaving
-from acoupi.system.celery.logs import configure_logging, tell
+from acoupi.system.celery.logs import configure_logging, note_crash, tell
 from acoupi.system.celery.reclaiming import reclaimer
 from acoupi.system.celery.transport import SensorTransport
 from acoupi.system.configured import read_program_name
@@ -56,7 +58,7 @@ from acoupi.system.provisioning.waiting import Watch, await_home
 from acoupi.system.pulse import PulseFile, ServiceLock
 from acoupi.system.stack import Service, check_name, stack_for, stack_of_program
 
-__all__ = ["STUCK", "Heart", "main"]
+__all__ = ["STUCK", "Heart", "main", "overdue_after"]
 
 logger = logging.getLogger("acoupi.system.celery.worker")
 
@@ -437,8 +439,7 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
     warnings.simplefilter("ignore", SecurityWarning)
     if service.role == "recorder":
         UpdateLock(update_lock_path()).clear()
-    if service.pool == "prefork":
-        heart().time_limit += OVERDUE_MARGIN  # the pool ends it; this is for when that fails
+    heart().time_limit = overdue_after(service, heart().time_limit)
     worker = _Worker(
         app=app,
         hostname=f"{service.name}@acoupi",
@@ -465,15 +466,35 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
     return heart().exit_code or int(worker.exitcode or 0)
 
 
+def overdue_after(service: Service, time_limit: float) -> float:
+    """Return the seconds after which a task of a worker is overdue.
+
+    Parameters
+    ----------
+    service
+        The worker.
+    time_limit
+        Of the tasks of the program, seconds.
+    """
+    if service.role == "recorder":
+        time_limit += service.stop_grace  # a recording takes its time before anything can hang
+    if service.pool == "prefork":
+        time_limit += OVERDUE_MARGIN  # the pool ends it; this is for when that fails
+    return time_limit
+
+
 def _prepare(app: Celery, lock: ServiceLock) -> None:
     """Make Celery use our consumer and requests, and tell the children what they are."""
     app.conf.worker_consumer = _Consumer
     for task in app.tasks.values():
         task.Request = _Request
 
+    readers_end, workers_end = os.pipe2(os.O_CLOEXEC)
+
     def on_child(**_: Any) -> None:
         lock.forget()
-        _die_with_parent()
+        os.close(workers_end)
+        _die_at_the_end_of(readers_end)
 
     def on_stopping(**_: Any) -> None:
         heart().stopping()
@@ -482,10 +503,24 @@ def _prepare(app: Celery, lock: ServiceLock) -> None:
     signals.worker_shutting_down.connect(on_stopping, weak=False)
 
 
-def _die_with_parent() -> None:
-    """Make the kernel end this child with the worker, so that nothing is worked on twice."""
+def _die_at_the_end_of(pipe: int) -> None:
+    """Make the kernel end this child when the worker ends, so that nothing is worked on twice.
+
+    The worker alone holds the other end of the pipe. Celery asks the kernel for the same
+    (PR_SET_PDEATHSIG), but that counts the thread that made the child as its parent: the
+    child that takes the place of a dead one is made by a thread which ends when the worker
+    is asked to stop, and would die then in the middle of its task.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        # Opened anew, because who is to be told belongs to what was opened, not to the process.
+        own = os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.close(pipe)
+        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(own, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        if select.select([own], [], [], 0)[0]:  # it has ended already
+            os.kill(os.getpid(), signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def _end_at_once(reason: str) -> None:
@@ -529,6 +564,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AcoupiError as error:
         tell(error)
         return error.exit_code
+    except Exception:
+        note_crash()
+        raise
 
 
 if __name__ == "__main__":

@@ -3,14 +3,9 @@
 What sets itself up from variables alone (a fleet, a container) is described here.
 """
 
-import ast
-import inspect
 import json
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel, SecretBytes, SecretStr
@@ -172,7 +167,7 @@ def _rows(node: ConfigTree, *, optional: bool = False) -> Iterator[Setting]:
             kind=kind_of(member),
             default="" if member.is_secret else _shown(member.default),
             valid=", ".join(_valid(member)),
-            meaning=member.description or _documented(node, str(member.place[-1])),
+            meaning=member.description or "",
             section=node.name,
             is_optional=optional,
             is_secret=member.is_secret,
@@ -180,31 +175,6 @@ def _rows(node: ConfigTree, *, optional: bool = False) -> Iterator[Setting]:
     for member in (one for one in node.members if one.is_section):
         absent = member.is_nullable and member.default is None
         yield from _rows(member, optional=optional or absent)
-
-
-def _documented(node: ConfigTree, name: str) -> str:
-    """Return what stands below a field in its class; nothing if nothing does."""
-    classes = [base for kind in node.structs for base in kind.__mro__ if base is not object]
-    return next((notes[name] for notes in map(_field_docstrings, classes) if name in notes), "")
-
-
-@cache
-def _field_docstrings(kind: type) -> dict[str, str]:
-    """Return the texts below the fields of a class, by name; pydantic does not keep them."""
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError, SyntaxError):
-        return {}
-    body = tree.body if isinstance(tree, ast.ClassDef) else []
-    return {
-        field.target.id: " ".join(text.value.value.replace("``", "`").split())
-        for field, text in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
 
 
 def _shown(default: Any) -> str:

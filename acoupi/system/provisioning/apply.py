@@ -24,7 +24,6 @@ from acoupi.system.configured import is_configured
 from acoupi.system.constants import Settings
 from acoupi.system.deployments import new_deployment, read_deployment
 from acoupi.system.planning import Plan, plan_setup
-from acoupi.system.provisioning.fetching import CACHE
 from acoupi.system.provisioning.places import NEXT, config_dir, is_pending
 from acoupi.system.provisioning.sources import Sources, read_sources
 from acoupi.system.provisioning.wording import in_variables
@@ -181,11 +180,11 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         sources.keep(config)
         kept = {"generation": before.generation, "provisioned_on": before.provisioned_on}
         return after.model_copy(update=kept)
-    _keep_previous(config)
+    _keep_previous(settings)
     write_files(files, folders=[settings.run_dir, settings.log_dir])
+    sources.keep(config)  # before it is decided: what fails after that is no failure
     _write_marker(staging / MARKER, after)
     _finish(settings)
-    sources.keep(config)
     return after
 
 
@@ -258,14 +257,16 @@ def _is_as_before(files: Mapping[Path, RenderedFile], settings: Settings) -> boo
         return False
 
 
-def _keep_previous(config: Path) -> None:
-    """Copy what is in force to ``config/previous``."""
+def _keep_previous(settings: Settings) -> None:
+    """Copy what is in force to ``config/previous``; what else lies there is nobody's business."""
+    config = config_dir(settings)
+    ours = [config / MARKER, *(getattr(settings, name) for name in PLACES)]
     files = {
         config / PREVIOUS / path.name: RenderedFile(
             path.read_text(), PRIVATE if path.name == SECRETS_FILE else READABLE
         )
-        for path in config.glob("*")
-        if path.is_file() and not path.name.startswith(".") and path.name != CACHE
+        for path in ours
+        if path.is_file()
     }
     if files:
         write_files(files)

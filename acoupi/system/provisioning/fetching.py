@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import http.client
 import json
 import threading
 import urllib.error
@@ -122,6 +123,9 @@ def _reason(error: BaseException) -> str:
         return f"the server answered {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         error = error.reason if isinstance(error.reason, BaseException) else error
+    if isinstance(error, http.client.InvalidURL | UnicodeError):
+        # Not in its own words: they repeat the query.
+        return "it has a character that no address has; a space is written %20"
     if isinstance(error, TimeoutError):
         return f"nothing came for {ANSWER_PATIENCE:.0f} s"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

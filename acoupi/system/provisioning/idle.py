@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from acoupi import data
 from acoupi.errors import AcoupiError
+from acoupi.system.celery.logs import tell
 from acoupi.system.constants import Settings
 from acoupi.system.pulse import PulseFile, ServiceLock, read_pulse
 from acoupi.system.stack import SETUP
@@ -71,4 +72,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except AcoupiError as error:
+        tell(error)
         sys.exit(error.exit_code)

@@ -46,16 +46,19 @@ class Watch:
     def __init__(self, config: Path, known: Provisioned) -> None:
         self._path = config / MARKER
         self.known = known
-        self._seen = self._stamp()
+        # Nothing yet: it may have changed since `known` was read.
+        self._seen: tuple[int, int] | None = None
 
     def changed(self) -> str | None:
         """Return why the service is to start anew; None if it need not."""
         stamp = self._stamp()
         if stamp == self._seen:
             return None
-        self._seen = stamp
         now = read_provisioned(self._path.parent)
-        if now is None or now.provisioned_on == self.known.provisioned_on:
+        if now is None:  # it cannot be read; looked at again
+            return None
+        self._seen = stamp
+        if now.provisioned_on == self.known.provisioned_on:
             return None
         return f"configuration {now.generation} is in force in place of {self.known.generation}"
 

@@ -2,10 +2,12 @@
 
 import datetime
 import json
+import socket
 import subprocess
 import sys
 import threading
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from celery.schedules import BaseSchedule, crontab, solar
 from acoupi import data
 from acoupi.errors import ConfigurationError
 from acoupi.system import Settings, setup_program
-from acoupi.system.celery import beat
+from acoupi.system.celery import beat, redis_client
 from acoupi.system.celery.beat import Planner
 from acoupi.system.celery.entries import Aligned, Entry, Interval, When
 from acoupi.system.pulse import AlreadyRunningError, ServiceLock, read_pulse
@@ -241,6 +243,99 @@ class Program(AcoupiProgram[Config]):
     run_for_one_round(settings)
 
     assert len(waiting(settings, "recording")) == 1
+
+
+def test_a_schedule_that_the_program_has_no_more_is_named(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name)
+    content = json.loads(settings.schedule_file.read_text())
+    content["entries"][0] |= {
+        "name": "tide",
+        "task": "tide_task",
+        "schedule": {"kind": "program", "class": "tides.Tide"},
+    }
+    settings.schedule_file.write_text(json.dumps(content))
+
+    with pytest.raises(ConfigurationError, match='"tide_task" is due') as caught:
+        beat.run(settings, threading.Event())
+
+    assert len(caught.value.lines()) == 3
+
+
+HANGS = """
+import time
+from celery.schedules import BaseSchedule
+from pydantic import BaseModel
+from acoupi.programs import AcoupiProgram, DEFAULT_WORKER_CONFIG
+
+class Stuck(BaseSchedule):
+    def is_due(self, last_run_at):
+        time.sleep(3600)
+
+class Config(BaseModel):
+    site: str = "shore"
+
+class Program(AcoupiProgram[Config]):
+    config_schema = Config
+    worker_config = DEFAULT_WORKER_CONFIG
+
+    def setup(self, config):
+        def recording_task(): return None
+        self.add_task(recording_task, schedule=Stuck(), queue="recording")
+"""
+
+
+def test_one_that_hangs_ends_itself_and_says_where(
+    settings: Settings, write_module: WriteModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_program(settings, write_module("hanging_program", HANGS))
+    monkeypatch.setenv("PYTHONPATH", sys.path[0])
+    code = (
+        "import threading\n"
+        "from acoupi.system.celery import beat\n"
+        "from acoupi.system.constants import Settings\n"
+        "beat.LOOP_PATIENCE = 0.2\n"
+        "beat.run(Settings(), threading.Event())\n"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert result.returncode == 1
+    assert "in is_due" in result.stderr
+
+
+def test_a_redis_that_hangs_is_told_at_once_and_does_not_count_as_being_stuck(
+    settings: Settings, program_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "redis.sock"
+    setup_program(settings, program_name, ["--interval", "0.1"], broker=f"redis+socket://{path}")
+    monkeypatch.setattr(redis_client, "ANSWER_TIMEOUT", 0.05)
+    turns: list[float] = []
+    monkeypatch.setattr(beat, "_expect_a_turn", turns.append)
+    states = []
+    turns_before = []
+    planned = beat.task_message
+
+    def note(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        pulse = read_pulse(settings.run_dir, "beat")
+        states.append(pulse and pulse.state)
+        turns_before.append(len(turns))
+        if len(states) == 3:
+            stop.set()
+        return planned(*args, **kwargs)
+
+    monkeypatch.setattr(beat, "task_message", note)
+    stop = threading.Event()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(16)
+        assert beat.run(settings, stop) == 0
+
+    assert states == ["starting", "waiting for the broker", "waiting for the broker"]
+    assert turns_before == sorted(set(turns_before))
 
 
 def test_it_does_not_import_the_program(settings: Settings, program_name: str) -> None:

@@ -1,6 +1,8 @@
 """The embedded broker."""
 
+import contextlib
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -117,6 +119,22 @@ def test_a_message_that_a_power_cut_left_empty_is_passed_over(
         assert simple.get(timeout=5).payload == "good"
 
 
+def test_a_message_that_the_disk_does_not_let_be_taken_is_said_to_be_once(
+    settings: Settings, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(settings, "hello")
+    (root / "taken").write_text("a file")
+
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
+        for _ in range(2):
+            with pytest.raises(simple.Empty):
+                simple.get(timeout=0.01)
+        (root / "taken").unlink()
+        assert simple.get(timeout=5).payload == "hello"
+
+    assert caplog.text.count("Cannot take a message from the queue detection") == 1
+
+
 def test_a_wiped_folder_comes_back(settings: Settings, root: Path) -> None:
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         simple.put(1)
@@ -140,6 +158,28 @@ def test_a_consumer_that_waits_is_woken(
         timer.join()
 
     assert message.payload == "second"
+
+
+def test_who_wakes_a_consumer_writes_into_no_file_that_took_the_place_of_its_pipe(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect(settings, "w")
+    with contextlib.suppress(TimeoutError):
+        connection.drain_events(timeout=0.01)
+    closing = threading.Thread(target=connection.release)
+    written = []
+
+    def write(handle: int, data: bytes) -> None:
+        closing.start()
+        closing.join(timeout=0.1)
+        written.append(os.fstat(handle).st_ino)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transport.os, "write", write)
+        connection.transport.wake()
+    closing.join()
+
+    assert len(written) == 1
 
 
 def test_two_consumers_never_get_the_same_message(settings: Settings) -> None:

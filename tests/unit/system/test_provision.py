@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from acoupi.devices import get_device_id
+from acoupi.errors import DeviceError
 from acoupi.provisioned import Provisioned, read_provisioned
 from acoupi.system import Settings, get_status, load_config
 from acoupi.system.configured import is_configured, read_program_name
@@ -91,6 +92,18 @@ def test_what_was_in_force_before_is_kept_beside_it(settings: Settings) -> None:
 
     previous = settings.program_config_file.parent / "previous" / "program.json"
     assert json.loads(previous.read_text())["recording"]["duration"] == 5
+
+
+def test_a_file_of_others_in_the_folder_keeps_nothing_from_being_put_in_force(
+    settings: Settings,
+) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5")
+    (settings.program_config_file.parent / "photo.jpg").write_bytes(b"\xff\xd8\xff")
+
+    found, is_new = put(settings, CONFIG__RECORDING__DURATION="4")
+
+    assert found.fault is None
+    assert is_new
 
 
 WRONG = {
@@ -308,6 +321,27 @@ def test_a_url_that_fails_leaves_what_it_gave_last_in_force(
     assert not is_new
     assert found.fault is not None
     assert config_of(settings).recording.duration == 4
+
+
+def test_what_was_fetched_and_cannot_be_kept_is_not_half_in_force(
+    settings: Settings, web: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web["http://x/a"] = "recording: {duration: 4}"
+    put(settings, CONFIG_URL="http://x/a", DEPLOYMENT__NAME="Oak")
+    before = files(settings)
+    web["http://x/a"] = "recording: {duration: 5}"
+
+    def full(*_: object) -> None:
+        raise DeviceError("cannot write.", why="the disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "save_cached", full)
+        found, is_new = put(settings, CONFIG_URL="http://x/a", DEPLOYMENT__NAME="Elm")
+
+    assert not is_new
+    assert found.fault is not None
+    assert [one.name for one in found.deployments] == ["Oak"]
+    assert files(settings) == before
 
 
 def test_variables_change_also_while_the_url_fails(settings: Settings, web: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from acoupi.errors import NotConfiguredError
 from acoupi.system import Settings, setup_program
 from acoupi.system.provisioning.apply import provision
-from acoupi.system.provisioning.waiting import await_home
+from acoupi.system.provisioning.waiting import Watch, await_home
 
 WAITING = {"ACOUPI_PROGRAM": "default", "ACOUPI_SETUP_PATIENCE": "0.1"}
 
@@ -77,5 +77,14 @@ def test_a_watch_notices_another_configuration_and_nothing_else(settings: Settin
     provision(settings, {"ACOUPI_PROGRAM": "defualt"})
     assert watch.changed() is None
     provision(settings, {"ACOUPI_PROGRAM": "default", "ACOUPI_DEVICE_ID": "bats-07"})
+
+    assert "configuration 2 is in force" in (watch.changed() or "")
+
+
+def test_a_watch_notices_what_changed_before_it_began(settings: Settings) -> None:
+    known, _ = provision(settings, {"ACOUPI_PROGRAM": "default"})
+    provision(settings, {"ACOUPI_PROGRAM": "default", "ACOUPI_DEVICE_ID": "bats-07"})
+
+    watch = Watch(settings.program_config_file.parent, known)
 
     assert "configuration 2 is in force" in (watch.changed() or "")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from acoupi.errors import ConfigurationError
 from acoupi.system import Settings, setup_program
 from acoupi.system.celery import logs, worker
 from acoupi.system.celery.worker import Heart
+from acoupi.system.programs import load_program_class
 from acoupi.system.pulse import PulseFile, ServiceLock, read_pulse
+from acoupi.system.stack import stack_for
 from tests.unit.system.conftest import Clocks
 
 
@@ -54,6 +57,18 @@ def test_a_task_that_is_overdue_makes_it_stuck(heart: Heart, clocks: Clocks) -> 
     assert "hang has run for 601 s" in (heart.stuck() or "")
     heart.ended("1", None)
     assert heart.stuck() is None
+
+
+def test_a_long_recording_does_not_make_its_worker_stuck(settings: Settings) -> None:
+    program = load_program_class("default")
+    recording = {"duration": 900, "interval": 900}
+    config = program.get_config_schema().model_validate({"recording": recording})
+    stack = stack_for(program, config, settings)
+
+    limits = {one.name: worker.overdue_after(one, 600) for one in stack.workers}
+
+    assert limits["recording"] > 900 + 600
+    assert limits["default"] == 600
 
 
 def test_a_loop_that_does_not_turn_makes_it_stuck(heart: Heart, clocks: Clocks) -> None:
@@ -153,6 +168,25 @@ def test_a_home_without_a_sensor_is_said_to_be(
 ) -> None:
     assert worker.main(["default", "--quiet"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+@pytest.mark.usefixtures("_quiet_logging")
+def test_what_a_program_raises_when_it_is_built_is_in_the_log(
+    settings: Settings, program_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_program(settings, program_name)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such GPU")
+
+    monkeypatch.setattr(sys.modules[program_name].Program, "setup", fail)
+
+    with pytest.raises(RuntimeError):
+        worker.main(["default", "--quiet"])
+
+    log = (settings.log_dir / "default.log").read_text()
+    assert "RuntimeError: no such GPU" in log
+    assert "Traceback" in log
 
 
 @pytest.mark.parametrize("name", ["../default", "a b", "beat"])
