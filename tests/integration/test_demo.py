@@ -38,7 +38,8 @@ def demo(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run the demo; if the test ends before it does, it is interrupted and waited for."""
     process = subprocess.Popen(
         [
-            *map(str, RUN),
+            # Whoever runs the tests in the background has SIGINT ignored, here too.
+            *("env", "--default-signal=INT", *map(str, RUN)),
             *("--home", str(home), "--target", "process", *options),
         ],
         cwd=home.parent,
