@@ -445,6 +445,21 @@ def test_what_docker_compose_does_is_handed_to_it_word_by_word(
     assert result.stderr.startswith("+ docker compose ")
 
 
+@pytest.mark.parametrize("args", [["up", "--no-wait"], ["restart"], ["start", "default"]])
+def test_secrets_that_an_editor_put_in_sight_of_all_are_out_of_it_before_a_start(
+    run: Run, docker: FakeDocker, bundle: Path, args: list[str]
+) -> None:
+    link = bundle / "config" / "secrets.env"
+    link.unlink()
+    link.write_text("ACOUPI_CONFIG__MESSAGING__HTTP__TOKEN=hush\n")
+
+    result = run("compose", *args)
+
+    assert result.exit_code == 0, result.stderr
+    assert link.is_symlink()
+    assert "hush" in (bundle / "secrets" / "config" / "secrets.env").read_text()
+
+
 def test_a_command_with_a_slip_is_not_handed_on(run: Run, docker: FakeDocker, bundle: Path) -> None:
     result = run("compose", "lgos")
 

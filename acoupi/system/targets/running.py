@@ -104,9 +104,18 @@ class RunningBundle(Target):
         names = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
         return chosen_variables(self.settings.home, names)
 
-    def _own_home(self) -> None:
-        """Take back what root wrote in the home since the setup: a check, a deployment."""
-        part_secrets(self.settings.home)  # an editor may have put a file in the link's place
+    def own_home(self) -> None:
+        """Put the home in order before a start: whose it is, and where its secrets are.
+
+        Root may have written there since the setup (a check, a deployment),
+        and an editor may have put a file where the link to the secrets was.
+
+        Raises
+        ------
+        DeviceError
+            If the disk refuses.
+        """
+        part_secrets(self.settings.home)
         give_to([self.settings.home], *self.owner)
 
     @property
@@ -210,7 +219,7 @@ class RunningBundle(Target):
 
     def start(self) -> None:
         """Start every service, and do not wait."""
-        self._own_home()
+        self.own_home()
         self._compose("up", "-d", "--remove-orphans", timeout=UP_PATIENCE)
 
     def wait_ready(
@@ -305,7 +314,7 @@ class RunningBundle(Target):
 
     def _run_once(self, service: str, *words: str, called: str) -> None:
         """Run a Python module in a container of its own, that is as a service's."""
-        self._own_home()
+        self.own_home()
         run = ("run", "--rm", "--no-deps", "-T", service, "python", "-m", *words)
         command = compose_command(self.settings, *run)
         self.echo(shlex.join([one if len(one) < 200 else "..." for one in command]))
@@ -357,7 +366,7 @@ class RunningBundle(Target):
     def start_workers(self) -> None:
         """Start the workers, and redis, which they need; beat stays as it is."""
         self.check()
-        self._own_home()
+        self.own_home()
         self._compose("up", "-d", *self._workers(), timeout=UP_PATIENCE)
 
     def stop_workers(self) -> None:
