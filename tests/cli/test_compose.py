@@ -49,14 +49,19 @@ class Statuses:
 
     def __init__(self, *looks: dict[str, str]) -> None:
         self.looks = list(looks)
-        self.restarts = 0
+        self.restarts: dict[str, int] = {}
         self.said = ["it began", "Error: the model is broken.", "it ended"]
 
     def status(self) -> list[ServiceStatus]:
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return [
             ServiceStatus.model_validate(
-                {"name": name, "role": "worker", "state": state, "restarts": self.restarts}
+                {
+                    "name": name,
+                    "role": "worker",
+                    "state": state,
+                    "restarts": self.restarts.get(name, 0),
+                }
             )
             for name, state in look.items()
         ]
@@ -143,11 +148,20 @@ def test_a_service_that_does_not_come_up_is_shown_with_its_last_words(
 def test_a_service_that_ends_again_and_again_is_not_waited_for(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
-    services({"recording": "ready", "default": "restarting"}).restarts = 3
+    services({"recording": "ready", "default": "restarting"}).restarts = {"default": 3}
 
     result = run("compose", "up", "--timeout", "1000")
 
     assert "default does not work" in error_of(result)[0]
+
+
+def test_a_service_that_works_may_have_ended_often_before(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    looks = services({"recording": "ready", "default": "starting"}, READY)
+    looks.restarts = {"recording": 7}
+
+    assert run("compose", "up", "--timeout", "1000").exit_code == 0
 
 
 def test_with_no_wait_it_ends_as_docker_compose_does(
