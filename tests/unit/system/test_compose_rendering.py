@@ -281,6 +281,21 @@ def test_env_may_be_edited_and_the_bundle_may_not(settings: Settings) -> None:
         target.check_files()
 
 
+def test_env_may_have_comments_behind_what_is_chosen(settings: Settings) -> None:
+    setup(settings)
+    (settings.home / ".env").write_text(
+        "ACOUPI_UID=7 # me\nACOUPI_GID='8' # mine\nACOUPI_IMAGE=heath/sensor:1 # of the heath\n"
+    )
+
+    setup(settings)
+
+    target = target_for(settings)
+    assert isinstance(target, ComposeTarget)
+    assert (target.owner, target.image) == ((7, 8), "heath/sensor:1")
+    assert env_file(settings)["ACOUPI_UID"] == "7 # me", "it stays as it was written"
+    assert compose_config(settings.home)["services"]["beat"]["user"] == "7:8"
+
+
 def test_a_user_that_is_no_number_is_refused(settings: Settings) -> None:
     setup(settings)
     (settings.home / ".env").write_text("ACOUPI_UID=pi\n")
