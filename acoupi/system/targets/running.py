@@ -17,9 +17,7 @@ from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
 from acoupi.programs.core.workers import DETECTION_QUEUE
-from acoupi.system.broker_users import (
-    BROKER_FOLDER,
-)
+from acoupi.system.broker_users import BROKER_FOLDER
 from acoupi.system.hooks import hook_service
 from acoupi.system.rendering import Manifest, check_not_edited
 from acoupi.system.stack import BEAT, BROKER
@@ -222,19 +220,13 @@ class RunningBundle(Target):
         self.own_home()
         self._compose("up", "-d", "--remove-orphans", timeout=UP_PATIENCE)
 
-    def wait_ready(
-        self,
-        patience: float = START_PATIENCE,
-        tell: Callable[[list[ServiceStatus]], None] | None = None,
-    ) -> None:
+    def wait_ready(self, patience: float = START_PATIENCE) -> None:
         """Wait until every service works.
 
         Parameters
         ----------
         patience
             Seconds.
-        tell
-            Called with how they are, some times a second.
 
         Raises
         ------
@@ -243,10 +235,7 @@ class RunningBundle(Target):
         """
         deadline = data.monotonic() + patience
         while True:
-            services = self.status()
-            if tell:
-                tell(services)
-            waiting = [one for one in services if not one.is_well]
+            waiting = [one for one in self.status() if not one.is_well]
             if not waiting:
                 return
             ended = [one for one in waiting if one.state == "restarting"]
