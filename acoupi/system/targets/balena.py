@@ -21,7 +21,12 @@ from acoupi.system.rendering import Manifest, check_not_edited, render_tree
 from acoupi.system.stack import BROKER, SETUP, Mount, Stack
 from acoupi.system.targets import ServiceStatus, Target
 from acoupi.system.targets.engine import COMPOSE_FILE
-from acoupi.system.targets.images import copy_sources, fill_program_context, source_dir
+from acoupi.system.targets.images import (
+    copy_sources,
+    fill_program_context,
+    named_packages,
+    source_dir,
+)
 from acoupi.system.targets.self_setup import (
     FOLDERS,
     HOME,
@@ -135,8 +140,9 @@ def write_balena_folder(
     ------
     AcoupiError
         If the folder holds something that acoupi did not make, or (unless `force`)
-        something that was edited by hand.
+        something that was edited by hand; if a path leads to no package.
     """
+    packages = named_packages(packages)
     files = balena_files(stack, settings.home, with_packages=bool(packages))
     record = folder / settings.manifest_file.name
     previous = Manifest.read(record)
