@@ -227,10 +227,9 @@ def remind_of_restart(found: "Settings") -> None:
 
     deployment = read_deployment(found)
     if deployment is not None and deployment.ended_on is None:
-        where = "compose" if _rendered_for(found) == "compose" else "workers"
         warn(
             f'the deployment "{deployment.name}" goes on with the old settings; '
-            f"for the new ones: acoupi {where} restart"
+            "for the new ones: acoupi workers restart"
         )
 
 

@@ -13,6 +13,7 @@ from acoupi.cli import watching
 from acoupi.cli.watching import describe
 from acoupi.errors import TargetError
 from acoupi.system import Settings
+from acoupi.system.deployments import start_deployment
 from acoupi.system.targets import ServiceStatus
 from acoupi.system.targets.compose import ComposeTarget
 from acoupi.system.targets.engine import Storage
@@ -58,7 +59,7 @@ class Statuses:
             ServiceStatus.model_validate(
                 {
                     "name": name,
-                    "role": "worker",
+                    "role": "beat" if name == "beat" else "worker",
                     "state": state,
                     "restarts": self.restarts.get(name, 0),
                 }
@@ -797,3 +798,17 @@ def test_the_workers_of_a_bundle_are_restarted(run: Run, docker: FakeDocker, bun
     assert result.exit_code == 0, result.stderr
     doing = [line for line in docker.asked if line.startswith(("compose stop", "compose up"))]
     assert [line.split()[1] for line in doing] == ["stop", "up"]
+
+
+def test_new_settings_of_a_bundle_that_runs_need_new_containers(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services({**READY, "beat": "ready"})
+    start_deployment(Settings(home=bundle), "heath", None, None)
+
+    said = run("config", "set", "paths.recordings", str(bundle.parent / "disk"))
+    result = run(*said.stderr.rstrip().rpartition("acoupi ")[2].split())
+
+    assert result.exit_code == 0, result.stderr
+    doing = [line for line in docker.asked if line.startswith(("compose down", "compose up"))]
+    assert [line.split()[1] for line in doing] == ["down", "up"], "a new mount, for one"
