@@ -812,3 +812,19 @@ def test_new_settings_of_a_bundle_that_runs_need_new_containers(
     assert result.exit_code == 0, result.stderr
     doing = [line for line in docker.asked if line.startswith(("compose down", "compose up"))]
     assert [line.split()[1] for line in doing] == ["down", "up"], "a new mount, for one"
+
+
+def test_what_could_not_start_again_is_not_stopped(
+    run: Run,
+    docker: FakeDocker,
+    bundle: Path,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services({**READY, "beat": "ready"})
+    wide_override(docker, bundle, monkeypatch)
+
+    result = run("workers", "restart")
+
+    assert "keep its containers apart" in lines_of(result)[0]
+    assert not any(line.startswith(("compose stop", "compose down")) for line in docker.asked)

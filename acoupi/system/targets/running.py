@@ -263,9 +263,14 @@ class RunningBundle(Target):
             self._compose(*step, timeout=self._patience())
 
     def restart(self) -> None:
-        """Stop and start every service; what is in the configuration by now is what runs."""
+        """Stop and start every service; what is in the configuration by now is what runs.
+
+        Nothing is stopped if it could not start again.
+        """
+        self.check()
         self.down()
-        self.up()
+        self.start()
+        self.wait_ready()
 
     def _patience(self) -> float:
         manifest = Manifest.read(self.settings.manifest_file)
@@ -355,6 +360,15 @@ class RunningBundle(Target):
     def start_workers(self) -> None:
         """Start the workers, and redis, which they need; beat stays as it is."""
         self.check()
+        self._up_workers()
+
+    def restart_workers(self) -> None:
+        """Stop and start the workers; nothing is stopped if it could not start again."""
+        self.check()
+        self.stop_workers()
+        self._up_workers()
+
+    def _up_workers(self) -> None:
         self.own_home()
         self._compose("up", "-d", *self._workers(), timeout=UP_PATIENCE)
 
