@@ -1,7 +1,7 @@
 """The preflight: what each kind of machine is told before anything is started."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +280,17 @@ def test_an_image_of_another_version_is_refused(
     assert said in lines[1]
 
 
+def test_a_bundle_of_another_version_is_made_anew(sensor: Settings) -> None:
+    manifest = Manifest.read(sensor.manifest_file)
+    assert manifest is not None
+    sensor.manifest_file.write_text(replace(manifest, version="0.9.1").to_file().text)
+
+    lines = only_failure(sensor, FakeHost())
+
+    assert "was made by acoupi 0.9.1" in lines[0]
+    assert lines[2] == "  Try: acoupi compose build && acoupi compose render"
+
+
 def test_a_program_that_is_missing_from_the_image_is_named(sensor: Settings) -> None:
     answer = Answer(1, err='cannot find the program "default". no module has that name.\n')
 
@@ -406,6 +417,15 @@ def test_a_folder_to_be_mounted_that_is_missing_is_named(sensor: Settings) -> No
 
     assert "/media/disk/recordings" in lines[0]
     assert lines[2] == "  Try: mkdir -p /media/disk/recordings"
+
+
+@pytest.mark.parametrize("name", ["data", "secrets/config", "secrets/broker/users.acl"])
+def test_what_is_missing_of_the_home_is_made_by_rendering(sensor: Settings, name: str) -> None:
+    place = str(sensor.home / name)
+    mounts = [{"type": "bind", "source": place}]
+    host = FakeHost(services=services(volumes=mounts), missing=(place,))
+
+    assert only_failure(sensor, host)[2] == "  Try: acoupi compose render"
 
 
 # ---- the microphone
