@@ -563,6 +563,8 @@ def test_this_machine_answers_every_question(tmp_path: Path) -> None:
     assert host.can_write(tmp_path / "not" / "there")
     assert (host.free_bytes(tmp_path / "not" / "there") or 0) > 0
     assert host.memory_bytes() > 0
+    assert host.is_folder(tmp_path)
+    assert not host.is_folder(tmp_path / ("a name that no disk takes" * 20))
     assert host.storage(tmp_path) is not None
     assert isinstance(host.cards(), list)
     assert host.is_clock_synchronised() in (True, False, None)
