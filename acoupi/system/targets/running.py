@@ -218,7 +218,7 @@ class RunningBundle(Target):
     def start(self) -> None:
         """Start every service, and do not wait."""
         self.own_home()
-        self._compose("up", "-d", "--remove-orphans", timeout=UP_PATIENCE)
+        self._up("--remove-orphans")
 
     def wait_ready(self, patience: float = START_PATIENCE) -> None:
         """Wait until every service works.
@@ -370,7 +370,11 @@ class RunningBundle(Target):
 
     def _up_workers(self) -> None:
         self.own_home()
-        self._compose("up", "-d", *self._workers(), timeout=UP_PATIENCE)
+        self._up(*self._workers())
+
+    def _up(self, *args: str) -> None:
+        """Start containers; those that run and are to be others end first, each in its time."""
+        self._compose("up", "-d", *args, timeout=UP_PATIENCE + self._patience())
 
     def stop_workers(self) -> None:
         """Stop the workers, each after what it is doing; beat goes on."""

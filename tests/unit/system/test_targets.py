@@ -23,6 +23,7 @@ from acoupi.system import (
 )
 from acoupi.system.services import install_services, uninstall_services
 from acoupi.system.targets import load_target, process, systemd
+from acoupi.system.targets.compose import ComposeTarget
 from acoupi.system.targets.process import ProcessTarget, read_env_file, run_script, script_error
 from tests.services import require, require_program
 
@@ -387,8 +388,10 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         lambda settings: stop_services(settings, settings.home / "systemd"),
         lambda settings: ProcessTarget(settings).down(),
         lambda settings: ProcessTarget(settings).restart_workers(),
+        lambda settings: ComposeTarget(settings).down(),
+        lambda settings: ComposeTarget(settings).start(),
     ],
-    ids=["units", "unit", "services", "scripts", "restart"],
+    ids=["units", "unit", "services", "scripts", "restart", "containers", "new containers"],
 )
 def test_a_recording_in_progress_may_end_however_long_it_is(
     long_recordings: Settings, patience: list[float], stop: Callable[[Settings], None]
