@@ -138,7 +138,8 @@ def check_project(sight: Sight) -> Result:
                 "fail",
                 f'the project name "{sight.project}" is in use.',
                 f"another bundle runs under it: {file} ({other.get('Status')}).",
-                f"docker compose -f {file} down   (or set up here in another ACOUPI_HOME)",
+                f"docker compose -f {shlex.quote(file)} down   "
+                "(or set up here in another ACOUPI_HOME)",
             )
     state = "runs already" if sight.is_running else "is free"
     return Result("project name", "ok", f"{sight.project} {state}")

@@ -409,6 +409,14 @@ def test_a_home_that_cannot_be_written_is_refused(sensor: Settings) -> None:
     assert "chown" in only_failure(sensor, FakeHost(writable=False))[2]
 
 
+def test_what_to_try_is_quoted_for_the_shell(settings: Settings) -> None:
+    home = settings.home.with_name("my sensor")
+
+    tried = only_failure(Settings(home=home), FakeHost(writable=False))[2]
+
+    assert f" '{home}' " in tried
+
+
 def test_a_folder_to_be_mounted_that_is_missing_is_named(sensor: Settings) -> None:
     mounts = [{"type": "bind", "source": "/media/disk/recordings"}]
     host = FakeHost(services=services(volumes=mounts), missing=("/media/disk/recordings",))
