@@ -6,6 +6,7 @@ its operators are to know. Nothing of it runs here; why it is as it is:
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -292,7 +293,7 @@ def _context(stack: Stack, answers: Mapping[str, str]) -> dict[str, Any]:
     defaults = {row.variable: row.default for row in settings}
     first = {name: answers.get(name, defaults[name]) for name in SHOWN_FIRST if defaults.get(name)}
     return {
-        "name": "acoupi-" + stack.program.rpartition(".")[2].replace("_", "-").lower(),
+        "name": fleet_name(stack.program),
         "program": stack.program,
         "version": release_version(acoupi.__version__),
         "device_types": DEVICE_TYPES,
@@ -326,17 +327,27 @@ def _rights(stack: Stack) -> list[dict[str, str]]:
     return rows
 
 
+def fleet_name(program: str) -> str:
+    """Return what a fleet of a program is called: after its package, if that is all that tells it.
+
+    Examples
+    --------
+    >>> fleet_name("default"), fleet_name("acoupi.programs.demo"), fleet_name("acoupi_bats.program")
+    ('acoupi-default', 'acoupi-demo', 'acoupi-bats')
+    """
+    *before, last = program.split(".")
+    word = before[-1] if before and last == "program" else last
+    return "acoupi-" + word.lower().removeprefix("acoupi_").replace("_", "-")
+
+
 def release_version(version: str) -> str:
     """Return a version as balena wants it: three numbers.
 
     Examples
     --------
-    >>> release_version("1.2.0.dev3+local"), release_version("2.0")
-    ('1.2.0', '2.0.0')
+    >>> release_version("1.2.0.dev3+local"), release_version("2.0"), release_version("1.2.3rc1")
+    ('1.2.0', '2.0.0', '1.2.3')
     """
-    numbers: list[str] = []
-    for part in version.partition("+")[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(part)
+    release = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = release[0].split(".") if release else []
     return ".".join([*numbers, "0", "0", "0"][:3])
