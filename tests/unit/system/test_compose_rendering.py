@@ -327,6 +327,17 @@ def test_simulated_audio_is_written_down_and_its_folder_mounted(
     assert f"{tmp_path}/wavs" not in sources(found["default"])
 
 
+def test_sound_from_a_folder_that_is_written_leaves_it_to_be_written(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = str(tmp_path / "disk")
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", disk)
+
+    setup(settings, "demo", "--paths.recordings", disk)
+
+    assert sources(services(settings)["recording"])[disk] is False
+
+
 def test_root_sets_up_for_who_owns_the_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
