@@ -79,15 +79,10 @@ _VERSION_2 = (
     """,
 )
 
-_VERSION_3 = (
-    # Without it, each message that is removed is looked for among all deliveries.
-    "CREATE INDEX delivery_message ON delivery (message_row)",
-)
-
 SCHEMA = Schema(
     store="message store",
     application_id=0x61634D53,  # "acMS"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3),
+    migrations=(_VERSION_1, _VERSION_2),
     peer_tables=frozenset({"message", "response"}),
     error=MessageStoreError,
 )
@@ -119,7 +114,8 @@ CLOSE_DELIVERIES = """
     UPDATE delivery
     SET state = 'acknowledged', next_attempt_on_us = NULL, claimed_until_us = NULL,
         last_error = NULL, updated_on_us = :now
-    WHERE message_row = :message_row AND state <> 'acknowledged'
+    WHERE messenger_row IN (SELECT row FROM messenger)
+        AND message_row = :message_row AND state <> 'acknowledged'
 """
 
 # Messengers
@@ -260,6 +256,7 @@ REMOVABLE = """
     WHERE m.is_acknowledged = 1 AND m.created_on_us < :before
         AND NOT EXISTS (
             SELECT 1 FROM delivery d WHERE d.message_row = m.row AND d.state = 'dead'
+                AND d.messenger_row IN (SELECT row FROM messenger)
         )
         AND (
             m.is_closed
@@ -278,7 +275,11 @@ REMOVABLE = """
 
 REMOVE = (
     "DELETE FROM response WHERE message_row IN (SELECT value FROM json_each(:rows))",
-    "DELETE FROM delivery WHERE message_row IN (SELECT value FROM json_each(:rows))",
+    """
+    DELETE FROM delivery
+    WHERE messenger_row IN (SELECT row FROM messenger)
+        AND message_row IN (SELECT value FROM json_each(:rows))
+    """,
     "DELETE FROM message WHERE row IN (SELECT value FROM json_each(:rows))",
 )
 
