@@ -33,6 +33,8 @@ OTHERS = (
     *("version", "volumes", "wait", "watch"),
 )
 """Commands of ``docker compose`` that have no command here and are handed to it."""
+STARTING = ("up", "create", "start", "restart", "run")
+"""Commands of ``docker compose`` after which a container runs anew."""
 HANDED_ON = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,
@@ -117,8 +119,11 @@ def bundle() -> "Settings":
 
 def run(found: "Settings", *args: str) -> int:
     """Run ``docker compose ARGS`` on this terminal; return its exit code."""
+    from acoupi.system.targets.compose import ComposeTarget
     from acoupi.system.targets.engine import NOT_FOUND, compose_command, hand_over
 
+    if args[0] in STARTING:
+        ComposeTarget(found).own_home()
     command = compose_command(found, *args)
     echo(shlex.join(command))
     code = hand_over(command)

@@ -22,7 +22,7 @@ def render_folder(
     packages: list[str],
     force: bool,
 ) -> None:
-    """Write the folder, from the settings of the home if it has that program, else the defaults.
+    """Write the folder, from the settings of the home where the program has them, else defaults.
 
     The program must be installed here too; `packages` are what of it goes into the image.
 

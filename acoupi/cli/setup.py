@@ -225,14 +225,19 @@ def _rendered_for(found: "Settings") -> str | None:
 def remind_of_restart(found: "Settings") -> None:
     """Say so if services run that do not know the new settings yet."""
     from acoupi.system.deployments import read_deployment
+    from acoupi.system.pulse import is_locked
+    from acoupi.system.rendering import Manifest
 
     deployment = read_deployment(found)
+    manifest = Manifest.read(found.manifest_file)
+    names = [one.name for one in manifest.services] if manifest else []
     if deployment is not None and deployment.ended_on is None:
-        where = "compose" if _rendered_for(found) == "compose" else "workers"
-        warn(
-            f'the deployment "{deployment.name}" goes on with the old settings; '
-            f"for the new ones: acoupi {where} restart"
-        )
+        who = f'the deployment "{deployment.name}" goes on'
+    elif any(is_locked(found.run_dir, name) for name in names):
+        who = "the services that run go on"
+    else:
+        return
+    warn(f"{who} with the old settings; for the new ones: acoupi workers restart")
 
 
 def show_diff(found: "Settings", arguments: dict[str, Any], *, as_json: bool) -> None:

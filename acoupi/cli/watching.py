@@ -88,7 +88,8 @@ class Watch:
         """Return whether there is nothing more to wait for."""
         if self.seconds >= self.timeout:
             return True
-        if any(service.restarts >= RESTARTS_TOO_MANY for service in services):
+        # One that works may have been started again often, in all the time that it has run.
+        if any(one.restarts >= RESTARTS_TOO_MANY and not one.is_well for one in services):
             return True
         return bool(services) and all(service.is_well for service in services)
 

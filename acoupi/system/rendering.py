@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import json
 import math
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -176,7 +175,7 @@ def render_tree(
     )
     environment.filters.update(sh=_shell, py=repr, unit=_unit, unit_path=_unit_path)
     environment.filters.update(
-        compose=_compose, compose_list=_compose_list, seconds=_seconds, dotenv=_dotenv, cell=_cell
+        compose=_compose, compose_list=_compose_list, seconds=_seconds, cell=_cell
     )
     prefixes = tuple(below)
     files = {}
@@ -220,14 +219,6 @@ def _compose_list(values: Iterable[object]) -> str:
 def _seconds(value: float) -> str:
     """Write as a duration of a compose file, rounded up."""
     return f"{math.ceil(value)}s"
-
-
-def _dotenv(value: object) -> str:
-    """Quote as a value in ``.env``."""
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z0-9_./:@%+=,-]*", text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _cell(value: object) -> str:

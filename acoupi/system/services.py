@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from acoupi.system.constants import Settings
+from acoupi.system.targets.process import stop_timeout
 from acoupi.system.targets.systemd import (
     UnitState,
     install_units,
@@ -103,7 +104,7 @@ def start_services(settings: Settings, path: Path | None = None, **kwargs: Any) 
 
 
 def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
-    """Stop beat, then the workers.
+    """Stop beat, then the workers, each after what it is doing.
 
     Raises
     ------
@@ -111,6 +112,7 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
         If systemd is absent or refuses.
     """
     workers, beat = _installed(settings, path)
+    kwargs.setdefault("timeout", stop_timeout(settings))
     systemctl("stop", beat, **kwargs)
     systemctl("stop", workers, **kwargs)
 

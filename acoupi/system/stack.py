@@ -564,10 +564,15 @@ def _other_mounts(config: BaseModel | None, covered: tuple[Path, ...]) -> tuple[
         is_file = bool(value.suffix) or path[-1].endswith("_db") or path[-1].startswith("db_")
         place = value.parent if is_file and not read_only else value
         folders[place] = folders.get(place, True) and read_only
-    roots = [
+    named = [
         Mount(folder, read_only=read_only)
         for folder, read_only in sorted(folders.items())
         if not any(folder.is_relative_to(other) for other in covered)
-        and not any(folder != other and folder.is_relative_to(other) for other in folders)
     ]
-    return tuple(roots)
+    return tuple(mount for mount in named if not any(_shows(other, mount) for other in named))
+
+
+def _shows(other: Mount, mount: Mount) -> bool:
+    """Return whether a mount above another does for it: in a read-only one nobody writes."""
+    is_above = mount.source != other.source and mount.source.is_relative_to(other.source)
+    return is_above and (mount.read_only or not other.read_only)

@@ -102,14 +102,16 @@ def write_files(
                 path.unlink(missing_ok=True)
             for folder in sorted({path.parent for path in [*staged, *remove]}):
                 _sync_folder(folder)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too
         for temporary in staged.values():
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        raise disk_error("write", target, error) from error
+        if isinstance(error, OSError):
+            raise disk_error("write", target, error) from error
+        raise
 
 
 def _make_folder(folder: Path, made: list[Path]) -> None:
@@ -133,7 +135,7 @@ def _stage(path: Path, file: RenderedFile) -> Path:
             stream.flush()
             os.fchmod(stream.fileno(), file.mode)
             os.fsync(stream.fileno())
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
@@ -147,7 +149,7 @@ def _undone_if_it_fails(paths: Iterable[Path]) -> Iterator[None]:
     }
     try:
         yield
-    except OSError:
+    except BaseException:
         for path, old in before.items():
             with contextlib.suppress(OSError):
                 if old is None:

@@ -62,14 +62,19 @@ class Statuses:
 
     def __init__(self, *looks: dict[str, str]) -> None:
         self.looks = list(looks)
-        self.restarts = 0
+        self.restarts: dict[str, int] = {}
         self.said = ["it began", "Error: the model is broken.", "it ended"]
 
     def status(self) -> list[ServiceStatus]:
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return [
             ServiceStatus.model_validate(
-                {"name": name, "role": "worker", "state": state, "restarts": self.restarts}
+                {
+                    "name": name,
+                    "role": "beat" if name == "beat" else "worker",
+                    "state": state,
+                    "restarts": self.restarts.get(name, 0),
+                }
             )
             for name, state in look.items()
         ]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.system import Settings
+from acoupi.system.deployments import start_deployment
 from tests.cli.fake_docker import FakeDocker
-from tests.cli.support import Run, Services, lines_of
+from tests.cli.support import READY, Run, Services, lines_of
 
 # ---- what runs where the program is
 
@@ -201,3 +203,17 @@ def test_the_workers_of_a_bundle_are_restarted(run: Run, docker: FakeDocker, bun
     assert result.exit_code == 0, result.stderr
     doing = [line for line in docker.asked if line.startswith(("compose stop", "compose up"))]
     assert [line.split()[1] for line in doing] == ["stop", "up"]
+
+
+def test_new_settings_of_a_bundle_that_runs_need_new_containers(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    services({**READY, "beat": "ready"})
+    start_deployment(Settings(home=bundle), "heath", None, None)
+
+    said = run("config", "set", "paths.recordings", str(bundle.parent / "disk"))
+    result = run(*said.stderr.rstrip().rpartition("acoupi ")[2].split())
+
+    assert result.exit_code == 0, result.stderr
+    doing = [line for line in docker.asked if line.startswith(("compose down", "compose up"))]
+    assert [line.split()[1] for line in doing] == ["down", "up"], "a new mount, for one"

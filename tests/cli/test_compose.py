@@ -78,11 +78,20 @@ def test_a_service_that_does_not_come_up_is_shown_with_its_last_words(
 def test_a_service_that_ends_again_and_again_is_not_waited_for(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
-    services({"recording": "ready", "default": "restarting"}).restarts = 3
+    services({"recording": "ready", "default": "restarting"}).restarts = {"default": 3}
 
     result = run("compose", "up", "--timeout", "1000")
 
     assert "default does not work" in error_of(result)[0]
+
+
+def test_a_service_that_works_may_have_ended_often_before(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    looks = services({"recording": "ready", "default": "starting"}, READY)
+    looks.restarts = {"recording": 7}
+
+    assert run("compose", "up", "--timeout", "1000").exit_code == 0
 
 
 def test_with_no_wait_it_ends_as_docker_compose_does(
@@ -301,6 +310,22 @@ def test_up_refuses_in_three_lines_and_starts_nothing(
     assert docker.started == []
 
 
+def test_what_could_not_start_again_is_not_stopped(
+    run: Run,
+    docker: FakeDocker,
+    bundle: Path,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services({**READY, "beat": "ready"})
+    wide_override(docker, bundle, monkeypatch)
+
+    result = run("workers", "restart")
+
+    assert "keep its containers apart" in lines_of(result)[0]
+    assert not any(line.startswith(("compose stop", "compose down")) for line in docker.asked)
+
+
 def test_what_up_refuses_a_deployment_refuses_too(
     run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +403,21 @@ def test_what_docker_compose_does_is_handed_to_it_word_by_word(
     assert docker.asked[-1] == " ".join(["compose", *args])
     assert result.exit_code == 5
     assert result.stderr.startswith("+ docker compose ")
+
+
+@pytest.mark.parametrize("args", [["up", "--no-wait"], ["restart"], ["start", "default"]])
+def test_secrets_that_an_editor_put_in_sight_of_all_are_out_of_it_before_a_start(
+    run: Run, docker: FakeDocker, bundle: Path, args: list[str]
+) -> None:
+    link = bundle / "config" / "secrets.env"
+    link.unlink()
+    link.write_text("ACOUPI_CONFIG__MESSAGING__HTTP__TOKEN=hush\n")
+
+    result = run("compose", *args)
+
+    assert result.exit_code == 0, result.stderr
+    assert link.is_symlink()
+    assert "hush" in (bundle / "secrets" / "config" / "secrets.env").read_text()
 
 
 def test_a_command_with_a_slip_is_not_handed_on(run: Run, docker: FakeDocker, bundle: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.system import Settings
+from acoupi.system.pulse import ServiceLock
 from tests.cli.support import Calls, Run, data_of, lines_of, tree_of
 
 
@@ -254,6 +256,15 @@ def test_a_running_deployment_is_reminded_of_a_restart(run: Run, sensor: Path) -
     result = run("setup", "--recording.duration", "2")
 
     assert "acoupi workers restart" in result.stderr
+
+
+def test_services_that_run_without_a_deployment_are_too(run: Run, sensor: Path) -> None:
+    with ServiceLock(Settings(home=sensor).run_dir, "recording"):
+        told = run("setup", "--recording.duration", "2")
+    silent = run("setup", "--recording.duration", "3")
+
+    assert "go on with the old settings" in told.stderr
+    assert "old settings" not in silent.stderr
 
 
 # ---- answers

@@ -1,6 +1,7 @@
 """Whether the bundle of a home can start here: its files, its name, its image, its program."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -64,7 +65,7 @@ def check_generated(sight: Sight) -> Result | None:
     # .env holds what a person may change.
     edited = [path for path in edited_files(home, {}, sight.manifest) if path != PurePath(".env")]
     if not edited:
-        return Result("generated files", "ok", "as setup wrote them")
+        return _made_by_this(sight.manifest.version, home)
     names = ", ".join(path.as_posix() for path in edited)
     return Result(
         "generated files",
@@ -73,6 +74,19 @@ def check_generated(sight: Sight) -> Result | None:
         "setup generates it, and what was changed there would be lost; "
         "docker-compose.override.yml is for changes.",
         "acoupi setup --diff to see the difference, acoupi setup --force to write over it",
+    )
+
+
+def _made_by_this(version: str, home: Path) -> Result:
+    """Return whether it is this acoupi that made the bundle: an image goes with its own files."""
+    if version == acoupi.__version__:
+        return Result("generated files", "ok", "as setup wrote them")
+    return Result(
+        "generated files",
+        "fail",
+        f"the bundle in {home} was made by acoupi {version}.",
+        f"this is acoupi {acoupi.__version__}, whose image goes with its own files.",
+        "acoupi compose build && acoupi compose render",
     )
 
 
@@ -124,7 +138,8 @@ def check_project(sight: Sight) -> Result:
                 "fail",
                 f'the project name "{sight.project}" is in use.',
                 f"another bundle runs under it: {file} ({other.get('Status')}).",
-                f"docker compose -f {file} down   (or set up here in another ACOUPI_HOME)",
+                f"docker compose -f {shlex.quote(file)} down   "
+                "(or set up here in another ACOUPI_HOME)",
             )
     state = "runs already" if sight.is_running else "is free"
     return Result("project name", "ok", f"{sight.project} {state}")
@@ -159,7 +174,9 @@ def check_folders(sight: Sight) -> Result | None:
         "fail",
         f'the folder "{missing[0]}" is missing.',
         "it is to be mounted into the containers; a disk that is not plugged in looks so too.",
-        f"mkdir -p {missing[0]}" if missing[0].parent != sight.home else "acoupi compose render",
+        "acoupi compose render"
+        if missing[0].is_relative_to(sight.home)
+        else f"mkdir -p {shlex.quote(str(missing[0]))}",
     )
 
 
@@ -200,7 +217,7 @@ def _other_version(name: str, version: str | None) -> Result:
         f'the image "{name}" is of another version.'
         if is_ours
         else f'the image "{name}" is not one of acoupi.',
-        f"it holds acoupi {version}, and this home was set up by acoupi {acoupi.__version__}."
+        f"it holds acoupi {version}, and this is acoupi {acoupi.__version__}."
         if is_ours
         else f"it has no label {VERSION_LABEL}.",
         "acoupi compose build   (or ACOUPI_IMAGE in .env: another image)",

@@ -1,5 +1,6 @@
 """Whether this machine has what a sensor needs, with or without containers."""
 
+import shlex
 from pathlib import Path
 
 from acoupi.system.preflight.sight import GB, Result, Sight, size
@@ -33,7 +34,8 @@ def check_home(sight: Sight) -> Result:
         "fail",
         f'cannot write in ACOUPI_HOME, "{home}".',
         "this user may not; containers run as this user too.",
-        f"sudo chown -R $(id -u):$(id -g) {home}   (or put ACOUPI_HOME elsewhere)",
+        f"sudo chown -R $(id -u):$(id -g) {shlex.quote(str(home))}   "
+        "(or put ACOUPI_HOME elsewhere)",
     )
 
 
@@ -112,7 +114,7 @@ def check_home_space(sight: Sight) -> Result | None:
             "warn",
             f"only {size(free)} free in {sight.home}",
             "a day of recordings may need more.",
-            f"df -h {sight.home}   (and make room)",
+            f"df -h {shlex.quote(str(sight.home))}   (and make room)",
         )
     return Result("space to record", "ok", f"{size(free)} free in {sight.home}")
 

@@ -6,6 +6,7 @@ its operators are to know. Nothing of it runs here; why it is as it is:
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -21,7 +22,12 @@ from acoupi.system.rendering import Manifest, check_not_edited, render_tree
 from acoupi.system.stack import BROKER, SETUP, Mount, Stack
 from acoupi.system.targets import ServiceStatus, Target
 from acoupi.system.targets.engine import COMPOSE_FILE
-from acoupi.system.targets.images import copy_sources, fill_program_context, source_dir
+from acoupi.system.targets.images import (
+    copy_sources,
+    fill_program_context,
+    named_packages,
+    source_dir,
+)
 from acoupi.system.targets.self_setup import (
     FOLDERS,
     HOME,
@@ -135,8 +141,9 @@ def write_balena_folder(
     ------
     AcoupiError
         If the folder holds something that acoupi did not make, or (unless `force`)
-        something that was edited by hand.
+        something that was edited by hand; if a path leads to no package.
     """
+    packages = named_packages(packages)
     files = balena_files(stack, settings.home, with_packages=bool(packages))
     record = folder / settings.manifest_file.name
     previous = Manifest.read(record)
@@ -286,7 +293,7 @@ def _context(stack: Stack, answers: Mapping[str, str]) -> dict[str, Any]:
     defaults = {row.variable: row.default for row in settings}
     first = {name: answers.get(name, defaults[name]) for name in SHOWN_FIRST if defaults.get(name)}
     return {
-        "name": "acoupi-" + stack.program.rpartition(".")[2].replace("_", "-").lower(),
+        "name": fleet_name(stack.program),
         "program": stack.program,
         "version": release_version(acoupi.__version__),
         "device_types": DEVICE_TYPES,
@@ -320,17 +327,27 @@ def _rights(stack: Stack) -> list[dict[str, str]]:
     return rows
 
 
+def fleet_name(program: str) -> str:
+    """Return what a fleet of a program is called: after its package, if that is all that tells it.
+
+    Examples
+    --------
+    >>> fleet_name("default"), fleet_name("acoupi.programs.demo"), fleet_name("acoupi_bats.program")
+    ('acoupi-default', 'acoupi-demo', 'acoupi-bats')
+    """
+    *before, last = program.split(".")
+    word = before[-1] if before and last == "program" else last
+    return "acoupi-" + word.lower().removeprefix("acoupi_").replace("_", "-")
+
+
 def release_version(version: str) -> str:
     """Return a version as balena wants it: three numbers.
 
     Examples
     --------
-    >>> release_version("1.2.0.dev3+local"), release_version("2.0")
-    ('1.2.0', '2.0.0')
+    >>> release_version("1.2.0.dev3+local"), release_version("2.0"), release_version("1.2.3rc1")
+    ('1.2.0', '2.0.0', '1.2.3')
     """
-    numbers: list[str] = []
-    for part in version.partition("+")[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(part)
+    release = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = release[0].split(".") if release else []
     return ".".join([*numbers, "0", "0", "0"][:3])

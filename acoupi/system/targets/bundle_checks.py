@@ -6,6 +6,7 @@ No public linter looks for these; the reasons are in ``compose/README.md``.
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import yaml
@@ -111,11 +112,7 @@ def _problems_of_other(service: Mapping[str, Any]) -> Iterator[str]:
 def _has_sound(service: Mapping[str, Any]) -> bool:
     """Return whether a service reaches sound devices, or all devices."""
     rules = [str(rule) for rule in service.get("device_cgroup_rules") or ()]
-    sources = [
-        str(one.get("source") if isinstance(one, dict) else one)
-        for one in service.get("devices") or ()
-    ]
-    sources += [source for source, _ in _binds(service)]
+    sources = [*_device_sources(service), *(source for source, _ in _binds(service))]
     return any(rule.startswith(("a", SOUND_RULE[:6], "c *")) for rule in rules) or any(
         source == "/dev" or source.startswith(SOUND_FOLDER) for source in sources
     )
@@ -167,8 +164,7 @@ def _devices(service: Mapping[str, Any]) -> Iterator[str]:
     for rule in service.get("device_cgroup_rules") or ():
         if rule != SOUND_RULE:
             yield f'has the device rule "{rule}", and only "{SOUND_RULE}" may be'
-    for device in service.get("devices") or ():
-        source = str(device.get("source") if isinstance(device, dict) else device)
+    for source in _device_sources(service):
         if not source.startswith(SOUND_FOLDER):
             yield f'has the device "{source}"'
     for source, target in _binds(service):
@@ -177,6 +173,13 @@ def _devices(service: Mapping[str, Any]) -> Iterator[str]:
     for group in service.get("group_add") or ():
         if not isinstance(group, str) or not _GROUP.match(group):
             yield f"has the group {group!r}, which must be a number in quotes"
+
+
+def _device_sources(service: Mapping[str, Any]) -> Iterator[str]:
+    """Give where each device of a service is on the host."""
+    for device in service.get("devices") or ():
+        source = device.get("source", "") if isinstance(device, dict) else device
+        yield _shortest(str(source).partition(":")[0])
 
 
 def _mounts(service: Mapping[str, Any]) -> Iterator[str]:
@@ -191,12 +194,25 @@ def _binds(service: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Give where each bind mount of a service comes from and goes to."""
     for volume in service.get("volumes") or ():
         if isinstance(volume, dict):
-            if volume.get("type") == "bind":
-                yield str(volume.get("source", "")), str(volume.get("target", ""))
+            source, target = str(volume.get("source", "")), str(volume.get("target", ""))
+            is_bind = volume.get("type") == "bind"
         else:
             source, _, rest = str(volume).partition(":")
-            if source.startswith(("/", ".", "~", "$")):
-                yield source, rest.split(":")[0]
+            target = rest.split(":")[0]
+            is_bind = source.startswith(("/", ".", "~", "$"))
+        if is_bind:
+            yield _shortest(source), _shortest(target)
+
+
+def _shortest(path: str) -> str:
+    """Return a path as it is compared: Compose leaves in it what says nothing.
+
+    Examples
+    --------
+    >>> _shortest("//dev/./snd/"), _shortest("/var/run/../run/docker.sock")
+    ('/dev/snd', '/var/run/docker.sock')
+    """
+    return re.sub("^//+", "/", normpath(path))
 
 
 def folders_of(home: Path) -> dict[Path, bool]:

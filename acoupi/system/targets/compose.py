@@ -140,7 +140,9 @@ class ComposeTarget(RunningBundle):
     def _service(self, service: Service, sound: tuple[Mount, ...]) -> dict[str, Any]:
         """Return the names that the template uses of a service."""
         has_sound = is_sound_worker(service)
-        mounts = {one.source: one for one in (*service.mounts, *(sound if has_sound else ()))}
+        mounts = {one.source: one for one in service.mounts}
+        for one in sound if has_sound else ():
+            mounts.setdefault(one.source, one)  # what is written there already can be read, too
         for place in mounts:
             self._refuse_wide_mount(place)
         own = service_environment(self.settings)

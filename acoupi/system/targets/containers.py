@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -92,13 +91,7 @@ def container_statuses(
             ServiceStatus(name=name, role=role, state="unknown", message=error.why)
             for name, role in roles.items()
         ]
-    # The engine takes a second to say what one container uses, so it is asked for all at once.
-    with ThreadPoolExecutor(max_workers=max(1, len(roles))) as pool:
-        asked = [
-            pool.submit(_status, name, role, containers.get(name), run_dir)
-            for name, role in roles.items()
-        ]
-        return [one.result() for one in asked]
+    return [_status(name, role, containers.get(name), run_dir) for name, role in roles.items()]
 
 
 def _status(name: str, role: str, container: Any, run_dir: Path) -> ServiceStatus:
@@ -225,10 +218,16 @@ class BrokerShell:
         Of redis, in its container.
     passwords
         The folder of the passwords, on this machine.
+
+    Raises
+    ------
+    TargetError
+        If the engine does not say which containers there are.
     """
 
     def __init__(self, client: Any, project: str, socket: str, passwords: Path) -> None:
-        self._container = _containers(client, project).get(BROKER)
+        with _answers("find the broker"):
+            self._container = _containers(client, project).get(BROKER)
         self._socket = socket
         self._password_file = passwords / HOST_USER
 

@@ -156,8 +156,11 @@ class Host:
         return os.access(existing(path), os.W_OK | os.X_OK)
 
     def is_folder(self, path: Path) -> bool:
-        """Return whether there is such a folder (or file) here."""
-        return path.exists()
+        """Return whether there is such a folder (or file) here, as far as this user may see."""
+        try:
+            return path.exists()
+        except OSError:
+            return False
 
     def storage(self, path: Path) -> Storage | None:
         """Return the file system where a path is or would be; None if that is not known."""

@@ -255,16 +255,18 @@ def _local_path(package: str) -> Path | None:
     )
 
 
-_LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__", "*.pyc", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache",
-    ".pytest_cache", "node_modules", ".env",
-)  # fmt: skip
+_LEFT_OUT = frozenset({
+    "__pycache__", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".pytest_cache",
+    "node_modules", ".env",
+})  # fmt: skip
+"""Files and folders of a package that are no part of what is built."""
 
 
 def _copy(source: Path, destination: Path) -> None:
     destination.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, destination, ignore=_LEFT_OUT, symlinks=True)
+        ignored = shutil.ignore_patterns(*_LEFT_OUT, "*.pyc")
+        shutil.copytree(source, destination, ignore=ignored, symlinks=True)
     else:
         shutil.copy2(source, destination)
 
@@ -284,16 +286,11 @@ def _digest(packages: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-_NOT_DIGESTED = {
-    *("__pycache__", "_bundle", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".env"),
-}
-
-
 def _add_to_digest(digest: "hashlib._Hash", root: Path) -> None:
     files = [root] if root.is_file() else sorted(root.rglob("*"))
     for path in files:
         inside = path.relative_to(root.parent)
-        if path.is_file() and not _NOT_DIGESTED.intersection(inside.parts):
+        if path.is_file() and not (_LEFT_OUT | {"_bundle"}).intersection(inside.parts):
             digest.update(inside.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
 
 

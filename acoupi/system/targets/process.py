@@ -24,14 +24,16 @@ __all__ = [
     "run_python",
     "run_script",
     "service_environment",
+    "stop_timeout",
 ]
 
 ERROR_LINE = re.compile(r"^Error: (.*)\n  Why: (.*)\n  Try: (.*)$", re.MULTILINE)
 PASSED_ON = ("ACOUPI_SIMULATED_AUDIO",)
 """Variables that setup writes down for the services, when they are set."""
 START_TIMEOUT = 600.0
-STOP_TIMEOUT = 900.0
-"""Seconds a script may take: beyond any grace of a service."""
+"""Seconds that starting the services may take."""
+STOP_MARGIN = 300.0
+"""Seconds that stopping them may take beyond what each is given to end."""
 
 
 class ProcessTarget(Target):
@@ -212,6 +214,11 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
             f'cannot run "{script}".', "acoupi setup", why="setup writes it, and it is not there."
         )
     command = ["bash", str(script), *args]
+    timeout = 0.0
+    if script != settings.stop_script_path:
+        timeout += START_TIMEOUT
+    if script != settings.start_script_path:
+        timeout += stop_timeout(settings)
     try:
         result = subprocess.run(
             command,
@@ -220,7 +227,7 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=START_TIMEOUT if script == settings.start_script_path else STOP_TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
@@ -232,6 +239,13 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
     if result.returncode != 0:
         raise script_error(script, result.stderr, result.returncode)
     return result.stderr
+
+
+def stop_timeout(settings: Settings) -> float:
+    """Return how long stopping the services of a home may take, one after the other, seconds."""
+    manifest = Manifest.read(settings.manifest_file)
+    graces = [one.stop_grace for one in manifest.services] if manifest else []
+    return sum(graces) + STOP_MARGIN
 
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:

@@ -17,9 +17,7 @@ from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
 from acoupi.programs.core.workers import DETECTION_QUEUE
-from acoupi.system.broker_users import (
-    BROKER_FOLDER,
-)
+from acoupi.system.broker_users import BROKER_FOLDER
 from acoupi.system.hooks import hook_service
 from acoupi.system.rendering import Manifest, check_not_edited
 from acoupi.system.stack import BEAT, BROKER
@@ -104,9 +102,18 @@ class RunningBundle(Target):
         names = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
         return chosen_variables(self.settings.home, names)
 
-    def _own_home(self) -> None:
-        """Take back what root wrote in the home since the setup: a check, a deployment."""
-        part_secrets(self.settings.home)  # an editor may have put a file in the link's place
+    def own_home(self) -> None:
+        """Put the home in order before a start: whose it is, and where its secrets are.
+
+        Root may have written there since the setup (a check, a deployment),
+        and an editor may have put a file where the link to the secrets was.
+
+        Raises
+        ------
+        DeviceError
+            If the disk refuses.
+        """
+        part_secrets(self.settings.home)
         give_to([self.settings.home], *self.owner)
 
     @property
@@ -210,22 +217,16 @@ class RunningBundle(Target):
 
     def start(self) -> None:
         """Start every service, and do not wait."""
-        self._own_home()
-        self._compose("up", "-d", "--remove-orphans", timeout=UP_PATIENCE)
+        self.own_home()
+        self._up("--remove-orphans")
 
-    def wait_ready(
-        self,
-        patience: float = START_PATIENCE,
-        tell: Callable[[list[ServiceStatus]], None] | None = None,
-    ) -> None:
+    def wait_ready(self, patience: float = START_PATIENCE) -> None:
         """Wait until every service works.
 
         Parameters
         ----------
         patience
             Seconds.
-        tell
-            Called with how they are, some times a second.
 
         Raises
         ------
@@ -234,10 +235,7 @@ class RunningBundle(Target):
         """
         deadline = data.monotonic() + patience
         while True:
-            services = self.status()
-            if tell:
-                tell(services)
-            waiting = [one for one in services if not one.is_well]
+            waiting = [one for one in self.status() if not one.is_well]
             if not waiting:
                 return
             ended = [one for one in waiting if one.state == "restarting"]
@@ -265,9 +263,14 @@ class RunningBundle(Target):
             self._compose(*step, timeout=self._patience())
 
     def restart(self) -> None:
-        """Stop and start every service; what is in the configuration by now is what runs."""
+        """Stop and start every service; what is in the configuration by now is what runs.
+
+        Nothing is stopped if it could not start again.
+        """
+        self.check()
         self.down()
-        self.up()
+        self.start()
+        self.wait_ready()
 
     def _patience(self) -> float:
         manifest = Manifest.read(self.settings.manifest_file)
@@ -305,7 +308,7 @@ class RunningBundle(Target):
 
     def _run_once(self, service: str, *words: str, called: str) -> None:
         """Run a Python module in a container of its own, that is as a service's."""
-        self._own_home()
+        self.own_home()
         run = ("run", "--rm", "--no-deps", "-T", service, "python", "-m", *words)
         command = compose_command(self.settings, *run)
         self.echo(shlex.join([one if len(one) < 200 else "..." for one in command]))
@@ -357,8 +360,21 @@ class RunningBundle(Target):
     def start_workers(self) -> None:
         """Start the workers, and redis, which they need; beat stays as it is."""
         self.check()
-        self._own_home()
-        self._compose("up", "-d", *self._workers(), timeout=UP_PATIENCE)
+        self._up_workers()
+
+    def restart_workers(self) -> None:
+        """Stop and start the workers; nothing is stopped if it could not start again."""
+        self.check()
+        self.stop_workers()
+        self._up_workers()
+
+    def _up_workers(self) -> None:
+        self.own_home()
+        self._up(*self._workers())
+
+    def _up(self, *args: str) -> None:
+        """Start containers; those that run and are to be others end first, each in its time."""
+        self._compose("up", "-d", *args, timeout=UP_PATIENCE + self._patience())
 
     def stop_workers(self) -> None:
         """Stop the workers, each after what it is doing; beat goes on."""

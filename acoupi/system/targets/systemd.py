@@ -11,7 +11,7 @@ from acoupi.errors import TargetError
 from acoupi.system.constants import Settings
 from acoupi.system.rendering import TEMPLATES, render_tree
 from acoupi.system.stack import Stack
-from acoupi.system.targets.process import ProcessTarget, script_context
+from acoupi.system.targets.process import ProcessTarget, script_context, stop_timeout
 from acoupi.system.writing import RenderedFile, write_files
 
 __all__ = ["SystemdTarget", "UnitState", "lingers", "systemctl", "unit_folder", "unit_state"]
@@ -73,8 +73,25 @@ class SystemdTarget(ProcessTarget):
         self.check()
         workers, beat = unit_names(self.settings)
         systemctl("disable", beat, workers)
-        systemctl("stop", beat, timeout=START_PATIENCE)
-        systemctl("stop", workers, timeout=START_PATIENCE)
+        for name in (beat, workers):
+            systemctl("stop", name, timeout=stop_timeout(self.settings))
+
+    def start_workers(self) -> None:
+        """Start the unit of the workers, without beat's."""
+        self.check()
+        install_units(self.settings)
+        systemctl("start", self.settings.acoupi_service_file, timeout=START_PATIENCE)
+
+    def stop_workers(self) -> None:
+        """Stop the unit of the workers: what only its processes stop, systemd starts again."""
+        self.check()
+        name = self.settings.acoupi_service_file
+        systemctl("stop", name, timeout=stop_timeout(self.settings))
+
+    def restart_workers(self) -> None:
+        """Stop and start the unit of the workers."""
+        self.stop_workers()
+        self.start_workers()
 
 
 def unit_names(settings: Settings) -> tuple[str, str]:

@@ -11,6 +11,7 @@ __all__ = ["ENV_FILE", "choose", "chosen_variables", "plain", "quoted"]
 
 ENV_FILE = PurePath(".env")
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)\Z")
+_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1\s*(?:#.*)?\Z""")
 
 
 def chosen_variables(home: Path, names: Iterable[str] = ()) -> dict[str, str]:
@@ -60,17 +61,17 @@ def _read(path: Path) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a value without its quotes.
+    """Return a value as Compose reads it: without its quotes, and the comment after it.
 
     Examples
     --------
-    >>> plain(" 'a b' "), plain("1000")
-    ('a b', '1000')
+    >>> plain(" 'a b' # mine"), plain("1000 # me"), plain("a#b")
+    ('a b', '1000', 'a#b')
     """
     text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1].replace("\\'", "'")
-    return text
+    if match := _QUOTED.match(text):
+        return match[2].replace(f"\\{match[1]}", match[1])
+    return text.partition(" #")[0].rstrip()
 
 
 def quoted(value: str) -> str:

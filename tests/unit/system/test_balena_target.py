@@ -137,6 +137,18 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, settings: Setti
     assert [path.name for path in tmp_path.iterdir()] == ["sensor"]
 
 
+def test_a_package_that_is_not_there_is_said_before_anything_is_written(
+    tmp_path: Path, settings: Settings
+) -> None:
+    stack = plan_setup(settings, "default", target="balena", environ={}).stack
+    folder = tmp_path / "fleet"
+
+    with pytest.raises(TargetError, match="no Python package"):
+        write_balena_folder(folder, stack, settings, packages=["./absent"])
+
+    assert not folder.exists()
+
+
 def test_a_program_of_others_is_part_of_what_is_built(tmp_path: Path, settings: Settings) -> None:
     stack = plan_setup(settings, "default", target="balena", environ={}).stack
     folder = tmp_path / "fleet"

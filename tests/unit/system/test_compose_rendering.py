@@ -281,6 +281,21 @@ def test_env_may_be_edited_and_the_bundle_may_not(settings: Settings) -> None:
         target.check_files()
 
 
+def test_env_may_have_comments_behind_what_is_chosen(settings: Settings) -> None:
+    setup(settings)
+    (settings.home / ".env").write_text(
+        "ACOUPI_UID=7 # me\nACOUPI_GID='8' # mine\nACOUPI_IMAGE=heath/sensor:1 # of the heath\n"
+    )
+
+    setup(settings)
+
+    target = target_for(settings)
+    assert isinstance(target, ComposeTarget)
+    assert (target.owner, target.image) == ((7, 8), "heath/sensor:1")
+    assert env_file(settings)["ACOUPI_UID"] == "7 # me", "it stays as it was written"
+    assert compose_config(settings.home)["services"]["beat"]["user"] == "7:8"
+
+
 def test_a_user_that_is_no_number_is_refused(settings: Settings) -> None:
     setup(settings)
     (settings.home / ".env").write_text("ACOUPI_UID=pi\n")
@@ -310,6 +325,17 @@ def test_simulated_audio_is_written_down_and_its_folder_mounted(
     found = services(settings)
     assert sources(found["recording"])[f"{tmp_path}/wavs"] is True
     assert f"{tmp_path}/wavs" not in sources(found["default"])
+
+
+def test_sound_from_a_folder_that_is_written_leaves_it_to_be_written(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = str(tmp_path / "disk")
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", disk)
+
+    setup(settings, "demo", "--paths.recordings", disk)
+
+    assert sources(services(settings)["recording"])[disk] is False
 
 
 def test_root_sets_up_for_who_owns_the_home(
@@ -442,7 +468,8 @@ def test_a_safe_service_is_well() -> None:
         ({"restart": None}, "restart"),
         ({"device_cgroup_rules": ["c *:* rwm"]}, "device rule"),
         ({"device_cgroup_rules": ["c 116:* rwm"]}, "device rule"),
-        ({"devices": ["/dev/mem:/dev/snd"]}, '"/dev/mem:'),
+        ({"devices": ["/dev/mem:/dev/snd"]}, '"/dev/mem"'),
+        ({"devices": ["/dev/snd/../mem:/dev/snd"]}, '"/dev/mem"'),
         ({"volumes": ["/var/run/docker.sock:/x"]}, "engine's socket"),
         ({"volumes": [{"type": "bind", "source": "/run/docker.sock", "target": "/x"}]}, "socket"),
         ({"volumes": ["/:/host"]}, "has all of /"),
@@ -511,6 +538,10 @@ SOCKET = {"type": "bind", "source": "/var/run/docker.sock", "target": "/var/run/
         ("spy", {"device_cgroup_rules": ["c 116:* r"]}, "recording and spy have"),
         ("spy", {"device_cgroup_rules": ["a *:* rwm"]}, "recording and spy have"),
         ("spy", {"volumes": [{**SOCKET, "source": "/dev"}]}, "spy has all of /dev"),
+        ("spy", {"volumes": [{**SOCKET, "source": "/dev/"}]}, "spy has all of /dev"),
+        ("spy", {"volumes": [{**SOCKET, "source": "//var/./run"}]}, "spy has all of /var/run"),
+        ("spy", {"devices": [{"source": "/dev//snd/pcmC0D0c"}]}, "recording and spy have"),
+        ("spy", {"devices": ["/dev:/dev"]}, "recording and spy have"),
     ],
     ids=str,
 )

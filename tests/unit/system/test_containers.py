@@ -100,3 +100,19 @@ def test_without_an_engine_nothing_is_known_and_that_is_said(
     assert status.state == "unknown"
     assert "it answered" in (status.message or "")
     assert containers.container_logs("project", ["default"], 5) == {}
+
+
+class LostEngine:
+    """A client whose engine has gone away meanwhile."""
+
+    class containers:
+        @staticmethod
+        def list(**how: object) -> Any:
+            raise ConnectionError("connection refused")
+
+
+def test_an_engine_that_went_away_before_the_broker_was_asked_is_an_error_of_ours() -> None:
+    with pytest.raises(TargetError, match="find the broker") as caught:
+        containers.BrokerShell(LostEngine(), "project", "/run/redis.sock", Path("/none"))
+
+    assert "connection refused" in (caught.value.why or "")

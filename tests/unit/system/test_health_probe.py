@@ -1,5 +1,6 @@
 """The probe that the engine starts in each container: `images/sensor/health`."""
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from acoupi.system.pulse import PulseFile
-from tests.services import Redis
+from tests.services import Redis, require_program
 
 PROBE = Path(__file__).parents[3] / "images" / "sensor" / "health"
 SAMPLES_ARRIVE = '"last_error":null'
@@ -135,3 +136,16 @@ def test_a_redis_that_answers_is_well(probe: Probe, redis: Redis) -> None:
     assert probe.look() == (True, 1)
     redis.kill()
     assert probe.look() == (False, 15)
+
+
+@pytest.mark.integration
+def test_a_redis_that_takes_and_does_not_answer_is_not_waited_for(probe: Probe) -> None:
+    require_program("redis-cli")
+    (probe.folder / ".health-well").touch()
+    probe.pulse = probe.folder / "redis.sock"
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(probe.pulse))
+        server.listen()
+
+        assert probe.look() == (False, 15)

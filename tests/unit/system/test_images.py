@@ -131,6 +131,21 @@ def test_a_local_package_is_copied_without_its_environment(tmp_path: Path) -> No
     assert copied == ["bird.py", "pyproject.toml"]
 
 
+def test_what_is_not_built_from_does_not_make_an_image_old(tmp_path: Path) -> None:
+    source = tmp_path / "bird"
+    source.mkdir()
+    (source / "pyproject.toml").write_text("")
+    before = images._digest([str(source)])
+
+    for name in (".venv", ".pytest_cache", "node_modules"):
+        (source / name).mkdir()
+        (source / name / "file").write_text("x")
+    assert images._digest([str(source)]) == before
+
+    (source / "bird.py").write_text("")
+    assert images._digest([str(source)]) != before
+
+
 def test_passwords_of_an_address_do_not_get_into_a_label() -> None:
     requirement = "bird @ git+https://me:secret@example.org/bird.git"
 

@@ -1,7 +1,7 @@
 """The preflight: what each kind of machine is told before anything is started."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +280,17 @@ def test_an_image_of_another_version_is_refused(
     assert said in lines[1]
 
 
+def test_a_bundle_of_another_version_is_made_anew(sensor: Settings) -> None:
+    manifest = Manifest.read(sensor.manifest_file)
+    assert manifest is not None
+    sensor.manifest_file.write_text(replace(manifest, version="0.9.1").to_file().text)
+
+    lines = only_failure(sensor, FakeHost())
+
+    assert "was made by acoupi 0.9.1" in lines[0]
+    assert lines[2] == "  Try: acoupi compose build && acoupi compose render"
+
+
 def test_a_program_that_is_missing_from_the_image_is_named(sensor: Settings) -> None:
     answer = Answer(1, err='cannot find the program "default". no module has that name.\n')
 
@@ -398,6 +409,14 @@ def test_a_home_that_cannot_be_written_is_refused(sensor: Settings) -> None:
     assert "chown" in only_failure(sensor, FakeHost(writable=False))[2]
 
 
+def test_what_to_try_is_quoted_for_the_shell(settings: Settings) -> None:
+    home = settings.home.with_name("my sensor")
+
+    tried = only_failure(Settings(home=home), FakeHost(writable=False))[2]
+
+    assert f" '{home}' " in tried
+
+
 def test_a_folder_to_be_mounted_that_is_missing_is_named(sensor: Settings) -> None:
     mounts = [{"type": "bind", "source": "/media/disk/recordings"}]
     host = FakeHost(services=services(volumes=mounts), missing=("/media/disk/recordings",))
@@ -406,6 +425,15 @@ def test_a_folder_to_be_mounted_that_is_missing_is_named(sensor: Settings) -> No
 
     assert "/media/disk/recordings" in lines[0]
     assert lines[2] == "  Try: mkdir -p /media/disk/recordings"
+
+
+@pytest.mark.parametrize("name", ["data", "secrets/config", "secrets/broker/users.acl"])
+def test_what_is_missing_of_the_home_is_made_by_rendering(sensor: Settings, name: str) -> None:
+    place = str(sensor.home / name)
+    mounts = [{"type": "bind", "source": place}]
+    host = FakeHost(services=services(volumes=mounts), missing=(place,))
+
+    assert only_failure(sensor, host)[2] == "  Try: acoupi compose render"
 
 
 # ---- the microphone
@@ -543,6 +571,8 @@ def test_this_machine_answers_every_question(tmp_path: Path) -> None:
     assert host.can_write(tmp_path / "not" / "there")
     assert (host.free_bytes(tmp_path / "not" / "there") or 0) > 0
     assert host.memory_bytes() > 0
+    assert host.is_folder(tmp_path)
+    assert not host.is_folder(tmp_path / ("a name that no disk takes" * 20))
     assert host.storage(tmp_path) is not None
     assert isinstance(host.cards(), list)
     assert host.is_clock_synchronised() in (True, False, None)

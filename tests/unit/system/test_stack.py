@@ -175,6 +175,35 @@ def test_folders_outside_the_home_are_mounted(settings: Settings, tmp_path: Path
     )
 
 
+class Replaying(BaseModel):
+    simulated: Path
+    recordings: Path
+
+
+def test_a_folder_to_write_in_below_one_to_read_is_mounted_by_itself(
+    settings: Settings, tmp_path: Path
+) -> None:
+    config = Replaying(simulated=tmp_path / "disk", recordings=tmp_path / "disk" / "recordings")
+
+    mounts = stack_for(program(RECORDING), config, settings).service("recording").mounts
+
+    assert mounts[-2:] == (
+        Mount(tmp_path / "disk", read_only=True),
+        Mount(tmp_path / "disk" / "recordings"),
+    )
+
+
+def test_a_folder_to_read_below_one_to_write_in_is_seen_already(
+    settings: Settings, tmp_path: Path
+) -> None:
+    config = Replaying(simulated=tmp_path / "disk" / "wavs", recordings=tmp_path / "disk")
+
+    mounts = stack_for(program(RECORDING), config, settings).service("recording").mounts
+
+    assert mounts[-1] == Mount(tmp_path / "disk")
+    assert len(mounts) == 6
+
+
 def test_the_recorder_is_given_the_time_of_a_recording_to_stop(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from acoupi.system import (
 )
 from acoupi.system.services import install_services, uninstall_services
 from acoupi.system.targets import load_target, process, systemd
-from acoupi.system.targets.process import read_env_file, run_script, script_error
+from acoupi.system.targets.compose import ComposeTarget
+from acoupi.system.targets.process import ProcessTarget, read_env_file, run_script, script_error
 from tests.services import require, require_program
 
 
@@ -333,6 +335,70 @@ def test_going_down_stops_beat_first(units: Settings, fake_systemctl: Path) -> N
         ["stop", "acoupi-beat.service"],
         ["stop", "acoupi.service"],
     ]
+
+
+def test_workers_are_started_and_stopped_by_their_unit_which_would_start_them_again(
+    units: Settings, fake_systemctl: Path
+) -> None:
+    target = target_for(units)
+
+    target.start_workers()
+    target.stop_workers()
+    target.restart_workers()
+
+    said = [line.split()[2:] for line in fake_systemctl.read_text().splitlines()]
+    assert [words for words in said if words != ["daemon-reload"]] == [
+        ["start", "acoupi.service"],
+        ["stop", "acoupi.service"],
+        ["stop", "acoupi.service"],
+        ["start", "acoupi.service"],
+    ]
+
+
+@pytest.fixture
+def long_recordings(home: Path) -> Settings:
+    """A sensor whose recorder is given more than an hour to stop."""
+    settings = Settings(home=home)
+    options = ["--recording.duration", "3600", "--recording.interval", "3600"]
+    setup_program(settings, "demo", options, target="systemd", environ={})
+    return settings
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each command that is run may take, seconds."""
+    given: list[float] = []
+
+    def run(command: list[str], **kwargs: object) -> "subprocess.CompletedProcess[str]":
+        timeout = kwargs["timeout"]
+        assert isinstance(timeout, float)
+        given.append(timeout)
+        return subprocess.CompletedProcess(command, 0, "active", "")
+
+    monkeypatch.setattr(systemd, "require_systemd", lambda: None)
+    monkeypatch.setattr(subprocess, "run", run)
+    return given
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        lambda settings: target_for(settings).down(),
+        lambda settings: target_for(settings).stop_workers(),
+        lambda settings: stop_services(settings, settings.home / "systemd"),
+        lambda settings: ProcessTarget(settings).down(),
+        lambda settings: ProcessTarget(settings).restart_workers(),
+        lambda settings: ComposeTarget(settings).down(),
+        lambda settings: ComposeTarget(settings).start(),
+    ],
+    ids=["units", "unit", "services", "scripts", "restart", "containers", "new containers"],
+)
+def test_a_recording_in_progress_may_end_however_long_it_is(
+    long_recordings: Settings, patience: list[float], stop: Callable[[Settings], None]
+) -> None:
+    stop(long_recordings)
+
+    assert patience[-1] > 3610
 
 
 def test_lingering_is_never_switched_on_behind_the_users_back(

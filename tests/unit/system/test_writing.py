@@ -1,5 +1,7 @@
 """Files are written as a whole, or not at all."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,37 @@ def test_if_a_name_cannot_be_taken_the_others_are_given_back(
     assert "second" in caught.value.message
     assert "no space left" in (caught.value.why or "")
     assert "df -h" in (caught.value.help or "")
+
+
+@pytest.mark.parametrize("when", ["replace", "fsync"])
+def test_an_interrupt_leaves_all_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    (tmp_path / "first").write_text("old")
+    replace, fsync = Path.replace, os.fsync
+    calls = []
+
+    def interrupt(act: Callable[..., Any], *args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return act(*args)
+
+    if when == "replace":
+        monkeypatch.setattr(Path, "replace", lambda self, to: interrupt(replace, self, to))
+    else:
+        monkeypatch.setattr(os, "fsync", lambda handle: interrupt(fsync, handle))
+
+    with pytest.raises(KeyboardInterrupt):
+        write_files(
+            {
+                tmp_path / "first": RenderedFile("new"),
+                tmp_path / "folder" / "second": RenderedFile("new"),
+            }
+        )
+
+    assert tree(tmp_path) == {"first": "old"}
+    assert not (tmp_path / "folder").exists()
 
 
 def test_files_are_removed_and_folders_made_with_the_rest(tmp_path: Path) -> None:
