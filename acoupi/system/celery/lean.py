@@ -1,4 +1,4 @@
-"""Imported by services before Celery, to keep out what they have no use for.
+"""What keeps services small. Imported before Celery, to keep out what they have no use for.
 
 Kombu imports PyYAML and msgpack where they are installed, although only JSON
 is read here, and Celery imports psutil for its debugging: 1.5 MB in each
@@ -7,10 +7,13 @@ and that compiles a parser of C in each child: 7 MB; without it, it takes
 ctypes. Whoever imports them later gets them.
 """
 
+import contextlib
+import ctypes
+import gc
 import sys
 from importlib import import_module
 
-__all__: list[str] = []
+__all__ = ["settle_memory"]
 
 _UNUSED = ("yaml", "msgpack", "psutil", "cffi")
 
@@ -23,3 +26,15 @@ try:
 finally:
     for _name in _absent:
         del sys.modules[_name]
+
+
+def settle_memory() -> None:
+    """Give back what starting took, and leave what is there out of later collections.
+
+    A child shares its parent's memory until one of them writes there, and a
+    collection of garbage writes everywhere.
+    """
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)

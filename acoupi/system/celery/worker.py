@@ -15,7 +15,6 @@ import contextlib
 import ctypes
 import faulthandler
 import fcntl
-import gc
 import logging
 import os
 import select
@@ -28,7 +27,7 @@ from datetime import timedelta
 from typing import Any
 
 # isort: off
-from acoupi.system.celery import lean  # noqa: F401 - before Celery
+from acoupi.system.celery import lean  # before Celery
 # isort: on
 
 from celery import Celery, signals
@@ -459,8 +458,7 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
         service.pool,
         worker.concurrency,
     )
-    gc.collect()
-    gc.freeze()  # what is there stays: a child that looks for garbage need not copy it
+    lean.settle_memory()
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return heart().exit_code or int(worker.exitcode or 0)

@@ -87,3 +87,27 @@ def test_what_is_kept_out_of_celery_can_be_imported_later() -> None:
     code += "import yaml, psutil; print(*before & {'yaml', 'psutil', 'cffi'}, yaml.__name__)"
 
     assert imported(code) == {"yaml"}
+
+
+def test_a_child_that_looks_for_garbage_copies_nothing_of_what_was_settled() -> None:
+    code = """
+import gc, os, sys
+from acoupi.system.celery import lean
+there = [[number] for number in range(300_000)]
+settle = lean.settle_memory if sys.argv[1] == "settled" else gc.collect
+settle()
+if os.fork() == 0:
+    gc.collect()
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    print(next(line.split()[1] for line in lines if line.startswith("Private_Dirty:")), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    copied = {}
+    for how in ("settled", "as it was"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, how], capture_output=True, text=True, check=True
+        )
+        copied[how] = int(done.stdout)
+
+    assert copied["settled"] < copied["as it was"] / 3
