@@ -90,6 +90,8 @@ app = typer.Typer(
     help=f"{COMMANDS['compose'].purpose}\n\nAfter: acoupi setup --target compose. "
     "What is not listed goes to docker compose as it is.",
     no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
 

@@ -8,7 +8,7 @@ from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table
 from acoupi.cli.table import group
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.system.constants import Settings
@@ -37,21 +37,29 @@ DEAD_COLUMNS = {
 }
 
 
-def _store(found: "Settings") -> Any:
+def _store(found: "Settings", messenger: str | None) -> Any:
     """Return the message store of the program.
 
     Raises
     ------
     ConfigurationError
-        If it sends no messages, or keeps no account of them.
+        If it sends no messages, or keeps no account of them, or knows no such messenger.
     """
     program = home.load(found)
-    store = getattr(program, "message_store", None)
+    store: Any = getattr(program, "message_store", None)
     if not hasattr(store, "get_dead_letters"):
         raise ConfigurationError(
             "this sensor keeps no account of messages.",
             "acoupi setup --program connected",
             why=f"its program, {type(program).__name__}, sends none, or keeps them elsewhere.",
+        )
+    names = list(store.count_deliveries())
+    if messenger is not None and messenger not in names:
+        raise ParameterError(
+            messenger,
+            f'there is no messenger "{messenger}".',
+            "acoupi messages list",
+            why=f"messages were given to {', '.join(names) or 'none so far'}.",
         )
     return store
 
@@ -63,7 +71,7 @@ def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     A message is given up when its server has refused it ten times. Where the
     server takes nothing from the sensor, messages wait: correct address, token or password.
     """
-    store = _store(home.configured())
+    store = _store(home.configured(), messenger)
     refusals = {each.messenger: each.error for each in store.get_refusals()}
     counts = [
         {"messenger": name, **states, "refusal": refusals.get(name)}
@@ -94,7 +102,7 @@ def _row(letter: Any) -> dict[str, Any]:
 @app.command(epilog=example("acoupi messages retry"))
 def retry(messenger: Messenger = None, as_json: AsJson = False) -> None:
     """Try again to deliver what was given up."""
-    count = _store(home.configured()).retry_dead_letters(messenger)
+    count = _store(home.configured(), messenger).retry_dead_letters(messenger)
     if as_json:
         print_json({"retried": count})
     else:

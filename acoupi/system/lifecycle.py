@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from acoupi import data
-from acoupi.errors import AcoupiError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.home import using_home
 from acoupi.system.config import Ask
 from acoupi.system.configured import require_configured
@@ -27,8 +27,9 @@ from acoupi.system.deployments import (
     start_deployment,
 )
 from acoupi.system.hooks import Hook, call_hook
-from acoupi.system.planning import plan_setup
+from acoupi.system.planning import Plan, plan_setup
 from acoupi.system.programs import load_program, load_program_class
+from acoupi.system.pulse import is_locked
 from acoupi.system.rendering import (
     TEMPLATES,
     FileDiff,
@@ -118,6 +119,7 @@ def setup_program(
         ask=ask,
         config=config,
     )
+    _check_movable(settings, plan)
     if not force:
         check_not_edited(settings.home, plan.generated, plan.previous)
     obsolete = {
@@ -133,6 +135,21 @@ def setup_program(
         folders=[settings.log_dir, settings.run_dir, settings.home / "data"],
     )
     plan.target.prepare(plan.stack)
+
+
+def _check_movable(settings: Settings, plan: Plan) -> None:
+    """Refuse another target while services run that only the present one can stop."""
+    before = plan.previous
+    if before is None or before.target == plan.target.name:
+        return
+    running = [one.name for one in before.services if is_locked(settings.run_dir, one.name)]
+    if running:
+        raise ConfigurationError(
+            f"cannot move the sensor from the target {before.target} to {plan.target.name}.",
+            "acoupi deployment stop   (where there is no deployment: acoupi "
+            f"{'compose down' if before.target == 'compose' else 'workers stop'}), then again",
+            why=f"{', '.join(running)} still run, and setup would remove what stops them.",
+        )
 
 
 def setup_diff(

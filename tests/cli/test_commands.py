@@ -524,11 +524,14 @@ def test_dead_letters_are_listed_and_tried_again(run: Run, sensor: Path) -> None
 
     before = data_of(run("messages", "list", "--json"))
     text = run("messages", "list")
+    slip = run("messages", "retry", "--messenger", "hug")
     retried = data_of(run("messages", "retry", "--json"))
     after = data_of(run("messages", "list", "--json"))
 
     assert before["dead_letters"][0]["id"] == str(message.id)
     assert "403" in text.stdout
+    assert slip.exit_code == 2
+    assert "messages were given to hub" in lines_of(slip)[1]
     assert retried == {"retried": 1}
     assert after["dead_letters"] == []
     assert after["messengers"][0]["pending"] == 1

@@ -9,6 +9,7 @@ import pytest
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError, TargetError
 from acoupi.system import Settings, setup_diff, setup_program
 from acoupi.system.celery.broker import load_celery_settings
+from acoupi.system.pulse import ServiceLock
 from acoupi.system.rendering import Manifest
 from tests.unit.system.conftest import WriteModule
 
@@ -239,6 +240,24 @@ def test_another_target_takes_its_files_and_leaves_none_of_the_old(
     manifest = Manifest.read(settings.manifest_file)
     assert manifest is not None
     assert manifest.target == "process"
+
+
+def test_a_sensor_is_not_moved_to_another_target_while_it_runs(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name, [], target="process")
+    before = settings.manifest_file.read_bytes()
+
+    with (
+        ServiceLock(settings.run_dir, "recording"),
+        pytest.raises(ConfigurationError, match="from the target process to systemd") as raised,
+    ):
+        setup_program(settings, program_name, [], target="systemd", force=True)
+
+    assert "recording still run" in str(raised.value.why)
+    assert settings.manifest_file.read_bytes() == before
+    assert (settings.home / "bin" / "acoupi-workers-stop.sh").exists()
+    setup_program(settings, program_name, [], target="systemd")
 
 
 def test_the_target_of_before_is_kept(settings: Settings, program_name: str) -> None:
