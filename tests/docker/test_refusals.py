@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from acoupi.system.targets.compose import ComposeTarget
 from acoupi.system.targets.images import image_name
 from acoupi.system.targets.variables import choose
-from tests.docker.bundles import QUICK, Bundle, docker
+from tests.docker.bundles import QUICK, Bundle, bundle_at, docker
 from tests.services import require
 
 ACOUPI = Path(sys.executable).with_name("acoupi")
@@ -144,14 +145,17 @@ def test_what_the_machine_lacks_is_named(fresh: Bundle, name: str) -> None:
     assert code == 3
 
 
-def test_an_engine_that_refuses_this_user_is_named(fresh: Bundle) -> None:
+def test_an_engine_that_refuses_this_user_is_named(image: str) -> None:
     require("becoming another user needs root", os.geteuid() == 0)
-    fresh.set_up(*QUICK)
     # The other user may read whatever root's folders hold, as if all this was installed for it.
     reading = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
     other = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *reading)
+    with TemporaryDirectory(prefix="acoupi-") as folder:  # its own: nobody looks into tmp_path
+        Path(folder).chmod(0o755)
+        with bundle_at(Path(folder) / "sensor") as bundle:
+            bundle.set_up(*QUICK)
 
-    code, lines = up(fresh, *other)
+            code, lines = up(bundle, *other)
 
     assert "cannot reach the Docker engine" in lines[0]
     assert "this user may not use its socket: permission denied" in lines[1]
