@@ -64,7 +64,8 @@ def print_table(
     Parameters
     ----------
     columns
-        Key of a row -> heading.
+        Key of a row -> heading. One without a heading is for remarks: it is left out where
+        there are none.
     empty
         What to say when there are no rows.
     """
@@ -76,11 +77,13 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
+    columns = {key: head for key, head in columns.items() if head or any(r.get(key) for r in rows)}
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in columns.values():
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(shown(row.get(key))) for key in columns))
+        cells = ((row.get(key), head) for key, head in columns.items())
+        table.add_row(*(Text(shown(value) if head or value else "") for value, head in cells))
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
     Console(file=sys.stdout, width=width, highlight=False).print(table)
 

@@ -448,7 +448,9 @@ def test_ps_shows_what_each_service_does(
     as_json = data_of(run("compose", "ps", "--json"))
 
     assert result.exit_code == 0
-    assert "recording" in result.stdout
+    header, _, recording, _ = filter(str.strip, result.stdout.splitlines())
+    assert header.split()[-1] == "MB"
+    assert recording.split() == ["recording", "ready", "-", "0", "0", "0", "-"]
     assert [one["state"] for one in as_json] == ["ready", "ready"]
 
 
