@@ -33,6 +33,7 @@ __all__ = [
     "PulseFile",
     "ServiceLock",
     "ServiceState",
+    "has_open",
     "is_locked",
     "lock_within",
     "read_pulse",
@@ -207,6 +208,19 @@ def lock_within(handle: int, patience: float) -> bool:
             threading.Event().wait(0.02)
         else:
             return True
+
+
+def has_open(path: Path, pid: int) -> bool:
+    """Return whether the process that has this number here has a file open.
+
+    A number in a pulse may be that of another container, where another process has it.
+    """
+    with contextlib.suppress(OSError):
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if handle.samefile(path):
+                    return True
+    return False
 
 
 def is_locked(folder: Path, name: str) -> bool:

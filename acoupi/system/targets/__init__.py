@@ -20,7 +20,7 @@ from acoupi.data import Deployment
 from acoupi.errors import TargetError
 from acoupi.system.configured import require_configured
 from acoupi.system.constants import Settings
-from acoupi.system.pulse import is_locked, read_pulse
+from acoupi.system.pulse import ServiceLock, has_open, is_locked, read_pulse
 from acoupi.system.rendering import Manifest
 from acoupi.system.stack import Stack
 from acoupi.system.writing import RenderedFile
@@ -347,7 +347,9 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
         return status.model_copy(
             update={"state": "not answering", "message": f"its last pulse is {age:.0f} s old"}
         )
-    return status.model_copy(update={"memory_bytes": process_memory(pulse.pid)})
+    is_here = has_open(ServiceLock(settings.run_dir, name).path, pulse.pid)
+    memory = process_memory(pulse.pid) if is_here else None
+    return status.model_copy(update={"memory_bytes": memory})
 
 
 def _moment(when: datetime) -> str:

@@ -1,6 +1,7 @@
 """What the sensor reports about itself."""
 
 import datetime
+import os
 import sys
 from dataclasses import replace
 from typing import Any
@@ -56,6 +57,18 @@ def test_services_that_live_and_write_are_well(sensor: Settings) -> None:
     assert (recording.role, recording.task, recording.done) == ("recorder", "recording_task", 7)
     assert recording.memory_bytes is not None
     assert status.services.acoupi == status.services.beat == "active"
+
+
+def test_the_memory_of_another_process_is_not_given_for_that_of_a_service(
+    sensor: Settings,
+) -> None:
+    with ServiceLock(sensor.run_dir, "recording"):
+        # In a container of its own it is number 7; here that is another process.
+        pulse(sensor, "recording", pid=os.getppid())
+
+        [recording, *_] = get_status(sensor).celery.workers
+
+    assert (recording.state, recording.memory_bytes) == ("ready", None)
 
 
 def test_a_service_that_died_is_not_well_whatever_its_last_pulse_said(sensor: Settings) -> None:
