@@ -48,6 +48,10 @@ def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
     from acoupi.system.targets import target_for
 
     target = target_for(found)
+    if not started and all(service.state == "stopped" for service in target.status()):
+        raise TargetError(
+            "nothing was started.", "acoupi doctor", why="what docker compose said is above."
+        )
     watching = Watch(target, timeout)
     services = watching.on_terminal() if sys.stderr.isatty() else watching.in_lines()
     # Those that ended by themselves first: others may just not be ready yet.
@@ -57,8 +61,7 @@ def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
         done(f"All {len(services)} services work, after {watching.seconds:.0f} s.")
         return
     if not services:
-        why = "what docker compose said is above." if not started else "it knows of no service."
-        raise TargetError("nothing was started.", "acoupi doctor", why=why)
+        raise TargetError("nothing was started.", "acoupi doctor", why="it knows of no service.")
     raise _not_ready(wrong, watching.seconds, _show_logs(target, wrong))
 
 

@@ -75,6 +75,18 @@ def test_a_service_that_does_not_come_up_is_shown_with_its_last_words(
     assert result.exit_code == 1
 
 
+def test_what_the_engine_refused_to_make_is_not_waited_for(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    docker.answer("compose up", err="Error response from daemon: invalid mount\n", code=1)
+    services(dict.fromkeys(READY, "stopped"))
+
+    result = run("compose", "up", "--timeout", "1000")
+
+    assert "nothing was started" in error_of(result)[0]
+    assert result.exit_code == 1
+
+
 def test_a_service_that_ends_again_and_again_is_not_waited_for(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:

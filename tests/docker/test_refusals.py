@@ -117,6 +117,12 @@ MACHINES = {
         "there is no space for its containers",
         "free, and they need",
     ),
+    "engine elsewhere": (
+        'mv "$ACOUPI_HOME" "$ACOUPI_HOME.mine" && mkdir "$ACOUPI_HOME" && '
+        + 'mount --bind "$ACOUPI_HOME.mine" "$ACOUPI_HOME"',
+        "the Docker engine cannot mount",
+        "it has no such folder",
+    ),
     "home is read-only": (
         'mount --bind "$ACOUPI_HOME" "$ACOUPI_HOME" && mount -o remount,bind,ro "$ACOUPI_HOME"',
         "cannot write in ACOUPI_HOME",

@@ -23,6 +23,7 @@ from acoupi.system.rendering import edited_files
 from acoupi.system.stack import BROKER
 from acoupi.system.targets.bundle_checks import merged_problems
 from acoupi.system.targets.engine import COMPOSE_FILE, OVERRIDE_FILE
+from acoupi.system.targets.program_image import bind_option
 
 __all__ = [
     "check_bundle",
@@ -39,6 +40,8 @@ PROBE_TIMEOUT = 60.0
 """Seconds for a container that looks at the program; a slow board imports slowly."""
 VERSION_LABEL = "org.opencontainers.image.version"
 PROJECT_LABEL = "com.docker.compose.project"
+NOT_MOUNTED = ("bind source path does not exist", "Mounts denied", "is not shared from the host")
+"""What engines say of a folder that they do not see."""
 PROGRAM_PROBE = (
     "import sys\n"
     "from acoupi.errors import AcoupiError\n"
@@ -225,16 +228,26 @@ def _other_version(name: str, version: str | None) -> Result:
 
 
 def check_program(sight: Sight) -> Result | None:
-    """Let the image load the program, in a container that can do nothing else."""
+    """Let the image load the program, in a container that sees a file of the home, and no more."""
     if sight.manifest is None or not sight.images:
         return None
     image, name = next(iter(sight.images)), sight.manifest.program
-    arguments = ("run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL")
+    mount = bind_option(sight.settings.program_name_file, read_only=True)
+    arguments = ("run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--mount", mount)
     probe = ("--entrypoint=python3", image, "-c", PROGRAM_PROBE, name)
     answer = sight.probes.docker(*arguments, *probe, timeout=PROBE_TIMEOUT)
     if answer.is_ok:
         return Result("program", "ok", f"{name} is in the image")
     last = (answer.err or answer.out).strip().splitlines()[-1:] or [answer.said]
+    if any(words in answer.err for words in NOT_MOUNTED):
+        return Result(
+            "program",
+            "fail",
+            f'the Docker engine cannot mount "{sight.home}".',
+            "it answered that it has no such folder: it runs on another machine, or in one "
+            "that is not given this folder.",
+            "docker context ls   (which engine is asked), or put ACOUPI_HOME where it sees it",
+        )
     return Result(
         "program",
         "fail",

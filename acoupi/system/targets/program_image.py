@@ -16,7 +16,7 @@ from acoupi.system.constants import Settings
 from acoupi.system.targets.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
 from acoupi.system.targets.engine import ask
 
-__all__ = ["INSIDE", "has_image", "image_command", "is_inside"]
+__all__ = ["INSIDE", "bind_option", "has_image", "image_command", "is_inside"]
 
 INSIDE = "ACOUPI_INSIDE"
 """Set where acoupi runs in such a container: there is no other to hand anything to."""
@@ -90,19 +90,19 @@ def has_image(image: str) -> bool:
 
 def _sound(group: str) -> tuple[str, ...]:
     """Return what lets it look for microphones, as a command on the host does."""
-    mount = _mount(SOUND, read_only=True)
+    mount = bind_option(SOUND, read_only=True)
     return ("--mount", mount, "--device-cgroup-rule", SOUND_RULE, "--group-add", group)
 
 
 def _mounts(home: Path, words: Sequence[str]) -> Iterator[str]:
-    yield _mount(home)
+    yield bind_option(home)
     folders = folders_of(home)
     for folder, read_only in folders.items():
         if folder.exists() and not folder.is_relative_to(home):
-            yield _mount(folder, read_only=read_only)
+            yield bind_option(folder, read_only=read_only)
     for file in sorted({path for word in words for path in _named(word)}):
         if not any(file.is_relative_to(seen) for seen in (home, *folders)):
-            yield _mount(file, read_only=True)
+            yield bind_option(file, read_only=True)
 
 
 def _named(word: str) -> Iterator[Path]:
@@ -119,7 +119,7 @@ def _named(word: str) -> Iterator[Path]:
         return
 
 
-def _mount(path: Path, *, read_only: bool = False) -> str:
+def bind_option(path: Path, *, read_only: bool = False) -> str:
     """Return a bind mount at the same place, as the docker command reads it."""
     text = io.StringIO()
     fields = ["type=bind", f"source={path}", f"target={path}", *(["readonly"] if read_only else [])]

@@ -301,6 +301,16 @@ def test_a_program_that_is_missing_from_the_image_is_named(sensor: Settings) -> 
     assert "--package" in lines[2]
 
 
+def test_an_engine_that_does_not_see_the_home_is_named(sensor: Settings) -> None:
+    said = 'docker: Error response from daemon: invalid mount config for type "bind": '
+    answer = Answer(125, err=f"{said}bind source path does not exist: {sensor.home}/config/name.\n")
+
+    lines = only_failure(sensor, FakeHost(answers={"run": answer}))
+
+    assert f'the Docker engine cannot mount "{sensor.home}"' in lines[0]
+    assert "docker context ls" in lines[2]
+
+
 def test_the_container_that_looks_at_the_program_can_do_nothing_else(sensor: Settings) -> None:
     host = FakeHost()
 
