@@ -118,8 +118,7 @@ MACHINES = {
         "free, and they need",
     ),
     "engine elsewhere": (
-        'mv "$ACOUPI_HOME" "$ACOUPI_HOME.mine" && mkdir "$ACOUPI_HOME" && '
-        + 'mount --bind "$ACOUPI_HOME.mine" "$ACOUPI_HOME"',
+        'cd "$ACOUPI_HOME/.." && mv sensor mine && mkdir sensor && mount --bind mine sensor',
         "the Docker engine cannot mount",
         "it has no such folder",
     ),
