@@ -39,6 +39,7 @@ __all__ = [
     "Role",
     "Service",
     "Stack",
+    "cache_variable",
     "check_name",
     "is_sound_worker",
     "recording_queue_of",
@@ -498,8 +499,18 @@ def _beat_service(settings: Settings, mounts: tuple[Mount, ...]) -> Service:
     )
 
 
+def cache_variable(home: Path) -> dict[str, str]:
+    """Return where libraries keep what they fetch: in containers nobody has a folder of a user.
+
+    A model that is fetched once (``acoupi task run detection_task``) is there for the detector,
+    which has no network.
+    """
+    return {"XDG_CACHE_HOME": str(home / "data" / "cache")}
+
+
 def _environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
-    return (("ACOUPI_HOME", str(settings.home)), ("ACOUPI_SERVICE", name))
+    variables = {"ACOUPI_HOME": str(settings.home), "ACOUPI_SERVICE": name}
+    return tuple((variables | cache_variable(settings.home)).items())
 
 
 def _recorder_grace(config: BaseModel | None) -> float:

@@ -1,5 +1,6 @@
 """A program of somebody else, baked into a layer of its own."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from acoupi.system.targets.images import BASE, build_image, image_name, why_buil
 from acoupi.system.targets.variables import choose
 from tests.docker.bundles import Bundle, docker
 
-NIGHTJAR = Path(__file__).parents[1] / "integration" / "published" / "acoupi_nightjar"
+ROOT = Path(__file__).parents[2]
+NIGHTJAR = ROOT / "tests" / "integration" / "published" / "acoupi_nightjar"
 PROJECT = """\
 [build-system]
 requires = ["hatchling"]
@@ -24,18 +26,33 @@ build-backend = "hatchling.build"
 [project]
 name = "acoupi-nightjar"
 version = "0.1"
-dependencies = ["numpy"]
+dependencies = ["{numpy}"]
 """
+
+
+@contextlib.contextmanager
+def package_of(folder: Path, numpy: str) -> Iterator[str]:
+    """Give a folder with a program, as its author has it."""
+    shutil.copytree(NIGHTJAR, folder / "acoupi_nightjar")
+    (folder / "pyproject.toml").write_text(PROJECT.format(numpy=numpy))
+    try:
+        yield str(folder)
+    finally:
+        docker("rmi", "--force", image_name([str(folder)]), check=False)
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Iterator[str]:
-    """A folder with a program, as its author has it."""
-    folder = tmp_path / "nightjar"
-    shutil.copytree(NIGHTJAR, folder / "acoupi_nightjar")
-    (folder / "pyproject.toml").write_text(PROJECT)
-    yield str(folder)
-    docker("rmi", "--force", image_name([str(folder)]), check=False)
+    """A program that takes what the sensor image has."""
+    with package_of(tmp_path / "nightjar", "numpy") as folder:
+        yield folder
+
+
+@pytest.fixture
+def older_package(tmp_path: Path) -> Iterator[str]:
+    """A program whose model wants an older numpy than the sensor image has, as BirdNET's does."""
+    with package_of(tmp_path / "nightjar", "numpy<2") as folder:
+        yield folder
 
 
 def test_a_program_is_a_thin_layer_on_the_sensor_image(image: str, package: str) -> None:
@@ -65,10 +82,22 @@ def test_a_package_that_there_is_not_is_named(image: str) -> None:
 OPTIONS = ("--microphone.device_name", "default", "--microphone.samplerate", "48000")
 
 
-def test_a_host_without_the_program_sets_it_up_and_runs_it(fresh: Bundle, package: str) -> None:
+VERSIONS = """
+import importlib.metadata as known, numpy
+print(numpy.__version__, *known.distribution("numpy").read_text("METADATA").splitlines()[2].split())
+print(*sorted(one.version for one in known.distributions() if one.name in ("numpy", "celery")))
+"""
+
+
+def test_a_host_without_the_program_sets_it_up_and_runs_it(
+    fresh: Bundle, older_package: str
+) -> None:
+    package = older_package
     given = ("setup", "--package", package, "--program", "acoupi_nightjar.program", "--no-prompt")
 
-    done = fresh.acoupi(*given, *OPTIONS, timeout=250)
+    all_day = ("--recording.schedule_start", "0:00", "--recording.schedule_end", "0:00")
+
+    done = fresh.acoupi(*given, *OPTIONS, *all_day, timeout=250)
 
     assert done.returncode == 0, done.stderr
     assert "+ docker buildx build" in done.stderr
@@ -82,6 +111,12 @@ def test_a_host_without_the_program_sets_it_up_and_runs_it(fresh: Bundle, packag
     up = fresh.acoupi("compose", "up")
     assert up.returncode == 0, up.stderr
     fresh.eventually(fresh.are_ready, "every service ready")
+    fresh.goes_on("a recording and its analysis")
+    versions = fresh.python_in("detection", VERSIONS).split()
+    assert versions[0] == versions[2] == versions[3]
+    assert versions[0].startswith("1.26.")
+    assert f"celery=={versions[4]} " in (ROOT / "images/sensor/requirements.txt").read_text()
+    assert len(versions) == 5, "one of each, nothing of the newer is left"
     assert fresh.acoupi("deployment", "status").returncode == 0
     assert fresh.acoupi("compose", "down").returncode == 0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from acoupi.devices.clock import get_system_timezone
 from acoupi.system.constants import Settings
+from acoupi.system.stack import cache_variable
 from acoupi.system.targets.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
 from acoupi.system.targets.engine import ask
 
@@ -63,7 +64,7 @@ def image_command(
         Whether somebody sits there and is asked.
     """
     home = settings.home
-    set_here = {"ACOUPI_HOME": str(home), INSIDE: "1", **(variables or {})}
+    set_here = {"ACOUPI_HOME": str(home), INSIDE: "1", **cache_variable(home), **(variables or {})}
     if zone := os.environ.get("TZ") or get_system_timezone():
         set_here["TZ"] = zone
     passed = [

@@ -26,6 +26,7 @@ from acoupi.system.stack import (
     HealthCheck,
     Service,
     Stack,
+    cache_variable,
     is_sound_worker,
     stack_of_program,
 )
@@ -226,6 +227,7 @@ def _ours(name: str, stack: Stack) -> dict[str, str]:
         "ACOUPI_MANIFEST_FILE": str(HOME / "config" / "generated.json"),
         "ACOUPI_PROGRAM": stack.program,
         "ACOUPI_SERVICE": name,
+        **cache_variable(HOME),
         **dict(_scratch()),
     }
 
