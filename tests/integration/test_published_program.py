@@ -17,7 +17,7 @@ from acoupi.components.stores import SqliteStore
 from acoupi.data import RecordingState
 from tests.sensors import Sensor
 from tests.servers import HTTPSink
-from tests.services import eventually
+from tests.services import eventually, require
 
 PUBLISHED = Path(__file__).parent / "published"
 ACOUPI = Path(sys.executable).with_name("acoupi")
@@ -84,3 +84,40 @@ def test_it_runs_unmodified_from_setup_to_messages(
     kept = list((home / "data" / "recordings" / "nightjars").glob("*.wav"))
     assert counts[RecordingState.KEPT] == len(kept) > 0
     assert list((home / "data" / "spool").glob(".*.part")) == []
+
+
+@pytest.fixture(scope="module")
+def from_the_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program as it is published, without its model, which takes gigabytes."""
+    folder = tmp_path_factory.mktemp("index")
+    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(folder))
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "acoupi-batdetect2==0.3.0"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    require(f"pip does not get it: {done.stderr[-300:]}", done.returncode == 0)
+    return folder
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(300)
+def test_one_from_the_index_is_set_up_and_records(
+    acoupi: Callable[..., str], from_the_index: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(from_the_index))
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic")
+
+    acoupi(
+        *("setup", "--program", "acoupi_batdetect2.program", "--target", "process", "--no-prompt"),
+        *("--microphone.device_name", "default", "--microphone.samplerate", "48000"),
+        *("--recording.duration", "1", "--recording.interval", "1"),
+        *("--recording.schedule_start", "00:00", "--recording.schedule_end", "00:00"),
+        *("--messaging.http.base_url", "http://127.0.0.1:9/ingest"),
+    )
+    tasks = {one["name"] for one in json.loads(acoupi("task", "list", "--json"))}
+    acoupi("workers", "start")
+    acoupi("task", "run", "recording_task")
+
+    assert tasks >= {"recording_task", "detection_task", "file_management_task", "summary_task"}
+    counts = SqliteStore(home / "data" / "metadata.db").count_recordings()
+    assert sum(counts.values()) > 0
