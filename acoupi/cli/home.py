@@ -1,5 +1,6 @@
 """The sensor that commands work on: its settings, its program, its configuration."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from acoupi.errors import AcoupiError
@@ -42,10 +43,15 @@ def configured() -> "Settings":
 
 
 def load(found: "Settings") -> "AcoupiProgram[Any]":
-    """Return the program of the home, built."""
+    """Return the program of the home, built on the microphone that its services have."""
     from acoupi.home import using_home
     from acoupi.system.programs import load_program
+    from acoupi.system.targets.process import PASSED_ON, read_env_file
 
+    written_down = read_env_file(found.env_file)
+    for name in PASSED_ON:
+        if name in written_down:
+            os.environ.setdefault(name, written_down[name])
     with using_home(found.home):
         return load_program(found)
 

@@ -74,6 +74,14 @@ def test_check_tries_everything_out(run: Run, sensor: Path) -> None:
     ]
 
 
+def test_check_has_the_microphone_that_setup_gave_to_the_services(
+    run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACOUPI_SIMULATED_AUDIO")  # another day, another shell
+
+    assert run("check").exit_code == 0
+
+
 def test_a_check_that_fails_ends_with_3(
     run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

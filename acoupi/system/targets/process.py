@@ -19,6 +19,7 @@ from acoupi.system.targets import ServiceStatus, Target, service_status
 from acoupi.system.writing import RenderedFile, disk_error
 
 __all__ = [
+    "PASSED_ON",
     "ProcessTarget",
     "read_env_file",
     "run_python",
