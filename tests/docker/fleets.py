@@ -87,7 +87,8 @@ class Device:
         end = time.monotonic() + DEADLINE
         while True:
             done = self.compose("exec", "-T", service, *command, check=False)
-            was_cut = done.returncode == KILLED or any(text in done.stderr for text in NOT_UP)
+            said = done.stdout + done.stderr  # the engine's runtime complains on either
+            was_cut = done.returncode == KILLED or any(text in said for text in NOT_UP)
             if not was_cut or time.monotonic() > end:
                 return done
             time.sleep(0.2)
