@@ -143,6 +143,31 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in home.iterdir()] == ["otter.jpg"]
 
 
+def test_an_environment_that_holds_more_than_the_demo_needs_is_taken_in_silence(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "scripts" / "environment"
+    script.parent.mkdir()
+    script.write_text((ROOT / "scripts" / "environment").read_text())
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/false")  # whoever installs with it fails
+    stamp = (tmp_path / "pyproject.toml").read_text() + script.read_text() + "dev\n"
+    (tmp_path / ".venv" / "installed-dev").write_text(stamp)
+    # Where SIGPIPE is ignored, a reader that ends early makes its writer complain, now and then.
+    look = (
+        "trap '' PIPE; set -euo pipefail; extras=plot\n"
+        "for _ in {1..30}; do . scripts/environment; done"
+    )
+
+    looked = subprocess.run(
+        ["bash", "-c", look], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (looked.returncode, looked.stdout, looked.stderr) == (0, "", "")
+
+
 class TestProgram:
     def test_its_defaults_suit_a_machine_without_a_microphone(self, home: Path) -> None:
         config = ConfigSchema()
