@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from acoupi.data import Deployment
+from acoupi.errors import TargetError
 from acoupi.system.deployments import read_deployment
-from tests.docker.bundles import EVERY, QUICK, Bundle, bundle_at, ended_in
+from acoupi.system.targets import running
+from tests.docker.bundles import EVERY, QUICK, SERVICES, Bundle, bundle_at, ended_in
 
 BROKEN = {
     "detection": {"command": ["python", "-c", "raise SystemExit('Error: the model is missing.')"]}
@@ -81,6 +84,40 @@ def test_up_shows_the_services_until_they_work_and_what_to_do_next(ready: Bundle
 
     assert down.returncode == 0, down.stderr
     assert down.stderr.index(" stop beat") < down.stderr.index(" down")
+    assert containers(ready) == []
+
+
+def test_what_is_set_while_it_runs_takes_effect_at_the_next_up(ready: Bundle) -> None:
+    def places() -> dict[str, str]:
+        return {service: ready.container(service) for service in EVERY}
+
+    ready.compose("up", "-d")
+    before = places()
+    assert ready.acoupi("config", "set", "detections.threshold", "0.2").returncode == 0
+    ready.compose("up", "-d")
+    after = places()
+
+    assert {one for one in EVERY if after[one] != before[one]} == set(SERVICES)
+    ready.compose("up", "-d")
+    assert places() == after
+
+
+def test_a_hook_that_hangs_is_ended_with_its_container(
+    ready: Bundle,
+    one_off: Callable[[], list[tuple[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hanging = ready.home / "data" / "hanging"
+    hanging.mkdir(parents=True)
+    (hanging / "sitecustomize.py").write_text("import time\n\ntime.sleep(3600)\n")
+    ready.override({"default": {"environment": {"PYTHONPATH": str(hanging)}}})
+    monkeypatch.setattr(running, "HOOK_PATIENCE", 2.0)
+
+    with pytest.raises(TargetError, match="on_start did not end") as raised:
+        ready.target.run_hook("start", Deployment(name="Old oak"))
+
+    assert raised.value.why == "it was ended after 2 s."
+    ready.eventually(lambda: one_off() == [("default", "124")], "its container ended")
     assert containers(ready) == []
 
 

@@ -20,6 +20,7 @@ from acoupi.system.broker_users import (
     broker_secrets,
     broker_user,
 )
+from acoupi.system.config import dump_config
 from acoupi.system.config.secrets import WITHHELD, WITHHOLD
 from acoupi.system.rendering import TEMPLATES, render_tree
 from acoupi.system.stack import BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
@@ -108,7 +109,6 @@ class ComposeTarget(RunningBundle):
         chosen = self._chosen()
         sound = _sound_mounts(chosen.get("ACOUPI_SIMULATED_AUDIO"))
         services = [self._service(one, sound) for one in (*stack.workers, stack.beat)]
-        digest = hashlib.sha256(repr(sorted(broker_rules(stack).items())).encode()).hexdigest()
         variables = self._variables(stack, chosen)
         context = {
             "project": project_name(home),
@@ -119,6 +119,7 @@ class ComposeTarget(RunningBundle):
             **HEALTH,
             "sound_rule": SOUND_RULE,
             "services": services,
+            "configuration": _digest(dump_config(stack.config)),
             "variables": variables,
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
             "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
@@ -132,7 +133,7 @@ class ComposeTarget(RunningBundle):
                 "memory": f"${{{memory_variable(BROKER)}:-{BROKER_MEMORY}}}",
                 "out_of_memory_score": BROKER_SCORE,
                 "stop_grace": BROKER_GRACE,
-                "rules_digest": digest[:12],
+                "rules_digest": _digest(sorted(broker_rules(stack).items())),
             },
         }
         return render_tree(source_dir() / "compose" / "compose", context)
@@ -228,6 +229,11 @@ def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
         return ()
     path = SimulatedAudio.parse(text).path
     return (Mount(path.absolute(), read_only=True),) if path else ()
+
+
+def _digest(value: object) -> str:
+    """Return a short text that is the same for the same value."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
 def memory_variable(service: str) -> str:

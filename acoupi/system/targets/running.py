@@ -29,7 +29,13 @@ from acoupi.system.targets.containers import (
     container_statuses,
     engine,
 )
-from acoupi.system.targets.engine import COMPOSE_FILE, Host, ask, compose_command
+from acoupi.system.targets.engine import (
+    COMPOSE_FILE,
+    TOOK_TOO_LONG,
+    Host,
+    ask,
+    compose_command,
+)
 from acoupi.system.targets.images import image_name, without_password
 from acoupi.system.targets.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.system.targets.parted_secrets import part_secrets
@@ -309,10 +315,18 @@ class RunningBundle(Target):
     def _run_once(self, service: str, *words: str, called: str) -> None:
         """Run a Python module in a container of its own, that is as a service's."""
         self.own_home()
-        run = ("run", "--rm", "--no-deps", "-T", service, "python", "-m", *words)
+        # Its end is inside: the container would outlive whoever waits for it out here.
+        limit = ("timeout", "--kill-after=10", f"{HOOK_PATIENCE:.0f}")
+        run = ("run", "--rm", "--no-deps", "-T", service, *limit, "python", "-m", *words)
         command = compose_command(self.settings, *run)
         self.echo(shlex.join([one if len(one) < 200 else "..." for one in command]))
-        answer = ask(command, HOOK_PATIENCE)
+        answer = ask(command, HOOK_PATIENCE + DOWN_MARGIN)
+        if answer.code == TOOK_TOO_LONG:
+            raise TargetError(
+                f"{called} did not end.",
+                f"acoupi compose run --rm {service} python -m {words[0]} ...",
+                why=f"it was ended after {HOOK_PATIENCE:.0f} s.",
+            )
         if not answer.is_ok:
             error = script_error(Path(called), answer.err or answer.out, answer.code)
             if error.message == f"{called} failed.":  # it is none of ours
