@@ -269,7 +269,10 @@ def up(
     rebuild: Annotated[bool, typer.Option("--build", help="First build the image again.")] = False,
     fetch: Annotated[bool, typer.Option("--pull", help="First fetch the image again.")] = False,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until every service works.")
+        bool,
+        typer.Option(
+            "--wait/--no-wait", " /-d", " /--detach", help="Wait until every service works."
+        ),
     ] = True,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="First look whether it can run here.")

@@ -106,12 +106,13 @@ def test_a_service_that_works_may_have_ended_often_before(
     assert run("compose", "up", "--timeout", "1000").exit_code == 0
 
 
+@pytest.mark.parametrize("option", ["--no-wait", "-d", "--detach"])
 def test_with_no_wait_it_ends_as_docker_compose_does(
-    run: Run, docker: FakeDocker, bundle: Path
+    run: Run, docker: FakeDocker, bundle: Path, option: str
 ) -> None:
     docker.answer("compose up", code=17)
 
-    assert run("compose", "up", "--no-wait").exit_code == 17
+    assert run("compose", "up", option).exit_code == 17
 
 
 def test_an_interrupt_leaves_the_bundle_as_it_is_and_says_so(
