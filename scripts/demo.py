@@ -27,17 +27,17 @@ from rich.text import Text
 from spectrogram import draw_spectrogram
 
 from acoupi import data
+from acoupi.bundles.engine import Host
+from acoupi.bundles.images import image_name, why_build
+from acoupi.bundles.preflight import failure, run_preflight
 from acoupi.cli.effort import shown_seconds
 from acoupi.components import SqliteStore
 from acoupi.errors import AcoupiError
 from acoupi.home import using_home
 from acoupi.programs.demo import ConfigSchema, Program
-from acoupi.system.constants import Settings
+from acoupi.stack.pulse import is_locked, read_pulse
+from acoupi.stack.settings import Settings
 from acoupi.system.effort import find_deployment, measure, read_effort
-from acoupi.system.preflight import failure, run_preflight
-from acoupi.system.pulse import is_locked, read_pulse
-from acoupi.system.targets.engine import Host
-from acoupi.system.targets.images import image_name, why_build
 
 PROGRAM = "acoupi.programs.demo"
 PLACE = ("--latitude", "51.5465", "--longitude", "-0.0163")

@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
+from acoupi.stack.pulse import Pulse, is_locked, read_pulse
 from acoupi.system import Settings, get_celery_app, setup_program, target_for
-from acoupi.system.pulse import Pulse, is_locked, read_pulse
-from acoupi.system.targets import Target
+from acoupi.targets import Target
 from tests.services import eventually, json_lines
 
 PROGRAMS = Path(__file__).parent / "integration" / "programs"

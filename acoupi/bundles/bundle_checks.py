@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.errors import ConfigurationError
-from acoupi.system.targets.engine import COMPOSE_FILE
 
 __all__ = [
     "SOUND_RULE",

@@ -17,7 +17,7 @@ import psutil
 
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.devices.microphones import list_cards
-from acoupi.system.constants import Settings
+from acoupi.stack.settings import Settings
 
 __all__ = ["Answer", "Host", "Storage", "ask", "compose_command", "engine_answers", "hand_over"]
 
@@ -130,7 +130,7 @@ def hand_over(command: Sequence[str]) -> int:
 
 
 class Host:
-    """What this machine says of itself: the real probes of `acoupi.system.preflight`."""
+    """What this machine says of itself: the real probes of `acoupi.bundles.preflight`."""
 
     def docker(self, *args: str, timeout: float = ANSWER_TIMEOUT) -> Answer:
         """Return what ``docker ARGS`` answers."""

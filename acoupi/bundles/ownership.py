@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from acoupi.system.targets.engine import existing
-from acoupi.system.writing import disk_error
+from acoupi.bundles.engine import existing
+from acoupi.writing import disk_error
 
 __all__ = ["give_to", "host_owner", "make_folder", "sound_group"]
 

@@ -8,8 +8,8 @@ as soon as setup replaces the file.
 import os
 from pathlib import Path, PurePath
 
-from acoupi.system.config.secrets import SECRETS_FILE
-from acoupi.system.writing import disk_error
+from acoupi.config.secrets import SECRETS_FILE
+from acoupi.writing import disk_error
 
 __all__ = ["SECRETS_FOLDER", "part_secrets"]
 

@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
+from acoupi.bundles.engine import ask
 from acoupi.devices.clock import get_system_timezone
-from acoupi.system.constants import Settings
-from acoupi.system.stack import cache_variable
-from acoupi.system.targets.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
-from acoupi.system.targets.engine import ask
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import cache_variable
 
 __all__ = ["INSIDE", "bind_option", "has_image", "image_command", "is_inside"]
 

@@ -19,7 +19,7 @@ from typing import Any
 import jinja2
 
 from acoupi.errors import ConfigurationError
-from acoupi.system.writing import (
+from acoupi.writing import (
     READABLE,
     RUNNABLE,
     RenderedFile,

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from acoupi.bundles.bundle_checks import SOUND_RULE, check_bundle
+from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.bundles.images import source_dir
+from acoupi.bundles.rendering import render_tree
+from acoupi.config.provisioning_variables import VARIABLES
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.system.broker_users import broker_rules, broker_user
-from acoupi.system.constants import Settings
-from acoupi.system.programs import load_program_class
-from acoupi.system.provisioning.variables import VARIABLES
-from acoupi.system.rendering import render_tree
-from acoupi.system.stack import (
+from acoupi.stack.broker_users import broker_rules, broker_user
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import (
     BROKER,
     RECORDER_STOP_GRACE,
     SETUP,
@@ -30,8 +33,7 @@ from acoupi.system.stack import (
     is_sound_worker,
     stack_of_program,
 )
-from acoupi.system.targets.bundle_checks import SOUND_RULE, check_bundle
-from acoupi.system.targets.compose import (
+from acoupi.targets.compose import (
     BROKER_MEMORY,
     BROKER_SCORE,
     HEALTH,
@@ -41,9 +43,7 @@ from acoupi.system.targets.compose import (
     mebibytes,
     memory_variable,
 )
-from acoupi.system.targets.engine import COMPOSE_FILE
-from acoupi.system.targets.images import source_dir
-from acoupi.system.targets.running import BROKER_GRACE, BROKER_URL, SOCKET, SOCKET_FOLDER
+from acoupi.targets.running import BROKER_GRACE, BROKER_URL, SOCKET, SOCKET_FOLDER
 
 __all__ = ["HOME", "Platform", "committed_bundle", "fleet_stack", "render_self_setup"]
 
@@ -267,7 +267,7 @@ def _setup(stack: Stack, platform: Platform) -> dict[str, Any]:
 
 def _passed_on(stack: Stack) -> list[str]:
     """Return the variables of the host that setup is given where they are set."""
-    from acoupi.system.config.variables import settings_table  # noqa: PLC0415 - a cycle otherwise
+    from acoupi.config.variables import settings_table  # noqa: PLC0415 - a cycle otherwise
 
     sources = [
         one.name
@@ -341,9 +341,9 @@ COMMITTED_HEADER = (
 
 def committed_bundle() -> str:
     """Return what ``compose/docker-compose.yml`` holds: the default program."""
-    from acoupi.system.celery.broker import make_app  # noqa: PLC0415
-    from acoupi.system.celery.construction import construct  # noqa: PLC0415 - Celery is slow
-    from acoupi.system.constants import CelerySettings  # noqa: PLC0415
+    from acoupi.services.broker import make_app  # noqa: PLC0415
+    from acoupi.stack.construction import construct  # noqa: PLC0415 - Celery is slow
+    from acoupi.stack.settings import CelerySettings  # noqa: PLC0415
 
     settings, program = Settings(home=HOME), "default"
     program_class = load_program_class(program)

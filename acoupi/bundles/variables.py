@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
-from acoupi.system.writing import READABLE, disk_error, write_atomic
+from acoupi.writing import READABLE, disk_error, write_atomic
 
 __all__ = ["ENV_FILE", "choose", "chosen_variables", "plain", "quoted"]
 

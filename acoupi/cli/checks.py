@@ -12,7 +12,7 @@ from acoupi.cli.table import single
 from acoupi.errors import AcoupiError, HealthCheckError
 
 if TYPE_CHECKING:
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
 __all__ = ["AsJson", "check_app", "devices_app", "run_checks"]
 
@@ -69,8 +69,8 @@ def run_checks(found: "Settings", results: list[dict[str, Any]], *, quiet: bool 
 
 def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
-    from acoupi.system.celery.status import check_broker
-    from acoupi.system.targets import target_for
+    from acoupi.services.status import check_broker
+    from acoupi.targets import target_for
 
     target = target_for(found)
     can_run = ("target", "The services can run here", target.check)

@@ -20,8 +20,8 @@ from acoupi.cli.table import COMMANDS
 from acoupi.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
-    from acoupi.system.constants import Settings
-    from acoupi.system.targets import ServiceStatus
+    from acoupi.stack.settings import Settings
+    from acoupi.targets import ServiceStatus
 
 __all__ = ["app"]
 
@@ -106,7 +106,7 @@ def bundle() -> "Settings":
     TargetError
         If it was set up for something else.
     """
-    from acoupi.system.targets import target_for
+    from acoupi.targets import target_for
 
     found = home.configured()
     name = target_for(found).name
@@ -121,8 +121,8 @@ def bundle() -> "Settings":
 
 def run(found: "Settings", *args: str) -> int:
     """Run ``docker compose ARGS`` on this terminal; return its exit code."""
-    from acoupi.system.targets.compose import ComposeTarget
-    from acoupi.system.targets.engine import NOT_FOUND, compose_command, hand_over
+    from acoupi.bundles.engine import NOT_FOUND, compose_command, hand_over
+    from acoupi.targets.compose import ComposeTarget
 
     if args[0] in STARTING:
         ComposeTarget(found).own_home()
@@ -181,7 +181,7 @@ def render(
         render_folder(target, output, program, packages=package or [], force=force)
         return
     from acoupi.cli.setup import remind_of_restart, show_diff
-    from acoupi.system.configured import read_program_name
+    from acoupi.stack.configured import read_program_name
     from acoupi.system.lifecycle import setup_program
 
     found = bundle()
@@ -214,8 +214,8 @@ def build(
 
 def build_for(found: "Settings", packages: list[str] | None = None) -> None:
     """Build the image of a home, and let its services run from it; None: packages as before."""
-    from acoupi.system.targets.compose import ComposeTarget
-    from acoupi.system.targets.images import REPOSITORY, named_packages
+    from acoupi.bundles.images import REPOSITORY, named_packages
+    from acoupi.targets.compose import ComposeTarget
 
     target = ComposeTarget(found)
     wanted = target.image
@@ -232,7 +232,7 @@ def build_for(found: "Settings", packages: list[str] | None = None) -> None:
 
 def build_image_of(packages: list[str]) -> str:
     """Build an image with these packages in it, showing what the engine says; return its name."""
-    from acoupi.system.targets.images import build_image
+    from acoupi.bundles.images import build_image
 
     name = build_image(packages, on_line=lambda line: typer.echo(line, err=True), echo=echo)
     done(f"The image {name} is built.")
@@ -241,8 +241,8 @@ def build_image_of(packages: list[str]) -> str:
 
 def _images(found: "Settings") -> list[str]:
     """Return the images that the bundle is to run from."""
-    from acoupi.system.preflight.sight import Bundle
-    from acoupi.system.targets.engine import Host
+    from acoupi.bundles.engine import Host
+    from acoupi.bundles.preflight.sight import Bundle
 
     answer = Host().compose(found, "config", "--format", "json")
     services = Bundle.parse(answer.out).services if answer.is_ok else {}
@@ -321,9 +321,9 @@ def _check(found: "Settings") -> None:
     HealthCheckError
         If the machine lacks something.
     """
+    from acoupi.bundles.preflight import failure
     from acoupi.cli.doctor import look
-    from acoupi.system.preflight import failure
-    from acoupi.system.targets.compose import ComposeTarget
+    from acoupi.targets.compose import ComposeTarget
 
     ComposeTarget(found).check_files()
 
@@ -339,8 +339,8 @@ def _check(found: "Settings") -> None:
 
 def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
     """Make the image be there: fetched if it comes from elsewhere, else built."""
-    from acoupi.system.targets.engine import Host
-    from acoupi.system.targets.images import REPOSITORY
+    from acoupi.bundles.engine import Host
+    from acoupi.bundles.images import REPOSITORY
 
     names = [name for name in _images(found) if "@" not in name]
     absent = [name for name in names if not Host().docker("image", "inspect", name).is_ok]
@@ -378,7 +378,7 @@ def down(context: typer.Context) -> None:
 
     Recordings and messages are kept; the next up goes on with them.
     """
-    from acoupi.system.targets.compose import DOWN
+    from acoupi.targets.compose import DOWN
 
     found = bundle()
     *before, last = DOWN
@@ -420,7 +420,7 @@ def ps(context: typer.Context, as_json: AsJson = False) -> None:
 
     Options of docker compose ps are handed to it.
     """
-    from acoupi.system.targets import target_for
+    from acoupi.targets import target_for
 
     if context.args:
         hand_on("ps", *context.args)

@@ -12,8 +12,8 @@ from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
-    from acoupi.system.config import ConfigTree
-    from acoupi.system.constants import Settings
+    from acoupi.config import ConfigTree
+    from acoupi.stack.settings import Settings
 
 __all__ = ["app"]
 
@@ -45,7 +45,7 @@ def get(
     ] = False,
 ) -> None:
     """Show the settings, or one of them, as JSON. Secrets are not shown."""
-    from acoupi.system.config import dump_config_field
+    from acoupi.config import dump_config_field
 
     text = dump_config_field(home.read_config(home.configured()), field or name or "", indent)
     if color and not as_json:
@@ -75,8 +75,8 @@ def set_(
     The other settings stay. What runs already goes on with the old ones until
     "acoupi workers restart".
     """
+    from acoupi.config import set_config_field
     from acoupi.home import using_home
-    from acoupi.system.config import set_config_field
 
     name, value = _name_and_value([*(words or []), *context.args], field)
     found = home.configured()
@@ -106,8 +106,8 @@ def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
 
 def _apply(found: "Settings", config: Any) -> None:
     """Write a configuration, and whatever else follows from it (the schedule)."""
+    from acoupi.stack.loading import read_program_name
     from acoupi.system.lifecycle import setup_program
-    from acoupi.system.programs import read_program_name
 
     setup_program(found, read_program_name(found), config=config)
 
@@ -125,9 +125,9 @@ def schema(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON Schema.")] = False,
 ) -> None:
     """List every setting there is, with what it may be and what it is if not given."""
+    from acoupi.config import config_schema_json, describe
     from acoupi.home import using_home
-    from acoupi.system.config import config_schema_json, describe
-    from acoupi.system.programs import load_config_schema, load_program_class
+    from acoupi.stack.loading import load_config_schema, load_program_class
 
     found = home.settings()
     if program is None:
@@ -144,8 +144,8 @@ def schema(
 
 
 def _row(node: "ConfigTree") -> dict[str, Any]:
-    from acoupi.system.config.problems import show
-    from acoupi.system.config.questions import kind_of
+    from acoupi.config.problems import show
+    from acoupi.config.questions import kind_of
 
     kind = " | ".join(str(show(choice)) for choice in node.choices) or kind_of(node)
     default = node.default

@@ -13,8 +13,8 @@ from acoupi.cli.output import done, example, print_json, warn, working
 from acoupi.cli.table import single
 
 if TYPE_CHECKING:
-    from acoupi.system.constants import Settings
-    from acoupi.system.preflight import Result
+    from acoupi.bundles.preflight import Result
+    from acoupi.stack.settings import Settings
 
 __all__ = ["doctor_app", "look", "show_result"]
 
@@ -51,9 +51,9 @@ def doctor(as_json: AsJson = False) -> None:
 
 def look(found: "Settings", *, quiet: bool = False) -> "list[Result]":
     """Look at everything; unless `quiet`, say what is found as it is found."""
-    from acoupi.system.preflight import run_preflight
-    from acoupi.system.rendering import Manifest
-    from acoupi.system.targets.engine import Host
+    from acoupi.bundles.engine import Host
+    from acoupi.bundles.preflight import run_preflight
+    from acoupi.bundles.rendering import Manifest
 
     manifest = Manifest.read(found.manifest_file)
     containers = manifest is None or manifest.target == "compose"

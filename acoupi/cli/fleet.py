@@ -31,9 +31,9 @@ def render_folder(
     AcoupiError
         If the target makes no folder, none is named, or it cannot be written.
     """
+    from acoupi.stack.loading import read_program_name
     from acoupi.system.planning import plan_setup
-    from acoupi.system.programs import read_program_name
-    from acoupi.system.targets.balena import BalenaTarget, write_balena_folder
+    from acoupi.targets.balena import BalenaTarget, write_balena_folder
 
     if target != BalenaTarget.name or folder is None:
         raise ParameterError(

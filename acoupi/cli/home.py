@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from acoupi.programs import AcoupiProgram
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
 __all__ = ["complete", "configured", "load", "read_config", "settings"]
 
@@ -22,7 +22,7 @@ def settings() -> "Settings":
     ConfigurationError
         If an ``ACOUPI_`` variable has a value that it cannot have.
     """
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
     return Settings()
 
@@ -35,7 +35,7 @@ def configured() -> "Settings":
     NotConfiguredError
         If none is.
     """
-    from acoupi.system.configured import require_configured
+    from acoupi.stack.configured import require_configured
 
     found = settings()
     require_configured(found)
@@ -45,8 +45,8 @@ def configured() -> "Settings":
 def load(found: "Settings") -> "AcoupiProgram[Any]":
     """Return the program of the home, built on the microphone that its services have."""
     from acoupi.home import using_home
-    from acoupi.system.programs import load_program
-    from acoupi.system.targets.process import PASSED_ON, read_env_file
+    from acoupi.stack.loading import load_program
+    from acoupi.targets.process import PASSED_ON, read_env_file
 
     written_down = read_env_file(found.env_file)
     for name in PASSED_ON:
@@ -58,9 +58,9 @@ def load(found: "Settings") -> "AcoupiProgram[Any]":
 
 def read_config(found: "Settings") -> "BaseModel":
     """Return the configuration of the home."""
+    from acoupi.config import load_config
     from acoupi.home import using_home
-    from acoupi.system.config import load_config
-    from acoupi.system.programs import load_config_schema
+    from acoupi.stack.loading import load_config_schema
 
     with using_home(found.home):
         return load_config(found.program_config_file, load_config_schema(found))
@@ -72,22 +72,22 @@ class complete:
     @staticmethod
     def programs(incomplete: str) -> list[str]:
         """Return the names of installed programs."""
-        from acoupi.system.programs import available_programs
+        from acoupi.stack.loading import available_programs
 
         return [name for name in available_programs() if name.startswith(incomplete)]
 
     @staticmethod
     def targets(incomplete: str) -> list[str]:
         """Return the names of targets."""
-        from acoupi.system.targets import available_targets
+        from acoupi.targets import available_targets
 
         return [name for name in available_targets() if name.startswith(incomplete)]
 
     @staticmethod
     def fields(incomplete: str) -> list[str]:
         """Return the settings of the program that is set up."""
-        from acoupi.system.config import describe
-        from acoupi.system.programs import load_config_schema
+        from acoupi.config import describe
+        from acoupi.stack.loading import load_config_schema
 
         try:
             tree = describe(load_config_schema(settings()))

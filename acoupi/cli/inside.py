@@ -11,7 +11,7 @@ from acoupi.cli.output import echo
 from acoupi.errors import AcoupiError, TargetError
 
 if TYPE_CHECKING:
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
 __all__ = ["instead", "run_inside"]
 
@@ -40,8 +40,8 @@ def run_inside(
     TargetError
         If docker cannot be run.
     """
-    from acoupi.system.targets.compose import ComposeTarget
-    from acoupi.system.targets.engine import NOT_FOUND, hand_over
+    from acoupi.bundles.engine import NOT_FOUND, hand_over
+    from acoupi.targets.compose import ComposeTarget
 
     target = ComposeTarget(found)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -62,9 +62,9 @@ def instead(words: Sequence[str]) -> int | None:
 
     None if there is no bundle here, or no image of it: then the error stands.
     """
-    from acoupi.system.rendering import Manifest
-    from acoupi.system.targets.compose import ComposeTarget
-    from acoupi.system.targets.program_image import has_image, is_inside
+    from acoupi.bundles.program_image import has_image, is_inside
+    from acoupi.bundles.rendering import Manifest
+    from acoupi.targets.compose import ComposeTarget
 
     try:
         found = home.settings()

@@ -11,7 +11,7 @@ from acoupi.cli.table import group
 from acoupi.errors import ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
 __all__ = ["app"]
 

@@ -9,7 +9,7 @@ from acoupi.cli.output import print_table
 from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:
-    from acoupi.system.config import Question
+    from acoupi.config import Question
 
 __all__ = ["ask", "ask_for_program", "microphones"]
 
@@ -145,7 +145,7 @@ def _show_timezone(question: "Question") -> list[str]:
 
 def ask_for_program(present: str | None) -> str:
     """Let the person choose a program; Enter keeps the present one."""
-    from acoupi.system.programs import available_programs, load_program_class
+    from acoupi.stack.loading import available_programs, load_program_class
 
     names = list(available_programs())
     typer.echo("What should the sensor do?")

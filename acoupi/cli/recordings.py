@@ -13,7 +13,7 @@ from acoupi.errors import AudioError, ParameterError
 if TYPE_CHECKING:
     from acoupi import data
     from acoupi.programs import AcoupiProgram
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
 __all__ = ["program_with_recording"]
 
@@ -126,9 +126,9 @@ def _scratch_program(
     found: "Settings", program: "AcoupiProgram[Any]", folder: Path
 ) -> "AcoupiProgram[Any]":
     """Return the program with its databases in another folder."""
-    from acoupi.system.celery.broker import make_app
-    from acoupi.system.celery.construction import construct
-    from acoupi.system.config import get_config_field, set_config_field
+    from acoupi.config import get_config_field, set_config_field
+    from acoupi.services.broker import make_app
+    from acoupi.stack.construction import construct
 
     config = program.config
     for name in SCRATCH_FIELDS:

@@ -8,7 +8,7 @@ from acoupi.cli.output import done, example, print_json, print_record
 from acoupi.cli.table import group
 
 if TYPE_CHECKING:
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
 __all__ = ["app"]
 

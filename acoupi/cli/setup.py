@@ -14,7 +14,7 @@ from acoupi.cli.table import single
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
-    from acoupi.system.constants import Settings
+    from acoupi.stack.settings import Settings
 
 __all__ = ["app", "remind_of_restart", "show_diff"]
 
@@ -140,9 +140,9 @@ def _target_of(
     ParameterError
         If something is to be baked into an image, and none is used.
     """
-    from acoupi.system.rendering import Manifest
-    from acoupi.system.targets.engine import engine_answers
-    from acoupi.system.targets.program_image import is_inside
+    from acoupi.bundles.engine import engine_answers
+    from acoupi.bundles.program_image import is_inside
+    from acoupi.bundles.rendering import Manifest
 
     chosen = target or os.environ.get("ACOUPI_TARGET") or None
     if has_package:
@@ -164,9 +164,9 @@ def _target_of(
 
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:
     """Bake packages into an image, and set up inside it; return the exit code."""
+    from acoupi.bundles.images import image_name, named_packages, why_build
     from acoupi.cli.compose import build_image_of
     from acoupi.cli.inside import run_inside
-    from acoupi.system.targets.images import image_name, named_packages, why_build
 
     named = named_packages(packages)
     image = image_name(named)
@@ -178,7 +178,7 @@ def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> 
 def _program_of(found: "Settings", *, asking: bool) -> str:
     """Return the program that is there already, or the one that is chosen now."""
     from acoupi.cli.prompts import ask_for_program
-    from acoupi.system.programs import (
+    from acoupi.stack.loading import (
         available_programs,
         load_program_class,
         read_program_name,
@@ -216,7 +216,7 @@ def _set_up(found: "Settings", arguments: dict[str, Any], *, force: bool) -> Non
 
 
 def _rendered_for(found: "Settings") -> str | None:
-    from acoupi.system.rendering import Manifest
+    from acoupi.bundles.rendering import Manifest
 
     manifest = Manifest.read(found.manifest_file)
     return manifest.target if manifest else None
@@ -224,9 +224,9 @@ def _rendered_for(found: "Settings") -> str | None:
 
 def remind_of_restart(found: "Settings") -> None:
     """Say so if services run that do not know the new settings yet."""
+    from acoupi.bundles.rendering import Manifest
+    from acoupi.stack.pulse import is_locked
     from acoupi.system.deployments import read_deployment
-    from acoupi.system.pulse import is_locked
-    from acoupi.system.rendering import Manifest
 
     deployment = read_deployment(found)
     manifest = Manifest.read(found.manifest_file)

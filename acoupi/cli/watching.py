@@ -14,8 +14,8 @@ from acoupi.errors import TargetError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from acoupi.system.constants import Settings
-    from acoupi.system.targets import ServiceStatus, Target
+    from acoupi.stack.settings import Settings
+    from acoupi.targets import ServiceStatus, Target
 
 __all__ = ["Watch", "watch"]
 
@@ -45,7 +45,7 @@ def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
     TargetError
         If one is not ready in time, or will not be; its last lines are shown.
     """
-    from acoupi.system.targets import target_for
+    from acoupi.targets import target_for
 
     target = target_for(found)
     if not started and all(service.state == "stopped" for service in target.status()):

@@ -59,7 +59,7 @@ def restart(log_level: LogLevel = None) -> None:
     interval or schedule is known from then on.
     """
     from acoupi.system.lifecycle import restart_workers
-    from acoupi.system.targets import target_for
+    from acoupi.targets import target_for
 
     found = home.configured()
     target = target_for(found)
@@ -117,7 +117,7 @@ def celery(context: typer.Context) -> None:
 
     It works on the app of this sensor.
     """
-    from acoupi.system.celery.app import run_celery_command
+    from acoupi.services.app import run_celery_command
 
     found = home.configured()
     if not context.args:

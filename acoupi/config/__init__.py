@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acoupi.system.config.documents import (
+    from acoupi.config.documents import (
         ConfigFile,
         config_files,
         config_schema_json,
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
         read_document,
         write_config,
     )
-    from acoupi.system.config.dumping import dump_config
-    from acoupi.system.config.fields import dump_config_field, get_config_field, set_config_field
-    from acoupi.system.config.parsing import parse_config_from_args
-    from acoupi.system.config.questions import Ask, Question
-    from acoupi.system.config.secrets import read_secrets
-    from acoupi.system.config.tree import ConfigTree, describe
+    from acoupi.config.dumping import dump_config
+    from acoupi.config.fields import dump_config_field, get_config_field, set_config_field
+    from acoupi.config.parsing import parse_config_from_args
+    from acoupi.config.questions import Ask, Question
+    from acoupi.config.secrets import read_secrets
+    from acoupi.config.tree import ConfigTree, describe
 
 __all__ = [
     "Ask",

@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, RootModel
 
-from acoupi.system.config.problems import Problem, unknown
-from acoupi.system.config.tree import ConfigTree, Key, Place, fields_of
+from acoupi.config.problems import Problem, unknown
+from acoupi.config.tree import ConfigTree, Key, Place, fields_of
 
 __all__ = ["Answers", "as_input"]
 

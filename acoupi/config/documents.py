@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.system.config.answers import Answers
-from acoupi.system.config.dumping import SecretSplitter, dumped
-from acoupi.system.config.secrets import (
+from acoupi.config.answers import Answers
+from acoupi.config.dumping import SecretSplitter, dumped
+from acoupi.config.secrets import (
     SECRETS_FILE,
     WITHHELD,
     WITHHOLD,
@@ -24,10 +23,11 @@ from acoupi.system.config.secrets import (
     referenced_secrets,
     resolve_secrets,
 )
-from acoupi.system.config.tree import describe
-from acoupi.system.config.validation import validated
-from acoupi.system.config.values import from_data
-from acoupi.system.writing import RenderedFile, write_files
+from acoupi.config.tree import describe
+from acoupi.config.validation import validated
+from acoupi.config.values import from_data
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.writing import RenderedFile, write_files
 
 __all__ = [
     "BrokenLineError",
@@ -146,7 +146,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_yaml(text: str) -> Any:
-    from acoupi.system.config.yaml_documents import read_yaml  # noqa: PLC0415 - services do without
+    from acoupi.config.yaml_documents import read_yaml  # noqa: PLC0415 - services do without
 
     return read_yaml(text)
 

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from acoupi.config.problems import MASK
+from acoupi.config.secrets import REFERENCE, secret_name
+from acoupi.config.tree import ConfigTree, Place, fields_of, is_struct
 from acoupi.errors import ConfigurationError
-from acoupi.system.config.problems import MASK
-from acoupi.system.config.secrets import REFERENCE, secret_name
-from acoupi.system.config.tree import ConfigTree, Place, fields_of, is_struct
 
 __all__ = ["SecretSplitter", "dump_config", "dumped", "revealed"]
 

@@ -5,13 +5,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from acoupi.config.answers import Answers, as_input
+from acoupi.config.dumping import dump_config
+from acoupi.config.problems import Naming, Problem, as_error, problems_in, unknown
+from acoupi.config.tree import ConfigTree, describe, fields_of
+from acoupi.config.validation import check_round_trip, validated
+from acoupi.config.values import from_data, from_text
 from acoupi.errors import ParameterError
-from acoupi.system.config.answers import Answers, as_input
-from acoupi.system.config.dumping import dump_config
-from acoupi.system.config.problems import Naming, Problem, as_error, problems_in, unknown
-from acoupi.system.config.tree import ConfigTree, describe, fields_of
-from acoupi.system.config.validation import check_round_trip, validated
-from acoupi.system.config.values import from_data, from_text
 
 __all__ = ["dump_config_field", "get_config_field", "set_config_field"]
 

@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from acoupi.config.answers import Answers, as_input
+from acoupi.config.documents import read_with_secrets
+from acoupi.config.problems import Naming, as_error, show
+from acoupi.config.questions import Ask, interview
+from acoupi.config.sources import custom_places, read_environment, read_options
+from acoupi.config.tree import ConfigTree, Place, describe
+from acoupi.config.validation import find_problems, validated
+from acoupi.config.values import from_data
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.system.config.answers import Answers, as_input
-from acoupi.system.config.documents import read_with_secrets
-from acoupi.system.config.problems import Naming, as_error, show
-from acoupi.system.config.questions import Ask, interview
-from acoupi.system.config.sources import custom_places, read_environment, read_options
-from acoupi.system.config.tree import ConfigTree, Place, describe
-from acoupi.system.config.validation import find_problems, validated
-from acoupi.system.config.values import from_data
 
 __all__ = ["parse_config_from_args"]
 

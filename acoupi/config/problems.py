@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from acoupi.config.tree import ConfigTree, Place, nearest
 from acoupi.errors import ParameterError
-from acoupi.system.config.tree import ConfigTree, Place, nearest
 
 __all__ = ["MASK", "Naming", "Problem", "as_error", "problems_in", "show"]
 

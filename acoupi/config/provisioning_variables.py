@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from acoupi.config.tree import nearest
 from acoupi.errors import ConfigurationError
-from acoupi.system.config.tree import nearest
-from acoupi.system.constants import Settings
+from acoupi.stack.settings import Settings
 
 __all__ = [
     "VARIABLES",

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from acoupi.config.answers import Answers, as_input
+from acoupi.config.problems import Naming, Problem, as_error, problems_in, show
+from acoupi.config.tree import ConfigTree, Place
+from acoupi.config.validation import find_problems
+from acoupi.config.values import from_data, from_text
 from acoupi.errors import AcoupiError
-from acoupi.system.config.answers import Answers, as_input
-from acoupi.system.config.problems import Naming, Problem, as_error, problems_in, show
-from acoupi.system.config.tree import ConfigTree, Place
-from acoupi.system.config.validation import find_problems
-from acoupi.system.config.values import from_data, from_text
 
 __all__ = ["Ask", "Question", "interview", "questions"]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from acoupi.config.tree import VARIABLE_PREFIX, Place
 from acoupi.errors import AcoupiError
-from acoupi.system.config.tree import VARIABLE_PREFIX, Place
 
 __all__ = [
     "REFERENCE",

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from acoupi.system.config.answers import Answers
-from acoupi.system.config.problems import Problem, example, show, unknown
-from acoupi.system.config.tree import VARIABLE_PREFIX, ConfigTree, Place, nearest
-from acoupi.system.config.values import from_text
+from acoupi.config.answers import Answers
+from acoupi.config.problems import Problem, example, show, unknown
+from acoupi.config.tree import VARIABLE_PREFIX, ConfigTree, Place, nearest
+from acoupi.config.values import from_text
 
 __all__ = ["Option", "custom_places", "read_environment", "read_options"]
 

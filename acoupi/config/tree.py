@@ -22,8 +22,8 @@ from pydantic.aliases import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from acoupi.config.meanings import meaning_of
 from acoupi.programs.core.prompts import NoUserPrompt
-from acoupi.system.config.meanings import meaning_of
 
 __all__ = ["VARIABLE_PREFIX", "ConfigTree", "Key", "Place", "describe", "nearest"]
 

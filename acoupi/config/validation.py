@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from acoupi.config.answers import Answers
+from acoupi.config.dumping import revealed
+from acoupi.config.problems import MASK, Naming, Problem, as_error, problems_in
+from acoupi.config.secrets import MissingSecret
+from acoupi.config.tree import ConfigTree, Place, fields_of, is_struct
 from acoupi.errors import ConfigurationError
-from acoupi.system.config.answers import Answers
-from acoupi.system.config.dumping import revealed
-from acoupi.system.config.problems import MASK, Naming, Problem, as_error, problems_in
-from acoupi.system.config.secrets import MissingSecret
-from acoupi.system.config.tree import ConfigTree, Place, fields_of, is_struct
 
 __all__ = ["find_problems", "validated"]
 

@@ -15,8 +15,8 @@ from decimal import Decimal
 from pathlib import Path, PurePath
 from typing import Any
 
-from acoupi.system.config.problems import Problem, example, show
-from acoupi.system.config.tree import ConfigTree
+from acoupi.config.problems import Problem, example, show
+from acoupi.config.tree import ConfigTree
 
 __all__ = ["from_data", "from_text", "parse_duration", "parse_time"]
 
@@ -48,7 +48,7 @@ def parse_time(text: str) -> datetime.time:
     >>> parse_time("800")
     Traceback (most recent call last):
     ...
-    acoupi.system.config.values._BadValueError: it must be a time of day, such as 8, 18:30 or 6:05pm
+    acoupi.config.values._BadValueError: it must be a time of day, such as 8, 18:30 or 6:05pm
     """
     valid = "it must be a time of day, such as 8, 18:30 or 6:05pm"
     match = _TIME.fullmatch(text.strip())

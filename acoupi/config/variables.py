@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
+from acoupi.config.dumping import SecretSplitter, dumped, mask
+from acoupi.config.parsing import parse_config_from_args
+from acoupi.config.problems import show
+from acoupi.config.questions import kind_of
+from acoupi.config.tree import VARIABLE_PREFIX, ConfigTree, describe, fields_of
 from acoupi.errors import ConfigurationError
-from acoupi.system.config.dumping import SecretSplitter, dumped, mask
-from acoupi.system.config.parsing import parse_config_from_args
-from acoupi.system.config.problems import show
-from acoupi.system.config.questions import kind_of
-from acoupi.system.config.tree import VARIABLE_PREFIX, ConfigTree, describe, fields_of
 
 __all__ = ["Setting", "as_variables", "settings_table"]
 

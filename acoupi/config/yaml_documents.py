@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from acoupi.system.config.documents import BrokenLineError
+from acoupi.config.documents import BrokenLineError
 
 __all__ = ["read_yaml"]
 

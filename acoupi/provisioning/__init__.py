@@ -1,4 +1,4 @@
 """A home that sets itself up from variables, a file or a URL: see README.md in this folder.
 
-``python -m acoupi.system.provisioning`` is the service that does it.
+``python -m acoupi.provisioning`` is the service that does it.
 """

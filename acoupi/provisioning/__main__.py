@@ -1,6 +1,6 @@
-"""The service ``setup``: ``python -m acoupi.system.provisioning``.
+"""The service ``setup``: ``python -m acoupi.provisioning``.
 
-It provisions the home, then becomes `acoupi.system.provisioning.idle`, so that
+It provisions the home, then becomes `acoupi.provisioning.idle`, so that
 what the program needs to be imported does not stay in memory. While something
 is wrong, it tries again with back-off.
 
@@ -16,17 +16,17 @@ from collections.abc import Sequence
 
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import Provisioned
-from acoupi.system.celery.logs import configure_logging, tell
-from acoupi.system.constants import Settings
-from acoupi.system.provisioning.apply import provision
-from acoupi.system.provisioning.idle import IDLE_MODULE, become, wait_times
-from acoupi.system.provisioning.places import forgive
-from acoupi.system.pulse import PulseFile, ServiceLock
-from acoupi.system.stack import SETUP
+from acoupi.provisioning.apply import provision
+from acoupi.provisioning.idle import IDLE_MODULE, become, wait_times
+from acoupi.services.logs import configure_logging, tell
+from acoupi.services.places import forgive
+from acoupi.stack.pulse import PulseFile, ServiceLock
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import SETUP
 
 __all__ = ["log_outcome", "main"]
 
-logger = logging.getLogger("acoupi.system.provisioning")
+logger = logging.getLogger("acoupi.provisioning")
 
 PATIENCE = 600
 """Seconds for one attempt; one that hangs (a program does, when it is imported) ends with its

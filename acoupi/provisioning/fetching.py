@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import acoupi
 from acoupi.components.messengers.config import split_url
 from acoupi.errors import ConfigurationError
-from acoupi.system.writing import PRIVATE, write_atomic
+from acoupi.writing import PRIVATE, write_atomic
 
 __all__ = ["CACHE", "Fetched", "fetch", "load_cached", "save_cached", "shown_url"]
 

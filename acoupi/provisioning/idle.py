@@ -10,10 +10,10 @@ from typing import NoReturn
 
 from acoupi import data
 from acoupi.errors import AcoupiError
-from acoupi.system.celery.logs import tell
-from acoupi.system.constants import Settings
-from acoupi.system.pulse import PulseFile, ServiceLock, read_pulse
-from acoupi.system.stack import SETUP
+from acoupi.services.logs import tell
+from acoupi.stack.pulse import PulseFile, ServiceLock, read_pulse
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import SETUP
 
 __all__ = ["IDLE_MODULE", "become", "main", "wait_times"]
 

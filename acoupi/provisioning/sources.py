@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import acoupi
+from acoupi.config.documents import read_document
+from acoupi.config.provisioning_variables import check_known, is_source
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.system.config.documents import read_document
-from acoupi.system.constants import Settings
-from acoupi.system.provisioning.fetching import (
+from acoupi.provisioning.fetching import (
     MOST_BYTES,
     Fetched,
     fetch,
@@ -23,8 +23,8 @@ from acoupi.system.provisioning.fetching import (
     save_cached,
     shown_url,
 )
-from acoupi.system.provisioning.places import wrong_variables
-from acoupi.system.provisioning.variables import check_known, is_source
+from acoupi.services.places import wrong_variables
+from acoupi.stack.settings import Settings
 
 __all__ = ["Sources", "read_sources"]
 

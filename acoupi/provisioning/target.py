@@ -5,11 +5,11 @@ from pathlib import PurePath
 from typing import ClassVar
 
 from acoupi.errors import TargetError
-from acoupi.system.pulse import read_pulse
-from acoupi.system.stack import SETUP, Stack
-from acoupi.system.targets import ServiceStatus, service_status
-from acoupi.system.targets.process import ProcessTarget
-from acoupi.system.writing import RenderedFile
+from acoupi.stack.pulse import read_pulse
+from acoupi.stack.stack import SETUP, Stack
+from acoupi.targets import ServiceStatus, service_status
+from acoupi.targets.process import ProcessTarget
+from acoupi.writing import RenderedFile
 
 __all__ = ["ProvisionedTarget"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from acoupi.errors import ConfigurationError
-from acoupi.system.constants import Settings
+from acoupi.stack.settings import Settings
 
 __all__ = [
     "SecretURL",
@@ -38,7 +38,7 @@ def read_address(settings: Settings) -> tuple[str | None, float]:
     except (OSError, ValueError, AttributeError):
         is_plain = False
     if not is_plain:
-        from acoupi.system.celery.broker import load_celery_settings  # noqa: PLC0415 - with pydantic
+        from acoupi.services.broker import load_celery_settings  # noqa: PLC0415 - with pydantic
 
         celery = load_celery_settings(settings)
         return celery.broker_url, float(celery.beat_max_loop_interval)

@@ -4,10 +4,10 @@ from typing import Any
 
 from celery import Celery
 
-from acoupi.system.celery.construction import build_program
-from acoupi.system.configured import require_configured
-from acoupi.system.constants import Settings
-from acoupi.system.targets.process import run_python
+from acoupi.stack.configured import require_configured
+from acoupi.stack.construction import build_program
+from acoupi.stack.settings import Settings
+from acoupi.targets.process import run_python
 
 __all__ = ["get_celery_app", "run_celery_command"]
 

@@ -1,4 +1,4 @@
-"""The service that sends the periodic tasks: ``python -m acoupi.system.celery.beat``.
+"""The service that sends the periodic tasks: ``python -m acoupi.services.beat``.
 
 It reads ``config/schedule.json`` and imports neither Celery nor pydantic nor
 the program (unless the program has a schedule of a kind of its own), so it is
@@ -22,7 +22,6 @@ import faulthandler
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,22 +31,22 @@ from typing import Protocol
 
 from acoupi import clock
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.system.celery.address import masked_url, read_address
-from acoupi.system.celery.entries import (
+from acoupi.services.address import masked_url, read_address
+from acoupi.services.entries import (
     Entry,
     Interval,
     UnknownSchedule,
     When,
     read_schedule,
 )
-from acoupi.system.celery.logs import configure_logging, note_crash, tell
-from acoupi.system.celery.outbox import Outbox, task_message
-from acoupi.system.constants import BEAT, RENEW, Settings
-from acoupi.system.pulse import AlreadyRunningError, PulseFile, ServiceLock
+from acoupi.services.logs import configure_logging, note_crash, tell
+from acoupi.services.publisher import Outbox, task_message
+from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
+from acoupi.stack.settings import BEAT, RENEW, Settings
 
 __all__ = ["Planner", "main", "run"]
 
-logger = logging.getLogger("acoupi.system.celery.beat")
+logger = logging.getLogger("acoupi.services.beat")
 
 STEP = 1.0
 """Seconds by which the clocks must drift apart between two looks to count as a step."""
@@ -225,7 +224,7 @@ def _entries(settings: Settings) -> list[Entry]:
     entries = read_schedule(settings.schedule_file)
     if not any(isinstance(entry.schedule, UnknownSchedule) for entry in entries):
         return entries
-    from acoupi.system.programs import load_program  # noqa: PLC0415 - beat does without it
+    from acoupi.stack.loading import load_program  # noqa: PLC0415 - beat does without it
 
     logger.info("The program has schedules of its own: loading it.")
     app = load_program(settings).app
@@ -306,8 +305,8 @@ def run(
 def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
     """Run in a home that sets itself up: wait for that, and stop when it changes."""
     # Heavy, and only of use there.
-    from acoupi.system.provisioning.places import forgive  # noqa: PLC0415
-    from acoupi.system.provisioning.waiting import await_home  # noqa: PLC0415
+    from acoupi.services.places import forgive  # noqa: PLC0415
+    from acoupi.services.waiting import await_home  # noqa: PLC0415
 
     forgive(os.environ)
     settings = Settings()
@@ -344,7 +343,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         note_crash()
         raise
-
-
-if __name__ == "__main__":
-    sys.exit(main())

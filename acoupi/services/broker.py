@@ -9,23 +9,23 @@ from celery import Celery
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.system.celery.address import (
+from acoupi.services.address import (
     SecretURL,
     broker_from_environment,
     check_broker_url,
 )
-from acoupi.system.celery.folder_files import broker_folder
-from acoupi.system.celery_settings import CelerySettings
-from acoupi.system.constants import Settings
-from acoupi.system.writing import disk_error
+from acoupi.services.folder_files import broker_folder
+from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.settings import Settings
+from acoupi.writing import disk_error
 
 __all__ = ["EMBEDDED_URL", "load_celery_settings", "make_app"]
 
 EMBEDDED_URL = "folder://"
 REDIS_URL = "redis://"
 """For Celery; where it really is, with the login, is among the options of the transport."""
-FOLDER_TRANSPORT = "acoupi.system.celery.folder:FolderTransport"
-REDIS_TRANSPORT = "acoupi.system.celery.redis_transport:RedisTransport"
+FOLDER_TRANSPORT = "acoupi.services.folder:FolderTransport"
+REDIS_TRANSPORT = "acoupi.services.redis_transport:RedisTransport"
 CONNECT_TIMEOUT = 3.0
 
 
@@ -56,7 +56,7 @@ def parse_celery_settings(text: str, path: Path) -> CelerySettings:
     try:
         content = json.loads(text)
         if '"$secret"' in text:
-            from acoupi.system.config.secrets import (  # noqa: PLC0415 - beat seldom needs it
+            from acoupi.config.secrets import (  # noqa: PLC0415 - beat seldom needs it
                 SECRETS_FILE,
                 read_secrets,
                 resolve_secrets,

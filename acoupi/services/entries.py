@@ -13,8 +13,8 @@ from typing import Any, Protocol, cast
 
 from acoupi import clock
 from acoupi.errors import ConfigurationError
-from acoupi.system.writing import disk_error
 from acoupi.tasks.slots import slot_is_due
+from acoupi.writing import disk_error
 
 __all__ = [
     "CRONTAB_FIELDS",

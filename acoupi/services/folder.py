@@ -12,9 +12,9 @@ from typing import Any
 
 from kombu.exceptions import ChannelError
 
-from acoupi.system.celery import folder_files as files
-from acoupi.system.celery.folder_files import MAX_CRASHES, broker_folder, reclaim
-from acoupi.system.celery.transport import SensorChannel, SensorTransport
+from acoupi.services import folder_files
+from acoupi.services.folder_files import MAX_CRASHES, broker_folder, reclaim
+from acoupi.services.transport import SensorChannel, SensorTransport
 
 __all__ = ["MAX_CRASHES", "FolderChannel", "FolderTransport", "broker_folder", "reclaim"]
 
@@ -28,7 +28,7 @@ class FolderChannel(SensorChannel):
         super().__init__(connection, **kwargs)
         options = connection.client.transport_options
         self.root = Path(options["folder"])
-        self.worker: str = files.safe(options.get("worker") or f"process-{os.getpid()}")
+        self.worker: str = folder_files.safe(options.get("worker") or f"process-{os.getpid()}")
         self._listed: dict[str, deque[str]] = {}
         self._taken: dict[str, tuple[Path, str]] = {}
         self._is_refused = False
@@ -37,7 +37,7 @@ class FolderChannel(SensorChannel):
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
         try:
-            files.put(self.root, queue, message)
+            folder_files.put(self.root, queue, message)
         except OSError as error:
             folder = self._queue_folder(queue)
             raise ChannelError(f"cannot write a message into {folder}: {error}") from error
@@ -53,12 +53,12 @@ class FolderChannel(SensorChannel):
         raise Empty
 
     def _size(self, queue: str) -> int:
-        return len(files.messages(self._queue_folder(queue)))
+        return len(folder_files.messages(self._queue_folder(queue)))
 
     def _purge(self, queue: str) -> int:
         count = 0
         folder = self._queue_folder(queue)
-        for name in files.messages(folder):
+        for name in folder_files.messages(folder):
             with contextlib.suppress(OSError):
                 (folder / name).unlink()
                 count += 1
@@ -76,7 +76,7 @@ class FolderChannel(SensorChannel):
         super().basic_consume(queue, *args, **kwargs)
         self.connection.listen(self._fifo(queue))
 
-    # The files.
+    # The folder_files.
 
     def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
         """Remove or put back the file of a message that was taken."""
@@ -88,7 +88,7 @@ class FolderChannel(SensorChannel):
                 folder = self._queue_folder(queue)
                 folder.mkdir(parents=True, exist_ok=True)
                 path.rename(folder / path.name)
-                files.wake_consumers(self.root, queue)
+                folder_files.wake_consumers(self.root, queue)
             else:
                 path.unlink()
 
@@ -101,19 +101,19 @@ class FolderChannel(SensorChannel):
         return True
 
     def _queue_folder(self, queue: str) -> Path:
-        return files.queue_folder(self.root, queue)
+        return folder_files.queue_folder(self.root, queue)
 
     def _fifo(self, queue: str) -> Path:
-        return files.wake_folder(self.root, queue) / f"{self.worker}.fifo"
+        return folder_files.wake_folder(self.root, queue) / f"{self.worker}.fifo"
 
     def _list(self, queue: str) -> deque[str]:
-        names = deque(files.messages(self._queue_folder(queue)))
+        names = deque(folder_files.messages(self._queue_folder(queue)))
         self._listed[queue] = names
         return names
 
     def _take(self, queue: str, name: str) -> dict[str, Any] | None:
         """Take a message; None if another was faster or if it cannot be read."""
-        folder = self.root / "taken" / self.worker / files.safe(queue)
+        folder = self.root / "taken" / self.worker / folder_files.safe(queue)
         source, path = self._queue_folder(queue) / name, folder / name
         try:
             try:
@@ -135,7 +135,7 @@ class FolderChannel(SensorChannel):
             self._is_refused = True
             return None
         except (ValueError, KeyError, TypeError):
-            # A power cut leaves empty files. What it was about is in the store.
+            # A power cut leaves empty folder_files. What it was about is in the store.
             logger.warning("A message in the queue %s cannot be read; dropped.", queue)
             with contextlib.suppress(OSError):
                 path.unlink()

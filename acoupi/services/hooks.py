@@ -5,7 +5,6 @@ that keeps the program in containers; others call `call_hook` themselves.
 """
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -13,9 +12,9 @@ from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, DeploymentError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.system.celery.logs import tell
-from acoupi.system.constants import Settings
-from acoupi.system.programs import load_program
+from acoupi.services.logs import tell
+from acoupi.stack.loading import load_program
+from acoupi.stack.settings import Settings
 
 __all__ = ["Hook", "call_hook", "hook_service", "main"]
 
@@ -81,7 +80,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(error)
         return error.exit_code
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.system.constants import Settings
+from acoupi.stack.settings import Settings
 
 __all__ = ["LOG_COPIES", "LOG_SIZE", "configure_logging", "note_crash", "tell"]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
 from acoupi.provisioned import MARKER
-from acoupi.system.celery.logs import LEVELS
-from acoupi.system.constants import Settings
+from acoupi.services.logs import LEVELS
+from acoupi.stack.settings import Settings
 
 __all__ = [
     "NEXT",

@@ -10,9 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from acoupi import clock
-from acoupi.system.celery import folder_files
-from acoupi.system.celery.redis_client import RedisClient
-from acoupi.system.constants import Settings
+from acoupi.services import folder_files
+from acoupi.services.redis_client import RedisClient
+from acoupi.stack.settings import Settings
 
 __all__ = ["Outbox", "task_message"]
 

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from acoupi.system.celery import folder_files, redis_transport
-from acoupi.system.celery_settings import CelerySettings
-from acoupi.system.constants import Settings
+from acoupi.services import folder_files, redis_transport
+from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.settings import Settings
 
 __all__ = ["reclaimer"]
 
-logger = logging.getLogger("acoupi.system.celery.worker")
+logger = logging.getLogger("acoupi.services.worker")
 
 
 def reclaimer(name: str, settings: Settings, celery: CelerySettings) -> Callable[[Any], None]:

@@ -19,9 +19,9 @@ from queue import Empty
 from typing import Any
 
 from acoupi import clock
-from acoupi.system.celery.folder_files import CRASHES_HEADER, MAX_CRASHES
-from acoupi.system.celery.redis_client import ANSWER_TIMEOUT, RedisClient, silent
-from acoupi.system.celery.transport import SensorChannel, SensorTransport
+from acoupi.services.folder_files import CRASHES_HEADER, MAX_CRASHES
+from acoupi.services.redis_client import ANSWER_TIMEOUT, RedisClient, silent
+from acoupi.services.transport import SensorChannel, SensorTransport
 
 __all__ = ["RedisChannel", "RedisTransport", "reclaim"]
 

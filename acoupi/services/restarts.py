@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from acoupi import data
 from acoupi.errors import ConfigurationError, DeviceUnavailableError
-from acoupi.system.constants import RENEW
-from acoupi.system.provisioning.waiting import Watch
+from acoupi.services.waiting import Watch
+from acoupi.stack.settings import RENEW
 
 __all__ = ["NO_MICROPHONE", "Leaving"]
 

@@ -16,9 +16,9 @@ from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedule, so
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.system.celery.entries import CRONTAB_FIELDS, VERSION
-from acoupi.system.writing import RenderedFile
+from acoupi.services.entries import CRONTAB_FIELDS, VERSION
 from acoupi.tasks.schedules import aligned_schedule
+from acoupi.writing import RenderedFile
 
 __all__ = ["describe", "describe_schedule", "schedule_file"]
 

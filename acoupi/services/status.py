@@ -7,10 +7,10 @@ from typing import Any
 from kombu.exceptions import ChannelError, OperationalError
 
 from acoupi.errors import TargetError
-from acoupi.system.celery.address import masked_url
-from acoupi.system.celery.broker import load_celery_settings, make_app
-from acoupi.system.celery_settings import CelerySettings
-from acoupi.system.constants import Settings
+from acoupi.services.address import masked_url
+from acoupi.services.broker import load_celery_settings, make_app
+from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.settings import Settings
 
 __all__ = ["check_broker", "count_waiting", "purge_messages"]
 

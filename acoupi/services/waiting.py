@@ -9,20 +9,20 @@ from pathlib import Path
 from acoupi import data
 from acoupi.errors import AcoupiError, NotConfiguredError
 from acoupi.provisioned import MARKER, Provisioned, read_provisioned
-from acoupi.system.configured import is_configured
-from acoupi.system.constants import Settings
-from acoupi.system.provisioning.places import (
+from acoupi.services.places import (
     SECRET_PREFIXES,
     can_provision,
     config_dir,
     is_pending,
 )
-from acoupi.system.pulse import PulseFile, ServiceLock
-from acoupi.system.stack import BEAT
+from acoupi.stack.configured import is_configured
+from acoupi.stack.pulse import PulseFile, ServiceLock
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import BEAT
 
 __all__ = ["Watch", "await_home"]
 
-logger = logging.getLogger("acoupi.system.provisioning")
+logger = logging.getLogger("acoupi.provisioning")
 
 LOOK_EVERY = 0.25
 PULSE_EVERY = 5.0
@@ -144,7 +144,7 @@ class _Wait:
             if self._is_by_hand():
                 logger.warning(
                     "ACOUPI_PROGRAM is ignored: %s was set up by hand. "
-                    "`python -m acoupi.system.provisioning` would set it up from variables.",
+                    "`python -m acoupi.provisioning` would set it up from variables.",
                     self._settings.home,
                 )
                 return None
@@ -182,8 +182,8 @@ class _Wait:
 
     def _provision(self) -> None:
         # The program is loaded by this process anyway; where another service does this, it is not.
-        from acoupi.system.provisioning.__main__ import log_outcome  # noqa: PLC0415
-        from acoupi.system.provisioning.apply import provision  # noqa: PLC0415
+        from acoupi.provisioning.__main__ import log_outcome  # noqa: PLC0415
+        from acoupi.provisioning.apply import provision  # noqa: PLC0415
 
         self._tried = data.monotonic()
         try:

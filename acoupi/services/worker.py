@@ -27,13 +27,12 @@ from datetime import timedelta
 from typing import Any
 
 # isort: off
-from acoupi.system.celery import lean  # before Celery
+from acoupi.services import memory  # before Celery
 # isort: on
 
 from celery import Celery, signals
 from celery.apps import worker as celery_worker
 from celery.platforms import SecurityWarning
-from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from celery.worker.state import maybe_shutdown
@@ -41,25 +40,25 @@ from celery.worker.state import maybe_shutdown
 from acoupi import data
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
-from acoupi.system.celery.address import masked_url
-from acoupi.system.celery.broker import load_celery_settings
-from acoupi.system.celery.construction import build_program
-from acoupi.system.celery.leaving import Leaving
-from acoupi.system.celery.logs import configure_logging, note_crash, tell
-from acoupi.system.celery.reclaiming import reclaimer
-from acoupi.system.celery.transport import SensorTransport
-from acoupi.system.configured import read_program_name
-from acoupi.system.constants import Settings
-from acoupi.system.programs import load_program_class
-from acoupi.system.provisioning.hooks import settle_deployments
-from acoupi.system.provisioning.places import forgive
-from acoupi.system.provisioning.waiting import Watch, await_home
-from acoupi.system.pulse import PulseFile, ServiceLock
-from acoupi.system.stack import Service, check_name, stack_for, stack_of_program
+from acoupi.services.address import masked_url
+from acoupi.services.broker import load_celery_settings
+from acoupi.services.deployment_hooks import settle_deployments
+from acoupi.services.logs import configure_logging, note_crash, tell
+from acoupi.services.places import forgive
+from acoupi.services.reclaiming import reclaimer
+from acoupi.services.restarts import Leaving
+from acoupi.services.transport import SensorTransport
+from acoupi.services.waiting import Watch, await_home
+from acoupi.stack.configured import read_program_name
+from acoupi.stack.construction import build_program
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.pulse import PulseFile, ServiceLock
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Service, check_name, stack_for, stack_of_program
 
 __all__ = ["STUCK", "Heart", "main", "overdue_after"]
 
-logger = logging.getLogger("acoupi.system.celery.worker")
+logger = logging.getLogger("acoupi.services.worker")
 
 STUCK = 70
 """Exit code of a worker that ended itself."""
@@ -458,7 +457,7 @@ def _work(app: Celery, service: Service, settings: Settings, lock: ServiceLock) 
         service.pool,
         worker.concurrency,
     )
-    lean.settle_memory()
+    memory.settle_memory()
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return heart().exit_code or int(worker.exitcode or 0)
@@ -565,12 +564,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         note_crash()
         raise
-
-
-if __name__ == "__main__":
-    # Under its own name, and not as __main__: what a child unpickles must find it.
-    from acoupi.system.celery.worker import main as run_main
-
-    faulthandler.enable()
-    worker_state.reset_state()
-    sys.exit(run_main())

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from acoupi.system.stack import BEAT, Service, Stack
-from acoupi.system.writing import PRIVATE, RenderedFile, disk_error
+from acoupi.stack.stack import BEAT, Service, Stack
+from acoupi.writing import PRIVATE, RenderedFile, disk_error
 
 __all__ = [
     "BROKER_FOLDER",
@@ -33,7 +33,7 @@ COMMANDS = (
     "resetchannels -@all +auth +select +ping +lpush +rpush +rpop +brpop +llen +exists "
     "+hset +hdel +hgetall +multi +exec"
 )
-"""What `acoupi.system.celery` asks of redis, and nothing else."""
+"""What `acoupi.services` asks of redis, and nothing else."""
 HOST_COMMANDS = "resetchannels -@all +auth +ping +llen +del"
 PASSWORD_BYTES = 32
 

@@ -1,8 +1,8 @@
 """Whether there is a sensor in a home, and of which program."""
 
 from acoupi.errors import NotConfiguredError
-from acoupi.system.constants import Settings
-from acoupi.system.writing import disk_error
+from acoupi.stack.settings import Settings
+from acoupi.writing import disk_error
 
 __all__ = ["is_configured", "read_program_name", "require_configured"]
 

@@ -4,13 +4,13 @@ from typing import Any
 
 from celery import Celery
 
+from acoupi.config import load_config
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
-from acoupi.system.celery.broker import make_app
-from acoupi.system.config import load_config
-from acoupi.system.configured import read_program_name
-from acoupi.system.constants import Settings
-from acoupi.system.programs import load_program_class
+from acoupi.services.broker import make_app
+from acoupi.stack.configured import read_program_name
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.settings import Settings
 
 __all__ = ["build_program", "construct"]
 

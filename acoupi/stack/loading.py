@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.programs import AcoupiProgram
-from acoupi.system.configured import is_configured, read_program_name, require_configured
-from acoupi.system.constants import Settings
+from acoupi.stack.configured import is_configured, read_program_name, require_configured
+from acoupi.stack.settings import Settings
 
 __all__ = [
     "available_programs",
@@ -183,7 +183,7 @@ def load_program(settings: Settings) -> AcoupiProgram[Any]:
     NotConfiguredError, ProgramError, ConfigurationError
         If there is no sensor there, or it cannot be used.
     """
-    from acoupi.system.celery.construction import build_program  # noqa: PLC0415 - it imports this
+    from acoupi.stack.construction import build_program  # noqa: PLC0415 - it imports this
 
     _, program = build_program(settings)
     return program

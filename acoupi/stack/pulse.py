@@ -25,7 +25,7 @@ from typing import Any, Literal, Self, get_args
 
 from acoupi import clock
 from acoupi.errors import DeviceError, TargetError
-from acoupi.system.writing import disk_error
+from acoupi.writing import disk_error
 
 __all__ = [
     "AlreadyRunningError",

@@ -16,7 +16,7 @@ from acoupi.errors import ParameterError
 from acoupi.home import home_dir
 
 if TYPE_CHECKING:
-    from acoupi.system.celery_settings import CeleryConfig, CelerySettings
+    from acoupi.stack.celery_settings import CeleryConfig, CelerySettings
 
 __all__ = [
     "BEAT",
@@ -133,5 +133,5 @@ class Settings:
 def __getattr__(name: str) -> Any:
     """Import a model when it is first asked for (PEP 562)."""
     if name in ("CeleryConfig", "CelerySettings"):
-        return getattr(import_module("acoupi.system.celery_settings"), name)
+        return getattr(import_module("acoupi.stack.celery_settings"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,8 +22,8 @@ from acoupi.programs.core.workers import (
     Pool,
     WorkerConfig,
 )
-from acoupi.system.celery_settings import CelerySettings
-from acoupi.system.constants import BEAT, BROKER, Settings
+from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.settings import BEAT, BROKER, Settings
 
 if TYPE_CHECKING:
     from acoupi.programs import AcoupiProgram
@@ -538,7 +538,7 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 def secret_names(config: BaseModel | None) -> list[str]:
     """Return the names of the variables that hold the secrets of a configuration, sorted."""
-    from acoupi.system.config.secrets import secret_name  # noqa: PLC0415 - beat needs no config
+    from acoupi.config.secrets import secret_name  # noqa: PLC0415 - beat needs no config
 
     return sorted(
         secret_name(path)
@@ -549,7 +549,7 @@ def secret_names(config: BaseModel | None) -> list[str]:
 
 def can_withhold_secrets(config: BaseModel | None) -> bool:
     """Return whether a configuration is valid without its secrets, for who does not need them."""
-    from acoupi.system.config import is_valid_without_secrets  # noqa: PLC0415 - as above
+    from acoupi.config import is_valid_without_secrets  # noqa: PLC0415 - as above
 
     return config is None or is_valid_without_secrets(config)
 

@@ -8,8 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acoupi.system.celery.app import get_celery_app, run_celery_command
-    from acoupi.system.config import (
+    from acoupi.config import (
         dump_config,
         get_config_field,
         load_config,
@@ -17,8 +16,17 @@ if TYPE_CHECKING:
         set_config_field,
         write_config,
     )
-    from acoupi.system.configured import is_configured, require_configured
-    from acoupi.system.constants import CeleryConfig, CelerySettings, Settings
+    from acoupi.services.app import get_celery_app, run_celery_command
+    from acoupi.stack.configured import is_configured, require_configured
+    from acoupi.stack.loading import (
+        available_programs,
+        load_config_schema,
+        load_program,
+        load_program_class,
+    )
+    from acoupi.stack.settings import CeleryConfig, CelerySettings, Settings
+    from acoupi.stack.stack import Service, Stack, stack_for
+    from acoupi.stack.timezone import get_system_timezone, set_system_timezone
     from acoupi.system.deployments import (
         end_deployment,
         get_current_deployment,
@@ -41,12 +49,6 @@ if TYPE_CHECKING:
         stop_workers,
         write_program_file,
     )
-    from acoupi.system.programs import (
-        available_programs,
-        load_config_schema,
-        load_program,
-        load_program_class,
-    )
     from acoupi.system.services import (
         disable_services,
         enable_services,
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
         status_services,
         stop_services,
     )
-    from acoupi.system.stack import Service, Stack, stack_for
     from acoupi.system.state import (
         AcoupiStatus,
         CeleryStatus,
@@ -64,14 +65,13 @@ if TYPE_CHECKING:
         get_celery_status,
         get_status,
     )
-    from acoupi.system.targets import Target, available_targets, target_for
     from acoupi.system.tasks import get_task_list, profile_task, run_task
-    from acoupi.system.timezone import get_system_timezone, set_system_timezone
+    from acoupi.targets import Target, available_targets, target_for
 
 _MODULES = {
-    "acoupi.system.timezone": ["get_system_timezone", "set_system_timezone"],
-    "acoupi.system.celery.app": ["get_celery_app", "run_celery_command"],
-    "acoupi.system.config": [
+    "acoupi.stack.timezone": ["get_system_timezone", "set_system_timezone"],
+    "acoupi.services.app": ["get_celery_app", "run_celery_command"],
+    "acoupi.config": [
         "dump_config",
         "get_config_field",
         "load_config",
@@ -79,7 +79,7 @@ _MODULES = {
         "set_config_field",
         "write_config",
     ],
-    "acoupi.system.constants": ["CeleryConfig", "CelerySettings", "Settings"],
+    "acoupi.stack.settings": ["CeleryConfig", "CelerySettings", "Settings"],
     "acoupi.system.deployments": [
         "end_deployment",
         "get_current_deployment",
@@ -102,8 +102,8 @@ _MODULES = {
         "stop_workers",
         "write_program_file",
     ],
-    "acoupi.system.configured": ["is_configured", "require_configured"],
-    "acoupi.system.programs": [
+    "acoupi.stack.configured": ["is_configured", "require_configured"],
+    "acoupi.stack.loading": [
         "available_programs",
         "load_config_schema",
         "load_program",
@@ -117,7 +117,7 @@ _MODULES = {
         "status_services",
         "stop_services",
     ],
-    "acoupi.system.stack": ["Service", "Stack", "stack_for"],
+    "acoupi.stack.stack": ["Service", "Stack", "stack_for"],
     "acoupi.system.state": [
         "AcoupiStatus",
         "CeleryStatus",
@@ -126,7 +126,7 @@ _MODULES = {
         "get_celery_status",
         "get_status",
     ],
-    "acoupi.system.targets": ["Target", "available_targets", "target_for"],
+    "acoupi.targets": ["Target", "available_targets", "target_for"],
     "acoupi.system.tasks": ["get_task_list", "profile_task", "run_task"],
 }
 _HOME_OF = {name: module for module, names in _MODULES.items() for name in names}

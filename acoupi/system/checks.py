@@ -12,10 +12,10 @@ from typing import Any, get_args
 from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import check_component, leaving_out
-from acoupi.system.celery.logs import tell
-from acoupi.system.constants import Settings
-from acoupi.system.programs import load_program
-from acoupi.system.targets import CheckPart
+from acoupi.services.logs import tell
+from acoupi.stack.loading import load_program
+from acoupi.stack.settings import Settings
+from acoupi.targets import CheckPart
 
 __all__ = ["check_parts", "main"]
 

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from acoupi import data
 from acoupi.errors import DeploymentError
-from acoupi.system.constants import Settings
-from acoupi.system.writing import disk_error, write_atomic
+from acoupi.stack.settings import Settings
+from acoupi.writing import disk_error, write_atomic
 
 __all__ = [
     "end_deployment",

@@ -15,22 +15,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from acoupi import data
-from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.home import using_home
-from acoupi.system.config import Ask
-from acoupi.system.configured import require_configured
-from acoupi.system.constants import PoolType, Settings
-from acoupi.system.deployments import (
-    end_deployment,
-    get_current_deployment,
-    remove_deployment,
-    start_deployment,
-)
-from acoupi.system.hooks import Hook, call_hook
-from acoupi.system.planning import Plan, plan_setup
-from acoupi.system.programs import load_program, load_program_class
-from acoupi.system.pulse import is_locked
-from acoupi.system.rendering import (
+from acoupi.bundles.rendering import (
     TEMPLATES,
     FileDiff,
     Manifest,
@@ -38,8 +23,23 @@ from acoupi.system.rendering import (
     compare_files,
     render_tree,
 )
-from acoupi.system.targets import Target, target_for
-from acoupi.system.writing import PRIVATE, RenderedFile, write_atomic, write_files
+from acoupi.config import Ask
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.home import using_home
+from acoupi.services.hooks import Hook, call_hook
+from acoupi.stack.configured import require_configured
+from acoupi.stack.loading import load_program, load_program_class
+from acoupi.stack.pulse import is_locked
+from acoupi.stack.settings import PoolType, Settings
+from acoupi.system.deployments import (
+    end_deployment,
+    get_current_deployment,
+    remove_deployment,
+    start_deployment,
+)
+from acoupi.system.planning import Plan, plan_setup
+from acoupi.targets import Target, target_for
+from acoupi.writing import PRIVATE, RenderedFile, write_atomic, write_files
 
 __all__ = [
     "purge_queues",
@@ -98,7 +98,7 @@ def setup_program(
     force
         Write over generated files that were edited by hand.
     ask
-        Asks the user one question (see `acoupi.system.config.Ask`).
+        Asks the user one question (see `acoupi.config.Ask`).
     config
         The whole configuration, valid already; None: from the sources above.
 

@@ -11,23 +11,23 @@ from typing import Any
 from pydantic import BaseModel
 
 import acoupi
+from acoupi.bundles.rendering import KnownService, Manifest
+from acoupi.config import Ask, config_files, load_answers, parse_config_from_args
+from acoupi.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
 from acoupi.devices import ensure_device_id
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
-from acoupi.system.celery.address import check_broker_url
-from acoupi.system.celery.broker import make_app
-from acoupi.system.celery.construction import construct
-from acoupi.system.celery.schedule import schedule_file
-from acoupi.system.celery_settings import CelerySettings
-from acoupi.system.config import Ask, config_files, load_answers, parse_config_from_args
-from acoupi.system.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
-from acoupi.system.constants import Settings
-from acoupi.system.programs import load_program_class
-from acoupi.system.rendering import KnownService, Manifest
-from acoupi.system.stack import Stack, stack_of_program
-from acoupi.system.targets import DEFAULT_TARGET, Target, load_target
-from acoupi.system.writing import PRIVATE, RenderedFile
+from acoupi.services.address import check_broker_url
+from acoupi.services.broker import make_app
+from acoupi.services.schedule import schedule_file
+from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.construction import construct
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Stack, stack_of_program
+from acoupi.targets import DEFAULT_TARGET, Target, load_target
+from acoupi.writing import PRIVATE, RenderedFile
 
 __all__ = ["Plan", "plan_setup"]
 

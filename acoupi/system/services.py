@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from acoupi.system.constants import Settings
-from acoupi.system.targets.process import stop_timeout
-from acoupi.system.targets.systemd import (
+from acoupi.stack.settings import Settings
+from acoupi.targets.process import stop_timeout
+from acoupi.targets.systemd import (
     UnitState,
     install_units,
     lingers,

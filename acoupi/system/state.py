@@ -11,22 +11,22 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from acoupi.bundles.rendering import Manifest
 from acoupi.components.stores import SqliteStore
+from acoupi.config import load_config
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.effort import hole_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
-from acoupi.system.celery.address import masked_url
-from acoupi.system.celery.broker import load_celery_settings
-from acoupi.system.config import load_config
-from acoupi.system.configured import read_program_name, require_configured
-from acoupi.system.constants import Settings
+from acoupi.services.address import masked_url
+from acoupi.services.broker import load_celery_settings
+from acoupi.stack.configured import read_program_name, require_configured
+from acoupi.stack.loading import load_config_schema
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
-from acoupi.system.programs import load_config_schema
-from acoupi.system.rendering import Manifest
 from acoupi.system.services import UnitsStatus, status_services
-from acoupi.system.stack import SETUP
-from acoupi.system.targets import DEFAULT_TARGET, ServiceStatus, Target, target_for
+from acoupi.targets import DEFAULT_TARGET, ServiceStatus, Target, target_for
 
 __all__ = [
     "AcoupiStatus",

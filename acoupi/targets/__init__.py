@@ -16,14 +16,14 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel
 
 from acoupi import data
+from acoupi.bundles.rendering import Manifest
 from acoupi.data import Deployment
 from acoupi.errors import TargetError
-from acoupi.system.configured import require_configured
-from acoupi.system.constants import Settings
-from acoupi.system.pulse import ServiceLock, has_open, is_locked, read_pulse
-from acoupi.system.rendering import Manifest
-from acoupi.system.stack import Stack
-from acoupi.system.writing import RenderedFile
+from acoupi.stack.configured import require_configured
+from acoupi.stack.pulse import ServiceLock, has_open, is_locked, read_pulse
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Stack
+from acoupi.writing import RenderedFile
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -42,12 +42,12 @@ CheckPart = Literal["microphone", "model", "rest"]
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
 BUILT_IN = {
-    "balena": "acoupi.system.targets.balena:BalenaTarget",
-    "compose": "acoupi.system.targets.compose:ComposeTarget",
-    "process": "acoupi.system.targets.process:ProcessTarget",
-    "systemd": "acoupi.system.targets.systemd:SystemdTarget",
+    "balena": "acoupi.targets.balena:BalenaTarget",
+    "compose": "acoupi.targets.compose:ComposeTarget",
+    "process": "acoupi.targets.process:ProcessTarget",
+    "systemd": "acoupi.targets.systemd:SystemdTarget",
 }
-HIDDEN = {"provisioned": "acoupi.system.provisioning.target:ProvisionedTarget"}
+HIDDEN = {"provisioned": "acoupi.provisioning.target:ProvisionedTarget"}
 """Not to be chosen."""
 PULSE_TOO_OLD = 30.0
 """Seconds; a service that lives writes its pulse every 5 s."""
@@ -241,7 +241,7 @@ class Target(ABC):
         TargetError
             If the broker does not answer.
         """
-        from acoupi.system.celery.status import count_waiting  # noqa: PLC0415 - Celery is slow
+        from acoupi.services.status import count_waiting  # noqa: PLC0415 - Celery is slow
 
         return count_waiting(self.settings, queues)
 
@@ -253,7 +253,7 @@ class Target(ABC):
         TargetError
             If the broker does not answer.
         """
-        from acoupi.system.celery.status import purge_messages  # noqa: PLC0415 - Celery is slow
+        from acoupi.services.status import purge_messages  # noqa: PLC0415 - Celery is slow
 
         return purge_messages(self.settings, queues)
 

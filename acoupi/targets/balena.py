@@ -13,22 +13,15 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 import acoupi
-from acoupi.errors import ConfigurationError, TargetError
-from acoupi.home import using_home
-from acoupi.system.config.variables import as_variables, settings_table
-from acoupi.system.constants import Settings
-from acoupi.system.provisioning.variables import VARIABLES
-from acoupi.system.rendering import Manifest, check_not_edited, render_tree
-from acoupi.system.stack import BROKER, SETUP, Mount, Stack
-from acoupi.system.targets import ServiceStatus, Target
-from acoupi.system.targets.engine import COMPOSE_FILE
-from acoupi.system.targets.images import (
+from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.bundles.images import (
     copy_sources,
     fill_program_context,
     named_packages,
     source_dir,
 )
-from acoupi.system.targets.self_setup import (
+from acoupi.bundles.rendering import Manifest, check_not_edited, render_tree
+from acoupi.bundles.self_setup import (
     FOLDERS,
     HOME,
     MICROPHONE_PATIENCE,
@@ -38,7 +31,14 @@ from acoupi.system.targets.self_setup import (
     render_self_setup,
     schema_of,
 )
-from acoupi.system.writing import RenderedFile, disk_error, write_files
+from acoupi.config.provisioning_variables import VARIABLES
+from acoupi.config.variables import as_variables, settings_table
+from acoupi.errors import ConfigurationError, TargetError
+from acoupi.home import using_home
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import BROKER, SETUP, Mount, Stack
+from acoupi.targets import ServiceStatus, Target
+from acoupi.writing import RenderedFile, disk_error, write_files
 
 __all__ = ["BalenaTarget", "balena_files", "write_balena_folder"]
 

@@ -12,25 +12,26 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.audio.simulated import SimulatedAudio
+from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, check_bundle, folders_of
+from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.bundles.images import image_name, source_dir
+from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
+from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
+from acoupi.bundles.rendering import TEMPLATES, render_tree
+from acoupi.bundles.variables import ENV_FILE, plain
+from acoupi.config import dump_config
+from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.errors import ConfigurationError
-from acoupi.system.broker_users import (
+from acoupi.stack.broker_users import (
     BROKER_FOLDER,
     USERS_FILE,
     broker_rules,
     broker_secrets,
     broker_user,
 )
-from acoupi.system.config import dump_config
-from acoupi.system.config.secrets import WITHHELD, WITHHOLD
-from acoupi.system.rendering import TEMPLATES, render_tree
-from acoupi.system.stack import BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
-from acoupi.system.targets.bundle_checks import SOUND_RULE, TOO_WIDE, check_bundle, folders_of
-from acoupi.system.targets.engine import COMPOSE_FILE
-from acoupi.system.targets.images import image_name, source_dir
-from acoupi.system.targets.ownership import give_to, host_owner, make_folder, sound_group
-from acoupi.system.targets.parted_secrets import SECRETS_FOLDER, part_secrets
-from acoupi.system.targets.process import place_files, service_environment
-from acoupi.system.targets.running import (
+from acoupi.stack.stack import BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
+from acoupi.targets.process import place_files, service_environment
+from acoupi.targets.running import (
     BROKER_GRACE,
     BROKER_URL,
     DEFAULTS,
@@ -40,8 +41,7 @@ from acoupi.system.targets.running import (
     RunningBundle,
     project_name,
 )
-from acoupi.system.targets.variables import ENV_FILE, plain
-from acoupi.system.writing import RenderedFile
+from acoupi.writing import RenderedFile
 
 __all__ = [
     "DOWN",

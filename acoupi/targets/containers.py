@@ -8,11 +8,11 @@ from typing import Any
 
 from acoupi import data
 from acoupi.errors import TargetError
-from acoupi.system.broker_users import HOST_USER
-from acoupi.system.pulse import Pulse, read_pulse
-from acoupi.system.stack import BROKER
-from acoupi.system.targets import PULSE_TOO_OLD, ServiceStatus, process_memory
-from acoupi.system.writing import disk_error
+from acoupi.stack.broker_users import HOST_USER
+from acoupi.stack.pulse import Pulse, read_pulse
+from acoupi.stack.stack import BROKER
+from acoupi.targets import PULSE_TOO_OLD, ServiceStatus, process_memory
+from acoupi.writing import disk_error
 
 __all__ = ["BrokerShell", "container_logs", "container_statuses", "engine"]
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
+from acoupi.bundles.rendering import TEMPLATES, Manifest, render_tree
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
-from acoupi.system.constants import Settings
-from acoupi.system.rendering import TEMPLATES, Manifest, render_tree
-from acoupi.system.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
-from acoupi.system.targets import ServiceStatus, Target, service_status
-from acoupi.system.writing import RenderedFile, disk_error
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
+from acoupi.targets import ServiceStatus, Target, service_status
+from acoupi.writing import RenderedFile, disk_error
 
 __all__ = [
     "PASSED_ON",

@@ -13,36 +13,36 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from acoupi import data
-from acoupi.data import Deployment
-from acoupi.errors import AcoupiError, ConfigurationError, TargetError
-from acoupi.home import home_mark
-from acoupi.programs.core.workers import DETECTION_QUEUE
-from acoupi.system.broker_users import BROKER_FOLDER
-from acoupi.system.hooks import hook_service
-from acoupi.system.rendering import Manifest, check_not_edited
-from acoupi.system.stack import BEAT, BROKER
-from acoupi.system.targets import CheckPart, ServiceStatus, Target
-from acoupi.system.targets.bundle_checks import check_bundle
-from acoupi.system.targets.containers import (
-    BrokerShell,
-    container_logs,
-    container_statuses,
-    engine,
-)
-from acoupi.system.targets.engine import (
+from acoupi.bundles.bundle_checks import check_bundle
+from acoupi.bundles.engine import (
     COMPOSE_FILE,
     TOOK_TOO_LONG,
     Host,
     ask,
     compose_command,
 )
-from acoupi.system.targets.images import image_name, without_password
-from acoupi.system.targets.ownership import give_to, host_owner, make_folder, sound_group
-from acoupi.system.targets.parted_secrets import part_secrets
-from acoupi.system.targets.process import script_error, tail
-from acoupi.system.targets.program_image import has_image, image_command
-from acoupi.system.targets.variables import ENV_FILE, choose, chosen_variables, plain
-from acoupi.system.writing import disk_error
+from acoupi.bundles.images import image_name, without_password
+from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
+from acoupi.bundles.parted_secrets import part_secrets
+from acoupi.bundles.program_image import has_image, image_command
+from acoupi.bundles.rendering import Manifest, check_not_edited
+from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables, plain
+from acoupi.data import Deployment
+from acoupi.errors import AcoupiError, ConfigurationError, TargetError
+from acoupi.home import home_mark
+from acoupi.programs.core.workers import DETECTION_QUEUE
+from acoupi.services.hooks import hook_service
+from acoupi.stack.broker_users import BROKER_FOLDER
+from acoupi.stack.stack import BEAT, BROKER
+from acoupi.targets import CheckPart, ServiceStatus, Target
+from acoupi.targets.containers import (
+    BrokerShell,
+    container_logs,
+    container_statuses,
+    engine,
+)
+from acoupi.targets.process import script_error, tail
+from acoupi.writing import disk_error
 
 __all__ = [
     "BROKER_GRACE",
@@ -186,8 +186,8 @@ class RunningBundle(Target):
         )
 
     def check(self) -> None:
-        """Raise if the bundle cannot start here; see `acoupi.system.preflight`."""
-        from acoupi.system.preflight import failure, run_preflight  # noqa: PLC0415 - only here
+        """Raise if the bundle cannot start here; see `acoupi.bundles.preflight`."""
+        from acoupi.bundles.preflight import failure, run_preflight  # noqa: PLC0415 - only here
 
         self.check_files()
         error = failure(list(run_preflight(self.settings, Host())))

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal
 
+from acoupi.bundles.rendering import TEMPLATES, render_tree
 from acoupi.errors import TargetError
-from acoupi.system.constants import Settings
-from acoupi.system.rendering import TEMPLATES, render_tree
-from acoupi.system.stack import Stack
-from acoupi.system.targets.process import ProcessTarget, script_context, stop_timeout
-from acoupi.system.writing import RenderedFile, write_files
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Stack
+from acoupi.targets.process import ProcessTarget, script_context, stop_timeout
+from acoupi.writing import RenderedFile, write_files
 
 __all__ = ["SystemdTarget", "UnitState", "lingers", "systemctl", "unit_folder", "unit_state"]
 

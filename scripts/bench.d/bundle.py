@@ -19,10 +19,10 @@ from statistics import median, quantiles
 
 import psutil
 
+from acoupi.bundles.images import BASE, build_image, image_name, why_build
 from acoupi.components import SqliteStore
+from acoupi.stack.pulse import is_locked, read_pulse
 from acoupi.system import Settings, setup_program
-from acoupi.system.pulse import is_locked, read_pulse
-from acoupi.system.targets.images import BASE, build_image, image_name, why_build
 
 SERVICES = ("redis", "recording", "detection", "default", "beat")
 SETTLE = 8.0

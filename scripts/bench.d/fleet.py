@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from acoupi.bundles.images import build_image, image_name, why_build
 from acoupi.components import SqliteStore
 from acoupi.system import Settings, setup_program
 from acoupi.system.planning import plan_setup
-from acoupi.system.targets.balena import write_balena_folder
-from acoupi.system.targets.images import build_image, image_name, why_build
+from acoupi.targets.balena import write_balena_folder
 
 DEADLINE = 180.0
 PROJECT = "acoupi-bench-fleet"

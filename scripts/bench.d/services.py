@@ -19,7 +19,7 @@ import psutil
 
 from acoupi.components import SqliteStore
 from acoupi.programs.demo import Program
-from acoupi.system.pulse import read_pulse
+from acoupi.stack.pulse import read_pulse
 
 SERVICES = [*(worker.name for worker in Program.worker_config.workers), "beat"]
 SETTLE = 5.0

@@ -16,7 +16,7 @@ from accounting import Created
 from servers import TOPIC, digest
 
 from acoupi.programs.demo import Program
-from acoupi.system.pulse import is_locked, read_pulse
+from acoupi.stack.pulse import is_locked, read_pulse
 
 __all__ = ["Sensor", "SensorError", "Usage", "end_processes", "measure", "variables"]
 

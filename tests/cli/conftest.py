@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 import pytest
 from typer.testing import CliRunner, Result
 
+from acoupi import targets
 from acoupi.cli import watching
 from acoupi.cli.app import app
 from acoupi.errors import TargetError
-from acoupi.system import targets
-from acoupi.system.targets.compose import ComposeTarget
+from acoupi.targets.compose import ComposeTarget
 from tests.cli.fake_docker import FakeDocker, put_first
 from tests.cli.support import Calls, FakeTarget, Run, Services, Statuses
 
@@ -54,7 +54,7 @@ def sensor(run: Run, target: Calls, home: Path, monkeypatch: pytest.MonkeyPatch)
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     fake = FakeDocker(tmp_path / "tools")
     put_first(monkeypatch, fake.folder)
-    monkeypatch.setattr("acoupi.system.targets.containers.engine", _no_engine)
+    monkeypatch.setattr("acoupi.targets.containers.engine", _no_engine)
     return fake
 
 
@@ -98,5 +98,5 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         extra["echo"]("docker buildx build ...")
         return f"acoupi/sensor:test-{len(packages)}"
 
-    monkeypatch.setattr("acoupi.system.targets.images.build_image", build_image)
+    monkeypatch.setattr("acoupi.bundles.images.build_image", build_image)
     return times

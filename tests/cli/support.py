@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from typer.testing import Result
 
-from acoupi.system.stack import Stack
-from acoupi.system.targets import ServiceStatus, Target
-from acoupi.system.targets.process import ProcessTarget
-from acoupi.system.writing import RenderedFile
+from acoupi.stack.stack import Stack
+from acoupi.targets import ServiceStatus, Target
+from acoupi.targets.process import ProcessTarget
+from acoupi.writing import RenderedFile
 
 Run = Callable[..., Result]
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from acoupi.bundles.engine import Storage
+from acoupi.bundles.variables import choose
 from acoupi.cli.watching import describe
 from acoupi.system import Settings
-from acoupi.system.targets import ServiceStatus
-from acoupi.system.targets.compose import ComposeTarget
-from acoupi.system.targets.engine import Storage
-from acoupi.system.targets.variables import choose
+from acoupi.targets import ServiceStatus
+from acoupi.targets.compose import ComposeTarget
 from tests.cli.fake_docker import FakeDocker
 from tests.cli.support import READY, Run, Services, data_of, lines_of
 
@@ -187,7 +187,7 @@ def test_an_image_of_ours_that_is_absent_is_built(
         extra["on_line"]("#1 building")
         return "acoupi/sensor:test"
 
-    monkeypatch.setattr("acoupi.system.targets.images.build_image", build_image)
+    monkeypatch.setattr("acoupi.bundles.images.build_image", build_image)
     docker.answer("image inspect", code=1, err="Error: No such image\n")
 
     result = run("compose", "up")
@@ -230,9 +230,7 @@ def no_compose(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def no_space(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker.answer("image inspect", code=1, err="Error: No such image\n")
-    monkeypatch.setattr(
-        "acoupi.system.targets.engine.Host.free_bytes", lambda host, path: 300_000_000
-    )
+    monkeypatch.setattr("acoupi.bundles.engine.Host.free_bytes", lambda host, path: 300_000_000)
 
 
 def edited(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,14 +272,12 @@ def port_in_use(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch)
         "ports": [{"host_ip": "", "published": "8080", "protocol": "tcp"}],
     }
     docker.answer("compose config", json.dumps(content))
-    monkeypatch.setattr(
-        "acoupi.system.targets.engine.Host.is_port_free", lambda host, *address: False
-    )
+    monkeypatch.setattr("acoupi.bundles.engine.Host.is_port_free", lambda host, *address: False)
 
 
 def not_mountable(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "acoupi.system.targets.engine.Host.storage", lambda host, path: Storage("vfat", home)
+        "acoupi.bundles.engine.Host.storage", lambda host, path: Storage("vfat", home)
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.stack.pulse import ServiceLock
 from acoupi.system import Settings
-from acoupi.system.pulse import ServiceLock
 from tests.cli.support import Calls, Run, data_of, lines_of, tree_of
 
 

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from acoupi.config import ConfigTree, describe
 from acoupi.errors import AcoupiError
 from acoupi.home import using_home
+from acoupi.stack.loading import load_program
 from acoupi.system import Settings, load_config, load_program_class, setup_program
-from acoupi.system.config import ConfigTree, describe
-from acoupi.system.programs import load_program
 
 PROGRAMS = ("default", "connected", "test", "demo")
 SCHEMAS: dict[str, type[BaseModel]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from acoupi.system.targets.images import build_image, image_name, why_build
+from acoupi.bundles.images import build_image, image_name, why_build
 from tests.docker.bundles import QUICK, SECRETS, WITH_SERVERS, Bundle, bundle_at, has_engine
 from tests.services import require
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from acoupi.bundles.self_setup import HOME
 from acoupi.system import Settings
 from acoupi.system.planning import plan_setup
-from acoupi.system.targets.balena import write_balena_folder
-from acoupi.system.targets.self_setup import HOME
+from acoupi.targets.balena import write_balena_folder
 from tests.docker.bundles import Done, docker, servers
 from tests.services import eventually, json_lines
 

@@ -8,7 +8,7 @@ import pytest
 from acoupi.data import Deployment
 from acoupi.errors import TargetError
 from acoupi.system.deployments import read_deployment
-from acoupi.system.targets import running
+from acoupi.targets import running
 from tests.docker.bundles import EVERY, QUICK, SERVICES, Bundle, bundle_at, ended_in
 
 BROKEN = {

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from acoupi.bundles.images import BASE, build_image, image_name, why_build
+from acoupi.bundles.variables import choose
 from acoupi.errors import TargetError
 from acoupi.system import Settings
 from acoupi.system.planning import plan_setup
-from acoupi.system.targets.balena import write_balena_folder
-from acoupi.system.targets.images import BASE, build_image, image_name, why_build
-from acoupi.system.targets.variables import choose
+from acoupi.targets.balena import write_balena_folder
 from tests.docker.bundles import Bundle, docker
 
 ROOT = Path(__file__).parents[2]
@@ -135,9 +135,7 @@ def test_what_is_wrong_is_said_from_inside_and_nothing_is_set_up(
 
 
 def test_what_is_installed_carries_all_that_its_image_is_made_from(image: str) -> None:
-    code = (
-        "from acoupi.system.targets import images; print(images._digest(()), images.source_dir())"
-    )
+    code = "from acoupi.targets import images; print(images._digest(()), images.source_dir())"
 
     said = docker("run", "--rm", "--network", "none", image, "python", "-c", code).stdout.split()
     label = '{{index .Config.Labels "io.acoupi.source"}}'

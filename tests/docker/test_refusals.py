@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from acoupi.system.targets.compose import ComposeTarget
-from acoupi.system.targets.images import image_name
-from acoupi.system.targets.variables import choose
+from acoupi.bundles.images import image_name
+from acoupi.bundles.variables import choose
+from acoupi.targets.compose import ComposeTarget
 from tests.docker.bundles import QUICK, Bundle, bundle_at, docker
 from tests.services import require
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from acoupi.services.folder import broker_folder
 from acoupi.system import get_status
-from acoupi.system.celery.folder import broker_folder
 from tests.sensors import Sensor, kill, sensor_at, wait_for
 from tests.services import Redis
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from acoupi.system.provisioning.variables import check_known
-from acoupi.system.targets.bundle_checks import bundle_problems
+from acoupi.bundles.bundle_checks import bundle_problems
+from acoupi.config.provisioning_variables import check_known
 from tests.golden.balena_rules import balena_problems
 from tests.services import require
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.bundles.self_setup import committed_bundle
 from acoupi.system import Settings
 from acoupi.system.planning import plan_setup
-from acoupi.system.targets import balena, compose, process
-from acoupi.system.targets.self_setup import committed_bundle
+from acoupi.targets import balena, compose, process
 
 ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from acoupi.stack.broker_users import HOST_USER, broker_rules, broker_user
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.stack import stack_for
 from acoupi.system import Settings
-from acoupi.system.broker_users import HOST_USER, broker_rules, broker_user
-from acoupi.system.programs import load_program_class
-from acoupi.system.stack import stack_for
 from tests.services import eventually, require_program
 
 NAMES = ("recording", "default", "beat")

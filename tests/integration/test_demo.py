@@ -17,7 +17,7 @@ from acoupi import data
 from acoupi.components import SqliteStore
 from acoupi.components.models import BandEnergyModel
 from acoupi.programs.demo import ConfigSchema, Program
-from acoupi.system.pulse import is_locked
+from acoupi.stack.pulse import is_locked
 
 ROOT = Path(__file__).parents[2]
 RUN = (

@@ -15,9 +15,9 @@ from acoupi import data
 from acoupi.audio import formats
 from acoupi.components import SqliteStore
 from acoupi.data import EffortState
+from acoupi.services.restarts import NO_MICROPHONE
+from acoupi.stack.pulse import read_pulse
 from acoupi.system import Settings, get_celery_app, load_program, setup_program, start_deployment
-from acoupi.system.celery.leaving import NO_MICROPHONE
-from acoupi.system.pulse import read_pulse
 from tests.services import eventually
 
 DEADLINE = 60.0

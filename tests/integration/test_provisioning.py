@@ -16,9 +16,9 @@ import pytest
 
 from acoupi.errors import ConfigurationError
 from acoupi.provisioned import Provisioned, read_provisioned
-from acoupi.system.constants import RENEW
-from acoupi.system.provisioning.fetching import fetch
-from acoupi.system.pulse import read_pulse
+from acoupi.provisioning.fetching import fetch
+from acoupi.stack.pulse import read_pulse
+from acoupi.stack.settings import RENEW
 from tests.sensors import SERVICES, Sensor, sensor_at, wait_for
 from tests.services import free_port
 

@@ -11,11 +11,11 @@ import pytest
 from celery import Celery
 
 from acoupi import data
+from acoupi.services.broker import make_app
+from acoupi.services.redis_client import AnswerError, RedisClient
+from acoupi.services.redis_transport import reclaim
+from acoupi.stack.celery_settings import CelerySettings
 from acoupi.system import Settings
-from acoupi.system.celery.broker import make_app
-from acoupi.system.celery.redis_client import AnswerError, RedisClient
-from acoupi.system.celery.redis_transport import reclaim
-from acoupi.system.celery_settings import CelerySettings
 from tests.services import Redis
 
 pytestmark = pytest.mark.integration

@@ -8,11 +8,11 @@ engine that does not answer has no version.
 
 from collections.abc import Iterator
 
+from acoupi.bundles.preflight import bundle, engine, machine
+from acoupi.bundles.preflight.sight import Check, Probes, Result, Sight
+from acoupi.bundles.rendering import Manifest
 from acoupi.errors import HealthCheckError
-from acoupi.system.constants import Settings
-from acoupi.system.preflight import bundle, engine, machine
-from acoupi.system.preflight.sight import Check, Probes, Result, Sight
-from acoupi.system.rendering import Manifest
+from acoupi.stack.settings import Settings
 
 __all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
 

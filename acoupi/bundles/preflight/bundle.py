@@ -7,8 +7,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import acoupi
-from acoupi.system.configured import is_configured
-from acoupi.system.preflight.sight import (
+from acoupi.bundles.bundle_checks import merged_problems
+from acoupi.bundles.engine import COMPOSE_FILE, OVERRIDE_FILE
+from acoupi.bundles.preflight.sight import (
     SIMULATED,
     SOUND_RULE,
     Bundle,
@@ -19,11 +20,10 @@ from acoupi.system.preflight.sight import (
     is_simulated,
     json_of,
 )
-from acoupi.system.rendering import edited_files
-from acoupi.system.stack import BROKER
-from acoupi.system.targets.bundle_checks import merged_problems
-from acoupi.system.targets.engine import COMPOSE_FILE, OVERRIDE_FILE
-from acoupi.system.targets.program_image import bind_option
+from acoupi.bundles.program_image import bind_option
+from acoupi.bundles.rendering import edited_files
+from acoupi.stack.configured import is_configured
+from acoupi.stack.stack import BROKER
 
 __all__ = [
     "check_bundle",
@@ -45,7 +45,7 @@ NOT_MOUNTED = ("bind source path does not exist", "Mounts denied", "is not share
 PROGRAM_PROBE = (
     "import sys\n"
     "from acoupi.errors import AcoupiError\n"
-    "from acoupi.system.programs import load_program_class\n"
+    "from acoupi.stack.loading import load_program_class\n"
     "try:\n    load_program_class(sys.argv[1])\n"
     "except AcoupiError as error:\n"
     "    sys.exit(f'{error.message} {error.why or str()}')\n"

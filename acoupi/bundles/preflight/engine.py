@@ -1,7 +1,7 @@
 """Whether there is an engine that can run the bundle, and Compose."""
 
-from acoupi.system.preflight.sight import Result, Sight, json_of
-from acoupi.system.targets.engine import Answer
+from acoupi.bundles.engine import Answer
+from acoupi.bundles.preflight.sight import Result, Sight, json_of
 
 __all__ = [
     "check_buildx",

@@ -3,8 +3,8 @@
 import shlex
 from pathlib import Path
 
-from acoupi.system.preflight.sight import GB, Result, Sight, size
-from acoupi.system.targets.engine import Storage
+from acoupi.bundles.engine import Storage
+from acoupi.bundles.preflight.sight import GB, Result, Sight, size
 
 __all__ = [
     "check_clock",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from acoupi.bundles.engine import COMPOSE_FILE, Answer, Storage
+from acoupi.bundles.rendering import Manifest
 from acoupi.errors import HealthCheckError
-from acoupi.system.constants import Settings
-from acoupi.system.rendering import Manifest
-from acoupi.system.targets.engine import COMPOSE_FILE, Answer, Storage
+from acoupi.stack.settings import Settings
 
 __all__ = [
     "GB",
@@ -51,7 +51,7 @@ class Result:
 
 
 class Probes(Protocol):
-    """What checks ask of the machine; the real one is `acoupi.system.targets.engine.Host`."""
+    """What checks ask of the machine; the real one is `acoupi.bundles.engine.Host`."""
 
     def docker(self, *args: str, timeout: float = ...) -> Answer:
         """Return what ``docker ARGS`` answers."""

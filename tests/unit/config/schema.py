@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import BaseModel, Field, RootModel, SecretStr
 
+from acoupi.config import parse_config_from_args
 from acoupi.errors import AcoupiError
 from acoupi.programs.core.prompts import NoUserPrompt
-from acoupi.system.config import parse_config_from_args
 
 
 class Transport(Enum):

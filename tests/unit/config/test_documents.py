@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
-from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.system.config import (
+from acoupi.config import (
     config_files,
     config_schema_json,
     dump_config,
@@ -19,7 +18,8 @@ from acoupi.system.config import (
     parse_config_from_args,
     write_config,
 )
-from acoupi.system.config.secrets import merge_secrets, parse_secrets
+from acoupi.config.secrets import merge_secrets, parse_secrets
+from acoupi.errors import AcoupiError, ConfigurationError
 
 
 class Server(BaseModel):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from acoupi.config import dump_config_field, get_config_field, set_config_field
 from acoupi.errors import ParameterError
-from acoupi.system.config import dump_config_field, get_config_field, set_config_field
 
 
 class Inner(BaseModel):

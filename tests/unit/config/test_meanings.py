@@ -2,8 +2,8 @@
 
 import pytest
 
-from acoupi.system.config.tree import describe
-from acoupi.system.programs import load_program_class
+from acoupi.config.tree import describe
+from acoupi.stack.loading import load_program_class
 
 
 @pytest.mark.parametrize("name", ["default", "connected", "demo", "test"])

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import BaseModel, Field, SecretStr, field_serializer
 
+from acoupi.config import parse_config_from_args
 from acoupi.errors import ConfigurationError, ParameterError
-from acoupi.system.config import parse_config_from_args
 from tests.unit.config.schema import (
     Birds,
     Http,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, model_validator
 
+from acoupi.config import Question, parse_config_from_args
 from acoupi.errors import ConfigurationError
-from acoupi.system.config import Question, parse_config_from_args
 from tests.unit.config.schema import Mqtt, Schema, parse, refusal
 
 

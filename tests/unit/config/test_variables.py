@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
+from acoupi.config import describe, parse_config_from_args
+from acoupi.config.answers import Answers
+from acoupi.config.sources import read_environment
+from acoupi.config.variables import as_variables, settings_table
 from acoupi.errors import ConfigurationError
-from acoupi.system.config import describe, parse_config_from_args
-from acoupi.system.config.answers import Answers
-from acoupi.system.config.sources import read_environment
-from acoupi.system.config.variables import as_variables, settings_table
-from acoupi.system.programs import load_program_class
+from acoupi.stack.loading import load_program_class
 
 
 class Server(BaseModel):

@@ -8,7 +8,7 @@ import yaml
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.system import Settings, setup_program, target_for
 from acoupi.system.planning import plan_setup
-from acoupi.system.targets.balena import write_balena_folder
+from acoupi.targets.balena import write_balena_folder
 
 TOKEN = "sesame-4711"
 

@@ -15,11 +15,11 @@ from celery.schedules import BaseSchedule, crontab, solar
 
 from acoupi import data
 from acoupi.errors import ConfigurationError
+from acoupi.services import beat, redis_client
+from acoupi.services.beat import Planner
+from acoupi.services.entries import Aligned, Entry, Interval, When
+from acoupi.stack.pulse import AlreadyRunningError, ServiceLock, read_pulse
 from acoupi.system import Settings, setup_program
-from acoupi.system.celery import beat, redis_client
-from acoupi.system.celery.beat import Planner
-from acoupi.system.celery.entries import Aligned, Entry, Interval, When
-from acoupi.system.pulse import AlreadyRunningError, ServiceLock, read_pulse
 from tests.unit.system.conftest import Clocks, WriteModule
 
 YEARS = 40 * 365 * 86_400.0
@@ -293,8 +293,8 @@ def test_one_that_hangs_ends_itself_and_says_where(
     monkeypatch.setenv("PYTHONPATH", sys.path[0])
     code = (
         "import threading\n"
-        "from acoupi.system.celery import beat\n"
-        "from acoupi.system.constants import Settings\n"
+        "from acoupi.services import beat\n"
+        "from acoupi.stack.settings import Settings\n"
         "beat.LOOP_PATIENCE = 0.2\n"
         "beat.run(Settings(), threading.Event())\n"
     )
@@ -342,8 +342,8 @@ def test_it_does_not_import_the_program(settings: Settings, program_name: str) -
     setup_program(settings, program_name)
     code = (
         "import sys, threading\n"
-        "from acoupi.system.celery import beat\n"
-        "from acoupi.system.constants import Settings\n"
+        "from acoupi.services import beat\n"
+        "from acoupi.stack.settings import Settings\n"
         "class Once(threading.Event):\n"
         "    def wait(self, timeout=None): self.set()\n"
         "beat.run(Settings(), Once())\n"

@@ -12,17 +12,18 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from acoupi.bundles import rendering
+from acoupi.bundles.bundle_checks import bundle_problems, check_bundle, merged_problems
+from acoupi.bundles.ownership import host_owner
+from acoupi.bundles.rendering import Manifest
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.system import Settings, rendering, setup_program
-from acoupi.system.broker_users import broker_rules
-from acoupi.system.celery.address import broker_from_environment
-from acoupi.system.celery.broker import load_celery_settings
+from acoupi.services.address import broker_from_environment
+from acoupi.services.broker import load_celery_settings
+from acoupi.stack.broker_users import broker_rules
+from acoupi.system import Settings, setup_program
 from acoupi.system.planning import plan_setup
-from acoupi.system.rendering import Manifest
-from acoupi.system.targets import load_target, target_for
-from acoupi.system.targets.bundle_checks import bundle_problems, check_bundle, merged_problems
-from acoupi.system.targets.compose import ComposeTarget, project_name
-from acoupi.system.targets.ownership import host_owner
+from acoupi.targets import load_target, target_for
+from acoupi.targets.compose import ComposeTarget, project_name
 from tests.services import require
 
 MQTT = ["--messaging.mqtt.host", "localhost", "--messaging.mqtt.topic", "acoupi"]

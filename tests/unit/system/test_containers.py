@@ -9,9 +9,9 @@ import pytest
 
 from acoupi import data
 from acoupi.errors import TargetError
-from acoupi.system.pulse import PulseFile
-from acoupi.system.targets import containers
-from acoupi.system.targets.containers import container_statuses, describe_container
+from acoupi.stack.pulse import PulseFile
+from acoupi.targets import containers
+from acoupi.targets.containers import container_statuses, describe_container
 
 BEFORE = "2024-01-01T00:00:00.123456789Z"
 

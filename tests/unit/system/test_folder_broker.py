@@ -12,10 +12,10 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
+from acoupi.services import transport
+from acoupi.services.broker import make_app
+from acoupi.services.folder import MAX_CRASHES, broker_folder, reclaim
 from acoupi.system import Settings
-from acoupi.system.celery import transport
-from acoupi.system.celery.broker import make_app
-from acoupi.system.celery.folder import MAX_CRASHES, broker_folder, reclaim
 
 
 @pytest.fixture

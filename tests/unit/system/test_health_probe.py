@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from acoupi.system.pulse import PulseFile
+from acoupi.stack.pulse import PulseFile
 from tests.services import Redis, require_program
 
 PROBE = Path(__file__).parents[3] / "images" / "sensor" / "health"

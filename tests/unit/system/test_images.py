@@ -8,8 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from acoupi.bundles import images
 from acoupi.errors import TargetError
-from acoupi.system.targets import images
 
 ROOT = Path(__file__).parents[3]
 SENSOR = ROOT / "images" / "sensor"

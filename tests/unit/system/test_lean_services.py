@@ -9,11 +9,11 @@ from acoupi.system import Settings, setup_program
 
 BUILD = """
 import sys
-from acoupi.system.celery import worker
-from acoupi.system.celery.broker import load_celery_settings
-from acoupi.system.celery.construction import build_program
-from acoupi.system.constants import Settings
-from acoupi.system.stack import stack_of_program
+from acoupi.services import worker
+from acoupi.services.broker import load_celery_settings
+from acoupi.stack.construction import build_program
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import stack_of_program
 settings = Settings()
 app, program = build_program(settings, worker={name!r})
 stack_of_program(program, settings, load_celery_settings(settings), "demo").service({name!r})
@@ -23,8 +23,8 @@ print(*sys.modules)
 """
 BEAT = """
 import sys, threading
-from acoupi.system.celery import beat
-from acoupi.system.constants import Settings
+from acoupi.services import beat
+from acoupi.stack.settings import Settings
 class Once(threading.Event):
     def wait(self, timeout=None):
         self.set()
@@ -35,8 +35,8 @@ FOR_THE_COMMAND_LINE = {
     "acoupi.cli",
     "acoupi.system.lifecycle",
     "acoupi.system.planning",
-    "acoupi.system.rendering",
-    "acoupi.system.targets",
+    "acoupi.bundles.rendering",
+    "acoupi.targets",
     "asyncio",
     "docker",
     "jinja2",
@@ -83,7 +83,7 @@ def test_a_worker_that_has_done_nothing_yet_has_no_model_and_no_server(
 
 
 def test_what_is_kept_out_of_celery_can_be_imported_later() -> None:
-    code = "import sys; from acoupi.system.celery import lean; before = set(sys.modules)\n"
+    code = "import sys; from acoupi.services import memory; before = set(sys.modules)\n"
     code += "import yaml, psutil; print(*before & {'yaml', 'psutil', 'cffi'}, yaml.__name__)"
 
     assert imported(code) == {"yaml"}
@@ -92,9 +92,9 @@ def test_what_is_kept_out_of_celery_can_be_imported_later() -> None:
 def test_a_child_that_looks_for_garbage_copies_nothing_of_what_was_settled() -> None:
     code = """
 import gc, os, sys
-from acoupi.system.celery import lean
+from acoupi.services import memory
 there = [[number] for number in range(300_000)]
-settle = lean.settle_memory if sys.argv[1] == "settled" else gc.collect
+settle = memory.settle_memory if sys.argv[1] == "settled" else gc.collect
 settle()
 if os.fork() == 0:
     gc.collect()

@@ -3,7 +3,7 @@
 import pytest
 
 from acoupi.errors import ConfigurationError, DeviceUnavailableError, StoreError
-from acoupi.system.celery.leaving import NO_MICROPHONE, Leaving
+from acoupi.services.restarts import NO_MICROPHONE, Leaving
 from tests.unit.system.conftest import Clocks
 
 GONE = DeviceUnavailableError("the microphone is not there.")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from acoupi.services.broker import make_app
+from acoupi.services.publisher import Outbox, task_message
 from acoupi.system import Settings
-from acoupi.system.celery.broker import make_app
-from acoupi.system.celery.outbox import Outbox, task_message
 
 
 def shape(message: Any) -> Any:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import acoupi
+from acoupi.bundles.engine import Answer, Host, Storage, compose_command, find_storage
+from acoupi.bundles.preflight import CHECKS, Result, failure, run_preflight
+from acoupi.bundles.preflight.engine import version_of
+from acoupi.bundles.preflight.sight import Bundle
+from acoupi.bundles.rendering import KnownService, Manifest
 from acoupi.system import Settings
-from acoupi.system.preflight import CHECKS, Result, failure, run_preflight
-from acoupi.system.preflight.engine import version_of
-from acoupi.system.preflight.sight import Bundle
-from acoupi.system.rendering import KnownService, Manifest
-from acoupi.system.targets.engine import Answer, Host, Storage, compose_command, find_storage
-from acoupi.system.writing import RenderedFile
+from acoupi.writing import RenderedFile
 
 IMAGE = "acoupi/sensor:dev"
 REFUSED = (

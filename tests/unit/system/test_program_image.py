@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.bundles.images import named_packages
+from acoupi.bundles.variables import choose, chosen_variables, plain
 from acoupi.system import Settings, setup_program
-from acoupi.system.targets.compose import ComposeTarget
-from acoupi.system.targets.images import named_packages
-from acoupi.system.targets.variables import choose, chosen_variables, plain
+from acoupi.targets.compose import ComposeTarget
 
 
 @pytest.fixture

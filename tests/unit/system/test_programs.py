@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from acoupi.errors import InvalidProgramError, NotConfiguredError, ProgramNotFoundError
+from acoupi.stack.loading import available_programs, load_config_schema
 from acoupi.system import Settings, load_program, load_program_class, setup_program
-from acoupi.system.programs import available_programs, load_config_schema
 from tests.unit.system.conftest import WriteModule
 
 HEAD = """

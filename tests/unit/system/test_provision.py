@@ -11,12 +11,12 @@ import pytest
 from acoupi.devices import get_device_id
 from acoupi.errors import DeviceError
 from acoupi.provisioned import Provisioned, read_provisioned
+from acoupi.provisioning import apply, sources
+from acoupi.provisioning.apply import provision
+from acoupi.provisioning.fetching import Fetched
+from acoupi.stack.configured import is_configured, read_program_name
+from acoupi.stack.loading import load_config_schema
 from acoupi.system import Settings, get_status, load_config
-from acoupi.system.configured import is_configured, read_program_name
-from acoupi.system.programs import load_config_schema
-from acoupi.system.provisioning import apply, sources
-from acoupi.system.provisioning.apply import provision
-from acoupi.system.provisioning.fetching import Fetched
 
 BASE = {"ACOUPI_PROGRAM": "default"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from acoupi.errors import DeviceError
-from acoupi.system.pulse import (
+from acoupi.stack.pulse import (
     AlreadyRunningError,
     PulseFile,
     ServiceLock,

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from acoupi.errors import ConfigurationError
+from acoupi.services import redis_client, redis_transport
+from acoupi.services.address import check_broker_url
+from acoupi.services.broker import make_app
+from acoupi.services.redis_client import RedisClient
+from acoupi.services.redis_transport import RedisChannel
+from acoupi.stack.celery_settings import CelerySettings
 from acoupi.system import Settings
-from acoupi.system.celery import redis_client, redis_transport
-from acoupi.system.celery.address import check_broker_url
-from acoupi.system.celery.broker import make_app
-from acoupi.system.celery.redis_client import RedisClient
-from acoupi.system.celery.redis_transport import RedisChannel
-from acoupi.system.celery_settings import CelerySettings
 
 
 @pytest.fixture

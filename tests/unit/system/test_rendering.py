@@ -5,8 +5,7 @@ from pathlib import Path, PurePath
 import jinja2
 import pytest
 
-from acoupi.errors import ConfigurationError
-from acoupi.system.rendering import (
+from acoupi.bundles.rendering import (
     KnownService,
     Manifest,
     check_not_edited,
@@ -14,7 +13,8 @@ from acoupi.system.rendering import (
     edited_files,
     render_tree,
 )
-from acoupi.system.writing import RenderedFile, write_files
+from acoupi.errors import ConfigurationError
+from acoupi.writing import RenderedFile, write_files
 
 
 @pytest.fixture

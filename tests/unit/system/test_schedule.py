@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoupi.errors import ConfigurationError
-from acoupi.system.celery.entries import (
+from acoupi.services.entries import (
     Aligned,
     Interval,
     UnknownSchedule,
     read_schedule,
     restore,
 )
-from acoupi.system.celery.schedule import describe, describe_schedule, schedule_file
+from acoupi.services.schedule import describe, describe_schedule, schedule_file
 from acoupi.tasks.schedules import aligned_schedule
 from acoupi.tasks.slots import slot_is_due
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.bundles.rendering import Manifest
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError, TargetError
+from acoupi.services.broker import load_celery_settings
+from acoupi.stack.pulse import ServiceLock
 from acoupi.system import Settings, setup_diff, setup_program
-from acoupi.system.celery.broker import load_celery_settings
-from acoupi.system.pulse import ServiceLock
-from acoupi.system.rendering import Manifest
 from tests.unit.system.conftest import WriteModule
 
 FILES = [

@@ -8,8 +8,8 @@ from pydantic import BaseModel, SecretStr
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs import AcoupiProgram, AcoupiWorker, WorkerConfig
-from acoupi.system.constants import CelerySettings, Settings
-from acoupi.system.stack import Mount, secret_names, stack_for
+from acoupi.stack.settings import CelerySettings, Settings
+from acoupi.stack.stack import Mount, secret_names, stack_for
 
 
 def program(*workers: AcoupiWorker | None) -> Any:

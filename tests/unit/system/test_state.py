@@ -10,8 +10,8 @@ import pytest
 
 from acoupi import data
 from acoupi.errors import NotConfiguredError
+from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.system import Settings, get_celery_status, get_status, setup_program, start_deployment
-from acoupi.system.pulse import PulseFile, ServiceLock
 from tests.services import free_port
 
 

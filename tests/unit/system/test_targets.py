@@ -22,9 +22,9 @@ from acoupi.system import (
     target_for,
 )
 from acoupi.system.services import install_services, uninstall_services
-from acoupi.system.targets import load_target, process, systemd
-from acoupi.system.targets.compose import ComposeTarget
-from acoupi.system.targets.process import ProcessTarget, read_env_file, run_script, script_error
+from acoupi.targets import load_target, process, systemd
+from acoupi.targets.compose import ComposeTarget
+from acoupi.targets.process import ProcessTarget, read_env_file, run_script, script_error
 from tests.services import require, require_program
 
 
@@ -64,9 +64,7 @@ def test_a_target_that_is_not_installed_any_more_is_said_to_be(
 def test_a_target_that_cannot_be_loaded_is_said_to_be(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "acoupi.system.targets.available_targets", lambda: {"moon": "moon.base:Target"}
-    )
+    monkeypatch.setattr("acoupi.targets.available_targets", lambda: {"moon": "moon.base:Target"})
 
     with pytest.raises(TargetError, match="cannot be loaded") as caught:
         load_target("moon", settings)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from acoupi.config.provisioning_variables import VARIABLES, check_known, is_source
 from acoupi.errors import ConfigurationError
 from acoupi.system import Settings
-from acoupi.system.provisioning.variables import VARIABLES, check_known, is_source
 
 
 def test_every_variable_of_the_table_is_known() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from acoupi.errors import NotConfiguredError
+from acoupi.provisioning.apply import provision
+from acoupi.services.waiting import Watch, await_home
 from acoupi.system import Settings, setup_program
-from acoupi.system.provisioning.apply import provision
-from acoupi.system.provisioning.waiting import Watch, await_home
 
 WAITING = {"ACOUPI_PROGRAM": "default", "ACOUPI_SETUP_PATIENCE": "0.1"}
 

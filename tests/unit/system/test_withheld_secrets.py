@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from acoupi.bundles.parted_secrets import part_secrets
+from acoupi.config import is_valid_without_secrets
 from acoupi.programs.core.workers import AcoupiWorker, WorkerConfig
 from acoupi.programs.demo import Program as Demo
+from acoupi.stack.stack import stack_for
 from acoupi.system import Settings, load_config, setup_program
-from acoupi.system.config import is_valid_without_secrets
-from acoupi.system.stack import stack_for
-from acoupi.system.targets.parted_secrets import part_secrets
-from acoupi.system.writing import write_atomic
+from acoupi.writing import write_atomic
 from tests.unit.system.test_compose_rendering import services, sources
 
 TOKEN = "not-for-everyone"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from acoupi.errors import ConfigurationError
+from acoupi.services import logs, worker
+from acoupi.services.worker import Heart
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.pulse import PulseFile, ServiceLock, read_pulse
+from acoupi.stack.stack import stack_for
 from acoupi.system import Settings, setup_program
-from acoupi.system.celery import logs, worker
-from acoupi.system.celery.worker import Heart
-from acoupi.system.programs import load_program_class
-from acoupi.system.pulse import PulseFile, ServiceLock, read_pulse
-from acoupi.system.stack import stack_for
 from tests.unit.system.conftest import Clocks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from acoupi.errors import DeviceError
-from acoupi.system.writing import RenderedFile, write_atomic, write_files
+from acoupi.writing import RenderedFile, write_atomic, write_files
 
 
 def tree(folder: Path) -> dict[str, str]:

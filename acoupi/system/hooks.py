@@ -1,0 +1,6 @@
+"""`acoupi.services.hooks` under the name that rendered files have for it."""
+
+from acoupi.services.hooks import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

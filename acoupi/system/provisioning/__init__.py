@@ -1,0 +1,1 @@
+"""The name that rendered files have for `acoupi.provisioning`."""
