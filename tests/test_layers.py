@@ -1,7 +1,10 @@
-"""Imports go one way, and every outside library has one door (design §2)."""
+"""The house of acoupi/README.md: imports go one way, and every outside library has one door."""
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,46 +13,53 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "acoupi"
 
-# The lower number may not import the higher one; equals may not import each other.
-LAYERS = {
-    "clock": -1,
-    "errors": 0,
-    "home": 0,
-    "writing": 0,
-    "data": 0,
-    "audio": 1,
-    "effort": 1,
-    "provisioned": 1,
-    "devices": 2,
-    "components": 3,
-    "tasks": 4,
-    "programs": 5,
-    "config": 6,
-    "stack": 7,
-    "services": 8,
-    "bundles": 9,
-    "targets": 10,
-    "system": 11,
-    "provisioning": 12,
-    "testing": 13,
-    "cli": 14,
-}
+ROWS = (
+    ("cli",),
+    ("hub",),
+    ("web",),
+    ("provisioning",),
+    ("system",),
+    ("targets",),
+    ("bundles",),
+    ("services",),
+    ("stack",),
+    ("config",),
+    ("programs",),
+    ("tasks",),
+    ("exports",),
+    ("components",),
+    ("devices",),
+    ("audio",),
+    ("effort", "provisioned"),
+    ("data",),
+    ("writing",),
+    ("clock", "errors", "home"),
+)
+"""The picture, from the top: a room may import from the rows below its own, and from itself."""
+ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
+
+FAKES = "testing"
+ABOVE_THE_FAKES = ("cli", "web", "hub")
+"""Beside the rows: the public fakes may import everything but these, and nobody imports them."""
+OLD_NAMES = {"acoupi/system/provisioning/__main__.py"}
+"""Files rendered by acoupi 0.1 name this module; the room that it hands over to is higher now."""
 
 # An outside library, and where it may be imported (paths below acoupi/).
-DOORS = {
-    "celery": ("programs/", "services/", "tasks/schedules.py"),
+DOORS: dict[str, tuple[str, ...]] = {
+    "celery": ("programs/", "services/", "tasks/schedules.py", "system/celery/app.py"),
     "kombu": ("programs/", "services/"),
     "billiard": ("programs/", "services/"),
     "redis": ("services/",),
     "jinja2": ("bundles/rendering.py",),
-    "subprocess": ("bundles/", "targets/", "devices/"),
+    # A worker lets a process of its own set the home up: services/waiting.py.
+    "subprocess": ("bundles/", "targets/", "devices/", "services/waiting.py"),
     "docker": ("bundles/", "targets/", "devices/"),
     "typer": ("cli/",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "sqlite3": ("components/stores/", "components/message_stores/"),
-    "requests": ("components/messengers",),
-    "paho": ("components/messengers",),
+    "requests": ("components/messengers/",),
+    "paho": ("components/messengers/",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
     "astral": ("components/sun.py",),
@@ -72,10 +82,10 @@ def sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def imports_of(path: Path) -> Iterator[Import]:
-    """Every import in a file, lazy ones and those of type checkers included."""
-    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports_in(text: str, path: Path) -> Iterator[Import]:
+    """Every import in a file, lazy ones and those for type checkers included."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(path, node.lineno, alias.name)
@@ -86,55 +96,134 @@ def imports_of(path: Path) -> Iterator[Import]:
                 yield Import(path, node.lineno, f"{module}.{alias.name}")
 
 
-def layer_of(path: Path) -> str | None:
-    """The layer a file belongs to; None for acoupi/__init__.py."""
-    first = path.relative_to(PACKAGE).parts[0]
-    name = first.removesuffix(".py")
+def imports_of(path: Path) -> Iterator[Import]:
+    return imports_in(path.read_text(), path)
+
+
+def room_of(path: Path) -> str | None:
+    """The room that a file belongs to; None for acoupi/__init__.py."""
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return None if name == "__init__" else name
 
 
-def climbs(item: Import) -> bool:
+def broken_row(item: Import) -> str | None:
+    """What an import breaks in the picture; None if it goes down, or stays in its room."""
     parts = item.module.split(".")
-    if parts[0] != "acoupi" or len(parts) < 2 or parts[1] not in LAYERS:
-        return False
-    own = layer_of(item.path)
-    return own is None or (own != parts[1] and LAYERS[own] <= LAYERS[parts[1]])
+    if parts[0] != "acoupi" or len(parts) < 2:
+        return None
+    own, other = room_of(item.path), parts[1]
+    if other == own or str(item.path.relative_to(ROOT)) in OLD_NAMES:
+        return None
+    if own == FAKES:
+        return f"{item}: the fakes stand below {other}" if other in ABOVE_THE_FAKES else None
+    if other not in ROW_OF and other != FAKES:
+        return None  # a name of acoupi/__init__.py
+    if own is None or other == FAKES or ROW_OF[other] <= ROW_OF[own]:
+        return f"{item}: the row of {own} is not above that of {other}"
+    return None
 
 
-def test_every_module_belongs_to_a_layer() -> None:
-    unknown = {layer_of(path) for path in sources()} - set(LAYERS) - {None, "__main__"}
+@functools.cache
+def file_of(module: str) -> Path | None:
+    """The file that an import of ours reads: of the module, or of the package that has the name."""
+    parts = module.split(".")
+    for length in (len(parts), len(parts) - 1):
+        place = ROOT.joinpath(*parts[:length])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if length and file.is_file() and PACKAGE in file.parents:
+                return file
+    return None
+
+
+def circle_in(edges: Iterable[tuple[str, str]]) -> list[str]:
+    """One circle among these, each imported by the next; none: []."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for importer, imported in edges:
+        if importer != imported:
+            sorter.add(importer, imported)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def file_edges(items: Iterable[Import]) -> Iterator[tuple[Path, Path]]:
+    """Which file imports which; faces, which only hand names on, are left out."""
+    for item in items:
+        imported = file_of(item.module)
+        if imported is None or is_face(imported) or is_face(item.path):
+            continue
+        if str(item.path.relative_to(ROOT)) not in OLD_NAMES:
+            yield item.path, imported
+
+
+@functools.cache
+def is_face(path: Path) -> bool:
+    """Whether a file is a package's face: it hands on what others define, lazily."""
+    return path.name == "__init__.py" and "def __getattr__" in path.read_text()
+
+
+@functools.cache
+def every_import() -> list[Import]:
+    return [item for path in sources() for item in imports_of(path)]
+
+
+def folder_circle(folder: Path, edges: list[tuple[Path, Path]]) -> list[str]:
+    """A circle among what stands in a folder, where a folder in it counts as one."""
+    inside = [
+        (importer.relative_to(folder).parts[0], imported.relative_to(folder).parts[0])
+        for importer, imported in edges
+        if folder in importer.parents and folder in imported.parents
+    ]
+    return circle_in(inside)
+
+
+def through_another_door(item: Import) -> bool:
+    doors = DOORS.get(item.module.split(".")[0])
+    place = item.path.relative_to(PACKAGE).as_posix()
+    return doors is not None and not place.startswith(doors)
+
+
+def test_every_module_belongs_to_a_room() -> None:
+    unknown = {room_of(path) for path in sources()} - set(ROW_OF) - {None, FAKES, "__main__"}
 
     assert unknown == set()
 
 
 def test_no_import_climbs() -> None:
-    assert [str(item) for path in sources() for item in imports_of(path) if climbs(item)] == []
+    assert [row for item in every_import() if (row := broken_row(item))] == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    edges = file_edges(every_import())
+    named = [(str(a.relative_to(ROOT)), str(b.relative_to(ROOT))) for a, b in edges]
+
+    assert circle_in(named) == []
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in sources()}), ids=lambda one: str(one.name)
+)
+def test_no_folders_import_each_other_in_a_circle(folder: Path) -> None:
+    assert folder_circle(folder, list(file_edges(every_import()))) == []
 
 
 def test_tasks_know_components_by_their_interfaces_only() -> None:
     allowed = "acoupi.components.types"
     wrong = [
         str(item)
-        for path in sources()
-        if layer_of(path) == "tasks"
-        for item in imports_of(path)
-        if item.module.startswith("acoupi.components") and not item.module.startswith(allowed)
+        for item in every_import()
+        if room_of(item.path) == "tasks"
+        and item.module.startswith("acoupi.components")
+        and not item.module.startswith(allowed)
     ]
 
     assert wrong == []
 
 
-@pytest.mark.parametrize("library", sorted(DOORS))
-def test_a_library_is_used_through_its_door_only(library: str) -> None:
-    wrong = [
-        str(item)
-        for path in sources()
-        for item in imports_of(path)
-        if item.module.split(".")[0] == library
-        and not path.relative_to(PACKAGE).as_posix().startswith(DOORS[library])
-    ]
-
-    assert wrong == []
+def test_a_library_is_used_through_its_door_only() -> None:
+    assert [str(item) for item in every_import() if through_another_door(item)] == []
 
 
 def asks_the_clock(node: ast.AST) -> bool:
@@ -146,53 +235,129 @@ def asks_the_clock(node: ast.AST) -> bool:
     return owner in ("time", "datetime.datetime", "datetime.date", "dt.datetime")
 
 
-def test_nobody_but_one_module_asks_the_clock() -> None:
-    wrong = [
-        f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}"
-        for path in sources()
-        if path != PACKAGE / "clock.py"
+def prints(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("print", "input", "breakpoint")
+    )
+
+
+def found(does: Callable[[ast.AST], bool], paths: Iterable[Path]) -> list[str]:
+    """Where files do that."""
+    return [
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)} {ast.unparse(node)}"
+        for path in paths
         for node in ast.walk(ast.parse(path.read_text()))
-        if asks_the_clock(node)
+        if does(node)
     ]
 
-    assert wrong == []
+
+def test_nobody_but_one_module_asks_the_clock() -> None:
+    assert found(asks_the_clock, [path for path in sources() if path.stem != "clock"]) == []
 
 
 def test_only_the_command_line_prints() -> None:
-    allowed = ("cli", "__main__")
-    wrong = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path in sources()
-        if layer_of(path) not in allowed and path != PACKAGE / "programs" / "test.py"
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in ("print", "input", "breakpoint")
-    ]
+    silent = [path for path in sources() if room_of(path) != "cli"]
+    silent.remove(PACKAGE / "programs/test.py")
 
-    assert wrong == []
+    assert found(prints, silent) == []
+
+
+# --- each rule is seen when it is broken --------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("importer", "imported"),
     [
-        ("acoupi/data.py", "acoupi.errors"),
+        ("acoupi/data.py", "acoupi.effort"),
+        ("acoupi/clock.py", "acoupi.errors"),
         ("acoupi/components/types.py", "acoupi.tasks.recording"),
         ("acoupi/tasks/recording.py", "acoupi.system.files"),
-        ("acoupi/system/state.py", "acoupi.cli.main"),
-        ("acoupi/programs/core/base.py", "acoupi.testing.stores"),
+        ("acoupi/config/tree.py", "acoupi.stack.settings"),
+        ("acoupi/stack/stack.py", "acoupi.services.broker"),
+        ("acoupi/services/worker.py", "acoupi.bundles.engine"),
+        ("acoupi/bundles/engine.py", "acoupi.targets.process"),
+        ("acoupi/targets/compose.py", "acoupi.system.state"),
+        ("acoupi/system/state.py", "acoupi.provisioning.apply"),
+        ("acoupi/provisioning/apply.py", "acoupi.cli.main"),
+        ("acoupi/programs/core/base.py", "acoupi.testing"),
+        ("acoupi/testing/stores.py", "acoupi.cli.app"),
+        ("acoupi/__init__.py", "acoupi.data"),
     ],
 )
 def test_a_climb_is_noticed(importer: str, imported: str) -> None:
-    assert climbs(Import(ROOT / importer, 1, imported))
+    assert broken_row(Import(ROOT / importer, 1, imported))
 
 
-def test_a_lazy_relative_import_is_seen(tmp_path: Path) -> None:
-    path = PACKAGE / "components" / "stores" / "__init__.py"
-    tree = ast.parse("def f():\n    from ...system import files\n")
+def test_a_climb_names_the_row_that_it_breaks() -> None:
+    item = Import(PACKAGE / "stack/stack.py", 7, "acoupi.services.broker.make_app")
 
-    found = ast.walk(tree)
+    assert broken_row(item) == (
+        "acoupi/stack/stack.py:7 imports acoupi.services.broker.make_app: "
+        "the row of stack is not above that of services"
+    )
 
-    node = next(node for node in found if isinstance(node, ast.ImportFrom))
-    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    assert [*package[: len(package) - node.level + 1], node.module] == ["acoupi", "system"]
+
+@pytest.mark.parametrize(("higher", "lower"), list(combinations([row[0] for row in ROWS], 2)))
+def test_every_row_stands_above_those_below_it(higher: str, lower: str) -> None:
+    up = Import(PACKAGE / lower / "some.py", 1, f"acoupi.{higher}.thing")
+    down = Import(PACKAGE / higher / "some.py", 1, f"acoupi.{lower}.thing")
+
+    assert broken_row(up)
+    assert broken_row(down) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f():\n    from ...system import files\n",
+        "def f():\n    import acoupi.system.files\n",
+        "if TYPE_CHECKING:\n    from acoupi.system import files\n",
+    ],
+)
+def test_a_lazy_import_that_climbs_is_seen(text: str) -> None:
+    path = PACKAGE / "components/stores/sqlite.py"
+
+    assert [broken_row(item) is not None for item in imports_in(text, path)] == [True]
+
+
+def test_a_circle_of_files_is_seen() -> None:
+    imports = [
+        Import(PACKAGE / "audio/ring.py", 1, "acoupi.audio.clock.SampleClock"),
+        Import(PACKAGE / "audio/clock.py", 1, "acoupi.audio.stream"),
+        Import(PACKAGE / "audio/stream.py", 1, "acoupi.audio.clock"),
+    ]
+    edges = [(a.name, b.name) for a, b in file_edges(imports)]
+
+    assert set(circle_in(edges)) == {"clock.py", "stream.py"}
+
+
+def test_a_circle_of_folders_is_seen_where_no_files_make_one() -> None:
+    edges = [
+        (PACKAGE / "audio/a.py", PACKAGE / "devices/b.py"),
+        (PACKAGE / "devices/c.py", PACKAGE / "audio/d.py"),
+    ]
+
+    assert set(folder_circle(PACKAGE, edges)) == {"audio", "devices"}
+    assert folder_circle(PACKAGE, edges[:1]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "module"),
+    [
+        ("cli/status.py", "celery.app"),
+        ("targets/compose.py", "jinja2"),
+        ("tasks/recording.py", "sqlite3"),
+        ("bundles/rendering.py", "typer"),
+    ],
+)
+def test_a_library_behind_another_door_is_seen(path: str, module: str) -> None:
+    assert through_another_door(Import(PACKAGE / path, 1, module))
+
+
+def test_the_clock_and_printing_are_seen() -> None:
+    tree = ast.parse("import time\nprint(time.time(), datetime.now())")
+
+    assert sum(asks_the_clock(node) for node in ast.walk(tree)) == 2
+    assert sum(prints(node) for node in ast.walk(tree)) == 1

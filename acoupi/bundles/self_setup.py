@@ -13,10 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from acoupi.bundles.bundle_checks import SOUND_RULE, check_bundle
+from acoupi.bundles.compose_file import (
+    BROKER_GRACE,
+    BROKER_MEMORY,
+    BROKER_SCORE,
+    BROKER_URL,
+    HEALTH,
+    HEALTH_COMMAND,
+    PROCESSES,
+    SOCKET,
+    SOCKET_FOLDER,
+    health_probe,
+    mebibytes,
+    memory_variable,
+)
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import render_tree
-from acoupi.config.provisioning_variables import VARIABLES
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules, broker_user
@@ -33,17 +46,7 @@ from acoupi.stack.stack import (
     is_sound_worker,
     stack_of_program,
 )
-from acoupi.targets.compose import (
-    BROKER_MEMORY,
-    BROKER_SCORE,
-    HEALTH,
-    HEALTH_COMMAND,
-    PROCESSES,
-    health_probe,
-    mebibytes,
-    memory_variable,
-)
-from acoupi.targets.running import BROKER_GRACE, BROKER_URL, SOCKET, SOCKET_FOLDER
+from acoupi.stack.variables import VARIABLES
 
 __all__ = ["HOME", "Platform", "committed_bundle", "fleet_stack", "render_self_setup"]
 
@@ -342,7 +345,7 @@ COMMITTED_HEADER = (
 def committed_bundle() -> str:
     """Return what ``compose/docker-compose.yml`` holds: the default program."""
     from acoupi.services.broker import make_app  # noqa: PLC0415
-    from acoupi.stack.construction import construct  # noqa: PLC0415 - Celery is slow
+    from acoupi.services.construction import construct  # noqa: PLC0415 - Celery is slow
     from acoupi.stack.settings import CelerySettings  # noqa: PLC0415
 
     settings, program = Settings(home=HOME), "default"

@@ -180,7 +180,7 @@ def render(
 
         render_folder(target, output, program, packages=package or [], force=force)
         return
-    from acoupi.cli.setup import remind_of_restart, show_diff
+    from acoupi.cli.changes import remind_of_restart, show_diff
     from acoupi.stack.configured import read_program_name
     from acoupi.system.lifecycle import setup_program
 
@@ -220,6 +220,8 @@ def build_for(found: "Settings", packages: list[str] | None = None) -> None:
     target = ComposeTarget(found)
     wanted = target.image
     named = target.packages if packages is None else named_packages(packages)
+    from acoupi.cli.images import build_image_of
+
     name = build_image_of(named)
     if name == wanted:
         return
@@ -228,15 +230,6 @@ def build_for(found: "Settings", packages: list[str] | None = None) -> None:
         typer.echo(f"The services run from it after: acoupi compose up (it was {wanted}).")
     else:
         warn(f"the bundle runs {wanted}; for the new one: ACOUPI_IMAGE={name} in .env")
-
-
-def build_image_of(packages: list[str]) -> str:
-    """Build an image with these packages in it, showing what the engine says; return its name."""
-    from acoupi.bundles.images import build_image
-
-    name = build_image(packages, on_line=lambda line: typer.echo(line, err=True), echo=echo)
-    done(f"The image {name} is built.")
-    return name
 
 
 def _images(found: "Settings") -> list[str]:

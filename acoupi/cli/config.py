@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi.cli import home
+from acoupi.cli.changes import remind_of_restart
 from acoupi.cli.output import done, example, print_json, print_table
-from acoupi.cli.setup import remind_of_restart
 from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 

@@ -45,7 +45,7 @@ def configured() -> "Settings":
 def load(found: "Settings") -> "AcoupiProgram[Any]":
     """Return the program of the home, built on the microphone that its services have."""
     from acoupi.home import using_home
-    from acoupi.stack.loading import load_program
+    from acoupi.services.construction import load_program
     from acoupi.targets.process import PASSED_ON, read_env_file
 
     written_down = read_env_file(found.env_file)

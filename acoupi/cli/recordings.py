@@ -128,7 +128,7 @@ def _scratch_program(
     """Return the program with its databases in another folder."""
     from acoupi.config import get_config_field, set_config_field
     from acoupi.services.broker import make_app
-    from acoupi.stack.construction import construct
+    from acoupi.services.construction import construct
 
     config = program.config
     for name in SCRATCH_FIELDS:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi.cli import home
-from acoupi.cli.output import done, example, print_json, warn, working
+from acoupi.cli.changes import remind_of_restart, show_diff
+from acoupi.cli.output import done, example
 from acoupi.cli.table import single
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
 
-__all__ = ["app", "remind_of_restart", "show_diff"]
+__all__ = ["app"]
 
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -165,7 +166,7 @@ def _target_of(
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:
     """Bake packages into an image, and set up inside it; return the exit code."""
     from acoupi.bundles.images import image_name, named_packages, why_build
-    from acoupi.cli.compose import build_image_of
+    from acoupi.cli.images import build_image_of
     from acoupi.cli.inside import run_inside
 
     named = named_packages(packages)
@@ -220,38 +221,3 @@ def _rendered_for(found: "Settings") -> str | None:
 
     manifest = Manifest.read(found.manifest_file)
     return manifest.target if manifest else None
-
-
-def remind_of_restart(found: "Settings") -> None:
-    """Say so if services run that do not know the new settings yet."""
-    from acoupi.bundles.rendering import Manifest
-    from acoupi.stack.pulse import is_locked
-    from acoupi.system.deployments import read_deployment
-
-    deployment = read_deployment(found)
-    manifest = Manifest.read(found.manifest_file)
-    names = [one.name for one in manifest.services] if manifest else []
-    if deployment is not None and deployment.ended_on is None:
-        who = f'the deployment "{deployment.name}" goes on'
-    elif any(is_locked(found.run_dir, name) for name in names):
-        who = "the services that run go on"
-    else:
-        return
-    warn(f"{who} with the old settings; for the new ones: acoupi workers restart")
-
-
-def show_diff(found: "Settings", arguments: dict[str, Any], *, as_json: bool) -> None:
-    """Show what a setup would change, and change nothing."""
-    from acoupi.system.lifecycle import setup_diff
-
-    with working("Comparing"):
-        changes = setup_diff(found, **arguments)
-    if as_json:
-        print_json([{"path": str(one.path), "kind": one.kind, "diff": one.diff} for one in changes])
-        return
-    differing = [one for one in changes if one.kind != "same"]
-    for one in differing:
-        typer.echo(f"{one.kind}: {one.path}")
-        typer.echo(one.diff)
-    if not differing:
-        typer.echo("Nothing would change.")

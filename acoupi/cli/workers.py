@@ -117,7 +117,7 @@ def celery(context: typer.Context) -> None:
 
     It works on the app of this sensor.
     """
-    from acoupi.services.app import run_celery_command
+    from acoupi.system.celery.app import run_celery_command
 
     found = home.configured()
     if not context.args:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import acoupi
 from acoupi.config.documents import read_document
-from acoupi.config.provisioning_variables import check_known, is_source
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioning.fetching import (
     MOST_BYTES,
@@ -25,6 +24,7 @@ from acoupi.provisioning.fetching import (
 )
 from acoupi.services.places import wrong_variables
 from acoupi.stack.settings import Settings
+from acoupi.stack.variables import check_known, is_source
 
 __all__ = ["Sources", "read_sources"]
 

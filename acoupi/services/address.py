@@ -1,4 +1,4 @@
-"""Where the broker is; without Celery, for who only sends messages."""
+"""Where the broker is. Imports no Celery, because beat uses it."""
 
 import json
 import os
@@ -21,27 +21,26 @@ BROKER_VARIABLE = "ACOUPI_BROKER"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
-def read_address(settings: Settings) -> tuple[str | None, float]:
+def read_address(settings: Settings) -> tuple[str | None, float] | None:
     """Return the URL of the broker (None: the embedded one), and beat's longest sleep in seconds.
+
+    None if ``celery.json`` holds more than plain values: then `broker.load_celery_settings`
+    tells, which needs pydantic.
 
     Raises
     ------
     ConfigurationError
-        As `broker.load_celery_settings`, which is asked about all that is not plain.
+        If the URL is not one that a sensor can use.
     """
     try:
         content = json.loads(settings.celery_config_file.read_text())
         url, sleep = content.get("broker_url"), content.get("beat_max_loop_interval", 1)
-        is_plain = (url is None or isinstance(url, str)) and isinstance(sleep, int) and sleep > 0
     except FileNotFoundError:
-        url, sleep, is_plain = None, 1, True
+        url, sleep = None, 1
     except (OSError, ValueError, AttributeError):
-        is_plain = False
-    if not is_plain:
-        from acoupi.services.broker import load_celery_settings  # noqa: PLC0415 - with pydantic
-
-        celery = load_celery_settings(settings)
-        return celery.broker_url, float(celery.beat_max_loop_interval)
+        return None
+    if not (url is None or isinstance(url, str)) or not isinstance(sleep, int) or sleep <= 0:
+        return None
     check_broker_url(url)
     return broker_from_environment(os.environ) or url, float(sleep)
 

@@ -224,7 +224,7 @@ def _entries(settings: Settings) -> list[Entry]:
     entries = read_schedule(settings.schedule_file)
     if not any(isinstance(entry.schedule, UnknownSchedule) for entry in entries):
         return entries
-    from acoupi.stack.loading import load_program  # noqa: PLC0415 - beat does without it
+    from acoupi.services.construction import load_program  # noqa: PLC0415 - beat does without it
 
     logger.info("The program has schedules of its own: loading it.")
     app = load_program(settings).app
@@ -253,6 +253,16 @@ def _with_schedule(entry: Entry, when: When) -> Entry:
     return Entry(entry.name, entry.task, entry.queue, when, entry.args, entry.kwargs, entry.expires)
 
 
+def _address(settings: Settings) -> tuple[str | None, float]:
+    """Return the URL of the broker (None: the embedded one) and the longest sleep in seconds."""
+    if plain := read_address(settings):
+        return plain
+    from acoupi.services.broker import load_celery_settings  # noqa: PLC0415 - imports pydantic
+
+    celery = load_celery_settings(settings)
+    return celery.broker_url, float(celery.beat_max_loop_interval)
+
+
 def run(
     settings: Settings,
     stop: threading.Event,
@@ -266,7 +276,7 @@ def run(
     AcoupiError
         If there is no schedule, or another beat runs.
     """
-    url, longest_sleep = read_address(settings)
+    url, longest_sleep = _address(settings)
     with ServiceLock(settings.run_dir, BEAT) as lock, _ending_if_stuck():
         outbox = Outbox(settings, url)
         pulse = PulseFile(settings.run_dir, BEAT)

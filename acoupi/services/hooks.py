@@ -12,8 +12,8 @@ from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, DeploymentError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.services.construction import load_program
 from acoupi.services.logs import tell
-from acoupi.stack.loading import load_program
 from acoupi.stack.settings import Settings
 
 __all__ = ["Hook", "call_hook", "hook_service", "main"]

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from acoupi import data
-from acoupi.errors import AcoupiError, NotConfiguredError
+from acoupi.errors import NotConfiguredError
 from acoupi.provisioned import MARKER, Provisioned, read_provisioned
 from acoupi.services.places import (
     SECRET_PREFIXES,
@@ -16,7 +18,7 @@ from acoupi.services.places import (
     is_pending,
 )
 from acoupi.stack.configured import is_configured
-from acoupi.stack.pulse import PulseFile, ServiceLock
+from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT
 
@@ -28,6 +30,11 @@ LOOK_EVERY = 0.25
 PULSE_EVERY = 5.0
 SAY_EVERY = 30.0
 TRY_EVERY = 5.0
+PROVISIONING = "acoupi.provisioning"
+PROVISION_PATIENCE = 660.0
+"""Seconds; the process ends itself before, with its traceback."""
+FAULTY = 2
+"""Exit code when the sources hold a mistake, which that process has logged."""
 PATIENCE = 600.0
 PATIENCE_VARIABLE = "ACOUPI_SETUP_PATIENCE"
 
@@ -181,18 +188,19 @@ class _Wait:
         return None
 
     def _provision(self) -> None:
-        # The program is loaded by this process anyway; where another service does this, it is not.
-        from acoupi.provisioning.__main__ import log_outcome  # noqa: PLC0415
-        from acoupi.provisioning.apply import provision  # noqa: PLC0415
-
+        """Let a process of its own set the home up, so that what it imports does not stay here."""
         self._tried = data.monotonic()
+        environ = os.environ | self._environ | {"ACOUPI_HOME": str(self._settings.home)}
+        command = [sys.executable, "-m", PROVISIONING, "--once"]
         try:
-            found, is_new = provision(self._settings, dict(self._environ))
-        except AcoupiError as error:
-            logger.error("%s %s", error.message, error.why or "")  # noqa: TRY400 - said in full
+            done = subprocess.run(command, env=environ, timeout=PROVISION_PATIENCE, check=False)
+        except subprocess.TimeoutExpired:
+            logger.error("Setting the home up took longer than %d s.", PROVISION_PATIENCE)  # noqa: TRY400
             return
-        log_outcome(found, is_new=is_new)
-        self._provisions = found.generation == 0
+        if done.returncode not in (0, FAULTY, AlreadyRunningError.exit_code):
+            logger.error("Setting the home up ended with exit code %d.", done.returncode)
+        found = read_provisioned(self._config)
+        self._provisions = found is None or found.generation == 0
 
     def _say(self, reason: str) -> None:
         now = data.monotonic()

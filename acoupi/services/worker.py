@@ -42,6 +42,7 @@ from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
+from acoupi.services.construction import build_program
 from acoupi.services.deployment_hooks import settle_deployments
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.places import forgive
@@ -50,7 +51,6 @@ from acoupi.services.restarts import Leaving
 from acoupi.services.transport import SensorTransport
 from acoupi.services.waiting import Watch, await_home
 from acoupi.stack.configured import read_program_name
-from acoupi.stack.construction import build_program
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings

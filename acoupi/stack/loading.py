@@ -20,7 +20,6 @@ __all__ = [
     "available_programs",
     "is_configured",
     "load_config_schema",
-    "load_program",
     "load_program_class",
     "read_program_name",
     "require_configured",
@@ -173,17 +172,3 @@ def load_config_schema(settings: Settings) -> type[BaseModel]:
     """Return the configuration model of the program of this home."""
     program_class = load_program_class(read_program_name(settings))
     return program_class.get_config_schema()
-
-
-def load_program(settings: Settings) -> AcoupiProgram[Any]:
-    """Return the program of this home, built with its configuration.
-
-    Raises
-    ------
-    NotConfiguredError, ProgramError, ConfigurationError
-        If there is no sensor there, or it cannot be used.
-    """
-    from acoupi.stack.construction import build_program  # noqa: PLC0415 - it imports this
-
-    _, program = build_program(settings)
-    return program

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
         set_config_field,
         write_config,
     )
-    from acoupi.services.app import get_celery_app, run_celery_command
+    from acoupi.services.construction import load_program
     from acoupi.stack.configured import is_configured, require_configured
     from acoupi.stack.loading import (
         available_programs,
         load_config_schema,
-        load_program,
         load_program_class,
     )
     from acoupi.stack.settings import CeleryConfig, CelerySettings, Settings
     from acoupi.stack.stack import Service, Stack, stack_for
     from acoupi.stack.timezone import get_system_timezone, set_system_timezone
+    from acoupi.system.celery.app import get_celery_app, run_celery_command
     from acoupi.system.deployments import (
         end_deployment,
         get_current_deployment,
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "acoupi.stack.timezone": ["get_system_timezone", "set_system_timezone"],
-    "acoupi.services.app": ["get_celery_app", "run_celery_command"],
+    "acoupi.system.celery.app": ["get_celery_app", "run_celery_command"],
     "acoupi.config": [
         "dump_config",
         "get_config_field",
@@ -106,9 +106,9 @@ _MODULES = {
     "acoupi.stack.loading": [
         "available_programs",
         "load_config_schema",
-        "load_program",
         "load_program_class",
     ],
+    "acoupi.services.construction": ["load_program"],
     "acoupi.system.services": [
         "disable_services",
         "enable_services",

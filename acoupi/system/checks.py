@@ -12,8 +12,8 @@ from typing import Any, get_args
 from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import check_component, leaving_out
+from acoupi.services.construction import load_program
 from acoupi.services.logs import tell
-from acoupi.stack.loading import load_program
 from acoupi.stack.settings import Settings
 from acoupi.targets import CheckPart
 

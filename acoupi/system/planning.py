@@ -20,9 +20,9 @@ from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
 from acoupi.services.address import check_broker_url
 from acoupi.services.broker import make_app
+from acoupi.services.construction import construct
 from acoupi.services.schedule import schedule_file
 from acoupi.stack.celery_settings import CelerySettings
-from acoupi.stack.construction import construct
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program

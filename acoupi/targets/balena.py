@@ -31,12 +31,12 @@ from acoupi.bundles.self_setup import (
     render_self_setup,
     schema_of,
 )
-from acoupi.config.provisioning_variables import VARIABLES
 from acoupi.config.variables import as_variables, settings_table
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.home import using_home
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BROKER, SETUP, Mount, Stack
+from acoupi.stack.variables import VARIABLES
 from acoupi.targets import ServiceStatus, Target
 from acoupi.writing import RenderedFile, disk_error, write_files
 

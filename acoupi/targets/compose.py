@@ -6,13 +6,26 @@ and stops; how the containers are is asked through the engine's API.
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, check_bundle, folders_of
+from acoupi.bundles.compose_file import (
+    BROKER_GRACE,
+    BROKER_MEMORY,
+    BROKER_SCORE,
+    BROKER_URL,
+    HEALTH,
+    HEALTH_COMMAND,
+    PROCESSES,
+    SOCKET,
+    SOCKET_FOLDER,
+    health_probe,
+    mebibytes,
+    memory_variable,
+)
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
@@ -29,49 +42,16 @@ from acoupi.stack.broker_users import (
     broker_secrets,
     broker_user,
 )
-from acoupi.stack.stack import BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
+from acoupi.stack.stack import BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
-from acoupi.targets.running import (
-    BROKER_GRACE,
-    BROKER_URL,
-    DEFAULTS,
-    DOWN,
-    SOCKET,
-    SOCKET_FOLDER,
-    RunningBundle,
-    project_name,
-)
+from acoupi.targets.running import DEFAULTS, DOWN, RunningBundle, project_name
 from acoupi.writing import RenderedFile
 
-__all__ = [
-    "DOWN",
-    "ComposeTarget",
-    "health_probe",
-    "mebibytes",
-    "memory_variable",
-    "project_name",
-]
+__all__ = ["DOWN", "ComposeTarget", "project_name"]
 
 PASSWORD = "/run/secrets/broker"  # noqa: S105 - where it is
 USERS = "/run/secrets/users.acl"
 SIMULATED_FILE = "simulated-audio.yml"
-BROKER_MEMORY = "64m"
-BROKER_SCORE = 100
-"""Added to every score: an engine without CAP_SYS_RESOURCE (rootless, or in a virtual
-machine) starts no container with a score below its own. The order stays."""
-PROCESSES = 64
-"""Processes and threads that a container may have."""
-HEALTH_COMMAND = "acoupi-health"
-HEALTH = {
-    "health_interval": 2.0,
-    "health_timeout": 360.0,
-    "health_start": 60.0,
-    "health_retries": 2,
-}
-"""Seconds between looks, each of which lasts five minutes unless something is wrong.
-
-One look may be wrong: the clock was set.
-"""
 
 
 class ComposeTarget(RunningBundle):
@@ -234,20 +214,3 @@ def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
 def _digest(value: object) -> str:
     """Return a short text that is the same for the same value."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
-
-
-def memory_variable(service: str) -> str:
-    """Return the name in ``.env`` of the memory that a service may use."""
-    return f"ACOUPI_MEMORY_{service.upper().replace('-', '_')}"
-
-
-def mebibytes(number: int | None) -> str:
-    """Write a limit of memory, rounded up, as a compose file has it; "0" is none."""
-    return f"{math.ceil((number or 0) / MEBIBYTE)}m" if number else "0"
-
-
-def health_probe(service: Service) -> tuple[str, ...]:
-    """Return the probe: ``images/sensor/health``, which looks at the pulse."""
-    assert service.health is not None
-    words = (service.health.words,) if service.health.words else ()
-    return ("CMD", HEALTH_COMMAND, str(service.health.pulse), *words)

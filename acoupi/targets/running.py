@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from acoupi import data
 from acoupi.bundles.bundle_checks import check_bundle
+from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
     TOOK_TOO_LONG,
@@ -45,20 +46,12 @@ from acoupi.targets.process import script_error, tail
 from acoupi.writing import disk_error
 
 __all__ = [
-    "BROKER_GRACE",
-    "BROKER_URL",
     "DEFAULTS",
     "DOWN",
-    "SOCKET",
-    "SOCKET_FOLDER",
     "RunningBundle",
     "project_name",
 ]
 
-SOCKET_FOLDER = "/run/broker"
-SOCKET = f"{SOCKET_FOLDER}/redis.sock"
-BROKER_URL = f"redis+socket://{SOCKET}"
-BROKER_GRACE = 10.0
 START_PATIENCE = 120.0
 """Seconds until every service says that it works."""
 UP_PATIENCE = 300.0

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from acoupi.config import ConfigTree, describe
 from acoupi.errors import AcoupiError
 from acoupi.home import using_home
-from acoupi.stack.loading import load_program
+from acoupi.services.construction import load_program
 from acoupi.system import Settings, load_config, load_program_class, setup_program
 
 PROGRAMS = ("default", "connected", "test", "demo")

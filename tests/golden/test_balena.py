@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from acoupi.bundles.bundle_checks import bundle_problems
-from acoupi.config.provisioning_variables import check_known
+from acoupi.stack.variables import check_known
 from tests.golden.balena_rules import balena_problems
 from tests.services import require
 

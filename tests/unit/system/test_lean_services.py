@@ -11,7 +11,7 @@ BUILD = """
 import sys
 from acoupi.services import worker
 from acoupi.services.broker import load_celery_settings
-from acoupi.stack.construction import build_program
+from acoupi.services.construction import build_program
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import stack_of_program
 settings = Settings()

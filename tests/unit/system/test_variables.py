@@ -2,8 +2,8 @@
 
 import pytest
 
-from acoupi.config.provisioning_variables import VARIABLES, check_known, is_source
 from acoupi.errors import ConfigurationError
+from acoupi.stack.variables import VARIABLES, check_known, is_source
 from acoupi.system import Settings
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from celery import Celery
 
+from acoupi.services.construction import build_program
 from acoupi.stack.configured import require_configured
-from acoupi.stack.construction import build_program
 from acoupi.stack.settings import Settings
 from acoupi.targets.process import run_python
 

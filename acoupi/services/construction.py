@@ -12,7 +12,7 @@ from acoupi.stack.configured import read_program_name
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
 
-__all__ = ["build_program", "construct"]
+__all__ = ["build_program", "construct", "load_program"]
 
 
 def build_program(
@@ -52,4 +52,16 @@ def construct(
             why=f"{error}.",
         ) from error
     app.finalize()
+    return program
+
+
+def load_program(settings: Settings) -> AcoupiProgram[Any]:
+    """Return the program of this home, built with its configuration.
+
+    Raises
+    ------
+    NotConfiguredError, ProgramError, ConfigurationError
+        If there is no sensor there, or it cannot be used.
+    """
+    _, program = build_program(settings)
     return program
