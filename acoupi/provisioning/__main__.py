@@ -49,29 +49,47 @@ def log_outcome(found: Provisioned, *, is_new: bool) -> None:
             logger.error("Try: %s", found.fault.help)
 
 
+def _provision(settings: Settings, given: dict[str, str]) -> Provisioned:
+    found, is_new = provision(settings, given)
+    log_outcome(found, is_new=is_new)
+    return found
+
+
+def _provision_as_service(settings: Settings, given: dict[str, str]) -> Provisioned:
+    """Provision, and show in the pulse of the service how that went."""
+    with ServiceLock(settings.run_dir, SETUP):
+        pulse = PulseFile(settings.run_dir, SETUP)
+        pulse.pulse.message = "checking the configuration"
+        pulse.write()
+        found = _provision(settings, given)
+        pulse.pulse.state = "degraded" if found.fault else "ready"
+        pulse.pulse.message = found.trouble()
+        pulse.pulse.last_error = found.fault.text() if found.fault else None
+        pulse.write()
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Provision the home, then become what stays; return the exit code if that is not to be."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.provisioning")
-    parser.add_argument("--once", action="store_true", help="do not stay")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="set the home up, and do not stay; several may run at once",
+    )
     parser.add_argument("--failures", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    given = dict(os.environ)
+    name = os.environ.get("ACOUPI_SERVICE", SETUP) if options.once else SETUP
     try:
-        os.environ["ACOUPI_SERVICE"] = SETUP
-        given = dict(os.environ)
+        os.environ["ACOUPI_SERVICE"] = name
         forgive(os.environ)
         settings = Settings()
-        configure_logging(settings, SETUP)
-        with ServiceLock(settings.run_dir, SETUP):
-            pulse = PulseFile(settings.run_dir, SETUP)
-            pulse.pulse.message = "checking the configuration"
-            pulse.write()
-            found, is_new = provision(settings, given)
-            log_outcome(found, is_new=is_new)
-            pulse.pulse.state = "degraded" if found.fault else "ready"
-            pulse.pulse.message = found.trouble()
-            pulse.pulse.last_error = found.fault.text() if found.fault else None
-            pulse.write()
+        configure_logging(settings, name)
+        found = (
+            _provision(settings, given) if options.once else _provision_as_service(settings, given)
+        )
     except AcoupiError as error:
         tell(error)
         return error.exit_code

@@ -17,7 +17,7 @@ from acoupi.stack.stack import SETUP
 
 __all__ = ["IDLE_MODULE", "become", "main", "wait_times"]
 
-MODULE = "acoupi.system.provisioning"
+MODULE = "acoupi.provisioning"
 IDLE_MODULE = f"{MODULE}.idle"
 PULSE_EVERY = 5.0
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0

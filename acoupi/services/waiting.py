@@ -18,7 +18,7 @@ from acoupi.services.places import (
     is_pending,
 )
 from acoupi.stack.configured import is_configured
-from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
+from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT
 
@@ -130,6 +130,7 @@ class _Wait:
         stop: Callable[[], bool],
     ) -> None:
         self._settings = settings
+        self._name = name
         self._config = config_dir(settings)
         self._environ = environ
         self._stop = stop
@@ -190,14 +191,21 @@ class _Wait:
     def _provision(self) -> None:
         """Let a process of its own set the home up, so that what it imports does not stay here."""
         self._tried = data.monotonic()
-        environ = os.environ | self._environ | {"ACOUPI_HOME": str(self._settings.home)}
+        environ = (
+            os.environ
+            | self._environ
+            | {
+                "ACOUPI_HOME": str(self._settings.home),
+                "ACOUPI_SERVICE": self._name,
+            }
+        )
         command = [sys.executable, "-m", PROVISIONING, "--once"]
         try:
             done = subprocess.run(command, env=environ, timeout=PROVISION_PATIENCE, check=False)
         except subprocess.TimeoutExpired:
             logger.error("Setting the home up took longer than %d s.", PROVISION_PATIENCE)  # noqa: TRY400
             return
-        if done.returncode not in (0, FAULTY, AlreadyRunningError.exit_code):
+        if done.returncode not in (0, FAULTY):
             logger.error("Setting the home up ended with exit code %d.", done.returncode)
         found = read_provisioned(self._config)
         self._provisions = found is None or found.generation == 0
