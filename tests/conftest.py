@@ -9,6 +9,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.clocks import Clock
+
 # How long an example takes says how busy the machine is, and no more.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("unhurried")
@@ -65,6 +67,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ACOUPI_TARGET", "process")  # not by what answers on this machine
     return home
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time stands still, and the test moves it."""
+    clock = Clock()
+    clock.install(monkeypatch)
+    return clock
 
 
 @pytest.fixture(autouse=True)
