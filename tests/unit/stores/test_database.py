@@ -244,6 +244,9 @@ def test_an_older_file_is_brought_up_to_date_with_its_data(tmp_path: Path) -> No
     assert (found, version) == ([("Lily", 2.0)], 2)
 
 
+FIRST_AT = 10**15
+
+
 def old_recordings(path: Path, version: int, number: int) -> None:
     """Make a store of an earlier version, of recordings of 3 s, one every 10 s."""
     old = replace(sql.SCHEMA, migrations=sql.SCHEMA.migrations[:version])
@@ -255,7 +258,7 @@ def old_recordings(path: Path, version: int, number: int) -> None:
         connection.executemany(
             "INSERT INTO recording (id, deployment_row, created_on_us, duration_s, samplerate_hz,"
             " time_expansion, state) VALUES (?, 1, ?, 3.0, 8000, 1.0, 'kept')",
-            [(os.urandom(16), 10_000_000 * (1 + n)) for n in range(number)],
+            [(os.urandom(16), FIRST_AT + n * 10_000_000) for n in range(number)],
         )
 
 
@@ -274,7 +277,7 @@ def test_a_metadata_store_without_an_effort_ledger_gets_one_and_keeps_its_record
     store = SqliteStore(path)
 
     assert [(one.start, one.end, one.stream_id) for one in captured(store)] == [
-        (10_000_000, 13_000_000, None)
+        (FIRST_AT, FIRST_AT + 3_000_000, None)
     ]
     assert store.count_recordings()[data.RecordingState.KEPT] == 1
 
