@@ -18,6 +18,7 @@ from acoupi.testing import (
     make_recording,
     make_wav,
 )
+from tests.faulty import Faulty
 
 
 class Crash(BaseException):
@@ -49,14 +50,13 @@ class PublishedMessageStore(types.MessageStore):
 
 
 @pytest.fixture
-def store() -> InMemoryStore:
-    return InMemoryStore()
+def store() -> Faulty:
+    return Faulty(InMemoryStore())
 
 
 @pytest.fixture(params=[PublishedMessageStore, InMemoryMessageStore])
-def messages(request: pytest.FixtureRequest) -> types.MessageStore:
-    made: types.MessageStore = request.param()
-    return made
+def messages(request: pytest.FixtureRequest) -> Faulty:
+    return Faulty(request.param())
 
 
 @pytest.fixture
