@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests.clocks import Clock
+from tests.disks import Disk
 
 # How long an example takes says how busy the machine is, and no more.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
@@ -75,6 +76,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     clock.install(monkeypatch)
     return clock
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """The disk of new recordings; it has enough room until the test says otherwise."""
+    return Disk(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
