@@ -311,4 +311,5 @@ def _is_only_a_head(content: bytes) -> bool:
     magic = text[:4]
     if flac.MAGIC.startswith(magic):
         return len(text) < flac.HEAD_ROOM
-    return b"RIFF".startswith(magic) and b"data" not in text
+    # The size follows the name of the chunk: 4 bytes more.
+    return b"RIFF".startswith(magic) and b"data" not in content[:-4]

@@ -6,6 +6,7 @@ containers see too, other than ``/proc/asound``.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def list_cards(sysfs: Path = SYSFS) -> list[Card]:
     return sorted(cards, key=lambda card: card.number)
 
 
-def list_microphones(sysfs: Path = SYSFS) -> list[Microphone]:
+def list_microphones(
+    sysfs: Path = SYSFS, *, devices: Callable[[], list[InputDevice]] = list_devices
+) -> list[Microphone]:
     """Return the devices that can record.
 
     Opens none of them.
@@ -86,13 +89,15 @@ def list_microphones(sysfs: Path = SYSFS) -> list[Microphone]:
         If PortAudio is not installed or does not start.
     """
     cards = {card.number: card for card in list_cards(sysfs)}
-    return [_describe(device, cards) for device in list_devices()]
+    return [_describe(device, cards) for device in devices()]
 
 
-def find_microphone(name: str, sysfs: Path = SYSFS) -> Microphone:
+def find_microphone(
+    name: str, sysfs: Path = SYSFS, *, devices: Callable[[], list[InputDevice]] = list_devices
+) -> Microphone:
     """Return the microphone that a configured name means (see `choose_microphone`)."""
     cards = {card.number: card for card in list_cards(sysfs)}
-    return _describe(choose_microphone(list_devices(), name, sysfs), cards)
+    return _describe(choose_microphone(devices(), name, sysfs), cards)
 
 
 def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS) -> InputDevice:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Concatenate, ParamSpec, TypeVar
 
 from acoupi import data
-from acoupi.audio.system_clock import read_boot_clock, read_clock_state
+from acoupi.audio import system_clock
 from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import NOTE_SECONDS, CapturePlan
@@ -184,7 +184,8 @@ class EffortLog:
         detail = f"the clock was set {way} by {abs(step):.1f} s"
         self._logger.warning("Effort: %s", detail)
         start, end = min(now, expected), max(now, expected)
-        clock = read_boot_clock()  # It goes when what was told before the step is corrected.
+        # It goes when what was told before the step is corrected.
+        clock = system_clock.read_boot_clock()
         self._write(EffortSpan(start, end, EffortState.CLOCK_UNKNOWN, detail, clock))
         self._known_until = now
 
@@ -242,7 +243,8 @@ class EffortLog:
 
 def _doubted_clock() -> data.BootClock | None:
     """Return by which clock times are noted now, as long as it may be corrected later."""
-    return None if read_clock_state().is_synchronised else read_boot_clock()
+    is_set = system_clock.read_clock_state().is_synchronised
+    return None if is_set else system_clock.read_boot_clock()
 
 
 def state_of_failure(error: BaseException) -> EffortState:

@@ -1,4 +1,4 @@
-"""When a message is tried again, and when it is given up; the same in every store.
+"""When a message is tried again, and when it is given up.
 
 A delivery is what one messenger has to do with one message. The rules:
 
@@ -36,7 +36,6 @@ __all__ = [
     "Refusal",
     "check_request",
     "error_of",
-    "is_due",
     "refused",
     "rest_after",
     "settled",
@@ -147,19 +146,6 @@ def refused(refusal: Refusal | None, messenger: str, response: data.Response) ->
         return Refusal(messenger, since, error_of(response))
     is_answered = response.status in (data.ResponseStatus.SUCCESS, data.ResponseStatus.ERROR)
     return None if is_answered else refusal
-
-
-def is_due(delivery: Delivery, now: datetime.datetime, lease: float) -> bool:
-    """Return whether to try it now: pending, rested, and claimed by nobody."""
-    return (
-        delivery.state == "pending"
-        and not _is_ahead(delivery.next_attempt_on, now, LONGEST_REST)
-        and not _is_ahead(delivery.claimed_until, now, lease)
-    )
-
-
-def _is_ahead(time: datetime.datetime | None, now: datetime.datetime, most: float) -> bool:
-    return time is not None and now < time <= now + datetime.timedelta(seconds=most)
 
 
 def check_request(limit: int | None, order: str) -> None:

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoupi import data
-from acoupi.audio import system_clock
 from acoupi.audio.sources import AudioSource, Sink
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
 from acoupi.audio.system_clock import ClockState
 from acoupi.components.audio_recorder.cutting import Cut, Cutter
 from acoupi.errors import RecordingError
+from tests.clocks import Clock
 
 RATE = 1000
 UTC = 1_700_000_000.0
@@ -34,41 +34,33 @@ class Silence(AudioSource):
         pass
 
 
-class World:
+class World(Clock):
     """A sensor whose clocks a test moves."""
 
-    def __init__(self, now: float) -> None:
-        self.now = now
-        self.shift = 0.0
-        self.state = ClockState(None, None)
+    seconds = 1000.0
+    state = ClockState(None, None)
 
-    def patch(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(data, "monotonic", lambda: self.now)
-        patch.setattr(
-            data,
-            "utc_now",
-            lambda: datetime.datetime.fromtimestamp(UTC + self.now + self.shift, tz=datetime.UTC),
-        )
-        patch.setattr(system_clock, "read_clock_state", lambda: self.state)
+    def __init__(self) -> None:
+        super().__init__(datetime.datetime.fromtimestamp(UTC + self.seconds, tz=datetime.UTC))
 
     def open(self, ring_seconds: float = 30) -> CaptureStream:
         stream = CaptureStream(Silence("silence", RATE, 1), ring_seconds=ring_seconds).open()
-        self.began = self.now
+        self.began = self.seconds
         return stream
 
     def hear(self, stream: CaptureStream, seconds: float) -> None:
         """Let time pass, with sound."""
-        end = self.now + seconds
-        while (frames := round((end - self.now) * RATE)) > 0:
+        end = self.seconds + seconds
+        while (frames := round((end - self.seconds) * RATE)) > 0:
             frames = min(frames, 100)
-            stream.deliver(memoryview(bytes(2 * frames)), self.now)
-            self.now += frames / RATE
+            stream.deliver(memoryview(bytes(2 * frames)), self.seconds)
+            self.seconds += frames / RATE
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    world = World(1000.0)
-    world.patch(monkeypatch)
+    world = World()
+    world.install(monkeypatch)
     return world
 
 
@@ -87,8 +79,8 @@ def test_consecutive_recordings_are_contiguous_however_late_they_begin(
     delays: list[float], interval: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        world = World(1000.0)
-        world.patch(patch)
+        world = World()
+        world.install(patch)
         stream, cutter = world.open(), Cutter(3, interval)
         world.hear(stream, 0.2)
         end = 0
@@ -151,7 +143,7 @@ def test_after_an_outage_all_that_the_new_stream_holds_is_recorded(world: World)
     world.hear(stream, 3)
     record(cutter, stream)
     stream.fail(RecordingError("unplugged"))
-    world.now += 7
+    world.seconds += 7
     new = world.open()
     world.hear(new, 5)
 
@@ -191,7 +183,7 @@ def test_what_came_before_a_device_fell_silent_is_recorded_too(
     world.hear(stream, 2)
     assert cutter.remains() is None  # It may go on.
 
-    world.now += STALL_SECONDS
+    world.seconds += STALL_SECONDS
     if is_closed:  # So that the device can be opened anew.
         stream.close()
 
@@ -260,13 +252,13 @@ def test_recordings_begin_at_the_frame_of_their_slot_however_late_their_tasks_ru
     delays: list[float], interval: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        world = World(1000.0)
-        world.patch(patch)
+        world = World()
+        world.install(patch)
         stream, cutter = world.open(), Cutter(3, interval)
         slot = (UTC + 1000) // interval + 1
         for delay in delays:
             asked = slot * interval - UTC + delay
-            world.hear(stream, max(0.0, asked - world.now))
+            world.hear(stream, max(0.0, asked - world.seconds))
 
             cut = record(cutter, stream)
 
@@ -309,7 +301,7 @@ def test_a_recording_asked_for_twice_waits_for_the_next_slot(world: World) -> No
 
 
 def test_a_slot_that_began_before_the_stream_is_recorded_late(world: World) -> None:
-    world.now = 1000.5
+    world.seconds = 1000.5
     stream, cutter = world.open(), Cutter(3, 10)
     world.hear(stream, 0.2)
 
@@ -319,7 +311,7 @@ def test_a_slot_that_began_before_the_stream_is_recorded_late(world: World) -> N
 
 
 def test_a_late_recording_ends_before_the_next_slot(world: World) -> None:
-    world.now = 1002
+    world.seconds = 1002
     stream, cutter = world.open(), Cutter(9, 10)
     world.hear(stream, 0.2)
 
@@ -346,7 +338,7 @@ def test_a_step_of_the_clock_neither_skips_nor_repeats_a_slot(world: World, step
     stream, cutter = world.open(), Cutter(3, 10)
     world.hear(stream, 4)
     record(cutter, stream)
-    world.shift += step
+    world.step(step)
     world.hear(stream, 8)
 
     first = record(cutter, stream)
@@ -363,7 +355,7 @@ def test_once_the_clock_was_set_slots_follow_it(world: World, step: float) -> No
     stream, cutter = world.open(), Cutter(3, 10)
     world.hear(stream, 4)
     record(cutter, stream)
-    world.shift += step + 2
+    world.step(step + 2)
     world.state = ClockState(True, 0.01)
     world.hear(stream, 10)
 
@@ -376,7 +368,7 @@ def test_once_the_clock_was_set_slots_follow_it(world: World, step: float) -> No
 def test_a_slot_far_away_is_not_waited_for(world: World) -> None:
     stream, cutter = world.open(), Cutter(3, 600)
     world.hear(stream, 100)
-    stream.read(stream.written - 10, 10, world.now + 1)
+    stream.read(stream.written - 10, 10, world.seconds + 1)
 
     cut = cutter.plan(stream)
 
@@ -387,7 +379,7 @@ def test_without_an_interval_a_recording_begins_when_asked(world: World) -> None
     stream, cutter = world.open(), Cutter(3, None)
     world.hear(stream, 1)
     assert record(cutter, stream).start == 0
-    stream.read(0, 1000, world.now + 1)
+    stream.read(0, 1000, world.seconds + 1)
     world.hear(stream, 7)
 
     assert cutter.plan(stream).start == 8000

@@ -3,7 +3,6 @@
 import datetime
 import errno
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,13 @@ from acoupi.errors import DeviceUnavailableError, MetadataStoreError, RecordingE
 from acoupi.tasks import generate_recording_task
 from acoupi.tasks.effort import OFF, STARTING
 from acoupi.testing import FakeRecorder, InMemoryStore
+from tests.clocks import START, Clock
+from tests.faulty import Faulty
 
 S = EffortState
-START = datetime.datetime(2024, 6, 1, 20, tzinfo=datetime.UTC)
 SITE = data.Deployment(name="Pond", started_on=START)
 PLAN = CapturePlan(duration=3, interval=3)
-
-
-class Clock:
-    """The time, by both clocks, in seconds since the deployment began."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.set_by = 0.0
-
-    def utc_now(self) -> datetime.datetime:
-        return START + datetime.timedelta(seconds=self.seconds + self.set_by)
-
-    def monotonic(self) -> float:
-        return 5000 + self.seconds
+LOCKED = MetadataStoreError("database is locked")
 
 
 class Recorder(FakeRecorder):
@@ -48,7 +35,7 @@ class Recorder(FakeRecorder):
 
     def record(self, deployment: data.Deployment) -> data.Recording:
         recording = super().record(deployment)
-        self.clock.seconds += 3
+        self.clock.advance(3)
         return recording.model_copy(update={"duration": 3})
 
     def skip(self) -> None:
@@ -66,18 +53,10 @@ class NoRoom(Rain):
     refusal = EffortState.DISK_FULL
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(data, "utc_now", clock.utc_now)
-    monkeypatch.setattr(data, "monotonic", clock.monotonic)
-    return clock
-
-
 class Sensor:
     """A recorder that is asked every three seconds."""
 
-    def __init__(self, folder: Path, store: types.Store, clock: Clock) -> None:
+    def __init__(self, folder: Path, store: Faulty, clock: Clock) -> None:
         self.store = store
         self.clock = clock
         self.recorder = Recorder(folder, clock)
@@ -111,7 +90,7 @@ class Sensor:
     def spans(self) -> list[tuple[float, float, S]]:
         return [
             (seconds(span.start), seconds(span.end), span.state)
-            for span in ledger(self.history(), self.clock.utc_now())
+            for span in ledger(self.history(), self.clock.now)
         ]
 
 
@@ -120,13 +99,13 @@ def seconds(time: datetime.datetime) -> float:
 
 
 @pytest.fixture
-def sensor(tmp_path: Path, store: types.Store, clock: Clock) -> Sensor:
+def sensor(tmp_path: Path, store: Faulty, clock: Clock) -> Sensor:
     store.store_deployment(SITE)
     return Sensor(tmp_path / "spool", store, clock)
 
 
 def test_the_plan_is_noted_and_how_long_it_took_to_start(sensor: Sensor) -> None:
-    sensor.clock.seconds = 4
+    sensor.clock.advance(4)
     sensor.run()
 
     assert list(sensor.history().plans) == [PlanFrom(START + datetime.timedelta(seconds=4), PLAN)]
@@ -162,17 +141,15 @@ def test_a_condition_says_what_its_refusal_means(sensor: Sensor) -> None:
     assert sensor.spans() == [(0, 3, S.DISK_FULL)]
 
 
-def test_what_goes_on_is_written_now_and_then(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_goes_on_is_written_now_and_then(sensor: Sensor) -> None:
     written: list[EffortSpan] = []
     note = sensor.store.note_effort
-    monkeypatch.setattr(
-        sensor.store, "note_effort", lambda site, notes: (written.extend(notes), note(site, notes))
-    )
     sensor.rain.falls = True
 
-    sensor.run(100)
+    with sensor.store.replaced(
+        "note_effort", lambda site, notes: (written.extend(notes), note(site, notes))
+    ):
+        sensor.run(100)
 
     assert len(written) == 10
     assert sensor.spans() == [(0, 300, S.CONDITION_REFUSED)]
@@ -222,7 +199,7 @@ def test_what_was_heard_before_the_microphone_failed_is_stored_and_returned(
 
     assert sensor.task() == kept
 
-    sensor.clock.seconds += 3
+    sensor.clock.advance(3)
     assert sensor.store.get_last_recording(SITE) == kept
     assert sensor.spans() == [
         (0, 4, S.RECORDED),
@@ -235,7 +212,7 @@ def test_the_time_for_which_it_was_dead_is_known_at_the_next_start(
     sensor: Sensor, dead: float
 ) -> None:
     sensor.run(3)
-    sensor.clock.seconds += dead
+    sensor.clock.advance(dead)
     sensor.start()
     sensor.run()
 
@@ -250,7 +227,7 @@ def test_the_time_for_which_it_was_dead_is_known_at_the_next_start(
 def test_a_power_cut_while_a_condition_did_not_hold_hides_little(sensor: Sensor) -> None:
     sensor.rain.falls = True
     sensor.run(100)
-    sensor.clock.seconds += 1000
+    sensor.clock.advance(1000)
     sensor.start()
     sensor.run()
 
@@ -261,7 +238,7 @@ def test_a_power_cut_while_a_condition_did_not_hold_hides_little(sensor: Sensor)
 @pytest.mark.parametrize("step", [60, -60])
 def test_a_clock_that_is_set_is_told_and_nothing_overlaps(sensor: Sensor, step: float) -> None:
     sensor.run(40)
-    sensor.clock.set_by += step
+    sensor.clock.step(step)
     sensor.run(40)
 
     spans = sensor.spans()
@@ -273,13 +250,9 @@ def test_a_clock_that_is_set_is_told_and_nothing_overlaps(sensor: Sensor, step: 
 
 
 def test_a_store_that_takes_no_notes_gets_them_later(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sensor: Sensor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def locked(*_: Any) -> None:
-        raise MetadataStoreError("database is locked")
-
-    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(sensor.store, "note_effort", locked)
+    with sensor.store.failing("note_effort", LOCKED), caplog.at_level(logging.WARNING):
         sensor.run()
         sensor.rain.falls = True
         sensor.run(2)
@@ -294,29 +267,24 @@ def test_a_store_that_takes_no_notes_gets_them_later(
 
 
 def test_a_note_that_the_store_did_not_take_is_written_with_the_next_recording(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+    sensor: Sensor,
 ) -> None:
-    def locked(*_: Any) -> None:
-        raise MetadataStoreError("database is locked")
-
     sensor.run()
-    with monkeypatch.context() as patch:
-        patch.setattr(sensor.store, "note_effort", locked)
+    with sensor.store.failing("note_effort", LOCKED):
         sensor.fail(DeviceUnavailableError('cannot find "UltraMic".'))
     sensor.run()
 
     assert [note.detail for note in sensor.history().notes] == ['cannot find "UltraMic".']
 
 
-def test_a_store_that_keeps_no_account_is_left_alone(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = InMemoryStore()
-    for name in ("note_effort", "note_plan", "get_alive_until"):
-        default: Callable[..., Any] = getattr(types.Store, name)
-        monkeypatch.setattr(store, name, default.__get__(store))
-    store.store_deployment(SITE)
-    sensor = Sensor(tmp_path, store, clock)
+def test_a_store_that_keeps_no_account_is_left_alone(tmp_path: Path, clock: Clock) -> None:
+    class Published(InMemoryStore):
+        note_effort = types.Store.note_effort
+        note_plan = types.Store.note_plan
+        get_alive_until = types.Store.get_alive_until
+
+    sensor = Sensor(tmp_path, Faulty(Published()), clock)
+    sensor.store.store_deployment(SITE)
     sensor.rain.falls = True
 
     sensor.run(3)
@@ -329,14 +297,14 @@ def test_a_microphone_that_goes_between_slots_is_noted_at_once(sensor: Sensor) -
     sensor.start(plan=CapturePlan(duration=3, interval=60))
     sensor.run()
     listener: Any = sensor.recorder.device_listener
-    gone = sensor.clock.utc_now() + datetime.timedelta(seconds=7)
+    gone = sensor.clock.now + datetime.timedelta(seconds=7)
 
-    sensor.clock.seconds += 8
+    sensor.clock.advance(8)
     listener.device_missing(gone, RecordingError("it stopped."))
     first = sensor.store.get_effort(SITE)
-    sensor.clock.seconds += 31
+    sensor.clock.advance(31)
     listener.device_missing(gone, DeviceUnavailableError("cannot find it."))
-    sensor.clock.seconds += 2
+    sensor.clock.advance(2)
     listener.device_back()
 
     assert first is not None
@@ -344,7 +312,7 @@ def test_a_microphone_that_goes_between_slots_is_noted_at_once(sensor: Sensor) -
     last = sensor.store.get_effort(SITE)
     assert last is not None
     (note,) = [note for note in last.notes if note.state is S.DEVICE_MISSING]
-    assert (note.start, note.end, note.detail) == (gone, sensor.clock.utc_now(), "it stopped.")
+    assert (note.start, note.end, note.detail) == (gone, sensor.clock.now, "it stopped.")
 
 
 def test_a_microphone_that_is_missing_at_the_next_slot_is_one_hole(sensor: Sensor) -> None:
@@ -352,8 +320,8 @@ def test_a_microphone_that_is_missing_at_the_next_slot_is_one_hole(sensor: Senso
     sensor.start()
     sensor.run()
     listener: Any = sensor.recorder.device_listener
-    gone = sensor.clock.utc_now()
-    sensor.clock.seconds += 1
+    gone = sensor.clock.now
+    sensor.clock.advance(1)
 
     listener.device_missing(gone, RecordingError("it stopped."))
     sensor.fail(DeviceUnavailableError("cannot find it."), slots=3)
@@ -363,5 +331,5 @@ def test_a_microphone_that_is_missing_at_the_next_slot_is_one_hole(sensor: Senso
 
     history = sensor.store.get_effort(SITE)
     assert history is not None
-    spans = ledger(history, sensor.clock.utc_now())
+    spans = ledger(history, sensor.clock.now)
     assert {span.state for span in spans} == {S.RECORDED, S.DEVICE_MISSING}
