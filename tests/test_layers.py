@@ -52,6 +52,7 @@ DOORS = {
     "paho": ("components/messengers",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
+    "mutagen": ("audio/",),
     "astral": ("components/sun.py",),
     "yaml": ("config/", "bundles/bundle_checks.py"),
 }

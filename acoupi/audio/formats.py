@@ -260,7 +260,7 @@ def _salvage_file(part: Path, path: Path) -> Path | None:
     if path.exists() and path.samefile(part):
         publish(part, path)  # It had its name already; only the hidden one was left.
         return path
-    if not _mend(part):
+    if not _repair(part):
         part.unlink()
         return None
     publish(part, path)
@@ -271,7 +271,7 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
     """Mend what another's recorder left in a folder made for it (see `components`)."""
     files = sorted(part.glob("*.wav"))
     text = part / "guano.txt"
-    if files and files[0].stat().st_size and _mend(files[0]):
+    if files and files[0].stat().st_size and _repair(files[0]):
         if text.exists():
             add_guano(files[0], text.read_text(encoding="utf-8"))
         publish(files[0], path)
@@ -279,14 +279,14 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
     return path if files and path.exists() else None
 
 
-def _mend(part: Path) -> bool:
+def _repair(part: Path) -> bool:
     """Make the headers say what is there; return whether there is any sound."""
     kind = _format_of(part)
     with part.open("r+b", buffering=0) as file:
         try:
             if kind.is_whole(file, part):
                 return True
-            info = kind.mend(file, part)
+            info = kind.repair(file, part)
         except AudioError:
             file.seek(0)
             if _is_only_a_head(file.read(64 * 1024)):

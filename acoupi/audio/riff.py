@@ -20,6 +20,7 @@ __all__ = [
     "set_samplerate",
     "set_sizes",
     "write_all",
+    "write_at",
 ]
 
 PCM = 1
@@ -177,34 +178,34 @@ def put_guano(file: BinaryIO, layout: Layout, text: str) -> None:
     content = text.encode()
     old = layout.guano
     if old is not None and len(content) <= old.size:
-        _write_at(file, old.offset, content.ljust(old.size, b" "))
+        write_at(file, old.offset, content.ljust(old.size, b" "))
         return
     is_last = old is not None and old.end >= layout.end
     start = old.offset - 8 if old is not None and is_last else layout.end
     content += b" " * (len(content) % 2)
     end = start + 8 + len(content)
-    _write_at(file, start, struct.pack("<4sI", b"guan", len(content)) + content)
+    write_at(file, start, struct.pack("<4sI", b"guan", len(content)) + content)
     file.truncate(end)
     _set_riff_size(file, end, layout.samples.size)
     if old is not None and not is_last:
-        _write_at(file, old.offset - 8, b"JUNK")
+        write_at(file, old.offset - 8, b"JUNK")
 
 
 def set_sizes(file: BinaryIO, layout: Layout, sample_bytes: int) -> None:
     """Say in the headers that the file ends with this many bytes of samples, and end it there."""
     end = layout.samples.offset + sample_bytes
     file.truncate(end)
-    _write_at(file, layout.samples.offset - 4, struct.pack("<I", min(sample_bytes, _LARGEST)))
+    write_at(file, layout.samples.offset - 4, struct.pack("<I", min(sample_bytes, _LARGEST)))
     _set_riff_size(file, end, sample_bytes)
 
 
 def _set_riff_size(file: BinaryIO, end: int, sample_bytes: int) -> None:
     """Write the size of the whole; past 4 GiB where RF64 has it, if the file left room."""
     if end - 8 <= _LARGEST:
-        _write_at(file, 0, struct.pack("<4sI", b"RIFF", end - 8))
+        write_at(file, 0, struct.pack("<4sI", b"RIFF", end - 8))
         file.seek(12)
         if file.read(4) == b"ds64":  # It was larger once.
-            _write_at(file, 12, b"JUNK")
+            write_at(file, 12, b"JUNK")
         return
     file.seek(12)
     if file.read(8) not in (struct.pack("<4sI", kind, _DS64_BYTES) for kind in (b"JUNK", b"ds64")):
@@ -213,17 +214,18 @@ def _set_riff_size(file: BinaryIO, end: int, sample_bytes: int) -> None:
             "record shorter files",
             why="the file was not made with room for them.",
         )
-    _write_at(file, 12, struct.pack("<4sIQQQI", b"ds64", _DS64_BYTES, end - 8, sample_bytes, 0, 0))
-    _write_at(file, 0, struct.pack("<4sI", b"RF64", _LARGEST))
+    write_at(file, 12, struct.pack("<4sIQQQI", b"ds64", _DS64_BYTES, end - 8, sample_bytes, 0, 0))
+    write_at(file, 0, struct.pack("<4sI", b"RF64", _LARGEST))
 
 
 def set_samplerate(file: BinaryIO, layout: Layout, samplerate: int) -> None:
     """Write another rate in the header; the samples stay as they are."""
     rates = struct.pack("<II", samplerate, samplerate * layout.format.frame_bytes)
-    _write_at(file, layout.fmt.offset + 4, rates)
+    write_at(file, layout.fmt.offset + 4, rates)
 
 
-def _write_at(file: BinaryIO, offset: int, content: bytes) -> None:
+def write_at(file: BinaryIO, offset: int, content: bytes) -> None:
+    """Write all of it at this place, bytes from the start of the file."""
     file.seek(offset)
     write_all(file.write, content)
 

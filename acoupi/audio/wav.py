@@ -1,4 +1,4 @@
-"""WAV files: written, read, and mended (see `formats`, which does so with FLAC, too)."""
+"""WAV files: written, read, and repaired (see `formats`, which does so with FLAC, too)."""
 
 import os
 from pathlib import Path
@@ -21,12 +21,12 @@ __all__ = [
     "expand_time",
     "fields_of",
     "is_whole",
-    "mend",
     "narrow",
     "put_guano",
     "read_audio",
     "read_guano",
     "read_info",
+    "repair",
 ]
 
 _ORDINARY_BYTES = 0xFFFF_FFFF - 1024 * 1024
@@ -242,7 +242,7 @@ def is_whole(file: BinaryIO, name: Path) -> bool:
     return size > 0 and layout.samples.offset + size <= layout.file_bytes
 
 
-def mend(file: BinaryIO, name: Path) -> SoundInfo | None:
+def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
     """Make the headers say what is there; None if that is nothing.
 
     Raises
