@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acoupi.audio.simulated import SimulatedSource
+from acoupi.audio.simulated_source import SimulatedSource
 
 __all__ = ["TURN", "CounterSource", "count_frames"]
 

@@ -6,8 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from acoupi.audio.playback import to_int16
-from acoupi.audio.simulated import SimulatedSource
+from acoupi.audio.simulated_source import SimulatedSource, to_int16
 
 __all__ = ["Chirp", "SyntheticSource", "chirps_of_second", "synthesize_second"]
 
