@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from acoupi.data import EffortSpan, EffortState
     from acoupi.effort import CapturePlan
     from acoupi.programs import AcoupiProgram
-    from acoupi.system.effort import Effort, Tally
+    from acoupi.system.effort_report import Effort, Tally
 
 __all__ = ["app", "shown_seconds", "shown_share"]
 
@@ -65,7 +65,7 @@ def effort(
     condition refused, device missing, overrun, disk full, not running, clock
     unknown. Times of day are in the time zone of the program.
     """
-    from acoupi.system.effort import find_deployment, measure, read_effort
+    from acoupi.system.effort_report import find_deployment, measure, read_effort
 
     first, last = _time("--from", since), _time("--to", until, ends_day=True)
     if csv_file is not None and as_json:

@@ -13,7 +13,7 @@ from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
 from acoupi.tasks.clocks import ClockCorrection
-from acoupi.tasks.effort import EffortLog
+from acoupi.tasks.effort_log import EffortLog
 
 __all__ = ["generate_recording_task"]
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
-from acoupi.components.stores.effort import EffortTables, put_capture
+from acoupi.components.stores.effort_tables import EffortTables, put_capture
 from acoupi.components.stores.rows import (
     analysis_of,
     deployment_of,

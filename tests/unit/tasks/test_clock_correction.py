@@ -20,7 +20,7 @@ from acoupi.components.stores import SqliteStore
 from acoupi.data import EffortState
 from acoupi.effort import CapturePlan, ledger
 from acoupi.errors import MetadataStoreError
-from acoupi.tasks import effort, generate_recording_task
+from acoupi.tasks import effort_log, generate_recording_task
 from acoupi.tasks.clocks import ClockCorrection
 
 HOUR = 3600.0
@@ -40,7 +40,7 @@ class Machine:
         real = data.utc_now
         patch.setattr(data, "utc_now", lambda: real() + datetime.timedelta(seconds=self.shift))
         patch.setattr(system_clock, "read_boot_id", lambda: self.boot)
-        for module in (system_clock, effort):
+        for module in (system_clock, effort_log):
             patch.setattr(module, "read_clock_state", self.state)
         self.recorder: PARecorder | None = None
         self.start()
@@ -268,7 +268,7 @@ def test_a_file_that_is_gone_costs_nothing(machine: Machine) -> None:
 def test_what_kept_the_recorder_is_moved_too(machine: Machine) -> None:
     machine.made()
     (site,) = machine.store.get_deployments()
-    log = effort.EffortLog(machine.store, PLAN, LOGGER)
+    log = effort_log.EffortLog(machine.store, PLAN, LOGGER)
     log.begin(site)
     log.failed(RuntimeError("unplugged"))
     log.end()
