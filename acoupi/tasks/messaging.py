@@ -24,7 +24,7 @@ _LONGEST_PASS = 100.0
 """Seconds, shared by the messengers: less than a claim lasts, or another pass would send the
 same, and less than any worker gives a task before it takes it for stuck."""
 _SHOWN = 200
-_KNOCKS = 3
+_MAX_REFUSED = 3
 """So many messages are tried at a server that lets us in for none, or does not answer so many
 in a row: it would be the same with all, and links are paid by the byte."""
 
@@ -164,11 +164,11 @@ class _Pass:
     end: float
     """When, on the monotonic clock, no further message is tried."""
     counts: Counter[str] = field(default_factory=Counter)
-    knocks: int = 0
+    refused: int = 0
     """How often the server did not let us in."""
-    silences: int = 0
+    timeouts: int = 0
     """How often in a row the server did not answer."""
-    is_let_in: bool = False
+    accepted: bool = False
 
     def run(self, max_messages: int | None, order: Order) -> None:
         for batch in self._batches(max_messages, order):
@@ -187,8 +187,8 @@ class _Pass:
 
     @property
     def _is_over(self) -> bool:
-        is_barred = self.knocks >= _KNOCKS and not self.is_let_in
-        is_out_of_reach = self.counts["unreachable"] > 0 or self.silences >= _KNOCKS
+        is_barred = self.refused >= _MAX_REFUSED and not self.accepted
+        is_out_of_reach = self.counts["unreachable"] > 0 or self.timeouts >= _MAX_REFUSED
         return is_barred or is_out_of_reach or data.monotonic() >= self.end
 
     def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
@@ -197,7 +197,7 @@ class _Pass:
         if self._was_barred():
             # The newest tell whether this still is so: the oldest may be on a topic
             # that stays forbidden, and would be in the way of all others for ever.
-            limit = _KNOCKS if max_messages is None else min(_KNOCKS, max_messages)
+            limit = _MAX_REFUSED if max_messages is None else min(_MAX_REFUSED, max_messages)
             newest = self.store.claim_messages(self.name, limit=limit, order="newest_first")
             seen.update(message.id for message in newest)
             yield newest
@@ -243,9 +243,9 @@ class _Pass:
         if not is_sent:
             self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
         self.counts["sent" if is_sent else "not accepted"] += 1
-        self.knocks += response.is_access_refused
-        self.silences = self.silences + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
-        self.is_let_in |= is_sent or (
+        self.refused += response.is_access_refused
+        self.timeouts = self.timeouts + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
+        self.accepted |= is_sent or (
             response.status is data.ResponseStatus.ERROR and not response.is_access_refused
         )
         return not self._is_over

@@ -19,8 +19,8 @@ from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.sources import AudioSource
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
 from acoupi.audio.wav import expand_time
+from acoupi.components.audio_recorder.clip_planning import ClipPlanner
 from acoupi.components.audio_recorder.clips import capture_clip, capture_file, file_name
-from acoupi.components.audio_recorder.cutting import Cutter
 from acoupi.components.audio_recorder.keeper import DeviceListener, Keeper, Watch
 from acoupi.components.audio_recorder.limits import require_format, require_possible, require_ring
 from acoupi.components.types import AudioRecorder
@@ -138,7 +138,7 @@ class BaseAudioRecorder(AudioRecorder):
         self.idle_close = idle_close
         self._busy = threading.RLock()
         self._owner = _Owner()
-        self._cutter = Cutter(duration, interval)
+        self._planner = ClipPlanner(duration, interval)
         self._was_open = False
         self.device_listener: DeviceListener | None = None
         """Told at once, also between recordings, that the microphone is gone, or back."""
@@ -189,7 +189,7 @@ class BaseAudioRecorder(AudioRecorder):
         with self._busy:
             if not self._streams():
                 return self._record_file(deployment)
-            ended = self._cutter.remains()
+            ended = self._planner.remains()
             if ended is not None:
                 return self._cut(ended, deployment, is_rest=True)
             with self._using_stream() as stream:
@@ -201,12 +201,12 @@ class BaseAudioRecorder(AudioRecorder):
     @property
     def interval(self) -> float | None:
         """Seconds from the start of a recording to the start of the next; None: when asked."""
-        return self._cutter.interval
+        return self._planner.interval
 
     def is_behind(self) -> bool:
         """Return whether a recording waits in the ring already: then `record` again at once."""
         with self._busy:
-            return self._cutter.is_behind(None)
+            return self._planner.is_behind(None)
 
     def skip(self) -> None:
         """Note that nothing is to be recorded now, and what was heard until now is not wanted.
@@ -218,7 +218,7 @@ class BaseAudioRecorder(AudioRecorder):
             return
         with self._busy:
             stream = streams.open_stream(self._stream_source().key)
-            self._cutter.skip(stream)
+            self._planner.skip(stream)
             if self.interval is None:
                 return
             if stream is not None:
@@ -272,7 +272,7 @@ class BaseAudioRecorder(AudioRecorder):
                 self._watch.stop()
             if self._closer is not None:
                 self._closer()
-            self._cutter.forget()
+            self._planner.forget()
 
     def device_source(self) -> AudioSource | None:
         """Return the microphone as a source of frames.
@@ -385,29 +385,29 @@ class BaseAudioRecorder(AudioRecorder):
     def _cut(
         self, stream: CaptureStream, deployment: data.Deployment, *, is_rest: bool = False
     ) -> data.Recording:
-        cutter = self._cutter
-        cut = cutter.plan_rest(stream) if is_rest else cutter.plan(stream)
+        planner = self._planner
+        plan = planner.plan_rest(stream) if is_rest else planner.plan(stream)
         return capture_clip(
             stream,
             self.audio_dir,
-            cut,
+            plan,
             deployment=deployment,
             time_expansion=self.time_expansion,
             serial=get_device_info().id,
             bits=self.bits,
             file_format=self.file_format,
-            on_frames=lambda frames: cutter.done(stream, cut, frames),
+            on_frames=lambda frames: planner.done(stream, plan, frames),
         )
 
     def _rest(self, stream: CaptureStream) -> None:
         """Close the microphone if it is not needed for long, and have it opened in time."""
-        seconds = self._cutter.seconds_to_next(stream)
+        seconds = self._planner.seconds_to_next(stream)
         if self.idle_close is None or seconds is None or stream.source.waits_for_reader:
             return
         pause = seconds - _LEAD_SECONDS - _WARM_UP_SECONDS
-        if pause > self.idle_close and not self._cutter.is_behind(stream):
+        if pause > self.idle_close and not self._planner.is_behind(stream):
             self._make_keeper().start(pause, _WARM_UP_SECONDS)
-            self._cutter.forget()
+            self._planner.forget()
             streams.close_after_use(stream)
 
     def _stream_into(self, path: Path, duration: float | None, *, keep: bool = True) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from acoupi import data
 from acoupi.audio.stream import CaptureStream
 
-__all__ = ["KEEP_SECONDS", "Cut", "Cutter", "Shortfall"]
+__all__ = ["KEEP_SECONDS", "ClipPlan", "ClipPlanner", "Incomplete"]
 
 KEEP_SECONDS = 0.1
 """What is left of an interrupted recording is kept if it is no shorter than this."""
@@ -24,12 +24,12 @@ _LONGEST_WAIT = 10.0
 _NOT_READY = "the microphone was not ready when it should have begun"
 
 
-Shortfall = tuple[data.IncompleteReason, str]
+Incomplete = tuple[data.IncompleteReason, str]
 """Why a recording is shorter than planned: in a word, and in words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ClipPlan:
     """A stretch of the stream that is to be a recording."""
 
     start: int
@@ -39,11 +39,11 @@ class Cut:
     """Frames of planned time before it that are lost."""
     slot: int | None = None
     """Number of its slot."""
-    incomplete: Shortfall | None = None
+    incomplete: Incomplete | None = None
     """Why it is shorter than planned."""
 
 
-class Cutter:
+class ClipPlanner:
     """Plans the recordings of one recorder.
 
     Parameters
@@ -67,25 +67,25 @@ class Cutter:
         """Whether recordings follow each other without a gap."""
         return self.interval is not None and self.interval <= self.duration
 
-    def plan(self, stream: CaptureStream) -> Cut:
+    def plan(self, stream: CaptureStream) -> ClipPlan:
         """Return what to record next from a stream that has delivered already."""
         frames = max(1, round(self.duration * stream.samplerate))
         was_set = stream.timeline.settle()
         if self.interval is None or stream.source.waits_for_reader:
-            return Cut(stream.next_frame(), frames)
+            return ClipPlan(stream.next_frame(), frames)
         if self.is_continuous:
             return self._plan_next(stream, frames)
         if was_set:
             self._slot = None
-        cut = self._plan_slot(stream, frames)
-        stream.clock.hold(cut.start)  # It begins at the time for which it was planned.
-        return cut
+        plan = self._plan_slot(stream, frames)
+        stream.clock.hold(plan.start)  # It begins at the time for which it was planned.
+        return plan
 
-    def done(self, stream: CaptureStream, cut: Cut, frames: int) -> None:
-        """Note how much of a cut was recorded."""
-        self._stream, self._next, self._skipped = stream, cut.start + frames, None
-        if cut.slot is not None:
-            self._slot = cut.slot
+    def done(self, stream: CaptureStream, plan: ClipPlan, frames: int) -> None:
+        """Note how much of a plan was recorded."""
+        self._stream, self._next, self._skipped = stream, plan.start + frames, None
+        if plan.slot is not None:
+            self._slot = plan.slot
 
     def skip(self, stream: CaptureStream | None) -> None:
         """Note that nothing of what was heard until now is wanted."""
@@ -111,7 +111,7 @@ class Cutter:
             return None
         return stream
 
-    def plan_rest(self, stream: CaptureStream) -> Cut:
+    def plan_rest(self, stream: CaptureStream) -> ClipPlan:
         """Return what to record of a stream that has ended."""
         frames = max(1, round(self.duration * stream.samplerate))
         slot = self._waiting_slot(stream)
@@ -123,7 +123,7 @@ class Cutter:
         left = stream.written - start
         loss = stream.loss
         reason = (data.IncompleteReason.DEVICE_LOST, loss.message) if loss else None
-        return Cut(
+        return ClipPlan(
             start,
             min(frames, left),
             gap,
@@ -170,17 +170,17 @@ class Cutter:
         now = self._slot_at(stream, stream.written)
         return (self._frame_of(stream, now + 1) - stream.written) / stream.samplerate
 
-    def _plan_next(self, stream: CaptureStream, frames: int) -> Cut:
+    def _plan_next(self, stream: CaptureStream, frames: int) -> ClipPlan:
         before, position = self._stream, self._next
         if position is None or before is None:
-            return Cut(self._first(stream), frames)
+            return ClipPlan(self._first(stream), frames)
         if before is stream:
             start = max(position, stream.oldest)
-            return Cut(start, frames, gap=start - position)
+            return ClipPlan(start, frames, gap=start - position)
         # The device was gone: all that the new stream holds is wanted.
         start = stream.oldest
         away = stream.time_of(start) - before.time_of(position)
-        return Cut(start, frames, gap=max(0, round(away * stream.samplerate)))
+        return ClipPlan(start, frames, gap=max(0, round(away * stream.samplerate)))
 
     def _first(self, stream: CaptureStream) -> int:
         """Return where to begin after a pause: with the interval in which recording is wanted."""
@@ -189,7 +189,7 @@ class Cutter:
         slot = self._slot_at(stream, stream.frame_at(data.monotonic()))
         return max(self._frame_of(stream, slot), self._skipped[1], stream.oldest)
 
-    def _plan_slot(self, stream: CaptureStream, frames: int) -> Cut:
+    def _plan_slot(self, stream: CaptureStream, frames: int) -> ClipPlan:
         now = self._slot_at(stream, stream.frame_at(data.monotonic()))
         if self._slot is not None and self._slot > now + 1:
             self._slot = None  # The clock was set back.
@@ -199,23 +199,23 @@ class Cutter:
             start = self._frame_of(stream, slot)
             late = stream.oldest - start
             if late <= 0:
-                return Cut(start, frames, gap=lost, slot=slot)
+                return ClipPlan(start, frames, gap=lost, slot=slot)
             if late < frames and slot == now:
                 return self._plan_late(stream, slot, frames, lost)
             lost += frames if self._slot is not None else 0
         start = self._frame_of(stream, max(now, self._slot or now) + 1)
         if (start - stream.written) / stream.samplerate > max(_LONGEST_WAIT, self.duration):
             # Whoever asks does not know of slots: better now than never.
-            return Cut(stream.next_frame(), frames, gap=lost)
-        return Cut(start, frames, gap=lost, slot=max(now, self._slot or now) + 1)
+            return ClipPlan(stream.next_frame(), frames, gap=lost)
+        return ClipPlan(start, frames, gap=lost, slot=max(now, self._slot or now) + 1)
 
-    def _plan_late(self, stream: CaptureStream, slot: int, frames: int, lost: int) -> Cut:
+    def _plan_late(self, stream: CaptureStream, slot: int, frames: int, lost: int) -> ClipPlan:
         """Plan a recording whose slot began before the stream: it ends with its slot."""
         start = stream.oldest
         planned = self._frame_of(stream, slot)
         room = max(planned + frames, self._frame_of(stream, slot + 1)) - start
         reason = (data.IncompleteReason.DEVICE_LATE, _NOT_READY) if room < frames else None
-        return Cut(start, min(frames, room), lost + start - planned, slot, reason)
+        return ClipPlan(start, min(frames, room), lost + start - planned, slot, reason)
 
     def _missed(self, stream: CaptureStream, now: int) -> range:
         """Return the slots that are due and were not recorded."""

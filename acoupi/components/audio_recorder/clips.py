@@ -9,7 +9,7 @@ from acoupi.audio.formats import FileFormat, SoundWriter, open_writer
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.audio.health import HealthMeter
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
-from acoupi.components.audio_recorder.cutting import KEEP_SECONDS, Cut, Shortfall
+from acoupi.components.audio_recorder.clip_planning import KEEP_SECONDS, ClipPlan, Incomplete
 from acoupi.errors import AcoupiError, DeviceError
 
 __all__ = ["capture_clip", "capture_file", "file_name"]
@@ -23,7 +23,7 @@ def file_name(recording: data.Recording, file_format: FileFormat = "wav") -> str
 def capture_clip(
     stream: CaptureStream,
     folder: Path,
-    cut: Cut,
+    plan: ClipPlan,
     *,
     deployment: data.Deployment,
     time_expansion: float = 1,
@@ -37,10 +37,10 @@ def capture_clip(
     Parameters
     ----------
     stream
-        Open, or ended with the cut in its ring.
+        Open, or ended with the planned frames still in its ring.
     folder
         Made if need be.
-    cut
+    plan
         What to take.
     deployment, time_expansion
         Of the recording.
@@ -62,34 +62,34 @@ def capture_clip(
     """
     # The file begins once there is something to put in it.
     try:
-        first, failure = _read(stream, cut.start, min(cut.frames, _step(stream))), None
+        first, failure = _read(stream, plan.start, min(plan.frames, _step(stream))), None
     except AcoupiError as error:
-        if (stream.written - cut.start) / stream.samplerate < KEEP_SECONDS:
+        if (stream.written - plan.start) / stream.samplerate < KEEP_SECONDS:
             raise
         first, failure = b"", error
     recording = data.Recording(
-        duration=cut.frames / stream.samplerate,
+        duration=plan.frames / stream.samplerate,
         samplerate=stream.samplerate,
         audio_channels=stream.channels,
         time_expansion=time_expansion,
         deployment=deployment,
-        created_on=stream.utc_of(cut.start),
+        created_on=stream.utc_of(plan.start),
     )
-    clip = _Clip(stream, cut, recording, folder, serial, bits=bits, file_format=file_format)
+    clip = _Clip(stream, plan, recording, folder, serial, bits=bits, file_format=file_format)
     writer = clip.open()
     try:
         try:
             if failure is not None:
                 raise failure  # noqa: TRY301 - what came before it is kept below
             clip.write(writer, first)
-            while (done := writer.frames) < cut.frames:
-                step = min(cut.frames - done, _step(stream))
-                clip.write(writer, _read(stream, cut.start + done, step))
+            while (done := writer.frames) < plan.frames:
+                step = min(plan.frames - done, _step(stream))
+                clip.write(writer, _read(stream, plan.start + done, step))
         except BaseException as error:
             clip.keep_the_rest(writer, error)
             raise
         try:
-            return clip.finish(writer, incomplete=cut.incomplete)
+            return clip.finish(writer, incomplete=plan.incomplete)
         except BaseException:
             writer.leave()
             raise
@@ -130,7 +130,7 @@ class _Clip:
     def __init__(
         self,
         stream: CaptureStream,
-        cut: Cut,
+        plan: ClipPlan,
         recording: data.Recording,
         folder: Path,
         serial: str,
@@ -139,7 +139,7 @@ class _Clip:
         file_format: FileFormat,
     ) -> None:
         self._stream = stream
-        self._cut = cut
+        self._plan = plan
         self._recording = recording
         self._folder = folder
         self._serial = serial
@@ -156,21 +156,23 @@ class _Clip:
             guano=self._describe(self._recording, is_finished=False),
             bits=self._bits,
             sample_bytes=self._stream.sample_bytes,
-            frames=self._cut.frames,
+            frames=self._plan.frames,
         )
 
     def write(self, writer: SoundWriter, block: bytes) -> None:
         """Write a block, and measure it."""
-        first = self._cut.start + writer.frames
+        first = self._plan.start + writer.frames
         frames = len(block) // (self._stream.sample_bytes * self._stream.channels)
         writer.write(block)
         # The silence in place of what was lost says nothing of the microphone.
         if not any(overrun.frames for overrun in self._stream.overruns(first, frames)):
             self._meter.add(block)
 
-    def finish(self, writer: SoundWriter, *, incomplete: Shortfall | None = None) -> data.Recording:
+    def finish(
+        self, writer: SoundWriter, *, incomplete: Incomplete | None = None
+    ) -> data.Recording:
         """Complete the file with what is known only now."""
-        stream, start = self._stream, self._cut.start
+        stream, start = self._stream, self._plan.start
         stream.timeline.look()
         clock = stream.timeline.state
         recording = self._recording.model_copy(
@@ -187,7 +189,7 @@ class _Clip:
                     clock_error_s=clock.error,
                     boot_clock=stream.timeline.boot_clock,
                     overruns=stream.overruns(start, writer.frames),
-                    gap_before_frames=self._cut.gap,
+                    gap_before_frames=self._plan.gap,
                     incomplete=None if incomplete is None else incomplete[0],
                     incomplete_detail="" if incomplete is None else incomplete[1],
                     health=self._meter.result(),
@@ -212,13 +214,13 @@ class _Clip:
         clock = self._stream.timeline.state
         return data.CaptureReport(
             stream_id=self._stream.id,
-            first_frame=self._cut.start,
-            frames=self._cut.frames,
+            first_frame=self._plan.start,
+            frames=self._plan.frames,
             samplerate_measured=self._stream.clock.measured_rate,
             clock_synchronised=clock.is_synchronised,
             clock_error_s=clock.error,
             boot_clock=self._stream.timeline.boot_clock,
-            gap_before_frames=self._cut.gap,
+            gap_before_frames=self._plan.gap,
         )
 
     def keep_the_rest(self, writer: SoundWriter, error: BaseException) -> None:
@@ -230,7 +232,7 @@ class _Clip:
             writer.discard()
             return
         try:
-            recording = self.finish(writer, incomplete=_shortfall(error))
+            recording = self.finish(writer, incomplete=_reason_of(error))
         except (AcoupiError, OSError):
             writer.leave()  # Whoever recovers later finds it.
             return
@@ -242,14 +244,14 @@ class _Clip:
 
     def _write_what_came(self, writer: SoundWriter) -> None:
         """Write what was delivered before the end and not read yet: less than a step."""
-        next_frame = self._cut.start + writer.frames
-        wanted = self._cut.frames - writer.frames
+        next_frame = self._plan.start + writer.frames
+        wanted = self._plan.frames - writer.frames
         frames = min(self._stream.written - next_frame, wanted, _step(self._stream))
         if frames > 0:
             self.write(writer, _read(self._stream, next_frame, frames))
 
 
-def _shortfall(error: BaseException) -> Shortfall:
+def _reason_of(error: BaseException) -> Incomplete:
     """Return why a recording broke off."""
     if not isinstance(error, AcoupiError):
         return data.IncompleteReason.STOPPED, f"interrupted by {type(error).__name__}"
