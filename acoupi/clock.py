@@ -1,4 +1,4 @@
-"""What time it is: the only place that asks."""
+"""The current time: the only place that asks for it."""
 
 import datetime
 import time
@@ -12,5 +12,5 @@ def utc_now() -> datetime.datetime:
 
 
 def monotonic() -> float:
-    """Return seconds of a clock that no clock step disturbs; its zero means nothing."""
+    """Return seconds of a clock that never steps; its zero is arbitrary."""
     return time.monotonic()

@@ -276,7 +276,7 @@ def _print_effort(demo: Demo) -> None:
     total = effort.total
     lost = [
         f"{shown_seconds(total.seconds(state))} {state.value.replace('_', ' ')}"
-        for state in {hole.state: None for hole in effort.holes}
+        for state in {gap.state: None for gap in effort.gaps}
     ]
     reasons = f" ({', '.join(lost)})" if lost else ""
     recorded, planned = shown_seconds(total.recorded), shown_seconds(total.planned)

@@ -12,7 +12,7 @@ __all__ = ["PlaybackSource"]
 
 
 class PlaybackSource(SimulatedSource):
-    """Plays a WAV file, or a folder of them in order of name, again and again.
+    """Plays a WAV file, or a folder of them in order of name, in an endless loop.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class PlaybackSource(SimulatedSource):
             raise DeviceUnavailableError(
                 f'cannot simulate a microphone from "{self._path}".',
                 "give a WAV file with some sound in it, or synthetic",
-                why="there is no sound in it." if self._files else "it holds no WAV file.",
+                why="there is no sound in it." if self._files else "the folder holds no WAV file.",
             )
 
     def blocks(self, frames: int) -> Iterator[memoryview]:

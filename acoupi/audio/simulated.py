@@ -1,4 +1,4 @@
-"""A microphone without a microphone: a file, a folder of files, or a made-up soundscape."""
+"""Simulated microphones: a file, a folder of files, or a synthetic soundscape."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from acoupi.errors import ConfigurationError
 __all__ = ["VARIABLE", "SimulatedAudio"]
 
 VARIABLE = "ACOUPI_SIMULATED_AUDIO"
-"""Environment variable that takes the place of every recorder's microphone."""
+"""Environment variable that replaces the microphone of every recorder."""
 
 _OPTION = re.compile(r",\s*(seed|pace|faults)\s*=\s*([^,]*)$")
 
@@ -27,18 +27,18 @@ class SimulatedAudio(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     path: Path | None = None
-    """A WAV file, or a folder of them (in order of name), again and again; None means a
-    made-up soundscape of birds and, where the rate allows, bats."""
+    """A WAV file, or a folder of them (in order of name), in an endless loop; None means a
+    synthetic soundscape of birds and, where the rate allows, bats."""
     seed: int = Field(default=0, ge=0)
-    """Of the made-up soundscape: the same seed gives the same sound."""
+    """Of the synthetic soundscape: the same seed gives the same sound."""
     pace: Literal["realtime", "fast"] = "realtime"
     """Whether a second of sound takes a second, or as little as possible (for tests)."""
     signal: Literal["soundscape", "counter"] = Field(default="soundscape", repr=False)
-    """What is made up: "counter" numbers the frames, to see whether one is lost."""
+    """What is synthesised: "counter" numbers the frames, so that a lost one shows."""
     faults: Annotated[tuple[Fault, ...], BeforeValidator(parse_faults)] = Field(
         default=(), repr=False
     )
-    """What goes wrong, and when."""
+    """Scripted faults."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -50,7 +50,7 @@ class SimulatedAudio(BaseModel):
         Raises
         ------
         ConfigurationError
-            If it is neither.
+            If it is none of these.
 
         Examples
         --------
@@ -65,7 +65,7 @@ class SimulatedAudio(BaseModel):
             rest = rest[: found.start()]
         rest = rest.strip()
         if not rest:
-            raise _not_simulated(text, "it names neither a file nor a folder nor synthetic.")
+            raise _not_simulated(text, "it names neither a file, a folder nor synthetic.")
         if rest == "counter":
             options["signal"] = rest
         path = None if rest in ("synthetic", "counter") else Path(rest).expanduser()
@@ -73,7 +73,7 @@ class SimulatedAudio(BaseModel):
             return cls.model_validate({"path": path, **options})
         except ValueError as error:
             name, value = next(item for item in options.items() if not _is_valid(*item))
-            raise _not_simulated(text, f'"{value}" is not possible as {name}.') from error
+            raise _not_simulated(text, f'"{value}" is not a valid {name}.') from error
 
     @classmethod
     def from_environment(cls) -> Self | None:
@@ -84,14 +84,14 @@ class SimulatedAudio(BaseModel):
     def source(
         self, samplerate: int, channels: int, *, owner: Hashable, bits: int = 16
     ) -> SimulatedSource:
-        """Make the source. Nothing is opened before it is started.
+        """Make the source. Nothing is opened until it is started.
 
         Parameters
         ----------
         samplerate, channels
             Files must have them: nothing is resampled or mixed.
         owner
-            Who hears it: each owner's sound is a stream of its own.
+            The recorder that uses it: each owner gets a stream of its own.
         bits
             More than 16: the samples have 32 bits, the sound in the upper 16.
         """
@@ -102,7 +102,7 @@ class SimulatedAudio(BaseModel):
         return source
 
     def _make(self, samplerate: int, channels: int, owner: Hashable) -> SimulatedSource:
-        # The arrays are needed only where sound is simulated.
+        # These need numpy, so they are imported only where sound is simulated.
         if self.path is not None:
             from acoupi.audio.playback import PlaybackSource  # noqa: PLC0415
 

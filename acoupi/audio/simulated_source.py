@@ -20,15 +20,15 @@ _BLOCK_SECONDS = 0.02
 
 
 class SimulatedSource(AudioSource):
-    """Delivers made sound from a thread of its own.
+    """Delivers simulated sound from a thread of its own.
 
     Parameters
     ----------
     name, samplerate, channels
         As for `AudioSource`.
     pace
-        "realtime": every block when a microphone would have it, by the
-        monotonic clock, late blocks at once, so that it does not drift.
+        "realtime": each block when a microphone would deliver it, by the
+        monotonic clock; late blocks follow at once, so that it does not drift.
         "fast": as soon as there is room for it.
     owner
         As for `SimulatedAudio.source`.
@@ -46,34 +46,34 @@ class SimulatedSource(AudioSource):
         super().__init__(name, samplerate, channels)
         self.waits_for_reader = pace == "fast"
         self.script = Script(())
-        """What goes wrong."""
+        """Scripted faults."""
         self._owner = owner
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def key(self) -> Hashable:
-        """The owner: two simulated microphones have nothing in common."""
+        """The owner: simulated microphones of different owners share nothing."""
         return ("simulated", self._owner)
 
     @abstractmethod
     def prepare(self) -> None:
-        """Look whether there is sound, of the right rate and channels.
+        """Check that there is sound, with the right rate and number of channels.
 
         Raises
         ------
         DeviceUnavailableError
             If there is none.
         DeviceConfigurationError
-            If it has another rate or number of channels; it says both.
+            If it has another rate or number of channels; the message gives both.
         """
 
     @abstractmethod
     def blocks(self, frames: int) -> Iterator[bytes | memoryview]:
-        """Yield the sound from its beginning, without end, in blocks of at most so many frames."""
+        """Yield endless sound from its beginning, in blocks of at most this many frames."""
 
     def start(self, sink: Sink) -> None:
-        """Begin to deliver (see `AudioSource.start`)."""
+        """Start to deliver (see `AudioSource.start`)."""
         self.script.open(self.name)
         self.prepare()
         self._stopping = threading.Event()
@@ -106,7 +106,7 @@ class SimulatedSource(AudioSource):
     def _deliver_all(self, sink: Sink, stopping: threading.Event) -> None:
         script, rate = self.script, self.samplerate * self.script.speed
         began = data.monotonic()
-        # Where nothing takes time, the frames tell the time.
+        # With pace=fast no time passes, so the frames are the clock.
         before = script.frames / rate if self.waits_for_reader else began - (script.began or began)
         frame = lost = 0
         script.now = before
@@ -120,7 +120,7 @@ class SimulatedSource(AudioSource):
                 lost += gone if is_told else 0
                 continue
             if not self.waits_for_reader:
-                # A block is there when its last frame was heard.
+                # A block is available when its last frame has been captured.
                 wait = began + frame / rate - data.monotonic()
                 if wait > 0:
                     stopping.wait(wait)
@@ -133,7 +133,7 @@ class SimulatedSource(AudioSource):
             lost = 0
 
     def _pieces(self) -> Iterator[tuple[memoryview, int, bool]]:
-        """Yield what is heard, or how many frames a fault swallows, and whether the driver says."""
+        """Yield sound, or how many frames a fault swallows and whether the driver reports it."""
         frame_bytes = SAMPLE_BYTES * self.channels
         to_drop, is_told = 0, True
         for block in self.blocks(max(1, round(_BLOCK_SECONDS * self.samplerate))):

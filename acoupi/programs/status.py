@@ -6,7 +6,7 @@ from typing import Any
 
 from acoupi import data
 from acoupi.components import types
-from acoupi.effort import hole_now
+from acoupi.effort import gap_now
 
 __all__ = ["HEALTHY", "StatusReport"]
 
@@ -63,7 +63,7 @@ class StatusReport:
     def __call__(self) -> str:
         """Return ``OK``, or what is wrong, in words."""
         faults = [
-            self._hole(),
+            self._gap(),
             self._nothing_recorded(),
             self._waiting_for_long(),
             self._deaf(),
@@ -173,16 +173,16 @@ class StatusReport:
         self._recorded = sum(counts.values())
         return "nothing was recorded since the last report" if before == self._recorded else None
 
-    def _hole(self) -> str | None:
+    def _gap(self) -> str | None:
         now, deployments = data.utc_now(), _ask(self._store, "get_deployments", [])
         if not deployments or deployments[-1].ended_on is not None:
             return None
         history = self._store.get_effort(deployments[-1], now - LONGEST_WAIT, now)
-        hole = None if history is None else hole_now(history, now)
-        if hole is None:
+        gap = None if history is None else gap_now(history, now)
+        if gap is None:
             return None
-        what = hole.state.value.replace("_", " ")
-        return f"{what} since {hole.start:%Y-%m-%d %H:%M:%S} UTC: {hole.detail}"
+        what = gap.state.value.replace("_", " ")
+        return f"{what} since {gap.start:%Y-%m-%d %H:%M:%S} UTC: {gap.detail}"
 
     def _waiting_for_long(self) -> str | None:
         ask = getattr(self._store, "get_captured_recordings", None)
