@@ -26,9 +26,9 @@ class aligned_schedule(BaseSchedule):
     offset_seconds
         How long after its slot begins the task runs, 0 or more and less than a slot.
     nowfun
-        Gives the time; None: the system clock.
+        Returns the time; None: the system clock.
     app
-        Not needed.
+        Ignored.
 
     Raises
     ------

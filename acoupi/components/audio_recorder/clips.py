@@ -1,4 +1,4 @@
-"""From the stream into a file."""
+"""Writes recordings from the stream into files."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,9 +39,9 @@ def capture_clip(
     stream
         Open, or ended with the planned frames still in its ring.
     folder
-        Made if need be.
+        Created if necessary.
     plan
-        What to take.
+        What to record.
     deployment, time_expansion
         Of the recording.
     serial
@@ -51,16 +51,16 @@ def capture_clip(
     file_format
         Of the file.
     on_frames
-        Told, however it ends, how many frames were taken.
+        Called with the number of frames taken, whatever the outcome.
 
     Raises
     ------
     DeviceError
-        As `CaptureStream.read` and `SoundWriter`. What there was of sound is
-        kept, complete and marked as incomplete, if it is worth it; it is the
-        error's ``kept``.
+        As `CaptureStream.read` and `SoundWriter`. If enough sound was captured
+        until then, it is kept in a complete file, marked as an incomplete
+        recording; it is the ``kept`` of the error.
     """
-    # The file begins once there is something to put in it.
+    # The file is created once there is sound to put in it.
     try:
         first, failure = _read(stream, plan.start, min(plan.frames, _step(stream))), None
     except AcoupiError as error:
@@ -105,7 +105,7 @@ def capture_file(stream: CaptureStream, path: Path, duration: float, *, bits: in
     stream
         Open.
     path
-        Must not exist. FLAC if it ends so, else WAV.
+        Must not exist. FLAC if it ends in .flac, else WAV.
     duration
         Seconds.
     bits
@@ -114,7 +114,7 @@ def capture_file(stream: CaptureStream, path: Path, duration: float, *, bits: in
     Raises
     ------
     DeviceError
-        As `capture_clip`; nothing is left then.
+        As `capture_clip`; no file is left then.
     """
     start = stream.next_frame()
     with open_writer(
@@ -164,21 +164,21 @@ class _Clip:
         first = self._plan.start + writer.frames
         frames = len(block) // (self._stream.sample_bytes * self._stream.channels)
         writer.write(block)
-        # The silence in place of what was lost says nothing of the microphone.
+        # The silence in place of lost sound says nothing about the microphone.
         if not any(overrun.frames for overrun in self._stream.overruns(first, frames)):
             self._meter.add(block)
 
     def finish(
         self, writer: SoundWriter, *, incomplete: Incomplete | None = None
     ) -> data.Recording:
-        """Complete the file with what is known only now."""
+        """Complete the file with the metadata known only at the end."""
         stream, start = self._stream, self._plan.start
         stream.timeline.look()
         clock = stream.timeline.state
         recording = self._recording.model_copy(
             update={
                 "duration": writer.frames / stream.samplerate,
-                # More blocks were seen since: the time of the first frame is surer now.
+                # More blocks have arrived: the time of the first frame is more precise now.
                 "created_on": stream.utc_of(start),
                 "capture": data.CaptureReport(
                     stream_id=stream.id,
@@ -205,7 +205,7 @@ class _Clip:
             recording = recording.model_copy(update={"capture": self._first_report()})
         fields = guano_of_recording(recording, serial=self._serial)
         if not is_finished:
-            # Known when it is over; what mends the file after a crash fills it in.
+            # Known only at the end; after a crash, the repair fills it in.
             del fields["Length"]
         return build_guano(fields)
 
@@ -224,7 +224,7 @@ class _Clip:
         )
 
     def keep_the_rest(self, writer: SoundWriter, error: BaseException) -> None:
-        """Keep what there is of an interrupted recording if it is worth it; never raises."""
+        """Keep an interrupted recording if it is long enough; never raises."""
         with suppress(AcoupiError):
             self._write_what_came(writer)
         seconds = writer.frames / self._stream.samplerate
@@ -234,7 +234,7 @@ class _Clip:
         try:
             recording = self.finish(writer, incomplete=_reason_of(error))
         except (AcoupiError, OSError):
-            writer.leave()  # Whoever recovers later finds it.
+            writer.leave()  # Recovery will find it.
             return
         if isinstance(error, DeviceError):
             error.kept = recording
@@ -243,7 +243,7 @@ class _Clip:
             error.why = f"{error.why} {kept[:1].upper()}{kept[1:]}" if error.why else kept
 
     def _write_what_came(self, writer: SoundWriter) -> None:
-        """Write what was delivered before the end and not read yet: less than a step."""
+        """Write what was delivered before the end but not yet read: less than a step."""
         next_frame = self._plan.start + writer.frames
         wanted = self._plan.frames - writer.frames
         frames = min(self._stream.written - next_frame, wanted, _step(self._stream))
@@ -261,7 +261,7 @@ def _reason_of(error: BaseException) -> Incomplete:
 
 
 def _copy(stream: CaptureStream, start: int, frames: int, writer: SoundWriter) -> None:
-    """Copy frames into the file until it has so many."""
+    """Copy frames into the file until it holds this many."""
     while (done := writer.frames) < frames:
         writer.write(_read(stream, start + done, min(frames - done, _step(stream))))
 
@@ -276,5 +276,5 @@ def _frames(stream: CaptureStream, duration: float) -> int:
 
 
 def _step(stream: CaptureStream) -> int:
-    """Return how many frames to take at once: a quarter of a second, if the ring allows."""
+    """Return how many frames to read at once: a quarter of a second, if the ring allows."""
     return max(1, min(stream.samplerate // 4, stream.capacity // 2))
