@@ -52,6 +52,8 @@ HEAD_ROOM = 8192
 """Size of a new head, bytes: comments, and padding for a text that grows until the end."""
 _INFO_OFFSET = len(MAGIC) + 4
 _INFO_END = _INFO_OFFSET + 34
+_PAGE = 4096
+"""Bytes that reach the disk together."""
 _LAST = 0x80
 _KEY = "GUANO"
 
@@ -283,7 +285,8 @@ def put_guano(file: BinaryIO, name: Path, text: str) -> bool:
 def add_guano(path: Path, text: str) -> None:
     """Add a GUANO text to a FLAC file, or replace the one it has.
 
-    In place where there is room for it; otherwise in a copy that then replaces the file.
+    In place if the head has room for it and changes in one page only, which a power cut
+    cannot tear apart; otherwise in a copy that then replaces the file.
 
     Raises
     ------
@@ -297,10 +300,12 @@ def add_guano(path: Path, text: str) -> None:
         head = _head_of(file, path)
         if _text_in(head, path).rstrip() == text.rstrip():
             return
-        if put_guano(file, path, text):
+        changed = _with_guano(head, text, path)
+        if len(changed) == len(head) and changed[_PAGE:] == head[_PAGE:]:
+            write_at(file, _INFO_END, changed[_INFO_END:])
             os.fsync(file.fileno())
             return
-        _copy_with(_with_guano(head, text, path), file, len(head), path)
+        _copy_with(changed, file, len(head), path)
 
 
 def _copy_with(head: bytes, file: BinaryIO, audio: int, path: Path) -> None:
@@ -416,7 +421,7 @@ class _Start:
         return self._file.tell()
 
     def read(self, count: int) -> bytes:
-        """Return up to so many bytes."""
+        """Return at most this many bytes."""
         try:
             return self._file.read(max(0, min(count, self._size - self.tell())))
         except OSError as error:
@@ -431,10 +436,9 @@ def is_whole(file: BinaryIO, name: Path) -> bool:
 
 def _holds(file: BinaryIO, frames: int, size: int | None = None) -> bool:
     """Return whether the first `size` bytes (None: all) hold so many frames: decode the last."""
-    import soundfile  # noqa: PLC0415 - only for FLAC
-
     if frames == 0:
         return False
+    soundfile = _soundfile()
     start = _Start(file, file.seek(0, os.SEEK_END) if size is None else size)
     try:
         with soundfile.SoundFile(start) as sound:
@@ -470,9 +474,9 @@ def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
 
 def _count_decodable(file: BinaryIO) -> tuple[int, int]:
     """Return how many frames come before the first damage, and how many bytes that took."""
-    import soundfile  # noqa: PLC0415 - only for FLAC
+    soundfile = _soundfile()
 
-    class OneWay(soundfile.SoundFile):  # type: ignore[misc]
+    class OneWay(soundfile.SoundFile):  # type: ignore[misc, name-defined]
         """Never seeks after a read: at the end of a file of unknown length that fails."""
 
         def seekable(self) -> bool:
@@ -485,6 +489,18 @@ def _count_decodable(file: BinaryIO) -> tuple[int, int]:
             done, taken = done + got, start.tell()
     _raise(start.error)
     return done, taken
+
+
+def _soundfile() -> Any:
+    try:
+        import soundfile  # noqa: PLC0415 - only for FLAC
+    except (ImportError, OSError) as error:
+        raise AudioError(
+            "cannot read FLAC files: the soundfile library is missing.",
+            "pip install soundfile",
+            why=str(error),
+        ) from error
+    return soundfile
 
 
 def _raise(error: OSError | None) -> None:

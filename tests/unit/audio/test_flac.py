@@ -360,7 +360,7 @@ def test_a_comment_that_fits_is_replaced_in_the_same_file(path: Path) -> None:
     before = path.stat()
     sound = path.read_bytes()[flac.HEAD_ROOM :]
 
-    add_guano(path, build_guano({"Note": "x" * 4000}))
+    add_guano(path, build_guano({"Note": "x" * 3000}))
 
     after = path.stat()
     assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
@@ -415,6 +415,18 @@ def test_noise_behind_a_header_never_crashes(tmp_path: Path) -> None:
 def test_the_writer_is_chosen_by_the_name(path: Path) -> None:
     with open_writer(path, RATE, 1) as writer:
         assert isinstance(writer, FlacWriter)
+
+
+def test_a_comment_that_a_power_cut_could_tear_apart_is_written_in_a_copy(path: Path) -> None:
+    write(path, noise(10_000), guano=describe())
+    before = path.stat().st_ino
+
+    add_guano(path, build_guano({"Note": "x" * 5000}))
+
+    assert path.stat().st_ino != before
+    assert len(read_guano(path)["Note"]) == 5000
+    assert len(read_audio(path)[0]) == 10_000
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_wav_recording_needs_no_library_of_flac(tmp_path: Path) -> None:
