@@ -1,4 +1,4 @@
-"""What time it is (this is the only place that asks), and other forms of a time."""
+"""The current time (the only place that asks for it), and other forms of a time."""
 
 import datetime
 import time
@@ -16,7 +16,7 @@ def utc_now() -> datetime.datetime:
 
 
 def monotonic() -> float:
-    """Return seconds of a clock that no clock step disturbs; its zero means nothing."""
+    """Return seconds of a clock that never steps; its zero is arbitrary."""
     return time.monotonic()
 
 

@@ -62,6 +62,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "paho": ("components/messengers/",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
+    "mutagen": ("audio/",),
     "astral": ("components/sun.py",),
     "yaml": ("config/", "bundles/bundle_checks.py"),
 }

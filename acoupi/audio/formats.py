@@ -1,9 +1,9 @@
 """Sound files, WAV or FLAC: written so that a crash loses nothing, and read back.
 
 A recording is written under a hidden name (``.NAME.part``), with a GUANO text
-that says whose it is, and gets its own name when it is complete and on the
-disk. So a file with a proper name is complete and describes itself, and what a
-crash leaves behind can be mended (`salvage`).
+that identifies it, and gets its own name once it is complete and on the disk.
+So a file with a proper name is complete and describes itself, and what a crash
+leaves behind can be repaired (`salvage`).
 """
 
 import os
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 FileFormat = Literal["wav", "flac"]
-"""Also the suffix of the files."""
+"""Also the suffix of the file name."""
 
 _WRITERS: dict[str, type[wav.WavWriter] | type[flac.FlacWriter]] = {
     ".wav": wav.WavWriter,
@@ -76,7 +76,7 @@ def open_writer(
     sample_bytes: int = 2,
     frames: int = 0,
 ) -> SoundWriter:
-    """Begin a new file, FLAC if its name ends so, else WAV (see `wav.WavWriter`)."""
+    """Open a new file: FLAC if its name ends in .flac, else WAV (see `wav.WavWriter`)."""
     writer = _WRITERS.get(path.suffix.lower(), wav.WavWriter)
     return writer(
         path,
@@ -115,9 +115,9 @@ def read_guano(path: Path) -> dict[str, str]:
 
 
 def add_guano(path: Path, guano: str) -> None:
-    """Put a GUANO text in a file, or in place of the one it has; the samples stay.
+    """Add a GUANO text to a file, or replace the one it has; the samples stay.
 
-    The same text again changes nothing.
+    Adding the same text again changes nothing.
 
     Raises
     ------
@@ -130,18 +130,18 @@ def add_guano(path: Path, guano: str) -> None:
 
 
 def read_recording(path: Path) -> data.Recording:
-    """Make the recording that a file of ours describes, its true length included.
+    """Rebuild a recording from its file, with its true length.
 
     Raises
     ------
     AudioError
-        If it is not a complete file, or does not say which recording it is.
+        If the file is incomplete, or does not say which recording it is.
     """
     info, fields = read_info(path), read_guano(path)
     samplerate = true_samplerate(fields, info.samplerate)
     if not info.frames:
         raise AudioError(
-            f'"{path.name}" holds no sound.', "delete the file", why="it has not a single frame."
+            f'"{path.name}" holds no sound.', "delete the file", why="it has no frames at all."
         )
     return recording_of_guano(
         fields,
@@ -171,8 +171,8 @@ def read_audio(
     samples
         Shape ``(frames, channels)``, in [-1, 1).
     samplerate
-        Of the *file*, Hz. A time-expanded recording plays slower than its
-        sound was: use `Recording.samplerate` for that.
+        Of the *file*, Hz. A time-expanded recording plays slower than the
+        original sound: for its rate use `Recording.samplerate`.
 
     Raises
     ------
@@ -190,12 +190,12 @@ def _read_with_soundfile(
     path: Path, start: int, frames: int | None
 ) -> "tuple[NDArray[np.float32], int]":
     try:
-        import soundfile  # noqa: PLC0415 - only for what is not WAV
+        import soundfile  # noqa: PLC0415 - only for other formats than WAV
     except (ImportError, OSError) as error:
         raise AudioError(
             f'cannot read "{path.name}".',
             "pip install soundfile",
-            why=f"it is not a plain WAV file, and the soundfile library is not there: {error}",
+            why=f"it is not a plain WAV file, and the soundfile library is missing: {error}",
         ) from error
     try:
         with soundfile.SoundFile(path) as file:
@@ -213,19 +213,19 @@ def _read_with_soundfile(
         raise AudioError(
             f'"{path.name}" is cut off or damaged.',
             "copy or record it again",
-            why=f"of {wanted} frames from frame {start} on, {len(samples)} can be decoded.",
+            why=f"of {wanted} frames from frame {start} on, only {len(samples)} can be decoded.",
         )
     return samples, int(samplerate)
 
 
 def _format_of(path: Path) -> ModuleType:
-    """Return what knows a file, whatever its name says."""
+    """Return the module for a file, by its content rather than its name."""
     with open_sound(path) as file:
         return flac if file.read(4) == flac.MAGIC else wav
 
 
 def salvage(part: Path) -> Path | None:
-    """Mend what a crash left of a recording, and give it its name.
+    """Repair what a crash left of a recording, and give it its name.
 
     Parameters
     ----------
@@ -235,14 +235,14 @@ def salvage(part: Path) -> Path | None:
     Returns
     -------
     Path or None
-        The complete file; its GUANO text says that it is incomplete sound.
-        None if somebody still writes it (nothing is touched), or if there was
+        The complete file; its GUANO text says that the recording is incomplete.
+        None if it is still being written (nothing is touched), or if there was
         no sound in it (it is removed).
 
     Raises
     ------
     AudioError
-        If it is not a file of ours, or another file has its name.
+        If it is not a recording of acoupi, or another file has its name.
     RecordingError
         If the disk refuses.
     """
@@ -258,9 +258,9 @@ def _salvage_file(part: Path, path: Path) -> Path | None:
         part.unlink()
         return None
     if path.exists() and path.samefile(part):
-        publish(part, path)  # It had its name already; only the hidden one was left.
+        publish(part, path)  # It already has its final name; only the hidden one was left.
         return path
-    if not _mend(part):
+    if not _repair(part):
         part.unlink()
         return None
     publish(part, path)
@@ -268,10 +268,10 @@ def _salvage_file(part: Path, path: Path) -> Path | None:
 
 
 def _salvage_folder(part: Path, path: Path) -> Path | None:
-    """Mend what another's recorder left in a folder made for it (see `components`)."""
+    """Repair what the recorder of a published program left in its folder (see `components`)."""
     files = sorted(part.glob("*.wav"))
     text = part / "guano.txt"
-    if files and files[0].stat().st_size and _mend(files[0]):
+    if files and files[0].stat().st_size and _repair(files[0]):
         if text.exists():
             add_guano(files[0], text.read_text(encoding="utf-8"))
         publish(files[0], path)
@@ -279,14 +279,14 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
     return path if files and path.exists() else None
 
 
-def _mend(part: Path) -> bool:
-    """Make the headers say what is there; return whether there is any sound."""
+def _repair(part: Path) -> bool:
+    """Make the headers match what is there; return whether there is any sound."""
     kind = _format_of(part)
     with part.open("r+b", buffering=0) as file:
         try:
             if kind.is_whole(file, part):
                 return True
-            info = kind.mend(file, part)
+            info = kind.repair(file, part)
         except AudioError:
             file.seek(0)
             if _is_only_a_head(file.read(64 * 1024)):
@@ -306,7 +306,7 @@ def _mend(part: Path) -> bool:
 
 
 def _is_only_a_head(content: bytes) -> bool:
-    """Return whether space was set aside and nothing arrived, or not even all of our header."""
+    """Return whether nothing but reserved space, or a part of a header, was written."""
     text = content.rstrip(b"\0")
     magic = text[:4]
     if flac.MAGIC.startswith(magic):

@@ -29,7 +29,7 @@ COMMANDS = {
     "config": Entry("config:app", "Look at the settings, and change one."),
     "deployment": Entry("deployment:app", "Let the sensor record at a place; see how it is."),
     "effort": Entry(
-        "effort:app", "Tell how much was recorded of what was planned, and why the rest was not."
+        "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
     "compose": Entry("compose:app", "Run the sensor as containers, one for each worker."),
     "doctor": Entry(

@@ -1,7 +1,7 @@
-"""Everything a program is put together from.
+"""Everything a program is built from.
 
-A name is imported from its module when it is first asked for, so that a
-program pays for the components it uses and for no others.
+A name is imported from its module when it is first used, so that a program only
+loads the components it needs.
 """
 
 from importlib import import_module

@@ -1,10 +1,9 @@
-"""Which recordings' files are kept: those that at least one filter of a program wants.
+"""Saving filters: a recording is kept if at least one filter of a program accepts it.
 
-Times are those of a recording's first frame. Around dawn and dusk, instants
+The time of a recording is that of its first frame. Around dawn and dusk, instants
 are compared, not times of day, at the place of the recording's deployment (the
-reference city of the time zone if it has no coordinates). Where the sun makes
-no dawn or dusk for weeks, a filter around them wants nothing; see
-`acoupi.components.sun`.
+reference city of the time zone if it has no coordinates). Where there is no dawn
+or dusk for weeks, a filter around them accepts nothing; see `acoupi.components.sun`.
 """
 
 import datetime
@@ -35,7 +34,7 @@ class SaveIfInInterval(RecordingSavingFilter):
     interval
         Times of day in `timezone`; see `is_time_in_interval` for its ends.
     timezone
-        The zone of the interval.
+        Time zone of the interval.
     """
 
     def __init__(self, interval: data.TimeInterval, timezone: datetime.tzinfo) -> None:
@@ -51,18 +50,18 @@ class SaveIfInInterval(RecordingSavingFilter):
 
 
 class FrequencySchedule(RecordingSavingFilter):
-    """Keeps the first minutes of every so many minutes.
+    """Keeps the first minutes of each period.
 
-    Minutes are counted from 1970-01-01 00:00 UTC. For a frequency that divides
-    60 that is the minute of the (UTC) hour, for one that divides a day it is
-    the minute of the UTC day, and any other runs on without a seam at midnight.
+    Minutes are counted from 1970-01-01 00:00 UTC. If the frequency divides 60,
+    that is the minute of the (UTC) hour; if it divides a day, the minute of the
+    UTC day; any other period simply continues across midnight.
 
     Parameters
     ----------
     duration
-        Minutes to keep of each round; 0 keeps nothing, `frequency` or more everything.
+        Minutes to keep of each period; 0 keeps nothing, `frequency` or more everything.
     frequency
-        Minutes from the start of one round to the next, greater than 0.
+        Minutes from the start of one period to the next, greater than 0.
     """
 
     def __init__(self, duration: int, frequency: int) -> None:
@@ -184,14 +183,14 @@ class DetectionTagValue(RecordingSavingFilter):
 
 
 class DetectionTags(RecordingSavingFilter):
-    """Keeps recordings with a sure detection that surely has one of some tags.
+    """Keeps recordings with a detection and one of some tags that both reach a score.
 
     Parameters
     ----------
     tags
         The tags, key and value.
     saving_threshold
-        What both the detection's score and the tag's confidence must reach, 0 to 1.
+        Lowest detection score and lowest tag confidence, 0 to 1.
     """
 
     def __init__(self, tags: list[data.Tag], saving_threshold: float = 0.5) -> None:

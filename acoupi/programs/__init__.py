@@ -1,4 +1,4 @@
-"""Programs: what a sensor does, and as which processes.
+"""Programs: what a sensor does, and in which processes.
 
 Start from a template (`acoupi.programs.templates`), or from `AcoupiProgram`.
 Celery is imported with `AcoupiProgram` only.

@@ -21,7 +21,7 @@ def _known_zone(name: str) -> str:
         near = difflib.get_close_matches(name, zoneinfo.available_timezones(), n=1, cutoff=0.5)
         hint = f'; did you mean "{near[0]}"?' if near else ""
         raise ValueError(
-            f'"{name}" is not a time zone of the IANA database, as "Europe/London" is{hint}'
+            f'"{name}" is not a time zone of the IANA database, such as "Europe/London"{hint}'
         ) from None
     return name
 
@@ -32,7 +32,7 @@ def _clock_time(value: Any) -> datetime.time:
         return value
     match = _TIME.fullmatch(str(value).strip())
     if match is None or isinstance(value, bool):
-        raise ValueError(f'"{value}" is not a local time of day, as 8, 8:30 and 18:30:00 are')
+        raise ValueError(f'"{value}" is not a local time of day, such as 8, 8:30 or 18:30:00')
     hour, minute, second = (int(part or 0) for part in match.groups())
     return datetime.time(hour, minute, second)
 
@@ -40,10 +40,10 @@ def _clock_time(value: Any) -> datetime.time:
 TimeZoneName = Annotated[
     str, AfterValidator(_known_zone), Field(json_schema_extra={"choices": "timezones"})
 ]
-"""A time zone by its IANA name, as "Europe/London"."""
+"""A time zone by its IANA name, such as "Europe/London"."""
 
 TimeOfDay = Annotated[datetime.time, BeforeValidator(_clock_time)]
-"""A local time of day: 8, 8:30 and 18:30:00 are read; the zone is the program's."""
+"""A local time of day, such as 8, 8:30 or 18:30:00, in the time zone of the program."""
 
 LocalPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-"""A place on this machine; ``~`` is the user's home, and the result is absolute."""
+"""A path on this machine; ``~`` is the user's home, and the result is absolute."""

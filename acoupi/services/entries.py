@@ -7,13 +7,13 @@ schedules are imported where an entry has one.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from acoupi import clock
 from acoupi.errors import ConfigurationError
-from acoupi.tasks.slots import slot_is_due
+from acoupi.tasks.slots import Aligned
 from acoupi.writing import disk_error
 
 __all__ = [
@@ -45,19 +45,6 @@ class Interval:
     """Every so many seconds, whatever the wall clock shows."""
 
     seconds: float
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """On slots of the clock; see `acoupi.tasks.aligned_schedule`."""
-
-    seconds: float
-    offset_seconds: float = 0
-
-    def is_due(self, last_run_at: datetime, /) -> tuple[bool, float]:
-        """Return whether a slot has begun since, and the seconds to the next one."""
-        every = timedelta(seconds=self.seconds)
-        return slot_is_due(clock.utc_now(), last_run_at, every, self.offset_seconds)
 
 
 @dataclass(frozen=True)

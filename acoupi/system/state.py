@@ -15,7 +15,7 @@ from acoupi.bundles.rendering import Manifest
 from acoupi.components.stores import SqliteStore
 from acoupi.config import load_config
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
-from acoupi.effort import hole_now
+from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
@@ -256,8 +256,8 @@ def get_microphone_state(
         state.recorded_on, state.health = recording.created_on, recording.capture.health
         state.faults = state.health.faults()
         state.incomplete = recording.capture.incomplete_words
-    hole = None if history is None or deployment.ended_on else hole_now(history, now)
-    if hole is not None:
-        state.missing_since, state.missing_detail = hole.start, hole.detail
-        state.faults = [hole.state.value.replace("_", " "), *state.faults]
-    return state if state.health or hole else None
+    gap = None if history is None or deployment.ended_on else gap_now(history, now)
+    if gap is not None:
+        state.missing_since, state.missing_detail = gap.start, gap.detail
+        state.faults = [gap.state.value.replace("_", " "), *state.faults]
+    return state if state.health or gap else None

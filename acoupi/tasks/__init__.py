@@ -1,8 +1,8 @@
-"""What a program does: generators of tasks, each put together from components.
+"""Tasks of a program: functions that build them from components.
 
-A task is a plain function without arguments, or with a recording; how it is
-scheduled and where it runs is the program's business. Every task may be run
-twice or be cut off anywhere: what is run again changes nothing that was done.
+A task is a plain function without arguments, or with a recording; when and where
+it runs is decided by the program. Every task may be run twice or be interrupted
+at any point: running it again changes nothing that is already done.
 """
 
 from importlib import import_module
@@ -44,7 +44,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first asked for (PEP 562): most callers need a few."""
+    """Import a name when it is first used (PEP 562): most callers need only a few."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

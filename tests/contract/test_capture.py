@@ -370,7 +370,7 @@ def test_a_ring_that_does_not_fit_says_what_would(make: Make) -> None:
         make(ring_bytes=10_000, bits=24, audio_channels=2)
     with pytest.raises(ConfigurationError) as many:
         make(ring_bytes=10**15)
-    with pytest.raises(ConfigurationError, match="by seconds and by bytes"):
+    with pytest.raises(ConfigurationError, match="both in seconds and in bytes"):
         make(ring_bytes=10**6, ring_seconds=30)
 
     assert small.value.help == "acoupi config set recording.ring_seconds 10"

@@ -1,6 +1,6 @@
 """Models that come with acoupi; each needs nothing but numpy.
 
-Nothing is imported until a name is asked for.
+Nothing is imported until a name is used.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
 """The parts that every program is made of.
 
-Celery is imported with `AcoupiProgram` only: a configuration needs none.
+Celery is imported only with `AcoupiProgram`: a configuration does not need it.
 """
 
 from importlib import import_module

@@ -90,7 +90,7 @@ def test_two_of_a_kind_cannot_be_told_apart(sysfs: Path) -> None:
     add_card(sysfs, 3, "One", usb=("16d0", "06f3", "0002"))
     add_card(sysfs, 5, "Two", usb=("16d0", "06f3", "0001"))
 
-    with pytest.raises(DeviceUnavailableError, match="cannot tell which") as caught:
+    with pytest.raises(DeviceUnavailableError, match="several microphones match") as caught:
         choose_microphone([device(3, "One"), device(5, "Two")], "16d0:06f3", sysfs)
 
     assert '"One" (16d0:06f3:0002), "Two" (16d0:06f3:0001)' in str(caught.value.why)

@@ -96,7 +96,7 @@ def test_what_waits_for_long_is_told_each_time(store: InMemoryStore) -> None:
 
     said = [report(), report()]
 
-    assert all("2 recordings wait, the oldest for 42 minutes" in each for each in said)
+    assert all("2 recordings are waiting, the oldest for 42 minutes" in each for each in said)
 
 
 def test_what_waits_for_a_moment_is_not_told(store: InMemoryStore) -> None:
@@ -143,8 +143,8 @@ def test_a_server_that_does_not_let_the_sensor_in_is_told_each_time(
         "http:hub", data.Response(status=data.ResponseStatus.SUCCESS, message=message)
     )
 
-    wanted = "http:hub takes nothing from the sensor since 2024-08-01 20:30 UTC: error: HTTP 401"
-    assert all(wanted in each for each in said)
+    wanted = "refused everything from the sensor since 2024-08-01 20:30 UTC: error: HTTP 401"
+    assert all(f"http:hub has {wanted}" in each for each in said)
     assert report() == "OK"
 
 
@@ -163,7 +163,7 @@ def test_what_a_former_destination_did_not_take_is_no_news(
 
     assert [report.count_unsent() for report in reports] == [1, 2]
     assert reports[0]() == "OK"
-    assert "http:hub/wrong takes nothing" in reports[1]()
+    assert "http:hub/wrong has refused everything" in reports[1]()
 
 
 def test_totals_are_metrics(store: InMemoryStore, messages: InMemoryMessageStore) -> None:

@@ -545,7 +545,7 @@ def test_a_heartbeat_waits_for_its_delivery_and_says_what_is_wrong(app: Celery) 
     (message,) = program.message_store.get_unsent_messages()
     heartbeat = json.loads(message.content)
     assert message.message_type is data.MessageType.HEARTBEAT
-    assert "1 recordings wait, the oldest for" in heartbeat["status"]
+    assert "1 recordings are waiting, the oldest for" in heartbeat["status"]
     assert {"name": "recordings_waiting", "value": 1.0}.items() <= heartbeat["metrics"][3].items()
 
 

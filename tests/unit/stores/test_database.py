@@ -18,7 +18,7 @@ import pytest
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.message_stores import sql as message_sql
-from acoupi.components.stores import SqliteStore, effort, sql
+from acoupi.components.stores import SqliteStore, effort_tables, sql
 from acoupi.components.stores.database import Database, Schema
 from acoupi.effort import Captured
 from acoupi.errors import MessageStoreError, MetadataStoreError, StoreError
@@ -528,9 +528,9 @@ def test_a_file_that_is_moved_aside_is_made_anew(tmp_path: Path) -> None:
         (sql.SCHEMA, sql.CAPTURED_RECORDINGS),
         (sql.SCHEMA, sql.OWNER_OF_PATH),
         (sql.SCHEMA, sql.LAST_RECORDING_OF),
-        (sql.SCHEMA, effort.CAPTURED),
-        (sql.SCHEMA, effort.NOTES),
-        (sql.SCHEMA, effort.PLANS),
+        (sql.SCHEMA, effort_tables.CAPTURED),
+        (sql.SCHEMA, effort_tables.NOTES),
+        (sql.SCHEMA, effort_tables.PLANS),
         (sql.SCHEMA, sql.ANALYSES),
         (sql.SCHEMA, sql.OUTPUTS_OF_RECORDINGS),
         (sql.SCHEMA, sql.OUTPUTS_BY_RECORDING_TIME),

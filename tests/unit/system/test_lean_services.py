@@ -50,7 +50,7 @@ FOR_THE_COMMAND_LINE = {
 }
 MODEL = {"numpy", "acoupi.components.models.band_energy"}
 SERVERS = {"requests", "paho"}
-SOUND = {"sounddevice", "soundfile", "cffi"}
+SOUND = {"sounddevice", "soundfile", "cffi", "mutagen"}
 
 
 def imported(code: str) -> set[str]:

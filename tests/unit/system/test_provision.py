@@ -140,7 +140,7 @@ def test_wrong_sources_leave_in_force_what_was_and_are_named(settings: Settings,
     assert files(settings) == before
     assert found.fault is not None
     assert words in " ".join([found.fault.text(), found.fault.help or ""])
-    assert "in force is that of 20" in (found.trouble() or "")
+    assert "the configuration of 20" in (found.trouble() or "")
 
 
 @pytest.mark.parametrize("case", sorted(WRONG))

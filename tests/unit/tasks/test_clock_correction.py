@@ -17,7 +17,7 @@ from acoupi.components.audio_recorder import PARecorder
 from acoupi.data import EffortState
 from acoupi.effort import CapturePlan, ledger
 from acoupi.errors import MetadataStoreError
-from acoupi.tasks import effort, generate_recording_task
+from acoupi.tasks import effort_log, generate_recording_task
 from acoupi.testing import InMemoryStore
 from tests.clocks import RunningClock
 from tests.faulty import Faulty
@@ -256,7 +256,7 @@ def test_a_file_that_is_gone_costs_nothing(machine: Machine) -> None:
 def test_what_kept_the_recorder_is_moved_too(machine: Machine) -> None:
     machine.made()
     (site,) = machine.store.get_deployments()
-    log = effort.EffortLog(machine.store, PLAN, LOGGER)
+    log = effort_log.EffortLog(machine.store, PLAN, LOGGER)
     log.begin(site)
     log.failed(RuntimeError("unplugged"))
     log.end()

@@ -59,7 +59,7 @@ def test_it_says_when_the_sources_of_the_home_are_wrong(home: Path) -> None:
     generate_heartbeat_task([messenger])()
 
     status = said(messenger)["status"]
-    assert status.startswith("There is no variable ACOUPI_X. (in force is that of 20")
+    assert status.startswith("There is no variable ACOUPI_X. (the configuration of 20")
 
 
 def test_no_metrics_are_left_out() -> None:

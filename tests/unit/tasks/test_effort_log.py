@@ -14,7 +14,7 @@ from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError, RecordingError
 from acoupi.tasks import generate_recording_task
-from acoupi.tasks.effort import OFF, STARTING
+from acoupi.tasks.effort_log import OFF, STARTING
 from acoupi.testing import FakeRecorder, InMemoryStore
 from tests.clocks import START, Clock
 from tests.faulty import Faulty

@@ -1,4 +1,4 @@
-"""The effort of a deployment, day by day and hour by hour, as the store knows it."""
+"""The effort of a deployment by day and by hour, from what the store knows."""
 
 import datetime
 from collections.abc import Iterable, Iterator
@@ -12,11 +12,11 @@ from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, horizon, ledger
 from acoupi.errors import ConfigurationError, ParameterError
 
-__all__ = ["Day", "Effort", "Hole", "Tally", "find_deployment", "measure", "read_effort"]
+__all__ = ["Day", "Effort", "Gap", "Tally", "find_deployment", "measure", "read_effort"]
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _PART = datetime.timedelta(days=1)
-"""What is read of the store at once, so that a season fits in memory."""
+"""How much is read from the store at once, so that a season fits in memory."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Tally:
 
     @property
     def planned(self) -> float:
-        """All but what is off schedule, seconds."""
+        """Planned time: everything except off schedule, seconds."""
         return self.total - self.seconds(EffortState.OFF_SCHEDULE)
 
     @property
@@ -52,7 +52,7 @@ class Tally:
 
     @property
     def share(self) -> float | None:
-        """Which share of what was planned was recorded, 0 to 1; None: nothing was planned."""
+        """Coverage: recorded share of the planned time, 0 to 1; None: nothing was planned."""
         planned = sum(self.microseconds.values()) - self.microseconds[EffortState.OFF_SCHEDULE]
         return self.microseconds[EffortState.RECORDED] / planned if planned else None
 
@@ -74,20 +74,20 @@ class Day:
     date: datetime.date
     tally: Tally = field(default_factory=Tally)
     hours: dict[int, Tally] = field(default_factory=dict)
-    """By local hour, 0 to 23; where a clock is set back, two hours are in one."""
+    """By local hour, 0 to 23; when the clocks are set back, two hours count as one."""
 
 
 @dataclass
-class Hole:
+class Gap:
     """Planned time of one state that was not recorded, until there is a recording again."""
 
     start: datetime.datetime
     end: datetime.datetime
     state: EffortState
     details: list[str]
-    """The reasons, each once, in their order."""
+    """The reasons, each once, in order."""
     lost: int
-    """Planned microseconds of it."""
+    """Planned time of it, microseconds."""
 
     @property
     def detail(self) -> str:
@@ -96,7 +96,7 @@ class Hole:
 
     @property
     def lost_seconds(self) -> float:
-        """Planned seconds of it."""
+        """Planned time of it, seconds."""
         return self.lost / 1e6
 
     def as_json(self) -> dict[str, Any]:
@@ -118,29 +118,29 @@ class Effort:
     since: datetime.datetime
     until: datetime.datetime
     timezone: ZoneInfo
-    """Of its days and hours."""
+    """Time zone of its days and hours."""
     has_plan: bool
-    """Whether the schedule is known; without it, nobody can say what was planned."""
+    """Whether the schedule is known; without one, no time counts as planned."""
     total: Tally = field(default_factory=Tally)
     unsynchronised: int = 0
-    """Microseconds that were recorded while nothing had set the system clock."""
+    """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
-    holes: list[Hole] = field(default_factory=list)
-    _open: Hole | None = None
+    gaps: list[Gap] = field(default_factory=list)
+    _open: Gap | None = None
     _hour: tuple[Tally, datetime.datetime] | None = None
-    """The hour that is counted now, and when it ends."""
+    """The hour being counted, and when it ends."""
 
     def add(self, spans: Iterable[EffortSpan]) -> None:
-        """Count spans, which follow each other."""
+        """Count consecutive spans."""
         for span in spans:
             self.total.add(span.state, (span.end - span.start) // _MICROSECOND)
-            self._add_hole(span)
+            self._add_gap(span)
             self._add_hours(span)
 
     def count_unsynchronised(
         self, captured: Iterable[Captured], start: datetime.datetime, end: datetime.datetime
     ) -> None:
-        """Count recordings whose times are those of a clock that nothing had set."""
+        """Count recordings made before any time server had set the clock."""
         low, high = data.to_microseconds(start), data.to_microseconds(end)
         self.unsynchronised += sum(
             max(0, min(one.end, high) - max(one.start, low) - one.lost)
@@ -151,12 +151,12 @@ class Effort:
     def close(self) -> None:
         """Note that there are no more spans."""
         if self._open is not None:
-            self.holes.append(self._open)
+            self.gaps.append(self._open)
         self._open = None
 
-    def _add_hole(self, span: EffortSpan) -> None:
+    def _add_gap(self, span: EffortSpan) -> None:
         if span.state is EffortState.OFF_SCHEDULE:
-            return  # A hole goes on over what was not planned.
+            return  # A gap continues across time that was not planned.
         lost = (span.end - span.start) // _MICROSECOND
         known = self._open
         if known is not None and known.state is span.state:
@@ -166,7 +166,7 @@ class Effort:
             return
         self.close()
         if span.state is not EffortState.RECORDED:
-            self._open = Hole(span.start, span.end, span.state, [span.detail], lost)
+            self._open = Gap(span.start, span.end, span.state, [span.detail], lost)
 
     def _add_hours(self, span: EffortSpan) -> None:
         start = span.start
@@ -210,14 +210,14 @@ class Effort:
                 }
                 for day in self.days
             ],
-            "holes": [hole.as_json() for hole in self.holes],
+            "holes": [gap.as_json() for gap in self.gaps],
         }
 
 
 def find_deployment(store: types.Store, text: str | None) -> data.Deployment:
     """Return the deployment of this name or id; None: the last to start.
 
-    Of several with one name it is the last.
+    If several have the same name, it is the last.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def find_deployment(store: types.Store, text: str | None) -> data.Deployment:
     known = ", ".join(f'"{name}"' for name in dict.fromkeys(one.name for one in found))
     if not found:
         raise ConfigurationError(
-            "there is no effort to tell of.",
+            "there is no effort to report.",
             'acoupi deployment start --name "Old oak"',
             why="this sensor has had no deployment.",
         )
@@ -255,37 +255,38 @@ def read_effort(
     *,
     plan: CapturePlan | None = None,
 ) -> tuple[Effort, Iterator[EffortSpan]]:
-    """Return what a deployment was used for, still empty, and the spans to fill it with.
+    """Return an empty report of a deployment, and the spans to fill it with.
 
-    The spans are read a day at a time; `measure` reads them all.
+    The spans are read one day at a time; `measure` reads them all.
 
     Parameters
     ----------
     store
-        Where it is written down.
+        Where the effort is stored.
     deployment
-        Of which.
+        The deployment to report on.
     since, until
         Only this part of it; without a zone, in that of the program. None:
-        from its beginning, to its end, or to the last sign of life if it goes on.
+        from its beginning, to its end, or to the last sign of life if it has
+        not ended.
     plan
-        Of the program, should its recorder never have written it down.
+        Plan of the program, in case its recorder has never stored it.
 
     Raises
     ------
     ConfigurationError
-        If the store keeps no account.
+        If the store keeps no record of effort.
     ParameterError
-        If the deployment has nothing in this part.
+        If the deployment does not reach into this part.
     """
     now = data.utc_now()
     margin = datetime.timedelta(days=2)
     latest = store.get_effort(deployment, now - margin, now + margin)
     if latest is None:
         raise ConfigurationError(
-            "this sensor keeps no account of its effort.",
+            "this sensor keeps no record of its effort.",
             "use acoupi.components.SqliteStore in the program",
-            why=f"{type(store).__name__} does not remember it.",
+            why=f"{type(store).__name__} does not store it.",
         )
     latest = _with_plan(latest, plan)
     begin = latest.deployment.started_on
@@ -295,12 +296,12 @@ def read_effort(
     if last <= first:
         raise ParameterError(
             "",
-            f'the deployment "{deployment.name}" has nothing to tell of this time.',
+            f'the deployment "{deployment.name}" does not reach into this time.',
             f"--from {begin:%Y-%m-%d} --to {end:%Y-%m-%dT%H:%M}",
-            why=f"it went from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC.",
+            why=f"it lasted from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC.",
         )
     effort = Effort(latest.deployment, first, last, latest.timezone, bool(latest.plans))
-    # The ledger looks a little beyond what it is asked for.
+    # The ledger looks a little beyond the requested time.
     longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
     around = datetime.timedelta(minutes=10, seconds=3 * longest)
     return effort, _spans(store, effort, end, around, plan)
@@ -336,7 +337,7 @@ def _spans(
 
 
 def measure(effort: Effort, spans: Iterable[EffortSpan]) -> Effort:
-    """Count all spans, and return what they add up to."""
+    """Count all spans, and return the totals."""
     effort.add(spans)
     effort.close()
     return effort

@@ -1,4 +1,4 @@
-"""How recordings were captured, and what kept the recorder from recording: rows and statements."""
+"""Rows and statements of captures, and of what kept the recorder from recording."""
 
 import datetime
 import json
@@ -20,7 +20,7 @@ __all__ = ["EffortTables", "put_capture"]
 Row = tuple[Any, ...]
 
 _LONGEST_RECORDING = 3600 * 1_000_000
-"""Microseconds; one that began so long before a part of a deployment may reach into it."""
+"""Microseconds; a recording that began this long before a period may reach into it."""
 _LONG_AGO = datetime.datetime(1971, 1, 1, tzinfo=datetime.UTC)
 _FAR_AWAY = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 
@@ -62,7 +62,7 @@ PUT_NOTE = """
         offset_us = excluded.offset_us
 """
 
-# The notes of a part of a deployment, and the next one after it.
+# The notes of a part of a deployment, and the next note after it.
 NOTES = """
     SELECT start_us, end_us, state, detail FROM effort_note
     WHERE deployment_row = :deployment_row AND end_us >= :start
@@ -120,7 +120,7 @@ CAPTURED = """
 
 
 class EffortTables(ClockTables):
-    """The part of `SqliteStore` that keeps account of every second."""
+    """The part of `SqliteStore` that holds the effort ledger."""
 
     _database: Database
 
@@ -132,7 +132,7 @@ class EffortTables(ClockTables):
     def note_plan(
         self, deployment: data.Deployment, plan: CapturePlan, since: datetime.datetime
     ) -> None:
-        """Note when a program plans to record; the same plan again changes nothing."""
+        """Note when a program plans to record; repeating the same plan changes nothing."""
         with self._database.writing() as connection:
             _put_plan(connection, deployment, PlanFrom(since, plan))
 
@@ -156,14 +156,14 @@ class EffortTables(ClockTables):
             )
 
     def get_deployments(self) -> list[data.Deployment]:
-        """Return all deployments, the first to start first."""
+        """Return all deployments, in order of their start."""
         with self._database.reading() as connection:
             return [deployment_of(row) for row in connection.execute(sql.DEPLOYMENTS)]
 
     def get_last_recording(
         self, deployment: data.Deployment | None = None
     ) -> data.Recording | None:
-        """Return the last recording (of a deployment) with the report of its capture."""
+        """Return the last recording (of a deployment) with its capture report."""
         statement, values = sql.LAST_RECORDING, {}
         if deployment is not None:
             statement, values = sql.LAST_RECORDING_OF, {"deployment": deployment.id.bytes}
@@ -189,7 +189,7 @@ def _deployment_row(
 
 
 def put_capture(connection: sqlite3.Connection, recording: data.Recording) -> None:
-    """Write how a stored recording was captured, if that is known."""
+    """Store how a recording was captured, if that is known."""
     report = recording.capture
     if report is None:
         return
@@ -239,7 +239,7 @@ def _capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport 
 def _put_notes(
     connection: sqlite3.Connection, deployment: data.Deployment, notes: Sequence[EffortSpan]
 ) -> None:
-    """Write notes; one of the same start and state is replaced."""
+    """Write notes; one with the same start and state is replaced."""
     row = _deployment_row(connection, deployment, add=True)
     values = [
         {
@@ -257,7 +257,7 @@ def _put_notes(
 
 
 def _put_plan(connection: sqlite3.Connection, deployment: data.Deployment, since: PlanFrom) -> None:
-    """Write a plan, unless it is the one that is followed already."""
+    """Write a plan, unless it is already the current one."""
     row = _deployment_row(connection, deployment, add=True)
     known = _plans(connection, row)
     if not known or known[-1].plan != since.plan:

@@ -1,4 +1,4 @@
-"""What the recorder writes down of its effort (see `acoupi.effort`)."""
+"""The recorder's notes on its effort (see `acoupi.effort`)."""
 
 import datetime
 import functools
@@ -21,11 +21,11 @@ STARTING = "the recorder was starting"
 OFF = "the recorder was off: no power, a crash or a restart"
 
 _STEP_SECONDS = 1.0
-"""Least difference between the clocks that is a step."""
+"""Least difference between the clocks that counts as a step, seconds."""
 _STEP_SHARE = 1e-3
-"""How much faster than ours a clock may run that is being set gently."""
+"""Largest rate at which a clock that is being slewed may differ from the monotonic clock."""
 _UNKNOWN_INTERVAL = 30.0
-"""Seconds between two attempts to record that are one, where no plan is known."""
+"""Longest time between two attempts to record in one note, seconds, if no plan is known."""
 _MOST_UNWRITTEN = 1000
 
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 def _one_at_a_time(
     method: "Callable[Concatenate[EffortLog, P], T]",
 ) -> "Callable[Concatenate[EffortLog, P], T]":
-    """Let only one thread in: the recorder's, or the one that looks after the microphone."""
+    """Allow one thread at a time: the recorder's, or the one that watches the microphone."""
 
     @functools.wraps(method)
     def locked(self: "EffortLog", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -47,21 +47,21 @@ def _one_at_a_time(
 
 
 class EffortLog:
-    """Notes in the store why nothing was recorded, for the recorder's process.
+    """Notes in the store why nothing was recorded, in the recorder's process.
 
-    What goes on is one note that grows; it is written when it begins, and
-    then every 30 s, so that a power cut hides little and a card is not worn
-    out. What the store does not take is kept in memory and written later: a
-    store that fails never keeps the recorder from recording.
+    An ongoing cause is one note that grows. It is written when it begins, and
+    then every 30 s, so that a power cut hides little and the card is not worn
+    out. Notes that the store does not accept are kept in memory and written
+    later: a failing store never keeps the recorder from recording.
 
     Parameters
     ----------
     store
-        Where notes go.
+        Receives the notes.
     plan
         When the program plans to record; None: not known.
     logger
-        Where it says what it notes.
+        Gets a line for each note.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class EffortLog:
     def begin(self, deployment: data.Deployment) -> None:
         """Note, before an attempt to record, what happened since the last one.
 
-        That is the time for which the recorder was off, at the first attempt
-        of a process, and a step of the clock.
+        At the first attempt of a process that is the time for which the recorder
+        was off; at any attempt, a step of the clock.
         """
         now = data.utc_now()
         if self._deployment is None or self._deployment.id != deployment.id:
@@ -112,18 +112,18 @@ class EffortLog:
 
     @_one_at_a_time
     def recorded(self, recording: data.Recording) -> None:
-        """Note that there is a recording; it is its own proof."""
+        """Take note of a recording; it needs no entry of its own."""
         self.end()
         self._known_until = recording.created_on + datetime.timedelta(seconds=recording.duration)
 
     @_one_at_a_time
     def stored(self) -> None:
-        """Write what the store did not take before; now it has taken a recording."""
+        """Write earlier notes that the store did not accept; now it has accepted a recording."""
         self._write_waiting()
 
     @_one_at_a_time
     def device_missing(self, since: datetime.datetime, error: Exception) -> None:
-        """Note that the microphone has been gone since then; see `DeviceListener`."""
+        """Note that the microphone has been missing since then; see `DeviceListener`."""
         if self._deployment is None:
             return
         state, detail, now = EffortState.DEVICE_MISSING, str(error), data.utc_now()
@@ -137,20 +137,20 @@ class EffortLog:
 
     @_one_at_a_time
     def device_back(self) -> None:
-        """Note that the microphone is there again."""
+        """Note that the microphone is back."""
         if self._open is not None and self._open.state is EffortState.DEVICE_MISSING:
             self._grow(replace(self._open, end=max(data.utc_now(), self._open.end)), at_once=True)
             self.end()
 
     @_one_at_a_time
     def end(self) -> None:
-        """Write what is not written yet."""
+        """Write the notes that are not yet written."""
         if self._open is not None and not self._is_written:
             self._write(self._open)
         self._open, self._is_written = None, True
 
     def _introduce(self, deployment: data.Deployment) -> None:
-        """Write the plan, and until when the recorder was off."""
+        """Write the plan, and the time for which the recorder was off."""
         began = self._began or data.utc_now()
         try:
             last = self._store.get_alive_until(deployment)
@@ -184,7 +184,7 @@ class EffortLog:
         detail = f"the clock was set {way} by {abs(step):.1f} s"
         self._logger.warning("Effort: %s", detail)
         start, end = min(now, expected), max(now, expected)
-        # It goes when what was told before the step is corrected.
+        # It is removed when times from before the step are corrected.
         clock = system_clock.read_boot_clock()
         self._write(EffortSpan(start, end, EffortState.CLOCK_UNKNOWN, detail, clock))
         self._known_until = now
@@ -237,18 +237,18 @@ class EffortLog:
                 self._store.note_effort(deployment, [note])
             except StoreError as error:
                 self._unwritten = waiting[position:]
-                self._logger.warning("The store takes no note of the effort now: %s", error)
+                self._logger.warning("The store does not accept notes on the effort now: %s", error)
                 return
 
 
 def _doubted_clock() -> data.BootClock | None:
-    """Return by which clock times are noted now, as long as it may be corrected later."""
+    """Return the clock used for notes now, as long as it may still be corrected."""
     is_set = system_clock.read_clock_state().is_synchronised
     return None if is_set else system_clock.read_boot_clock()
 
 
 def state_of_failure(error: BaseException) -> EffortState:
-    """Return what time is used for in which a recorder fails so: the disk's fault or the device's.
+    """Return the effort state for a failure of the recorder: the disk's fault or the device's.
 
     Examples
     --------
@@ -257,7 +257,7 @@ def state_of_failure(error: BaseException) -> EffortState:
     """
     cause: BaseException | None = error
     while cause is not None:
-        # What a sound library raises is no OSError of the file system: that has a file's number.
+        # An OSError of the file system has an errno; one of a sound library has none.
         if isinstance(cause, OSError) and cause.errno is not None:
             return EffortState.DISK_FULL
         cause = cause.__cause__
