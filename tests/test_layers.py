@@ -14,6 +14,7 @@ PACKAGE = ROOT / "acoupi"
 LAYERS = {
     "clock": -1,
     "errors": 0,
+    "lazy": 0,
     "home": 0,
     "writing": 0,
     "data": 0,
