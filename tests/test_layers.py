@@ -15,6 +15,7 @@ LAYERS = {
     "clock": -1,
     "errors": 0,
     "lazy": 0,
+    "rights": 0,
     "home": 0,
     "writing": 0,
     "data": 0,

@@ -11,6 +11,7 @@ from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
 from acoupi.home import home_dir, spool_dir
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.programs.fields import LocalPath, TimeOfDay, TimeZoneName
+from acoupi.rights import Folder, WrittenFile
 
 __all__ = [
     "AudioConfiguration",
@@ -80,14 +81,14 @@ class AudioConfiguration(BaseModel):
 class PathsConfiguration(BaseModel):
     """Where things are kept."""
 
-    tmp_audio: LocalPath = Field(
+    tmp_audio: Annotated[LocalPath, Folder] = Field(
         default_factory=spool_dir, description="Where recordings wait for the model."
     )
-    recordings: LocalPath = Field(
+    recordings: Annotated[LocalPath, Folder] = Field(
         default_factory=lambda: home_dir() / "data" / "recordings",
         description="Where recordings are kept.",
     )
-    db_metadata: LocalPath = Field(
+    db_metadata: Annotated[LocalPath, WrittenFile] = Field(
         default_factory=lambda: home_dir() / "data" / "metadata.db",
         description="The database of recordings and detections.",
     )
@@ -117,7 +118,7 @@ class MessagingConfig(BaseModel):
     Each destination that is configured gets every message.
     """
 
-    messages_db: LocalPath = Field(
+    messages_db: Annotated[LocalPath, WrittenFile] = Field(
         default_factory=lambda: home_dir() / "data" / "messages.db",
         description="The database of messages that wait.",
     )
