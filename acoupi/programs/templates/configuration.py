@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 from acoupi.components.audio_recorder import MicrophoneConfig
 from acoupi.components.message_stores import KEEP_DAYS
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
+from acoupi.components.messengers.plug_ins import with_plug_ins
 from acoupi.home import home_dir, spool_dir
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.programs.fields import LocalPath, TimeOfDay, TimeZoneName
@@ -112,10 +113,12 @@ class BasicProgramConfiguration(BaseModel):
     paths: PathsConfiguration = Field(default_factory=PathsConfiguration)
 
 
+@with_plug_ins
 class MessagingConfig(BaseModel):
     """Where messages go, and how often.
 
-    Each destination that is configured gets every message.
+    Each destination that is configured gets every message. Messengers that are
+    installed as packages of their own have their sections here, too.
     """
 
     messages_db: Annotated[LocalPath, WrittenFile] = Field(
