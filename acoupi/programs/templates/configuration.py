@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from acoupi.audio.formats import FileFormat
 from acoupi.components.audio_recorder import MicrophoneConfig
 from acoupi.components.message_stores import KEEP_DAYS
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
@@ -54,7 +55,7 @@ class AudioConfiguration(BaseModel):
     bits: Annotated[Literal[16, 24], NoUserPrompt] = Field(
         default=16, description="Bits of a sample."
     )
-    file_format: Annotated[Literal["wav", "flac"], NoUserPrompt] = Field(
+    file_format: Annotated[FileFormat, NoUserPrompt] = Field(
         default="wav",
         description="Format of the files: wav, or flac, which is smaller and as exact.",
     )
