@@ -12,7 +12,7 @@ crash leaves behind can be mended (`salvage`).
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Unpack
 
 from acoupi import data
 from acoupi.audio import flac, wav
@@ -24,7 +24,7 @@ from acoupi.audio.guano import (
     recording_of_guano,
     true_samplerate,
 )
-from acoupi.audio.writer import SoundInfo, SoundWriter
+from acoupi.audio.writer import SoundInfo, SoundWriter, WriterOptions
 from acoupi.errors import AudioError
 
 if TYPE_CHECKING:
@@ -63,16 +63,7 @@ class SoundFormat(Protocol):
     """The four bytes that its files begin with."""
 
     def open_writer(
-        self,
-        path: Path,
-        samplerate: int,
-        channels: int,
-        *,
-        time_expansion: float = 1,
-        guano: str = "",
-        bits: int = 16,
-        sample_bytes: int = 2,
-        frames: int = 0,
+        self, path: Path, samplerate: int, channels: int, **options: Unpack[WriterOptions]
     ) -> SoundWriter:
         """Begin a new file; see `wav.WavWriter` for the parameters."""
 
@@ -142,28 +133,11 @@ def format_named(name: str) -> SoundFormat | None:
 
 
 def open_writer(
-    path: Path,
-    samplerate: int,
-    channels: int,
-    *,
-    time_expansion: float = 1,
-    guano: str = "",
-    bits: int = 16,
-    sample_bytes: int = 2,
-    frames: int = 0,
+    path: Path, samplerate: int, channels: int, **options: Unpack[WriterOptions]
 ) -> SoundWriter:
     """Begin a new file, of the format that its name ends in, else WAV (see `wav.WavWriter`)."""
     kind = format_named(path.suffix[1:].lower()) or FORMATS[0]
-    return kind.open_writer(
-        path,
-        samplerate,
-        channels,
-        time_expansion=time_expansion,
-        guano=guano,
-        bits=bits,
-        sample_bytes=sample_bytes,
-        frames=frames,
-    )
+    return kind.open_writer(path, samplerate, channels, **options)
 
 
 def read_info(path: Path) -> SoundInfo:
