@@ -72,7 +72,9 @@ def test_importing_one_component_does_not_import_the_others() -> None:
 
 def test_the_saving_filter_of_the_readme_is_one() -> None:
     text = (Path(components.__file__).parent / "README.md").read_text()
-    block = next(one for one in re.findall(r"```python\n(.*?)```", text, re.S) if "FirstOf" in one)
+    block = next(
+        one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "FirstOf" in one
+    )
     names: dict[str, type[RecordingSavingFilter]] = {}
     exec(block, names)
     recording = make_recording()
