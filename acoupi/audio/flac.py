@@ -511,8 +511,9 @@ def _is_complete(head: bytearray) -> bool:
 
 
 def is_only_a_head(content: bytes) -> bool:
-    """Return whether a file that begins so, zeros at its end aside, holds no sound yet."""
-    return MAGIC.startswith(content[:4]) and len(content) < HEAD_ROOM
+    """Return whether a file that begins so holds no sound: only zeros follow, if any."""
+    text = content.rstrip(b"\0")
+    return MAGIC.startswith(text[:4]) and len(text) < HEAD_ROOM
 
 
 def is_whole(file: BinaryIO, name: Path) -> bool:

@@ -88,7 +88,7 @@ class SoundFormat(Protocol):
         """Return whether the file was finished, and nothing of it is missing."""
 
     def is_only_a_head(self, content: bytes, /) -> bool:
-        """Return whether a file that begins so, zeros at its end aside, holds no sound yet."""
+        """Return whether a file that begins so (64 KiB) holds no sound: only zeros follow, if any."""
 
     def mend(self, file: BinaryIO, name: Path, /) -> SoundInfo | None:
         """Make the headers say what is there; None if that is nothing."""
@@ -343,7 +343,7 @@ def _mend(part: Path) -> bool:
         except AudioError:
             file.seek(0)
             # Space was set aside and nothing arrived, or not even all of our header.
-            content = file.read(64 * 1024).rstrip(b"\0")
+            content = file.read(64 * 1024)
             if any(one.is_only_a_head(content) for one in FORMATS):
                 return False
             raise

@@ -260,8 +260,9 @@ def is_whole(file: BinaryIO, name: Path) -> bool:
 
 
 def is_only_a_head(content: bytes) -> bool:
-    """Return whether a file that begins so, zeros at its end aside, holds no sound yet."""
-    return b"RIFF".startswith(content[:4]) and b"data" not in content
+    """Return whether a file that begins so holds no sound: only zeros follow, if any."""
+    # The size follows the name of the chunk: 4 bytes more.
+    return b"RIFF".startswith(content.rstrip(b"\0")[:4]) and b"data" not in content[:-4]
 
 
 def mend(file: BinaryIO, name: Path) -> SoundInfo | None:

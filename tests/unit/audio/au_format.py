@@ -116,7 +116,8 @@ def is_whole(file: BinaryIO, name: Path) -> bool:
 
 
 def is_only_a_head(content: bytes) -> bool:
-    return MAGICS[0].startswith(content[:4]) and len(content) < _OFFSET
+    text = content.rstrip(b"\0")
+    return MAGICS[0].startswith(text[:4]) and len(text) < _OFFSET
 
 
 def mend(file: BinaryIO, name: Path) -> SoundInfo | None:
