@@ -14,6 +14,7 @@ from acoupi import data
 from acoupi.audio.faults import Fault, Script, parse_faults, script_of
 from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES, AudioSource, Sink
 from acoupi.errors import AcoupiError, ConfigurationError, RecordingError
+from acoupi.rights import ReadOnly
 
 __all__ = ["VARIABLE", "SimulatedAudio", "SimulatedSource"]
 
@@ -29,7 +30,7 @@ class SimulatedAudio(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: Path | None = None
+    path: Annotated[Path | None, ReadOnly] = None
     """A WAV file, or a folder of them (in order of name), again and again; None means a
     made-up soundscape of birds and, where the rate allows, bats."""
     seed: int = Field(default=0, ge=0)

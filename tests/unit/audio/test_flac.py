@@ -30,7 +30,6 @@ from acoupi.audio.formats import (
 )
 from acoupi.audio.guano import INCOMPLETE, build_guano, guano_of_recording
 from acoupi.errors import AudioError, RecordingError
-from tests.disks import Disk
 from tests.services import require
 
 RATE = 48_000
@@ -272,12 +271,25 @@ def test_a_file_that_was_cut_off_is_refused(path: Path) -> None:
         read_audio(path)
 
 
-def test_a_disk_that_fills_costs_only_what_is_not_on_it(path: Path, disk: Disk) -> None:
+def test_a_disk_that_fills_costs_only_what_is_not_on_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = noise(20 * BLOCK)
-    disk.room = 10 * BLOCK * 2
+    real, left = flac.write_all, 10 * BLOCK * 2
+
+    def limited(write: Any, content: Any) -> None:
+        nonlocal left
+        if len(content) > left:
+            real(write, bytes(content)[:left])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left -= len(content)
+        real(write, content)
+
     writer = open_writer(path, RATE, 1, guano=describe())
+    monkeypatch.setattr(flac, "write_all", limited)
     with pytest.raises(RecordingError, match="cannot write") as caught:
         write_all(writer, samples)
+    monkeypatch.undo()
 
     assert caught.value.why == "No space left on device."
     kept = writer.frames
