@@ -28,20 +28,28 @@ from acoupi.errors import AudioError, RecordingError
 
 __all__ = [
     "HEAD_ROOM",
+    "MAGICS",
     "MAX_CHANNELS",
     "MAX_SAMPLERATE",
+    "NAME",
     "FlacWriter",
     "add_guano",
     "can_hold_rate",
     "fields_of",
+    "is_only_a_head",
     "is_whole",
+    "open_writer",
     "put_guano",
+    "read_audio",
     "read_guano",
     "read_info",
+    "refusal",
     "repair",
 ]
 
+NAME = "flac"
 MAGIC = b"fLaC"
+MAGICS: tuple[bytes, ...] = (MAGIC,)
 MAX_CHANNELS = 8
 MAX_SAMPLERATE = 655_350
 """Hz. Above 65,535 Hz only multiples of 10 Hz (a frame header can hold no other)."""
@@ -67,6 +75,18 @@ def can_hold_rate(samplerate: int) -> bool:
     (True, True, False, False)
     """
     return samplerate <= 0xFFFF or (samplerate <= MAX_SAMPLERATE and samplerate % 10 == 0)
+
+
+def refusal(samplerate: int, channels: int) -> str | None:
+    """Return why a file cannot have this rate (Hz) or so many channels; None if it can."""
+    if channels > MAX_CHANNELS:
+        return f"FLAC has at most {MAX_CHANNELS} channels, not {channels}."
+    if not can_hold_rate(samplerate):
+        return (
+            f"FLAC has rates up to {MAX_SAMPLERATE} Hz, and above 65535 Hz only"
+            f" multiples of 10 Hz; the file would have {samplerate} Hz."
+        )
+    return None
 
 
 class FlacWriter(SoundWriter):
@@ -239,6 +259,14 @@ def _open_encoder(sink: _Sink, info: SoundInfo, path: Path) -> Any:
 
 
 # The head: everything before the first frame
+
+
+open_writer = FlacWriter
+
+
+def read_audio(path: Path, start: int, frames: int | None) -> None:
+    """Leave the samples to the soundfile library, which decodes them."""
+    del path, start, frames
 
 
 def read_info(path: Path) -> SoundInfo:
@@ -427,6 +455,12 @@ class _Start:
         except OSError as error:
             self.error = error
             return b""
+
+
+def is_only_a_head(content: bytes) -> bool:
+    """Return whether a file that begins so holds no sound: only zeros follow, if any."""
+    text = content.rstrip(b"\0")
+    return MAGIC.startswith(text[:4]) and len(text) < HEAD_ROOM
 
 
 def is_whole(file: BinaryIO, name: Path) -> bool:

@@ -1,4 +1,7 @@
-"""Sound files, WAV or FLAC: written so that a crash loses nothing, and read back.
+"""Sound files: written so that a crash loses nothing, and read back.
+
+A format is a module with the functions of `SoundFormat`; those of `FORMATS` are
+known to recorders, to the configuration and to recovery.
 
 A recording is written under a hidden name (``.NAME.part``), with a GUANO text
 that identifies it, and gets its own name once it is complete and on the disk.
@@ -9,8 +12,7 @@ leaves behind can be repaired (`salvage`).
 import os
 import shutil
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Unpack
 
 from acoupi import data
 from acoupi.audio import flac, wav
@@ -22,7 +24,7 @@ from acoupi.audio.guano import (
     recording_of_guano,
     true_samplerate,
 )
-from acoupi.audio.writer import SoundInfo, SoundWriter
+from acoupi.audio.writer import SoundInfo, SoundWriter, WriterOptions
 from acoupi.errors import AudioError
 
 if TYPE_CHECKING:
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "FORMATS",
     "FileFormat",
+    "SoundFormat",
     "SoundInfo",
     "SoundWriter",
     "add_guano",
     "find_parts",
+    "format_named",
     "is_sound_file",
     "open_writer",
     "read_audio",
@@ -44,13 +49,70 @@ __all__ = [
     "salvage",
 ]
 
-FileFormat = Literal["wav", "flac"]
-"""Also the suffix of the file name."""
 
-_WRITERS: dict[str, type[wav.WavWriter] | type[flac.FlacWriter]] = {
-    ".wav": wav.WavWriter,
-    ".flac": flac.FlacWriter,
-}
+class SoundFormat(Protocol):
+    """What a module does for a file format, from the first byte to what a crash left.
+
+    Where a file is given open, its name is for error messages. Each function raises
+    `AudioError` if the file is not of the format.
+    """
+
+    NAME: str
+    """As users call it, and the suffix of its files."""
+    MAGICS: tuple[bytes, ...]
+    """The four bytes that its files begin with."""
+
+    def open_writer(
+        self, path: Path, samplerate: int, channels: int, **options: Unpack[WriterOptions]
+    ) -> SoundWriter:
+        """Begin a new file; see `wav.WavWriter` for the parameters."""
+
+    def refusal(self, samplerate: int, channels: int) -> str | None:
+        """Return why a file cannot have this rate (Hz) or so many channels; None if it can."""
+
+    def read_info(self, path: Path, /) -> SoundInfo:
+        """Read the header; raise if the file is shorter than it says."""
+
+    def read_audio(
+        self, path: Path, start: int, frames: int | None, /
+    ) -> "tuple[NDArray[np.float32], int] | None":
+        """Read samples, as `read_audio` below; None leaves it to the soundfile library."""
+
+    def read_guano(self, path: Path, /) -> dict[str, str]:
+        """Read the GUANO fields; empty if there are none."""
+
+    def add_guano(self, path: Path, guano: str, /) -> None:
+        """Put a GUANO text in a complete file, or in place of the one it has."""
+
+    def is_whole(self, file: BinaryIO, name: Path, /) -> bool:
+        """Return whether the file was finished, and nothing of it is missing."""
+
+    def is_only_a_head(self, content: bytes, /) -> bool:
+        """Return whether a file that begins so holds no sound: only zeros follow, if any."""
+
+    def repair(self, file: BinaryIO, name: Path, /) -> SoundInfo | None:
+        """Make the headers say what is there; None if that is nothing."""
+
+    def fields_of(self, file: BinaryIO, name: Path, /) -> dict[str, str]:
+        """Read the GUANO fields of an open file."""
+
+    def put_guano(self, file: BinaryIO, name: Path, text: str, /) -> object:
+        """Put a GUANO text in an open file."""
+
+
+def _formats(*kinds: SoundFormat) -> tuple[SoundFormat, ...]:
+    return kinds  # type checkers compare a module with the protocol where it is an argument
+
+
+FORMATS = _formats(wav, flac)
+"""The first is the default, and what a file of another name is written as."""
+
+if TYPE_CHECKING:
+    FileFormat = str
+else:
+    FileFormat = Literal[tuple(kind.NAME for kind in FORMATS)]
+"""Also the suffix of the files."""
+
 _CRASHED = "the recorder ended while it was being written"
 
 
@@ -62,32 +124,20 @@ def is_sound_file(name: str) -> bool:
     >>> is_sound_file("a.WAV"), is_sound_file("a.flac"), is_sound_file(".a.wav")
     (True, True, False)
     """
-    return not name.startswith(".") and Path(name).suffix.lower() in _WRITERS
+    return not name.startswith(".") and format_named(Path(name).suffix[1:].lower()) is not None
+
+
+def format_named(name: str) -> SoundFormat | None:
+    """Return the format of a name, "wav" for example, or None."""
+    return next((kind for kind in FORMATS if name == kind.NAME), None)
 
 
 def open_writer(
-    path: Path,
-    samplerate: int,
-    channels: int,
-    *,
-    time_expansion: float = 1,
-    guano: str = "",
-    bits: int = 16,
-    sample_bytes: int = 2,
-    frames: int = 0,
+    path: Path, samplerate: int, channels: int, **options: Unpack[WriterOptions]
 ) -> SoundWriter:
-    """Open a new file: FLAC if its name ends in .flac, else WAV (see `wav.WavWriter`)."""
-    writer = _WRITERS.get(path.suffix.lower(), wav.WavWriter)
-    return writer(
-        path,
-        samplerate,
-        channels,
-        time_expansion=time_expansion,
-        guano=guano,
-        bits=bits,
-        sample_bytes=sample_bytes,
-        frames=frames,
-    )
+    """Begin a new file, of the format that its name ends in, else WAV (see `wav.WavWriter`)."""
+    kind = format_named(path.suffix[1:].lower()) or FORMATS[0]
+    return kind.open_writer(path, samplerate, channels, **options)
 
 
 def read_info(path: Path) -> SoundInfo:
@@ -98,8 +148,7 @@ def read_info(path: Path) -> SoundInfo:
     AudioError
         If it is missing, neither WAV nor FLAC, or shorter than its header says.
     """
-    info: SoundInfo = _format_of(path).read_info(path)
-    return info
+    return _format_of(path).read_info(path)
 
 
 def read_guano(path: Path) -> dict[str, str]:
@@ -110,8 +159,7 @@ def read_guano(path: Path) -> dict[str, str]:
     AudioError
         If it is missing, or neither WAV nor FLAC.
     """
-    fields: dict[str, str] = _format_of(path).read_guano(path)
-    return fields
+    return _format_of(path).read_guano(path)
 
 
 def add_guano(path: Path, guano: str) -> None:
@@ -179,9 +227,8 @@ def read_audio(
     AudioError
         If it is missing, is not sound, or is shorter than its header says.
     """
-    with open_sound(path) as file:
-        magic = file.read(4)
-    if magic in (b"RIFF", b"RF64") and (found := wav.read_audio(path, start, frames)) is not None:
+    kind = _known_format(path)
+    if kind is not None and (found := kind.read_audio(path, start, frames)) is not None:
         return found
     return _read_with_soundfile(path, start, frames)
 
@@ -218,10 +265,16 @@ def _read_with_soundfile(
     return samples, int(samplerate)
 
 
-def _format_of(path: Path) -> ModuleType:
-    """Return the module for a file, by its content rather than its name."""
+def _known_format(path: Path) -> SoundFormat | None:
+    """Return the format of a file, whatever its name says; None if it is none of ours."""
     with open_sound(path) as file:
-        return flac if file.read(4) == flac.MAGIC else wav
+        magic = file.read(4)
+    return next((kind for kind in FORMATS if magic in kind.MAGICS), None)
+
+
+def _format_of(path: Path) -> SoundFormat:
+    """Return the format of a file; the default, which says what is wrong, if it is none of ours."""
+    return _known_format(path) or FORMATS[0]
 
 
 def salvage(part: Path) -> Path | None:
@@ -289,7 +342,9 @@ def _repair(part: Path) -> bool:
             info = kind.repair(file, part)
         except AudioError:
             file.seek(0)
-            if _is_only_a_head(file.read(64 * 1024)):
+            # Space was set aside and nothing arrived, or not even all of our header.
+            content = file.read(64 * 1024)
+            if any(one.is_only_a_head(content) for one in FORMATS):
                 return False
             raise
         if info is None:
@@ -303,13 +358,3 @@ def _repair(part: Path) -> bool:
             kind.put_guano(file, part, build_guano(fields))
         os.fsync(file.fileno())
     return True
-
-
-def _is_only_a_head(content: bytes) -> bool:
-    """Return whether nothing but reserved space, or a part of a header, was written."""
-    text = content.rstrip(b"\0")
-    magic = text[:4]
-    if flac.MAGIC.startswith(magic):
-        return len(text) < flac.HEAD_ROOM
-    # The size follows the name of the chunk: 4 bytes more.
-    return b"RIFF".startswith(magic) and b"data" not in content[:-4]

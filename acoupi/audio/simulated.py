@@ -12,6 +12,7 @@ from acoupi.audio.faults import Fault, parse_faults, script_of
 from acoupi.audio.simulated_source import SimulatedSource
 from acoupi.audio.sources import WIDE_SAMPLE_BYTES
 from acoupi.errors import ConfigurationError
+from acoupi.rights import ReadOnly
 
 __all__ = ["VARIABLE", "SimulatedAudio"]
 
@@ -26,7 +27,7 @@ class SimulatedAudio(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: Path | None = None
+    path: Annotated[Path | None, ReadOnly] = None
     """A WAV file, or a folder of them (in order of name), in an endless loop; None means a
     synthetic soundscape of birds and, where the rate allows, bats."""
     seed: int = Field(default=0, ge=0)

@@ -15,19 +15,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "MAGICS",
+    "NAME",
     "WavWriter",
     "add_guano",
     "decode",
     "expand_time",
     "fields_of",
+    "is_only_a_head",
     "is_whole",
     "narrow",
+    "open_writer",
     "put_guano",
     "read_audio",
     "read_guano",
     "read_info",
+    "refusal",
     "repair",
 ]
+
+NAME = "wav"
+MAGICS: tuple[bytes, ...] = (b"RIFF", b"RF64")
 
 _ORDINARY_BYTES = 0xFFFF_FFFF - 1024 * 1024
 """Most bytes of samples for which 32-bit sizes are certain to suffice."""
@@ -100,6 +108,15 @@ class WavWriter(SoundWriter):
         riff.set_sizes(self._file, layout, self.frames * self._frame_bytes)
         if guano is not None:
             put_guano(self._file, self.part, guano)
+
+
+open_writer = WavWriter
+
+
+def refusal(samplerate: int, channels: int) -> str | None:
+    """Return None: it holds any rate and any number of channels."""
+    del samplerate, channels
+    return None
 
 
 def narrow(block: bytes | memoryview, given: int, wanted: int) -> bytes | memoryview:
@@ -240,6 +257,12 @@ def is_whole(file: BinaryIO, name: Path) -> bool:
     layout = riff.read_layout(file, name)
     size = layout.samples.size
     return size > 0 and layout.samples.offset + size <= layout.file_bytes
+
+
+def is_only_a_head(content: bytes) -> bool:
+    """Return whether a file that begins so holds no sound: only zeros follow, if any."""
+    # The size follows the name of the chunk: 4 bytes more.
+    return b"RIFF".startswith(content.rstrip(b"\0")[:4]) and b"data" not in content[:-4]
 
 
 def repair(file: BinaryIO, name: Path) -> SoundInfo | None:

@@ -5,12 +5,22 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from acoupi.audio.disk import disk_errors, open_new, part_path, publish
 from acoupi.audio.riff import write_all
 
-__all__ = ["SoundInfo", "SoundWriter"]
+__all__ = ["SoundInfo", "SoundWriter", "WriterOptions"]
+
+
+class WriterOptions(TypedDict, total=False):
+    """What may be said of a new file; see `wav.WavWriter`."""
+
+    time_expansion: float
+    guano: str
+    bits: int
+    sample_bytes: int
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)

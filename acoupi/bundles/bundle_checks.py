@@ -13,6 +13,7 @@ import yaml
 
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.errors import ConfigurationError
+from acoupi.stack.rights import TOO_WIDE
 
 __all__ = [
     "SOUND_RULE",
@@ -29,7 +30,6 @@ SOUND_FOLDER = "/dev/snd"
 HOST_NAMESPACES = ("pid", "ipc", "uts", "userns_mode", "network_mode", "cgroup")
 RESTARTS = ("no", "always", "unless-stopped")
 ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "balena.sock", "balena-engine.sock")
-TOO_WIDE = ("/", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/run")
 _ROOT = re.compile(r"(?:0+|root)(?::.*)?\Z")
 _GROUP = re.compile(r"[0-9]+\Z|\$\{[A-Z_]+[:?-].*\}\Z")
 

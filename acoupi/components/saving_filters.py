@@ -7,6 +7,7 @@ or dusk for weeks, a filter around them accepts nothing; see `acoupi.components.
 """
 
 import datetime
+from typing import ClassVar
 
 from acoupi import data
 from acoupi.components import sun
@@ -79,16 +80,24 @@ class FrequencySchedule(RecordingSavingFilter):
 
 
 class _DawnDusk(RecordingSavingFilter):
+    """Keeps what was recorded on one side of dawn or dusk."""
+
+    is_before: ClassVar[bool]
+
     def __init__(self, duration: float, timezone: datetime.tzinfo) -> None:
         if duration < 0:
             raise ValueError(f"duration must be 0 minutes or more, not {duration}")
         self.duration = duration
         self.timezone = timezone
 
-    def _is_dawn_or_dusk_within(
-        self, recording: data.Recording, start: datetime.datetime, end: datetime.datetime
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> bool:
+        """Return whether a dawn or dusk is within `duration` of the recording's start."""
         location = sun.deployment_location(recording.deployment, self.timezone)
+        margin = datetime.timedelta(minutes=self.duration)
+        start = recording.created_on - (datetime.timedelta() if self.is_before else margin)
+        end = start + margin
         return bool(sun.dawns(location, start, end) or sun.dusks(location, start, end))
 
 
@@ -103,13 +112,7 @@ class Before_DawnDuskTimeInterval(_DawnDusk):
         Its reference city stands for a deployment without coordinates.
     """
 
-    def should_save_recording(
-        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
-    ) -> bool:
-        """Return whether a dawn or dusk followed the recording's start within `duration`."""
-        start = recording.created_on
-        end = start + datetime.timedelta(minutes=self.duration)
-        return self._is_dawn_or_dusk_within(recording, start, end)
+    is_before = True
 
 
 class After_DawnDuskTimeInterval(_DawnDusk):
@@ -117,19 +120,11 @@ class After_DawnDuskTimeInterval(_DawnDusk):
 
     Parameters
     ----------
-    duration
-        Minutes, 0 or more.
-    timezone
-        Its reference city stands for a deployment without coordinates.
+    duration, timezone
+        As for `Before_DawnDuskTimeInterval`.
     """
 
-    def should_save_recording(
-        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
-    ) -> bool:
-        """Return whether a dawn or dusk came before the recording's start within `duration`."""
-        end = recording.created_on
-        start = end - datetime.timedelta(minutes=self.duration)
-        return self._is_dawn_or_dusk_within(recording, start, end)
+    is_before = False
 
 
 class SavingThreshold(RecordingSavingFilter):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi import data, devices
+from acoupi.audio.formats import format_named
 from acoupi.components.types import RecordingSavingManager
 
 __all__ = [
@@ -251,9 +252,9 @@ class FilenameFormatter(string.Formatter):
 
 
 def suffix_of(recording: data.Recording) -> str:
-    """Return the suffix of a recording's file: ``.flac`` if it has that, else ``.wav``."""
-    is_flac = recording.path is not None and recording.path.suffix.lower() == ".flac"
-    return ".flac" if is_flac else ".wav"
+    """Return what the name of a recording's file ends in: its format, or else ``.wav``."""
+    suffix = recording.path.suffix.lower() if recording.path else ""
+    return suffix if format_named(suffix[1:]) else ".wav"
 
 
 def sanitize_filename(filename: str) -> str:

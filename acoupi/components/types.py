@@ -6,12 +6,15 @@ hold, one of the *saving filters* is enough, and the first *saving manager* that
 returns a path decides.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, ParamSpec, Protocol
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, Protocol, Self, cast
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.effort import CapturePlan, EffortHistory
@@ -326,7 +329,23 @@ class Summariser(ABC):
 
 
 class Messenger(ABC):
-    """Sends messages to a server."""
+    """Sends messages to a server.
+
+    A class that users can configure says how: see `acoupi.components.messengers`.
+    """
+
+    key: ClassVar[str]
+    """Its section of the configuration, below ``messaging``."""
+    Config: ClassVar[type[BaseModel]]
+    """What users set in that section."""
+    needs_network: ClassVar[bool] = True
+    """Whether it sends to another machine: only then has the worker that sends a network."""
+
+    @classmethod
+    def from_config(cls, config: Any, logger: logging.Logger | None = None) -> Self:
+        """Make the messenger that a `Config` describes: its fields are the arguments."""
+        settings = {name: getattr(config, name) for name in cls.Config.model_fields}
+        return cast("Self", cast("Any", cls)(**settings, logger=logger))
 
     @property
     def name(self) -> str:

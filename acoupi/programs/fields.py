@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-__all__ = ["LocalPath", "TimeOfDay", "TimeZoneName"]
+from acoupi.rights import Folder, ReadOnly, Server, WrittenFile
+
+__all__ = [
+    "Folder",
+    "LocalPath",
+    "ReadOnly",
+    "Server",
+    "TimeOfDay",
+    "TimeZoneName",
+    "WrittenFile",
+]
 
 _TIME = re.compile(r"(\d{1,2})(?::(\d{2})(?::(\d{2})(?:\.\d+)?)?)?")
 

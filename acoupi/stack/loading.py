@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from acoupi.components.messengers.plug_ins import unusable_messengers
+from acoupi.config import describe
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.programs import AcoupiProgram
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
@@ -18,6 +20,7 @@ from acoupi.stack.settings import Settings
 
 __all__ = [
     "available_programs",
+    "check_plug_ins",
     "is_configured",
     "load_config_schema",
     "load_program_class",
@@ -166,6 +169,20 @@ def _programs_in(module: ModuleType) -> list[type[AcoupiProgram[Any]]]:
     package = [kind for kind in every if kind.__module__.startswith(f"{module.__name__}.")]
     foreign = [kind for kind in every if not kind.__module__.startswith("acoupi.programs.")]
     return own or package or foreign
+
+
+def check_plug_ins(schema: type[BaseModel]) -> None:
+    """Raise if a messenger is installed for this schema that cannot be used.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming it, and why.
+    """
+    for place in describe(schema).walk():
+        for kind in place.structs:
+            for error in unusable_messengers(kind):
+                raise error
 
 
 def load_config_schema(settings: Settings) -> type[BaseModel]:

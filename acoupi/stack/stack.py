@@ -5,12 +5,12 @@ compared, rendered and tested without anything running.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import (
@@ -23,6 +23,14 @@ from acoupi.programs.core.workers import (
     WorkerConfig,
 )
 from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.rights import (
+    Mount,
+    can_withhold_secrets,
+    mounts_of,
+    names_server,
+    secret_names,
+    sends_to_server,
+)
 from acoupi.stack.settings import BEAT, BROKER, Settings
 
 if TYPE_CHECKING:
@@ -43,7 +51,6 @@ __all__ = [
     "check_name",
     "is_sound_worker",
     "recording_queue_of",
-    "secret_names",
     "service_command",
     "stack_for",
     "stack_of_program",
@@ -66,7 +73,6 @@ WORKER_STOP_GRACE = 30.0
 RECORDER_STOP_GRACE = 60.0
 """Seconds for a recorder whose recordings have no known duration."""
 
-_URL = re.compile(r"(?:https?|mqtts?|wss?)://", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _RESERVED = (BEAT, BROKER, "broker", SETUP)
@@ -82,16 +88,6 @@ RECORDER_SCORE, BEAT_SCORE, WORKER_SCORE, MODEL_SCORE = 0, 200, 400, 800
 
 None is negative: only an engine with CAP_SYS_RESOURCE starts such a container.
 """
-_READ_ONLY = ("certificate", "key", "model", "weights", "labels")
-"""In the name of a field whose file is read and never written."""
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A folder that a service sees; at the same absolute path as on the host."""
-
-    source: Path
-    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,6 @@ class Limits:
     """What a service may use; None is no limit."""
 
     memory_bytes: int | None = None
-    processes: int | None = 64
     out_of_memory_score: int = 0
     """-1000 to 1000: who is ended first when memory runs out; the highest goes first."""
 
@@ -160,8 +155,6 @@ class Stack:
     program: str
     services: tuple[Service, ...]
     broker: Broker
-    volumes: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     """Names of the secrets in the configuration, never their values."""
     config: BaseModel | None = field(default=None, compare=False, repr=False)
@@ -252,7 +245,7 @@ def stack_for(
         The queue of the recording task; None: the program does not record.
     sends
         Whether the program sends messages to servers; None: it does if its
-        configuration names one. Only then has a worker a network.
+        configuration names one (`names_server`). Only then has a worker a network.
 
     Raises
     ------
@@ -269,7 +262,7 @@ def stack_for(
     can_withhold = can_withhold_secrets(config)
     inside = _home_mounts(settings)
     mounts = (*inside, Mount(settings.program_file, read_only=True))
-    mounts += _other_mounts(config, tuple(mount.source for mount in mounts))
+    mounts += mounts_of(config, settings.home, mounts)
     services = [
         _worker_service(
             worker,
@@ -322,27 +315,7 @@ def stack_of_program(
         program_name=program_name,
         queues=program.queues,
         recording_queue=recording_queue_of(program),
-        sends=_sends(program),
-    )
-
-
-def _sends(program: "AcoupiProgram[Any]") -> bool | None:
-    """Return whether a program sends messages to servers; None if it cannot be told."""
-    from acoupi.components.messengers import FileMessenger  # noqa: PLC0415 - beat does without
-
-    messengers = getattr(program, "messengers", None)
-    if messengers is None:
-        return None
-    return any(not isinstance(messenger, FileMessenger) for messenger in messengers)
-
-
-def names_server(config: BaseModel | None) -> bool:
-    """Return whether a configuration names a server to send messages to."""
-    return any(
-        isinstance(value, AnyUrl)
-        or (isinstance(value, str) and bool(_URL.match(value)))
-        or (bool(path) and path[-1] in ("host", "hostname", "server") and bool(value))
-        for path, value in _leaves(config)
+        sends=sends_to_server(program),
     )
 
 
@@ -521,39 +494,6 @@ def _recorder_grace(config: BaseModel | None) -> float:
     return float(duration) + STOP_MARGIN
 
 
-def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Give every value of a configuration with where it is."""
-    if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _leaves(getattr(value, name), (*path, name))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, (*path, str(key)))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for index, item in enumerate(value):
-            yield from _leaves(item, (*path, str(index)))
-    else:
-        yield path, value
-
-
-def secret_names(config: BaseModel | None) -> list[str]:
-    """Return the names of the variables that hold the secrets of a configuration, sorted."""
-    from acoupi.config.secrets import secret_name  # noqa: PLC0415 - beat needs no config
-
-    return sorted(
-        secret_name(path)
-        for path, value in _leaves(config)
-        if isinstance(value, SecretStr | SecretBytes)
-    )
-
-
-def can_withhold_secrets(config: BaseModel | None) -> bool:
-    """Return whether a configuration is valid without its secrets, for who does not need them."""
-    from acoupi.config import is_valid_without_secrets  # noqa: PLC0415 - as above
-
-    return config is None or is_valid_without_secrets(config)
-
-
 def _home_mounts(settings: Settings) -> tuple[Mount, ...]:
     """Return what every service of ours sees of the home; the rest, secrets/ too, it does not."""
     return (
@@ -562,28 +502,3 @@ def _home_mounts(settings: Settings) -> tuple[Mount, ...]:
         Mount(settings.log_dir),
         Mount(settings.run_dir),
     )
-
-
-def _other_mounts(config: BaseModel | None, covered: tuple[Path, ...]) -> tuple[Mount, ...]:
-    """Return what else a configuration names, without doubles: folders, and files to be read."""
-    folders: dict[Path, bool] = {}
-    for path, value in _leaves(config):
-        if not isinstance(value, Path) or not value.is_absolute():
-            continue
-        read_only = "simulated" in path or any(word in path[-1] for word in _READ_ONLY)
-        # A file is written beside others (a database has its journal there).
-        is_file = bool(value.suffix) or path[-1].endswith("_db") or path[-1].startswith("db_")
-        place = value.parent if is_file and not read_only else value
-        folders[place] = folders.get(place, True) and read_only
-    named = [
-        Mount(folder, read_only=read_only)
-        for folder, read_only in sorted(folders.items())
-        if not any(folder.is_relative_to(other) for other in covered)
-    ]
-    return tuple(mount for mount in named if not any(_shows(other, mount) for other in named))
-
-
-def _shows(other: Mount, mount: Mount) -> bool:
-    """Return whether a mount above another does for it: in a read-only one nobody writes."""
-    is_above = mount.source != other.source and mount.source.is_relative_to(other.source)
-    return is_above and (mount.read_only or not other.read_only)

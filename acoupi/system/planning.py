@@ -23,7 +23,7 @@ from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
 from acoupi.services.schedule import schedule_file
 from acoupi.stack.celery_settings import CelerySettings
-from acoupi.stack.loading import load_program_class
+from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
@@ -104,11 +104,13 @@ def _plan(
     previous = Manifest.read(settings.manifest_file)
     place = load_target(target or (previous.target if previous else DEFAULT_TARGET), settings)
     program_class = load_program_class(program_name)
+    schema = program_class.get_config_schema()
+    check_plug_ins(schema)
     own, celery_args = _split_args(args)
     celery = _celery_settings(settings, celery_args, environ, broker)
     if config is None:
         config = parse_config_from_args(
-            program_class.get_config_schema(),
+            schema,
             own,
             prompt,
             file=file,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypedDict
 
 from acoupi import data
 from acoupi.audio.disk import disk_errors, holding, part_path, publish
@@ -33,7 +34,7 @@ from acoupi.errors import (
     RecordingError,
 )
 
-__all__ = ["TMP_PATH", "BaseAudioRecorder"]
+__all__ = ["TMP_PATH", "BaseAudioRecorder", "RecorderOptions"]
 
 TMP_PATH = Path("/run/shm/")
 """Folder in memory for waiting recordings, unless a program names another."""
@@ -44,6 +45,18 @@ _LEAD_SECONDS = 3.0
 """How long opening a microphone may take, seconds."""
 _CHECK_SECONDS = 0.1
 _CHECK_TOLERANCE = 0.01
+
+
+class RecorderOptions(TypedDict, total=False):
+    """What every recorder may be told by name; see `BaseAudioRecorder`."""
+
+    simulated: SimulatedAudio | None
+    interval: float | None
+    bits: int
+    ring_seconds: float | None
+    ring_bytes: int | None
+    idle_close: float | None
+    file_format: FileFormat
 
 
 class _Owner:

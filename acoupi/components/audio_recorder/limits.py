@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from acoupi.audio import flac
-from acoupi.audio.formats import FileFormat
+from acoupi.audio.formats import FileFormat, format_named
 from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES
 from acoupi.audio.stream import RING_SECONDS
 from acoupi.errors import ConfigurationError
@@ -70,24 +69,15 @@ def require_format(
     ConfigurationError
         The message says what it can hold.
     """
-    if file_format == "wav":
-        return
-    if file_format != "flac":
+    kind = format_named(file_format)
+    if kind is None:
         raise ConfigurationError(
             f'cannot record "{file_format}" files.', "acoupi config set recording.file_format wav"
         )
-    rate = max(1, int(samplerate / time_expansion))
-    why = None
-    if channels > flac.MAX_CHANNELS:
-        why = f"FLAC has at most {flac.MAX_CHANNELS} channels, not {channels}."
-    elif not flac.can_hold_rate(rate):
-        why = (
-            f"FLAC has rates up to {flac.MAX_SAMPLERATE} Hz, and above 65535 Hz only"
-            f" multiples of 10 Hz; the file would have {rate} Hz."
-        )
+    why = kind.refusal(max(1, int(samplerate / time_expansion)), channels)
     if why is not None:
         raise ConfigurationError(
-            f"cannot record {channels} channels at {samplerate} Hz as FLAC.",
+            f"cannot record {channels} channels at {samplerate} Hz as {kind.NAME.upper()}.",
             "acoupi config set recording.file_format wav",
             why=why,
         )

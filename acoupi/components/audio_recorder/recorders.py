@@ -2,11 +2,10 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Unpack
 
-from acoupi.audio.formats import FileFormat
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device
-from acoupi.audio.simulated import SimulatedAudio
-from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder
+from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder, RecorderOptions
 from acoupi.devices.microphones import choose_microphone, identity_of
 from acoupi.errors import DeviceUnavailableError
 
@@ -57,29 +56,10 @@ class PARecorder(_StreamRecorder):
         chunksize: int = 2048,
         audio_dir: Path = TMP_PATH,
         time_expansion: float = 1,
-        *,
-        simulated: SimulatedAudio | None = None,
-        interval: float | None = None,
-        bits: int = 16,
-        ring_seconds: float | None = None,
-        ring_bytes: int | None = None,
-        idle_close: float | None = None,
-        file_format: FileFormat = "wav",
+        **options: Unpack[RecorderOptions],
     ) -> None:
         super().__init__(
-            duration,
-            samplerate,
-            audio_channels,
-            device_name,
-            audio_dir,
-            time_expansion,
-            simulated=simulated,
-            interval=interval,
-            bits=bits,
-            ring_seconds=ring_seconds,
-            ring_bytes=ring_bytes,
-            idle_close=idle_close,
-            file_format=file_format,
+            duration, samplerate, audio_channels, device_name, audio_dir, time_expansion, **options
         )
         self.chunksize = chunksize
         self._identity: str | None = None

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoupi import data
+from acoupi.audio import system_clock
 from acoupi.audio.clock import SampleClock
 from acoupi.audio.system_clock import ClockState, Timeline, read_clock_state, read_offset
-from tests.clocks import Clock
 
 RATE = 48_000
 BLOCK = 4800
@@ -231,30 +231,49 @@ def test_a_rate_is_measured_only_after_half_a_minute() -> None:
 # -- what UTC is ---------------------------------------------------------
 
 
+class World:
+    """The clocks of a machine, moved by a test."""
+
+    def __init__(self) -> None:
+        self.monotonic = 500.0
+        self.offset = 1_700_000_000.0
+        self.state = ClockState(None, None)
+
+    def pass_time(self, seconds: float) -> None:
+        self.monotonic += seconds
+
+    @property
+    def utc(self) -> float:
+        return self.monotonic + self.offset
+
+
 @pytest.fixture
-def world(clock: Clock) -> Clock:
-    """A machine whose clock shows 1.7e9 s more than the monotonic one."""
-    clock.now = datetime.datetime.fromtimestamp(1_700_000_000 + clock.seconds, tz=datetime.UTC)
-    clock.state = ClockState(None, None)
-    return clock
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    monkeypatch.setattr(data, "monotonic", lambda: world.monotonic)
+    monkeypatch.setattr(
+        data, "utc_now", lambda: datetime.datetime.fromtimestamp(world.utc, tz=datetime.UTC)
+    )
+    monkeypatch.setattr(system_clock, "read_clock_state", lambda: world.state)
+    return world
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 2.0])
 @pytest.mark.parametrize("is_synchronised", [None, False, True])
 def test_a_step_of_the_system_clock_moves_no_sample(
-    world: Clock, step: float, is_synchronised: bool | None
+    world: World, step: float, is_synchronised: bool | None
 ) -> None:
     world.state = ClockState(is_synchronised, 0.01 if is_synchronised else None)
     timeline = Timeline()
     before = timeline.offset
 
     for _ in range(20):
-        world.advance(3)
+        world.pass_time(3)
         timeline.look()
         timeline.settle()
-    world.step(step)
+    world.offset += step
     for _ in range(20):
-        world.advance(3)
+        world.pass_time(3)
         timeline.look()
         timeline.settle()
 
@@ -262,11 +281,11 @@ def test_a_step_of_the_system_clock_moves_no_sample(
     assert timeline.state.is_synchronised is False
 
 
-def test_a_clock_that_was_set_is_followed_between_recordings(world: Clock) -> None:
+def test_a_clock_that_was_set_is_followed_between_recordings(world: World) -> None:
     world.state = ClockState(False, None)
     timeline = Timeline()
-    world.advance(60)
-    world.step(123_456)
+    world.pass_time(60)
+    world.offset += 123_456
     world.state = ClockState(True, 0.02)
 
     timeline.look()
@@ -278,14 +297,14 @@ def test_a_clock_that_was_set_is_followed_between_recordings(world: Clock) -> No
     assert not timeline.settle()
 
 
-def test_a_step_ends_synchronisation_and_is_believed_once_it_is_back(world: Clock) -> None:
+def test_a_step_ends_synchronisation_and_is_believed_once_it_is_back(world: World) -> None:
     world.state = ClockState(True, 0.02)
     timeline = Timeline()
-    world.step(-50)
+    world.offset -= 50
     world.state = ClockState(False, None)
-    world.advance(5)
+    world.pass_time(5)
     assert not timeline.settle()
-    world.advance(60)
+    world.pass_time(60)
     world.state = ClockState(True, 0.02)
 
     assert timeline.settle()
@@ -293,24 +312,24 @@ def test_a_step_ends_synchronisation_and_is_believed_once_it_is_back(world: Cloc
     assert timeline.offset == pytest.approx(1_699_999_950.0)
 
 
-def test_a_clock_set_by_hand_is_believed_after_ten_minutes(world: Clock) -> None:
+def test_a_clock_set_by_hand_is_believed_after_ten_minutes(world: World) -> None:
     timeline = Timeline()
-    world.step(77)
-    world.advance(1)
+    world.offset += 77
+    world.pass_time(1)
     assert not timeline.settle()
-    world.advance(601)
+    world.pass_time(601)
 
     assert timeline.settle()
 
     assert timeline.offset == pytest.approx(1_700_000_077.0)
 
 
-def test_a_clock_that_is_slewed_is_followed(world: Clock) -> None:
+def test_a_clock_that_is_slewed_is_followed(world: World) -> None:
     timeline = Timeline()
 
     for _ in range(1000):
-        world.advance(3)
-        world.step(3 * 400e-6)
+        world.pass_time(3)
+        world.offset += 3 * 400e-6
         timeline.look()
 
     assert timeline.offset == pytest.approx(1_700_000_001.2)

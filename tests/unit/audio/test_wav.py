@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from acoupi import data
@@ -537,7 +537,6 @@ def test_an_empty_folder_of_another_recorder_is_removed(path: Path) -> None:
 
 
 @given(length=st.integers(0, 6096))
-@example(length=4092)  # after the name of the chunk of samples, before its size
 def test_a_recording_cut_anywhere_is_salvaged_or_removed(
     length: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
