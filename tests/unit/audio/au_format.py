@@ -48,7 +48,7 @@ class AuWriter(SoundWriter):
         self.frames += len(block) // self._frame_bytes
 
     def _complete(self, guano: str | None) -> None:
-        mend(self._file, self.part)
+        repair(self._file, self.part)
         if guano is not None:
             put_guano(self._file, self.part, guano)
 
@@ -120,7 +120,7 @@ def is_only_a_head(content: bytes) -> bool:
     return MAGICS[0].startswith(text[:4]) and len(text) < _OFFSET
 
 
-def mend(file: BinaryIO, name: Path) -> SoundInfo | None:
+def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
     info, _, there = _read(file, name)
     there -= there % (2 * info.channels)
     if there == 0:
