@@ -44,11 +44,12 @@ def configured() -> "Settings":
 
 def load(found: "Settings") -> "AcoupiProgram[Any]":
     """Return the program of the home, built on the microphone that its services have."""
+    from acoupi.config.env_files import read_env
     from acoupi.home import using_home
     from acoupi.stack.loading import load_program
-    from acoupi.targets.process import PASSED_ON, read_env_file
+    from acoupi.targets.process import PASSED_ON
 
-    written_down = read_env_file(found.env_file)
+    written_down = read_env(found.env_file)
     for name in PASSED_ON:
         if name in written_down:
             os.environ.setdefault(name, written_down[name])

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from acoupi.config.fields import dump_config_field, get_config_field, set_config_field
     from acoupi.config.parsing import parse_config_from_args
     from acoupi.config.questions import Ask, Question
-    from acoupi.config.secrets import read_secrets
     from acoupi.config.tree import ConfigTree, describe
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
     "load_config",
     "parse_config_from_args",
     "read_document",
-    "read_secrets",
     "set_config_field",
     "write_config",
 ]
@@ -63,7 +61,6 @@ _MODULES = {
     "parse_config_from_args": "parsing",
     "Question": "questions",
     "read_document": "documents",
-    "read_secrets": "secrets",
     "set_config_field": "fields",
     "write_config": "documents",
 }

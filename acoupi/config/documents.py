@@ -12,14 +12,12 @@ from pydantic import BaseModel
 
 from acoupi.config.answers import Answers
 from acoupi.config.dumping import SecretSplitter, dumped
+from acoupi.config.env_files import read_env, read_text, updated_env
 from acoupi.config.secrets import (
     SECRETS_FILE,
     WITHHELD,
     WITHHOLD,
     MissingSecret,
-    merge_secrets,
-    read_secrets,
-    read_text,
     referenced_secrets,
     resolve_secrets,
 )
@@ -180,7 +178,7 @@ def read_with_secrets(path: Path, environ: Mapping[str, str] | None = None) -> d
     data = read_document(path)
     if not referenced_secrets(data):
         return data
-    secrets = read_secrets(path.parent / SECRETS_FILE)
+    secrets = read_env(path.parent / SECRETS_FILE)
     found = resolve_secrets(data, secrets, os.environ if environ is None else environ)
     return found if isinstance(found, dict) else {}
 
@@ -259,7 +257,7 @@ def config_files(config: BaseModel | None, path: Path) -> list[ConfigFile]:
     beside = path.parent / SECRETS_FILE
     old = read_text(beside)
     stale = _old_references(path) - set(secrets)
-    new = merge_secrets(old, secrets, stale)
+    new = updated_env(old, secrets, remove=stale)
     files = [ConfigFile(beside, new, 0o600)] if secrets or new != old else []
     return [*files, ConfigFile(path, text)]
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 import acoupi
 from acoupi.bundles.rendering import KnownService, Manifest
 from acoupi.config import Ask, config_files, load_answers, parse_config_from_args
-from acoupi.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
+from acoupi.config.env_files import read_text, updated_env
+from acoupi.config.secrets import REFERENCE, SECRETS_FILE
 from acoupi.devices import ensure_device_id
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
@@ -270,7 +271,7 @@ def _celery_files(
     files = {path: RenderedFile(json.dumps(content, indent=2) + "\n")}
     beside = path.parent / SECRETS_FILE
     old = others[beside].text if beside in others else read_text(beside)
-    new = merge_secrets(old, secret, {BROKER_SECRET} - set(secret))
+    new = updated_env(old, secret, remove={BROKER_SECRET})
     if new != old:
         files[beside] = RenderedFile(new, PRIVATE)
     return files

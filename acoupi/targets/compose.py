@@ -18,7 +18,7 @@ from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
 from acoupi.bundles.rendering import TEMPLATES, render_tree
-from acoupi.bundles.variables import ENV_FILE, plain
+from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.errors import ConfigurationError
@@ -34,6 +34,7 @@ from acoupi.targets.process import place_files, service_environment
 from acoupi.targets.running import (
     BROKER_GRACE,
     BROKER_URL,
+    CHOSEN,
     DEFAULTS,
     DOWN,
     SOCKET,
@@ -106,8 +107,8 @@ class ComposeTarget(RunningBundle):
 
     def _render(self, stack: Stack) -> dict[PurePath, RenderedFile]:
         home = self.settings.home
-        chosen = self._chosen()
-        sound = _sound_mounts(chosen.get("ACOUPI_SIMULATED_AUDIO"))
+        chosen = chosen_texts(home, CHOSEN)
+        sound = _sound_mounts(self._chosen().get("ACOUPI_SIMULATED_AUDIO"))
         services = [self._service(one, sound) for one in (*stack.workers, stack.beat)]
         variables = self._variables(stack, chosen)
         context = {
@@ -224,10 +225,9 @@ class ComposeTarget(RunningBundle):
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
     """Return what simulated audio plays from, for the recorder to read."""
-    text = plain(simulated or "")
-    if not text:
+    if not simulated:
         return ()
-    path = SimulatedAudio.parse(text).path
+    path = SimulatedAudio.parse(simulated).path
     return (Mount(path.absolute(), read_only=True),) if path else ()
 
 

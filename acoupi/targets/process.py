@@ -12,16 +12,16 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.bundles.rendering import TEMPLATES, Manifest, render_tree
+from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
 from acoupi.targets import ServiceStatus, Target, service_status
-from acoupi.writing import RenderedFile, disk_error
+from acoupi.writing import RenderedFile
 
 __all__ = [
     "PASSED_ON",
     "ProcessTarget",
-    "read_env_file",
     "run_python",
     "run_script",
     "service_environment",
@@ -265,7 +265,7 @@ def run_python(
 ) -> "subprocess.CompletedProcess[Any]":
     """Run this Python with the environment of the services; keywords are those of subprocess."""
     environment = {
-        **read_env_file(settings.env_file),
+        **read_env(settings.env_file),
         **os.environ,
         "ACOUPI_HOME": str(settings.home),
     }
@@ -273,22 +273,6 @@ def run_python(
     kwargs.setdefault("cwd", settings.home)
     command = [sys.executable, *args]
     return subprocess.run(command, env=kwargs.pop("env", environment), **kwargs)  # noqa: PLW1510
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """Return the variables in ``config/env``; none if there is no such file."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise disk_error("read", path, error) from error
-    variables = {}
-    for line in lines:
-        name, separator, value = line.partition("=")
-        if separator and not line.lstrip().startswith("#"):
-            variables[name.strip()] = "".join(shlex.split(value))
-    return variables
 
 
 def tail(path: Path, lines: int) -> list[str]:
