@@ -53,7 +53,8 @@ DOORS = {
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
     "astral": ("components/sun.py",),
-    "yaml": ("config/", "bundles/bundle_checks.py"),
+    "ruamel": ("config/yaml_documents.py",),
+    "dotenv": ("config/env_files.py",),
 }
 
 CLOCK = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}

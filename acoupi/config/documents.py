@@ -28,7 +28,6 @@ from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.writing import RenderedFile, write_files
 
 __all__ = [
-    "BrokenLineError",
     "ConfigFile",
     "config_files",
     "config_schema_json",
@@ -43,14 +42,6 @@ S = TypeVar("S", bound=BaseModel)
 
 
 # ---- reading
-
-
-class BrokenLineError(ValueError):
-    """A text is broken, and it is known where."""
-
-    def __init__(self, line: int, why: str) -> None:
-        super().__init__(why)
-        self.line = line
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -117,10 +108,8 @@ def _broken(path: Path, error: Exception) -> ConfigurationError:
 
 def _line_of(error: Exception) -> tuple[int, str]:
     """Return where a file is broken, and the parser's own text."""
-    if isinstance(error, json.JSONDecodeError):
-        return error.lineno, error.msg
-    if isinstance(error, BrokenLineError):
-        return error.line, str(error)
+    if hasattr(error, "lineno"):
+        return error.lineno, getattr(error, "msg", str(error))
     if isinstance(error, RecursionError):
         return 1, "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):

@@ -288,6 +288,12 @@ def test_an_hour_in_a_file_is_not_a_second(tmp_path: Path) -> None:
     assert parse(file=path).recording.start == datetime.time(8)
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(9)
+)
+"""A few hundred bytes that stand for a thousand million items."""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
@@ -296,7 +302,11 @@ def test_an_hour_in_a_file_is_not_a_second(tmp_path: Path) -> None:
         ("c.yaml", "a: 1\nb: [1\n", "line 3"),
         ("c.yaml", "name: a\nname: b\n", "line 2"),
         ("c.toml", "a = 1\nb = \n", "line 2"),
-        ("c.yaml", "a: &a [*a]\n", "line 1"),
+        ("c.yaml", "tags: [x]\na: &a [*a]\n", "line 2"),
+        ("c.yaml", "a: 1\n---\nb: 2\n", "line 2"),
+        ("c.yaml", "a: 1\n? [x, y]\n: 2\n", "line 2"),
+        ("c.yaml", "a: 'x\n", "line 2"),
+        ("c.yaml", BOMB, "line 1"),
         ("c.yaml", "a: !!python/object:os.system x\n", "line 1"),
         ("c.json", "[" * 100_000, "line 1"),
         ("c.json", "[1]", "line 1"),
