@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from acoupi.config.documents import (
-        ConfigFile,
+        Document,
         config_files,
         config_schema_json,
         is_valid_without_secrets,
         load_answers,
         load_config,
-        read_document,
         write_config,
     )
     from acoupi.config.dumping import dump_config
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ask",
-    "ConfigFile",
     "ConfigTree",
+    "Document",
     "Question",
     "config_files",
     "config_schema_json",
@@ -40,7 +39,6 @@ __all__ = [
     "load_answers",
     "load_config",
     "parse_config_from_args",
-    "read_document",
     "set_config_field",
     "write_config",
 ]
@@ -49,7 +47,6 @@ _MODULES = {
     "Ask": "questions",
     "config_files": "documents",
     "config_schema_json": "documents",
-    "ConfigFile": "documents",
     "ConfigTree": "tree",
     "describe": "tree",
     "dump_config": "dumping",
@@ -60,7 +57,7 @@ _MODULES = {
     "load_config": "documents",
     "parse_config_from_args": "parsing",
     "Question": "questions",
-    "read_document": "documents",
+    "Document": "documents",
     "set_config_field": "fields",
     "write_config": "documents",
 }

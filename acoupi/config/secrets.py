@@ -2,14 +2,14 @@
 
 In a configuration file a secret is ``{"$secret": NAME}``. Its value is that of the
 environment variable NAME or, without one, of the line ``NAME=...`` in ``secrets.env``
-in the same folder. The file can be read by a shell, by systemd and by Docker Compose.
+in the same folder.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from acoupi.config.tree import VARIABLE_PREFIX, Place
+from acoupi.config.names import PROGRAM, Names, Place
 
 __all__ = [
     "REFERENCE",
@@ -38,7 +38,7 @@ class MissingSecret:
         self.name = name
 
 
-def secret_name(place: Place) -> str:
+def secret_name(place: Place, names: Names = PROGRAM) -> str:
     """Return the name of the secret at a place.
 
     Examples
@@ -49,12 +49,11 @@ def secret_name(place: Place) -> str:
     'ACOUPI_SECRET__HEADERS__582D4B6579'
     """
     parts = [str(key) for key in place]
-    plain = all(re.fullmatch(r"[a-z0-9_]+", part) and "__" not in part for part in parts)
-    if plain:
-        return VARIABLE_PREFIX + "__".join(parts).upper()
+    if all(re.fullmatch(r"[a-z0-9_]+", part) and "__" not in part for part in parts):
+        return names.variable(place)
     return OTHER_PREFIX + "__".join(
         part.upper() if re.fullmatch(r"[a-z0-9_]+", part) else part.encode().hex().upper()
-        for part in parts
+        for part in (*filter(None, [names.section]), *parts)
     )
 
 

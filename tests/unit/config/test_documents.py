@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_both_files_as_they_were(
 def test_describing_the_files_writes_nothing(tmp_path: Path) -> None:
     files = config_files(Schema(server=Server(password=SecretStr("a"))), tmp_path / "p.json")
 
-    assert [file.path.name for file in files] == ["secrets.env", "p.json"]
+    assert [path.name for path in files] == ["secrets.env", "p.json"]
     assert list(tmp_path.iterdir()) == []
 
 
