@@ -124,9 +124,9 @@ class Document:
         section = data.get(self._section, {})
         if not isinstance(section, dict):
             raise ConfigurationError(
-                f'"{self._section}" in {self.origin} cannot be a {type(section).__name__}.',
+                f'"{self._section}" in {self.origin} is not a section.',
                 f"edit {self.origin}: {self._section} = {{}}",
-                why="it is a section with settings of its own.",
+                why="it must hold names with values.",
             )
         return section
 

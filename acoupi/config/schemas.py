@@ -94,8 +94,10 @@ def _fault(node: ConfigTree) -> str | None:
             return f"declare it as {inner} in place of {kind.__name__}"
     if not node.kinds:
         return "give it a type beside None"
-    if len(node.kinds) > 1 and not all(map(_is_scalar, node.kinds)):
-        return _about_union(node)
+    if len(node.kinds) > 1 and not all(map(_is_scalar, node.kinds)) and node.tag is None:
+        is_told = len(node.sections) == len(node.kinds)
+        told = 'Field(discriminator="kind"), with kind: Literal[...] in each of them'
+        return told if is_told else "let it be of one of these types"
     items = [node.item_type, node.value_type, *node.slots]
     return next((advice for advice in map(_about_item, items) if advice), None)
 
@@ -113,19 +115,6 @@ def _has_items(kind: Any) -> bool:
     return typing.get_origin(kind) in (list, tuple) and bool(args)
 
 
-def _about_union(node: ConfigTree) -> str | None:
-    """Return what to do about several types of which one is no single value."""
-    if len(node.sections) < len(node.kinds):
-        return "let it be of one of these types"
-    if node.tag is None:
-        return 'Field(discriminator="kind"), with kind: Literal[...] in each of them'
-    for section in node.sections:
-        told = ConfigTree((), section).child(node.tag)
-        if told is None or not told.choices:
-            return f"{node.tag}: Literal[...] in {section.__name__}"
-    return None
-
-
 def _about_item(annotation: Any) -> str | None:
     """Return what to do about the type of an item; None if it is a value or a section."""
     if annotation is None:
@@ -137,7 +126,7 @@ def _about_item(annotation: Any) -> str | None:
 
 
 def _instead(kind: Any) -> str:
-    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "__total__"):
         return f"let {kind.__name__} be a pydantic.BaseModel"
     if isinstance(kind, typing.NewType):
         return f"declare it as {_shown(kind.__supertype__)} in place of {kind.__name__}"

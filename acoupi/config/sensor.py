@@ -5,7 +5,9 @@ Its schema is made of sections: those here, and those of installed packages (ent
 default). The file holds what differs from the defaults; there need not be one.
 """
 
+import contextlib
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -15,18 +17,24 @@ from typing import Annotated, Any, Protocol
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from acoupi.config.documents import Document, config_files, load_document
+from acoupi.config.dumping import differing, dumped, mask
+from acoupi.config.fields import dump_config_field, set_config_field
 from acoupi.config.names import SENSOR
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
+from acoupi.config.tree import ConfigTree, describe
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.writing import RenderedFile
 
 __all__ = [
     "Recorder",
+    "dump_setting",
     "is_about_sensor",
     "load_sensor",
     "sensor_files",
     "sensor_schema",
+    "set_setting",
+    "setting_trees",
     "split_document",
 ]
 
@@ -169,3 +177,61 @@ def split_document(
     if document is None or not is_about_sensor(schema):
         return document, None
     return document.without(SENSOR.section), document.section(SENSOR.section)
+
+
+# ---- both together, as the command line has them
+
+
+def setting_trees(schema: type[BaseModel]) -> list[ConfigTree]:
+    """Describe the settings of a program of that schema, and those of the sensor."""
+    sensor = [describe(sensor_schema(), SENSOR)] if is_about_sensor(schema) else []
+    return [describe(schema), *sensor]
+
+
+def _split_name(schema: type[BaseModel], name: str) -> tuple[bool, str]:
+    """Return whether a setting is one of the sensor, and its name there."""
+    first, _, rest = name.partition(".")
+    is_sensor = first == SENSOR.section and is_about_sensor(schema)
+    return is_sensor, rest if is_sensor else name
+
+
+def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int = 2) -> str:
+    """Return a setting as JSON, or all; the section "sensor" is among them if it is not as usual.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such setting.
+    """
+    is_sensor, place = _split_name(type(program), name)
+    if is_sensor:
+        return dump_config_field(sensor, place, indent, names=SENSOR)
+    if name or not is_about_sensor(type(program)):
+        return dump_config_field(program, name, indent)
+    usual = dumped(type(sensor)(), mask)
+    changed = differing(describe(type(sensor)), dumped(sensor, mask), usual)
+    every = dumped(program, mask) | ({SENSOR.section: changed} if changed else {})
+    return json.dumps(every, indent=indent, ensure_ascii=False)
+
+
+def set_setting(
+    program: BaseModel, sensor: BaseModel, name: str, value: str, *, is_json: bool = False
+) -> tuple[BaseModel, BaseModel]:
+    """Return both with one setting set; without a name the value is a JSON object of all.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such setting, or it cannot have that value.
+    """
+    is_sensor, place = _split_name(type(program), name)
+    if is_sensor:
+        return program, set_config_field(sensor, place, value, is_json, names=SENSOR)
+    if not name and is_about_sensor(type(program)):
+        with contextlib.suppress(ValueError, RecursionError):  # told below, as for any setting
+            every = json.loads(value)
+            if isinstance(every, dict) and SENSOR.section in every:
+                section = every.pop(SENSOR.section)
+                sensor = set_config_field(type(sensor)(), "", section, names=SENSOR)
+                return set_config_field(program, "", every), sensor
+    return set_config_field(program, name, value, is_json), sensor

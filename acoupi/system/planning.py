@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -149,6 +149,7 @@ def _plan(
     app = make_app(settings, celery)
     program = construct(program_class, config, app, program_name)
     stack = stack_of_program(program, settings, celery, program_name)
+    stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),

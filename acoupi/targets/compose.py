@@ -120,7 +120,7 @@ class ComposeTarget(RunningBundle):
             **HEALTH,
             "sound_rule": SOUND_RULE,
             "services": services,
-            "configuration": _digest(dump_config(stack.config)),
+            "configuration": _digest(_settings(stack)),
             "variables": variables,
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
             "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
@@ -229,6 +229,12 @@ def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
         return ()
     path = SimulatedAudio.parse(simulated).path
     return (Mount(path.absolute(), read_only=True),) if path else ()
+
+
+def _settings(stack: Stack) -> str:
+    """Return all settings as text: services are started again when it is another."""
+    sensor = dump_config(stack.sensor) if stack.sensor is not None else ""
+    return dump_config(stack.config) + sensor
 
 
 def _digest(value: object) -> str:

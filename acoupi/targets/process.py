@@ -1,7 +1,6 @@
 """The services as plain processes, kept running by the scripts in ``bin/``."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -28,7 +27,6 @@ __all__ = [
     "stop_timeout",
 ]
 
-ERROR_LINE = re.compile(r"^Error: (.*)\n  Why: (.*)\n  Try: (.*)$", re.MULTILINE)
 PASSED_ON = ("ACOUPI_SIMULATED_AUDIO",)
 """Variables that setup writes down for the services, when they are set."""
 START_TIMEOUT = 600.0
@@ -251,11 +249,9 @@ def stop_timeout(settings: Settings) -> float:
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:
     """Return the error that a script printed; else one with its last words."""
-    found = ERROR_LINE.search(text)
-    if found:
-        message, why, help_text = found.groups()
-        kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
-        return kind(message, help_text, why=why)
+    kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
+    if found := kind.printed_in(text):
+        return found
     last = " ".join(text.split("\n")[-4:]).strip() or f"it ended with the code {code}"
     return TargetError(f"{script.name} failed.", f"bash {shlex.quote(str(script))}", why=last)
 
