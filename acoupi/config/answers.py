@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from acoupi.config.problems import OPTION, Origin, Problem, unknown
-from acoupi.config.tree import ConfigTree, Key, Place, fields_of
+from acoupi.config.tree import ConfigTree, Key, Place
 
 __all__ = ["Answers", "as_input"]
 
@@ -203,22 +203,18 @@ def _explicit(node: ConfigTree, value: Any) -> dict[str, Any]:
     if not isinstance(value, BaseModel):
         return {}
     return {
-        key: _explicit(node.child(key) or node, found)
+        name: _explicit(node.child(name) or node, found)
         if isinstance(found := getattr(value, name), BaseModel)
         else as_input(found)
-        for key, (name, _) in fields_of(type(value)).items()
-        if name in value.model_fields_set or key == node.tag
+        for name in type(value).model_fields
+        if name in value.model_fields_set or name == node.tag
     }
 
 
 def as_input(value: Any) -> Any:
     """Return a model as the nested dicts and lists that validate to it again."""
     if isinstance(value, BaseModel):
-        return {
-            key: as_input(getattr(value, name))
-            for key, (name, _) in fields_of(type(value)).items()
-            if hasattr(value, name)
-        }
+        return {name: as_input(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, dict):
         return {key: as_input(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

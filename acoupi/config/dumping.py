@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from acoupi.config.names import PROGRAM, Names, Place
 from acoupi.config.problems import MASK
 from acoupi.config.secrets import REFERENCE, secret_name
-from acoupi.config.tree import ConfigTree, fields_of
+from acoupi.config.tree import ConfigTree
 from acoupi.errors import ConfigurationError
 
 __all__ = ["SecretSplitter", "differing", "dump_config", "dumped", "mask", "revealed"]
@@ -71,11 +71,9 @@ def _hidden(node: ConfigTree, value: Any, plain: Any, hide: Hide) -> Any:
     if isinstance(value, BaseModel) and isinstance(plain, dict):
         here = replace(node, annotation=type(value))
         return {
-            key: _hidden(
-                _child(here, key), getattr(value, name), plain.get(name, plain.get(key)), hide
-            )
-            for key, (name, _) in fields_of(type(value)).items()
-            if name in plain or key in plain
+            name: _hidden(_child(here, name), getattr(value, name), plain[name], hide)
+            for name in type(value).model_fields
+            if name in plain
         }
     if isinstance(value, dict) and isinstance(plain, dict) and len(value) == len(plain):
         pairs = zip(plain, value.values(), strict=True)

@@ -10,7 +10,7 @@ from acoupi.config.answers import Answers, as_input
 from acoupi.config.dumping import dump_config
 from acoupi.config.names import PROGRAM, Names
 from acoupi.config.problems import OPTION, Problem, as_error, problems_in, unknown
-from acoupi.config.tree import ConfigTree, describe, fields_of
+from acoupi.config.tree import ConfigTree, describe
 from acoupi.config.validation import check_round_trip, validated
 from acoupi.config.values import from_data, from_text
 from acoupi.errors import ParameterError
@@ -89,7 +89,7 @@ def _step(tree: ConfigTree, node: ConfigTree, value: Any, name: str) -> tuple[An
         found = here.child(name)
         if found is None:
             raise _missing(tree, node, name)
-        return getattr(value, fields_of(type(value))[str(found.place[-1])][0]), found
+        return getattr(value, str(found.place[-1])), found
     below = node.child(name)
     if isinstance(value, dict) and below is not None:
         if name not in value:

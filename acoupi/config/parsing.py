@@ -14,7 +14,7 @@ from acoupi.config.problems import OPTION, Origin, as_error, named, show
 from acoupi.config.questions import Ask, interview
 from acoupi.config.sources import custom_places, read_environment, read_options
 from acoupi.config.tree import ConfigTree, describe
-from acoupi.config.validation import find_problems, validated
+from acoupi.config.validation import validate, validated
 from acoupi.config.values import from_data
 from acoupi.errors import AcoupiError, ConfigurationError
 
@@ -121,7 +121,7 @@ def _refuse_what_was_given(schema: type[BaseModel], answers: Answers) -> None:
     """Fail before the first question if an option or the file is wrong anyway."""
     wrong = [
         problem
-        for problem in find_problems(schema, answers)
+        for problem in validate(schema, answers)[1]
         if problem.kind != "missing"
         and any(given == problem.node.place[: len(given)] for given in answers.given)
     ]

@@ -1,12 +1,12 @@
-"""What setup asks: described here, asked by whoever has a terminal.
+"""What setup asks: described here; the command line puts it to a person.
 
-`interview` goes through a schema and makes a `Question` of each setting that nobody
-has given yet; an injected function answers them. An answer that will not do is asked
-again, with what was wrong with it.
+`interview` goes through a schema and makes a `Question` of each setting that has no value
+yet; an injected function answers them. After a wrong answer the question is asked again,
+with what was wrong.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +15,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from acoupi.config.answers import Answers, as_input
 from acoupi.config.names import Place
 from acoupi.config.problems import OPTION, Problem, as_error, problems_in, show
-from acoupi.config.tree import ConfigTree, describe
-from acoupi.config.validation import find_problems
+from acoupi.config.tree import ConfigTree
+from acoupi.config.validation import validate
 from acoupi.config.values import from_data, from_text
 from acoupi.errors import AcoupiError
 
-__all__ = ["Ask", "Question", "interview", "questions"]
+__all__ = ["Ask", "Question", "interview"]
 
 _KINDS = {
     "bool": "yes or no",
@@ -44,8 +44,6 @@ class Question:
     ----------
     name
         The setting, as in ``recording.duration``; its option is this after two dashes.
-    title
-        What to ask, in a few words.
     description
         What it means; None if the schema does not say.
     kind
@@ -61,16 +59,13 @@ class Question:
         Where choices come from instead: "microphones", "timezones", ...
     secret
         Whether what is typed must not be seen.
-    optional_section
-        Whether it asks if a whole section is wanted (or is to be changed): answer true or false.
+    is_section
+        Whether it asks if a whole section is wanted, or is to be changed: answer true or false.
     problem
         What was wrong with the last answer.
-    answers
-        What is known so far, by name; without secrets.
     """
 
     name: str
-    title: str
     kind: str
     description: str | None = None
     default: Any = None
@@ -78,9 +73,8 @@ class Question:
     choices: tuple[str, ...] = ()
     choices_from: str | None = None
     secret: bool = False
-    optional_section: bool = False
+    is_section: bool = False
     problem: AcoupiError | None = None
-    answers: Mapping[str, Any] = field(default_factory=dict)
 
 
 Ask = Callable[[Question], Any]
@@ -98,22 +92,6 @@ def kind_of(node: ConfigTree) -> str:
     return " or ".join(dict.fromkeys(_KINDS.get(name, "text") for name in names))
 
 
-def questions(schema: type[BaseModel]) -> Iterator[Question]:
-    """Give every question that setup could ask for a schema, in order.
-
-    Examples
-    --------
-    >>> class Schema(BaseModel):
-    ...     threshold: float = 0.2
-    >>> [(question.name, question.kind) for question in questions(Schema)]
-    [('threshold', 'number')]
-    """
-    answers = Answers(describe(schema))
-    for node in answers.tree.walk():
-        if _is_asked(answers, node):
-            yield question_for(answers, node, section=node.is_section)
-
-
 def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -> Question:
     """Describe the question about one place."""
     default = as_input(node.default)
@@ -125,14 +103,8 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
         kind, default = "section", not answers.has(node.place) and not _knows_itself(node)
     else:
         kind = kind_of(node)
-    known = {
-        other.name: answers.get(other.place)
-        for other in answers.tree.walk()
-        if answers.has(other.place) and not other.is_secret and not other.is_section
-    }
     return Question(
         name=node.name,
-        title=node.title,
         kind=kind,
         description=node.description,
         default=default is not None if node.is_secret else default,
@@ -140,8 +112,7 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
         choices=() if section else tuple(str(show(choice)) for choice in node.choices),
         choices_from=node.choices_from,
         secret=node.is_secret,
-        optional_section=section,
-        answers=known,
+        is_section=section,
     )
 
 
@@ -171,7 +142,7 @@ def interview(schema: type[BaseModel], answers: Answers, ask: Ask, skip: set[Pla
     """
     asked: dict[Place, ConfigTree] = {}
     _ask_section(answers, answers.tree, ask, skip, asked)
-    while problems := find_problems(schema, answers):
+    while problems := validate(schema, answers)[1]:
         again = _blamed(problems, asked)
         if not again:
             return

@@ -60,6 +60,10 @@ def _in_section(section: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupp
                 section.name or kind.__name__, f'{kind.__name__}, extra="allow"', advice
             )
     for member in section.members:
+        alias = member.info and (member.info.validation_alias or member.info.serialization_alias)
+        if alias:
+            advice = f"name it {alias} without an alias, or leave the alias out"
+            yield Unsupported(member.name, f"with the alias {alias}", advice)
         yield from _in_value(member, above)
 
 
@@ -75,12 +79,9 @@ def _in_value(node: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupported
             return
         yield from _in_section(node, (*above, *node.sections))
     elif node.is_compound:
-        below = [node.child(index) for index in range(len(node.slots) or 1)]
-        if node.value_type is not None:
-            below = [node.child("NAME")]
+        below = [node.child(str(index)) for index in range(len(node.slots) or 1)]
         for item in below:
-            assert item is not None, "what is compound has items"
-            if item.is_section:
+            if item is not None and item.is_section:
                 yield from _in_value(item, above)
 
 

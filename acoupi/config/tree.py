@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Any, Literal, Union
 
 from pydantic import BaseModel, SecretBytes, SecretStr
-from pydantic.aliases import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -50,20 +49,6 @@ def alternatives(annotation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         kinds = tuple(dict.fromkeys(kind for kinds, _ in found for kind in kinds))
         return kinds, tuple(mark for _, marks in found for mark in marks)
     return (annotation,), ()
-
-
-def fields_of(kind: type[BaseModel]) -> dict[str, tuple[str, FieldInfo]]:
-    """Return key -> (attribute, field) of a section; the key is what pydantic expects."""
-    return {_key_of(kind, name, info): (name, info) for name, info in kind.model_fields.items()}
-
-
-def _key_of(kind: type[BaseModel], name: str, info: FieldInfo) -> str:
-    if kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name"):
-        return name
-    alias = info.validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = next((one for one in alias.choices if isinstance(one, str)), None)
-    return alias if isinstance(alias, str) else name
 
 
 @dataclass(frozen=True)
@@ -279,11 +264,11 @@ class ConfigTree:
     def _members(self) -> dict[str, "ConfigTree"]:
         found: dict[str, ConfigTree] = {}
         for kind in self.sections:
-            for key, (attribute, info) in fields_of(kind).items():
-                node = self._below(key, info.annotation, info, (kind, attribute))
-                if key in found:  # another kind of section has it, too
-                    node = replace(found[key], annotation=found[key].annotation | info.annotation)
-                found[key] = node
+            for name, info in kind.model_fields.items():
+                node = self._below(name, info.annotation, info, (kind, name))
+                if name in found:  # another kind of section has it, too
+                    node = replace(found[name], annotation=found[name].annotation | info.annotation)
+                found[name] = node
         return found
 
     def _below(
@@ -307,12 +292,15 @@ class ConfigTree:
         Parameters
         ----------
         key
-            A field by its name, its alias, or with ``-`` for ``_``; an index; a key of a dict.
+            A field by its name, or with ``-`` for ``_``; an index; a key of a dict.
         fold
             Take upper for lower case in the names of fields.
         """
         if self.sections:
-            return self._named(str(key), fold=fold)
+            name, table = str(key), self._members
+            if fold:
+                name, table = name.lower(), {known.lower(): one for known, one in table.items()}
+            return table.get(name) or table.get(name.replace("-", "_"))
         if self.value_type is not None:
             return self._below(str(key), self.value_type)
         index = _index(key)
@@ -321,19 +309,6 @@ class ConfigTree:
         if self.is_list:
             return self._below(index, self.item_type)
         return self._below(index, self.slots[index]) if index < len(self.slots) else None
-
-    def _named(self, name: str, *, fold: bool) -> "ConfigTree | None":
-        if name in self._members:
-            return self._members[name]
-        wanted = name.replace("-", "_")
-        for kind in self.sections:
-            for key, (attribute, info) in fields_of(kind).items():
-                known = [key, attribute, *([info.alias] if info.alias else [])]
-                if fold:
-                    known, wanted = [one.lower() for one in known], wanted.lower()
-                if name in known or wanted in known:
-                    return self._members[key]
-        return None
 
     def find(self, names: Sequence[str], *, fold: bool = False) -> "ConfigTree | None":
         """Return the place that these names lead to, or None."""

@@ -14,14 +14,9 @@ from acoupi.config.secrets import MissingSecret
 from acoupi.config.tree import ConfigTree
 from acoupi.errors import ConfigurationError
 
-__all__ = ["find_problems", "validated"]
+__all__ = ["check_round_trip", "validate", "validated"]
 
 S = TypeVar("S", bound=BaseModel)
-
-
-def find_problems(schema: type[BaseModel], answers: Answers) -> list[Problem]:
-    """Return all that is wrong with the answers, each place once."""
-    return _validate(schema, answers)[1]
 
 
 def validated(schema: type[S], answers: Answers) -> S:
@@ -32,14 +27,15 @@ def validated(schema: type[S], answers: Answers) -> S:
     ParameterError
         Naming each setting as its writer wrote it.
     """
-    config, problems = _validate(schema, answers)
+    config, problems = validate(schema, answers)
     if config is None or problems:
         raise as_error(problems, answers.origins)
     check_round_trip(config)
     return config
 
 
-def _validate(schema: type[S], answers: Answers) -> tuple[S | None, list[Problem]]:
+def validate(schema: type[S], answers: Answers) -> tuple[S | None, list[Problem]]:
+    """Return the configuration, if pydantic takes it, and all that is wrong, each place once."""
     tree = answers.tree
     problems = [
         *answers.problems,

@@ -16,7 +16,7 @@ from acoupi.config.names import PROGRAM, Names
 from acoupi.config.parsing import parse_config_from_args
 from acoupi.config.problems import show
 from acoupi.config.questions import kind_of
-from acoupi.config.tree import ConfigTree, describe, fields_of
+from acoupi.config.tree import ConfigTree, describe
 from acoupi.errors import ConfigurationError
 
 __all__ = ["Setting", "as_variables", "settings_table"]
@@ -62,7 +62,7 @@ def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tup
     here = replace(node, annotation=type(value))
     same_kind = isinstance(default, type(value))
     for member in here.members:
-        name = fields_of(type(value))[str(member.place[-1])][0]
+        name = str(member.place[-1])
         given = getattr(value, name, None)
         usual = getattr(default, name, None) if same_kind else member.default
         if member.is_secret or given == usual or _holds_secret(given):

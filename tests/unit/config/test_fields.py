@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from acoupi.config import (
     dump_config_field,
@@ -152,16 +152,6 @@ def test_strict_converts_nothing_and_attributes_can_be_read() -> None:
     with pytest.raises(ParameterError):
         set_config_field(Schema(), "d.a", "5", strict=True)
     assert set_config_field(Schema(), "d", Other(), from_attributes=True).d.a == 8
-
-
-def test_fields_with_aliases_go_by_either_name() -> None:
-    class Aliased(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        rate: int = Field(default=1, alias="sampleRate")
-
-    assert set_config_field(Aliased(), "sampleRate", "5").rate == 5
-    assert set_config_field(Aliased(), "rate", "5").rate == 5
-    assert get_config_field(Aliased(sampleRate=3), "rate") == 3
 
 
 class Detections(BaseModel):

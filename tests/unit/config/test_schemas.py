@@ -83,6 +83,7 @@ Name = NewType("Name", str)
         (complex, "complex", "declare"),
         (Open, "Open", "declare the settings"),
         (Itself, "Itself", "holds itself"),
+        (Annotated[int, Field(alias="y")], "alias y", "without an alias"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
