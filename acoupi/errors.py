@@ -31,7 +31,8 @@ these as three lines::
       Try: acoupi config set microphone.samplerate 384000
 """
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Self
 
 __all__ = [
     "AcoupiError",
@@ -55,6 +56,9 @@ __all__ = [
     "StoreError",
     "TargetError",
 ]
+
+_PRINTED = re.compile(r"^Error: (.*)\n  Why: (.*)\n  Try: (.*)$", re.MULTILINE)
+"""The lines of `AcoupiError.lines`."""
 
 
 class AcoupiError(Exception):
@@ -89,6 +93,20 @@ class AcoupiError(Exception):
         if self.help:
             lines.append(f"  Try: {self.help}")
         return lines
+
+    @classmethod
+    def printed_in(cls, text: str) -> Self | None:
+        """Return the error whose three lines a process printed; None if there are none.
+
+        Examples
+        --------
+        >>> error = AcoupiError("cannot start.", "acoupi check", why="the disk is full.")
+        >>> found = AcoupiError.printed_in(chr(10).join(["starting", *error.lines(), "bye"]))
+        >>> found.lines() == error.lines()
+        True
+        """
+        found = _PRINTED.search(text)
+        return cls(found[1], found[3], why=found[2]) if found else None
 
 
 class ConfigurationError(AcoupiError):

@@ -64,7 +64,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "soundfile": ("audio/",),
     "mutagen": ("audio/",),
     "astral": ("components/sun.py",),
-    "yaml": ("config/", "bundles/bundle_checks.py"),
+    "ruamel": ("config/yaml_documents.py",),
+    "dotenv": ("config/env_files.py",),
 }
 
 CLOCK = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}

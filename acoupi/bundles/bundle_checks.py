@@ -9,9 +9,8 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-import yaml
-
 from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.config.yaml_documents import read_yaml
 from acoupi.errors import ConfigurationError
 from acoupi.stack.rights import TOO_WIDE
 
@@ -54,8 +53,8 @@ def check_bundle(text: str) -> None:
 def bundle_problems(text: str) -> list[str]:
     """Return what is wrong with a compose file, each beginning with the service; none: []."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = read_yaml(text)
+    except ValueError as error:
         return [f"it is not YAML ({' '.join(str(error).split())})"]
     services = content.get("services") if isinstance(content, dict) else None
     if not isinstance(services, dict) or not services:
@@ -222,10 +221,10 @@ def folders_of(home: Path) -> dict[Path, bool]:
     where there is none. What a variable names is left out: devices.
     """
     try:
-        content = yaml.safe_load((home / COMPOSE_FILE).read_text())
+        content = read_yaml((home / COMPOSE_FILE).read_text())
         services = content["services"].values()
         mounts = [one for service in services for one in service.get("volumes", ())]
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
     found: dict[Path, bool] = {}
     for mount in mounts:

@@ -18,6 +18,7 @@ from typing import Any
 
 import jinja2
 
+from acoupi.config.env_files import quoted
 from acoupi.errors import ConfigurationError
 from acoupi.writing import (
     READABLE,
@@ -173,7 +174,7 @@ def render_tree(
         comment_start_string="<#",  # a shell has uses of its own for the usual ones
         comment_end_string="#>",
     )
-    environment.filters.update(sh=_shell, py=repr, unit=_unit, unit_path=_unit_path)
+    environment.filters.update(sh=_shell, env=quoted, py=repr, unit=_unit, unit_path=_unit_path)
     environment.filters.update(
         compose=_compose, compose_list=_compose_list, seconds=_seconds, cell=_cell
     )

@@ -30,6 +30,9 @@ from acoupi.bundles.compose_file import (
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import render_tree
+from acoupi.config.names import SENSOR
+from acoupi.config.sensor import sensor_schema
+from acoupi.config.variables import settings_table
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules, broker_user
@@ -270,15 +273,14 @@ def _setup(stack: Stack, platform: Platform) -> dict[str, Any]:
 
 def _passed_on(stack: Stack) -> list[str]:
     """Return the variables of the host that setup is given where they are set."""
-    from acoupi.config.variables import settings_table  # noqa: PLC0415 - a cycle otherwise
-
     sources = [
         one.name
         for one in VARIABLES
         if one.scope in ("configuration", "deployment", "device") and not one.is_prefix
     ]
     schema = type(stack.config) if stack.config else schema_of(stack.program)
-    settings = [row.variable for row in settings_table(schema)]
+    rows = [*settings_table(schema), *settings_table(sensor_schema(), SENSOR)]
+    settings = [row.variable for row in rows]
     return [name for name in (*sources, *settings) if name != "ACOUPI_PROGRAM"]
 
 

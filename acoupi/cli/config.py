@@ -12,6 +12,8 @@ from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from acoupi.config import ConfigTree
     from acoupi.stack.settings import Settings
 
@@ -44,10 +46,13 @@ def get(
         bool, typer.Option("--json", help="It is JSON anyway.", hidden=True)
     ] = False,
 ) -> None:
-    """Show the settings, or one of them, as JSON. Secrets are not shown."""
-    from acoupi.config import dump_config_field
+    """Show the settings, or one of them, as JSON. Secrets are not shown.
 
-    text = dump_config_field(home.read_config(home.configured()), field or name or "", indent)
+    What belongs to the sensor and not to its program is in the section "sensor".
+    """
+    from acoupi.config.sensor import dump_setting
+
+    text = dump_setting(*home.read_settings(home.configured()), field or name or "", indent)
     if color and not as_json:
         from rich.console import Console
 
@@ -75,15 +80,15 @@ def set_(
     The other settings stay. What runs already goes on with the old ones until
     "acoupi workers restart".
     """
-    from acoupi.config import set_config_field
+    from acoupi.config.sensor import set_setting
     from acoupi.home import using_home
 
     name, value = _name_and_value([*(words or []), *context.args], field)
     found = home.configured()
-    config = home.read_config(found)
+    program, sensor = home.read_settings(found)
     with using_home(found.home):
-        changed = set_config_field(config, name, value, is_json=as_json)
-    _apply(found, changed)
+        program, sensor = set_setting(program, sensor, name, value, is_json=as_json)
+    _apply(found, program, sensor)
     done(f"{name or 'The configuration'} is set.")
     remind_of_restart(found)
 
@@ -104,12 +109,12 @@ def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
     )
 
 
-def _apply(found: "Settings", config: Any) -> None:
-    """Write a configuration, and whatever else follows from it (the schedule)."""
+def _apply(found: "Settings", program: "BaseModel", sensor: "BaseModel") -> None:
+    """Write the settings, and whatever else follows from them (the schedule)."""
     from acoupi.stack.loading import read_program_name
     from acoupi.system.lifecycle import setup_program
 
-    setup_program(found, read_program_name(found), config=config)
+    setup_program(found, read_program_name(found), config=program, sensor=sensor)
 
 
 @app.command(epilog=example("acoupi config schema --program default"))
@@ -125,7 +130,8 @@ def schema(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON Schema.")] = False,
 ) -> None:
     """List every setting there is, with what it may be and what it is if not given."""
-    from acoupi.config import config_schema_json, describe
+    from acoupi.config import config_schema_json
+    from acoupi.config.sensor import setting_trees
     from acoupi.home import using_home
     from acoupi.stack.loading import load_config_schema, load_program_class
 
@@ -138,7 +144,8 @@ def schema(
         print_json(json.loads(config_schema_json(model)))
         return
     with using_home(found.home):
-        rows = [_row(node) for node in describe(model).walk() if not node.is_section]
+        nodes = [node for tree in setting_trees(model) for node in tree.walk()]
+        rows = [_row(node) for node in nodes if not node.is_section]
     columns = {"option": "option", "kind": "a", "default": "if not given", "meaning": "meaning"}
     print_table(rows, columns, empty="This program has no settings.")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from acoupi.programs import AcoupiProgram
     from acoupi.stack.settings import Settings
 
-__all__ = ["complete", "configured", "load", "read_config", "settings"]
+__all__ = ["complete", "configured", "load", "read_settings", "settings"]
 
 
 def settings() -> "Settings":
@@ -44,11 +44,12 @@ def configured() -> "Settings":
 
 def load(found: "Settings") -> "AcoupiProgram[Any]":
     """Return the program of the home, built on the microphone that its services have."""
+    from acoupi.config.env_files import read_env
     from acoupi.home import using_home
     from acoupi.services.construction import load_program
-    from acoupi.targets.process import PASSED_ON, read_env_file
+    from acoupi.targets.process import PASSED_ON
 
-    written_down = read_env_file(found.env_file)
+    written_down = read_env(found.env_file)
     for name in PASSED_ON:
         if name in written_down:
             os.environ.setdefault(name, written_down[name])
@@ -56,14 +57,16 @@ def load(found: "Settings") -> "AcoupiProgram[Any]":
         return load_program(found)
 
 
-def read_config(found: "Settings") -> "BaseModel":
-    """Return the configuration of the home."""
+def read_settings(found: "Settings") -> "tuple[BaseModel, BaseModel]":
+    """Return the settings of the program of the home, and those of the sensor itself."""
     from acoupi.config import load_config
+    from acoupi.config.sensor import load_sensor
     from acoupi.home import using_home
     from acoupi.stack.loading import load_config_schema
 
     with using_home(found.home):
-        return load_config(found.program_config_file, load_config_schema(found))
+        program = load_config(found.program_config_file, load_config_schema(found))
+        return program, load_sensor(found)
 
 
 class complete:
@@ -86,14 +89,15 @@ class complete:
     @staticmethod
     def fields(incomplete: str) -> list[str]:
         """Return the settings of the program that is set up."""
-        from acoupi.config import describe
+        from acoupi.config.sensor import setting_trees
         from acoupi.stack.loading import load_config_schema
 
         try:
-            tree = describe(load_config_schema(settings()))
+            trees = setting_trees(load_config_schema(settings()))
         except AcoupiError:
             return []
-        return [node.name for node in tree.walk() if node.name.startswith(incomplete)]
+        names = [node.name for tree in trees for node in tree.walk()]
+        return [name for name in names if name.startswith(incomplete)]
 
     @staticmethod
     def tasks(incomplete: str) -> list[str]:

@@ -15,21 +15,19 @@ if TYPE_CHECKING:
     from acoupi.config.fields import *
     from acoupi.config.parsing import *
     from acoupi.config.questions import *
-    from acoupi.config.secrets import *
     from acoupi.config.tree import *
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         ".documents": (
-            "ConfigFile config_files config_schema_json is_valid_without_secrets load_answers "
-            "load_config read_document write_config"
+            "Document config_files config_schema_json is_valid_without_secrets load_answers "
+            "load_config write_config"
         ),
         ".dumping": "dump_config",
         ".fields": "dump_config_field get_config_field set_config_field",
         ".parsing": "parse_config_from_args",
         ".questions": "Ask Question",
-        ".secrets": "read_secrets",
         ".tree": "ConfigTree describe",
     },
 )

@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from acoupi import data
+from acoupi.config.names import BY_VARIABLES
 from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
 from acoupi.errors import AcoupiError, ConfigurationError, DeviceError, ProgramError
 from acoupi.provisioned import MARKER, Fault, Provisioned, read_provisioned
 from acoupi.provisioning.sources import Sources, read_sources
-from acoupi.provisioning.wording import in_variables
 from acoupi.services.places import NEXT, config_dir, is_pending
 from acoupi.stack.configured import is_configured
 from acoupi.stack.pulse import lock_within
@@ -45,9 +45,11 @@ LOCK = ".setup.lock"
 LOCK_PATIENCE = 300.0
 """Seconds that another one may take."""
 MOST_DEPLOYMENTS = 20
+NOTHING_SET = RenderedFile("{}\n")
 PLACES = (
     "program_name_file",
     "program_config_file",
+    "sensor_config_file",
     "celery_config_file",
     "deployment_file",
     "device_file",
@@ -118,7 +120,7 @@ def _renewed(settings: Settings, environ: Mapping[str, str], before: Provisioned
         after = before if same else _put_in_force(settings, sources, before)
         fault = sources.fault
     except AcoupiError as error:
-        after, fault = before, in_variables(error)
+        after, fault = before, error
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a program may raise anything
         after, fault = (
             before,
@@ -145,14 +147,14 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     config = config_dir(settings)
     staging = config / NEXT
     staged = _staged(settings, staging)
-    with sources.file() as file:
-        plan = plan_setup(
-            staged,
-            sources.program,
-            target=TARGET,
-            file=file,
-            environ=sources.variables,
-        )
+    plan = plan_setup(
+        staged,
+        sources.program,
+        target=TARGET,
+        file=sources.document,
+        environ=sources.variables,
+        wording=BY_VARIABLES,
+    )
     _check_bundle(plan, sources, settings)
     device = make_device_id(read_device_file(settings.device_file), sources.device_id)
     known = before.deployments or list(filter(None, [read_deployment(settings)]))
@@ -169,6 +171,9 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     files = {
         # Empty too: what an earlier configuration left there is not to stay.
         staged.secrets_file: RenderedFile("", PRIVATE),
+        **(
+            {staged.sensor_config_file: NOTHING_SET} if settings.sensor_config_file.exists() else {}
+        ),
         **plan.settings_files,
         **{settings.home / path: one for path, one in plan.generated.items()},
         staged.manifest_file: replace(plan.manifest, files={}).to_file(),

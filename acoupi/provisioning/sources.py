@@ -5,14 +5,12 @@ import json
 import math
 import re
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import acoupi
-from acoupi.config.documents import read_document
+from acoupi.config.documents import Document
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioning.fetching import (
     MOST_BYTES,
@@ -49,9 +47,7 @@ class Sources:
     program: str
     variables: Mapping[str, str]
     """Those that hold settings."""
-    document: Fetched | None
-    origin: str
-    """Where the document is from, in words."""
+    document: Document | None
     url: str | None
     """Where to it was fetched from; None if it was not."""
     device_id: str | None
@@ -68,27 +64,10 @@ class Sources:
     fault: AcoupiError | None
     """What is wrong although there is something to go on with."""
 
-    @contextmanager
-    def file(self) -> Iterator[Path | None]:
-        """Give the document as a file of its own, for as long as the block runs."""
-        if self.document is None:
-            yield None
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"configuration{self.document.suffix}"
-            path.write_text(self.document.text, encoding="utf-8")
-            try:
-                yield path
-            except AcoupiError as error:
-                for name in ("message", "help", "why"):
-                    text = getattr(error, name)
-                    setattr(error, name, text and text.replace(str(path), self.origin))
-                raise
-
     def keep(self, config: Path) -> None:
         """Note that what was fetched is good."""
         if self.url is not None and self.document is not None and self.fault is None:
-            save_cached(config, self.url, self.document)
+            save_cached(config, self.url, Fetched(self.document.text, self.document.suffix))
 
 
 def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
@@ -125,7 +104,7 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
             f"remove one of the two variables, {FILE} or {URL}",
             why="both say what the configuration is, and only one can be right.",
         )
-    document, origin, fault = _document(given, config)
+    document, fault = _document(given, config)
     latitude, longitude = _degrees(given, LATITUDE, 90), _degrees(given, LONGITUDE, 180)
     if (latitude is None) != (longitude is None):
         missing, there = (LATITUDE, LONGITUDE) if latitude is None else (LONGITUDE, LATITUDE)
@@ -136,7 +115,6 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
         program=program,
         variables={name: value for name, value in given.items() if is_source(name)},
         document=document,
-        origin=origin,
         url=given.get(URL),
         device_id=_device_id(given),
         name=given.get(NAME, "").strip() or None,
@@ -144,34 +122,34 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
         longitude=longitude,
         services=tuple(filter(None, re.split(r"[,\s]+", given.get(SERVICES, "")))),
         digest=_digest(given, document),
-        taken=_taken(given, origin),
+        taken=_taken(given, document),
         fault=fault,
     )
 
 
 def _document(
     given: Mapping[str, str], config: Path
-) -> tuple[Fetched | None, str, ConfigurationError | None]:
-    """Return the document, where it is from, and why it is not the newest."""
+) -> tuple[Document | None, ConfigurationError | None]:
+    """Return the document, and why it is not the newest."""
     if FILE in given:
-        path = Path(given[FILE])
-        return _read_file(path), f"{FILE} ({path})", None
+        return _read_file(Path(given[FILE])), None
     if URL not in given:
-        return None, "", None
+        return None, None
     url = given[URL]
     origin = f"{URL} ({shown_url(url)})"
     try:
         found = fetch(url)
-        _require_document(found, origin)
+        document = Document(found.text, found.suffix, origin)
+        _require_document(document)
     except ConfigurationError as error:
         cached = load_cached(config, url)
         if cached is None:
             raise
-        return cached, origin, error
-    return found, origin, None
+        return Document(cached.text, cached.suffix, origin), error
+    return document, None
 
 
-def _read_file(path: Path) -> Fetched:
+def _read_file(path: Path) -> Document:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigurationError(
@@ -183,23 +161,22 @@ def _read_file(path: Path) -> Fetched:
             f"mount it into the service that sets the home up, at {path}",
             why=f"{error.strerror or error}.",
         ) from error
-    read_document(path)
-    return Fetched(path.read_text(encoding="utf-8-sig"), path.suffix.lower())
+    found = Document.read(path)
+    document = Document(found.text, found.suffix, f"{FILE} ({path})")
+    document.parsed()
+    return document
 
 
-def _require_document(found: Fetched, origin: str) -> None:
+def _require_document(document: Document) -> None:
     """Raise unless a text is a configuration file, whatever its settings are."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"configuration{found.suffix}"
-        path.write_text(found.text, encoding="utf-8")
-        try:
-            read_document(path)
-        except ConfigurationError as error:
-            raise ConfigurationError(
-                f"what {origin} gives is no configuration.",
-                "look at what it gives: a page for people to log in, perhaps",
-                why=(error.why or error.message).replace(str(path), origin),
-            ) from error
+    try:
+        document.parsed()
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"what {document.origin} gives is no configuration.",
+            "look at what it gives: a page for people to log in, perhaps",
+            why=error.why or error.message,
+        ) from error
 
 
 def _degrees(given: Mapping[str, str], name: str, most: float) -> float | None:
@@ -230,7 +207,7 @@ def _device_id(given: Mapping[str, str]) -> str | None:
     return text or given.get(BALENA_DEVICE)
 
 
-def _digest(given: Mapping[str, str], document: Fetched | None) -> str:
+def _digest(given: Mapping[str, str], document: Document | None) -> str:
     paths = {f"ACOUPI_{name.upper()}" for name in Settings.model_fields} - {"ACOUPI_LOG_LEVEL"}
     content = {
         "variables": {
@@ -257,7 +234,7 @@ def _installed() -> list[str]:
     )
 
 
-def _taken(given: Mapping[str, str], origin: str) -> tuple[str, ...]:
+def _taken(given: Mapping[str, str], document: Document | None) -> tuple[str, ...]:
     shown = (PROGRAM, NAME, LATITUDE, LONGITUDE, DEVICE)
     lines = [f"{name}={given[name]}" for name in shown if name in given]
     if DEVICE not in given and BALENA_DEVICE in given:
@@ -265,4 +242,4 @@ def _taken(given: Mapping[str, str], origin: str) -> tuple[str, ...]:
     settings = sorted(
         name for name in given if is_source(name) and name not in shown and name not in (FILE, URL)
     )
-    return (*lines, *settings, *filter(None, [origin]))
+    return (*lines, *settings, *([document.origin] if document else []))

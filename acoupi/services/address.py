@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from acoupi.config.names import BY_OPTIONS
 from acoupi.errors import ConfigurationError
 from acoupi.stack.settings import Settings
 
@@ -73,8 +74,13 @@ def broker_from_environment(environ: Mapping[str, str]) -> str | None:
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
-def check_broker_url(url: str | None) -> None:
+def check_broker_url(url: str | None, *, choose: str = BY_OPTIONS.broker) -> None:
     """Raise if a broker is not one that a sensor can use.
+
+    Parameters
+    ----------
+    choose
+        What chooses a broker, for the error; ``{}`` stands for it.
 
     Raises
     ------
@@ -88,7 +94,7 @@ def check_broker_url(url: str | None) -> None:
         return
     raise ConfigurationError(
         f'cannot use the broker "{masked_url(url)}".',
-        "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
+        choose.format("redis://localhost:6379/0") + "   (or leave it out for the embedded broker)",
         why="a broker is redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH; in a "
         "password / is written %2F, # is %23 and ? is %3F.",
     )

@@ -56,13 +56,11 @@ def parse_celery_settings(text: str, path: Path) -> CelerySettings:
     try:
         content = json.loads(text)
         if '"$secret"' in text:
-            from acoupi.config.secrets import (  # noqa: PLC0415 - beat seldom needs it
-                SECRETS_FILE,
-                read_secrets,
-                resolve_secrets,
-            )
+            # Beat seldom needs them.
+            from acoupi.config.env_files import read_env  # noqa: PLC0415
+            from acoupi.config.secrets import SECRETS_FILE, resolve_secrets  # noqa: PLC0415
 
-            secrets = read_secrets(path.parent / SECRETS_FILE)
+            secrets = read_env(path.parent / SECRETS_FILE)
             content = resolve_secrets(content, secrets, os.environ)
         celery = CelerySettings.model_validate(content)
     except ValueError as error:

@@ -20,7 +20,7 @@ __all__ = [
 
 NEXT = "next"
 """The folder in ``config/`` in which a new configuration is made ready."""
-SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
+SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_SENSOR__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
 """Variables whose values are never shown: one of them may be a password."""
 
 

@@ -30,6 +30,9 @@ class Leaving:
         Of a home that sets itself up; None: it does not.
     environ
         The variables.
+    patience
+        Seconds without a microphone that the settings of the sensor allow; None: what the
+        variable says.
 
     Raises
     ------
@@ -37,9 +40,14 @@ class Leaving:
         If the variable is no number of seconds.
     """
 
-    def __init__(self, watch: Watch | None, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        watch: Watch | None,
+        environ: Mapping[str, str] = os.environ,
+        patience: float | None = None,
+    ) -> None:
         self._watch = watch
-        self._patience = _patience(environ.get(PATIENCE_VARIABLE))
+        self._patience = patience or _patience(environ.get(PATIENCE_VARIABLE))
         self._missing_since: float | None = None
         self._misses = False
 
@@ -65,8 +73,8 @@ class Leaving:
         if away < self._patience:
             return None
         return NO_MICROPHONE, (
-            f"there was no microphone for {away:.0f} s ({PATIENCE_VARIABLE}="
-            f"{self._patience:g}), and one plugged in since can be seen only from its start"
+            f"there was no microphone for {away:.0f} s (it waits {self._patience:g} s), "
+            "and one plugged in since can be seen only from its start"
         )
 
 

@@ -38,6 +38,7 @@ from celery.worker.request import Request
 from celery.worker.state import maybe_shutdown
 
 from acoupi import data
+from acoupi.config.sensor import load_sensor
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
 from acoupi.services.address import masked_url
@@ -417,7 +418,7 @@ def run(settings: Settings, name: str, watch: Watch | None = None) -> int:
             end=_end_at_once,
             reclaim=reclaimer(name, settings, celery),
             lock=lock,
-            leaving=Leaving(watch),
+            leaving=Leaving(watch, patience=load_sensor(settings).recorder.microphone_patience),
         )
         _heart.start()
         try:

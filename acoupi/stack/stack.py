@@ -159,6 +159,8 @@ class Stack:
     """Names of the secrets in the configuration, never their values."""
     config: BaseModel | None = field(default=None, compare=False, repr=False)
     """What the program is set to, for targets that have to carry it elsewhere."""
+    sensor: BaseModel | None = field(default=None, compare=False, repr=False)
+    """The same of what belongs to the sensor; None: all as usual."""
 
     @property
     def workers(self) -> tuple[Service, ...]:

@@ -72,6 +72,7 @@ def setup_program(
     force: bool = False,
     ask: Ask | None = None,
     config: BaseModel | None = None,
+    sensor: BaseModel | None = None,
 ) -> None:
     """Make a home into a sensor: check everything, then write everything.
 
@@ -84,8 +85,8 @@ def setup_program(
     program_name
         As for `load_program_class`.
     args
-        Options for the configuration (``--recording.duration 3``), and for
-        Celery with the prefix ``--celery.``.
+        Options for the configuration (``--recording.duration 3``); for what belongs to the
+        sensor (``--sensor.recorder.microphone_patience 600``); and for Celery (``--celery.…``).
     prompt
         Whether to ask for what was not given; needs `ask`.
     target
@@ -102,6 +103,8 @@ def setup_program(
         Asks the user one question (see `acoupi.config.Ask`).
     config
         The whole configuration, valid already; None: from the sources above.
+    sensor
+        The same of what belongs to the sensor (see `acoupi.config.sensor`).
 
     Raises
     ------
@@ -119,6 +122,7 @@ def setup_program(
         broker=broker,
         ask=ask,
         config=config,
+        sensor=sensor,
     )
     _check_movable(settings, plan)
     if not force:

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,8 +12,12 @@ from pydantic import BaseModel
 
 import acoupi
 from acoupi.bundles.rendering import KnownService, Manifest
-from acoupi.config import Ask, config_files, load_answers, parse_config_from_args
-from acoupi.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
+from acoupi.config import Ask, Document, config_files, load_answers, parse_config_from_args
+from acoupi.config.env_files import read_text, updated_env
+from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
+from acoupi.config.secrets import REFERENCE, SECRETS_FILE
+from acoupi.config.sensor import is_about_sensor, sensor_files, sensor_schema, split_document
+from acoupi.config.sources import split_options
 from acoupi.devices import ensure_device_id
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
@@ -31,10 +35,7 @@ from acoupi.writing import PRIVATE, RenderedFile
 
 __all__ = ["Plan", "plan_setup"]
 
-CELERY_PREFIX = "--celery."
-CELERY_VARIABLES = "ACOUPI_CELERY__"
-CONFIG_VARIABLES = "ACOUPI_CONFIG__"
-BROKER_SECRET = f"{CELERY_VARIABLES}BROKER_URL"
+BROKER_SECRET = CELERY.variable(("broker_url",))
 """What a broker's URL with a password in it is called in ``secrets.env``."""
 
 
@@ -44,6 +45,7 @@ class Plan:
 
     program_class: type[AcoupiProgram[Any]]
     config: BaseModel
+    sensor: BaseModel
     celery: CelerySettings
     stack: Stack
     target: Target
@@ -64,13 +66,21 @@ def plan_setup(
     prompt: bool = False,
     *,
     target: str | None = None,
-    file: Path | None = None,
+    file: Path | Document | None = None,
     environ: Mapping[str, str] | None = None,
     broker: str | None = None,
     ask: Ask | None = None,
     config: BaseModel | None = None,
+    sensor: BaseModel | None = None,
+    wording: Wording = BY_OPTIONS,
 ) -> Plan:
-    """Decide what a setup writes, and write nothing; parameters as for `setup_program`."""
+    """Decide what a setup writes, and write nothing; parameters as for `setup_program`.
+
+    Parameters
+    ----------
+    wording
+        How errors name what the caller writes.
+    """
     _check_home(settings.home)
     # Configurations name their default folders below the home.
     with using_home(settings.home):
@@ -85,6 +95,8 @@ def plan_setup(
             broker=broker,
             ask=ask,
             config=config,
+            sensor=sensor,
+            wording=wording,
         )
 
 
@@ -95,32 +107,50 @@ def _plan(
     *,
     prompt: bool,
     target: str | None,
-    file: Path | None,
+    file: Path | Document | None,
     environ: Mapping[str, str],
     broker: str | None,
     ask: Ask | None,
     config: BaseModel | None,
+    sensor: BaseModel | None,
+    wording: Wording,
 ) -> Plan:
     previous = Manifest.read(settings.manifest_file)
     place = load_target(target or (previous.target if previous else DEFAULT_TARGET), settings)
-    program_class = load_program_class(program_name)
+    program_class = load_program_class(program_name, choose=wording.program)
     schema = program_class.get_config_schema()
     check_plug_ins(schema)
-    own, celery_args = _split_args(args)
-    celery = _celery_settings(settings, celery_args, environ, broker)
+    sections = [CELERY.section, *([SENSOR.section] if is_about_sensor(schema) else [])]
+    options = split_options(args, sections)
+    document = Document.read(file) if isinstance(file, Path) else file
+    own, about_sensor = split_document(document, schema)
+    celery = _celery_settings(settings, options[CELERY.section], environ, broker, wording)
     if config is None:
         config = parse_config_from_args(
             schema,
-            own,
+            options[""],
             prompt,
-            file=file,
+            file=own,
             environ=environ,
             previous=load_answers(settings.program_config_file, environ),
             ask=ask,
+            names=PROGRAM.in_style(wording.style),
+        )
+    if sensor is None:
+        sensor = parse_config_from_args(
+            sensor_schema(),
+            options.get(SENSOR.section, []),
+            prompt,
+            file=about_sensor,
+            environ=environ,
+            previous=load_answers(settings.sensor_config_file, environ),
+            ask=ask,
+            names=SENSOR.in_style(wording.style),
         )
     app = make_app(settings, celery)
     program = construct(program_class, config, app, program_name)
     stack = stack_of_program(program, settings, celery, program_name)
+    stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),
@@ -138,12 +168,13 @@ def _plan(
     return Plan(
         program_class=program_class,
         config=config,
+        sensor=sensor,
         celery=celery,
         stack=stack,
         target=place,
         generated=dict(sorted(generated.items())),
         settings_files={
-            **_settings_files(settings, program_name, config, celery),
+            **_settings_files(settings, program_name, config, celery, sensor),
             **{settings.home / path: one for path, one in place.kept_files(stack).items()},
         },
         manifest=manifest,
@@ -185,72 +216,41 @@ def _below(home: Path, path: Path) -> PurePath:
     return PurePath(path.relative_to(home))
 
 
-def _split_args(args: list[str]) -> tuple[list[str], list[str]]:
-    """Return the options of the program, and those of Celery without their prefix."""
-    own: list[str] = []
-    celery: list[str] = []
-    for arg in args:
-        if arg.startswith(CELERY_PREFIX):
-            celery.append(f"--{arg.removeprefix(CELERY_PREFIX)}")
-            into = celery
-        elif arg.startswith("--"):
-            own.append(arg)
-            into = own
-        else:
-            # A value belongs to the option before it.
-            (into if own or celery else own).append(arg)
-    return own, celery
-
-
 def _celery_settings(
-    settings: Settings, args: list[str], environ: Mapping[str, str], broker: str | None
+    settings: Settings,
+    args: list[str],
+    environ: Mapping[str, str],
+    broker: str | None,
+    wording: Wording,
 ) -> CelerySettings:
-    variables = {
-        f"{CONFIG_VARIABLES}{name.removeprefix(CELERY_VARIABLES)}": value
-        for name, value in environ.items()
-        if name.startswith(CELERY_VARIABLES)
-    }
+    names = CELERY.in_style(wording.style)
     previous = load_answers(settings.celery_config_file, environ)
-    try:
-        celery = parse_config_from_args(
-            CelerySettings, args, False, environ=variables, previous=previous
-        )
-    except ConfigurationError as error:
-        raise _about_celery(error) from error
+    celery = parse_config_from_args(
+        CelerySettings, args, False, environ=environ, previous=previous, names=names
+    )
     if broker is not None:
         url = None if broker in ("", "embedded") else broker
         celery = celery.model_copy(update={"broker_url": url})
-    check_broker_url(celery.broker_url)
+    check_broker_url(celery.broker_url, choose=wording.broker)
     if celery.task_soft_time_limit >= celery.task_time_limit:
         raise ConfigurationError(
             f"a task cannot be asked to end after {celery.task_soft_time_limit} s "
             f"and be ended after {celery.task_time_limit} s.",
-            f"--celery.task_time_limit {celery.task_soft_time_limit + 60}",
+            names.edit(("task_time_limit",), str(celery.task_soft_time_limit + 60)),
             why="it must be asked first: task_soft_time_limit must be less than task_time_limit.",
         )
     return celery
 
 
-def _about_celery(error: ConfigurationError) -> ConfigurationError:
-    """Write options as the user wrote them, with their prefix."""
-
-    def prefixed(text: str | None) -> str | None:
-        if text is None:
-            return None
-        return text.replace(CELERY_PREFIX, "--").replace("--", CELERY_PREFIX)
-
-    return ConfigurationError(
-        prefixed(error.message) or "", prefixed(error.help), why=prefixed(error.why)
-    )
-
-
 def _settings_files(
-    settings: Settings, program_name: str, config: BaseModel, celery: CelerySettings
+    settings: Settings,
+    program_name: str,
+    config: BaseModel,
+    celery: CelerySettings,
+    sensor: BaseModel,
 ) -> dict[Path, RenderedFile]:
-    files = {
-        file.path: RenderedFile(file.text, file.mode)
-        for file in config_files(config, settings.program_config_file)
-    }
+    files = config_files(config, settings.program_config_file)
+    files |= sensor_files(sensor, settings.sensor_config_file, files)
     files |= _celery_files(settings.celery_config_file, celery, files)
     files[settings.program_name_file] = RenderedFile(f"{program_name}\n")
     if not settings.device_file.exists():
@@ -272,7 +272,7 @@ def _celery_files(
     files = {path: RenderedFile(json.dumps(content, indent=2) + "\n")}
     beside = path.parent / SECRETS_FILE
     old = others[beside].text if beside in others else read_text(beside)
-    new = merge_secrets(old, secret, {BROKER_SECRET} - set(secret))
+    new = updated_env(old, secret, remove={BROKER_SECRET})
     if new != old:
         files[beside] = RenderedFile(new, PRIVATE)
     return files

@@ -31,6 +31,7 @@ from acoupi.bundles.self_setup import (
     render_self_setup,
     schema_of,
 )
+from acoupi.config.names import SENSOR
 from acoupi.config.variables import as_variables, settings_table
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.home import using_home
@@ -277,6 +278,7 @@ def _answers(stack: Stack, home: Path) -> dict[str, str]:
         return {}
     with using_home(home):
         given = as_variables(stack.config)
+        given |= as_variables(stack.sensor, SENSOR) if stack.sensor is not None else {}
     return {name: _moved(text, home) for name, text in given.items()}
 
 

@@ -31,7 +31,7 @@ from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
 from acoupi.bundles.rendering import TEMPLATES, render_tree
-from acoupi.bundles.variables import ENV_FILE, plain
+from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.errors import ConfigurationError
@@ -44,7 +44,7 @@ from acoupi.stack.broker_users import (
 )
 from acoupi.stack.stack import BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
-from acoupi.targets.running import DEFAULTS, DOWN, RunningBundle, project_name
+from acoupi.targets.running import CHOSEN, DEFAULTS, DOWN, RunningBundle, project_name
 from acoupi.writing import RenderedFile
 
 __all__ = ["DOWN", "ComposeTarget", "project_name"]
@@ -86,8 +86,8 @@ class ComposeTarget(RunningBundle):
 
     def _render(self, stack: Stack) -> dict[PurePath, RenderedFile]:
         home = self.settings.home
-        chosen = self._chosen()
-        sound = _sound_mounts(chosen.get("ACOUPI_SIMULATED_AUDIO"))
+        chosen = chosen_texts(home, CHOSEN)
+        sound = _sound_mounts(self._chosen().get("ACOUPI_SIMULATED_AUDIO"))
         services = [self._service(one, sound) for one in (*stack.workers, stack.beat)]
         variables = self._variables(stack, chosen)
         context = {
@@ -99,7 +99,7 @@ class ComposeTarget(RunningBundle):
             **HEALTH,
             "sound_rule": SOUND_RULE,
             "services": services,
-            "configuration": _digest(dump_config(stack.config)),
+            "configuration": _digest(_settings(stack)),
             "variables": variables,
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
             "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
@@ -204,11 +204,16 @@ class ComposeTarget(RunningBundle):
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
     """Return what simulated audio plays from, for the recorder to read."""
-    text = plain(simulated or "")
-    if not text:
+    if not simulated:
         return ()
-    path = SimulatedAudio.parse(text).path
+    path = SimulatedAudio.parse(simulated).path
     return (Mount(path.absolute(), read_only=True),) if path else ()
+
+
+def _settings(stack: Stack) -> str:
+    """Return all settings as text: services are started again when it is another."""
+    sensor = dump_config(stack.sensor) if stack.sensor is not None else ""
+    return dump_config(stack.config) + sensor
 
 
 def _digest(value: object) -> str:

@@ -1,7 +1,6 @@
 """The services as plain processes, kept running by the scripts in ``bin/``."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -12,23 +11,22 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.bundles.rendering import TEMPLATES, Manifest, render_tree
+from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
 from acoupi.targets import ServiceStatus, Target, service_status
-from acoupi.writing import RenderedFile, disk_error
+from acoupi.writing import RenderedFile
 
 __all__ = [
     "PASSED_ON",
     "ProcessTarget",
-    "read_env_file",
     "run_python",
     "run_script",
     "service_environment",
     "stop_timeout",
 ]
 
-ERROR_LINE = re.compile(r"^Error: (.*)\n  Why: (.*)\n  Try: (.*)$", re.MULTILINE)
 PASSED_ON = ("ACOUPI_SIMULATED_AUDIO",)
 """Variables that setup writes down for the services, when they are set."""
 START_TIMEOUT = 600.0
@@ -251,11 +249,9 @@ def stop_timeout(settings: Settings) -> float:
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:
     """Return the error that a script printed; else one with its last words."""
-    found = ERROR_LINE.search(text)
-    if found:
-        message, why, help_text = found.groups()
-        kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
-        return kind(message, help_text, why=why)
+    kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
+    if found := kind.printed_in(text):
+        return found
     last = " ".join(text.split("\n")[-4:]).strip() or f"it ended with the code {code}"
     return TargetError(f"{script.name} failed.", f"bash {shlex.quote(str(script))}", why=last)
 
@@ -265,7 +261,7 @@ def run_python(
 ) -> "subprocess.CompletedProcess[Any]":
     """Run this Python with the environment of the services; keywords are those of subprocess."""
     environment = {
-        **read_env_file(settings.env_file),
+        **read_env(settings.env_file),
         **os.environ,
         "ACOUPI_HOME": str(settings.home),
     }
@@ -273,22 +269,6 @@ def run_python(
     kwargs.setdefault("cwd", settings.home)
     command = [sys.executable, *args]
     return subprocess.run(command, env=kwargs.pop("env", environment), **kwargs)  # noqa: PLW1510
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """Return the variables in ``config/env``; none if there is no such file."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise disk_error("read", path, error) from error
-    variables = {}
-    for line in lines:
-        name, separator, value = line.partition("=")
-        if separator and not line.lstrip().startswith("#"):
-            variables[name.strip()] = "".join(shlex.split(value))
-    return variables
 
 
 def tail(path: Path, lines: int) -> list[str]:

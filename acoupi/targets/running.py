@@ -27,7 +27,7 @@ from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_gro
 from acoupi.bundles.parted_secrets import part_secrets
 from acoupi.bundles.program_image import has_image, image_command
 from acoupi.bundles.rendering import Manifest, check_not_edited
-from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables, plain
+from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
@@ -77,6 +77,8 @@ DEFAULTS = {
     "ACOUPI_BROKER_APPENDONLY": "no",
 }
 """What may stand in ``.env`` beside the numbers of users and the limits of memory."""
+CHOSEN = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
+"""Variables of ``.env`` that the environment can give, too."""
 
 
 def project_name(home: Path) -> str:
@@ -97,9 +99,8 @@ class RunningBundle(Target):
     has_own_python: ClassVar[bool] = True
 
     def _chosen(self) -> dict[str, str]:
-        """Return what stands in ``.env``, as it is quoted; the environment is stronger."""
-        names = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
-        return chosen_variables(self.settings.home, names)
+        """Return the variables in ``.env``; the environment is stronger."""
+        return chosen_variables(self.settings.home, CHOSEN)
 
     def own_home(self) -> None:
         """Put the home in order before a start: whose it is, and where its secrets are.
@@ -122,13 +123,13 @@ class RunningBundle(Target):
         uid, gid = host_owner(self.settings.home)
         texts = (chosen.get("ACOUPI_UID", str(uid)), chosen.get("ACOUPI_GID", str(gid)))
         for name, text in zip(("ACOUPI_UID", "ACOUPI_GID"), texts, strict=True):
-            if not plain(text).isdigit():
+            if not text.isdigit():
                 raise ConfigurationError(
                     f"{name} cannot be {text!r}.",
                     f"{self.settings.home / ENV_FILE}: {name}=1000",
                     why="it is the number of a user or group.",
                 )
-        first, second = (int(plain(text)) for text in texts)
+        first, second = (int(text) for text in texts)
         return first, second
 
     # --- running ----------------------------------------------------------------------------
@@ -136,18 +137,18 @@ class RunningBundle(Target):
     @property
     def project(self) -> str:
         """The name of the compose project, also where ``.env`` gives another."""
-        chosen = plain(self._chosen().get("COMPOSE_PROJECT_NAME", ""))
+        chosen = self._chosen().get("COMPOSE_PROJECT_NAME", "")
         return chosen or project_name(self.settings.home)
 
     @property
     def image(self) -> str:
         """What the services run from."""
-        return plain(self._chosen().get("ACOUPI_IMAGE", "")) or image_name()
+        return self._chosen().get("ACOUPI_IMAGE", "") or image_name()
 
     @property
     def packages(self) -> list[str]:
         """What of others is baked into the image: pip requirements, or paths."""
-        return shlex.split(plain(self._chosen().get("ACOUPI_PACKAGES", "")))
+        return shlex.split(self._chosen().get("ACOUPI_PACKAGES", ""))
 
     def choose_image(self, image: str, packages: Sequence[str]) -> None:
         """Let the services run from an image from now on, and remember what is in it."""
@@ -167,7 +168,7 @@ class RunningBundle(Target):
             make_folder(home)
             give_to([home], *self.owner)
         chosen = {} if image is None else image_variables(image, packages or ())
-        group = plain(self._chosen().get("ACOUPI_AUDIO_GID", "")) or str(sound_group())
+        group = self._chosen().get("ACOUPI_AUDIO_GID", "") or str(sound_group())
         return image_command(
             self.settings,
             image or self.image,

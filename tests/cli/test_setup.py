@@ -46,6 +46,35 @@ def test_options_a_file_and_variables_come_together(
     assert (config["recording"]["duration"], config["recording"]["interval"]) == (5, 50)
 
 
+@pytest.mark.parametrize("written", ["TASK_TIME_LIMIT=abc", "TASK_TIME_LIMT=600"])
+def test_a_wrong_variable_of_celery_is_named_and_what_is_advised_works(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    name, _, value = f"ACOUPI_CELERY__{written}".partition("=")
+    monkeypatch.setenv(name, value)
+
+    result = run("setup", "--program", "default")
+
+    assert result.exit_code == 2
+    lines = lines_of(result)
+    assert name in lines[0]
+    advice = lines[2].removeprefix("  Try: ")
+    wanted = "ACOUPI_CELERY__TASK_TIME_LIMIT" + ("=600" if value == "abc" else "")
+    assert advice == wanted
+    monkeypatch.delenv(name)
+    better, _, number = advice.partition("=")
+    monkeypatch.setenv(better, number or value)
+    assert run("setup", "--program", "default").exit_code == 0
+    assert json.loads((home / "config" / "celery.json").read_text())["task_time_limit"] == 600
+
+
+def test_a_wrong_option_of_celery_is_named(run: Run) -> None:
+    result = run("setup", "--program", "default", "--celery.task_time_limit", "abc")
+
+    assert "--celery.task_time_limit cannot be" in lines_of(result)[0]
+    assert lines_of(result)[2] == "  Try: --celery.task_time_limit 600"
+
+
 def test_a_second_setup_keeps_the_answers_of_the_first(run: Run, home: Path) -> None:
     run("setup", "--program", "default", "--recording.duration", "5")
 

@@ -44,6 +44,7 @@ FOR_THE_COMMAND_LINE = {
     "pydantic_settings",
     "redis",
     "rich",
+    "ruamel",
     "tomllib",
     "typer",
     "yaml",

@@ -71,3 +71,12 @@ def test_without_being_told_it_never_leaves(clocks: Clocks) -> None:
 def test_patience_is_a_number_of_seconds(text: str) -> None:
     with pytest.raises(ConfigurationError, match="ACOUPI_MICROPHONE_PATIENCE"):
         Leaving(None, {"ACOUPI_MICROPHONE_PATIENCE": text})
+
+
+def test_the_settings_of_the_sensor_are_stronger_than_the_variable(clocks: Clocks) -> None:
+    leaving = Leaving(None, PATIENT, patience=1)
+    leaving.failed(GONE)
+    clocks.pass_time(2)
+    leaving.failed(GONE)
+
+    assert leaving() is not None

@@ -290,7 +290,7 @@ def test_what_a_service_must_know_beside_the_home_is_written_down(
     lines = (home / "config" / "env").read_text().splitlines()[1:]
     assert lines == [
         "ACOUPI_LOG_LEVEL=DEBUG",
-        "ACOUPI_SIMULATED_AUDIO='/sounds/it'\"'\"'s a $wav,pace=fast'",
+        'ACOUPI_SIMULATED_AUDIO="/sounds/it\'s a \\$wav,pace=fast"',
     ]
 
 

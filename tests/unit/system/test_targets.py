@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, NotConfiguredError, TargetError
 from acoupi.system import (
     Settings,
@@ -24,7 +25,7 @@ from acoupi.system import (
 from acoupi.system.services import install_services, uninstall_services
 from acoupi.targets import load_target, process, systemd
 from acoupi.targets.compose import ComposeTarget
-from acoupi.targets.process import ProcessTarget, read_env_file, run_script, script_error
+from acoupi.targets.process import ProcessTarget, run_script, script_error
 from tests.services import require, require_program
 
 
@@ -173,7 +174,7 @@ def test_any_value_comes_through_the_environment_file(
     )
 
     assert in_shell.stdout == value
-    assert read_env_file(file) == {"ACOUPI_SIMULATED_AUDIO": value}
+    assert read_env(file) == {"ACOUPI_SIMULATED_AUDIO": value}
 
 
 def test_a_value_of_two_lines_is_refused(

@@ -1,7 +1,7 @@
-"""What a field means: its description, or the docstring below it.
+"""What a setting means: the description of its field, or the docstring below the field.
 
 pydantic can read docstrings itself (``use_attribute_docstrings``), but does so when a
-class is made: each service would parse sources that only people are shown.
+class is made, so that every service would parse sources for texts that only people read.
 """
 
 import ast
@@ -9,13 +9,13 @@ import inspect
 import textwrap
 from functools import cache
 
-__all__ = ["meaning_of"]
+__all__ = ["description_of"]
 
 
-def meaning_of(kind: type, attribute: str) -> str | None:
-    """Return what an attribute means, as one line, or None.
+def description_of(kind: type, attribute: str) -> str | None:
+    """Return what an attribute of a section means, as one line, or None.
 
-    A class that only sets another default leaves the meaning to its base.
+    A subclass that only changes the default inherits the description.
 
     Parameters
     ----------
@@ -25,14 +25,14 @@ def meaning_of(kind: type, attribute: str) -> str | None:
     Examples
     --------
     >>> from acoupi.components.audio_recorder import MicrophoneConfig
-    >>> meaning_of(MicrophoneConfig, "samplerate")
+    >>> description_of(MicrophoneConfig, "samplerate")
     'Frames per second, Hz. The microphone must offer it: nothing is resampled.'
     """
     for owner in inspect.getmro(kind):
         info = getattr(owner, "model_fields", {}).get(attribute)
-        meaning = (info and info.description) or _docstrings(owner).get(attribute)
-        if meaning:
-            return str(meaning)
+        found = (info and info.description) or _docstrings(owner).get(attribute)
+        if found:
+            return str(found)
     return None
 
 
