@@ -34,8 +34,10 @@ __all__ = [
     "KnownService",
     "Manifest",
     "RenderedFile",
+    "Yaml",
     "check_not_edited",
     "compare_files",
+    "compose_text",
     "disk_error",
     "edited_files",
     "render_tree",
@@ -45,6 +47,12 @@ __all__ = [
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 SUFFIX = ".jinja2"
+
+
+class Yaml(str):
+    """Text that is YAML already, and is not quoted again in a compose file."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,7 @@ def render_tree(
     )
     environment.filters.update(sh=_shell, py=repr, unit=_unit, unit_path=_unit_path)
     environment.filters.update(
-        compose=_compose, compose_list=_compose_list, seconds=_seconds, cell=_cell
+        compose=compose_text, compose_list=_compose_list, seconds=_seconds, cell=_cell
     )
     prefixes = tuple(below)
     files = {}
@@ -204,8 +212,10 @@ def _unit_path(value: object) -> str:
     return str(value).replace("%", "%%")
 
 
-def _compose(value: object) -> str:
+def compose_text(value: object) -> str:
     """Quote as a scalar of a compose file: a string to YAML, and no variable to compose."""
+    if isinstance(value, Yaml):
+        return value
     text = json.dumps(str(value), ensure_ascii=False).replace("$", "$$")
     # YAML admits fewer characters than JSON does.
     return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
@@ -213,7 +223,7 @@ def _compose(value: object) -> str:
 
 def _compose_list(values: Iterable[object]) -> str:
     """Write as a list of a compose file."""
-    return "[" + ", ".join(map(_compose, values)) + "]"
+    return "[" + ", ".join(map(compose_text, values)) + "]"
 
 
 def _seconds(value: float) -> str:

@@ -49,7 +49,8 @@ __all__ = [
     "stack_of_program",
 ]
 
-Role = Literal["recorder", "worker", "beat", "broker"]
+Role = str
+"""recorder, worker, beat, broker, setup, or what a service that is no worker calls itself."""
 
 SETUP = "setup"
 """The service that sets a home up by itself."""

@@ -6,31 +6,37 @@ and stops; how the containers are is asked through the engine's API.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, check_bundle, folders_of
+from acoupi.bundles.bundle_checks import TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
-    BROKER_GRACE,
     BROKER_MEMORY,
-    BROKER_SCORE,
     BROKER_URL,
-    HEALTH,
-    HEALTH_COMMAND,
-    PROCESSES,
-    SOCKET,
     SOCKET_FOLDER,
-    health_probe,
+    Block,
+    ComposeFile,
+    Entry,
+    Site,
+    Sound,
+    bind,
+    block_of,
+    broker_block,
     mebibytes,
     memory_variable,
+    redis_options,
+    setting,
+    variable,
 )
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
-from acoupi.bundles.rendering import TEMPLATES, render_tree
+from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
 from acoupi.bundles.variables import ENV_FILE, plain
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
@@ -42,6 +48,7 @@ from acoupi.stack.broker_users import (
     broker_secrets,
     broker_user,
 )
+from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
 from acoupi.targets.running import DEFAULTS, DOWN, RunningBundle, project_name
@@ -51,7 +58,117 @@ __all__ = ["DOWN", "ComposeTarget", "project_name"]
 
 PASSWORD = "/run/secrets/broker"  # noqa: S105 - where it is
 USERS = "/run/secrets/users.acl"
-SIMULATED_FILE = "simulated-audio.yml"
+TEMPORARY = "/tmp:size=16m,mode=1777"  # noqa: S108 - its own
+VOLUME = "broker"
+SIMULATED_FILE = PurePath("simulated-audio.yml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeSite(Site):
+    """The home on this machine: its folders are bind mounts, at the path they have here."""
+
+    user: str = f"{variable('ACOUPI_UID')}:{variable('ACOUPI_GID')}"
+    settings: Settings
+    simulated: tuple[Mount, ...] = ()
+    """What the recorder plays instead of a microphone."""
+
+    def setting(self, name: str, default: str) -> str:
+        """Return a variable of ``.env``."""
+        return variable(name, default)
+
+    def volumes(self, stack: Stack) -> list[str]:
+        """Return the one of the socket of redis."""
+        del stack
+        return [Yaml(VOLUME)]
+
+    def broker(self, stack: Stack) -> Block:
+        """Return redis, whose users setup wrote."""
+        users = compose_text(self.settings.home / USERS_FILE)
+        digest = _digest(sorted(broker_rules(stack).items()))
+        append = "${ACOUPI_BROKER_APPENDONLY:-no}"
+        options = redis_options(append_only=append, more=("--aclfile", USERS))
+        return broker_block(
+            self,
+            name=Yaml(BROKER),
+            command=[_word(one) for one in ("redis-server", *options)],
+            network_first=True,
+            labels=[("acoupi.users", digest, "its users changed: it is to be started anew")],
+            tmpfs=TEMPORARY,
+            volumes=[
+                Yaml(f"{{type: volume, source: {VOLUME}, target: {SOCKET_FOLDER}}}"),
+                bind(users, USERS),
+            ],
+        )
+
+    def service(self, service: Service, stack: Stack) -> Block:
+        """Return a worker, or beat."""
+        digest = _digest(dump_config(stack.config))
+        change = "its settings changed: it is to be started anew"
+        return block_of(
+            service,
+            self,
+            labels=[("acoupi.configuration", digest, change)],
+            environment=self._environment(service),
+            tmpfs=TEMPORARY,
+            volumes=list(self._mounts(service)),
+        )
+
+    def _environment(self, service: Service) -> list[Entry]:
+        own = service_environment(self.settings)
+        for name in ("ACOUPI_SIMULATED_AUDIO", "ACOUPI_LOG_LEVEL"):
+            own.pop(name, None)  # those are in .env
+        broker = {
+            "ACOUPI_BROKER": BROKER_URL,
+            "ACOUPI_BROKER_USER": broker_user(service.name),
+            "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
+        }
+        withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
+        settable = [setting("ACOUPI_LOG_LEVEL", "INFO")]
+        if is_sound_worker(service):
+            settable.append(setting("ACOUPI_SIMULATED_AUDIO", ""))
+        return [*sorted((own | dict(service.environment) | broker | withheld).items()), *settable]
+
+    def _mounts(self, service: Service) -> Iterator[Yaml]:
+        home = self.settings.home
+        yield Yaml(f"{{type: volume, source: {VOLUME}, target: {SOCKET_FOLDER}, read_only: true}}")
+        yield bind(compose_text(home / BROKER_FOLDER / service.name), PASSWORD)
+        if service.secrets:
+            secrets = compose_text(home / SECRETS_FOLDER)
+            yield bind(secrets, secrets)
+        mounts = {one.source: one for one in service.mounts}
+        for one in self.simulated if is_sound_worker(service) else ():
+            mounts.setdefault(one.source, one)  # what is written there already can be read, too
+        for one in mounts.values():
+            self._refuse_wide_mount(one.source)
+            source = compose_text(one.source)
+            yield bind(source, source, read_only=one.read_only)
+
+    def _refuse_wide_mount(self, place: Path) -> None:
+        secrets = self.settings.home / "secrets"
+        if str(place) in TOO_WIDE or secrets.is_relative_to(place) or place.is_relative_to(secrets):
+            raise ConfigurationError(
+                f'the containers cannot be given "{place}".',
+                f'put it into a folder of its own, such as "{self.settings.home / "data"}"',
+                why="the configuration names it or a file in it, and it holds more than "
+                "a container may see.",
+            )
+
+
+def _header(project: str, program: str) -> tuple[str, ...]:
+    """Return the comment at the top of the file."""
+    commands = ("up -d", "ps", "logs -f", "down")
+    return (
+        f"The sensor {project}: {program}. Generated by `acoupi setup`: what you write here is",
+        "lost at the next setup. Change .env, or write docker-compose.override.yml.",
+        "",
+        "  " + "     ".join(f"docker compose {one}" for one in commands),
+    )
+
+
+def _word(text: str) -> Yaml:
+    """Return a word of a command, in quotes where it has no letter or a variable."""
+    is_plain = re.fullmatch(r"[\w./-]*[a-z][\w./-]*", text)
+    return Yaml(text if is_plain else f'"{text}"')
 
 
 class ComposeTarget(RunningBundle):
@@ -64,12 +181,12 @@ class ComposeTarget(RunningBundle):
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return ``app.py``, ``docker-compose.yml``, and what plays sound to its recorder."""
         self._refuse_outside_broker(stack)
-        rendered = self._render(stack)
+        compose = self._compose_file(stack)
+        files = {PurePath(COMPOSE_FILE): compose.render()}
+        if stack.recorder:
+            files[SIMULATED_FILE] = self._render(stack, compose.blocks)[SIMULATED_FILE]
         app = place_files(render_tree(TEMPLATES, {}, below=("app.py",)), self.settings)
-        names = [COMPOSE_FILE, *([SIMULATED_FILE] if stack.recorder else [])]
-        bundle = {PurePath(name): rendered[PurePath(name)] for name in names}
-        check_bundle(bundle[PurePath(COMPOSE_FILE)].text)
-        return {**app, **bundle}
+        return {**app, **files}
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return ``.env``, with what was chosen there, and the secrets of the broker."""
@@ -84,82 +201,30 @@ class ComposeTarget(RunningBundle):
                 why="it runs its own, which only its containers reach.",
             )
 
-    def _render(self, stack: Stack) -> dict[PurePath, RenderedFile]:
-        home = self.settings.home
+    def _compose_file(self, stack: Stack) -> ComposeFile:
         chosen = self._chosen()
-        sound = _sound_mounts(chosen.get("ACOUPI_SIMULATED_AUDIO"))
-        services = [self._service(one, sound) for one in (*stack.workers, stack.beat)]
+        name = project_name(self.settings.home)
+        site = HomeSite(
+            header=_header(name, " ".join(stack.program.split())),
+            name=name,
+            sound=Sound(group=variable("ACOUPI_AUDIO_GID")),
+            settings=self.settings,
+            image=variable("ACOUPI_IMAGE", image_name()),
+            simulated=_sound_mounts(chosen.get("ACOUPI_SIMULATED_AUDIO")),
+        )
+        return ComposeFile(stack, site)
+
+    def _render(self, stack: Stack, services: Sequence[Block] = ()) -> dict[PurePath, RenderedFile]:
+        """Return the other files of the bundle."""
+        chosen = self._chosen()
         variables = self._variables(stack, chosen)
         context = {
-            "project": project_name(home),
-            "program": " ".join(stack.program.split()),
-            "image": image_name(),
-            "processes": PROCESSES,
-            "health_command": HEALTH_COMMAND,
-            **HEALTH,
-            "sound_rule": SOUND_RULE,
             "services": services,
-            "configuration": _digest(dump_config(stack.config)),
             "variables": variables,
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
             "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
-            "broker": {
-                "name": BROKER,
-                "folder": SOCKET_FOLDER,
-                "socket": SOCKET,
-                "users": USERS,
-                "users_file": home / USERS_FILE,
-                "password": PASSWORD,
-                "memory": f"${{{memory_variable(BROKER)}:-{BROKER_MEMORY}}}",
-                "out_of_memory_score": BROKER_SCORE,
-                "stop_grace": BROKER_GRACE,
-                "rules_digest": _digest(sorted(broker_rules(stack).items())),
-            },
         }
         return render_tree(source_dir() / "compose" / "compose", context)
-
-    def _service(self, service: Service, sound: tuple[Mount, ...]) -> dict[str, Any]:
-        """Return the names that the template uses of a service."""
-        has_sound = is_sound_worker(service)
-        mounts = {one.source: one for one in service.mounts}
-        for one in sound if has_sound else ():
-            mounts.setdefault(one.source, one)  # what is written there already can be read, too
-        for place in mounts:
-            self._refuse_wide_mount(place)
-        own = service_environment(self.settings)
-        for name in ("ACOUPI_SIMULATED_AUDIO", "ACOUPI_LOG_LEVEL"):
-            own.pop(name, None)  # those are in .env
-        broker = {
-            "ACOUPI_BROKER": BROKER_URL,
-            "ACOUPI_BROKER_USER": broker_user(service.name),
-            "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
-        }
-        withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
-        memory = mebibytes(service.limits.memory_bytes)
-        return {
-            "name": service.name,
-            "command": ("python", *service.command),
-            "stop_grace": service.stop_grace,
-            "memory": f"${{{memory_variable(service.name)}:-{memory}}}",
-            "out_of_memory_score": service.limits.out_of_memory_score,
-            "network": service.network,
-            "sound": has_sound,
-            "environment": sorted((own | dict(service.environment) | broker | withheld).items()),
-            "password_file": self.settings.home / BROKER_FOLDER / service.name,
-            "secrets_folder": self.settings.home / SECRETS_FOLDER if service.secrets else None,
-            "mounts": list(mounts.values()),
-            "health": health_probe(service),
-        }
-
-    def _refuse_wide_mount(self, place: Path) -> None:
-        secrets = self.settings.home / "secrets"
-        if str(place) in TOO_WIDE or secrets.is_relative_to(place) or place.is_relative_to(secrets):
-            raise ConfigurationError(
-                f'the containers cannot be given "{place}".',
-                f'put it into a folder of its own, such as "{self.settings.home / "data"}"',
-                why="the configuration names it or a file in it, and it holds more than "
-                "a container may see.",
-            )
 
     # --- .env -----------------------------------------------------------------------------
 
