@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
-from acoupi.bundles.engine import ask
 from acoupi.devices.clock import get_system_timezone
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import cache_variable
 
-__all__ = ["INSIDE", "bind_option", "has_image", "image_command", "is_inside"]
+__all__ = ["INSIDE", "bind_option", "image_command", "is_inside"]
 
 INSIDE = "ACOUPI_INSIDE"
 """Set where acoupi runs in such a container: there is no other to hand anything to."""
@@ -82,11 +81,6 @@ def image_command(
         *(_sound(sound_group) if SOUND.is_dir() else ()),
         *("--workdir", os.getcwd(), image, "acoupi", *words),  # noqa: PTH109 - as it is called
     ]
-
-
-def has_image(image: str) -> bool:
-    """Return whether the engine has an image."""
-    return ask(["docker", "image", "inspect", "--format", "{{.Id}}", image]).is_ok
 
 
 def _sound(group: str) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ def _target_of(
     ParameterError
         If something is to be baked into an image, and none is used.
     """
-    from acoupi.bundles.engine import engine_answers
+    from acoupi.bundles.engine import Engine
     from acoupi.bundles.program_image import is_inside
     from acoupi.bundles.rendering import Manifest
 
@@ -160,7 +160,7 @@ def _target_of(
     if chosen is not None or is_inside():
         return chosen
     is_external = broker not in (None, "embedded")
-    return "process" if is_external or not engine_answers() else "compose"
+    return "process" if is_external or not Engine().is_usable() else "compose"
 
 
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:

@@ -18,14 +18,14 @@ from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
     TOOK_TOO_LONG,
+    Engine,
     Host,
-    ask,
     compose_command,
 )
 from acoupi.bundles.images import image_name, without_password
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import part_secrets
-from acoupi.bundles.program_image import has_image, image_command
+from acoupi.bundles.program_image import image_command
 from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables, plain
 from acoupi.data import Deployment
@@ -34,13 +34,13 @@ from acoupi.home import home_mark
 from acoupi.programs.core.workers import DETECTION_QUEUE
 from acoupi.services.hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
+from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER
 from acoupi.targets import CheckPart, ServiceStatus, Target
 from acoupi.targets.containers import (
     BrokerShell,
     container_logs,
     container_statuses,
-    engine,
 )
 from acoupi.targets.process import script_error, tail
 from acoupi.writing import disk_error
@@ -95,6 +95,10 @@ class RunningBundle(Target):
     """The part of the compose target that runs what was rendered."""
 
     has_own_python: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+        super().__init__(settings)
+        self.engine = engine or Engine()
 
     def _chosen(self) -> dict[str, str]:
         """Return what stands in ``.env``, as it is quoted; the environment is stronger."""
@@ -183,7 +187,7 @@ class RunningBundle(Target):
         from acoupi.bundles.preflight import failure, run_preflight  # noqa: PLC0415 - only here
 
         self.check_files()
-        error = failure(list(run_preflight(self.settings, Host())))
+        error = failure(list(run_preflight(self.settings, Host(self.engine))))
         if error is not None:
             raise TargetError(error.message, error.help, why=error.why)
 
@@ -284,9 +288,8 @@ class RunningBundle(Target):
         TargetError
             With its own words.
         """
-        command = compose_command(self.settings, *args)
-        self.echo(shlex.join(command))
-        answer = ask(command, timeout)
+        self.echo(shlex.join(compose_command(self.settings, *args)))
+        answer = self.engine.compose(self.settings, *args, timeout=timeout)
         if answer.is_ok:
             return answer.out
         raise TargetError(
@@ -313,7 +316,7 @@ class RunningBundle(Target):
         run = ("run", "--rm", "--no-deps", "-T", service, *limit, "python", "-m", *words)
         command = compose_command(self.settings, *run)
         self.echo(shlex.join([one if len(one) < 200 else "..." for one in command]))
-        answer = ask(command, HOOK_PATIENCE + DOWN_MARGIN)
+        answer = self.engine.ask(*command[1:], timeout=HOOK_PATIENCE + DOWN_MARGIN)
         if answer.code == TOOK_TOO_LONG:
             raise TargetError(
                 f"{called} did not end.",
@@ -344,7 +347,7 @@ class RunningBundle(Target):
         ]
 
     def _check(self, part: CheckPart, service: str) -> None:
-        if not has_image(self.image):
+        if not self.engine.has_image(self.image):
             raise TargetError(
                 f'there is no image "{self.image}" here.',
                 "acoupi compose build",
@@ -399,7 +402,9 @@ class RunningBundle(Target):
         """Return how each service is: its container as the engine sees it, and its pulse."""
         manifest = Manifest.read(self.settings.manifest_file)
         roles = {one.name: one.role for one in manifest.services} if manifest else {}
-        return container_statuses(self.project, {BROKER: "broker", **roles}, self.settings.run_dir)
+        return container_statuses(
+            self.engine, self.project, {BROKER: "broker", **roles}, self.settings.run_dir
+        )
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines of each container; of one that is gone, those of its file."""
@@ -412,7 +417,7 @@ class RunningBundle(Target):
                 why=f"the services are {', '.join(names)}.",
             )
         wanted = [service] if service else names
-        found = container_logs(self.project, wanted, lines)
+        found = container_logs(self.engine, self.project, wanted, lines)
         return {
             name: found[name]
             if found.get(name)
@@ -429,13 +434,13 @@ class RunningBundle(Target):
 
     def count_waiting(self, queues: list[str]) -> dict[str, int]:
         """Return how many messages wait in each queue, asked inside the broker's container."""
-        with closing(engine()) as client:
+        with closing(self.engine.client()) as client:
             shell = self._broker_shell(client)
             return {queue: shell.number("LLEN", queue) for queue in queues}
 
     def purge(self, queues: list[str]) -> dict[str, int]:
         """Remove what waits in the queues; return how many messages that were."""
-        with closing(engine()) as client:
+        with closing(self.engine.client()) as client:
             shell = self._broker_shell(client)
             counts = {queue: shell.number("LLEN", queue) for queue in queues}
             for queue in queues:

@@ -1,6 +1,6 @@
 """Whether there is an engine that can run the bundle, and Compose."""
 
-from acoupi.bundles.engine import Answer
+from acoupi.bundles.engine import Answer, unreachable
 from acoupi.bundles.preflight.sight import Result, Sight, json_of
 
 __all__ = [
@@ -25,25 +25,9 @@ def check_engine(sight: Sight) -> Result:
         sight.engine = info
         return Result("engine", "ok", f"answers on {info.get('Name') or 'this machine'}")
     # The answer itself is JSON; what went wrong is in it, or beside it.
-    said = " ".join(str(problem) for problem in problems) or " ".join(answer.err.split())
-    why, help_text = _why_no_engine(answer, said)
-    return Result("engine", "fail", "cannot reach the Docker engine.", why, help_text)
-
-
-def _why_no_engine(answer: Answer, said: str) -> tuple[str, str]:
-    if answer.is_missing:
-        return (
-            "the program docker is not installed.",
-            "curl -fsSL https://get.docker.com | sh   (or: acoupi setup --target process)",
-        )
-    if "permission denied" in said.lower():
-        return (
-            "this user may not use its socket: permission denied.",
-            "sudo usermod -aG docker $USER, then log out and in again",
-        )
-    if answer.code == 124 or "timeout" in said.lower():
-        return f"it does not answer: {said}.", "sudo systemctl restart docker"
-    return f"it answered: {said.rstrip('.')}.", "sudo systemctl start docker"
+    said = " ".join(str(problem) for problem in problems) or answer.err
+    error = unreachable(Answer(answer.code or 1, err=said))
+    return Result("engine", "fail", error.message, error.why, error.help)
 
 
 def check_engine_version(sight: Sight) -> Result:

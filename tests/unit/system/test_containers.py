@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from acoupi import data
+from acoupi.bundles.engine import Engine
 from acoupi.errors import TargetError
 from acoupi.stack.pulse import PulseFile
 from acoupi.targets import containers
@@ -90,16 +91,13 @@ def test_redis_has_no_pulse_and_needs_none(tmp_path: Path) -> None:
 def test_without_an_engine_nothing_is_known_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_engine() -> Any:
-        raise TargetError("cannot reach the Docker engine.", "start it", why="it answered: no.")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
 
-    monkeypatch.setattr(containers, "engine", no_engine)
-
-    (status,) = container_statuses("project", {"default": "worker"}, tmp_path)
+    (status,) = container_statuses(Engine(), "project", {"default": "worker"}, tmp_path)
 
     assert status.state == "unknown"
     assert "it answered" in (status.message or "")
-    assert containers.container_logs("project", ["default"], 5) == {}
+    assert containers.container_logs(Engine(), "project", ["default"], 5) == {}
 
 
 class LostEngine:
