@@ -1,6 +1,5 @@
 """Packages that are installed for one test: a module, and entry points in its metadata."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def install(
     entry_points
         By group: name and place.
     modules
-        Source by the path of the file.
+        Source by the path of the file; the names must be no other test's.
     name
         Of the distribution.
     """
@@ -37,7 +36,6 @@ def install(
     for path, text in (modules or {}).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-        monkeypatch.delitem(sys.modules, Path(path).stem, raising=False)
     monkeypatch.syspath_prepend(folder)
     return folder
 

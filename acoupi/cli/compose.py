@@ -109,12 +109,12 @@ def bundle() -> "Settings":
     from acoupi.targets import target_for
 
     found = home.configured()
-    name = target_for(found).name
-    if name != "compose":
+    target = target_for(found)
+    if not target.needs_engine:
         raise TargetError(
             f"{found.home} holds no bundle of containers.",
             "acoupi setup --target compose",
-            why=f'it was set up for the target "{name}".',
+            why=f'it was set up for the target "{target.name}".',
         )
     return found
 
@@ -149,7 +149,7 @@ def render(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="balena: a folder that `balena push` takes."),
+        typer.Option(metavar="NAME", help="Of a folder to be deployed elsewhere, as balena."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="That folder.")

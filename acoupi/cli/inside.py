@@ -60,24 +60,24 @@ def instead(words: Sequence[str]) -> int | None:
     """
     from acoupi.bundles.program_image import is_inside
     from acoupi.bundles.rendering import Manifest
-    from acoupi.targets.compose import ComposeTarget
+    from acoupi.targets import load_target
+    from acoupi.targets.running import RunningBundle
 
     try:
         found = home.settings()
         manifest = Manifest.read(found.manifest_file)
-        is_bundle = manifest is not None and manifest.target == "compose"
-        if is_inside() or not is_bundle or _is_for_other_target(words):
+        if is_inside() or manifest is None or _names_another(words, manifest.target):
             return None
-        target = ComposeTarget(found)
-        if not target.engine.has_image(target.image):
+        target = load_target(manifest.target, found)
+        if not isinstance(target, RunningBundle) or not target.engine.has_image(target.image):
             return None
         return run_inside(found, words)
     except AcoupiError:
         return None
 
 
-def _is_for_other_target(words: Sequence[str]) -> bool:
-    """Return whether a command line names another target than containers."""
+def _names_another(words: Sequence[str], target: str) -> bool:
+    """Return whether a command line names another target."""
     given = [word.partition("=")[2] for word in words if word.startswith("--target=")]
     given += [after for word, after in pairwise(words) if word == "--target"]
-    return any(name != "compose" for name in given)
+    return any(name != target for name in given)

@@ -7,6 +7,7 @@ its operators are to know. Nothing of it runs here; why it is as it is:
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -81,6 +82,19 @@ class BalenaTarget(Target):
 
     name: ClassVar[str] = "balena"
     has_own_python: ClassVar[bool] = True
+    renders_folder: ClassVar[bool] = True
+
+    @property
+    def next_step(self) -> str:
+        """Return what sends the folder to the devices."""
+        return _push(self.settings.home / FOLDER)
+
+    def render_folder(
+        self, folder: Path, stack: Stack, *, packages: Sequence[str] = (), force: bool = False
+    ) -> str:
+        """Write the folder that ``balena push`` takes."""
+        write_balena_folder(folder, stack, self.settings, packages=packages, force=force)
+        return _push(folder)
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return the folder, but for what the image is built from."""
@@ -123,12 +137,15 @@ class BalenaTarget(Target):
         raise self._elsewhere("read the logs of")
 
     def _elsewhere(self, what: str) -> TargetError:
-        folder = self.settings.home / FOLDER
         return TargetError(
             f"cannot {what} the services here.",
-            f"cd {folder} && balena push FLEET   (README.md there says the rest)",
+            f"{self.next_step}   (README.md there says the rest)",
             why="this home was set up for a balena fleet, whose devices run them.",
         )
+
+
+def _push(folder: Path) -> str:
+    return f"cd {shlex.quote(str(folder))} && balena push FLEET"
 
 
 def write_balena_folder(
@@ -146,7 +163,7 @@ def write_balena_folder(
     folder, stack, settings
         Where; what runs; of the home that the stack was made for.
     packages
-        What of others is in the image: pip requirements, or paths of packages.
+        Extra packages in the image: pip requirements or local paths.
     force
         Write over files that were edited by hand.
 

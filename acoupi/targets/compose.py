@@ -32,7 +32,7 @@ from acoupi.bundles.compose_file import (
     setting,
     variable,
 )
-from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.bundles.engine import COMPOSE_FILE, Engine
 from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
@@ -175,6 +175,20 @@ class ComposeTarget(RunningBundle):
     """Containers on the Docker engine of this machine."""
 
     name: ClassVar[str] = "compose"
+    needs_engine: ClassVar[bool] = True
+    bakes_packages: ClassVar[bool] = True
+    reason_to_choose: ClassVar[str] = "It runs in containers, as a Docker engine answers here."
+    stop_command: ClassVar[str] = "acoupi compose down"
+
+    @classmethod
+    def is_chosen_where_possible(cls) -> bool:
+        """Return whether an engine answers here, and Compose is there."""
+        return Engine().is_usable()
+
+    @property
+    def next_step(self) -> str:
+        """Return what starts it."""
+        return "acoupi compose up"
 
     # --- what is rendered ---------------------------------------------------------------
 

@@ -14,7 +14,15 @@ from acoupi.stack.stack import Stack
 from acoupi.targets.process import ProcessTarget, script_context, stop_timeout
 from acoupi.writing import RenderedFile, write_files
 
-__all__ = ["SystemdTarget", "UnitState", "lingers", "systemctl", "unit_folder", "unit_state"]
+__all__ = [
+    "SystemdTarget",
+    "UnitState",
+    "linger_note",
+    "lingers",
+    "systemctl",
+    "unit_folder",
+    "unit_state",
+]
 
 UnitState = Literal[
     "uninstalled",
@@ -27,6 +35,8 @@ UnitState = Literal[
     "unknown",
 ]
 ANSWER_TIMEOUT = 30.0
+BOOTED = Path("/run/systemd/system")
+"""There where systemd is process 1."""
 UNIT_MARGIN = 15
 """Seconds a unit is given to stop beyond its slowest service."""
 START_PATIENCE = 900.0
@@ -54,6 +64,12 @@ class SystemdTarget(ProcessTarget):
         }
         units = {path.with_name(names[path.name]): file for path, file in rendered.items()}
         return {**super().files(stack), **units}
+
+    def unit_states(self) -> tuple[str, str, str | None]:
+        """Return the states of the two units; never raises."""
+        workers, beat = unit_names(self.settings)
+        workers_state, why = unit_state(self.settings, workers)
+        return workers_state, unit_state(self.settings, beat)[0], why or linger_note(workers_state)
 
     def check(self) -> None:
         """Raise if there is no systemd for this user."""
@@ -152,7 +168,7 @@ def require_systemd() -> None:
     why = None
     if shutil.which("systemctl") is None:
         why = "the program systemctl is missing: this machine does not run systemd."
-    elif not Path("/run/systemd/system").is_dir():
+    elif not BOOTED.is_dir():
         why = "systemd does not run here (it is not process 1), as in most containers."
     elif not os.environ.get("XDG_RUNTIME_DIR"):
         why = "you have no login session: XDG_RUNTIME_DIR is not set (su and sudo do not set it)."
@@ -216,8 +232,15 @@ def unit_state(settings: Settings, name: str, path: Path | None = None) -> tuple
     return "unknown", answer
 
 
+def linger_note(state: UnitState) -> str | None:
+    """Return what to know about a unit that is active, if anything."""
+    if state == "active" and lingers() is False:
+        return "they stop when you log out; to keep them: loginctl enable-linger"
+    return None
+
+
 def lingers() -> bool | None:
-    """Return whether this user's services go on after logging out; None if that is not known."""
+    """Return whether this user's services keep running after logout; None: not known."""
     if shutil.which("loginctl") is None:
         return None
     try:

@@ -47,6 +47,8 @@ class FakeDocker:
     """
 
     folder: Path
+    taken_port: int = 0
+    """A port on which somebody listens."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)

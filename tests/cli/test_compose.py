@@ -254,15 +254,11 @@ def wide_override(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatc
     docker.answer("compose config", json.dumps(content))
 
 
-LISTENER = socket.create_server(("127.0.0.1", 0))
-TAKEN = LISTENER.getsockname()[1]
-
-
 def port_in_use(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = _config(docker)
     content["services"]["page"] = {
         "image": "page",
-        "ports": [{"host_ip": "127.0.0.1", "published": str(TAKEN), "protocol": "tcp"}],
+        "ports": [{"host_ip": "127.0.0.1", "published": str(docker.taken_port), "protocol": "tcp"}],
     }
     docker.answer("compose config", json.dumps(content))
 
@@ -279,7 +275,7 @@ REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str
     other_version: ("of another version", "0.3.0", 3),
     no_program: ('the program "demo"', "no module has that name", 3),
     wide_override: ("keep its containers apart", "default is privileged", 3),
-    port_in_use: (f"{TAKEN}/tcp is in use", "docker-compose.override.yml", 3),
+    port_in_use: ("/tcp is in use", "docker-compose.override.yml", 3),
     bad_override: ("Docker Compose refuses", "services must be a mapping", 3),
 }
 
@@ -293,9 +289,11 @@ def test_up_refuses_in_three_lines_and_starts_nothing(
     spoil: Callable[[FakeDocker, Path, pytest.MonkeyPatch], None],
 ) -> None:
     message, why, code = REFUSALS[spoil]
-    spoil(docker, bundle, monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        docker.taken_port = listener.getsockname()[1]
+        spoil(docker, bundle, monkeypatch)
 
-    result = run("compose", "up")
+        result = run("compose", "up")
 
     lines = lines_of(result)
     assert message in lines[0]

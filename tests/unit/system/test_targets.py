@@ -22,9 +22,10 @@ from acoupi.system import (
     target_for,
 )
 from acoupi.system.services import install_services, uninstall_services
-from acoupi.targets import load_target, process, systemd
+from acoupi.targets import process, systemd
 from acoupi.targets.compose import ComposeTarget
 from acoupi.targets.process import ProcessTarget, read_env_file, run_script, script_error
+from tests.packages import install
 from tests.services import require, require_program
 
 
@@ -33,8 +34,8 @@ def target(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_ours_are_there_without_being_installed() -> None:
-    assert {"process", "systemd"} <= set(available_targets())
+def test_ours_are_found_by_their_entry_points() -> None:
+    assert {"balena", "compose", "process", "systemd"} <= set(available_targets())
 
 
 def test_the_target_of_a_home_is_found(settings: Settings, program_name: str, target: str) -> None:
@@ -61,15 +62,54 @@ def test_a_target_that_is_not_installed_any_more_is_said_to_be(
     assert "process, systemd" in (caught.value.why or "")
 
 
-def test_a_target_that_cannot_be_loaded_is_said_to_be(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+BROKEN = {
+    "absent_moon": (None, "No module named 'absent_moon'"),
+    "moon_that_needs_more": ("import nothing_like_it", "nothing_like_it"),
+    "moon_with_a_bug": ("1 / 0", "ZeroDivisionError"),
+    "moon_without_a_target": ("class MoonTarget: pass", "is not a Target"),
+}
+
+
+@pytest.mark.parametrize("module", BROKEN)
+def test_a_target_that_cannot_be_loaded_is_named_at_setup(
+    settings: Settings,
+    program_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
 ) -> None:
-    monkeypatch.setattr("acoupi.targets.available_targets", lambda: {"moon": "moon.base:Target"})
+    source, why = BROKEN[module]
+    place = {"acoupi.targets": {"moon": f"{module}:MoonTarget"}}
+    install(monkeypatch, tmp_path / "package", place, {f"{module}.py": source} if source else {})
 
-    with pytest.raises(TargetError, match="cannot be loaded") as caught:
-        load_target("moon", settings)
+    with pytest.raises(TargetError) as caught:
+        setup_program(settings, program_name, target="moon")
 
-    assert "moon" in (caught.value.why or "")
+    lines = caught.value.lines()
+    assert 'the target "moon" cannot be loaded' in lines[0]
+    assert why in lines[1]
+    assert "--target process" in lines[2]
+    assert not settings.home.exists()
+
+
+@pytest.mark.parametrize("name", ["compose", "provisioned"])
+def test_a_target_with_the_name_of_another_is_named_at_setup(
+    settings: Settings,
+    program_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    place = {"acoupi.targets": {name: "my_moon:Compose"}}
+    install(monkeypatch, tmp_path / "package", place, name="acoupi-moon")
+
+    with pytest.raises(TargetError) as caught:
+        setup_program(settings, program_name, target="process")
+
+    lines = caught.value.lines()
+    assert f'two targets are called "{name}"' in lines[0]
+    assert "my_moon:Compose" in lines[1]
+    assert "pip uninstall acoupi-moon" in lines[2]
 
 
 SCRIPTS = ["acoupi-beat", "acoupi-workers-restart", "acoupi-workers-start", "acoupi-workers-stop"]
@@ -308,7 +348,8 @@ def fake_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(f'#!/bin/sh\necho "$@" >>"{said}"\necho active\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(systemd, "require_systemd", lambda: None)
+    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
     return said
 
 
@@ -373,7 +414,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         given.append(timeout)
         return subprocess.CompletedProcess(command, 0, "active", "")
 
-    monkeypatch.setattr(systemd, "require_systemd", lambda: None)
+    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
     monkeypatch.setattr(subprocess, "run", run)
     return given
 
