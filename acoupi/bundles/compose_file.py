@@ -15,6 +15,7 @@ from acoupi.bundles.bundle_checks import SOUND_RULE, check_bundle
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
+from acoupi.stack.broker_users import broker_user
 from acoupi.stack.stack import BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
@@ -31,9 +32,11 @@ __all__ = [
     "bind",
     "block_of",
     "broker_block",
+    "broker_variables",
     "health_probe",
     "mebibytes",
     "memory_variable",
+    "port_variable",
     "redis_options",
     "setting",
     "variable",
@@ -100,6 +103,8 @@ class Block:
     environment: Sequence[Entry] = ()
     tmpfs: str | None = None
     volumes: Sequence[str] = ()
+    port: str | None = None
+    """As ``ports:`` takes it. Such a service has a network of its own, called as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,8 @@ class ComposeFile:
 
     def __post_init__(self) -> None:
         site, stack = self.site, self.stack
-        ours = [site.service(one, stack) for one in (*stack.workers, stack.beat)]
+        every = (*stack.workers, stack.beat, *stack.extras)
+        ours = [site.service(one, stack) for one in every]
         object.__setattr__(self, "blocks", (site.broker(stack), *site.others(stack), *ours))
 
     def render(self) -> RenderedFile:
@@ -186,11 +192,25 @@ def block_of(service: Service, site: Site, **more: Any) -> Block:
         score=service.limits.out_of_memory_score,
         stop_grace=service.stop_grace,
         health=health_probe(service),
-        depends_on=BROKER,
+        depends_on=None if service.is_extra else BROKER,
+        port=published(service, site) if service.port else None,
         network=service.network,
         sound=site.sound if is_sound_worker(service) else None,
         **more,
     )
+
+
+def published(service: Service, site: Site) -> str:
+    """Return how the port of a service is published: where the machine listens, and the port."""
+    assert service.port is not None
+    number = str(service.port.number)
+    outside = site.setting(port_variable(service.name), number)
+    return f"{service.port.address}:{outside}:{number}"
+
+
+def port_variable(service: str) -> str:
+    """Return the name in ``.env`` of the port of this machine on which a service is reached."""
+    return f"ACOUPI_PORT_{service.upper().replace('-', '_')}"
 
 
 def broker_block(site: Site, **more: Any) -> Block:
@@ -203,6 +223,15 @@ def broker_block(site: Site, **more: Any) -> Block:
         has_long_command=True,
         **more,
     )
+
+
+def broker_variables(service: str, password: str) -> dict[str, str]:
+    """Return the variables of a client of the broker; `password` is the path of its file."""
+    return {
+        "ACOUPI_BROKER": BROKER_URL,
+        "ACOUPI_BROKER_USER": broker_user(service),
+        "ACOUPI_BROKER_PASSWORD_FILE": password,
+    }
 
 
 def bind(source: str, target: str, *, read_only: bool = True, creates: bool = False) -> Yaml:

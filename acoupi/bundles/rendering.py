@@ -40,6 +40,7 @@ __all__ = [
     "compose_text",
     "disk_error",
     "edited_files",
+    "render_template",
     "render_tree",
     "write_atomic",
     "write_files",
@@ -169,6 +170,24 @@ def render_tree(
     dict
         By path relative to the root, sorted. Scripts may be run by everyone.
     """
+    environment = _environment(folder)
+    prefixes = tuple(below)
+    files = {}
+    for name in sorted(environment.list_templates(extensions=[SUFFIX[1:]])):
+        path = PurePath(name.removesuffix(SUFFIX))
+        if path.name.startswith("_") or not name.startswith(prefixes):
+            continue
+        text = environment.get_template(name).render(context)
+        files[path] = RenderedFile(text, RUNNABLE if path.suffix == ".sh" else READABLE)
+    return files
+
+
+def render_template(folder: Path, name: str, context: Mapping[str, Any]) -> str:
+    """Render one template of a folder, by its path there without the suffix."""
+    return _environment(folder).get_template(f"{name}{SUFFIX}").render(context)
+
+
+def _environment(folder: Path) -> jinja2.Environment:
     # The output is shell, Python and unit files, which quote by their own rules.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
@@ -185,15 +204,7 @@ def render_tree(
     environment.filters.update(
         compose=compose_text, compose_list=_compose_list, seconds=_seconds, cell=_cell
     )
-    prefixes = tuple(below)
-    files = {}
-    for name in sorted(environment.list_templates(extensions=[SUFFIX[1:]])):
-        path = PurePath(name.removesuffix(SUFFIX))
-        if path.name.startswith("_") or not name.startswith(prefixes):
-            continue
-        text = environment.get_template(name).render(context)
-        files[path] = RenderedFile(text, RUNNABLE if path.suffix == ".sh" else READABLE)
-    return files
+    return environment
 
 
 def _shell(value: object) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from acoupi.bundles.compose_file import (
-    BROKER_URL,
     SOCKET_FOLDER,
     Block,
     ComposeFile,
@@ -21,6 +20,7 @@ from acoupi.bundles.compose_file import (
     Sound,
     block_of,
     broker_block,
+    broker_variables,
     redis_options,
     setting,
     variable,
@@ -29,7 +29,7 @@ from acoupi.bundles.images import REPOSITORY
 from acoupi.config.variables import settings_table
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.stack.broker_users import broker_rules, broker_user
+from acoupi.stack.broker_users import broker_rules
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import (
@@ -196,20 +196,17 @@ class SelfSetupSite(Site):
         return [replace(block, depends_on=None)]
 
     def service(self, service: Service, stack: Stack) -> Block:
-        """Return a worker, or beat."""
-        environment = {
-            **self.literal(service, stack),
-            "ACOUPI_BROKER": BROKER_URL,
-            "ACOUPI_BROKER_USER": broker_user(service.name),
-            "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
-        }
+        """Return a worker, beat, or a service that is neither and knows no broker."""
+        environment, volumes = self.literal(service, stack), []
+        if not service.is_extra:
+            environment |= broker_variables(service.name, PASSWORD)
+            volumes = [f"broker:{SOCKET_FOLDER}:ro", f"{_key_volume(service.name)}:{KEY}:ro"]
         return block_of(
             service,
             self,
             environment=self._environment(environment, service, stack),
             volumes=[
-                f"broker:{SOCKET_FOLDER}:ro",
-                f"{_key_volume(service.name)}:{KEY}:ro",
+                *volumes,
                 f"config:{HOME / 'config'}:ro",
                 *(f"{name}:{HOME / name}" for name in ("data", "log", "run")),
             ],

@@ -347,10 +347,11 @@ def _rights(stack: Stack) -> list[dict[str, str]]:
         {"name": BROKER, "rights": "nothing but the volume of its socket"},
         {"name": SETUP, "rights": "the network, and as the only one the configuration to write"},
     ]
-    for one in (*stack.workers, stack.beat):
+    for one in stack.services:
+        network = "the network" if one.network else "no network"
         words = [
             *(["the sound device"] if one.devices else []),
-            "the network" if one.network else "no network",
+            f"{network} but the port {one.port.number}" if one.port else network,
         ]
         rows.append({"name": one.name, "rights": ", ".join(words)})
     return rows

@@ -16,7 +16,6 @@ from acoupi.audio.simulated import SimulatedAudio
 from acoupi.bundles.bundle_checks import TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
     BROKER_MEMORY,
-    BROKER_URL,
     SOCKET_FOLDER,
     Block,
     ComposeFile,
@@ -26,8 +25,10 @@ from acoupi.bundles.compose_file import (
     bind,
     block_of,
     broker_block,
+    broker_variables,
     mebibytes,
     memory_variable,
+    port_variable,
     redis_options,
     setting,
     variable,
@@ -46,7 +47,6 @@ from acoupi.stack.broker_users import (
     USERS_FILE,
     broker_rules,
     broker_secrets,
-    broker_user,
 )
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BROKER, Mount, Service, Stack, is_sound_worker
@@ -101,7 +101,7 @@ class HomeSite(Site):
         )
 
     def service(self, service: Service, stack: Stack) -> Block:
-        """Return a worker, or beat."""
+        """Return a worker, beat, or a service that is neither and knows no broker."""
         digest = _digest(dump_config(stack.config))
         change = "its settings changed: it is to be started anew"
         return block_of(
@@ -117,11 +117,7 @@ class HomeSite(Site):
         own = service_environment(self.settings)
         for name in ("ACOUPI_SIMULATED_AUDIO", "ACOUPI_LOG_LEVEL"):
             own.pop(name, None)  # those are in .env
-        broker = {
-            "ACOUPI_BROKER": BROKER_URL,
-            "ACOUPI_BROKER_USER": broker_user(service.name),
-            "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
-        }
+        broker = {} if service.is_extra else broker_variables(service.name, PASSWORD)
         withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
         settable = [setting("ACOUPI_LOG_LEVEL", "INFO")]
         if is_sound_worker(service):
@@ -130,8 +126,10 @@ class HomeSite(Site):
 
     def _mounts(self, service: Service) -> Iterator[Yaml]:
         home = self.settings.home
-        yield Yaml(f"{{type: volume, source: {VOLUME}, target: {SOCKET_FOLDER}, read_only: true}}")
-        yield bind(compose_text(home / BROKER_FOLDER / service.name), PASSWORD)
+        if not service.is_extra:
+            socket = f"source: {VOLUME}, target: {SOCKET_FOLDER}, read_only: true"
+            yield Yaml(f"{{type: volume, {socket}}}")
+            yield bind(compose_text(home / BROKER_FOLDER / service.name), PASSWORD)
         if service.secrets:
             secrets = compose_text(home / SECRETS_FOLDER)
             yield bind(secrets, secrets)
@@ -236,6 +234,7 @@ class ComposeTarget(RunningBundle):
             "services": services,
             "variables": variables,
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
+            "ports": [name for name in variables if name.startswith("ACOUPI_PORT_")],
             "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
         }
         return render_tree(source_dir() / "compose" / "compose", context)
@@ -251,11 +250,13 @@ class ComposeTarget(RunningBundle):
             "ACOUPI_AUDIO_GID": str(sound_group()),
         }
         memory = {
-            memory_variable(one.name): mebibytes(one.limits.memory_bytes)
-            for one in (*stack.workers, stack.beat)
+            memory_variable(one.name): mebibytes(one.limits.memory_bytes) for one in stack.services
         }
         memory[memory_variable(BROKER)] = BROKER_MEMORY
-        defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory}
+        ports = {
+            port_variable(one.name): str(one.port.number) for one in stack.services if one.port
+        }
+        defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory, **ports}
         return {
             name: {"text": chosen.get(name, text), "chosen": name in chosen or name in facts}
             for name, text in defaults.items()

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 from acoupi.bundles.rendering import TEMPLATES, Manifest, render_tree
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
+from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack, is_extra_role
 from acoupi.targets import ServiceStatus, Target, service_status
 from acoupi.writing import RenderedFile, disk_error
 
 __all__ = [
     "PASSED_ON",
     "ProcessTarget",
+    "extras_of",
     "read_env_file",
     "run_python",
     "run_script",
@@ -49,15 +50,16 @@ class ProcessTarget(Target):
         return place_files(rendered, self.settings)
 
     def up(self) -> None:
-        """Start the workers, then beat."""
+        """Start the workers, then beat, then the other services."""
         self.check()
         run_script(self.settings, self.settings.start_script_path)
-        run_script(self.settings, self.settings.start_script_path, BEAT)
+        run_script(self.settings, self.settings.start_script_path, BEAT, *extras_of(self.settings))
 
     def down(self) -> None:
         """Stop beat, then the workers; what cannot be stopped does not keep the others."""
         errors = []
-        for names in ([BEAT], []):
+        extras = extras_of(self.settings)
+        for names in ([BEAT], [], *([extras] if extras else [])):  # no name is every worker
             try:
                 run_script(self.settings, self.settings.stop_script_path, *names)
             except TargetError as error:
@@ -113,19 +115,25 @@ class ProcessTarget(Target):
                 )
 
 
+def extras_of(settings: Settings) -> list[str]:
+    """Return the names of the services of a home that are no workers and not beat."""
+    manifest = Manifest.read(settings.manifest_file)
+    services = manifest.services if manifest else ()
+    return [one.name for one in services if is_extra_role(one.role)]
+
+
 # --- what is rendered -----------------------------------------------------------------
 
 
 def script_context(stack: Stack, settings: Settings) -> dict[str, Any]:
     """Return the names that the templates of scripts and units use."""
+    services = (*stack.workers, stack.beat, *stack.extras)
     return {
         "program": stack.program,
         "workers": [service.name for service in stack.workers],
-        "services": [*(service.name for service in stack.workers), BEAT],
-        "graces": [
-            {"name": service.name, "grace": round(service.stop_grace)}
-            for service in (*stack.workers, stack.beat)
-        ],
+        "services": [one.name for one in services],
+        "graces": [{"name": one.name, "grace": round(one.stop_grace)} for one in services],
+        "extras": stack.extras,
         "beat": BEAT,
         "beat_module": BEAT_MODULE,
         "worker_module": WORKER_MODULE,

@@ -35,7 +35,7 @@ from acoupi.programs.core.workers import DETECTION_QUEUE
 from acoupi.services.hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BEAT, BROKER
+from acoupi.stack.stack import BEAT, BROKER, WORKER_ROLES
 from acoupi.targets import CheckPart, ServiceStatus, Target
 from acoupi.targets.containers import (
     BrokerShell,
@@ -332,7 +332,7 @@ class RunningBundle(Target):
     def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Return the parts to try out, each in a container like the one that will do it."""
         manifest = Manifest.read(self.settings.manifest_file)
-        services = [one for one in manifest.services if one.role != "beat"] if manifest else []
+        services = manifest.services if manifest else ()
         recorder = next((one.name for one in services if one.role == "recorder"), None)
         model = next((one.name for one in services if DETECTION_QUEUE in one.queues), None)
         places: list[tuple[CheckPart, str | None]] = [
@@ -392,7 +392,8 @@ class RunningBundle(Target):
 
     def _workers(self) -> list[str]:
         manifest = Manifest.read(self.settings.manifest_file)
-        return [one.name for one in manifest.services if one.role != "beat"] if manifest else []
+        services = manifest.services if manifest else ()
+        return [one.name for one in services if one.role in WORKER_ROLES]
 
     def _hook_service(self) -> str:
         manifest = Manifest.read(self.settings.manifest_file)

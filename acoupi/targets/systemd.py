@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal
 
-from acoupi.bundles.rendering import TEMPLATES, render_tree
+from acoupi.bundles.rendering import TEMPLATES, render_template, render_tree
 from acoupi.errors import TargetError
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
-from acoupi.targets.process import ProcessTarget, script_context, stop_timeout
+from acoupi.targets.process import ProcessTarget, extras_of, script_context, stop_timeout
 from acoupi.writing import RenderedFile, write_files
 
 __all__ = [
@@ -63,6 +63,10 @@ class SystemdTarget(ProcessTarget):
             "acoupi-beat.service": self.settings.acoupi_beat_service_file,
         }
         units = {path.with_name(names[path.name]): file for path, file in rendered.items()}
+        for one in stack.extras:
+            more = {"extra": one, "extra_timeout": round(one.stop_grace) + UNIT_MARGIN}
+            text = render_template(TEMPLATES, "systemd/_extra.service", {**context, **more})
+            units[PurePath("systemd") / unit_of(one.name)] = RenderedFile(text)
         return {**super().files(stack), **units}
 
     def unit_states(self) -> tuple[str, str, str | None]:
@@ -80,16 +84,16 @@ class SystemdTarget(ProcessTarget):
         """Install the units, enable them and start them."""
         self.check()
         install_units(self.settings)
-        names = unit_names(self.settings)
+        names = every_unit(self.settings)
         systemctl("enable", *names)
         systemctl("start", *names, timeout=START_PATIENCE)
 
     def down(self) -> None:
         """Stop the units, beat first, and no longer start them with the board."""
         self.check()
-        workers, beat = unit_names(self.settings)
-        systemctl("disable", beat, workers)
-        for name in (beat, workers):
+        workers, beat, *extras = every_unit(self.settings)
+        systemctl("disable", beat, workers, *extras)
+        for name in (beat, workers, *extras):
             systemctl("stop", name, timeout=stop_timeout(self.settings))
 
     def start_workers(self) -> None:
@@ -115,6 +119,22 @@ def unit_names(settings: Settings) -> tuple[str, str]:
     return settings.acoupi_service_file, settings.acoupi_beat_service_file
 
 
+def unit_of(service: str) -> str:
+    """Return the name of the unit of a service that is no worker.
+
+    Examples
+    --------
+    >>> unit_of("web")
+    'acoupi-web.service'
+    """
+    return f"acoupi-{service}.service"
+
+
+def every_unit(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the units of a home: the workers', beat's, and those of the rest."""
+    return (*unit_names(settings), *map(unit_of, extras_of(settings)))
+
+
 def unit_folder(path: Path | None = None) -> Path:
     """Return where the units of this user are; `path` if it is given."""
     if path is not None:
@@ -133,7 +153,7 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
     """
     folder = unit_folder(path)
     files = {}
-    for name in unit_names(settings):
+    for name in every_unit(settings):
         source = settings.home / "systemd" / name
         try:
             files[folder / name] = RenderedFile(source.read_text())
@@ -151,7 +171,7 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
 
 def remove_units(settings: Settings, path: Path | None = None) -> None:
     """Remove the installed units."""
-    for name in unit_names(settings):
+    for name in every_unit(settings):
         (unit_folder(path) / name).unlink(missing_ok=True)
     if path is None and shutil.which("systemctl"):
         systemctl("daemon-reload")

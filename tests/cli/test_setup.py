@@ -415,6 +415,6 @@ def test_a_target_of_another_package_is_a_module_and_a_folder_of_templates(
 
     assert result.exit_code == 0, result.stderr
     assert "Next: ring the pager" in result.stdout
-    assert (home / "list.txt").read_text() == "defaultbeat\n"
+    assert (home / "list.txt").read_text() == "acoupibeat\n"
     assert run("compose", "up").exit_code == 1
     assert run("doctor").exit_code == 0

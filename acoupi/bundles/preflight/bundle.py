@@ -149,7 +149,7 @@ def check_project(sight: Sight) -> Result:
 
 
 def check_ports(sight: Sight) -> Result | None:
-    """Look whether the ports that an override opens are free."""
+    """Look whether the ports that the bundle and its override open are free."""
     if sight.bundle is None or not sight.bundle.ports or sight.is_running:
         return None
     for address, port, protocol in sight.bundle.ports:
@@ -158,8 +158,9 @@ def check_ports(sight: Sight) -> Result | None:
                 "ports",
                 "fail",
                 f"the port {port}/{protocol} is in use.",
-                "docker-compose.override.yml opens it, and another program listens there.",
-                f"sudo ss -lnp 'sport = :{port}'   (to see which), or choose another port",
+                "a service of the bundle, or of docker-compose.override.yml, opens it, and another "
+                "program listens there.",
+                f"sudo ss -lnp 'sport = :{port}'   (to see which), or choose another port in .env",
             )
     shown = ", ".join(str(port) for _, port, _ in sight.bundle.ports)
     return Result("ports", "ok", f"free: {shown}")
