@@ -49,7 +49,7 @@ from acoupi.stack.broker_users import (
     broker_secrets,
 )
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BROKER, Mount, Service, Stack, is_sound_worker
+from acoupi.stack.stack import BEAT, BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
 from acoupi.targets.running import DEFAULTS, DOWN, RunningBundle, project_name
 from acoupi.writing import RenderedFile
@@ -191,14 +191,16 @@ class ComposeTarget(RunningBundle):
     # --- what is rendered ---------------------------------------------------------------
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return ``app.py``, ``docker-compose.yml``, and what plays sound to its recorder."""
+        """Return ``app.py``, the scripts, ``docker-compose.yml``, and what plays sound to it."""
         self._refuse_outside_broker(stack)
         compose = self._compose_file(stack)
         files = {PurePath(COMPOSE_FILE): compose.render()}
+        others = self._render(stack, compose.blocks)
         if stack.recorder:
-            files[SIMULATED_FILE] = self._render(stack, compose.blocks)[SIMULATED_FILE]
-        app = place_files(render_tree(TEMPLATES, {}, below=("app.py",)), self.settings)
-        return {**app, **files}
+            files[SIMULATED_FILE] = others[SIMULATED_FILE]
+        scripts = {path: file for path, file in others.items() if path.parent.name == "bin"}
+        app = render_tree(TEMPLATES, {}, below=("app.py",))
+        return {**place_files({**app, **scripts}, self.settings), **files}
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return ``.env``, with what was chosen there, and the secrets of the broker."""
@@ -232,6 +234,12 @@ class ComposeTarget(RunningBundle):
         variables = self._variables(stack, chosen)
         context = {
             "services": services,
+            "workers": [one.name for one in stack.workers],
+            "names": stack.names,
+            "beat": BEAT,
+            "broker": BROKER,
+            "start_script": self.settings.start_script_path.name,
+            "stop_script": self.settings.stop_script_path.name,
             "variables": variables,
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
             "ports": [name for name in variables if name.startswith("ACOUPI_PORT_")],

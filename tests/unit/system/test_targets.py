@@ -25,6 +25,7 @@ from acoupi.system.services import install_services, uninstall_services
 from acoupi.targets import process, systemd
 from acoupi.targets.compose import ComposeTarget
 from acoupi.targets.process import ProcessTarget, read_env_file, run_script, script_error
+from tests.cli.fake_docker import FakeDocker, put_first
 from tests.packages import install
 from tests.services import require, require_program
 
@@ -115,9 +116,12 @@ def test_a_target_with_the_name_of_another_is_named_at_setup(
 SCRIPTS = ["acoupi-beat", "acoupi-workers-restart", "acoupi-workers-start", "acoupi-workers-stop"]
 
 
+@pytest.mark.parametrize("place", ["process", "compose"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_is_sound(settings: Settings, program_name: str, script: str) -> None:
-    setup_program(settings, program_name)
+def test_every_script_is_sound(
+    settings: Settings, program_name: str, place: str, script: str
+) -> None:
+    setup_program(settings, program_name, target=place)
     path = settings.home / "bin" / f"{script}.sh"
 
     checked = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
@@ -127,10 +131,13 @@ def test_every_script_is_sound(settings: Settings, program_name: str, script: st
     assert "\r" not in path.read_text()
 
 
+@pytest.mark.parametrize("place", ["process", "compose"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_shellcheck_finds_nothing(settings: Settings, program_name: str, script: str) -> None:
+def test_shellcheck_finds_nothing(
+    settings: Settings, program_name: str, place: str, script: str
+) -> None:
     require_program("shellcheck")
-    setup_program(settings, program_name)
+    setup_program(settings, program_name, target=place)
 
     checked = subprocess.run(
         ["shellcheck", "-x", settings.home / "bin" / f"{script}.sh"],
@@ -142,24 +149,76 @@ def test_shellcheck_finds_nothing(settings: Settings, program_name: str, script:
     assert checked.stdout == ""
 
 
-def test_scripts_name_neither_the_home_nor_its_owner(settings: Settings, program_name: str) -> None:
-    setup_program(settings, program_name)
+@pytest.mark.parametrize("place", ["process", "compose"])
+def test_scripts_name_neither_the_home_nor_its_owner(
+    settings: Settings, program_name: str, place: str
+) -> None:
+    setup_program(settings, program_name, target=place)
 
     for script in (settings.home / "bin").iterdir():
         assert str(settings.home) not in script.read_text()
 
 
+@pytest.mark.parametrize("place", ["process", "compose"])
 @pytest.mark.parametrize("name", ["nobody", "-x", "recording; true"])
 def test_a_script_refuses_a_service_that_is_none(
-    settings: Settings, program_name: str, name: str
+    settings: Settings,
+    program_name: str,
+    name: str,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    setup_program(settings, program_name)
+    docker = FakeDocker(tmp_path / "tools")
+    put_first(monkeypatch, docker.folder)
+    setup_program(settings, program_name, target=place)
 
     with pytest.raises(AcoupiError) as caught:
         run_script(settings, settings.start_script_path, name)
 
     assert caught.value.exit_code == 2
     assert len(caught.value.lines()) == 3
+    assert docker.asked == []
+
+
+SCRIPTS_AND_COMPOSE = {
+    ("start",): ["up --detach recording default"],
+    ("start", "beat"): ["up --detach beat"],
+    ("start", "--foreground"): ["up --detach redis", "up --no-deps recording default"],
+    ("stop",): ["stop recording default"],
+    ("restart", "default"): ["stop default", "up --detach default"],
+    ("start", "--help"): [],
+}
+
+
+@pytest.mark.parametrize("words", SCRIPTS_AND_COMPOSE, ids=" ".join)
+def test_the_scripts_of_a_bundle_hand_the_same_names_to_compose(
+    settings: Settings,
+    program_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    docker = FakeDocker(tmp_path / "tools")
+    put_first(monkeypatch, docker.folder)
+    setup_program(settings, program_name, target="compose")
+    script, *args = words
+
+    run_script(settings, settings.home / "bin" / f"acoupi-workers-{script}.sh", *args)
+
+    assert docker.asked == [f"compose {line}" for line in SCRIPTS_AND_COMPOSE[words]]
+
+
+def test_the_script_of_beat_starts_what_beat_needs(
+    settings: Settings, program_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = FakeDocker(tmp_path / "tools")
+    put_first(monkeypatch, docker.folder)
+    setup_program(settings, program_name, target="compose")
+
+    run_script(settings, settings.beat_script_path)
+
+    assert docker.asked == ["compose up --detach redis", "compose up --no-deps beat"]
 
 
 def test_a_script_that_is_gone_is_said_to_be(settings: Settings, program_name: str) -> None:
