@@ -228,7 +228,7 @@ def build_for(found: "Settings", packages: list[str] | None = None) -> None:
 def _images(found: "Settings") -> list[str]:
     """Return the images that the bundle is to run from."""
     from acoupi.bundles.engine import Engine
-    from acoupi.bundles.preflight.sight import Bundle
+    from acoupi.bundles.preflight.machine_state import Bundle
 
     answer = Engine().compose(found, "config", "--format", "json")
     services = Bundle.parse(answer.out).services if answer.is_ok else {}

@@ -1,15 +1,16 @@
 """Whether this machine can run the bundle: looked at before anything is started.
 
-A check is a function from what is known (`Sight`) to a `Result`, and asks the
+A check is a function from what is known (`MachineState`) to a `Result`, and asks the
 machine through `Probes` only, so that every kind of machine can be described
 in a test. `CHECKS` is the order; one whose ground is missing is left out: an
 engine that does not answer has no version.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from acoupi.bundles.preflight import bundle, engine, machine
-from acoupi.bundles.preflight.sight import Check, Probes, Result, Sight
+from acoupi.bundles.preflight.machine_state import Check, MachineState, Probes, Result
 from acoupi.bundles.rendering import Manifest
 from acoupi.errors import HealthCheckError
 from acoupi.stack.settings import Settings
@@ -32,18 +33,18 @@ def run_preflight(
         Whether the sensor runs in containers; if not, nothing of Docker is
         looked at.
     """
-    sight = Sight(settings, probes, Manifest.read(settings.manifest_file))
+    state = MachineState(settings, probes, Manifest.read(settings.manifest_file))
     passed: set[str] = set()
     for check in CHECKS:
         of_docker = check.name in DOCKER_CHECKS
         if not passed.issuperset(check.needs) or (of_docker and not containers):
             continue
-        result = check.look(sight)
+        result = check.look(state)
         if result is None:
             continue
         if result.outcome != "fail":
             passed.add(check.name)
-        yield result
+        yield replace(result, name=check.name)
 
 
 def failure(results: list[Result]) -> HealthCheckError | None:

@@ -1,4 +1,4 @@
-"""What checks know, and how they ask: results, probes, the bundle as Compose sees it."""
+"""What checks know of a machine, how they ask it, and what they answer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,14 +17,17 @@ __all__ = [
     "SOUND_RULE",
     "Bundle",
     "Check",
+    "MachineState",
     "Outcome",
     "Probes",
     "Result",
-    "Sight",
+    "fail",
     "is_of_home",
     "is_simulated",
     "json_of",
+    "ok",
     "size",
+    "warn",
 ]
 
 Outcome = Literal["ok", "warn", "fail"]
@@ -39,6 +42,7 @@ class Result:
     """What a check found."""
 
     name: str
+    """Of the check; "" until it is known which one found it."""
     outcome: Outcome
     message: str
     """What was found; of a failure, what cannot be done."""
@@ -48,6 +52,21 @@ class Result:
     def error(self) -> HealthCheckError:
         """Return a failure as an error of three lines."""
         return HealthCheckError(self.message, self.help, why=self.why)
+
+
+def ok(message: str) -> Result:
+    """Return that all is well."""
+    return Result("", "ok", message)
+
+
+def warn(message: str, why: str | None, help: str | None) -> Result:
+    """Return that something may go wrong, why, and what to try."""
+    return Result("", "warn", message, why, help)
+
+
+def fail(message: str, why: str | None, help: str | None) -> Result:
+    """Return what cannot be done, why, and what to try."""
+    return Result("", "fail", message, why, help)
 
 
 class Probes(Protocol):
@@ -156,7 +175,7 @@ def has_sound(service: Mapping[str, Any]) -> bool:
 
 
 @dataclass
-class Sight:
+class MachineState:
     """What is known of the machine so far."""
 
     settings: Settings
@@ -213,7 +232,7 @@ class Check:
     """One thing to look at."""
 
     name: str
-    look: Callable[[Sight], Result | None]
+    look: Callable[[MachineState], Result | None]
     """None: there is nothing to look at on this machine."""
     needs: tuple[str, ...] = ()
     """Checks that must not have failed, nor been left out."""
