@@ -74,10 +74,10 @@ def test_one_that_was_asked_to_end_needs_no_reason(tmp_path: Path) -> None:
     assert (status.state, status.message) == ("stopped", None)
 
 
-def test_an_old_pulse_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pulse(tmp_path)
-    later = data.utc_now() + datetime.timedelta(days=365)
-    monkeypatch.setattr(data, "utc_now", lambda: later)
+def test_an_old_pulse_is_no_answer(tmp_path: Path) -> None:
+    pulse = replace(PulseFile(tmp_path, "default").pulse, state="ready")
+    pulse.pulse_on -= datetime.timedelta(minutes=5)
+    (tmp_path / "default.json").write_text(pulse.to_json())
 
     status = describe_container("default", "worker", inspected(), tmp_path)
 
