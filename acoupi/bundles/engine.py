@@ -87,7 +87,7 @@ class Answer:
 
     @property
     def said(self) -> str:
-        """What it complained of, in one line."""
+        """What it printed, in one line."""
         return " ".join((self.err or self.out).split()) or f"it ended with {self.code}"
 
 
@@ -102,7 +102,7 @@ class Storage:
 
 
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for docker: ours, without what would mislead it."""
+    """Return this process's environment without the variables that mislead docker."""
     environ = os.environ if environ is None else environ
     return {name: value for name, value in environ.items() if name not in MISLEADING}
 
@@ -170,7 +170,7 @@ class Engine:
         return Answer(process.returncode, "\n".join(said))
 
     def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
-        """Return what the engine knows of images or containers; those it has not are left out.
+        """Return the details of images or containers; those that do not exist are left out.
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class Engine:
         return all(self.ask(*words, timeout=patience).is_ok for words in asked)
 
     def client(self) -> Any:
-        """Return a client of its API; that is of ``DOCKER_HOST``, else the current context.
+        """Return a client of its API: that of ``DOCKER_HOST``, else of the current context.
 
         Raises
         ------
@@ -229,7 +229,7 @@ def _not_started(error: OSError) -> Answer:
 
 
 def explain(answer: Answer) -> tuple[str, str] | None:
-    """Return why the engine did not answer, and what to try; None: it did, so it is another fault.
+    """Return why the engine did not answer, and what to try; None if it did answer.
 
     Examples
     --------
@@ -285,7 +285,7 @@ def hand_over(command: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Host:
-    """What this machine says of itself: the real probes of `acoupi.bundles.preflight`."""
+    """The real probes of `acoupi.bundles.preflight`: they ask this machine."""
 
     engine: Engine = field(default_factory=Engine)
 
@@ -328,7 +328,7 @@ class Host:
         return [card.id for card in list_cards() if card.can_record]
 
     def is_clock_synchronised(self) -> bool | None:
-        """Return whether the kernel holds the clock to be right; None if it does not say."""
+        """Return whether the clock is synchronised; None if the kernel does not say."""
         return is_clock_synchronised()
 
     def is_port_free(self, address: str, port: int, protocol: str) -> bool:
@@ -340,7 +340,7 @@ class Host:
             try:
                 probe.bind((address, port))
             except PermissionError:
-                return True  # a port below 1024 is the engine's business
+                return True  # ports below 1024 are opened by the engine, which may
             except OSError:
                 return False
         return True

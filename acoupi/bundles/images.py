@@ -1,8 +1,8 @@
 """Building the image that every service of a bundle runs in.
 
-The image of acoupi is made from this very code: from the checkout, or from
-the installed package, which carries what its image is made from. Programs of
-others (``packages``) are a thin layer on top, in an image of their own.
+The image of acoupi is made from this code: from the checkout, or from the
+installed package, which contains the sources of its image. Extra packages are a
+thin layer on top, in an image of their own.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ REPOSITORY = "acoupi/sensor"
 BASE = "debian:bookworm-slim"
 SOURCE_LABEL = "io.acoupi.source"
 SPACE_NEEDED = 1_000_000_000
-"""Bytes free that a build of everything takes, for a while."""
+"""Free bytes that a complete build needs temporarily."""
 PACKAGE = Path(acoupi.__file__).resolve().parent
 CONTEXT = ("pyproject.toml", "README.md", "compose", "images")
-"""What the image is made from, beside the package itself."""
+"""Sources of the image besides the package itself."""
 OnLine = Callable[[str], None]
 
 
@@ -56,7 +56,7 @@ def image_name(packages: Sequence[str] = (), version: str | None = None) -> str:
     Parameters
     ----------
     packages
-        What of others is in it: pip requirements or paths.
+        Extra packages in it: pip requirements or local paths.
     version
         Of acoupi; None: this one.
 
@@ -76,7 +76,7 @@ def image_name(packages: Sequence[str] = (), version: str | None = None) -> str:
 
 
 def named_packages(packages: Sequence[str]) -> list[str]:
-    """Return packages by names that mean the same everywhere: paths are made whole.
+    """Return packages with absolute paths, so that their names mean the same everywhere.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def named_packages(packages: Sequence[str]) -> list[str]:
 def why_build(
     image: str, packages: Sequence[str] = (), *, engine: Engine | None = None
 ) -> str | None:
-    """Return why an image must be built; None: the one that is there will do.
+    """Return why an image must be built; None if it is up to date.
 
     Raises
     ------
@@ -115,29 +115,29 @@ def build_image(
     echo: OnLine | None = None,
     engine: Engine | None = None,
 ) -> str:
-    """Build the image, and the one it stands on where that is not up to date.
+    """Build the image, and the image below it if that is not up to date.
 
     Parameters
     ----------
     packages
-        What of others to bake in: pip requirements, or paths of source
-        folders and wheels.
+        Extra packages: pip requirements, or paths of source folders and
+        wheels.
     image
-        What to call it; None: as `image_name` says.
+        Its name; None: that of `image_name`.
     base
-        What to build on; None: Debian.
+        The image below it; None: Debian.
     network
-        Of the build: "host" where the engine's own network leads nowhere.
-        None: host if the base image was made on this machine, which is so
-        where no registry can be reached.
+        Of the build: "host" where the engine's own network has no way out.
+        None: host if the base image was made on this machine, as it is where
+        no registry can be reached.
     system_packages
-        Packages of Debian that those of others need.
+        Debian packages that the extra packages need.
     on_line
-        Called with each line that the engine says.
+        Called with each line of build output.
     echo
         Called with each command line before it is run.
     engine
-        That builds; None: the one that ``docker`` asks.
+        That builds; None: the one that ``docker`` uses.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def _build_program(
 
 @contextmanager
 def _sensor_context() -> Iterator[Path]:
-    """Give a folder with all that the sensor image is made from."""
+    """Yield a folder with the sources of the sensor image."""
     source = source_dir()
     if source == PACKAGE.parent:
         yield source  # .dockerignore leaves out the rest
@@ -214,7 +214,7 @@ def _sensor_context() -> Iterator[Path]:
 
 
 def copy_sources(folder: Path) -> None:
-    """Copy to a folder all that the sensor image is made from."""
+    """Copy the sources of the sensor image to a folder."""
     source = source_dir()
     for name in CONTEXT:
         _copy(source / name, folder / name)
@@ -263,7 +263,7 @@ _LEFT_OUT = frozenset({
     "__pycache__", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".pytest_cache",
     "node_modules", ".env",
 })  # fmt: skip
-"""Files and folders of a package that are no part of what is built."""
+"""Files and folders of a package that are not built from."""
 
 
 def _copy(source: Path, destination: Path) -> None:
@@ -276,7 +276,7 @@ def _copy(source: Path, destination: Path) -> None:
 
 
 def _digest(packages: Sequence[str]) -> str:
-    """Return what tells the image of this code from that of another."""
+    """Return a digest of the sources, which changes when the image would."""
     source = source_dir()
     digest = hashlib.sha256()
     roots = [PACKAGE, *(source / name for name in CONTEXT)]
@@ -299,7 +299,7 @@ def _add_to_digest(digest: "hashlib._Hash", root: Path) -> None:
 
 
 def _revision() -> str:
-    """Return the commit of the checkout, as far as there is one."""
+    """Return the commit of the checkout; "unknown" if there is none."""
     if not (PACKAGE.parent / ".git").exists():
         return "unknown"
     try:
@@ -404,12 +404,12 @@ class _Build:
 
 
 def _run_build(build: _Build, told: _Callbacks) -> None:
-    """Build, passing on what the engine says.
+    """Build, and pass on the output.
 
     Raises
     ------
     TargetError
-        With what was the matter.
+        With the reason.
     """
     told.command(shlex.join(["docker", *build.words]))
     answer = told.engine.stream(*build.words, on_line=told.line)
@@ -438,7 +438,7 @@ _BASE_MISSING = re.compile(
 
 
 def explain_build(answer: Answer) -> TargetError | None:
-    """Return what the engine's words mean; None if they are not known."""
+    """Return the error behind the output of a failed build; None if it is not known."""
     text = answer.out or answer.err
     low = text.lower()
     if explain(answer):

@@ -1,9 +1,9 @@
 """From descriptions to files: render them, and compare them with what is there.
 
 A tree of templates is the tree of its output: ``bin/start.sh.jinja2`` gives
-``bin/start.sh``; what begins with an underscore is for including only. The
-output is the same for the same input (sorted, LF, no times), so that a file
-which somebody edited can be told from one of ours by its digest.
+``bin/start.sh``; a name with an underscore is for including only. The
+output is the same for the same input (sorted, LF, no times), so that an edited
+file is recognised by its digest.
 """
 
 import difflib
@@ -69,7 +69,7 @@ class FileDiff:
 
 @dataclass(frozen=True)
 class KnownService:
-    """What is to be known of a service without loading its program."""
+    """What is known of a service without loading its program."""
 
     name: str
     role: str
@@ -114,7 +114,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> "Manifest | None":
-        """Return what a home says about itself; None if nothing was generated there.
+        """Return the manifest of a home; None if nothing was generated there.
 
         Raises
         ------
@@ -163,7 +163,7 @@ def render_tree(
     context
         The names that the templates use; one that is missing is an error.
     below
-        Only templates whose path begins with one of these.
+        Only templates with a path that begins with one of these.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def render_template(folder: Path, name: str, context: Mapping[str, Any]) -> str:
 
 
 def _environment(folder: Path) -> jinja2.Environment:
-    # The output is shell, Python and unit files, which quote by their own rules.
+    # The output is shell, Python, YAML and unit files, which have quoting rules of their own.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
@@ -219,12 +219,12 @@ def _unit(value: object) -> str:
 
 
 def _unit_path(value: object) -> str:
-    """Write a path into a setting of a systemd unit that takes the rest of its line."""
+    """Quote a path in a setting of a systemd unit that takes the rest of its line."""
     return str(value).replace("%", "%%")
 
 
 def compose_text(value: object) -> str:
-    """Quote as a scalar of a compose file: a string to YAML, and no variable to compose."""
+    """Quote as a scalar of a compose file: a string in YAML, without variables for Compose."""
     if isinstance(value, Yaml):
         return value
     text = json.dumps(str(value), ensure_ascii=False).replace("$", "$$")
@@ -253,10 +253,10 @@ def _cell(value: object) -> str:
 def edited_files(
     home: Path, files: Mapping[PurePath, RenderedFile], manifest: Manifest | None
 ) -> list[PurePath]:
-    """Return the generated files that are not as we wrote them, sorted.
+    """Return the generated files that were edited, sorted.
 
-    A file that stands where one is to be generated, and that we did not
-    write, counts too, unless it holds the very same.
+    A file that setup did not write, in the place of one that it would generate,
+    counts too, unless the content is the same.
     """
     known = manifest.files if manifest else {}
     edited = []

@@ -51,7 +51,7 @@ PULSE_TOO_OLD = 30.0
 
 
 class ServiceStatus(BaseModel):
-    """How one service is, as far as it can be known from outside."""
+    """State of one service, as seen from outside."""
 
     name: str
     role: str
@@ -67,12 +67,12 @@ class ServiceStatus(BaseModel):
         "unknown",
     ]
     message: str | None = None
-    """Why it is so, when that is not plain."""
+    """The reason, unless it is obvious."""
     pid: int | None = None
     started_on: datetime | None = None
     pulse_on: datetime | None = None
     task: str | None = None
-    """What it is doing; None: nothing."""
+    """The task that it runs; None: none."""
     task_since: datetime | None = None
     done: int = 0
     failed: int = 0
@@ -81,11 +81,11 @@ class ServiceStatus(BaseModel):
     restarts: int = 0
     memory_bytes: int | None = None
     health: Literal["healthy", "unhealthy", "starting"] | None = None
-    """As the engine's own probe found it; None: there is none."""
+    """Verdict of the engine's own health check; None: there is none."""
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process runs."""
         return self.state not in ("stopped", "restarting", "unknown")
 
     @property
@@ -120,7 +120,7 @@ class Target(ABC):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.echo: Callable[[str], None] = lambda _: None
-        """Called with each command line before it is run, for who wants to show it."""
+        """Called with each command line before it is run, to show it."""
 
     @classmethod
     def is_chosen_where_possible(cls) -> bool:
@@ -167,11 +167,11 @@ class Target(ABC):
         Raises
         ------
         ConfigurationError
-            Naming what of the stack this platform cannot do.
+            Naming the part of the stack that this platform cannot provide.
         """
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return the files that outlive a setup: what a person may change, passwords.
+        """Return the files that a later setup keeps: passwords, and what a person may change.
 
         They are written with the others and may be edited; what is in them now
         is kept.
@@ -180,7 +180,7 @@ class Target(ABC):
         return {}
 
     def prepare(self, stack: Stack) -> None:  # noqa: B027 - optional
-        """Do after a setup what is more than writing files.
+        """Do what a setup needs beyond writing files.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class Target(ABC):
 
     @abstractmethod
     def down(self) -> None:
-        """Stop every service, beat first; each finishes what it is doing.
+        """Stop every service, beat first; each finishes its current task.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class Target(ABC):
 
     @abstractmethod
     def status(self) -> list[ServiceStatus]:
-        """Return how every service is; never raises because one is not well."""
+        """Return the state of every service; does not raise because one is not well."""
 
     @abstractmethod
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
@@ -232,7 +232,7 @@ class Target(ABC):
         raise self._runs_them()
 
     def stop_workers(self) -> None:
-        """Stop the workers, each after what it is doing; beat goes on.
+        """Stop the workers, each after its current task; beat keeps running.
 
         Raises
         ------
@@ -260,7 +260,7 @@ class Target(ABC):
         )
 
     def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
-        """Return how to try out the program where it runs: name, what then holds, the step."""
+        """Return the checks of the program where it runs: name, claim, and the step."""
         return []
 
     def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
@@ -275,7 +275,7 @@ class Target(ABC):
 
     @property
     def broker(self) -> str | None:
-        """Where the broker of this target is; None: as the settings of Celery say."""
+        """URL of the broker of this target; None: that of the Celery settings."""
         return None
 
     def count_waiting(self, queues: list[str]) -> dict[str, int]:
@@ -407,7 +407,7 @@ def target_for(settings: Settings) -> Target:
 
 
 def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
-    """Return how a service of this machine is, from its lock and its pulse."""
+    """Return the state of a service of this machine, from its lock and its pulse."""
     pulse = read_pulse(settings.run_dir, name)
     alive = is_locked(settings.run_dir, name)
     if pulse is None:
@@ -416,7 +416,7 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
     status = ServiceStatus(name=name, role=role, state=pulse.state, message=pulse.message)
     status = status.model_copy(update=pulse.facts)
     if not alive:
-        # The last pulse may say more than that it is over: why.
+        # The last pulse may say why it ended.
         supervised = is_locked(settings.run_dir, f"{name}.supervisor")
         crashed = pulse.state != "stopped"
         return status.model_copy(

@@ -1,7 +1,7 @@
 """A folder that ``balena push`` takes as it is: a fleet of sensors that set themselves up.
 
-It holds the compose file, what the image is built from, and what balena and
-its operators are to know. Nothing of it runs here; why it is as it is:
+It contains the compose file, the sources of the image, and files for balena and
+its operators. Nothing of it runs here; the reasons for its form are in
 ``compose/balena/README.md``.
 """
 
@@ -47,16 +47,16 @@ __all__ = ["BalenaTarget", "balena_files", "write_balena_folder"]
 FOLDER = PurePath("balena")
 """Below the home: where setup puts it."""
 SOURCES = "sensor"
-"""What the image is built from, in the folder."""
+"""Sources of the image, in the folder."""
 PROGRAM = "program"
-"""The packages of others, in the sources."""
+"""Extra packages, in the sources."""
 AUDIO_GROUP = 29
 """Of the sound devices on balenaOS, as on Debian."""
 DEVICE_TYPES = (
     *("raspberrypi4-64", "raspberrypi5", "raspberrypi3-64", "raspberrypi0-2w-64"),
     *("raspberrypi400-64", "generic-aarch64", "generic-amd64", "intel-nuc"),
 )
-"""64 bit all of them: for 32 there is no numpy. The first is the default."""
+"""All 64 bit: there is no numpy for 32. The first is the default."""
 MICROPHONE_PATIENCE = 600
 """Seconds without a microphone after which the recorder ends itself: a restart gives it devices
 that were plugged in since."""
@@ -78,7 +78,7 @@ class BalenaSite(SelfSetupSite):
 
 
 class BalenaTarget(Target):
-    """The devices of a balena fleet; here there is only the folder that is pushed."""
+    """The devices of a balena fleet; on this machine there is only the folder to push."""
 
     name: ClassVar[str] = "balena"
     has_own_python: ClassVar[bool] = True
@@ -97,12 +97,12 @@ class BalenaTarget(Target):
         return _push(folder)
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return the folder, but for what the image is built from."""
+        """Return the folder without the sources of the image."""
         files = balena_files(stack, self.settings.home)
         return {FOLDER / path: one for path, one in files.items()}
 
     def prepare(self, stack: Stack) -> None:
-        """Put what the image is built from beside them."""
+        """Add the sources of the image."""
         del stack
         _put_sources(self.settings.home / FOLDER)
 
@@ -119,7 +119,7 @@ class BalenaTarget(Target):
         raise self._elsewhere("check")
 
     def status(self) -> list[ServiceStatus]:
-        """Return the services, and that nothing is known of them here."""
+        """Return the services; their state is not known here."""
         manifest = Manifest.read(self.settings.manifest_file)
         return [
             ServiceStatus(
@@ -140,7 +140,7 @@ class BalenaTarget(Target):
         return TargetError(
             f"cannot {what} the services here.",
             f"{self.next_step}   (README.md there says the rest)",
-            why="this home was set up for a balena fleet, whose devices run them.",
+            why="this home was set up for a balena fleet, and its devices run them.",
         )
 
 
@@ -210,7 +210,7 @@ def _put_sources(folder: Path, packages: Sequence[str] = ()) -> None:
 
 
 def _dockerfile_with_program() -> str:
-    """Return the two Dockerfiles of the images as one: nothing of ours is in a registry."""
+    """Return both Dockerfiles as one: our images are in no registry."""
     images = source_dir() / "images"
     program = (images / "program" / "Dockerfile").read_text()
     for old, new in (
@@ -236,14 +236,14 @@ def balena_files(
     stack
         Of a program; its settings become variables of the service ``setup``.
     home
-        That the stack was made for: what the settings name below it is moved.
+        That the stack was made for; paths below it are moved to the device's.
     with_packages
-        Whether packages of others are in the image.
+        Whether extra packages are in the image.
 
     Raises
     ------
     ConfigurationError
-        If the stack has something that a balena device cannot give, by name.
+        Naming the part of the stack that a balena device cannot provide.
     """
     _refuse_mounts(stack, home)
     answers = _answers(stack, home)
@@ -279,7 +279,7 @@ def _audio_group() -> int:
 
 
 def _refuse_mounts(stack: Stack, home: Path) -> None:
-    """Raise if a service needs more of the disk than the volumes of the home."""
+    """Raise if a service needs a folder that is not in a volume of the home."""
     inside = [*(home / name for name in FOLDERS), *_generated(home)]
     mounts = dict.fromkeys(mount for one in stack.services for mount in one.mounts)
     outside = [mount for mount in mounts if not _is_below(mount, inside)]
@@ -358,7 +358,7 @@ def _rights(stack: Stack) -> list[dict[str, str]]:
 
 
 def fleet_name(program: str) -> str:
-    """Return what a fleet of a program is called: after its package, if that is all that tells it.
+    """Return the name of a fleet: its program's, or its package's for a module `program`.
 
     Examples
     --------

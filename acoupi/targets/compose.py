@@ -1,8 +1,8 @@
 """Every worker its own container: Docker Compose v2 on a Docker engine.
 
-What is rendered is ``docker-compose.yml`` and ``.env`` in the home, so that
-``docker compose up -d`` there does the same as this target. Compose starts
-and stops; how the containers are is asked through the engine's API.
+It renders ``docker-compose.yml`` and ``.env`` in the home, so that
+``docker compose up -d`` there does the same as this target. Compose starts and
+stops the containers; their state is read through the engine's API.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ class HomeSite(Site):
         return [Yaml(VOLUME)]
 
     def broker(self, stack: Stack) -> Block:
-        """Return redis, whose users setup wrote."""
+        """Return redis, with the users that setup wrote."""
         users = compose_text(self.settings.home / USERS_FILE)
         digest = _digest(sorted(broker_rules(stack).items()))
         append = "${ACOUPI_BROKER_APPENDONLY:-no}"
@@ -135,7 +135,7 @@ class HomeSite(Site):
             yield bind(secrets, secrets)
         mounts = {one.source: one for one in service.mounts}
         for one in self.simulated if is_sound_worker(service) else ():
-            mounts.setdefault(one.source, one)  # what is written there already can be read, too
+            mounts.setdefault(one.source, one)  # a mount that can be written can be read, too
         for one in mounts.values():
             self._refuse_wide_mount(one.source)
             source = compose_text(one.source)
@@ -203,7 +203,7 @@ class ComposeTarget(RunningBundle):
         return {**place_files({**app, **scripts}, self.settings), **files}
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return ``.env``, with what was chosen there, and the secrets of the broker."""
+        """Return ``.env``, with the choices made there, and the secrets of the broker."""
         secrets = broker_secrets(stack, self.settings.home)
         return {ENV_FILE: self._render(stack)[ENV_FILE], **secrets}
 
@@ -250,7 +250,7 @@ class ComposeTarget(RunningBundle):
     # --- .env -----------------------------------------------------------------------------
 
     def _variables(self, stack: Stack, chosen: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Return what may be set in ``.env``: its text, and whether somebody chose it."""
+        """Return the variables of ``.env``: the value, and whether it was chosen."""
         uid, gid = host_owner(self.settings.home)
         facts = {
             "ACOUPI_UID": str(uid),
@@ -271,9 +271,9 @@ class ComposeTarget(RunningBundle):
         }
 
     def prepare(self, stack: Stack | None = None) -> None:
-        """Make the folders that are mounted, and give the home to whom the containers run as.
+        """Make the folders that are mounted, and give the home to the user of the containers.
 
-        What they are is in the rendered file: the program need not be here.
+        The folders are read from the rendered file: the program is not needed.
         """
         del stack
         home = self.settings.home
@@ -291,7 +291,7 @@ class ComposeTarget(RunningBundle):
 
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
-    """Return what simulated audio plays from, for the recorder to read."""
+    """Return the read-only mounts of the files that simulated audio plays."""
     text = plain(simulated or "")
     if not text:
         return ()

@@ -47,7 +47,7 @@ def _containers(client: Any, project: str) -> dict[str, Any]:
 def container_statuses(
     engine: Engine, project: str, roles: Mapping[str, str], run_dir: Path
 ) -> list[ServiceStatus]:
-    """Return how the services of a project are, in the given order; never raises."""
+    """Return the states of the services of a project, in the given order; never raises."""
     try:
         with contextlib.closing(engine.client()) as client, _answers("ask for the containers"):
             containers = _containers(client, project)
@@ -73,7 +73,7 @@ def _status(name: str, role: str, container: Any, run_dir: Path) -> ServiceStatu
 def describe_container(
     name: str, role: str, attributes: Mapping[str, Any], run_dir: Path
 ) -> ServiceStatus:
-    """Return how a service is, from what the engine says of its container, and its pulse.
+    """Return the state of a service, from its container's details and its pulse.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def describe_container(
     )
     pulse = read_pulse(run_dir, name)
     if pulse is not None and began is not None and pulse.started_on < began:
-        pulse = None  # of the container before this one
+        pulse = None  # written by the previous container
     if pulse is not None:
         counted_by_engine = {"restarts": status.restarts, "pid": None}
         status = status.model_copy(update={**pulse.facts, **counted_by_engine})
@@ -107,7 +107,7 @@ def describe_container(
 def _state_of(
     state: Mapping[str, Any], role: str, status: ServiceStatus, pulse: Pulse | None
 ) -> dict[str, Any]:
-    """Return the state of a service and what to say about it."""
+    """Return the state of a service and a message about it."""
     if state.get("Restarting"):
         return {"state": "restarting", "message": status.message or _ended(state)}
     if not state.get("Running"):
@@ -125,7 +125,7 @@ def _state_of(
 
 
 def _ended(state: Mapping[str, Any]) -> str:
-    """Return how a container ended, in words."""
+    """Return in words how a container ended."""
     if state.get("OOMKilled"):
         return "it was ended because it used more memory than it may (.env says how much)"
     if error := state.get("Error"):
@@ -173,7 +173,7 @@ def container_logs(
 
 
 class BrokerShell:
-    """Asks redis of a bundle something, from inside its container: it listens nowhere else.
+    """Sends commands to redis of a bundle, from inside its container: it listens nowhere else.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ class BrokerShell:
     Raises
     ------
     TargetError
-        If the engine does not say which containers there are.
+        If the engine does not list the containers.
     """
 
     def __init__(self, client: Any, project: str, socket: str, passwords: Path) -> None:

@@ -1,4 +1,4 @@
-"""The services as plain processes, kept running by the scripts in ``bin/``."""
+"""The services as plain processes, supervised by the scripts in ``bin/``."""
 
 import os
 import re
@@ -56,7 +56,7 @@ class ProcessTarget(Target):
         run_script(self.settings, self.settings.start_script_path, BEAT, *extras_of(self.settings))
 
     def down(self) -> None:
-        """Stop beat, then the workers; what cannot be stopped does not keep the others."""
+        """Stop beat, then the workers; continue with the others if one cannot be stopped."""
         errors = []
         extras = extras_of(self.settings)
         for names in ([BEAT], [], *([extras] if extras else [])):  # no name is every worker
@@ -72,7 +72,7 @@ class ProcessTarget(Target):
         run_script(self.settings, self.settings.start_script_path)
 
     def stop_workers(self) -> None:
-        """Stop the workers, each after what it is doing."""
+        """Stop the workers, each after its current task."""
         run_script(self.settings, self.settings.stop_script_path)
 
     def restart_workers(self) -> None:
@@ -80,7 +80,7 @@ class ProcessTarget(Target):
         run_script(self.settings, self.settings.restart_script_path)
 
     def status(self) -> list[ServiceStatus]:
-        """Return how each service is, from its lock and its pulse."""
+        """Return the state of each service, from its lock and its pulse."""
         manifest = Manifest.read(self.settings.manifest_file)
         services = manifest.services if manifest else ()
         return [service_status(self.settings, service.name, service.role) for service in services]
@@ -183,7 +183,7 @@ def place_files(
 def service_environment(
     settings: Settings, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the variables that services need beside ACOUPI_HOME: what is not as the home says.
+    """Return the variables that services need besides ACOUPI_HOME: changed settings.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
     Raises
     ------
     TargetError
-        With the error that the script printed, or else its last words.
+        With the error that the script printed, or else the end of its output.
     """
     if not script.is_file():
         raise TargetError(
@@ -258,7 +258,7 @@ def stop_timeout(settings: Settings) -> float:
 
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:
-    """Return the error that a script printed; else one with its last words."""
+    """Return the error that a script printed; else one with the end of its output."""
     found = ERROR_LINE.search(text)
     if found:
         message, why, help_text = found.groups()

@@ -38,7 +38,7 @@ ANSWER_TIMEOUT = 30.0
 BOOTED = Path("/run/systemd/system")
 """There where systemd is process 1."""
 UNIT_MARGIN = 15
-"""Seconds a unit is given to stop beyond its slowest service."""
+"""Seconds that a unit has to stop beyond its slowest service."""
 START_PATIENCE = 900.0
 
 
@@ -103,7 +103,7 @@ class SystemdTarget(ProcessTarget):
         systemctl("start", self.settings.acoupi_service_file, timeout=START_PATIENCE)
 
     def stop_workers(self) -> None:
-        """Stop the unit of the workers: what only its processes stop, systemd starts again."""
+        """Stop the unit of the workers: systemd restarts processes that end otherwise."""
         self.check()
         name = self.settings.acoupi_service_file
         systemctl("stop", name, timeout=stop_timeout(self.settings))
@@ -178,7 +178,7 @@ def remove_units(settings: Settings, path: Path | None = None) -> None:
 
 
 def require_systemd() -> None:
-    """Raise if systemd does not serve this user.
+    """Raise if this user has no systemd.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Whether this machine can run the bundle: looked at before anything is started.
+"""Whether this machine can run the bundle: checked before anything is started.
 
-A check is a function from what is known (`MachineState`) to a `Result`, and asks the
-machine through `Probes` only, so that every kind of machine can be described
-in a test. `CHECKS` is the order; one whose ground is missing is left out: an
+A check is a function of a `MachineState` that returns a `Result` and asks the
+machine only through `Probes`, so that a test can describe any kind of machine.
+`CHECKS` is the order; a check is left out if one that it needs failed: an
 engine that does not answer has no version.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
 def run_preflight(
     settings: Settings, probes: Probes, *, containers: bool = True
 ) -> Iterator[Result]:
-    """Look at one thing after the other, and give what each check found.
+    """Run one check after the other, and yield what each found.
 
     Parameters
     ----------
@@ -30,8 +30,7 @@ def run_preflight(
     probes
         How to ask the machine.
     containers
-        Whether the sensor runs in containers; if not, nothing of Docker is
-        looked at.
+        Whether the sensor runs in containers; if not, Docker is not checked.
     """
     state = MachineState(settings, probes, Manifest.read(settings.manifest_file))
     passed: set[str] = set()

@@ -44,7 +44,7 @@ PROBE_TIMEOUT = 60.0
 VERSION_LABEL = "org.opencontainers.image.version"
 PROJECT_LABEL = "com.docker.compose.project"
 NOT_MOUNTED = ("bind source path does not exist", "Mounts denied", "is not shared from the host")
-"""What engines say of a folder that they do not see."""
+"""What engines say of a folder that does not exist for them."""
 PROGRAM_PROBE = (
     "import sys\n"
     "from acoupi.errors import AcoupiError\n"
@@ -63,7 +63,7 @@ def check_generated(state: MachineState) -> Result | None:
     if not state.probes.is_folder(home / COMPOSE_FILE):
         return fail(
             f"{COMPOSE_FILE} in {home} is missing.",
-            "setup had written it, and it is not there any more.",
+            "setup wrote it, and it is gone.",
             "acoupi compose render",
         )
     # .env holds what a person may change.
@@ -73,19 +73,19 @@ def check_generated(state: MachineState) -> Result | None:
     names = ", ".join(path.as_posix() for path in edited)
     return fail(
         f"{names} in {home} {'was' if len(edited) == 1 else 'were'} edited by hand.",
-        "setup generates it, and what was changed there would be lost; "
+        "setup generates it, and the changes would be lost; "
         "docker-compose.override.yml is for changes.",
         "acoupi setup --diff to see the difference, acoupi setup --force to write over it",
     )
 
 
 def _made_by_this(version: str, home: Path) -> Result:
-    """Return whether it is this acoupi that made the bundle: an image goes with its own files."""
+    """Check that this version of acoupi made the bundle, as its image needs."""
     if version == acoupi.__version__:
         return ok("as setup wrote them")
     return fail(
         f"the bundle in {home} was made by acoupi {version}.",
-        f"this is acoupi {acoupi.__version__}, whose image goes with its own files.",
+        f"this is acoupi {acoupi.__version__}, and its image needs the files of its own version.",
         "acoupi compose build && acoupi compose render",
     )
 
@@ -211,7 +211,7 @@ def _other_version(name: str, version: str | None) -> Result:
 
 
 def check_program(state: MachineState) -> Result | None:
-    """Let the image load the program, in a container that sees a file of the home, and no more."""
+    """Load the program in a container of the image that sees only one file of the home."""
     if state.manifest is None or not state.images:
         return None
     image, name = next(iter(state.images)), state.manifest.program

@@ -97,7 +97,7 @@ class Probes(Protocol):
         """Return the sound cards that can record."""
 
     def is_clock_synchronised(self) -> bool | None:
-        """Return whether the clock is held to be right; None if that is not known."""
+        """Return whether the clock is synchronised; None if that is not known."""
 
     def is_port_free(self, address: str, port: int, protocol: str) -> bool:
         """Return whether nobody listens there."""
@@ -136,7 +136,7 @@ class Bundle:
 
     @property
     def simulated(self) -> str | None:
-        """What stands for the microphone; None if nothing does."""
+        """What replaces the microphone; None if nothing does."""
         for one in self.services.values():
             variables = one.get("environment") or {}
             if variables.get(SIMULATED):
@@ -187,7 +187,7 @@ class MachineState:
     projects: list[Mapping[str, Any]] = field(default_factory=list)
     """What ``docker compose ls`` says."""
     images: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What ``docker image inspect`` says of each image of ours that is there, by its name."""
+    """What ``docker image inspect`` says of the services' images that exist, by name."""
 
     @property
     def home(self) -> Path:
@@ -201,7 +201,7 @@ class MachineState:
 
     @property
     def simulated(self) -> str | None:
-        """What stands for the microphone, by a variable or in the configuration; None: nothing."""
+        """What replaces the microphone, by a variable or in the configuration; None: nothing."""
         if self.bundle is not None and self.bundle.simulated:
             return self.bundle.simulated
         return "as the configuration says" if is_simulated(self.home) else None
@@ -214,7 +214,7 @@ class MachineState:
         )
 
     def own_images(self) -> list[str]:
-        """Return the images that our services run; what an override adds is not ours."""
+        """Return the images of the services, without those that an override adds."""
         names = {one.name for one in self.manifest.services} if self.manifest else set()
         services = self.bundle.services if self.bundle else {}
         chosen = [one for name, one in services.items() if name in names] or services.values()
@@ -239,7 +239,7 @@ class Check:
 
 
 def is_simulated(home: Path) -> bool:
-    """Return whether the configuration of a home names something in the microphone's place."""
+    """Return whether the configuration of a home replaces the microphone."""
     try:
         content = json.loads((home / "config" / "program.json").read_text())
     except (OSError, ValueError):
