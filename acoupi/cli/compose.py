@@ -109,33 +109,26 @@ def bundle() -> "Settings":
     from acoupi.targets import target_for
 
     found = home.configured()
-    name = target_for(found).name
-    if name != "compose":
+    target = target_for(found)
+    if not target.needs_engine:
         raise TargetError(
             f"{found.home} holds no bundle of containers.",
             "acoupi setup --target compose",
-            why=f'it was set up for the target "{name}".',
+            why=f'it was set up for the target "{target.name}".',
         )
     return found
 
 
 def run(found: "Settings", *args: str) -> int:
     """Run ``docker compose ARGS`` on this terminal; return its exit code."""
-    from acoupi.bundles.engine import NOT_FOUND, compose_command, hand_over
+    from acoupi.bundles.engine import compose_command, hand_over
     from acoupi.targets.compose import ComposeTarget
 
     if args[0] in STARTING:
         ComposeTarget(found).own_home()
     command = compose_command(found, *args)
     echo(shlex.join(command))
-    code = hand_over(command)
-    if code == NOT_FOUND:
-        raise TargetError(
-            "cannot run docker.",
-            "acoupi doctor",
-            why="the program docker is not installed, or not on the PATH.",
-        )
-    return code
+    return hand_over(command)
 
 
 def hand_on(*args: str) -> NoReturn:
@@ -156,7 +149,7 @@ def render(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="balena: a folder that `balena push` takes."),
+        typer.Option(metavar="NAME", help="Of a folder to be deployed elsewhere, as balena."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="That folder.")
@@ -234,10 +227,10 @@ def build_for(found: "Settings", packages: list[str] | None = None) -> None:
 
 def _images(found: "Settings") -> list[str]:
     """Return the images that the bundle is to run from."""
-    from acoupi.bundles.engine import Host
-    from acoupi.bundles.preflight.sight import Bundle
+    from acoupi.bundles.engine import Engine
+    from acoupi.bundles.preflight.machine_state import Bundle
 
-    answer = Host().compose(found, "config", "--format", "json")
+    answer = Engine().compose(found, "config", "--format", "json")
     services = Bundle.parse(answer.out).services if answer.is_ok else {}
     return sorted({str(one["image"]) for one in services.values() if one.get("image")})
 
@@ -332,11 +325,11 @@ def _check(found: "Settings") -> None:
 
 def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
     """Make the image be there: fetched if it comes from elsewhere, else built."""
-    from acoupi.bundles.engine import Host
+    from acoupi.bundles.engine import Engine
     from acoupi.bundles.images import REPOSITORY
 
     names = [name for name in _images(found) if "@" not in name]
-    absent = [name for name in names if not Host().docker("image", "inspect", name).is_ok]
+    absent = [name for name in names if not Engine().has_image(name)]
     ours = [name for name in absent if name.startswith(f"{REPOSITORY}:")]
     if fetch or (set(absent) - set(ours)):
         code = run(found, "pull", *(() if fetch else ("--policy", "missing")))

@@ -53,10 +53,10 @@ def look(found: "Settings", *, quiet: bool = False) -> "list[Result]":
     """Look at everything; unless `quiet`, say what is found as it is found."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.preflight import run_preflight
-    from acoupi.bundles.rendering import Manifest
+    from acoupi.stack.configured import is_configured
+    from acoupi.targets import target_for
 
-    manifest = Manifest.read(found.manifest_file)
-    containers = manifest is None or manifest.target == "compose"
+    containers = not is_configured(found) or target_for(found).needs_engine
     results = run_preflight(found, Host(), containers=containers)
     return list(_said(results, quiet=quiet))
 

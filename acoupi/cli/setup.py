@@ -1,7 +1,6 @@
 """``acoupi setup``."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,7 +53,8 @@ def setup(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Where it runs: compose (Docker), process, systemd, or balena (a fleet). "
+            help="Where it runs: compose (Docker), process, systemd, balena (a fleet), or one "
+            "that a package brings. "
             "If not given: as before, else compose where a Docker engine answers.",
             autocompletion=home.complete.targets,
         ),
@@ -93,7 +93,7 @@ def setup(
     asking = sys.stdin.isatty() if prompt is None else prompt
     chosen = _target_of(found, target, broker, has_package=bool(package))
     if package:
-        words = ["setup", "--target", "compose", *(["--program", program] if program else [])]
+        words = ["setup", "--target", str(chosen), *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
         words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
         words += [*(["--config", str(config)] if config else [])]
@@ -114,18 +114,23 @@ def setup(
         is_new = not found.manifest_file.exists()
         _set_up(found, arguments, force=force)
         if is_new and target is None:
-            _say_where(chosen)
+            _say_where(found)
 
 
-def _say_where(target: str | None) -> None:
+def _say_where(found: "Settings") -> None:
     """Say what was chosen by itself, and how to choose."""
-    if target == "compose":
+    from acoupi.targets import DEFAULT_TARGET, target_for, targets_that
+
+    target = target_for(found)
+    if target.reason_to_choose:
         typer.echo(
-            "It runs in containers, as a Docker engine answers here. "
-            "For plain processes: acoupi setup --target process"
+            f"{target.reason_to_choose} For plain processes: acoupi setup --target {DEFAULT_TARGET}"
         )
-    else:
-        typer.echo(f"It runs on the target {target}. In containers: acoupi setup --target compose")
+        return
+    containers = targets_that(lambda kind: kind.needs_engine)
+    typer.echo(
+        f"It runs on the target {target.name}. In containers: acoupi setup --target {containers[0]}"
+    )
 
 
 def _target_of(
@@ -133,34 +138,37 @@ def _target_of(
 ) -> str | None:
     """Return where the sensor will run; None: as before.
 
-    Where nothing was chosen yet, and ACOUPI_TARGET names nothing, that is in
-    containers if an engine answers.
+    Where nothing was chosen yet, and ACOUPI_TARGET names nothing, that is where
+    it can run best: in containers if an engine answers.
 
     Raises
     ------
     ParameterError
         If something is to be baked into an image, and none is used.
     """
-    from acoupi.bundles.engine import engine_answers
     from acoupi.bundles.program_image import is_inside
     from acoupi.bundles.rendering import Manifest
+    from acoupi.targets import DEFAULT_TARGET, find_target, targets_that
 
     chosen = target or os.environ.get("ACOUPI_TARGET") or None
     if has_package:
-        if (target or "compose") != "compose":
+        bakers = targets_that(lambda kind: kind.bakes_packages)
+        if target is not None and not find_target(target).bakes_packages:
             raise ParameterError(
-                str(target),
+                target,
                 f"--package cannot be used with --target {target}.",
-                "acoupi setup --package NAME --target compose",
+                f"acoupi setup --package NAME --target {bakers[0]}",
                 why="it is baked into an image, and only containers run from one.",
             )
-        return "compose"
+        return target or bakers[0]
     if target is not None or Manifest.read(found.manifest_file) is not None:
         return target
     if chosen is not None or is_inside():
         return chosen
-    is_external = broker not in (None, "embedded")
-    return "process" if is_external or not engine_answers() else "compose"
+    if broker not in (None, "embedded"):
+        return DEFAULT_TARGET
+    possible = targets_that(lambda kind: kind.is_chosen_where_possible())
+    return next(iter(possible), DEFAULT_TARGET)
 
 
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:
@@ -190,7 +198,7 @@ def _program_of(found: "Settings", *, asking: bool) -> str:
     except NotConfiguredError:
         present = None
     if asking:
-        if present and _rendered_for(found) == "compose":
+        if present and _runs_from_an_image(found):
             load_program_class(present)  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:
@@ -203,21 +211,17 @@ def _program_of(found: "Settings", *, asking: bool) -> str:
     )
 
 
+def _runs_from_an_image(found: "Settings") -> bool:
+    from acoupi.targets import target_for
+
+    return target_for(found).bakes_packages
+
+
 def _set_up(found: "Settings", arguments: dict[str, Any], *, force: bool) -> None:
     from acoupi.system.lifecycle import setup_program
+    from acoupi.targets import target_for
 
     setup_program(found, force=force, **arguments)
     done(f"The sensor is set up in {found.home} (program {arguments['program_name']}).")
     remind_of_restart(found)
-    following = {
-        "compose": "acoupi compose up",
-        "balena": f"cd {shlex.quote(str(found.home / 'balena'))} && balena push FLEET",
-    }
-    typer.echo(f"Next: {following.get(_rendered_for(found) or '', 'acoupi check')}")
-
-
-def _rendered_for(found: "Settings") -> str | None:
-    from acoupi.bundles.rendering import Manifest
-
-    manifest = Manifest.read(found.manifest_file)
-    return manifest.target if manifest else None
+    typer.echo(f"Next: {target_for(found).next_step}")

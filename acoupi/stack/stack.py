@@ -49,17 +49,23 @@ __all__ = [
     "Stack",
     "cache_variable",
     "check_name",
+    "home_mounts",
+    "is_extra_role",
     "is_sound_worker",
+    "own_environment",
     "recording_queue_of",
     "service_command",
     "stack_for",
     "stack_of_program",
 ]
 
-Role = Literal["recorder", "worker", "beat", "broker"]
+Role = str
+"""recorder, worker, beat, broker, setup, or that of a service that is none of them."""
+WORKER_ROLES = ("recorder", "worker")
 
 SETUP = "setup"
 """The service that sets a home up by itself."""
+_KNOWN_ROLES = (*WORKER_ROLES, "beat", "broker", SETUP)
 WORKER_MODULE = "acoupi.system.celery.worker"
 BEAT_MODULE = "acoupi.system.celery.beat"
 SOUND_DEVICE = "/dev/snd"
@@ -109,6 +115,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Port:
+    """Where a service listens."""
+
+    number: int
+    address: str = "127.0.0.1"
+    """Of this machine, on which others reach it; containers listen on all of their own."""
+
+
+@dataclass(frozen=True)
 class Broker:
     """Where the wake-ups travel."""
 
@@ -133,6 +148,7 @@ class Service:
     groups: tuple[str, ...] = ()
     network: bool = False
     """Whether it talks to anything but the broker."""
+    port: Port | None = None
     secrets: bool = False
     """Whether it sees the secrets of the configuration."""
     environment: tuple[tuple[str, str], ...] = ()
@@ -145,7 +161,12 @@ class Service:
     @property
     def is_worker(self) -> bool:
         """Whether it runs tasks."""
-        return self.role in ("recorder", "worker")
+        return self.role in WORKER_ROLES
+
+    @property
+    def is_extra(self) -> bool:
+        """Whether it is neither a worker nor one that every sensor has; see `is_extra_role`."""
+        return is_extra_role(self.role)
 
 
 @dataclass(frozen=True)
@@ -166,6 +187,11 @@ class Stack:
     def workers(self) -> tuple[Service, ...]:
         """The services that run tasks, in the order of the program."""
         return tuple(service for service in self.services if service.is_worker)
+
+    @property
+    def extras(self) -> tuple[Service, ...]:
+        """The services that are neither workers nor ones that every sensor has."""
+        return tuple(service for service in self.services if service.is_extra)
 
     @property
     def recorder(self) -> Service | None:
@@ -198,6 +224,17 @@ class Stack:
             f"one of: {', '.join(self.names)}",
             why=f"the program {self.program} runs as {', '.join(self.names)}.",
         )
+
+
+def is_extra_role(role: str) -> bool:
+    """Return whether a role is that of a service which not every sensor has.
+
+    Examples
+    --------
+    >>> is_extra_role("web"), is_extra_role("beat")
+    (True, False)
+    """
+    return role not in _KNOWN_ROLES
 
 
 def service_command(name: str) -> tuple[str, ...]:
@@ -262,7 +299,7 @@ def stack_for(
     recorder = _find_recorder(program_class, workers, listens, recording_queue)
     sends = names_server(config) if sends is None else sends
     can_withhold = can_withhold_secrets(config)
-    inside = _home_mounts(settings)
+    inside = home_mounts(settings)
     mounts = (*inside, Mount(settings.program_file, read_only=True))
     mounts += mounts_of(config, settings.home, mounts)
     services = [
@@ -451,7 +488,7 @@ def _worker_service(
         groups=(SOUND_GROUP,) if records else (),
         network=network,
         secrets=needs_secrets if worker.secrets is None else worker.secrets,
-        environment=_environment(settings, worker.name),
+        environment=own_environment(settings, worker.name),
         mounts=mounts,
         health=HealthCheck(
             settings.run_dir / f"{worker.name}.json", SAMPLES_ARRIVE if records else ""
@@ -466,7 +503,7 @@ def _beat_service(settings: Settings, mounts: tuple[Mount, ...]) -> Service:
         name=BEAT,
         role="beat",
         command=service_command(BEAT),
-        environment=_environment(settings, BEAT),
+        environment=own_environment(settings, BEAT),
         mounts=mounts,
         health=HealthCheck(settings.run_dir / f"{BEAT}.json"),
         stop_grace=STOP_MARGIN,
@@ -483,7 +520,8 @@ def cache_variable(home: Path) -> dict[str, str]:
     return {"XDG_CACHE_HOME": str(home / "data" / "cache")}
 
 
-def _environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
+def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
+    """Return the variables that every service of ours has."""
     variables = {"ACOUPI_HOME": str(settings.home), "ACOUPI_SERVICE": name}
     return tuple((variables | cache_variable(settings.home)).items())
 
@@ -496,7 +534,7 @@ def _recorder_grace(config: BaseModel | None) -> float:
     return float(duration) + STOP_MARGIN
 
 
-def _home_mounts(settings: Settings) -> tuple[Mount, ...]:
+def home_mounts(settings: Settings) -> tuple[Mount, ...]:
     """Return what every service of ours sees of the home; the rest, secrets/ too, it does not."""
     return (
         Mount(settings.program_config_file.parent, read_only=True),

@@ -39,7 +39,7 @@ from acoupi.system.deployments import (
     start_deployment,
 )
 from acoupi.system.planning import Plan, plan_setup
-from acoupi.targets import Target, target_for
+from acoupi.targets import Target, find_target, target_for
 from acoupi.writing import PRIVATE, RenderedFile, write_atomic, write_files
 
 __all__ = [
@@ -151,8 +151,8 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
     if running:
         raise ConfigurationError(
             f"cannot move the sensor from the target {before.target} to {plan.target.name}.",
-            "acoupi deployment stop   (where there is no deployment: acoupi "
-            f"{'compose down' if before.target == 'compose' else 'workers stop'}), then again",
+            "acoupi deployment stop   (where there is no deployment: "
+            f"{find_target(before.target).stop_command}), then again",
             why=f"{', '.join(running)} still run, and setup would remove what stops them.",
         )
 

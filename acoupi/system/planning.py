@@ -27,6 +27,7 @@ from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
 from acoupi.services.schedule import schedule_file
 from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.extra_services import with_extra_services
 from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
@@ -151,6 +152,7 @@ def _plan(
     program = construct(program_class, config, app, program_name)
     stack = stack_of_program(program, settings, celery, program_name)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
+    stack = with_extra_services(stack, settings)
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),

@@ -10,7 +10,7 @@ from acoupi.targets.process import stop_timeout
 from acoupi.targets.systemd import (
     UnitState,
     install_units,
-    lingers,
+    linger_note,
     remove_units,
     systemctl,
     unit_folder,
@@ -123,6 +123,5 @@ def status_services(settings: Settings, path: Path | None = None, **kwargs: Any)
     workers, beat = unit_names(settings)
     workers_state, why = unit_state(settings, workers, path)
     beat_state, _ = unit_state(settings, beat, path)
-    if not why and workers_state == "active" and lingers() is False:
-        why = "they stop when you log out; to keep them: loginctl enable-linger"
-    return UnitsStatus(acoupi=workers_state, beat=beat_state, message=why or None)
+    message = why or linger_note(workers_state)
+    return UnitsStatus(acoupi=workers_state, beat=beat_state, message=message)

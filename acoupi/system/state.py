@@ -25,8 +25,7 @@ from acoupi.stack.loading import load_config_schema
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
-from acoupi.system.services import UnitsStatus, status_services
-from acoupi.targets import DEFAULT_TARGET, ServiceStatus, Target, target_for
+from acoupi.targets import ServiceStatus, Target, target_for
 
 __all__ = [
     "AcoupiStatus",
@@ -185,17 +184,14 @@ def get_services_status(
     settings: Settings, services: list[ServiceStatus] | None = None
 ) -> ServicesStatus:
     """Return where the services run and whether they do; also where there is no systemd."""
-    manifest = Manifest.read(settings.manifest_file)
-    target = manifest.target if manifest else DEFAULT_TARGET
-    if target == "systemd":
-        units: UnitsStatus = status_services(settings)
-        return ServicesStatus(
-            target=target, acoupi=units.acoupi, beat=units.beat, message=units.message
-        )
-    services = target_for(settings).status() if services is None else services
+    target = target_for(settings)
+    if (units := target.unit_states()) is not None:
+        workers_unit, beat_unit, note = units
+        return ServicesStatus(target=target.name, acoupi=workers_unit, beat=beat_unit, message=note)
+    services = target.status() if services is None else services
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beats = [service for service in services if service.role == "beat"]
-    return ServicesStatus(target=target, acoupi=_as_unit(workers), beat=_as_unit(beats))
+    return ServicesStatus(target=target.name, acoupi=_as_unit(workers), beat=_as_unit(beats))
 
 
 def _as_unit(services: list[ServiceStatus]) -> str:

@@ -1,4 +1,4 @@
-"""The services as plain processes, kept running by the scripts in ``bin/``."""
+"""The services as plain processes, supervised by the scripts in ``bin/``."""
 
 import os
 import shlex
@@ -14,13 +14,14 @@ from acoupi.bundles.rendering import TEMPLATES, Manifest, render_tree
 from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
+from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack, is_extra_role
 from acoupi.targets import ServiceStatus, Target, service_status
 from acoupi.writing import RenderedFile
 
 __all__ = [
     "PASSED_ON",
     "ProcessTarget",
+    "extras_of",
     "run_python",
     "run_script",
     "service_environment",
@@ -47,15 +48,16 @@ class ProcessTarget(Target):
         return place_files(rendered, self.settings)
 
     def up(self) -> None:
-        """Start the workers, then beat."""
+        """Start the workers, then beat, then the other services."""
         self.check()
         run_script(self.settings, self.settings.start_script_path)
-        run_script(self.settings, self.settings.start_script_path, BEAT)
+        run_script(self.settings, self.settings.start_script_path, BEAT, *extras_of(self.settings))
 
     def down(self) -> None:
-        """Stop beat, then the workers; what cannot be stopped does not keep the others."""
+        """Stop beat, then the workers; continue with the others if one cannot be stopped."""
         errors = []
-        for names in ([BEAT], []):
+        extras = extras_of(self.settings)
+        for names in ([BEAT], [], *([extras] if extras else [])):  # no name is every worker
             try:
                 run_script(self.settings, self.settings.stop_script_path, *names)
             except TargetError as error:
@@ -68,7 +70,7 @@ class ProcessTarget(Target):
         run_script(self.settings, self.settings.start_script_path)
 
     def stop_workers(self) -> None:
-        """Stop the workers, each after what it is doing."""
+        """Stop the workers, each after its current task."""
         run_script(self.settings, self.settings.stop_script_path)
 
     def restart_workers(self) -> None:
@@ -76,7 +78,7 @@ class ProcessTarget(Target):
         run_script(self.settings, self.settings.restart_script_path)
 
     def status(self) -> list[ServiceStatus]:
-        """Return how each service is, from its lock and its pulse."""
+        """Return the state of each service, from its lock and its pulse."""
         manifest = Manifest.read(self.settings.manifest_file)
         services = manifest.services if manifest else ()
         return [service_status(self.settings, service.name, service.role) for service in services]
@@ -111,19 +113,25 @@ class ProcessTarget(Target):
                 )
 
 
+def extras_of(settings: Settings) -> list[str]:
+    """Return the names of the services of a home that are no workers and not beat."""
+    manifest = Manifest.read(settings.manifest_file)
+    services = manifest.services if manifest else ()
+    return [one.name for one in services if is_extra_role(one.role)]
+
+
 # --- what is rendered -----------------------------------------------------------------
 
 
 def script_context(stack: Stack, settings: Settings) -> dict[str, Any]:
     """Return the names that the templates of scripts and units use."""
+    services = (*stack.workers, stack.beat, *stack.extras)
     return {
         "program": stack.program,
         "workers": [service.name for service in stack.workers],
-        "services": [*(service.name for service in stack.workers), BEAT],
-        "graces": [
-            {"name": service.name, "grace": round(service.stop_grace)}
-            for service in (*stack.workers, stack.beat)
-        ],
+        "services": [one.name for one in services],
+        "graces": [{"name": one.name, "grace": round(one.stop_grace)} for one in services],
+        "extras": stack.extras,
         "beat": BEAT,
         "beat_module": BEAT_MODULE,
         "worker_module": WORKER_MODULE,
@@ -173,7 +181,7 @@ def place_files(
 def service_environment(
     settings: Settings, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the variables that services need beside ACOUPI_HOME: what is not as the home says.
+    """Return the variables that services need besides ACOUPI_HOME: changed settings.
 
     Raises
     ------
@@ -206,7 +214,7 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
     Raises
     ------
     TargetError
-        With the error that the script printed, or else its last words.
+        With the error that the script printed, or else the end of its output.
     """
     if not script.is_file():
         raise TargetError(
@@ -248,7 +256,7 @@ def stop_timeout(settings: Settings) -> float:
 
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:
-    """Return the error that a script printed; else one with its last words."""
+    """Return the error that a script printed; else one with the end of its output."""
     kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
     if found := kind.printed_in(text):
         return found

@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal
 
-from acoupi.bundles.rendering import TEMPLATES, render_tree
+from acoupi.bundles.rendering import TEMPLATES, render_template, render_tree
 from acoupi.errors import TargetError
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
-from acoupi.targets.process import ProcessTarget, script_context, stop_timeout
+from acoupi.targets.process import ProcessTarget, extras_of, script_context, stop_timeout
 from acoupi.writing import RenderedFile, write_files
 
-__all__ = ["SystemdTarget", "UnitState", "lingers", "systemctl", "unit_folder", "unit_state"]
+__all__ = [
+    "SystemdTarget",
+    "UnitState",
+    "linger_note",
+    "lingers",
+    "systemctl",
+    "unit_folder",
+    "unit_state",
+]
 
 UnitState = Literal[
     "uninstalled",
@@ -27,8 +35,10 @@ UnitState = Literal[
     "unknown",
 ]
 ANSWER_TIMEOUT = 30.0
+BOOTED = Path("/run/systemd/system")
+"""There where systemd is process 1."""
 UNIT_MARGIN = 15
-"""Seconds a unit is given to stop beyond its slowest service."""
+"""Seconds that a unit has to stop beyond its slowest service."""
 START_PATIENCE = 900.0
 
 
@@ -53,7 +63,17 @@ class SystemdTarget(ProcessTarget):
             "acoupi-beat.service": self.settings.acoupi_beat_service_file,
         }
         units = {path.with_name(names[path.name]): file for path, file in rendered.items()}
+        for one in stack.extras:
+            more = {"extra": one, "extra_timeout": round(one.stop_grace) + UNIT_MARGIN}
+            text = render_template(TEMPLATES, "systemd/_extra.service", {**context, **more})
+            units[PurePath("systemd") / unit_of(one.name)] = RenderedFile(text)
         return {**super().files(stack), **units}
+
+    def unit_states(self) -> tuple[str, str, str | None]:
+        """Return the states of the two units; never raises."""
+        workers, beat = unit_names(self.settings)
+        workers_state, why = unit_state(self.settings, workers)
+        return workers_state, unit_state(self.settings, beat)[0], why or linger_note(workers_state)
 
     def check(self) -> None:
         """Raise if there is no systemd for this user."""
@@ -64,16 +84,16 @@ class SystemdTarget(ProcessTarget):
         """Install the units, enable them and start them."""
         self.check()
         install_units(self.settings)
-        names = unit_names(self.settings)
+        names = every_unit(self.settings)
         systemctl("enable", *names)
         systemctl("start", *names, timeout=START_PATIENCE)
 
     def down(self) -> None:
         """Stop the units, beat first, and no longer start them with the board."""
         self.check()
-        workers, beat = unit_names(self.settings)
-        systemctl("disable", beat, workers)
-        for name in (beat, workers):
+        workers, beat, *extras = every_unit(self.settings)
+        systemctl("disable", beat, workers, *extras)
+        for name in (beat, workers, *extras):
             systemctl("stop", name, timeout=stop_timeout(self.settings))
 
     def start_workers(self) -> None:
@@ -83,7 +103,7 @@ class SystemdTarget(ProcessTarget):
         systemctl("start", self.settings.acoupi_service_file, timeout=START_PATIENCE)
 
     def stop_workers(self) -> None:
-        """Stop the unit of the workers: what only its processes stop, systemd starts again."""
+        """Stop the unit of the workers: systemd restarts processes that end otherwise."""
         self.check()
         name = self.settings.acoupi_service_file
         systemctl("stop", name, timeout=stop_timeout(self.settings))
@@ -97,6 +117,22 @@ class SystemdTarget(ProcessTarget):
 def unit_names(settings: Settings) -> tuple[str, str]:
     """Return the names of the units: the workers', and beat's."""
     return settings.acoupi_service_file, settings.acoupi_beat_service_file
+
+
+def unit_of(service: str) -> str:
+    """Return the name of the unit of a service that is no worker.
+
+    Examples
+    --------
+    >>> unit_of("web")
+    'acoupi-web.service'
+    """
+    return f"acoupi-{service}.service"
+
+
+def every_unit(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the units of a home: the workers', beat's, and those of the rest."""
+    return (*unit_names(settings), *map(unit_of, extras_of(settings)))
 
 
 def unit_folder(path: Path | None = None) -> Path:
@@ -117,7 +153,7 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
     """
     folder = unit_folder(path)
     files = {}
-    for name in unit_names(settings):
+    for name in every_unit(settings):
         source = settings.home / "systemd" / name
         try:
             files[folder / name] = RenderedFile(source.read_text())
@@ -135,14 +171,14 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
 
 def remove_units(settings: Settings, path: Path | None = None) -> None:
     """Remove the installed units."""
-    for name in unit_names(settings):
+    for name in every_unit(settings):
         (unit_folder(path) / name).unlink(missing_ok=True)
     if path is None and shutil.which("systemctl"):
         systemctl("daemon-reload")
 
 
 def require_systemd() -> None:
-    """Raise if systemd does not serve this user.
+    """Raise if this user has no systemd.
 
     Raises
     ------
@@ -152,7 +188,7 @@ def require_systemd() -> None:
     why = None
     if shutil.which("systemctl") is None:
         why = "the program systemctl is missing: this machine does not run systemd."
-    elif not Path("/run/systemd/system").is_dir():
+    elif not BOOTED.is_dir():
         why = "systemd does not run here (it is not process 1), as in most containers."
     elif not os.environ.get("XDG_RUNTIME_DIR"):
         why = "you have no login session: XDG_RUNTIME_DIR is not set (su and sudo do not set it)."
@@ -216,8 +252,15 @@ def unit_state(settings: Settings, name: str, path: Path | None = None) -> tuple
     return "unknown", answer
 
 
+def linger_note(state: UnitState) -> str | None:
+    """Return what to know about a unit that is active, if anything."""
+    if state == "active" and lingers() is False:
+        return "they stop when you log out; to keep them: loginctl enable-linger"
+    return None
+
+
 def lingers() -> bool | None:
-    """Return whether this user's services go on after logging out; None if that is not known."""
+    """Return whether this user's services keep running after logout; None: not known."""
     if shutil.which("loginctl") is None:
         return None
     try:

@@ -10,6 +10,7 @@ import pytest
 from acoupi.stack.pulse import ServiceLock
 from acoupi.system import Settings
 from tests.cli.support import Calls, Run, data_of, lines_of, tree_of
+from tests.packages import install
 
 
 def config_in(home: Path) -> dict[str, object]:
@@ -404,3 +405,45 @@ def test_microphones_are_listed_with_their_rates(
 
 def test_setup_never_clears_the_screen(run: Run, target: Calls) -> None:
     assert "\x1b[2J" not in run("setup", "--program", "test", color=True).output
+
+
+TARGET = """
+from pathlib import Path
+
+from acoupi.bundles.rendering import render_tree
+from acoupi.targets import Target
+
+
+class Pager(Target):
+    name = "pager"
+    next_step = "ring the pager"
+
+    def files(self, stack):
+        return render_tree(Path(__file__).parent / "pager_templates", {"names": stack.names})
+
+    def up(self): ...
+
+    def down(self): ...
+
+    def status(self):
+        return []
+
+    def logs(self, service=None, lines=50):
+        return {}
+"""
+
+
+def test_a_target_of_another_package_is_a_module_and_a_folder_of_templates(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"acoupi.targets": {"pager": "acoupi_pager:Pager"}}
+    files = {"acoupi_pager.py": TARGET, "pager_templates/list.txt.jinja2": "{{ names | join }}\n"}
+    install(monkeypatch, tmp_path / "package", place, files, name="acoupi-pager")
+
+    result = run("setup", "--program", "test", "--target", "pager", "--no-prompt")
+
+    assert result.exit_code == 0, result.stderr
+    assert "Next: ring the pager" in result.stdout
+    assert (home / "list.txt").read_text() == "acoupibeat\n"
+    assert run("compose", "up").exit_code == 1
+    assert run("doctor").exit_code == 0

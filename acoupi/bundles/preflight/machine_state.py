@@ -1,4 +1,4 @@
-"""What checks know, and how they ask: results, probes, the bundle as Compose sees it."""
+"""What checks know of a machine, how they ask it, and what they answer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,14 +17,17 @@ __all__ = [
     "SOUND_RULE",
     "Bundle",
     "Check",
+    "MachineState",
     "Outcome",
     "Probes",
     "Result",
-    "Sight",
+    "fail",
     "is_of_home",
     "is_simulated",
     "json_of",
+    "ok",
     "size",
+    "warn",
 ]
 
 Outcome = Literal["ok", "warn", "fail"]
@@ -39,6 +42,7 @@ class Result:
     """What a check found."""
 
     name: str
+    """Of the check; "" until it is known which one found it."""
     outcome: Outcome
     message: str
     """What was found; of a failure, what cannot be done."""
@@ -48,6 +52,21 @@ class Result:
     def error(self) -> HealthCheckError:
         """Return a failure as an error of three lines."""
         return HealthCheckError(self.message, self.help, why=self.why)
+
+
+def ok(message: str) -> Result:
+    """Return that all is well."""
+    return Result("", "ok", message)
+
+
+def warn(message: str, why: str | None, help: str | None) -> Result:
+    """Return that something may go wrong, why, and what to try."""
+    return Result("", "warn", message, why, help)
+
+
+def fail(message: str, why: str | None, help: str | None) -> Result:
+    """Return what cannot be done, why, and what to try."""
+    return Result("", "fail", message, why, help)
 
 
 class Probes(Protocol):
@@ -78,7 +97,7 @@ class Probes(Protocol):
         """Return the sound cards that can record."""
 
     def is_clock_synchronised(self) -> bool | None:
-        """Return whether the clock is held to be right; None if that is not known."""
+        """Return whether the clock is synchronised; None if that is not known."""
 
     def is_port_free(self, address: str, port: int, protocol: str) -> bool:
         """Return whether nobody listens there."""
@@ -117,7 +136,7 @@ class Bundle:
 
     @property
     def simulated(self) -> str | None:
-        """What stands for the microphone; None if nothing does."""
+        """What replaces the microphone; None if nothing does."""
         for one in self.services.values():
             variables = one.get("environment") or {}
             if variables.get(SIMULATED):
@@ -156,7 +175,7 @@ def has_sound(service: Mapping[str, Any]) -> bool:
 
 
 @dataclass
-class Sight:
+class MachineState:
     """What is known of the machine so far."""
 
     settings: Settings
@@ -168,7 +187,7 @@ class Sight:
     projects: list[Mapping[str, Any]] = field(default_factory=list)
     """What ``docker compose ls`` says."""
     images: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What ``docker image inspect`` says of each image of ours that is there, by its name."""
+    """What ``docker image inspect`` says of the services' images that exist, by name."""
 
     @property
     def home(self) -> Path:
@@ -182,7 +201,7 @@ class Sight:
 
     @property
     def simulated(self) -> str | None:
-        """What stands for the microphone, by a variable or in the configuration; None: nothing."""
+        """What replaces the microphone, by a variable or in the configuration; None: nothing."""
         if self.bundle is not None and self.bundle.simulated:
             return self.bundle.simulated
         return "as the configuration says" if is_simulated(self.home) else None
@@ -195,7 +214,7 @@ class Sight:
         )
 
     def own_images(self) -> list[str]:
-        """Return the images that our services run; what an override adds is not ours."""
+        """Return the images of the services, without those that an override adds."""
         names = {one.name for one in self.manifest.services} if self.manifest else set()
         services = self.bundle.services if self.bundle else {}
         chosen = [one for name, one in services.items() if name in names] or services.values()
@@ -213,14 +232,14 @@ class Check:
     """One thing to look at."""
 
     name: str
-    look: Callable[[Sight], Result | None]
+    look: Callable[[MachineState], Result | None]
     """None: there is nothing to look at on this machine."""
     needs: tuple[str, ...] = ()
     """Checks that must not have failed, nor been left out."""
 
 
 def is_simulated(home: Path) -> bool:
-    """Return whether the configuration of a home names something in the microphone's place."""
+    """Return whether the configuration of a home replaces the microphone."""
     try:
         content = json.loads((home / "config" / "program.json").read_text())
     except (OSError, ValueError):
