@@ -26,6 +26,8 @@ from acoupi.bundles.compose_file import (
     variable,
 )
 from acoupi.bundles.images import REPOSITORY
+from acoupi.config.names import SENSOR
+from acoupi.config.sensor import sensor_schema
 from acoupi.config.variables import settings_table
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE

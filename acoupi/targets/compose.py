@@ -38,7 +38,7 @@ from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
 from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
-from acoupi.bundles.variables import ENV_FILE
+from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.errors import ConfigurationError
@@ -51,7 +51,7 @@ from acoupi.stack.broker_users import (
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
-from acoupi.targets.running import DEFAULTS, DOWN, RunningBundle, project_name
+from acoupi.targets.running import CHOSEN, DEFAULTS, DOWN, RunningBundle, project_name
 from acoupi.writing import RenderedFile
 
 __all__ = ["DOWN", "ComposeTarget", "project_name"]
