@@ -60,11 +60,19 @@ def _in_section(section: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupp
                 section.name or kind.__name__, f'{kind.__name__}, extra="allow"', advice
             )
     for member in section.members:
+        if _is_opaque(member):
+            continue
         alias = member.info and (member.info.validation_alias or member.info.serialization_alias)
         if alias:
             advice = f"name it {alias} without an alias, or leave the alias out"
             yield Unsupported(member.name, f"with the alias {alias}", advice)
         yield from _in_value(member, above)
+
+
+def _is_opaque(member: ConfigTree) -> bool:
+    """Return whether a setting is only kept, because what would read it cannot be used."""
+    extra = member.info.json_schema_extra if member.info else None
+    return isinstance(extra, dict) and bool(extra.get("opaque"))
 
 
 def _in_value(node: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupported]:

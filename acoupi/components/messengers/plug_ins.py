@@ -154,7 +154,7 @@ def with_plug_ins(model: type[M]) -> type[M]:
     }
     fields |= {
         # Whatever stands there is kept, and shown to nobody.
-        key: (dict[str, Any] | None, Field(None, json_schema_extra={"secret": True}))
+        key: (dict[str, Any] | None, Field(None, json_schema_extra={"secret": True, "opaque": True}))
         for key in faults
         if key not in model.model_fields and _is_section(key)
     }
