@@ -1,4 +1,4 @@
-"""Where the broker is. Imports no Celery, because beat uses it."""
+"""Where the broker is. Imports neither Celery nor kombu, because beat uses it."""
 
 import json
 import os
@@ -13,6 +13,7 @@ __all__ = [
     "SecretURL",
     "broker_from_environment",
     "check_broker_url",
+    "is_own_redis",
     "masked_url",
     "read_address",
 ]
@@ -24,8 +25,8 @@ REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 def read_address(settings: Settings) -> tuple[str | None, float] | None:
     """Return the URL of the broker (None: the embedded one), and beat's longest sleep in seconds.
 
-    None if ``celery.json`` holds more than plain values: then `broker.load_celery_settings`
-    tells, which needs pydantic.
+    None if ``celery.json`` holds more than plain values: then ask
+    `broker.load_celery_settings`, which needs pydantic.
 
     Raises
     ------
@@ -73,25 +74,44 @@ def broker_from_environment(environ: Mapping[str, str]) -> str | None:
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
+def is_own_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a broker is the redis that the target runs for this sensor alone.
+
+    There `acoupi.services.redis_transport` is used, elsewhere kombu's own transports, so
+    that workers of any kind can share the broker.
+    """
+    return bool(environ.get(BROKER_VARIABLE)) and _is_redis(url or "")
+
+
 def check_broker_url(url: str | None) -> None:
     """Raise if a broker is not one that a sensor can use.
 
     Raises
     ------
     ConfigurationError
-        Naming what is valid; never the password.
+        Naming what is valid, or what to install; never the password.
     """
     if url is None:
         return
     scheme, separator, rest = url.partition("://")
-    if separator and rest and scheme in REDIS_SCHEMES and _has_valid_port(url):
-        return
-    raise ConfigurationError(
-        f'cannot use the broker "{masked_url(url)}".',
-        "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
-        why="a broker is redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH; in a "
-        "password / is written %2F, # is %23 and ? is %3F.",
-    )
+    if not separator or (not rest and scheme in REDIS_SCHEMES) or not _has_valid_port(url):
+        raise ConfigurationError(
+            f'cannot use the broker "{masked_url(url)}".',
+            "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
+            why="a broker is redis://HOST:PORT/NUMBER, rediss://…, redis+socket:///PATH, "
+            "amqp://USER:PASSWORD@HOST:PORT/VHOST or another that Celery supports; in a "
+            "password / is written %2F, # is %23 and ? is %3F.",
+        )
+    if not _is_redis(url):
+        from acoupi.services.external_broker import (  # noqa: PLC0415 - imports kombu
+            refuse_unusable,
+        )
+
+        refuse_unusable(url, masked_url(url))
+
+
+def _is_redis(url: str) -> bool:
+    return url.partition("://")[0] in REDIS_SCHEMES
 
 
 def _has_valid_port(url: str) -> bool:

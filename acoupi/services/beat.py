@@ -17,17 +17,16 @@ ends beat with its traceback and exit code 1, to be started again.
 """
 
 import argparse
-import contextlib
 import faulthandler
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, Self
 
 from acoupi import clock
 from acoupi.errors import AcoupiError, ConfigurationError
@@ -40,7 +39,7 @@ from acoupi.services.entries import (
     read_schedule,
 )
 from acoupi.services.logs import configure_logging, note_crash, tell
-from acoupi.services.publisher import Outbox, task_message
+from acoupi.services.publisher import Publisher, open_publisher, task_message
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import BEAT, RENEW, Settings
 
@@ -59,19 +58,32 @@ START_PATIENCE = 600.0
 """Seconds after which a beat that has not loaded its schedule counts as stuck."""
 
 
-def _expect_a_turn(patience: float) -> None:
-    """End this process unless this is called again within so many seconds."""
-    faulthandler.dump_traceback_later(patience, exit=True, file=2)
+class Watchdog:
+    """Ends this process, with its traceback, if its loop does not turn for a while.
 
+    Parameters
+    ----------
+    patience
+        Seconds for one turn.
+    """
 
-@contextlib.contextmanager
-def _ending_if_stuck() -> Iterator[None]:
-    """End this process if the block does not call `_expect_a_turn` often enough."""
-    _expect_a_turn(START_PATIENCE)
-    try:
-        yield
-    finally:
+    def __init__(self, patience: float = LOOP_PATIENCE) -> None:
+        self._patience = patience
+
+    def __enter__(self) -> Self:
+        self._wait(START_PATIENCE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         faulthandler.cancel_dump_traceback_later()
+
+    def turn(self) -> None:
+        """Note that the loop turns."""
+        self._wait(self._patience)
+
+    @staticmethod
+    def _wait(seconds: float) -> None:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
 
 class Send(Protocol):
@@ -93,7 +105,7 @@ class _Plan:
 
 
 class Planner:
-    """Knows what is due, whatever the wall clock does.
+    """Knows what is due, even when the wall clock is set.
 
     Parameters
     ----------
@@ -182,22 +194,21 @@ class _Clocks:
 class _Sender:
     """Sends messages, and remembers whether it could."""
 
-    outbox: Outbox
+    publisher: Publisher
     pulse: PulseFile
     broker: str
+    watchdog: Watchdog
     failing: bool = field(default=False, init=False)
 
     def __call__(self, entry: Entry, expires: float) -> None:
         """Send; a broker that is down loses the message, which would have expired anyway."""
         pulse = self.pulse.pulse
-        _expect_a_turn(LOOP_PATIENCE)  # waiting for a broker that hangs is not being stuck
+        self.watchdog.turn()  # waiting for a broker that hangs is not being stuck
         if entry.expires is not None:
             expires = min(expires, entry.expires)
         try:
-            message = task_message(
-                entry.task, entry.queue, entry.args, entry.kwargs, expires=max(expires, 0.1)
-            )
-            self.outbox.send(entry.queue, message)
+            message = task_message(entry.task, entry.args, entry.kwargs, expires=max(expires, 0.1))
+            self.publisher.send(entry.queue, message)
         except OSError as error:
             pulse.failed += 1
             if not self.failing:
@@ -268,8 +279,23 @@ def run(
     stop: threading.Event,
     *,
     changed: Callable[[], str | None] = lambda: None,
+    publisher: Publisher | None = None,
+    watchdog: Watchdog | None = None,
 ) -> int:
     """Send what is due until `stop` is set or the configuration `changed`; return the exit code.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    stop
+        Set when beat is to stop.
+    changed
+        Returns why beat is to be started again; None if it need not be.
+    publisher
+        None: one to the broker of the home.
+    watchdog
+        None: the usual one.
 
     Raises
     ------
@@ -277,11 +303,11 @@ def run(
         If there is no schedule, or another beat runs.
     """
     url, longest_sleep = _address(settings)
-    with ServiceLock(settings.run_dir, BEAT) as lock, _ending_if_stuck():
-        outbox = Outbox(settings, url)
+    with ServiceLock(settings.run_dir, BEAT) as lock, watchdog or Watchdog() as guard:
+        publisher = publisher or open_publisher(settings, url)
         pulse = PulseFile(settings.run_dir, BEAT)
         pulse.write()
-        sender = _Sender(outbox, pulse, masked_url(url))
+        sender = _Sender(publisher, pulse, masked_url(url), guard)
         entries = _entries(settings)
         planner = Planner(entries, sender)
         logger.info("beat is ready: %d periodic tasks.", len(entries))
@@ -289,7 +315,7 @@ def run(
         written = clock.monotonic() - PULSE_EVERY
         code = 0
         while not stop.is_set():
-            _expect_a_turn(LOOP_PATIENCE)
+            guard.turn()
             if reason := changed():
                 logger.warning("beat stops, to be started again: %s.", reason)
                 code = RENEW
@@ -307,7 +333,7 @@ def run(
             stop.wait(min(seconds, longest_sleep, PULSE_EVERY))
         pulse.pulse.state = "stopped"
         pulse.write()
-        outbox.close()
+        publisher.close()
     logger.info("beat has stopped.")
     return code
 

@@ -13,6 +13,7 @@ from acoupi.services.address import (
     SecretURL,
     broker_from_environment,
     check_broker_url,
+    is_own_redis,
 )
 from acoupi.services.folder_files import broker_folder
 from acoupi.stack.celery_settings import CelerySettings
@@ -22,7 +23,7 @@ from acoupi.writing import disk_error
 __all__ = ["EMBEDDED_URL", "load_celery_settings", "make_app"]
 
 EMBEDDED_URL = "folder://"
-REDIS_URL = "redis://"
+OWN_REDIS_URL = "redis://"
 """For Celery; where it really is, with the login, is among the options of the transport."""
 FOLDER_TRANSPORT = "acoupi.services.folder:FolderTransport"
 REDIS_TRANSPORT = "acoupi.services.redis_transport:RedisTransport"
@@ -95,9 +96,7 @@ def make_app(
     # Without the fixup for Django, which would import the whole worker.
     app = Celery("acoupi", set_as_current=False, fixups=[])
     app.conf.update(
-        broker_url=REDIS_URL if celery.broker_url else EMBEDDED_URL,
-        broker_transport=REDIS_TRANSPORT if celery.broker_url else FOLDER_TRANSPORT,
-        broker_transport_options=_transport_options(settings, celery, worker),
+        **_transport(settings, celery, worker),
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -124,9 +123,24 @@ def make_app(
     return app
 
 
-def _transport_options(
-    settings: Settings, celery: CelerySettings, worker: str | None
-) -> dict[str, Any]:
-    if celery.broker_url is None:
-        return {"folder": str(broker_folder(settings.run_dir)), "worker": worker}
-    return {"url": SecretURL(celery.broker_url), "worker": worker}
+def _transport(settings: Settings, celery: CelerySettings, worker: str | None) -> dict[str, Any]:
+    """Return what Celery must know to reach the broker."""
+    url = celery.broker_url
+    if url is None:
+        folder = {"folder": str(broker_folder(settings.run_dir)), "worker": worker}
+        return _settings(EMBEDDED_URL, FOLDER_TRANSPORT, folder)
+    if is_own_redis(url):
+        return _settings(OWN_REDIS_URL, REDIS_TRANSPORT, {"url": SecretURL(url), "worker": worker})
+    from acoupi.services.external_broker import ExternalBroker  # noqa: PLC0415 - seldom needed
+
+    outside = ExternalBroker.parse(url, time_limit=celery.task_time_limit)
+    given = _settings(SecretURL(outside.url), None, outside.transport_options)
+    return {**given, "broker_use_ssl": outside.tls}
+
+
+def _settings(url: str, transport: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "broker_url": url,
+        "broker_transport": transport,
+        "broker_transport_options": options,
+    }

@@ -1,38 +1,71 @@
-"""Sending a task without Celery: the very message that Celery would send."""
+"""Sending a task without Celery: the very message that Celery would send.
+
+A broker that somebody else runs is reached through kombu; see `acoupi.services.kombu_publisher`.
+"""
 
 import base64
 import json
 import os
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 from acoupi import clock
 from acoupi.services import folder_files
-from acoupi.services.redis_client import RedisClient
+from acoupi.services.address import is_own_redis
 from acoupi.stack.settings import Settings
 
-__all__ = ["Outbox", "task_message"]
+__all__ = ["Publisher", "TaskMessage", "open_publisher", "task_message"]
+
+
+@dataclass(frozen=True)
+class TaskMessage:
+    """An order to run a task: Celery's protocol 2."""
+
+    body: tuple[list[Any], dict[str, Any], dict[str, Any]]
+    """Positional and named arguments, and what may follow the task."""
+    headers: dict[str, Any]
+    reply_to: str
+    expires: float
+    """Seconds after which it is not to be run any more."""
+
+    def in_list(self, queue: str) -> dict[str, Any]:
+        """Return it as kombu keeps messages in lists and files."""
+        return {
+            "body": base64.b64encode(json.dumps(self.body).encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": self.headers,
+            "properties": {
+                "correlation_id": self.headers["id"],
+                "reply_to": self.reply_to,
+                "delivery_mode": 2,
+                "expiration": str(int(self.expires * 1000)),
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        }
 
 
 def task_message(
     task: str,
-    queue: str,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     expires: float,
-) -> dict[str, Any]:
-    """Return the message that orders a task: Celery's protocol 2, as kombu's lists hold it.
+) -> TaskMessage:
+    """Return the message that orders a task.
 
     Parameters
     ----------
     task
         Its name.
-    queue
-        Where it is to be put.
     args, kwargs
         For the task.
     expires
@@ -40,75 +73,91 @@ def task_message(
     """
     number = str(uuid4())
     kwargs = dict(kwargs or {})
-    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    body = json.dumps([list(args), kwargs, embed]).encode()
-    return {
-        "body": base64.b64encode(body).decode(),
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": {
-            "lang": "py",
-            "task": task,
-            "id": number,
-            "shadow": None,
-            "eta": None,
-            "expires": (clock.utc_now() + timedelta(seconds=expires)).isoformat(),
-            "group": None,
-            "group_index": None,
-            "retries": 0,
-            "timelimit": [None, None],
-            "root_id": number,
-            "parent_id": None,
-            "argsrepr": repr(tuple(args)),
-            "kwargsrepr": repr(kwargs),
-            "origin": f"gen{os.getpid()}@{socket.gethostname()}",
-            "ignore_result": True,
-            "replaced_task_nesting": 0,
-            "stamped_headers": None,
-            "stamps": {},
-        },
-        "properties": {
-            "correlation_id": number,
-            "reply_to": str(uuid4()),
-            "delivery_mode": 2,
-            "expiration": str(int(expires * 1000)),
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "priority": 0,
-            "body_encoding": "base64",
-            "delivery_tag": str(uuid4()),
-        },
+    nothing = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    headers: dict[str, Any] = {
+        "lang": "py",
+        "task": task,
+        "id": number,
+        "shadow": None,
+        "eta": None,
+        "expires": (clock.utc_now() + timedelta(seconds=expires)).isoformat(),
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": number,
+        "parent_id": None,
+        "argsrepr": repr(tuple(args)),
+        "kwargsrepr": repr(kwargs),
+        "origin": f"gen{os.getpid()}@{socket.gethostname()}",
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
     }
+    return TaskMessage((list(args), kwargs, nothing), headers, str(uuid4()), expires)
 
 
-class Outbox:
-    """Puts messages into the queues of a broker.
+class Publisher(ABC):
+    """Puts messages into the queues of a broker."""
+
+    @abstractmethod
+    def send(self, queue: str, message: TaskMessage) -> None:
+        """Put a message into a queue.
+
+        Raises
+        ------
+        OSError
+            If the broker cannot be reached or refuses it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class _FolderPublisher(Publisher):
+    """Of the embedded broker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = folder_files.broker_folder(settings.run_dir)
+
+    def send(self, queue: str, message: TaskMessage) -> None:
+        folder_files.put(self._folder, queue, message.in_list(queue))
+
+    def close(self) -> None:
+        pass
+
+
+class _RedisPublisher(Publisher):
+    """Of the redis that the target runs."""
+
+    def __init__(self, url: str) -> None:
+        from acoupi.services.own_redis import OwnRedis  # noqa: PLC0415 - 5 MB
+
+        self._redis = OwnRedis(url)
+
+    def send(self, queue: str, message: TaskMessage) -> None:
+        self._redis("LPUSH", queue, json.dumps(message.in_list(queue)))
+
+    def close(self) -> None:
+        self._redis.close()
+
+
+def open_publisher(settings: Settings, url: str | None) -> Publisher:
+    """Return what sends messages to a broker; it connects when it is first needed.
 
     Parameters
     ----------
     settings
         Where the embedded broker is.
     url
-        Of a redis; None: the embedded broker.
+        With the login; None: the embedded broker.
     """
+    if url is None:
+        return _FolderPublisher(settings)
+    if is_own_redis(url):
+        return _RedisPublisher(url)
+    from acoupi.services.kombu_publisher import KombuPublisher  # noqa: PLC0415 - 6 MB
 
-    def __init__(self, settings: Settings, url: str | None) -> None:
-        self._folder = folder_files.broker_folder(settings.run_dir)
-        self._redis = RedisClient(url) if url else None
-
-    def send(self, queue: str, message: dict[str, Any]) -> None:
-        """Put a message into a queue.
-
-        Raises
-        ------
-        OSError
-            If the broker cannot be reached.
-        """
-        if self._redis is None:
-            folder_files.put(self._folder, queue, message)
-        else:
-            self._redis("LPUSH", queue, json.dumps(message))
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._redis is not None:
-            self._redis.close()
+    return KombuPublisher(url)

@@ -51,6 +51,17 @@ def purge_messages(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
         return {queue: int(channel.queue_purge(queue) or 0) for queue in queues}
 
 
+def _remedy(settings: Settings, url: str | None) -> str:
+    """Return how to find out why a broker does not answer."""
+    if url is None:
+        return f"ls -ld {settings.run_dir}"
+    if url.startswith("redis"):
+        return "redis-cli ping   (is redis running, and is that its address?)"
+    if "amqp" in url.partition("://")[0]:
+        return "rabbitmq-diagnostics ping   (is RabbitMQ running, and is that its address?)"
+    return "acoupi setup --broker URL   (is the broker running, and is that its address?)"
+
+
 def _count(channel: Any, queue: str) -> int:
     try:
         return int(channel.queue_declare(queue=queue, passive=True).message_count)
@@ -74,8 +85,6 @@ def _channel(settings: Settings, celery: CelerySettings | None = None) -> Iterat
         url = masked_url(celery.broker_url)
         raise TargetError(
             f'cannot reach the broker "{url}".',
-            "redis-cli ping   (is redis running, and is that its address?)"
-            if celery.broker_url
-            else f"ls -ld {settings.run_dir}",
+            _remedy(settings, celery.broker_url),
             why=f"it answered: {error}",
         ) from error

@@ -15,10 +15,46 @@ from kombu.transport import virtual
 
 from acoupi import clock
 
-__all__ = ["LONGEST_WAIT", "SensorChannel", "SensorTransport"]
+__all__ = ["LONGEST_WAIT", "SensorChannel", "SensorTransport", "WakePipe"]
 
 LONGEST_WAIT = 1.0
 """Seconds: a worker's loop turns at least this often."""
+
+
+class WakePipe:
+    """A pipe through which any thread, or a signal handler, wakes a loop that waits."""
+
+    def __init__(self) -> None:
+        self._read, self._write = -1, -1
+        # As soon as the pipe is closed, its number may be that of a recording. Re-entrant,
+        # because a signal handler may interrupt the thread that holds the lock.
+        self._lock = threading.RLock()
+
+    @property
+    def read_end(self) -> int:
+        """The file descriptor to wait on; the pipe is opened when this is first asked for."""
+        if self._read < 0:
+            self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        return self._read
+
+    def wake(self) -> None:
+        """Wake the loop, if one waits."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._write >= 0:
+                os.write(self._write, b".")
+
+    def empty(self) -> None:
+        """Be ready to be woken again."""
+        with contextlib.suppress(OSError):
+            os.read(self._read, 4096)
+
+    def close(self) -> None:
+        """Close both ends."""
+        with self._lock:
+            handles, self._read, self._write = (self._read, self._write), -1, -1
+            for handle in handles:
+                if handle >= 0:
+                    os.close(handle)
 
 
 class SensorQoS(virtual.QoS):
@@ -91,10 +127,7 @@ class SensorTransport(virtual.Transport):
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         self.is_stopping = False
-        self._wake_read, self._wake_write = -1, -1
-        # Its number may be that of a recording as soon as the pipe is closed. To be taken again
-        # by a handler of signals, which may interrupt who holds it.
-        self._pipe_lock = threading.RLock()
+        self._pipe = WakePipe()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,12 +142,7 @@ class SensorTransport(virtual.Transport):
     def close_connection(self, connection: Any) -> None:
         """Close the channels and the pipe."""
         super().close_connection(connection)
-        with self._pipe_lock:
-            handles = self._wake_read, self._wake_write
-            self._wake_read = self._wake_write = -1
-            for handle in handles:
-                if handle >= 0:
-                    os.close(handle)
+        self._pipe.close()
 
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         """Deliver one message, waiting for it up to `timeout` seconds.
@@ -158,20 +186,16 @@ class SensorTransport(virtual.Transport):
 
     def wake(self) -> None:
         """Make `drain_events` return soon. May be called by any thread."""
-        with self._pipe_lock, contextlib.suppress(OSError):
-            if self._wake_write >= 0:
-                os.write(self._wake_write, b".")
+        self._pipe.wake()
 
     def _wait(self, seconds: float) -> bool:
         """Wait until something comes or the time is over; return whether `wake` was called."""
-        if self._wake_read < 0:
-            self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        ready, _, _ = select.select([*self.handles(), self._wake_read], [], [], seconds)
+        pipe = self._pipe.read_end
+        ready, _, _ = select.select([*self.handles(), pipe], [], [], seconds)
         for handle in ready:
-            if handle != self._wake_read:
+            if handle != pipe:
                 self.came(handle)
-        if self._wake_read not in ready:
+        if pipe not in ready:
             return False
-        with contextlib.suppress(OSError):
-            os.read(self._wake_read, 4096)
+        self._pipe.empty()
         return True

@@ -13,6 +13,7 @@ another process runs under the same name; 76 another configuration is in force.
 import argparse
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import fcntl
 import logging
@@ -64,6 +65,8 @@ STUCK = 70
 """Exit code of a worker that ended itself."""
 PULSE_EVERY = 5.0
 LOOK_EVERY = 1.0
+TURN_EVERY = 2.0
+"""Seconds; an event loop without messages turns as often."""
 LOOP_PATIENCE = 60.0
 """Seconds after which a loop that does not turn counts as stuck."""
 START_PATIENCE = 600.0
@@ -298,7 +301,7 @@ class _Consumer(Consumer):
     """Waits for messages; tells the heart of every turn of its loop."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._reclaimed = False
+        self._reclaimed = self._is_lost = False
         heart().stop_loop = self._stop_loop
         super().__init__(*args, **kwargs)
 
@@ -343,6 +346,7 @@ class _Consumer(Consumer):
     def perform_pending_operations(self) -> None:
         """Turn once."""
         heart().turn()
+        self._check_link()
         super().perform_pending_operations()
 
     def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
@@ -352,18 +356,47 @@ class _Consumer(Consumer):
         return result
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        result = super().call_soon_ack(p, *args, **kwargs)
+        result = super().call_soon_ack(self._settle, p, *args, **kwargs)
         self._wake()
         return result
+
+    def _settle(self, settle: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Acknowledge or reject a message; connect again if that fails.
+
+        Celery only logs the failure. Kombu goes on to count the message as in hand, so a worker
+        that may have one at a time would never ask for another.
+        """
+        settle(*args, **kwargs)
+        message = getattr(settle, "__self__", None)
+        channel = getattr(self.task_consumer, "channel", None)
+        if message is None or message.channel is not channel or self._transport():
+            return
+        if not message.acknowledged:
+            self._is_lost = True
+            self._wake()
+
+    def _check_link(self) -> None:
+        if self._is_lost:
+            self._is_lost = False
+            raise ConnectionResetError(errno.ECONNRESET, "a message could not be acknowledged")
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Tell the heart of every turn of the loop that kombu has for other brokers."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(TURN_EVERY, heart().turn)
 
     def _wake(self) -> None:
         if transport := self._transport():
             transport.wake()
+        elif self.hub is not None:
+            self.hub.call_soon(self._check_link)
 
     def _stop_loop(self) -> None:
         """Take no more messages; Celery's loop would look for one more."""
         if transport := self._transport():
             transport.stop()
+        else:
+            self._wake()
 
     def _transport(self) -> SensorTransport | None:
         transport = getattr(getattr(self, "connection", None), "_transport", None)

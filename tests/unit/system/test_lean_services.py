@@ -60,15 +60,27 @@ def imported(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("broker", ["embedded", "redis://localhost:1/0"])
-@pytest.mark.parametrize("program", ["default", "acoupi.programs.demo"])
-def test_beat_imports_neither_celery_nor_models_of_data(
-    settings: Settings, program: str, broker: str
-) -> None:
-    setup_program(settings, program, [], broker=broker)
+BEAT_NEVER = {"celery", "pydantic", "acoupi.data", "acoupi.programs", "acoupi.components"}
+BEAT_NEVER |= {*FOR_THE_COMMAND_LINE, *MODEL, *SERVERS, *SOUND}
 
-    heavy = {"celery", "kombu", "pydantic", "ssl", "acoupi.data", "acoupi.programs"}
-    heavy |= {"acoupi.components", *FOR_THE_COMMAND_LINE, *MODEL, *SERVERS, *SOUND}
+
+@pytest.mark.parametrize("program", ["default", "acoupi.programs.demo"])
+def test_beat_imports_neither_celery_nor_models_of_data(settings: Settings, program: str) -> None:
+    setup_program(settings, program, [])
+
+    assert imported(BEAT) & (BEAT_NEVER | {"kombu", "ssl"}) == set()
+
+
+@pytest.mark.parametrize(("url", "own"), [("redis+socket:///none", True), ("amqp://x", False)])
+def test_beat_imports_of_a_broker_only_what_sends_messages(
+    settings: Settings, url: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_program(settings, "default", [], broker=None if own else url)
+    if own:
+        monkeypatch.setenv("ACOUPI_BROKER", url)
+
+    # asyncio comes with the connections of the redis library, yaml and cffi with kombu.
+    heavy = BEAT_NEVER - {"asyncio"} | {"kombu"} if own else BEAT_NEVER - {"yaml", "cffi"}
     assert imported(BEAT) & heavy == set()
 
 
@@ -78,7 +90,7 @@ def test_a_worker_that_has_done_nothing_yet_has_no_model_and_no_server(
 ) -> None:
     setup_program(settings, "acoupi.programs.demo", [])
 
-    heavy = FOR_THE_COMMAND_LINE | MODEL | SERVERS | SOUND
+    heavy = FOR_THE_COMMAND_LINE - {"asyncio"} | MODEL | SERVERS | SOUND
     assert imported(BUILD.format(name=worker)) & heavy == set()
 
 
