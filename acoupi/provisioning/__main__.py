@@ -19,7 +19,7 @@ from acoupi.provisioned import Provisioned
 from acoupi.provisioning.apply import provision
 from acoupi.provisioning.idle import IDLE_MODULE, become, wait_times
 from acoupi.services.logs import configure_logging, tell
-from acoupi.services.places import forgive
+from acoupi.services.provisioned_home import forgive
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP

@@ -341,7 +341,7 @@ def run(
 def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
     """Run in a home that sets itself up: wait for that, and stop when it changes."""
     # Heavy, and only of use there.
-    from acoupi.services.places import forgive  # noqa: PLC0415
+    from acoupi.services.provisioned_home import forgive  # noqa: PLC0415
     from acoupi.services.waiting import await_home  # noqa: PLC0415
 
     forgive(os.environ)

@@ -11,7 +11,7 @@ from pathlib import Path
 from acoupi import data
 from acoupi.errors import NotConfiguredError
 from acoupi.provisioned import MARKER, Provisioned, read_provisioned
-from acoupi.services.places import (
+from acoupi.services.provisioned_home import (
     SECRET_PREFIXES,
     can_provision,
     config_dir,

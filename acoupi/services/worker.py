@@ -44,9 +44,9 @@ from acoupi.errors import AcoupiError
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.construction import build_program
-from acoupi.services.deployment_hooks import settle_deployments
+from acoupi.services.declared_deployments import settle_deployments
 from acoupi.services.logs import configure_logging, note_crash, tell
-from acoupi.services.places import forgive
+from acoupi.services.provisioned_home import forgive
 from acoupi.services.reclaiming import reclaimer
 from acoupi.services.restarts import Leaving
 from acoupi.services.transport import SensorTransport

@@ -1,6 +1,6 @@
 """Beginning and ending deployments that variables name, where the program is.
 
-The worker that calls hooks (see `acoupi.services.hooks.hook_service`) does it at
+The worker that calls hooks (see `acoupi.services.program_hooks.hook_service`) does it at
 its start, in the order of the deployments, and notes in ``data/deployments.json``
 which are done. The others wait for it, so that nothing is recorded into the
 deployment before.
@@ -16,7 +16,7 @@ from acoupi import data
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
-from acoupi.services.hooks import call_hook, hook_service
+from acoupi.services.program_hooks import call_hook, hook_service
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
 from acoupi.writing import write_atomic
