@@ -39,13 +39,14 @@ from acoupi.services.entries import (
     read_schedule,
 )
 from acoupi.services.logs import configure_logging, note_crash, tell
-from acoupi.services.publisher import Publisher, open_publisher, task_message
+from acoupi.services.publisher import open_publisher
+from acoupi.services.task_messages import Publisher, task_message
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import BEAT, RENEW, Settings
 
 __all__ = ["Planner", "main", "run"]
 
-logger = logging.getLogger("acoupi.services.beat")
+logger = logging.getLogger(__name__)
 
 STEP = 1.0
 """Seconds by which the clocks must drift apart between two looks to count as a step."""
@@ -341,10 +342,10 @@ def run(
 def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
     """Run in a home that sets itself up: wait for that, and stop when it changes."""
     # Heavy, and only of use there.
-    from acoupi.services.provisioned_home import forgive  # noqa: PLC0415
+    from acoupi.services.provisioned_home import drop_invalid_variables  # noqa: PLC0415
     from acoupi.services.waiting import await_home  # noqa: PLC0415
 
-    forgive(os.environ)
+    drop_invalid_variables(os.environ)
     settings = Settings()
     configure_logging(settings, BEAT, quiet=quiet)
     watch = await_home(settings, BEAT, stop=stop.is_set)

@@ -6,7 +6,7 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 from acoupi.services.external_broker import ANSWER_TIMEOUT, ExternalBroker
-from acoupi.services.publisher import Publisher, TaskMessage
+from acoupi.services.task_messages import Publisher, TaskMessage
 
 __all__ = ["KombuPublisher"]
 

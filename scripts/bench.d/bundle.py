@@ -282,8 +282,9 @@ def _used(engine: list[psutil.Process]) -> float:
     """Return what the engine has used, its ended children included, seconds."""
     total = 0.0
     for process in engine:
-        times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
+        with contextlib.suppress(psutil.NoSuchProcess):  # of a container that has ended
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -17,7 +17,8 @@ from kombu.connection import Connection
 from acoupi.errors import TargetError
 from acoupi.services.address import masked_url
 from acoupi.services.broker import make_app
-from acoupi.services.publisher import open_publisher, task_message
+from acoupi.services.publisher import open_publisher
+from acoupi.services.task_messages import task_message
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.system import Settings, get_status, purge_queues, start_workers
 from tests.sensors import Sensor, kill, sensor_at, wait_for

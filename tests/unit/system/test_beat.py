@@ -16,7 +16,7 @@ from acoupi.errors import ConfigurationError
 from acoupi.services import beat
 from acoupi.services.beat import Planner
 from acoupi.services.entries import Aligned, Entry, Interval, When
-from acoupi.services.publisher import Publisher, TaskMessage
+from acoupi.services.task_messages import Publisher, TaskMessage
 from acoupi.stack.pulse import AlreadyRunningError, ServiceLock, read_pulse
 from acoupi.system import Settings, setup_program
 from tests.unit.system.conftest import Clocks, WriteModule

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from acoupi.services.broker import make_app
-from acoupi.services.publisher import open_publisher, task_message
+from acoupi.services.publisher import open_publisher
+from acoupi.services.task_messages import task_message
 from acoupi.system import Settings
 from tests.services import free_port
 
