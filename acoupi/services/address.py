@@ -31,7 +31,7 @@ def read_address(settings: Settings) -> tuple[str | None, float] | None:
     Raises
     ------
     ConfigurationError
-        If the URL is not one that a sensor can use.
+        If a sensor cannot use that broker.
     """
     try:
         content = json.loads(settings.celery_config_file.read_text())
@@ -47,12 +47,12 @@ def read_address(settings: Settings) -> tuple[str | None, float] | None:
 
 
 def broker_from_environment(environ: Mapping[str, str]) -> str | None:
-    """Return the URL of the broker that the environment names, with its login; None for none.
+    """Return the URL of the broker in the environment, with the login; None if there is none.
 
     Raises
     ------
     ConfigurationError
-        If it is no URL of a broker, or the file of the password cannot be read.
+        If it is not a URL of a broker, or the password file cannot be read.
     """
     url = environ.get(BROKER_VARIABLE)
     if not url:
@@ -84,7 +84,7 @@ def is_own_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> bo
 
 
 def check_broker_url(url: str | None) -> None:
-    """Raise if a broker is not one that a sensor can use.
+    """Raise if a sensor cannot use a broker.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def _is_redis(url: str) -> bool:
 
 
 def _has_valid_port(url: str) -> bool:
-    """Return whether what stands for a port is one; a password that is not quoted ends up there."""
+    """Return whether the port is a number; an unquoted password would end up there."""
     try:
         _ = urlsplit(url).port
     except ValueError:
@@ -144,7 +144,7 @@ def masked_url(url: str | None) -> str:
 
 
 class SecretURL(str):
-    """A URL that does not show its password where Celery prints its settings."""
+    """A URL whose password stays hidden where Celery prints its settings."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""A Celery app that knows the broker; nothing of the program."""
+"""A Celery app that knows the broker, but not the program."""
 
 import json
 import os
@@ -24,22 +24,22 @@ __all__ = ["EMBEDDED_URL", "load_celery_settings", "make_app"]
 
 EMBEDDED_URL = "folder://"
 OWN_REDIS_URL = "redis://"
-"""For Celery; where it really is, with the login, is among the options of the transport."""
+"""For Celery; the real URL, with the login, is an option of the transport."""
 FOLDER_TRANSPORT = "acoupi.services.folder:FolderTransport"
 REDIS_TRANSPORT = "acoupi.services.redis_transport:RedisTransport"
 CONNECT_TIMEOUT = 3.0
 
 
 def load_celery_settings(settings: Settings) -> CelerySettings:
-    """Return what ``config/celery.json`` says; the defaults if there is none.
+    """Return the settings in ``config/celery.json``; the defaults if there is no such file.
 
-    Where a target runs a broker of its own it says where that is with
+    A target that runs a broker of its own passes its address in
     ``ACOUPI_BROKER``, ``ACOUPI_BROKER_USER`` and ``ACOUPI_BROKER_PASSWORD_FILE``.
 
     Raises
     ------
     ConfigurationError
-        If it holds something else.
+        If its content is invalid.
     """
     path = settings.celery_config_file
     try:
@@ -53,11 +53,11 @@ def load_celery_settings(settings: Settings) -> CelerySettings:
 
 
 def parse_celery_settings(text: str, path: Path) -> CelerySettings:
-    """Return the settings in a text; `path` is where it is from, for the error."""
+    """Return the settings in a text; errors name `path` as its file."""
     try:
         content = json.loads(text)
         if '"$secret"' in text:
-            from acoupi.config.secrets import (  # noqa: PLC0415 - beat seldom needs it
+            from acoupi.config.secrets import (  # noqa: PLC0415 - seldom needed
                 SECRETS_FILE,
                 read_secrets,
                 resolve_secrets,
@@ -87,13 +87,13 @@ def make_app(
     settings
         Where the embedded broker is.
     celery
-        None: those of the home.
+        None: the settings of the home.
     worker
-        Name of the worker that uses it. What a worker has in hand is kept
-        under its name, so that it finds it again after a crash.
+        Name of the worker that uses it: messages in hand are kept under that
+        name, so that the worker finds them after a crash.
     """
     celery = celery or load_celery_settings(settings)
-    # Without the fixup for Django, which would import the whole worker.
+    # Without the fixup for Django, which would import all of the worker.
     app = Celery("acoupi", set_as_current=False, fixups=[])
     app.conf.update(
         **_transport(settings, celery, worker),

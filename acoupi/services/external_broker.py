@@ -1,6 +1,6 @@
-"""A broker that somebody else runs (`--broker URL`): any that kombu has a transport for.
+"""An external broker (``--broker URL``): any for which kombu has a transport.
 
-Imported only where there is one, because it imports kombu.
+Imported only where one is used, because it imports kombu.
 """
 
 from importlib.util import find_spec
@@ -19,8 +19,8 @@ __all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "ExternalBroker", "refuse_unusab
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 30.0
 VISIBILITY_TIMEOUT = 3600.0
-"""Seconds after which redis or SQS gives what a dead worker had in hand to another one; more
-if tasks may take longer. What a sensor has recorded is queued again by its store, long before."""
+"""Seconds after which redis or SQS redelivers the messages of a dead worker; longer if tasks may
+take longer. The store of a sensor queues its recordings again long before."""
 
 _NEEDS = {
     "azureservicebus": ("azure.servicebus", "kombu[azureservicebus]"),
@@ -41,20 +41,20 @@ _NEEDS = {
     "sqs": ("boto3", "celery[sqs]"),
     "zookeeper": ("kazoo", "celery[zookeeper]"),
 }
-"""By scheme: a module that its transport imports, and what brings it."""
+"""By scheme: a module that its transport imports, and the package to install for it."""
 _REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 _AMQP = ("amqp", "amqps", "pyamqp")
 _WITHIN_ONE_PROCESS = {"memory", "filesystem"}
-"""Transports of kombu that lead nowhere here; `filesystem` is what the embedded broker is for."""
+"""Transports that do not reach other processes here; the embedded broker replaces the second."""
 
 
 class ExternalBroker(NamedTuple):
-    """How kombu and Celery are told about a broker."""
+    """What kombu and Celery need to know about a broker."""
 
     url: str
     tls: dict[str, Any] | None
-    """What ``ssl_…`` in the query of the URL says; checks certificates unless that says otherwise.
-    None: no TLS."""
+    """TLS options, from ``ssl_…`` in the query of the URL; None: no TLS. Certificates are checked
+    unless the query says otherwise."""
     transport_options: dict[str, Any]
 
     @classmethod
@@ -82,7 +82,7 @@ class ExternalBroker(NamedTuple):
 
     @property
     def is_amqp(self) -> bool:
-        """Whether it is spoken to in AMQP, through kombu's own library."""
+        """Whether its protocol is AMQP, through the library of kombu."""
         return urlsplit(self.url).scheme.lower() in _AMQP
 
     def connection(self, **options: Any) -> Connection:
@@ -102,7 +102,7 @@ class ExternalBroker(NamedTuple):
 
 
 def refuse_unusable(url: str, masked: str) -> None:
-    """Raise if kombu has no such broker, or what it needs is not installed.
+    """Raise if kombu does not support a broker, or a package for it is not installed.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def refuse_unusable(url: str, masked: str) -> None:
     Raises
     ------
     ConfigurationError
-        Naming what is valid or what to install; never the password.
+        Naming what is valid, or what to install; never the password.
     """
     scheme = urlsplit(url).scheme
     known = sorted(
@@ -135,7 +135,7 @@ def refuse_unusable(url: str, masked: str) -> None:
         )
     try:
         _ = ExternalBroker.parse(url).connection().transport
-    except Exception as error:  # whatever a transport makes of a wrong URL
+    except Exception as error:  # transports raise errors of many kinds
         raise ConfigurationError(
             f'cannot use the broker "{masked}".',
             "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
@@ -185,7 +185,7 @@ def _with_query(url: str, query: dict[str, str]) -> str:
 def _redis_tls(tls: dict[str, Any], scheme: str) -> dict[str, Any] | None:
     if scheme != "rediss" and not tls:
         return None
-    return {"ssl_cert_reqs": "required", **tls}  # kombu would check nothing
+    return {"ssl_cert_reqs": "required", **tls}  # without it kombu checks nothing
 
 
 def _amqp_tls(tls: dict[str, Any], scheme: str) -> dict[str, Any] | None:
@@ -193,7 +193,7 @@ def _amqp_tls(tls: dict[str, Any], scheme: str) -> dict[str, Any] | None:
         return None
     options = {name.removeprefix("ssl_"): value for name, value in tls.items()}
     if options.pop("check_hostname", True) and options.get("cert_reqs") != CERT_NONE:
-        options["server_hostname"] = None  # kombu takes that of the URL
+        options["server_hostname"] = None  # kombu takes it from the URL
     return options
 
 

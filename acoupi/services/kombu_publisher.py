@@ -1,4 +1,4 @@
-"""Sending tasks to a broker that somebody else runs: through kombu, without Celery."""
+"""Sends tasks to an external broker: through kombu, without Celery."""
 
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
@@ -26,7 +26,7 @@ class KombuPublisher(Publisher):
         self._producer: Producer | None = None
 
     def send(self, queue: str, message: TaskMessage) -> None:
-        """Put a message into a queue; where the broker confirms messages, wait for that.
+        """Put a message into a queue; wait for the confirmation of an AMQP broker.
 
         Raises
         ------
@@ -39,7 +39,9 @@ class KombuPublisher(Publisher):
         except OSError:
             if not was_open:
                 raise
-            self._publish(queue, message)  # the broker may have been restarted since the last one
+            self._publish(
+                queue, message
+            )  # the broker may have been restarted since the last message
 
     def _publish(self, queue: str, message: TaskMessage) -> None:
         # Only AMQP confirms; other transports have no such option.

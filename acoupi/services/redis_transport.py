@@ -6,9 +6,9 @@ soon as it starts after a crash.
 
 Keys::
 
-    QUEUE             list; messages are put in on the left and taken on the right
+    QUEUE             list; messages are pushed on the left and popped on the right
     unacked:WORKER    hash of what the worker has in hand, by delivery tag
-    dead:WORKER       list of what it died of too often
+    dead:WORKER       list of messages during which it died too often
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class RedisChannel(SensorChannel):
         self._asked_at = 0.0
         self._taken: dict[str, tuple[bytes, str]] = {}
 
-    # What kombu asks of a channel.
+    # The interface of a kombu channel.
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
         self.client("LPUSH", queue, json.dumps(message))
@@ -69,13 +69,13 @@ class RedisChannel(SensorChannel):
         return bool(self.client("EXISTS", queue))
 
     def close(self) -> None:
-        """Stop listening; what was handed out meanwhile goes back."""
+        """Stop listening; return a message that redis delivered meanwhile."""
         if not self.closed:
             with contextlib.suppress(OSError):
                 self._stop_listening()
             transport = self.connection
             if self._qos is not None and transport and not transport.is_stopping:
-                # The link was lost, the tasks go on: they acknowledge when they end.
+                # The link was lost; the tasks continue and acknowledge when they end.
                 self._qos.restore_at_shutdown = False
         super().close()
         self.client.close()
@@ -87,7 +87,7 @@ class RedisChannel(SensorChannel):
             return
         done = ("HDEL", self.unacked, delivery_tag)
         self.client.together(*((("RPUSH", queue, raw), done) if requeue else (done,)))
-        if self.closed:  # a task that went on after the link was lost
+        if self.closed:  # a task that ended after the link was lost
             self.client.close()
 
     # Listening.
@@ -97,7 +97,7 @@ class RedisChannel(SensorChannel):
         return self._awaited.fileno() if self._awaited else -1
 
     def deliver_one(self) -> bool:
-        """Hand out a message if one has come; ask for one if that is wanted."""
+        """Deliver a message if one has arrived; request one if the prefetch limit allows it."""
         while answer := self._awaited or self._ask():
             if not answer.has_come():
                 if clock.monotonic() - self._asked_at > self._patience:
@@ -116,7 +116,7 @@ class RedisChannel(SensorChannel):
         return False
 
     def _ask(self) -> PendingAnswer | None:
-        """Ask for a message; None if none may be taken now."""
+        """Request a message; None if the prefetch limit does not allow one."""
         if not self._active_queues or not self.qos.can_consume():
             return None
         self._awaited = self.client.ask("BRPOP", *self._active_queues, BLOCK)
@@ -137,7 +137,7 @@ class RedisChannel(SensorChannel):
             message: dict[str, Any] = json.loads(raw)
             tag: str = message["properties"]["delivery_tag"]
         except (ValueError, KeyError, TypeError):
-            # What it was about is in the store.
+            # The store knows what was to be done.
             logger.warning("A message in the queue %s cannot be read; dropped.", queue)
             return None
         in_hand = json.dumps([message, "", queue])
@@ -147,7 +147,7 @@ class RedisChannel(SensorChannel):
 
 
 class RedisTransport(SensorTransport):
-    """Redis, as kombu knows a broker.
+    """The redis of a target.
 
     Transport options: ``url``, with the login; ``worker``, the name under which
     messages in hand are kept (one process per name); ``answer_timeout``, seconds.
@@ -158,7 +158,7 @@ class RedisTransport(SensorTransport):
     driver_name = "redis"
 
     def establish_connection(self) -> Any:
-        """Make sure that redis answers."""
+        """Check that redis answers."""
         client = OwnRedis(self.options["url"])
         try:
             client("PING")
@@ -167,18 +167,18 @@ class RedisTransport(SensorTransport):
         return super().establish_connection()
 
     def handles(self) -> Iterable[int]:
-        """Return the connections that listen."""
+        """Return the connections on which messages are awaited."""
         return [number for channel in self.channels if (number := channel.fileno()) >= 0]
 
 
 def reclaim(client: OwnRedis, worker: str, limit: int = MAX_CRASHES) -> tuple[int, int]:
-    """Put back what the worker of that name had taken when it was killed.
+    """Put back the messages that a worker had in hand when it was killed.
 
     Returns
     -------
     tuple
         How many messages were put back, and how many were put aside (in the
-        list ``dead:WORKER``) because the worker died `limit` times with them.
+        list ``dead:WORKER``) because the worker died `limit` times while it had them.
     """
     back = aside = 0
     unacked = _unacked(worker)
@@ -189,7 +189,7 @@ def reclaim(client: OwnRedis, worker: str, limit: int = MAX_CRASHES) -> tuple[in
         crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
         headers[CRASHES_HEADER] = crashes
         message["redelivered"] = True
-        place = routing_key or exchange  # what is taken from the right is next
+        place = routing_key or exchange  # pushed on the right, to be next
         if crashes >= limit:
             aside += 1
             place = f"dead:{worker}"

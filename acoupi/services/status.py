@@ -1,4 +1,4 @@
-"""What waits in the queues, and how to empty them; through kombu, for any broker."""
+"""Counts and removes waiting messages, on any broker."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ def check_broker(settings: Settings, celery: CelerySettings | None = None) -> No
     Raises
     ------
     TargetError
-        With its own words.
+        With the error of the broker.
     """
     with _channel(settings, celery):
         pass
@@ -40,7 +40,7 @@ def count_waiting(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
 
 
 def purge_messages(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
-    """Remove what waits in the queues; return how many messages that were.
+    """Remove the waiting messages; return how many there were in each queue.
 
     Raises
     ------
@@ -65,13 +65,13 @@ def _remedy(settings: Settings, url: str | None) -> str:
 def _count(channel: Any, queue: str) -> int:
     try:
         return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except ChannelError:  # nobody has used it yet
+    except ChannelError:  # the queue was never used
         return 0
 
 
 @contextlib.contextmanager
 def _channel(settings: Settings, celery: CelerySettings | None = None) -> Iterator[Any]:
-    """Give a channel to the broker for a moment."""
+    """Provide a channel to the broker."""
     celery = celery or load_celery_settings(settings)
     app = make_app(settings, celery)
     connection = app.connection_for_read()

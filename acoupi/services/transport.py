@@ -1,7 +1,7 @@
-"""What both brokers of a sensor have in common, as kombu knows brokers.
+"""What the transports of both brokers of a sensor have in common: embedded, and own redis.
 
-Neither has an event loop: a worker waits in `drain_events`, and whoever has
-something for its loop to do wakes it through a pipe.
+Neither has an event loop: a worker waits in `drain_events`, and other threads
+wake it through a pipe when its loop has something to do.
 """
 
 import contextlib
@@ -58,13 +58,13 @@ class WakePipe:
 
 
 class SensorQoS(virtual.QoS):
-    """Knows what is in hand; settles it with the broker."""
+    """Keeps track of messages in hand and settles them with the broker."""
 
     def ack(self, delivery_tag: str) -> None:
         """Remove a message for good. May be called by any thread."""
         try:
             self.channel.settle(delivery_tag)
-        finally:  # a link that is lost is noticed when the next message is asked for
+        finally:  # a lost link is noticed when the next message is requested
             super().ack(delivery_tag)
             self.channel.connection_wake()
 
@@ -95,11 +95,11 @@ class SensorChannel(virtual.Channel):
         raise NotImplementedError
 
     def deliver_one(self) -> bool:
-        """Hand out a message if there is one and it may be had; return whether there was."""
+        """Deliver a message if there is one and the prefetch limit allows it; return whether."""
         raise NotImplementedError
 
     def basic_qos(self, *args: Any, **kwargs: Any) -> None:
-        """Set how many messages may be in hand, and look for some."""
+        """Set how many messages may be in hand, and look for new ones."""
         super().basic_qos(*args, **kwargs)
         self.connection_wake()
 
@@ -136,7 +136,7 @@ class SensorTransport(virtual.Transport):
         return dict(client.transport_options)
 
     def driver_version(self) -> str:
-        """Return the version of what it does with the broker."""
+        """Return the version of this transport."""
         return "1"
 
     def close_connection(self, connection: Any) -> None:
@@ -150,8 +150,8 @@ class SensorTransport(virtual.Transport):
         Raises
         ------
         TimeoutError
-            If there was none, or if `wake` was called: whoever called it has
-            something for the caller's loop to do.
+            If there was none, or `wake` was called because the caller's loop
+            has something to do.
         """
         del connection
         deadline = None if timeout is None else clock.monotonic() + timeout
@@ -169,18 +169,18 @@ class SensorTransport(virtual.Transport):
         return any(channel.deliver_one() for channel in list(self.channels))
 
     def deliver(self, message: dict[str, Any], queue: str) -> None:
-        """Give a message to who consumes from its queue."""
+        """Pass a message to the consumers of its queue."""
         self._deliver(message, queue)
 
     def came(self, handle: int) -> None:
-        """Note that one of the handles is readable."""
+        """Handle that one of `handles` is readable."""
 
     def handles(self) -> Iterable[int]:
-        """Return what to wait on: each becomes readable when there may be a message."""
+        """Return file descriptors that become readable when there may be a message."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Deliver nothing more: the worker is stopping. May be called by any thread."""
+        """Deliver nothing more, because the worker is stopping. May be called by any thread."""
         self.is_stopping = True
         self.wake()
 
@@ -189,7 +189,7 @@ class SensorTransport(virtual.Transport):
         self._pipe.wake()
 
     def _wait(self, seconds: float) -> bool:
-        """Wait until something comes or the time is over; return whether `wake` was called."""
+        """Wait for a message, `wake` or the end of the time; return whether `wake` was called."""
         pipe = self._pipe.read_end
         ready, _, _ = select.select([*self.handles(), pipe], [], [], seconds)
         for handle in ready:

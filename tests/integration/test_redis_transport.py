@@ -13,7 +13,9 @@ from celery import Celery
 from acoupi import data
 from acoupi.services.broker import make_app
 from acoupi.services.own_redis import OwnRedis, RedisFailedError
+from acoupi.services.publisher import open_publisher
 from acoupi.services.redis_transport import reclaim
+from acoupi.services.task_messages import task_message
 from acoupi.system import Settings
 from tests.services import Redis
 
@@ -212,3 +214,24 @@ def test_a_message_that_cannot_be_read_is_dropped(
     assert names(consumer.taken) == ["a"]
     assert "cannot be read" in caplog.text
     consumer.close()
+
+
+def test_beat_sends_and_finds_a_redis_that_was_restarted(
+    redis: Redis, client: OwnRedis, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_BROKER", redis.url)
+    publisher = open_publisher(Settings(home=home), redis.url)
+    publisher.send("detection", task_message("first", expires=60))
+    assert client("LLEN", "detection") == 1
+    redis.kill()
+    with pytest.raises(OSError, match=r"refused|No such file"):
+        publisher.send("detection", task_message("lost", expires=60))
+
+    redis.start()
+    publisher.send("detection", task_message("second", expires=60))
+
+    assert json.loads(client("RPOP", "detection"))["headers"]["task"] == "second"
+    client("SET", "detection", "text")
+    with pytest.raises(OSError, match="WRONGTYPE"):
+        publisher.send("detection", task_message("refused", expires=60))
+    publisher.close()

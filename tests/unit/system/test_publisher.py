@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from acoupi.services import publisher
 from acoupi.services.broker import make_app
 from acoupi.services.publisher import open_publisher
 from acoupi.services.task_messages import task_message
@@ -50,26 +51,39 @@ def test_a_redis_that_is_not_there_is_an_error(
 ) -> None:
     url = f"redis+socket://{tmp_path / 'nobody.sock'}"
     monkeypatch.setenv("ACOUPI_BROKER", url)
-    publisher = open_publisher(settings, url)
+    sender = open_publisher(settings, url)
 
     with pytest.raises(OSError, match="No such file"):
-        publisher.send("recording", task_message("recording_task", expires=1))
+        sender.send("recording", task_message("recording_task", expires=1))
+
+
+def test_a_redis_that_hangs_is_an_error(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "ANSWER_TIMEOUT", 0.05)
+    url = f"redis+socket://{tmp_path / 'redis.sock'}"
+    monkeypatch.setenv("ACOUPI_BROKER", url)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "redis.sock"))
+        server.listen(5)
+        with pytest.raises(OSError, match="timed out"):
+            open_publisher(settings, url).send("x", task_message("recording_task", expires=1))
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "redis"])
 def test_a_broker_elsewhere_that_is_not_there_is_an_error(settings: Settings, scheme: str) -> None:
-    publisher = open_publisher(settings, f"{scheme}://127.0.0.1:{free_port()}//")
+    sender = open_publisher(settings, f"{scheme}://127.0.0.1:{free_port()}//")
 
     with pytest.raises(OSError, match="refused"):
-        publisher.send("recording", task_message("recording_task", expires=1))
-    publisher.close()
+        sender.send("recording", task_message("recording_task", expires=1))
+    sender.close()
 
 
 def test_a_broker_elsewhere_that_hangs_is_an_error(settings: Settings) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(5)
-        publisher = open_publisher(settings, f"amqp://127.0.0.1:{server.getsockname()[1]}//")
+        sender = open_publisher(settings, f"amqp://127.0.0.1:{server.getsockname()[1]}//")
 
         with pytest.raises(OSError, match="timed out"):
-            publisher.send("recording", task_message("recording_task", expires=1))
+            sender.send("recording", task_message("recording_task", expires=1))

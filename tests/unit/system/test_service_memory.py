@@ -71,17 +71,22 @@ def test_beat_imports_neither_celery_nor_models_of_data(settings: Settings, prog
     assert imported(BEAT) & (BEAT_NEVER | {"kombu", "ssl"}) == set()
 
 
-@pytest.mark.parametrize(("url", "own"), [("redis+socket:///none", True), ("amqp://x", False)])
-def test_beat_imports_of_a_broker_only_what_sends_messages(
-    settings: Settings, url: str, own: bool, monkeypatch: pytest.MonkeyPatch
+def test_beat_imports_nothing_more_for_the_redis_of_a_bundle(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup_program(settings, "default", [], broker=None if own else url)
-    if own:
-        monkeypatch.setenv("ACOUPI_BROKER", url)
+    setup_program(settings, "default", [])
+    monkeypatch.setenv("ACOUPI_BROKER", "redis+socket:///nowhere/redis.sock")
 
-    # asyncio comes with the connections of the redis library, yaml and cffi with kombu.
-    heavy = BEAT_NEVER - {"asyncio"} | {"kombu"} if own else BEAT_NEVER - {"yaml", "cffi"}
-    assert imported(BEAT) & heavy == set()
+    assert imported(BEAT) & (BEAT_NEVER | {"kombu", "ssl"}) == set()
+
+
+def test_beat_imports_kombu_but_no_celery_for_an_external_broker(settings: Settings) -> None:
+    setup_program(settings, "default", [], broker="amqp://localhost:1")
+
+    # kombu imports yaml and cffi where they are installed.
+    modules = imported(BEAT)
+    assert "kombu" in modules
+    assert modules & (BEAT_NEVER - {"yaml", "cffi"}) == set()
 
 
 @pytest.mark.parametrize("worker", ["recording", "detection", "default"])
