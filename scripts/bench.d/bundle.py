@@ -29,14 +29,14 @@ SETTLE = 8.0
 """Seconds after the start before anything is measured."""
 WATCH = 30.0
 """Seconds over which processor time is counted, for each run."""
+UP = 40.0
+"""Seconds that are allowed for one start of the bundle, and the end of the one before."""
 HOUR = 3600.0
 """Seconds between two recordings of the idle bundle; they begin at full hours."""
 DEADLINE = 120.0
 LOOKS, LOOK_EVERY = 20, 15.0
 """Looks of one probe, and the seconds between: see images/sensor/health."""
 MEBIBYTE = 2**20
-MARGIN = 30.0
-"""Seconds from a full hour after which its recording, and what follows from it, is over."""
 RECORDINGS = 20
 DURATION = 1
 FREQUENT = ("--recording.duration", str(DURATION), "--recording.interval", "2.013")
@@ -50,6 +50,8 @@ def run(runs: int) -> Figures:
     if why_build(image_name()):
         build_image()
     figures: Figures = {"image": sizes()}
+    looks = max(1, min(runs, 3))
+    wait_out_full_hour(looks * (UP + WATCH) + SETTLE)
     with bundle("--recording.duration", "1", "--recording.interval", str(HOUR)) as home:
         figures["up"] = starts(home, runs)
         figures["idle"] = idle(home, runs)
@@ -187,13 +189,11 @@ def containers(home: Path) -> dict[str, str]:
 
 
 def idle(home: Path, runs: int) -> Figures:
-    """Return memory and processor time while nothing is recorded."""
-    looks = max(1, min(runs, 3))
-    wait_out_full_hour(SETTLE + looks * WATCH + MARGIN)
+    """Return memory and processor time while nothing has been recorded yet."""
     time.sleep(SETTLE)
     ids = containers(home)
     cpu: dict[str, list[float]] = {name: [] for name in SERVICES}
-    for _ in range(looks):
+    for _ in range(max(1, min(runs, 3))):
         before = {name: cpu_seconds(one) for name, one in ids.items()}
         begun = time.monotonic()
         time.sleep(WATCH)
@@ -217,12 +217,10 @@ def idle(home: Path, runs: int) -> Figures:
 
 
 def wait_out_full_hour(seconds: float) -> None:
-    """Wait until no recording falls into the next so many seconds, nor shortly before them."""
-    passed = time.time() % HOUR
-    if passed > HOUR - seconds:
-        time.sleep(HOUR - passed + MARGIN)
-    elif passed < MARGIN:
-        time.sleep(MARGIN - passed)
+    """Wait until no full hour, and so no recording, falls into the next so many seconds."""
+    left = HOUR - time.time() % HOUR
+    if left < seconds:
+        time.sleep(left + 1)
 
 
 def memory_of(ids: dict[str, str]) -> Figures:
