@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import psutil
 import pytest
 from kombu.connection import Connection
 
+from acoupi.components import SqliteStore
 from acoupi.errors import TargetError
 from acoupi.services.address import masked_url
 from acoupi.services.broker import make_app
 from acoupi.services.publisher import open_publisher
 from acoupi.services.task_messages import task_message
 from acoupi.stack.celery_settings import CelerySettings
-from acoupi.system import Settings, get_status, purge_queues, start_workers
+from acoupi.system import Settings, get_status, purge_queues, setup_program, start_workers
 from tests.sensors import Sensor, kill, sensor_at, wait_for
 from tests.services import RabbitMQ, Redis
 
@@ -141,6 +143,42 @@ def test_a_worker_that_is_killed_is_started_again_and_works(sensor: Sensor) -> N
     )
     seen = len(sensor.events("detected"))
     wait_for(lambda: len(sensor.events("detected")) > seen + 2, "more detections", sensor)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_no_recording_is_lost_when_a_worker_is_killed(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic")
+    limits = ["--celery.task_soft_time_limit", "15", "--celery.task_time_limit", "20"]
+    recording = ["--recording.duration", "1", "--recording.interval", "3"]
+    with sensor_at(tmp_path / "home", monkeypatch) as sensor:
+        options = {"broker": broker.url, "target": "process"}
+        setup_program(sensor.settings, "acoupi.programs.demo", [*recording, *limits], **options)
+        sensor.target.up()
+        wait_for(lambda: sensor.pulse("detection").done >= 1, "a detection", sensor)
+        worker = psutil.Process(sensor.pulse("detection").pid)
+        for child in worker.children():
+            child.suspend()  # so that it keeps its task
+        wait_for(
+            lambda: get_status(sensor.settings).celery.waiting["detection"] >= 1,
+            "a message behind the one in hand",
+            sensor,
+        )
+
+        kill(worker.pid)
+        store = SqliteStore(sensor.home / "data" / "metadata.db")
+        recorded = {one.id for one in store.get_captured_recordings()}
+        assert len(recorded) >= 2
+
+        def analysed() -> set[uuid.UUID]:
+            return {output.recording.id for output in store.get_model_outputs()}
+
+        wait_for(lambda: recorded <= analysed(), "the analysis of each recording", sensor, 400)
+        outputs = [output.recording.id for output in store.get_model_outputs()]
+        assert len(outputs) == len(set(outputs))
+        store.close()
 
 
 def test_a_broker_that_comes_late_or_goes_is_waited_for(
