@@ -1,14 +1,17 @@
 """What a worker reports of itself, and when it ends itself."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from acoupi.errors import ConfigurationError
 from acoupi.services import logs, worker
+from acoupi.services.consumer import SensorConsumer
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock, read_pulse
@@ -136,6 +139,37 @@ def test_the_last_pulse_says_that_it_stopped(monitor: WorkerMonitor, tmp_path: P
     pulse = read_pulse(tmp_path, "default")
     assert pulse is not None
     assert pulse.state == "stopped"
+
+
+# Acknowledging.
+
+
+class Message:
+    """A message whose acknowledgement kombu logs as failed, or not."""
+
+    def __init__(self, channel: object, *, fails: bool) -> None:
+        self.channel = channel
+        self.acknowledged = False
+        self._fails = fails
+
+    def ack_log_error(self) -> None:
+        self.acknowledged = not self._fails
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_worker_reconnects_when_a_message_cannot_be_acknowledged(fails: bool) -> None:
+    # Kombu's redis counts it as in hand: a worker that may have one would never ask for another.
+    channel = object()
+    consumer = SensorConsumer.__new__(SensorConsumer)
+    consumer._is_lost, consumer.hub, consumer.connection = False, None, None
+    consumer.task_consumer = SimpleNamespace(channel=channel)
+
+    consumer.call_soon_ack(Message(channel, fails=fails).ack_log_error)
+
+    with pytest.raises(ConnectionResetError) if fails else contextlib.nullcontext():
+        consumer._check_link()
+    consumer.call_soon_ack(Message("of a link that was lost", fails=True).ack_log_error)
+    consumer._check_link()
 
 
 # Starting.
