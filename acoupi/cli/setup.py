@@ -70,7 +70,9 @@ def setup(
     ] = None,
     broker: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="redis://... if there is a Redis server; else embedded."),
+        typer.Option(
+            metavar="URL", help="redis://... or amqp://..., if you run one; else embedded."
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write over files that were edited by hand.")

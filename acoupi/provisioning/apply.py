@@ -22,7 +22,7 @@ from acoupi.devices import make_device_id, read_device_file
 from acoupi.errors import AcoupiError, ConfigurationError, DeviceError, ProgramError
 from acoupi.provisioned import MARKER, Fault, Provisioned, read_provisioned
 from acoupi.provisioning.sources import Sources, read_sources
-from acoupi.services.places import NEXT, config_dir, is_pending
+from acoupi.services.provisioned_home import NEXT, config_dir, is_pending
 from acoupi.stack.configured import is_configured
 from acoupi.stack.pulse import lock_within
 from acoupi.stack.settings import Settings

@@ -20,7 +20,7 @@ from acoupi.provisioning.fetching import (
     save_cached,
     shown_url,
 )
-from acoupi.services.places import wrong_variables
+from acoupi.services.provisioned_home import wrong_variables
 from acoupi.stack.settings import Settings
 from acoupi.stack.variables import check_known, is_source
 

@@ -1,4 +1,4 @@
-"""The program of a home, built on a Celery app: what a worker starts with."""
+"""Builds the program of a home on a Celery app."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def build_program(
     Raises
     ------
     NotConfiguredError, ProgramError, ConfigurationError
-        If there is no sensor there, or it cannot be used.
+        If the home has no sensor, or it cannot be used.
     """
     name = read_program_name(settings)
     program_class = load_program_class(name)
@@ -35,12 +35,12 @@ def build_program(
 def construct(
     program_class: type[AcoupiProgram[Any]], config: Any, app: Celery, name: str
 ) -> AcoupiProgram[Any]:
-    """Return the program, built on an app.
+    """Return a program that is built on an app.
 
     Raises
     ------
     InvalidProgramError
-        If its setup registers tasks that cannot be.
+        If its setup registers invalid tasks.
     """
     try:
         program = program_class(program_config=config, app=app)
@@ -61,7 +61,7 @@ def load_program(settings: Settings) -> AcoupiProgram[Any]:
     Raises
     ------
     NotConfiguredError, ProgramError, ConfigurationError
-        If there is no sensor there, or it cannot be used.
+        If the home has no sensor, or it cannot be used.
     """
     _, program = build_program(settings)
     return program

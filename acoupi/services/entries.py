@@ -1,7 +1,7 @@
 """The entries of ``config/schedule.json``, as beat serves them.
 
-Intervals and slots of the clock need no Celery; its crontab and solar
-schedules are imported where an entry has one.
+Intervals and clock-aligned slots need no Celery; its crontab and solar
+schedules are imported only if an entry has one.
 """
 
 import json
@@ -36,20 +36,20 @@ class When(Protocol):
     """A schedule that follows the wall clock, such as Celery's."""
 
     def is_due(self, last_run_at: datetime, /) -> tuple[bool, float]:
-        """Return whether it is due, and the seconds until it is to be asked again."""
+        """Return whether it is due, and the seconds until the next check."""
         ...
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Every so many seconds, whatever the wall clock shows."""
+    """A fixed interval on the monotonic clock."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class UnknownSchedule:
-    """Stands for a schedule of a kind that only the program knows."""
+    """Placeholder for a schedule of a class that only the program has."""
 
     kind: str
     """Module and name of its class."""
@@ -66,11 +66,11 @@ class Entry:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] | None = None
     expires: float | None = None
-    """Seconds after which its message is stale; None: when its next slot comes."""
+    """Seconds after which its message expires; None: at its next slot."""
 
 
 def restore(described: Mapping[str, Any]) -> Interval | When | UnknownSchedule:
-    """Return the schedule that was described.
+    """Return a schedule from its description.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def read_schedule(path: Path) -> list[Entry]:
     Raises
     ------
     ConfigurationError
-        If there is no such file, or it holds something else.
+        If there is no such file, or it has other content.
     """
     try:
         content = json.loads(path.read_text())
@@ -121,7 +121,7 @@ def read_schedule(path: Path) -> list[Entry]:
         raise ConfigurationError(
             f'cannot read "{path}".',
             "acoupi setup",
-            why=f"it does not hold what setup writes there ({error}).",
+            why=f"its content is not what setup writes ({error}).",
         ) from error
 
 

@@ -104,10 +104,10 @@ def _home_of(
         configure_logging(settings, name, quiet=quiet)
         return settings, lambda: None
     # Heavy, and only of use where a home sets itself up.
-    from acoupi.services.places import forgive  # noqa: PLC0415
+    from acoupi.services.provisioned_home import drop_invalid_variables  # noqa: PLC0415
     from acoupi.services.waiting import await_home  # noqa: PLC0415
 
-    forgive(os.environ)
+    drop_invalid_variables(os.environ)
     settings = Settings()
     configure_logging(settings, name, quiet=quiet)
     watch = await_home(settings, name, stop=stop.is_set)

@@ -27,7 +27,7 @@ from acoupi.config import Ask
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.home import using_home
 from acoupi.services.construction import load_program
-from acoupi.services.hooks import Hook, call_hook
+from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.configured import require_configured
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import is_locked

@@ -32,7 +32,7 @@ from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
 from acoupi.programs.core.workers import DETECTION_QUEUE
-from acoupi.services.hooks import hook_service
+from acoupi.services.program_hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER, WORKER_ROLES

@@ -28,6 +28,9 @@ GROUP = "acoupi.messengers"
 _HERE = "acoupi.components.messengers"
 _KEY = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
+_KEPT: dict[str, Any] = {"secret": True, "opaque": True}
+"""Of a section that nothing can read: it is kept as it is, and shown to nobody."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -153,8 +156,10 @@ def with_plug_ins(model: type[M]) -> type[M]:
         if key not in model.model_fields
     }
     fields |= {
-        # Whatever stands there is kept, and shown to nobody.
-        key: (dict[str, Any] | None, Field(None, json_schema_extra={"secret": True, "opaque": True}))
+        key: (
+            dict[str, Any] | None,
+            Field(None, json_schema_extra=_KEPT),
+        )
         for key in faults
         if key not in model.model_fields and _is_section(key)
     }

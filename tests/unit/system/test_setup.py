@@ -115,7 +115,7 @@ WRONG = [
     ["--celery.nonsense", "1"],
     ["--celery.task_time_limit", "-1"],
     ["--celery.task_time_limit", "5"],
-    ["--celery.broker_url", "amqp://guest@localhost"],
+    ["--celery.broker_url", "mqtt://guest@localhost"],
     ["--celery.broker_url", "redis:/x"],
 ]
 

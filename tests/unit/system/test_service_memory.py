@@ -61,16 +61,33 @@ def imported(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("broker", ["embedded", "redis://localhost:1/0"])
-@pytest.mark.parametrize("program", ["default", "acoupi.programs.demo"])
-def test_beat_imports_neither_celery_nor_models_of_data(
-    settings: Settings, program: str, broker: str
-) -> None:
-    setup_program(settings, program, [], broker=broker)
+BEAT_NEVER = {"celery", "pydantic", "acoupi.data", "acoupi.programs", "acoupi.components"}
+BEAT_NEVER |= {*FOR_THE_COMMAND_LINE, *MODEL, *SERVERS, *SOUND}
 
-    heavy = {"celery", "kombu", "pydantic", "ssl", "acoupi.data", "acoupi.programs"}
-    heavy |= {"acoupi.components", *FOR_THE_COMMAND_LINE, *MODEL, *SERVERS, *SOUND}
-    assert imported(BEAT) & heavy == set()
+
+@pytest.mark.parametrize("program", ["default", "acoupi.programs.demo"])
+def test_beat_imports_neither_celery_nor_models_of_data(settings: Settings, program: str) -> None:
+    setup_program(settings, program, [])
+
+    assert imported(BEAT) & (BEAT_NEVER | {"kombu", "ssl"}) == set()
+
+
+def test_beat_imports_nothing_more_for_the_redis_of_a_bundle(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_program(settings, "default", [])
+    monkeypatch.setenv("ACOUPI_BROKER", "redis+socket:///nowhere/redis.sock")
+
+    assert imported(BEAT) & (BEAT_NEVER | {"kombu", "ssl"}) == set()
+
+
+def test_beat_imports_kombu_but_no_celery_for_an_external_broker(settings: Settings) -> None:
+    setup_program(settings, "default", [], broker="amqp://localhost:1")
+
+    # kombu imports yaml and cffi where they are installed.
+    modules = imported(BEAT)
+    assert "kombu" in modules
+    assert modules & (BEAT_NEVER - {"yaml", "cffi"}) == set()
 
 
 @pytest.mark.parametrize("worker", ["recording", "detection", "default"])
@@ -79,7 +96,7 @@ def test_a_worker_that_has_done_nothing_yet_has_no_model_and_no_server(
 ) -> None:
     setup_program(settings, "acoupi.programs.demo", [])
 
-    heavy = FOR_THE_COMMAND_LINE | MODEL | SERVERS | SOUND
+    heavy = FOR_THE_COMMAND_LINE - {"asyncio"} | MODEL | SERVERS | SOUND
     assert imported(BUILD.format(name=worker)) & heavy == set()
 
 

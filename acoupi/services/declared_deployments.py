@@ -1,9 +1,9 @@
-"""Beginning and ending deployments that variables name, where the program is.
+"""Starts and ends the deployments that environment variables declare.
 
-The worker that calls hooks (see `acoupi.services.hooks.hook_service`) does it at
-its start, in the order of the deployments, and notes in ``data/deployments.json``
-which are done. The others wait for it, so that nothing is recorded into the
-deployment before.
+The worker that calls hooks (see `acoupi.services.program_hooks.hook_service`) does so
+when it starts, in the order of the deployments, and notes in ``data/deployments.json``
+which hooks it has called. The other workers wait for it, so that nothing is recorded
+into the previous deployment.
 """
 
 import json
@@ -16,17 +16,17 @@ from acoupi import data
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
-from acoupi.services.hooks import call_hook, hook_service
+from acoupi.services.program_hooks import call_hook, hook_service
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
 from acoupi.writing import write_atomic
 
 __all__ = ["settle_deployments"]
 
-logger = logging.getLogger("acoupi.provisioning")
+logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds that the others wait; recording matters more than the name it goes under."""
+"""Seconds that the other workers wait; a recording matters more than its deployment."""
 RETRY_FIRST, RETRY_LONGEST = 5.0, 300.0
 LOOK_EVERY = 0.2
 
@@ -38,7 +38,7 @@ def settle_deployments(
     program: AcoupiProgram[Any],
     deployments: list[Deployment],
 ) -> None:
-    """Call the hooks that are due, or wait for who does.
+    """Call the hooks that are due, or wait until another worker has called them.
 
     Parameters
     ----------
@@ -47,29 +47,29 @@ def settle_deployments(
     name
         Of this service.
     stack
-        Which services there are.
+        The services of the sensor.
     program
-        Whose hooks are called.
+        The program with the hooks.
     deployments
-        In their order, the current one last.
+        In order, the current one last.
     """
-    ledger = _Ledger(settings.home / "data" / "deployments.json")
+    called = _CalledHooks(settings.home / "data" / "deployments.json")
     if name == hook_service(stack.workers):
-        if not _call_all(ledger, program, deployments):
+        if not _call_all(called, program, deployments):
             retry = threading.Thread(
-                target=_retry, args=(ledger, program, deployments), name="hooks", daemon=True
+                target=_retry, args=(called, program, deployments), name="hooks", daemon=True
             )
             retry.start()
-    elif deployments and not _begun_within(ledger, deployments[-1]):
+    elif deployments and not _has_started_in_time(called, deployments[-1]):
         logger.warning(
-            "The deployment %s has not begun within %.0f s; going on all the same.",
+            "The deployment %s has not started within %.0f s; continuing without it.",
             deployments[-1].name,
             PATIENCE,
         )
 
 
-class _Ledger:
-    """Which hooks were called."""
+class _CalledHooks:
+    """Knows which hooks were called."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -90,43 +90,49 @@ class _Ledger:
         return content if isinstance(content, dict) else {}
 
 
-def _call_all(ledger: _Ledger, program: AcoupiProgram[Any], deployments: list[Deployment]) -> bool:
-    """Call what is due; return whether nothing is left."""
+def _call_all(
+    called: _CalledHooks, program: AcoupiProgram[Any], deployments: list[Deployment]
+) -> bool:
+    """Call the hooks that are due; return whether none is left."""
     is_done = True
     for deployment in deployments:
-        is_done &= _call(ledger, program, "start", deployment)
+        is_done &= _call(called, program, "start", deployment)
         if deployment.ended_on is not None:
-            is_done &= _call(ledger, program, "end", deployment)
+            is_done &= _call(called, program, "end", deployment)
     return is_done
 
 
-def _call(ledger: _Ledger, program: AcoupiProgram[Any], what: Any, deployment: Deployment) -> bool:
+def _call(
+    called: _CalledHooks, program: AcoupiProgram[Any], what: Any, deployment: Deployment
+) -> bool:
     try:
-        if ledger.has(deployment, what):
+        if called.has(deployment, what):
             return True
         seen = deployment.model_copy(update={"ended_on": None}) if what == "start" else deployment
         call_hook(program, what, seen)
-        ledger.note(deployment, what)
+        called.note(deployment, what)
     except AcoupiError as error:
-        logger.error("%s %s", error.message, error.why or "")  # noqa: TRY400 - said in full
+        logger.error("%s %s", error.message, error.why or "")  # noqa: TRY400 - it says all
         return False
-    words = "began" if what == "start" else "ended"
+    words = "started" if what == "start" else "ended"
     logger.info("The deployment %s %s.", deployment.name, words)
     return True
 
 
-def _retry(ledger: _Ledger, program: AcoupiProgram[Any], deployments: list[Deployment]) -> None:
+def _retry(
+    called: _CalledHooks, program: AcoupiProgram[Any], deployments: list[Deployment]
+) -> None:
     pause = RETRY_FIRST
     while True:
         threading.Event().wait(pause)
-        if _call_all(ledger, program, deployments):
+        if _call_all(called, program, deployments):
             return
         pause = min(pause * 2, RETRY_LONGEST)
 
 
-def _begun_within(ledger: _Ledger, deployment: Deployment) -> bool:
+def _has_started_in_time(called: _CalledHooks, deployment: Deployment) -> bool:
     deadline = data.monotonic() + PATIENCE
-    while not ledger.has(deployment, "start"):
+    while not called.has(deployment, "start"):
         if data.monotonic() > deadline:
             return False
         threading.Event().wait(LOOK_EVERY)

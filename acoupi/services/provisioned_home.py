@@ -1,4 +1,4 @@
-"""Where the provisioning works, and what it forgives. Small, because beat imports it."""
+"""A home that sets itself up: its folders and its variables. Small, because beat imports it."""
 
 import os
 from collections.abc import Callable, Mapping, MutableMapping
@@ -13,24 +13,24 @@ __all__ = [
     "SECRET_PREFIXES",
     "can_provision",
     "config_dir",
-    "forgive",
+    "drop_invalid_variables",
     "is_pending",
     "wrong_variables",
 ]
 
 NEXT = "next"
-"""The folder in ``config/`` in which a new configuration is made ready."""
+"""Folder in ``config/`` in which a new configuration is prepared."""
 SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_SENSOR__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
-"""Variables whose values are never shown: one of them may be a password."""
+"""Prefixes of variables whose values are never shown, because one may be a password."""
 
 
 def config_dir(settings: Settings) -> Path:
-    """Return the folder that is provisioned."""
+    """Return the folder with the configuration."""
     return settings.program_config_file.parent
 
 
 def can_provision(settings: Settings) -> bool:
-    """Return whether this process may write there; the folder need not exist."""
+    """Return whether this process may write to that folder, which need not exist."""
     folder = config_dir(settings)
     while not folder.exists():
         folder = folder.parent
@@ -38,7 +38,7 @@ def can_provision(settings: Settings) -> bool:
 
 
 def is_pending(config: Path) -> bool:
-    """Return whether files are being put in their places, or a crash stopped that."""
+    """Return whether new files are being moved into place, or a crash interrupted that."""
     return (config / NEXT / MARKER).exists()
 
 
@@ -54,11 +54,11 @@ _RUNNING: dict[str, tuple[Callable[[str], bool], str]] = {
     "ACOUPI_MICROPHONE_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
     "ACOUPI_SETUP_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
 }
-"""Variables of running services that could keep one from starting, and what they must be."""
+"""Variables that could keep a service from starting, and what their values must be."""
 
 
 def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of running services that are wrong, with what they must be."""
+    """Return the variables of services that have invalid values, with what these must be."""
     return {
         name: words
         for name, (is_valid, words) in _RUNNING.items()
@@ -66,11 +66,11 @@ def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def forgive(environ: MutableMapping[str, str]) -> None:
-    """Take wrong ones out, in a home that sets itself up.
+def drop_invalid_variables(environ: MutableMapping[str, str]) -> None:
+    """Remove variables with invalid values, in a home that sets itself up.
 
-    Nobody is there to read the error of a service that does not start: it
-    records with the default, and who sets the home up reports the variable.
+    Nobody is there to read the error of a service that does not start: it records
+    with the default, and the service that sets the home up reports the variable.
     """
     if environ.get("ACOUPI_PROGRAM"):
         for name in wrong_variables(environ):

@@ -1,7 +1,7 @@
-"""What a program does at the start and the end of a deployment, where the program is.
+"""Calls ``on_start`` and ``on_end`` of a program when a deployment starts or ends.
 
-``python -m acoupi.system.hooks start|end DEPLOYMENT`` is what a target runs
-that keeps the program in containers; others call `call_hook` themselves.
+Targets that keep the program in containers run
+``python -m acoupi.system.hooks start|end DEPLOYMENT`` there; others call `call_hook`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ Hook = Literal["start", "end"]
 
 
 class _Service(Protocol):
-    """What is to be known of a service, of a stack or of a manifest."""
+    """A service, as a stack or a manifest describes it."""
 
     @property
     def name(self) -> str: ...
@@ -35,9 +35,9 @@ class _Service(Protocol):
 
 
 def hook_service(services: Iterable[_Service]) -> str | None:
-    """Return the service where hooks are called; None if there is none.
+    """Return the service in which hooks are called; None if there are no services.
 
-    It is the worker that sends messages, never the recorder if there is another.
+    It is the worker that sends messages; the recorder only if there is no other.
     """
     every = list(services)
     workers = [one for one in every if one.role == "worker"]
@@ -47,12 +47,12 @@ def hook_service(services: Iterable[_Service]) -> str | None:
 
 
 def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -> None:
-    """Call ``on_start`` or ``on_end`` of a program; what it raises becomes an error of ours.
+    """Call ``on_start`` or ``on_end`` of a program; convert what it raises to an AcoupiError.
 
     Raises
     ------
     AcoupiError
-        As the program raised it, or a DeploymentError around what it raised.
+        The one that the program raised, or a DeploymentError caused by what it raised.
     """
     hook = program.on_start if what == "start" else program.on_end
     try:

@@ -3,7 +3,7 @@
 import pytest
 
 from acoupi.errors import ConfigurationError, DeviceUnavailableError, StoreError
-from acoupi.services.restarts import NO_MICROPHONE, Leaving
+from acoupi.services.restarts import NO_MICROPHONE, RestartPolicy
 from tests.unit.system.conftest import Clocks
 
 GONE = DeviceUnavailableError("the microphone is not there.")
@@ -11,72 +11,72 @@ PATIENT = {"ACOUPI_MICROPHONE_PATIENCE": "600"}
 
 
 def test_a_recorder_without_a_microphone_leaves_when_its_patience_is_over(clocks: Clocks) -> None:
-    leaving = Leaving(None, PATIENT)
-    leaving.failed(GONE)
+    policy = RestartPolicy(None, PATIENT)
+    policy.task_failed(GONE)
     clocks.pass_time(599)
-    leaving.failed(GONE)
-    assert leaving() is None
+    policy.task_failed(GONE)
+    assert policy.due() is None
 
     clocks.pass_time(2)
-    leaving.failed(GONE)
+    policy.task_failed(GONE)
 
-    found = leaving()
+    found = policy.due()
     assert found is not None
     assert found[0] == NO_MICROPHONE
     assert "601 s" in found[1]
 
 
 def test_a_recording_in_between_makes_it_patient_again(clocks: Clocks) -> None:
-    leaving = Leaving(None, PATIENT)
-    leaving.failed(GONE)
+    policy = RestartPolicy(None, PATIENT)
+    policy.task_failed(GONE)
     clocks.pass_time(599)
-    leaving.recorded()
+    policy.recorded()
     clocks.pass_time(2)
-    leaving.failed(GONE)
+    policy.task_failed(GONE)
 
-    assert leaving() is None
+    assert policy.due() is None
 
 
 def test_it_leaves_only_when_it_wants_to_record(clocks: Clocks) -> None:
-    leaving = Leaving(None, PATIENT)
-    leaving.failed(GONE)
-    assert leaving() is None
+    policy = RestartPolicy(None, PATIENT)
+    policy.task_failed(GONE)
+    assert policy.due() is None
 
     clocks.pass_time(10_000)
 
-    assert leaving() is None
-    leaving.failed(GONE)
-    assert leaving() is not None
+    assert policy.due() is None
+    policy.task_failed(GONE)
+    assert policy.due() is not None
 
 
 def test_another_failure_does_not_count(clocks: Clocks) -> None:
-    leaving = Leaving(None, PATIENT)
-    leaving.failed(StoreError("no disk."))
+    policy = RestartPolicy(None, PATIENT)
+    policy.task_failed(StoreError("no disk."))
     clocks.pass_time(10_000)
-    leaving.failed(StoreError("no disk."))
+    policy.task_failed(StoreError("no disk."))
 
-    assert leaving() is None
+    assert policy.due() is None
 
 
 def test_without_being_told_it_never_leaves(clocks: Clocks) -> None:
-    leaving = Leaving(None, {})
-    leaving.failed(GONE)
+    policy = RestartPolicy(None, {})
+    policy.task_failed(GONE)
     clocks.pass_time(100_000)
-    leaving.failed(GONE)
+    policy.task_failed(GONE)
 
-    assert leaving() is None
+    assert policy.due() is None
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
 def test_patience_is_a_number_of_seconds(text: str) -> None:
     with pytest.raises(ConfigurationError, match="ACOUPI_MICROPHONE_PATIENCE"):
-        Leaving(None, {"ACOUPI_MICROPHONE_PATIENCE": text})
+        RestartPolicy(None, {"ACOUPI_MICROPHONE_PATIENCE": text})
 
 
 def test_the_settings_of_the_sensor_are_stronger_than_the_variable(clocks: Clocks) -> None:
-    leaving = Leaving(None, PATIENT, patience=1)
-    leaving.failed(GONE)
+    policy = RestartPolicy(None, PATIENT, patience=1)
+    policy.task_failed(GONE)
     clocks.pass_time(2)
-    leaving.failed(GONE)
+    policy.task_failed(GONE)
 
-    assert leaving() is not None
+    assert policy() is not None
