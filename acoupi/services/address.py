@@ -114,7 +114,7 @@ def check_broker_url(url: str | None, *, choose: str = BY_OPTIONS.broker) -> Non
             refuse_unusable,
         )
 
-        refuse_unusable(url, masked_url(url))
+        refuse_unusable(url, masked_url(url), choose)
 
 
 def _is_redis(url: str) -> bool:

@@ -101,7 +101,7 @@ class ExternalBroker(NamedTuple):
         )
 
 
-def refuse_unusable(url: str, masked: str) -> None:
+def refuse_unusable(url: str, masked: str, choose: str) -> None:
     """Raise if kombu does not support a broker, or a package for it is not installed.
 
     Parameters
@@ -110,6 +110,8 @@ def refuse_unusable(url: str, masked: str) -> None:
         With the login.
     masked
         The same without the password, for the error.
+    choose
+        The option or variable that chooses a broker; ``{}`` stands for the URL.
 
     Raises
     ------
@@ -123,7 +125,8 @@ def refuse_unusable(url: str, masked: str) -> None:
     if scheme.lower() not in known or not url.partition("://")[1]:
         raise ConfigurationError(
             f'cannot use the broker "{masked}".',
-            "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
+            f"{choose.format('redis://localhost:6379/0')}   "
+            "(or leave it out for the embedded broker)",
             why=f"its URL must begin with one of {', '.join(f'{one}://' for one in known)}.",
         )
     module, package = _NEEDS.get(scheme.lower(), ("", ""))
