@@ -79,4 +79,4 @@ def test_the_settings_of_the_sensor_are_stronger_than_the_variable(clocks: Clock
     clocks.pass_time(2)
     policy.task_failed(GONE)
 
-    assert policy() is not None
+    assert policy.due() is not None
