@@ -33,7 +33,6 @@ from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules
 from acoupi.stack.loading import load_program_class
-from acoupi.stack.settings import Settings
 from acoupi.stack.stack import (
     BROKER,
     RECORDER_STOP_GRACE,
@@ -44,14 +43,13 @@ from acoupi.stack.stack import (
     Stack,
     cache_variable,
     is_sound_worker,
-    stack_of_program,
 )
 from acoupi.stack.variables import VARIABLES
 
 __all__ = [
     "HOME",
     "SelfSetupSite",
-    "committed_bundle",
+    "checkout_bundle",
     "fleet_stack",
     "image_arguments",
     "render_self_setup",
@@ -240,10 +238,10 @@ def schema_of(program: str) -> Any:
     return load_program_class(program).get_config_schema()
 
 
-# --- the one that is committed ----------------------------------------------------------
+# --- a checkout -------------------------------------------------------------------------
 
 
-COMMITTED_HEADER = (
+CHECKOUT_HEADER = (
     "The default program in containers, from a checkout, without Python on the host:",
     "",
     "    docker compose -f compose/docker-compose.yml up -d --build",
@@ -292,17 +290,8 @@ def _passed_on(stack: Stack) -> list[str]:
     return [name for name in (*sources, *settings) if name != "ACOUPI_PROGRAM"]
 
 
-def committed_bundle() -> str:
-    """Return what ``compose/docker-compose.yml`` holds: the default program."""
-    from acoupi.services.broker import make_app  # noqa: PLC0415
-    from acoupi.services.construction import construct  # noqa: PLC0415 - Celery is slow
-    from acoupi.stack.settings import CelerySettings  # noqa: PLC0415
-
-    settings, program = Settings(home=HOME), "default"
-    program_class = load_program_class(program)
-    config = program_class.get_config_schema()()
-    built = construct(program_class, config, make_app(settings, CelerySettings()), program)
-    stack = stack_of_program(built, settings, CelerySettings(), program)
+def checkout_bundle(stack: Stack) -> str:
+    """Return the compose file of a checkout: ``compose/docker-compose.yml``."""
     build = {
         "context": "..",
         "dockerfile": "images/sensor/Dockerfile",
@@ -314,7 +303,7 @@ def committed_bundle() -> str:
     }
     sound = Sound(group=variable("ACOUPI_AUDIO_GID", str(AUDIO_GROUP)))
     site = CheckoutSite(
-        header=COMMITTED_HEADER,
+        header=CHECKOUT_HEADER,
         name="acoupi",
         image=variable("ACOUPI_IMAGE", REPOSITORY),
         build=build,

@@ -10,12 +10,11 @@ from acoupi.targets.process import stop_timeout
 from acoupi.targets.systemd import (
     UnitState,
     install_units,
-    linger_note,
     remove_units,
     systemctl,
     unit_folder,
     unit_names,
-    unit_state,
+    unit_states,
 )
 
 __all__ = [
@@ -120,8 +119,5 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
 def status_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> UnitsStatus:
     """Return how the units are; never raises, also where there is no systemd."""
     del kwargs
-    workers, beat = unit_names(settings)
-    workers_state, why = unit_state(settings, workers, path)
-    beat_state, _ = unit_state(settings, beat, path)
-    message = why or linger_note(workers_state)
-    return UnitsStatus(acoupi=workers_state, beat=beat_state, message=message)
+    workers, beat, note = unit_states(settings, path)
+    return UnitsStatus(acoupi=workers, beat=beat, message=note)

@@ -17,11 +17,11 @@ from acoupi.writing import RenderedFile, write_files
 __all__ = [
     "SystemdTarget",
     "UnitState",
-    "linger_note",
     "lingers",
     "systemctl",
     "unit_folder",
     "unit_state",
+    "unit_states",
 ]
 
 UnitState = Literal[
@@ -69,11 +69,9 @@ class SystemdTarget(ProcessTarget):
             units[PurePath("systemd") / unit_of(one.name)] = RenderedFile(text)
         return {**super().files(stack), **units}
 
-    def unit_states(self) -> tuple[str, str, str | None]:
-        """Return the states of the two units; never raises."""
-        workers, beat = unit_names(self.settings)
-        workers_state, why = unit_state(self.settings, workers)
-        return workers_state, unit_state(self.settings, beat)[0], why or linger_note(workers_state)
+    def unit_states(self) -> tuple[UnitState, UnitState, str | None]:
+        """Return the states of the units of the workers and of beat, and a note on them."""
+        return unit_states(self.settings)
 
     def check(self) -> None:
         """Raise if there is no systemd for this user."""
@@ -252,11 +250,15 @@ def unit_state(settings: Settings, name: str, path: Path | None = None) -> tuple
     return "unknown", answer
 
 
-def linger_note(state: UnitState) -> str | None:
-    """Return what to know about a unit that is active, if anything."""
-    if state == "active" and lingers() is False:
-        return "they stop when you log out; to keep them: loginctl enable-linger"
-    return None
+def unit_states(
+    settings: Settings, path: Path | None = None
+) -> tuple[UnitState, UnitState, str | None]:
+    """Return the states of the units of the workers and of beat, and a note; never raises."""
+    workers, beat = unit_names(settings)
+    state, why = unit_state(settings, workers, path)
+    if not why and state == "active" and lingers() is False:
+        why = "they stop when you log out; to keep them: loginctl enable-linger"
+    return state, unit_state(settings, beat, path)[0], why or None
 
 
 def lingers() -> bool | None:

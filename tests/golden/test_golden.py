@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import acoupi
-from acoupi.bundles.self_setup import committed_bundle
+from acoupi.bundles.self_setup import HOME as IN_CONTAINERS
+from acoupi.bundles.self_setup import checkout_bundle
 from acoupi.system import Settings
 from acoupi.system.planning import plan_setup
 from acoupi.targets import process
@@ -69,7 +70,8 @@ def test_there_is_no_case_that_is_not_compared() -> None:
 def test_the_committed_bundle_is_what_is_rendered(request: pytest.FixtureRequest) -> None:
     committed = ROOT / "compose" / "docker-compose.yml"
 
-    text = committed_bundle()
+    plan = plan_setup(Settings(home=IN_CONTAINERS), "default", environ={"ACOUPI_NOTHING": "here"})
+    text = checkout_bundle(plan.stack)
 
     if request.config.getoption("--update-golden"):
         committed.write_text(text)

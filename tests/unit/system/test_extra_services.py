@@ -8,7 +8,8 @@ import yaml
 from acoupi.bundles.bundle_checks import bundle_problems
 from acoupi.bundles.rendering import Manifest
 from acoupi.errors import ConfigurationError
-from acoupi.system import Settings, setup_program
+from acoupi.system import Settings, setup_program, target_for
+from acoupi.targets import systemd
 from acoupi.targets.systemd import every_unit
 from tests.docker.beside.hello_service import ENTRY_POINTS
 from tests.golden.balena_rules import balena_problems
@@ -94,6 +95,30 @@ def test_under_systemd_it_is_a_unit(settings: Settings) -> None:
         "acoupi-beat.service",
         "acoupi-hello.service",
     )
+
+
+def test_its_unit_is_started_and_stopped_with_the_others(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "said"
+    program = tmp_path / "fake" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >>"{said}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
+    setup_program(settings, "demo", target="systemd", environ={})
+    target = target_for(settings)
+
+    target.up()
+    target.down()
+
+    lines = [line.split()[2:] for line in said.read_text().splitlines()]
+    units = ["acoupi.service", "acoupi-beat.service", "acoupi-hello.service"]
+    assert lines[1:3] == [["enable", *units], ["start", *units]]
+    assert ["stop", "acoupi-hello.service"] in lines
+    assert (systemd.unit_folder() / "acoupi-hello.service").is_file()
 
 
 def test_as_a_process_it_is_started_by_the_same_script(settings: Settings) -> None:
