@@ -32,7 +32,8 @@ ROWS = (
     ("audio",),
     ("effort", "provisioned"),
     ("data",),
-    ("writing",),
+    ("commit",),
+    ("locks", "writing"),
     ("clock", "errors", "home"),
 )
 """The picture, from the top: a room may import from the rows below its own, and from itself."""

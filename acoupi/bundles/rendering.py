@@ -18,6 +18,7 @@ from typing import Any
 
 import jinja2
 
+from acoupi.commit import read_whole
 from acoupi.errors import ConfigurationError
 from acoupi.writing import (
     READABLE,
@@ -113,7 +114,7 @@ class Manifest:
             If the file holds something else.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(read_whole(path))
             return cls(
                 version=str(content["acoupi"]),
                 target=str(content["target"]),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from acoupi.commit import is_there, read_whole
 from acoupi.config.answers import Answers
 from acoupi.config.dumping import SecretSplitter, dumped
 from acoupi.config.secrets import (
@@ -96,7 +97,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_whole(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise _broken(path, error) from error
     except (OSError, ValueError) as error:
@@ -168,7 +169,7 @@ def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[s
     ConfigurationError
         If it is broken.
     """
-    if not path.exists():
+    if not is_there(path):
         return {}
     data = read_with_secrets(path, environ)
     without = _without_missing(data)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from acoupi.commit import read_whole
 from acoupi.config.tree import VARIABLE_PREFIX, Place
 from acoupi.errors import AcoupiError
 
@@ -111,7 +112,7 @@ def read_secrets(path: Path) -> dict[str, str]:
 def read_text(path: Path) -> str:
     """Return what a file holds; nothing if it is not there."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_whole(path)
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:

@@ -19,12 +19,12 @@ from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
 from acoupi.errors import AcoupiError, ConfigurationError, DeviceError, ProgramError
+from acoupi.locks import lock_within
 from acoupi.provisioned import MARKER, Fault, Provisioned, read_provisioned
 from acoupi.provisioning.sources import Sources, read_sources
 from acoupi.provisioning.wording import in_variables
 from acoupi.services.places import NEXT, config_dir, is_pending
 from acoupi.stack.configured import is_configured
-from acoupi.stack.pulse import lock_within
 from acoupi.stack.settings import Settings
 from acoupi.system.deployments import new_deployment, read_deployment
 from acoupi.system.planning import Plan, plan_setup

@@ -1,5 +1,6 @@
 """Whether there is a sensor in a home, and of which program."""
 
+from acoupi.commit import is_there, read_whole
 from acoupi.errors import NotConfiguredError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
@@ -9,7 +10,7 @@ __all__ = ["is_configured", "read_program_name", "require_configured"]
 
 def is_configured(settings: Settings) -> bool:
     """Return whether there is a sensor in this home."""
-    return settings.program_name_file.is_file() and settings.program_config_file.is_file()
+    return is_there(settings.program_name_file) and is_there(settings.program_config_file)
 
 
 def require_configured(settings: Settings) -> None:
@@ -38,6 +39,6 @@ def read_program_name(settings: Settings) -> str:
     """
     require_configured(settings)
     try:
-        return settings.program_name_file.read_text().strip()
+        return read_whole(settings.program_name_file).strip()
     except OSError as error:
         raise disk_error("read", settings.program_name_file, error) from error

@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import json
 import os
-import threading
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any, Literal, Self, get_args
 
 from acoupi import clock
 from acoupi.errors import DeviceError, TargetError
+from acoupi.locks import lock_within
 from acoupi.writing import disk_error
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "ServiceState",
     "has_open",
     "is_locked",
-    "lock_within",
     "read_pulse",
 ]
 
@@ -194,20 +193,6 @@ class ServiceLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
-
-
-def lock_within(handle: int, patience: float) -> bool:
-    """Take the lock of an open file; return whether it could be had in so many seconds."""
-    deadline = clock.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if clock.monotonic() >= deadline:
-                return False
-            threading.Event().wait(0.02)
-        else:
-            return True
 
 
 def has_open(path: Path, pid: int) -> bool:

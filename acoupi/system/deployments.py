@@ -5,6 +5,7 @@ import shlex
 from pydantic import ValidationError
 
 from acoupi import data
+from acoupi.commit import read_whole
 from acoupi.errors import DeploymentError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error, write_atomic
@@ -61,7 +62,7 @@ def read_deployment(settings: Settings) -> data.Deployment | None:
     """
     path = settings.deployment_file
     try:
-        return data.Deployment.model_validate_json(path.read_text())
+        return data.Deployment.model_validate_json(read_whole(path))
     except FileNotFoundError:
         return None
     except OSError as error:
