@@ -131,6 +131,7 @@ def _too_long(config: Path, handle: int, patience: float) -> DeviceError:
 
 def _unlock(config: Path, handle: int, made: list[Path]) -> None:
     with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
         if config in made and [one.name for one in config.iterdir()] == [LOCK]:
             (config / LOCK).unlink()
             for folder in reversed(made):

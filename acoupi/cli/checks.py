@@ -12,7 +12,7 @@ from acoupi.cli.table import single
 from acoupi.errors import AcoupiError, HealthCheckError
 
 if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["AsJson", "check_app", "devices_app", "run_checks"]
 
@@ -29,7 +29,7 @@ def check(as_json: AsJson = False) -> None:
 
     Records a tenth of a second. Exit code 3 says that something does not work.
     """
-    found = home.configured()
+    found = home.sensor()
     results: list[dict[str, Any]] = []
     try:
         run_checks(found, results, quiet=as_json)
@@ -41,7 +41,7 @@ def check(as_json: AsJson = False) -> None:
         done("The sensor is ready. Next: acoupi deployment start")
 
 
-def run_checks(found: "Settings", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
+def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
     """Check one thing after the other, until one fails.
 
     Raises
@@ -67,28 +67,23 @@ def run_checks(found: "Settings", results: list[dict[str, Any]], *, quiet: bool 
             done(what)
 
 
-def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
+def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
-    from acoupi.targets import target_for
 
-    target = target_for(found)
+    target = found.target
     can_run = ("target", "The services can run here", target.check)
     if target.has_own_python:
         return [can_run, *target.program_checks()]
-    built: list[Any] = []
-
-    def load() -> None:
-        built.append(home.load(found))
 
     def check_program() -> None:
-        with using_home(found.home):
-            built[0].check(built[0].config)
+        with using_home(found.settings.home):
+            found.program.check(found.program.config)
 
     return [
-        ("configuration", "The settings are valid", load),
+        ("configuration", "The settings are valid", lambda: home.load(found)),
         can_run,
-        ("broker", "Messages between the services travel", lambda: check_broker(found)),
+        ("broker", "Messages between the services travel", lambda: check_broker(found.settings)),
         ("program", "The program works: microphone, model, servers", check_program),
     ]
 

@@ -20,8 +20,8 @@ from acoupi.cli.table import COMMANDS
 from acoupi.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
     from acoupi.targets import ServiceStatus
+    from acoupi.targets.compose import ComposeTarget
 
 __all__ = ["app"]
 
@@ -98,35 +98,33 @@ app = typer.Typer(
 # --- what every command does ----------------------------------------------------------
 
 
-def bundle() -> "Settings":
-    """Return the settings of a home that was set up for containers.
+def bundle() -> "ComposeTarget":
+    """Return the containers of the home.
 
     Raises
     ------
     TargetError
         If it was set up for something else.
     """
-    from acoupi.targets import target_for
-
-    found = home.configured()
-    name = target_for(found).name
-    if name != "compose":
-        raise TargetError(
-            f"{found.home} holds no bundle of containers.",
-            "acoupi setup --target compose",
-            why=f'it was set up for the target "{name}".',
-        )
-    return found
-
-
-def run(found: "Settings", *args: str) -> int:
-    """Run ``docker compose ARGS`` on this terminal; return its exit code."""
-    from acoupi.bundles.engine import NOT_FOUND, compose_command, hand_over
     from acoupi.targets.compose import ComposeTarget
 
+    found = home.sensor()
+    if isinstance(found.target, ComposeTarget):
+        return found.target
+    raise TargetError(
+        f"{found.settings.home} holds no bundle of containers.",
+        "acoupi setup --target compose",
+        why=f'it was set up for the target "{found.target.name}".',
+    )
+
+
+def run(found: "ComposeTarget", *args: str) -> int:
+    """Run ``docker compose ARGS`` on this terminal; return its exit code."""
+    from acoupi.bundles.engine import NOT_FOUND, compose_command, hand_over
+
     if args[0] in STARTING:
-        ComposeTarget(found).own_home()
-    command = compose_command(found, *args)
+        found.own_home()
+    command = compose_command(found.settings, *args)
     echo(shlex.join(command))
     code = hand_over(command)
     if code == NOT_FOUND:
@@ -182,16 +180,17 @@ def render(
         return
     from acoupi.cli.changes import remind_of_restart, show_diff
     from acoupi.stack.configured import read_program_name
-    from acoupi.system.lifecycle import setup_program
+    from acoupi.system.lifecycle import set_up
+    from acoupi.system.planning import SetupRequest
 
     found = bundle()
-    program = read_program_name(found)
+    request = SetupRequest(read_program_name(found.settings), force=force)
     if diff:
-        show_diff(found, {"program_name": program}, as_json=as_json)
+        show_diff(found.settings, request, as_json=as_json)
         return
-    setup_program(found, program, force=force)
-    done(f"{found.home / 'docker-compose.yml'} is written.")
-    remind_of_restart(found)
+    set_up(found.settings, request)
+    done(f"{found.settings.home / 'docker-compose.yml'} is written.")
+    remind_of_restart(found.settings, found.services)
 
 
 @app.command(epilog=example("acoupi compose build"))
@@ -212,32 +211,30 @@ def build(
     build_for(bundle(), package)
 
 
-def build_for(found: "Settings", packages: list[str] | None = None) -> None:
+def build_for(found: "ComposeTarget", packages: list[str] | None = None) -> None:
     """Build the image of a home, and let its services run from it; None: packages as before."""
     from acoupi.bundles.images import REPOSITORY, named_packages
-    from acoupi.targets.compose import ComposeTarget
 
-    target = ComposeTarget(found)
-    wanted = target.image
-    named = target.packages if packages is None else named_packages(packages)
+    wanted = found.image
+    named = found.packages if packages is None else named_packages(packages)
     from acoupi.cli.images import build_image_of
 
     name = build_image_of(named)
     if name == wanted:
         return
     if named or wanted.startswith(f"{REPOSITORY}:"):
-        target.choose_image(name, named)
+        found.choose_image(name, named)
         typer.echo(f"The services run from it after: acoupi compose up (it was {wanted}).")
     else:
         warn(f"the bundle runs {wanted}; for the new one: ACOUPI_IMAGE={name} in .env")
 
 
-def _images(found: "Settings") -> list[str]:
+def _images(found: "ComposeTarget") -> list[str]:
     """Return the images that the bundle is to run from."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.preflight.sight import Bundle
 
-    answer = Host().compose(found, "config", "--format", "json")
+    answer = Host().compose(found.settings, "config", "--format", "json")
     services = Bundle.parse(answer.out).services if answer.is_ok else {}
     return sorted({str(one["image"]) for one in services.values() if one.get("image")})
 
@@ -304,7 +301,7 @@ def _leave() -> NoReturn:
     raise typer.Exit(INTERRUPTED)
 
 
-def _check(found: "Settings") -> None:
+def _check(found: "ComposeTarget") -> None:
     """Look at everything; print only what is to be known.
 
     Raises
@@ -316,11 +313,9 @@ def _check(found: "Settings") -> None:
     """
     from acoupi.bundles.preflight import failure
     from acoupi.cli.doctor import look
-    from acoupi.targets.compose import ComposeTarget
 
-    ComposeTarget(found).check_files()
-
-    results = look(found, quiet=True)
+    found.check_files()
+    results = look(found.settings, found.manifest, quiet=True)
     error = failure(results)
     if error is not None:
         raise error
@@ -330,7 +325,7 @@ def _check(found: "Settings") -> None:
             warn(f"{result.message}: {result.why}")
 
 
-def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
+def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
     """Make the image be there: fetched if it comes from elsewhere, else built."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.images import REPOSITORY
@@ -350,18 +345,18 @@ def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
         build_for(found)
 
 
-def _say_what_is_next(found: "Settings") -> None:
+def _say_what_is_next(found: "ComposeTarget") -> None:
     typer.echo("To see how it is: acoupi compose ps    What it says: acoupi compose logs -f")
     if _deployment(found) is None:
         typer.echo('To name the place it is at: acoupi deployment start --name "Old oak"')
     typer.echo("To stop it: acoupi compose down")
 
 
-def _deployment(found: "Settings") -> str | None:
-    """Return the name of the deployment that goes on; None if none does."""
+def _deployment(found: "ComposeTarget") -> str | None:
+    """Return the name of the current deployment; None if there is none."""
     from acoupi.system.deployments import read_deployment
 
-    deployment = read_deployment(found)
+    deployment = read_deployment(found.settings)
     return deployment.name if deployment and deployment.ended_on is None else None
 
 
@@ -413,12 +408,9 @@ def ps(context: typer.Context, as_json: AsJson = False) -> None:
 
     Options of docker compose ps are handed to it.
     """
-    from acoupi.targets import target_for
-
     if context.args:
         hand_on("ps", *context.args)
-    found = bundle()
-    services = target_for(found).status()
+    services = bundle().status()
     if as_json:
         print_json(services)
     else:

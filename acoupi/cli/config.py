@@ -13,7 +13,6 @@ from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
     from acoupi.config import ConfigTree
-    from acoupi.stack.settings import Settings
 
 __all__ = ["app"]
 
@@ -47,7 +46,7 @@ def get(
     """Show the settings, or one of them, as JSON. Secrets are not shown."""
     from acoupi.config import dump_config_field
 
-    text = dump_config_field(home.read_config(home.configured()), field or name or "", indent)
+    text = dump_config_field(home.sensor().config, field or name or "", indent)
     if color and not as_json:
         from rich.console import Console
 
@@ -75,17 +74,25 @@ def set_(
     The other settings stay. What runs already goes on with the old ones until
     "acoupi workers restart".
     """
+    from acoupi.commit import changing
     from acoupi.config import set_config_field
     from acoupi.home import using_home
+    from acoupi.stack.configured import require_configured
+    from acoupi.system.lifecycle import set_up
+    from acoupi.system.planning import SetupRequest
 
     name, value = _name_and_value([*(words or []), *context.args], field)
-    found = home.configured()
-    config = home.read_config(found)
-    with using_home(found.home):
-        changed = set_config_field(config, name, value, is_json=as_json)
-    _apply(found, changed)
+    settings = home.settings()
+    require_configured(settings)
+    with (
+        using_home(settings.home),
+        changing(settings.program_config_file.parent, "acoupi config set"),
+    ):
+        found = home.sensor()
+        changed = set_config_field(found.config, name, value, is_json=as_json)
+        set_up(settings, SetupRequest(found.program_name, config=changed))
     done(f"{name or 'The configuration'} is set.")
-    remind_of_restart(found)
+    remind_of_restart(settings, found.services)
 
 
 def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
@@ -104,14 +111,6 @@ def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
     )
 
 
-def _apply(found: "Settings", config: Any) -> None:
-    """Write a configuration, and whatever else follows from it (the schedule)."""
-    from acoupi.stack.loading import read_program_name
-    from acoupi.system.lifecycle import setup_program
-
-    setup_program(found, read_program_name(found), config=config)
-
-
 @app.command(epilog=example("acoupi config schema --program default"))
 def schema(
     program: Annotated[
@@ -127,17 +126,15 @@ def schema(
     """List every setting there is, with what it may be and what it is if not given."""
     from acoupi.config import config_schema_json, describe
     from acoupi.home import using_home
-    from acoupi.stack.loading import load_config_schema, load_program_class
+    from acoupi.stack.loading import load_program_class
 
-    found = home.settings()
-    if program is None:
-        model = load_config_schema(home.configured())
-    else:
-        model = load_program_class(program).get_config_schema()
+    settings = home.settings()
+    chosen = home.sensor().program_class if program is None else load_program_class(program)
+    model = chosen.get_config_schema()
     if as_json:
         print_json(json.loads(config_schema_json(model)))
         return
-    with using_home(found.home):
+    with using_home(settings.home):
         rows = [_row(node) for node in describe(model).walk() if not node.is_section]
     columns = {"option": "option", "kind": "a", "default": "if not given", "meaning": "meaning"}
     print_table(rows, columns, empty="This program has no settings.")

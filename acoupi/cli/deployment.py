@@ -66,18 +66,16 @@ def start(
     The place is stored with every recording, and dawn and dusk are computed
     for it.
     """
-    from acoupi.system.deployments import get_current_deployment
-    from acoupi.system.lifecycle import start_program
+    from acoupi.system.lifecycle import begin
 
-    found = home.configured()
+    found = home.sensor()
     name, latitude, longitude = _place(name, latitude, longitude)
     _check_degrees("--latitude", latitude, 90)
     _check_degrees("--longitude", longitude, 180)
     if check:
         run_checks(found, [], quiet=as_json)
     with working("Starting the services"):
-        start_program(found, name, latitude, longitude, echo=echo)
-    deployment = get_current_deployment(found)
+        deployment = begin(found, name, latitude, longitude, echo=echo)
     if as_json:
         print_json(deployment)
         return
@@ -135,30 +133,28 @@ def _ask_degrees(text: str, most: float) -> float | None:
 @app.command(epilog=example("acoupi deployment stop"))
 def stop(as_json: AsJson = False) -> None:
     """Stop recording, finish what was begun, and end the deployment."""
-    from acoupi.system.deployments import read_deployment
-    from acoupi.system.lifecycle import stop_program
+    from acoupi.system.lifecycle import finish
 
-    found = home.configured()
-    with working("Stopping the services; what was begun is finished first"):
-        stop_program(found, echo=echo)
-    deployment = read_deployment(found)
+    found = home.sensor()
+    with working("Stopping the services; work in progress is finished first"):
+        deployment = finish(found, echo=echo)
     if as_json:
         print_json(deployment)
-    elif deployment is not None:
+    else:
         done(f'The deployment "{deployment.name}" has ended.')
 
 
 @app.command(epilog=example("acoupi deployment status"))
 def status(as_json: AsJson = False) -> None:
-    """Say how the sensor is, from what it has done; the microphone is left alone.
+    """Show the state of the sensor, from its records; the microphone is not touched.
 
-    Exit code 3 says that something is not well.
+    Exit code 3: something is wrong.
     """
-    from acoupi.system.state import get_status
+    from acoupi.system.state import sensor_status
 
-    found = home.configured()
+    found = home.sensor()
     with working("Asking the services"):
-        state = get_status(found)
+        state = sensor_status(found)
     if as_json:
         print_json({"ok": is_well(state), **state.model_dump(mode="json")})
     else:
@@ -175,7 +171,7 @@ def is_well(state: "AcoupiStatus") -> bool:
 
 def _show(state: "AcoupiStatus") -> None:
     deployment = state.deployment
-    record: dict[str, Any] = {"deployment": deployment.name if deployment else "none goes on"}
+    record: dict[str, Any] = {"deployment": deployment.name if deployment else "none"}
     if deployment is not None:
         record["since"] = f"{deployment.started_on:%Y-%m-%d %H:%M:%S %Z}"
         if deployment.latitude is not None and deployment.longitude is not None:

@@ -14,6 +14,7 @@ from acoupi.cli.table import single
 
 if TYPE_CHECKING:
     from acoupi.bundles.preflight import Result
+    from acoupi.bundles.rendering import Manifest
     from acoupi.stack.settings import Settings
 
 __all__ = ["doctor_app", "look", "show_result"]
@@ -35,7 +36,10 @@ def doctor(as_json: AsJson = False) -> None:
     Starts nothing and changes nothing; no sensor needs to be set up yet. Exit
     code 3 says that something is missing.
     """
-    results = look(home.settings(), quiet=as_json)
+    from acoupi.system.sensor import Sensor
+
+    settings = home.settings()
+    results = look(settings, Sensor.at(settings).manifest, quiet=as_json)
     failed = [result for result in results if result.outcome == "fail"]
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(result) for result in results]})
@@ -49,15 +53,15 @@ def doctor(as_json: AsJson = False) -> None:
         done("This machine can run the sensor.")
 
 
-def look(found: "Settings", *, quiet: bool = False) -> "list[Result]":
+def look(
+    settings: "Settings", manifest: "Manifest | None", *, quiet: bool = False
+) -> "list[Result]":
     """Look at everything; unless `quiet`, say what is found as it is found."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.preflight import run_preflight
-    from acoupi.bundles.rendering import Manifest
 
-    manifest = Manifest.read(found.manifest_file)
     containers = manifest is None or manifest.target == "compose"
-    results = run_preflight(found, Host(), containers=containers)
+    results = run_preflight(settings, Host(), manifest, containers=containers)
     return list(_said(results, quiet=quiet))
 
 

@@ -32,7 +32,7 @@ def render_folder(
         If the target makes no folder, none is named, or it cannot be written.
     """
     from acoupi.stack.loading import read_program_name
-    from acoupi.system.planning import plan_setup
+    from acoupi.system.planning import SetupRequest, plan_setup
     from acoupi.targets.balena import BalenaTarget, write_balena_folder
 
     if target != BalenaTarget.name or folder is None:
@@ -48,7 +48,7 @@ def render_folder(
             program = read_program_name(found)
         except NotConfiguredError:
             program = DEFAULT_PROGRAM
-    plan = plan_setup(found, program, target=BalenaTarget.name)
+    plan = plan_setup(found, SetupRequest(program, target=BalenaTarget.name))
     write_balena_folder(folder, plan.stack, found, packages=packages, force=force)
     done(f"{folder} holds a fleet of the program {program}; README.md in it says the rest.")
     typer.echo(f"Next: cd {shlex.quote(str(folder))} && balena push FLEET")

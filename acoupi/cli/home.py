@@ -1,4 +1,4 @@
-"""The sensor that commands work on: its settings, its program, its configuration."""
+"""The sensor that commands work on."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from acoupi.programs import AcoupiProgram
     from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
-__all__ = ["complete", "configured", "load", "read_config", "settings"]
+__all__ = ["complete", "load", "sensor", "settings"]
 
 
 def settings() -> "Settings":
@@ -27,43 +26,28 @@ def settings() -> "Settings":
     return Settings()
 
 
-def configured() -> "Settings":
-    """Return the settings of a home in which a sensor is set up.
+def sensor() -> "Sensor":
+    """Return the sensor of the home, read once for the command.
 
     Raises
     ------
     NotConfiguredError
-        If none is.
+        If none is set up there.
     """
-    from acoupi.stack.configured import require_configured
+    from acoupi.system.sensor import Sensor
 
-    found = settings()
-    require_configured(found)
-    return found
+    return Sensor.read(settings())
 
 
-def load(found: "Settings") -> "AcoupiProgram[Any]":
+def load(found: "Sensor") -> "AcoupiProgram[Any]":
     """Return the program of the home, built on the microphone that its services have."""
-    from acoupi.home import using_home
-    from acoupi.services.construction import load_program
     from acoupi.targets.process import PASSED_ON, read_env_file
 
-    written_down = read_env_file(found.env_file)
+    written_down = read_env_file(found.settings.env_file)
     for name in PASSED_ON:
         if name in written_down:
             os.environ.setdefault(name, written_down[name])
-    with using_home(found.home):
-        return load_program(found)
-
-
-def read_config(found: "Settings") -> "BaseModel":
-    """Return the configuration of the home."""
-    from acoupi.config import load_config
-    from acoupi.home import using_home
-    from acoupi.stack.loading import load_config_schema
-
-    with using_home(found.home):
-        return load_config(found.program_config_file, load_config_schema(found))
+    return found.program
 
 
 class complete:
@@ -87,10 +71,9 @@ class complete:
     def fields(incomplete: str) -> list[str]:
         """Return the settings of the program that is set up."""
         from acoupi.config import describe
-        from acoupi.stack.loading import load_config_schema
 
         try:
-            tree = describe(load_config_schema(settings()))
+            tree = describe(sensor().program_class.get_config_schema())
         except AcoupiError:
             return []
         return [node.name for node in tree.walk() if node.name.startswith(incomplete)]
@@ -99,6 +82,6 @@ class complete:
     def tasks(incomplete: str) -> list[str]:
         """Return the tasks of the program that is set up."""
         try:
-            return [name for name in load(settings()).tasks if name.startswith(incomplete)]
+            return [name for name in load(sensor()).tasks if name.startswith(incomplete)]
         except AcoupiError:
             return []

@@ -63,13 +63,12 @@ def instead(words: Sequence[str]) -> int | None:
     None if there is no bundle here, or no image of it: then the error stands.
     """
     from acoupi.bundles.program_image import has_image, is_inside
-    from acoupi.bundles.rendering import Manifest
+    from acoupi.system.sensor import Sensor
     from acoupi.targets.compose import ComposeTarget
 
     try:
         found = home.settings()
-        manifest = Manifest.read(found.manifest_file)
-        is_bundle = manifest is not None and manifest.target == "compose"
+        is_bundle = Sensor.at(found).target_name == "compose"
         if is_inside() or not is_bundle or _is_for_other_target(words):
             return None
         if not has_image(ComposeTarget(found).image):

@@ -11,7 +11,7 @@ from acoupi.cli.table import group
 from acoupi.errors import ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["app"]
 
@@ -37,7 +37,7 @@ DEAD_COLUMNS = {
 }
 
 
-def _store(found: "Settings", messenger: str | None) -> Any:
+def _store(found: "Sensor", messenger: str | None) -> Any:
     """Return the message store of the program.
 
     Raises
@@ -71,7 +71,7 @@ def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     A message is given up when its server has refused it ten times. Where the
     server takes nothing from the sensor, messages wait: correct address, token or password.
     """
-    store = _store(home.configured(), messenger)
+    store = _store(home.sensor(), messenger)
     refusals = {each.messenger: each.error for each in store.get_refusals()}
     counts = [
         {"messenger": name, **states, "refusal": refusals.get(name)}
@@ -102,7 +102,7 @@ def _row(letter: Any) -> dict[str, Any]:
 @app.command(epilog=example("acoupi messages retry"))
 def retry(messenger: Messenger = None, as_json: AsJson = False) -> None:
     """Try again to deliver what was given up."""
-    count = _store(home.configured(), messenger).retry_dead_letters(messenger)
+    count = _store(home.sensor(), messenger).retry_dead_letters(messenger)
     if as_json:
         print_json({"retried": count})
     else:

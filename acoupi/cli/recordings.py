@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from acoupi import data
     from acoupi.programs import AcoupiProgram
     from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["program_with_recording"]
 
@@ -27,7 +28,7 @@ SCRATCH_FIELDS = (
 
 @contextmanager
 def program_with_recording(
-    found: "Settings", text: str | None
+    found: "Sensor", text: str | None
 ) -> Iterator[tuple["AcoupiProgram[Any]", "data.Recording | None"]]:
     """Give the program of the home, and the recording that a text means.
 
@@ -56,7 +57,7 @@ def program_with_recording(
         yield program, recording
         return
     with tempfile.TemporaryDirectory(prefix="acoupi-") as folder:
-        scratch = _scratch_program(found, program, Path(folder))
+        scratch = _scratch_program(found.settings, program, Path(folder))
         getattr(scratch, "store").store_recording(recording)  # noqa: B009 - not every program has one
         yield scratch, recording
 

@@ -1,14 +1,9 @@
 """``acoupi services``: the units of systemd, for a sensor that starts with its board."""
 
-from typing import TYPE_CHECKING
-
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_record
 from acoupi.cli.table import group
-
-if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
 
 __all__ = ["app"]
 
@@ -19,8 +14,7 @@ def _run(name: str, said: str) -> None:
     """Call a function of `acoupi.system.services`, and say that it was done."""
     from acoupi.system import services
 
-    found: Settings = home.configured()
-    getattr(services, name)(found)
+    getattr(services, name)(home.sensor().settings)
     done(said)
 
 
@@ -65,7 +59,7 @@ def status(as_json: AsJson = False) -> None:
     """Show how the services are; also where there is no systemd."""
     from acoupi.system.services import status_services
 
-    state = status_services(home.configured())
+    state = status_services(home.sensor().settings)
     if as_json:
         print_json(state)
     else:

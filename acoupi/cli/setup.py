@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,8 @@ from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
+    from acoupi.system.planning import SetupRequest
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["app"]
 
@@ -88,10 +90,13 @@ def setup(
     to be plugged in. A second setup keeps the answers of the first.
     """
     from acoupi.cli.prompts import ask
+    from acoupi.system.planning import SetupRequest
+    from acoupi.system.sensor import Sensor
 
     found = home.settings()
+    before = Sensor.at(found)
     asking = sys.stdin.isatty() if prompt is None else prompt
-    chosen = _target_of(found, target, broker, has_package=bool(package))
+    chosen = _target_of(before, target, broker, has_package=bool(package))
     if package:
         words = ["setup", "--target", "compose", *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
@@ -99,21 +104,21 @@ def setup(
         words += [*(["--config", str(config)] if config else [])]
         words += [*(["--broker", broker] if broker else []), *context.args]
         raise typer.Exit(_set_up_inside(found, words, package))
-    arguments: dict[str, Any] = {
-        "program_name": program or _program_of(found, asking=asking),
-        "args": list(context.args),
-        "prompt": asking and not diff,
-        "target": chosen,
-        "file": config,
-        "broker": broker,
-        "ask": ask,
-    }
+    request = SetupRequest(
+        program or _program_of(before, asking=asking),
+        context.args,
+        prompt=asking and not diff,
+        target=chosen,
+        file=config,
+        broker=broker,
+        ask=ask,
+        force=force,
+    )
     if diff:
-        show_diff(found, arguments, as_json=as_json)
+        show_diff(found, request, as_json=as_json)
     else:
-        is_new = not found.manifest_file.exists()
-        _set_up(found, arguments, force=force)
-        if is_new and target is None:
+        _set_up(found, request)
+        if before.manifest is None and target is None:
             _say_where(chosen)
 
 
@@ -129,7 +134,7 @@ def _say_where(target: str | None) -> None:
 
 
 def _target_of(
-    found: "Settings", target: str | None, broker: str | None, *, has_package: bool
+    before: "Sensor", target: str | None, broker: str | None, *, has_package: bool
 ) -> str | None:
     """Return where the sensor will run; None: as before.
 
@@ -143,7 +148,6 @@ def _target_of(
     """
     from acoupi.bundles.engine import engine_answers
     from acoupi.bundles.program_image import is_inside
-    from acoupi.bundles.rendering import Manifest
 
     chosen = target or os.environ.get("ACOUPI_TARGET") or None
     if has_package:
@@ -155,7 +159,7 @@ def _target_of(
                 why="it is baked into an image, and only containers run from one.",
             )
         return "compose"
-    if target is not None or Manifest.read(found.manifest_file) is not None:
+    if target is not None or before.manifest is not None:
         return target
     if chosen is not None or is_inside():
         return chosen
@@ -176,22 +180,18 @@ def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> 
     return run_inside(found, words, image, named)
 
 
-def _program_of(found: "Settings", *, asking: bool) -> str:
+def _program_of(before: "Sensor", *, asking: bool) -> str:
     """Return the program that is there already, or the one that is chosen now."""
     from acoupi.cli.prompts import ask_for_program
-    from acoupi.stack.loading import (
-        available_programs,
-        load_program_class,
-        read_program_name,
-    )
+    from acoupi.stack.loading import available_programs
 
     try:
-        present: str | None = read_program_name(found)
+        present: str | None = before.program_name
     except NotConfiguredError:
         present = None
     if asking:
-        if present and _rendered_for(found) == "compose":
-            load_program_class(present)  # if it is not here, it is asked for in its image
+        if present and before.target_name == "compose":
+            _ = before.program_class  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:
         return present
@@ -203,21 +203,16 @@ def _program_of(found: "Settings", *, asking: bool) -> str:
     )
 
 
-def _set_up(found: "Settings", arguments: dict[str, Any], *, force: bool) -> None:
-    from acoupi.system.lifecycle import setup_program
+def _set_up(found: "Settings", request: "SetupRequest") -> None:
+    from acoupi.system.lifecycle import set_up
+    from acoupi.system.sensor import Sensor
 
-    setup_program(found, force=force, **arguments)
-    done(f"The sensor is set up in {found.home} (program {arguments['program_name']}).")
-    remind_of_restart(found)
+    set_up(found, request)
+    after = Sensor.at(found)
+    done(f"The sensor is set up in {found.home} (program {request.program_name}).")
+    remind_of_restart(found, after.services)
     following = {
         "compose": "acoupi compose up",
         "balena": f"cd {shlex.quote(str(found.home / 'balena'))} && balena push FLEET",
     }
-    typer.echo(f"Next: {following.get(_rendered_for(found) or '', 'acoupi check')}")
-
-
-def _rendered_for(found: "Settings") -> str | None:
-    from acoupi.bundles.rendering import Manifest
-
-    manifest = Manifest.read(found.manifest_file)
-    return manifest.target if manifest else None
+    typer.echo(f"Next: {following.get(after.target_name, 'acoupi check')}")

@@ -45,7 +45,7 @@ def list_(as_json: AsJson = False) -> None:
     """List the tasks of the program."""
     from acoupi.system.tasks import get_task_list, takes_recording
 
-    program = home.load(home.configured())
+    program = home.load(home.sensor())
     rows = [
         {
             "name": name,
@@ -70,7 +70,7 @@ def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> N
     from acoupi.cli.recordings import program_with_recording
     from acoupi.system.tasks import run_task
 
-    with program_with_recording(home.configured(), recording) as (program, given):
+    with program_with_recording(home.sensor(), recording) as (program, given):
         with working(f"Running {name}"):
             result = run_task(program, name, given)
         outputs = _outputs(program, given)
@@ -136,7 +136,7 @@ def profile(
     from acoupi.system.tasks import profile_task
 
     with (
-        program_with_recording(home.configured(), recording) as (program, given),
+        program_with_recording(home.sensor(), recording) as (program, given),
         working(f"Running {name}"),
     ):
         stats = profile_task(program, name, given)

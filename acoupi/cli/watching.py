@@ -14,7 +14,6 @@ from acoupi.errors import TargetError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from acoupi.stack.settings import Settings
     from acoupi.targets import ServiceStatus, Target
 
 __all__ = ["Watch", "watch"]
@@ -28,13 +27,13 @@ COMPLAINT = re.compile(r"^Error: |\b\w*(Error|Exception)\b: | (ERROR|CRITICAL) "
 """A line that says what went wrong: ours, of a traceback, of a log."""
 
 
-def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
+def watch(target: "Target", timeout: float, *, started: bool = True) -> None:
     """Show the services until all are ready.
 
     Parameters
     ----------
-    found
-        Of the home.
+    target
+        Where they run.
     timeout
         How long they may take, seconds.
     started
@@ -45,9 +44,6 @@ def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
     TargetError
         If one is not ready in time, or will not be; its last lines are shown.
     """
-    from acoupi.targets import target_for
-
-    target = target_for(found)
     if not started and all(service.state == "stopped" for service in target.status()):
         raise TargetError(
             "nothing was started.", "acoupi doctor", why="what docker compose said is above."

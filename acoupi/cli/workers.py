@@ -32,22 +32,22 @@ LogLevel = Annotated[
 @app.command(epilog=example("acoupi workers start"))
 def start(log_level: LogLevel = None) -> None:
     """Start the workers."""
-    from acoupi.system.lifecycle import start_workers
+    from acoupi.system.lifecycle import change_workers
 
-    found = home.configured()
+    found = home.sensor()
     with working("Starting the workers"):
-        start_workers(found, log_level=log_level)
+        change_workers(found, "start", log_level)
     done("The workers run.")
 
 
 @app.command(epilog=example("acoupi workers stop"))
 def stop(log_level: LogLevel = None) -> None:
     """Stop the workers, each after what it is doing."""
-    from acoupi.system.lifecycle import stop_workers
+    from acoupi.system.lifecycle import change_workers
 
-    found = home.configured()
+    found = home.sensor()
     with working("Stopping the workers"):
-        stop_workers(found, log_level=log_level)
+        change_workers(found, "stop", log_level)
     done("The workers have stopped.")
 
 
@@ -58,17 +58,16 @@ def restart(log_level: LogLevel = None) -> None:
     If beat runs, which sends what is due, it is restarted with them: a new
     interval or schedule is known from then on.
     """
-    from acoupi.system.lifecycle import restart_workers
-    from acoupi.targets import target_for
+    from acoupi.system.lifecycle import change_workers
 
-    found = home.configured()
-    target = target_for(found)
+    found = home.sensor()
+    target = found.target
     with working("Restarting the workers"):
         beats = [one for one in target.status() if one.role == "beat" and one.is_running]
         if beats and log_level is None:
             target.restart()
         else:
-            restart_workers(found, log_level=log_level)
+            change_workers(found, "restart", log_level)
     if beats and log_level is not None:
         warn("beat goes on with the schedule it has; without --log-level it is restarted, too.")
     done("The workers run again.")
@@ -77,11 +76,11 @@ def restart(log_level: LogLevel = None) -> None:
 @app.command(epilog=example("acoupi workers status"))
 def status(as_json: AsJson = False) -> None:
     """Show what each worker does, and what waits. Exit code 3: not all run."""
-    from acoupi.system.state import get_celery_status
+    from acoupi.system.state import celery_status
 
-    found = home.configured()
+    found = home.sensor()
     with working("Asking the workers"):
-        state = get_celery_status(found)
+        state = celery_status(found)
     if as_json:
         print_json(state)
     else:
@@ -93,9 +92,8 @@ def status(as_json: AsJson = False) -> None:
 @app.command(epilog=example("acoupi workers purge"))
 def purge(as_json: AsJson = False) -> None:
     """Throw away what waits in the queues. No recording is lost by it."""
-    from acoupi.system.lifecycle import purge_queues
-
-    removed = purge_queues(home.configured())
+    found = home.sensor()
+    removed = found.target.purge(found.queues)
     if as_json:
         print_json(removed)
     elif removed:
@@ -119,7 +117,7 @@ def celery(context: typer.Context) -> None:
     """
     from acoupi.system.celery.app import run_celery_command
 
-    found = home.configured()
+    found = home.sensor().settings
     if not context.args:
         typer.echo(context.get_help())
         raise typer.Exit(2)

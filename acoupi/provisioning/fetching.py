@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import acoupi
+from acoupi.commit import read_whole
 from acoupi.components.messengers.config import split_url
 from acoupi.errors import ConfigurationError
-from acoupi.writing import PRIVATE, write_atomic
+from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["CACHE", "Fetched", "fetch", "load_cached", "save_cached", "shown_url"]
+__all__ = ["CACHE", "Fetched", "cache_file", "fetch", "load_cached", "shown_url"]
 
 CACHE = "fetched.json"
 """In ``config/``; private, because a configuration may hold passwords."""
@@ -139,16 +140,16 @@ def _failed(url: str, reason: str) -> ConfigurationError:
     )
 
 
-def save_cached(config: Path, url: str, fetched: Fetched) -> None:
-    """Keep what is good, for when the URL does not answer."""
+def cache_file(url: str, fetched: Fetched) -> RenderedFile:
+    """Return the file that keeps what is good, for when the URL does not answer."""
     content = {"url": _digest(url), "suffix": fetched.suffix, "text": fetched.text}
-    write_atomic(config / CACHE, json.dumps(content) + "\n", PRIVATE)
+    return RenderedFile(json.dumps(content) + "\n", PRIVATE)
 
 
 def load_cached(config: Path, url: str) -> Fetched | None:
     """Return what that URL gave last; None if it never gave anything good."""
     try:
-        content = json.loads((config / CACHE).read_text(encoding="utf-8"))
+        content = json.loads(read_whole(config / CACHE))
         if content["url"] != _digest(url):
             return None
         return Fetched(str(content["text"]), str(content["suffix"]))

@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,17 @@ import acoupi
 from acoupi.config.documents import read_document
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioning.fetching import (
+    CACHE,
     MOST_BYTES,
     Fetched,
-    fetch,
+    cache_file,
     load_cached,
-    save_cached,
     shown_url,
 )
 from acoupi.services.places import wrong_variables
 from acoupi.stack.settings import Settings
 from acoupi.stack.variables import check_known, is_source
+from acoupi.writing import RenderedFile
 
 __all__ = ["Sources", "read_sources"]
 
@@ -85,13 +86,16 @@ class Sources:
                     setattr(error, name, text and text.replace(str(path), self.origin))
                 raise
 
-    def keep(self, config: Path) -> None:
-        """Note that what was fetched is good."""
-        if self.url is not None and self.document is not None and self.fault is None:
-            save_cached(config, self.url, self.document)
+    def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
+        """Return the file that holds what was fetched; nothing if it is not the newest."""
+        if self.url is None or self.document is None or self.fault is not None:
+            return {}
+        return {config / CACHE: cache_file(self.url, self.document)}
 
 
-def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
+def read_sources(
+    environ: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
+) -> Sources:
     """Read all sources; what was fetched last serves where a URL fails.
 
     Parameters
@@ -100,6 +104,8 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
         The variables.
     config
         The folder in which the last good document is kept.
+    fetch
+        How to get what a URL gives.
 
     Raises
     ------
@@ -125,7 +131,7 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
             f"remove one of the two variables, {FILE} or {URL}",
             why="both say what the configuration is, and only one can be right.",
         )
-    document, origin, fault = _document(given, config)
+    document, origin, fault = _document(given, config, fetch)
     latitude, longitude = _degrees(given, LATITUDE, 90), _degrees(given, LONGITUDE, 180)
     if (latitude is None) != (longitude is None):
         missing, there = (LATITUDE, LONGITUDE) if latitude is None else (LONGITUDE, LATITUDE)
@@ -150,7 +156,7 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
 
 
 def _document(
-    given: Mapping[str, str], config: Path
+    given: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
 ) -> tuple[Fetched | None, str, ConfigurationError | None]:
     """Return the document, where it is from, and why it is not the newest."""
     if FILE in given:

@@ -4,22 +4,17 @@ import os
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
-from acoupi.provisioned import MARKER
 from acoupi.services.logs import LEVELS
 from acoupi.stack.settings import Settings
 
 __all__ = [
-    "NEXT",
     "SECRET_PREFIXES",
     "can_provision",
     "config_dir",
     "forgive",
-    "is_pending",
     "wrong_variables",
 ]
 
-NEXT = "next"
-"""The folder in ``config/`` in which a new configuration is made ready."""
 SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
 """Variables whose values are never shown: one of them may be a password."""
 
@@ -35,11 +30,6 @@ def can_provision(settings: Settings) -> bool:
     while not folder.exists():
         folder = folder.parent
     return os.access(folder, os.W_OK)
-
-
-def is_pending(config: Path) -> bool:
-    """Return whether files are being put in their places, or a crash stopped that."""
-    return (config / NEXT / MARKER).exists()
 
 
 def _is_seconds(text: str) -> bool:

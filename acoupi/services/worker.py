@@ -38,6 +38,7 @@ from celery.worker.request import Request
 from celery.worker.state import maybe_shutdown
 
 from acoupi import data
+from acoupi.commit import settle
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
 from acoupi.services.address import masked_url
@@ -555,6 +556,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         forgive(os.environ)
         settings = Settings()
         configure_logging(settings, options.name, quiet=options.quiet)
+        settle(settings.program_config_file.parent)
         watch = await_home(settings, options.name)
         check_service(settings, options.name)
         return run(settings, options.name, watch)

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         stop_workers,
         write_program_file,
     )
+    from acoupi.system.planning import SetupRequest
+    from acoupi.system.sensor import Sensor, target_for
     from acoupi.system.services import (
         disable_services,
         enable_services,
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
         get_status,
     )
     from acoupi.system.tasks import get_task_list, profile_task, run_task
-    from acoupi.targets import Target, available_targets, target_for
+    from acoupi.targets import Target, available_targets
 
 _MODULES = {
     "acoupi.stack.timezone": ["get_system_timezone", "set_system_timezone"],
@@ -126,7 +128,9 @@ _MODULES = {
         "get_celery_status",
         "get_status",
     ],
-    "acoupi.targets": ["Target", "available_targets", "target_for"],
+    "acoupi.targets": ["Target", "available_targets"],
+    "acoupi.system.planning": ["SetupRequest"],
+    "acoupi.system.sensor": ["Sensor", "target_for"],
     "acoupi.system.tasks": ["get_task_list", "profile_task", "run_task"],
 }
 _HOME_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -137,9 +141,11 @@ __all__ = [
     "CelerySettings",
     "CeleryStatus",
     "ProgramState",
+    "Sensor",
     "Service",
     "ServicesStatus",
     "Settings",
+    "SetupRequest",
     "Stack",
     "Target",
     "available_programs",

@@ -1,11 +1,11 @@
-"""The deployment that goes on, in ``config/deployment.json``."""
+"""The current deployment, in ``config/deployment.json``."""
 
 import shlex
 
 from pydantic import ValidationError
 
 from acoupi import data
-from acoupi.commit import read_whole
+from acoupi.commit import changing, read_whole
 from acoupi.errors import DeploymentError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error, write_atomic
@@ -90,7 +90,7 @@ def remove_deployment(settings: Settings) -> None:
 
 
 def get_current_deployment(settings: Settings) -> data.Deployment:
-    """Return the deployment that goes on.
+    """Return the deployment that is running.
 
     Raises
     ------
@@ -134,29 +134,32 @@ def start_deployment(
     Raises
     ------
     DeploymentError
-        If one goes on already, or the place is not on Earth.
+        If one is running already, or the place is not on Earth.
     """
     deployment = new_deployment(name, latitude, longitude)
-    old = read_deployment(settings)
-    if old is not None and old.ended_on is None:
-        raise DeploymentError(
-            f'cannot start the deployment "{name}".',
-            "acoupi deployment stop",
-            why=f'the deployment "{old.name}" goes on since {old.started_on:%Y-%m-%d %H:%M:%S %Z}.',
-        )
-    write_deployment(settings, deployment)
+    with changing(settings.program_config_file.parent, "acoupi deployment start"):
+        old = read_deployment(settings)
+        if old is not None and old.ended_on is None:
+            raise DeploymentError(
+                f'cannot start the deployment "{name}".',
+                "acoupi deployment stop",
+                why=f'the deployment "{old.name}" has been running since '
+                f"{old.started_on:%Y-%m-%d %H:%M:%S %Z}.",
+            )
+        write_deployment(settings, deployment)
     return deployment
 
 
 def end_deployment(settings: Settings) -> data.Deployment:
-    """End the deployment that goes on, write that down, and return it; stops nothing.
+    """End the current deployment, write that down, and return it; stops nothing.
 
     Raises
     ------
     DeploymentError
-        If none goes on.
+        If none is running.
     """
-    deployment = get_current_deployment(settings)
-    ended = deployment.model_copy(update={"ended_on": data.utc_now()})
-    write_deployment(settings, ended)
+    with changing(settings.program_config_file.parent, "acoupi deployment stop"):
+        deployment = get_current_deployment(settings)
+        ended = deployment.model_copy(update={"ended_on": data.utc_now()})
+        write_deployment(settings, ended)
     return ended

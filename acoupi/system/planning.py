@@ -3,8 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -26,10 +26,11 @@ from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
+from acoupi.system.sensor import Sensor
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["Plan", "plan_setup"]
+__all__ = ["Plan", "SetupRequest", "check_home", "plan_setup"]
 
 CELERY_PREFIX = "--celery."
 CELERY_VARIABLES = "ACOUPI_CELERY__"
@@ -57,68 +58,71 @@ class Plan:
     """As it is."""
 
 
-def plan_setup(
-    settings: Settings,
-    program_name: str,
-    args: list[str] | None = None,
-    prompt: bool = False,
-    *,
-    target: str | None = None,
-    file: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    broker: str | None = None,
-    ask: Ask | None = None,
-    config: BaseModel | None = None,
-) -> Plan:
-    """Decide what a setup writes, and write nothing; parameters as for `setup_program`."""
-    _check_home(settings.home)
+@dataclass(frozen=True)
+class SetupRequest:
+    """What a setup was asked for."""
+
+    program_name: str
+    """As for `load_program_class`."""
+    args: Sequence[str] = ()
+    """Options of the configuration, and of Celery with the prefix ``--celery.``."""
+    prompt: bool = False
+    """Whether to ask for what was not given; needs `ask`."""
+    target: str | None = None
+    """Where it will run; None: as before, else ``process``."""
+    file: Path | None = None
+    """A configuration file (JSON, YAML or TOML)."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    """Where ``ACOUPI_CONFIG__…`` is looked up."""
+    broker: str | None = None
+    """``redis://…``; "embedded" for the one without a server; None: as before."""
+    ask: Ask | None = None
+    """Asks the user one question (see `acoupi.config.Ask`)."""
+    config: BaseModel | None = None
+    """The whole configuration, already valid; None: from the sources above."""
+    force: bool = False
+    """Whether to write over generated files that were edited by hand."""
+    keeps_answers: bool = True
+    """Whether what the home holds already is the default of what is not given."""
+
+
+def plan_setup(settings: Settings, request: SetupRequest) -> Plan:
+    """Decide what a setup writes, and write nothing.
+
+    Raises
+    ------
+    AcoupiError
+        If anything is wrong.
+    """
+    check_home(settings.home)
     # Configurations name their default folders below the home.
     with using_home(settings.home):
-        return _plan(
-            settings,
-            program_name,
-            list(args or ()),
-            prompt=prompt,
-            target=target,
-            file=file,
-            environ=os.environ if environ is None else environ,
-            broker=broker,
-            ask=ask,
-            config=config,
-        )
+        return _plan(settings, request)
 
 
-def _plan(
-    settings: Settings,
-    program_name: str,
-    args: list[str],
-    *,
-    prompt: bool,
-    target: str | None,
-    file: Path | None,
-    environ: Mapping[str, str],
-    broker: str | None,
-    ask: Ask | None,
-    config: BaseModel | None,
-) -> Plan:
-    previous = Manifest.read(settings.manifest_file)
-    place = load_target(target or (previous.target if previous else DEFAULT_TARGET), settings)
-    program_class = load_program_class(program_name)
-    own, celery_args = _split_args(args)
-    celery = _celery_settings(settings, celery_args, environ, broker)
+def _plan(settings: Settings, request: SetupRequest) -> Plan:
+    previous = Sensor.at(settings).manifest
+    name = request.program_name
+    place = load_target(
+        request.target or (previous.target if previous else DEFAULT_TARGET), settings
+    )
+    program_class = load_program_class(name)
+    own, celery_args = _split_args(request.args)
+    celery = _celery_settings(settings, celery_args, request)
+    config = request.config
     if config is None:
         config = parse_config_from_args(
             program_class.get_config_schema(),
             own,
-            prompt,
-            file=file,
-            environ=environ,
-            previous=load_answers(settings.program_config_file, environ),
-            ask=ask,
+            request.prompt,
+            file=request.file,
+            environ=request.environ,
+            previous=load_answers(_known(settings.program_config_file, request), request.environ),
+            ask=request.ask,
         )
     app = make_app(settings, celery)
-    program = construct(program_class, config, app, program_name)
-    stack = stack_of_program(program, settings, celery, program_name)
+    program = construct(program_class, config, app, name)
+    stack = stack_of_program(program, settings, celery, name)
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),
@@ -126,7 +130,7 @@ def _plan(
     manifest = Manifest(
         version=acoupi.__version__,
         target=place.name,
-        program=program_name,
+        program=name,
         files={path.as_posix(): one.digest for path, one in generated.items()},
         services=tuple(
             KnownService(one.name, one.role, one.queues, one.stop_grace, one.network)
@@ -141,7 +145,7 @@ def _plan(
         target=place,
         generated=dict(sorted(generated.items())),
         settings_files={
-            **_settings_files(settings, program_name, config, celery),
+            **_settings_files(settings, request, config, celery),
             **{settings.home / path: one for path, one in place.kept_files(stack).items()},
         },
         manifest=manifest,
@@ -149,7 +153,12 @@ def _plan(
     )
 
 
-def _check_home(home: Path) -> None:
+def _known(path: Path, request: SetupRequest) -> Path:
+    """Return where to look for earlier answers: at their path, or where there are none."""
+    return path if request.keeps_answers else path.parent / "none" / path.name
+
+
+def check_home(home: Path) -> None:
     """Raise if the home cannot be one.
 
     Raises
@@ -183,7 +192,7 @@ def _below(home: Path, path: Path) -> PurePath:
     return PurePath(path.relative_to(home))
 
 
-def _split_args(args: list[str]) -> tuple[list[str], list[str]]:
+def _split_args(args: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the options of the program, and those of Celery without their prefix."""
     own: list[str] = []
     celery: list[str] = []
@@ -200,15 +209,14 @@ def _split_args(args: list[str]) -> tuple[list[str], list[str]]:
     return own, celery
 
 
-def _celery_settings(
-    settings: Settings, args: list[str], environ: Mapping[str, str], broker: str | None
-) -> CelerySettings:
+def _celery_settings(settings: Settings, args: list[str], request: SetupRequest) -> CelerySettings:
+    environ, broker = request.environ, request.broker
     variables = {
         f"{CONFIG_VARIABLES}{name.removeprefix(CELERY_VARIABLES)}": value
         for name, value in environ.items()
         if name.startswith(CELERY_VARIABLES)
     }
-    previous = load_answers(settings.celery_config_file, environ)
+    previous = load_answers(_known(settings.celery_config_file, request), environ)
     try:
         celery = parse_config_from_args(
             CelerySettings, args, False, environ=variables, previous=previous
@@ -243,23 +251,27 @@ def _about_celery(error: ConfigurationError) -> ConfigurationError:
 
 
 def _settings_files(
-    settings: Settings, program_name: str, config: BaseModel, celery: CelerySettings
+    settings: Settings, request: SetupRequest, config: BaseModel, celery: CelerySettings
 ) -> dict[Path, RenderedFile]:
+    path = settings.program_config_file
     files = {
-        file.path: RenderedFile(file.text, file.mode)
-        for file in config_files(config, settings.program_config_file)
+        path.with_name(file.path.name): RenderedFile(file.text, file.mode)
+        for file in config_files(config, _known(path, request))
     }
-    files |= _celery_files(settings.celery_config_file, celery, files)
-    files[settings.program_name_file] = RenderedFile(f"{program_name}\n")
+    files |= _celery_files(settings.celery_config_file, celery, files, request)
+    files[settings.program_name_file] = RenderedFile(f"{request.program_name}\n")
     if not settings.device_file.exists():
         files[settings.device_file] = _device_file()
-    else:
+    elif request.keeps_answers:
         ensure_device_id(settings.device_file)  # raises if it is broken
     return files
 
 
 def _celery_files(
-    path: Path, celery: CelerySettings, others: Mapping[Path, RenderedFile]
+    path: Path,
+    celery: CelerySettings,
+    others: Mapping[Path, RenderedFile],
+    request: SetupRequest,
 ) -> dict[Path, RenderedFile]:
     """Return the file with the Celery settings, and the secrets if the broker has a password."""
     content = celery.model_dump(mode="json")
@@ -269,7 +281,7 @@ def _celery_files(
         content["broker_url"] = {REFERENCE: BROKER_SECRET}
     files = {path: RenderedFile(json.dumps(content, indent=2) + "\n")}
     beside = path.parent / SECRETS_FILE
-    old = others[beside].text if beside in others else read_text(beside)
+    old = others[beside].text if beside in others else read_text(_known(beside, request))
     new = merge_secrets(old, secret, {BROKER_SECRET} - set(secret))
     if new != old:
         files[beside] = RenderedFile(new, PRIVATE)

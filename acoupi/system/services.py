@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from acoupi.stack.settings import Settings
+from acoupi.system.sensor import Sensor
 from acoupi.targets.process import stop_timeout
 from acoupi.targets.systemd import (
     UnitState,
@@ -112,7 +113,7 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
         If systemd is absent or refuses.
     """
     workers, beat = _installed(settings, path)
-    kwargs.setdefault("timeout", stop_timeout(settings))
+    kwargs.setdefault("timeout", stop_timeout(Sensor.at(settings).services))
     systemctl("stop", beat, **kwargs)
     systemctl("stop", workers, **kwargs)
 

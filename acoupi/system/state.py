@@ -11,22 +11,20 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from acoupi.bundles.rendering import Manifest
+from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
-from acoupi.config import load_config
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.effort import hole_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
-from acoupi.stack.configured import read_program_name, require_configured
-from acoupi.stack.loading import load_config_schema
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
+from acoupi.system.sensor import Sensor
 from acoupi.system.services import UnitsStatus, status_services
-from acoupi.targets import DEFAULT_TARGET, ServiceStatus, Target, target_for
+from acoupi.targets import ServiceStatus
 
 __all__ = [
     "AcoupiStatus",
@@ -34,11 +32,13 @@ __all__ = [
     "MicrophoneState",
     "ProgramState",
     "ServicesStatus",
+    "celery_status",
     "get_celery_status",
-    "get_microphone_state",
-    "get_program_state",
-    "get_services_status",
     "get_status",
+    "microphone_state",
+    "program_state",
+    "sensor_status",
+    "services_status",
 ]
 
 
@@ -93,11 +93,11 @@ class MicrophoneState(BaseModel):
 
 
 class AcoupiStatus(BaseModel):
-    """How the sensor is."""
+    """The state of the sensor."""
 
     celery: CeleryStatus
     deployment: Deployment | None
-    """The one that goes on; None if none does."""
+    """The one that is running; None if none is."""
     program: ProgramState
     services: ServicesStatus
     microphone: MicrophoneState | None = None
@@ -112,13 +112,20 @@ def get_celery_status(settings: Settings) -> CeleryStatus:
     NotConfiguredError
         If there is no sensor in the home.
     """
-    target = target_for(settings)
-    return _celery_status(settings, target, target.status())
+    return celery_status(Sensor.read(settings))
 
 
-def _celery_status(
-    settings: Settings, target: Target, services: list[ServiceStatus]
-) -> CeleryStatus:
+def celery_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> CeleryStatus:
+    """Return how the workers are; never raises because one is not well.
+
+    Parameters
+    ----------
+    sensor
+        Which.
+    services
+        What the target said; None: it is asked.
+    """
+    services = sensor.target.status() if services is None else services
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beat = next((service for service in services if service.role == "beat"), None)
     # What is wrong with the sources of a home concerns its program, not Celery.
@@ -128,44 +135,38 @@ def _celery_status(
         state = "unavailable"
     elif all(well):
         state = "ok"
-    manifest = Manifest.read(settings.manifest_file)
-    queues = sorted(
-        {queue for one in manifest.services for queue in one.queues} if manifest else ()
-    )
     waiting, message = None, None
     try:
-        waiting = target.count_waiting(queues)
+        waiting = sensor.target.count_waiting(sensor.queues)
     except AcoupiError as error:
         message = f"{error.message} {error.why or ''}".strip()
+    broker = sensor.target.broker or load_celery_settings(sensor.settings).broker_url
     return CeleryStatus(
         state=state,
         workers=workers,
         beat=beat,
-        broker=masked_url(target.broker or load_celery_settings(settings).broker_url),
+        broker=masked_url(broker),
         waiting=waiting,
         message=message,
     )
 
 
-def get_program_state(
-    settings: Settings, services: list[ServiceStatus] | None = None
-) -> ProgramState:
+def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ProgramState:
     """Return how the program fares, by what its tasks did; it is not run.
 
     Parameters
     ----------
-    settings
-        Of the home.
+    sensor
+        Which.
     services
         What the target said; None: it is asked.
     """
     name = None
     try:
-        name = read_program_name(settings)
-        target = target_for(settings)
-        if not target.has_own_python:
-            load_config(settings.program_config_file, load_config_schema(settings))
-        services = target.status() if services is None else services
+        name = sensor.program_name
+        if not sensor.target.has_own_python:
+            _ = sensor.config  # raises if it is not valid
+        services = sensor.target.status() if services is None else services
     except AcoupiError as error:
         return ProgramState(
             status="error", program=name, message=f"{error.message} {error.why or ''}".strip()
@@ -173,7 +174,7 @@ def get_program_state(
     failing = [
         f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
     ]
-    provisioned = read_provisioned(settings.program_config_file.parent)
+    provisioned = read_provisioned(sensor.settings.program_config_file.parent)
     if provisioned and (trouble := provisioned.trouble()):
         failing.append(trouble)
     if failing:
@@ -181,18 +182,15 @@ def get_program_state(
     return ProgramState(status="ok", program=name)
 
 
-def get_services_status(
-    settings: Settings, services: list[ServiceStatus] | None = None
-) -> ServicesStatus:
+def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
     """Return where the services run and whether they do; also where there is no systemd."""
-    manifest = Manifest.read(settings.manifest_file)
-    target = manifest.target if manifest else DEFAULT_TARGET
+    target = sensor.target_name
     if target == "systemd":
-        units: UnitsStatus = status_services(settings)
+        units: UnitsStatus = status_services(sensor.settings)
         return ServicesStatus(
             target=target, acoupi=units.acoupi, beat=units.beat, message=units.message
         )
-    services = target_for(settings).status() if services is None else services
+    services = sensor.target.status() if services is None else services
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beats = [service for service in services if service.role == "beat"]
     return ServicesStatus(target=target, acoupi=_as_unit(workers), beat=_as_unit(beats))
@@ -209,29 +207,30 @@ def _as_unit(services: list[ServiceStatus]) -> str:
 
 
 def get_status(settings: Settings) -> AcoupiStatus:
-    """Return how the sensor is; never opens the microphone and reaches no server.
+    """Return the state of the sensor; never opens the microphone and reaches no server.
 
     Raises
     ------
     NotConfiguredError
         If there is no sensor in the home.
     """
-    require_configured(settings)
-    target = target_for(settings)
-    services = target.status()
-    deployment = read_deployment(settings)
+    return sensor_status(Sensor.read(settings))
+
+
+def sensor_status(sensor: Sensor) -> AcoupiStatus:
+    """Return the state of a sensor; never opens the microphone and reaches no server."""
+    services = sensor.target.status()
+    deployment = read_deployment(sensor.settings)
     return AcoupiStatus(
-        celery=_celery_status(settings, target, services),
+        celery=celery_status(sensor, services),
         deployment=deployment if deployment and deployment.ended_on is None else None,
-        program=get_program_state(settings, services),
-        services=get_services_status(settings, services),
-        microphone=get_microphone_state(settings, deployment),
+        program=program_state(sensor, services),
+        services=services_status(sensor, services),
+        microphone=microphone_state(sensor.settings, deployment),
     )
 
 
-def get_microphone_state(
-    settings: Settings, deployment: Deployment | None
-) -> MicrophoneState | None:
+def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:
     """Return how the microphone does, as the store knows.
 
     None if there is no recording, or it was not measured, and nothing keeps it
@@ -242,7 +241,7 @@ def get_microphone_state(
         return None
     try:
         # As it was written: the program may be in an image only.
-        content = json.loads(settings.program_config_file.read_text())
+        content = json.loads(read_whole(settings.program_config_file))
         path = Path(content["paths"]["db_metadata"])
         if not path.exists():
             return None

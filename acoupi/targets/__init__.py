@@ -16,10 +16,9 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel
 
 from acoupi import data
-from acoupi.bundles.rendering import Manifest
+from acoupi.bundles.rendering import KnownService, Manifest
 from acoupi.data import Deployment
 from acoupi.errors import TargetError
-from acoupi.stack.configured import require_configured
 from acoupi.stack.pulse import ServiceLock, has_open, is_locked, read_pulse
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
@@ -34,7 +33,6 @@ __all__ = [
     "load_target",
     "process_memory",
     "service_status",
-    "target_for",
 ]
 
 CheckPart = Literal["microphone", "model", "rest"]
@@ -104,16 +102,24 @@ class Target(ABC):
     ----------
     settings
         Of the home.
+    manifest
+        What the last setup rendered there; None: nothing yet.
     """
 
     name: ClassVar[str]
     has_own_python: ClassVar[bool] = False
     """Whether the program runs elsewhere, and may be missing here."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, manifest: Manifest | None = None) -> None:
         self.settings = settings
+        self.manifest = manifest
         self.echo: Callable[[str], None] = lambda _: None
         """Called with each command line before it is run, for who wants to show it."""
+
+    @property
+    def services(self) -> tuple[KnownService, ...]:
+        """The services that the last setup rendered, without the broker."""
+        return self.manifest.services if self.manifest else ()
 
     @abstractmethod
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
@@ -273,8 +279,15 @@ def available_targets() -> dict[str, str]:
     return dict(sorted({**installed, **BUILT_IN}.items()))
 
 
-def load_target(name: str, settings: Settings) -> Target:
+def load_target(name: str, settings: Settings, manifest: Manifest | None = None) -> Target:
     """Return the target of that name, for a home.
+
+    Parameters
+    ----------
+    name
+        As setup was given it.
+    settings, manifest
+        Of the home, and what the last setup rendered there.
 
     Raises
     ------
@@ -301,22 +314,7 @@ def load_target(name: str, settings: Settings) -> Target:
         raise TargetError(
             f'the target "{name}" cannot be loaded.', "acoupi setup --target process", why=reason
         )
-    return found(settings)
-
-
-def target_for(settings: Settings) -> Target:
-    """Return the target that the home was set up for.
-
-    Raises
-    ------
-    NotConfiguredError
-        If there is no sensor in the home.
-    TargetError
-        If it was set up for a target that is not installed any more.
-    """
-    require_configured(settings)
-    manifest = Manifest.read(settings.manifest_file)
-    return load_target(manifest.target if manifest else DEFAULT_TARGET, settings)
+    return found(settings, manifest)
 
 
 def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
-from acoupi.bundles.rendering import TEMPLATES, Manifest, render_tree
+from acoupi.bundles.rendering import TEMPLATES, KnownService, render_tree
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
@@ -51,15 +51,15 @@ class ProcessTarget(Target):
     def up(self) -> None:
         """Start the workers, then beat."""
         self.check()
-        run_script(self.settings, self.settings.start_script_path)
-        run_script(self.settings, self.settings.start_script_path, BEAT)
+        self._run(self.settings.start_script_path)
+        self._run(self.settings.start_script_path, BEAT)
 
     def down(self) -> None:
         """Stop beat, then the workers; what cannot be stopped does not keep the others."""
         errors = []
         for names in ([BEAT], []):
             try:
-                run_script(self.settings, self.settings.stop_script_path, *names)
+                self._run(self.settings.stop_script_path, *names)
             except TargetError as error:
                 errors.append(error)
         if errors:
@@ -67,26 +67,26 @@ class ProcessTarget(Target):
 
     def start_workers(self) -> None:
         """Start the workers, without beat."""
-        run_script(self.settings, self.settings.start_script_path)
+        self._run(self.settings.start_script_path)
 
     def stop_workers(self) -> None:
         """Stop the workers, each after what it is doing."""
-        run_script(self.settings, self.settings.stop_script_path)
+        self._run(self.settings.stop_script_path)
 
     def restart_workers(self) -> None:
         """Stop and start the workers."""
-        run_script(self.settings, self.settings.restart_script_path)
+        self._run(self.settings.restart_script_path)
+
+    def _run(self, script: Path, *args: str) -> None:
+        run_script(self.settings, script, *args, stopping=stop_timeout(self.services))
 
     def status(self) -> list[ServiceStatus]:
         """Return how each service is, from its lock and its pulse."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        services = manifest.services if manifest else ()
-        return [service_status(self.settings, service.name, service.role) for service in services]
+        return [service_status(self.settings, one.name, one.role) for one in self.services]
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines of the files in ``log/``."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        names = [one.name for one in manifest.services] if manifest else []
+        names = [one.name for one in self.services]
         if service is not None and service not in names:
             raise TargetError(
                 f'there is no service "{service}".',
@@ -202,8 +202,15 @@ def service_environment(
 # --- running --------------------------------------------------------------------------
 
 
-def run_script(settings: Settings, script: Path, *args: str) -> str:
+def run_script(settings: Settings, script: Path, *args: str, stopping: float = STOP_MARGIN) -> str:
     """Run one of the scripts of the home; return what it wrote to standard error.
+
+    Parameters
+    ----------
+    settings, script, args
+        Of the home; which one; its arguments.
+    stopping
+        How long stopping the services may take, seconds.
 
     Raises
     ------
@@ -219,7 +226,7 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
     if script != settings.stop_script_path:
         timeout += START_TIMEOUT
     if script != settings.start_script_path:
-        timeout += stop_timeout(settings)
+        timeout += stopping
     try:
         result = subprocess.run(
             command,
@@ -242,11 +249,9 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
     return result.stderr
 
 
-def stop_timeout(settings: Settings) -> float:
-    """Return how long stopping the services of a home may take, one after the other, seconds."""
-    manifest = Manifest.read(settings.manifest_file)
-    graces = [one.stop_grace for one in manifest.services] if manifest else []
-    return sum(graces) + STOP_MARGIN
+def stop_timeout(services: Iterable[KnownService]) -> float:
+    """Return how long stopping services may take, one after the other, seconds."""
+    return sum(one.stop_grace for one in services) + STOP_MARGIN
 
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:

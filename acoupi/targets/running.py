@@ -26,7 +26,7 @@ from acoupi.bundles.images import image_name, without_password
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import part_secrets
 from acoupi.bundles.program_image import has_image, image_command
-from acoupi.bundles.rendering import Manifest, check_not_edited
+from acoupi.bundles.rendering import check_not_edited
 from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables, plain
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
@@ -183,7 +183,7 @@ class RunningBundle(Target):
         from acoupi.bundles.preflight import failure, run_preflight  # noqa: PLC0415 - only here
 
         self.check_files()
-        error = failure(list(run_preflight(self.settings, Host())))
+        error = failure(list(run_preflight(self.settings, Host(), self.manifest)))
         if error is not None:
             raise TargetError(error.message, error.help, why=error.why)
 
@@ -196,7 +196,7 @@ class RunningBundle(Target):
             Naming the file, or the service.
         """
         path = self.settings.home / COMPOSE_FILE
-        check_not_edited(self.settings.home, {}, Manifest.read(self.settings.manifest_file))
+        check_not_edited(self.settings.home, {}, self.manifest)
         try:
             check_bundle(path.read_text())
         except FileNotFoundError as error:
@@ -272,8 +272,7 @@ class RunningBundle(Target):
         self.wait_ready()
 
     def _patience(self) -> float:
-        manifest = Manifest.read(self.settings.manifest_file)
-        graces = [one.stop_grace for one in manifest.services] if manifest else []
+        graces = [one.stop_grace for one in self.services]
         return max(graces, default=0.0) + BROKER_GRACE + DOWN_MARGIN
 
     def _compose(self, *args: str, timeout: float) -> str:
@@ -328,8 +327,7 @@ class RunningBundle(Target):
 
     def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Return the parts to try out, each in a container like the one that will do it."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        services = [one for one in manifest.services if one.role != "beat"] if manifest else []
+        services = [one for one in self.services if one.role != "beat"]
         recorder = next((one.name for one in services if one.role == "recorder"), None)
         model = next((one.name for one in services if DETECTION_QUEUE in one.queues), None)
         places: list[tuple[CheckPart, str | None]] = [
@@ -388,23 +386,19 @@ class RunningBundle(Target):
         self._compose("stop", *self._workers(), timeout=self._patience())
 
     def _workers(self) -> list[str]:
-        manifest = Manifest.read(self.settings.manifest_file)
-        return [one.name for one in manifest.services if one.role != "beat"] if manifest else []
+        return [one.name for one in self.services if one.role != "beat"]
 
     def _hook_service(self) -> str:
-        manifest = Manifest.read(self.settings.manifest_file)
-        return hook_service(manifest.services if manifest else ()) or "default"
+        return hook_service(self.services) or "default"
 
     def status(self) -> list[ServiceStatus]:
         """Return how each service is: its container as the engine sees it, and its pulse."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        roles = {one.name: one.role for one in manifest.services} if manifest else {}
+        roles = {one.name: one.role for one in self.services}
         return container_statuses(self.project, {BROKER: "broker", **roles}, self.settings.run_dir)
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines of each container; of one that is gone, those of its file."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        names = [BROKER, *(one.name for one in manifest.services)] if manifest else []
+        names = [BROKER, *(one.name for one in self.services)] if self.services else []
         if service is not None and service not in names:
             raise TargetError(
                 f'there is no service "{service}".',

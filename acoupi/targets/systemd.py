@@ -26,6 +26,8 @@ UnitState = Literal[
     "deactivating",
     "unknown",
 ]
+RUNS = Path("/run/systemd/system")
+"""Where systemd is process 1 this folder exists."""
 ANSWER_TIMEOUT = 30.0
 UNIT_MARGIN = 15
 """Seconds a unit is given to stop beyond its slowest service."""
@@ -74,7 +76,7 @@ class SystemdTarget(ProcessTarget):
         workers, beat = unit_names(self.settings)
         systemctl("disable", beat, workers)
         for name in (beat, workers):
-            systemctl("stop", name, timeout=stop_timeout(self.settings))
+            systemctl("stop", name, timeout=stop_timeout(self.services))
 
     def start_workers(self) -> None:
         """Start the unit of the workers, without beat's."""
@@ -86,7 +88,7 @@ class SystemdTarget(ProcessTarget):
         """Stop the unit of the workers: what only its processes stop, systemd starts again."""
         self.check()
         name = self.settings.acoupi_service_file
-        systemctl("stop", name, timeout=stop_timeout(self.settings))
+        systemctl("stop", name, timeout=stop_timeout(self.services))
 
     def restart_workers(self) -> None:
         """Stop and start the unit of the workers."""
@@ -152,7 +154,7 @@ def require_systemd() -> None:
     why = None
     if shutil.which("systemctl") is None:
         why = "the program systemctl is missing: this machine does not run systemd."
-    elif not Path("/run/systemd/system").is_dir():
+    elif not RUNS.is_dir():
         why = "systemd does not run here (it is not process 1), as in most containers."
     elif not os.environ.get("XDG_RUNTIME_DIR"):
         why = "you have no login session: XDG_RUNTIME_DIR is not set (su and sudo do not set it)."

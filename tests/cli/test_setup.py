@@ -263,7 +263,7 @@ def test_services_that_run_without_a_deployment_are_too(run: Run, sensor: Path) 
         told = run("setup", "--recording.duration", "2")
     silent = run("setup", "--recording.duration", "3")
 
-    assert "go on with the old settings" in told.stderr
+    assert "keep the old settings" in told.stderr
     assert "old settings" not in silent.stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from acoupi.bundles.self_setup import committed_bundle
 from acoupi.system import Settings
-from acoupi.system.planning import plan_setup
+from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets import balena, compose, process
 
 ROOT = Path(__file__).parents[2]
@@ -24,9 +24,8 @@ TARGETS = ["process", "systemd", "compose", "balena"]
 
 def generated(target: str, program: str) -> str:
     """Every generated file, one after the other; of those that are kept, what is no secret."""
-    plan = plan_setup(
-        Settings(home=HOME), program, target=target, environ={"ACOUPI_NOTHING": "here"}
-    )
+    request = SetupRequest(program, target=target, environ={"ACOUPI_NOTHING": "here"})
+    plan = plan_setup(Settings(home=HOME), request)
     kept = {
         path: file
         for path, file in plan.target.kept_files(plan.stack).items()

@@ -18,7 +18,7 @@ __all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
 
 
 def run_preflight(
-    settings: Settings, probes: Probes, *, containers: bool = True
+    settings: Settings, probes: Probes, manifest: Manifest | None, *, containers: bool = True
 ) -> Iterator[Result]:
     """Look at one thing after the other, and give what each check found.
 
@@ -28,11 +28,13 @@ def run_preflight(
         Of the home; a sensor need not be set up there yet.
     probes
         How to ask the machine.
+    manifest
+        What the last setup rendered there, if there was one.
     containers
         Whether the sensor runs in containers; if not, nothing of Docker is
         looked at.
     """
-    sight = Sight(settings, probes, Manifest.read(settings.manifest_file))
+    sight = Sight(settings, probes, manifest)
     passed: set[str] = set()
     for check in CHECKS:
         of_docker = check.name in DOCKER_CHECKS

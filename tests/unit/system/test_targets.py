@@ -5,11 +5,13 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from acoupi.errors import AcoupiError, NotConfiguredError, TargetError
 from acoupi.system import (
+    Sensor,
     Settings,
     available_targets,
     disable_services,
@@ -22,10 +24,12 @@ from acoupi.system import (
     target_for,
 )
 from acoupi.system.services import install_services, uninstall_services
-from acoupi.targets import load_target, process, systemd
+from acoupi.targets import Target, load_target, process, systemd
 from acoupi.targets.compose import ComposeTarget
 from acoupi.targets.process import ProcessTarget, read_env_file, run_script, script_error
 from tests.services import require, require_program
+
+T = TypeVar("T", bound=Target)
 
 
 @pytest.fixture(params=["process", "systemd"])
@@ -62,9 +66,13 @@ def test_a_target_that_is_not_installed_any_more_is_said_to_be(
 
 
 def test_a_target_that_cannot_be_loaded_is_said_to_be(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("acoupi.targets.available_targets", lambda: {"moon": "moon.base:Target"})
+    plugin = tmp_path / "moon-1.0.dist-info"
+    plugin.mkdir()
+    (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: moon\nVersion: 1.0\n")
+    (plugin / "entry_points.txt").write_text("[acoupi.targets]\nmoon = moon.base:Target\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
 
     with pytest.raises(TargetError, match="cannot be loaded") as caught:
         load_target("moon", settings)
@@ -308,7 +316,8 @@ def fake_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(f'#!/bin/sh\necho "$@" >>"{said}"\necho active\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(systemd, "require_systemd", lambda: None)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(systemd, "RUNS", tmp_path)
     return said
 
 
@@ -363,7 +372,7 @@ def long_recordings(home: Path) -> Settings:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def patience(fake_systemctl: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long each command that is run may take, seconds."""
     given: list[float] = []
 
@@ -373,9 +382,13 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         given.append(timeout)
         return subprocess.CompletedProcess(command, 0, "active", "")
 
-    monkeypatch.setattr(systemd, "require_systemd", lambda: None)
     monkeypatch.setattr(subprocess, "run", run)
     return given
+
+
+def on(kind: type[T], settings: Settings) -> T:
+    """The services of a home on another target than it was set up for."""
+    return kind(settings, Sensor.read(settings).manifest)
 
 
 @pytest.mark.parametrize(
@@ -384,10 +397,10 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         lambda settings: target_for(settings).down(),
         lambda settings: target_for(settings).stop_workers(),
         lambda settings: stop_services(settings, settings.home / "systemd"),
-        lambda settings: ProcessTarget(settings).down(),
-        lambda settings: ProcessTarget(settings).restart_workers(),
-        lambda settings: ComposeTarget(settings).down(),
-        lambda settings: ComposeTarget(settings).start(),
+        lambda settings: on(ProcessTarget, settings).down(),
+        lambda settings: on(ProcessTarget, settings).restart_workers(),
+        lambda settings: on(ComposeTarget, settings).down(),
+        lambda settings: on(ComposeTarget, settings).start(),
     ],
     ids=["units", "unit", "services", "scripts", "restart", "containers", "new containers"],
 )
