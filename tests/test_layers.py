@@ -59,7 +59,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "sqlite3": ("components/stores/", "components/message_stores/"),
-    "requests": ("components/messengers/",),
+    "requests": ("components/messengers/", "provisioning/fetching.py"),
     "paho": ("components/messengers/",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
