@@ -1,6 +1,6 @@
-"""What self-provisioning left in a home: which configuration is in force, and what is wrong.
+"""The state of self-provisioning: which configuration is in force, and what is wrong.
 
-`acoupi.provisioning` writes it; it is here so that a heartbeat can tell it.
+`acoupi.provisioning` writes it; it stands here so that heartbeats can report it.
 """
 
 import json

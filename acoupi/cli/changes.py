@@ -1,4 +1,4 @@
-"""What a setup would change, and a reminder that running services keep their old settings."""
+"""What a setup would change, and a reminder that running services keep their settings."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ __all__ = ["remind_of_restart", "show_diff"]
 
 
 def remind_of_restart(settings: "Settings", services: "Iterable[KnownService]") -> None:
-    """Say so if services run that do not know the new settings yet."""
+    """Print a reminder if services are running that do not have the new settings yet."""
     from acoupi.stack.pulse import is_locked
     from acoupi.system.deployments import read_deployment
 

@@ -25,9 +25,9 @@ devices_app = single()
 
 @check_app.command(epilog=example("acoupi check"))
 def check(as_json: AsJson = False) -> None:
-    """Try everything out: settings, microphone, model, servers.
+    """Test everything: settings, microphone, model, servers.
 
-    Records a tenth of a second. Exit code 3 says that something does not work.
+    Records a tenth of a second. Exit code 3: something does not work.
     """
     found = home.sensor()
     results: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def check(as_json: AsJson = False) -> None:
 
 
 def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
-    """Check one thing after the other, until one fails.
+    """Run the checks in order, until one fails.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
     return [
         ("configuration", "The settings are valid", lambda: home.load(found)),
         can_run,
-        ("broker", "Messages between the services travel", lambda: check_broker(found.settings)),
+        ("broker", "Messages pass between the services", lambda: check_broker(found.settings)),
         ("program", "The program works: microphone, model, servers", check_program),
     ]
 
@@ -91,21 +91,21 @@ def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
 @devices_app.command(epilog=example("acoupi devices"))
 def devices(
     rates: Annotated[
-        bool, typer.Option("--rates/--no-rates", help="Find out the sample rates they take.")
+        bool, typer.Option("--rates/--no-rates", help="Find the sample rates they support.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """List the microphones that are plugged in.
+    """List the connected microphones and their sample rates.
 
-    With them stand the sample rates that they take. Finding these out opens
-    each for a moment; one that is recording says none.
+    To find the rates, each microphone is opened for a moment; for one that is
+    recording none are shown.
     """
     with working("Looking for microphones"):
         rows = microphones(with_rates=rates)
     if as_json:
         print_json(rows)
         return
-    empty = "No microphone is plugged in. To try without one: ACOUPI_SIMULATED_AUDIO=synthetic"
+    empty = "No microphone is connected. To try without one: ACOUPI_SIMULATED_AUDIO=synthetic"
     print_table(rows, MICROPHONE_COLUMNS, empty=empty)
     if rows:
         name = rows[0]["identity"] or rows[0]["name"]

@@ -1,8 +1,8 @@
-"""``acoupi compose``: the bundle of containers, by way of ``docker compose``.
+"""``acoupi compose``: the containers of the sensor, through ``docker compose``.
 
-Each command prints the command line that it runs, so that it can be run
-without acoupi too. What is not a command of ours is handed to ``docker compose``
-with the files of the home.
+Each command prints the command line that it runs, so that it can also be run
+without acoupi. Any other command is passed to ``docker compose`` with the files
+of the home.
 """
 
 import difflib
@@ -32,9 +32,9 @@ OTHERS = (
     *("port", "publish", "rm", "run", "scale", "stats", "stop", "start", "top", "unpause"),
     *("version", "volumes", "wait", "watch"),
 )
-"""Commands of ``docker compose`` that have no command here and are handed to it."""
+"""Commands of ``docker compose`` that are passed to it unchanged."""
 STARTING = ("up", "create", "start", "restart", "run")
-"""Commands of ``docker compose`` after which a container runs anew."""
+"""Commands of ``docker compose`` that start containers."""
 HANDED_ON = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,
@@ -53,10 +53,10 @@ PS_COLUMNS = {
 
 
 class ComposeGroup(TyperGroup):
-    """Our commands, and for the rest those of ``docker compose``."""
+    """The commands of acoupi, and all others of ``docker compose``."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command of ours, or one that hands its words on."""
+        """Return a command of acoupi, or one that passes its arguments on."""
         ours = super().get_command(ctx, cmd_name)
         if ours is not None or cmd_name.startswith("-"):
             return ours
@@ -74,7 +74,7 @@ class ComposeGroup(TyperGroup):
 
 
 def _other(name: str) -> Any:
-    """Return a command that hands everything to ``docker compose NAME``."""
+    """Return a command that passes everything to ``docker compose NAME``."""
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
 
     @alone.command(name, context_settings={**HANDED_ON, "help_option_names": []})
@@ -88,7 +88,7 @@ app = typer.Typer(
     name="compose",
     cls=ComposeGroup,
     help=f"{COMMANDS['compose'].purpose}\n\nAfter: acoupi setup --target compose. "
-    "What is not listed goes to docker compose as it is.",
+    "Other commands are passed to docker compose.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -168,9 +168,9 @@ def render(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write docker-compose.yml and what belongs to it again, from the settings as they are.
+    """Write docker-compose.yml and its related files again, from the current settings.
 
-    It is what setup does at its end. What you wrote into .env and into
+    Setup does this as its last step. What you wrote into .env and into
     docker-compose.override.yml stays. For a fleet: --target balena -o DIR.
     """
     if target or output or program or package:
@@ -204,9 +204,9 @@ def build(
         ),
     ] = None,
 ) -> None:
-    """Build the image that all services run from, on this machine.
+    """Build the image of the services, on this machine.
 
-    What was baked in before is baked in again, unless --package says otherwise.
+    It contains the same packages as before, unless --package names others.
     """
     build_for(bundle(), package)
 
@@ -241,13 +241,13 @@ def _images(found: "ComposeTarget") -> list[str]:
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose pull"))
 def pull(context: typer.Context) -> None:
-    """Fetch the image from its registry."""
+    """Pull the image from its registry."""
     hand_on("pull", *context.args)
 
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose config --services"))
 def config(context: typer.Context) -> None:
-    """Show what runs, with .env and your override taken in."""
+    """Show the resulting configuration, with .env and your override applied."""
     hand_on("config", *context.args)
 
 
@@ -256,25 +256,25 @@ def config(context: typer.Context) -> None:
 
 @app.command(epilog=example("acoupi compose up"))
 def up(
-    rebuild: Annotated[bool, typer.Option("--build", help="First build the image again.")] = False,
-    fetch: Annotated[bool, typer.Option("--pull", help="First fetch the image again.")] = False,
+    rebuild: Annotated[bool, typer.Option("--build", help="First rebuild the image.")] = False,
+    fetch: Annotated[bool, typer.Option("--pull", help="First pull the image again.")] = False,
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait/--no-wait", " /-d", " /--detach", help="Wait until every service works."
+            "--wait/--no-wait", " /-d", " /--detach", help="Wait until every service is working."
         ),
     ] = True,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="First look whether it can run here.")
+        bool, typer.Option("--check/--no-check", help="First check whether it can run here.")
     ] = True,
     timeout: Annotated[
         float, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait.")
     ] = 120,
 ) -> None:
-    """Start the sensor: look whether it can run here, get the image, start every service.
+    """Start the sensor: check that it can run here, get the image, start every service.
 
-    Nothing is started when something is missing. Ctrl-C ends the waiting, and
-    leaves the services as they are.
+    Nothing is started if something is missing. Ctrl-C stops waiting, and leaves
+    the services as they are.
     """
     from acoupi.cli.watching import watch
 
@@ -295,14 +295,14 @@ def up(
 
 
 def _leave() -> NoReturn:
-    """End on Ctrl-C, and say how things are left."""
-    warn("interrupted; the services are left as they are. To see them: acoupi compose ps")
-    typer.echo("To go on: acoupi compose up    To stop them: acoupi compose down", err=True)
+    """End on Ctrl-C, and describe the state of the services."""
+    warn("interrupted; the services were left as they are. To see them: acoupi compose ps")
+    typer.echo("To continue: acoupi compose up    To stop them: acoupi compose down", err=True)
     raise typer.Exit(INTERRUPTED)
 
 
 def _check(found: "ComposeTarget") -> None:
-    """Look at everything; print only what is to be known.
+    """Run all checks; print only what matters.
 
     Raises
     ------
@@ -326,7 +326,7 @@ def _check(found: "ComposeTarget") -> None:
 
 
 def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
-    """Make the image be there: fetched if it comes from elsewhere, else built."""
+    """Get the image: pull it if it comes from elsewhere, else build it."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.images import REPOSITORY
 
@@ -346,9 +346,9 @@ def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
 
 
 def _say_what_is_next(found: "ComposeTarget") -> None:
-    typer.echo("To see how it is: acoupi compose ps    What it says: acoupi compose logs -f")
+    typer.echo("To see its state: acoupi compose ps    Its logs: acoupi compose logs -f")
     if _deployment(found) is None:
-        typer.echo('To name the place it is at: acoupi deployment start --name "Old oak"')
+        typer.echo('To name its site: acoupi deployment start --name "Old oak"')
     typer.echo("To stop it: acoupi compose down")
 
 
@@ -364,7 +364,7 @@ def _deployment(found: "ComposeTarget") -> str | None:
 def down(context: typer.Context) -> None:
     """Stop the sensor: beat first, then the rest; the recording in progress is finished.
 
-    Recordings and messages are kept; the next up goes on with them.
+    Recordings and messages are kept for the next "up".
     """
     from acoupi.targets.compose import DOWN
 
@@ -374,15 +374,15 @@ def down(context: typer.Context) -> None:
         code = run(found, *step)
         if code:
             raise typer.Exit(code)
-    done("The sensor has stopped. What it recorded is in its home; to go on: acoupi compose up")
+    done("The sensor has stopped. Its recordings are kept. To start it again: acoupi compose up")
     deployment = _deployment(found)
     if deployment is not None:
-        warn(f'the deployment "{deployment}" is not ended; to end it: acoupi deployment stop')
+        warn(f'the deployment "{deployment}" has not been ended; to end it: acoupi deployment stop')
 
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose restart"))
 def restart(context: typer.Context) -> None:
-    """Stop services and start them again: those named, or all. The files are not read again."""
+    """Restart the named services, or all, without rereading the files."""
     hand_on("restart", *context.args)
 
 
@@ -404,9 +404,9 @@ def exec_(context: typer.Context) -> None:
     epilog=example("acoupi compose ps --json"),
 )
 def ps(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show how each service is, by what it does. Exit code 3: not all work.
+    """Show the state of each service. Exit code 3: not all are working.
 
-    Options of docker compose ps are handed to it.
+    Options of docker compose ps are passed to it.
     """
     if context.args:
         hand_on("ps", *context.args)
@@ -414,7 +414,7 @@ def ps(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json(services)
     else:
-        print_table(service_rows(services), PS_COLUMNS, empty="No service is known.")
+        print_table(service_rows(services), PS_COLUMNS, empty="There are no services.")
     if not services or not all(service.is_well for service in services):
         raise typer.Exit(UNHEALTHY)
 
@@ -433,5 +433,5 @@ def service_rows(services: "list[ServiceStatus]") -> list[dict[str, Any]]:
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose logs --follow recording"))
 def logs(context: typer.Context) -> None:
-    """Show what the services said: those named, or all."""
+    """Show the logs of the named services, or of all."""
     hand_on("logs", *context.args)

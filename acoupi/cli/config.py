@@ -1,4 +1,4 @@
-"""``acoupi config``: looking at settings, and changing one."""
+"""``acoupi config``: showing settings, and changing one."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +32,7 @@ def get(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="The setting; without one, all.",
+            help="The setting; all if not given.",
             autocompletion=home.complete.fields,
         ),
     ] = None,
@@ -69,10 +69,10 @@ def set_(
     field: FieldOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The value is JSON.")] = False,
 ) -> None:
-    """Change one setting; with a whole JSON document, all of them.
+    """Change one setting, or all of them with a JSON document.
 
-    The other settings stay. What runs already goes on with the old ones until
-    "acoupi workers restart".
+    The other settings stay. Services that are already running keep the old
+    settings until "acoupi workers restart".
     """
     from acoupi.commit import changing
     from acoupi.config import set_config_field
@@ -105,9 +105,9 @@ def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
         return "", words[0]
     raise ParameterError(
         " ".join(words),
-        f"cannot tell which setting is to have which value from {len(words)} words.",
+        f"cannot tell the setting from its value in {len(words)} words.",
         "acoupi config set recording.duration 10",
-        why="one name and one value are needed; a value with spaces stands in quotes.",
+        why="it takes one name and one value; put a value with spaces in quotes.",
     )
 
 
@@ -117,13 +117,13 @@ def schema(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of this program; without one, of the one that is set up.",
+            help="The program; if not given, the one that is set up.",
             autocompletion=home.complete.programs,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON Schema.")] = False,
 ) -> None:
-    """List every setting there is, with what it may be and what it is if not given."""
+    """List every setting, with its possible values and its default."""
     from acoupi.config import config_schema_json, describe
     from acoupi.home import using_home
     from acoupi.stack.loading import load_program_class
@@ -136,7 +136,7 @@ def schema(
         return
     with using_home(settings.home):
         rows = [_row(node) for node in describe(model).walk() if not node.is_section]
-    columns = {"option": "option", "kind": "a", "default": "if not given", "meaning": "meaning"}
+    columns = {"option": "option", "kind": "type", "default": "default", "meaning": "meaning"}
     print_table(rows, columns, empty="This program has no settings.")
 
 
@@ -146,5 +146,5 @@ def _row(node: "ConfigTree") -> dict[str, Any]:
 
     kind = " | ".join(str(show(choice)) for choice in node.choices) or kind_of(node)
     default = node.default
-    shown = "(needed)" if node.is_required else show(default) if default is not None else None
+    shown = "(required)" if node.is_required else show(default) if default is not None else None
     return {"option": node.option, "kind": kind, "default": shown, "meaning": node.description}

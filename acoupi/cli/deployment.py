@@ -1,4 +1,4 @@
-"""``acoupi deployment``: from putting the sensor out to bringing it home."""
+"""``acoupi deployment``: starting and ending a deployment, and its state."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,9 +45,7 @@ SERVICE_COLUMNS = {
     epilog=example('acoupi deployment start --name "Old oak" --latitude 51.54 --longitude -0.02')
 )
 def start(
-    name: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to call the place.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name for the site.")] = None,
     latitude: Annotated[
         float | None,
         typer.Option(metavar="DEGREES", help="Degrees north; south is negative."),
@@ -57,13 +55,13 @@ def start(
         typer.Option(metavar="DEGREES", help="Degrees east; west is negative."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="First try everything out.")
+        bool, typer.Option("--check/--no-check", help="First test everything.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Start to record, here and now, until "acoupi deployment stop".
+    """Start recording, until "acoupi deployment stop".
 
-    The place is stored with every recording, and dawn and dusk are computed
+    The location is stored with every recording; dawn and dusk are calculated
     for it.
     """
     from acoupi.system.lifecycle import begin
@@ -80,25 +78,25 @@ def start(
         print_json(deployment)
         return
     done(f'The deployment "{deployment.name}" has started.')
-    typer.echo("To see how it is: acoupi deployment status")
+    typer.echo("To see its state: acoupi deployment status")
     if deployment.latitude is None or deployment.longitude is None:
-        warn("without latitude and longitude nothing can be timed by dawn and dusk.")
+        warn("without latitude and longitude, nothing can be scheduled by dawn and dusk.")
 
 
 def _place(
     name: str | None, latitude: float | None, longitude: float | None
 ) -> tuple[str, float | None, float | None]:
-    """Ask for what of the place was not given, if there is anyone to ask."""
+    """Ask for the parts of the location that were not given, on a terminal."""
     if not sys.stdin.isatty():
         if name is None:
             raise ParameterError(
                 "",
                 "--name is missing.",
                 'acoupi deployment start --name "Old oak"',
-                why="the recordings of a deployment are told apart by its name.",
+                why="the name identifies the recordings of a deployment.",
             )
         return name, latitude, longitude
-    name = name or str(typer.prompt("Name of the place"))
+    name = name or str(typer.prompt("Name of the site"))
     if latitude is None:
         latitude = _ask_degrees("Latitude, degrees north (Enter: unknown)", 90)
     if longitude is None:
@@ -132,7 +130,7 @@ def _ask_degrees(text: str, most: float) -> float | None:
 
 @app.command(epilog=example("acoupi deployment stop"))
 def stop(as_json: AsJson = False) -> None:
-    """Stop recording, finish what was begun, and end the deployment."""
+    """Stop recording, finish the work in progress, and end the deployment."""
     from acoupi.system.lifecycle import finish
 
     found = home.sensor()
@@ -164,7 +162,7 @@ def status(as_json: AsJson = False) -> None:
 
 
 def is_well(state: "AcoupiStatus") -> bool:
-    """Whether all that should run does, and no task fails."""
+    """Whether everything that should be running is, and no task fails."""
     runs = state.deployment is None or state.celery.state == "ok"
     return runs and state.program.status == "ok"
 
@@ -192,18 +190,18 @@ def _show(state: "AcoupiStatus") -> None:
     for message in (state.program.message, state.services.message, state.celery.message):
         if message:
             warn(message)
-    print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="No service is known.")
+    print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
 
 
 def _microphone(state: "MicrophoneState") -> str:
-    """Say how the microphone does, by the last recording and what kept it from the next."""
+    """Describe the microphone, from the last recording and from what prevents the next."""
     health = state.health
     if state.missing_since is not None:
         return f"{state.faults[0]} since {state.missing_since:%H:%M:%S %Z}: {state.missing_detail}"
     if health is None:
         return "not measured"
     level = f"{health.rms_dbfs:.0f} dBFS, noise floor {health.noise_floor_dbfs:.0f} dBFS"
-    words = ", ".join(state.faults) or "well"
+    words = ", ".join(state.faults) or "ok"
     when = f"{state.recorded_on:%H:%M:%S %Z}"
     text = f"{words} ({level if not health.is_silent else 'no sound'}; recorded {when})"
     return text if state.incomplete is None else f"{text}; broke off: {state.incomplete}"

@@ -31,10 +31,10 @@ MARKS = {
 
 @doctor_app.command(epilog=example("acoupi doctor"))
 def doctor(as_json: AsJson = False) -> None:
-    """Look whether this machine can run the sensor: Docker, disk, memory, microphone, clock.
+    """Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.
 
     Starts nothing and changes nothing; no sensor needs to be set up yet. Exit
-    code 3 says that something is missing.
+    code 3: something is missing.
     """
     from acoupi.system.sensor import Sensor
 
@@ -56,7 +56,7 @@ def doctor(as_json: AsJson = False) -> None:
 def look(
     settings: "Settings", manifest: "Manifest | None", *, quiet: bool = False
 ) -> "list[Result]":
-    """Look at everything; unless `quiet`, say what is found as it is found."""
+    """Run all checks; unless `quiet`, print each result as it comes in."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.preflight import run_preflight
 
@@ -66,10 +66,10 @@ def look(
 
 
 def _said(results: "Iterable[Result]", *, quiet: bool) -> "Iterable[Result]":
-    """Pass results on, each shown as soon as it is there."""
+    """Yield the results, each shown as soon as it is known."""
     waiting = iter(results)
     while True:
-        with working("Looking"):
+        with working("Checking"):
             result = next(waiting, None)
         if result is None:
             return
@@ -79,13 +79,13 @@ def _said(results: "Iterable[Result]", *, quiet: bool) -> "Iterable[Result]":
 
 
 def show_result(result: "Result") -> None:
-    """Print what a check found, in one line."""
+    """Print the result of a check, in one line."""
     mark, colour = MARKS[result.outcome]
     typer.echo(f"{typer.style(mark, fg=colour)} {result.name:<18} {result.message.rstrip('.')}")
 
 
 def _show_advice(results: "Iterable[Result]") -> None:
-    """Say of each warning why it matters and what to do."""
+    """Print why each warning matters and what to do."""
     for result in results:
         if result.outcome == "warn":
             warn(f"{result.message}: {result.why}")

@@ -59,7 +59,7 @@ def effort(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how much was recorded of what was planned, and why the rest was not.
+    """Show how much of the planned time was recorded, and why the rest was not.
 
     Every second of a deployment is exactly one of: recorded, off schedule,
     condition refused, device missing, overrun, disk full, not running, clock

@@ -24,7 +24,7 @@ def render_folder(
 ) -> None:
     """Write the folder, from the settings of the home where the program has them, else defaults.
 
-    The program must be installed here too; `packages` are what of it goes into the image.
+    The program must be installed here too; `packages` go into the image.
 
     Raises
     ------

@@ -32,9 +32,9 @@ def program_with_recording(
 ) -> Iterator[tuple["AcoupiProgram[Any]", "data.Recording | None"]]:
     """Give the program of the home, and the recording that a text means.
 
-    A recording of the sensor's own is worked on in its own databases. With any other file
-    the program gets databases of its own for the time being, so that what is found there
-    is not among what the sensor found.
+    A recording of the sensor is processed in the sensor's databases. For any other file
+    the program gets temporary databases, so that its detections are not mixed with those
+    of the sensor.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def _stored(program: "AcoupiProgram[Any]", text: str) -> "data.Recording":
     if recording.path is None or not recording.path.exists():
         raise ParameterError(
             text,
-            f'the recording "{text}" has no file any more.',
-            "give one that was kept",
-            why="it was deleted, as the saving filters asked, or it was lost.",
+            f'the recording "{text}" no longer has a file.',
+            "choose a recording that was kept",
+            why="the saving filters deleted it, or it was lost.",
         )
     return recording
 

@@ -1,4 +1,4 @@
-"""``acoupi services``: the units of systemd, for a sensor that starts with its board."""
+"""``acoupi services``: systemd units, which start the sensor with the board."""
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
@@ -11,7 +11,7 @@ app = group("services")
 
 
 def _run(name: str, said: str) -> None:
-    """Call a function of `acoupi.system.services`, and say that it was done."""
+    """Call a function of `acoupi.system.services`, and report success."""
     from acoupi.system import services
 
     getattr(services, name)(home.sensor().settings)
@@ -20,32 +20,32 @@ def _run(name: str, said: str) -> None:
 
 @app.command(epilog=example("acoupi services install"))
 def install() -> None:
-    """Put the units where systemd looks for them."""
+    """Install the systemd units."""
     _run("install_services", "The services are installed. Next: acoupi services enable")
 
 
 @app.command(epilog=example("acoupi services uninstall"))
 def uninstall() -> None:
-    """Take the units away again."""
+    """Remove the systemd units."""
     _run("uninstall_services", "The services are uninstalled.")
 
 
 @app.command(epilog=example("acoupi services enable"))
 def enable() -> None:
-    """Start the sensor with the board from now on."""
-    _run("enable_services", "The services start with the board.")
+    """Start the sensor whenever the board starts."""
+    _run("enable_services", "The services will start with the board.")
 
 
 @app.command(epilog=example("acoupi services disable"))
 def disable() -> None:
-    """No longer start the sensor with the board."""
+    """No longer start the sensor when the board starts."""
     _run("disable_services", "The services no longer start with the board.")
 
 
 @app.command(epilog=example("acoupi services start"))
 def start() -> None:
     """Start the services now."""
-    _run("start_services", "The services run.")
+    _run("start_services", "The services are running.")
 
 
 @app.command(epilog=example("acoupi services stop"))
@@ -56,7 +56,7 @@ def stop() -> None:
 
 @app.command(epilog=example("acoupi services status"))
 def status(as_json: AsJson = False) -> None:
-    """Show how the services are; also where there is no systemd."""
+    """Show the state of the units; also where there is no systemd."""
     from acoupi.system.services import status_services
 
     state = status_services(home.sensor().settings)

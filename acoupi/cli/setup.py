@@ -44,7 +44,7 @@ def setup(
         bool | None,
         typer.Option(
             "--prompt/--no-prompt",
-            help="Ask for what is not given; on a terminal that is so anyway.",
+            help="Ask for the settings that are not given; the default on a terminal.",
             show_default=False,
         ),
     ] = None,
@@ -75,19 +75,19 @@ def setup(
         typer.Option(metavar="URL", help="redis://... if there is a Redis server; else embedded."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over files that were edited by hand.")
+        bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Show what would change, and change nothing.")
+        bool, typer.Option("--diff", help="Show what would change, without changing anything.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --diff: as JSON.")] = False,
 ) -> None:
-    """Make this board a sensor: choose what it does, and set it.
+    """Set this board up as a sensor: choose a program and its settings.
 
-    Every setting of the program is an option, named with dots; "acoupi config
+    Every setting of the program is an option with a dotted name; "acoupi config
     schema --program default" lists them. Settings can also come from a file, or
     from variables like ACOUPI_CONFIG__RECORDING__DURATION. No microphone needs
-    to be plugged in. A second setup keeps the answers of the first.
+    to be connected. A second setup keeps the answers of the first.
     """
     from acoupi.cli.prompts import ask
     from acoupi.system.planning import SetupRequest
@@ -123,7 +123,7 @@ def setup(
 
 
 def _say_where(target: str | None) -> None:
-    """Say what was chosen by itself, and how to choose."""
+    """Say which target was chosen automatically, and how to choose another."""
     if target == "compose":
         typer.echo(
             "It runs in containers, as a Docker engine answers here. "
@@ -181,7 +181,7 @@ def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> 
 
 
 def _program_of(before: "Sensor", *, asking: bool) -> str:
-    """Return the program that is there already, or the one that is chosen now."""
+    """Return the program of the existing sensor, or the one that is chosen now."""
     from acoupi.cli.prompts import ask_for_program
     from acoupi.stack.loading import available_programs
 

@@ -1,4 +1,4 @@
-"""Making a home what its sources say: all of it at once, or not at all."""
+"""Setting a home up from its sources: everything at once, or nothing."""
 
 import json
 import os
@@ -38,7 +38,7 @@ Fetch = Callable[[str], Fetched]
 def provision(
     settings: Settings, environ: Mapping[str, str], fetch: Fetch = fetch
 ) -> tuple[Provisioned, bool]:
-    """Put in force what the sources say; nothing is done if that is so already.
+    """Put the configuration of the sources in force, unless it is already.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def _renewed(
             before,
             ProgramError(
                 "the program cannot be set up.",
-                "mend the program, or name another: ACOUPI_PROGRAM=default",
+                "repair the program, or choose another: ACOUPI_PROGRAM=default",
                 why=f"it raised {type(error).__name__}: {error}.",
             ),
         )
@@ -129,7 +129,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         deployments=deployments,
     )
     files = {
-        # Empty too: what an earlier configuration left there is not to stay.
+        # Also if it is empty: secrets of an earlier configuration must not stay.
         settings.secrets_file: RenderedFile("", PRIVATE),
         **plan.settings_files,
         **{settings.home / path: one for path, one in plan.generated.items()},
@@ -139,7 +139,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     if os.access(settings.manifest_file.parent, os.W_OK):
         files[settings.manifest_file] = replace(plan.manifest, files={}).to_file()
     if before.generation and _is_as_before(files):
-        # Another way to say the same: no service need begin anew.
+        # The sources differ but mean the same: no service needs to restart.
         commit_files(config, sources.to_keep(config))
         kept = {"generation": before.generation, "provisioned_on": before.provisioned_on}
         return after.model_copy(update=kept)
@@ -154,15 +154,15 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
 
 
 def _check_bundle(plan: Plan, sources: Sources, settings: Settings) -> None:
-    """Raise if the services that there are cannot run this."""
+    """Raise if the existing services cannot run this."""
     if not sources.services:
         return
     names = tuple(service.name for service in plan.stack.workers)
     if set(names) != set(sources.services):
         raise ConfigurationError(
             f'the program "{sources.program}" does not fit these services.',
-            f"render the services anew: acoupi compose render --program {sources.program}",
-            why=f"it runs as {', '.join(names)}, and what is there is "
+            f"render the services again: acoupi compose render --program {sources.program}",
+            why=f"it runs as {', '.join(names)}, and the existing services are "
             f"{', '.join(sources.services)}.",
         )
     outside = [
@@ -174,12 +174,12 @@ def _check_bundle(plan: Plan, sources: Sources, settings: Settings) -> None:
         raise ConfigurationError(
             f'the configuration names "{min(outside)}".',
             f"name a folder below {settings.home / 'data'}",
-            why="the services see nothing outside the home.",
+            why="the services have no access outside the home.",
         )
 
 
 def _deployments(known: list[Deployment], sources: Sources, device_id: str) -> list[Deployment]:
-    """Return the deployments with the one that the sources say, begun now if it is another."""
+    """Return the deployments; a new one begins now if the sources name another."""
     name = sources.name or device_id
     wanted = (name, sources.latitude, sources.longitude)
     current = known[-1] if known else None

@@ -1,4 +1,4 @@
-"""What a home is made from: variables, a file or a URL, and what is installed."""
+"""The sources of a home: variables, a file or a URL, and the installed packages."""
 
 import hashlib
 import json
@@ -39,39 +39,39 @@ NAME, LATITUDE, LONGITUDE = (
 )
 SERVICES = "ACOUPI_SERVICES"
 OTHERS = ("ACOUPI_HOME", SERVICES, BALENA_DEVICE, "TZ")
-"""What the result depends on beside the sources themselves."""
+"""Other variables that the result depends on."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything that a home is made from, read once."""
+    """Everything that a home is set up from, read once."""
 
     program: str
     variables: Mapping[str, str]
-    """Those that hold settings."""
+    """The variables with settings."""
     document: Fetched | None
     origin: str
-    """Where the document is from, in words."""
+    """Where the document comes from, in words."""
     url: str | None
-    """Where to it was fetched from; None if it was not."""
+    """Where it was fetched from; None if it was not fetched."""
     device_id: str | None
-    """As a variable says it."""
+    """As a variable gives it."""
     name: str | None
-    """Of the deployment; None: after the device."""
+    """Of the deployment; None: that of the device."""
     latitude: float | None
     longitude: float | None
     services: tuple[str, ...]
-    """The workers that there are; none: whichever the program has."""
+    """The workers that exist; empty: whichever the program has."""
     digest: str
     taken: tuple[str, ...]
     """What is taken from where, in words, without secrets."""
     fault: AcoupiError | None
-    """What is wrong although there is something to go on with."""
+    """What is wrong although the last good document can be used."""
 
     @contextmanager
     def file(self) -> Iterator[Path | None]:
-        """Give the document as a file of its own, for as long as the block runs."""
+        """Give the document as a temporary file, for the length of the block."""
         if self.document is None:
             yield None
             return
@@ -96,7 +96,7 @@ class Sources:
 def read_sources(
     environ: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
 ) -> Sources:
-    """Read all sources; what was fetched last serves where a URL fails.
+    """Read all sources; if a URL fails, what it gave last is used.
 
     Parameters
     ----------
@@ -123,20 +123,24 @@ def read_sources(
     program = given.get(PROGRAM, "").strip()
     if not program:
         raise ConfigurationError(
-            f"{PROGRAM} is not set.", f"{PROGRAM}=default", why="it says what the sensor does."
+            f"{PROGRAM} is not set.",
+            f"{PROGRAM}=default",
+            why="it names the program that the sensor runs.",
         )
     if FILE in given and URL in given:
         raise ConfigurationError(
             f"{FILE} and {URL} contradict each other.",
             f"remove one of the two variables, {FILE} or {URL}",
-            why="both say what the configuration is, and only one can be right.",
+            why="both give the configuration, and only one of them can.",
         )
     document, origin, fault = _document(given, config, fetch)
     latitude, longitude = _degrees(given, LATITUDE, 90), _degrees(given, LONGITUDE, 180)
     if (latitude is None) != (longitude is None):
         missing, there = (LATITUDE, LONGITUDE) if latitude is None else (LONGITUDE, LATITUDE)
         raise ConfigurationError(
-            f"{missing} is missing.", f"{missing}=0.0", why=f"{there} is set, and a place has both."
+            f"{missing} is missing.",
+            f"{missing}=0.0",
+            why=f"{there} is set, and a location needs both.",
         )
     return Sources(
         program=program,
@@ -158,7 +162,7 @@ def read_sources(
 def _document(
     given: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
 ) -> tuple[Fetched | None, str, ConfigurationError | None]:
-    """Return the document, where it is from, and why it is not the newest."""
+    """Return the document, where it comes from, and why it is not the newest."""
     if FILE in given:
         path = Path(given[FILE])
         return _read_file(path), f"{FILE} ({path})", None
@@ -181,7 +185,9 @@ def _read_file(path: Path) -> Fetched:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigurationError(
-                f'cannot use {FILE} "{path}".', f"{FILE}=PATH", why="it is too long for one."
+                f'cannot use {FILE} "{path}".',
+                f"{FILE}=PATH",
+                why=f"it is longer than {MOST_BYTES} bytes.",
             )
     except OSError as error:
         raise ConfigurationError(
@@ -194,7 +200,7 @@ def _read_file(path: Path) -> Fetched:
 
 
 def _require_document(found: Fetched, origin: str) -> None:
-    """Raise unless a text is a configuration file, whatever its settings are."""
+    """Raise unless a text is a configuration file, with any settings."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"configuration{found.suffix}"
         path.write_text(found.text, encoding="utf-8")
@@ -202,8 +208,8 @@ def _require_document(found: Fetched, origin: str) -> None:
             read_document(path)
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"what {origin} gives is no configuration.",
-                "look at what it gives: a page for people to log in, perhaps",
+                f"{origin} does not return a configuration.",
+                "open it in a browser: it may be a login page",
                 why=(error.why or error.message).replace(str(path), origin),
             ) from error
 

@@ -1,4 +1,4 @@
-"""Where the provisioning works, and what it forgives. Small, because beat imports it."""
+"""The folder that is provisioned, and wrong variables. Small, because beat imports it."""
 
 import os
 from collections.abc import Callable, Mapping, MutableMapping
@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
-"""Variables whose values are never shown: one of them may be a password."""
+"""Variables whose values are never shown: any of them may be a password."""
 
 
 def config_dir(settings: Settings) -> Path:
@@ -25,7 +25,7 @@ def config_dir(settings: Settings) -> Path:
 
 
 def can_provision(settings: Settings) -> bool:
-    """Return whether this process may write there; the folder need not exist."""
+    """Return whether this process may write to it; the folder need not exist."""
     folder = config_dir(settings)
     while not folder.exists():
         folder = folder.parent
@@ -44,7 +44,7 @@ _RUNNING: dict[str, tuple[Callable[[str], bool], str]] = {
     "ACOUPI_MICROPHONE_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
     "ACOUPI_SETUP_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
 }
-"""Variables of running services that could keep one from starting, and what they must be."""
+"""Variables that could prevent a service from starting, and what they must be."""
 
 
 def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -57,10 +57,10 @@ def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def forgive(environ: MutableMapping[str, str]) -> None:
-    """Take wrong ones out, in a home that sets itself up.
+    """Remove invalid variables of running services, in a home that sets itself up.
 
-    Nobody is there to read the error of a service that does not start: it
-    records with the default, and who sets the home up reports the variable.
+    A service must not fail to start where nobody reads its error: it uses the
+    default, and the service ``setup`` reports the variable.
     """
     if environ.get("ACOUPI_PROGRAM"):
         for name in wrong_variables(environ):

@@ -1,4 +1,4 @@
-"""What the services of a home that sets itself up do: wait for it, then watch it."""
+"""How services wait for a home that sets itself up, and notice when it changes."""
 
 import logging
 import os
@@ -32,9 +32,9 @@ SAY_EVERY = 30.0
 TRY_EVERY = 5.0
 PROVISIONING = "acoupi.provisioning"
 PROVISION_PATIENCE = 660.0
-"""Seconds; the process ends itself before, with its traceback."""
+"""Seconds; the process ends itself earlier, with its traceback."""
 FAULTY = 2
-"""Exit code when the sources hold a mistake, which that process has logged."""
+"""Exit code when the sources are wrong, which that process has logged."""
 PATIENCE = 600.0
 PATIENCE_VARIABLE = "ACOUPI_SETUP_PATIENCE"
 
@@ -57,7 +57,7 @@ class Watch:
         self._seen: tuple[int, int] | None = None
 
     def changed(self) -> str | None:
-        """Return why the service is to start anew; None if it need not."""
+        """Return why the service must restart; None if it need not."""
         stamp = self._stamp()
         if stamp == self._seen:
             return None
@@ -84,7 +84,7 @@ def await_home(
     environ: MutableMapping[str, str] = os.environ,
     stop: Callable[[], bool] = lambda: False,
 ) -> Watch | None:
-    """Wait until the home is set up; set it up if nobody else is to.
+    """Wait until the home is set up; set it up where no other service does.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def await_home(
     name
         Of the service that waits.
     environ
-        Variables of settings are taken out of it: what is in force is in the home.
+        Variables with settings are removed from it: the home has those in force.
     stop
-        Whether to wait no more.
+        Whether to stop waiting.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def await_home(
     Raises
     ------
     NotConfiguredError
-        If that takes too long; says what is waited for.
+        If that takes too long; says what it is waiting for.
     """
     if not environ.get("ACOUPI_PROGRAM"):
         return None
@@ -120,7 +120,7 @@ def await_home(
 
 
 class _Wait:
-    """One service's waiting."""
+    """Waiting of one service."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Wait:
         return is_configured(self._settings) and read_provisioned(self._config) is None
 
     def _missing(self) -> str | None:
-        """Return what is waited for; None if nothing is missing."""
+        """Return what is missing; None if nothing is."""
         known = read_provisioned(self._config)
         if known is not None and known.generation == 0 and known.fault:
             return f"{self._config} to be set up, but: {known.fault.text()}"
@@ -183,7 +183,7 @@ class _Wait:
         return None
 
     def _provision(self) -> None:
-        """Let a process of its own set the home up, so that what it imports does not stay here."""
+        """Set the home up in a separate process, whose imports do not stay in this one."""
         self._tried = data.monotonic()
         environ = (
             os.environ

@@ -1,7 +1,6 @@
-"""Setting a sensor up, starting and stopping it, and seeing how it is.
+"""Setting a sensor up, starting and stopping it, and reading its state.
 
-The names are imported from their modules when they are first used, so that
-one of them costs only what it needs.
+Each name is imported from its module when it is first used.
 """
 
 from importlib import import_module

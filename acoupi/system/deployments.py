@@ -29,13 +29,13 @@ def new_deployment(
     Raises
     ------
     DeploymentError
-        If it has no name, or its place is not on Earth.
+        If it has no name, or its latitude or longitude is not possible.
     """
     if not name.strip():
         raise DeploymentError(
             "cannot start a deployment without a name.",
             "acoupi deployment start --name my-site",
-            why="its recordings are told apart by it.",
+            why="the name identifies its recordings.",
         )
     try:
         return data.Deployment(
@@ -77,12 +77,12 @@ def read_deployment(settings: Settings) -> data.Deployment | None:
 
 
 def write_deployment(settings: Settings, deployment: data.Deployment) -> None:
-    """Write it, so that a power cut leaves either the old or the new one."""
+    """Write a deployment; a power cut leaves either the old or the new one."""
     write_atomic(settings.deployment_file, deployment.model_dump_json(indent=2) + "\n")
 
 
 def remove_deployment(settings: Settings) -> None:
-    """Forget the deployment, as if it had not been started."""
+    """Remove the deployment, as if it had never been started."""
     try:
         settings.deployment_file.unlink(missing_ok=True)
     except OSError as error:
@@ -120,21 +120,21 @@ def start_deployment(
     latitude: float | None = None,
     longitude: float | None = None,
 ) -> data.Deployment:
-    """Begin a deployment and write it down; starts nothing.
+    """Record the start of a deployment; starts no services.
 
     Parameters
     ----------
     settings
         Of the home.
     name
-        For people; any text.
+        Any text.
     latitude, longitude
         Degrees, WGS 84.
 
     Raises
     ------
     DeploymentError
-        If one is running already, or the place is not on Earth.
+        If one is running already, or its latitude or longitude is not possible.
     """
     deployment = new_deployment(name, latitude, longitude)
     with changing(settings.program_config_file.parent, "acoupi deployment start"):
@@ -151,7 +151,7 @@ def start_deployment(
 
 
 def end_deployment(settings: Settings) -> data.Deployment:
-    """End the current deployment, write that down, and return it; stops nothing.
+    """Record the end of the current deployment and return it; stops no services.
 
     Raises
     ------

@@ -215,7 +215,7 @@ def begin(
     *,
     echo: Callable[[str], None] | None = None,
 ) -> data.Deployment:
-    """Begin a deployment: write it down, prepare the program, start the services.
+    """Begin a deployment: record it, prepare the program, start the services.
 
     If a step fails, those before it are undone, last first, and the home is
     as it was.
@@ -223,13 +223,13 @@ def begin(
     Parameters
     ----------
     sensor
-        Which.
+        The sensor.
     name
         Of the deployment.
     latitude, longitude
         Degrees, WGS 84.
     echo
-        Called with each command line that is run for it, if any is.
+        Called with each command line that is run.
 
     Raises
     ------
@@ -297,15 +297,15 @@ def _hooks(sensor: Sensor) -> CallHook:
 
 
 def _end_again(call: CallHook, deployment: data.Deployment) -> None:
-    """End a deployment in the program's store that has hardly begun."""
+    """End, in the program's store, a deployment that could not start."""
     call("end", deployment.model_copy(update={"ended_on": data.utc_now()}))
 
 
 def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
-    The deployment is ended even if the program cannot finish; that is
-    reported all the same.
+    The deployment is ended even if the program cannot finish; the error is
+    still raised.
 
     Raises
     ------
@@ -340,7 +340,7 @@ def stop_program(settings: Settings) -> None:
 
 @contextmanager
 def _log_level(level: str | None) -> Iterator[None]:
-    """Give the services a log level, for as long as they run."""
+    """Give the services that are started in the block a log level."""
     before = os.environ.get("ACOUPI_LOG_LEVEL")
     if level is not None:
         os.environ["ACOUPI_LOG_LEVEL"] = level
@@ -361,7 +361,7 @@ def change_workers(
     Parameters
     ----------
     sensor
-        Whose.
+        The sensor.
     act
         What to do.
     log_level
@@ -405,9 +405,9 @@ def restart_workers(settings: Settings, log_level: LogLevel | None = None) -> No
 
 
 def purge_queues(settings: Settings) -> dict[str, int]:
-    """Remove what waits in the queues; return how many messages of each that were.
+    """Empty the queues; return how many messages each had.
 
-    No recording is lost by it: the store knows which of them wait, and they
+    No recording is lost: the store knows which of them are waiting, and they
     are sent again.
 
     Raises

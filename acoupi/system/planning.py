@@ -1,4 +1,4 @@
-"""What a setup would write: decided as a whole, before anything is written."""
+"""What a setup writes, decided completely before anything is written."""
 
 import json
 import os
@@ -49,9 +49,9 @@ class Plan:
     stack: Stack
     target: Target
     generated: Mapping[PurePath, RenderedFile]
-    """Files that only setup writes, by their path below the home."""
+    """Files that only setup writes, by path below the home."""
     settings_files: Mapping[Path, RenderedFile]
-    """Files that hold answers, and what outlives a setup: configuration, name, device, secrets."""
+    """Files with answers, which outlive a setup: configuration, name, device, secrets."""
     manifest: Manifest
     """As it will be."""
     previous: Manifest | None
@@ -171,7 +171,7 @@ def check_home(home: Path) -> None:
         raise ConfigurationError(
             f"cannot use {text!r} as ACOUPI_HOME.",
             "ACOUPI_HOME=~/.acoupi",
-            why="its name holds a line break or another control character.",
+            why="its name contains a line break or another control character.",
         )
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     if not existing.is_dir():
@@ -289,7 +289,7 @@ def _celery_files(
 
 
 def _device_file() -> RenderedFile:
-    """Return the file with the id of this device, written nowhere yet."""
+    """Return the file with the id of this device, without writing it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "device.json"
         ensure_device_id(path)

@@ -1,4 +1,4 @@
-"""The systemd user units under the function names that published programs know."""
+"""The systemd user units, under the function names that published programs use."""
 
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,12 @@ __all__ = [
 
 
 class UnitsStatus(BaseModel):
-    """How the user units are."""
+    """The state of the user units."""
 
     acoupi: UnitState
     beat: UnitState
     message: str | None = None
-    """What keeps it from being known, or what to know about it."""
+    """Why it is not known, or a note about it."""
 
 
 def services_are_installed(settings: Settings, path: Path | None = None) -> bool:
@@ -69,10 +69,10 @@ def _installed(settings: Settings, path: Path | None) -> tuple[str, str]:
 
 
 def enable_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
-    """Start the units with the board from now on; keywords are those of `subprocess.run`.
+    """Start the units whenever the board starts; keywords are those of `subprocess.run`.
 
-    Whether they go on when the user logs out is another setting, which only
-    the user changes: ``loginctl enable-linger``.
+    Whether they keep running after the user logs out is a separate setting,
+    which only the user changes: ``loginctl enable-linger``.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def enable_services(settings: Settings, path: Path | None = None, **kwargs: Any)
 
 
 def disable_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
-    """No longer start the units with the board.
+    """No longer start the units when the board starts.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def start_services(settings: Settings, path: Path | None = None, **kwargs: Any) 
 
 
 def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
-    """Stop beat, then the workers, each after what it is doing.
+    """Stop beat, then the workers; each finishes its current task.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
 
 
 def status_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> UnitsStatus:
-    """Return how the units are; never raises, also where there is no systemd."""
+    """Return the state of the units; never raises, even without systemd."""
     del kwargs
     workers, beat = unit_names(settings)
     workers_state, why = unit_state(settings, workers, path)

@@ -1,7 +1,7 @@
-"""What the sensor reports about itself: from what its services wrote, nothing else.
+"""The state of the sensor, from what its services have written and nothing else.
 
 No component is built, so the microphone is never opened and no server is
-asked; the program is not even imported to say how the services are.
+contacted; the state of the services does not even need the program.
 """
 
 import json
@@ -43,10 +43,10 @@ __all__ = [
 
 
 class CeleryStatus(BaseModel):
-    """How the workers are."""
+    """The state of the workers."""
 
     state: Literal["ok", "notok", "unavailable"]
-    """ok: all run and reach the broker; notok: some do; unavailable: none."""
+    """ok: all are running and reach the broker; notok: some; unavailable: none."""
     workers: list[ServiceStatus] = Field(default_factory=list)
     beat: ServiceStatus | None = None
     broker: str = "embedded"
@@ -57,7 +57,7 @@ class CeleryStatus(BaseModel):
 
 
 class ProgramState(BaseModel):
-    """How the program fares."""
+    """The state of the program."""
 
     status: Literal["ok", "unhealthy", "error"]
     """unhealthy: a task fails; error: it cannot be loaded or is not configured."""
@@ -71,16 +71,16 @@ class ServicesStatus(BaseModel):
 
     target: str
     acoupi: str
-    """Of the workers: active, inactive, failed, … as systemd says it."""
+    """Of the workers, in the words of systemd: active, inactive, failed, …"""
     beat: str
     message: str | None = None
 
 
 class MicrophoneState(BaseModel):
-    """How the microphone does, by the last recording and what kept it from the next."""
+    """The state of the microphone, from the last recording and what prevents the next."""
 
     recorded_on: AwareDatetime | None = None
-    """When the last recording began; None if there is none that was measured."""
+    """When the last measured recording began; None if there is none."""
     health: MicrophoneHealth | None = None
     faults: list[str] = Field(default_factory=list)
     """What is wrong, in words."""
@@ -89,7 +89,7 @@ class MicrophoneState(BaseModel):
     missing_detail: str | None = None
     """Why not."""
     incomplete: str | None = None
-    """Why the last recording is shorter than it was to be."""
+    """Why the last recording is shorter than planned."""
 
 
 class AcoupiStatus(BaseModel):
@@ -101,11 +101,11 @@ class AcoupiStatus(BaseModel):
     program: ProgramState
     services: ServicesStatus
     microphone: MicrophoneState | None = None
-    """None as long as this deployment has no recording that was measured."""
+    """None until this deployment has a measured recording."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
-    """Return how the workers are; never raises because one is not well.
+    """Return the state of the workers; a failing worker raises nothing.
 
     Raises
     ------
@@ -116,19 +116,19 @@ def get_celery_status(settings: Settings) -> CeleryStatus:
 
 
 def celery_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> CeleryStatus:
-    """Return how the workers are; never raises because one is not well.
+    """Return the state of the workers; a failing worker raises nothing.
 
     Parameters
     ----------
     sensor
         Which.
     services
-        What the target said; None: it is asked.
+        As the target reported them; None: ask it.
     """
     services = sensor.target.status() if services is None else services
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beat = next((service for service in services if service.role == "beat"), None)
-    # What is wrong with the sources of a home concerns its program, not Celery.
+    # A fault in the sources of a home concerns its program, not Celery.
     well = [service.state == "ready" for service in services if service.role != SETUP]
     state: Literal["ok", "notok", "unavailable"] = "notok"
     if not any(worker.is_running for worker in workers):
@@ -152,14 +152,14 @@ def celery_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -
 
 
 def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ProgramState:
-    """Return how the program fares, by what its tasks did; it is not run.
+    """Return the state of the program, from the results of its tasks; it is not run.
 
     Parameters
     ----------
     sensor
         Which.
     services
-        What the target said; None: it is asked.
+        As the target reported them; None: ask it.
     """
     name = None
     try:
@@ -183,7 +183,7 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
 
 
 def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
-    """Return where the services run and whether they do; also where there is no systemd."""
+    """Return where the services run, and whether they are running."""
     target = sensor.target_name
     if target == "systemd":
         units: UnitsStatus = status_services(sensor.settings)
@@ -197,7 +197,7 @@ def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None)
 
 
 def _as_unit(services: list[ServiceStatus]) -> str:
-    """Return one word for some services, as systemd would."""
+    """Return the state of some services in one word of systemd."""
     running = [service.is_running for service in services]
     if running and all(running):
         return "activating" if any(one.state == "starting" for one in services) else "active"
@@ -231,16 +231,15 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
 
 
 def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:
-    """Return how the microphone does, as the store knows.
+    """Return the state of the microphone, from the store.
 
-    None if there is no recording, or it was not measured, and nothing keeps it
-    from recording; or the program keeps its recordings elsewhere than
-    ``paths.db_metadata`` says.
+    None if there is no measured recording and nothing prevents recording, or if
+    the program does not store its recordings where ``paths.db_metadata`` says.
     """
     if deployment is None:
         return None
     try:
-        # As it was written: the program may be in an image only.
+        # The raw file: the program may be in an image only.
         content = json.loads(read_whole(settings.program_config_file))
         path = Path(content["paths"]["db_metadata"])
         if not path.exists():

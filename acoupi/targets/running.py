@@ -62,9 +62,9 @@ HOOK_PATIENCE = 600.0
 HOOK_MODULE = "acoupi.system.hooks"
 CHECK_MODULE = "acoupi.system.checks"
 SAID_OF: Mapping[CheckPart, str] = {
-    "microphone": "the microphone",
-    "model": "the model",
-    "rest": "settings, folders, servers",
+    "microphone": "The microphone works",
+    "model": "The model works",
+    "rest": "Settings, folders and servers work",
 }
 
 
@@ -336,7 +336,7 @@ class RunningBundle(Target):
             ("rest", self._hook_service()),
         ]
         return [
-            (part, f"It works in {service}: {SAID_OF[part]}", partial(self._check, part, service))
+            (part, f"{SAID_OF[part]} (container {service})", partial(self._check, part, service))
             for part, service in places
             if service is not None
         ]

@@ -1,9 +1,10 @@
 """A target that starts nothing, services that say something, readers of what is printed."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from types import ModuleType
 from typing import Any, ClassVar
 
 from typer.testing import Result
@@ -81,6 +82,35 @@ class Statuses:
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         return {str(service): self.said[-lines:]}
+
+
+class Sound(ModuleType):
+    """Stands for the sounddevice library: each name is a microphone with these sample rates."""
+
+    PortAudioError = type("PortAudioError", (Exception,), {})
+
+    def __init__(self, *names: str, rates: Sequence[int] = (384_000,)) -> None:
+        super().__init__("sounddevice")
+        self.names = names
+        self.rates = rates
+
+    def _initialize(self) -> None:
+        pass
+
+    def _terminate(self) -> None:
+        pass
+
+    def query_devices(self, kind: str | None = None) -> Any:
+        if kind:
+            return {"index": 0}
+        return [
+            {"name": name, "max_input_channels": 1, "default_samplerate": float(max(self.rates))}
+            for name in self.names
+        ]
+
+    def check_input_settings(self, *, samplerate: int, **_: object) -> None:
+        if samplerate not in self.rates:
+            raise self.PortAudioError("Invalid sample rate")
 
 
 READY = {"recording": "ready", "default": "ready"}

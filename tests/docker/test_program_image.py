@@ -107,7 +107,7 @@ def test_a_host_without_the_program_sets_it_up_and_runs_it(
     assert fresh.acoupi("config", "get", "recording.duration").stdout.strip() == "2"
     check = fresh.acoupi("check")
     assert check.returncode == 0, check.stderr
-    assert "It works in detection: the model" in check.stdout
+    assert "The model works (container detection)" in check.stdout
     up = fresh.acoupi("compose", "up")
     assert up.returncode == 0, up.stderr
     fresh.eventually(fresh.are_ready, "every service ready")

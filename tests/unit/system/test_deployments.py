@@ -1,4 +1,4 @@
-"""The deployment that goes on, in its file."""
+"""The current deployment, in its file."""
 
 import datetime
 
