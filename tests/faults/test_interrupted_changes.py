@@ -1,6 +1,8 @@
 """A setup, or a home that sets itself up, that is killed between any two renames."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,25 @@ def test_provisioning_leaves_the_old_configuration_or_the_new_one(tmp_path: Path
 def duration_of_read_only(settings: Settings) -> float:
     config = build_program(settings)[1].config
     return float(config.recording.duration)
+
+
+def test_changes_at_the_same_time_are_all_made(home: Path) -> None:
+    settings = Settings(home=home)
+    setup_program(settings, "default", environ={})
+    changes = {"recording.duration": "5", "recording.interval": "50", "recording.chunksize": "4096"}
+
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", "from acoupi.cli import main; main()", "config", "set", *words],
+            stderr=subprocess.PIPE,
+        )
+        for words in changes.items()
+    ]
+    said = [process.communicate(timeout=100)[1] for process in running]
+
+    assert [process.returncode for process in running] == [0] * len(running), said
+    recording = json.loads(settings.program_config_file.read_text())["recording"]
+    assert {f"recording.{name}": f"{recording[name]:g}" for name in ("duration", "interval")} | {
+        "recording.chunksize": str(recording["chunksize"])
+    } == changes
+    check_not_edited(home, {}, Sensor.read(settings).manifest)
