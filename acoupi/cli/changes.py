@@ -8,14 +8,14 @@ import typer
 from acoupi.cli.output import print_json, warn, working
 
 if TYPE_CHECKING:
-    from acoupi.bundles.rendering import KnownService
     from acoupi.stack.settings import Settings
+    from acoupi.stack.stack import Service
     from acoupi.system.planning import SetupRequest
 
 __all__ = ["remind_of_restart", "show_diff"]
 
 
-def remind_of_restart(settings: "Settings", services: "Iterable[KnownService]") -> None:
+def remind_of_restart(settings: "Settings", services: "Iterable[Service]") -> None:
     """Print a reminder if services are running that do not have the new settings yet."""
     from acoupi.stack.pulse import is_locked
     from acoupi.system.deployments import read_deployment

@@ -7,6 +7,7 @@ of the home.
 
 import difflib
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -423,7 +424,7 @@ def service_rows(services: "list[ServiceStatus]") -> list[dict[str, Any]]:
     """Return services as rows of a table."""
     return [
         {
-            **service.model_dump(),
+            **asdict(service),
             "message": service.message or service.last_error,
             "memory_mb": round(service.memory_bytes / 1e6) if service.memory_bytes else None,
         }

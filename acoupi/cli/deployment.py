@@ -1,6 +1,7 @@
 """``acoupi deployment``: starting and ending a deployment, and its state."""
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -212,7 +213,7 @@ def service_rows(state: "CeleryStatus") -> list[dict[str, Any]]:
     services = [*state.workers, *([state.beat] if state.beat else [])]
     return [
         {
-            **service.model_dump(),
+            **asdict(service),
             "message": service.message or service.last_error,
             "last_done_on": f"{service.last_done_on:%Y-%m-%d %H:%M:%S}"
             if service.last_done_on

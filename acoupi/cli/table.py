@@ -27,7 +27,9 @@ COMMANDS = {
         "setup:app", "Set this board up as a sensor: choose a program and its settings."
     ),
     "check": Entry("checks:check_app", "Test everything: settings, microphone, model, servers."),
-    "devices": Entry("checks:devices_app", "List the connected microphones and their sample rates."),
+    "devices": Entry(
+        "checks:devices_app", "List the connected microphones and their sample rates."
+    ),
     "config": Entry("config:app", "Show the settings, or change one."),
     "deployment": Entry(
         "deployment:app", "Start or stop recording at a site; show the state of the sensor."

@@ -31,6 +31,7 @@ __all__ = [
     "AlreadyRunningError",
     "Pulse",
     "PulseFile",
+    "ServiceFacts",
     "ServiceLock",
     "ServiceState",
     "has_open",
@@ -55,17 +56,18 @@ class AlreadyRunningError(TargetError):
     exit_code = 75
 
 
-@dataclass
-class Pulse:
-    """What a service reports about itself."""
+@dataclass(kw_only=True)
+class ServiceFacts:
+    """What is known of a service: from itself (`Pulse`), or from outside."""
 
     name: str
-    pid: int
-    started_on: datetime
-    pulse_on: datetime
-    state: ServiceState = "starting"
+    state: str
     message: str | None = None
-    """Why it is waiting; None if it is not."""
+    """Why it is in that state, where that is not plain."""
+    pid: int | None = None
+    started_on: datetime | None = None
+    pulse_on: datetime | None = None
+    """When it last wrote its pulse."""
     task: str | None = None
     """The running task; the longest-running one if there are several."""
     task_since: datetime | None = None
@@ -77,6 +79,16 @@ class Pulse:
     """Of the last task that failed, until it succeeds."""
     restarts: int = 0
     """How often it was restarted after it had ended unexpectedly."""
+
+
+@dataclass(kw_only=True)
+class Pulse(ServiceFacts):
+    """What a service reports about itself."""
+
+    state: ServiceState = "starting"
+    pid: int
+    started_on: datetime
+    pulse_on: datetime
 
     @property
     def facts(self) -> dict[str, Any]:

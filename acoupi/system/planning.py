@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import acoupi
-from acoupi.bundles.rendering import KnownService, Manifest
+from acoupi.bundles.rendering import Manifest
 from acoupi.config import Ask, config_files, load_answers, parse_config_from_args
 from acoupi.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
 from acoupi.devices import ensure_device_id
@@ -132,10 +132,7 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
         target=place.name,
         program=name,
         files={path.as_posix(): one.digest for path, one in generated.items()},
-        services=tuple(
-            KnownService(one.name, one.role, one.queues, one.stop_grace, one.network)
-            for one in stack.services
-        ),
+        services=stack.services,
     )
     return Plan(
         program_class=program_class,

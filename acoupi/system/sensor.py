@@ -3,13 +3,14 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from acoupi.bundles.rendering import KnownService, Manifest
+from acoupi.bundles.rendering import Manifest
 from acoupi.commit import settle
 from acoupi.config import load_config
 from acoupi.home import using_home
 from acoupi.stack.configured import read_program_name, require_configured
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Service
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Sensor:
         return cls.at(settings)
 
     @property
-    def services(self) -> tuple[KnownService, ...]:
+    def services(self) -> tuple[Service, ...]:
         """The services that setup rendered, without the broker."""
         return self.manifest.services if self.manifest else ()
 

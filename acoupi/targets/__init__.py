@@ -7,21 +7,20 @@ with a `Target` in it and an entry point of the group ``acoupi.targets``.
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import PurePath
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel
-
 from acoupi import data
-from acoupi.bundles.rendering import KnownService, Manifest
+from acoupi.bundles.rendering import Manifest
 from acoupi.data import Deployment
 from acoupi.errors import TargetError
-from acoupi.stack.pulse import ServiceLock, has_open, is_locked, read_pulse
+from acoupi.stack.pulse import ServiceFacts, ServiceLock, has_open, is_locked, read_pulse
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Stack
+from acoupi.stack.stack import Service, Stack
 from acoupi.writing import RenderedFile
 
 __all__ = [
@@ -51,10 +50,10 @@ PULSE_TOO_OLD = 30.0
 """Seconds; a service that lives writes its pulse every 5 s."""
 
 
-class ServiceStatus(BaseModel):
-    """How one service is, as far as it can be known from outside."""
+@dataclass(kw_only=True)
+class ServiceStatus(ServiceFacts):
+    """The state of a service, as far as it is known from outside."""
 
-    name: str
     role: str
     state: Literal[
         "ready",
@@ -67,19 +66,6 @@ class ServiceStatus(BaseModel):
         "not answering",
         "unknown",
     ]
-    message: str | None = None
-    """Why it is so, when that is not plain."""
-    pid: int | None = None
-    started_on: datetime | None = None
-    pulse_on: datetime | None = None
-    task: str | None = None
-    """What it is doing; None: nothing."""
-    task_since: datetime | None = None
-    done: int = 0
-    failed: int = 0
-    last_done_on: datetime | None = None
-    last_error: str | None = None
-    restarts: int = 0
     memory_bytes: int | None = None
     health: Literal["healthy", "unhealthy", "starting"] | None = None
     """As the engine's own probe found it; None: there is none."""
@@ -117,7 +103,7 @@ class Target(ABC):
         """Called with each command line before it is run, for who wants to show it."""
 
     @property
-    def services(self) -> tuple[KnownService, ...]:
+    def services(self) -> tuple[Service, ...]:
         """The services that the last setup rendered, without the broker."""
         return self.manifest.services if self.manifest else ()
 
@@ -322,32 +308,26 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
     pulse = read_pulse(settings.run_dir, name)
     alive = is_locked(settings.run_dir, name)
     if pulse is None:
-        state = "starting" if alive else "stopped"
-        return ServiceStatus(name=name, role=role, state=state)
-    status = ServiceStatus(name=name, role=role, state=pulse.state, message=pulse.message)
-    status = status.model_copy(update=pulse.facts)
+        return ServiceStatus(name=name, role=role, state="starting" if alive else "stopped")
+    status = ServiceStatus(name=name, role=role, state=pulse.state, **pulse.facts)
     if not alive:
         # The last pulse may say more than that it is over: why.
         supervised = is_locked(settings.run_dir, f"{name}.supervisor")
         crashed = pulse.state != "stopped"
-        return status.model_copy(
-            update={
-                "state": "restarting" if supervised else "stopped",
-                "message": pulse.message
-                or (f"it ended by itself after {_moment(pulse.pulse_on)}" if crashed else None),
-                "pid": None,
-                "task": None,
-                "task_since": None,
-            }
+        return replace(
+            status,
+            state="restarting" if supervised else "stopped",
+            message=pulse.message
+            or (f"it ended by itself after {_moment(pulse.pulse_on)}" if crashed else None),
+            pid=None,
+            task=None,
+            task_since=None,
         )
     age = (data.utc_now() - pulse.pulse_on).total_seconds()
     if age > PULSE_TOO_OLD and pulse.state != "starting":
-        return status.model_copy(
-            update={"state": "not answering", "message": f"its last pulse is {age:.0f} s old"}
-        )
+        return replace(status, state="not answering", message=f"its last pulse is {age:.0f} s old")
     is_here = has_open(ServiceLock(settings.run_dir, name).path, pulse.pid)
-    memory = process_memory(pulse.pid) if is_here else None
-    return status.model_copy(update={"memory_bytes": memory})
+    return replace(status, memory_bytes=process_memory(pulse.pid) if is_here else None)
 
 
 def _moment(when: datetime) -> str:

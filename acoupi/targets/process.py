@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
-from acoupi.bundles.rendering import TEMPLATES, KnownService, render_tree
+from acoupi.bundles.rendering import TEMPLATES, render_tree
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack
+from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Service, Stack
 from acoupi.targets import ServiceStatus, Target, service_status
 from acoupi.writing import RenderedFile, disk_error
 
@@ -249,7 +249,7 @@ def run_script(settings: Settings, script: Path, *args: str, stopping: float = S
     return result.stderr
 
 
-def stop_timeout(services: Iterable[KnownService]) -> float:
+def stop_timeout(services: Iterable[Service]) -> float:
     """Return how long stopping services may take, one after the other, seconds."""
     return sum(one.stop_grace for one in services) + STOP_MARGIN
 

@@ -22,7 +22,7 @@ class Calls:
     """What a fake target was asked to do, and what it is to say."""
 
     names: list[str] = field(default_factory=list)
-    state: str = "stopped"
+    state: Any = "stopped"
     error: Exception | None = None
 
 
@@ -50,7 +50,7 @@ class FakeTarget(Target):
     def status(self) -> list[ServiceStatus]:
         roles = {"recording": "recorder", "default": "worker", "beat": "beat"}
         return [
-            ServiceStatus.model_validate({"name": name, "role": role, "state": self.calls.state})
+            ServiceStatus(name=name, role=role, state=self.calls.state)
             for name, role in roles.items()
         ]
 
@@ -61,7 +61,7 @@ class FakeTarget(Target):
 class Statuses:
     """What the services say of themselves, look by look; the last goes on."""
 
-    def __init__(self, *looks: dict[str, str]) -> None:
+    def __init__(self, *looks: dict[str, Any]) -> None:
         self.looks = list(looks)
         self.restarts: dict[str, int] = {}
         self.said = ["it began", "Error: the model is broken.", "it ended"]
@@ -69,13 +69,11 @@ class Statuses:
     def status(self) -> list[ServiceStatus]:
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return [
-            ServiceStatus.model_validate(
-                {
-                    "name": name,
-                    "role": "beat" if name == "beat" else "worker",
-                    "state": state,
-                    "restarts": self.restarts.get(name, 0),
-                }
+            ServiceStatus(
+                name=name,
+                role="beat" if name == "beat" else "worker",
+                state=state,
+                restarts=self.restarts.get(name, 0),
             )
             for name, state in look.items()
         ]

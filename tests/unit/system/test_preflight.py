@@ -12,7 +12,8 @@ from acoupi.bundles.engine import Answer, Host, Storage, compose_command, find_s
 from acoupi.bundles.preflight import CHECKS, Result, failure, run_preflight
 from acoupi.bundles.preflight.engine import version_of
 from acoupi.bundles.preflight.sight import Bundle
-from acoupi.bundles.rendering import KnownService, Manifest
+from acoupi.bundles.rendering import Manifest
+from acoupi.stack.stack import Service
 from acoupi.system import Sensor, Settings
 from acoupi.writing import RenderedFile
 
@@ -130,7 +131,7 @@ def sensor(settings: Settings) -> Settings:
         target="compose",
         program="default",
         files={"docker-compose.yml": compose.digest},
-        services=(KnownService("recording", "recorder"), KnownService("default", "worker")),
+        services=(Service("recording", "recorder", ()), Service("default", "worker", ())),
     )
     files = {
         settings.home / "docker-compose.yml": compose,

@@ -251,6 +251,33 @@ def test_what_is_wrong_in_a_file_names_the_variable(settings: Settings, tmp_path
     assert f"ACOUPI_CONFIG_FILE ({path})" in found.fault.text()
 
 
+# --- what acoupi 0.1 left
+
+
+def test_what_acoupi_0_1_had_decided_is_in_force(settings: Settings) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5", DEPLOYMENT__NAME="Oak")
+    config = settings.program_config_file.parent
+    before = {path: path.read_bytes() for path in config.iterdir() if path.is_file()}
+    new = {"CONFIG__RECORDING__DURATION": "4", "DEPLOYMENT__NAME": "Elm"}
+    put(settings, **new)
+    staging = config / "next"
+    staging.mkdir()
+    for path, content in before.items():
+        path.replace(staging / path.name)
+        path.write_bytes(content)
+    (staging / "name").replace(config / "name")  # it was killed after the first
+
+    seen = config_of(settings).recording.duration
+    found, is_new = put(settings, **new)
+
+    assert seen == 4
+    assert not is_new
+    assert found.generation == 2
+    assert config_of(settings).recording.duration == 4
+    assert json.loads(settings.deployment_file.read_text())["name"] == "Elm"
+    assert not staging.exists()
+
+
 # --- what is fetched
 
 URL = "http://x/a"
