@@ -25,7 +25,6 @@ CACHE = "fetched.json"
 """In ``config/``; private, because a configuration may hold passwords."""
 VARIABLE = "ACOUPI_CONFIG_URL"
 MOST_BYTES = 1_000_000
-MOST_REDIRECTIONS = 3
 CHUNK = 65_536
 FETCH_PATIENCE = 30.0
 ANSWER_PATIENCE = 10.0
@@ -110,32 +109,24 @@ def _login(user: str | None, password: str | None) -> Auth:
 
 
 def _get(url: str, auth: Auth) -> Fetched:
-    """Fetch a URL.
+    """Fetch a URL; raises a ValueError that says why its answer cannot be used."""
+    with requests.get(
+        url,
+        headers={"User-Agent": f"acoupi/{acoupi.__version__}"},
+        auth=auth,
+        timeout=ANSWER_PATIENCE,
+        stream=True,
+        hooks={"response": _require_same_server},
+    ) as answer:
+        return _read(answer)
 
-    Raises
-    ------
-    ValueError
-        If the answer is none that a configuration can be in; says why.
-    requests.RequestException
-        If there is none.
-    """
-    headers = {"User-Agent": f"acoupi/{acoupi.__version__}"}
-    for _ in range(MOST_REDIRECTIONS + 1):
-        with requests.get(
-            url,
-            headers=headers,
-            auth=auth,
-            timeout=ANSWER_PATIENCE,
-            allow_redirects=False,
-            stream=True,
-        ) as answer:
-            if not answer.is_redirect:
-                return _read(answer)
-            there = urljoin(url, answer.headers["Location"])
-            if urlsplit(there)[:2] != urlsplit(url)[:2]:
-                raise ValueError(f"it leads to another place, {shown_url(there)}")
-            url = there
-    raise ValueError("it leads from one address to another without end")
+
+def _require_same_server(answer: requests.Response, **_: object) -> None:
+    if answer.is_redirect:
+        there = urljoin(answer.url, answer.headers["Location"])
+        if urlsplit(there)[:2] != urlsplit(answer.url)[:2]:
+            answer.close()
+            raise ValueError(f"it leads to another place, {shown_url(there)}")
 
 
 def _read(answer: requests.Response) -> Fetched:
@@ -169,6 +160,8 @@ def _reason(error: BaseException) -> str:
     """Return why nothing was fetched; the text of requests' errors holds the query."""
     if not isinstance(error, requests.RequestException):
         return str(error) or type(error).__name__
+    if isinstance(error, requests.TooManyRedirects):
+        return "it leads from one address to another without end"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the answer broke off before its end"
     root = root_cause(error)
