@@ -193,8 +193,8 @@ def commit_files(
 ) -> None:
     """Write files, remove others and make folders: all of it, or nothing.
 
-    To be called while `changing` the home. A link stays, and what it leads to
-    is written.
+    To be called while `changing` the home. A link stays, and the file that it
+    leads to is written; a link that is to be removed goes alone.
 
     Raises
     ------
@@ -203,7 +203,9 @@ def commit_files(
     """
     mark = new_mark()
     new = {_real(path): file for path, file in files.items()}
-    change = _Change({path: part_of(path, mark) for path in new}, tuple(map(_real, remove)))
+    change = _Change(
+        {path: part_of(path, mark) for path in new}, tuple(path.absolute() for path in remove)
+    )
     made: list[Path] = []
     target = config
     try:

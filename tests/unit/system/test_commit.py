@@ -123,6 +123,17 @@ def test_a_link_stays_and_what_it_leads_to_is_written_and_read(old: Path) -> Non
     assert real.read_text() == "new a"
 
 
+def test_a_link_that_is_removed_goes_alone(old: Path) -> None:
+    real = old / "mine"
+    (old / "bin" / "gone").replace(real)
+    (old / "bin" / "gone").symlink_to(real)
+
+    commit(old, NEW)
+
+    assert real.read_text() == "old"
+    assert not (old / "bin" / "gone").is_symlink()
+
+
 def test_a_home_that_was_moved_in_between_is_finished_where_it_is(
     old: Path, tmp_path: Path
 ) -> None:
