@@ -1,9 +1,13 @@
-"""What time it is: the only place that asks."""
+"""The current time (the only place that asks for it), and other forms of a time."""
 
 import datetime
 import time
+from typing import Any
 
-__all__ = ["monotonic", "utc_now"]
+__all__ = ["assume_utc", "from_microseconds", "monotonic", "to_microseconds", "utc_now"]
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 def utc_now() -> datetime.datetime:
@@ -12,5 +16,35 @@ def utc_now() -> datetime.datetime:
 
 
 def monotonic() -> float:
-    """Return seconds of a clock that no clock step disturbs; its zero means nothing."""
+    """Return seconds of a clock that never steps; its zero is arbitrary."""
     return time.monotonic()
+
+
+def assume_utc(value: Any) -> Any:
+    """Return a time, or a text that tells one, that has no zone as UTC; anything else as it is."""
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return value
+    if isinstance(value, datetime.datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=datetime.UTC)
+    return value
+
+
+def to_microseconds(time: datetime.datetime) -> int:
+    """Return the microseconds from 1970 to `time`, exactly; without a zone it is UTC.
+
+    Examples
+    --------
+    >>> to_microseconds(datetime.datetime(1970, 1, 1, 0, 0, 1))
+    1000000
+    """
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=datetime.UTC)
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime.datetime:
+    """Return the time in UTC."""
+    return _EPOCH + datetime.timedelta(microseconds=microseconds)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID, uuid4, uuid5
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from acoupi.clock import monotonic, utc_now
+from acoupi.clock import assume_utc, from_microseconds, monotonic, to_microseconds, utc_now
 
 __all__ = [
     "Analysis",
@@ -59,28 +59,6 @@ __all__ = [
 ]
 
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_MICROSECOND = datetime.timedelta(microseconds=1)
-
-
-def to_microseconds(time: datetime.datetime) -> int:
-    """Return the microseconds from 1970 to `time`, exactly; without a zone it is UTC.
-
-    Examples
-    --------
-    >>> to_microseconds(datetime.datetime(1970, 1, 1, 0, 0, 1))
-    1000000
-    """
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=datetime.UTC)
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def from_microseconds(microseconds: int) -> AwareDatetime:
-    """Return the time in UTC."""
-    return _EPOCH + datetime.timedelta(microseconds=microseconds)
-
-
 _NAMESPACE = UUID("7b0cf52e-0b6b-5d3f-9c59-1a3c0f8d4e11")
 
 
@@ -100,19 +78,7 @@ def derived_id(*parts: object) -> UUID:
     return uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts))
 
 
-def _assume_utc(value: Any) -> Any:
-    """Take a time without a zone as UTC."""
-    if isinstance(value, str):
-        try:
-            value = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    if isinstance(value, datetime.datetime) and value.tzinfo is None:
-        return value.replace(tzinfo=datetime.UTC)
-    return value
-
-
-UTCAssumed = Annotated[AwareDatetime, BeforeValidator(_assume_utc)]
+UTCAssumed = Annotated[AwareDatetime, BeforeValidator(assume_utc)]
 """An aware datetime; one given without a zone is taken as UTC."""
 
 

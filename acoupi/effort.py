@@ -1,9 +1,9 @@
 """The effort ledger: what every second of a deployment was used for.
 
-A recorder writes down what it knows: its recordings, and *notes* of what kept
-it from recording. `ledger` turns these into a list of spans that covers the
-deployment without a gap or an overlap. Times are whole microseconds inside,
-so it adds up exactly.
+A recorder stores what it knows: its recordings, and *notes* of what kept it from
+recording. `ledger` turns these into a list of spans that covers the deployment
+without gaps or overlaps. Internally times are whole microseconds, so that they
+add up exactly.
 """
 
 import datetime
@@ -32,18 +32,18 @@ __all__ = [
     "DailyWindows",
     "EffortHistory",
     "PlanFrom",
-    "hole_now",
+    "gap_now",
     "horizon",
     "ledger",
 ]
 
 NOTE_SECONDS = 30.0
-"""At least so often a recorder writes down that what it noted goes on."""
+"""Longest time between two updates of an ongoing note, seconds."""
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 _CLOCK_NOISE = _SECOND // 2
-"""By how much the times of two recordings of one stream may contradict their frames."""
+"""Tolerated difference between the times of two recordings of one stream and their frames."""
 
 
 class DailyWindows(BaseModel):
@@ -52,9 +52,9 @@ class DailyWindows(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     intervals: tuple[data.TimeInterval, ...]
-    """Local times of day, one of which must hold; the same start and end is the whole day."""
+    """Local times of day in which to record; equal start and end: the whole day."""
     timezone: str
-    """IANA name of their zone."""
+    """IANA name of their time zone."""
 
 
 class CapturePlan(BaseModel):
@@ -65,21 +65,21 @@ class CapturePlan(BaseModel):
     duration: float = Field(gt=0, allow_inf_nan=False)
     """Length of a recording, seconds."""
     interval: float = Field(gt=0, allow_inf_nan=False)
-    """Seconds from the start of one to the start of the next; not longer than it: no gaps."""
+    """Seconds from the start of one recording to the next; up to `duration`: without gaps."""
     windows: tuple[DailyWindows, ...] = ()
-    """All of them must hold; none: day and night."""
+    """All of them must hold; empty: day and night."""
     timezone: str = "UTC"
-    """IANA name of the zone in which its people live, for days and hours."""
+    """IANA name of the local time zone, for days and hours."""
 
     @property
     def is_continuous(self) -> bool:
-        """Whether no time is left out between two recordings."""
+        """Whether recordings follow each other without gaps."""
         return self.interval <= self.duration
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFrom:
-    """A plan, and since when it is followed."""
+    """A plan, and when it took effect."""
 
     since: datetime.datetime
     plan: CapturePlan
@@ -100,7 +100,7 @@ class Captured:
     incomplete: IncompleteReason | None = None
     incomplete_words: str | None = None
     is_synchronised: bool | None = None
-    """Whether the system clock was known to be right; None: not known."""
+    """Whether the system clock was synchronised; None: not known."""
 
     @property
     def lost(self) -> int:
@@ -109,7 +109,7 @@ class Captured:
 
     @classmethod
     def of(cls, recording: data.Recording) -> "Captured":
-        """Return what a recording, with or without the report of its capture, tells."""
+        """Return what a recording tells, with or without its capture report."""
         start = to_microseconds(recording.created_on)
         end = start + round(recording.duration * _SECOND)
         report = recording.capture
@@ -132,10 +132,10 @@ class Captured:
 
 @dataclass(frozen=True)
 class EffortHistory:
-    """All that was written down about the effort of a deployment.
+    """Everything stored about the effort of a deployment.
 
-    Of a part of it, a history also holds what is just before and after (the
-    recordings on either side), so that the part comes out as in the whole.
+    The history of a part also holds what comes just before and after it (the
+    recordings on either side), so that the result is the same as for the whole.
     """
 
     deployment: data.Deployment
@@ -143,18 +143,18 @@ class EffortHistory:
     """By their start."""
     notes: Sequence[EffortSpan] = ()
     plans: Sequence[PlanFrom] = ()
-    """Oldest first; the first holds from the beginning. None: the schedule is not known."""
+    """Oldest first; the first applies from the beginning. None: the schedule is not known."""
 
     @property
     def timezone(self) -> ZoneInfo:
-        """The zone in which days and hours are counted."""
+        """The time zone for days and hours."""
         return ZoneInfo(self.plans[-1].plan.timezone if self.plans else "UTC")
 
 
-# Of two facts about a moment the one with the lower rank is believed. A recording
-# is proof. Time that nobody planned for is no loss, whatever happened then. A clock
-# that was wrong makes everything else that is said of the time doubtful. Then what
-# kept the recorder from recording, the most particular first.
+# If several facts apply to a moment, the one with the lowest rank counts. A recording
+# is proof. Time that was not planned is no loss, whatever happened then. A wrong clock
+# makes every other statement about the time doubtful. Then comes what kept the
+# recorder from recording, the most specific first.
 _RECORDED, _NOT_PLANNED = 0, 1
 _RANKS = {
     EffortState.RECORDED: _RECORDED,
@@ -172,7 +172,7 @@ _STATE_OF_THE_REST = {
     IncompleteReason.STOPPED: EffortState.NOT_RUNNING,
     IncompleteReason.CRASHED: EffortState.NOT_RUNNING,
 }
-"""What the time was used for that a recording which ended early was to last; else the device's."""
+"""State of the missing rest of an incomplete recording; any other reason: device missing."""
 
 Fact = tuple[int, int, int, EffortState, str]
 """Start, end, rank, state, detail."""
@@ -180,18 +180,18 @@ Piece = tuple[int, int, EffortState | None, str]
 """Start, end, state (None: nothing is known), detail."""
 Known = tuple[int, int, EffortState, str]
 PlanSpan = tuple[int, int, CapturePlan | None]
-"""From when to when a plan held; None: the schedule is not known."""
+"""Start and end of a plan; None: the schedule is not known."""
 S = TypeVar("S")
 
 BETWEEN = "between recordings"
 OUTSIDE = "outside the hours of the schedule"
 NO_PLAN = "the schedule of the program is not known"
 NO_REASON = "nothing was recorded, for no known reason"
-TOO_LATE = "it came too late to be taken from the buffer"
+TOO_LATE = "the recorder came too late: the buffer no longer held it"
 READ_LATE = "sound was lost before it could be read"
 NOT_READY = "the microphone was not ready"
 AT_THE_SEAM = "lost between two recordings"
-TO_THE_END = "nothing was recorded any more until the deployment ended"
+TO_THE_END = "nothing more was recorded until the deployment ended"
 
 
 def ledger(
@@ -203,7 +203,7 @@ def ledger(
 ) -> list[EffortSpan]:
     """Return what every moment of a deployment was used for.
 
-    Of what is known of a moment, this is believed, the first first:
+    Where several facts apply to a moment, the first of these counts:
 
     1. there is a recording of it (lost frames within it are none): recorded;
     2. it was not planned, being outside the daily hours or between two
@@ -212,20 +212,20 @@ def ledger(
        (also where a recording's report says so), condition refused, off
        schedule, not running.
 
-    Planned time of which nothing is known goes on as what was noted before it, for
-    as long as a recorder may leave a note unrenewed. Otherwise it was lost at
-    the seam (overrun) if it is shorter than one slot and between two recordings, and
-    not running if it is not.
+    Planned time about which nothing is known continues the note before it, for
+    as long as a recorder may leave a note without an update. Otherwise, if it is
+    shorter than one slot and lies between two recordings, it was lost at the seam
+    (overrun); if not, the recorder was not running.
 
-    The slots of a plan on an interval go by the recordings: each begins one,
-    and those that were missed lie whole intervals after the one before.
+    The slots of a plan with an interval follow the recordings: each recording
+    begins a slot, and missed slots lie whole intervals after the one before.
 
     Parameters
     ----------
     history
         Of the deployment.
     now
-        Its end, where it goes on.
+        Taken as its end if it has not ended.
     since, until
         Only this part of it; None: from its beginning, to its end.
 
@@ -234,7 +234,7 @@ def ledger(
     list of EffortSpan
         In order, without gap or overlap, from the beginning of the
         deployment (or `since`) to its end (or `until`), to the microsecond.
-        Two that follow each other differ in state or detail.
+        Adjacent spans differ in state or detail.
     """
     begin = to_microseconds(history.deployment.started_on)
     end = to_microseconds(history.deployment.ended_on or now)
@@ -243,7 +243,7 @@ def ledger(
     if last <= first:
         return []
     plans = _plans(history, begin, end)
-    # What goes on from before decides what follows, so a little more is looked at.
+    # Ongoing notes from before affect what follows, so the window is widened a little.
     margin = max((_patience(plan) for _, _, plan in plans), default=0) + _CLOCK_NOISE
     low, high = max(begin, first - margin), min(end, last + margin)
     facts, slots = _facts_of_recordings(history.captured, plans)
@@ -258,11 +258,10 @@ def ledger(
     ]
 
 
-def hole_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
-    """Return what keeps the recorder from recording now: no microphone, or no room on the disk.
+def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
+    """Return what keeps the recorder from recording now: no microphone, or a full disk.
 
-    None if the last note of it is older than notes become, or sound was
-    recorded since.
+    None if the last such note is out of date, or sound was recorded since.
     """
     last = max(history.notes, key=lambda note: note.end, default=None)
     if last is None or last.state not in (EffortState.DEVICE_MISSING, EffortState.DISK_FULL):
@@ -274,11 +273,11 @@ def hole_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | Non
 
 
 def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime:
-    """Return until when a deployment can be accounted for.
+    """Return the time up to which a deployment can be accounted for.
 
-    What goes on is known until the last sign of life if that is recent: the
-    recording which is being made is not stored yet. If there was none for
-    long, until now: something is wrong.
+    If the last sign of life is recent, that is the time: the recording in
+    progress is not stored yet. If there was none for long, it is now:
+    something is wrong.
     """
     if history.deployment.ended_on is not None:
         return history.deployment.ended_on
@@ -291,7 +290,7 @@ def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime
     return now
 
 
-# What is known
+# Known facts
 
 
 def _fact(
@@ -301,7 +300,7 @@ def _fact(
 
 
 def _plans(history: EffortHistory, begin: int, end: int) -> list[PlanSpan]:
-    """Return from when to when each plan held; they cover the deployment."""
+    """Return the plans with their start and end; they cover the deployment."""
     starts = [to_microseconds(one.since) for one in history.plans[1:]]
     bounds = [begin, *(min(max(start, begin), end) for start in starts), end]
     plans: list[CapturePlan | None] = [one.plan for one in history.plans] or [None]
@@ -309,7 +308,7 @@ def _plans(history: EffortHistory, begin: int, end: int) -> list[PlanSpan]:
 
 
 def _patience(plan: CapturePlan | None) -> int:
-    """Return for how long a recorder that works may leave no trace."""
+    """Return the longest time that a working recorder may leave no trace."""
     seconds = NOTE_SECONDS if plan is None else NOTE_SECONDS + plan.duration + 2 * plan.interval
     return round(seconds * _SECOND)
 
@@ -317,7 +316,7 @@ def _patience(plan: CapturePlan | None) -> int:
 def _facts_of_recordings(
     captured: Sequence[Captured], plans: Sequence[PlanSpan]
 ) -> tuple[list[Fact], list[int]]:
-    """Return what the recordings tell, and where the slots began that they fill."""
+    """Return the facts of the recordings, and the starts of the slots they fill."""
     facts: list[Fact] = []
     slots: list[int] = []
     ordered = sorted(captured, key=lambda one: one.start)
@@ -325,7 +324,7 @@ def _facts_of_recordings(
     for one, after in zip_longest(ordered, ordered[1:]):
         end = one.end
         if after is not None and _continues(one, after) and _is_near(end, after.start):
-            end = after.start  # They meet: their frames say so, more exactly than the clock.
+            end = after.start  # They are adjacent: frames are more exact than the clock.
         facts += _recorded(one, end)
         slot, lost = _gap(one, before, _plan_at(plans, one.start))
         facts += lost
@@ -351,7 +350,7 @@ def _is_near(time: int, other: int) -> bool:
 
 
 def _recorded(one: Captured, end: int) -> Iterator[Fact]:
-    """Yield a recording without what was lost within it, and what was lost."""
+    """Yield the recorded parts of a recording, and the parts lost within it."""
     start = one.start
     for overrun in sorted(one.overruns, key=lambda overrun: overrun.frame):
         offset = max(0, overrun.frame - one.first_frame)
@@ -376,17 +375,17 @@ def _frames(count: int, samplerate: int) -> int:
 def _gap(
     one: Captured, before: Captured | None, plan: CapturePlan | None
 ) -> tuple[int, list[Fact]]:
-    """Return when the slot of a recording began, and what of planned time was lost before it.
+    """Return the start of a recording's slot, and the planned time that was lost before it.
 
-    In a plan on an interval that is the beginning of its own slot, and whole
-    slots before it.
+    In a plan with an interval, the loss is the beginning of its own slot, and
+    whole slots before it.
     """
     if not one.gap_before_frames:
         return one.start, []
     state, detail = EffortState.OVERRUN, TOO_LATE
     rank = _RANKS[state]
     if before is None or before.stream_id != one.stream_id:
-        # The stream began too late. What was noted meanwhile says more of why.
+        # The stream began too late. Notes from that time explain why better.
         state, rank = EffortState.DEVICE_MISSING, _LAST_RANK
         detail = NOT_READY if before is None else before.incomplete_words or NOT_READY
     if plan is None or plan.is_continuous:
@@ -395,7 +394,7 @@ def _gap(
             start = before.end
         return start, [(start, one.start, rank, state, detail)]
     length, every = round(plan.duration * _SECOND), round(plan.interval * _SECOND)
-    # Whole recordings count in frames: they need not last whole microseconds.
+    # Whole recordings are counted in frames: they may not last whole microseconds.
     missed, late = divmod(one.gap_before_frames, max(1, round(plan.duration * one.samplerate)))
     slot = one.start - _frames(late, one.samplerate)
     starts = [(slot - number * every) for number in range(1, missed + 1)]
@@ -413,7 +412,7 @@ def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
     return end if plan is None else max(end, slot + round(plan.duration * _SECOND))
 
 
-# What was not planned
+# Time that was not planned
 
 
 def _not_planned(
@@ -460,7 +459,7 @@ def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, in
 def _between_slots(
     plan: CapturePlan, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the time between the planned recordings of an interval.
+    """Yield the time between planned recordings.
 
     A slot counts as missed if no recording begins within half an interval of it.
     """
@@ -490,7 +489,7 @@ def _between_slots(
 
 
 def _painted(facts: Iterable[Fact], low: int, high: int) -> list[Piece]:
-    """Cut [low, high) where anything begins or ends; each piece is the best fact about it."""
+    """Split [low, high) wherever a fact begins or ends; each piece gets the best fact."""
     ours = sorted(
         (max(start, low), min(end, high), rank, state, detail)
         for start, end, rank, state, detail in facts
@@ -519,9 +518,9 @@ def _explained(
     *,
     over_from: int,
 ) -> Iterator[Known]:
-    """Say of each piece of which nothing is known what it most likely was.
+    """Give each piece without a fact the most likely state.
 
-    From `over_from` on there is no trace any more, and the deployment has ended.
+    After `over_from` there is no further trace, and the deployment has ended.
     """
     cause: Known | None = None
     for number, (start, end, state, detail) in enumerate(pieces):
@@ -573,7 +572,7 @@ def _clipped(pieces: Iterable[Known], first: int, last: int) -> Iterator[Known]:
 
 
 def _joined(pieces: Iterable[tuple[int, int, S, str]]) -> list[tuple[int, int, S, str]]:
-    """Join pieces that meet and say the same."""
+    """Join adjacent pieces with the same state and detail."""
     joined: list[tuple[int, int, S, str]] = []
     for start, end, state, detail in pieces:
         if joined and joined[-1][1:] == (start, state, detail):

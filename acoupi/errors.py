@@ -2,17 +2,17 @@
 
 ::
 
-    AcoupiError                     exit code 1: it failed
+    AcoupiError                     exit code 1: failed
     ├── ConfigurationError          2: the user's settings are wrong
     │   └── ParameterError          one option has a wrong value
     ├── NotConfiguredError          2: `acoupi setup` has not been run
     ├── ProgramError                2
     │   ├── ProgramNotFoundError    no such program, or its import failed
     │   └── InvalidProgramError     found, but not a program
-    ├── AudioError                  a file or a signal is not what it should be
+    ├── AudioError                  a file or a signal is not as expected
     ├── DeviceError                 microphone, disk, clock
     │   ├── DeviceUnavailableError  it is not there
-    │   ├── DeviceConfigurationError  it does not offer what was asked
+    │   ├── DeviceConfigurationError  it does not offer what was requested
     │   └── RecordingError          it failed while recording
     ├── StoreError
     │   ├── MetadataStoreError
@@ -31,7 +31,8 @@ these as three lines::
       Try: acoupi config set microphone.samplerate 384000
 """
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Self
 
 __all__ = [
     "AcoupiError",
@@ -55,6 +56,9 @@ __all__ = [
     "StoreError",
     "TargetError",
 ]
+
+_PRINTED = re.compile(r"^Error: (.*)\n  Why: (.*)\n  Try: (.*)$", re.MULTILINE)
+"""The lines of `AcoupiError.lines`."""
 
 
 class AcoupiError(Exception):
@@ -89,6 +93,20 @@ class AcoupiError(Exception):
         if self.help:
             lines.append(f"  Try: {self.help}")
         return lines
+
+    @classmethod
+    def printed_in(cls, text: str) -> Self | None:
+        """Return the error whose three lines a process printed; None if there are none.
+
+        Examples
+        --------
+        >>> error = AcoupiError("cannot start.", "acoupi check", why="the disk is full.")
+        >>> found = AcoupiError.printed_in(chr(10).join(["starting", *error.lines(), "bye"]))
+        >>> found.lines() == error.lines()
+        True
+        """
+        found = _PRINTED.search(text)
+        return cls(found[1], found[3], why=found[2]) if found else None
 
 
 class ConfigurationError(AcoupiError):
@@ -158,14 +176,14 @@ class InvalidProgramError(ProgramError):
 
 
 class AudioError(AcoupiError):
-    """A file or a signal is not what it should be."""
+    """A file or a signal is not as expected."""
 
 
 class DeviceError(AcoupiError):
     """The microphone, a disk or the clock failed."""
 
     kept: object | None = None
-    """The recording that holds what there was until then; None if there was too little."""
+    """The recording with the sound up to then; None if there was too little."""
 
 
 class DeviceUnavailableError(DeviceError):
@@ -173,7 +191,7 @@ class DeviceUnavailableError(DeviceError):
 
 
 class DeviceConfigurationError(DeviceError):
-    """The device does not offer what was asked of it."""
+    """The device does not offer what was requested."""
 
 
 class RecordingError(DeviceError):
@@ -185,11 +203,11 @@ class StoreError(AcoupiError):
 
 
 class MetadataStoreError(StoreError):
-    """The metadata store refused."""
+    """The metadata store could not be read or written."""
 
 
 class MessageStoreError(StoreError):
-    """The message store refused."""
+    """The message store could not be read or written."""
 
 
 class MessageError(AcoupiError):
@@ -201,11 +219,11 @@ class MessageSendError(MessageError):
 
 
 class AccessRefusedError(MessageSendError):
-    """The server does not let the sensor in: wrong or expired credentials."""
+    """The server refuses access to the sensor: wrong or expired credentials."""
 
 
 class TargetError(AcoupiError):
-    """The place where the services run refused or failed."""
+    """The place where the services run failed, or refused a request."""
 
 
 class DeploymentError(AcoupiError):

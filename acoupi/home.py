@@ -13,9 +13,9 @@ _override: ContextVar[Path | None] = ContextVar("acoupi_home", default=None)
 
 
 def home_dir() -> Path:
-    """Return ACOUPI_HOME as it is now: absolute, not necessarily existing.
+    """Return the current ACOUPI_HOME: absolute; it need not exist.
 
-    In order: the folder of an enclosing `using_home`, the environment
+    In this order: the folder of an enclosing `using_home`, the environment
     variable ``ACOUPI_HOME``, ``~/.acoupi``.
 
     Examples
@@ -34,7 +34,7 @@ def spool_dir() -> Path:
 
 
 def home_mark(home: Path) -> str:
-    """Return six digits that tell the homes of a machine apart.
+    """Return six hexadecimal digits that tell the homes of a machine apart.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def home_mark(home: Path) -> str:
 
 @contextmanager
 def using_home(home: Path) -> Iterator[None]:
-    """Make `home_dir` answer `home` inside the block."""
+    """Make `home_dir` return `home` inside the block."""
     token = _override.set(Path(home))
     try:
         yield

@@ -1,4 +1,4 @@
-"""The state of self-provisioning: which configuration is in force, and what is wrong.
+"""The state of self-provisioning in a home: the configuration in force, and any fault.
 
 `acoupi.provisioning` writes it; it stands here so that heartbeats can report it.
 """
@@ -16,11 +16,11 @@ from acoupi.home import home_dir
 __all__ = ["MARKER", "Fault", "Provisioned", "read_provisioned"]
 
 MARKER = "provisioned.json"
-"""Its name, in ``config/``."""
+"""Name of its file, in ``config/``."""
 
 
 class Fault(BaseModel):
-    """Why the sources could not be put in force."""
+    """Why the sources could not be applied."""
 
     message: str
     why: str | None = None
@@ -34,34 +34,34 @@ class Fault(BaseModel):
 
 
 class Provisioned(BaseModel):
-    """The configuration in force, and the last attempt to renew it."""
+    """The configuration in force, and the last attempt to update it."""
 
     generation: int = 0
-    """Counts the configurations that were put in force; 0: none yet."""
+    """Number of configurations applied so far; 0: none yet."""
     digest: str = ""
-    """Of everything it was made from."""
+    """Digest of everything it was made from."""
     provisioned_on: AwareDatetime | None = None
     program: str | None = None
     sources: list[str] = Field(default_factory=list)
-    """What was taken from where, without values that may be secret."""
+    """Which setting came from which source, without values that may be secret."""
     fault: Fault | None = None
-    """Why the sources as they are now are not in force; None: they are."""
+    """Why the current sources are not in force; None: they are."""
     deployments: list[Deployment] = Field(default_factory=list)
-    """The last ones, the current one last."""
+    """The most recent ones, the current one last."""
 
     def in_force(self) -> str:
         """Return which configuration is in force, in words."""
         if self.provisioned_on is None:
             return "no configuration is in force yet"
-        return f"in force is that of {self.provisioned_on:%Y-%m-%d %H:%M:%S} UTC"
+        return f"the configuration of {self.provisioned_on:%Y-%m-%d %H:%M:%S} UTC is in force"
 
     def trouble(self) -> str | None:
-        """Return what is wrong and what is in force, in words; None if nothing is wrong."""
+        """Describe the fault and the configuration in force; None if there is no fault."""
         return f"{self.fault.text()} ({self.in_force()})" if self.fault else None
 
 
 def read_provisioned(config: Path | None = None) -> Provisioned | None:
-    """Return what the provisioning left; None if the home did not set itself up.
+    """Return the stored state; None if the home did not set itself up.
 
     Parameters
     ----------

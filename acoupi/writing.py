@@ -1,4 +1,4 @@
-"""Writing files so that neither a full disk nor a power cut leaves half of them."""
+"""Writing files so that neither a full disk nor a power cut leaves half a file."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,7 @@ PRIVATE = 0o600
 
 @dataclass(frozen=True)
 class RenderedFile:
-    """What a file is to hold, and who may do what with it."""
+    """Content and permissions of a file."""
 
     text: str
     mode: int = READABLE
@@ -44,7 +44,7 @@ class RenderedFile:
 
 
 def disk_error(act: str, path: Path, error: OSError) -> DeviceError:
-    """Return the error of a disk that refused: what, why, and the way out."""
+    """Return the error for a failed disk operation: what, why, and what to try."""
     reason = (error.strerror or str(error)).lower()
     folder = shlex.quote(str(path.parent))
     helps = {
@@ -61,12 +61,12 @@ def disk_error(act: str, path: Path, error: OSError) -> DeviceError:
 
 
 def write_atomic(path: Path, text: str, mode: int = READABLE) -> None:
-    """Write a file so that it is either the old one or the whole new one, also after a power cut.
+    """Write a file so that even after a power cut it is the old one or the whole new one.
 
     Raises
     ------
     DeviceError
-        If the disk is full, read-only or refuses.
+        If the disk is full or read-only, or fails.
     """
     write_files({path: RenderedFile(text, mode)})
 
@@ -76,15 +76,14 @@ def write_files(
 ) -> None:
     """Write some files, remove others and make folders: all of it, or nothing.
 
-    A link stays, and what it leads to is written.
-    Everything is first written beside its place and synced; only when all of
-    it is on the disk does it take its names. If that fails, what stood there
-    before is put back.
+    A link stays, and its target is written. Everything is first written under
+    temporary names and synced; only when all of it is on the disk does it get
+    its final names. If that fails, the previous files are put back.
 
     Raises
     ------
     DeviceError
-        If the disk is full, read-only or refuses; nothing is changed then.
+        If the disk is full or read-only, or fails; nothing is changed then.
     """
     files = {path.resolve() if path.is_symlink() else path: file for path, file in files.items()}
     made: list[Path] = []
@@ -121,7 +120,7 @@ def write_files(
 
 
 def make_folder(folder: Path, made: list[Path]) -> None:
-    """Make a folder and those above it, noting which are new."""
+    """Make a folder and its parents, and note which are new."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -153,7 +152,7 @@ def stage(part: Path, content: bytes, mode: int) -> None:
 
 @contextlib.contextmanager
 def _undone_if_it_fails(paths: Iterable[Path]) -> Iterator[None]:
-    """Put back what stood at these paths if the block fails."""
+    """Restore the files at these paths if the block fails."""
     before = {
         path: (path.read_bytes(), path.stat().st_mode) if path.exists() else None for path in paths
     }

@@ -37,7 +37,7 @@ from acoupi.home import using_home
 from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.stack.pulse import is_locked, read_pulse
 from acoupi.stack.settings import Settings
-from acoupi.system.effort import find_deployment, measure, read_effort
+from acoupi.system.effort_report import find_deployment, measure, read_effort
 
 PROGRAM = "acoupi.programs.demo"
 PLACE = ("--latitude", "51.5465", "--longitude", "-0.0163")
@@ -276,7 +276,7 @@ def _print_effort(demo: Demo) -> None:
     total = effort.total
     lost = [
         f"{shown_seconds(total.seconds(state))} {state.value.replace('_', ' ')}"
-        for state in {hole.state: None for hole in effort.holes}
+        for state in {gap.state: None for gap in effort.gaps}
     ]
     reasons = f" ({', '.join(lost)})" if lost else ""
     recorded, planned = shown_seconds(total.recorded), shown_seconds(total.planned)

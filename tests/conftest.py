@@ -9,6 +9,9 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.clocks import Clock
+from tests.disks import Disk
+
 # How long an example takes says how busy the machine is, and no more.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("unhurried")
@@ -65,6 +68,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ACOUPI_TARGET", "process")  # not by what answers on this machine
     return home
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time stands still, and the test moves it."""
+    clock = Clock()
+    clock.install(monkeypatch)
+    return clock
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """The disk of new recordings; it has enough room until the test says otherwise."""
+    return Disk(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

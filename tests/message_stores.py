@@ -1,24 +1,15 @@
-"""Every message store, and things to put in it."""
+"""Things to put in a message store."""
 
 import datetime
-from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID
 
 from acoupi import data
-from acoupi.components.message_stores import SqliteMessageStore
-from acoupi.testing.stores import InMemoryMessageStore
-from tests.stores import START
+from tests.clocks import START
 
-Store = SqliteMessageStore | InMemoryMessageStore
 SUCCESS = data.ResponseStatus.SUCCESS
 ERROR = data.ResponseStatus.ERROR
 FAILED = data.ResponseStatus.FAILED
 TIMEOUT = data.ResponseStatus.TIMEOUT
-STORES: dict[str, Callable[[Path], Store]] = {
-    "sqlite": lambda folder: SqliteMessageStore(folder / "messages.db"),
-    "memory": lambda _: InMemoryMessageStore(),
-}
 
 
 def message(n: int = 0, content: str | bytes | None = None) -> data.Message:

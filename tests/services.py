@@ -1,4 +1,4 @@
-"""What tests need of the machine: real servers (mosquitto, redis), ports, certificates, patience.
+"""What tests need of the machine: real servers (mosquitto, redis, RabbitMQ), ports, certificates.
 
 All servers listen on the loopback, on ports that are free, keep their files
 in a folder that the test gives, and end with their ``with`` block. Every wait
@@ -172,12 +172,20 @@ class _Process:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _start(self, command: list[str], is_ready: Callable[[], bool]) -> None:
+    def _start(
+        self,
+        command: list[str],
+        is_ready: Callable[[], bool],
+        environ: dict[str, str] | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        """Start it as the leader of a process group of its own."""
         with (self.folder / "output.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder
-            )
-        end = time.monotonic() + DEADLINE
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
+                env=environ, start_new_session=True,
+            )  # fmt: skip
+        end = time.monotonic() + deadline
         while not is_ready():
             if self._process.poll() is not None or time.monotonic() > end:
                 self.stop()
@@ -204,11 +212,11 @@ class _Process:
     def _end(self, how: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(how)
+        os.killpg(self._process.pid, how)
         try:
             self._process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(DEADLINE)
         self._process = None
 
@@ -417,3 +425,86 @@ class Redis(_Process):
                 return probe.recv(7) == b"+PONG\r\n"
             except OSError:
                 return False
+
+
+class RabbitMQ:
+    """A real RabbitMQ as Debian has it, as the user that runs the tests, without systemd.
+
+    Its port mapper (epmd) is started beside it, lest it leaves one of its own behind.
+
+    Parameters
+    ----------
+    folder
+        Where its files go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._mapper = _Process(folder / "epmd")
+        self._server = _Process(folder / "server")
+        self._mapper_port, self._node_port = free_port(), free_port()
+
+    @property
+    def url(self) -> str:
+        """What Celery wants as ``broker_url``."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, or start it again with what it kept."""
+        program = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        require("RabbitMQ is not installed: apt-get install rabbitmq-server", program.exists())
+        for one in (self._mapper, self._server):
+            one.folder.mkdir(parents=True, exist_ok=True)
+        files = self._server.folder
+        (files / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            "vm_memory_high_watermark.absolute = 256MB\n"
+            "disk_free_limit.absolute = 50MB\n"
+        )
+        (files / "enabled_plugins").write_text("[].\n")
+        mapper = [require_program("epmd"), "-address", "127.0.0.1", "-port", str(self._mapper_port)]
+        self._mapper._start(mapper, lambda: _answers(self._mapper_port))
+        self._server._start(
+            [str(program)], lambda: _answers(self.port), self._environ(files), deadline=90
+        )
+
+    def _environ(self, files: Path) -> dict[str, str]:
+        return {
+            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+            "HOME": str(files),
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_MNESIA_BASE": str(files / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(files / "log"),
+            "RABBITMQ_CONFIG_FILE": str(files / "rabbitmq"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(files / "enabled_plugins"),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "RABBITMQ_DIST_PORT": str(self._node_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none"
+            ),
+        }
+
+    def stop(self) -> None:
+        """Let it end as it likes."""
+        self._server.stop()
+        self._mapper.stop()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._server.kill()
+        self._mapper.kill()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

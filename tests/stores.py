@@ -1,27 +1,12 @@
-"""Every metadata store, and things to put in it."""
+"""Things to put in a metadata store."""
 
 import datetime
-from collections.abc import Callable
 from pathlib import Path
 
 from acoupi import data
-from acoupi.components.stores import SqliteStore
-from acoupi.testing.stores import InMemoryStore
+from tests.clocks import START
 
-Store = SqliteStore | InMemoryStore
 UTC = datetime.UTC
-START = datetime.datetime(2024, 6, 1, 20, tzinfo=UTC)
-STORES: dict[str, Callable[[Path], Store]] = {
-    "sqlite": lambda folder: SqliteStore(folder / "metadata.db"),
-    "memory": lambda _: InMemoryStore(),
-}
-
-
-class Clock:
-    now = START
-
-    def advance(self, seconds: float) -> None:
-        self.now += datetime.timedelta(seconds=seconds)
 
 
 def at(seconds: float) -> datetime.datetime:

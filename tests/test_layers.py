@@ -34,7 +34,7 @@ ROWS = (
     ("data",),
     ("commit",),
     ("locks", "writing"),
-    ("clock", "errors", "home"),
+    ("clock", "errors", "home", "lazy", "rights"),
 )
 """The picture, from the top: a room may import from the rows below its own, and from itself."""
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
@@ -63,8 +63,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "paho": ("components/messengers/",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
+    "mutagen": ("audio/",),
     "astral": ("components/sun.py",),
-    "yaml": ("config/", "bundles/bundle_checks.py"),
+    "ruamel": ("config/yaml_documents.py",),
+    "dotenv": ("config/env_files.py",),
 }
 
 CLOCK = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}

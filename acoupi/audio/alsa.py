@@ -1,4 +1,4 @@
-"""Who holds a sound card, as the kernel says."""
+"""Which process is using a sound card, according to the kernel."""
 
 import re
 import shlex
@@ -19,9 +19,9 @@ class Holder:
 
     pid: int
     name: str
-    """What it was started as; empty where it cannot be seen."""
+    """Name of its command; empty where it cannot be seen."""
     home: str = ""
-    """Its ACOUPI_HOME, if it is a sensor of ours; empty where that cannot be seen."""
+    """Its ACOUPI_HOME, if it is an acoupi sensor; empty where that cannot be seen."""
 
     def __str__(self) -> str:
         shown = f'process {self.pid} ("{self.name}")' if self.name else f"process {self.pid}"
@@ -41,15 +41,15 @@ def find_holder(full_name: str, proc: Path | None = None) -> Holder | None:
     Parameters
     ----------
     full_name
-        PortAudio's name of it, which ends in ``(hw:CARD,DEVICE)``.
+        Its name in PortAudio, which ends in ``(hw:CARD,DEVICE)``.
     proc
-        Where the kernel's file system of processes is; None: ``/proc``.
+        Root of the process file system; None: ``/proc``.
 
     Returns
     -------
     Holder or None
-        None if nobody does, or the kernel does not say (a container does not
-        see ``/proc/asound``).
+        None if no process does, or the kernel does not show it (a container
+        does not see ``/proc/asound``).
     """
     found = _HARDWARE.search(full_name)
     if found is None:

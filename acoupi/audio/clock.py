@@ -1,23 +1,24 @@
 """When a frame was captured: the clock of the device, measured against ours.
 
-A block is seen when its last frame has been captured, or later: by a period
-of the driver, or on a busy machine by a tenth of a second; and a reader that
-wakes late finds a part of the next block, too, so that the earliest come in
-bursts. But as soon as nothing disturbs them, blocks come with always the same
-delay, to a tenth of a millisecond. So of each second the most punctual block
-counts, and the fit is the line on which most of those of the last twenty minutes
-lie: the middle of the narrowest band that holds a seventh of them (a least
-quantile of squares: Rousseeuw, "Least median of squares regression", 1984),
-its slope refined by least squares of those in the band. While they are few,
-the nominal rate counts, too. What stays in it is a constant, the device's own
-latency.
+A block arrives when its last frame has been captured, or later: by one period
+of the driver, or on a busy machine by a tenth of a second. A reader that wakes
+late also finds part of the next block, so the earliest blocks come in bursts.
+But when nothing disturbs them, blocks arrive with a constant delay, to a tenth
+of a millisecond. Therefore only the most punctual block of each second is used,
+and the fit is the line on which most of those of the last twenty minutes lie:
+the middle of the narrowest band that holds a seventh of them (a least quantile
+of squares: Rousseeuw, "Least median of squares regression", 1984), its slope
+refined by least squares over the points in the band. While there are few
+points, the nominal rate counts as well. What remains is a constant: the latency
+of the device.
 
-The fit changes as more is seen; what was said does not. The line that is told
-(`time_of`, `frame_at`) is fixed up to the last frame that was asked about or
-held, and bends from there towards the fit, by 500 ppm at most, as a kernel
-slews its clock. So times only grow, and recordings that follow each other in
-frames do so in time: each begins when the one before ends, by the rate of the
-line there. Whatever the clock of the system does is no matter of this.
+The fit changes as more blocks arrive; times already given out do not. The line
+that callers see (`time_of`, `frame_at`) is fixed up to the last frame that was
+asked about or held. From there it bends towards the fit, by at most 500 ppm, as
+a kernel slews its clock. So times only increase, and recordings that are
+consecutive in frames are consecutive in time: each begins when the previous one
+ends, at the rate of the line there. Steps of the system clock have no effect
+here.
 """
 
 import threading
@@ -29,38 +30,38 @@ from typing import NamedTuple
 __all__ = ["LOSS_SECONDS", "SampleClock"]
 
 LOSS_SECONDS = 0.15
-"""Least that a driver loses in silence and is noticed: more than one of its periods, since by
-so much arrivals may be shifted for good when it is waited for at another moment."""
+"""Smallest silent loss of a driver that can be noticed, seconds. It must exceed one driver
+period: arrivals can shift by that much for good when the driver is polled at another moment."""
 _LOSS_PROOF = 15
-"""Points in a row that must be behind by that."""
+"""Consecutive points that must be late by that much."""
 
 _BUCKET_SECONDS = 1.0
 _BUCKETS = 1200
 _KNOTS = 2000
 _LEAST_NOISE = 1e-4
 _CRYSTAL = 50e-6
-"""By how much a rate differs from the nominal one, as a rule."""
+"""Typical deviation of a sample rate from the nominal one."""
 _SHARE = 0.15
-"""Of the points; so many lie on the line even if a machine is busy most of the time."""
+"""Share of the points that lie on the line even on a machine that is busy most of the time."""
 _FEW = 8
 _STEPS = [
     sign * ppm * 1e-6 for ppm in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) for sign in (1, -1)
 ]
-"""From a known drift to the next one."""
+"""Step from one drift that is tried to the next."""
 _LARGEST_DRIFT = 2000e-6
 _RATE_AFTER = 30.0
-"""Seconds that a measured rate needs."""
+"""Seconds of sound needed to measure the rate."""
 _BEND = 500e-6
-"""Most that the line is bent to meet the fit."""
+"""Most that the line bends towards the fit."""
 _BEND_SECONDS = 20.0
-"""Least time it takes to meet it."""
+"""Least time it takes to reach the fit, seconds."""
 
 Point = tuple[float, float]
 """Nominal seconds since frame 0, and the time by our clock minus those."""
 
 
 class _Knot(NamedTuple):
-    """From a frame on, a second takes 1 + drift seconds."""
+    """A frame from which on a second takes 1 + drift seconds."""
 
     frame: int
     time: float
@@ -70,7 +71,7 @@ class _Knot(NamedTuple):
 class SampleClock:
     """Maps frames of a stream to the monotonic clock, and back.
 
-    One thread adds, others ask.
+    One thread adds observations, others ask for times.
 
     Parameters
     ----------
@@ -89,22 +90,22 @@ class SampleClock:
         self._newest = 0
         self._new_points = 0
         self._usual = 0.0
-        """How late the most punctual block of a second is on the whole."""
+        """How late the most punctual block of a second usually is."""
         self._drift = 0.0
-        """Last known, a guess for what follows a break."""
+        """Last known drift: the first guess after a break."""
         self._knots: list[_Knot] = []
         self._told = 0
-        """Up to this frame the line stays as it is."""
+        """Up to this frame the line is fixed."""
         self._behind: list[float] = []
         self._was_punctual = False
 
     def add(self, frame: int, time: float, *, is_break: bool = False) -> float:
-        """Note when a frame was captured, as far as a block knows.
+        """Note when a frame was captured, as far as the arrival of a block tells.
 
         Parameters
         ----------
         frame
-            Later than those before.
+            Must increase from call to call.
         time
             On the clock of `data.monotonic`; late rather than early.
         is_break
@@ -113,9 +114,10 @@ class SampleClock:
         Returns
         -------
         float
-            Seconds of sound that must have been lost without a word: for 15 s
-            every block was late by it, and all at once. Nearly always 0. The
-            frame then counts as one after them: do not add it again.
+            Seconds of sound that the driver must have lost without reporting it:
+            for 15 s every block was late by that much, starting at once. Nearly
+            always 0. The frame is then counted as coming after the loss: do not
+            add the loss again.
         """
         with self._lock:
             if is_break:
@@ -138,7 +140,7 @@ class SampleClock:
             return 0.0
 
     def restart(self, frame: int, time: float) -> None:
-        """Begin anew at a frame, at another time, also an earlier one."""
+        """Start again at a frame, at any time, even an earlier one."""
         with self._lock:
             self._forget_points()
             at = frame / self.samplerate
@@ -147,7 +149,7 @@ class SampleClock:
             self._put(_Knot(frame, time, self._drift))
 
     def hold(self, frame: int) -> None:
-        """Keep what was said of a frame that is still to come."""
+        """Fix the time that was given for a frame that is still to come."""
         with self._lock:
             self._told = max(self._told, frame)
 
@@ -158,14 +160,14 @@ class SampleClock:
 
     @property
     def measured_rate(self) -> float | None:
-        """The device's true rate, Hz; None before half a minute without a break was heard."""
+        """Measured sample rate, Hz; None until half a minute was captured without a break."""
         with self._lock:
             if not self._points or self._points[-1][0] - self._points[0][0] < _RATE_AFTER:
                 return None
             return self.samplerate / (1 + self._fit()[1])
 
     def steer(self) -> None:
-        """Bend the line towards what was seen since; to be called while nobody asks for times."""
+        """Bend the line towards the latest fit; call it while nobody asks for times."""
         with self._lock:
             self._steer()
 
@@ -184,7 +186,7 @@ class SampleClock:
             return self._time_at(frame)
 
     def expect(self, frame: int) -> float | None:
-        """Return when the next block will seem to have been captured, being as late as usual.
+        """Return the time that the next block would show if it is as late as usual.
 
         None if nothing is known.
         """
@@ -218,10 +220,10 @@ class SampleClock:
                 self._told = max(self._told, frame)
             return frame
 
-    # -- what was seen -------------------------------------------------------
+    # -- observations -------------------------------------------------------
 
     def _begin_anew(self, frame: int, time: float) -> None:
-        """Go on after a break: the crystal is the same as before, the delay may not be."""
+        """Continue after a break: the crystal is the same, the delay may not be."""
         if self._first is None:
             return
         self._steer()
@@ -237,7 +239,7 @@ class SampleClock:
         self._behind, self._was_punctual = [], False
 
     def _close_bucket(self, point: Point) -> float:
-        """Take the most punctual block of a second; return what must have been lost before."""
+        """Take the most punctual block of a second; return what must have been lost before it."""
         self._points.append(point)
         self._new_points += 1
         if not self._knots:
@@ -247,7 +249,7 @@ class SampleClock:
         if behind < LOSS_SECONDS / 2:
             self._behind, self._was_punctual = [], True
         elif behind < LOSS_SECONDS or not (self._behind or self._was_punctual):
-            # Slower and slower: that is a rate.
+            # Later and later: that is a slower rate, not a loss.
             self._behind, self._was_punctual = [], False
         else:
             self._behind.append(behind)
@@ -259,10 +261,10 @@ class SampleClock:
         self._behind = []
         return lost
 
-    # -- what is told --------------------------------------------------------
+    # -- times for callers --------------------------------------------------------
 
     def _steer(self) -> None:
-        """Bend the line from the last frame that was told towards the fit."""
+        """Bend the line towards the fit, from the last frame whose time was given out."""
         if self._first is None:
             raise LookupError("no block has come yet")
         if not self._knots:
@@ -287,7 +289,7 @@ class SampleClock:
         self._put(_Knot(end, self._time_at(end), drift))
 
     def _put(self, knot: _Knot) -> None:
-        """Add a knot in place of those from its frame on."""
+        """Add a knot, replacing those at its frame and after."""
         while self._knots and self._knots[-1].frame >= knot.frame:
             self._knots.pop()
         self._knots.append(knot)
@@ -308,7 +310,7 @@ class SampleClock:
 def _fit(points: list[Point], guess: float) -> tuple[float, float]:
     """Return offset and drift of the line that most points lie on.
 
-    Few points, close together: their drift is the guessed one.
+    If they are few and close together, the guessed drift is used.
     """
     if not points:
         return 0.0, guess
@@ -317,7 +319,7 @@ def _fit(points: list[Point], guess: float) -> tuple[float, float]:
     span, drift = points[-1][0] - points[0][0], guess
     if span >= _RATE_AFTER:
         drift, width = _drift(points, guess)
-        # As long as a crystal's error is hidden in the band, the measured rate says little.
+        # While the band is wider than a crystal's error, the measured rate says little.
         sureness = (span * _CRYSTAL / width) ** 4
         drift = guess + (drift - guess) * sureness / (sureness + 1)
         drift = min(_LARGEST_DRIFT, max(-_LARGEST_DRIFT, drift))

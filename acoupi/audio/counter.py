@@ -1,4 +1,4 @@
-"""A signal in which nothing can be missing or doubled without being seen."""
+"""A test signal in which every missing or repeated frame shows."""
 
 from collections.abc import Hashable, Iterator
 from typing import Literal
@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acoupi.audio.simulated import SimulatedSource
+from acoupi.audio.simulated_source import SimulatedSource
 
 __all__ = ["TURN", "CounterSource", "count_frames"]
 
 TURN = 32_767
-"""The counter goes from 1 to here and begins again; 0 is silence."""
+"""The counter runs from 1 to this and starts over; 0 is silence."""
 
 
 class CounterSource(SimulatedSource):
@@ -34,7 +34,7 @@ class CounterSource(SimulatedSource):
         super().__init__("counter", samplerate, channels, pace=pace, owner=owner)
 
     def prepare(self) -> None:
-        """Need nothing."""
+        """Nothing to prepare."""
 
     def blocks(self, frames: int) -> Iterator[memoryview]:
         """Yield the counter block by block."""

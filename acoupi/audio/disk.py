@@ -1,4 +1,4 @@
-"""Files that must not be lost: hidden until complete, locked while written, seen on the disk."""
+"""Files that must not be lost: hidden until complete, locked while written, synced to disk."""
 
 import errno
 import fcntl
@@ -25,12 +25,12 @@ def part_path(path: Path) -> Path:
 
 
 def find_parts(folder: Path) -> list[Path]:
-    """Return what in the folder is not finished, by name; empty if there is no folder."""
+    """Return the unfinished files in a folder, by name; empty if there is no folder."""
     return sorted(folder.glob(".*.part")) if folder.is_dir() else []
 
 
 def publish(part: Path, path: Path) -> None:
-    """Give a finished file its name, never another file's, and see that on the disk.
+    """Give a finished file its name, without overwriting another, and sync that to disk.
 
     Raises
     ------
@@ -59,8 +59,8 @@ def publish(part: Path, path: Path) -> None:
 def holding(part: Path) -> Iterator[bool]:
     """Mark a file or folder as being worked on while the block lasts.
 
-    Yields whether that was possible; not if another process, or another
-    writer in this one, has marked it, or if it is gone.
+    Yields False if another process, or another writer in this one, has marked
+    it, or if it no longer exists.
     """
     try:
         handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
@@ -74,7 +74,7 @@ def holding(part: Path) -> Iterator[bool]:
 
 
 def open_new(part: Path) -> BinaryIO:
-    """Make a file that nobody has, and lock it."""
+    """Create a new file, and lock it."""
     try:
         file = part.open("x+b", buffering=0)
     except FileExistsError as error:
@@ -85,7 +85,7 @@ def open_new(part: Path) -> BinaryIO:
 
 @contextmanager
 def open_sound(path: Path, mode: str = "rb") -> Iterator[BinaryIO]:
-    """Open a sound file for a while; to write it, unbuffered.
+    """Open a sound file while the block lasts; unbuffered if it is to be written.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def open_sound(path: Path, mode: str = "rb") -> Iterator[BinaryIO]:
 
 
 def _lock(handle: int) -> bool:
-    """Lock an open file; return whether nobody else has. True where locks are unknown."""
+    """Lock an open file; False if another process has it. True where locks do not exist."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -128,7 +128,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say what a disk that refuses means for the recording."""
+    """Turn errors of the disk into a `RecordingError`."""
     try:
         yield
     except OSError as error:

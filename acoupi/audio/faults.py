@@ -1,4 +1,4 @@
-"""What a simulated microphone is to suffer, and when."""
+"""Scripted faults of a simulated microphone."""
 
 import re
 import threading
@@ -18,22 +18,22 @@ _FAULT = re.compile(r"(\w+):([^:]*):([^:]*)")
 
 
 class Fault(BaseModel):
-    """One thing that goes wrong."""
+    """One fault, and when it occurs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["unplug", "stall", "overrun", "loss", "drift", "dc", "clip"]
-    """unplug: it is gone, and back after `amount` seconds. stall: it stays open and delivers
-    nothing for so long. overrun: `amount` seconds are lost. loss: so is that, and the driver does
-    not say so. drift: it runs fast by `amount` ppm, all the time. dc: `amount` of full scale is
-    added. clip: it is so many times louder."""
+    """unplug: it disappears and returns after `amount` seconds. stall: it stays open and delivers
+    nothing for `amount` seconds. overrun: `amount` seconds are lost. loss: the same, but the
+    driver does not report it. drift: it runs fast by `amount` ppm throughout. dc: `amount` of full
+    scale is added. clip: it is `amount` times louder."""
     at: float = Field(default=0, ge=0, allow_inf_nan=False)
-    """Seconds since the microphone was opened first. Of no meaning for a drift."""
+    """Seconds since the microphone was first opened. Ignored for a drift."""
     amount: float = Field(allow_inf_nan=False)
 
 
 def parse_faults(value: Any) -> Any:
-    """Read ``unplug:20:10+drift:0:50``: kind, at and amount of each; anything else stays.
+    """Read ``unplug:20:10+drift:0:50``: kind, time and amount; other input stays as it is.
 
     Examples
     --------
@@ -54,11 +54,11 @@ class Script:
 
     faults: tuple[Fault, ...]
     began: float | None = None
-    """When it was opened first, on the clock of `data.monotonic`."""
+    """When it was first opened, on the clock of `data.monotonic`."""
     frames: int = 0
-    """That passed until now where nothing takes time."""
+    """Frames delivered so far, where nothing takes time."""
     now: float = 0.0
-    """Seconds since then of what is about to be heard."""
+    """Time of the next sound, seconds since it was first opened."""
     gone_until: float = 0.0
     done: set[int] = field(default_factory=set)
 
@@ -86,7 +86,7 @@ class Script:
             self.began = now
 
     def due(self, kind: str, time: float) -> Fault | None:
-        """Return a fault that is due and has not happened yet; it has now."""
+        """Return a fault that is due, and mark it as having happened; None if none is."""
         for number, fault in enumerate(self.faults):
             if fault.kind == kind and fault.at <= time and number not in self.done:
                 self.done.add(number)
@@ -94,7 +94,7 @@ class Script:
         return None
 
     def unplug(self, fault: Fault, name: str) -> RecordingError:
-        """Return what is said when it is pulled out."""
+        """Return the error raised when it is pulled out."""
         self.gone_until = data.monotonic() + fault.amount
         return RecordingError(
             f'the microphone "{name}" stopped.',
@@ -103,7 +103,7 @@ class Script:
         )
 
     def change(self, block: memoryview, time: float) -> memoryview:
-        """Return a block of 16-bit samples with what is added to it by then."""
+        """Return a block of 16-bit samples with the faults that are active at this time applied."""
         active = [f for f in self.faults if f.kind in ("dc", "clip") and f.at <= time]
         if not active:
             return block
@@ -127,6 +127,6 @@ def script_of(owner: Hashable, faults: tuple[Fault, ...]) -> Script:
             script = _scripts.get(owner)
             if script is None or script.faults != faults:
                 script = _scripts[owner] = Script(faults)
-        except TypeError:  # An owner like a text is nobody in particular.
+        except TypeError:  # A plain string has no identity to remember a script by.
             script = Script(faults)
         return script

@@ -1,21 +1,21 @@
 """Files of recordings: list them, and move or delete them so that a crash loses nothing.
 
-Moving and deleting take a `commit`, which notes in the store what became of the
-file. It is called when the file is safe at its new place (or out of the way)
-and before the old one goes. A crash anywhere leaves something that the same call
-finishes when it is made again, or that `hidden_files` shows:
+Moving and deleting take a `commit`, which records in the store what became of the
+file. It is called when the file is safe at its new place (or out of the way) and
+before the old one is removed. After a crash at any point, either the same call
+completes the work when it is repeated, or `hidden_files` shows what is left:
 
 ==================  ===============================================================
 ``.NAME.part``      a recorder was writing it
-``.NAME.deleted``   its deletion was decided; `finish_deletion` ends it
+``.NAME.deleted``   its deletion was decided; `finish_deletion` completes it
 ``.NAME.X.moving``  an unfinished copy beside its destination; the next move to
                     the same name removes it
 ==================  ===============================================================
 
-Nothing is ever written over: a taken name becomes ``NAME_1.wav``, ``NAME_2.wav``, ...
-A destination that already holds the very same bytes is taken for this move, cut
-short by a crash. (Every recording holds its own id, so two are never the same;
-where they might be, `is_taken` tells.)
+Nothing is ever overwritten: a taken name becomes ``NAME_1.wav``, ``NAME_2.wav``, ...
+A destination that already holds exactly the same bytes is treated as this move,
+interrupted by a crash. (Every recording holds its own id, so two are never equal;
+where they might be, `is_taken` decides.)
 """
 
 import ctypes
@@ -50,7 +50,7 @@ MOVING_SUFFIX = ".moving"
 
 _COPY_BYTES = 1 << 20
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""How a hard link fails where it cannot be: another file system, or one without them (vfat)."""
+"""Errors where hard links are impossible: another file system, or one without them (vfat)."""
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EROFS}
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -61,7 +61,7 @@ Commit = Callable[[Path], object]
 def list_recordings(folder: Path) -> list[Path]:
     """Return the complete recordings directly in a folder, by name; none if it does not exist.
 
-    Names begin with the time, so oldest come first. Hidden files are not complete.
+    Names begin with the time, so the oldest come first. Hidden files are not complete.
     """
     return _files(folder, is_sound_file)
 
@@ -78,7 +78,7 @@ def move_file(
     commit: Commit | None = None,
     is_taken: Callable[[Path], bool] | None = None,
 ) -> Path:
-    """Move a file to a name that it alone has, and return that name.
+    """Move a file to a name that no other file has, and return that name.
 
     Parameters
     ----------
@@ -87,11 +87,11 @@ def move_file(
     destination
         Where it should go; folders are made. If the name is taken, a number is added.
     commit
-        Called with the final name once the file is safe there; only then the
-        source goes. If it raises, both stay, and the same call resumes.
+        Called with the final name once the file is safe there; only then is
+        the source removed. If it raises, both stay, and the same call resumes.
     is_taken
-        Whether a name belongs to another recording, even if no file bears it
-        (any more). None: only files take names.
+        Whether a name belongs to another recording, even if there is no such
+        file (any more). None: only existing files count.
 
     Raises
     ------
@@ -114,8 +114,8 @@ def move_file(
 def delete_file(path: Path, *, commit: Commit | None = None) -> bool:
     """Delete a file; return whether there was one.
 
-    It first gets its deletion mark, a hidden name, then `commit` is called
-    with `path`, then it goes.
+    It is first renamed to its deletion mark, a hidden name; then `commit` is
+    called with `path`, and then it is removed.
     """
     path = Path(path)
     mark = deletion_mark(path)
@@ -131,7 +131,7 @@ def delete_file(path: Path, *, commit: Commit | None = None) -> bool:
 
 
 def deletion_mark(path: Path) -> Path:
-    """Return the hidden name of a file whose deletion was decided.
+    """Return the hidden name that marks a file for deletion.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def deletion_mark(path: Path) -> Path:
 
 
 def finish_deletion(mark: Path, *, commit: Commit | None = None) -> None:
-    """Delete a file that bears the mark; `commit` gets the name it had before."""
+    """Delete a file that is marked for deletion; `commit` gets its earlier name."""
     _commit(commit, mark.with_name(mark.name.removeprefix(".").removesuffix(DELETED_SUFFIX)))
     mark.unlink(missing_ok=True)
 
@@ -176,7 +176,7 @@ def _place(source: Path, destination: Path, is_taken: Callable[[Path], bool]) ->
                 _remove_abandoned_copies(destination)
             _sync(candidate.parent)
             return candidate
-        raise AssertionError("numbers do not end")
+        raise AssertionError("there is always another number")
 
     try:
         return publish(source, os.link)
@@ -199,7 +199,7 @@ def has_same_bytes(source: Path, other: Path) -> bool:
 
 
 def is_same_entry(source: Path, other: Path) -> bool:
-    """Return whether both paths lead to the one name of a file, e.g. through a linked folder."""
+    """Return whether both paths are the same directory entry, e.g. through a linked folder."""
     try:
         return source.samefile(other) and other.stat().st_nlink < 2
     except FileNotFoundError:
@@ -208,7 +208,7 @@ def is_same_entry(source: Path, other: Path) -> bool:
 
 @contextmanager
 def _copied_beside(source: Path, destination: Path) -> Iterator[Path]:
-    """Give a durable copy under a hidden name in the destination's folder, for a while."""
+    """Make a durable, temporary copy under a hidden name in the destination's folder."""
     _remove_abandoned_copies(destination)
     copy = destination.with_name(f"{_copy_prefix(destination)}{uuid4().hex[:8]}{MOVING_SUFFIX}")
     with copy.open("xb") as target:
@@ -231,7 +231,7 @@ def _copy_prefix(destination: Path) -> str:
 
 
 def _remove_abandoned_copies(destination: Path) -> None:
-    """Remove what crashes left of earlier copies: the kernel let go of their locks."""
+    """Remove earlier copies left by crashes: the kernel has released their locks."""
     for path in hidden_files(destination.parent, MOVING_SUFFIX):
         if path.name.startswith(_copy_prefix(destination)):
             with suppress(FileNotFoundError), path.open("rb") as stream:
@@ -258,7 +258,7 @@ def _rename_to_free(path: Path, free: Path) -> None:
         path.unlink()
         return
     if not _rename_noreplace(path, free):
-        # Neither links nor RENAME_NOREPLACE (some FUSE file systems): the best there is.
+        # Neither links nor RENAME_NOREPLACE (some FUSE file systems): the best available.
         if free.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(free))
         path.rename(free)
@@ -280,7 +280,7 @@ def _rename_noreplace(path: Path, free: Path) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each durable in the one that holds it."""
+    """Make a folder and its parents, each synced in the folder that holds it."""
     missing = []
     while not folder.exists():
         missing.append(folder)

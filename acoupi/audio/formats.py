@@ -1,16 +1,18 @@
-"""Sound files, WAV or FLAC: written so that a crash loses nothing, and read back.
+"""Sound files: written so that a crash loses nothing, and read back.
+
+A format is a module with the functions of `SoundFormat`; those of `FORMATS` are
+known to recorders, to the configuration and to recovery.
 
 A recording is written under a hidden name (``.NAME.part``), with a GUANO text
-that says whose it is, and gets its own name when it is complete and on the
-disk. So a file with a proper name is complete and describes itself, and what a
-crash leaves behind can be mended (`salvage`).
+that identifies it, and gets its own name once it is complete and on the disk.
+So a file with a proper name is complete and describes itself, and what a crash
+leaves behind can be repaired (`salvage`).
 """
 
 import os
 import shutil
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Unpack
 
 from acoupi import data
 from acoupi.audio import flac, wav
@@ -22,7 +24,7 @@ from acoupi.audio.guano import (
     recording_of_guano,
     true_samplerate,
 )
-from acoupi.audio.writer import SoundInfo, SoundWriter
+from acoupi.audio.writer import SoundInfo, SoundWriter, WriterOptions
 from acoupi.errors import AudioError
 
 if TYPE_CHECKING:
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "FORMATS",
     "FileFormat",
+    "SoundFormat",
     "SoundInfo",
     "SoundWriter",
     "add_guano",
     "find_parts",
+    "format_named",
     "is_sound_file",
     "open_writer",
     "read_audio",
@@ -44,13 +49,70 @@ __all__ = [
     "salvage",
 ]
 
-FileFormat = Literal["wav", "flac"]
+
+class SoundFormat(Protocol):
+    """What a module does for a file format, from the first byte to what a crash left.
+
+    Where a file is given open, its name is for error messages. Each function raises
+    `AudioError` if the file is not of the format.
+    """
+
+    NAME: str
+    """As users call it, and the suffix of its files."""
+    MAGICS: tuple[bytes, ...]
+    """The four bytes that its files begin with."""
+
+    def open_writer(
+        self, path: Path, samplerate: int, channels: int, **options: Unpack[WriterOptions]
+    ) -> SoundWriter:
+        """Begin a new file; see `wav.WavWriter` for the parameters."""
+
+    def refusal(self, samplerate: int, channels: int) -> str | None:
+        """Return why a file cannot have this rate (Hz) or so many channels; None if it can."""
+
+    def read_info(self, path: Path, /) -> SoundInfo:
+        """Read the header; raise if the file is shorter than it says."""
+
+    def read_audio(
+        self, path: Path, start: int, frames: int | None, /
+    ) -> "tuple[NDArray[np.float32], int] | None":
+        """Read samples, as `read_audio` below; None leaves it to the soundfile library."""
+
+    def read_guano(self, path: Path, /) -> dict[str, str]:
+        """Read the GUANO fields; empty if there are none."""
+
+    def add_guano(self, path: Path, guano: str, /) -> None:
+        """Put a GUANO text in a complete file, or in place of the one it has."""
+
+    def is_whole(self, file: BinaryIO, name: Path, /) -> bool:
+        """Return whether the file was finished, and nothing of it is missing."""
+
+    def is_only_a_head(self, content: bytes, /) -> bool:
+        """Return whether a file that begins so holds no sound: only zeros follow, if any."""
+
+    def repair(self, file: BinaryIO, name: Path, /) -> SoundInfo | None:
+        """Make the headers say what is there; None if that is nothing."""
+
+    def fields_of(self, file: BinaryIO, name: Path, /) -> dict[str, str]:
+        """Read the GUANO fields of an open file."""
+
+    def put_guano(self, file: BinaryIO, name: Path, text: str, /) -> object:
+        """Put a GUANO text in an open file."""
+
+
+def _formats(*kinds: SoundFormat) -> tuple[SoundFormat, ...]:
+    return kinds  # type checkers compare a module with the protocol where it is an argument
+
+
+FORMATS = _formats(wav, flac)
+"""The first is the default, and what a file of another name is written as."""
+
+if TYPE_CHECKING:
+    FileFormat = str
+else:
+    FileFormat = Literal[tuple(kind.NAME for kind in FORMATS)]
 """Also the suffix of the files."""
 
-_WRITERS: dict[str, type[wav.WavWriter] | type[flac.FlacWriter]] = {
-    ".wav": wav.WavWriter,
-    ".flac": flac.FlacWriter,
-}
 _CRASHED = "the recorder ended while it was being written"
 
 
@@ -62,32 +124,20 @@ def is_sound_file(name: str) -> bool:
     >>> is_sound_file("a.WAV"), is_sound_file("a.flac"), is_sound_file(".a.wav")
     (True, True, False)
     """
-    return not name.startswith(".") and Path(name).suffix.lower() in _WRITERS
+    return not name.startswith(".") and format_named(Path(name).suffix[1:].lower()) is not None
+
+
+def format_named(name: str) -> SoundFormat | None:
+    """Return the format of a name, "wav" for example, or None."""
+    return next((kind for kind in FORMATS if name == kind.NAME), None)
 
 
 def open_writer(
-    path: Path,
-    samplerate: int,
-    channels: int,
-    *,
-    time_expansion: float = 1,
-    guano: str = "",
-    bits: int = 16,
-    sample_bytes: int = 2,
-    frames: int = 0,
+    path: Path, samplerate: int, channels: int, **options: Unpack[WriterOptions]
 ) -> SoundWriter:
-    """Begin a new file, FLAC if its name ends so, else WAV (see `wav.WavWriter`)."""
-    writer = _WRITERS.get(path.suffix.lower(), wav.WavWriter)
-    return writer(
-        path,
-        samplerate,
-        channels,
-        time_expansion=time_expansion,
-        guano=guano,
-        bits=bits,
-        sample_bytes=sample_bytes,
-        frames=frames,
-    )
+    """Begin a new file, of the format that its name ends in, else WAV (see `wav.WavWriter`)."""
+    kind = format_named(path.suffix[1:].lower()) or FORMATS[0]
+    return kind.open_writer(path, samplerate, channels, **options)
 
 
 def read_info(path: Path) -> SoundInfo:
@@ -98,8 +148,7 @@ def read_info(path: Path) -> SoundInfo:
     AudioError
         If it is missing, neither WAV nor FLAC, or shorter than its header says.
     """
-    info: SoundInfo = _format_of(path).read_info(path)
-    return info
+    return _format_of(path).read_info(path)
 
 
 def read_guano(path: Path) -> dict[str, str]:
@@ -110,14 +159,13 @@ def read_guano(path: Path) -> dict[str, str]:
     AudioError
         If it is missing, or neither WAV nor FLAC.
     """
-    fields: dict[str, str] = _format_of(path).read_guano(path)
-    return fields
+    return _format_of(path).read_guano(path)
 
 
 def add_guano(path: Path, guano: str) -> None:
-    """Put a GUANO text in a file, or in place of the one it has; the samples stay.
+    """Add a GUANO text to a file, or replace the one it has; the samples stay.
 
-    The same text again changes nothing.
+    Adding the same text again changes nothing.
 
     Raises
     ------
@@ -130,18 +178,18 @@ def add_guano(path: Path, guano: str) -> None:
 
 
 def read_recording(path: Path) -> data.Recording:
-    """Make the recording that a file of ours describes, its true length included.
+    """Rebuild a recording from its file, with its true length.
 
     Raises
     ------
     AudioError
-        If it is not a complete file, or does not say which recording it is.
+        If the file is incomplete, or does not say which recording it is.
     """
     info, fields = read_info(path), read_guano(path)
     samplerate = true_samplerate(fields, info.samplerate)
     if not info.frames:
         raise AudioError(
-            f'"{path.name}" holds no sound.', "delete the file", why="it has not a single frame."
+            f'"{path.name}" holds no sound.', "delete the file", why="it has no frames at all."
         )
     return recording_of_guano(
         fields,
@@ -171,17 +219,16 @@ def read_audio(
     samples
         Shape ``(frames, channels)``, in [-1, 1).
     samplerate
-        Of the *file*, Hz. A time-expanded recording plays slower than its
-        sound was: use `Recording.samplerate` for that.
+        Of the *file*, Hz. A time-expanded recording plays slower than the
+        original sound: for its rate use `Recording.samplerate`.
 
     Raises
     ------
     AudioError
         If it is missing, is not sound, or is shorter than its header says.
     """
-    with open_sound(path) as file:
-        magic = file.read(4)
-    if magic in (b"RIFF", b"RF64") and (found := wav.read_audio(path, start, frames)) is not None:
+    kind = _known_format(path)
+    if kind is not None and (found := kind.read_audio(path, start, frames)) is not None:
         return found
     return _read_with_soundfile(path, start, frames)
 
@@ -190,12 +237,12 @@ def _read_with_soundfile(
     path: Path, start: int, frames: int | None
 ) -> "tuple[NDArray[np.float32], int]":
     try:
-        import soundfile  # noqa: PLC0415 - only for what is not WAV
+        import soundfile  # noqa: PLC0415 - only for other formats than WAV
     except (ImportError, OSError) as error:
         raise AudioError(
             f'cannot read "{path.name}".',
             "pip install soundfile",
-            why=f"it is not a plain WAV file, and the soundfile library is not there: {error}",
+            why=f"it is not a plain WAV file, and the soundfile library is missing: {error}",
         ) from error
     try:
         with soundfile.SoundFile(path) as file:
@@ -213,19 +260,25 @@ def _read_with_soundfile(
         raise AudioError(
             f'"{path.name}" is cut off or damaged.',
             "copy or record it again",
-            why=f"of {wanted} frames from frame {start} on, {len(samples)} can be decoded.",
+            why=f"of {wanted} frames from frame {start} on, only {len(samples)} can be decoded.",
         )
     return samples, int(samplerate)
 
 
-def _format_of(path: Path) -> ModuleType:
-    """Return what knows a file, whatever its name says."""
+def _known_format(path: Path) -> SoundFormat | None:
+    """Return the format of a file, whatever its name says; None if it is none of ours."""
     with open_sound(path) as file:
-        return flac if file.read(4) == flac.MAGIC else wav
+        magic = file.read(4)
+    return next((kind for kind in FORMATS if magic in kind.MAGICS), None)
+
+
+def _format_of(path: Path) -> SoundFormat:
+    """Return the format of a file; the default, which says what is wrong, if it is none of ours."""
+    return _known_format(path) or FORMATS[0]
 
 
 def salvage(part: Path) -> Path | None:
-    """Mend what a crash left of a recording, and give it its name.
+    """Repair what a crash left of a recording, and give it its name.
 
     Parameters
     ----------
@@ -235,14 +288,14 @@ def salvage(part: Path) -> Path | None:
     Returns
     -------
     Path or None
-        The complete file; its GUANO text says that it is incomplete sound.
-        None if somebody still writes it (nothing is touched), or if there was
+        The complete file; its GUANO text says that the recording is incomplete.
+        None if it is still being written (nothing is touched), or if there was
         no sound in it (it is removed).
 
     Raises
     ------
     AudioError
-        If it is not a file of ours, or another file has its name.
+        If it is not a recording of acoupi, or another file has its name.
     RecordingError
         If the disk refuses.
     """
@@ -258,9 +311,9 @@ def _salvage_file(part: Path, path: Path) -> Path | None:
         part.unlink()
         return None
     if path.exists() and path.samefile(part):
-        publish(part, path)  # It had its name already; only the hidden one was left.
+        publish(part, path)  # It already has its final name; only the hidden one was left.
         return path
-    if not _mend(part):
+    if not _repair(part):
         part.unlink()
         return None
     publish(part, path)
@@ -268,10 +321,10 @@ def _salvage_file(part: Path, path: Path) -> Path | None:
 
 
 def _salvage_folder(part: Path, path: Path) -> Path | None:
-    """Mend what another's recorder left in a folder made for it (see `components`)."""
+    """Repair what the recorder of a published program left in its folder (see `components`)."""
     files = sorted(part.glob("*.wav"))
     text = part / "guano.txt"
-    if files and files[0].stat().st_size and _mend(files[0]):
+    if files and files[0].stat().st_size and _repair(files[0]):
         if text.exists():
             add_guano(files[0], text.read_text(encoding="utf-8"))
         publish(files[0], path)
@@ -279,17 +332,19 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
     return path if files and path.exists() else None
 
 
-def _mend(part: Path) -> bool:
-    """Make the headers say what is there; return whether there is any sound."""
+def _repair(part: Path) -> bool:
+    """Make the headers match what is there; return whether there is any sound."""
     kind = _format_of(part)
     with part.open("r+b", buffering=0) as file:
         try:
             if kind.is_whole(file, part):
                 return True
-            info = kind.mend(file, part)
+            info = kind.repair(file, part)
         except AudioError:
             file.seek(0)
-            if _is_only_a_head(file.read(64 * 1024)):
+            # Space was set aside and nothing arrived, or not even all of our header.
+            content = file.read(64 * 1024)
+            if any(one.is_only_a_head(content) for one in FORMATS):
                 return False
             raise
         if info is None:
@@ -303,12 +358,3 @@ def _mend(part: Path) -> bool:
             kind.put_guano(file, part, build_guano(fields))
         os.fsync(file.fileno())
     return True
-
-
-def _is_only_a_head(content: bytes) -> bool:
-    """Return whether space was set aside and nothing arrived, or not even all of our header."""
-    text = content.rstrip(b"\0")
-    magic = text[:4]
-    if flac.MAGIC.startswith(magic):
-        return len(text) < flac.HEAD_ROOM
-    return b"RIFF".startswith(magic) and b"data" not in text

@@ -1,8 +1,8 @@
-"""GUANO: what a recording says about itself, as text inside its file.
+"""GUANO: the metadata of a recording, as text inside its file.
 
-One ``key: value`` a line, in UTF-8, after the GUANO 1.0 specification
-(github.com/riggsd/guano-spec). Keys of our own begin with ``Acoupi|``; with
-them a file alone is enough to make its `Recording` again.
+One ``key: value`` per line, in UTF-8, as in the GUANO 1.0 specification
+(github.com/riggsd/guano-spec). Keys specific to acoupi begin with ``Acoupi|``;
+they make it possible to rebuild a `Recording` from its file alone.
 """
 
 import datetime
@@ -38,9 +38,9 @@ _MEASURED_RATE = "Acoupi|Measured Samplerate"
 _IS_SYNCHRONISED = "Acoupi|Clock Synchronised"
 _CLOCK_ERROR = "Acoupi|Clock Error"
 _BOOT_CLOCK = "Acoupi|Boot Clock"
-"""Id of the boot, and UTC minus the monotonic clock, seconds, by which the time is told."""
+"""Id of the boot, and the offset (UTC minus monotonic clock, seconds) used for the time."""
 _CORRECTED = "Acoupi|Clock Corrected"
-"""By how many seconds the time was moved once the clock had been set: ``+3600.000000``."""
+"""Seconds by which the time was corrected once the clock had been set: ``+3600.000000``."""
 _OVERRUNS = "Acoupi|Overruns"
 """First lost frame (of the recording) and how many, for example ``480+96 9000+20``."""
 _GAP_BEFORE = "Acoupi|Gap Before"
@@ -80,7 +80,7 @@ def build_guano(fields: Mapping[str, object]) -> str:
 
 
 def parse_guano(text: str | bytes) -> dict[str, str]:
-    r"""Return the fields of a GUANO text in their order; lines that are none are passed over.
+    r"""Return the fields of a GUANO text in their order; other lines are skipped.
 
     Examples
     --------
@@ -143,14 +143,14 @@ def recording_of_guano(
     samplerate: int,
     audio_channels: int,
 ) -> data.Recording:
-    """Make the recording again that `guano_of_recording` described.
+    """Rebuild a recording from the fields made by `guano_of_recording`.
 
     Parameters
     ----------
     fields
-        What the file says.
+        GUANO fields of the file.
     path
-        Where it is.
+        Path of the file.
     duration
         Length of the *original* sound, seconds.
     samplerate
@@ -190,7 +190,7 @@ def recording_of_guano(
 
 
 def true_samplerate(fields: Mapping[str, str], header: int) -> int:
-    """Return the rate of the original sound: what the fields say, else what the header does."""
+    """Return the rate of the original sound, from the fields or else from the header, Hz."""
     try:
         if "Samplerate" in fields:
             return int(float(fields["Samplerate"])) or header
@@ -200,7 +200,7 @@ def true_samplerate(fields: Mapping[str, str], header: int) -> int:
 
 
 def _fields_of_capture(capture: data.CaptureReport) -> dict[str, str]:
-    """Return the fields of a report, those that say nothing left out."""
+    """Return the fields of a report; empty ones are left out."""
     overruns = " ".join(
         f"{overrun.frame - capture.first_frame}+{overrun.frames}"
         for overrun in capture.overruns[:_MOST_OVERRUNS]
@@ -270,7 +270,7 @@ def _clock_of(text: str | None) -> data.BootClock | None:
 def corrected_time(
     fields: Mapping[str, str], created_on: datetime.datetime, report: data.CaptureReport
 ) -> dict[str, str]:
-    """Return the fields with a time that was corrected in the place of the first one."""
+    """Return the fields with the corrected time in place of the first one."""
     changed = {"Timestamp": _format_time(created_on)}
     if report.clock_error_s is not None:
         changed[_CLOCK_ERROR] = f"{report.clock_error_s:.6f}"

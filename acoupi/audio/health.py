@@ -1,4 +1,4 @@
-"""How a microphone does, told from what it recorded."""
+"""The health of a microphone, measured from its recordings."""
 
 import math
 from typing import TYPE_CHECKING
@@ -17,15 +17,15 @@ _QUIET_SHARE = 0.1
 _STUCK_WINDOWS = 2
 _STEP_DB = 0.1
 _LEVELS = round(-data.LOWEST_DBFS / _STEP_DB) + 100
-"""How many levels are told apart: from the lowest to a bit above full scale."""
+"""Number of level bins: from the lowest to a little above full scale."""
 
 
 class HealthMeter:
     """Measures a recording while it is written, block by block.
 
     Levels are relative to full scale, a sample of 1 being 0 dBFS (so a sine
-    that just does not clip has an RMS of -3 dBFS). What differs between
-    channels is that of the worst: the loudest RMS, peak and offset, the
+    that just does not clip has an RMS of -3 dBFS). Where
+    channels differ, the worst one counts: the loudest RMS, peak and offset, the
     quietest noise floor; one dead channel makes the recording silent or stuck.
 
     Parameters
@@ -40,7 +40,7 @@ class HealthMeter:
         self._channels = channels
         self._type = f"=i{sample_bytes}"
         self._full = float(2 ** (8 * sample_bytes - 1))
-        # A change of one of 16 bits is no sound yet.
+        # A change in the lowest of 16 bits is not sound.
         self._still = 1.0 if sample_bytes == 2 else 2.0**8
         self._window = max(8, round(_WINDOW_SECONDS * samplerate))
         self._frames = 0
@@ -107,7 +107,7 @@ class HealthMeter:
 
 
 class _Totals:
-    """What was added up, for each channel."""
+    """Sums for each channel."""
 
     def __init__(self, channels: int) -> None:
         import numpy as np  # noqa: PLC0415
@@ -118,10 +118,10 @@ class _Totals:
         self.highest = np.full(channels, -np.inf)
         self.flat = np.zeros(channels, dtype=np.int64)
         self.levels = np.zeros((channels, _LEVELS), dtype=np.int64)
-        """How many windows had which level."""
+        """Number of windows at each level."""
 
     def noise_floor(self, otherwise: float) -> float:
-        """Return the level that a tenth of the windows do not reach; dBFS."""
+        """Return the level below which a tenth of the windows lie, dBFS."""
         import numpy as np  # noqa: PLC0415
 
         counts = self.levels.sum(axis=1)

@@ -4,18 +4,15 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from acoupi.audio.formats import is_sound_file, read_audio, read_info
-from acoupi.audio.simulated import SimulatedSource
+from acoupi.audio.simulated_source import SimulatedSource, to_int16
 from acoupi.errors import AudioError, DeviceConfigurationError, DeviceUnavailableError
 
-__all__ = ["PlaybackSource", "to_int16"]
+__all__ = ["PlaybackSource"]
 
 
 class PlaybackSource(SimulatedSource):
-    """Plays a WAV file, or a folder of them in order of name, again and again.
+    """Plays a WAV file, or a folder of them in order of name, in an endless loop.
 
     Parameters
     ----------
@@ -47,7 +44,7 @@ class PlaybackSource(SimulatedSource):
             raise DeviceUnavailableError(
                 f'cannot simulate a microphone from "{self._path}".',
                 "give a WAV file with some sound in it, or synthetic",
-                why="there is no sound in it." if self._files else "it holds no WAV file.",
+                why="there is no sound in it." if self._files else "the folder holds no WAV file.",
             )
 
     def blocks(self, frames: int) -> Iterator[memoryview]:
@@ -89,10 +86,3 @@ class PlaybackSource(SimulatedSource):
                 why=f"the file has {info.channels}, and nothing is mixed.",
             )
         return info.frames
-
-
-def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Turn samples in [-1, 1] into 16-bit integers; those of 16-bit files come back unchanged."""
-    whole: NDArray[np.float32] = np.rint(samples * np.float32(32768))
-    np.clip(whole, np.float32(-32768), np.float32(32767), out=whole)
-    return whole.astype(np.int16)

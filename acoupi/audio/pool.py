@@ -1,4 +1,4 @@
-"""The streams that are open in this process: one for each device, kept between recordings."""
+"""Open streams of this process: one per device, kept open between recordings."""
 
 import os
 import threading
@@ -18,15 +18,15 @@ class _Entry:
     stream: CaptureStream
     users: int = 0
     is_over: bool = False
-    """Whether to close it once nobody uses it."""
+    """Whether to close it once it is no longer in use."""
 
 
 class StreamPool:
     """Opens each device once, however many recorders use it.
 
     A stream stays open after use, so that the next recording need not wait
-    for the device. It is opened anew when its device has failed, or when
-    nobody uses it and another rate or number of channels is asked for.
+    for the device. It is reopened when its device has failed, or when it is
+    not in use and another rate or number of channels is requested.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class StreamPool:
         try:
             yield entry.stream
         except DeviceError as error:
-            # A disk that refuses, or a task that ends, is no reason to give up what the ring holds.
+            # A disk error or the end of a task is no reason to drop what the ring holds.
             failed = not isinstance(error.__cause__, OSError)
             raise
         finally:
@@ -85,13 +85,13 @@ class StreamPool:
                 self._drop(key, entry)
 
     def open_stream(self, key: Hashable) -> CaptureStream | None:
-        """Return the open stream of a device; None if there is none that lives."""
+        """Return the open stream of a device; None if there is none that works."""
         with self._lock:
             entry = self._entries.get(key) if os.getpid() == self._process else None
             return entry.stream if entry is not None and entry.stream.is_alive else None
 
     def close_after_use(self, stream: CaptureStream) -> None:
-        """Close a stream as soon as nobody uses it."""
+        """Close a stream as soon as it is no longer in use."""
         with self._lock:
             for key, entry in list(self._entries.items()):
                 if entry.stream is stream and os.getpid() == self._process:
@@ -111,7 +111,7 @@ class StreamPool:
         self, source: AudioSource, ring_seconds: float | None, warm_up: float
     ) -> tuple[_Entry, bool]:
         if os.getpid() != self._process:
-            # A fork has the memory of its parent's streams and none of their threads.
+            # A forked process inherits the memory of its parent's streams but not their threads.
             self._entries, self._process = {}, os.getpid()
         entry = self._entries.get(source.key)
         if entry is not None and self._serves(entry, source):
@@ -143,7 +143,7 @@ class StreamPool:
         try:
             return CaptureStream(source, ring_seconds=ring_seconds, warm_up=warm_up).open()
         except DeviceUnavailableError:
-            # The same device may be held by an idle stream of ours under another name.
+            # An idle stream in this pool may hold the same device under another name.
             if not self.close_idle():
                 raise
         return CaptureStream(source, ring_seconds=ring_seconds, warm_up=warm_up).open()

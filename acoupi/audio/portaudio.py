@@ -22,7 +22,7 @@ from acoupi.errors import (
 __all__ = ["InputDevice", "PortAudioSource", "choose_device", "list_devices", "offered_samplerates"]
 
 LATENCY_SECONDS = 0.5
-"""Asked of the device; it gives what it can. Large: a pause of Python must fit in it."""
+"""Latency requested from the device, seconds. Large, so that a pause of Python fits in it."""
 
 _RATES = (
     8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000,
@@ -47,19 +47,19 @@ class InputDevice:
     """A device that PortAudio can record from."""
 
     index: int
-    """Its place in PortAudio's list: changes whenever something is plugged in."""
+    """Its index in PortAudio's list, which changes whenever something is plugged in."""
     full_name: str
-    """As PortAudio says it, for example ``UltraMic384K: USB Audio (hw:1,0)``."""
+    """Its name in PortAudio, for example ``UltraMic384K: USB Audio (hw:1,0)``."""
     channels: int
-    """The most it offers."""
+    """Most channels it offers."""
     samplerate: int
-    """Its own default, Hz."""
+    """Its default sample rate, Hz."""
     is_default: bool = False
-    """Whether PortAudio takes it when nobody chooses."""
+    """Whether it is PortAudio's default input."""
 
     @property
     def name(self) -> str:
-        """The name without what follows the first colon."""
+        """The part of the name before the first colon."""
         return self.full_name.partition(":")[0].strip()
 
     @property
@@ -77,17 +77,17 @@ class PortAudioSource(AudioSource):
     Parameters
     ----------
     name
-        What messages call it, and, without a `choose`, the device's name.
+        Its name in messages and, without `choose`, the name of the device.
     samplerate, channels
         Must be offered by the device: nothing is resampled.
     choose
-        Picks the device from those that are there, each time it is opened;
-        None means `choose_device` by name. Raises `DeviceUnavailableError`.
+        Picks the device from those present, each time it is opened; None
+        means `choose_device` by name. Raises `DeviceUnavailableError`.
     environment
         Variables for the sound server while the device is opened.
     bits
-        Of a sample that is wanted. With more than 16 the driver's whole
-        samples are taken (32 bits, the highest ones first).
+        Of a sample. With more than 16, the driver's full 32-bit samples are
+        taken, the highest bits in use.
     """
 
     settle_seconds = 2.0
@@ -111,11 +111,11 @@ class PortAudioSource(AudioSource):
 
     @property
     def key(self) -> Hashable:
-        """The name, and what the sound server is told."""
+        """The name and the variables for the sound server."""
         return ("portaudio", self.name, *sorted(self._environment.items()))
 
     def start(self, sink: Sink) -> None:
-        """Open the device and begin to deliver (see `AudioSource.start`)."""
+        """Open the device and start to deliver (see `AudioSource.start`)."""
         sounddevice = _load()
         with _lock, _shared(self.name), _variables(self._environment):
             _refresh(sounddevice)
@@ -126,7 +126,7 @@ class PortAudioSource(AudioSource):
                     channels=self.channels,
                     device=device.index,
                     dtype="int16" if self.sample_bytes == SAMPLE_BYTES else "int32",
-                    # Samples as they are: no noise added, nothing rounded twice.
+                    # Samples as they are: no dither added, nothing rounded twice.
                     clip_off=True,
                     dither_off=True,
                     latency=LATENCY_SECONDS,
@@ -143,7 +143,7 @@ class PortAudioSource(AudioSource):
                 raise
 
     def stop(self) -> None:
-        """Close the device, also when it has gone."""
+        """Close the device, even if it has been unplugged."""
         with _lock:
             stream, self._stream = self._stream, None
             if stream is None:
@@ -159,7 +159,7 @@ class PortAudioSource(AudioSource):
     def _ended(self) -> DeviceError:
         return RecordingError(
             f'the microphone "{self.name}" stopped.',
-            "plug it in again; see that its power supply is strong enough",
+            "plug it in again; check that its power supply is strong enough",
             why="the driver ended the stream.",
         )
 
@@ -167,7 +167,7 @@ class PortAudioSource(AudioSource):
 def list_devices() -> list[InputDevice]:
     """Return the devices that can record, in PortAudio's order.
 
-    The list is read anew unless a stream is open in this process.
+    The list is refreshed unless a stream is open in this process.
 
     Raises
     ------
@@ -186,17 +186,17 @@ def choose_device(devices: list[InputDevice], name: str) -> InputDevice:
     Parameters
     ----------
     devices
-        Those that are there.
+        The devices to choose from.
     name
         A device's full name, or the part before its first colon. "default"
-        means the one sound card that can record if there is exactly one, else
-        the device of that name, else the one that PortAudio prefers. (With one
-        card, the sound server before it would resample in silence.)
+        means the only sound card that can record if there is exactly one, else
+        the device of that name, else PortAudio's default. (With one card, a
+        sound server in front of it would resample without saying so.)
 
     Raises
     ------
     DeviceUnavailableError
-        If there is none of that name; it lists those that are there.
+        If there is none of that name; the message lists those present.
     """
     cards = [device for device in devices if device.is_hardware]
     if name == "default" and len(cards) == 1:
@@ -212,7 +212,7 @@ def choose_device(devices: list[InputDevice], name: str) -> InputDevice:
         f'cannot find the microphone "{name}".',
         f'acoupi config set microphone.device_name "{(cards or devices)[0].name}"'
         if devices
-        else "plug it in; in a container, see that it is given /dev/snd",
+        else "plug it in; in a container, check that it has /dev/snd",
         why=f"these can record: {there}." if devices else "nothing here can record sound.",
     )
 
@@ -220,7 +220,7 @@ def choose_device(devices: list[InputDevice], name: str) -> InputDevice:
 def offered_samplerates(device: InputDevice, channels: int = 1) -> list[int]:
     """Return the usual sample rates that a device accepts, Hz, ascending.
 
-    It is opened for a moment for each, so it must not be recording.
+    The device is opened briefly for each rate, so it must not be recording.
 
     Raises
     ------
@@ -252,14 +252,14 @@ def _load() -> Any:
             why=f"{error}.",
         ) from error
     except Exception as error:
-        # OSError without the library, PortAudioError if it does not start.
+        # OSError if the library is missing, PortAudioError if it does not start.
         raise DeviceUnavailableError(
             "cannot use a microphone: PortAudio does not start.",
             "apt-get install libportaudio2",
             why=" ".join(str(error).split()),
         ) from error
-    # Handlers run in reverse order: ours before the one with which sounddevice
-    # ends PortAudio, after which an open stream must not be touched.
+    # Handlers run in reverse order, so this one runs before that of sounddevice, which
+    # ends PortAudio; after that an open stream must not be touched.
     atexit.unregister(_close_all)
     atexit.register(_close_all)
     return sounddevice
@@ -271,7 +271,7 @@ def _close_all() -> None:
 
 
 def _refresh(sounddevice: Any) -> None:
-    """Have PortAudio look again what is plugged in; it does so only when it starts."""
+    """Have PortAudio look for devices again, which it does only when it starts."""
     if _open:
         return
     with suppress(sounddevice.PortAudioError):  # It was not running, after an earlier failure.
@@ -281,7 +281,7 @@ def _refresh(sounddevice: Any) -> None:
     except sounddevice.PortAudioError as error:
         raise DeviceUnavailableError(
             "cannot use a microphone: PortAudio does not start.",
-            "see that the sound system works: arecord -l",
+            "check that the sound system works: arecord -l",
             why=_reason(error),
         ) from error
 
@@ -305,11 +305,11 @@ def _devices(sounddevice: Any) -> list[InputDevice]:
 
 
 def _callback(sink: Sink, samplerate: int) -> Callable[[Any, int, Any, Any], None]:
-    """Make what PortAudio's thread runs for every block: as little as possible."""
+    """Make the callback that PortAudio's thread runs for every block: as little as possible."""
 
     def callback(block: Any, frames: int, _: Any, status: Any) -> None:
-        # The driver says when, too (time.inputBufferAdcTime), but through a sound server that
-        # jumps by a tenth of a second. A block cannot come before its end: see SampleClock.
+        # The driver gives a time as well (time.inputBufferAdcTime), but through a sound server
+        # it jumps by a tenth of a second. No block arrives before its end: see SampleClock.
         first = data.monotonic() - frames / samplerate
         sink.deliver(memoryview(block).cast("B"), first, overrun=bool(status.input_overflow))
 
@@ -318,7 +318,7 @@ def _callback(sink: Sink, samplerate: int) -> Callable[[Any, int, Any, Any], Non
 
 @contextmanager
 def _explained(sounddevice: Any, source: PortAudioSource, device: InputDevice) -> Iterator[None]:
-    """Say what PortAudio's refusal to open a device means."""
+    """Turn PortAudio's refusal to open a device into an error that explains it."""
     try:
         with _quiet():
             yield
@@ -349,15 +349,17 @@ def _refusal(
     if holder or code == _DEVICE_UNAVAILABLE or "busy" in _reason(error).lower():
         return DeviceUnavailableError(
             f'cannot open the microphone "{device.name}".',
-            holder.remedy if holder else "stop what else records: fuser -v /dev/snd/*",
+            holder.remedy if holder else "stop the other program: fuser -v /dev/snd/*",
             why=(
-                f"{holder} holds it" if holder else "another program holds it, or it was unplugged"
+                f"{holder} is using it"
+                if holder
+                else "another program uses it, or it was unplugged"
             )
             + f'; the driver answered "{_reason(error)}".',
         )
     return DeviceUnavailableError(
         f'cannot open the microphone "{device.name}".',
-        "plug it in again; see what the system says: arecord -l",
+        "plug it in again; check what the system reports: arecord -l",
         why=f'the driver answered "{_reason(error)}".',
     )
 
@@ -373,12 +375,12 @@ def _rate_refused(
     return DeviceConfigurationError(
         f'cannot record from "{device.name}": the device does not offer {source.samplerate} Hz.',
         f"acoupi config set microphone.samplerate {nearest}" if nearest else "acoupi devices",
-        why=f'the driver answered "{_reason(error)}"; it offers {listed or "no usual rate"}.',
+        why=f'the driver answered "{_reason(error)}"; it offers {listed or "no common rate"}.',
     )
 
 
 def _reason(error: Exception) -> str:
-    """Return the driver's own words."""
+    """Return the driver's own message."""
     words = str(error.args[0]) if error.args else str(error)
     details = error.args[2] if len(error.args) > 2 else None
     if isinstance(details, tuple) and len(details) == 3 and details[2]:
@@ -388,7 +390,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _shared(microphone: str) -> Iterator[None]:
-    """Take the sound devices from other containers, and keep them while a stream is open."""
+    """Reserve the sound devices among containers while a stream is open."""
     _share.take(microphone)
     try:
         yield
@@ -414,7 +416,7 @@ def _variables(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what ALSA and PortAudio print while they try things out of the log."""
+    """Keep what ALSA and PortAudio print while probing devices out of the log."""
     try:
         kept = os.dup(2)
         nowhere = os.open(os.devnull, os.O_WRONLY)

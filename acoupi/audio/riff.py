@@ -20,6 +20,7 @@ __all__ = [
     "set_samplerate",
     "set_sizes",
     "write_all",
+    "write_at",
 ]
 
 PCM = 1
@@ -36,9 +37,9 @@ class Chunk(NamedTuple):
 
     name: bytes
     offset: int
-    """Where its content begins, bytes from the start of the file."""
+    """Start of its content, bytes from the start of the file."""
     size: int
-    """Length of its content as its header says, bytes; it may be more than there is."""
+    """Length of its content according to its header, bytes; the file may hold less."""
 
     @property
     def end(self) -> int:
@@ -75,7 +76,7 @@ class Layout(NamedTuple):
 
     @property
     def available_bytes(self) -> int:
-        """Length of the samples that are really there; whole frames only."""
+        """Length of the samples that the file really holds, bytes; whole frames only."""
         there = max(0, min(self.samples.size, self.file_bytes - self.samples.offset))
         return there - there % self.format.frame_bytes
 
@@ -83,12 +84,12 @@ class Layout(NamedTuple):
 def pack_header(
     samplerate: int, channels: int, guano: str, *, bits: int = 16, is_large: bool = False
 ) -> bytes:
-    """Return the head of a file of samples that are still to come.
+    """Return the head of a file whose samples are still to come.
 
-    The GUANO text stands before the samples, so that a file whose end was
-    never written knows whose it is; spaces behind it (which GUANO allows)
-    leave room for what is known only at the end. Sizes are 0 until then.
-    In a large file there is room for sizes past 4 GiB, too (RF64, EBU Tech 3306).
+    The GUANO text comes before the samples, so that a file whose end was never
+    written still identifies itself. Spaces after it (which GUANO allows) leave
+    room for what is known only at the end. Sizes are 0 until then. A large file
+    also has room for sizes past 4 GiB (RF64, EBU Tech 3306).
     """
     text = guano.encode()
     spare = struct.pack("<4sI", b"JUNK", _DS64_BYTES) + bytes(_DS64_BYTES) if is_large else b""
@@ -117,8 +118,8 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
     Raises
     ------
     AudioError
-        If it is not a WAV file or lacks what one must have. That its samples
-        are all there is not checked.
+        If it is not a WAV file, or lacks a required chunk. Whether all samples
+        are there is not checked.
     """
     file_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -170,66 +171,67 @@ def _read_format(file: BinaryIO, chunk: Chunk, name: Path) -> Format:
 
 
 def put_guano(file: BinaryIO, layout: Layout, text: str) -> None:
-    """Put this GUANO text in the file: where the old one was if it fits, else at the end.
+    """Put this GUANO text in the file: in place of the old one if it fits, else at the end.
 
-    Nothing is copied. The new text is there before the old one is given up.
+    Nothing is copied. The new text is complete before the old one is dropped.
     """
     content = text.encode()
     old = layout.guano
     if old is not None and len(content) <= old.size:
-        _write_at(file, old.offset, content.ljust(old.size, b" "))
+        write_at(file, old.offset, content.ljust(old.size, b" "))
         return
     is_last = old is not None and old.end >= layout.end
     start = old.offset - 8 if old is not None and is_last else layout.end
     content += b" " * (len(content) % 2)
     end = start + 8 + len(content)
-    _write_at(file, start, struct.pack("<4sI", b"guan", len(content)) + content)
+    write_at(file, start, struct.pack("<4sI", b"guan", len(content)) + content)
     file.truncate(end)
     _set_riff_size(file, end, layout.samples.size)
     if old is not None and not is_last:
-        _write_at(file, old.offset - 8, b"JUNK")
+        write_at(file, old.offset - 8, b"JUNK")
 
 
 def set_sizes(file: BinaryIO, layout: Layout, sample_bytes: int) -> None:
-    """Say in the headers that the file ends with this many bytes of samples, and end it there."""
+    """Set the sizes in the headers to this many bytes of samples, and end the file there."""
     end = layout.samples.offset + sample_bytes
     file.truncate(end)
-    _write_at(file, layout.samples.offset - 4, struct.pack("<I", min(sample_bytes, _LARGEST)))
+    write_at(file, layout.samples.offset - 4, struct.pack("<I", min(sample_bytes, _LARGEST)))
     _set_riff_size(file, end, sample_bytes)
 
 
 def _set_riff_size(file: BinaryIO, end: int, sample_bytes: int) -> None:
-    """Write the size of the whole; past 4 GiB where RF64 has it, if the file left room."""
+    """Write the size of the whole file; past 4 GiB as RF64, if the file has room for it."""
     if end - 8 <= _LARGEST:
-        _write_at(file, 0, struct.pack("<4sI", b"RIFF", end - 8))
+        write_at(file, 0, struct.pack("<4sI", b"RIFF", end - 8))
         file.seek(12)
         if file.read(4) == b"ds64":  # It was larger once.
-            _write_at(file, 12, b"JUNK")
+            write_at(file, 12, b"JUNK")
         return
     file.seek(12)
     if file.read(8) not in (struct.pack("<4sI", kind, _DS64_BYTES) for kind in (b"JUNK", b"ds64")):
         raise AudioError(
             f'cannot write sizes past 4 GiB in "{file.name}".',
             "record shorter files",
-            why="the file was not made with room for them.",
+            why="the file has no room for them in its header.",
         )
-    _write_at(file, 12, struct.pack("<4sIQQQI", b"ds64", _DS64_BYTES, end - 8, sample_bytes, 0, 0))
-    _write_at(file, 0, struct.pack("<4sI", b"RF64", _LARGEST))
+    write_at(file, 12, struct.pack("<4sIQQQI", b"ds64", _DS64_BYTES, end - 8, sample_bytes, 0, 0))
+    write_at(file, 0, struct.pack("<4sI", b"RF64", _LARGEST))
 
 
 def set_samplerate(file: BinaryIO, layout: Layout, samplerate: int) -> None:
     """Write another rate in the header; the samples stay as they are."""
     rates = struct.pack("<II", samplerate, samplerate * layout.format.frame_bytes)
-    _write_at(file, layout.fmt.offset + 4, rates)
+    write_at(file, layout.fmt.offset + 4, rates)
 
 
-def _write_at(file: BinaryIO, offset: int, content: bytes) -> None:
+def write_at(file: BinaryIO, offset: int, content: bytes) -> None:
+    """Write all of it at this place, bytes from the start of the file."""
     file.seek(offset)
     write_all(file.write, content)
 
 
 def write_all(write: Callable[[memoryview], int | None], content: bytes | memoryview) -> None:
-    """Write all of it, however little an unbuffered file takes at once."""
+    """Write all of it, even if an unbuffered file takes only a part at a time."""
     rest = memoryview(content).cast("B")
     while rest:
         rest = rest[write(rest) or 0 :]

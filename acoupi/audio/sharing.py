@@ -1,14 +1,14 @@
-"""Containers that share the sound devices of a machine: one sensor has them at a time.
+"""Sound devices shared between containers: one sensor uses them at a time.
 
-ALSA lets one program open a card, but it does not tell a container which:
-the kernel shows a container no processes but its own. So whoever opens a
-microphone holds a kernel lock of the folder of devices, which is the same in
-every container, and beside it a lock of one byte in it, whose place is a
-number that tells whose. Nothing is written, so nothing can be stale: the
-kernel lets go of both when their holder ends, however it ends.
+ALSA lets one program open a card, but a container cannot see which one: the
+kernel shows it only its own processes. So a sensor that opens a microphone takes
+a kernel lock on the folder of devices, which is the same in every container,
+and a second lock on one byte of it, whose position identifies the holder.
+Nothing is written, so nothing can be stale: the kernel releases both locks
+when the process ends, however it ends.
 
-Outside of a container nothing is locked: there the kernel says who holds a
-card (`acoupi.audio.alsa`), and sensors may have a card each.
+Outside a container nothing is locked: there the kernel shows which process uses
+a card (`acoupi.audio.alsa`), and each sensor may have a card of its own.
 """
 
 import fcntl
@@ -24,18 +24,18 @@ __all__ = ["SoundShare"]
 
 FOLDER = Path("/dev/snd")
 PATIENCE = 1.0
-"""Seconds to wait: another that finds no microphone holds the devices for a moment."""
+"""Seconds to wait: a sensor that looks for its microphone holds the lock only briefly."""
 _FLOCK = struct.Struct("hhqqi")
 """``struct flock`` of fcntl.h: type, whence, start, length, process."""
 
 
 class SoundShare:
-    """The part of this process in the sound devices of the machine.
+    """The hold of this process on the sound devices of the machine.
 
     Parameters
     ----------
     folder
-        Of the devices. Only a mount is shared with others.
+        The device folder. It is shared with others only where it is a mount.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -43,12 +43,12 @@ class SoundShare:
         self._handle: int | None = None
 
     def take(self, microphone: str) -> None:
-        """Take all of them, unless they are ours.
+        """Take all of them, unless this process has them already.
 
         Raises
         ------
         DeviceUnavailableError
-            If another sensor has them, and which.
+            If another sensor has them; the message says which.
         """
         if self._handle is not None or not os.path.ismount(self.folder):
             return
@@ -64,7 +64,7 @@ class SoundShare:
         self._handle = handle
 
     def give_back(self) -> None:
-        """Let others have them."""
+        """Release them."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
@@ -76,7 +76,7 @@ def _write_mark(handle: int, mark: int) -> None:
 
 
 def _read_mark(handle: int) -> int | None:
-    """Return which byte somebody else has locked; None if nobody has."""
+    """Return which byte another process has locked; None if none has."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))
     return None if kind == fcntl.F_UNLCK else int(start)
@@ -86,11 +86,11 @@ def _held(microphone: str, mark: int | None, folder: Path) -> DeviceUnavailableE
     if mark is None:
         holder = "another container"
     elif f"{mark:06x}" == home_mark(home_dir()):
-        holder = "another container of this very sensor"
+        holder = "another container of the same sensor"
     else:
         holder = f'another sensor of this machine, "...-{mark:06x}"'
     return DeviceUnavailableError(
         f'cannot open the microphone "{microphone}": it is held by {holder}.',
-        f"docker ps --filter volume={folder}   (shows whose), and stop one of them",
-        why="only one may record, and this one goes on trying.",
+        f"docker ps --filter volume={folder}   (shows the containers), and stop one of them",
+        why="only one sensor can record at a time; this one keeps trying.",
     )

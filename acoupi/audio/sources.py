@@ -9,9 +9,9 @@ from acoupi.errors import AcoupiError
 __all__ = ["SAMPLE_BYTES", "WIDE_SAMPLE_BYTES", "AudioSource", "Sink"]
 
 SAMPLE_BYTES = 2
-"""Of the usual sample: a 16-bit integer of this machine, channel after channel within a frame."""
+"""Size of a usual sample: a native 16-bit integer, channels interleaved within a frame."""
 WIDE_SAMPLE_BYTES = 4
-"""Of samples with more than 16 bits: 32-bit integers, the bits at the top."""
+"""Size of a sample with more than 16 bits: a 32-bit integer, its highest bits in use."""
 
 
 class Sink(Protocol):
@@ -25,22 +25,22 @@ class Sink(Protocol):
         Parameters
         ----------
         block
-            Bytes of whole frames, in order, without gaps to the block before.
+            Bytes of whole frames, following on from the previous block without a gap.
         time
             When its first frame was captured, on the clock of `data.monotonic`.
         overrun
             Whether sound was lost just before it.
         lost
-            How many frames of it; None: as many as the clocks tell.
+            How many frames; None: to be estimated from the clocks.
 
         Returns
         -------
         bool
-            False once nothing more is wanted.
+            False once no more sound is wanted.
         """
 
     def fail(self, error: AcoupiError) -> None:
-        """Learn that nothing more will come, and why."""
+        """Take note that no more sound will come, and why."""
 
 
 class AudioSource(ABC):
@@ -49,7 +49,7 @@ class AudioSource(ABC):
     Parameters
     ----------
     name
-        What messages call it.
+        Its name in messages.
     samplerate
         Frames per second, Hz.
     channels
@@ -57,9 +57,9 @@ class AudioSource(ABC):
     """
 
     waits_for_reader = False
-    """Whether it makes sound only as fast as it is read. A microphone does not wait."""
+    """Whether it produces sound only as fast as it is read. A microphone does not wait."""
     settle_seconds = 0.0
-    """How much sound it takes until the times of its blocks tell when they were captured."""
+    """How much sound is needed before block times tell when they were captured, seconds."""
     sample_bytes = SAMPLE_BYTES
     """2 or 4 (see `WIDE_SAMPLE_BYTES`)."""
 
@@ -71,16 +71,16 @@ class AudioSource(ABC):
     @property
     @abstractmethod
     def key(self) -> Hashable:
-        """What it has in common with other sources that are the same device."""
+        """Identifies the device: equal for all sources that use the same one."""
 
     @abstractmethod
     def start(self, sink: Sink) -> None:
-        """Begin to deliver, from another thread, until `stop`.
+        """Start to deliver, from another thread, until `stop`.
 
         Raises
         ------
         DeviceUnavailableError
-            If the device is not there, or somebody else holds it.
+            If the device is not there, or another program holds it.
         DeviceConfigurationError
             If it does not offer the rate or the channels; the message says
             what it offers.
@@ -88,4 +88,4 @@ class AudioSource(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End delivering and let go of the device; harmless when not started."""
+        """Stop delivering and release the device; harmless when not started."""

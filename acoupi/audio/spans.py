@@ -1,7 +1,7 @@
-"""Sound across the borders of files.
+"""Sound that spans several files.
 
-Recordings of one stream know which of its frames they hold, so they are laid
-end to end by frame, not by time: what comes out is the stream, to the sample.
+Recordings of one stream know which of its frames they hold, so they are joined
+by frame, not by time: the result is the stream, to the sample.
 """
 
 import datetime
@@ -30,9 +30,9 @@ class Span:
     samplerate: int
     """Of the original sound, Hz."""
     first_frame: int
-    """Frame of the stream at which it begins."""
+    """First frame, counted in the stream."""
     missing: list[data.Overrun]
-    """What no file has, and what was lost while recording; frames of the stream."""
+    """Frames of the stream that no file holds, or that were lost while recording."""
 
 
 def read_span(
@@ -40,13 +40,13 @@ def read_span(
     start: datetime.datetime,
     end: datetime.datetime,
 ) -> Span:
-    """Read what was heard from one time to another, out of as many files as that takes.
+    """Read the sound between two times, from as many files as needed.
 
     Parameters
     ----------
     recordings
-        Where to look, in any order: recordings, or files that describe
-        themselves. Those outside the span do no harm.
+        Where to look, in any order: recordings, or files with GUANO metadata.
+        Those outside the span are ignored.
     start, end
         Aware, `end` not included.
 
@@ -70,7 +70,7 @@ def read_span(
         )
     _require_one_stream(found)
     found.sort(key=lambda recording: _report(recording).first_frame)
-    # Times of one file decide: between files, frames do.
+    # Times apply within one file; between files, frames do.
     anchor = max((r for r in found if r.created_on <= start), key=_start_of, default=found[0])
     first = _frame_at(anchor, start)
     return _read_frames(found, first, first + round((end - start).total_seconds() * _rate(anchor)))
@@ -114,7 +114,7 @@ def _require_one_stream(found: Sequence[data.Recording]) -> None:
     for recording in found:
         if recording.path is None:
             raise AudioError(
-                f"there is no file any more of the recording {recording.id}.",
+                f"the file of recording {recording.id} no longer exists.",
                 "ask for another time",
             )
         _report(recording)
@@ -122,7 +122,7 @@ def _require_one_stream(found: Sequence[data.Recording]) -> None:
         raise AudioError(
             "cannot join recordings of several streams.",
             "ask for a span before or after the interruption: acoupi effort",
-            why="the microphone was opened anew between them.",
+            why="the microphone was reopened between them.",
         )
 
 

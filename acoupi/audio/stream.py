@@ -1,4 +1,4 @@
-"""The stream that captures: a source on one side, a ring in the middle, readers on the other."""
+"""The capture stream: a source writes into a ring buffer, readers take sound out by frame."""
 
 import datetime
 import mmap
@@ -18,21 +18,21 @@ from acoupi.errors import AcoupiError, DeviceUnavailableError, RecordingError
 __all__ = ["RING_SECONDS", "STALL_SECONDS", "CaptureStream"]
 
 RING_SECONDS = 30.0
-"""How long a busy disk may keep the reader before sound is lost."""
+"""How long a busy disk may delay a reader before sound is lost, seconds."""
 STALL_SECONDS = 5.0
-"""How long a device may deliver nothing before it counts as gone."""
+"""How long a device may deliver nothing before it counts as lost, seconds."""
 _READ_AHEAD_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
-"""How far a reader stays away from where the ring is being overwritten."""
+"""How far a reader stays from where the ring is being overwritten."""
 
 
 class CaptureStream:
     """Keeps the latest sound of a source, to be read by frame index.
 
-    The source's thread only copies into a ring that was made beforehand, so
-    a busy disk, garbage collection or a late task do not reach it. Frames
-    count from the opening of the stream, and go on over what the device lost:
-    silence stands in its place, so that a frame's number is its time.
+    The source's thread only copies into a preallocated ring, so a busy disk,
+    garbage collection or a late task cannot disturb it. Frames are counted from
+    the opening of the stream. Sound that the device lost is counted, too, with
+    silence in its place, so that a frame's number always tells its time.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class CaptureStream:
         How much sound the ring holds; None means 30 s, or 1 s for a source
         that waits for its reader.
     warm_up
-        Seconds at the beginning that are no good; no recording begins in them.
+        Seconds at the beginning that are unusable; no recording begins in them.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CaptureStream:
         if ring_seconds is None:
             ring_seconds = _READ_AHEAD_SECONDS if source.waits_for_reader else RING_SECONDS
         self.id = uuid4()
-        """Of this opening: frames of another stream count from another moment."""
+        """Id of this opening: another stream counts its frames from another moment."""
         self.source = source
         self.samplerate = source.samplerate
         self.channels = source.channels
@@ -70,7 +70,7 @@ class CaptureStream:
         self._changed = threading.Condition()
         self._claimed = 0  # Frames written or being written now.
         self._written = 0
-        self._released = 0  # Frames that a source which waits may overwrite.
+        self._released = 0  # Frames that a waiting source may overwrite.
         self._read = False
         self._last_delivery = 0.0
         self._overruns: deque[data.Overrun] = deque(maxlen=10_000)
@@ -80,7 +80,7 @@ class CaptureStream:
     # -- opening and closing -------------------------------------------------
 
     def open(self) -> Self:
-        """Start the source; whatever goes wrong, nothing stays open."""
+        """Start the source; after an error nothing stays open."""
         self._is_open = True
         self._last_delivery = data.monotonic()
         try:
@@ -91,10 +91,10 @@ class CaptureStream:
         return self
 
     def close(self) -> None:
-        """Stop the source and wake whoever waits; harmless when closed.
+        """Stop the source and wake waiting readers; harmless when closed.
 
-        A device that fell silent before stays a loss: what the ring holds is
-        still to be read.
+        A device that fell silent earlier stays marked as lost: what the ring
+        holds can still be read.
         """
         with self._changed:
             self._failure = self.loss
@@ -115,7 +115,7 @@ class CaptureStream:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is open and its device delivered something lately."""
+        """Whether it is open and its device has delivered sound recently."""
         if not self._is_open or self._failure is not None:
             return False
         return (
@@ -138,7 +138,7 @@ class CaptureStream:
             if overrun:
                 self._stand_in(self._frames_lost(time) if lost is None else lost)
             behind = self.clock.add(self._written, time, is_break=overrun)
-            if behind:  # The driver lost that without a word.
+            if behind:  # The driver lost that without reporting it.
                 self._stand_in(round(behind * self.samplerate))
         self._claimed = self._written + frames
         self._copy_in(block)
@@ -149,7 +149,7 @@ class CaptureStream:
             return self._is_open
 
     def fail(self, error: AcoupiError) -> None:
-        """Let readers know that nothing more will come."""
+        """Tell readers that no more sound will come."""
         with self._changed:
             if self._is_open and self._failure is None:
                 self._failure = error
@@ -177,7 +177,7 @@ class CaptureStream:
             return self._is_open
 
     def _frames_lost(self, time: float) -> int:
-        """Return how much was lost before a block of this time, as far as the clocks can tell."""
+        """Estimate from the clocks how much was lost before a block of this time."""
         expected = self.clock.expect(self._written)
         return 0 if expected is None else max(0, round((time - expected) * self.samplerate))
 
@@ -187,7 +187,9 @@ class CaptureStream:
         self._claimed = self._written + frames
         silence = bytes(min(frames, self.samplerate) * self._frame_bytes)
         left = min(frames, self.capacity)
-        self._written += frames - left  # More than the ring holds: the rest of it is gone anyway.
+        self._written += (
+            frames - left
+        )  # More than the ring holds: the rest would be overwritten anyway.
         while left > 0:
             block = silence[: left * self._frame_bytes]
             self._copy_in(memoryview(block))
@@ -213,12 +215,12 @@ class CaptureStream:
 
     @property
     def written(self) -> int:
-        """How many frames there have been since it was opened."""
+        """Number of frames since it was opened."""
         return self._written
 
     @property
     def oldest(self) -> int:
-        """The first frame that can still be read, with time enough to do it."""
+        """The first frame that can still be read in time."""
         if self.source.waits_for_reader:
             return self._released
         margin = min(self.capacity // 4, round(_MARGIN_SECONDS * self.samplerate))
@@ -226,22 +228,22 @@ class CaptureStream:
 
     @property
     def failure(self) -> AcoupiError | None:
-        """Why nothing more will come; None while something may."""
+        """Why no more sound will come; None while some may."""
         return self._failure
 
     @property
     def loss(self) -> AcoupiError | None:
-        """Why its device counts as gone, or None: it delivers, or it was closed on purpose."""
+        """Why its device counts as lost; None if it delivers, or was closed on purpose."""
         if self._failure is None and self._is_open and not self.is_alive:
             return self._stalled()
         return self._failure
 
     def next_frame(self) -> int:
-        """Return the frame at which a recording that begins now starts.
+        """Return the first frame of a recording that begins now.
 
-        That is the first one ever if nothing was read yet, then the one that
-        is being captured at this moment. A source that waits goes on where it
-        was read last, and its sound is dated when it is read.
+        That is the first frame of the stream if nothing was read yet, otherwise
+        the one being captured at this moment. A source that waits for its reader
+        continues where it was last read, and its sound is dated when it is read.
         """
         if self.source.waits_for_reader:
             self.clock.restart(self._released, data.monotonic())
@@ -273,7 +275,7 @@ class CaptureStream:
         return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
 
     def wait_for_sound(self, deadline: float) -> None:
-        """Wait until frames have a time: that takes the first block, or some seconds of them.
+        """Wait until frames have a time: after the first block, or some seconds of them.
 
         Raises
         ------
@@ -307,20 +309,20 @@ class CaptureStream:
         frames
             How many; at most `capacity`.
         deadline
-            Time of `data.monotonic` by which it must be there.
+            Time of `data.monotonic` by which all of it must be there.
 
         Returns
         -------
         bytes
             Whole frames. What the ring no longer holds, because it was read
-            too late, is silence, and counted as an overrun.
+            too late, is replaced by silence and counted as an overrun.
 
         Raises
         ------
         DeviceUnavailableError
             If the device has delivered nothing at all for 5 s.
         RecordingError
-            If it stopped delivering, failed, is late, or the stream was closed.
+            If it stopped delivering, failed or is late, or the stream was closed.
         """
         if not 0 < frames <= self.capacity:
             raise ValueError(f"frames must be 1 to {self.capacity}, not {frames}")
@@ -341,7 +343,7 @@ class CaptureStream:
         with self._changed:
             while self._written < frame:
                 if self._failure is not None:
-                    # A reader adds to an error what it kept; each has its own.
+                    # A reader adds what it kept to the error, so each gets its own.
                     raise copy(self._failure)
                 if not self._is_open:
                     raise RecordingError(
@@ -363,7 +365,7 @@ class CaptureStream:
         content = self._ring[begin : begin + length]
         if len(content) < length:
             content += self._ring[: length - len(content)]
-        # Asked after the copy: what was overwritten meanwhile does not count.
+        # Checked after the copy: what was overwritten meanwhile is not valid.
         lost = min(frames, max(0, self._claimed - self.capacity - start))
         if lost:
             content = bytes(lost * self._frame_bytes) + content[lost * self._frame_bytes :]
@@ -373,13 +375,13 @@ class CaptureStream:
         if self._written:
             return RecordingError(
                 f'the microphone "{self.source.name}" stopped.',
-                "plug it in again; see that its power supply is strong enough",
+                "plug it in again; check that its power supply is strong enough",
                 why=f"it has delivered nothing for {STALL_SECONDS:g} s.",
             )
         return DeviceUnavailableError(
             f'the microphone "{self.source.name}" delivers nothing.',
             "plug it in again, or choose another: acoupi devices",
-            why=f"it opened, and then no sound came for {STALL_SECONDS:g} s.",
+            why=f"it opened, but no sound came for {STALL_SECONDS:g} s.",
         )
 
     def _late(self) -> RecordingError:

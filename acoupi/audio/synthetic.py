@@ -1,4 +1,4 @@
-"""A made-up soundscape: a quiet night with birds in it and, where the rate allows, bats."""
+"""A synthetic soundscape: a quiet night with birds and, where the rate allows, bats."""
 
 from collections.abc import Hashable, Iterator
 from typing import Literal, NamedTuple
@@ -6,15 +6,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from acoupi.audio.playback import to_int16
-from acoupi.audio.simulated import SimulatedSource
+from acoupi.audio.simulated_source import SimulatedSource, to_int16
 
 __all__ = ["Chirp", "SyntheticSource", "chirps_of_second", "synthesize_second"]
 
 _NOISE = 10 ** (-66 / 20)
 """Standard deviation of the noise floor: -66 dBFS."""
 
-# Ten seconds follow each other like this: five of them are quiet.
+# The pattern repeats every ten seconds; five of them are quiet.
 _BIRD_SECONDS = (1, 2, 3)
 _BAT_SECONDS = (6, 7)
 
@@ -23,14 +22,14 @@ class Chirp(NamedTuple):
     """One note or call."""
 
     start: float
-    """Seconds from the beginning of its second; it ends in the same second."""
+    """Start within its second, seconds; it ends in the same second."""
     duration: float
     first_freq: float
-    """Hz, where it begins."""
+    """Start frequency, Hz."""
     last_freq: float
-    """Hz, where it ends."""
+    """End frequency, Hz."""
     level: float
-    """Peak, 0 to 1."""
+    """Peak amplitude, 0 to 1."""
 
 
 class SyntheticSource(SimulatedSource):
@@ -41,7 +40,7 @@ class SyntheticSource(SimulatedSource):
     seed
         Which soundscape.
     samplerate, channels
-        Any; every channel has noise of its own and the same calls.
+        Any; every channel has its own noise and the same calls.
     pace, owner
         As for `SimulatedSource`.
     """
@@ -59,7 +58,7 @@ class SyntheticSource(SimulatedSource):
         self._seed = seed
 
     def prepare(self) -> None:
-        """Need nothing."""
+        """Nothing to prepare."""
 
     def blocks(self, frames: int) -> Iterator[memoryview]:
         """Yield the soundscape block by block."""

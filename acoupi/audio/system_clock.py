@@ -1,8 +1,8 @@
-"""What the kernel knows about its clock, and the UTC that a stream goes by.
+"""What the kernel knows about its clock, and the UTC that a stream uses.
 
-A Raspberry Pi has no clock of its own: it starts in the past and is set when
-it finds the network. So the time of a sample is kept on the monotonic clock,
-and UTC is that plus an offset that is changed on purpose only.
+A Raspberry Pi has no battery-backed clock: it starts in the past and is set once
+it finds the network. So sample times are kept on the monotonic clock, and UTC is
+that plus an offset that only changes deliberately.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ _TIMEX = struct.Struct("@Illlli")  # modes, offset, freq, maxerror, esterror, st
 _TIMEX_BYTES = 512  # More than the structure has on any machine.
 
 _SLEW = 500e-6
-"""Fastest that a kernel slews its clock."""
+"""Fastest rate at which a kernel slews its clock."""
 _NOISE_SECONDS = 0.02
 _SETTLE_SECONDS = 600.0
 _TRIES = 5
@@ -37,12 +37,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class ClockState:
-    """Whether the system clock can be believed."""
+    """Whether the system clock can be trusted."""
 
     is_synchronised: bool | None
     """None if the kernel does not say."""
     error: float | None
-    """By how much it may be wrong, seconds; None if that is not known."""
+    """Largest error it may have, seconds; None if that is not known."""
 
 
 def read_clock_state() -> ClockState:
@@ -62,7 +62,7 @@ def read_clock_state() -> ClockState:
 
 
 def read_offset() -> float:
-    """Return UTC (seconds since 1970) minus monotonic time, by the closest of a few looks."""
+    """Return UTC (seconds since 1970) minus monotonic time: the tightest of a few readings."""
     best = (float("inf"), 0.0)
     for _ in range(_TRIES):
         before = data.monotonic()
@@ -76,7 +76,7 @@ def read_offset() -> float:
 
 @cache
 def read_boot_id() -> UUID | None:
-    """Return the id of the machine's boot, the same in all its containers; None if unknown."""
+    """Return the id of the current boot, the same in all containers; None if unknown."""
     try:
         return UUID(_BOOT_ID.read_text().strip())
     except (OSError, ValueError):
@@ -84,7 +84,7 @@ def read_boot_id() -> UUID | None:
 
 
 def read_boot_clock() -> data.BootClock | None:
-    """Return how the system clock tells UTC now; None if the boot is not known."""
+    """Return the boot and its current offset to UTC; None if the boot is not known."""
     boot_id = read_boot_id()
     if boot_id is None:
         return None
@@ -94,10 +94,10 @@ def read_boot_clock() -> data.BootClock | None:
 class Timeline:
     """Turns monotonic time into UTC so that a step of the system clock moves no sample.
 
-    It follows a system clock that is slewed. A clock that steps is followed only
-    where `settle` is called, between recordings, and only once it can be
-    believed: the kernel calls it synchronised and did not before (a step
-    always ends synchronisation), or the step has stood for ten minutes.
+    It follows slewing of the system clock. A step is followed only where `settle`
+    is called, between recordings, and only once it can be trusted: the kernel
+    now reports the clock as synchronised and did not before (a step always ends
+    synchronisation), or ten minutes have passed since the step.
     """
 
     def __init__(self) -> None:
@@ -109,9 +109,9 @@ class Timeline:
 
     @property
     def state(self) -> ClockState:
-        """What was known of the system clock when it was looked at last.
+        """State of the system clock when it was last looked at.
 
-        While a step is not followed, it is not synchronised: this is another time.
+        Not synchronised while a step is not yet followed: the two times differ then.
         """
         return self._state if self._step_at is None else ClockState(False, None)
 
@@ -122,14 +122,14 @@ class Timeline:
 
     @property
     def boot_clock(self) -> data.BootClock | None:
-        """The offset, and of which boot it is; None if that is not known."""
+        """The offset and the boot it belongs to; None if that is not known."""
         boot_id = read_boot_id()
         if boot_id is None:
             return None
         return data.BootClock(boot_id=boot_id, offset_s=round(self._offset, 6))
 
     def look(self) -> None:
-        """See how the system clock runs; cheap, to be called every second or so."""
+        """Look at the system clock; cheap, to be called about every second."""
         self._state = read_clock_state()
         now, offset = data.monotonic(), read_offset()
         then, before = self._seen
@@ -142,7 +142,7 @@ class Timeline:
             self._offset = offset
 
     def settle(self) -> bool:
-        """Follow a step that can be believed by now; return whether there was one."""
+        """Follow a step that can be trusted by now; return whether there was one."""
         self.look()
         if self._step_at is None:
             return False

@@ -1,4 +1,4 @@
-"""WAV files: written, read, and mended (see `formats`, which does so with FLAC, too)."""
+"""WAV files: written, read, and repaired (see `formats`, which also handles FLAC)."""
 
 import os
 from pathlib import Path
@@ -15,22 +15,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "MAGICS",
+    "NAME",
     "WavWriter",
     "add_guano",
     "decode",
     "expand_time",
     "fields_of",
+    "is_only_a_head",
     "is_whole",
-    "mend",
     "narrow",
+    "open_writer",
     "put_guano",
     "read_audio",
     "read_guano",
     "read_info",
+    "refusal",
+    "repair",
 ]
 
+NAME = "wav"
+MAGICS: tuple[bytes, ...] = (b"RIFF", b"RF64")
+
 _ORDINARY_BYTES = 0xFFFF_FFFF - 1024 * 1024
-"""Most bytes of samples whose file certainly has sizes of 32 bits."""
+"""Most bytes of samples for which 32-bit sizes are certain to suffice."""
 
 
 class WavWriter(SoundWriter):
@@ -39,7 +47,7 @@ class WavWriter(SoundWriter):
     Parameters
     ----------
     path
-        Name it gets in the end; no file may have it.
+        Final name; no file may have it yet.
     samplerate
         Of the original sound, Hz.
     channels
@@ -48,13 +56,13 @@ class WavWriter(SoundWriter):
         How many times slower the file plays: its header says
         ``samplerate / time_expansion``.
     guano
-        What the file says about itself until it is finished.
+        GUANO text of the file until it is finished.
     bits
         Of a sample in the file, 16 or 24.
     sample_bytes
-        Of a sample that is given to `write`, 2 or 4: the highest bits count.
+        Size of a sample passed to `write`, 2 or 4; the highest bits are kept.
     frames
-        How many may come: past 4 GiB there must be room for larger sizes.
+        Most that may come: past 4 GiB the header needs room for larger sizes.
 
     Raises
     ------
@@ -83,9 +91,9 @@ class WavWriter(SoundWriter):
         super().__init__(path, header)
 
     def write(self, block: bytes | memoryview) -> None:
-        """Append whole frames: integers of this machine, channel after channel."""
+        """Append whole frames: native integers, channels interleaved."""
         rest = memoryview(narrow(block, *self._bytes)).cast("B")
-        # After an error, from the end of the last whole frame.
+        # After an error, continue at the end of the last whole frame.
         done = self.frames * self._frame_bytes
         with disk_errors(self.path):
             self._file.seek(self._header_bytes + done)
@@ -102,8 +110,17 @@ class WavWriter(SoundWriter):
             put_guano(self._file, self.part, guano)
 
 
+open_writer = WavWriter
+
+
+def refusal(samplerate: int, channels: int) -> str | None:
+    """Return None: it holds any rate and any number of channels."""
+    del samplerate, channels
+    return None
+
+
 def narrow(block: bytes | memoryview, given: int, wanted: int) -> bytes | memoryview:
-    """Return samples of fewer bytes, their highest ones, as WAV files have them.
+    """Return samples cut to their highest bytes, in the byte order of WAV files.
 
     Examples
     --------
@@ -143,7 +160,7 @@ def read_guano(path: Path) -> dict[str, str]:
 
 
 def add_guano(path: Path, guano: str) -> None:
-    """Put a GUANO text in a WAV file, or in place of the one it has.
+    """Add a GUANO text to a WAV file, or replace the one it has.
 
     In place: the samples are not touched and no copy is made. The same text
     again changes nothing.
@@ -167,7 +184,7 @@ def add_guano(path: Path, guano: str) -> None:
 
 
 def expand_time(path: Path, samplerate: int, time_expansion: float) -> None:
-    """Write ``samplerate / time_expansion`` as the rate of a WAV file; its samples stay.
+    """Set the rate of a WAV file to ``samplerate / time_expansion``; its samples stay.
 
     Raises
     ------
@@ -185,7 +202,7 @@ def expand_time(path: Path, samplerate: int, time_expansion: float) -> None:
 def read_audio(
     path: Path, start: int, frames: int | None
 ) -> "tuple[NDArray[np.float32], int] | None":
-    """Read the samples of a WAV file; None if they are of an uncommon kind.
+    """Read the samples of a WAV file; None if their encoding is an uncommon one.
 
     Raises
     ------
@@ -242,8 +259,14 @@ def is_whole(file: BinaryIO, name: Path) -> bool:
     return size > 0 and layout.samples.offset + size <= layout.file_bytes
 
 
-def mend(file: BinaryIO, name: Path) -> SoundInfo | None:
-    """Make the headers say what is there; None if that is nothing.
+def is_only_a_head(content: bytes) -> bool:
+    """Return whether a file that begins so holds no sound: only zeros follow, if any."""
+    # The size follows the name of the chunk: 4 bytes more.
+    return b"RIFF".startswith(content.rstrip(b"\0")[:4]) and b"data" not in content[:-4]
+
+
+def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
+    """Make the headers match what is there; None if that is nothing.
 
     Raises
     ------

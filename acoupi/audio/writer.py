@@ -5,12 +5,22 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from acoupi.audio.disk import disk_errors, open_new, part_path, publish
 from acoupi.audio.riff import write_all
 
-__all__ = ["SoundInfo", "SoundWriter"]
+__all__ = ["SoundInfo", "SoundWriter", "WriterOptions"]
+
+
+class WriterOptions(TypedDict, total=False):
+    """What may be said of a new file; see `wav.WavWriter`."""
+
+    time_expansion: float
+    guano: str
+    bits: int
+    sample_bytes: int
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +43,15 @@ class SoundInfo:
 class SoundWriter(ABC):
     """Writes samples into a new file, block by block.
 
-    The file has its name only after `finish`. Until then a lock that the
-    kernel takes away with the process marks it as being written.
+    The file gets its name only at `finish`. Until then a lock, which the kernel
+    releases when the process ends, marks it as being written.
 
     Parameters
     ----------
     path
-        Name it gets in the end; no file may have it.
+        Final name; no file may have it yet.
     header
-        What the file begins with: whose it is, should the rest be lost.
+        The beginning of the file: it identifies the recording, should the rest be lost.
 
     Raises
     ------
@@ -53,7 +63,7 @@ class SoundWriter(ABC):
         self.path = path
         self.part = part_path(path)
         self.frames = 0
-        """How many it holds; after an error, how many of them could be kept."""
+        """How many frames it holds; after an error, how many could be kept."""
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_new(self.part)
@@ -67,14 +77,14 @@ class SoundWriter(ABC):
 
     @abstractmethod
     def write(self, block: bytes | memoryview) -> None:
-        """Append whole frames: integers of this machine, channel after channel."""
+        """Append whole frames: native integers, channels interleaved."""
 
     @abstractmethod
     def _complete(self, guano: str | None) -> None:
-        """Make the headers say what is there."""
+        """Make the headers match what is there."""
 
     def finish(self, guano: str | None = None, path: Path | None = None) -> Path:
-        """Complete the file, see it on the disk, and give it its name.
+        """Complete the file, force it to disk, and give it its name.
 
         Parameters
         ----------
@@ -86,7 +96,7 @@ class SoundWriter(ABC):
         Raises
         ------
         AudioError
-            If a file of that name exists; ours stays under its hidden name.
+            If a file of that name exists; the new one keeps its hidden name.
         """
         self.path = path or self.path
         with disk_errors(self.path):
@@ -107,7 +117,7 @@ class SoundWriter(ABC):
             self.leave()
 
     def leave(self) -> None:
-        """Let go of the file as it is; `formats.salvage` can mend it."""
+        """Close the file as it is; `formats.salvage` can repair it."""
         self._file.close()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""What no rendered bundle may hold, whatever rendered it: our own assertions on the file.
+"""Assertions on every rendered compose file, whatever rendered it.
 
-No public linter looks for these; the reasons are in ``compose/README.md``.
+No public linter checks these; the reasons are in ``compose/README.md``.
 """
 
 import re
@@ -9,10 +9,10 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-import yaml
-
 from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.config.yaml_documents import read_yaml
 from acoupi.errors import ConfigurationError
+from acoupi.stack.rights import TOO_WIDE
 
 __all__ = [
     "SOUND_RULE",
@@ -29,13 +29,12 @@ SOUND_FOLDER = "/dev/snd"
 HOST_NAMESPACES = ("pid", "ipc", "uts", "userns_mode", "network_mode", "cgroup")
 RESTARTS = ("no", "always", "unless-stopped")
 ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "balena.sock", "balena-engine.sock")
-TOO_WIDE = ("/", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/run")
 _ROOT = re.compile(r"(?:0+|root)(?::.*)?\Z")
 _GROUP = re.compile(r"[0-9]+\Z|\$\{[A-Z_]+[:?-].*\}\Z")
 
 
 def check_bundle(text: str) -> None:
-    """Raise unless a compose file keeps its containers as apart as a sensor needs.
+    """Raise unless a compose file isolates its containers as a sensor needs.
 
     Raises
     ------
@@ -52,10 +51,10 @@ def check_bundle(text: str) -> None:
 
 
 def bundle_problems(text: str) -> list[str]:
-    """Return what is wrong with a compose file, each beginning with the service; none: []."""
+    """Return what is wrong with a compose file, each beginning with the service; [] if nothing."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = read_yaml(text)
+    except ValueError as error:
         return [f"it is not YAML ({' '.join(str(error).split())})"]
     services = content.get("services") if isinstance(content, dict) else None
     if not isinstance(services, dict) or not services:
@@ -64,15 +63,15 @@ def bundle_problems(text: str) -> list[str]:
 
 
 def merged_problems(services: Mapping[str, Any], ours: Collection[str]) -> list[str]:
-    """Return what is wrong with services, an override's changes taken in; none: [].
+    """Return what is wrong with services, including changes by an override; [] if nothing.
 
     Parameters
     ----------
     services
         By name, as a compose file or ``docker compose config`` has them.
     ours
-        The names of the sensor's own. Others may be what they like, but
-        neither privileged nor near the engine's socket or the sound device.
+        The names of the sensor's own. Others are free to differ, but must not be
+        privileged or reach the engine's socket or the sound device.
     """
     problems = []
     sound = []
@@ -100,7 +99,7 @@ def _problems_of(service: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _problems_of_other(service: Mapping[str, Any]) -> Iterator[str]:
-    """Give what even a service beside the sensor's own may not be."""
+    """Yield what is wrong even with a service that an override adds."""
     if service.get("privileged"):
         yield "is privileged"
     for key in HOST_NAMESPACES:
@@ -119,7 +118,7 @@ def _has_sound(service: Mapping[str, Any]) -> bool:
 
 
 def _privileges(service: Mapping[str, Any]) -> Iterator[str]:
-    """Give what a service has beyond a plain process of a plain user."""
+    """Yield the privileges that a service has beyond an ordinary process."""
     yield from _namespaces(service)
     if service.get("privileged"):
         yield "is privileged"
@@ -176,7 +175,7 @@ def _devices(service: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _device_sources(service: Mapping[str, Any]) -> Iterator[str]:
-    """Give where each device of a service is on the host."""
+    """Yield the path of each device of a service on the host."""
     for device in service.get("devices") or ():
         source = device.get("source", "") if isinstance(device, dict) else device
         yield _shortest(str(source).partition(":")[0])
@@ -191,7 +190,7 @@ def _mounts(service: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _binds(service: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give where each bind mount of a service comes from and goes to."""
+    """Yield source and target of each bind mount of a service."""
     for volume in service.get("volumes") or ():
         if isinstance(volume, dict):
             source, target = str(volume.get("source", "")), str(volume.get("target", ""))
@@ -205,7 +204,7 @@ def _binds(service: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _shortest(path: str) -> str:
-    """Return a path as it is compared: Compose leaves in it what says nothing.
+    """Return a path in its shortest form, for comparing: Compose does not normalise paths.
 
     Examples
     --------
@@ -216,16 +215,16 @@ def _shortest(path: str) -> str:
 
 
 def folders_of(home: Path) -> dict[Path, bool]:
-    """Return what of this machine the bundle of a home mounts, and whether only to be read.
+    """Return the paths of this machine that the bundle of a home mounts, and whether read-only.
 
-    From the rendered file, so that it is known without the program; nothing
-    where there is none. What a variable names is left out: devices.
+    They are read from the rendered file, so the program is not needed; empty
+    if there is no file. Paths given by a variable (devices) are left out.
     """
     try:
-        content = yaml.safe_load((home / COMPOSE_FILE).read_text())
+        content = read_yaml((home / COMPOSE_FILE).read_text())
         services = content["services"].values()
         mounts = [one for service in services for one in service.get("volumes", ())]
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
     found: dict[Path, bool] = {}
     for mount in mounts:

@@ -1,22 +1,45 @@
-"""What every compose file of ours has in common, whoever renders it."""
+"""The compose file of a stack: one renderer and one template for every site.
+
+A `Stack` says what runs and a `Site` where: which paths are bind mounts and
+which are named volumes, which values can be set in ``.env`` and which are
+literal. The template is ``compose/balena/docker-compose.yml.jinja2``.
+"""
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from acoupi.stack.stack import MEBIBYTE, Service
+from acoupi.bundles.bundle_checks import SOUND_RULE, check_bundle
+from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.bundles.images import source_dir
+from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
+from acoupi.stack.broker_users import broker_user
+from acoupi.stack.stack import BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
     "BROKER_GRACE",
     "BROKER_MEMORY",
-    "BROKER_SCORE",
     "BROKER_URL",
-    "HEALTH",
-    "HEALTH_COMMAND",
-    "PROCESSES",
     "SOCKET",
     "SOCKET_FOLDER",
+    "Block",
+    "ComposeFile",
+    "Entry",
+    "Site",
+    "Sound",
+    "bind",
+    "block_of",
+    "broker_block",
+    "broker_variables",
     "health_probe",
     "mebibytes",
     "memory_variable",
+    "port_variable",
+    "redis_options",
+    "setting",
+    "variable",
 ]
 
 SOCKET_FOLDER = "/run/broker"
@@ -38,8 +61,218 @@ HEALTH = {
 }
 """Seconds between looks, each of which lasts five minutes unless something is wrong.
 
-One look may be wrong: the clock was set.
+A single failed look is tolerated: setting the clock can cause one.
 """
+Entry = tuple[str, str | None]
+"""A variable and its value; None passes on the variable of the host."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """How the recorder is given the sound device."""
+
+    group: str
+    """Number of the group of the sound devices, or a variable of ``.env`` that holds it."""
+    device: str | None = None
+    """As ``devices:`` takes it; None: by a bind mount and a device rule."""
+    folder: str = "${ACOUPI_SOUND:-/dev/snd}"
+    """Mounted at /dev/snd where there is no `device`."""
+    rule: str = SOUND_RULE
+
+
+@dataclass(frozen=True)
+class Block:
+    """One service of a compose file; what is empty or None is left out of it."""
+
+    name: str
+    command: Sequence[str]
+    memory: str
+    score: int
+    stop_grace: float
+    health: Sequence[str]
+    has_long_command: bool = False
+    """Whether the command has a line for each word."""
+    depends_on: str | None = None
+    network: bool = False
+    network_first: bool = False
+    """Whether ``network_mode`` stands right after the command; YAML does not care."""
+    sound: Sound | None = None
+    labels: Sequence[tuple[str, str, str]] = ()
+    """Name, value, comment."""
+    env_file: str | None = None
+    environment: Sequence[Entry] = ()
+    tmpfs: str | None = None
+    volumes: Sequence[str] = ()
+    port: str | None = None
+    """As ``ports:`` takes it. Such a service has a network of its own, called as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site(ABC):
+    """Where the containers run."""
+
+    header: tuple[str, ...]
+    """The comment at the top of the file."""
+    sound: Sound
+    user: str
+    name: str | None = None
+    """Of the compose project."""
+    image: str | None = None
+    build: Mapping[str, Any] | None = None
+    restart: str = "unless-stopped"
+    tmpfs: str | None = None
+    """Of every service."""
+    has_logging: bool = True
+    """Whether the platform accepts ``logging``."""
+
+    @abstractmethod
+    def setting(self, name: str, default: str) -> str:
+        """Return a value that ``.env`` may change where the site has one, else its default."""
+
+    @abstractmethod
+    def broker(self, stack: Stack) -> Block:
+        """Return the block of redis."""
+
+    def others(self, stack: Stack) -> list[Block]:
+        """Return the services of this site that the stack does not have."""
+        del stack
+        return []
+
+    @abstractmethod
+    def service(self, service: Service, stack: Stack) -> Block:
+        """Return the block of a service of the stack."""
+
+    @abstractmethod
+    def volumes(self, stack: Stack) -> list[str]:
+        """Return the names of the volumes."""
+
+
+@dataclass(frozen=True)
+class ComposeFile:
+    """The compose file of a stack at a site."""
+
+    stack: Stack
+    site: Site
+    blocks: Sequence[Block] = field(init=False)
+
+    def __post_init__(self) -> None:
+        site, stack = self.site, self.stack
+        every = (*stack.workers, stack.beat, *stack.extras)
+        ours = [site.service(one, stack) for one in every]
+        object.__setattr__(self, "blocks", (site.broker(stack), *site.others(stack), *ours))
+
+    def render(self) -> RenderedFile:
+        """Return the file.
+
+        Raises
+        ------
+        ConfigurationError
+            If it would not keep the containers apart, by name.
+        """
+        site = self.site
+        context = {
+            "site": site,
+            "services": self.blocks,
+            "volumes": site.volumes(self.stack),
+            "processes": PROCESSES,
+            **HEALTH,
+        }
+        folder = source_dir() / "compose" / "balena"
+        (rendered,) = render_tree(folder, context, below=(COMPOSE_FILE,)).values()
+        check_bundle(rendered.text)
+        return rendered
+
+
+def block_of(service: Service, site: Site, **more: Any) -> Block:
+    """Return the block of a service; `more` is what the site says of it."""
+    return Block(
+        name=service.name,
+        command=("python", *service.command),
+        memory=site.setting(memory_variable(service.name), mebibytes(service.limits.memory_bytes)),
+        score=service.limits.out_of_memory_score,
+        stop_grace=service.stop_grace,
+        health=health_probe(service),
+        depends_on=None if service.is_extra else BROKER,
+        port=published(service, site) if service.port else None,
+        network=service.network,
+        sound=site.sound if is_sound_worker(service) else None,
+        **more,
+    )
+
+
+def published(service: Service, site: Site) -> str:
+    """Return how the port of a service is published: where the machine listens, and the port."""
+    assert service.port is not None
+    number = str(service.port.number)
+    outside = site.setting(port_variable(service.name), number)
+    return f"{service.port.address}:{outside}:{number}"
+
+
+def port_variable(service: str) -> str:
+    """Return the name in ``.env`` of the port of this machine on which a service is reached."""
+    return f"ACOUPI_PORT_{service.upper().replace('-', '_')}"
+
+
+def broker_block(site: Site, **more: Any) -> Block:
+    """Return the block of redis; `more` is what the site says of it."""
+    return Block(
+        memory=site.setting(memory_variable(BROKER), BROKER_MEMORY),
+        score=BROKER_SCORE,
+        stop_grace=BROKER_GRACE,
+        health=("CMD", HEALTH_COMMAND, SOCKET),
+        has_long_command=True,
+        **more,
+    )
+
+
+def broker_variables(service: str, password: str) -> dict[str, str]:
+    """Return the variables of a client of the broker; `password` is the path of its file."""
+    return {
+        "ACOUPI_BROKER": BROKER_URL,
+        "ACOUPI_BROKER_USER": broker_user(service),
+        "ACOUPI_BROKER_PASSWORD_FILE": password,
+    }
+
+
+def bind(source: str, target: str, *, read_only: bool = True, creates: bool = False) -> Yaml:
+    """Return a bind mount; without `creates` a missing source is an error.
+
+    Examples
+    --------
+    >>> str(bind("/a", "/b"))
+    '{type: bind, source: /a, target: /b, read_only: true, bind: {create_host_path: false}}'
+    """
+    fixed = ", read_only: true" if read_only else ""
+    create = "true" if creates else "false"
+    return Yaml(
+        f"{{type: bind, source: {source}, target: {target}{fixed}, "
+        f"bind: {{create_host_path: {create}}}}}"
+    )
+
+
+def variable(name: str, default: str | None = None) -> str:
+    """Return a variable of ``.env`` or of the environment; None: it must be set there.
+
+    Examples
+    --------
+    >>> variable("ACOUPI_SOUND", "/dev/snd"), variable("ACOUPI_UID")
+    ('${ACOUPI_SOUND:-/dev/snd}', '${ACOUPI_UID:?see .env}')
+    """
+    return f"${{{name}:?see .env}}" if default is None else f"${{{name}:-{default}}}"
+
+
+def setting(name: str, default: str) -> Entry:
+    """Return an entry of ``environment`` that is a variable of ``.env``."""
+    return name, Yaml(f'"{variable(name, default)}"')
+
+
+def redis_options(*, append_only: str, more: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the options of redis; `more` is what the site adds."""
+    return (
+        *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700", *more),
+        *("--dir", SOCKET_FOLDER, "--save", "", "--appendonly", append_only),
+        *("--maxmemory", "32mb", "--maxmemory-policy", "noeviction"),
+    )
 
 
 def memory_variable(service: str) -> str:

@@ -1,25 +1,41 @@
-"""The ``docker`` command: asking it something, and handing the terminal over to it.
+"""The Docker engine: asking it something, and handing the terminal over to ``docker``.
 
-The command line is what people run by hand, and it follows their contexts and
-variables, so what it answers here is what it would answer them.
+Questions go through the ``docker`` command, which is what people run by hand
+and which follows their contexts and variables. Only the state of containers
+is read through the engine's API (`Engine.client`), which is quicker.
 """
 
+import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.devices.microphones import list_cards
+from acoupi.errors import TargetError
 from acoupi.stack.settings import Settings
 
-__all__ = ["Answer", "Host", "Storage", "ask", "compose_command", "engine_answers", "hand_over"]
+__all__ = [
+    "Answer",
+    "Engine",
+    "Host",
+    "Storage",
+    "compose_command",
+    "explain",
+    "hand_over",
+    "unreachable",
+]
 
 COMPOSE_FILE = "docker-compose.yml"
 OVERRIDE_FILE = "docker-compose.override.yml"
@@ -31,6 +47,15 @@ SHORT_TIMEOUT = 5.0
 """Seconds, where there is another way without an engine."""
 MISLEADING = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES")
 """Variables that would make Compose look at another project than the home's."""
+
+
+_DENIED = re.compile(
+    r"(?i)permission denied while trying to connect|permission denied.*docker.*sock"
+    r"|(dial unix|server api version).*permission denied"
+)
+_NOBODY = re.compile(
+    r"(?i)cannot connect to the docker daemon|error during connect|fetching server api version"
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +77,17 @@ class Answer:
         """Whether there is no such command."""
         return self.code == NOT_FOUND
 
+    def objects(self) -> list[dict[str, Any]]:
+        """Return the JSON objects that it printed, one a line; what is none is left out."""
+        found = []
+        for line in self.out.splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return [one for one in found if isinstance(one, dict)]
+
     @property
     def said(self) -> str:
-        """What it complained of, in one line."""
+        """What it printed, in one line."""
         return " ".join((self.err or self.out).split()) or f"it ended with {self.code}"
 
 
@@ -69,7 +102,7 @@ class Storage:
 
 
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for docker: ours, without what would mislead it."""
+    """Return this process's environment without the variables that mislead docker."""
     environ = os.environ if environ is None else environ
     return {name: value for name, value in environ.items() if name not in MISLEADING}
 
@@ -84,61 +117,185 @@ def compose_command(settings: Settings, *args: str) -> list[str]:
     return ["docker", "compose", "--project-directory", str(settings.home), *given, *args]
 
 
-def ask(command: Sequence[str], timeout: float = ANSWER_TIMEOUT) -> Answer:
-    """Run a command and return what it answers; never raises."""
-    try:
-        result = subprocess.run(
-            list(command),
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
+class Engine:
+    """The Docker engine that the ``docker`` command would ask."""
+
+    def ask(self, *words: str, timeout: float = ANSWER_TIMEOUT) -> Answer:
+        """Return what ``docker WORDS`` answers; never raises."""
+        try:
+            result = subprocess.run(
+                ["docker", *words],
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Answer(TOOK_TOO_LONG, err=f"no answer within {timeout:.0f} s")
+        except OSError as error:
+            return _not_started(error)
+        return Answer(result.returncode, result.stdout, result.stderr)
+
+    def compose(self, settings: Settings, *words: str, timeout: float = ANSWER_TIMEOUT) -> Answer:
+        """Return what ``docker compose WORDS`` answers on the files of a home."""
+        return self.ask(*compose_command(settings, *words)[1:], timeout=timeout)
+
+    def stream(self, *words: str, on_line: Callable[[str], None]) -> Answer:
+        """Run ``docker WORDS``, pass on each line as it is printed, and return the last 200."""
+        said: deque[str] = deque(maxlen=200)
+        try:
+            process = subprocess.Popen(
+                ["docker", *words],
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+        except OSError as error:
+            return _not_started(error)
+        with process:
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    said.append(line.rstrip())
+                    on_line(line.rstrip())
+            except BaseException:
+                process.terminate()
+                raise
+        return Answer(process.returncode, "\n".join(said))
+
+    def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
+        """Return the details of images or containers; those that do not exist are left out.
+
+        Parameters
+        ----------
+        kind
+            "image" or "container".
+        names
+            Which.
+
+        Raises
+        ------
+        TargetError
+            If the engine does not answer.
+        """
+        if not names:
+            return []
+        answer = self.ask(kind, "inspect", "--format", "{{json .}}", *names)
+        if not answer.is_ok and explain(answer):
+            raise unreachable(answer)
+        return answer.objects()
+
+    def has_image(self, image: str) -> bool:
+        """Return whether the engine has an image; False if it does not answer."""
+        return self.ask("image", "inspect", "--format", "{{.Id}}", image).is_ok
+
+    def is_usable(self, patience: float = SHORT_TIMEOUT) -> bool:
+        """Return whether it answers and Compose v2 is there, within so many seconds each."""
+        asked = (("version", "--format", "{{.Server.Version}}"), ("compose", "version", "--short"))
+        return all(self.ask(*words, timeout=patience).is_ok for words in asked)
+
+    def client(self) -> Any:
+        """Return a client of its API: that of ``DOCKER_HOST``, else of the current context.
+
+        Raises
+        ------
+        TargetError
+            If it does not answer, and why.
+        """
+        import docker  # noqa: PLC0415 - it takes 0.2 s
+        from docker.errors import DockerException  # noqa: PLC0415
+
+        client: Any = None
+        try:
+            client = docker.from_env(timeout=ANSWER_TIMEOUT, use_context=True, use_ssh_client=True)
+            client.ping()
+        except (DockerException, OSError) as error:
+            if client is not None:
+                client.close()
+            raise unreachable(Answer(1, err=str(error))) from error
+        return client
+
+
+def _not_started(error: OSError) -> Answer:
+    if isinstance(error, FileNotFoundError):
+        return Answer(NOT_FOUND, err="docker is not installed")
+    return Answer(NOT_FOUND, err=f"docker: {(error.strerror or str(error)).lower()}")
+
+
+def explain(answer: Answer) -> tuple[str, str] | None:
+    """Return why the engine did not answer, and what to try; None if it did answer.
+
+    Examples
+    --------
+    >>> explain(Answer(1, err="Error: No such image: x"))
+    """
+    if answer.is_missing:
+        return (
+            "the program docker is not installed.",
+            "curl -fsSL https://get.docker.com | sh   (or: acoupi setup --target process)",
         )
-    except FileNotFoundError:
-        return Answer(NOT_FOUND, err=f"{command[0]} is not installed")
-    except subprocess.TimeoutExpired:
-        return Answer(TOOK_TOO_LONG, err=f"no answer within {timeout:.0f} s")
-    except OSError as error:
-        return Answer(NOT_FOUND, err=f"{command[0]}: {(error.strerror or str(error)).lower()}")
-    return Answer(result.returncode, result.stdout, result.stderr)
+    if answer.code == TOOK_TOO_LONG:
+        return f"it does not answer: {answer.said}.", "sudo systemctl restart docker"
+    for line in (answer.err or answer.out).splitlines():
+        if _DENIED.search(line):
+            return (
+                "this user may not use its socket: permission denied.",
+                'sudo usermod -aG docker "$USER", then log out and in again',
+            )
+        if _NOBODY.search(line):
+            said = " ".join(line.split()).rstrip(".")
+            return f"it answered: {said}.", "sudo systemctl start docker"
+    return None
 
 
-def engine_answers(patience: float = SHORT_TIMEOUT) -> bool:
-    """Return whether an engine answers, and Compose v2 is there, within so many seconds each."""
-    asked = (["version", "--format", "{{.Server.Version}}"], ["compose", "version", "--short"])
-    return all(ask(["docker", *words], patience).is_ok for words in asked)
+def unreachable(answer: Answer) -> TargetError:
+    """Return the error of an engine that does not answer."""
+    usual = f"it answered: {answer.said.rstrip('.')}.", "sudo systemctl restart docker"
+    why, help_text = explain(answer) or usual
+    return TargetError("cannot reach the Docker engine.", help_text, why=why)
 
 
 def hand_over(command: Sequence[str]) -> int:
     """Run a command on this terminal and return its exit code.
 
-    Ctrl-C is the command's: it ends as it does when it is run by hand, and
-    this process goes on.
+    Ctrl-C reaches the command, which ends as it does when it is run by hand;
+    this process continues.
+
+    Raises
+    ------
+    TargetError
+        If docker is not installed.
     """
     # A handler, other than SIG_IGN, is not inherited by the command.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         code = subprocess.Popen(list(command), env=environment()).wait()
-    except FileNotFoundError:
-        return NOT_FOUND
+    except FileNotFoundError as error:
+        raise unreachable(_not_started(error)) from error
     finally:
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code
 
 
+@dataclass(frozen=True)
 class Host:
-    """What this machine says of itself: the real probes of `acoupi.bundles.preflight`."""
+    """The real probes of `acoupi.bundles.preflight`: they ask this machine."""
+
+    engine: Engine = field(default_factory=Engine)
 
     def docker(self, *args: str, timeout: float = ANSWER_TIMEOUT) -> Answer:
         """Return what ``docker ARGS`` answers."""
-        return ask(["docker", *args], timeout)
+        return self.engine.ask(*args, timeout=timeout)
 
     def compose(self, settings: Settings, *args: str) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
-        return ask(compose_command(settings, *args))
+        return self.engine.compose(settings, *args)
 
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""
@@ -171,7 +328,7 @@ class Host:
         return [card.id for card in list_cards() if card.can_record]
 
     def is_clock_synchronised(self) -> bool | None:
-        """Return whether the kernel holds the clock to be right; None if it does not say."""
+        """Return whether the clock is synchronised; None if the kernel does not say."""
         return is_clock_synchronised()
 
     def is_port_free(self, address: str, port: int, protocol: str) -> bool:
@@ -183,7 +340,7 @@ class Host:
             try:
                 probe.bind((address, port))
             except PermissionError:
-                return True  # a port below 1024 is the engine's business
+                return True  # ports below 1024 are opened by the engine, which may
             except OSError:
                 return False
         return True

@@ -1,8 +1,8 @@
 """Building the image that every service of a bundle runs in.
 
-The image of acoupi is made from this very code: from the checkout, or from
-the installed package, which carries what its image is made from. Programs of
-others (``packages``) are a thin layer on top, in an image of their own.
+The image of acoupi is made from this code: from the checkout, or from the
+installed package, which contains the sources of its image. Extra packages are a
+thin layer on top, in an image of their own.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import acoupi
+from acoupi.bundles.engine import Answer, Engine, explain, unreachable
 from acoupi.errors import AcoupiError, TargetError
 
 __all__ = [
@@ -37,12 +37,10 @@ REPOSITORY = "acoupi/sensor"
 BASE = "debian:bookworm-slim"
 SOURCE_LABEL = "io.acoupi.source"
 SPACE_NEEDED = 1_000_000_000
-"""Bytes free that a build of everything takes, for a while."""
+"""Free bytes that a complete build needs temporarily."""
 PACKAGE = Path(acoupi.__file__).resolve().parent
 CONTEXT = ("pyproject.toml", "README.md", "compose", "images")
-"""What the image is made from, beside the package itself."""
-QUESTION_TIMEOUT = 30.0
-"""Seconds that the engine may take for a simple question."""
+"""Sources of the image besides the package itself."""
 OnLine = Callable[[str], None]
 
 
@@ -58,7 +56,7 @@ def image_name(packages: Sequence[str] = (), version: str | None = None) -> str:
     Parameters
     ----------
     packages
-        What of others is in it: pip requirements or paths.
+        Extra packages in it: pip requirements or local paths.
     version
         Of acoupi; None: this one.
 
@@ -78,7 +76,7 @@ def image_name(packages: Sequence[str] = (), version: str | None = None) -> str:
 
 
 def named_packages(packages: Sequence[str]) -> list[str]:
-    """Return packages by names that mean the same everywhere: paths are made whole.
+    """Return packages with absolute paths, so that their names mean the same everywhere.
 
     Raises
     ------
@@ -88,15 +86,17 @@ def named_packages(packages: Sequence[str]) -> list[str]:
     return [str(_local_path(package) or package) for package in packages]
 
 
-def why_build(image: str, packages: Sequence[str] = ()) -> str | None:
-    """Return why an image must be built; None: the one that is there will do.
+def why_build(
+    image: str, packages: Sequence[str] = (), *, engine: Engine | None = None
+) -> str | None:
+    """Return why an image must be built; None if it is up to date.
 
     Raises
     ------
     TargetError
         If the engine does not answer.
     """
-    labels = _labels(image)
+    labels = _labels(engine or Engine(), image)
     if labels is None:
         return f"there is no image {image} yet"
     if labels.get(SOURCE_LABEL) != _digest(packages):
@@ -113,28 +113,31 @@ def build_image(
     system_packages: Sequence[str] = (),
     on_line: OnLine | None = None,
     echo: OnLine | None = None,
+    engine: Engine | None = None,
 ) -> str:
-    """Build the image, and the one it stands on where that is not up to date.
+    """Build the image, and the image below it if that is not up to date.
 
     Parameters
     ----------
     packages
-        What of others to bake in: pip requirements, or paths of source
-        folders and wheels.
+        Extra packages: pip requirements, or paths of source folders and
+        wheels.
     image
-        What to call it; None: as `image_name` says.
+        Its name; None: that of `image_name`.
     base
-        What to build on; None: Debian.
+        The image below it; None: Debian.
     network
-        Of the build: "host" where the engine's own network leads nowhere.
-        None: host if the base image was made on this machine, which is so
-        where no registry can be reached.
+        Of the build: "host" where the engine's own network has no way out.
+        None: host if the base image was made on this machine, as it is where
+        no registry can be reached.
     system_packages
-        Packages of Debian that those of others need.
+        Debian packages that the extra packages need.
     on_line
-        Called with each line that the engine says.
+        Called with each line of build output.
     echo
         Called with each command line before it is run.
+    engine
+        That builds; None: the one that ``docker`` uses.
 
     Returns
     -------
@@ -146,12 +149,13 @@ def build_image(
     TargetError
         If there is no engine, no space, no base image or no such package.
     """
-    told = _Told(on_line, echo)
-    _check_space()
+    engine = engine or Engine()
+    told = _Callbacks(engine, on_line or _ignore, echo or _ignore)
+    _check_space(engine)
     base = base or os.environ.get("ACOUPI_BASE_IMAGE") or BASE
-    network = network or _network_for(base)
+    network = network or _network_for(engine, base)
     sensor = image_name() if packages or not image else image
-    if not packages or why_build(sensor):
+    if not packages or why_build(sensor, engine=engine):
         _build_sensor(sensor, base, network, told)
     if not packages:
         return sensor
@@ -161,7 +165,7 @@ def build_image(
     return name
 
 
-def _build_sensor(name: str, base: str, network: str | None, told: "_Told") -> None:
+def _build_sensor(name: str, base: str, network: str | None, told: "_Callbacks") -> None:
     arguments = {
         "BASE": base,
         "VERSION": acoupi.__version__,
@@ -179,7 +183,7 @@ def _build_program(
     arguments: dict[str, str],
     *,
     network: str | None,
-    told: "_Told",
+    told: "_Callbacks",
 ) -> None:
     arguments = {
         **arguments,
@@ -199,7 +203,7 @@ def _build_program(
 
 @contextmanager
 def _sensor_context() -> Iterator[Path]:
-    """Give a folder with all that the sensor image is made from."""
+    """Yield a folder with the sources of the sensor image."""
     source = source_dir()
     if source == PACKAGE.parent:
         yield source  # .dockerignore leaves out the rest
@@ -210,7 +214,7 @@ def _sensor_context() -> Iterator[Path]:
 
 
 def copy_sources(folder: Path) -> None:
-    """Copy to a folder all that the sensor image is made from."""
+    """Copy the sources of the sensor image to a folder."""
     source = source_dir()
     for name in CONTEXT:
         _copy(source / name, folder / name)
@@ -259,7 +263,7 @@ _LEFT_OUT = frozenset({
     "__pycache__", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".pytest_cache",
     "node_modules", ".env",
 })  # fmt: skip
-"""Files and folders of a package that are no part of what is built."""
+"""Files and folders of a package that are not built from."""
 
 
 def _copy(source: Path, destination: Path) -> None:
@@ -272,7 +276,7 @@ def _copy(source: Path, destination: Path) -> None:
 
 
 def _digest(packages: Sequence[str]) -> str:
-    """Return what tells the image of this code from that of another."""
+    """Return a digest of the sources, which changes when the image would."""
     source = source_dir()
     digest = hashlib.sha256()
     roots = [PACKAGE, *(source / name for name in CONTEXT)]
@@ -295,7 +299,7 @@ def _add_to_digest(digest: "hashlib._Hash", root: Path) -> None:
 
 
 def _revision() -> str:
-    """Return the commit of the checkout, as far as there is one."""
+    """Return the commit of the checkout; "unknown" if there is none."""
     if not (PACKAGE.parent / ".git").exists():
         return "unknown"
     try:
@@ -320,71 +324,33 @@ def without_password(requirement: str) -> str:
 # --- asking the engine -----------------------------------------------------------------
 
 
-def _ask(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Ask docker something short.
-
-    Raises
-    ------
-    TargetError
-        If there is no engine.
-    """
-    try:
-        done = subprocess.run(
-            ["docker", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=QUESTION_TIMEOUT,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise _no_docker() from error
-    except subprocess.TimeoutExpired as error:
-        raise TargetError(
-            "the Docker engine does not answer.",
-            "systemctl restart docker",
-            why=f"docker {arguments[0]} took more than {QUESTION_TIMEOUT:.0f} s.",
-        ) from error
-    if done.returncode:
-        known = explain_build((done.stderr or done.stdout).splitlines(), only_engine=True)
-        if known:
-            raise known
-    return done
-
-
-def _no_docker() -> TargetError:
-    return TargetError(
-        "cannot build the image: Docker is not installed.",
-        "install Docker (https://docs.docker.com/engine/install), or scripts/docker-host on Debian",
-        why='the program "docker" was not found.',
-    )
-
-
-def _labels(image: str) -> dict[str, str] | None:
+def _labels(engine: Engine, image: str) -> dict[str, str] | None:
     """Return the labels of an image; None: there is no such image."""
-    line = '{{range $key, $value := .Config.Labels}}{{$key}}={{$value}}{{"\\n"}}{{end}}'
-    done = _ask("image", "inspect", "--format", line, image)
-    if done.returncode:
-        return None
-    return dict(part.split("=", 1) for part in done.stdout.splitlines() if "=" in part)
+    for found in engine.inspect("image", image):
+        return dict((found.get("Config") or {}).get("Labels") or {})
+    return None
 
 
-def _network_for(base: str) -> str | None:
+def _network_for(engine: Engine, base: str) -> str | None:
     """Return the network to build with: the host's if the base came from no registry."""
     if chosen := os.environ.get("ACOUPI_BUILD_NETWORK"):
         return chosen
-    done = _ask("image", "inspect", "--format", "{{len .RepoDigests}}", base)
-    return "host" if done.returncode == 0 and done.stdout.strip() == "0" else None
+    found = engine.inspect("image", base)
+    return "host" if found and not found[0].get("RepoDigests") else None
 
 
-def _check_space() -> None:
-    """Raise if the engine's disk is as good as full.
+def _check_space(engine: Engine) -> None:
+    """Raise if the engine does not answer, or its disk is as good as full.
 
     Raises
     ------
     TargetError
         Saying how much there is.
     """
-    root = _ask("info", "--format", "{{.DockerRootDir}}").stdout.strip()
+    answer = engine.ask("info", "--format", "{{.DockerRootDir}}")
+    if not answer.is_ok:
+        raise unreachable(answer)
+    root = answer.out.strip()
     try:
         free = shutil.disk_usage(root).free
     except OSError:
@@ -402,12 +368,17 @@ def _no_space(why: str) -> TargetError:
 # --- building --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Told:
-    """Who is told of the lines that the engine says, and of the commands."""
+def _ignore(line: str) -> None:
+    del line
 
-    line: OnLine | None
-    command: OnLine | None
+
+@dataclass(frozen=True)
+class _Callbacks:
+    """The engine, and callbacks for build output and for command lines."""
+
+    engine: Engine
+    line: OnLine
+    command: OnLine
 
 
 @dataclass(frozen=True)
@@ -421,10 +392,10 @@ class _Build:
     network: str | None
 
     @property
-    def command(self) -> list[str]:
+    def words(self) -> list[str]:
         arguments = [f"{key}={value}" for key, value in sorted(self.arguments.items())]
         return [
-            *("docker", "buildx", "build", "--load", "--progress", "plain"),
+            *("buildx", "build", "--load", "--progress", "plain"),
             *("--tag", self.name, "--file", str(self.file)),
             *(("--network", self.network) if self.network else ()),
             *(part for argument in arguments for part in ("--build-arg", argument)),
@@ -432,40 +403,19 @@ class _Build:
         ]
 
 
-def _run_build(build: _Build, told: _Told) -> None:
-    """Build, passing on what the engine says.
+def _run_build(build: _Build, told: _Callbacks) -> None:
+    """Build, and pass on the output.
 
     Raises
     ------
     TargetError
-        With what was the matter.
+        With the reason.
     """
-    said: deque[str] = deque(maxlen=200)
-    if told.command:
-        told.command(shlex.join(build.command))
-    try:
-        process = subprocess.Popen(
-            build.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError as error:
-        raise _no_docker() from error
-    with process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                said.append(line.rstrip())
-                if told.line:
-                    told.line(line.rstrip())
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        raise explain_build(list(said)) or _unknown_failure(build, said)
+    told.command(shlex.join(["docker", *build.words]))
+    answer = told.engine.stream(*build.words, on_line=told.line)
+    if not answer.is_ok:
+        said = (answer.out or answer.err).splitlines()
+        raise explain_build(answer) or _unknown_failure(build, said)
 
 
 def _unknown_failure(build: _Build, said: Sequence[str]) -> AcoupiError:
@@ -487,42 +437,19 @@ _BASE_MISSING = re.compile(
 )
 
 
-def explain_build(lines: Sequence[str], *, only_engine: bool = False) -> TargetError | None:
-    """Return what the engine's words mean; None if they are not known.
-
-    Parameters
-    ----------
-    lines
-        What it said.
-    only_engine
-        Look only for reasons why it does not answer.
-    """
-    text = "\n".join(lines)
-    found = _explain_engine(text)
-    return found if found or only_engine else _explain_content(text)
-
-
-def _explain_engine(text: str) -> TargetError | None:
+def explain_build(answer: Answer) -> TargetError | None:
+    """Return the error behind the output of a failed build; None if it is not known."""
+    text = answer.out or answer.err
     low = text.lower()
-    if "permission denied" in low and "docker" in low and "sock" in low:
-        return TargetError(
-            "cannot build the image: you may not use the Docker engine.",
-            'sudo usermod -aG docker "$USER"   (then log in again)',
-            why="the engine's socket refuses this user.",
-        )
-    if "cannot connect to the docker daemon" in low or "error during connect" in low:
-        return TargetError(
-            "cannot build the image: the Docker engine does not answer.",
-            "sudo systemctl start docker   (or scripts/docker-host on Debian)",
-            why="nobody listens on its socket.",
-        )
+    if explain(answer):
+        return unreachable(answer)
     if "is not a docker command" in low or "unknown command: docker buildx" in low:
         return TargetError(
             "cannot build the image: Docker has no buildx.",
             "install the plugin docker-buildx, or scripts/docker-host on Debian",
             why="docker buildx is not there.",
         )
-    return None
+    return _explain_content(text)
 
 
 def _explain_content(text: str) -> TargetError | None:

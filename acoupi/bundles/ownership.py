@@ -1,4 +1,4 @@
-"""Whose the home is, and who may use the sound device, in numbers that containers understand."""
+"""Owner of the home and group of the sound device, as the numbers that containers use."""
 
 import grp
 import os
@@ -11,7 +11,7 @@ from acoupi.writing import disk_error
 __all__ = ["give_to", "host_owner", "make_folder", "sound_group"]
 
 NOBODYS = 1000
-"""The user and group of a home that root sets up; the image knows them."""
+"""User and group of a home that root sets up; they exist in the image."""
 AUDIO = 29
 """The group of sound devices on Debian."""
 SOUND = Path("/dev/snd")
@@ -20,7 +20,7 @@ SOUND = Path("/dev/snd")
 def host_owner(home: Path) -> tuple[int, int]:
     """Return the user and group that containers run as: this user, never root.
 
-    Where root sets a sensor up, it is who owns the home, or else 1000.
+    If root sets up the sensor, it is the owner of the home, else 1000.
     """
     uid, gid = os.getuid(), os.getgid()
     if uid != 0:
@@ -47,7 +47,7 @@ def sound_group() -> int:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder if it can be made; if not, it is missed when the containers start."""
+    """Make a folder if possible; if not, starting the containers reports it as missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -55,7 +55,7 @@ def make_folder(folder: Path) -> None:
 
 
 def give_to(folders: Iterable[Path], uid: int, gid: int, *, deep: bool = True) -> None:
-    """Give folders, and what is in them, to a user. Only root can, and nobody else needs to.
+    """Change the owner of folders and their contents. Does nothing unless run by root.
 
     Raises
     ------
@@ -82,6 +82,6 @@ def _inside(folder: Path) -> Iterator[Path]:
 def _give(path: Path, uid: int, gid: int) -> None:
     status = path.lstat()
     is_folder = path.is_dir() and not path.is_symlink()
-    # A hard link may be another name of what is not ours to give.
+    # A hard link may be another name of a file outside the home.
     if (status.st_uid, status.st_gid) != (uid, gid) and (is_folder or status.st_nlink == 1):
         os.lchown(path, uid, gid)

@@ -1,8 +1,8 @@
 """Secrets in a folder of their own, so that a container sees ``config/`` without them.
 
-``config/secrets.env`` becomes a link to where the file is. A mask over the
-file itself would not do: a mount over it is gone in every running container
-as soon as setup replaces the file.
+``config/secrets.env`` becomes a link to the file. A mount over the file itself
+would not do: it disappears in every running container as soon as setup replaces
+the file.
 """
 
 import os
@@ -18,7 +18,7 @@ SECRETS_FOLDER = PurePath("secrets/config")
 
 
 def part_secrets(home: Path) -> None:
-    """Put the secrets of a home, now or to come, into their own folder.
+    """Move the secrets of a home, present or future, into their own folder.
 
     Raises
     ------

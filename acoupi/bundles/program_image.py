@@ -1,8 +1,8 @@
 """Running ``acoupi`` itself inside an image, where the program is.
 
-The host then needs neither the program nor what it depends on: setup, and
-every other command that loads the program, is handed to a container that
-lives as long as the command.
+The host then needs neither the program nor its dependencies: setup, and every
+other command that loads the program, runs in a container that exists as long
+as the command.
 """
 
 import csv
@@ -12,21 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
-from acoupi.bundles.engine import ask
 from acoupi.devices.clock import get_system_timezone
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import cache_variable
 
-__all__ = ["INSIDE", "bind_option", "has_image", "image_command", "is_inside"]
+__all__ = ["INSIDE", "bind_option", "image_command", "is_inside"]
 
 INSIDE = "ACOUPI_INSIDE"
-"""Set where acoupi runs in such a container: there is no other to hand anything to."""
+"""Set inside such a container, where commands are not handed on again."""
 SOUND = Path("/dev/snd")
 PASSED_ON = ("TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 
 
 def is_inside() -> bool:
-    """Return whether this process is one that was handed to a container."""
+    """Return whether this process runs in such a container."""
     return bool(os.environ.get(INSIDE))
 
 
@@ -43,7 +42,7 @@ def image_command(
     """Return the command that runs ``acoupi WORDS`` in an image, as if it ran here.
 
     The home is mounted where it is, with the folders that its bundle uses
-    and, to be read, each file that the words name. Variables are passed by
+    and, read-only, each file that the words name. Variables are passed by
     name, so that no secret stands in the command line.
 
     Parameters
@@ -51,7 +50,7 @@ def image_command(
     settings
         Of the home.
     image
-        Which holds the program.
+        That contains the program.
     words
         The command line of acoupi, without "acoupi".
     owner
@@ -59,9 +58,9 @@ def image_command(
     sound_group
         The number of the group that may use the sound device.
     variables
-        To be set beside those of the environment.
+        To be set in addition to those of the environment.
     terminal
-        Whether somebody sits there and is asked.
+        Whether the command is interactive.
     """
     home = settings.home
     set_here = {"ACOUPI_HOME": str(home), INSIDE: "1", **cache_variable(home), **(variables or {})}
@@ -84,13 +83,8 @@ def image_command(
     ]
 
 
-def has_image(image: str) -> bool:
-    """Return whether the engine has an image."""
-    return ask(["docker", "image", "inspect", "--format", "{{.Id}}", image]).is_ok
-
-
 def _sound(group: str) -> tuple[str, ...]:
-    """Return what lets it look for microphones, as a command on the host does."""
+    """Return the options that let it look for microphones, as a command on the host does."""
     mount = bind_option(SOUND, read_only=True)
     return ("--mount", mount, "--device-cgroup-rule", SOUND_RULE, "--group-add", group)
 
@@ -107,7 +101,7 @@ def _mounts(home: Path, words: Sequence[str]) -> Iterator[str]:
 
 
 def _named(word: str) -> Iterator[Path]:
-    """Give the file or folder that a word of a command line may name."""
+    """Yield the file or folder that a word of a command line may name."""
     option, is_option, value = word.partition("=")
     text = value if is_option and option.startswith("-") else word
     if not text or text.startswith("-") or "\n" in text:

@@ -1,9 +1,9 @@
 """From descriptions to files: render them, and compare them with what is there.
 
 A tree of templates is the tree of its output: ``bin/start.sh.jinja2`` gives
-``bin/start.sh``; what begins with an underscore is for including only. The
-output is the same for the same input (sorted, LF, no times), so that a file
-which somebody edited can be told from one of ours by its digest.
+``bin/start.sh``; a name with an underscore is for including only. The
+output is the same for the same input (sorted, LF, no times), so that an edited
+file is recognised by its digest.
 """
 
 import difflib
@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 
 from acoupi.commit import read_whole
+from acoupi.config.env_files import quoted
 from acoupi.errors import ConfigurationError
 from acoupi.stack.stack import Service
 from acoupi.writing import (
@@ -35,10 +36,13 @@ __all__ = [
     "FileDiff",
     "Manifest",
     "RenderedFile",
+    "Yaml",
     "check_not_edited",
     "compare_files",
+    "compose_text",
     "disk_error",
     "edited_files",
+    "render_template",
     "render_tree",
     "write_atomic",
     "write_files",
@@ -46,6 +50,12 @@ __all__ = [
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 SUFFIX = ".jinja2"
+
+
+class Yaml(str):
+    """Text that is YAML already, and is not quoted again in a compose file."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> "Manifest | None":
-        """Return what a home says about itself; None if nothing was generated there.
+        """Return the manifest of a home; None if nothing was generated there.
 
         Raises
         ------
@@ -144,14 +154,32 @@ def render_tree(
     context
         The names that the templates use; one that is missing is an error.
     below
-        Only templates whose path begins with one of these.
+        Only templates with a path that begins with one of these.
 
     Returns
     -------
     dict
         By path relative to the root, sorted. Scripts may be run by everyone.
     """
-    # The output is shell, Python and unit files, which quote by their own rules.
+    environment = _environment(folder)
+    prefixes = tuple(below)
+    files = {}
+    for name in sorted(environment.list_templates(extensions=[SUFFIX[1:]])):
+        path = PurePath(name.removesuffix(SUFFIX))
+        if path.name.startswith("_") or not name.startswith(prefixes):
+            continue
+        text = environment.get_template(name).render(context)
+        files[path] = RenderedFile(text, RUNNABLE if path.suffix == ".sh" else READABLE)
+    return files
+
+
+def render_template(folder: Path, name: str, context: Mapping[str, Any]) -> str:
+    """Render one template of a folder, by its path there without the suffix."""
+    return _environment(folder).get_template(f"{name}{SUFFIX}").render(context)
+
+
+def _environment(folder: Path) -> jinja2.Environment:
+    # The output is shell, Python, YAML and unit files, which have quoting rules of their own.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
@@ -163,19 +191,11 @@ def render_tree(
         comment_start_string="<#",  # a shell has uses of its own for the usual ones
         comment_end_string="#>",
     )
-    environment.filters.update(sh=_shell, py=repr, unit=_unit, unit_path=_unit_path)
+    environment.filters.update(sh=_shell, env=quoted, py=repr, unit=_unit, unit_path=_unit_path)
     environment.filters.update(
-        compose=_compose, compose_list=_compose_list, seconds=_seconds, cell=_cell
+        compose=compose_text, compose_list=_compose_list, seconds=_seconds, cell=_cell
     )
-    prefixes = tuple(below)
-    files = {}
-    for name in sorted(environment.list_templates(extensions=[SUFFIX[1:]])):
-        path = PurePath(name.removesuffix(SUFFIX))
-        if path.name.startswith("_") or not name.startswith(prefixes):
-            continue
-        text = environment.get_template(name).render(context)
-        files[path] = RenderedFile(text, RUNNABLE if path.suffix == ".sh" else READABLE)
-    return files
+    return environment
 
 
 def _shell(value: object) -> str:
@@ -190,12 +210,14 @@ def _unit(value: object) -> str:
 
 
 def _unit_path(value: object) -> str:
-    """Write a path into a setting of a systemd unit that takes the rest of its line."""
+    """Quote a path in a setting of a systemd unit that takes the rest of its line."""
     return str(value).replace("%", "%%")
 
 
-def _compose(value: object) -> str:
-    """Quote as a scalar of a compose file: a string to YAML, and no variable to compose."""
+def compose_text(value: object) -> str:
+    """Quote as a scalar of a compose file: a string in YAML, without variables for Compose."""
+    if isinstance(value, Yaml):
+        return value
     text = json.dumps(str(value), ensure_ascii=False).replace("$", "$$")
     # YAML admits fewer characters than JSON does.
     return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
@@ -203,7 +225,7 @@ def _compose(value: object) -> str:
 
 def _compose_list(values: Iterable[object]) -> str:
     """Write as a list of a compose file."""
-    return "[" + ", ".join(map(_compose, values)) + "]"
+    return "[" + ", ".join(map(compose_text, values)) + "]"
 
 
 def _seconds(value: float) -> str:
@@ -222,10 +244,10 @@ def _cell(value: object) -> str:
 def edited_files(
     home: Path, files: Mapping[PurePath, RenderedFile], manifest: Manifest | None
 ) -> list[PurePath]:
-    """Return the generated files that are not as we wrote them, sorted.
+    """Return the generated files that were edited, sorted.
 
-    A file that stands where one is to be generated, and that we did not
-    write, counts too, unless it holds the very same.
+    A file that setup did not write, in the place of one that it would generate,
+    counts too, unless the content is the same.
     """
     known = manifest.files if manifest else {}
     edited = []

@@ -121,20 +121,13 @@ def bundle() -> "ComposeTarget":
 
 def run(found: "ComposeTarget", *args: str) -> int:
     """Run ``docker compose ARGS`` on this terminal; return its exit code."""
-    from acoupi.bundles.engine import NOT_FOUND, compose_command, hand_over
+    from acoupi.bundles.engine import compose_command, hand_over
 
     if args[0] in STARTING:
         found.own_home()
     command = compose_command(found.settings, *args)
     echo(shlex.join(command))
-    code = hand_over(command)
-    if code == NOT_FOUND:
-        raise TargetError(
-            "cannot run docker.",
-            "acoupi doctor",
-            why="the program docker is not installed, or not on the PATH.",
-        )
-    return code
+    return hand_over(command)
 
 
 def hand_on(*args: str) -> NoReturn:
@@ -155,7 +148,7 @@ def render(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="balena: a folder that `balena push` takes."),
+        typer.Option(metavar="NAME", help="Of a folder to be deployed elsewhere, as balena."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="That folder.")
@@ -232,10 +225,9 @@ def build_for(found: "ComposeTarget", packages: list[str] | None = None) -> None
 
 def _images(found: "ComposeTarget") -> list[str]:
     """Return the images that the bundle is to run from."""
-    from acoupi.bundles.engine import Host
-    from acoupi.bundles.preflight.sight import Bundle
+    from acoupi.bundles.preflight.machine_state import Bundle
 
-    answer = Host().compose(found.settings, "config", "--format", "json")
+    answer = found.engine.compose(found.settings, "config", "--format", "json")
     services = Bundle.parse(answer.out).services if answer.is_ok else {}
     return sorted({str(one["image"]) for one in services.values() if one.get("image")})
 
@@ -328,11 +320,10 @@ def _check(found: "ComposeTarget") -> None:
 
 def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
     """Get the image: pull it if it comes from elsewhere, else build it."""
-    from acoupi.bundles.engine import Host
     from acoupi.bundles.images import REPOSITORY
 
     names = [name for name in _images(found) if "@" not in name]
-    absent = [name for name in names if not Host().docker("image", "inspect", name).is_ok]
+    absent = [name for name in names if not found.engine.has_image(name)]
     ours = [name for name in absent if name.startswith(f"{REPOSITORY}:")]
     if fetch or (set(absent) - set(ours)):
         code = run(found, "pull", *(() if fetch else ("--policy", "missing")))

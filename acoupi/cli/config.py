@@ -43,10 +43,14 @@ def get(
         bool, typer.Option("--json", help="It is JSON anyway.", hidden=True)
     ] = False,
 ) -> None:
-    """Show the settings, or one of them, as JSON. Secrets are not shown."""
-    from acoupi.config import dump_config_field
+    """Show the settings, or one of them, as JSON. Secrets are not shown.
 
-    text = dump_config_field(home.sensor().config, field or name or "", indent)
+    What belongs to the sensor and not to its program is in the section "sensor".
+    """
+    from acoupi.config.sensor import dump_setting
+
+    found = home.sensor()
+    text = dump_setting(found.config, found.own_config, field or name or "", indent)
     if color and not as_json:
         from rich.console import Console
 
@@ -75,7 +79,7 @@ def set_(
     settings until "acoupi workers restart".
     """
     from acoupi.commit import changing
-    from acoupi.config import set_config_field
+    from acoupi.config.sensor import set_setting
     from acoupi.home import using_home
     from acoupi.stack.configured import require_configured
     from acoupi.system.lifecycle import set_up
@@ -89,8 +93,8 @@ def set_(
         changing(settings.program_config_file.parent, "acoupi config set"),
     ):
         found = home.sensor()
-        changed = set_config_field(found.config, name, value, is_json=as_json)
-        set_up(settings, SetupRequest(found.program_name, config=changed))
+        program, sensor = set_setting(found.config, found.own_config, name, value, is_json=as_json)
+        set_up(settings, SetupRequest(found.program_name, config=program, sensor=sensor))
     done(f"{name or 'The configuration'} is set.")
     remind_of_restart(settings, found.services)
 
@@ -124,7 +128,8 @@ def schema(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON Schema.")] = False,
 ) -> None:
     """List every setting, with its possible values and its default."""
-    from acoupi.config import config_schema_json, describe
+    from acoupi.config import config_schema_json
+    from acoupi.config.sensor import setting_trees
     from acoupi.home import using_home
     from acoupi.stack.loading import load_program_class
 
@@ -135,7 +140,8 @@ def schema(
         print_json(json.loads(config_schema_json(model)))
         return
     with using_home(settings.home):
-        rows = [_row(node) for node in describe(model).walk() if not node.is_section]
+        nodes = [node for tree in setting_trees(model) for node in tree.walk()]
+        rows = [_row(node) for node in nodes if not node.is_section]
     columns = {"option": "option", "kind": "type", "default": "default", "meaning": "meaning"}
     print_table(rows, columns, empty="This program has no settings.")
 

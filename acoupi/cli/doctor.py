@@ -59,8 +59,9 @@ def look(
     """Run all checks; unless `quiet`, print each result as it comes in."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.preflight import run_preflight
+    from acoupi.targets import find_target
 
-    containers = manifest is None or manifest.target == "compose"
+    containers = manifest is None or find_target(manifest.target).needs_engine
     results = run_preflight(settings, Host(), manifest, containers=containers)
     return list(_said(results, quiet=quiet))
 

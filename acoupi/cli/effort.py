@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from acoupi.data import EffortSpan, EffortState
     from acoupi.effort import CapturePlan
     from acoupi.programs import AcoupiProgram
-    from acoupi.system.effort import Effort, Tally
+    from acoupi.system.effort_report import Effort, Tally
 
 __all__ = ["app", "shown_seconds", "shown_share"]
 
@@ -34,9 +34,9 @@ LEGEND = (
     f"{LEVELS[0]} to {LEVELS[-1]}: little to all of the plan; "
     f"{NOTHING}: nothing of it; {NOT_PLANNED}: nothing planned"
 )
-MOST_HOLES = 30
+MOST_GAPS = 30
 CSV_COLUMNS = ("start", "end", "duration_s", "state", "detail")
-HOLE_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "detail": "why"}
+GAP_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "detail": "why"}
 
 
 @app.command(epilog=EPILOG)
@@ -65,14 +65,14 @@ def effort(
     condition refused, device missing, overrun, disk full, not running, clock
     unknown. Times of day are in the time zone of the program.
     """
-    from acoupi.system.effort import find_deployment, measure, read_effort
+    from acoupi.system.effort_report import find_deployment, measure, read_effort
 
     first, last = _time("--from", since), _time("--to", until, ends_day=True)
     if csv_file is not None and as_json:
         raise ConfigurationError(
             "--csv and --json cannot be given together.",
             "acoupi effort --csv effort.csv",
-            why="each prints its own.",
+            why="each prints in a format of its own.",
         )
     program = home.load(home.sensor())
     store = _store_of(program)
@@ -91,7 +91,7 @@ def effort(
 
 
 def _plan_of(program: "AcoupiProgram[Any]") -> "CapturePlan | None":
-    """Return when a program plans to record, if it says so."""
+    """Return the recording plan of a program, if it has one."""
     ask = getattr(program, "get_capture_plan", None)
     return None if ask is None else ask(program.config)
 
@@ -102,7 +102,7 @@ def _store_of(program: "AcoupiProgram[Any]") -> "Store":
     store = getattr(program, "store", None)
     if not isinstance(store, Store):
         raise ConfigurationError(
-            "this sensor keeps no account of its effort.",
+            "this sensor keeps no record of its effort.",
             "acoupi setup --program default",
             why="its program has no store of recordings.",
         )
@@ -147,7 +147,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 
 def _written(spans: Iterable["EffortSpan"], file: TextIO) -> Iterator["EffortSpan"]:
-    """Write spans as they pass."""
+    """Write spans as they are read."""
     writer = csv.writer(file)
     writer.writerow(CSV_COLUMNS)
     for span in spans:
@@ -179,12 +179,12 @@ def _show(found: "Effort") -> None:
         )
     print_table(_day_rows(found), _day_columns(total), empty="")
     _show_hours(found)
-    _show_holes(found)
+    _show_gaps(found)
     print_table(_total_rows(total), {"state": "in all", "time": "time", "share": "share"}, empty="")
 
 
 def _states(tally: "Tally") -> list["EffortState"]:
-    """Return the kinds of holes that there are."""
+    """Return the states of missed time that occur."""
     usual = ("recorded", "off_schedule")
     return [
         state
@@ -194,13 +194,13 @@ def _states(tally: "Tally") -> list["EffortState"]:
 
 
 def _day_columns(total: "Tally") -> dict[str, str]:
-    holes = {state.value: _words(state) for state in _states(total)}
+    missed = {state.value: _words(state) for state in _states(total)}
     return {
         "date": "day",
         "planned": "planned",
         "recorded": "recorded",
         "share": "captured",
-        **holes,
+        **missed,
         "off_schedule": "off schedule",
         "total": "in all",
     }
@@ -232,7 +232,7 @@ def _show_hours(found: "Effort") -> None:
 
 
 def _level(hour: "Tally | None") -> str:
-    """Return the bar of an hour: which share of its plan was recorded."""
+    """Return the bar of an hour: the coverage of its plan."""
     if hour is None:
         return " "
     if hour.share is None:
@@ -242,21 +242,21 @@ def _level(hour: "Tally | None") -> str:
     return LEVELS[int(hour.share * (len(LEVELS) - 1))]
 
 
-def _show_holes(found: "Effort") -> None:
-    longest = sorted(found.holes, key=lambda hole: -hole.lost)[:MOST_HOLES]
+def _show_gaps(found: "Effort") -> None:
+    longest = sorted(found.gaps, key=lambda gap: -gap.lost)[:MOST_GAPS]
     rows = [
         {
-            "start": f"{hole.start.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
-            "end": f"{hole.end.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
-            "lost": shown_seconds(hole.lost_seconds),
-            "state": _words(hole.state),
-            "detail": hole.detail,
+            "start": f"{gap.start.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
+            "end": f"{gap.end.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
+            "lost": shown_seconds(gap.lost_seconds),
+            "state": _words(gap.state),
+            "detail": gap.detail,
         }
-        for hole in sorted(longest, key=lambda hole: hole.start)
+        for gap in sorted(longest, key=lambda gap: gap.start)
     ]
-    print_table(rows, HOLE_COLUMNS, empty="Nothing of the plan was missed.\n")
-    if others := len(found.holes) - len(longest):
-        lost = (sum(one.lost for one in found.holes) - sum(one.lost for one in longest)) / 1e6
+    print_table(rows, GAP_COLUMNS, empty="Nothing of the plan was missed.\n")
+    if others := len(found.gaps) - len(longest):
+        lost = (sum(one.lost for one in found.gaps) - sum(one.lost for one in longest)) / 1e6
         typer.echo(
             f"and {others} shorter ones, {shown_seconds(lost)} together; "
             "all of them: acoupi effort --csv effort.csv\n"
@@ -264,7 +264,7 @@ def _show_holes(found: "Effort") -> None:
 
 
 def _total_rows(total: "Tally") -> list[dict[str, Any]]:
-    """Return the states that there are, with shares that add up to 100 %."""
+    """Return the states that occur, with shares that add up to 100 %."""
     states = [state for state, microseconds in total.microseconds.items() if microseconds]
     shares = _percents([total.microseconds[state] for state in states])
     rows = [

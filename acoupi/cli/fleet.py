@@ -1,6 +1,5 @@
-"""``acoupi compose render --target balena``: the folder of a fleet."""
+"""``acoupi compose render --target NAME -o DIR``: a folder that is deployed elsewhere."""
 
-import shlex
 from pathlib import Path
 
 import typer
@@ -33,13 +32,14 @@ def render_folder(
     """
     from acoupi.stack.loading import read_program_name
     from acoupi.system.planning import SetupRequest, plan_setup
-    from acoupi.targets.balena import BalenaTarget, write_balena_folder
+    from acoupi.targets import find_target, targets_that
 
-    if target != BalenaTarget.name or folder is None:
+    if target is None or folder is None or not find_target(target).renders_folder:
+        able = targets_that(lambda kind: kind.renders_folder)
         raise ParameterError(
             target or "",
-            "a folder is only made for balena, and it needs a name.",
-            "acoupi compose render --target balena -o DIR",
+            f"a folder is only made for {' or '.join(able)}, and it needs a name.",
+            f"acoupi compose render --target {able[0]} -o DIR",
             why="the other targets are rendered into the home: acoupi setup --target compose.",
         )
     found = home.settings()
@@ -48,7 +48,7 @@ def render_folder(
             program = read_program_name(found)
         except NotConfiguredError:
             program = DEFAULT_PROGRAM
-    plan = plan_setup(found, SetupRequest(program, target=BalenaTarget.name))
-    write_balena_folder(folder, plan.stack, found, packages=packages, force=force)
+    plan = plan_setup(found, SetupRequest(program, target=target))
+    following = plan.target.render_folder(folder, plan.stack, packages=packages, force=force)
     done(f"{folder} holds a fleet of the program {program}; README.md in it says the rest.")
-    typer.echo(f"Next: cd {shlex.quote(str(folder))} && balena push FLEET")
+    typer.echo(f"Next: {following}")

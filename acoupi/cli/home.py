@@ -41,9 +41,10 @@ def sensor() -> "Sensor":
 
 def load(found: "Sensor") -> "AcoupiProgram[Any]":
     """Return the program of the home, built on the microphone that its services have."""
-    from acoupi.targets.process import PASSED_ON, read_env_file
+    from acoupi.config.env_files import read_env
+    from acoupi.targets.process import PASSED_ON
 
-    written_down = read_env_file(found.settings.env_file)
+    written_down = read_env(found.settings.env_file)
     for name in PASSED_ON:
         if name in written_down:
             os.environ.setdefault(name, written_down[name])
@@ -70,13 +71,14 @@ class complete:
     @staticmethod
     def fields(incomplete: str) -> list[str]:
         """Return the settings of the program that is set up."""
-        from acoupi.config import describe
+        from acoupi.config.sensor import setting_trees
 
         try:
-            tree = describe(sensor().program_class.get_config_schema())
+            trees = setting_trees(sensor().program_class.get_config_schema())
         except AcoupiError:
             return []
-        return [node.name for node in tree.walk() if node.name.startswith(incomplete)]
+        names = [node.name for tree in trees for node in tree.walk()]
+        return [name for name in names if name.startswith(incomplete)]
 
     @staticmethod
     def tasks(incomplete: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from acoupi.cli import home
 from acoupi.cli.output import echo
-from acoupi.errors import AcoupiError, TargetError
+from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
@@ -40,7 +40,7 @@ def run_inside(
     TargetError
         If docker cannot be run.
     """
-    from acoupi.bundles.engine import NOT_FOUND, hand_over
+    from acoupi.bundles.engine import hand_over
     from acoupi.targets.compose import ComposeTarget
 
     target = ComposeTarget(found)
@@ -48,10 +48,6 @@ def run_inside(
     command = target.command_inside(words, image, packages=packages, terminal=terminal)
     echo(shlex.join(command))
     code = hand_over(command)
-    if code == NOT_FOUND:
-        raise TargetError(
-            "cannot run docker.", "acoupi doctor", why="it is not installed, or not on the PATH."
-        )
     if found.manifest_file.exists():
         target.prepare()
     return code
@@ -62,24 +58,24 @@ def instead(words: Sequence[str]) -> int | None:
 
     None if there is no bundle here, or no image of it: then the error is shown.
     """
-    from acoupi.bundles.program_image import has_image, is_inside
+    from acoupi.bundles.program_image import is_inside
     from acoupi.system.sensor import Sensor
-    from acoupi.targets.compose import ComposeTarget
+    from acoupi.targets.running import RunningBundle
 
     try:
-        found = home.settings()
-        is_bundle = Sensor.at(found).target_name == "compose"
-        if is_inside() or not is_bundle or _is_for_other_target(words):
+        found = Sensor.at(home.settings())
+        if is_inside() or _names_another(words, found.target_name):
             return None
-        if not has_image(ComposeTarget(found).image):
+        target = found.target
+        if not isinstance(target, RunningBundle) or not target.engine.has_image(target.image):
             return None
-        return run_inside(found, words)
+        return run_inside(found.settings, words)
     except AcoupiError:
         return None
 
 
-def _is_for_other_target(words: Sequence[str]) -> bool:
-    """Return whether a command line names another target than containers."""
+def _names_another(words: Sequence[str], target: str) -> bool:
+    """Return whether a command line names another target."""
     given = [word.partition("=")[2] for word in words if word.startswith("--target=")]
     given += [after for word, after in pairwise(words) if word == "--target"]
-    return any(name != "compose" for name in given)
+    return any(name != target for name in given)

@@ -58,7 +58,7 @@ def ask(question: "Question") -> Any:
     """Put one question to the person at the terminal, and return the answer."""
     if question.problem is not None:
         typer.secho(f"  Not accepted: {question.problem.why}", err=True, fg=typer.colors.RED)
-    if question.optional_section:
+    if question.is_section:
         return _ask_section(question)
     if question.secret:
         return _ask_secret(question)

@@ -1,7 +1,6 @@
 """``acoupi setup``."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +55,8 @@ def setup(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Where it runs: compose (Docker), process, systemd, or balena (a fleet). "
+            help="Where it runs: compose (Docker), process, systemd, balena (a fleet), or one "
+            "that a package brings. "
             "If not given: as before, else compose where a Docker engine answers.",
             autocompletion=home.complete.targets,
         ),
@@ -72,7 +72,9 @@ def setup(
     ] = None,
     broker: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="redis://... if there is a Redis server; else embedded."),
+        typer.Option(
+            metavar="URL", help="redis://... or amqp://..., if you run one; else embedded."
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
@@ -98,7 +100,7 @@ def setup(
     asking = sys.stdin.isatty() if prompt is None else prompt
     chosen = _target_of(before, target, broker, has_package=bool(package))
     if package:
-        words = ["setup", "--target", "compose", *(["--program", program] if program else [])]
+        words = ["setup", "--target", str(chosen), *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
         words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
         words += [*(["--config", str(config)] if config else [])]
@@ -117,20 +119,25 @@ def setup(
     if diff:
         show_diff(found, request, as_json=as_json)
     else:
-        _set_up(found, request)
+        after = _set_up(found, request)
         if before.manifest is None and target is None:
-            _say_where(chosen)
+            _say_where(after)
 
 
-def _say_where(target: str | None) -> None:
+def _say_where(found: "Sensor") -> None:
     """Say which target was chosen automatically, and how to choose another."""
-    if target == "compose":
+    from acoupi.targets import DEFAULT_TARGET, targets_that
+
+    target = found.target
+    if target.reason_to_choose:
         typer.echo(
-            "It runs in containers, as a Docker engine answers here. "
-            "For plain processes: acoupi setup --target process"
+            f"{target.reason_to_choose} For plain processes: acoupi setup --target {DEFAULT_TARGET}"
         )
-    else:
-        typer.echo(f"It runs on the target {target}. In containers: acoupi setup --target compose")
+        return
+    containers = targets_that(lambda kind: kind.needs_engine)
+    typer.echo(
+        f"It runs on the target {target.name}. In containers: acoupi setup --target {containers[0]}"
+    )
 
 
 def _target_of(
@@ -138,33 +145,36 @@ def _target_of(
 ) -> str | None:
     """Return where the sensor will run; None: as before.
 
-    Where nothing was chosen yet, and ACOUPI_TARGET names nothing, that is in
-    containers if an engine answers.
+    Where nothing was chosen yet, and ACOUPI_TARGET names nothing, that is where
+    it can run best: in containers if an engine answers.
 
     Raises
     ------
     ParameterError
         If something is to be baked into an image, and none is used.
     """
-    from acoupi.bundles.engine import engine_answers
     from acoupi.bundles.program_image import is_inside
+    from acoupi.targets import DEFAULT_TARGET, find_target, targets_that
 
     chosen = target or os.environ.get("ACOUPI_TARGET") or None
     if has_package:
-        if (target or "compose") != "compose":
+        bakers = targets_that(lambda kind: kind.bakes_packages)
+        if target is not None and not find_target(target).bakes_packages:
             raise ParameterError(
-                str(target),
+                target,
                 f"--package cannot be used with --target {target}.",
-                "acoupi setup --package NAME --target compose",
+                f"acoupi setup --package NAME --target {bakers[0]}",
                 why="it is baked into an image, and only containers run from one.",
             )
-        return "compose"
+        return target or bakers[0]
     if target is not None or before.manifest is not None:
         return target
     if chosen is not None or is_inside():
         return chosen
-    is_external = broker not in (None, "embedded")
-    return "process" if is_external or not engine_answers() else "compose"
+    if broker not in (None, "embedded"):
+        return DEFAULT_TARGET
+    possible = targets_that(lambda kind: kind.is_chosen_where_possible())
+    return next(iter(possible), DEFAULT_TARGET)
 
 
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:
@@ -190,7 +200,7 @@ def _program_of(before: "Sensor", *, asking: bool) -> str:
     except NotConfiguredError:
         present = None
     if asking:
-        if present and before.target_name == "compose":
+        if present and before.target.bakes_packages:
             _ = before.program_class  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:
@@ -203,7 +213,7 @@ def _program_of(before: "Sensor", *, asking: bool) -> str:
     )
 
 
-def _set_up(found: "Settings", request: "SetupRequest") -> None:
+def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
     from acoupi.system.lifecycle import set_up
     from acoupi.system.sensor import Sensor
 
@@ -211,8 +221,5 @@ def _set_up(found: "Settings", request: "SetupRequest") -> None:
     after = Sensor.at(found)
     done(f"The sensor is set up in {found.home} (program {request.program_name}).")
     remind_of_restart(found, after.services)
-    following = {
-        "compose": "acoupi compose up",
-        "balena": f"cd {shlex.quote(str(found.home / 'balena'))} && balena push FLEET",
-    }
-    typer.echo(f"Next: {following.get(after.target_name, 'acoupi check')}")
+    typer.echo(f"Next: {after.target.next_step}")
+    return after

@@ -1,4 +1,4 @@
-"""Builders of messages: what is said of a model's output, and when nothing is."""
+"""Builders of messages: what to report about a model's output, and when to report nothing."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ __all__ = ["DetectionThresholdMessageBuilder", "FullModelOutputMessageBuilder"]
 
 
 class FullModelOutputMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
-    """Report everything a model found, and that it found nothing.
+    """Report everything a model found, including that it found nothing.
 
     The content is the JSON of the model output: ids, recording with its
     deployment, detections with box, score and tags. Times are UTC and end in
@@ -22,7 +22,7 @@ class FullModelOutputMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
 
 
 class DetectionThresholdMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
-    """Report the detections that a model is sure enough of.
+    """Report the detections whose score is high enough.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ class DetectionThresholdMessageBuilder(types.MessageBuilder[[data.ModelOutput]])
         self.detection_threshold = detection_threshold
 
     def build_message(self, model_output: data.ModelOutput) -> data.Message | None:
-        """Return the sure detections as a message; None if there are none.
+        """Return the detections above the threshold as a message; None if there are none.
 
-        The message speaks of the output that was given: it carries its id and
-        its time, so that what a server received can be found in the store.
+        The message carries the id and the time of the given output, so that
+        what a server received can be found in the store.
         """
         detections = self.filter_detections(model_output.detections)
         if not detections:
@@ -45,7 +45,7 @@ class DetectionThresholdMessageBuilder(types.MessageBuilder[[data.ModelOutput]])
         return _detection_message(model_output.model_copy(update={"detections": detections}))
 
     def filter_detections(self, detections: Sequence[data.Detection]) -> list[data.Detection]:
-        """Return those that reach the threshold and say with a tag what they are."""
+        """Return those that reach the threshold and have a tag."""
         return [
             detection
             for detection in detections

@@ -1,4 +1,4 @@
-"""What is removed from a model's output before it is stored."""
+"""Cleaners: what to remove from a model's output before it is stored."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ __all__ = ["ThresholdDetectionCleaner"]
 
 
 class ThresholdDetectionCleaner(ModelOutputCleaner):
-    """Keeps what reaches a score: detections, and the tags inside them.
+    """Keeps detections, and tags within them, that reach a score.
 
     A detection that loses all its tags stays.
 
@@ -23,7 +23,7 @@ class ThresholdDetectionCleaner(ModelOutputCleaner):
         self.detection_threshold = detection_threshold
 
     def clean(self, model_output: data.ModelOutput) -> data.ModelOutput:
-        """Return the same output, id and time included, with what reaches the threshold."""
+        """Return the output with the same id and time, and only what reaches the threshold."""
         detections = self.get_clean_detections(model_output.detections)
         return model_output.model_copy(update={"detections": detections})
 
@@ -36,7 +36,7 @@ class ThresholdDetectionCleaner(ModelOutputCleaner):
         ]
 
     def clean_detection(self, detection: data.Detection) -> data.Detection:
-        """Return the detection, its id included, with the tags that reach the threshold."""
+        """Return the detection with the same id, and only the tags that reach the threshold."""
         return detection.model_copy(update={"tags": self.get_clean_tags(detection.tags)})
 
     def get_clean_tags(self, tags: list[data.PredictedTag]) -> list[data.PredictedTag]:

@@ -1,4 +1,4 @@
-"""Whether a recording is worth running a model on; all filters of a task must hold."""
+"""Whether to run a model on a recording; all filters of a task must accept it."""
 
 from acoupi import data
 from acoupi.components.types import ProcessingFilter

@@ -27,7 +27,7 @@ _POWERS: dict[str, int] = {"B": 0, "KB": 1, "MB": 2, "GB": 3}
 
 
 def is_time_in_interval(time: datetime.time, interval: data.TimeInterval) -> bool:
-    """Return whether a time of day lies in an interval; both ends belong to it.
+    """Return whether a time of day lies in an interval, both ends included.
 
     Times are compared in whole seconds, so that 23:59:59.5 is still inside an
     interval that ends at 23:59:59. A start after the end wraps past midnight;
@@ -56,7 +56,7 @@ class IsInInterval(RecordingCondition):
     interval
         Times of day in `timezone`.
     timezone
-        The zone of the interval.
+        Time zone of the interval.
     """
 
     refusal = data.EffortState.OFF_SCHEDULE
@@ -88,21 +88,21 @@ class IsInIntervals(RecordingCondition):
 class DawnTimeInterval(RecordingCondition):
     """Holds around dawn.
 
-    Where the sun makes no dawn for weeks (Tromsø in June) it does not hold: a
-    program that must record there needs a time of day beside it.
+    Where there is no dawn for weeks (Tromsø in June) it does not hold: a
+    program that must record there needs a time of day as well.
 
     Parameters
     ----------
     duration
-        Minutes before dawn, and as many after it, 0 or more.
+        Minutes before dawn and the same after it, 0 or more.
     timezone
-        Its reference city stands for a place that is not known; see
+        Its reference city is used where the place is not known; see
         `acoupi.components.sun.reference_location`.
     location
         Latitude and longitude, degrees. None: where the deployment is.
     get_deployment
-        Gives the current deployment (`Store.get_current_deployment`), asked
-        each time. Not needed beside `location`.
+        Returns the current deployment (`Store.get_current_deployment`); called
+        each time. Not needed if `location` is given.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class DawnTimeInterval(RecordingCondition):
         self.get_deployment = get_deployment
 
     def should_record(self) -> bool:
-        """Return whether a dawn is at most `duration` away, on either side."""
+        """Return whether a dawn is at most `duration` away, before or after."""
         now = data.utc_now()
         margin = datetime.timedelta(minutes=self.duration)
         return bool(sun.dawns(self._find_location(), now - margin, now + margin))
@@ -140,7 +140,7 @@ class HasSufficientSpace(RecordingCondition):
     Parameters
     ----------
     path
-        Any place on the disk; it need not exist yet. None: where recordings wait.
+        Any path on the disk; it need not exist yet. None: where recordings wait.
     min_space
         The limit, in `unit`, 0 or more; space equal to it is not enough.
     unit
@@ -169,7 +169,7 @@ class HasSufficientSpace(RecordingCondition):
         self.min_space = int(min_space * (1024 if binary else 1000) ** _POWERS[unit])
 
     def should_record(self) -> bool:
-        """Return whether there is space; a disk that cannot be asked has none."""
+        """Return whether there is space; a disk that cannot be read counts as full."""
         path = _nearest_existing(Path(self.path) if self.path is not None else spool_dir())
         try:
             free = shutil.disk_usage(path).free

@@ -7,7 +7,7 @@ __all__ = ["IntervalScheduler"]
 
 
 class IntervalScheduler(RecordingScheduler):
-    """Starts a recording a fixed while after the last.
+    """Starts recordings at a fixed interval.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
-"""Which recordings' files are kept: those that at least one filter of a program wants.
+"""Saving filters: a recording is kept if at least one filter of a program accepts it.
 
-Times are those of a recording's first frame. Around dawn and dusk, instants
+The time of a recording is that of its first frame. Around dawn and dusk, instants
 are compared, not times of day, at the place of the recording's deployment (the
-reference city of the time zone if it has no coordinates). Where the sun makes
-no dawn or dusk for weeks, a filter around them wants nothing; see
-`acoupi.components.sun`.
+reference city of the time zone if it has no coordinates). Where there is no dawn
+or dusk for weeks, a filter around them accepts nothing; see `acoupi.components.sun`.
 """
 
 import datetime
+from typing import ClassVar
 
 from acoupi import data
 from acoupi.components import sun
@@ -35,7 +35,7 @@ class SaveIfInInterval(RecordingSavingFilter):
     interval
         Times of day in `timezone`; see `is_time_in_interval` for its ends.
     timezone
-        The zone of the interval.
+        Time zone of the interval.
     """
 
     def __init__(self, interval: data.TimeInterval, timezone: datetime.tzinfo) -> None:
@@ -51,18 +51,18 @@ class SaveIfInInterval(RecordingSavingFilter):
 
 
 class FrequencySchedule(RecordingSavingFilter):
-    """Keeps the first minutes of every so many minutes.
+    """Keeps the first minutes of each period.
 
-    Minutes are counted from 1970-01-01 00:00 UTC. For a frequency that divides
-    60 that is the minute of the (UTC) hour, for one that divides a day it is
-    the minute of the UTC day, and any other runs on without a seam at midnight.
+    Minutes are counted from 1970-01-01 00:00 UTC. If the frequency divides 60,
+    that is the minute of the (UTC) hour; if it divides a day, the minute of the
+    UTC day; any other period simply continues across midnight.
 
     Parameters
     ----------
     duration
-        Minutes to keep of each round; 0 keeps nothing, `frequency` or more everything.
+        Minutes to keep of each period; 0 keeps nothing, `frequency` or more everything.
     frequency
-        Minutes from the start of one round to the next, greater than 0.
+        Minutes from the start of one period to the next, greater than 0.
     """
 
     def __init__(self, duration: int, frequency: int) -> None:
@@ -80,16 +80,24 @@ class FrequencySchedule(RecordingSavingFilter):
 
 
 class _DawnDusk(RecordingSavingFilter):
+    """Keeps what was recorded on one side of dawn or dusk."""
+
+    is_before: ClassVar[bool]
+
     def __init__(self, duration: float, timezone: datetime.tzinfo) -> None:
         if duration < 0:
             raise ValueError(f"duration must be 0 minutes or more, not {duration}")
         self.duration = duration
         self.timezone = timezone
 
-    def _is_dawn_or_dusk_within(
-        self, recording: data.Recording, start: datetime.datetime, end: datetime.datetime
+    def should_save_recording(
+        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> bool:
+        """Return whether a dawn or dusk is within `duration` of the recording's start."""
         location = sun.deployment_location(recording.deployment, self.timezone)
+        margin = datetime.timedelta(minutes=self.duration)
+        start = recording.created_on - (datetime.timedelta() if self.is_before else margin)
+        end = start + margin
         return bool(sun.dawns(location, start, end) or sun.dusks(location, start, end))
 
 
@@ -104,13 +112,7 @@ class Before_DawnDuskTimeInterval(_DawnDusk):
         Its reference city stands for a deployment without coordinates.
     """
 
-    def should_save_recording(
-        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
-    ) -> bool:
-        """Return whether a dawn or dusk followed the recording's start within `duration`."""
-        start = recording.created_on
-        end = start + datetime.timedelta(minutes=self.duration)
-        return self._is_dawn_or_dusk_within(recording, start, end)
+    is_before = True
 
 
 class After_DawnDuskTimeInterval(_DawnDusk):
@@ -118,19 +120,11 @@ class After_DawnDuskTimeInterval(_DawnDusk):
 
     Parameters
     ----------
-    duration
-        Minutes, 0 or more.
-    timezone
-        Its reference city stands for a deployment without coordinates.
+    duration, timezone
+        As for `Before_DawnDuskTimeInterval`.
     """
 
-    def should_save_recording(
-        self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
-    ) -> bool:
-        """Return whether a dawn or dusk came before the recording's start within `duration`."""
-        end = recording.created_on
-        start = end - datetime.timedelta(minutes=self.duration)
-        return self._is_dawn_or_dusk_within(recording, start, end)
+    is_before = False
 
 
 class SavingThreshold(RecordingSavingFilter):
@@ -184,14 +178,14 @@ class DetectionTagValue(RecordingSavingFilter):
 
 
 class DetectionTags(RecordingSavingFilter):
-    """Keeps recordings with a sure detection that surely has one of some tags.
+    """Keeps recordings with a detection and one of some tags that both reach a score.
 
     Parameters
     ----------
     tags
         The tags, key and value.
     saving_threshold
-        What both the detection's score and the tag's confidence must reach, 0 to 1.
+        Lowest detection score and lowest tag confidence, 0 to 1.
     """
 
     def __init__(self, tags: list[data.Tag], saving_threshold: float = 0.5) -> None:

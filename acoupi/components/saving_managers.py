@@ -1,7 +1,7 @@
-"""Where a recording's file is kept: at the first place that a manager names.
+"""Saving managers: the first one that returns a path decides where a recording is kept.
 
-A manager names a place and touches nothing; the file management task makes
-the folders and moves the file, and gives it another name if the place is taken.
+A manager only names the path; the file management task makes the folders and
+moves the file, with another name if the path is taken.
 """
 
 import datetime
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi import data, devices
+from acoupi.audio.formats import format_named
 from acoupi.components.types import RecordingSavingManager
 
 __all__ = [
@@ -28,22 +29,22 @@ _module_logger = logging.getLogger(__name__)
 
 _FORBIDDEN = dict.fromkeys([*map(ord, '<>:"/\\|?*'), *range(32)], "_")
 _LONGEST_NAME = 240
-"""Bytes: file systems take 255; the rest is for a number if the name is taken."""
+"""Bytes. File systems allow 255; the rest leaves room for a number if the name is taken."""
 
 
 class SaveRecordingManager(RecordingSavingManager):
-    """Sorts recordings by how sure the models are.
+    """Sorts recordings by the scores of their detections.
 
     Parameters
     ----------
     dirpath
-        Where recordings go that no model has looked at.
+        Folder for recordings that no model has processed.
     dirpath_true
         For a detection that reaches `detection_threshold`. None: ``true_detections`` in `dirpath`.
     dirpath_false
         For one that only reaches `saving_threshold`. None: ``false_detections`` in `dirpath`.
     timeformat
-        Of the file name: the UTC time of the first frame, without the suffix.
+        Format of the file name: the UTC time of the first frame, without the suffix.
     detection_threshold, saving_threshold
         Scores, 0 to 1.
     logger
@@ -73,7 +74,7 @@ class SaveRecordingManager(RecordingSavingManager):
     ) -> Path | None:
         """Return the folder; None if no detection reaches a threshold.
 
-        The first output with a detection that reaches one decides.
+        The first output with such a detection decides.
         """
         if not model_outputs:
             return self.dirpath
@@ -88,7 +89,7 @@ class SaveRecordingManager(RecordingSavingManager):
     def save_recording(
         self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> Path | None:
-        """Return the place; None leaves the recording to the next manager.
+        """Return the path; None leaves the recording to the next manager.
 
         Raises
         ------
@@ -105,7 +106,7 @@ class SaveRecordingManager(RecordingSavingManager):
 
 
 class BaseFileManager(RecordingSavingManager, ABC):
-    """Keeps every recording below one folder; a sub-class says where in it.
+    """Keeps every recording below one folder; a subclass decides where.
 
     Parameters
     ----------
@@ -121,19 +122,19 @@ class BaseFileManager(RecordingSavingManager, ABC):
 
     @abstractmethod
     def get_file_path(self, recording: data.Recording) -> Path:
-        """Return the place, relative to the folder."""
+        """Return the path, relative to the folder."""
 
     def save_recording(
         self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> Path:
-        """Return the place in the folder.
+        """Return the path in the folder.
 
         Raises
         ------
         ValueError
             If the recording has no file.
         FileNotFoundError
-            If its file is gone.
+            If its file no longer exists.
         """
         if recording.path is None:
             raise ValueError(f"recording {recording.id} has no file to keep")
@@ -154,15 +155,15 @@ class DateFileManager(BaseFileManager):
     filename_template
         Python format syntax with the fields of ``recording``, ``deployment``
         and ``device``, e.g. ``{deployment.name}_{recording.created_on:%H%M}.wav``.
-        What is None is left out; what a file name cannot hold becomes ``_``;
-        ``.wav`` at the end becomes ``.flac`` where the recording is one.
+        None values are left out; characters that a file name cannot hold
+        become ``_``; a final ``.wav`` becomes ``.flac`` for a FLAC recording.
     logger
         None: that of this module.
 
     Raises
     ------
     ValueError
-        If the template names a field that does not exist, or formats one as it cannot be.
+        If the template names an unknown field, or has an invalid format.
     """
 
     def __init__(
@@ -216,15 +217,15 @@ class IDFileManager(BaseFileManager):
     """Keeps every recording in one folder, under its id."""
 
     def get_file_path(self, recording: data.Recording) -> Path:
-        """Return ``<recording id>.wav``, or ``.flac`` if it is one."""
+        """Return ``<recording id>.wav``, or ``.flac`` for a FLAC recording."""
         return Path(f"{recording.id}{suffix_of(recording)}")
 
 
 class FilenameFormatter(string.Formatter):
-    """Formats file names: what is None is left out, and only public fields can be named."""
+    """Formats file names: None values are left out, and only public fields can be used."""
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Return what a name at the start of a field stands for; ValueError for any other."""
+        """Return the object for the first name of a field; ValueError if it is unknown."""
         if key not in kwargs:
             raise ValueError(f"{key!r} is unknown; it may name {', '.join(kwargs) or 'nothing'}")
         return kwargs[str(key)]
@@ -232,7 +233,7 @@ class FilenameFormatter(string.Formatter):
     def get_field(
         self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Any]:
-        """Return a field by its dotted name; one below a None is None."""
+        """Return a field by its dotted name; a field of None is None."""
         root, *names = field_name.split(".")
         value = self.get_value(root, args, kwargs)
         for name in names:
@@ -244,20 +245,20 @@ class FilenameFormatter(string.Formatter):
         return value, root
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Return the value as text; None is empty whatever the format."""
+        """Return the value as text; None is always empty."""
         if value is None:
             return ""
         return str(super().format_field(value, format_spec))
 
 
 def suffix_of(recording: data.Recording) -> str:
-    """Return what the name of a recording's file ends in: ``.flac`` if it is one, else ``.wav``."""
-    is_flac = recording.path is not None and recording.path.suffix.lower() == ".flac"
-    return ".flac" if is_flac else ".wav"
+    """Return what the name of a recording's file ends in: its format, or else ``.wav``."""
+    suffix = recording.path.suffix.lower() if recording.path else ""
+    return suffix if format_named(suffix[1:]) else ".wav"
 
 
 def sanitize_filename(filename: str) -> str:
-    r"""Return the name with ``_`` for what a file name cannot hold, and cut to fit.
+    r"""Return the name with ``_`` for invalid characters, shortened to fit.
 
     Examples
     --------

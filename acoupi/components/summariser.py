@@ -1,9 +1,9 @@
-"""Summaries: what was heard over a while, in one small message.
+"""Summaries: what was detected over a period, in one small message.
 
-A summary is about the recordings that *began* in the half-open window
-``[now - interval, now)``, whenever the model got round to them, so windows
-that follow each other count nothing twice. Each message is about one device
-and one deployment::
+A summary covers the recordings that *began* in the half-open window
+``[now - interval, now)``, no matter when the model processed them, so that
+consecutive windows count nothing twice. Each message covers one device and one
+deployment::
 
     {"timeinterval": {"starttime": "2024-08-01T20:00:00Z", "endtime": "2024-08-01T21:00:00Z"},
      "device": "100000003d1f2c4b",
@@ -12,9 +12,9 @@ and one deployment::
      "recordings": 342,
      "tags": {"species": {"Myotis": {"mean": 0.71, "min": 0.4, "max": 0.98, "count": 12}}}}
 
-``recordings`` is how many recordings of the window a model has analysed. If
-the model lags behind the microphone, give ``delay``, so that the window ends
-early enough for its last recordings to be in.
+``recordings`` is the number of recordings in the window that a model has
+analysed. If the model lags behind the microphone, set ``delay``, so that the
+window ends early enough for its last recordings to be included.
 """
 
 import datetime
@@ -34,7 +34,7 @@ Scores = dict[data.Tag, list[float]]
 
 
 class _SummaryStore(Protocol):
-    """What a summariser asks of a store."""
+    """What a summariser needs from a store."""
 
     def get_model_outputs_by_recording_time(
         self, start: datetime.datetime, end: datetime.datetime
@@ -63,7 +63,7 @@ class _DetectionsSummariser(types.Summariser):
     def build_summary(self, now: data.AwareDatetime) -> data.Message | list[data.Message] | None:
         """Return the summary of the window that ends at `now`.
 
-        One message; a list of them if the window saw several deployments;
+        One message; a list of them if the window covers several deployments;
         None if nothing was detected.
         """
         end = now.astimezone(datetime.UTC) - self.delay
@@ -110,16 +110,16 @@ class _DetectionsSummariser(types.Summariser):
 
     @abstractmethod
     def _describe(self, scores: list[float]) -> dict[str, Any]:
-        """Return what is said of one tag; it has at least one score."""
+        """Return the summary of one tag; it has at least one score."""
 
 
 class StatisticsDetectionsSummariser(_DetectionsSummariser):
-    """Report mean, lowest and highest confidence of each tag, and how often it came.
+    """Report the mean, lowest and highest confidence of each tag, and its count.
 
     Parameters
     ----------
     store
-        Where the model outputs are; it has `get_model_outputs_by_recording_time`.
+        Holds the model outputs; it has `get_model_outputs_by_recording_time`.
     interval
         Length of the window: seconds, or a timedelta. Greater than 0.
     delay
@@ -136,21 +136,21 @@ class StatisticsDetectionsSummariser(_DetectionsSummariser):
 
 
 class ThresholdsDetectionsSummariser(_DetectionsSummariser):
-    """Report how often each tag came in three bands of confidence.
+    """Report how often each tag occurred in three bands of confidence.
 
     Every detection is in exactly one of the bands ``low`` (confidence up to
     `low_band_threshold`), ``mid`` (above it, up to `mid_band_threshold`) and
-    ``high`` (above that). `high_band_threshold` divides no band, so that what
-    counts as high does not depend on it; those of ``high`` that are above it
-    are told *again*, as ``above_high``: the detections one would not look at
-    twice. Each has ``count`` and ``mean``, 0 where there is none.
+    ``high`` (above that). `high_band_threshold` divides no band: those of
+    ``high`` that are above it are reported *again*, as ``above_high``: the
+    detections that need no checking. Each band has ``count`` and ``mean``, 0
+    where there are none.
 
     Parameters
     ----------
     store, interval, delay
         As for `StatisticsDetectionsSummariser`.
     low_band_threshold, mid_band_threshold, high_band_threshold
-        Confidences, 0 to 1, none lower than the one before.
+        Confidences, 0 to 1, in ascending order.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""When dawn and dusk are, anywhere and on any day.
+"""Times of dawn and dusk, anywhere and on any day.
 
 Dawn and dusk are civil: the instants at which the centre of the sun rises
 above, or sinks below, 6 degrees under the horizon (no refraction). They are
-found as crossings of that line inside a window of time rather than by date,
-so that nothing special happens at midnight, in any zone.
+found as crossings of that line within a window of time rather than by date, so
+that midnight is no special case in any time zone.
 
 Near the poles the sun may stay on one side of the line for weeks. Then there
 is no dawn and no dusk, and the answer is an empty list: in Tromsø in June the
@@ -50,7 +50,7 @@ class Location(NamedTuple):
 def dawns(
     location: Location, start: datetime.datetime, end: datetime.datetime
 ) -> list[datetime.datetime]:
-    """Return the civil dawns from `start` to `end`, both aware; in UTC, in order, to the second.
+    """Return the civil dawns from `start` to `end`, both aware; UTC, in order, to the second.
 
     Examples
     --------
@@ -73,20 +73,20 @@ def dusks(
 
 
 def deployment_location(deployment: data.Deployment, timezone: datetime.tzinfo) -> Location:
-    """Return where a deployment is; without coordinates, the reference city of `timezone`."""
+    """Return the place of a deployment; without coordinates, the reference city of `timezone`."""
     if deployment.latitude is None or deployment.longitude is None:
         return reference_location(timezone)
     return Location(deployment.latitude, deployment.longitude)
 
 
 def reference_location(timezone: datetime.tzinfo) -> Location:
-    """Return the place that stands for a time zone.
+    """Return the reference place of a time zone.
 
     It is the city that the IANA tables give for the zone (Adelaide for
-    ``Australia/Adelaide``). A zone that has no city, such as UTC or a fixed
-    offset, is taken as the point of the equator at which the sun agrees with
-    it, 15 degrees east for each hour; there dawn is about 05:40 all year.
-    That is a stopgap, and logged: give the deployment coordinates.
+    ``Australia/Adelaide``). For a zone without a city, such as UTC or a
+    fixed offset, it is the point on the equator whose solar time matches, 15
+    degrees east for each hour; there dawn is about 05:40 all year. That is only
+    a stopgap, and logged: give the deployment coordinates.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def _cities() -> dict[str, Location]:
 
 @lru_cache(maxsize=1)
 def _links() -> dict[str, str]:
-    """Return old and alternative names of zones, and what they stand for now."""
+    """Return old and alternative names of time zones, with their current names."""
     fields = (line.split() for line in _table_lines("tzdata.zi"))
     return {words[2]: words[1] for words in fields if words[0] == "L"}
 
@@ -164,7 +164,7 @@ def _crossings(
         return bool(sign * angle >= 0)
 
     found = []
-    # One second on either side, so that an instant that is asked for again is found again.
+    # One second on either side, so that an instant returned earlier is found again.
     before = start.astimezone(datetime.UTC) - datetime.timedelta(seconds=1)
     end = end.astimezone(datetime.UTC) + datetime.timedelta(seconds=1)
     was_past = is_past(before)

@@ -1,17 +1,20 @@
-"""The interfaces of everything a program is put together from.
+"""The interfaces of everything a program is built from.
 
-Each is named for its role and has one verb. Where several of a kind are
-given, the name of the list says how they combine: *conditions* and
-*processing filters* must all hold, of the *saving filters* one suffices, of
-the *saving managers* the first that returns a path wins.
+Each is named for its role and has one main method. If several of a kind are
+given, they combine as follows: all *conditions* and *processing filters* must
+hold, one of the *saving filters* is enough, and the first *saving manager* that
+returns a path decides.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, ParamSpec, Protocol
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, Protocol, Self, cast
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.effort import CapturePlan, EffortHistory
@@ -47,7 +50,7 @@ class RecordingCondition(ABC):
     """Decides whether to record now."""
 
     refusal: ClassVar[data.EffortState] = data.EffortState.CONDITION_REFUSED
-    """What time is used for in which it does not hold."""
+    """Effort state of the time in which it does not hold."""
 
     @abstractmethod
     def should_record(self) -> bool:
@@ -72,7 +75,7 @@ class AudioRecorder(ABC):
 
 
 class ProcessingFilter(ABC):
-    """Decides whether a recording is worth running a model on."""
+    """Decides whether to run a model on a recording."""
 
     @abstractmethod
     def should_process_recording(self, recording: data.Recording) -> bool:
@@ -82,25 +85,25 @@ class ProcessingFilter(ABC):
 class Model(Protocol):
     """Finds things in recordings.
 
-    Beside `run` it has a ``name`` and may have a ``check()`` that raises
+    Besides `run` it has a ``name`` and may have a ``check()`` that raises
     `HealthCheckError`.
     """
 
     @abstractmethod
     def run(self, recording: data.Recording) -> data.ModelOutput:
-        """Return all that the model finds in the recording's file."""
+        """Return everything that the model finds in the recording's file."""
 
 
 class ModelOutputCleaner(ABC):
-    """Removes what should not be kept from a model's output."""
+    """Removes unwanted parts of a model's output."""
 
     @abstractmethod
     def clean(self, model_output: data.ModelOutput) -> data.ModelOutput:
-        """Return the output without it; the id stays."""
+        """Return the output without them; the id stays."""
 
 
 class RecordingSavingFilter(ABC):
-    """Decides whether a recording's file is worth keeping."""
+    """Decides whether to keep a recording's file."""
 
     @abstractmethod
     def should_save_recording(
@@ -122,20 +125,20 @@ class RecordingSavingManager(ABC):
     ) -> Path | None:
         """Return where the file should go; None leaves it to the next manager.
 
-        It names the place only: the file management task moves the file, and
-        never over another.
+        It only names the path: the file management task moves the file, and
+        never overwrites another.
         """
 
 
 class Store(ABC):
-    """Remembers deployments, recordings, and what was found in them.
+    """Stores deployments, recordings, and what was found in them.
 
-    Storing is idempotent: the same id again replaces what it stood for.
+    Storing is idempotent: storing the same id again replaces the earlier entry.
     """
 
     @abstractmethod
     def get_current_deployment(self) -> data.Deployment:
-        """Return the deployment that goes on now; without one, begin one and return it."""
+        """Return the current deployment; if there is none, begin one and return it."""
 
     @abstractmethod
     def store_deployment(self, deployment: data.Deployment) -> None:
@@ -183,16 +186,16 @@ class Store(ABC):
     def get_recordings_model_outputs(
         self, recordings: Sequence[data.Recording]
     ) -> dict[UUID, list[data.ModelOutput]]:
-        """Return the outputs of each recording by its id; an empty list where there are none."""
+        """Return the outputs of each recording by its id; an empty list if there are none."""
 
     @abstractmethod
     def update_recording_path(self, recording: data.Recording, path: Path) -> data.Recording:
-        """Note that the file is kept at `path` now; return the recording with it."""
+        """Note that the file is now kept at `path`; return the recording with this path."""
 
     # What follows has defaults, so that a store of a published program still works.
 
     def begin_analysis(self, recording: data.Recording, name_model: str) -> data.Analysis:
-        """Note, before a model runs, that it is about to; counts the attempt.
+        """Note that a model is about to run, and count the attempt.
 
         A final analysis is returned as it is, and not counted.
         """
@@ -229,22 +232,22 @@ class Store(ABC):
     def end_recording(  # noqa: B027 - optional
         self, recording: data.Recording, state: data.RecordingState
     ) -> None:
-        """Note that there is no file any more (deleted or lost): the path becomes None."""
+        """Note that the file no longer exists (deleted or lost): the path becomes None."""
 
-    # The account of every second (see `acoupi.effort`). A store that keeps none does nothing.
+    # The effort ledger (see `acoupi.effort`). A store without one does nothing.
 
     def note_effort(  # noqa: B027 - optional
         self, deployment: data.Deployment, notes: Sequence[data.EffortSpan]
     ) -> None:
         """Note what kept the recorder from recording.
 
-        One of the same start and state replaces the one before it: it went on.
+        A note with the same start and state replaces the earlier one: it is ongoing.
         """
 
     def note_plan(  # noqa: B027 - optional
         self, deployment: data.Deployment, plan: CapturePlan, since: datetime
     ) -> None:
-        """Note when a program plans to record; the same plan again changes nothing."""
+        """Note when a program plans to record; repeating the same plan changes nothing."""
 
     def get_alive_until(self, deployment: data.Deployment) -> datetime | None:
         """Return the end of the last recording or note; None if there is none."""
@@ -258,19 +261,19 @@ class Store(ABC):
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it, for its ledger.
 
-        None if the deployment is not stored, or no account is kept.
+        None if the deployment is not stored, or the store keeps no ledger.
         """
         return None
 
     def correct_times(
         self, clock: data.BootClock, now: float, error_s: float | None = None
     ) -> tuple[int, float]:
-        """Correct the times that were told in this boot while the clock was not set.
+        """Correct the times recorded in this boot before the clock was set.
 
         Parameters
         ----------
         clock
-            As it is now, to be believed.
+            The current clock, which can be trusted.
         now
             Time of the monotonic clock.
         error_s
@@ -279,58 +282,74 @@ class Store(ABC):
         Returns
         -------
         int
-            How many recordings have another time now.
+            Number of recordings whose time was changed.
         float
-            By how many seconds the first of them was moved.
+            Seconds by which the first of them was moved.
         """
         del clock, now, error_s
         return 0, 0.0
 
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:
-        """Return recordings whose time was corrected, and not yet in their files."""
+        """Return recordings whose corrected time is not yet in their files."""
         del limit
         return []
 
     def note_file_corrected(  # noqa: B027 - optional
         self, recording: data.Recording
     ) -> None:
-        """Note that a file tells the corrected time, or never will."""
+        """Note that a file holds the corrected time, or never will."""
 
     def get_deployments(self) -> list[data.Deployment]:
-        """Return all deployments, the first to start first."""
+        """Return all deployments, in order of their start."""
         return []
 
     def get_last_recording(
         self, deployment: data.Deployment | None = None
     ) -> data.Recording | None:
-        """Return the last recording (of a deployment) with the report of its capture."""
+        """Return the last recording (of a deployment) with its capture report."""
         return None
 
 
 class MessageBuilder(ABC, Generic[P]):
-    """Says something about its arguments in a message, or nothing."""
+    """Builds a message from its arguments, or none."""
 
     @abstractmethod
     def build_message(
         self, *args: P.args, **kwargs: P.kwargs
     ) -> data.Message | list[data.Message] | None:
-        """Return what there is to say; None if there is nothing."""
+        """Return the message; None if there is nothing to report."""
 
 
 class Summariser(ABC):
-    """Says what happened over a while."""
+    """Summarises what happened over a period."""
 
     @abstractmethod
     def build_summary(self, now: datetime) -> data.Message | list[data.Message] | None:
-        """Return the summary of the while that ends at `now`; None if there is nothing to say."""
+        """Return the summary of the period ending at `now`; None if there is nothing to report."""
 
 
 class Messenger(ABC):
-    """Takes messages to a server."""
+    """Sends messages to a server.
+
+    A class that users can configure says how: see `acoupi.components.messengers`.
+    """
+
+    key: ClassVar[str]
+    """Its section of the configuration, below ``messaging``."""
+    Config: ClassVar[type[BaseModel]]
+    """What users set in that section."""
+    needs_network: ClassVar[bool] = True
+    """Whether it sends to another machine: only then has the worker that sends a network."""
+
+    @classmethod
+    def from_config(cls, config: Any, logger: logging.Logger | None = None) -> Self:
+        """Make the messenger that a `Config` describes: its fields are the arguments."""
+        settings = {name: getattr(config, name) for name in cls.Config.model_fields}
+        return cast("Self", cast("Any", cls)(**settings, logger=logger))
 
     @property
     def name(self) -> str:
-        """What its deliveries are filed under; two messengers to two places need two names."""
+        """Name its deliveries are filed under; each destination needs a name of its own."""
         return type(self).__name__
 
     @abstractmethod
@@ -347,11 +366,11 @@ class Messenger(ABC):
         """Raise `HealthCheckError` if sending would fail."""
 
     def close(self) -> None:  # noqa: B027 - optional
-        """Let go of the connection, if there is one."""
+        """Close the connection, if there is one."""
 
 
 class MessageStore(ABC):
-    """Remembers messages until every messenger has delivered them."""
+    """Stores messages until every messenger has delivered them."""
 
     @abstractmethod
     def get_unsent_messages(
@@ -379,34 +398,34 @@ class MessageStore(ABC):
     ) -> list[data.Message]:
         """Return what this messenger should try to deliver now.
 
-        Neither what it has delivered, nor what rests until its next attempt,
-        nor what was given up, nor what another process has claimed in the last
-        minutes.
+        That excludes messages it has delivered, those that rest until their
+        next attempt, those given up, and those that another process has claimed
+        in the last few minutes.
         """
         return self.get_unsent_messages(limit=limit, order=order)
 
     def settle_message(self, messenger: str, response: data.Response) -> None:
-        """Note how an attempt to deliver a claimed message went.
+        """Store the result of an attempt to deliver a claimed message.
 
-        SUCCESS ends it. Anything else counts the attempt and sets the time of
-        the next one, or gives the message up (the dead letters) if the server
-        refused it (ERROR) too often.
+        SUCCESS completes it. Anything else counts the attempt and sets the time
+        of the next one, or gives the message up (a dead letter) if the server
+        has refused it (ERROR) too often.
         """
         self.store_response(response)
 
     def release_messages(  # noqa: B027 - optional
         self, messenger: str, messages: Sequence[data.Message]
     ) -> None:
-        """Give claimed messages back that were not tried."""
+        """Release claimed messages that were not tried."""
 
     def remove_delivered(
         self, before: datetime, messengers: Sequence[str], limit: int = 1000
     ) -> int:
-        """Remove messages made before a time that all these messengers have delivered.
+        """Remove messages from before a time that all these messengers have delivered.
 
         Returns
         -------
         int
-            How many; at most `limit`. 0 if the store keeps all for ever.
+            Number removed, at most `limit`. 0 if the store never removes any.
         """
         return 0

@@ -5,72 +5,29 @@ questions together; `load_config` and `write_config` keep them; `get_config_fiel
 `set_config_field` work on one value.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from acoupi.lazy import attach
 
 if TYPE_CHECKING:
-    from acoupi.config.documents import (
-        ConfigFile,
-        config_files,
-        config_schema_json,
-        is_valid_without_secrets,
-        load_answers,
-        load_config,
-        read_document,
-        write_config,
-    )
-    from acoupi.config.dumping import dump_config
-    from acoupi.config.fields import dump_config_field, get_config_field, set_config_field
-    from acoupi.config.parsing import parse_config_from_args
-    from acoupi.config.questions import Ask, Question
-    from acoupi.config.secrets import read_secrets
-    from acoupi.config.tree import ConfigTree, describe
+    from acoupi.config.documents import *
+    from acoupi.config.dumping import *
+    from acoupi.config.fields import *
+    from acoupi.config.parsing import *
+    from acoupi.config.questions import *
+    from acoupi.config.tree import *
 
-__all__ = [
-    "Ask",
-    "ConfigFile",
-    "ConfigTree",
-    "Question",
-    "config_files",
-    "config_schema_json",
-    "describe",
-    "dump_config",
-    "dump_config_field",
-    "get_config_field",
-    "is_valid_without_secrets",
-    "load_answers",
-    "load_config",
-    "parse_config_from_args",
-    "read_document",
-    "read_secrets",
-    "set_config_field",
-    "write_config",
-]
-
-_MODULES = {
-    "Ask": "questions",
-    "config_files": "documents",
-    "config_schema_json": "documents",
-    "ConfigFile": "documents",
-    "ConfigTree": "tree",
-    "describe": "tree",
-    "dump_config": "dumping",
-    "dump_config_field": "fields",
-    "get_config_field": "fields",
-    "is_valid_without_secrets": "documents",
-    "load_answers": "documents",
-    "load_config": "documents",
-    "parse_config_from_args": "parsing",
-    "Question": "questions",
-    "read_document": "documents",
-    "read_secrets": "secrets",
-    "set_config_field": "fields",
-    "write_config": "documents",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first asked for (PEP 562): services need one."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        ".documents": (
+            "Document config_files config_schema_json is_valid_without_secrets load_answers "
+            "load_config write_config"
+        ),
+        ".dumping": "dump_config",
+        ".fields": "dump_config_field get_config_field set_config_field",
+        ".parsing": "parse_config_from_args",
+        ".questions": "Ask Question",
+        ".tree": "ConfigTree describe",
+    },
+)

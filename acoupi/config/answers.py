@@ -1,13 +1,12 @@
 """What was answered so far, from wherever: one nested dict, and where each value came from."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel
 
-from acoupi.config.problems import Problem, unknown
-from acoupi.config.tree import ConfigTree, Key, Place, fields_of
+from acoupi.config.problems import OPTION, Origin, Problem, unknown
+from acoupi.config.tree import ConfigTree, Key, Place
 
 __all__ = ["Answers", "as_input"]
 
@@ -26,29 +25,23 @@ class Answers:
     def __init__(self, tree: ConfigTree, data: dict[str, Any] | None = None) -> None:
         self.tree = tree
         self.data: dict[str, Any] = data or {}
-        self.origins: dict[Place, str] = {}
-        """Where values came from; "" is an option."""
+        self.origins: dict[Place, Origin] = {}
         self.given: set[Place] = set()
         """Places that this setup was given a value for, so that nobody need be asked."""
         self.problems: list[Problem] = []
-        self._begun: set[Place] = set()
 
     # ---- writing
 
-    def begin(self) -> None:
-        """Begin with another source: a list that it counts from 0 is a new list."""
-        self._begun.clear()
-
-    def merge(self, document: Mapping[str, Any], origin: str, *, given: bool = True) -> None:
+    def merge(self, document: Mapping[str, Any], origin: Origin, *, given: bool = True) -> None:
         """Put a whole document over what is there, section by section."""
-        self._merge(self.tree, self.data, dict(document), origin, given=given)
+        self._merge(self.tree, self.data, document, origin, given=given)
 
     def _merge(
         self,
         node: ConfigTree,
         into: dict[str, Any],
-        document: dict[str, Any],
-        origin: str,
+        document: Mapping[str, Any],
+        origin: Origin,
         *,
         given: bool,
     ) -> None:
@@ -56,103 +49,67 @@ class Answers:
             child = node.child(str(name))
             if child is None:
                 if given:
-                    self.origins[(*node.place, str(name))] = origin
-                    self.problems.append(unknown(node, str(name)))
+                    self.refuse((*node.place, str(name)), origin)
                 continue
             key = str(child.place[-1])
-            old = into.get(key)
-            if isinstance(value, dict) and child.structs and _combine(child, old, value):
-                section = into[key] = dict(old) if isinstance(old, dict) else _seed(child, value)
+            if isinstance(value, dict) and child.is_section:
+                into[key] = _section_for(child, into.get(key), value)
                 self._note(child.place, origin, given=False)
-                self._merge(child, section, value, origin, given=given)
+                self._merge(child, into[key], value, origin, given=given)
             else:
                 into[key] = self._checked(child, value, origin, given=given)
                 self._note(child.place, origin, given=given)
 
-    def _checked(self, node: ConfigTree, value: Any, origin: str, *, given: bool) -> Any:
+    def _checked(self, node: ConfigTree, value: Any, origin: Origin, *, given: bool) -> Any:
         """Check the names in a value that replaces what was there."""
-        if isinstance(value, dict) and node.structs:
+        if isinstance(value, dict) and node.is_section:
             section: dict[str, Any] = {}
             self._merge(node, section, value, origin, given=given)
             return section
-        if isinstance(value, list | tuple) and (node.item_types or node.slots):
-            children = [(node.child(i), item) for i, item in enumerate(value)]
-            return [
-                self._checked(child, item, origin, given=given) if child else item
-                for child, item in children
-            ]
-        if isinstance(value, dict) and node.value_types:
-            return {
-                key: self._checked(node.child(str(key)) or node, item, origin, given=given)
-                for key, item in value.items()
-            }
+        if isinstance(value, dict | list | tuple):
+            return _mapped(
+                node, value, lambda below, item: self._checked(below, item, origin, given=given)
+            )
         return value
 
-    def _note(self, place: Place, origin: str, *, given: bool) -> None:
+    def refuse(self, names: Sequence[Key], origin: Origin) -> None:
+        """Note that a name leads nowhere."""
+        self.origins[tuple(names)] = origin
+        self.problems.append(unknown(self.tree, [str(name) for name in names]))
+
+    def _note(self, place: Place, origin: Origin, *, given: bool) -> None:
         for old in [old for old in self.origins if old[: len(place)] == place]:
             del self.origins[old]
         self.origins[place] = origin
         if given:
             self.given.add(place)
 
-    def put(self, node: ConfigTree, value: Any, origin: str) -> None:
+    def put(self, node: ConfigTree, value: Any, origin: Origin) -> None:
         """Put one value at one place, making the sections and lists on the way."""
         value = self._checked(node, value, origin, given=True)
         if not node.place:
             self.data = value if isinstance(value, dict) else {}
             return
         into: Any = self.data
-        above = self.tree
-        for key, below in zip(node.place, node.place[1:], strict=False):
-            child = above.child(key)
-            assert child is not None, "the place of a node exists"
-            last = below == node.place[-1] and child.place == node.place[:-1]
-            into = self._container(child, into, key, {below: value if last else None})
-            above = child
-        if self._set(into, node, node.place[-1], value):
-            self._note(node.place, origin, given=True)
+        for length, key in enumerate(node.place, start=1):
+            if isinstance(into, list) and isinstance(key, int) and key > len(into):
+                self.problems.append(Problem(node, f"the list has {len(into)} items so far"))
+                return
+            if length == len(node.place):
+                _set(into, key, value)
+                self._note(node.place, origin, given=True)
+                return
+            above = self.tree.at(node.place[:length])
+            assert above is not None, "the place of a node exists"
+            over = {node.place[-1]: value} if length == len(node.place) - 1 else {}
+            into = _set(into, key, _container_for(above, _get(into, key), over))
 
-    def _container(self, node: ConfigTree, into: Any, key: Key, over: Mapping[Key, Any]) -> Any:
-        """Return what is at `key`, made fit to take what will be put over it."""
-        old = _get(into, key)
-        below = next(iter(over))
-        wanted: Any = [] if isinstance(below, int) and not node.structs else {}
-        if isinstance(wanted, list) and isinstance(old, list | tuple):
-            wanted = list(old) if below or not self._is_new(node) else []
-        elif isinstance(wanted, dict) and old is None and node.structs:
-            wanted = _seed(node, over)
-        elif isinstance(wanted, dict) and isinstance(old, dict):
-            wanted = dict(old) if _combine(node, old, over) else {}
-        elif isinstance(wanted, list) and old is None and isinstance(node.default, list | tuple):
-            wanted = [as_input(item) for item in node.default] if below else []
-        self._begun.add(node.place)
-        self._set(into, node, key, wanted)
-        return wanted
-
-    def _is_new(self, node: ConfigTree) -> bool:
-        item = node.child(0)
-        return node.place not in self._begun and not (item and item.structs)
-
-    def _set(self, into: Any, node: ConfigTree, key: Key, value: Any) -> bool:
-        if isinstance(into, dict):
-            into[key] = value
-            return True
-        assert isinstance(key, int), "only an index leads into a list"
-        if key > len(into):
-            self.problems.append(Problem(node, f"the list has {len(into)} items so far"))
-            return False
-        into[key : key + 1] = [value]
-        return True
-
-    def data_at(self, place: Place) -> dict[str, Any]:
-        """Return the section at a place, made if there is none."""
-        into, node = self.data, self.tree
-        for key in place:
-            node = node.child(key) or node
-            if not isinstance(into.get(str(key)), dict):
-                into[str(key)] = _seed(node, {})
-            into = into[str(key)]
-        return into
+    def data_at(self, node: ConfigTree) -> dict[str, Any]:
+        """Return the values of a section, made if there is none."""
+        if not isinstance(self.get(node.place), dict):
+            self.put(node, _section_for(node, None, {}), OPTION)
+            self.given.discard(node.place)
+        return dict(self.get(node.place))
 
     # ---- reading
 
@@ -187,11 +144,32 @@ def _get(holder: Any, key: Key) -> Any:
     return None
 
 
-def _secrets(node: ConfigTree, value: Any) -> Any:
+def _set(into: Any, key: Key, value: Any) -> Any:
+    if isinstance(into, dict):
+        into[key] = value
+    else:
+        assert isinstance(key, int), "only an index leads into a list"
+        into[key : key + 1] = [value]
+    return value
+
+
+def below(node: ConfigTree, value: Any) -> Iterator[tuple[ConfigTree | None, Any]]:
+    """Give what a dict or list holds, each with its place; None: it has none."""
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
-            child = node.child(key) if isinstance(key, str | int) else None
+            yield (node.child(key) if isinstance(key, str | int) else None), item
+
+
+def _mapped(node: ConfigTree, value: Any, change: Any) -> Any:
+    """Return a dict or list with every item that has a place changed."""
+    items = [item if child is None else change(child, item) for child, item in below(node, value)]
+    return dict(zip(value, items, strict=True)) if isinstance(value, dict) else items
+
+
+def _secrets(node: ConfigTree, value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list | tuple):
+        for child, item in below(node, value):
             if child is not None:
                 yield from _secrets(child, item)
     elif node.is_secret and value is not None:
@@ -199,68 +177,44 @@ def _secrets(node: ConfigTree, value: Any) -> Any:
         yield str(revealed)
 
 
-def _seed(node: ConfigTree, over: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return what the default of a section says beyond the defaults of its own fields.
-
-    Nothing if what will be put `over` it belongs to a section of another kind.
-    """
-    found = _explicit(node.default, with_literals=len(node.structs) > 1)
-    return found if _fits_any(node, {*found, *over}, {**found, **over}) else {}
+# ---- sections
 
 
-def _explicit(value: Any, *, with_literals: bool = False) -> dict[str, Any]:
+def _container_for(node: ConfigTree, held: Any, over: Mapping[Key, Any]) -> Any:
+    """Return what is at a place, as something that can be written into."""
+    if node.is_section:
+        return _section_for(node, held, over)
+    if node.is_list or node.slots:
+        items = held if isinstance(held, list | tuple) else as_input(node.default)
+        return list(items or ())
+    return dict(held) if isinstance(held, dict) else {}
+
+
+def _section_for(node: ConfigTree, held: Any, over: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the section that something will be put over: not one of another kind."""
+    found = dict(held) if isinstance(held, dict) else _explicit(node, node.default)
+    if node.tag is None or over.get(node.tag) in (None, found.get(node.tag)):
+        return found
+    return {}
+
+
+def _explicit(node: ConfigTree, value: Any) -> dict[str, Any]:
+    """Return what the default of a section says beyond the defaults of its own fields."""
     if not isinstance(value, BaseModel):
         return {}
     return {
-        key: _explicit(found)
+        name: _explicit(node.child(name) or node, found)
         if isinstance(found := getattr(value, name), BaseModel)
         else as_input(found)
-        for key, (name, info) in fields_of(type(value)).items()
-        if name in value.model_fields_set
-        or (with_literals and get_origin(info.annotation) is Literal)
+        for name in type(value).model_fields
+        if name in value.model_fields_set or name == node.tag
     }
-
-
-def _combine(node: ConfigTree, old: Any, new: Mapping[Any, Any]) -> bool:
-    """Whether a section may be put over another: not if they are of different kinds."""
-    if not isinstance(old, dict):
-        return True
-    return _fits_any(node, {*old, *new}, {**old, **new})
-
-
-def _fits_any(node: ConfigTree, keys: set[Any], values: Mapping[Any, Any]) -> bool:
-    if len(node.structs) < 2:
-        return True
-    return any(_fits(struct, keys, values) for struct in node.structs)
-
-
-def _fits(struct: Any, keys: set[Any], values: Mapping[Any, Any]) -> bool:
-    fields = fields_of(struct)
-    for key in keys:
-        if key not in fields:
-            return False
-        annotation = fields[key][1].annotation
-        literal = get_origin(annotation) is Literal
-        if literal and values.get(key) is not None and values[key] not in get_args(annotation):
-            return False
-    return True
 
 
 def as_input(value: Any) -> Any:
     """Return a model as the nested dicts and lists that validate to it again."""
-    if isinstance(value, RootModel):
-        return as_input(value.root)
     if isinstance(value, BaseModel):
-        found = {
-            key: as_input(getattr(value, name))
-            for key, (name, _) in fields_of(type(value)).items()
-            if hasattr(value, name)
-        }
-        return {**found, **(value.__pydantic_extra__ or {})}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            key: as_input(getattr(value, name)) for key, (name, _) in fields_of(type(value)).items()
-        }
+        return {name: as_input(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, dict):
         return {key: as_input(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,15 +12,15 @@ from pydantic import BaseModel
 
 from acoupi.commit import is_there, read_whole
 from acoupi.config.answers import Answers
-from acoupi.config.dumping import SecretSplitter, dumped
+from acoupi.config.dumping import SecretSplitter, differing, dumped, mask
+from acoupi.config.env_files import read_env, read_text, updated_env
+from acoupi.config.names import PROGRAM, Names
+from acoupi.config.problems import OPTION, Origin
 from acoupi.config.secrets import (
     SECRETS_FILE,
     WITHHELD,
     WITHHOLD,
     MissingSecret,
-    merge_secrets,
-    read_secrets,
-    read_text,
     referenced_secrets,
     resolve_secrets,
 )
@@ -28,17 +28,16 @@ from acoupi.config.tree import describe
 from acoupi.config.validation import validated
 from acoupi.config.values import from_data
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.writing import RenderedFile, write_files
+from acoupi.writing import PRIVATE, RenderedFile, write_files
 
 __all__ = [
-    "BrokenLineError",
-    "ConfigFile",
+    "Document",
     "config_files",
     "config_schema_json",
     "is_valid_without_secrets",
     "load_answers",
     "load_config",
-    "read_document",
+    "load_document",
     "write_config",
 ]
 
@@ -48,82 +47,122 @@ S = TypeVar("S", bound=BaseModel)
 # ---- reading
 
 
-class BrokenLineError(ValueError):
-    """A text is broken, and it is known where."""
+@dataclass(frozen=True)
+class Document:
+    """A configuration file as it came, wherever it is from.
 
-    def __init__(self, line: int, why: str) -> None:
-        super().__init__(why)
-        self.line = line
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """Return what a configuration file holds, by its suffix JSON, YAML or TOML.
-
-    YAML is read as version 1.2 means it: ``22:30`` is text and ``no`` is not false.
-
-    Raises
-    ------
-    ConfigurationError
-        If it cannot be read, or is broken: with the line.
+    Parameters
+    ----------
+    text
+        What it holds.
+    suffix
+        Says what it is: .json, .yaml, .yml or .toml.
+    origin
+        What errors call it.
+    folder
+        Where ``secrets.env`` is beside it; None: nowhere.
     """
-    readers: dict[str, Callable[[str], Any]] = {
-        ".json": _read_json,
-        ".yaml": _read_yaml,
-        ".yml": _read_yaml,
-        ".toml": _read_toml,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise ConfigurationError(
-            f'cannot tell what kind of file "{path}" is.',
-            f"mv {path} {path.with_suffix('.yaml')}",
-            why="the name of a configuration file ends in .json, .yaml, .yml or .toml.",
-        )
-    text = _text_of(path)
-    try:
-        data = reader(text)
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, error) from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigurationError(
-            f'"{path}" is not a configuration.',
-            f"edit {path}, line 1",
-            why=f"it holds a {type(data).__name__}; it must hold names with values.",
-        )
-    return data
+
+    text: str
+    suffix: str
+    origin: str
+    folder: Path | None = None
+    _section: str | None = None
+    _without: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Document":
+        """Read a file.
+
+        Raises
+        ------
+        ConfigurationError
+            If its name says no kind of file, or it cannot be read.
+        """
+        suffix = path.suffix.lower()
+        if suffix not in _READERS:
+            raise ConfigurationError(
+                f'cannot tell what kind of file "{path}" is.',
+                f"mv {path} {path.with_suffix('.yaml')}",
+                why="the name of a configuration file ends in .json, .yaml, .yml or .toml.",
+            )
+        try:
+            text = read_whole(path, "utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise _broken(cls("", suffix, str(path)), error) from error
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f'cannot read the configuration file "{path}".',
+                f"ls -l {path}",
+                why=f"{getattr(error, 'strerror', None) or error}.",
+            ) from error
+        return cls(text, suffix, str(path), path.parent)
+
+    def parsed(self) -> dict[str, Any]:
+        """Return the settings in it, by name; secrets are references.
+
+        YAML is read as version 1.2 means it: ``22:30`` is text and ``no`` is not false.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is broken: with the line.
+        """
+        try:
+            data = _READERS[self.suffix](self.text)
+        except (ValueError, RecursionError) as error:
+            raise _broken(self, error) from error
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            raise ConfigurationError(
+                f'"{self.origin}" is not a configuration.',
+                f"edit {self.origin}, line 1",
+                why=f"it holds a {type(data).__name__}; it must hold names with values.",
+            )
+        if self._section is None:
+            return {name: value for name, value in data.items() if name != self._without}
+        section = data.get(self._section, {})
+        if not isinstance(section, dict):
+            raise ConfigurationError(
+                f'"{self._section}" in {self.origin} is not a section.',
+                f"edit {self.origin}: {self._section} = {{}}",
+                why="it must hold names with values.",
+            )
+        return section
+
+    def section(self, name: str) -> "Document":
+        """Return the section of that name as a document of its own; empty if there is none."""
+        return replace(self, _section=name)
+
+    def without(self, name: str) -> "Document":
+        """Return the document without a section."""
+        return replace(self, _without=name)
+
+    def with_secrets(self, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return the settings in it, secrets from the environment or from beside it."""
+        data = self.parsed()
+        if not referenced_secrets(data):
+            return data
+        secrets = read_env(self.folder / SECRETS_FILE) if self.folder else {}
+        found = resolve_secrets(data, secrets, os.environ if environ is None else environ)
+        return found if isinstance(found, dict) else {}
 
 
-def _text_of(path: Path) -> str:
-    try:
-        return read_whole(path, "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _broken(path, error) from error
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f'cannot read the configuration file "{path}".',
-            f"ls -l {path}",
-            why=f"{getattr(error, 'strerror', None) or error}.",
-        ) from error
-
-
-def _broken(path: Path, error: Exception) -> ConfigurationError:
-    kind = {".json": "JSON", ".toml": "TOML"}.get(path.suffix.lower(), "YAML")
+def _broken(document: Document, error: Exception) -> ConfigurationError:
+    kind = {".json": "JSON", ".toml": "TOML"}.get(document.suffix, "YAML")
     line, why = _line_of(error)
     return ConfigurationError(
-        f'cannot read the configuration file "{path}": line {line} is not valid {kind}.',
-        f"edit {path}, line {line}",
+        f'cannot read the configuration file "{document.origin}": line {line} is not valid {kind}.',
+        f"edit {document.origin}, line {line}",
         why=f"{why}.",
     )
 
 
 def _line_of(error: Exception) -> tuple[int, str]:
     """Return where a file is broken, and the parser's own text."""
-    if isinstance(error, json.JSONDecodeError):
-        return error.lineno, error.msg
-    if isinstance(error, BrokenLineError):
-        return error.line, str(error)
+    if hasattr(error, "lineno"):
+        return error.lineno, getattr(error, "msg", str(error))
     if isinstance(error, RecursionError):
         return 1, "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
@@ -158,6 +197,14 @@ def _read_toml(text: str) -> Any:
     return tomllib.loads(text)
 
 
+_READERS: dict[str, Callable[[str], Any]] = {
+    ".json": _read_json,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+    ".toml": _read_toml,
+}
+
+
 def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what a configuration file holds, with its secrets, whatever its schema.
 
@@ -171,19 +218,8 @@ def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[s
     """
     if not is_there(path):
         return {}
-    data = read_with_secrets(path, environ)
-    without = _without_missing(data)
+    without = _without_missing(Document.read(path).with_secrets(environ))
     return without if isinstance(without, dict) else {}
-
-
-def read_with_secrets(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what a file holds, its secrets from the environment or from beside it."""
-    data = read_document(path)
-    if not referenced_secrets(data):
-        return data
-    secrets = read_secrets(path.parent / SECRETS_FILE)
-    found = resolve_secrets(data, secrets, os.environ if environ is None else environ)
-    return found if isinstance(found, dict) else {}
 
 
 def _without_missing(data: Any) -> Any:
@@ -207,9 +243,29 @@ def load_config(path: Path, schema: type[S]) -> S:
         If it cannot be read, is broken, or is none for this schema: with the setting
         that is wrong. Also if it refers to a secret that is not there.
     """
-    path = Path(path)
-    answers = Answers(describe(schema))
-    answers.merge(read_with_secrets(path), str(path))
+    return load_document(Document.read(Path(path)), schema)
+
+
+def load_document(
+    document: Document,
+    schema: type[S],
+    *,
+    names: Names = PROGRAM,
+    only: Collection[str] | None = None,
+) -> S:
+    """Return the configuration in a document; see `load_config`.
+
+    Parameters
+    ----------
+    names
+        How its settings are called.
+    only
+        Leave out all other sections.
+    """
+    data = document.with_secrets()
+    answers = Answers(describe(schema, names))
+    known = data if only is None else {name: data[name] for name in data if name in only}
+    answers.merge(known, Origin("file", document.origin))
     answers.data = from_data(answers.tree, answers.data, answers.problems)
     return validated(schema, answers)
 
@@ -221,7 +277,7 @@ def is_valid_without_secrets(config: BaseModel) -> bool:
     if not secrets:
         return True
     answers = Answers(describe(type(config)))
-    answers.merge(resolve_secrets(data, {}, {WITHHOLD: WITHHELD}), "")
+    answers.merge(resolve_secrets(data, {}, {WITHHOLD: WITHHELD}), OPTION)
     try:
         answers.data = from_data(answers.tree, answers.data, answers.problems)
         validated(type(config), answers)
@@ -233,20 +289,27 @@ def is_valid_without_secrets(config: BaseModel) -> bool:
 # ---- writing
 
 
-@dataclass(frozen=True)
-class ConfigFile:
-    """A file to be written: where, what, and who may read it."""
-
-    path: Path
-    text: str
-    mode: int = 0o644
-
-
-def config_files(config: BaseModel | None, path: Path) -> list[ConfigFile]:
+def config_files(
+    config: BaseModel | None,
+    path: Path,
+    others: Mapping[Path, RenderedFile] | None = None,
+    *,
+    names: Names = PROGRAM,
+    usual: BaseModel | None = None,
+) -> dict[Path, RenderedFile]:
     """Return the files that hold a configuration: its secrets if it has any, then itself.
 
     Nothing is written. What is already in ``secrets.env`` beside it stays, except secrets
     that only this configuration had.
+
+    Parameters
+    ----------
+    others
+        Files that will be written with it; ``secrets.env`` may be among them.
+    names
+        What its secrets are called after.
+    usual
+        Leave out what is as in this one.
 
     Raises
     ------
@@ -255,14 +318,15 @@ def config_files(config: BaseModel | None, path: Path) -> list[ConfigFile]:
     """
     path = Path(path)
     secrets: dict[str, str] = {}
-    data = {} if config is None else dumped(config, SecretSplitter(secrets))
-    text = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n"
+    data = {} if config is None else dumped(config, SecretSplitter(secrets, names))
+    if usual is not None:
+        data = differing(describe(type(usual)), data, dumped(usual, mask))
     beside = path.parent / SECRETS_FILE
-    old = read_text(beside)
-    stale = _old_references(path) - set(secrets)
-    new = merge_secrets(old, secrets, stale)
-    files = [ConfigFile(beside, new, 0o600)] if secrets or new != old else []
-    return [*files, ConfigFile(path, text)]
+    old = others[beside].text if others and beside in others else read_text(beside)
+    new = updated_env(old, secrets, remove=_old_references(path) - set(secrets))
+    files = {beside: RenderedFile(new, PRIVATE)} if secrets or new != old else {}
+    text = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n"
+    return {**files, path: RenderedFile(text)}
 
 
 def _old_references(path: Path) -> set[str]:
@@ -285,8 +349,7 @@ def write_config(config: BaseModel | None, path: Path) -> None:
     AcoupiError
         If the disk refuses.
     """
-    files = config_files(config, Path(path))
-    write_files({file.path: RenderedFile(file.text, file.mode) for file in files})
+    write_files(config_files(config, Path(path)))
 
 
 def config_schema_json(schema: type[BaseModel], indent: int = 2) -> str:

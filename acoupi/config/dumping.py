@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from acoupi.config.names import PROGRAM, Names, Place
 from acoupi.config.problems import MASK
 from acoupi.config.secrets import REFERENCE, secret_name
-from acoupi.config.tree import ConfigTree, Place, fields_of, is_struct
+from acoupi.config.tree import ConfigTree
 from acoupi.errors import ConfigurationError
 
-__all__ = ["SecretSplitter", "dump_config", "dumped", "revealed"]
+__all__ = ["SecretSplitter", "differing", "dump_config", "dumped", "mask", "revealed"]
 
 Hide = Callable[[Place, str], Any]
 
@@ -20,12 +22,13 @@ Hide = Callable[[Place, str], Any]
 class SecretSplitter:
     """Takes secrets out of a dump and leaves references."""
 
-    def __init__(self, secrets: dict[str, str]) -> None:
+    def __init__(self, secrets: dict[str, str], names: Names = PROGRAM) -> None:
         self.secrets = secrets
+        self.names = names
 
     def __call__(self, place: Place, value: str) -> Any:
         """Keep one secret, and return what stands in its place."""
-        name = secret_name(place)
+        name = secret_name(place, self.names)
         self.secrets[name] = value
         return {REFERENCE: name}
 
@@ -65,14 +68,13 @@ def _hidden(node: ConfigTree, value: Any, plain: Any, hide: Hide) -> Any:
     """Go through a value and its dump side by side."""
     if isinstance(value, SecretStr | SecretBytes):
         return hide(node.place, _revealed(value))
-    if is_struct(type(value)) and isinstance(plain, dict):
+    if isinstance(value, BaseModel) and isinstance(plain, dict):
+        here = replace(node, annotation=type(value))
         return {
-            key: _hidden(
-                _child(node, key), getattr(value, name), plain.get(name, plain.get(key)), hide
-            )
-            for key, (name, _) in fields_of(type(value)).items()
-            if name in plain or key in plain
-        } | {key: plain[key] for key in getattr(value, "__pydantic_extra__", None) or {}}
+            name: _hidden(_child(here, name), getattr(value, name), plain[name], hide)
+            for name in type(value).model_fields
+            if name in plain
+        }
     if isinstance(value, dict) and isinstance(plain, dict) and len(value) == len(plain):
         pairs = zip(plain, value.values(), strict=True)
         return {key: _hidden(_child(node, key), item, plain[key], hide) for key, item in pairs}
@@ -85,12 +87,27 @@ def _hidden(node: ConfigTree, value: Any, plain: Any, hide: Hide) -> Any:
 
 
 def _child(node: ConfigTree, key: Any) -> ConfigTree:
-    return node.child(key) or ConfigTree((*node.place, key), Any, None, node.is_secret)
+    below = ConfigTree((*node.place, key), Any, None, node.is_secret, names=node.names)
+    return node.child(key) or below
 
 
 def _revealed(secret: SecretStr | SecretBytes) -> str:
     value = secret.get_secret_value()
     return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+
+
+def differing(node: ConfigTree, data: dict[str, Any], usual: Any) -> dict[str, Any]:
+    """Return what of the dump of a section is not as in another one, section by section."""
+    if not isinstance(usual, dict) or (node.tag and data.get(node.tag) != usual.get(node.tag)):
+        return data
+    found = {}
+    for name, value in data.items():
+        below = node.child(name)
+        if name in usual and value == usual[name]:
+            continue
+        is_section = below is not None and below.is_section and isinstance(value, dict)
+        found[name] = differing(below, value, usual.get(name)) if is_section and below else value
+    return found
 
 
 def dump_config(config: Any, indent: int = 2) -> str:

@@ -1,14 +1,16 @@
 """One field of a configuration: reading it, and setting it."""
 
 import json
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from acoupi.config.answers import Answers, as_input
 from acoupi.config.dumping import dump_config
-from acoupi.config.problems import Naming, Problem, as_error, problems_in, unknown
-from acoupi.config.tree import ConfigTree, describe, fields_of
+from acoupi.config.names import PROGRAM, Names
+from acoupi.config.problems import OPTION, Problem, as_error, problems_in, unknown
+from acoupi.config.tree import ConfigTree, describe
 from acoupi.config.validation import check_round_trip, validated
 from acoupi.config.values import from_data, from_text
 from acoupi.errors import ParameterError
@@ -16,6 +18,10 @@ from acoupi.errors import ParameterError
 __all__ = ["dump_config_field", "get_config_field", "set_config_field"]
 
 S = TypeVar("S", bound=BaseModel)
+
+
+def _tree(schema: type[BaseModel], names: Names) -> ConfigTree:
+    return describe(schema, names.in_style("plain"))
 
 
 class _NoFieldError(ParameterError, AttributeError):
@@ -26,7 +32,7 @@ class _NoItemError(ParameterError, IndexError):
     """There is no such item; also what published programs catch."""
 
 
-def get_config_field(config: BaseModel, field: str) -> Any:
+def get_config_field(config: BaseModel, field: str, *, names: Names = PROGRAM) -> Any:
     """Return the value at a dotted path; the whole configuration for an empty one.
 
     Parameters
@@ -48,13 +54,15 @@ def get_config_field(config: BaseModel, field: str) -> Any:
     datetime.time(9, 0)
     """
     value: Any = config
-    node = describe(type(config))
+    tree = node = _tree(type(config), names)
     for name in field.split(".") if field else []:
-        value, node = _step(value, node, name)
+        value, node = _step(tree, node, value, name)
     return value
 
 
-def dump_config_field(config: BaseModel, field: str, indent: int = 2) -> str:
+def dump_config_field(
+    config: BaseModel, field: str, indent: int = 2, *, names: Names = PROGRAM
+) -> str:
     """Return the value at a dotted path as JSON to look at: secrets are masked.
 
     Raises
@@ -62,7 +70,7 @@ def dump_config_field(config: BaseModel, field: str, indent: int = 2) -> str:
     ParameterError
         As `get_config_field`.
     """
-    get_config_field(config, field)
+    get_config_field(config, field, names=names)
     plain = json.loads(dump_config(config))
     node = describe(type(config))
     for name in field.split(".") if field else []:
@@ -74,47 +82,39 @@ def dump_config_field(config: BaseModel, field: str, indent: int = 2) -> str:
     return json.dumps(plain, indent=indent, ensure_ascii=False)
 
 
-def _step(value: Any, node: ConfigTree, name: str) -> tuple[Any, ConfigTree]:
-    if isinstance(value, list | tuple):
-        return _item(value, node, name)
-    if isinstance(value, dict):
-        below = node.child(name) or ConfigTree((*node.place, name), Any)
+def _step(tree: ConfigTree, node: ConfigTree, value: Any, name: str) -> tuple[Any, ConfigTree]:
+    """Return what is at a name below a value, and its place."""
+    if isinstance(value, BaseModel):
+        here = replace(node, annotation=type(value))
+        found = here.child(name)
+        if found is None:
+            raise _missing(tree, node, name)
+        return getattr(value, str(found.place[-1])), found
+    below = node.child(name)
+    if isinstance(value, dict) and below is not None:
         if name not in value:
-            valid = ", ".join(map(str, value)) or "none"
-            raise _missing(node, name, f"the names in {node.name} are {valid}")
+            raise _missing(tree, node, name, f"its names are {', '.join(value) or 'none'}")
         return value[name], below
-    here = ConfigTree(node.place, type(value), node.info, node.in_secret)
-    found = here.child(name) if here.structs else None
-    if found is None:
-        raise _missing(here, name, None)
-    attribute = next(
-        (one for one in (str(found.place[-1]), name) if hasattr(value, one)),
-        _attribute(here, found),
-    )
-    return getattr(value, attribute), found
+    if isinstance(value, list | tuple):
+        if below is None:
+            raise _missing(tree, node, name, f"{node.name} is a list; its items count from 0")
+        index = int(below.place[-1])
+        if index >= len(value):
+            why = f"{node.name} has {len(value)} items, counted from 0"
+            raise _missing(tree, node, name, why, _NoItemError)
+        return value[index], below
+    raise _missing(tree, node, name)
 
 
-def _attribute(here: ConfigTree, found: ConfigTree) -> str:
-    return fields_of(here.structs[0])[str(found.place[-1])][0]
-
-
-def _missing(node: ConfigTree, name: str, why: str | None) -> ParameterError:
-    problem = unknown(node, name)
-    if why:
-        problem = Problem(node, why, problem.given, "unknown", problem.better)
-    return as_error([problem], Naming(plain=True), _NoFieldError)
-
-
-def _item(value: Any, node: ConfigTree, name: str) -> tuple[Any, ConfigTree]:
-    place = f"{node.name}.{name}".lstrip(".")
-    if not name.isascii() or not name.isdigit():
-        why = f"{node.name} is a list; its items are counted from 0"
-        raise as_error([Problem(node, why, place, "unknown")], Naming(plain=True), _NoFieldError)
-    if int(name) >= len(value):
-        why = f"{node.name} has {len(value)} items, counted from 0"
-        raise as_error([Problem(node, why, place, "unknown")], Naming(plain=True), _NoItemError)
-    below = node.child(int(name)) or ConfigTree((*node.place, int(name)), Any)
-    return value[int(name)], below
+def _missing(
+    tree: ConfigTree,
+    node: ConfigTree,
+    name: str,
+    why: str | None = None,
+    make: type[ParameterError] = _NoFieldError,
+) -> ParameterError:
+    problem = unknown(tree, [*map(str, node.place), name])
+    return as_error([replace(problem, why=why or problem.why)], make=make)
 
 
 def set_config_field(  # noqa: PLR0917 - published
@@ -124,6 +124,8 @@ def set_config_field(  # noqa: PLR0917 - published
     is_json: bool = False,
     strict: bool = False,
     from_attributes: bool = False,
+    *,
+    names: Names = PROGRAM,
 ) -> S:
     """Return a copy of a configuration with one field set, the whole of it validated.
 
@@ -151,55 +153,45 @@ def set_config_field(  # noqa: PLR0917 - published
     >>> set_config_field(night, "end", "6:30").end
     datetime.time(6, 30)
     """
-    schema = type(config)
-    tree = describe(schema)
-    names = field.split(".") if field else []
-    node = tree.find(names)
+    tree = _tree(type(config), names)
+    way = field.split(".") if field else []
+    node = tree.find(way)
     if node is None:
-        raise as_error([unknown(tree.closest(names), _rest(tree, names))], Naming(plain=True))
+        raise as_error([unknown(tree, way)])
     answers = Answers(tree, as_input(config))
     new = _value(node, value, answers, is_json=is_json)
-    if node.place:
-        answers.put(node, new, "")
-        return _checked(schema, answers, strict=strict, from_attributes=from_attributes)
-    if isinstance(new, BaseModel) or from_attributes:
-        return _validated(schema, new, strict=strict, from_attributes=from_attributes)
-    if not isinstance(new, dict):
-        raise as_error([Problem(tree, "it must be a JSON object")], Naming(plain=True))
-    fresh = Answers(tree)
-    fresh.merge(new, "")
-    return _checked(schema, fresh, strict=strict, from_attributes=from_attributes)
-
-
-def _rest(tree: ConfigTree, names: list[str]) -> str:
-    """Return the first name that leads nowhere."""
-    return names[min(len(tree.closest(names).place), len(names) - 1)]
+    if isinstance(new, BaseModel) and not node.place:
+        return _validated(tree, type(config), new, strict=strict, from_attributes=from_attributes)
+    if not node.place and not isinstance(new, dict):
+        raise as_error([Problem(tree, "it must be a JSON object")])
+    if not node.place:
+        answers.data = {}
+        answers.merge(new, OPTION)
+    else:
+        answers.put(node, new, OPTION)
+    if answers.problems or not (strict or from_attributes):
+        return validated(type(config), answers)
+    data = answers.data
+    return _validated(tree, type(config), data, strict=strict, from_attributes=from_attributes)
 
 
 def _value(node: ConfigTree, value: Any, answers: Answers, *, is_json: bool) -> Any:
-    problems = answers.problems
     if is_json:
         try:
-            return from_data(node, json.loads(value), problems)
+            return from_data(node, json.loads(value), answers.problems)
         except (ValueError, TypeError, RecursionError) as error:
-            problem = Problem(node, f"it must be JSON: {error}")
-            raise as_error([problem], Naming(plain=True)) from error
+            raise as_error([Problem(node, f"it must be JSON: {error}")]) from error
     if isinstance(value, str):
-        return from_text(node, value, problems)
-    return from_data(node, value, problems)
+        return from_text(node, value, answers.problems)
+    return from_data(node, value, answers.problems)
 
 
-def _checked(schema: type[S], answers: Answers, *, strict: bool, from_attributes: bool) -> S:
-    if answers.problems or not (strict or from_attributes):
-        return validated(schema, answers, plain=True)
-    return _validated(schema, answers.data, strict=strict, from_attributes=from_attributes)
-
-
-def _validated(schema: type[S], data: Any, *, strict: bool, from_attributes: bool) -> S:
+def _validated(
+    tree: ConfigTree, schema: type[S], data: Any, *, strict: bool, from_attributes: bool
+) -> S:
     try:
         config = schema.model_validate(data, strict=strict, from_attributes=from_attributes)
     except ValidationError as error:
-        problems = problems_in(describe(schema), error)
-        raise as_error(problems, Naming(plain=True)) from error
+        raise as_error(problems_in(tree, error)) from error
     check_round_trip(config)
     return config

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from acoupi.config.answers import Answers, as_input
-from acoupi.config.documents import read_with_secrets
-from acoupi.config.problems import Naming, as_error, show
+from acoupi.config.documents import Document
+from acoupi.config.names import PROGRAM, Names, Place
+from acoupi.config.problems import OPTION, Origin, as_error, named, show
 from acoupi.config.questions import Ask, interview
 from acoupi.config.sources import custom_places, read_environment, read_options
-from acoupi.config.tree import ConfigTree, Place, describe
-from acoupi.config.validation import find_problems, validated
+from acoupi.config.tree import ConfigTree, describe
+from acoupi.config.validation import validate, validated
 from acoupi.config.values import from_data
 from acoupi.errors import AcoupiError, ConfigurationError
 
@@ -27,10 +28,11 @@ def parse_config_from_args(
     args: list[str] | None = None,
     prompt: bool = True,
     *,
-    file: Path | None = None,
+    file: Path | Document | None = None,
     environ: Mapping[str, str] | None = None,
     previous: BaseModel | Mapping[str, Any] | None = None,
     ask: Ask | None = None,
+    names: Names = PROGRAM,
 ) -> A:
     """Return the configuration that options, variables, a file and answers make together.
 
@@ -41,7 +43,7 @@ def parse_config_from_args(
     ----------
     args
         Options: ``--a.b value``, ``--a.b=value``, ``--flag``, ``--no-flag``, lists as
-        repeated options, ``--list.0 value`` or JSON, ``--dict.key value``, ``null``.
+        repeated options or JSON, ``--dict.key value``, ``null``.
     prompt
         Ask for what was not given. Without `ask` nobody can be asked.
     file
@@ -52,6 +54,8 @@ def parse_config_from_args(
         What an earlier setup left; settings that the schema does not have are dropped.
     ask
         Answers a `Question`.
+    names
+        How the options and variables of this configuration are called.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def parse_config_from_args(
     >>> parse_config_from_args(Schema, ["--recording.duration", "5"], prompt=False, environ={})
     Schema(recording=Recording(duration=5.0))
     """
-    answers = Answers(describe(schema))
+    answers = Answers(describe(schema, names))
     custom = custom_places(answers.tree)
     foreign = _gather(
         answers,
@@ -81,7 +85,7 @@ def parse_config_from_args(
         previous=previous,
     )
     if answers.problems:
-        raise as_error(answers.problems, Naming(answers.origins))
+        raise as_error(answers.problems, answers.origins)
     asking = ask is not None and prompt
     for place in custom:
         _take_over(answers, place, foreign, prompt=asking)
@@ -96,7 +100,7 @@ def _gather(
     *,
     custom: Sequence[Place],
     args: list[str],
-    file: Path | None,
+    file: Path | Document | None,
     environ: Mapping[str, str] | None,
     previous: BaseModel | Mapping[str, Any] | None,
 ) -> list[str]:
@@ -104,9 +108,10 @@ def _gather(
     environ = os.environ if environ is None else environ
     if previous is not None:
         before = as_input(previous) if isinstance(previous, BaseModel) else dict(previous)
-        answers.merge(before, "", given=False)
+        answers.merge(before, OPTION, given=False)
     if file is not None:
-        answers.merge(read_with_secrets(Path(file), environ), str(file))
+        document = file if isinstance(file, Document) else Document.read(Path(file))
+        answers.merge(document.with_secrets(environ), Origin("file", document.origin))
     answers.data = from_data(answers.tree, answers.data, answers.problems)
     variables = read_environment(answers, environ, custom)
     return [*variables, *read_options(answers, args, custom)]
@@ -116,12 +121,12 @@ def _refuse_what_was_given(schema: type[BaseModel], answers: Answers) -> None:
     """Fail before the first question if an option or the file is wrong anyway."""
     wrong = [
         problem
-        for problem in find_problems(schema, answers)
+        for problem in validate(schema, answers)[1]
         if problem.kind != "missing"
         and any(given == problem.node.place[: len(given)] for given in answers.given)
     ]
     if wrong:
-        raise as_error(wrong, Naming(answers.origins))
+        raise as_error(wrong, answers.origins)
 
 
 def _take_over(answers: Answers, place: Place, foreign: list[str], *, prompt: bool) -> None:
@@ -141,7 +146,7 @@ def _take_over(answers: Answers, place: Place, foreign: list[str], *, prompt: bo
         raise
     except (Exception, SystemExit) as error:
         raise _refused(node, error) from error
-    answers.put(node, as_input(made), "")
+    answers.put(node, as_input(made), OPTION)
 
 
 def _own_options(foreign: Sequence[str], start: str) -> list[str]:
@@ -174,7 +179,7 @@ def _refused(node: ConfigTree, error: BaseException) -> ConfigurationError:
         first = error.errors(include_url=False)[0]
         text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return ConfigurationError(
-        f"{Naming().named(node)} could not be set up.",
+        f"{named(node, {})} could not be set up.",
         f"acoupi config schema; then give its settings as options {node.option}.NAME VALUE",
         why=f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}.",
     )

@@ -1,15 +1,16 @@
 """What is wrong with a configuration, in the words of whoever wrote it."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from acoupi.config.tree import ConfigTree, Place, nearest
+from acoupi.config.names import Key, Place, nearest, quoted
+from acoupi.config.tree import ConfigTree
 from acoupi.errors import ParameterError
 
-__all__ = ["MASK", "Naming", "Problem", "as_error", "problems_in", "show"]
+__all__ = ["MASK", "OPTION", "Origin", "Problem", "as_error", "named", "problems_in", "show"]
 
 MASK = "**********"
 
@@ -25,9 +26,7 @@ _WORDING = {
     "list_type": "it must be a list",
     "model_type": "it must be a section with settings of its own, or a JSON object",
     "model_attributes_type": "it must be a section with settings of its own, or a JSON object",
-    "dataclass_type": "it must be a section with settings of its own, or a JSON object",
     "dict_type": "it must be a table of names and values, or a JSON object",
-    "zoneinfo_str": "it must be the name of a time zone, such as Europe/London",
     "path_type": "it must be a path",
 }
 
@@ -38,9 +37,27 @@ _EXAMPLES = {
     "datetime": "2026-05-01T20:30",
     "timedelta": "5m",
     "Path": "/mnt/usb/recordings",
-    "ZoneInfo": "Europe/London",
     "bool": "true",
 }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value came from, so that errors name what its writer wrote.
+
+    Parameters
+    ----------
+    kind
+        "option": an option, or nothing that has a name; "variable"; or "file".
+    text
+        The name of the variable or file.
+    """
+
+    kind: Literal["option", "variable", "file"] = "option"
+    text: str = ""
+
+
+OPTION = Origin()
 
 
 @dataclass(frozen=True)
@@ -50,24 +67,26 @@ class Problem:
     Parameters
     ----------
     node
-        The place that is wrong, or the last one that exists on the way to it.
+        The place that is wrong; for "unknown" one that the schema does not have.
     why
         What would be right, as a clause: "it must be greater than 0".
     given
         The value as it was given; None: not to be shown, or none was given.
     kind
         "value": it cannot be that. "missing": there must be one. "empty": its option has no
-        value after it. "unknown": there is no such setting, `given` is its name. "stray":
-        `given` belongs to no setting.
+        value after it. "unknown": there is no such setting. "stray": `given` belongs to no setting.
     better
-        A value, or for "unknown" a name, that would be right.
+        A value for `node` that would be right.
+    meant
+        For "unknown": the settings that were probably meant.
     """
 
     node: ConfigTree
     why: str
     given: str | None = None
-    kind: str = "value"
+    kind: Literal["value", "missing", "empty", "unknown", "stray"] = "value"
     better: str | None = None
+    meant: tuple[ConfigTree, ...] = ()
 
 
 def show(value: Any) -> str | None:
@@ -85,54 +104,40 @@ def show(value: Any) -> str | None:
     return str(value) if str(value).isprintable() and len(str(value)) <= 60 else None
 
 
-class Naming:
-    """How a place is called where its value came from.
-
-    Parameters
-    ----------
-    origins
-        Where values came from: the name of a variable, or of a file, or "" for an option.
-    plain
-        Call places by their plain names, as ``config set`` does.
-    """
-
-    def __init__(self, origins: Mapping[Place, str] | None = None, *, plain: bool = False) -> None:
-        self.origins = origins or {}
-        self.plain = plain
-
-    def origin(self, place: Place) -> str:
-        """Return where the value of a place came from; "" is an option, or nowhere."""
-        for length in range(len(place), -1, -1):
-            if place[:length] in self.origins:
-                return self.origins[place[:length]]
-        return ""
-
-    def named(self, node: ConfigTree) -> str:
-        """Return what to call a place."""
-        if not node.place:
-            return "the configuration"
-        origin = self.origin(node.place)
-        if origin.startswith("ACOUPI_"):
-            return origin
-        if self.plain:
-            return node.name
-        return f'"{node.name}" in {origin}' if origin else node.option
-
-    def edit(self, node: ConfigTree, value: str) -> str:
-        """Return the edit that gives a place a value."""
-        origin = self.origin(node.place)
-        if origin.startswith("ACOUPI_"):
-            return f"{origin}={_quoted(value)}"
-        if self.plain:
-            return f"acoupi config set {node.name} {_quoted(value)}"
-        if origin:
-            return f"edit {origin}: {node.name} = {value}"
-        return f"{node.option} {_quoted(value)}"
+Origins = Mapping[Place, Origin]
 
 
-def _quoted(text: str) -> str:
-    safe = text and all(char.isalnum() or char in "_-./:+,@%=~" for char in text)
-    return text if safe else "'" + text.replace("'", "'\\''") + "'"
+def origin_of(place: Place, origins: Origins) -> Origin:
+    """Return where the value of a place came from: it, or the nearest above it that did."""
+    lengths = range(len(place), -1, -1)
+    return next((origins[place[:i]] for i in lengths if place[:i] in origins), OPTION)
+
+
+def named(node: ConfigTree, origins: Origins) -> str:
+    """Return what to call a place, as its writer does."""
+    if not node.place:
+        return "the configuration"
+    origin = origin_of(node.place, origins)
+    if origin.kind == "variable":
+        return _variable(node, origins)
+    if origin.kind == "file":
+        return f'"{node.name}" in {origin.text}'
+    return node.names.usual(node.place)
+
+
+def _variable(node: ConfigTree, origins: Origins) -> str:
+    """Return the variable of a place: as it was written, where it was."""
+    return origins[node.place].text if node.place in origins else node.variable
+
+
+def _edit(node: ConfigTree, value: str, origins: Origins) -> str:
+    """Return the edit that gives a place a value."""
+    origin = origin_of(node.place, origins)
+    if origin.kind == "variable":
+        return f"{_variable(node, origins)}={quoted(value)}"
+    if origin.kind == "file":
+        return f"edit {origin.text}: {node.name} = {value}"
+    return node.names.edit(node.place, value)
 
 
 # ---- from pydantic's errors
@@ -151,60 +156,31 @@ def problems_in(
         Texts that must not be repeated.
     """
     found: dict[Place, list[tuple[ConfigTree, dict[str, Any]]]] = {}
-    for detail in _of_best_members(tree, error):
-        node = locate(tree, detail["loc"])[0]
-        found.setdefault(node.place, []).append((node, detail))
-    problems = [_problem(*items) for items in found.values()]
+    for detail in error.errors(include_url=False):
+        node = _located(tree, detail["loc"])
+        found.setdefault(node.place, []).append((node, dict(detail)))
+    problems = [_problem(tree, *items) for items in found.values()]
     hidden = [text for text in secrets if len(text) > 3]
     return [_redacted(problem, hidden) for problem in problems]
 
 
-def locate(tree: ConfigTree, location: tuple[Any, ...]) -> tuple[ConfigTree, tuple[str, ...]]:
-    """Return the place that a pydantic location means, and the union members on the way."""
-    node, members = tree, []
-    at_member = False
+def _located(tree: ConfigTree, location: tuple[Key, ...]) -> ConfigTree:
+    """Return the place that a location of pydantic means; it has types and tags in it, too."""
+    node = tree
     for part in location:
-        if len(node.kinds) > 1 and not at_member and isinstance(part, str):
-            at_member = True
-            members.append(f"{node.name}:{part}")
-            continue
-        below = node.child(part)
-        if below is not None:
-            node, at_member = below, False
-    return node, tuple(members)
+        chosen = node.of_kind(part) if len(node.sections) > 1 else node
+        node = chosen if chosen is not node else node.child(part) or node
+    return node
 
 
-def _of_best_members(tree: ConfigTree, error: ValidationError) -> list[dict[str, Any]]:
-    """Errors, and of those of a union of sections only the ones of the likeliest section."""
-    details: list[dict[str, Any]] = [
-        dict(item) for item in error.errors(include_url=False, include_context=True)
-    ]
-    counts: dict[str, dict[str, int]] = {}
-    placed = [(detail, *locate(tree, detail["loc"])) for detail in details]
-    for detail, node, members in placed:
-        for member in members:
-            union = member.partition(":")[0]
-            deeper = node.name != union
-            if deeper:
-                weight = 2 if detail["type"] in ("missing", "extra_forbidden") else 1
-                tally = counts.setdefault(union, {})
-                tally[member] = tally.get(member, 0) + weight
-    best = {union: min(tally, key=lambda m: tally[m]) for union, tally in counts.items()}
-    return [
-        detail
-        for detail, _, members in placed
-        if all(best.get(member.partition(":")[0], member) == member for member in members)
-    ]
-
-
-def _problem(*items: tuple[ConfigTree, dict[str, Any]]) -> Problem:
+def _problem(tree: ConfigTree, *items: tuple[ConfigTree, dict[str, Any]]) -> Problem:
     node = items[0][0]
     details = [detail for _, detail in items]
     if any(detail["type"] == "missing" for detail in details):
         return Problem(node, node.description or "it has no default", kind="missing")
     extra = next((detail for detail in details if detail["type"] == "extra_forbidden"), None)
     if extra is not None:
-        return unknown(node, str(extra["loc"][-1]))
+        return unknown(tree, [*map(str, node.place), str(extra["loc"][-1])])
     if details[0]["type"].startswith("union_tag"):
         return _wrong_kind(node, details[0])
     given = None if node.is_secret else show(details[0].get("input"))
@@ -231,15 +207,15 @@ def _not_a_choice(node: ConfigTree, given: str | None) -> Problem:
     return Problem(node, why, given, better=meant or (valid[0] if valid else None))
 
 
-def unknown(node: ConfigTree, name: str) -> Problem:
-    """Return the problem of a setting that `node` does not have."""
-    valid = [member.name for member in node.members]
-    where = f"the settings of {node.name}" if node.place else "the settings"
-    why = f"{where} are {', '.join(member.rpartition('.')[2] for member in valid)}"
-    if not valid:
-        why = f"{node.name} is a single value" if node.place else "there are none"
-    full = ".".join([*map(str, node.place), name])
-    return Problem(node, why, full, "unknown", nearest(name, valid) or nearest(full, valid))
+def unknown(tree: ConfigTree, names: Sequence[str]) -> Problem:
+    """Return the problem of names that lead nowhere from the top of a configuration."""
+    closest = tree.closest(names, fold=True)
+    why = f"{closest.name} is a single value" if closest.place else "there are none"
+    if closest.members:
+        where = f"the settings of {closest.name}" if closest.name else "the settings"
+        why = f"{where} are {', '.join(str(member.place[-1]) for member in closest.members)}"
+    nowhere = ConfigTree(tuple(names), Any, names=tree.names)
+    return Problem(nowhere, why, ".".join(names), "unknown", meant=tuple(tree.meant(names)))
 
 
 def _wording(detail: Mapping[str, Any]) -> str:
@@ -269,28 +245,28 @@ def _redacted(problem: Problem, secrets: list[str]) -> Problem:
     for text in secrets:
         why = why.replace(text, MASK)
         given = given.replace(text, MASK) if given else given
-    return Problem(problem.node, why, given, problem.kind, problem.better)
+    return replace(problem, why=why, given=given)
 
 
 # ---- to one of ours
 
 
 def as_error(
-    problems: list[Problem],
-    naming: Naming | None = None,
+    problems: Sequence[Problem],
+    origins: Origins | None = None,
     make: Callable[..., ParameterError] = ParameterError,
 ) -> ParameterError:
-    """Return the one error that says all of it.
+    """Return the one error that says all of it, as the writer of each value names it.
 
     One problem is told in full; of several, each is told in a clause.
     """
-    naming = naming or Naming()
+    origins = origins or {}
     first = problems[0]
     value = first.given or ""
-    fix = printable(_help(first, naming))
+    fix = printable(_help(first, origins))
     if len(problems) == 1:
-        return make(value, printable(_message(first, naming)), fix, why=_sentence(first.why))
-    clauses = [f"{_message(item, naming).rstrip('.')}: {_oneline(item.why)}" for item in problems]
+        return make(value, printable(_message(first, origins)), fix, why=_sentence(first.why))
+    clauses = [f"{_message(item, origins).rstrip('.')}: {_oneline(item.why)}" for item in problems]
     return make(
         value, f"{len(problems)} settings are wrong.", fix, why=_sentence("; ".join(clauses))
     )
@@ -313,39 +289,32 @@ def _oneline(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def _message(problem: Problem, naming: Naming) -> str:
-    name = naming.named(problem.node)
-    if problem.kind == "unknown":
-        return f'there is no setting "{_unknown_name(problem, naming)}".'
-    if problem.kind in ("missing", "empty"):
-        return f"{name} {'is missing' if problem.kind == 'missing' else 'needs a value'}."
+def _message(problem: Problem, origins: Origins) -> str:
     if problem.kind == "stray":
         return f'"{problem.given}" belongs to no option.'
+    name = named(problem.node, origins)
+    if problem.kind == "unknown":
+        return "there is no setting " + (f"{name}." if name.startswith('"') else f'"{name}".')
+    if problem.kind == "missing":
+        return f"{name} is missing."
+    if problem.kind == "empty":
+        return f"{name} needs a value."
     if problem.given is None:
         return f"{name} cannot be that."
     return f'{name} cannot be "{_oneline(problem.given)}".'
 
 
-def _unknown_name(problem: Problem, naming: Naming) -> str:
-    given = problem.given or ""
-    if given.startswith("ACOUPI_"):
-        return given
-    origin = naming.origin(tuple(given.split("."))) or naming.origin(problem.node.place)
-    if origin and not origin.startswith("ACOUPI_"):
-        return f'{given}" in "{origin}'
-    return given if naming.plain else f"--{given}"
-
-
-def _help(problem: Problem, naming: Naming) -> str:
-    if problem.kind == "unknown":
-        given = problem.given or ""
-        if given.startswith("ACOUPI_"):
-            return problem.better or "acoupi config schema"
-        if problem.better is None:
-            return "acoupi config schema"
-        return problem.better if naming.plain else f"--{problem.better}"
+def _help(problem: Problem, origins: Origins) -> str:
     if problem.kind == "stray":
         return "acoupi setup --help"
-    if problem.better is not None:
-        return naming.edit(problem.node, problem.better)
-    return naming.edit(problem.node, "VALUE")
+    if problem.kind != "unknown":
+        return _edit(problem.node, problem.better or "VALUE", origins)
+    origin = origin_of(problem.node.place, origins)
+    if not problem.meant:
+        return "acoupi config schema"
+    if origin.kind == "file":
+        return f"edit {origin.text}: {' or '.join(node.name for node in problem.meant)}"
+    is_variable = origin.kind == "variable"
+    return " or ".join(
+        node.variable if is_variable else node.names.usual(node.place) for node in problem.meant
+    )

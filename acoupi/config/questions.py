@@ -1,26 +1,26 @@
-"""What setup asks: described here, asked by whoever has a terminal.
+"""What setup asks: described here; the command line puts it to a person.
 
-`interview` goes through a schema and makes a `Question` of each setting that nobody
-has given yet; an injected function answers them. An answer that will not do is asked
-again, with what was wrong with it.
+`interview` goes through a schema and makes a `Question` of each setting that has no value
+yet; an injected function answers them. After a wrong answer the question is asked again,
+with what was wrong.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from acoupi.config.answers import Answers, as_input
-from acoupi.config.problems import Naming, Problem, as_error, problems_in, show
-from acoupi.config.tree import ConfigTree, Place
-from acoupi.config.validation import find_problems
+from acoupi.config.names import Place
+from acoupi.config.problems import OPTION, Problem, as_error, problems_in, show
+from acoupi.config.tree import ConfigTree
+from acoupi.config.validation import validate
 from acoupi.config.values import from_data, from_text
 from acoupi.errors import AcoupiError
 
-__all__ = ["Ask", "Question", "interview", "questions"]
+__all__ = ["Ask", "Question", "interview"]
 
 _KINDS = {
     "bool": "yes or no",
@@ -31,7 +31,6 @@ _KINDS = {
     "datetime": "date and time",
     "timedelta": "length of time",
     "Path": "path",
-    "ZoneInfo": "time zone",
     "SecretStr": "text, not shown",
     "SecretBytes": "text, not shown",
 }
@@ -44,9 +43,7 @@ class Question:
     Parameters
     ----------
     name
-        The setting, as in ``recording.duration``; its option is this with two dashes.
-    title
-        What to ask, in a few words.
+        The setting, as in ``recording.duration``; its option is this after two dashes.
     description
         What it means; None if the schema does not say.
     kind
@@ -62,16 +59,13 @@ class Question:
         Where choices come from instead: "microphones", "timezones", ...
     secret
         Whether what is typed must not be seen.
-    optional_section
-        Whether it asks if a whole section is wanted (or is to be changed): answer true or false.
+    is_section
+        Whether it asks if a whole section is wanted, or is to be changed: answer true or false.
     problem
         What was wrong with the last answer.
-    answers
-        What is known so far, by name; without secrets.
     """
 
     name: str
-    title: str
     kind: str
     description: str | None = None
     default: Any = None
@@ -79,9 +73,8 @@ class Question:
     choices: tuple[str, ...] = ()
     choices_from: str | None = None
     secret: bool = False
-    optional_section: bool = False
+    is_section: bool = False
     problem: AcoupiError | None = None
-    answers: Mapping[str, Any] = field(default_factory=dict)
 
 
 Ask = Callable[[Question], Any]
@@ -91,29 +84,12 @@ def kind_of(node: ConfigTree) -> str:
     """Return what sort of value a place takes, in a few words."""
     if node.choices:
         return "choice"
-    if node.item_types or node.slots:
+    if node.is_list or node.slots:
         return "list, separated by commas"
-    if node.value_types or node.structs:
+    if node.value_type is not None or node.is_section:
         return "JSON object"
     names = [getattr(kind, "__name__", "text") for kind in node.kinds]
     return " or ".join(dict.fromkeys(_KINDS.get(name, "text") for name in names))
-
-
-def questions(schema: type[BaseModel]) -> Iterator[Question]:
-    """Give every question that setup could ask for a schema, in order.
-
-    Examples
-    --------
-    >>> class Schema(BaseModel):
-    ...     threshold: float = 0.2
-    >>> [(question.name, question.kind) for question in questions(Schema)]
-    [('threshold', 'number')]
-    """
-    answers = Answers(ConfigTree((), schema))
-    for node in answers.tree.walk():
-        if _is_asked(answers, node):
-            section = bool(node.structs) and node.is_section
-            yield question_for(answers, node, section=section)
 
 
 def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -> Question:
@@ -127,14 +103,8 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
         kind, default = "section", not answers.has(node.place) and not _knows_itself(node)
     else:
         kind = kind_of(node)
-    known = {
-        other.name: answers.get(other.place)
-        for other in answers.tree.walk()
-        if answers.has(other.place) and not other.is_secret and not other.structs
-    }
     return Question(
         name=node.name,
-        title=node.title,
         kind=kind,
         description=node.description,
         default=default is not None if node.is_secret else default,
@@ -142,8 +112,7 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
         choices=() if section else tuple(str(show(choice)) for choice in node.choices),
         choices_from=node.choices_from,
         secret=node.is_secret,
-        optional_section=section,
-        answers=known,
+        is_section=section,
     )
 
 
@@ -155,19 +124,10 @@ def _knows_itself(node: ConfigTree) -> bool:
 
 def _is_asked(answers: Answers, node: ConfigTree) -> bool:
     """Whether to ask about a place: what has a default that nobody would type is not asked."""
-    if not node.is_prompted or (answers.is_given(node.place) and not node.structs):
+    if not node.is_prompted or (answers.is_given(node.place) and not node.is_section):
         return False
-    compound = (
-        node.value_types or (node.structs and not node.is_section) or _items_are_compound(node)
-    )
-    return node.is_required or not compound
-
-
-def _items_are_compound(node: ConfigTree) -> bool:
-    if not (node.item_types or node.slots):
-        return False
-    item = node.child(0)
-    return item is None or bool(item.structs or item.item_types or item.value_types or item.slots)
+    is_typed = node.value_type is None and not node.has_compound_items
+    return node.is_required or node.is_section or is_typed
 
 
 def interview(schema: type[BaseModel], answers: Answers, ask: Ask, skip: set[Place]) -> None:
@@ -182,7 +142,7 @@ def interview(schema: type[BaseModel], answers: Answers, ask: Ask, skip: set[Pla
     """
     asked: dict[Place, ConfigTree] = {}
     _ask_section(answers, answers.tree, ask, skip, asked)
-    while problems := find_problems(schema, answers):
+    while problems := validate(schema, answers)[1]:
         again = _blamed(problems, asked)
         if not again:
             return
@@ -191,7 +151,7 @@ def interview(schema: type[BaseModel], answers: Answers, ask: Ask, skip: set[Pla
 
 
 def _told(problem: Problem, answers: Answers) -> AcoupiError:
-    return as_error([problem], Naming(answers.origins))
+    return as_error([problem], answers.origins)
 
 
 def _blamed(
@@ -217,24 +177,22 @@ def _ask_section(
     for node in _members(answers, section):
         if node.place in skip or not _is_asked(answers, node):
             continue
-        if not (node.structs and node.is_section):
+        if not node.is_section:
             asked[node.place] = node
             _ask_value(answers, node, ask)
         elif _is_wanted(answers, node, ask):
             _ask_section(answers, node, ask, skip, asked)
 
 
-def _members(answers: Answers, section: ConfigTree) -> list[ConfigTree]:
-    """Return the members of a section; of several kinds of section, those of the chosen one."""
-    value = answers.get(section.place)
-    known = set(value) if isinstance(value, dict) else set()
-    if len(section.structs) < 2:
-        return section.members
-    for struct in section.structs:
-        members = ConfigTree(section.place, struct, section.info).members
-        if known <= {str(member.place[-1]) for member in members}:
-            return members
-    return section.members
+def _members(answers: Answers, section: ConfigTree) -> Iterator[ConfigTree]:
+    """Give the members of a section; of one of several kinds what says so, then those it has."""
+    told_by = section.child(section.tag) if section.tag else None
+    if told_by is None:
+        yield from section.members
+        return
+    yield told_by
+    kind = section.of_kind(answers.get(told_by.place))
+    yield from (member for member in kind.members if member.place != told_by.place)
 
 
 def _is_wanted(answers: Answers, node: ConfigTree, ask: Ask) -> bool:
@@ -242,15 +200,15 @@ def _is_wanted(answers: Answers, node: ConfigTree, ask: Ask) -> bool:
     if answers.is_given(node.place):
         return answers.get(node.place) is not None
     if node.is_required and not node.is_nullable:
-        answers.data_at(node.place)
+        answers.data_at(node)
         return True
     question = question_for(answers, node, section=True)
     wanted = _answered(answers, node, ask, question, TypeAdapter(bool).validate_python)
     if not wanted and node.is_nullable:
-        answers.put(node, None, "")
+        answers.put(node, None, OPTION)
         answers.given.discard(node.place)
     elif wanted:
-        answers.data_at(node.place)
+        answers.data_at(node)
     return bool(wanted)
 
 
@@ -266,7 +224,7 @@ def _ask_value(
         return _valid(node, answer)
 
     value = _answered(answers, node, ask, question, check)
-    answers.put(node, value, "")
+    answers.put(node, value, OPTION)
     answers.given.discard(node.place)
 
 
@@ -296,16 +254,7 @@ def _valid(node: ConfigTree, answer: Any) -> Any:
         value = from_data(node, answer, problems)
     if problems:
         raise as_error(problems)
-    annotation: Any = node.annotation
-    if node.info is not None and node.info.metadata:
-        annotation = _constrained(node)
-    with suppress(
-        PydanticSchemaGenerationError
-    ):  # an odd type: the whole configuration is validated later
-        TypeAdapter(annotation).validate_python(value)
+    limits = node.info.metadata if node.info else []
+    annotation: Any = Annotated[node.annotation, *limits] if limits else node.annotation
+    TypeAdapter(annotation).validate_python(value)
     return value
-
-
-def _constrained(node: ConfigTree) -> Any:
-    assert node.info is not None, "asked about fields only"
-    return Annotated[node.annotation, *node.info.metadata]

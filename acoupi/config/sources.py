@@ -1,22 +1,24 @@
 """Options and environment variables, read into `Answers`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from acoupi.config.answers import Answers
-from acoupi.config.problems import Problem, example, show, unknown
-from acoupi.config.tree import VARIABLE_PREFIX, ConfigTree, Place, nearest
+from acoupi.config.names import Place
+from acoupi.config.problems import OPTION, Origin, Problem, example, show, unknown
+from acoupi.config.tree import ConfigTree
 from acoupi.config.values import from_text
 
-__all__ = ["Option", "custom_places", "read_environment", "read_options"]
+__all__ = ["custom_places", "read_environment", "read_options", "split_options"]
 
 _BOOL_WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1", "0"}
 
 
 class Option(NamedTuple):
-    """One option as it was given: its name without dashes, and the texts after it."""
+    """One option as it was given: what it sets, and the texts after it."""
 
-    name: str
+    node: ConfigTree
     texts: tuple[str, ...]
     negated: bool = False
 
@@ -36,18 +38,30 @@ def custom_places(tree: ConfigTree, depth: int = 8) -> list[Place]:
     """Return the places of models that set themselves up."""
     if tree.custom_setup is not None:
         return [tree.place]
-    below = [member for member in tree.members if member.structs] if depth else []
+    below = [member for member in tree.members if member.is_section] if depth else []
     return [place for member in below for place in custom_places(member, depth - 1)]
 
 
-def _is_custom(name: str, custom: Sequence[Place]) -> bool:
-    return (
-        any(
-            name == ".".join(map(str, place)) or name.startswith(".".join(map(str, place)) + ".")
-            for place in custom
-        )
-        or () in custom
-    )
+def _is_custom(names: Sequence[str], custom: Sequence[Place]) -> bool:
+    return any(tuple(names[: len(place)]) == tuple(map(str, place)) for place in custom)
+
+
+def split_options(args: Sequence[str], sections: Iterable[str]) -> dict[str, list[str]]:
+    """Return the options that begin with each of some names, and under "" the others.
+
+    Examples
+    --------
+    >>> split_options(["--a", "1", "--celery.b", "2", "3"], ["celery"])
+    {'': ['--a', '1'], 'celery': ['--celery.b', '2', '3']}
+    """
+    found: dict[str, list[str]] = {"": [], **{name: [] for name in sections}}
+    into = found[""]
+    for arg in args:
+        if is_option(arg):
+            name = re.match(r"--(?:no[-_])?([^.=]*)", arg)
+            into = found.get(name[1] if name else "", found[""])
+        into.append(arg)
+    return found
 
 
 def read_options(answers: Answers, args: Sequence[str], custom: Sequence[Place] = ()) -> list[str]:
@@ -56,31 +70,38 @@ def read_options(answers: Answers, args: Sequence[str], custom: Sequence[Place] 
     Problems are noted in `answers.problems`.
     """
     tree, rest, given = answers.tree, list(args), dict[Place, list[Option]]()
-    nodes: dict[Place, ConfigTree] = {}
     foreign: list[str] = []
     while rest:
         token = rest.pop(0)
         if not is_option(token):
             answers.problems.append(_stray(tree, token))
             continue
-        name, equals, text = token[2:].partition("=")
-        if _is_custom(name, custom):
-            foreign.append(token)
-            while not equals and rest and not is_option(rest[0]):
-                foreign.append(rest.pop(0))
+        dotted, equals, text = token[2:].partition("=")
+        names = _names(tree, dotted)
+        if _is_custom(names, custom):
+            foreign += [token, *([] if equals else _take_all(rest))]
             continue
-        node, negated = _meant(tree, name)
-        if node is None:
-            answers.problems.append(_unknown_option(tree, name))
-            _drop_values(rest, equals)
+        node, negated = _meant(tree, names)
+        if node is None or not node.place:
+            answers.problems.append(unknown(tree, names))
+            _take_all([] if equals else rest)
             continue
         texts = [text] if equals else _take(node, rest, negated=negated)
-        nodes[node.place] = node
-        given.setdefault(node.place, []).append(Option(name, tuple(texts), negated))
-    answers.begin()
-    for place, options in given.items():
-        _answer(answers, nodes[place], options)
+        given.setdefault(node.place, []).append(Option(node, tuple(texts), negated))
+    for options in _in_order(tree, given):
+        _answer(answers, options)
     return foreign
+
+
+def _names(tree: ConfigTree, dotted: str) -> list[str]:
+    """Return the names in an option, without that of the section that it is in."""
+    names = dotted.split(".")
+    section = tree.names.section
+    if section and names[0] == section:
+        return names[1:]
+    if section and len(names) > 1 and names[0][:3] in ("no-", "no_") and names[0][3:] == section:
+        return [f"no-{names[1]}", *names[2:]]
+    return names
 
 
 def _stray(tree: ConfigTree, token: str) -> Problem:
@@ -88,26 +109,20 @@ def _stray(tree: ConfigTree, token: str) -> Problem:
     return Problem(tree, why, show(token), "stray")
 
 
-def _drop_values(rest: list[str], equals: str) -> None:
-    while not equals and rest and not is_option(rest[0]):
-        rest.pop(0)
+def _take_all(rest: list[str]) -> list[str]:
+    """Take all values up to the next option."""
+    taken = []
+    while rest and not is_option(rest[0]):
+        taken.append(rest.pop(0))
+    return taken
 
 
-def _meant(tree: ConfigTree, name: str) -> tuple[ConfigTree | None, bool]:
-    node = tree.find(name.split(".")) if name else None
-    if node is None and name.startswith(("no-", "no_")):
-        node = tree.find(name[3:].split("."))
+def _meant(tree: ConfigTree, names: Sequence[str]) -> tuple[ConfigTree | None, bool]:
+    node = tree.find(names)
+    if node is None and names and names[0].startswith(("no-", "no_")):
+        node = tree.find([names[0][3:], *names[1:]])
         return (node, True) if node is not None and node.is_bool else (None, False)
     return node, False
-
-
-def _unknown_option(tree: ConfigTree, name: str) -> Problem:
-    """Return the problem of a name that leads nowhere, with the nearest that does."""
-    closest = tree.closest(name.split("."))
-    names = [node.name for node in tree.walk()]
-    found = unknown(closest, name)
-    better = found.better or nearest(name, names)
-    return Problem(closest, found.why, name, "unknown", better)
 
 
 def _take(node: ConfigTree, rest: list[str], *, negated: bool) -> list[str]:
@@ -125,9 +140,20 @@ def _take(node: ConfigTree, rest: list[str], *, negated: bool) -> list[str]:
     return texts
 
 
-def _answer(answers: Answers, node: ConfigTree, options: list[Option]) -> None:
+def _in_order(tree: ConfigTree, given: dict[Place, Any]) -> list[Any]:
+    """Return what was given, what says the kind of a section before what is in it."""
+
+    def rank(place: Place) -> tuple[bool, int]:
+        above = tree.at(place[:-1])
+        is_tag = above is not None and above.tag == place[-1]
+        return not is_tag, len(place) if is_tag else 0
+
+    return [given[place] for place in sorted(given, key=rank)]
+
+
+def _answer(answers: Answers, options: list[Option]) -> None:
     """Put what all options for one place say together."""
-    problems = answers.problems
+    node, problems = options[0].node, answers.problems
     if node.is_bool:
         texts = [(*option.texts, "false" if option.negated else "true")[0] for option in options]
     elif not all(option.texts for option in options):
@@ -136,37 +162,26 @@ def _answer(answers: Answers, node: ConfigTree, options: list[Option]) -> None:
         return
     else:
         texts = [text for option in options for text in option.texts]
-    if node.is_list:
-        answers.put(node, _items(node, texts, problems), "")
-    elif node.slots and len(texts) > 1:
-        answers.put(node, _slots(node, texts, problems), "")
+    if (node.is_list or node.slots) and (len(texts) > 1 or texts[0].lstrip()[:1] == "{"):
+        answers.put(node, _items(node, texts, problems), OPTION)
     elif len(set(texts)) > 1:
         why = f"it is given {len(texts)} times, with different values"
         problems.append(Problem(node, why, better=None if node.is_secret else show(texts[-1])))
     else:
-        answers.put(node, from_text(node, texts[0], problems), "")
+        answers.put(node, from_text(node, texts[0], problems), OPTION)
 
 
-def _items(node: ConfigTree, texts: list[str], problems: list[Problem]) -> Any:
-    """Return the items of a list: each option one, or a JSON list of them."""
-    item = node.child(0)
-    assert item is not None, "a list has items"
-    nested = bool(item.item_types or item.slots)
-    if len(texts) == 1:
-        whole = from_text(node, texts[0], problems)
-        flat = isinstance(whole, list) and not all(isinstance(one, list) for one in whole)
-        is_json = texts[0].lstrip().startswith("[")
-        return [whole] if nested and flat and is_json else whole
+def _items(node: ConfigTree, texts: list[str], problems: list[Problem]) -> list[Any]:
+    """Return the items that several texts are, a JSON list of some among them."""
     items: list[Any] = []
-    for text in texts:
-        one = from_text(item if nested else node, text, problems)
-        items += one if isinstance(one, list) and not nested else [one]
+    for index, text in enumerate(texts):
+        item = node.child(index)
+        if text.lstrip().startswith("[") or item is None:
+            whole = from_text(node, text, problems)
+            items += whole if isinstance(whole, list) else [whole]
+        else:
+            items.append(from_text(item, text, problems))
     return items
-
-
-def _slots(node: ConfigTree, texts: list[str], problems: list[Problem]) -> list[Any]:
-    items = [(node.child(i), text) for i, text in enumerate(texts)]
-    return [from_text(child, text, problems) if child else text for child, text in items]
 
 
 # ---- environment
@@ -175,43 +190,32 @@ def _slots(node: ConfigTree, texts: list[str], problems: list[Problem]) -> list[
 def read_environment(
     answers: Answers, environ: Mapping[str, str], custom: Sequence[Place] = ()
 ) -> list[str]:
-    """Put ``ACOUPI_CONFIG__...`` over the answers; an empty variable counts as none.
+    """Put the variables of this configuration over the answers; an empty one counts as none.
 
     Returns options for models that set themselves up.
     """
     tree = answers.tree
     foreign: list[str] = []
-    answers.begin()
-    for variable in sorted(environ, key=_in_order):
-        if not variable.upper().startswith(VARIABLE_PREFIX) or not environ[variable]:
+    given: dict[Place, tuple[ConfigTree, str]] = {}
+    for variable in sorted(environ, key=_by_number):
+        if not variable.upper().startswith(tree.names.variables) or not environ[variable]:
             continue
-        names = variable[len(VARIABLE_PREFIX) :].split("__")
-        lowered = ".".join(names).lower()
+        names = variable[len(tree.names.variables) :].split("__")
+        lowered = [name.lower() for name in names]
         if _is_custom(lowered, custom):
-            foreign += [f"--{lowered}", environ[variable]]
+            foreign += [f"--{'.'.join(lowered)}", environ[variable]]
             continue
         node = tree.find(names, fold=True)
         if node is None or not node.place:
-            answers.problems.append(_unknown_variable(tree, variable, names))
-            continue
-        answers.origins[node.place] = variable
+            answers.refuse(lowered, Origin("variable", variable))
+        else:
+            given[node.place] = node, variable
+    for node, variable in _in_order(tree, given):
+        answers.origins[node.place] = origin = Origin("variable", variable)
         value = from_text(node, environ[variable], answers.problems, commas=True)
-        answers.put(node, value, variable)
+        answers.put(node, value, origin)
     return foreign
 
 
-def _in_order(variable: str) -> list[tuple[int, str]]:
+def _by_number(variable: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdecimal() else -1, part) for part in variable.split("__")]
-
-
-def _unknown_variable(tree: ConfigTree, variable: str, names: Sequence[str]) -> Problem:
-    name = ".".join(names).lower()
-    found = _unknown_option(tree, name)
-    better = tree.find(found.better.split(".")) if found.better else None
-    return Problem(
-        tree.closest(names, fold=True),
-        found.why,
-        variable,
-        "unknown",
-        better.variable if better else None,
-    )

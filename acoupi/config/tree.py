@@ -1,142 +1,54 @@
 """What a configuration schema holds, described once: names, types, defaults, choices.
 
 `ConfigTree` is the description that reading options, files and variables, asking
-questions and wording errors all work from. It is worked out place by place,
-when asked, so that a schema may hold itself.
+questions and wording errors all work from. It is worked out place by place, when asked.
+Which types a schema may have is in `acoupi.config.schemas`.
 """
 
-import collections.abc
-import dataclasses
-import difflib
 import inspect
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any, Literal, Union
 
-from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr
-from pydantic.aliases import AliasChoices
+from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from acoupi.config.meanings import meaning_of
+from acoupi.config.field_docs import description_of
+from acoupi.config.names import PROGRAM, Key, Names, Place, nearest
 from acoupi.programs.core.prompts import NoUserPrompt
 
-__all__ = ["VARIABLE_PREFIX", "ConfigTree", "Key", "Place", "describe", "nearest"]
+__all__ = ["ConfigTree", "Key", "Place", "describe"]
 
-VARIABLE_PREFIX = "ACOUPI_CONFIG__"
-
-Key = str | int
-Place = tuple[Key, ...]
-"""The way from the top of a configuration to one of its values."""
-
-_SEQUENCES = (list, set, frozenset, collections.deque, Sequence, collections.abc.Set)
-_MAPPINGS = (dict, Mapping, collections.abc.MutableMapping, collections.defaultdict)
 _MAX_DEPTH = 12
 
 
-def nearest(name: str, valid: Sequence[str]) -> str | None:
-    """Return what was probably meant by `name`, or None.
+def is_section(kind: Any) -> bool:
+    """Return whether a type has settings of its own."""
+    return inspect.isclass(kind) and issubclass(kind, BaseModel)
+
+
+def alternatives(annotation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the types that a value may have, None's included, and what is annotated to them.
 
     Examples
     --------
-    >>> nearest("recording.duratoin", ["recording.duration", "timezone"])
-    'recording.duration'
-    >>> nearest("duration", ["recording.duration", "timezone"])
-    'recording.duration'
+    >>> alternatives(typing.Annotated[int, "mark"] | None)
+    ((<class 'int'>, <class 'NoneType'>), ('mark',))
     """
-    wanted = name.lower().replace("-", "_")
-    folded = {text.lower(): text for text in reversed(valid)}
-    ends = {text.rpartition(".")[2]: text for text in reversed(folded)}
-    for table in (folded, ends):
-        if wanted in table:
-            return folded[table[wanted].lower()] if table is ends else folded[wanted]
-    begun = [text for text in folded if text.startswith(wanted)] if len(wanted) > 2 else []
-    if begun:
-        return folded[min(begun, key=len)]
-    close = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.65)
-    if close:
-        return folded[close[0]]
-    close = difflib.get_close_matches(wanted.rpartition(".")[2], ends, n=1, cutoff=0.75)
-    return folded[ends[close[0]]] if close else None
-
-
-def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """Return the types that a value may have, without wrappers; None's type included."""
-    while True:
-        if isinstance(annotation, typing.NewType):
-            annotation = annotation.__supertype__
-        elif hasattr(annotation, "__value__"):  # type X = ...
-            annotation = annotation.__value__
-        elif typing.get_origin(annotation) is typing.Annotated:
-            annotation = typing.get_args(annotation)[0]
-        elif isinstance(annotation, typing.TypeVar):
-            annotation = annotation.__bound__ or Any
-        elif inspect.isclass(annotation) and issubclass(annotation, RootModel):
-            annotation = annotation.model_fields["root"].annotation
-        else:
-            break
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        found = [one for part in typing.get_args(annotation) for one in alternatives(part)]
-        return tuple(dict.fromkeys(found))
-    return (annotation,)
-
-
-def _markers(annotation: Any) -> Iterator[Any]:
-    """Give what is annotated anywhere in a type but inside its containers."""
     if typing.get_origin(annotation) is typing.Annotated:
         inner, *marks = typing.get_args(annotation)
-        yield from marks
-        yield from _markers(inner)
-    elif typing.get_origin(annotation) in (Union, types.UnionType):
-        for part in typing.get_args(annotation):
-            yield from _markers(part)
-
-
-def is_struct(kind: Any) -> bool:
-    """Whether a type has named fields that options can reach."""
-    return inspect.isclass(kind) and (
-        issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
-    )
-
-
-def _plain_fields(kind: Any) -> dict[str, FieldInfo]:
-    """Fields of a dataclass or TypedDict."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    if typing.is_typeddict(kind):
-        return {name: FieldInfo.from_annotation(hint) for name, hint in hints.items()}
-    fields = {}
-    for field in dataclasses.fields(kind):
-        info = FieldInfo.from_annotation(hints[field.name])
-        if field.default is not dataclasses.MISSING:
-            info = FieldInfo.from_annotated_attribute(hints[field.name], field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            info.default_factory = field.default_factory
-        fields[field.name] = info
-    return fields
-
-
-def _key_of(kind: Any, name: str, info: FieldInfo) -> str:
-    """Return the key under which pydantic expects a field."""
-    config = getattr(kind, "model_config", {})
-    if config.get("populate_by_name") or config.get("validate_by_name"):
-        return name
-    alias = info.validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = next((one for one in alias.choices if isinstance(one, str)), None)
-    return alias if isinstance(alias, str) else name
-
-
-def fields_of(kind: Any) -> dict[str, tuple[str, FieldInfo]]:
-    """Return key -> (attribute, field) of a type with named fields."""
-    if inspect.isclass(kind) and issubclass(kind, BaseModel):
-        found = dict(kind.model_fields)
-    else:
-        found = getattr(kind, "__pydantic_fields__", None) or _plain_fields(kind)
-    return {_key_of(kind, name, info): (name, info) for name, info in found.items()}
+        kinds, below = alternatives(inner)
+        return kinds, (*marks, *below)
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        found = [alternatives(part) for part in typing.get_args(annotation)]
+        kinds = tuple(dict.fromkeys(kind for kinds, _ in found for kind in kinds))
+        return kinds, tuple(mark for _, marks in found for mark in marks)
+    return (annotation,), ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +67,8 @@ class ConfigTree:
         Whether something above it is a secret.
     owner
         The class and the attribute that hold it; None as for `info`.
+    names
+        How people write the settings of this configuration.
     """
 
     place: Place
@@ -162,56 +76,66 @@ class ConfigTree:
     info: FieldInfo | None = None
     in_secret: bool = False
     owner: tuple[type, str] | None = None
+    names: Names = PROGRAM
 
     # ---- names
 
     @property
     def name(self) -> str:
-        """Its name with dots, as in ``recording.duration``; empty for the top."""
-        return ".".join(str(key) for key in self.place)
+        """Its name with dots, as in ``recording.duration``."""
+        return self.names.dotted(self.place)
 
     @property
     def option(self) -> str:
         """Its option, as in ``--recording.duration``."""
-        return f"--{self.name}"
+        return self.names.option(self.place)
 
     @property
     def variable(self) -> str:
         """Its environment variable, as in ``ACOUPI_CONFIG__RECORDING__DURATION``."""
-        return VARIABLE_PREFIX + "__".join(str(key).upper() for key in self.place)
+        return self.names.variable(self.place)
 
     @property
     def title(self) -> str:
         """What to call it when asking."""
-        last = str(self.place[-1]) if self.place else ""
+        last = str(self.place[-1]) if self.place else self.names.section
         return (self.info.title if self.info else None) or last.replace("_", " ")
 
     @property
     def description(self) -> str | None:
         """What it means, if the schema says so."""
-        return meaning_of(*self.owner) if self.owner else None
+        return description_of(*self.owner) if self.owner else None
 
     # ---- types
 
     @cached_property
+    def _alternatives(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return alternatives(self.annotation)
+
+    @cached_property
     def kinds(self) -> tuple[Any, ...]:
         """The types that its value may have, None aside."""
-        return tuple(kind for kind in alternatives(self.annotation) if kind is not type(None))
+        return tuple(kind for kind in self._alternatives[0] if kind is not type(None))
 
-    @cached_property
+    @property
     def is_nullable(self) -> bool:
         """Whether None is a value for it."""
-        return any(kind in (type(None), None) for kind in alternatives(self.annotation))
+        return type(None) in self._alternatives[0]
+
+    @property
+    def marks(self) -> tuple[Any, ...]:
+        """What the schema annotates to it: limits, `NoUserPrompt`, ..."""
+        return (*(self.info.metadata if self.info else ()), *self._alternatives[1])
 
     @cached_property
-    def structs(self) -> tuple[Any, ...]:
-        """Those of its types that have named fields."""
-        return tuple(kind for kind in self.kinds if is_struct(kind))
+    def sections(self) -> tuple[type[BaseModel], ...]:
+        """The kinds of section that it may be; empty: it is a value."""
+        return tuple(kind for kind in self.kinds if is_section(kind))
 
     @property
     def is_section(self) -> bool:
-        """Whether its value always has named fields (or is None)."""
-        return bool(self.kinds) and len(self.structs) == len(self.kinds)
+        """Whether it has settings of its own (or is None)."""
+        return bool(self.sections)
 
     @property
     def is_bool(self) -> bool:
@@ -221,41 +145,46 @@ class ConfigTree:
     @property
     def is_text(self) -> bool:
         """Whether any text is a value for it."""
-        return str in self.kinds or Any in self.kinds or object in self.kinds
+        return str in self.kinds or Any in self.kinds
 
     @cached_property
-    def item_types(self) -> tuple[Any, ...]:
-        """The types of its items, if it may be a list of any length."""
-        found = []
+    def item_type(self) -> Any:
+        """The type of its items, if it is a list; else None."""
         for kind in self.kinds:
-            origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
-            if origin in _SEQUENCES or (origin is tuple and (not args or args[-1] is Ellipsis)):
-                found.append(args[0] if args else Any)
-        return tuple(found)
+            args = typing.get_args(kind)
+            if typing.get_origin(kind) is list or (
+                typing.get_origin(kind) is tuple and args[1:] == (Ellipsis,)
+            ):
+                return args[0]
+        return None
 
     @cached_property
     def slots(self) -> tuple[Any, ...]:
         """The types of its items, if it is a tuple of a given length."""
-        for kind in self.kinds:
-            args = typing.get_args(kind)
-            if typing.get_origin(kind) is tuple and args and args[-1] is not Ellipsis:
-                return args
-        return ()
+        found = [kind for kind in self.kinds if typing.get_origin(kind) is tuple]
+        return typing.get_args(found[0]) if found and self.item_type is None else ()
 
     @cached_property
-    def value_types(self) -> tuple[Any, ...]:
-        """The types of its values, if it may be a dict."""
-        found = []
-        for kind in self.kinds:
-            origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
-            if origin in _MAPPINGS:
-                found.append(args[1] if len(args) == 2 else Any)
-        return tuple(found)
+    def value_type(self) -> Any:
+        """The type of its values, if it is a dict; else None."""
+        found = [kind for kind in self.kinds if typing.get_origin(kind) is dict]
+        return typing.get_args(found[0])[1] if found else None
 
     @property
     def is_list(self) -> bool:
-        """Whether its value is a list (or None)."""
-        return bool(self.item_types) and len(self.item_types) == len(self.kinds)
+        """Whether its value is a list of any length (or None)."""
+        return self.item_type is not None
+
+    @property
+    def is_compound(self) -> bool:
+        """Whether its value is no single one."""
+        return self.is_section or self.is_list or bool(self.slots) or self.value_type is not None
+
+    @property
+    def has_compound_items(self) -> bool:
+        """Whether it is a list or dict, and not of single values."""
+        item = self.child(0)
+        return item is not None and item.is_compound
 
     @cached_property
     def choices(self) -> tuple[Any, ...]:
@@ -270,7 +199,7 @@ class ConfigTree:
                 return ()
         return tuple(found)
 
-    @cached_property
+    @property
     def choices_from(self) -> str | None:
         """Where its choices come from: "microphones", "timezones", ...; None: nowhere."""
         given = self._extra.get("choices")
@@ -284,20 +213,33 @@ class ConfigTree:
     @cached_property
     def is_secret(self) -> bool:
         """Whether its value must never be shown."""
-        return (
-            self.in_secret
-            or self._extra.get("secret") is True
-            or any(
-                (typing.get_origin(kind) or kind) in (SecretStr, SecretBytes, Secret)
-                for kind in self.kinds
-            )
-        )
+        is_marked = self.in_secret or self._extra.get("secret") is True
+        return is_marked or any(kind in (SecretStr, SecretBytes) for kind in self.kinds)
 
-    @cached_property
+    @property
     def is_prompted(self) -> bool:
-        """Whether setup asks for it."""
-        marks = [*(self.info.metadata if self.info else ()), *_markers(self.annotation)]
-        return not any(mark is NoUserPrompt or isinstance(mark, NoUserPrompt) for mark in marks)
+        """Whether setup asks for it, or for something in it."""
+        if any(mark is NoUserPrompt or isinstance(mark, NoUserPrompt) for mark in self.marks):
+            return False
+        return not self.is_section or any(member.is_prompted for member in self.members)
+
+    # ---- kinds of section
+
+    @property
+    def tag(self) -> str | None:
+        """The setting that says which kind of section it is, if it may be one of several."""
+        infos = [self.info, *(mark for mark in self.marks if isinstance(mark, FieldInfo))]
+        found = [info.discriminator for info in infos if info and info.discriminator]
+        return found[0] if found and isinstance(found[0], str) else None
+
+    def of_kind(self, tag: Any) -> "ConfigTree":
+        """Return the same place as the kind of section that a tag says; as it is if none does."""
+        for section in self.sections if self.tag else ():
+            node = replace(self, annotation=section)
+            said = node.child(str(self.tag))
+            if said is not None and tag in said.choices:
+                return node
+        return self
 
     # ---- defaults
 
@@ -320,18 +262,14 @@ class ConfigTree:
 
     @cached_property
     def _members(self) -> dict[str, "ConfigTree"]:
-        found: dict[str, list[FieldInfo]] = {}
-        owners: dict[str, tuple[type, str]] = {}
-        for kind in self.structs:
-            for key, (attribute, info) in fields_of(kind).items():
-                found.setdefault(key, []).append(info)
-                owners.setdefault(key, (kind, attribute))
-        return {
-            key: self._below(
-                key, Union[*(info.annotation for info in infos)], infos[0], owners[key]
-            )
-            for key, infos in found.items()
-        }
+        found: dict[str, ConfigTree] = {}
+        for kind in self.sections:
+            for name, info in kind.model_fields.items():
+                node = self._below(name, info.annotation, info, (kind, name))
+                if name in found:  # another kind of section has it, too
+                    node = replace(found[name], annotation=found[name].annotation | info.annotation)
+                found[name] = node
+        return found
 
     def _below(
         self,
@@ -340,19 +278,13 @@ class ConfigTree:
         info: FieldInfo | None = None,
         owner: tuple[type, str] | None = None,
     ) -> "ConfigTree":
-        return ConfigTree((*self.place, key), annotation, info, self.is_secret, owner)
+        place = (*self.place, key)
+        return ConfigTree(place, annotation, info, self.is_secret, owner, self.names)
 
     @property
     def members(self) -> list["ConfigTree"]:
-        """Its named fields, in the order of the schema."""
+        """Its settings, in the order of the schema."""
         return list(self._members.values())
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it takes fields that it does not name."""
-        return any(
-            getattr(kind, "model_config", {}).get("extra") == "allow" for kind in self.structs
-        )
 
     def child(self, key: Key, *, fold: bool = False) -> "ConfigTree | None":
         """Return the place below it of that name or index, or None.
@@ -360,58 +292,67 @@ class ConfigTree:
         Parameters
         ----------
         key
-            A field by its name, its alias, or with ``-`` for ``_``; an index; a key of a dict.
+            A field by its name, or with ``-`` for ``_``; an index; a key of a dict.
         fold
             Take upper for lower case in the names of fields.
         """
-        member = self._named(str(key), fold=fold)
-        if member is not None:
-            return member
+        if self.sections:
+            name, table = str(key), self._members
+            if fold:
+                name, table = name.lower(), {known.lower(): one for known, one in table.items()}
+            return table.get(name) or table.get(name.replace("-", "_"))
+        if self.value_type is not None:
+            return self._below(str(key), self.value_type)
         index = _index(key)
-        if index is not None and self.item_types:
-            return self._below(index, Union[*self.item_types])
-        if index is not None and index < len(self.slots):
-            return self._below(index, self.slots[index])
-        if self.value_types:
-            return self._below(str(key), Union[*self.value_types])
-        if self.is_open or Any in self.kinds:
-            return self._below(key, Any)
-        return None
-
-    def _named(self, name: str, *, fold: bool) -> "ConfigTree | None":
-        if name in self._members:
-            return self._members[name]
-        wanted = name.replace("-", "_")
-        for kind in self.structs:
-            for key, (attribute, info) in fields_of(kind).items():
-                known = [key, attribute, *([info.alias] if info.alias else [])]
-                if fold:
-                    known, wanted = [one.lower() for one in known], wanted.lower()
-                if name in known or wanted in known:
-                    return self._members[key]
-        return None
+        if index is None:
+            return None
+        if self.is_list:
+            return self._below(index, self.item_type)
+        return self._below(index, self.slots[index]) if index < len(self.slots) else None
 
     def find(self, names: Sequence[str], *, fold: bool = False) -> "ConfigTree | None":
         """Return the place that these names lead to, or None."""
-        here: ConfigTree = self
+        here: ConfigTree | None = self
         for i, name in enumerate(names):
-            if here.value_types and not here.structs:
-                item = here.child(name)
-                if item is not None and not (item.structs or item.value_types or item.item_types):
-                    return here.child((".", "__")[fold].join(names[i:]))
-            below = here.child(name, fold=fold)
-            if below is None:
-                return None
-            here = below
+            if here is None:
+                break
+            if here.value_type is not None and not here.has_compound_items:
+                return here.child((".", "__")[fold].join(names[i:]))  # dots belong to the key
+            here = here.child(name, fold=fold)
         return here
 
     def closest(self, names: Sequence[str], *, fold: bool = False) -> "ConfigTree":
         """Return the last place that exists on the way these names describe."""
-        for length in range(len(names), 0, -1):
-            found = self.find(names[:length], fold=fold)
-            if found is not None:
-                return found
-        return self
+        found = (self.find(names[:length], fold=fold) for length in range(len(names), 0, -1))
+        return next((node for node in found if node is not None), self)
+
+    def meant(self, names: Sequence[str]) -> list["ConfigTree"]:
+        """Return the places that were probably meant by names that lead nowhere.
+
+        An exact last part wins; if several places have it, all are meant.
+        """
+        wanted = tuple(name.lower().replace("-", "_") for name in names)
+        nodes = list(self.walk())
+        here = self.closest(names, fold=True)
+        for length in range(len(wanted), 0, -1):
+            exact = [node for node in nodes if _folded(node)[-length:] == wanted[-length:]]
+            below = [node for node in exact if node.place[: len(here.place)] == here.place]
+            if exact:
+                return below or exact
+        near = {_folded(member)[-1]: member for member in here.members}
+        every = {".".join(_folded(node)): node for node in nodes}
+        lasts = {_folded(node)[-1]: node for node in reversed(nodes)}
+        for text, table in ((wanted[-1], near), (".".join(wanted), every), (wanted[-1], lasts)):
+            if found := nearest(text, list(table)):
+                return [table[found]]
+        return [here] if here.place else []
+
+    def at(self, place: Place) -> "ConfigTree | None":
+        """Return the place of that name, exactly, or None."""
+        here: ConfigTree | None = self
+        for key in place:
+            here = here.child(key) if here is not None else None
+        return here
 
     def walk(self, depth: int = _MAX_DEPTH) -> Iterator["ConfigTree"]:
         """Give every named place below it, each section before what it holds."""
@@ -422,12 +363,16 @@ class ConfigTree:
     @property
     def custom_setup(self) -> Any:
         """Return the ``setup`` of a published config model that asks for itself, or None."""
-        for kind in self.structs:
-            own = str(getattr(kind, "__module__", "")).partition(".")[0] == "acoupi"
+        for kind in self.sections:
+            own = kind.__module__.partition(".")[0] == "acoupi"
             setup = None if own else getattr(kind, "setup", None)
             if inspect.ismethod(setup) and setup.__self__ is kind:
                 return setup
         return None
+
+
+def _folded(node: ConfigTree) -> tuple[str, ...]:
+    return tuple(str(key).lower() for key in node.place)
 
 
 def _index(key: Key) -> int | None:
@@ -436,7 +381,7 @@ def _index(key: Key) -> int | None:
     return int(key) if key.isascii() and key.isdigit() and len(key) < 6 else None
 
 
-def describe(schema: type[BaseModel]) -> ConfigTree:
+def describe(schema: type[BaseModel], names: Names = PROGRAM) -> ConfigTree:
     """Describe a configuration schema.
 
     Examples
@@ -447,4 +392,4 @@ def describe(schema: type[BaseModel]) -> ConfigTree:
     >>> [(place.option, place.default) for place in describe(Schema).members]
     [('--threshold', 0.2)]
     """
-    return ConfigTree((), schema)
+    return ConfigTree((), schema, names=names)

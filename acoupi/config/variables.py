@@ -5,17 +5,18 @@ What sets itself up from variables alone (a fleet, a container) is described her
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
 from acoupi.config.dumping import SecretSplitter, dumped, mask
+from acoupi.config.names import PROGRAM, Names
 from acoupi.config.parsing import parse_config_from_args
 from acoupi.config.problems import show
 from acoupi.config.questions import kind_of
-from acoupi.config.tree import VARIABLE_PREFIX, ConfigTree, describe, fields_of
+from acoupi.config.tree import ConfigTree, describe
 from acoupi.errors import ConfigurationError
 
 __all__ = ["Setting", "as_variables", "settings_table"]
@@ -34,7 +35,7 @@ _LIMITS = {
 # ---- from a configuration
 
 
-def as_variables(config: BaseModel) -> dict[str, str]:
+def as_variables(config: BaseModel, names: Names = PROGRAM) -> dict[str, str]:
     """Return what differs from the defaults, each setting as its variable; secrets aside.
 
     Raises
@@ -51,17 +52,17 @@ def as_variables(config: BaseModel) -> dict[str, str]:
     >>> as_variables(Schema(recording=Recording(duration=5)))
     {'ACOUPI_CONFIG__RECORDING__DURATION': '5.0'}
     """
-    variables = dict(_differing(describe(type(config)), config, None))
-    _check_carried(config, variables)
+    variables = dict(_differing(describe(type(config), names), config, None))
+    _check_carried(config, variables, names)
     return variables
 
 
 def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tuple[str, str]]:
     """Give the variables of a section, as far as it is not as `default`, or as its fields say."""
-    here = ConfigTree(node.place, type(value), node.info, node.in_secret)
+    here = replace(node, annotation=type(value))
     same_kind = isinstance(default, type(value))
     for member in here.members:
-        name = fields_of(type(value))[str(member.place[-1])][0]
+        name = str(member.place[-1])
         given = getattr(value, name, None)
         usual = getattr(default, name, None) if same_kind else member.default
         if member.is_secret or given == usual or _holds_secret(given):
@@ -87,18 +88,14 @@ def _text(value: Any) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
-def _check_carried(config: BaseModel, variables: Mapping[str, str]) -> None:
+def _check_carried(config: BaseModel, variables: Mapping[str, str], names: Names) -> None:
     """Raise unless the variables, with the secrets beside them, make the configuration again."""
-    splitter = SecretSplitter({})
-    dumped(config, splitter)
-    secrets = {
-        name: text for name, text in splitter.secrets.items() if name.startswith(VARIABLE_PREFIX)
-    }
+    secrets: dict[str, str] = {}
+    dumped(config, SecretSplitter(secrets, names))
     wanted = dumped(config, mask)
+    environ = {**secrets, **variables}
     try:
-        again = parse_config_from_args(
-            type(config), [], prompt=False, environ={**secrets, **variables}
-        )
+        again = parse_config_from_args(type(config), [], prompt=False, environ=environ, names=names)
     except ConfigurationError as error:
         raise _not_carried("the configuration", error.message) from error
     where = _first_difference(wanted, dumped(again, mask))
@@ -145,7 +142,7 @@ class Setting:
     is_secret: bool
 
 
-def settings_table(schema: type[BaseModel]) -> list[Setting]:
+def settings_table(schema: type[BaseModel], names: Names = PROGRAM) -> list[Setting]:
     """Return every setting of a schema that one variable can give, in order.
 
     Examples
@@ -157,7 +154,7 @@ def settings_table(schema: type[BaseModel]) -> list[Setting]:
     >>> row.variable, row.kind, row.default, row.valid
     ('ACOUPI_CONFIG__THRESHOLD', 'number', '0.2', 'at least 0, at most 1')
     """
-    return list(_rows(describe(schema)))
+    return list(_rows(describe(schema, names)))
 
 
 def _rows(node: ConfigTree, *, optional: bool = False) -> Iterator[Setting]:

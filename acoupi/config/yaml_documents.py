@@ -1,52 +1,37 @@
-"""YAML as its version 1.2 means it; read by `documents`."""
+"""YAML 1.2, by ruamel.yaml; imported only when a file is one."""
 
-import json
-import re
 from typing import Any
 
-import yaml
-
-from acoupi.config.documents import BrokenLineError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 __all__ = ["read_yaml"]
 
-
-class _YamlReader(yaml.SafeLoader):
-    """YAML 1.2: only true and false are truth values, and 22:30 is not a number."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice."""
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool | None) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f'"{key}" cannot be a name here, or is there twice',
-                    key_node.start_mark,
-                )
-            seen.add(key)
-        found = super().construct_mapping(node, deep)
-        return {str(key): value for key, value in found.items()}
+MOST_NODES = 100_000
+"""More than any configuration has, once what is repeated by an alias is written out."""
 
 
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
-)
-_YamlReader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
+class _YamlError(ValueError):
+    """A text is broken; `lineno` and `msg` as json's own error has them."""
+
+    def __init__(self, lineno: int, msg: str) -> None:
+        super().__init__(msg)
+        self.lineno = lineno
+        self.msg = msg
+
+
+class _Constructor(SafeConstructor):
+    """Leaves dates, and numbers that begin with 0, as text: the schema says what they are."""
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        text = str(self.construct_scalar(node))
+        return text if text[:1] == "0" and text[1:].isdigit() else super().construct_yaml_int(node)
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_yaml_int)
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.construct_yaml_str)
 
 
 def read_yaml(text: str) -> Any:
@@ -54,22 +39,52 @@ def read_yaml(text: str) -> Any:
 
     Raises
     ------
-    BrokenLineError, ValueError
-        If it is broken; if it holds itself.
+    ValueError
+        If it is broken, has a name twice, or holds itself; `lineno` says where.
     """
-    loader = _YamlReader(text)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        data = loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
+        root = yaml.compose(text)
+        if root is None:
+            return None
+        _count(root, [])
+        return _named(yaml.load(text))
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        why = str(error.problem or error.context)
-        raise BrokenLineError(mark.line + 1 if mark else 1, why) from error
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    finally:
-        loader.dispose()
-    try:
-        json.dumps(data, default=str)
-    except ValueError as error:
-        raise ValueError("it holds itself") from error
-    return data
+        why = " ".join(str(error.problem or error.context).split())
+        raise _YamlError(mark.line + 1 if mark else 1, why) from error
+    except YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _count(node: Node, above: list[Node], seen: int = 0) -> int:
+    """Return the number of nodes, aliases written out; refuse what holds itself, and too many."""
+    line = node.start_mark.line + 1
+    if any(node is one for one in above):
+        raise _YamlError(line, "it holds itself")
+    seen += 1
+    if seen > MOST_NODES:
+        raise _YamlError(line, "its aliases stand for too much")
+    above.append(node)
+    if isinstance(node, SequenceNode):
+        for item in node.value:
+            seen = _count(item, above, seen)
+    elif isinstance(node, MappingNode):
+        names = set()
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                raise _YamlError(key.start_mark.line + 1, "a name must be a single value")
+            if key.value in names:
+                raise _YamlError(key.start_mark.line + 1, f'"{key.value}" is there twice')
+            names.add(key.value)
+            seen = _count(value, above, seen)
+    above.pop()
+    return seen
+
+
+def _named(data: Any) -> Any:
+    """Return the same with text for every name, as JSON has it."""
+    if isinstance(data, dict):
+        return {str(key): _named(value) for key, value in data.items()}
+    return [_named(item) for item in data] if isinstance(data, list) else data

@@ -1,4 +1,4 @@
-"""The board: what it is, how it fares, what is plugged into it."""
+"""The board: its identity, its state, and what is plugged into it."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ _lock = threading.Lock()
 def get_device_id() -> str:
     """Return the id of this device: the same at every start.
 
-    In this order: what ``config/device.json`` in ACOUPI_HOME says (so that it
+    In this order: the id in ``config/device.json`` of ACOUPI_HOME (so that it
     survives a new container and a new board); the serial number of a
     Raspberry Pi; an id derived from that of the operating system; the address
     of the network card.
@@ -44,7 +44,7 @@ def get_device_id() -> str:
 
 
 def get_device_info() -> DeviceInfo:
-    """Return what is known of the board, read once for each ACOUPI_HOME.
+    """Return a description of the board, read once for each ACOUPI_HOME.
 
     Never raises: the id is empty if it cannot be read.
     """
@@ -65,7 +65,7 @@ def ensure_device_id(path: Path) -> str:
     Parameters
     ----------
     path
-        ``config/device.json`` of a home; an empty one stays as it is.
+        ``config/device.json`` of a home; an empty file stays as it is.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def ensure_device_id(path: Path) -> str:
 
 
 def read_device_file(path: Path) -> dict[str, str]:
-    """Return what ``config/device.json`` says: the ``id``, and the ``own`` one if that is another.
+    """Return the ids in ``config/device.json``: ``id``, and ``own`` if that is different.
 
     Empty if there is no such file, or it holds something else.
     """
@@ -122,18 +122,18 @@ def read_device_file(path: Path) -> dict[str, str]:
 
 
 def make_device_id(known: Mapping[str, str], given: str | None) -> dict[str, str]:
-    """Return what ``config/device.json`` is to hold in a home that sets itself up.
+    """Return the content of ``config/device.json`` for a home that sets itself up.
 
     In a container neither the address of the network card nor the id of the
-    operating system is the device's, so that its own id is made once: the
-    serial number of a Raspberry Pi, else one by chance.
+    operating system belongs to the device, so its own id is made once: the
+    serial number of a Raspberry Pi, else a random one.
 
     Parameters
     ----------
     known
-        What it holds.
+        Its present content.
     given
-        The id that somebody chose; None: its own.
+        The id that the user chose; None: its own.
 
     Examples
     --------
@@ -161,9 +161,9 @@ def _hardware_id() -> str:
         except (OSError, ValueError):
             continue
         if len(machine_id) == 32:
-            # machine-id(5): never show it itself.
+            # machine-id(5): the id itself must never be shown.
             return derived_id("device", machine_id).hex[:16]
     node = uuid.getnode()
-    if node >> 40 & 1:  # Python found no card and made the number up, for this process only.
+    if node >> 40 & 1:  # Python found no card and invented a number for this process.
         return derived_id("device", socket.gethostname()).hex[:16]
     return str(node)

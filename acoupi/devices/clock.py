@@ -16,10 +16,10 @@ _SECONDS = 10
 
 
 def is_clock_synchronised() -> bool | None:
-    """Return whether the kernel holds its clock to be set right; None if it does not say.
+    """Return whether the kernel reports its clock as synchronised; None if it does not say.
 
-    It is what chrony, ntpd and systemd-timesyncd tell the kernel. After a start
-    without a network a board has a wrong clock for hours.
+    The kernel knows it from chrony, ntpd or systemd-timesyncd. A board that starts
+    without a network can have a wrong clock for hours.
     """
     return read_clock_state().is_synchronised
 
@@ -34,13 +34,13 @@ def get_system_timezone() -> str | None:
 
 
 def set_system_timezone(timezone: str) -> bool:
-    """Set the time zone of the system, with sudo unless we are root.
+    """Set the time zone of the system, with sudo unless running as root.
 
     Returns
     -------
     bool
-        False if the zone does not exist, there is no timedatectl, or it
-        refused; nothing has changed then.
+        False if the zone does not exist, or timedatectl is missing or failed;
+        nothing has changed then.
     """
     if not _is_zone(timezone):
         return False
@@ -74,7 +74,7 @@ def _is_zone(name: str) -> bool:
 
 
 def _run(command: list[str]) -> str | None:
-    """Return what a command prints; None if it is not there, fails or takes too long."""
+    """Return the output of a command; None if it is missing, fails or takes too long."""
     if shutil.which(command[0]) is None:
         return None
     try:

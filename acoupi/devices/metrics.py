@@ -23,39 +23,39 @@ _process: "psutil.Process | None" = None
 
 
 def get_remaining_storage(path: Path, name: str = "remaining_storage") -> data.Metric:
-    """Return how much still fits on the disk of a path, bytes.
+    """Return the free space on the disk of a path, bytes.
 
-    The path need not exist yet: then its nearest parent counts.
+    The path need not exist yet: then its nearest existing parent is used.
     """
     return data.Metric(name=name, value=_psutil().disk_usage(_existing(path)).free, unit="bytes")
 
 
 def get_used_storage(path: Path, name: str = "used_storage") -> data.Metric:
-    """Return how much of the disk of a path is used, bytes; as for `get_remaining_storage`."""
+    """Return the used space on the disk of a path, bytes; see `get_remaining_storage`."""
     return data.Metric(name=name, value=_psutil().disk_usage(_existing(path)).used, unit="bytes")
 
 
 def get_free_memory(name: str = "free_memory") -> data.Metric:
-    """Return how much memory new programs can have without swapping, bytes."""
+    """Return the memory available to new programs without swapping, bytes."""
     return data.Metric(name=name, value=_psutil().virtual_memory().available, unit="bytes")
 
 
 def consumed_memory(name: str = "consumed_memory") -> data.Metric:
-    """Return the memory that this process holds (resident set size), bytes."""
+    """Return the memory used by this process (resident set size), bytes."""
     return data.Metric(name=name, value=_psutil().Process().memory_info().rss, unit="bytes")
 
 
 def get_cpu_usage(name: str = "cpu_usage") -> data.Metric:
-    """Return how much of one core this process used, percent.
+    """Return the share of one core that this process used, percent.
 
-    Since the last call, or, at the first, since the process started. More
-    than 100 if several threads work.
+    Since the last call or, the first time, since the process started. It can
+    exceed 100 if several threads work.
     """
     global _process  # noqa: PLW0603 - the handle remembers the last call
     with _lock:
         if _process is None or _process.pid != os.getpid():
             _process = _psutil().Process()
-            _process.cpu_percent()  # Begins to count.
+            _process.cpu_percent()  # Starts the count.
             times = _process.cpu_times()
             age = data.utc_now().timestamp() - _process.create_time()
             value = 100 * (times.user + times.system) / max(age, 0.01)

@@ -1,11 +1,12 @@
-"""Microphones: which there are, and which one is meant.
+"""Microphones: listing them, and finding the one that a name means.
 
-Card numbers change at every boot and replug; what a USB device says of itself
-(vendor, product, serial) does not. It is read from ``/sys/class/sound``, which
-containers see too, other than ``/proc/asound``.
+Card numbers change at every boot and replug; the identity of a USB device
+(vendor, product, serial) does not. It is read from ``/sys/class/sound``, which,
+unlike ``/proc/asound``, is visible in containers.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,12 @@ _IDENTITY = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}(:.*)?")
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A sound card as the kernel knows it; needs neither PortAudio nor the device itself."""
+    """A sound card as the kernel knows it; needs neither PortAudio nor access to the device."""
 
     number: int
     """Changes from boot to boot."""
     id: str
-    """ALSA's short name of it."""
+    """Its short name in ALSA."""
     can_record: bool
     identity: str | None
     """``vendor:product:serial``, the last part empty if it has none; None if it is not USB."""
@@ -47,15 +48,15 @@ class Microphone:
     """A device that can record."""
 
     name: str
-    """What a configuration may call it."""
+    """Name that a configuration may use."""
     identity: str | None
-    """What a configuration had better call it; None if it is not USB."""
+    """Stable identity, preferred in a configuration; None if it is not USB."""
     channels: int
-    """The most it offers."""
+    """Most channels it offers."""
     samplerate: int
-    """Its own default, Hz."""
+    """Its default sample rate, Hz."""
     card: int | None
-    """Number of its card now; None if it is a sound server or a plugin."""
+    """Current number of its card; None if it is a sound server or a plugin."""
 
 
 def list_cards(sysfs: Path = SYSFS) -> list[Card]:
@@ -75,10 +76,12 @@ def list_cards(sysfs: Path = SYSFS) -> list[Card]:
     return sorted(cards, key=lambda card: card.number)
 
 
-def list_microphones(sysfs: Path = SYSFS) -> list[Microphone]:
+def list_microphones(
+    sysfs: Path = SYSFS, *, devices: Callable[[], list[InputDevice]] = list_devices
+) -> list[Microphone]:
     """Return the devices that can record.
 
-    Opens none of them.
+    No device is opened.
 
     Raises
     ------
@@ -86,32 +89,34 @@ def list_microphones(sysfs: Path = SYSFS) -> list[Microphone]:
         If PortAudio is not installed or does not start.
     """
     cards = {card.number: card for card in list_cards(sysfs)}
-    return [_describe(device, cards) for device in list_devices()]
+    return [_describe(device, cards) for device in devices()]
 
 
-def find_microphone(name: str, sysfs: Path = SYSFS) -> Microphone:
-    """Return the microphone that a configured name means (see `choose_microphone`)."""
+def find_microphone(
+    name: str, sysfs: Path = SYSFS, *, devices: Callable[[], list[InputDevice]] = list_devices
+) -> Microphone:
+    """Return the microphone with a configured name (see `choose_microphone`)."""
     cards = {card.number: card for card in list_cards(sysfs)}
-    return _describe(choose_microphone(list_devices(), name, sysfs), cards)
+    return _describe(choose_microphone(devices(), name, sysfs), cards)
 
 
 def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS) -> InputDevice:
-    """Return the device that a configured name means.
+    """Return the device with a configured name.
 
     Parameters
     ----------
     devices
-        Those that are there.
+        The devices to choose from.
     name
         An identity (``vendor:product:serial``, or ``vendor:product`` where
         there is only one of the kind), or what `choose_device` takes.
     sysfs
-        Where the kernel describes its sound cards.
+        Folder in which the kernel describes its sound cards.
 
     Raises
     ------
     DeviceUnavailableError
-        If there is none, or more than one; it lists those that are there.
+        If there is none, or more than one; the message lists those present.
     """
     if not _IDENTITY.fullmatch(name):
         return choose_device(devices, name)
@@ -123,12 +128,12 @@ def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS
         return found[0]
     listed = ", ".join(f'"{d.name}" ({identity})' for d, identity in known if identity)
     raise DeviceUnavailableError(
-        f'cannot tell which microphone "{name}" is.'
+        f'several microphones match "{name}".'
         if found
         else f'cannot find the microphone "{name}".',
-        "give one of them by its name: acoupi devices"
+        "choose one of them by its name: acoupi devices"
         if found
-        else "plug it in; see what there is: acoupi devices",
+        else "plug it in; list the microphones: acoupi devices",
         why=f"these can record: {listed}." if listed else "no USB microphone is plugged in.",
     )
 

@@ -11,7 +11,7 @@ DEVICE_TREE_SERIAL = Path("/sys/firmware/devicetree/base/serial-number")
 
 
 def is_rpi() -> bool:
-    """Return whether the board has a serial number as Raspberry Pis have."""
+    """Return whether the board has a serial number like that of a Raspberry Pi."""
     return _find_serial() is not None
 
 
@@ -30,7 +30,7 @@ def get_rpi_serial_number() -> str:
 
 
 def get_rpi_host_name() -> str:
-    """Return the name that the board has in its network."""
+    """Return the host name of the board."""
     return socket.gethostname()
 
 

@@ -1,8 +1,8 @@
-"""The lock that keeps a supervisor from ending a container in the middle of something.
+"""The lock that keeps a supervisor from stopping a container in the middle of its work.
 
-balena's supervisor ends no container, and reboots for no setting, while the
-file ``/tmp/balena/updates.lock`` is there (it mounts that folder, one for each
-service); updates of the host wait for who holds ``flock`` on it.
+While the file ``/tmp/balena/updates.lock`` exists, balena's supervisor stops no
+container and does not reboot for a setting (it mounts that folder, one for each
+service). Updates of the host wait while a process holds ``flock`` on it.
 """
 
 import contextlib
@@ -17,28 +17,27 @@ __all__ = ["UpdateLock", "update_lock_path"]
 VARIABLE = "ACOUPI_UPDATE_LOCK"
 DEFAULT = "/tmp/balena/updates.lock"  # noqa: S108 - where balena looks
 MARK = "acoupi\n"
-"""In the file, to tell ours from somebody else's."""
+"""Content of the file, to tell an acoupi lock from another program's."""
 
 logger = logging.getLogger(__name__)
 
 
 def update_lock_path() -> Path:
-    """Return where the lock is: what ``ACOUPI_UPDATE_LOCK`` says, else balena's."""
+    """Return the path of the lock: ``ACOUPI_UPDATE_LOCK`` if set, else that of balena."""
     return Path(os.environ.get(VARIABLE) or DEFAULT)
 
 
 class UpdateLock:
-    """Held while something goes on that must not be cut, and never longer.
+    """A lock held only while work is in progress that must not be interrupted.
 
-    Where its folder does not exist (which is everywhere but on balena) it
-    does nothing. Somebody else's lock, or a disk that refuses, keeps nobody
-    from recording.
+    Where its folder does not exist (everywhere but on balena) it does nothing.
+    A lock of another program, or a disk error, does not prevent recording.
 
     Parameters
     ----------
     path
-        The file. One of ours that is there already is what a crash left, and
-        is removed when the lock is taken first.
+        The file. One that acoupi wrote earlier was left by a crash, and is
+        removed when the lock is first taken.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +47,7 @@ class UpdateLock:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
-        """Hold it while the block runs; gives whether it is held."""
+        """Hold it while the block runs; yields whether it is held."""
         handle = self._take()
         try:
             yield handle is not None
@@ -59,12 +58,12 @@ class UpdateLock:
                 os.close(handle)
 
     def clear(self) -> None:
-        """Remove what a crash left."""
+        """Remove a lock left by a crash."""
         self._cleared = True
         try:
             if self._path.read_text() == MARK:
                 self._path.unlink()
-                logger.warning("Removed %s, which a crash had left.", self._path)
+                logger.warning("Removed %s, left by a crash.", self._path)
         except (OSError, ValueError):
             return
 
@@ -76,9 +75,9 @@ class UpdateLock:
         try:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
-            return None  # somebody else keeps updates away, too
+            return None  # another program holds off updates already
         except OSError as error:
-            if error.errno != self._said:  # once, not with each recording
+            if error.errno != self._said:  # log it once, not for each recording
                 logger.warning("No update lock at %s: %s", self._path, error.strerror)
                 self._said = error.errno
             return None

@@ -14,7 +14,7 @@ __all__ = ["Connected_ConfigSchema", "Program", "SaveRecordingFilter"]
 
 
 class SaveRecordingFilter(saving.SaveRecordingFilter):
-    """What to keep: a recording that any of these wants is kept."""
+    """What to keep: a recording is kept if any of these accepts it."""
 
     starttime: TimeOfDay = Field(
         default=datetime.time(hour=18, minute=30, second=0),
@@ -30,7 +30,7 @@ class Connected_ConfigSchema(MessagingProgramConfiguration):
 
 
 class Program(MessagingProgram[Connected_ConfigSchema]):
-    """Records, keeps what its filters want, and gives signs of life."""
+    """Records, keeps what its filters accept, and sends heartbeats."""
 
     config_schema = Connected_ConfigSchema
 

@@ -1,4 +1,4 @@
-"""The default program: records by day, and keeps what its filters want."""
+"""The default program: records by day, and keeps what its filters accept."""
 
 from acoupi.components import types
 from acoupi.programs.saving import SaveRecordingFilter, saving_filters
@@ -16,7 +16,7 @@ class ConfigSchema(BasicProgramConfiguration):
 
 
 class Program(BasicProgram[ConfigSchema]):
-    """Records, and keeps what its filters want."""
+    """Records, and keeps what its filters accept."""
 
     config_schema = ConfigSchema
 

@@ -1,16 +1,16 @@
 """A sensor to try without a microphone, and an example of a program.
 
-It hears a made-up soundscape for three seconds in every five, looks for
-sounds with the reference model, keeps the recordings with a clear one and
-deletes the others, and writes a message about each into a file (or sends it
-where ``messaging.http`` or ``messaging.mqtt`` say, too). Everything is quick,
-so that a minute shows a whole life:
+It records a synthetic soundscape for three seconds in every five, looks for
+sounds with the reference model, keeps the recordings with a clear one and deletes
+the others, and writes a message about each to a file (and sends it to the servers
+of ``messaging.http`` and ``messaging.mqtt``, if set). All intervals are short, so
+that a minute shows everything a sensor does:
 
     acoupi setup --program acoupi.programs.demo --no-prompt
     acoupi deployment start --name demo --latitude 51.54 --longitude -0.01
 
-A program is a configuration with the defaults that suit it, and a subclass of
-a template that says what differs from it. Yours looks like this one.
+A program is a configuration with suitable defaults, and a subclass of a template
+with what is different. Your own program looks like this one.
 """
 
 import datetime
@@ -37,7 +37,7 @@ __all__ = ["ConfigSchema", "Program"]
 
 
 class DemoMicrophone(MicrophoneConfig):
-    """A microphone that is not there."""
+    """A simulated microphone."""
 
     simulated: SimulatedAudio | None = Field(default_factory=SimulatedAudio)
 
@@ -51,7 +51,7 @@ class DemoRecording(AudioConfiguration):
 
 
 class DemoMessaging(MessagingConfig):
-    """Every ten seconds, into a file."""
+    """Messages every ten seconds, to a file."""
 
     message_send_interval: float = Field(default=10, gt=0)
     heartbeat_interval: float = Field(default=60, gt=0)
@@ -74,7 +74,7 @@ class ConfigSchema(DetectionProgramConfiguration):
 
 
 class Program(DetectionProgram[ConfigSchema]):
-    """Listens to a made-up soundscape, and shows all that a sensor does."""
+    """Records a synthetic soundscape, and shows everything a sensor does."""
 
     config_schema = ConfigSchema
 
@@ -83,11 +83,11 @@ class Program(DetectionProgram[ConfigSchema]):
         return BandEnergyModel(config.detector)
 
     def get_message_factories(self, config: ConfigSchema) -> list[types.MessageBuilder[Any]]:
-        """Tell of every recording in which a sound was detected."""
+        """Report every recording in which a sound was detected."""
         return [components.DetectionThresholdMessageBuilder(config.detections.threshold)]
 
     def get_recording_filters(self, config: ConfigSchema) -> list[types.RecordingSavingFilter]:
-        """Keep what holds a clear sound."""
+        """Keep recordings with a clear sound."""
         return [components.SavingThreshold(config.saving_threshold)]
 
     def register_file_management_task(self, config: ConfigSchema) -> None:

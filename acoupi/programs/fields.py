@@ -1,4 +1,8 @@
-"""Types of configuration fields that programs share."""
+"""Types of configuration fields that programs share, and how their texts are read.
+
+Configuration reads options, variables and files with the same functions, also for fields that
+are a plain ``datetime.time``, ``datetime.timedelta`` or ``Path``.
+"""
 
 import datetime
 import difflib
@@ -9,9 +13,30 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-__all__ = ["LocalPath", "TimeOfDay", "TimeZoneName"]
+from acoupi.rights import Folder, ReadOnly, Server, WrittenFile
 
-_TIME = re.compile(r"(\d{1,2})(?::(\d{2})(?::(\d{2})(?:\.\d+)?)?)?")
+__all__ = [
+    "Duration",
+    "Folder",
+    "LocalPath",
+    "ReadOnly",
+    "Server",
+    "TimeOfDay",
+    "TimeZoneName",
+    "WrittenFile",
+    "read_duration",
+    "read_path",
+    "read_time",
+]
+
+_TIME = re.compile(
+    r"(?P<h>[0-9]{1,2})(:(?P<m>[0-9]{2})(:(?P<s>[0-9]{2})(\.(?P<f>[0-9]{1,6}))?)?)?"
+    r"( ?(?P<half>[ap])\.?m\.?)?",
+    re.IGNORECASE,
+)
+_A_TIME = "it must be a local time of day, such as 8, 18:30 or 6:05pm"
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(days?|hours?|minutes?|mins?|seconds?|secs?|[dhms])")
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 def _known_zone(name: str) -> str:
@@ -21,29 +46,93 @@ def _known_zone(name: str) -> str:
         near = difflib.get_close_matches(name, zoneinfo.available_timezones(), n=1, cutoff=0.5)
         hint = f'; did you mean "{near[0]}"?' if near else ""
         raise ValueError(
-            f'"{name}" is not a time zone of the IANA database, as "Europe/London" is{hint}'
+            f'"{name}" is not a time zone of the IANA database, such as "Europe/London"{hint}'
         ) from None
     return name
 
 
-def _clock_time(value: Any) -> datetime.time:
-    """Read H, HH:MM or HH:MM:SS; refuse seconds of the day and times with a zone."""
+def read_time(value: Any) -> Any:
+    """Return the time of day that a person means by a text, or by the number of an hour.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or has a zone; the text says what would be right.
+
+    Examples
+    --------
+    >>> [read_time(one).isoformat() for one in (8, "14:23", "8:10:53", "7pm", "12 am")]
+    ['08:00:00', '14:23:00', '08:10:53', '19:00:00', '00:00:00']
+    """
     if isinstance(value, datetime.time) and value.tzinfo is None:
         return value
-    match = _TIME.fullmatch(str(value).strip())
-    if match is None or isinstance(value, bool):
-        raise ValueError(f'"{value}" is not a local time of day, as 8, 8:30 and 18:30:00 are')
-    hour, minute, second = (int(part or 0) for part in match.groups())
-    return datetime.time(hour, minute, second)
+    match = None if isinstance(value, bool | float) else _TIME.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError(_A_TIME)
+    hour, half = int(match["h"]), (match["half"] or "").lower()
+    if half:
+        if not 1 <= hour <= 12:
+            raise ValueError("am and pm go with the hours 1 to 12")
+        hour = hour % 12 + (12 if half == "p" else 0)
+    if hour == 24:
+        raise ValueError("the hours go from 0 to 23; midnight is 0:00")
+    minute, second = int(match["m"] or 0), int(match["s"] or 0)
+    try:
+        return datetime.time(hour, minute, second, int((match["f"] or "0").ljust(6, "0")))
+    except ValueError as error:
+        raise ValueError(f"{_A_TIME} ({error})") from error
+
+
+def read_duration(value: Any) -> Any:
+    """Return the length of time of a text in seconds or with units; else the value as it is.
+
+    Examples
+    --------
+    >>> [str(read_duration(text)) for text in ("90", "1h30m", "5 minutes", "2d")]
+    ['0:01:30', '1:30:00', '0:05:00', '2 days, 0:00:00']
+    """
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
+        seconds = float(text)
+    elif text and not _PART.sub("", text).strip():
+        seconds = sum(float(number) * _UNITS[unit[0]] for number, unit in _PART.findall(text))
+    else:
+        return value
+    try:
+        return datetime.timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise ValueError("it is longer than any deployment") from error
+
+
+def read_path(value: Any) -> Any:
+    """Return a path with the home folder in place of ``~``; what is neither text nor path stays.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, has a null character, or names a user who does not exist.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    text = str(value)
+    if not text.strip() or "\0" in text:
+        raise ValueError("it must be a path, such as /mnt/usb/recordings")
+    try:
+        return Path(text).expanduser() if text.startswith("~") else value
+    except RuntimeError as error:
+        raise ValueError("there is no such home folder") from error
 
 
 TimeZoneName = Annotated[
     str, AfterValidator(_known_zone), Field(json_schema_extra={"choices": "timezones"})
 ]
-"""A time zone by its IANA name, as "Europe/London"."""
+"""A time zone by its IANA name, such as "Europe/London"."""
 
-TimeOfDay = Annotated[datetime.time, BeforeValidator(_clock_time)]
-"""A local time of day: 8, 8:30 and 18:30:00 are read; the zone is the program's."""
+TimeOfDay = Annotated[datetime.time, BeforeValidator(read_time)]
+"""A local time of day: 8, 8:30, 18:30:00 and 6:05pm are read; the zone is the program's."""
 
-LocalPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+Duration = Annotated[datetime.timedelta, BeforeValidator(read_duration)]
+"""A length of time: seconds, or with units, as in 90, "5m" and "1h30m"."""
+
+LocalPath = Annotated[Path, BeforeValidator(read_path), AfterValidator(Path.absolute)]
 """A place on this machine; ``~`` is the user's home, and the result is absolute."""

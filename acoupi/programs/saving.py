@@ -1,4 +1,4 @@
-"""Which recordings the ready-made programs keep."""
+"""The saving filters of the built-in programs."""
 
 import datetime
 from typing import Self
@@ -14,7 +14,7 @@ __all__ = ["SaveRecordingFilter", "saving_filters"]
 
 
 class SaveRecordingFilter(BaseModel):
-    """What to keep: a recording that any of these wants is kept."""
+    """What to keep: a recording is kept if any of these accepts it."""
 
     starttime: TimeOfDay = Field(
         default=datetime.time(hour=18, minute=0, second=0),
@@ -39,7 +39,7 @@ class SaveRecordingFilter(BaseModel):
 
     @model_validator(mode="after")
     def validate_frequency(self) -> Self:
-        """Refuse to keep more minutes than there are."""
+        """Refuse to keep more minutes than an interval has."""
         if 0 < self.frequency_interval < self.frequency_duration:
             raise ValueError(
                 f"frequency_interval ({self.frequency_interval} min) must be at least "
@@ -51,7 +51,7 @@ class SaveRecordingFilter(BaseModel):
 def saving_filters(
     saving: SaveRecordingFilter | None, timezone: str
 ) -> list[types.RecordingSavingFilter]:
-    """Return the filters that a section asks for; none, which keeps all, without a section."""
+    """Return the filters of a section; without a section none, which keeps everything."""
     if saving is None:
         return []
     zone = ZoneInfo(str(timezone))

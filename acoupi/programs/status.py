@@ -1,4 +1,4 @@
-"""What a sensor says of itself, from what its stores know."""
+"""The status a sensor reports, from what its stores know."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from acoupi import data
 from acoupi.components import types
-from acoupi.effort import hole_now
+from acoupi.effort import gap_now
 
 __all__ = ["HEALTHY", "StatusReport"]
 
@@ -16,32 +16,32 @@ LONGEST_WAIT = datetime.timedelta(minutes=15)
 
 
 class StatusReport:
-    """Says ``OK``, or what is wrong.
+    """Returns ``OK``, or what is wrong.
 
-    It is wrong
+    Faults are:
 
-    - that the microphone is missing, or the disk full;
-    - that nothing was recorded since the last report, although it was to be;
-    - that a recording has waited for more than 15 minutes;
-    - that the last recording is silent, or the microphone stuck;
-    - that a server takes nothing from the sensor, as with an expired token;
-    - that, since the last report, recordings were lost or could not be
-      analysed, or messages were given up. The first report of a process tells
-      of all that the stores remember.
+    - the microphone is missing, or the disk full;
+    - nothing was recorded since the last report, although recording was planned;
+    - a recording has waited for more than 15 minutes;
+    - the last recording is silent, or the microphone stuck;
+    - a server refuses everything from the sensor, as with an expired token;
+    - since the last report, recordings were lost or could not be analysed, or
+      messages were given up. The first report of a process covers everything
+      in the stores.
 
-    A store that does not count is not asked.
+    Stores without counts are skipped.
 
     Parameters
     ----------
     store
-        Of the recordings.
+        Store of the recordings.
     message_store
-        Of the messages; None if there is none.
+        Store of the messages; None if there is none.
     conditions
-        All of them hold when recordings are to be made.
+        All of them hold when recordings should be made.
     messengers
-        Names of those that send now; the store remembers former ones, too, for
-        whom nothing waits any more. None: all that it remembers.
+        Names of the current messengers; the store also remembers former ones,
+        which no longer count. None: all that it remembers.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class StatusReport:
         self._messengers = messengers
         self._told = dict.fromkeys(("lost", "failed", "dead"), 0)
         self._recorded: int | None = None
-        """How many recordings there were at the last report; None if none was to be made then."""
+        """Number of recordings at the last report; None if none should have been made then."""
 
     def __call__(self) -> str:
         """Return ``OK``, or what is wrong, in words."""
         faults = [
-            self._hole(),
+            self._gap(),
             self._nothing_recorded(),
             self._waiting_for_long(),
             self._deaf(),
@@ -110,14 +110,14 @@ class StatusReport:
     def _barred(self) -> str | None:
         refusals = _ask(self._message_store, "get_refusals", [])
         return "; ".join(
-            f"{each.messenger} takes nothing from the sensor since "
+            f"{each.messenger} has refused everything from the sensor since "
             f"{each.since:%Y-%m-%d %H:%M} UTC: {each.error[:LONGEST_ANSWER]}"
             for each in refusals
             if self._sends(each.messenger)
         )
 
     def metrics(self) -> list[Callable[[], data.Metric]]:
-        """Return the counts as metrics: what waits, and what has failed for good."""
+        """Return the counts as metrics: waiting, and failed for good."""
         return [
             _metric("recordings_waiting", self.count_waiting),
             _metric("recordings_lost", self.count_lost),
@@ -127,11 +127,11 @@ class StatusReport:
         ]
 
     def count_waiting(self) -> int:
-        """Return how many recordings wait in the spool."""
+        """Return the number of recordings waiting in the spool."""
         return self._recordings().get(data.RecordingState.CAPTURED, 0)
 
     def count_lost(self) -> int:
-        """Return how many recordings have vanished."""
+        """Return the number of lost recordings."""
         return self._recordings().get(data.RecordingState.LOST, 0)
 
     def count_failed(self) -> int:
@@ -139,7 +139,7 @@ class StatusReport:
         return int(_ask(self._store, "count_analyses", {}).get(data.AnalysisState.FAILED, 0))
 
     def count_unsent(self) -> int:
-        """Return how many deliveries are to be made; two messengers make two of a message."""
+        """Return the number of pending deliveries; with two messengers, two for each message."""
         return sum(
             states.get("pending", 0)
             for name, states in self._deliveries().items()
@@ -147,7 +147,7 @@ class StatusReport:
         )
 
     def count_dead(self) -> int:
-        """Return how many deliveries were given up."""
+        """Return the number of deliveries given up."""
         return sum(states.get("dead", 0) for states in self._deliveries().values())
 
     def _recordings(self) -> dict[data.RecordingState, int]:
@@ -173,16 +173,16 @@ class StatusReport:
         self._recorded = sum(counts.values())
         return "nothing was recorded since the last report" if before == self._recorded else None
 
-    def _hole(self) -> str | None:
+    def _gap(self) -> str | None:
         now, deployments = data.utc_now(), _ask(self._store, "get_deployments", [])
         if not deployments or deployments[-1].ended_on is not None:
             return None
         history = self._store.get_effort(deployments[-1], now - LONGEST_WAIT, now)
-        hole = None if history is None else hole_now(history, now)
-        if hole is None:
+        gap = None if history is None else gap_now(history, now)
+        if gap is None:
             return None
-        what = hole.state.value.replace("_", " ")
-        return f"{what} since {hole.start:%Y-%m-%d %H:%M:%S} UTC: {hole.detail}"
+        what = gap.state.value.replace("_", " ")
+        return f"{what} since {gap.start:%Y-%m-%d %H:%M:%S} UTC: {gap.detail}"
 
     def _waiting_for_long(self) -> str | None:
         ask = getattr(self._store, "get_captured_recordings", None)
@@ -193,7 +193,7 @@ class StatusReport:
         if waited < LONGEST_WAIT + datetime.timedelta(seconds=oldest[0].duration):
             return None
         minutes = int(waited.total_seconds() // 60)
-        return f"{self.count_waiting()} recordings wait, the oldest for {minutes} minutes"
+        return f"{self.count_waiting()} recordings are waiting, the oldest for {minutes} minutes"
 
 
 def _ask(store: object, name: str, otherwise: Any) -> Any:

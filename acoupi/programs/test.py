@@ -1,4 +1,4 @@
-"""The test program: prints a line every ten seconds, to see that tasks run."""
+"""The test program: prints a line every ten seconds, to show that tasks run."""
 
 from pydantic import BaseModel
 
@@ -14,7 +14,7 @@ class TestConfigSchema(BaseModel):
     """Configuration of the test program."""
 
     name: str = NAME
-    """What it prints; its check fails for another than the default."""
+    """What it prints; its check fails for any other than the default."""
 
 
 class TestProgram(AcoupiProgram[TestConfigSchema]):
@@ -32,7 +32,7 @@ class TestProgram(AcoupiProgram[TestConfigSchema]):
         self.add_task(test_task, schedule=10, queue="celery")
 
     def check(self, config: TestConfigSchema) -> None:
-        """Fail unless the name is as it was, to see what a failed check looks like."""
+        """Fail unless the name is the default, to show what a failed check looks like."""
         if config.name != NAME:
             raise HealthCheckError(
                 f'the test program is called "{config.name}".',

@@ -19,7 +19,7 @@ from acoupi.provisioned import Provisioned
 from acoupi.provisioning.apply import provision
 from acoupi.provisioning.idle import IDLE_MODULE, become, wait_times
 from acoupi.services.logs import configure_logging, tell
-from acoupi.services.places import forgive
+from acoupi.services.provisioned_home import drop_invalid_variables
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = os.environ.get("ACOUPI_SERVICE", SETUP) if options.once else SETUP
     try:
         os.environ["ACOUPI_SERVICE"] = name
-        forgive(os.environ)
+        drop_invalid_variables(os.environ)
         settings = Settings()
         configure_logging(settings, name)
         found = (

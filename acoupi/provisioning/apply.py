@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from acoupi import data
-from acoupi.commit import OLD_STAGING, changing, commit_files, read_whole
+from acoupi.commit import OLD_STAGING, changing, commit_files, is_there, read_whole
+from acoupi.config.names import BY_VARIABLES
 from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
@@ -16,8 +17,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
 from acoupi.provisioned import MARKER, Fault, Provisioned, read_provisioned
 from acoupi.provisioning.fetching import Fetched, fetch
 from acoupi.provisioning.sources import Sources, read_sources
-from acoupi.provisioning.wording import in_variables
-from acoupi.services.places import config_dir
+from acoupi.services.provisioned_home import config_dir
 from acoupi.stack.configured import is_configured
 from acoupi.stack.settings import Settings
 from acoupi.system.deployments import new_deployment, read_deployment
@@ -31,6 +31,7 @@ PREVIOUS = "previous"
 LOCK_PATIENCE = 300.0
 """Seconds that another process may take."""
 MOST_DEPLOYMENTS = 20
+NOTHING_SET = RenderedFile("{}\n")
 
 Fetch = Callable[[str], Fetched]
 
@@ -82,7 +83,7 @@ def _renewed(
         after = before if same else _put_in_force(settings, sources, before)
         fault = sources.fault
     except AcoupiError as error:
-        after, fault = before, in_variables(error)
+        after, fault = before, error
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a program may raise anything
         after, fault = (
             before,
@@ -107,15 +108,15 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         If anything is wrong; nothing was changed then.
     """
     config = config_dir(settings)
-    with sources.file() as file:
-        request = SetupRequest(
-            sources.program,
-            target=TARGET,
-            file=file,
-            environ=sources.variables,
-            keeps_answers=False,
-        )
-        plan = plan_setup(settings, request)
+    request = SetupRequest(
+        sources.program,
+        target=TARGET,
+        file=sources.document,
+        environ=sources.variables,
+        wording=BY_VARIABLES,
+        keeps_answers=False,
+    )
+    plan = plan_setup(settings, request)
     _check_bundle(plan, sources, settings)
     device = make_device_id(read_device_file(settings.device_file), sources.device_id)
     known = before.deployments or list(filter(None, [read_deployment(settings)]))
@@ -128,9 +129,11 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         sources=list(sources.taken),
         deployments=deployments,
     )
+    own = settings.sensor_config_file
     files = {
-        # Also if it is empty: secrets of an earlier configuration must not stay.
+        # Also if they are empty: nothing of an earlier configuration must stay.
         settings.secrets_file: RenderedFile("", PRIVATE),
+        **({own: NOTHING_SET} if is_there(own) else {}),
         **plan.settings_files,
         **{settings.home / path: one for path, one in plan.generated.items()},
         settings.device_file: RenderedFile(json.dumps(device, indent=2) + "\n"),

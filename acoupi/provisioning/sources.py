@@ -5,14 +5,12 @@ import json
 import math
 import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import acoupi
-from acoupi.config.documents import read_document
+from acoupi.config.documents import Document
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioning.fetching import (
     CACHE,
@@ -22,7 +20,7 @@ from acoupi.provisioning.fetching import (
     load_cached,
     shown_url,
 )
-from acoupi.services.places import wrong_variables
+from acoupi.services.provisioned_home import wrong_variables
 from acoupi.stack.settings import Settings
 from acoupi.stack.variables import check_known, is_source
 from acoupi.writing import RenderedFile
@@ -50,9 +48,7 @@ class Sources:
     program: str
     variables: Mapping[str, str]
     """The variables with settings."""
-    document: Fetched | None
-    origin: str
-    """Where the document comes from, in words."""
+    document: Document | None
     url: str | None
     """Where it was fetched from; None if it was not fetched."""
     device_id: str | None
@@ -69,28 +65,12 @@ class Sources:
     fault: AcoupiError | None
     """What is wrong although the last good document can be used."""
 
-    @contextmanager
-    def file(self) -> Iterator[Path | None]:
-        """Give the document as a temporary file, for the length of the block."""
-        if self.document is None:
-            yield None
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"configuration{self.document.suffix}"
-            path.write_text(self.document.text, encoding="utf-8")
-            try:
-                yield path
-            except AcoupiError as error:
-                for name in ("message", "help", "why"):
-                    text = getattr(error, name)
-                    setattr(error, name, text and text.replace(str(path), self.origin))
-                raise
-
     def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
         """Return the file that holds what was fetched; nothing if it is not the newest."""
         if self.url is None or self.document is None or self.fault is not None:
             return {}
-        return {config / CACHE: cache_file(self.url, self.document)}
+        fetched = Fetched(self.document.text, self.document.suffix)
+        return {config / CACHE: cache_file(self.url, fetched)}
 
 
 def read_sources(
@@ -133,7 +113,7 @@ def read_sources(
             f"remove one of the two variables, {FILE} or {URL}",
             why="both give the configuration, and only one of them can.",
         )
-    document, origin, fault = _document(given, config, fetch)
+    document, fault = _document(given, config, fetch)
     latitude, longitude = _degrees(given, LATITUDE, 90), _degrees(given, LONGITUDE, 180)
     if (latitude is None) != (longitude is None):
         missing, there = (LATITUDE, LONGITUDE) if latitude is None else (LONGITUDE, LATITUDE)
@@ -146,7 +126,6 @@ def read_sources(
         program=program,
         variables={name: value for name, value in given.items() if is_source(name)},
         document=document,
-        origin=origin,
         url=given.get(URL),
         device_id=_device_id(given),
         name=given.get(NAME, "").strip() or None,
@@ -154,34 +133,34 @@ def read_sources(
         longitude=longitude,
         services=tuple(filter(None, re.split(r"[,\s]+", given.get(SERVICES, "")))),
         digest=_digest(given, document),
-        taken=_taken(given, origin),
+        taken=_taken(given, document),
         fault=fault,
     )
 
 
 def _document(
     given: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
-) -> tuple[Fetched | None, str, ConfigurationError | None]:
-    """Return the document, where it comes from, and why it is not the newest."""
+) -> tuple[Document | None, ConfigurationError | None]:
+    """Return the document, and why it is not the newest."""
     if FILE in given:
-        path = Path(given[FILE])
-        return _read_file(path), f"{FILE} ({path})", None
+        return _read_file(Path(given[FILE])), None
     if URL not in given:
-        return None, "", None
+        return None, None
     url = given[URL]
     origin = f"{URL} ({shown_url(url)})"
     try:
         found = fetch(url)
-        _require_document(found, origin)
+        document = Document(found.text, found.suffix, origin)
+        _require_document(document)
     except ConfigurationError as error:
         cached = load_cached(config, url)
         if cached is None:
             raise
-        return cached, origin, error
-    return found, origin, None
+        return Document(cached.text, cached.suffix, origin), error
+    return document, None
 
 
-def _read_file(path: Path) -> Fetched:
+def _read_file(path: Path) -> Document:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigurationError(
@@ -195,23 +174,22 @@ def _read_file(path: Path) -> Fetched:
             f"mount it into the service that sets the home up, at {path}",
             why=f"{error.strerror or error}.",
         ) from error
-    read_document(path)
-    return Fetched(path.read_text(encoding="utf-8-sig"), path.suffix.lower())
+    found = Document.read(path)
+    document = Document(found.text, found.suffix, f"{FILE} ({path})")
+    document.parsed()
+    return document
 
 
-def _require_document(found: Fetched, origin: str) -> None:
+def _require_document(document: Document) -> None:
     """Raise unless a text is a configuration file, with any settings."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"configuration{found.suffix}"
-        path.write_text(found.text, encoding="utf-8")
-        try:
-            read_document(path)
-        except ConfigurationError as error:
-            raise ConfigurationError(
-                f"{origin} does not return a configuration.",
-                "open it in a browser: it may be a login page",
-                why=(error.why or error.message).replace(str(path), origin),
-            ) from error
+    try:
+        document.parsed()
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{document.origin} does not return a configuration.",
+            "open it in a browser: it may be a login page",
+            why=error.why or error.message,
+        ) from error
 
 
 def _degrees(given: Mapping[str, str], name: str, most: float) -> float | None:
@@ -242,7 +220,7 @@ def _device_id(given: Mapping[str, str]) -> str | None:
     return text or given.get(BALENA_DEVICE)
 
 
-def _digest(given: Mapping[str, str], document: Fetched | None) -> str:
+def _digest(given: Mapping[str, str], document: Document | None) -> str:
     paths = {f"ACOUPI_{name.upper()}" for name in Settings.model_fields} - {"ACOUPI_LOG_LEVEL"}
     content = {
         "variables": {
@@ -269,7 +247,7 @@ def _installed() -> list[str]:
     )
 
 
-def _taken(given: Mapping[str, str], origin: str) -> tuple[str, ...]:
+def _taken(given: Mapping[str, str], document: Document | None) -> tuple[str, ...]:
     shown = (PROGRAM, NAME, LATITUDE, LONGITUDE, DEVICE)
     lines = [f"{name}={given[name]}" for name in shown if name in given]
     if DEVICE not in given and BALENA_DEVICE in given:
@@ -277,4 +255,4 @@ def _taken(given: Mapping[str, str], origin: str) -> tuple[str, ...]:
     settings = sorted(
         name for name in given if is_source(name) and name not in shown and name not in (FILE, URL)
     )
-    return (*lines, *settings, *filter(None, [origin]))
+    return (*lines, *settings, *([document.origin] if document else []))

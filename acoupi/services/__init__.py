@@ -1,1 +1,1 @@
-"""Celery: the app of a sensor, its workers, its beat and its embedded broker."""
+"""What runs in the services of a sensor: workers, beat, and how they reach the broker."""

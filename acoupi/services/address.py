@@ -1,4 +1,4 @@
-"""Where the broker is. Imports no Celery, because beat uses it."""
+"""Where the broker is. Imports neither Celery nor kombu, because beat uses it."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from acoupi.commit import read_whole
+from acoupi.config.names import BY_OPTIONS
 from acoupi.errors import ConfigurationError
 from acoupi.stack.settings import Settings
 
@@ -14,6 +15,7 @@ __all__ = [
     "SecretURL",
     "broker_from_environment",
     "check_broker_url",
+    "is_own_redis",
     "masked_url",
     "read_address",
 ]
@@ -25,13 +27,13 @@ REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 def read_address(settings: Settings) -> tuple[str | None, float] | None:
     """Return the URL of the broker (None: the embedded one), and beat's longest sleep in seconds.
 
-    None if ``celery.json`` holds more than plain values: then `broker.load_celery_settings`
-    tells, which needs pydantic.
+    None if ``celery.json`` holds more than plain values: then ask
+    `broker.load_celery_settings`, which needs pydantic.
 
     Raises
     ------
     ConfigurationError
-        If the URL is not one that a sensor can use.
+        If a sensor cannot use that broker.
     """
     try:
         content = json.loads(read_whole(settings.celery_config_file))
@@ -47,12 +49,12 @@ def read_address(settings: Settings) -> tuple[str | None, float] | None:
 
 
 def broker_from_environment(environ: Mapping[str, str]) -> str | None:
-    """Return the URL of the broker that the environment names, with its login; None for none.
+    """Return the URL of the broker in the environment, with the login; None if there is none.
 
     Raises
     ------
     ConfigurationError
-        If it is no URL of a broker, or the file of the password cannot be read.
+        If it is not a URL of a broker, or the password file cannot be read.
     """
     url = environ.get(BROKER_VARIABLE)
     if not url:
@@ -74,29 +76,54 @@ def broker_from_environment(environ: Mapping[str, str]) -> str | None:
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
-def check_broker_url(url: str | None) -> None:
-    """Raise if a broker is not one that a sensor can use.
+def is_own_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a broker is the redis that the target runs for this sensor alone.
+
+    There `acoupi.services.redis_transport` is used, elsewhere kombu's own transports, so
+    that workers of any kind can share the broker.
+    """
+    return bool(environ.get(BROKER_VARIABLE)) and _is_redis(url or "")
+
+
+def check_broker_url(url: str | None, *, choose: str = BY_OPTIONS.broker) -> None:
+    """Raise if a sensor cannot use a broker.
+
+    Parameters
+    ----------
+    choose
+        What chooses a broker, for the error; ``{}`` stands for it.
 
     Raises
     ------
     ConfigurationError
-        Naming what is valid; never the password.
+        Naming what is valid, or what to install; never the password.
     """
     if url is None:
         return
     scheme, separator, rest = url.partition("://")
-    if separator and rest and scheme in REDIS_SCHEMES and _has_valid_port(url):
-        return
-    raise ConfigurationError(
-        f'cannot use the broker "{masked_url(url)}".',
-        "--broker redis://localhost:6379/0   (or leave it out for the embedded broker)",
-        why="a broker is redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH; in a "
-        "password / is written %2F, # is %23 and ? is %3F.",
-    )
+    if not separator or (not rest and scheme in REDIS_SCHEMES) or not _has_valid_port(url):
+        raise ConfigurationError(
+            f'cannot use the broker "{masked_url(url)}".',
+            f"{choose.format('redis://localhost:6379/0')}   "
+            "(or leave it out for the embedded broker)",
+            why="a broker is redis://HOST:PORT/NUMBER, rediss://…, redis+socket:///PATH, "
+            "amqp://USER:PASSWORD@HOST:PORT/VHOST or another that Celery supports; in a "
+            "password / is written %2F, # is %23 and ? is %3F.",
+        )
+    if not _is_redis(url):
+        from acoupi.services.external_broker import (  # noqa: PLC0415 - imports kombu
+            refuse_unusable,
+        )
+
+        refuse_unusable(url, masked_url(url), choose)
+
+
+def _is_redis(url: str) -> bool:
+    return url.partition("://")[0] in REDIS_SCHEMES
 
 
 def _has_valid_port(url: str) -> bool:
-    """Return whether what stands for a port is one; a password that is not quoted ends up there."""
+    """Return whether the port is a number; an unquoted password would end up there."""
     try:
         _ = urlsplit(url).port
     except ValueError:
@@ -125,7 +152,7 @@ def masked_url(url: str | None) -> str:
 
 
 class SecretURL(str):
-    """A URL that does not show its password where Celery prints its settings."""
+    """A URL whose password stays hidden where Celery prints its settings."""
 
     __slots__ = ()
 

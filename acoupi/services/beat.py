@@ -1,33 +1,31 @@
 """The service that sends the periodic tasks: ``python -m acoupi.services.beat``.
 
 It reads ``config/schedule.json`` and imports neither Celery nor pydantic nor
-the program (unless the program has a schedule of a kind of its own), so it is
-small and starts at once.
+the program (unless the program defines a schedule class of its own), so it is
+small and starts quickly.
 
-Clocks. A Raspberry Pi has no clock of its own: it starts in the past and
-jumps to the present when it finds the network; or somebody corrects it
-backwards. Intervals are therefore counted on the monotonic clock, which no
-step disturbs. What is due at a time of day follows the wall clock, and when
-that is seen to have stepped against the monotonic one, its next time is
-computed anew: what the step skipped is not made up for, and nothing waits
-until the clock has caught up with where it once was.
+Clocks. A Raspberry Pi has no battery-backed clock: it starts in the past and
+jumps to the present when it finds the network, or somebody sets it back.
+Intervals are therefore counted on the monotonic clock, which no step affects.
+Schedules by time of day follow the wall clock; when that steps against the
+monotonic clock, their next time is computed again: skipped slots are not made
+up for, and nothing waits until the clock catches up with an earlier time.
 
-A loop that does not turn (a schedule of a program's own hangs, or its import)
-ends beat with its traceback and exit code 1, to be started again.
+If the loop stops turning (a program's own schedule hangs, or its import), beat
+ends with its traceback and exit code 1, and is restarted.
 """
 
 import argparse
-import contextlib
 import faulthandler
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, Self
 
 from acoupi import clock
 from acoupi.commit import settle
@@ -41,18 +39,19 @@ from acoupi.services.entries import (
     read_schedule,
 )
 from acoupi.services.logs import configure_logging, note_crash, tell
-from acoupi.services.publisher import Outbox, task_message
+from acoupi.services.publisher import open_publisher
+from acoupi.services.task_messages import Publisher, task_message
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import BEAT, RENEW, Settings
 
 __all__ = ["Planner", "main", "run"]
 
-logger = logging.getLogger("acoupi.services.beat")
+logger = logging.getLogger(__name__)
 
 STEP = 1.0
-"""Seconds by which the clocks must drift apart between two looks to count as a step."""
+"""Seconds by which the clocks must differ between two checks to count as a step."""
 LOOK_AGAIN = 60.0
-"""Longest time a wall-clock schedule is not asked, seconds."""
+"""Longest time between two checks of a wall-clock schedule, seconds."""
 PULSE_EVERY = 5.0
 LOOP_PATIENCE = 60.0
 """Seconds after which a loop that does not turn counts as stuck."""
@@ -60,19 +59,32 @@ START_PATIENCE = 600.0
 """Seconds after which a beat that has not loaded its schedule counts as stuck."""
 
 
-def _expect_a_turn(patience: float) -> None:
-    """End this process unless this is called again within so many seconds."""
-    faulthandler.dump_traceback_later(patience, exit=True, file=2)
+class Watchdog:
+    """Ends this process, with its traceback, if its loop does not turn for a while.
 
+    Parameters
+    ----------
+    patience
+        Seconds for one turn.
+    """
 
-@contextlib.contextmanager
-def _ending_if_stuck() -> Iterator[None]:
-    """End this process if the block does not call `_expect_a_turn` often enough."""
-    _expect_a_turn(START_PATIENCE)
-    try:
-        yield
-    finally:
+    def __init__(self, patience: float = LOOP_PATIENCE) -> None:
+        self._patience = patience
+
+    def __enter__(self) -> Self:
+        self._wait(START_PATIENCE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         faulthandler.cancel_dump_traceback_later()
+
+    def turn(self) -> None:
+        """Note that the loop turns."""
+        self._wait(self._patience)
+
+    @staticmethod
+    def _wait(seconds: float) -> None:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
 
 class Send(Protocol):
@@ -88,27 +100,27 @@ class _Plan:
     entry: Entry
     schedule: Interval | When
     due: float
-    """On the monotonic clock: when to look."""
+    """When to check, on the monotonic clock."""
     last_run: datetime
     """On the wall clock."""
 
 
 class Planner:
-    """Knows what is due, whatever the wall clock does.
+    """Knows what is due, even when the wall clock is set.
 
     Parameters
     ----------
     entries
-        Their schedules are all known.
+        Those with an `UnknownSchedule` are left out.
     send
-        Called for each that is due.
+        Called for each entry that is due.
     """
 
     def __init__(self, entries: Sequence[Entry], send: Send) -> None:
         self._send = send
         self._clocks = _Clocks()
         now, wall = clock.monotonic(), clock.utc_now()
-        # Intervals begin at once: a sensor that was started is to be heard.
+        # Intervals start at once: a sensor that was started shall record.
         self._plans = [
             _Plan(entry, entry.schedule, due=now, last_run=wall)
             for entry in entries
@@ -118,15 +130,15 @@ class Planner:
     def tick(self) -> float:
         """Send everything that is due; return the seconds until something may be."""
         if step := self._clocks.stepped():
-            self._plan_anew(step)
+            self._plan_again(step)
         for plan in self._plans:
             if plan.due <= clock.monotonic():
                 self._serve(plan)
         now = clock.monotonic()
         return max(0.0, min((plan.due - now for plan in self._plans), default=LOOK_AGAIN))
 
-    def _plan_anew(self, step: float) -> None:
-        """Forget what the wall clock said before it stepped."""
+    def _plan_again(self, step: float) -> None:
+        """Plan wall-clock schedules again after a step."""
         logger.warning("The clock was set %s by %.1f s.", "back" if step < 0 else "on", abs(step))
         now, wall = clock.monotonic(), clock.utc_now()
         for plan in self._plans:
@@ -137,7 +149,7 @@ class Planner:
     def _serve(self, plan: _Plan) -> None:
         now = clock.monotonic()
         if isinstance(plan.schedule, Interval):
-            # Slots keep their distance from the first one; those that were missed are left out.
+            # Slots keep their distance from the first; missed ones are skipped.
             every = plan.schedule.seconds
             missed = int((now - plan.due) // every)
             plan.due += (missed + 1) * every
@@ -151,18 +163,18 @@ class Planner:
 
     @staticmethod
     def _ask(plan: _Plan, when: When) -> tuple[bool, float]:
-        """Return whether an entry is due, and the seconds until it is to be asked again."""
+        """Return whether an entry is due, and the seconds until the next check."""
         try:
             is_due, seconds = when.is_due(plan.last_run)
         except Exception:
-            # A program's own schedule may fail; that must not stop the others.
+            # A failing schedule of a program must not stop the others.
             logger.exception("Cannot tell when %s is due; asking again later.", plan.entry.name)
             return False, LOOK_AGAIN
         return bool(is_due), max(float(seconds), 0.001)
 
 
 class _Clocks:
-    """Notices when the wall clock steps against the monotonic one."""
+    """Notices steps of the wall clock against the monotonic clock."""
 
     def __init__(self) -> None:
         self._offset = self._measure()
@@ -172,7 +184,7 @@ class _Clocks:
         return clock.utc_now().timestamp() - clock.monotonic()
 
     def stepped(self) -> float:
-        """Return by how many seconds the wall clock stepped since last asked; 0 if it did not."""
+        """Return by how many seconds the wall clock has stepped since the last call; 0 if not."""
         offset = self._measure()
         step = offset - self._offset
         self._offset = offset
@@ -181,24 +193,23 @@ class _Clocks:
 
 @dataclass
 class _Sender:
-    """Sends messages, and remembers whether it could."""
+    """Sends messages, and reports when the broker fails."""
 
-    outbox: Outbox
+    publisher: Publisher
     pulse: PulseFile
     broker: str
+    watchdog: Watchdog
     failing: bool = field(default=False, init=False)
 
     def __call__(self, entry: Entry, expires: float) -> None:
-        """Send; a broker that is down loses the message, which would have expired anyway."""
+        """Send a message; if the broker is down it is dropped, as it would expire anyway."""
         pulse = self.pulse.pulse
-        _expect_a_turn(LOOP_PATIENCE)  # waiting for a broker that hangs is not being stuck
+        self.watchdog.turn()  # waiting for a broker that hangs does not count as stuck
         if entry.expires is not None:
             expires = min(expires, entry.expires)
         try:
-            message = task_message(
-                entry.task, entry.queue, entry.args, entry.kwargs, expires=max(expires, 0.1)
-            )
-            self.outbox.send(entry.queue, message)
+            message = task_message(entry.task, entry.args, entry.kwargs, expires=max(expires, 0.1))
+            self.publisher.send(entry.queue, message)
         except OSError as error:
             pulse.failed += 1
             if not self.failing:
@@ -210,7 +221,7 @@ class _Sender:
             self.failing = True
             pulse.state = "waiting for the broker"
             pulse.message = f"the broker {self.broker} does not answer: {error}"
-            self.pulse.write()  # the next message may take as long
+            self.pulse.write()  # the next attempt may take as long
         else:
             if self.failing:
                 logger.info("The broker %s answers again.", self.broker)
@@ -221,13 +232,13 @@ class _Sender:
 
 
 def _entries(settings: Settings) -> list[Entry]:
-    """Return the entries, those with a schedule of the program's own filled in."""
+    """Return the entries; load the program if one has a schedule class of the program."""
     entries = read_schedule(settings.schedule_file)
     if not any(isinstance(entry.schedule, UnknownSchedule) for entry in entries):
         return entries
     from acoupi.services.construction import load_program  # noqa: PLC0415 - beat does without it
 
-    logger.info("The program has schedules of its own: loading it.")
+    logger.info("The program has schedule classes of its own: loading it.")
     app = load_program(settings).app
     known = app.conf.beat_schedule
     filled = []
@@ -242,7 +253,7 @@ def _entries(settings: Settings) -> list[Entry]:
                 )
             when = known[entry.name]["schedule"]
             when.app = app
-            # What has no slot to expire at would be known nowhere else.
+            # Celery would otherwise take the current time from its own clock.
             when.nowfun = when.nowfun or clock.utc_now
             filled.append(_with_schedule(entry, when))
         else:
@@ -269,8 +280,23 @@ def run(
     stop: threading.Event,
     *,
     changed: Callable[[], str | None] = lambda: None,
+    publisher: Publisher | None = None,
+    watchdog: Watchdog | None = None,
 ) -> int:
     """Send what is due until `stop` is set or the configuration `changed`; return the exit code.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    stop
+        Set when beat is to stop.
+    changed
+        Returns why beat is to be started again; None if it need not be.
+    publisher
+        None: one to the broker of the home.
+    watchdog
+        None: the usual one.
 
     Raises
     ------
@@ -278,11 +304,11 @@ def run(
         If there is no schedule, or another beat runs.
     """
     url, longest_sleep = _address(settings)
-    with ServiceLock(settings.run_dir, BEAT) as lock, _ending_if_stuck():
-        outbox = Outbox(settings, url)
+    with ServiceLock(settings.run_dir, BEAT) as lock, watchdog or Watchdog() as guard:
+        publisher = publisher or open_publisher(settings, url)
         pulse = PulseFile(settings.run_dir, BEAT)
         pulse.write()
-        sender = _Sender(outbox, pulse, masked_url(url))
+        sender = _Sender(publisher, pulse, masked_url(url), guard)
         entries = _entries(settings)
         planner = Planner(entries, sender)
         logger.info("beat is ready: %d periodic tasks.", len(entries))
@@ -290,9 +316,9 @@ def run(
         written = clock.monotonic() - PULSE_EVERY
         code = 0
         while not stop.is_set():
-            _expect_a_turn(LOOP_PATIENCE)
+            guard.turn()
             if reason := changed():
-                logger.warning("beat stops, to be started again: %s.", reason)
+                logger.warning("beat stops in order to be restarted: %s.", reason)
                 code = RENEW
                 break
             seconds = planner.tick()
@@ -308,18 +334,18 @@ def run(
             stop.wait(min(seconds, longest_sleep, PULSE_EVERY))
         pulse.pulse.state = "stopped"
         pulse.write()
-        outbox.close()
+        publisher.close()
     logger.info("beat has stopped.")
     return code
 
 
 def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
-    """Run in a home that sets itself up: wait for that, and stop when it changes."""
-    # Heavy, and only of use there.
-    from acoupi.services.places import forgive  # noqa: PLC0415
+    """Run in a home that sets itself up: wait for it, and stop when it changes."""
+    # Only needed here.
+    from acoupi.services.provisioned_home import drop_invalid_variables  # noqa: PLC0415
     from acoupi.services.waiting import await_home  # noqa: PLC0415
 
-    forgive(os.environ)
+    drop_invalid_variables(os.environ)
     settings = Settings()
     configure_logging(settings, BEAT, quiet=quiet)
     settle(settings.program_config_file.parent)
@@ -341,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, on_signal)
     try:
-        os.environ["ACOUPI_SERVICE"] = BEAT  # tells it apart to servers
+        os.environ["ACOUPI_SERVICE"] = BEAT  # identifies it to servers
         if not os.environ.get("ACOUPI_PROGRAM"):
             settings = Settings()
             configure_logging(settings, BEAT, quiet=options.quiet)

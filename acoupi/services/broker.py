@@ -1,4 +1,4 @@
-"""A Celery app that knows the broker; nothing of the program."""
+"""A Celery app that knows the broker, but not the program."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from acoupi.services.address import (
     SecretURL,
     broker_from_environment,
     check_broker_url,
+    is_own_redis,
 )
 from acoupi.services.folder_files import broker_folder
 from acoupi.stack.celery_settings import CelerySettings
@@ -23,23 +24,23 @@ from acoupi.writing import disk_error
 __all__ = ["EMBEDDED_URL", "load_celery_settings", "make_app"]
 
 EMBEDDED_URL = "folder://"
-REDIS_URL = "redis://"
-"""For Celery; where it really is, with the login, is among the options of the transport."""
+OWN_REDIS_URL = "redis://"
+"""For Celery; the real URL, with the login, is an option of the transport."""
 FOLDER_TRANSPORT = "acoupi.services.folder:FolderTransport"
 REDIS_TRANSPORT = "acoupi.services.redis_transport:RedisTransport"
 CONNECT_TIMEOUT = 3.0
 
 
 def load_celery_settings(settings: Settings) -> CelerySettings:
-    """Return what ``config/celery.json`` says; the defaults if there is none.
+    """Return the settings in ``config/celery.json``; the defaults if there is no such file.
 
-    Where a target runs a broker of its own it says where that is with
+    A target that runs a broker of its own passes its address in
     ``ACOUPI_BROKER``, ``ACOUPI_BROKER_USER`` and ``ACOUPI_BROKER_PASSWORD_FILE``.
 
     Raises
     ------
     ConfigurationError
-        If it holds something else.
+        If its content is invalid.
     """
     path = settings.celery_config_file
     try:
@@ -53,17 +54,15 @@ def load_celery_settings(settings: Settings) -> CelerySettings:
 
 
 def parse_celery_settings(text: str, path: Path) -> CelerySettings:
-    """Return the settings in a text; `path` is where it is from, for the error."""
+    """Return the settings in a text; errors name `path` as its file."""
     try:
         content = json.loads(text)
         if '"$secret"' in text:
-            from acoupi.config.secrets import (  # noqa: PLC0415 - beat seldom needs it
-                SECRETS_FILE,
-                read_secrets,
-                resolve_secrets,
-            )
+            # Beat seldom needs them.
+            from acoupi.config.env_files import read_env  # noqa: PLC0415
+            from acoupi.config.secrets import SECRETS_FILE, resolve_secrets  # noqa: PLC0415
 
-            secrets = read_secrets(path.parent / SECRETS_FILE)
+            secrets = read_env(path.parent / SECRETS_FILE)
             content = resolve_secrets(content, secrets, os.environ)
         celery = CelerySettings.model_validate(content)
     except ValueError as error:
@@ -87,18 +86,16 @@ def make_app(
     settings
         Where the embedded broker is.
     celery
-        None: those of the home.
+        None: the settings of the home.
     worker
-        Name of the worker that uses it. What a worker has in hand is kept
-        under its name, so that it finds it again after a crash.
+        Name of the worker that uses it: messages in hand are kept under that
+        name, so that the worker finds them after a crash.
     """
     celery = celery or load_celery_settings(settings)
-    # Without the fixup for Django, which would import the whole worker.
+    # Without the fixup for Django, which would import all of the worker.
     app = Celery("acoupi", set_as_current=False, fixups=[])
     app.conf.update(
-        broker_url=REDIS_URL if celery.broker_url else EMBEDDED_URL,
-        broker_transport=REDIS_TRANSPORT if celery.broker_url else FOLDER_TRANSPORT,
-        broker_transport_options=_transport_options(settings, celery, worker),
+        **_transport(settings, celery, worker),
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -125,9 +122,24 @@ def make_app(
     return app
 
 
-def _transport_options(
-    settings: Settings, celery: CelerySettings, worker: str | None
-) -> dict[str, Any]:
-    if celery.broker_url is None:
-        return {"folder": str(broker_folder(settings.run_dir)), "worker": worker}
-    return {"url": SecretURL(celery.broker_url), "worker": worker}
+def _transport(settings: Settings, celery: CelerySettings, worker: str | None) -> dict[str, Any]:
+    """Return what Celery must know to reach the broker."""
+    url = celery.broker_url
+    if url is None:
+        folder = {"folder": str(broker_folder(settings.run_dir)), "worker": worker}
+        return _settings(EMBEDDED_URL, FOLDER_TRANSPORT, folder)
+    if is_own_redis(url):
+        return _settings(OWN_REDIS_URL, REDIS_TRANSPORT, {"url": SecretURL(url), "worker": worker})
+    from acoupi.services.external_broker import ExternalBroker  # noqa: PLC0415 - seldom needed
+
+    outside = ExternalBroker.parse(url, time_limit=celery.task_time_limit)
+    given = _settings(SecretURL(outside.url), None, outside.transport_options)
+    return {**given, "broker_use_ssl": outside.tls}
+
+
+def _settings(url: str, transport: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "broker_url": url,
+        "broker_transport": transport,
+        "broker_transport_options": options,
+    }

@@ -1,9 +1,9 @@
-"""The redis of a bundle without files of the host: makes the passwords, then becomes redis.
+"""Starts the redis of a bundle without files on the host: makes passwords, then becomes redis.
 
-``python -m acoupi.system.broker_start -- redis-server OPTIONS``. Each client has
-a volume, mounted here below ``/run/keys`` under its name, in which its password
-is; it is made once. The users and their rights (see `broker_rules`) come from
-the variable ``ACOUPI_BROKER_RULES``, as JSON.
+``python -m acoupi.system.broker_start -- redis-server OPTIONS``. Each client has a
+volume for its password, mounted here at ``/run/keys/NAME``; passwords are made once.
+The users and their rights (see `broker_rules`) come from the variable
+``ACOUPI_BROKER_RULES``, as JSON.
 """
 
 import argparse
@@ -26,21 +26,21 @@ USERS = "users.acl"
 
 
 def make_users(rules: Mapping[str, str], keys: Path, own: Path) -> Path:
-    """Make the passwords that are missing, and the file of the users; return where that is.
+    """Make missing passwords and the file of the users; return the path of that file.
 
     Parameters
     ----------
     rules
-        The rights of each client, by its name.
+        Rights of each client, by name.
     keys
-        Where the folder of each client is.
+        Folder with a folder for each client.
     own
-        Where the file of the users goes, and the password of whoever operates the sensor.
+        Folder for the file of the users, and for the password of the operator.
 
     Raises
     ------
     AcoupiError
-        If a folder is not there, or cannot be written.
+        If a folder is missing or cannot be written.
     """
     files = {name: (own if name == HOST_USER else keys / name) / "password" for name in rules}
     for name, path in files.items():
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(
             ConfigurationError(
                 f"{RULES_VARIABLE} does not say who may use the broker.",
-                "render the bundle anew",
+                "render the bundle again",
                 why=f"it is not a JSON object: {error}.",
             )
         )

@@ -1,4 +1,4 @@
-"""The program of a home, built on a Celery app: what a worker starts with."""
+"""Builds the program of a home on a Celery app."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def build_program(
     Raises
     ------
     NotConfiguredError, ProgramError, ConfigurationError
-        If there is no sensor there, or it cannot be used.
+        If the home has no sensor, or it cannot be used.
     """
     name, program_class, config, celery = read_steadily(settings, lambda: _read(settings))
     app = make_app(settings, celery, worker=worker)
@@ -44,12 +44,12 @@ def _read(
 def construct(
     program_class: type[AcoupiProgram[Any]], config: Any, app: Celery, name: str
 ) -> AcoupiProgram[Any]:
-    """Return the program, built on an app.
+    """Return a program that is built on an app.
 
     Raises
     ------
     InvalidProgramError
-        If its setup registers tasks that cannot be.
+        If its setup registers invalid tasks.
     """
     try:
         program = program_class(program_config=config, app=app)
@@ -70,7 +70,7 @@ def load_program(settings: Settings) -> AcoupiProgram[Any]:
     Raises
     ------
     NotConfiguredError, ProgramError, ConfigurationError
-        If there is no sensor there, or it cannot be used.
+        If the home has no sensor, or it cannot be used.
     """
     _, program = build_program(settings)
     return program

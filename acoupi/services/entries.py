@@ -1,20 +1,20 @@
 """The entries of ``config/schedule.json``, as beat serves them.
 
-Intervals and slots of the clock need no Celery; its crontab and solar
-schedules are imported where an entry has one.
+Intervals and clock-aligned slots need no Celery; its crontab and solar
+schedules are imported only if an entry has one.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from acoupi import clock
 from acoupi.commit import read_whole
 from acoupi.errors import ConfigurationError
-from acoupi.tasks.slots import slot_is_due
+from acoupi.tasks.slots import Aligned
 from acoupi.writing import disk_error
 
 __all__ = [
@@ -37,33 +37,20 @@ class When(Protocol):
     """A schedule that follows the wall clock, such as Celery's."""
 
     def is_due(self, last_run_at: datetime, /) -> tuple[bool, float]:
-        """Return whether it is due, and the seconds until it is to be asked again."""
+        """Return whether it is due, and the seconds until the next check."""
         ...
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Every so many seconds, whatever the wall clock shows."""
+    """A fixed interval on the monotonic clock."""
 
     seconds: float
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """On slots of the clock; see `acoupi.tasks.aligned_schedule`."""
-
-    seconds: float
-    offset_seconds: float = 0
-
-    def is_due(self, last_run_at: datetime, /) -> tuple[bool, float]:
-        """Return whether a slot has begun since, and the seconds to the next one."""
-        every = timedelta(seconds=self.seconds)
-        return slot_is_due(clock.utc_now(), last_run_at, every, self.offset_seconds)
 
 
 @dataclass(frozen=True)
 class UnknownSchedule:
-    """Stands for a schedule of a kind that only the program knows."""
+    """Placeholder for a schedule of a class that only the program has."""
 
     kind: str
     """Module and name of its class."""
@@ -80,11 +67,11 @@ class Entry:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] | None = None
     expires: float | None = None
-    """Seconds after which its message is stale; None: when its next slot comes."""
+    """Seconds after which its message expires; None: at its next slot."""
 
 
 def restore(described: Mapping[str, Any]) -> Interval | When | UnknownSchedule:
-    """Return the schedule that was described.
+    """Return a schedule from its description.
 
     Examples
     --------
@@ -119,7 +106,7 @@ def read_schedule(path: Path) -> list[Entry]:
     Raises
     ------
     ConfigurationError
-        If there is no such file, or it holds something else.
+        If there is no such file, or it has other content.
     """
     try:
         content = json.loads(read_whole(path))
@@ -135,7 +122,7 @@ def read_schedule(path: Path) -> list[Entry]:
         raise ConfigurationError(
             f'cannot read "{path}".',
             "acoupi setup",
-            why=f"it does not hold what setup writes there ({error}).",
+            why=f"its content is not what setup writes ({error}).",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The embedded broker as kombu knows a broker; what it does with files is in `folder_files`."""
+"""Kombu's transport for the embedded broker, whose files are handled in `folder_files`."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ class FolderChannel(SensorChannel):
         self._taken: dict[str, tuple[Path, str]] = {}
         self._is_refused = False
 
-    # What kombu asks of a channel.
+    # The interface of a kombu channel.
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
         try:
@@ -72,11 +72,11 @@ class FolderChannel(SensorChannel):
             self._queue_folder(queue).mkdir(parents=True, exist_ok=True)
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> None:
-        """Consume from a queue, and be woken when something is put into it."""
+        """Consume from a queue; producers wake this consumer."""
         super().basic_consume(queue, *args, **kwargs)
         self.connection.listen(self._fifo(queue))
 
-    # The folder_files.
+    # Files.
 
     def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
         """Remove or put back the file of a message that was taken."""
@@ -93,7 +93,7 @@ class FolderChannel(SensorChannel):
                 path.unlink()
 
     def deliver_one(self) -> bool:
-        """Hand out a message if there is one and it may be had."""
+        """Deliver a message if there is one and the prefetch limit allows it."""
         try:
             self.drain_events(callback=self.connection.deliver)
         except Empty:
@@ -112,7 +112,7 @@ class FolderChannel(SensorChannel):
         return names
 
     def _take(self, queue: str, name: str) -> dict[str, Any] | None:
-        """Take a message; None if another was faster or if it cannot be read."""
+        """Take a message; None if another consumer was faster or it cannot be read."""
         folder = self.root / "taken" / self.worker / folder_files.safe(queue)
         source, path = self._queue_folder(queue) / name, folder / name
         try:
@@ -135,7 +135,7 @@ class FolderChannel(SensorChannel):
             self._is_refused = True
             return None
         except (ValueError, KeyError, TypeError):
-            # A power cut leaves empty folder_files. What it was about is in the store.
+            # A power cut leaves empty files. The store knows what was to be done.
             logger.warning("A message in the queue %s cannot be read; dropped.", queue)
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -146,10 +146,10 @@ class FolderChannel(SensorChannel):
 
 
 class FolderTransport(SensorTransport):
-    """The embedded broker, as kombu knows a broker.
+    """The embedded broker.
 
-    Transport options: ``folder``, where it keeps its files, and ``worker``,
-    the name under which taken messages are kept (one process per name).
+    Transport options: ``folder``, for its files, and ``worker``, the name under
+    which messages in hand are kept (one process per name).
     """
 
     Channel = FolderChannel
@@ -161,7 +161,7 @@ class FolderTransport(SensorTransport):
         self._fifos: dict[Path, int] = {}
 
     def establish_connection(self) -> Any:
-        """Make sure that the folder can be used."""
+        """Check that the folder can be used."""
         folder = Path(self.options["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -180,23 +180,23 @@ class FolderTransport(SensorTransport):
         self._fifos.clear()
 
     def listen(self, fifo: Path) -> None:
-        """Be woken through this pipe from now on."""
+        """Listen to this pipe from now on."""
         self._fifos.setdefault(fifo, -1)
         self._open(fifo)
 
     def came(self, handle: int) -> None:
-        """Empty a pipe: the folder is looked into next."""
+        """Empty a pipe; the folder is checked next."""
         with contextlib.suppress(OSError):
             os.read(handle, 4096)
 
     def handles(self) -> Iterable[int]:
-        """Return the pipes through which producers wake us."""
+        """Return the pipes through which producers wake this consumer."""
         for fifo in self._fifos:
             self._open(fifo)
         return [handle for handle in self._fifos.values() if handle >= 0]
 
     def _open(self, fifo: Path) -> None:
-        """Open a pipe, or open it again if somebody wiped it."""
+        """Open a pipe, or reopen it if somebody deleted it."""
         handle = self._fifos[fifo]
         with contextlib.suppress(OSError):
             if handle >= 0 and os.path.samestat(os.fstat(handle), os.stat(fifo)):  # noqa: PTH116
@@ -208,5 +208,5 @@ class FolderTransport(SensorTransport):
             fifo.parent.mkdir(parents=True, exist_ok=True)
             if not fifo.exists():
                 os.mkfifo(fifo)
-            # Read and write: a pipe without a writer would always seem to have something.
+            # Opened for writing, too: a pipe without a writer always counts as readable.
             self._fifos[fifo] = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

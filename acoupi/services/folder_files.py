@@ -1,21 +1,21 @@
-"""The embedded broker: messages as files in a folder.
+"""The embedded broker: messages as files in a folder, for a sensor without redis.
 
-For a sensor without redis. It is what kombu's own filesystem transport is,
-with three differences that a sensor needs:
+It resembles kombu's own filesystem transport, with three differences that a
+sensor needs:
 
 - A message appears whole or not at all (written under another name and
   renamed), and one that a worker took is kept until the worker has
   acknowledged it. A worker that is killed finds its messages again when it
   starts, at most `MAX_CRASHES` times.
-- Consumers are woken (through a named pipe) and need not poll.
-- Everything may be deleted while it runs; the folders come back.
+- Consumers are woken through a named pipe and need not poll.
+- Everything may be deleted while it runs; the folders are made again.
 
 Layout, below ``run/broker``::
 
     queues/QUEUE/TIME-ID.msg            waiting
     taken/WORKER/QUEUE/TIME-ID.msg      being worked on
-    dead/QUEUE/TIME-ID.msg              given up: its worker died of it too often
-    wake/QUEUE/WORKER.fifo              whom to wake
+    dead/QUEUE/TIME-ID.msg              put aside: its worker died during it too often
+    wake/QUEUE/WORKER.fifo              pipe that wakes a consumer
 """
 
 import contextlib
@@ -46,7 +46,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
-"""A message whose worker died this often while it had it is put aside."""
+"""A message is put aside after its worker has died this often while it had it."""
 CRASHES_HEADER = "x-crashes"
 SUFFIX = ".msg"
 
@@ -57,7 +57,7 @@ def broker_folder(run_dir: Path) -> Path:
 
 
 def safe(name: str) -> str:
-    """Return what a queue or a worker is called as a file."""
+    """Return the name of a queue or a worker as a file name."""
     return quote(name, safe="") or "_"
 
 
@@ -67,12 +67,12 @@ def queue_folder(root: Path, queue: str) -> Path:
 
 
 def wake_folder(root: Path, queue: str) -> Path:
-    """Return where the pipes of those are who wait for a queue."""
+    """Return where the pipes of a queue's consumers are."""
     return root / "wake" / safe(queue)
 
 
 def put(root: Path, queue: str, message: dict[str, Any]) -> None:
-    """Put a message into a queue and wake who waits for it.
+    """Put a message into a queue and wake its consumers.
 
     Raises
     ------
@@ -84,14 +84,14 @@ def put(root: Path, queue: str, message: dict[str, Any]) -> None:
     text = json.dumps(message)
     try:
         _write(folder, name, text)
-    except FileNotFoundError:  # the folder is new, or somebody wiped it
+    except FileNotFoundError:  # the folder is new, or somebody deleted it
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, name, text)
     wake_consumers(root, queue)
 
 
 def wake_consumers(root: Path, queue: str) -> None:
-    """Wake who waits for a queue."""
+    """Wake the consumers of a queue."""
     try:
         fifos = list(wake_folder(root, queue).iterdir())
     except OSError:
@@ -114,27 +114,27 @@ def _write(folder: Path, name: str, text: str) -> None:
 def messages(folder: Path) -> list[str]:
     """Return the names of the messages in a folder, oldest first."""
     try:
-        names = os.listdir(folder)  # noqa: PTH208 - names are wanted, thousands of them
+        names = os.listdir(folder)  # noqa: PTH208 - only names are needed, of thousands of files
     except OSError:
         return []
     return sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
 
 
 def _poke(fifo: Path) -> None:
-    """Wake whoever reads a pipe; one that nobody reads is removed."""
+    """Wake the reader of a pipe; a pipe without a reader is skipped."""
     try:
         handle = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # ENXIO: its reader is gone
         return
     try:
-        with contextlib.suppress(OSError):  # full: it will wake anyway
+        with contextlib.suppress(OSError):  # full: the reader wakes anyway
             os.write(handle, b".")
     finally:
         os.close(handle)
 
 
 def reclaim(run_dir: Path, worker: str, limit: int = MAX_CRASHES) -> tuple[int, int]:
-    """Put back what a worker had taken when it was killed.
+    """Put back the messages that a worker had in hand when it was killed.
 
     Only the worker of that name may call this, and only before it consumes.
 

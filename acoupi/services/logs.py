@@ -1,4 +1,4 @@
-"""Where a service writes what it does: its own rotated file, and standard error."""
+"""The log of a service: a rotated file of its own, and standard error."""
 
 import contextlib
 import logging
@@ -17,7 +17,7 @@ __all__ = ["LOG_COPIES", "LOG_SIZE", "configure_logging", "note_crash", "tell"]
 LOG_SIZE = 2_000_000
 """Bytes after which a log is rotated."""
 LOG_COPIES = 5
-"""How many old ones are kept."""
+"""Number of old files kept."""
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -32,10 +32,10 @@ class _UTCFormatter(logging.Formatter):
 
 
 class _SharedFileHandler(RotatingFileHandler):
-    """A rotated file that the children of a process write too.
+    """A rotated file that child processes write to as well.
 
-    Only the process that opened it rotates it; a child notices and writes
-    into the new file. A full disk loses a line and nothing else.
+    Only the process that opened it rotates it; a child notices and writes to the new
+    file. On a full disk the line is lost, and nothing else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class _SharedFileHandler(RotatingFileHandler):
         return os.getpid() == self._owner and bool(super().shouldRollover(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Lose the line: there is nowhere to say that the disk is full."""
+        """Drop the line: a full disk cannot be reported there."""
 
 
 def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> None:
@@ -74,7 +74,7 @@ def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> 
     Raises
     ------
     ConfigurationError
-        If the level is none.
+        If there is no such level.
     """
     level = settings.log_level.upper()
     if level not in LEVELS:
@@ -89,7 +89,7 @@ def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> 
         settings.log_dir.mkdir(parents=True, exist_ok=True)
         handlers.append(_SharedFileHandler(settings.log_dir / f"{name}.log"))
     except OSError as error:
-        # A sensor on a full disk still measures; it only says nothing.
+        # A sensor on a full disk still records; it only logs nothing.
         problem = error
     if not quiet or problem:
         handlers.append(logging.StreamHandler(sys.stderr))
@@ -114,16 +114,16 @@ def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> 
 
 
 def tell(error: AcoupiError) -> None:
-    """Write an error to standard error as people see errors, and to the log if there is one."""
+    """Write an error to standard error in its three lines, and to the log if there is one."""
     _note(" ".join(line.strip() for line in error.lines()))
     sys.stderr.write("\n".join(error.lines()) + "\n")
     sys.stderr.flush()
 
 
 def note_crash() -> None:
-    """Write the exception in hand to the log if there is one; standard error has it anyway.
+    """Write the current exception to the log if there is one; standard error gets it anyway.
 
-    What a service wrote to standard error is gone when it is started again.
+    What a service wrote to standard error is lost when it is restarted.
     """
     _note("This service ends.", sys.exc_info())
 

@@ -1,10 +1,10 @@
-"""What keeps services small. Imported before Celery, to keep out what they have no use for.
+"""Keeps workers small. Import it before Celery, because it keeps unused modules out.
 
 Kombu imports PyYAML and msgpack where they are installed, although only JSON
-is read here, and Celery imports psutil for its debugging: 1.5 MB in each
-process. Billiard takes cffi where it is installed for one call of the kernel,
-and that compiles a parser of C in each child: 7 MB; without it, it takes
-ctypes. Whoever imports them later gets them.
+is read here, and Celery imports psutil for debugging: 1.5 MB in each process.
+Billiard uses cffi where it is installed for one system call, and that compiles
+a C parser in each child: 7 MB; without cffi it uses ctypes. The modules can be
+imported later as usual.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _UNUSED = ("yaml", "msgpack", "psutil", "cffi")
 
 _absent = [name for name in _UNUSED if name not in sys.modules]
 for _name in _absent:
-    sys.modules[_name] = None  # type: ignore[assignment] # as if it was not installed
+    sys.modules[_name] = None  # type: ignore[assignment] # as if it were not installed
 try:
     for _name in ("kombu.serialization", "celery.utils.debug", "billiard.util"):
         import_module(_name)
@@ -29,10 +29,10 @@ finally:
 
 
 def settle_memory() -> None:
-    """Give back what starting took, and leave what is there out of later collections.
+    """Return free memory to the system, and exclude existing objects from garbage collection.
 
-    A child shares its parent's memory until one of them writes there, and a
-    collection of garbage writes everywhere.
+    A child shares its parent's memory until one of them writes to it, and a
+    garbage collection writes to every object.
     """
     gc.collect()
     gc.freeze()

@@ -1,14 +1,14 @@
-"""A redis as the broker: each queue is a list, as kombu's own redis transport has it.
+"""The redis of a target as the broker: each queue is a list, as in kombu's own redis transport.
 
-What differs is what a sensor needs: no library of 10 MB in every service, no
-polling, and messages in hand that are kept under the worker's own name, so
-that it has them again as soon as it starts after a crash.
+What differs is what a sensor needs: no event loop, no polling, and messages in
+hand that are kept under the worker's own name, so that it has them again as
+soon as it starts after a crash.
 
 Keys::
 
-    QUEUE             list; messages are put in on the left and taken on the right
+    QUEUE             list; messages are pushed on the left and popped on the right
     unacked:WORKER    hash of what the worker has in hand, by delivery tag
-    dead:WORKER       list of what it died of too often
+    dead:WORKER       list of messages during which it died too often
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 
 from acoupi import clock
 from acoupi.services.folder_files import CRASHES_HEADER, MAX_CRASHES
-from acoupi.services.redis_client import ANSWER_TIMEOUT, RedisClient, silent
+from acoupi.services.own_redis import ANSWER_TIMEOUT, OwnRedis, PendingAnswer, RedisFailedError
 from acoupi.services.transport import SensorChannel, SensorTransport
 
 __all__ = ["RedisChannel", "RedisTransport", "reclaim"]
@@ -28,8 +28,8 @@ __all__ = ["RedisChannel", "RedisTransport", "reclaim"]
 logger = logging.getLogger(__name__)
 
 BLOCK = 1
-"""Seconds for which redis is asked for a message, and then again. Its answer is waited for when
-a worker stops: what redis hands to somebody who has just hung up is lost."""
+"""Seconds for which one request waits for a message. Its answer is awaited when a worker stops:
+a message that redis hands to a client that has just hung up is lost."""
 
 
 class RedisChannel(SensorChannel):
@@ -38,13 +38,14 @@ class RedisChannel(SensorChannel):
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         options = connection.client.transport_options
-        self.client = RedisClient(options["url"])
+        self.client = OwnRedis(options["url"], options.get("answer_timeout", ANSWER_TIMEOUT))
         self.unacked = _unacked(options.get("worker") or "client")
-        self.listener = RedisClient(options["url"])
-        self._asked_at: float | None = None
+        self._patience: float = BLOCK + options.get("answer_timeout", ANSWER_TIMEOUT)
+        self._awaited: PendingAnswer | None = None
+        self._asked_at = 0.0
         self._taken: dict[str, tuple[bytes, str]] = {}
 
-    # What kombu asks of a channel.
+    # The interface of a kombu channel.
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
         self.client("LPUSH", queue, json.dumps(message))
@@ -68,17 +69,16 @@ class RedisChannel(SensorChannel):
         return bool(self.client("EXISTS", queue))
 
     def close(self) -> None:
-        """Stop listening; what was handed out meanwhile goes back."""
+        """Stop listening; return a message that redis delivered meanwhile."""
         if not self.closed:
             with contextlib.suppress(OSError):
                 self._stop_listening()
             transport = self.connection
             if self._qos is not None and transport and not transport.is_stopping:
-                # The link was lost, the tasks go on: they acknowledge when they end.
+                # The link was lost; the tasks continue and acknowledge when they end.
                 self._qos.restore_at_shutdown = False
         super().close()
-        for client in (self.listener, self.client):
-            client.close()
+        self.client.close()
 
     def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
         """Remove or put back a message that was taken."""
@@ -87,22 +87,26 @@ class RedisChannel(SensorChannel):
             return
         done = ("HDEL", self.unacked, delivery_tag)
         self.client.together(*((("RPUSH", queue, raw), done) if requeue else (done,)))
-        if self.closed:  # a task that went on after the link was lost
+        if self.closed:  # a task that ended after the link was lost
             self.client.close()
 
     # Listening.
 
+    def fileno(self) -> int:
+        """Return the connection on which a message is awaited; -1 if there is none."""
+        return self._awaited.fileno() if self._awaited else -1
+
     def deliver_one(self) -> bool:
-        """Hand out a message if one has come; ask for one if that is wanted."""
-        while self._asked_at is not None or self._ask():
-            if not self.listener.has_answer():
-                if clock.monotonic() - (self._asked_at or 0.0) > BLOCK + ANSWER_TIMEOUT:
-                    self._asked_at = None
-                    self.listener.close()
-                    raise silent()
+        """Deliver a message if one has arrived; request one if the prefetch limit allows it."""
+        while answer := self._awaited or self._ask():
+            if not answer.has_come():
+                if clock.monotonic() - self._asked_at > self._patience:
+                    self._awaited = None
+                    answer.give_up()
+                    raise RedisFailedError("redis does not answer")
                 return False
-            self._asked_at = None
-            found = self.listener.read()
+            self._awaited = None
+            found = answer.read()
             if found is not None:
                 queue = found[0].decode()
                 message = self._take(queue, found[1])
@@ -111,19 +115,19 @@ class RedisChannel(SensorChannel):
                     return True
         return False
 
-    def _ask(self) -> bool:
-        """Ask for a message; return whether one may be had."""
+    def _ask(self) -> PendingAnswer | None:
+        """Request a message; None if the prefetch limit does not allow one."""
         if not self._active_queues or not self.qos.can_consume():
-            return False
-        self.listener.send(("BRPOP", *self._active_queues, BLOCK))
+            return None
+        self._awaited = self.client.ask("BRPOP", *self._active_queues, BLOCK)
         self._asked_at = clock.monotonic()
-        return True
+        return self._awaited
 
     def _stop_listening(self) -> None:
-        if self._asked_at is None:
+        answer, self._awaited = self._awaited, None
+        if answer is None:
             return
-        self._asked_at = None
-        found = self.listener.read()
+        found = answer.read()
         if found is not None:
             self.client("RPUSH", found[0].decode(), found[1])
 
@@ -133,7 +137,7 @@ class RedisChannel(SensorChannel):
             message: dict[str, Any] = json.loads(raw)
             tag: str = message["properties"]["delivery_tag"]
         except (ValueError, KeyError, TypeError):
-            # What it was about is in the store.
+            # The store knows what was to be done.
             logger.warning("A message in the queue %s cannot be read; dropped.", queue)
             return None
         in_hand = json.dumps([message, "", queue])
@@ -143,10 +147,10 @@ class RedisChannel(SensorChannel):
 
 
 class RedisTransport(SensorTransport):
-    """Redis, as kombu knows a broker.
+    """The redis of a target.
 
-    Transport options: ``url``, with the login, and ``worker``, the name under
-    which messages in hand are kept (one process per name).
+    Transport options: ``url``, with the login; ``worker``, the name under which
+    messages in hand are kept (one process per name); ``answer_timeout``, seconds.
     """
 
     Channel = RedisChannel
@@ -154,8 +158,8 @@ class RedisTransport(SensorTransport):
     driver_name = "redis"
 
     def establish_connection(self) -> Any:
-        """Make sure that redis answers."""
-        client = RedisClient(self.options["url"])
+        """Check that redis answers."""
+        client = OwnRedis(self.options["url"])
         try:
             client("PING")
         finally:
@@ -163,19 +167,18 @@ class RedisTransport(SensorTransport):
         return super().establish_connection()
 
     def handles(self) -> Iterable[int]:
-        """Return the connections that listen."""
-        numbers = (channel.listener.fileno() for channel in self.channels)
-        return [number for number in numbers if number >= 0]
+        """Return the connections on which messages are awaited."""
+        return [number for channel in self.channels if (number := channel.fileno()) >= 0]
 
 
-def reclaim(client: RedisClient, worker: str, limit: int = MAX_CRASHES) -> tuple[int, int]:
-    """Put back what the worker of that name had taken when it was killed.
+def reclaim(client: OwnRedis, worker: str, limit: int = MAX_CRASHES) -> tuple[int, int]:
+    """Put back the messages that a worker had in hand when it was killed.
 
     Returns
     -------
     tuple
         How many messages were put back, and how many were put aside (in the
-        list ``dead:WORKER``) because the worker died `limit` times with them.
+        list ``dead:WORKER``) because the worker died `limit` times while it had them.
     """
     back = aside = 0
     unacked = _unacked(worker)
@@ -186,7 +189,7 @@ def reclaim(client: RedisClient, worker: str, limit: int = MAX_CRASHES) -> tuple
         crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
         headers[CRASHES_HEADER] = crashes
         message["redelivered"] = True
-        place = routing_key or exchange  # what is taken from the right is next
+        place = routing_key or exchange  # pushed on the right, to be next
         if crashes >= limit:
             aside += 1
             place = f"dead:{worker}"

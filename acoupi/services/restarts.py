@@ -1,4 +1,4 @@
-"""When a worker ends itself to be started again: warmly, after what it is doing."""
+"""When a worker stops in order to be restarted, after finishing its tasks."""
 
 import os
 from collections.abc import Mapping
@@ -8,65 +8,73 @@ from acoupi.errors import ConfigurationError, DeviceUnavailableError
 from acoupi.services.waiting import Watch
 from acoupi.stack.settings import RENEW
 
-__all__ = ["NO_MICROPHONE", "Leaving"]
+__all__ = ["NO_MICROPHONE", "RestartPolicy"]
 
 NO_MICROPHONE = 74
-"""Exit code of a recorder that had no microphone for a while."""
+"""Exit code of a recorder whose microphone was missing for too long."""
 PATIENCE_VARIABLE = "ACOUPI_MICROPHONE_PATIENCE"
 
 
-class Leaving:
-    """Says when a worker is to stop, and why.
+class RestartPolicy:
+    """Decides when a worker must stop in order to be restarted, and why.
 
-    A container is given the sound devices that there are when it starts. So a
-    recorder that was told how long to be patient (by a variable, in seconds)
-    ends itself when its microphone was missing for so long, and finds what was
-    plugged in since when it is started again. Hours in which it is not to
-    record count too, but it ends only when it wants to record and cannot.
+    A container is given the sound devices that exist when it starts. A recorder
+    with ``ACOUPI_MICROPHONE_PATIENCE`` (seconds) therefore stops when its microphone
+    has been missing for that long; after the restart it sees what was plugged in
+    since. Time off schedule counts, but the recorder stops only after a failed
+    attempt to record.
 
     Parameters
     ----------
     watch
-        Of a home that sets itself up; None: it does not.
+        Notices a new configuration in a home that sets itself up; None elsewhere.
     environ
-        The variables.
+        Environment variables.
+    patience
+        Seconds without a microphone that the settings of the sensor allow; None: the value
+        of the variable.
 
     Raises
     ------
     ConfigurationError
-        If the variable is no number of seconds.
+        If the variable is not a number of seconds.
     """
 
-    def __init__(self, watch: Watch | None, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        watch: Watch | None,
+        environ: Mapping[str, str] = os.environ,
+        patience: float | None = None,
+    ) -> None:
         self._watch = watch
-        self._patience = _patience(environ.get(PATIENCE_VARIABLE))
+        self._patience = patience or _patience(environ.get(PATIENCE_VARIABLE))
         self._missing_since: float | None = None
-        self._misses = False
+        self._just_missed = False
 
-    def failed(self, error: object) -> None:
-        """Note how a task failed."""
+    def task_failed(self, error: object) -> None:
+        """Note the error of a task."""
         if isinstance(error, DeviceUnavailableError):
-            self._misses = True
+            self._just_missed = True
             if self._missing_since is None:
                 self._missing_since = data.monotonic()
 
     def recorded(self) -> None:
-        """Note that there is a microphone."""
-        self._missing_since, self._misses = None, False
+        """Note that the microphone works."""
+        self._missing_since, self._just_missed = None, False
 
-    def __call__(self) -> tuple[int, str] | None:
-        """Return the exit code and why the worker is to stop; None if it need not."""
+    def due(self) -> tuple[int, str] | None:
+        """Return the exit code and the reason if the worker must stop now."""
         if self._watch and (reason := self._watch.changed()):
             return RENEW, reason
-        misses, self._misses = self._misses, False
-        if self._patience is None or self._missing_since is None or not misses:
+        just_missed, self._just_missed = self._just_missed, False
+        if self._patience is None or self._missing_since is None or not just_missed:
             return None
         away = data.monotonic() - self._missing_since
         if away < self._patience:
             return None
         return NO_MICROPHONE, (
-            f"there was no microphone for {away:.0f} s ({PATIENCE_VARIABLE}="
-            f"{self._patience:g}), and one plugged in since can be seen only from its start"
+            f"there was no microphone for {away:.0f} s (it waits {self._patience:g} s), "
+            "and one plugged in since can be seen only from its start"
         )
 
 

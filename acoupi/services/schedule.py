@@ -1,9 +1,9 @@
 """The schedule as a file: what beat reads instead of the program.
 
 `describe_schedule` turns the schedule of an app into plain data, which
-`entries.read_schedule` reads. Interval, clock-aligned, crontab
-and solar schedules are described; of any other kind only the class is noted,
-and beat loads the program to have it.
+`entries.read_schedule` reads. Interval, clock-aligned, crontab and solar
+schedules are described in full; of any other kind only the class is noted, and
+beat loads the program to get the schedule.
 """
 
 import json
@@ -95,7 +95,7 @@ def describe(when: BaseSchedule) -> dict[str, Any]:
 
 
 def _cron_field(value: Any) -> str:
-    """Write a field as in a crontab; Celery also takes numbers and sets of them."""
+    """Return a field as crontab text; Celery also accepts numbers and sets of numbers."""
     if isinstance(value, str | int):
         return str(value)
     return ",".join(str(item) for item in sorted(value))

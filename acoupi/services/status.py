@@ -1,4 +1,4 @@
-"""What waits in the queues, and how to empty them; through kombu, for any broker."""
+"""Counts and removes waiting messages, on any broker."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ def check_broker(settings: Settings, celery: CelerySettings | None = None) -> No
     Raises
     ------
     TargetError
-        With its own words.
+        With the error of the broker.
     """
     with _channel(settings, celery):
         pass
@@ -40,7 +40,7 @@ def count_waiting(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
 
 
 def purge_messages(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
-    """Remove what waits in the queues; return how many messages that were.
+    """Remove the waiting messages; return how many there were in each queue.
 
     Raises
     ------
@@ -51,16 +51,27 @@ def purge_messages(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
         return {queue: int(channel.queue_purge(queue) or 0) for queue in queues}
 
 
+def _remedy(settings: Settings, url: str | None) -> str:
+    """Return how to find out why a broker does not answer."""
+    if url is None:
+        return f"ls -ld {settings.run_dir}"
+    if url.startswith("redis"):
+        return "redis-cli ping   (is redis running, and is that its address?)"
+    if "amqp" in url.partition("://")[0]:
+        return "rabbitmq-diagnostics ping   (is RabbitMQ running, and is that its address?)"
+    return "acoupi setup --broker URL   (is the broker running, and is that its address?)"
+
+
 def _count(channel: Any, queue: str) -> int:
     try:
         return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except ChannelError:  # nobody has used it yet
+    except ChannelError:  # the queue was never used
         return 0
 
 
 @contextlib.contextmanager
 def _channel(settings: Settings, celery: CelerySettings | None = None) -> Iterator[Any]:
-    """Give a channel to the broker for a moment."""
+    """Provide a channel to the broker."""
     celery = celery or load_celery_settings(settings)
     app = make_app(settings, celery)
     connection = app.connection_for_read()
@@ -74,8 +85,6 @@ def _channel(settings: Settings, celery: CelerySettings | None = None) -> Iterat
         url = masked_url(celery.broker_url)
         raise TargetError(
             f'cannot reach the broker "{url}".',
-            "redis-cli ping   (is redis running, and is that its address?)"
-            if celery.broker_url
-            else f"ls -ld {settings.run_dir}",
+            _remedy(settings, celery.broker_url),
             why=f"it answered: {error}",
         ) from error

@@ -1,7 +1,7 @@
-"""What both brokers of a sensor have in common, as kombu knows brokers.
+"""What the transports of both brokers of a sensor have in common: embedded, and own redis.
 
-Neither has an event loop: a worker waits in `drain_events`, and whoever has
-something for its loop to do wakes it through a pipe.
+Neither has an event loop: a worker waits in `drain_events`, and other threads
+wake it through a pipe when its loop has something to do.
 """
 
 import contextlib
@@ -15,20 +15,56 @@ from kombu.transport import virtual
 
 from acoupi import clock
 
-__all__ = ["LONGEST_WAIT", "SensorChannel", "SensorTransport"]
+__all__ = ["LONGEST_WAIT", "SensorChannel", "SensorTransport", "WakePipe"]
 
 LONGEST_WAIT = 1.0
 """Seconds: a worker's loop turns at least this often."""
 
 
+class WakePipe:
+    """A pipe through which any thread, or a signal handler, wakes a loop that waits."""
+
+    def __init__(self) -> None:
+        self._read, self._write = -1, -1
+        # As soon as the pipe is closed, its number may be that of a recording. Re-entrant,
+        # because a signal handler may interrupt the thread that holds the lock.
+        self._lock = threading.RLock()
+
+    @property
+    def read_end(self) -> int:
+        """The file descriptor to wait on; the pipe is opened when this is first asked for."""
+        if self._read < 0:
+            self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        return self._read
+
+    def wake(self) -> None:
+        """Wake the loop, if one waits."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._write >= 0:
+                os.write(self._write, b".")
+
+    def empty(self) -> None:
+        """Be ready to be woken again."""
+        with contextlib.suppress(OSError):
+            os.read(self._read, 4096)
+
+    def close(self) -> None:
+        """Close both ends."""
+        with self._lock:
+            handles, self._read, self._write = (self._read, self._write), -1, -1
+            for handle in handles:
+                if handle >= 0:
+                    os.close(handle)
+
+
 class SensorQoS(virtual.QoS):
-    """Knows what is in hand; settles it with the broker."""
+    """Keeps track of messages in hand and settles them with the broker."""
 
     def ack(self, delivery_tag: str) -> None:
         """Remove a message for good. May be called by any thread."""
         try:
             self.channel.settle(delivery_tag)
-        finally:  # a link that is lost is noticed when the next message is asked for
+        finally:  # a lost link is noticed when the next message is requested
             super().ack(delivery_tag)
             self.channel.connection_wake()
 
@@ -59,11 +95,11 @@ class SensorChannel(virtual.Channel):
         raise NotImplementedError
 
     def deliver_one(self) -> bool:
-        """Hand out a message if there is one and it may be had; return whether there was."""
+        """Deliver a message if there is one and the prefetch limit allows it; return whether."""
         raise NotImplementedError
 
     def basic_qos(self, *args: Any, **kwargs: Any) -> None:
-        """Set how many messages may be in hand, and look for some."""
+        """Set how many messages may be in hand, and look for new ones."""
         super().basic_qos(*args, **kwargs)
         self.connection_wake()
 
@@ -91,10 +127,7 @@ class SensorTransport(virtual.Transport):
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         self.is_stopping = False
-        self._wake_read, self._wake_write = -1, -1
-        # Its number may be that of a recording as soon as the pipe is closed. To be taken again
-        # by a handler of signals, which may interrupt who holds it.
-        self._pipe_lock = threading.RLock()
+        self._pipe = WakePipe()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -103,18 +136,13 @@ class SensorTransport(virtual.Transport):
         return dict(client.transport_options)
 
     def driver_version(self) -> str:
-        """Return the version of what it does with the broker."""
+        """Return the version of this transport."""
         return "1"
 
     def close_connection(self, connection: Any) -> None:
         """Close the channels and the pipe."""
         super().close_connection(connection)
-        with self._pipe_lock:
-            handles = self._wake_read, self._wake_write
-            self._wake_read = self._wake_write = -1
-            for handle in handles:
-                if handle >= 0:
-                    os.close(handle)
+        self._pipe.close()
 
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         """Deliver one message, waiting for it up to `timeout` seconds.
@@ -122,8 +150,8 @@ class SensorTransport(virtual.Transport):
         Raises
         ------
         TimeoutError
-            If there was none, or if `wake` was called: whoever called it has
-            something for the caller's loop to do.
+            If there was none, or `wake` was called because the caller's loop
+            has something to do.
         """
         del connection
         deadline = None if timeout is None else clock.monotonic() + timeout
@@ -141,37 +169,33 @@ class SensorTransport(virtual.Transport):
         return any(channel.deliver_one() for channel in list(self.channels))
 
     def deliver(self, message: dict[str, Any], queue: str) -> None:
-        """Give a message to who consumes from its queue."""
+        """Pass a message to the consumers of its queue."""
         self._deliver(message, queue)
 
     def came(self, handle: int) -> None:
-        """Note that one of the handles is readable."""
+        """Handle that one of `handles` is readable."""
 
     def handles(self) -> Iterable[int]:
-        """Return what to wait on: each becomes readable when there may be a message."""
+        """Return file descriptors that become readable when there may be a message."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Deliver nothing more: the worker is stopping. May be called by any thread."""
+        """Deliver nothing more, because the worker is stopping. May be called by any thread."""
         self.is_stopping = True
         self.wake()
 
     def wake(self) -> None:
         """Make `drain_events` return soon. May be called by any thread."""
-        with self._pipe_lock, contextlib.suppress(OSError):
-            if self._wake_write >= 0:
-                os.write(self._wake_write, b".")
+        self._pipe.wake()
 
     def _wait(self, seconds: float) -> bool:
-        """Wait until something comes or the time is over; return whether `wake` was called."""
-        if self._wake_read < 0:
-            self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        ready, _, _ = select.select([*self.handles(), self._wake_read], [], [], seconds)
+        """Wait for a message, `wake` or the end of the time; return whether `wake` was called."""
+        pipe = self._pipe.read_end
+        ready, _, _ = select.select([*self.handles(), pipe], [], [], seconds)
         for handle in ready:
-            if handle != self._wake_read:
+            if handle != pipe:
                 self.came(handle)
-        if self._wake_read not in ready:
+        if pipe not in ready:
             return False
-        with contextlib.suppress(OSError):
-            os.read(self._wake_read, 4096)
+        self._pipe.empty()
         return True

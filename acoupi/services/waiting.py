@@ -1,4 +1,4 @@
-"""How services wait for a home that sets itself up, and notice when it changes."""
+"""How services wait for a home that sets itself up, and then watch its configuration."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from acoupi import data
 from acoupi.commit import whole
 from acoupi.errors import NotConfiguredError
 from acoupi.provisioned import MARKER, Provisioned, read_provisioned
-from acoupi.services.places import (
+from acoupi.services.provisioned_home import (
     SECRET_PREFIXES,
     can_provision,
     config_dir,
@@ -24,7 +24,7 @@ from acoupi.stack.stack import BEAT
 
 __all__ = ["Watch", "await_home"]
 
-logger = logging.getLogger("acoupi.provisioning")
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.25
 PULSE_EVERY = 5.0
@@ -34,20 +34,20 @@ PROVISIONING = "acoupi.provisioning"
 PROVISION_PATIENCE = 660.0
 """Seconds; the process ends itself earlier, with its traceback."""
 FAULTY = 2
-"""Exit code when the sources are wrong, which that process has logged."""
+"""Exit code when the sources contain a mistake, which that process has logged."""
 PATIENCE = 600.0
 PATIENCE_VARIABLE = "ACOUPI_SETUP_PATIENCE"
 
 
 class Watch:
-    """Notices that another configuration is in force.
+    """Notices when another configuration is in force.
 
     Parameters
     ----------
     config
         The folder ``config/``.
     known
-        What was in force when the service started.
+        The configuration that was in force when the service started.
     """
 
     def __init__(self, config: Path, known: Provisioned) -> None:
@@ -57,12 +57,12 @@ class Watch:
         self._seen: tuple[int, int] | None = None
 
     def changed(self) -> str | None:
-        """Return why the service must restart; None if it need not."""
+        """Return why the service must be restarted; None if it need not."""
         stamp = self._stamp()
         if stamp == self._seen:
             return None
         now = read_provisioned(self._path.parent)
-        if now is None:  # it cannot be read; looked at again
+        if now is None:  # it cannot be read; the next call tries again
             return None
         self._seen = stamp
         if now.provisioned_on == self.known.provisioned_on:
@@ -84,7 +84,7 @@ def await_home(
     environ: MutableMapping[str, str] = os.environ,
     stop: Callable[[], bool] = lambda: False,
 ) -> Watch | None:
-    """Wait until the home is set up; set it up where no other service does.
+    """Wait until the home is set up; set it up if no other service does.
 
     Parameters
     ----------
@@ -93,19 +93,19 @@ def await_home(
     name
         Of the service that waits.
     environ
-        Variables with settings are removed from it: the home has those in force.
+        Variables that hold settings are removed from it: the home has those in force.
     stop
-        Whether to stop waiting.
+        Returns whether to give up waiting.
 
     Returns
     -------
     Watch
-        None if this home does not set itself up, or a person did.
+        None if this home does not set itself up, or a person set it up.
 
     Raises
     ------
     NotConfiguredError
-        If that takes too long; says what it is waiting for.
+        If that takes too long; says what is missing.
     """
     if not environ.get("ACOUPI_PROGRAM"):
         return None
@@ -120,7 +120,7 @@ def await_home(
 
 
 class _Wait:
-    """Waiting of one service."""
+    """Waits on behalf of one service."""
 
     def __init__(
         self,
@@ -135,15 +135,15 @@ class _Wait:
         self._environ = environ
         self._stop = stop
         self._pulse = PulseFile(settings.run_dir, name)
-        # Beat is small, and imports no program.
+        # Beat is small and imports no program.
         self._provisions = name != BEAT and can_provision(settings)
         self._patience = _seconds(environ.get(PATIENCE_VARIABLE), PATIENCE)
         self._written = self._said = self._tried = -SAY_EVERY
 
     def until_ready(self) -> Provisioned | None:
-        """Return what is in force, as soon as there is something.
+        """Return the configuration in force, once there is one.
 
-        None if a person set the home up: then that is not written over.
+        None if a person set the home up: that is not overwritten.
         """
         began = data.monotonic()
         if self._is_by_hand():
@@ -167,7 +167,7 @@ class _Wait:
             threading.Event().wait(LOOK_EVERY)
 
     def _is_by_hand(self) -> bool:
-        """Return whether there is a sensor that no provisioning made."""
+        """Return whether a person set the sensor up."""
         return is_configured(self._settings) and read_provisioned(self._config) is None
 
     def _missing(self) -> str | None:
@@ -183,7 +183,7 @@ class _Wait:
         return None
 
     def _provision(self) -> None:
-        """Set the home up in a separate process, whose imports do not stay in this one."""
+        """Set the home up in a separate process, so that its imports do not stay here."""
         self._tried = data.monotonic()
         environ = (
             os.environ

@@ -38,7 +38,7 @@ class CelerySettings(BaseModel):
     """
 
     broker_url: str | None = None
-    """``redis://…`` or ``redis+socket://…``; None: the embedded broker below ``run/broker``."""
+    """``redis://…``, ``amqp://…`` or another that Celery supports; None: the embedded broker."""
     task_soft_time_limit: int = Field(default=540, gt=0)
     """Seconds after which a task is asked to end (a slow model on a slow board needs minutes)."""
     task_time_limit: int = Field(default=600, gt=0)

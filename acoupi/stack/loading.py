@@ -11,6 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from acoupi.components.messengers.plug_ins import unusable_messengers
+from acoupi.config import describe
+from acoupi.config.names import BY_OPTIONS
+from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.programs import AcoupiProgram
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
@@ -18,6 +22,7 @@ from acoupi.stack.settings import Settings
 
 __all__ = [
     "available_programs",
+    "check_plug_ins",
     "is_configured",
     "load_config_schema",
     "load_program_class",
@@ -35,7 +40,9 @@ def available_programs() -> dict[str, str]:
     return {point.name: point.value for point in sorted(entry_points(group=GROUP))}
 
 
-def load_program_class(program_name: str) -> type[AcoupiProgram[Any]]:
+def load_program_class(
+    program_name: str, *, choose: str = BY_OPTIONS.program
+) -> type[AcoupiProgram[Any]]:
     """Return the class of a program.
 
     Parameters
@@ -45,6 +52,8 @@ def load_program_class(program_name: str) -> type[AcoupiProgram[Any]]:
         (``my.program``), or a module and a class (``my.program:Program``).
         Of several programs in a module the one named ``Program`` is taken,
         else the last; a program that another one there extends does not count.
+    choose
+        What chooses a program, for errors; ``{}`` stands for its name.
 
     Raises
     ------
@@ -52,27 +61,43 @@ def load_program_class(program_name: str) -> type[AcoupiProgram[Any]]:
         If there is no such program, or importing it failed; says what is
         missing.
     InvalidProgramError
-        If the module holds no program, or the class is none.
+        If the module holds no program, or the class is none; if its configuration has a
+        setting of a type that is not supported.
     """
     place = available_programs().get(program_name, program_name)
     module_name, _, class_name = place.partition(":")
-    module = _import(program_name, module_name.strip())
+    module = _import(program_name, module_name.strip(), choose)
     if class_name:
-        return _named_class(program_name, module, class_name.strip())
-    return _only_class(program_name, module)
+        found = _named_class(program_name, module, class_name.strip(), choose)
+    else:
+        found = _only_class(program_name, module)
+    _check_schema(program_name, found)
+    return found
 
 
-def _import(program_name: str, module_name: str) -> ModuleType:
+def _check_schema(program_name: str, program_class: type[AcoupiProgram[Any]]) -> None:
+    schema = program_class.get_config_schema()
+    for one in unsupported_settings(schema):
+        raise InvalidProgramError(
+            program_name,
+            f'the program "{program_name}" has a setting of a type that configuration does not '
+            f"support: {one.name} ({one.type}).",
+            f"in {schema.__name__}, {one.name}: {one.advice}",
+            why=f"{SUPPORTED}.",
+        )
+
+
+def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
     parts = module_name.split(".")
     if not all(part.isidentifier() for part in parts):
-        raise _not_found(program_name)
+        raise _not_found(program_name, choose)
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         # Is it the module itself that is not there, or one that it needs?
         if module_name == missing or module_name.startswith(f"{missing}."):
-            raise _not_found(program_name) from error
+            raise _not_found(program_name, choose) from error
         raise ProgramNotFoundError(
             program_name,
             f'cannot load the program "{program_name}".',
@@ -88,26 +113,26 @@ def _import(program_name: str, module_name: str) -> ModuleType:
         ) from error
 
 
-def _not_found(program_name: str) -> ProgramNotFoundError:
+def _not_found(program_name: str, choose: str) -> ProgramNotFoundError:
     known = list(available_programs())
     close = difflib.get_close_matches(program_name, known, n=1)
     return ProgramNotFoundError(
         program_name,
         f'cannot find the program "{program_name}".',
-        f"acoupi setup --program {close[0] if close else 'default'}",
+        choose.format(close[0] if close else "default"),
         why=f"no module has that name, and the installed programs are {', '.join(known)}.",
     )
 
 
 def _named_class(
-    program_name: str, module: ModuleType, class_name: str
+    program_name: str, module: ModuleType, class_name: str, choose: str
 ) -> type[AcoupiProgram[Any]]:
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, AcoupiProgram):
         names = ", ".join(kind.__name__ for kind in _programs_in(module)) or "none"
         raise InvalidProgramError(
             program_name,
-            help=f"acoupi setup --program {module.__name__}",
+            help=choose.format(module.__name__),
             why=f"{module.__name__} has no program named {class_name}; its programs are: {names}.",
         )
     if inspect.isabstract(found):
@@ -166,6 +191,20 @@ def _programs_in(module: ModuleType) -> list[type[AcoupiProgram[Any]]]:
     package = [kind for kind in every if kind.__module__.startswith(f"{module.__name__}.")]
     foreign = [kind for kind in every if not kind.__module__.startswith("acoupi.programs.")]
     return own or package or foreign
+
+
+def check_plug_ins(schema: type[BaseModel]) -> None:
+    """Raise if a messenger is installed for this schema that cannot be used.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming it, and why.
+    """
+    for place in describe(schema).walk():
+        for kind in place.sections:
+            for error in unusable_messengers(kind):
+                raise error
 
 
 def load_config_schema(settings: Settings) -> type[BaseModel]:

@@ -79,6 +79,7 @@ class Settings:
     program_file: Path = _in_home("{app_name}.py")
     program_name_file: Path = _in_home("config", "name")
     program_config_file: Path = _in_home("config", "program.json")
+    sensor_config_file: Path = _in_home("config", "sensor.json")
     celery_config_file: Path = _in_home("config", "celery.json")
     deployment_file: Path = _in_home("config", "deployment.json")
     device_file: Path = _in_home("config", "device.json")

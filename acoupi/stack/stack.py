@@ -5,12 +5,12 @@ compared, rendered and tested without anything running.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import (
@@ -23,6 +23,14 @@ from acoupi.programs.core.workers import (
     WorkerConfig,
 )
 from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.rights import (
+    Mount,
+    can_withhold_secrets,
+    mounts_of,
+    names_server,
+    secret_names,
+    sends_to_server,
+)
 from acoupi.stack.settings import BEAT, BROKER, Settings
 
 if TYPE_CHECKING:
@@ -41,18 +49,23 @@ __all__ = [
     "Stack",
     "cache_variable",
     "check_name",
+    "home_mounts",
+    "is_extra_role",
     "is_sound_worker",
+    "own_environment",
     "recording_queue_of",
-    "secret_names",
     "service_command",
     "stack_for",
     "stack_of_program",
 ]
 
-Role = Literal["recorder", "worker", "beat", "broker"]
+Role = str
+"""recorder, worker, beat, broker, setup, or that of a service that is none of them."""
+WORKER_ROLES = ("recorder", "worker")
 
 SETUP = "setup"
 """The service that sets a home up by itself."""
+_KNOWN_ROLES = (*WORKER_ROLES, "beat", "broker", SETUP)
 WORKER_MODULE = "acoupi.system.celery.worker"
 BEAT_MODULE = "acoupi.system.celery.beat"
 SOUND_DEVICE = "/dev/snd"
@@ -66,7 +79,6 @@ WORKER_STOP_GRACE = 30.0
 RECORDER_STOP_GRACE = 60.0
 """Seconds for a recorder whose recordings have no known duration."""
 
-_URL = re.compile(r"(?:https?|mqtts?|wss?)://", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _RESERVED = (BEAT, BROKER, "broker", SETUP)
@@ -82,16 +94,6 @@ RECORDER_SCORE, BEAT_SCORE, WORKER_SCORE, MODEL_SCORE = 0, 200, 400, 800
 
 None is negative: only an engine with CAP_SYS_RESOURCE starts such a container.
 """
-_READ_ONLY = ("certificate", "key", "model", "weights", "labels")
-"""In the name of a field whose file is read and never written."""
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A folder that a service sees; at the same absolute path as on the host."""
-
-    source: Path
-    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,17 @@ class Limits:
     """What a service may use; None is no limit."""
 
     memory_bytes: int | None = None
-    processes: int | None = 64
     out_of_memory_score: int = 0
     """-1000 to 1000: who is ended first when memory runs out; the highest goes first."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a service listens."""
+
+    number: int
+    address: str = "127.0.0.1"
+    """Of this machine, on which others reach it; containers listen on all of their own."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,7 @@ class Service:
     groups: tuple[str, ...] = ()
     network: bool = False
     """Whether it talks to anything but the broker."""
+    port: Port | None = None
     secrets: bool = False
     """Whether it sees the secrets of the configuration."""
     environment: tuple[tuple[str, str], ...] = ()
@@ -150,7 +161,12 @@ class Service:
     @property
     def is_worker(self) -> bool:
         """Whether it runs tasks."""
-        return self.role in ("recorder", "worker")
+        return self.role in WORKER_ROLES
+
+    @property
+    def is_extra(self) -> bool:
+        """Whether it is neither a worker nor one that every sensor has; see `is_extra_role`."""
+        return is_extra_role(self.role)
 
 
 @dataclass(frozen=True)
@@ -160,17 +176,22 @@ class Stack:
     program: str
     services: tuple[Service, ...]
     broker: Broker
-    volumes: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     """Names of the secrets in the configuration, never their values."""
     config: BaseModel | None = field(default=None, compare=False, repr=False)
     """What the program is set to, for targets that have to carry it elsewhere."""
+    sensor: BaseModel | None = field(default=None, compare=False, repr=False)
+    """The same of what belongs to the sensor; None: all as usual."""
 
     @property
     def workers(self) -> tuple[Service, ...]:
         """The services that run tasks, in the order of the program."""
         return tuple(service for service in self.services if service.is_worker)
+
+    @property
+    def extras(self) -> tuple[Service, ...]:
+        """The services that are neither workers nor ones that every sensor has."""
+        return tuple(service for service in self.services if service.is_extra)
 
     @property
     def recorder(self) -> Service | None:
@@ -203,6 +224,17 @@ class Stack:
             f"one of: {', '.join(self.names)}",
             why=f"the program {self.program} runs as {', '.join(self.names)}.",
         )
+
+
+def is_extra_role(role: str) -> bool:
+    """Return whether a role is that of a service which not every sensor has.
+
+    Examples
+    --------
+    >>> is_extra_role("web"), is_extra_role("beat")
+    (True, False)
+    """
+    return role not in _KNOWN_ROLES
 
 
 def service_command(name: str) -> tuple[str, ...]:
@@ -252,7 +284,7 @@ def stack_for(
         The queue of the recording task; None: the program does not record.
     sends
         Whether the program sends messages to servers; None: it does if its
-        configuration names one. Only then has a worker a network.
+        configuration names one (`names_server`). Only then has a worker a network.
 
     Raises
     ------
@@ -267,9 +299,9 @@ def stack_for(
     recorder = _find_recorder(program_class, workers, listens, recording_queue)
     sends = names_server(config) if sends is None else sends
     can_withhold = can_withhold_secrets(config)
-    inside = _home_mounts(settings)
+    inside = home_mounts(settings)
     mounts = (*inside, Mount(settings.program_file, read_only=True))
-    mounts += _other_mounts(config, tuple(mount.source for mount in mounts))
+    mounts += mounts_of(config, settings.home, mounts)
     services = [
         _worker_service(
             worker,
@@ -322,27 +354,7 @@ def stack_of_program(
         program_name=program_name,
         queues=program.queues,
         recording_queue=recording_queue_of(program),
-        sends=_sends(program),
-    )
-
-
-def _sends(program: "AcoupiProgram[Any]") -> bool | None:
-    """Return whether a program sends messages to servers; None if it cannot be told."""
-    from acoupi.components.messengers import FileMessenger  # noqa: PLC0415 - beat does without
-
-    messengers = getattr(program, "messengers", None)
-    if messengers is None:
-        return None
-    return any(not isinstance(messenger, FileMessenger) for messenger in messengers)
-
-
-def names_server(config: BaseModel | None) -> bool:
-    """Return whether a configuration names a server to send messages to."""
-    return any(
-        isinstance(value, AnyUrl)
-        or (isinstance(value, str) and bool(_URL.match(value)))
-        or (bool(path) and path[-1] in ("host", "hostname", "server") and bool(value))
-        for path, value in _leaves(config)
+        sends=sends_to_server(program),
     )
 
 
@@ -476,7 +488,7 @@ def _worker_service(
         groups=(SOUND_GROUP,) if records else (),
         network=network,
         secrets=needs_secrets if worker.secrets is None else worker.secrets,
-        environment=_environment(settings, worker.name),
+        environment=own_environment(settings, worker.name),
         mounts=mounts,
         health=HealthCheck(
             settings.run_dir / f"{worker.name}.json", SAMPLES_ARRIVE if records else ""
@@ -491,7 +503,7 @@ def _beat_service(settings: Settings, mounts: tuple[Mount, ...]) -> Service:
         name=BEAT,
         role="beat",
         command=service_command(BEAT),
-        environment=_environment(settings, BEAT),
+        environment=own_environment(settings, BEAT),
         mounts=mounts,
         health=HealthCheck(settings.run_dir / f"{BEAT}.json"),
         stop_grace=STOP_MARGIN,
@@ -508,7 +520,8 @@ def cache_variable(home: Path) -> dict[str, str]:
     return {"XDG_CACHE_HOME": str(home / "data" / "cache")}
 
 
-def _environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
+def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
+    """Return the variables that every service of ours has."""
     variables = {"ACOUPI_HOME": str(settings.home), "ACOUPI_SERVICE": name}
     return tuple((variables | cache_variable(settings.home)).items())
 
@@ -521,40 +534,7 @@ def _recorder_grace(config: BaseModel | None) -> float:
     return float(duration) + STOP_MARGIN
 
 
-def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Give every value of a configuration with where it is."""
-    if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _leaves(getattr(value, name), (*path, name))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, (*path, str(key)))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for index, item in enumerate(value):
-            yield from _leaves(item, (*path, str(index)))
-    else:
-        yield path, value
-
-
-def secret_names(config: BaseModel | None) -> list[str]:
-    """Return the names of the variables that hold the secrets of a configuration, sorted."""
-    from acoupi.config.secrets import secret_name  # noqa: PLC0415 - beat needs no config
-
-    return sorted(
-        secret_name(path)
-        for path, value in _leaves(config)
-        if isinstance(value, SecretStr | SecretBytes)
-    )
-
-
-def can_withhold_secrets(config: BaseModel | None) -> bool:
-    """Return whether a configuration is valid without its secrets, for who does not need them."""
-    from acoupi.config import is_valid_without_secrets  # noqa: PLC0415 - as above
-
-    return config is None or is_valid_without_secrets(config)
-
-
-def _home_mounts(settings: Settings) -> tuple[Mount, ...]:
+def home_mounts(settings: Settings) -> tuple[Mount, ...]:
     """Return what every service of ours sees of the home; the rest, secrets/ too, it does not."""
     return (
         Mount(settings.program_config_file.parent, read_only=True),
@@ -562,28 +542,3 @@ def _home_mounts(settings: Settings) -> tuple[Mount, ...]:
         Mount(settings.log_dir),
         Mount(settings.run_dir),
     )
-
-
-def _other_mounts(config: BaseModel | None, covered: tuple[Path, ...]) -> tuple[Mount, ...]:
-    """Return what else a configuration names, without doubles: folders, and files to be read."""
-    folders: dict[Path, bool] = {}
-    for path, value in _leaves(config):
-        if not isinstance(value, Path) or not value.is_absolute():
-            continue
-        read_only = "simulated" in path or any(word in path[-1] for word in _READ_ONLY)
-        # A file is written beside others (a database has its journal there).
-        is_file = bool(value.suffix) or path[-1].endswith("_db") or path[-1].startswith("db_")
-        place = value.parent if is_file and not read_only else value
-        folders[place] = folders.get(place, True) and read_only
-    named = [
-        Mount(folder, read_only=read_only)
-        for folder, read_only in sorted(folders.items())
-        if not any(folder.is_relative_to(other) for other in covered)
-    ]
-    return tuple(mount for mount in named if not any(_shows(other, mount) for other in named))
-
-
-def _shows(other: Mount, mount: Mount) -> bool:
-    """Return whether a mount above another does for it: in a read-only one nobody writes."""
-    is_above = mount.source != other.source and mount.source.is_relative_to(other.source)
-    return is_above and (mount.read_only or not other.read_only)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from acoupi.config.tree import nearest
+from acoupi.config.names import nearest
 from acoupi.errors import ConfigurationError
 from acoupi.stack.settings import Settings
 
@@ -49,6 +49,11 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "ACOUPI_CONFIG_URL",
         "where a configuration file is fetched at each start, http or https; not with a file",
+        "configuration",
+    ),
+    Variable(
+        "ACOUPI_SENSOR__",
+        "one setting that belongs to the sensor and not to its program",
         "configuration",
     ),
     Variable("ACOUPI_CELERY__", "one setting of Celery", "configuration"),
@@ -110,7 +115,7 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 _EXACT = {one.name for one in VARIABLES if not one.is_prefix}
-_PREFIXES = (*(one.name for one in VARIABLES if one.is_prefix), "ACOUPI_MEMORY_")
+_PREFIXES = (*(one.name for one in VARIABLES if one.is_prefix), "ACOUPI_MEMORY_", "ACOUPI_PORT_")
 _SOURCES = tuple(
     one.name for one in VARIABLES if one.scope in ("configuration", "deployment", "device")
 )

@@ -29,7 +29,7 @@ from acoupi.commit import changing, commit_files, read_whole
 from acoupi.config import Ask
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.home import using_home
-from acoupi.services.hooks import Hook, call_hook
+from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import is_locked
 from acoupi.stack.settings import PoolType, Settings
@@ -41,6 +41,7 @@ from acoupi.system.deployments import (
 )
 from acoupi.system.planning import Plan, SetupRequest, check_home, plan_setup
 from acoupi.system.sensor import Sensor
+from acoupi.targets import find_target
 from acoupi.writing import PRIVATE, RenderedFile, write_atomic
 
 __all__ = [
@@ -109,6 +110,7 @@ def setup_program(
     force: bool = False,
     ask: Ask | None = None,
     config: BaseModel | None = None,
+    sensor: BaseModel | None = None,
 ) -> None:
     """Make a home into a sensor; see `set_up`, and `SetupRequest` for the parameters.
 
@@ -128,6 +130,7 @@ def setup_program(
         force=force,
         ask=ask,
         config=config,
+        sensor=sensor,
     )
     set_up(settings, request)
 
@@ -141,8 +144,8 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
     if running:
         raise ConfigurationError(
             f"cannot move the sensor from the target {before.target} to {plan.target.name}.",
-            "acoupi deployment stop   (where there is no deployment: acoupi "
-            f"{'compose down' if before.target == 'compose' else 'workers stop'}), then again",
+            "acoupi deployment stop   (where there is no deployment: "
+            f"{find_target(before.target).stop_command}), then again",
             why=f"{', '.join(running)} still run, and setup would remove what stops them.",
         )
 

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,8 +12,12 @@ from pydantic import BaseModel
 
 import acoupi
 from acoupi.bundles.rendering import Manifest
-from acoupi.config import Ask, config_files, load_answers, parse_config_from_args
-from acoupi.config.secrets import REFERENCE, SECRETS_FILE, merge_secrets, read_text
+from acoupi.config import Ask, Document, config_files, load_answers, parse_config_from_args
+from acoupi.config.env_files import read_text, updated_env
+from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
+from acoupi.config.secrets import REFERENCE, SECRETS_FILE
+from acoupi.config.sensor import is_about_sensor, sensor_files, sensor_schema, split_document
+from acoupi.config.sources import split_options
 from acoupi.devices import ensure_device_id
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
@@ -23,7 +27,8 @@ from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
 from acoupi.services.schedule import schedule_file
 from acoupi.stack.celery_settings import CelerySettings
-from acoupi.stack.loading import load_program_class
+from acoupi.stack.extra_services import with_extra_services
+from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
 from acoupi.system.sensor import Sensor
@@ -32,10 +37,7 @@ from acoupi.writing import PRIVATE, RenderedFile
 
 __all__ = ["Plan", "SetupRequest", "check_home", "plan_setup"]
 
-CELERY_PREFIX = "--celery."
-CELERY_VARIABLES = "ACOUPI_CELERY__"
-CONFIG_VARIABLES = "ACOUPI_CONFIG__"
-BROKER_SECRET = f"{CELERY_VARIABLES}BROKER_URL"
+BROKER_SECRET = CELERY.variable(("broker_url",))
 """What a broker's URL with a password in it is called in ``secrets.env``."""
 
 
@@ -45,6 +47,7 @@ class Plan:
 
     program_class: type[AcoupiProgram[Any]]
     config: BaseModel
+    sensor: BaseModel
     celery: CelerySettings
     stack: Stack
     target: Target
@@ -65,12 +68,13 @@ class SetupRequest:
     program_name: str
     """As for `load_program_class`."""
     args: Sequence[str] = ()
-    """Options of the configuration, and of Celery with the prefix ``--celery.``."""
+    """Options of the configuration (``--recording.duration 3``); of what belongs to the sensor
+    (``--sensor.recorder.microphone_patience 600``); and of Celery (``--celery.…``)."""
     prompt: bool = False
     """Whether to ask for what was not given; needs `ask`."""
     target: str | None = None
     """Where it will run; None: as before, else ``process``."""
-    file: Path | None = None
+    file: Path | Document | None = None
     """A configuration file (JSON, YAML or TOML)."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     """Where ``ACOUPI_CONFIG__…`` is looked up."""
@@ -80,6 +84,10 @@ class SetupRequest:
     """Asks the user one question (see `acoupi.config.Ask`)."""
     config: BaseModel | None = None
     """The whole configuration, already valid; None: from the sources above."""
+    sensor: BaseModel | None = None
+    """The same for what belongs to the sensor (see `acoupi.config.sensor`)."""
+    wording: Wording = BY_OPTIONS
+    """How errors name what the caller writes."""
     force: bool = False
     """Whether to write over generated files that were edited by hand."""
     keeps_answers: bool = True
@@ -106,23 +114,18 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     place = load_target(
         request.target or (previous.target if previous else DEFAULT_TARGET), settings
     )
-    program_class = load_program_class(name)
-    own, celery_args = _split_args(request.args)
-    celery = _celery_settings(settings, celery_args, request)
-    config = request.config
-    if config is None:
-        config = parse_config_from_args(
-            program_class.get_config_schema(),
-            own,
-            request.prompt,
-            file=request.file,
-            environ=request.environ,
-            previous=load_answers(_known(settings.program_config_file, request), request.environ),
-            ask=request.ask,
-        )
+    program_class = load_program_class(name, choose=request.wording.program)
+    schema = program_class.get_config_schema()
+    check_plug_ins(schema)
+    sections = [CELERY.section, *([SENSOR.section] if is_about_sensor(schema) else [])]
+    options = split_options(request.args, sections)
+    celery = _celery_settings(settings, options[CELERY.section], request)
+    config, sensor = _program_and_sensor(settings, schema, options, request)
     app = make_app(settings, celery)
     program = construct(program_class, config, app, name)
     stack = stack_of_program(program, settings, celery, name)
+    stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
+    stack = with_extra_services(stack, settings)
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),
@@ -137,17 +140,54 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     return Plan(
         program_class=program_class,
         config=config,
+        sensor=sensor,
         celery=celery,
         stack=stack,
         target=place,
         generated=dict(sorted(generated.items())),
         settings_files={
-            **_settings_files(settings, request, config, celery),
+            **_settings_files(settings, request, config, celery, sensor),
             **{settings.home / path: one for path, one in place.kept_files(stack).items()},
         },
         manifest=manifest,
         previous=previous,
     )
+
+
+def _program_and_sensor(
+    settings: Settings,
+    schema: type[BaseModel],
+    options: Mapping[str, list[str]],
+    request: SetupRequest,
+) -> tuple[BaseModel, BaseModel]:
+    """Return the settings of the program, and those of the sensor itself."""
+    file = request.file
+    document = Document.read(file) if isinstance(file, Path) else file
+    own, about_sensor = split_document(document, schema)
+    config, sensor = request.config, request.sensor
+    if config is None:
+        config = parse_config_from_args(
+            schema,
+            options[""],
+            request.prompt,
+            file=own,
+            environ=request.environ,
+            previous=load_answers(_known(settings.program_config_file, request), request.environ),
+            ask=request.ask,
+            names=PROGRAM.in_style(request.wording.style),
+        )
+    if sensor is None:
+        sensor = parse_config_from_args(
+            sensor_schema(),
+            options.get(SENSOR.section, []),
+            request.prompt,
+            file=about_sensor,
+            environ=request.environ,
+            previous=load_answers(_known(settings.sensor_config_file, request), request.environ),
+            ask=request.ask,
+            names=SENSOR.in_style(request.wording.style),
+        )
+    return config, sensor
 
 
 def _known(path: Path, request: SetupRequest) -> Path:
@@ -189,73 +229,39 @@ def _below(home: Path, path: Path) -> PurePath:
     return PurePath(path.relative_to(home))
 
 
-def _split_args(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the options of the program, and those of Celery without their prefix."""
-    own: list[str] = []
-    celery: list[str] = []
-    for arg in args:
-        if arg.startswith(CELERY_PREFIX):
-            celery.append(f"--{arg.removeprefix(CELERY_PREFIX)}")
-            into = celery
-        elif arg.startswith("--"):
-            own.append(arg)
-            into = own
-        else:
-            # A value belongs to the option before it.
-            (into if own or celery else own).append(arg)
-    return own, celery
-
-
 def _celery_settings(settings: Settings, args: list[str], request: SetupRequest) -> CelerySettings:
     environ, broker = request.environ, request.broker
-    variables = {
-        f"{CONFIG_VARIABLES}{name.removeprefix(CELERY_VARIABLES)}": value
-        for name, value in environ.items()
-        if name.startswith(CELERY_VARIABLES)
-    }
+    names = CELERY.in_style(request.wording.style)
     previous = load_answers(_known(settings.celery_config_file, request), environ)
-    try:
-        celery = parse_config_from_args(
-            CelerySettings, args, False, environ=variables, previous=previous
-        )
-    except ConfigurationError as error:
-        raise _about_celery(error) from error
+    celery = parse_config_from_args(
+        CelerySettings, args, False, environ=environ, previous=previous, names=names
+    )
     if broker is not None:
         url = None if broker in ("", "embedded") else broker
         celery = celery.model_copy(update={"broker_url": url})
-    check_broker_url(celery.broker_url)
+    check_broker_url(celery.broker_url, choose=request.wording.broker)
     if celery.task_soft_time_limit >= celery.task_time_limit:
         raise ConfigurationError(
             f"a task cannot be asked to end after {celery.task_soft_time_limit} s "
             f"and be ended after {celery.task_time_limit} s.",
-            f"--celery.task_time_limit {celery.task_soft_time_limit + 60}",
+            names.edit(("task_time_limit",), str(celery.task_soft_time_limit + 60)),
             why="it must be asked first: task_soft_time_limit must be less than task_time_limit.",
         )
     return celery
 
 
-def _about_celery(error: ConfigurationError) -> ConfigurationError:
-    """Write options as the user wrote them, with their prefix."""
-
-    def prefixed(text: str | None) -> str | None:
-        if text is None:
-            return None
-        return text.replace(CELERY_PREFIX, "--").replace("--", CELERY_PREFIX)
-
-    return ConfigurationError(
-        prefixed(error.message) or "", prefixed(error.help), why=prefixed(error.why)
-    )
-
-
 def _settings_files(
-    settings: Settings, request: SetupRequest, config: BaseModel, celery: CelerySettings
+    settings: Settings,
+    request: SetupRequest,
+    config: BaseModel,
+    celery: CelerySettings,
+    sensor: BaseModel,
 ) -> dict[Path, RenderedFile]:
-    path = settings.program_config_file
-    files = {
-        path.with_name(file.path.name): RenderedFile(file.text, file.mode)
-        for file in config_files(config, _known(path, request))
-    }
-    files |= _celery_files(settings.celery_config_file, celery, files, request)
+    files = config_files(config, _known(settings.program_config_file, request))
+    files |= sensor_files(sensor, _known(settings.sensor_config_file, request), files)
+    files |= _celery_files(_known(settings.celery_config_file, request), celery, files)
+    if not request.keeps_answers:
+        files = {path.parent.with_name(path.name): one for path, one in files.items()}
     files[settings.program_name_file] = RenderedFile(f"{request.program_name}\n")
     if not settings.device_file.exists():
         files[settings.device_file] = _device_file()
@@ -265,10 +271,7 @@ def _settings_files(
 
 
 def _celery_files(
-    path: Path,
-    celery: CelerySettings,
-    others: Mapping[Path, RenderedFile],
-    request: SetupRequest,
+    path: Path, celery: CelerySettings, others: Mapping[Path, RenderedFile]
 ) -> dict[Path, RenderedFile]:
     """Return the file with the Celery settings, and the secrets if the broker has a password."""
     content = celery.model_dump(mode="json")
@@ -278,8 +281,8 @@ def _celery_files(
         content["broker_url"] = {REFERENCE: BROKER_SECRET}
     files = {path: RenderedFile(json.dumps(content, indent=2) + "\n")}
     beside = path.parent / SECRETS_FILE
-    old = others[beside].text if beside in others else read_text(_known(beside, request))
-    new = merge_secrets(old, secret, {BROKER_SECRET} - set(secret))
+    old = others[beside].text if beside in others else read_text(beside)
+    new = updated_env(old, secret, remove={BROKER_SECRET})
     if new != old:
         files[beside] = RenderedFile(new, PRIVATE)
     return files

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from acoupi.bundles.rendering import Manifest
 from acoupi.commit import settle
 from acoupi.config import load_config
+from acoupi.config.sensor import load_sensor
 from acoupi.home import using_home
 from acoupi.stack.configured import read_program_name, require_configured
 from acoupi.stack.loading import load_program_class
@@ -116,6 +117,19 @@ class Sensor:
         with using_home(self.settings.home):
             schema = self.program_class.get_config_schema()
             return load_config(self.settings.program_config_file, schema)
+
+    @cached_property
+    def own_config(self) -> "BaseModel":
+        """What belongs to the sensor and not to its program; see `acoupi.config.sensor`.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is not valid.
+        """
+        with using_home(self.settings.home):
+            settings: BaseModel = load_sensor(self.settings)
+            return settings
 
     @cached_property
     def program(self) -> "AcoupiProgram[Any]":

@@ -11,12 +11,11 @@ from acoupi.targets.process import stop_timeout
 from acoupi.targets.systemd import (
     UnitState,
     install_units,
-    lingers,
     remove_units,
     systemctl,
     unit_folder,
     unit_names,
-    unit_state,
+    unit_states,
 )
 
 __all__ = [
@@ -54,17 +53,17 @@ def install_services(settings: Settings, path: Path | None = None) -> list[Path]
     TargetError
         If the home was not set up for systemd.
     """
-    return install_units(settings, path)
+    return install_units(settings, Sensor.at(settings).services, path)
 
 
 def uninstall_services(settings: Settings, path: Path | None = None) -> None:
     """Remove the units from where systemd looks for them."""
-    remove_units(settings, path)
+    remove_units(settings, Sensor.at(settings).services, path)
 
 
 def _installed(settings: Settings, path: Path | None) -> tuple[str, str]:
     if not services_are_installed(settings, path):
-        install_units(settings, path)
+        install_units(settings, Sensor.at(settings).services, path)
     return unit_names(settings)
 
 
@@ -121,9 +120,5 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
 def status_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> UnitsStatus:
     """Return the state of the units; never raises, even without systemd."""
     del kwargs
-    workers, beat = unit_names(settings)
-    workers_state, why = unit_state(settings, workers, path)
-    beat_state, _ = unit_state(settings, beat, path)
-    if not why and workers_state == "active" and lingers() is False:
-        why = "they stop when you log out; to keep them: loginctl enable-linger"
-    return UnitsStatus(acoupi=workers_state, beat=beat_state, message=why or None)
+    workers, beat, note = unit_states(settings, path)
+    return UnitsStatus(acoupi=workers, beat=beat, message=note)

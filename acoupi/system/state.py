@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
-from acoupi.effort import hole_now
+from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
@@ -23,7 +23,6 @@ from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
 from acoupi.system.sensor import Sensor
-from acoupi.system.services import UnitsStatus, status_services
 from acoupi.targets import ServiceStatus
 
 __all__ = [
@@ -184,16 +183,14 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
 
 def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
     """Return where the services run, and whether they are running."""
-    target = sensor.target_name
-    if target == "systemd":
-        units: UnitsStatus = status_services(sensor.settings)
-        return ServicesStatus(
-            target=target, acoupi=units.acoupi, beat=units.beat, message=units.message
-        )
-    services = sensor.target.status() if services is None else services
+    target = sensor.target
+    if (units := target.unit_states()) is not None:
+        workers_unit, beat_unit, note = units
+        return ServicesStatus(target=target.name, acoupi=workers_unit, beat=beat_unit, message=note)
+    services = target.status() if services is None else services
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beats = [service for service in services if service.role == "beat"]
-    return ServicesStatus(target=target, acoupi=_as_unit(workers), beat=_as_unit(beats))
+    return ServicesStatus(target=target.name, acoupi=_as_unit(workers), beat=_as_unit(beats))
 
 
 def _as_unit(services: list[ServiceStatus]) -> str:
@@ -254,8 +251,8 @@ def microphone_state(settings: Settings, deployment: Deployment | None) -> Micro
         state.recorded_on, state.health = recording.created_on, recording.capture.health
         state.faults = state.health.faults()
         state.incomplete = recording.capture.incomplete_words
-    hole = None if history is None or deployment.ended_on else hole_now(history, now)
-    if hole is not None:
-        state.missing_since, state.missing_detail = hole.start, hole.detail
-        state.faults = [hole.state.value.replace("_", " "), *state.faults]
-    return state if state.health or hole else None
+    gap = None if history is None or deployment.ended_on else gap_now(history, now)
+    if gap is not None:
+        state.missing_since, state.missing_detail = gap.start, gap.detail
+        state.faults = [gap.state.value.replace("_", " "), *state.faults]
+    return state if state.health or gap else None

@@ -1,17 +1,18 @@
 """Where the services of a sensor run.
 
-A target adapts a `Stack`, renders it, and runs it. A new one is one module
-with a `Target` in it and an entry point of the group ``acoupi.targets``.
+A target adapts a `Stack`, renders it, and runs it. A new one is a module with a
+`Target` in it, named by an entry point of the group ``acoupi.targets``, and a
+folder of templates. Ours are found by their entry points, too.
 """
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import import_module
-from importlib.metadata import entry_points
-from pathlib import PurePath
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path, PurePath
 from typing import ClassVar, Literal
 
 from acoupi import data
@@ -29,30 +30,26 @@ __all__ = [
     "ServiceStatus",
     "Target",
     "available_targets",
+    "find_target",
     "load_target",
     "process_memory",
     "service_status",
+    "targets_that",
 ]
 
 CheckPart = Literal["microphone", "model", "rest"]
-"""What of a program is tried out by itself, because not every container can do it."""
+"""Part of a program that can be checked on its own."""
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
-BUILT_IN = {
-    "balena": "acoupi.targets.balena:BalenaTarget",
-    "compose": "acoupi.targets.compose:ComposeTarget",
-    "process": "acoupi.targets.process:ProcessTarget",
-    "systemd": "acoupi.targets.systemd:SystemdTarget",
-}
 HIDDEN = {"provisioned": "acoupi.provisioning.target:ProvisionedTarget"}
 """Not to be chosen."""
 PULSE_TOO_OLD = 30.0
-"""Seconds; a service that lives writes its pulse every 5 s."""
+"""Seconds; a service that runs writes its pulse every 5 s."""
 
 
 @dataclass(kw_only=True)
 class ServiceStatus(ServiceFacts):
-    """The state of a service, as far as it is known from outside."""
+    """State of one service, as seen from outside."""
 
     role: str
     state: Literal[
@@ -68,11 +65,11 @@ class ServiceStatus(ServiceFacts):
     ]
     memory_bytes: int | None = None
     health: Literal["healthy", "unhealthy", "starting"] | None = None
-    """As the engine's own probe found it; None: there is none."""
+    """Verdict of the engine's own health check; None: there is none."""
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process runs."""
         return self.state not in ("stopped", "restarting", "unknown")
 
     @property
@@ -95,12 +92,60 @@ class Target(ABC):
     name: ClassVar[str]
     has_own_python: ClassVar[bool] = False
     """Whether the program runs elsewhere, and may be missing here."""
+    needs_engine: ClassVar[bool] = False
+    """Whether it runs containers on the Docker engine of this machine."""
+    bakes_packages: ClassVar[bool] = False
+    """Whether packages of others are put into an image that it runs."""
+    renders_folder: ClassVar[bool] = False
+    """Whether it can write a folder that is deployed elsewhere; see `render_folder`."""
+    reason_to_choose: ClassVar[str] = ""
+    """Why it was chosen where it `is_chosen_where_possible`, as a sentence."""
+    stop_command: ClassVar[str] = "acoupi workers stop"
+    """What stops its services where there is no deployment to end."""
 
     def __init__(self, settings: Settings, manifest: Manifest | None = None) -> None:
         self.settings = settings
         self.manifest = manifest
         self.echo: Callable[[str], None] = lambda _: None
-        """Called with each command line before it is run, for who wants to show it."""
+        """Called with each command line before it is run, to show it."""
+
+    @classmethod
+    def is_chosen_where_possible(cls) -> bool:
+        """Return whether to choose it where nobody chose a target; asks whether it could run."""
+        return False
+
+    @property
+    def next_step(self) -> str:
+        """What to do after a setup, as a command."""
+        return "acoupi check"
+
+    def render_folder(
+        self, folder: Path, stack: Stack, *, packages: Sequence[str] = (), force: bool = False
+    ) -> str:
+        """Write a folder that is deployed elsewhere; return what to do with it, as a command.
+
+        Parameters
+        ----------
+        folder, stack
+            Where; what runs.
+        packages
+            Extra packages in the image: pip requirements or local paths.
+        force
+            Write over files that were edited by hand.
+
+        Raises
+        ------
+        AcoupiError
+            If it cannot be written, or this target has no folder.
+        """
+        raise NotImplementedError(f"{self.name}: {folder} {stack.program} {packages} {force}")
+
+    def unit_states(self) -> tuple[str, str, str | None] | None:
+        """Return the states of the units of the workers and of beat, and a note on them.
+
+        None: there are no units; the services say how they are.
+        """
+        return None
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -114,20 +159,20 @@ class Target(ABC):
         Raises
         ------
         ConfigurationError
-            Naming what of the stack this platform cannot do.
+            Naming the part of the stack that this platform cannot provide.
         """
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return the files that outlive a setup: what a person may change, passwords.
+        """Return the files that a later setup keeps: passwords, and what a person may change.
 
-        They are written with the others, and nobody holds them against who
-        edits them. What is in them now is kept.
+        They are written with the others and may be edited; what is in them now
+        is kept.
         """
         del stack
         return {}
 
     def prepare(self, stack: Stack) -> None:  # noqa: B027 - optional
-        """Do after a setup what is more than writing files.
+        """Do what a setup needs beyond writing files.
 
         Raises
         ------
@@ -147,7 +192,7 @@ class Target(ABC):
 
     @abstractmethod
     def down(self) -> None:
-        """Stop every service, beat first; each finishes what it is doing.
+        """Stop every service, beat first; each finishes its current task.
 
         Raises
         ------
@@ -162,7 +207,7 @@ class Target(ABC):
 
     @abstractmethod
     def status(self) -> list[ServiceStatus]:
-        """Return how every service is; never raises because one is not well."""
+        """Return the state of every service; does not raise because one is not well."""
 
     @abstractmethod
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
@@ -179,7 +224,7 @@ class Target(ABC):
         raise self._runs_them()
 
     def stop_workers(self) -> None:
-        """Stop the workers, each after what it is doing; beat goes on.
+        """Stop the workers, each after its current task; beat keeps running.
 
         Raises
         ------
@@ -207,7 +252,7 @@ class Target(ABC):
         )
 
     def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
-        """Return how to try out the program where it runs: name, what then holds, the step."""
+        """Return the checks of the program where it runs: name, claim, and the step."""
         return []
 
     def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
@@ -222,7 +267,7 @@ class Target(ABC):
 
     @property
     def broker(self) -> str | None:
-        """Where the broker of this target is; None: as the settings of Celery say."""
+        """URL of the broker of this target; None: that of the Celery settings."""
         return None
 
     def count_waiting(self, queues: list[str]) -> dict[str, int]:
@@ -260,13 +305,33 @@ class Target(ABC):
 
 
 def available_targets() -> dict[str, str]:
-    """Return the targets: where each is, by its name, sorted; ours and the installed ones."""
-    installed = {point.name: point.value for point in entry_points(group=GROUP)}
-    return dict(sorted({**installed, **BUILT_IN}.items()))
+    """Return the targets: where each is, by its name, sorted; ours and those of other packages.
+
+    Raises
+    ------
+    TargetError
+        If two packages have a target of the same name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=GROUP)):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value or point.name in HIDDEN:
+            raise TargetError(
+                f'two targets are called "{point.name}".',
+                f"python -m pip uninstall {_package(point, other)}",
+                why=f"{other.value} and {HIDDEN.get(point.name, point.value)} have that name.",
+            )
+    return {name: point.value for name, point in found.items()}
 
 
-def load_target(name: str, settings: Settings, manifest: Manifest | None = None) -> Target:
-    """Return the target of that name, for a home.
+def _package(*points: EntryPoint) -> str:
+    """Return the name of the package that brings one of them and is not acoupi."""
+    names = [point.dist.name for point in points if point.dist]
+    return next((name for name in names if name != "acoupi"), "PACKAGE")
+
+
+def find_target(name: str) -> type[Target]:
+    """Return the class of the target of that name.
 
     Parameters
     ----------
@@ -294,24 +359,53 @@ def load_target(name: str, settings: Settings, manifest: Manifest | None = None)
     module_name, _, class_name = place.partition(":")
     try:
         found = getattr(import_module(module_name), class_name, None)
-    except ImportError as error:
-        reason = f"{error}."
+    except Exception as error:  # noqa: BLE001 - whatever the module of somebody else does
+        reason = f"importing {module_name} failed: {type(error).__name__}: {error}."
     if not isinstance(found, type) or not issubclass(found, Target):
         raise TargetError(
             f'the target "{name}" cannot be loaded.', "acoupi setup --target process", why=reason
         )
-    return found(settings, manifest)
+    return found
+
+
+def load_target(name: str, settings: Settings, manifest: Manifest | None = None) -> Target:
+    """Return the target of that name, for a home.
+
+    Parameters
+    ----------
+    name
+        As setup was given it.
+    settings, manifest
+        Of the home, and what the last setup rendered there.
+
+    Raises
+    ------
+    TargetError
+        If there is none, or it cannot be loaded.
+    """
+    return find_target(name)(settings, manifest)
+
+
+def targets_that(suits: Callable[[type[Target]], bool]) -> list[str]:
+    """Return the names of the targets for which this holds, in order.
+
+    Raises
+    ------
+    TargetError
+        If one cannot be loaded.
+    """
+    return [name for name in available_targets() if suits(find_target(name))]
 
 
 def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
-    """Return how a service of this machine is, from its lock and its pulse."""
+    """Return the state of a service of this machine, from its lock and its pulse."""
     pulse = read_pulse(settings.run_dir, name)
     alive = is_locked(settings.run_dir, name)
     if pulse is None:
         return ServiceStatus(name=name, role=role, state="starting" if alive else "stopped")
     status = ServiceStatus(name=name, role=role, state=pulse.state, **pulse.facts)
     if not alive:
-        # The last pulse may say more than that it is over: why.
+        # The last pulse may say why it ended.
         supervised = is_locked(settings.run_dir, f"{name}.supervisor")
         crashed = pulse.state != "stopped"
         return replace(

@@ -1,18 +1,20 @@
 """A folder that ``balena push`` takes as it is: a fleet of sensors that set themselves up.
 
-It holds the compose file, what the image is built from, and what balena and
-its operators are to know. Nothing of it runs here; why it is as it is:
+It contains the compose file, the sources of the image, and files for balena and
+its operators. Nothing of it runs here; the reasons for its form are in
 ``compose/balena/README.md``.
 """
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 import acoupi
+from acoupi.bundles.compose_file import Sound
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import (
     copy_sources,
@@ -24,18 +26,19 @@ from acoupi.bundles.rendering import Manifest, check_not_edited, render_tree
 from acoupi.bundles.self_setup import (
     FOLDERS,
     HOME,
-    MICROPHONE_PATIENCE,
     USER,
-    Platform,
+    SelfSetupSite,
     fleet_stack,
+    image_arguments,
     render_self_setup,
     schema_of,
 )
+from acoupi.config.names import SENSOR
 from acoupi.config.variables import as_variables, settings_table
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.home import using_home
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BROKER, SETUP, Mount, Stack
+from acoupi.stack.stack import BROKER, SETUP, Mount, Service, Stack, is_sound_worker
 from acoupi.stack.variables import VARIABLES
 from acoupi.targets import ServiceStatus, Target
 from acoupi.writing import RenderedFile, disk_error, write_files
@@ -45,16 +48,19 @@ __all__ = ["BalenaTarget", "balena_files", "write_balena_folder"]
 FOLDER = PurePath("balena")
 """Below the home: where setup puts it."""
 SOURCES = "sensor"
-"""What the image is built from, in the folder."""
+"""Sources of the image, in the folder."""
 PROGRAM = "program"
-"""The packages of others, in the sources."""
+"""Extra packages, in the sources."""
 AUDIO_GROUP = 29
 """Of the sound devices on balenaOS, as on Debian."""
 DEVICE_TYPES = (
     *("raspberrypi4-64", "raspberrypi5", "raspberrypi3-64", "raspberrypi0-2w-64"),
     *("raspberrypi400-64", "generic-aarch64", "generic-amd64", "intel-nuc"),
 )
-"""64 bit all of them: for 32 there is no numpy. The first is the default."""
+"""All 64 bit: there is no numpy for 32. The first is the default."""
+MICROPHONE_PATIENCE = 600
+"""Seconds without a microphone after which the recorder ends itself: a restart gives it devices
+that were plugged in since."""
 SHOWN_FIRST = (
     "ACOUPI_CONFIG__TIMEZONE",
     "ACOUPI_CONFIG__RECORDING__DURATION",
@@ -63,19 +69,41 @@ SHOWN_FIRST = (
 """Settings that balena offers when somebody deploys from its hub."""
 
 
+class BalenaSite(SelfSetupSite):
+    """A balena device; its variables come from the dashboard, not from the file."""
+
+    def literal(self, service: Service, stack: Stack) -> dict[str, str]:
+        """Return also how long the recorder waits for the devices that it was given."""
+        patience = {"ACOUPI_MICROPHONE_PATIENCE": str(MICROPHONE_PATIENCE)}
+        return super().literal(service, stack) | (patience if is_sound_worker(service) else {})
+
+
 class BalenaTarget(Target):
-    """The devices of a balena fleet; here there is only the folder that is pushed."""
+    """The devices of a balena fleet; on this machine there is only the folder to push."""
 
     name: ClassVar[str] = "balena"
     has_own_python: ClassVar[bool] = True
+    renders_folder: ClassVar[bool] = True
+
+    @property
+    def next_step(self) -> str:
+        """Return what sends the folder to the devices."""
+        return _push(self.settings.home / FOLDER)
+
+    def render_folder(
+        self, folder: Path, stack: Stack, *, packages: Sequence[str] = (), force: bool = False
+    ) -> str:
+        """Write the folder that ``balena push`` takes."""
+        write_balena_folder(folder, stack, self.settings, packages=packages, force=force)
+        return _push(folder)
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return the folder, but for what the image is built from."""
+        """Return the folder without the sources of the image."""
         files = balena_files(stack, self.settings.home)
         return {FOLDER / path: one for path, one in files.items()}
 
     def prepare(self, stack: Stack) -> None:
-        """Put what the image is built from beside them."""
+        """Add the sources of the image."""
         del stack
         _put_sources(self.settings.home / FOLDER)
 
@@ -92,7 +120,7 @@ class BalenaTarget(Target):
         raise self._elsewhere("check")
 
     def status(self) -> list[ServiceStatus]:
-        """Return the services, and that nothing is known of them here."""
+        """Return the services; their state is not known here."""
         return [
             ServiceStatus(
                 name=one.name,
@@ -109,12 +137,15 @@ class BalenaTarget(Target):
         raise self._elsewhere("read the logs of")
 
     def _elsewhere(self, what: str) -> TargetError:
-        folder = self.settings.home / FOLDER
         return TargetError(
             f"cannot {what} the services here.",
-            f"cd {folder} && balena push FLEET   (README.md there says the rest)",
-            why="this home was set up for a balena fleet, whose devices run them.",
+            f"{self.next_step}   (README.md there says the rest)",
+            why="this home was set up for a balena fleet, and its devices run them.",
         )
+
+
+def _push(folder: Path) -> str:
+    return f"cd {shlex.quote(str(folder))} && balena push FLEET"
 
 
 def write_balena_folder(
@@ -132,7 +163,7 @@ def write_balena_folder(
     folder, stack, settings
         Where; what runs; of the home that the stack was made for.
     packages
-        What of others is in the image: pip requirements, or paths of packages.
+        Extra packages in the image: pip requirements or local paths.
     force
         Write over files that were edited by hand.
 
@@ -179,7 +210,7 @@ def _put_sources(folder: Path, packages: Sequence[str] = ()) -> None:
 
 
 def _dockerfile_with_program() -> str:
-    """Return the two Dockerfiles of the images as one: nothing of ours is in a registry."""
+    """Return both Dockerfiles as one: our images are in no registry."""
     images = source_dir() / "images"
     program = (images / "program" / "Dockerfile").read_text()
     for old, new in (
@@ -205,31 +236,30 @@ def balena_files(
     stack
         Of a program; its settings become variables of the service ``setup``.
     home
-        That the stack was made for: what the settings name below it is moved.
+        That the stack was made for; paths below it are moved to the device's.
     with_packages
-        Whether packages of others are in the image.
+        Whether extra packages are in the image.
 
     Raises
     ------
     ConfigurationError
-        If the stack has something that a balena device cannot give, by name.
+        Naming the part of the stack that a balena device cannot provide.
     """
     _refuse_mounts(stack, home)
     answers = _answers(stack, home)
-    compose = render_self_setup(
-        stack,
-        Platform(
-            header=(
-                f"A fleet of sensors: {' '.join(stack.program.split())}.",
-                "Generated by acoupi for balena; see README.md.",
-            ),
-            context=SOURCES,
-            is_compose=False,
-            sound_group=_audio_group(),
-            answers=answers,
-            **({"dockerfile": "Dockerfile"} if with_packages else {}),
+    dockerfile = "Dockerfile" if with_packages else "images/sensor/Dockerfile"
+    site = BalenaSite(
+        header=(
+            f"A fleet of sensors: {' '.join(stack.program.split())}.",
+            "Generated by acoupi for balena; see README.md.",
         ),
+        restart="always",
+        has_logging=False,
+        build={"context": SOURCES, "dockerfile": dockerfile, "args": image_arguments(stack)},
+        sound=Sound(group=str(_audio_group()), device="/dev/snd:/dev/snd:rw"),
+        answers=answers,
     )
+    compose = render_self_setup(stack, site)
     context = _context(fleet_stack(stack), answers)
     texts = render_tree(
         source_dir() / "compose" / "balena", context, below=("README.md", "balena.yml")
@@ -249,7 +279,7 @@ def _audio_group() -> int:
 
 
 def _refuse_mounts(stack: Stack, home: Path) -> None:
-    """Raise if a service needs more of the disk than the volumes of the home."""
+    """Raise if a service needs a folder that is not in a volume of the home."""
     inside = [*(home / name for name in FOLDERS), *_generated(home)]
     mounts = dict.fromkeys(mount for one in stack.services for mount in one.mounts)
     outside = [mount for mount in mounts if not _is_below(mount, inside)]
@@ -276,6 +306,7 @@ def _answers(stack: Stack, home: Path) -> dict[str, str]:
         return {}
     with using_home(home):
         given = as_variables(stack.config)
+        given |= as_variables(stack.sensor, SENSOR) if stack.sensor is not None else {}
     return {name: _moved(text, home) for name, text in given.items()}
 
 
@@ -317,17 +348,18 @@ def _rights(stack: Stack) -> list[dict[str, str]]:
         {"name": BROKER, "rights": "nothing but the volume of its socket"},
         {"name": SETUP, "rights": "the network, and as the only one the configuration to write"},
     ]
-    for one in (*stack.workers, stack.beat):
+    for one in stack.services:
+        network = "the network" if one.network else "no network"
         words = [
             *(["the sound device"] if one.devices else []),
-            "the network" if one.network else "no network",
+            f"{network} but the port {one.port.number}" if one.port else network,
         ]
         rows.append({"name": one.name, "rights": ", ".join(words)})
     return rows
 
 
 def fleet_name(program: str) -> str:
-    """Return what a fleet of a program is called: after its package, if that is all that tells it.
+    """Return the name of a fleet: its program's, or its package's for a module `program`.
 
     Examples
     --------

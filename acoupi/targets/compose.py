@@ -1,37 +1,44 @@
 """Every worker its own container: Docker Compose v2 on a Docker engine.
 
-What is rendered is ``docker-compose.yml`` and ``.env`` in the home, so that
-``docker compose up -d`` there does the same as this target. Compose starts
-and stops; how the containers are is asked through the engine's API.
+It renders ``docker-compose.yml`` and ``.env`` in the home, so that
+``docker compose up -d`` there does the same as this target. Compose starts and
+stops the containers; their state is read through the engine's API.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, check_bundle, folders_of
+from acoupi.bundles.bundle_checks import TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
-    BROKER_GRACE,
     BROKER_MEMORY,
-    BROKER_SCORE,
-    BROKER_URL,
-    HEALTH,
-    HEALTH_COMMAND,
-    PROCESSES,
-    SOCKET,
     SOCKET_FOLDER,
-    health_probe,
+    Block,
+    ComposeFile,
+    Entry,
+    Site,
+    Sound,
+    bind,
+    block_of,
+    broker_block,
+    broker_variables,
     mebibytes,
     memory_variable,
+    port_variable,
+    redis_options,
+    setting,
+    variable,
 )
-from acoupi.bundles.engine import COMPOSE_FILE
+from acoupi.bundles.engine import COMPOSE_FILE, Engine
 from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
-from acoupi.bundles.rendering import TEMPLATES, render_tree
-from acoupi.bundles.variables import ENV_FILE, plain
+from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
+from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.errors import ConfigurationError
@@ -40,116 +47,99 @@ from acoupi.stack.broker_users import (
     USERS_FILE,
     broker_rules,
     broker_secrets,
-    broker_user,
 )
-from acoupi.stack.stack import BROKER, Mount, Service, Stack, is_sound_worker
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import BEAT, BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
-from acoupi.targets.running import DEFAULTS, DOWN, RunningBundle, project_name
+from acoupi.targets.running import CHOSEN, DEFAULTS, DOWN, RunningBundle, project_name
 from acoupi.writing import RenderedFile
 
 __all__ = ["DOWN", "ComposeTarget", "project_name"]
 
 PASSWORD = "/run/secrets/broker"  # noqa: S105 - where it is
 USERS = "/run/secrets/users.acl"
-SIMULATED_FILE = "simulated-audio.yml"
+TEMPORARY = "/tmp:size=16m,mode=1777"  # noqa: S108 - its own
+VOLUME = "broker"
+SIMULATED_FILE = PurePath("simulated-audio.yml")
 
 
-class ComposeTarget(RunningBundle):
-    """Containers on the Docker engine of this machine."""
+@dataclass(frozen=True, kw_only=True)
+class HomeSite(Site):
+    """The home on this machine: its folders are bind mounts, at the path they have here."""
 
-    name: ClassVar[str] = "compose"
+    user: str = f"{variable('ACOUPI_UID')}:{variable('ACOUPI_GID')}"
+    settings: Settings
+    simulated: tuple[Mount, ...] = ()
+    """What the recorder plays instead of a microphone."""
 
-    # --- what is rendered ---------------------------------------------------------------
+    def setting(self, name: str, default: str) -> str:
+        """Return a variable of ``.env``."""
+        return variable(name, default)
 
-    def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return ``app.py``, ``docker-compose.yml``, and what plays sound to its recorder."""
-        self._refuse_outside_broker(stack)
-        rendered = self._render(stack)
-        app = place_files(render_tree(TEMPLATES, {}, below=("app.py",)), self.settings)
-        names = [COMPOSE_FILE, *([SIMULATED_FILE] if stack.recorder else [])]
-        bundle = {PurePath(name): rendered[PurePath(name)] for name in names}
-        check_bundle(bundle[PurePath(COMPOSE_FILE)].text)
-        return {**app, **bundle}
+    def volumes(self, stack: Stack) -> list[str]:
+        """Return the one of the socket of redis."""
+        del stack
+        return [Yaml(VOLUME)]
 
-    def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return ``.env``, with what was chosen there, and the secrets of the broker."""
-        secrets = broker_secrets(stack, self.settings.home)
-        return {ENV_FILE: self._render(stack)[ENV_FILE], **secrets}
+    def broker(self, stack: Stack) -> Block:
+        """Return redis, with the users that setup wrote."""
+        users = compose_text(self.settings.home / USERS_FILE)
+        digest = _digest(sorted(broker_rules(stack).items()))
+        append = "${ACOUPI_BROKER_APPENDONLY:-no}"
+        options = redis_options(append_only=append, more=("--aclfile", USERS))
+        return broker_block(
+            self,
+            name=Yaml(BROKER),
+            command=[_word(one) for one in ("redis-server", *options)],
+            network_first=True,
+            labels=[("acoupi.users", digest, "its users changed: it is to be started anew")],
+            tmpfs=TEMPORARY,
+            volumes=[
+                Yaml(f"{{type: volume, source: {VOLUME}, target: {SOCKET_FOLDER}}}"),
+                bind(users, USERS),
+            ],
+        )
 
-    def _refuse_outside_broker(self, stack: Stack) -> None:
-        if stack.broker.kind == "external":
-            raise ConfigurationError(
-                "the target compose cannot use another broker.",
-                "acoupi setup --target compose --broker embedded",
-                why="it runs its own, which only its containers reach.",
-            )
+    def service(self, service: Service, stack: Stack) -> Block:
+        """Return a worker, beat, or a service that is neither and knows no broker."""
+        digest = _digest(_settings(stack))
+        change = "its settings changed: it is to be started anew"
+        return block_of(
+            service,
+            self,
+            labels=[("acoupi.configuration", digest, change)],
+            environment=self._environment(service),
+            tmpfs=TEMPORARY,
+            volumes=list(self._mounts(service)),
+        )
 
-    def _render(self, stack: Stack) -> dict[PurePath, RenderedFile]:
-        home = self.settings.home
-        chosen = self._chosen()
-        sound = _sound_mounts(chosen.get("ACOUPI_SIMULATED_AUDIO"))
-        services = [self._service(one, sound) for one in (*stack.workers, stack.beat)]
-        variables = self._variables(stack, chosen)
-        context = {
-            "project": project_name(home),
-            "program": " ".join(stack.program.split()),
-            "image": image_name(),
-            "processes": PROCESSES,
-            "health_command": HEALTH_COMMAND,
-            **HEALTH,
-            "sound_rule": SOUND_RULE,
-            "services": services,
-            "configuration": _digest(dump_config(stack.config)),
-            "variables": variables,
-            "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
-            "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
-            "broker": {
-                "name": BROKER,
-                "folder": SOCKET_FOLDER,
-                "socket": SOCKET,
-                "users": USERS,
-                "users_file": home / USERS_FILE,
-                "password": PASSWORD,
-                "memory": f"${{{memory_variable(BROKER)}:-{BROKER_MEMORY}}}",
-                "out_of_memory_score": BROKER_SCORE,
-                "stop_grace": BROKER_GRACE,
-                "rules_digest": _digest(sorted(broker_rules(stack).items())),
-            },
-        }
-        return render_tree(source_dir() / "compose" / "compose", context)
-
-    def _service(self, service: Service, sound: tuple[Mount, ...]) -> dict[str, Any]:
-        """Return the names that the template uses of a service."""
-        has_sound = is_sound_worker(service)
-        mounts = {one.source: one for one in service.mounts}
-        for one in sound if has_sound else ():
-            mounts.setdefault(one.source, one)  # what is written there already can be read, too
-        for place in mounts:
-            self._refuse_wide_mount(place)
+    def _environment(self, service: Service) -> list[Entry]:
         own = service_environment(self.settings)
         for name in ("ACOUPI_SIMULATED_AUDIO", "ACOUPI_LOG_LEVEL"):
             own.pop(name, None)  # those are in .env
-        broker = {
-            "ACOUPI_BROKER": BROKER_URL,
-            "ACOUPI_BROKER_USER": broker_user(service.name),
-            "ACOUPI_BROKER_PASSWORD_FILE": PASSWORD,
-        }
+        broker = {} if service.is_extra else broker_variables(service.name, PASSWORD)
         withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
-        memory = mebibytes(service.limits.memory_bytes)
-        return {
-            "name": service.name,
-            "command": ("python", *service.command),
-            "stop_grace": service.stop_grace,
-            "memory": f"${{{memory_variable(service.name)}:-{memory}}}",
-            "out_of_memory_score": service.limits.out_of_memory_score,
-            "network": service.network,
-            "sound": has_sound,
-            "environment": sorted((own | dict(service.environment) | broker | withheld).items()),
-            "password_file": self.settings.home / BROKER_FOLDER / service.name,
-            "secrets_folder": self.settings.home / SECRETS_FOLDER if service.secrets else None,
-            "mounts": list(mounts.values()),
-            "health": health_probe(service),
-        }
+        settable = [setting("ACOUPI_LOG_LEVEL", "INFO")]
+        if is_sound_worker(service):
+            settable.append(setting("ACOUPI_SIMULATED_AUDIO", ""))
+        return [*sorted((own | dict(service.environment) | broker | withheld).items()), *settable]
+
+    def _mounts(self, service: Service) -> Iterator[Yaml]:
+        home = self.settings.home
+        if not service.is_extra:
+            socket = f"source: {VOLUME}, target: {SOCKET_FOLDER}, read_only: true"
+            yield Yaml(f"{{type: volume, {socket}}}")
+            yield bind(compose_text(home / BROKER_FOLDER / service.name), PASSWORD)
+        if service.secrets:
+            secrets = compose_text(home / SECRETS_FOLDER)
+            yield bind(secrets, secrets)
+        mounts = {one.source: one for one in service.mounts}
+        for one in self.simulated if is_sound_worker(service) else ():
+            mounts.setdefault(one.source, one)  # a mount that can be written can be read, too
+        for one in mounts.values():
+            self._refuse_wide_mount(one.source)
+            source = compose_text(one.source)
+            yield bind(source, source, read_only=one.read_only)
 
     def _refuse_wide_mount(self, place: Path) -> None:
         secrets = self.settings.home / "secrets"
@@ -161,10 +151,106 @@ class ComposeTarget(RunningBundle):
                 "a container may see.",
             )
 
+
+def _header(project: str, program: str) -> tuple[str, ...]:
+    """Return the comment at the top of the file."""
+    commands = ("up -d", "ps", "logs -f", "down")
+    return (
+        f"The sensor {project}: {program}. Generated by `acoupi setup`: what you write here is",
+        "lost at the next setup. Change .env, or write docker-compose.override.yml.",
+        "",
+        "  " + "     ".join(f"docker compose {one}" for one in commands),
+    )
+
+
+def _word(text: str) -> Yaml:
+    """Return a word of a command, in quotes where it has no letter or a variable."""
+    is_plain = re.fullmatch(r"[\w./-]*[a-z][\w./-]*", text)
+    return Yaml(text if is_plain else f'"{text}"')
+
+
+class ComposeTarget(RunningBundle):
+    """Containers on the Docker engine of this machine."""
+
+    name: ClassVar[str] = "compose"
+    needs_engine: ClassVar[bool] = True
+    bakes_packages: ClassVar[bool] = True
+    reason_to_choose: ClassVar[str] = "It runs in containers, as a Docker engine answers here."
+    stop_command: ClassVar[str] = "acoupi compose down"
+
+    @classmethod
+    def is_chosen_where_possible(cls) -> bool:
+        """Return whether an engine answers here, and Compose is there."""
+        return Engine().is_usable()
+
+    @property
+    def next_step(self) -> str:
+        """Return what starts it."""
+        return "acoupi compose up"
+
+    # --- what is rendered ---------------------------------------------------------------
+
+    def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        """Return ``app.py``, the scripts, ``docker-compose.yml``, and what plays sound to it."""
+        self._refuse_outside_broker(stack)
+        compose = self._compose_file(stack)
+        files = {PurePath(COMPOSE_FILE): compose.render()}
+        others = self._render(stack, compose.blocks)
+        if stack.recorder:
+            files[SIMULATED_FILE] = others[SIMULATED_FILE]
+        scripts = {path: file for path, file in others.items() if path.parent.name == "bin"}
+        app = render_tree(TEMPLATES, {}, below=("app.py",))
+        return {**place_files({**app, **scripts}, self.settings), **files}
+
+    def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
+        """Return ``.env``, with the choices made there, and the secrets of the broker."""
+        secrets = broker_secrets(stack, self.settings.home)
+        return {ENV_FILE: self._render(stack)[ENV_FILE], **secrets}
+
+    def _refuse_outside_broker(self, stack: Stack) -> None:
+        if stack.broker.kind == "external":
+            raise ConfigurationError(
+                "the target compose cannot use another broker.",
+                "acoupi setup --target compose --broker embedded",
+                why="it runs its own, which only its containers reach.",
+            )
+
+    def _compose_file(self, stack: Stack) -> ComposeFile:
+        chosen = self._chosen()
+        name = project_name(self.settings.home)
+        site = HomeSite(
+            header=_header(name, " ".join(stack.program.split())),
+            name=name,
+            sound=Sound(group=variable("ACOUPI_AUDIO_GID")),
+            settings=self.settings,
+            image=variable("ACOUPI_IMAGE", image_name()),
+            simulated=_sound_mounts(chosen.get("ACOUPI_SIMULATED_AUDIO")),
+        )
+        return ComposeFile(stack, site)
+
+    def _render(self, stack: Stack, services: Sequence[Block] = ()) -> dict[PurePath, RenderedFile]:
+        """Return the other files of the bundle."""
+        chosen = chosen_texts(self.settings.home, CHOSEN)
+        variables = self._variables(stack, chosen)
+        context = {
+            "services": services,
+            "workers": [one.name for one in stack.workers],
+            "names": stack.names,
+            "beat": BEAT,
+            "broker": BROKER,
+            "start_script": self.settings.start_script_path.name,
+            "stop_script": self.settings.stop_script_path.name,
+            "variables": variables,
+            "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
+            "ports": [name for name in variables if name.startswith("ACOUPI_PORT_")],
+            "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
+        }
+        return render_tree(source_dir() / "compose" / "compose", context)
+
     # --- .env -----------------------------------------------------------------------------
 
     def _variables(self, stack: Stack, chosen: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Return what may be set in ``.env``: its text, and whether somebody chose it."""
+        """Return the variables of ``.env``: the value, and whether it was chosen."""
         uid, gid = host_owner(self.settings.home)
         facts = {
             "ACOUPI_UID": str(uid),
@@ -172,20 +258,22 @@ class ComposeTarget(RunningBundle):
             "ACOUPI_AUDIO_GID": str(sound_group()),
         }
         memory = {
-            memory_variable(one.name): mebibytes(one.limits.memory_bytes)
-            for one in (*stack.workers, stack.beat)
+            memory_variable(one.name): mebibytes(one.limits.memory_bytes) for one in stack.services
         }
         memory[memory_variable(BROKER)] = BROKER_MEMORY
-        defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory}
+        ports = {
+            port_variable(one.name): str(one.port.number) for one in stack.services if one.port
+        }
+        defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory, **ports}
         return {
             name: {"text": chosen.get(name, text), "chosen": name in chosen or name in facts}
             for name, text in defaults.items()
         }
 
     def prepare(self, stack: Stack | None = None) -> None:
-        """Make the folders that are mounted, and give the home to whom the containers run as.
+        """Make the folders that are mounted, and give the home to the user of the containers.
 
-        What they are is in the rendered file: the program need not be here.
+        The folders are read from the rendered file: the program is not needed.
         """
         del stack
         home = self.settings.home
@@ -203,12 +291,17 @@ class ComposeTarget(RunningBundle):
 
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
-    """Return what simulated audio plays from, for the recorder to read."""
-    text = plain(simulated or "")
-    if not text:
+    """Return the read-only mounts of the files that simulated audio plays."""
+    if not simulated:
         return ()
-    path = SimulatedAudio.parse(text).path
+    path = SimulatedAudio.parse(simulated).path
     return (Mount(path.absolute(), read_only=True),) if path else ()
+
+
+def _settings(stack: Stack) -> str:
+    """Return all settings as text: services are started again when it is another."""
+    sensor = dump_config(stack.sensor) if stack.sensor is not None else ""
+    return dump_config(stack.config) + sensor
 
 
 def _digest(value: object) -> str:

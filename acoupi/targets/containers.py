@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi import data
+from acoupi.bundles.engine import Engine
 from acoupi.errors import TargetError
 from acoupi.stack.broker_users import HOST_USER
 from acoupi.stack.pulse import Pulse, read_pulse
@@ -15,53 +16,17 @@ from acoupi.stack.stack import BROKER
 from acoupi.targets import PULSE_TOO_OLD, ServiceStatus, process_memory
 from acoupi.writing import disk_error
 
-__all__ = ["BrokerShell", "container_logs", "container_statuses", "engine"]
+__all__ = ["BrokerShell", "container_logs", "container_statuses"]
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"
-ENGINE_TIMEOUT = 30
-"""Seconds the engine may take to answer."""
-
-
-def engine() -> Any:
-    """Return a client of the engine that the ``docker`` command would ask.
-
-    That is ``DOCKER_HOST``, else the current context, else this machine's.
-
-    Raises
-    ------
-    TargetError
-        If none answers, and why.
-    """
-    import docker  # noqa: PLC0415 - it takes 0.2 s, and only this target needs it
-    from docker.errors import DockerException  # noqa: PLC0415
-
-    client: Any = None
-    try:
-        client = docker.from_env(timeout=ENGINE_TIMEOUT, use_context=True, use_ssh_client=True)
-        client.ping()
-    except (DockerException, OSError) as error:
-        if client is not None:
-            client.close()
-        text = " ".join(str(error).split())
-        denied = "permission denied" in text.lower()
-        raise TargetError(
-            "cannot reach the Docker engine.",
-            "sudo usermod -aG docker $USER, then log out and in again"
-            if denied
-            else "sudo systemctl start docker   (acoupi doctor says more)",
-            why="this user may not use its socket: permission denied."
-            if denied
-            else f"it answered: {text}.",
-        ) from error
-    return client
 
 
 @contextlib.contextmanager
 def _answers(what: str) -> Iterator[None]:
-    """Make an error of ours of what goes wrong between the client and the engine."""
-    from docker.errors import DockerException  # noqa: PLC0415 - see engine()
+    """Convert Docker client errors to TargetError."""
+    from docker.errors import DockerException  # noqa: PLC0415 - it takes 0.2 s
 
     try:
         yield
@@ -81,11 +46,11 @@ def _containers(client: Any, project: str) -> dict[str, Any]:
 
 
 def container_statuses(
-    project: str, roles: Mapping[str, str], run_dir: Path
+    engine: Engine, project: str, roles: Mapping[str, str], run_dir: Path
 ) -> list[ServiceStatus]:
-    """Return how the services of a project are, in the given order; never raises."""
+    """Return the states of the services of a project, in the given order; never raises."""
     try:
-        with contextlib.closing(engine()) as client, _answers("ask for the containers"):
+        with contextlib.closing(engine.client()) as client, _answers("ask for the containers"):
             containers = _containers(client, project)
     except TargetError as error:
         return [
@@ -109,7 +74,7 @@ def _status(name: str, role: str, container: Any, run_dir: Path) -> ServiceStatu
 def describe_container(
     name: str, role: str, attributes: Mapping[str, Any], run_dir: Path
 ) -> ServiceStatus:
-    """Return how a service is, from what the engine says of its container, and its pulse.
+    """Return the state of a service, from its container's details and its pulse.
 
     Parameters
     ----------
@@ -133,7 +98,7 @@ def describe_container(
     )
     pulse = read_pulse(run_dir, name)
     if pulse is not None and began is not None and pulse.started_on < began:
-        pulse = None  # of the container before this one
+        pulse = None  # written by the previous container
     if pulse is not None:
         counted_by_engine = {"restarts": status.restarts, "pid": None}
         status = replace(status, **{**pulse.facts, **counted_by_engine})
@@ -143,7 +108,7 @@ def describe_container(
 def _state_of(
     state: Mapping[str, Any], role: str, status: ServiceStatus, pulse: Pulse | None
 ) -> dict[str, Any]:
-    """Return the state of a service and what to say about it."""
+    """Return the state of a service and a message about it."""
     if state.get("Restarting"):
         return {"state": "restarting", "message": status.message or _ended(state)}
     if not state.get("Running"):
@@ -161,7 +126,7 @@ def _state_of(
 
 
 def _ended(state: Mapping[str, Any]) -> str:
-    """Return how a container ended, in words."""
+    """Return in words how a container ended."""
     if state.get("OOMKilled"):
         return "it was ended because it used more memory than it may (.env says how much)"
     if error := state.get("Error"):
@@ -192,10 +157,12 @@ def _memory(container: Any) -> int | None:
     return process_memory(pid)
 
 
-def container_logs(project: str, names: Sequence[str], lines: int) -> dict[str, list[str]]:
+def container_logs(
+    engine: Engine, project: str, names: Sequence[str], lines: int
+) -> dict[str, list[str]]:
     """Return the last lines that each container wrote; none of one that is not there."""
     try:
-        with contextlib.closing(engine()) as client, _answers("ask for the logs"):
+        with contextlib.closing(engine.client()) as client, _answers("ask for the logs"):
             containers = _containers(client, project)
             return {
                 name: containers[name].logs(tail=lines).decode(errors="replace").splitlines()
@@ -207,7 +174,7 @@ def container_logs(project: str, names: Sequence[str], lines: int) -> dict[str, 
 
 
 class BrokerShell:
-    """Asks redis of a bundle something, from inside its container: it listens nowhere else.
+    """Sends commands to redis of a bundle, from inside its container: it listens nowhere else.
 
     Parameters
     ----------
@@ -223,7 +190,7 @@ class BrokerShell:
     Raises
     ------
     TargetError
-        If the engine does not say which containers there are.
+        If the engine does not list the containers.
     """
 
     def __init__(self, client: Any, project: str, socket: str, passwords: Path) -> None:

@@ -1,7 +1,6 @@
-"""The services as plain processes, kept running by the scripts in ``bin/``."""
+"""The services as plain processes, supervised by the scripts in ``bin/``."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -12,23 +11,23 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.bundles.rendering import TEMPLATES, render_tree
+from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Service, Stack
 from acoupi.targets import ServiceStatus, Target, service_status
-from acoupi.writing import RenderedFile, disk_error
+from acoupi.writing import RenderedFile
 
 __all__ = [
     "PASSED_ON",
     "ProcessTarget",
-    "read_env_file",
+    "extras_of",
     "run_python",
     "run_script",
     "service_environment",
     "stop_timeout",
 ]
 
-ERROR_LINE = re.compile(r"^Error: (.*)\n  Why: (.*)\n  Try: (.*)$", re.MULTILINE)
 PASSED_ON = ("ACOUPI_SIMULATED_AUDIO",)
 """Variables that setup writes down for the services, when they are set."""
 START_TIMEOUT = 600.0
@@ -49,15 +48,16 @@ class ProcessTarget(Target):
         return place_files(rendered, self.settings)
 
     def up(self) -> None:
-        """Start the workers, then beat."""
+        """Start the workers, then beat, then the other services."""
         self.check()
         self._run(self.settings.start_script_path)
-        self._run(self.settings.start_script_path, BEAT)
+        self._run(self.settings.start_script_path, BEAT, *extras_of(self.services))
 
     def down(self) -> None:
-        """Stop beat, then the workers; what cannot be stopped does not keep the others."""
+        """Stop beat, then the workers; continue with the others if one cannot be stopped."""
         errors = []
-        for names in ([BEAT], []):
+        extras = extras_of(self.services)
+        for names in ([BEAT], [], *([extras] if extras else [])):  # no name is every worker
             try:
                 self._run(self.settings.stop_script_path, *names)
             except TargetError as error:
@@ -70,7 +70,7 @@ class ProcessTarget(Target):
         self._run(self.settings.start_script_path)
 
     def stop_workers(self) -> None:
-        """Stop the workers, each after what it is doing."""
+        """Stop the workers, each after its current task."""
         self._run(self.settings.stop_script_path)
 
     def restart_workers(self) -> None:
@@ -81,7 +81,7 @@ class ProcessTarget(Target):
         run_script(self.settings, script, *args, stopping=stop_timeout(self.services))
 
     def status(self) -> list[ServiceStatus]:
-        """Return how each service is, from its lock and its pulse."""
+        """Return the state of each service, from its lock and its pulse."""
         return [service_status(self.settings, one.name, one.role) for one in self.services]
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
@@ -113,19 +113,23 @@ class ProcessTarget(Target):
                 )
 
 
+def extras_of(services: Iterable[Service]) -> list[str]:
+    """Return the names of the services that are no workers and not beat."""
+    return [one.name for one in services if one.is_extra]
+
+
 # --- what is rendered -----------------------------------------------------------------
 
 
 def script_context(stack: Stack, settings: Settings) -> dict[str, Any]:
     """Return the names that the templates of scripts and units use."""
+    services = (*stack.workers, stack.beat, *stack.extras)
     return {
         "program": stack.program,
         "workers": [service.name for service in stack.workers],
-        "services": [*(service.name for service in stack.workers), BEAT],
-        "graces": [
-            {"name": service.name, "grace": round(service.stop_grace)}
-            for service in (*stack.workers, stack.beat)
-        ],
+        "services": [one.name for one in services],
+        "graces": [{"name": one.name, "grace": round(one.stop_grace)} for one in services],
+        "extras": stack.extras,
         "beat": BEAT,
         "beat_module": BEAT_MODULE,
         "worker_module": WORKER_MODULE,
@@ -175,7 +179,7 @@ def place_files(
 def service_environment(
     settings: Settings, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the variables that services need beside ACOUPI_HOME: what is not as the home says.
+    """Return the variables that services need besides ACOUPI_HOME: changed settings.
 
     Raises
     ------
@@ -215,7 +219,7 @@ def run_script(settings: Settings, script: Path, *args: str, stopping: float = S
     Raises
     ------
     TargetError
-        With the error that the script printed, or else its last words.
+        With the error that the script printed, or else the end of its output.
     """
     if not script.is_file():
         raise TargetError(
@@ -255,12 +259,10 @@ def stop_timeout(services: Iterable[Service]) -> float:
 
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:
-    """Return the error that a script printed; else one with its last words."""
-    found = ERROR_LINE.search(text)
-    if found:
-        message, why, help_text = found.groups()
-        kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
-        return kind(message, help_text, why=why)
+    """Return the error that a script printed; else one with the end of its output."""
+    kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
+    if found := kind.printed_in(text):
+        return found
     last = " ".join(text.split("\n")[-4:]).strip() or f"it ended with the code {code}"
     return TargetError(f"{script.name} failed.", f"bash {shlex.quote(str(script))}", why=last)
 
@@ -270,7 +272,7 @@ def run_python(
 ) -> "subprocess.CompletedProcess[Any]":
     """Run this Python with the environment of the services; keywords are those of subprocess."""
     environment = {
-        **read_env_file(settings.env_file),
+        **read_env(settings.env_file),
         **os.environ,
         "ACOUPI_HOME": str(settings.home),
     }
@@ -278,22 +280,6 @@ def run_python(
     kwargs.setdefault("cwd", settings.home)
     command = [sys.executable, *args]
     return subprocess.run(command, env=kwargs.pop("env", environment), **kwargs)  # noqa: PLW1510
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """Return the variables in ``config/env``; none if there is no such file."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise disk_error("read", path, error) from error
-    variables = {}
-    for line in lines:
-        name, separator, value = line.partition("=")
-        if separator and not line.lstrip().startswith("#"):
-            variables[name.strip()] = "".join(shlex.split(value))
-    return variables
 
 
 def tail(path: Path, lines: int) -> list[str]:

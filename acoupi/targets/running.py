@@ -1,6 +1,6 @@
-"""A bundle of containers that runs: started and stopped by Compose, watched through the engine.
+"""A running bundle of containers: started and stopped by Compose, watched through the engine.
 
-Nothing here needs the program, nor a `Stack`: what setup wrote is enough.
+Nothing here needs the program or a `Stack`: the files that setup wrote are enough.
 """
 
 import re
@@ -18,29 +18,29 @@ from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
     TOOK_TOO_LONG,
+    Engine,
     Host,
-    ask,
     compose_command,
 )
 from acoupi.bundles.images import image_name, without_password
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import part_secrets
-from acoupi.bundles.program_image import has_image, image_command
-from acoupi.bundles.rendering import check_not_edited
-from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables, plain
+from acoupi.bundles.program_image import image_command
+from acoupi.bundles.rendering import Manifest, check_not_edited
+from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
 from acoupi.programs.core.workers import DETECTION_QUEUE
-from acoupi.services.hooks import hook_service
+from acoupi.services.program_hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
-from acoupi.stack.stack import BEAT, BROKER
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import BEAT, BROKER, WORKER_ROLES
 from acoupi.targets import CheckPart, ServiceStatus, Target
 from acoupi.targets.containers import (
     BrokerShell,
     container_logs,
     container_statuses,
-    engine,
 )
 from acoupi.targets.process import script_error, tail
 from acoupi.writing import disk_error
@@ -53,11 +53,11 @@ __all__ = [
 ]
 
 START_PATIENCE = 120.0
-"""Seconds until every service says that it works."""
+"""Seconds until every service is ready."""
 UP_PATIENCE = 300.0
 DOWN_MARGIN = 60.0
 DOWN = (("stop", BEAT), ("down", "--remove-orphans"))
-"""Commands of Compose that end a bundle: without beat nothing new is begun while others finish."""
+"""Commands of Compose that end a bundle: beat first, so that nothing new starts meanwhile."""
 HOOK_PATIENCE = 600.0
 HOOK_MODULE = "acoupi.system.hooks"
 CHECK_MODULE = "acoupi.system.checks"
@@ -76,11 +76,13 @@ DEFAULTS = {
     "ACOUPI_LOG_LEVEL": "INFO",
     "ACOUPI_BROKER_APPENDONLY": "no",
 }
-"""What may stand in ``.env`` beside the numbers of users and the limits of memory."""
+"""Variables of ``.env`` besides the numbers of users and the memory limits."""
+CHOSEN = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
+"""Variables of ``.env`` that the environment can give, too."""
 
 
 def project_name(home: Path) -> str:
-    """Return the name of the compose project of a home: no two homes of a machine have one.
+    """Return the name of the compose project of a home, unique on this machine.
 
     Examples
     --------
@@ -96,16 +98,21 @@ class RunningBundle(Target):
 
     has_own_python: ClassVar[bool] = True
 
+    def __init__(
+        self, settings: Settings, manifest: Manifest | None = None, engine: Engine | None = None
+    ) -> None:
+        super().__init__(settings, manifest)
+        self.engine = engine or Engine()
+
     def _chosen(self) -> dict[str, str]:
-        """Return what stands in ``.env``, as it is quoted; the environment is stronger."""
-        names = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
-        return chosen_variables(self.settings.home, names)
+        """Return the variables in ``.env``; the environment has precedence."""
+        return chosen_variables(self.settings.home, CHOSEN)
 
     def own_home(self) -> None:
-        """Put the home in order before a start: whose it is, and where its secrets are.
+        """Restore the owner of the home and the link to its secrets before a start.
 
         Root may have written there since the setup (a check, a deployment),
-        and an editor may have put a file where the link to the secrets was.
+        and an editor may have replaced the link by a file.
 
         Raises
         ------
@@ -122,35 +129,35 @@ class RunningBundle(Target):
         uid, gid = host_owner(self.settings.home)
         texts = (chosen.get("ACOUPI_UID", str(uid)), chosen.get("ACOUPI_GID", str(gid)))
         for name, text in zip(("ACOUPI_UID", "ACOUPI_GID"), texts, strict=True):
-            if not plain(text).isdigit():
+            if not text.isdigit():
                 raise ConfigurationError(
                     f"{name} cannot be {text!r}.",
                     f"{self.settings.home / ENV_FILE}: {name}=1000",
                     why="it is the number of a user or group.",
                 )
-        first, second = (int(plain(text)) for text in texts)
+        first, second = (int(text) for text in texts)
         return first, second
 
     # --- running ----------------------------------------------------------------------------
 
     @property
     def project(self) -> str:
-        """The name of the compose project, also where ``.env`` gives another."""
-        chosen = plain(self._chosen().get("COMPOSE_PROJECT_NAME", ""))
+        """The name of the compose project; ``.env`` may give another."""
+        chosen = self._chosen().get("COMPOSE_PROJECT_NAME", "")
         return chosen or project_name(self.settings.home)
 
     @property
     def image(self) -> str:
         """What the services run from."""
-        return plain(self._chosen().get("ACOUPI_IMAGE", "")) or image_name()
+        return self._chosen().get("ACOUPI_IMAGE", "") or image_name()
 
     @property
     def packages(self) -> list[str]:
-        """What of others is baked into the image: pip requirements, or paths."""
-        return shlex.split(plain(self._chosen().get("ACOUPI_PACKAGES", "")))
+        """Extra packages in the image: pip requirements or local paths."""
+        return shlex.split(self._chosen().get("ACOUPI_PACKAGES", ""))
 
     def choose_image(self, image: str, packages: Sequence[str]) -> None:
-        """Let the services run from an image from now on, and remember what is in it."""
+        """Let the services run from an image from now on, and note the packages in it."""
         choose(self.settings.home, image_variables(image, packages))
 
     def command_inside(
@@ -167,7 +174,7 @@ class RunningBundle(Target):
             make_folder(home)
             give_to([home], *self.owner)
         chosen = {} if image is None else image_variables(image, packages or ())
-        group = plain(self._chosen().get("ACOUPI_AUDIO_GID", "")) or str(sound_group())
+        group = self._chosen().get("ACOUPI_AUDIO_GID", "") or str(sound_group())
         return image_command(
             self.settings,
             image or self.image,
@@ -183,12 +190,12 @@ class RunningBundle(Target):
         from acoupi.bundles.preflight import failure, run_preflight  # noqa: PLC0415 - only here
 
         self.check_files()
-        error = failure(list(run_preflight(self.settings, Host(), self.manifest)))
+        error = failure(list(run_preflight(self.settings, Host(self.engine), self.manifest)))
         if error is not None:
             raise TargetError(error.message, error.help, why=error.why)
 
     def check_files(self) -> None:
-        """Raise if what setup wrote was changed, or is not safe to start.
+        """Raise if the generated files were edited, or are not safe to start.
 
         Raises
         ------
@@ -209,7 +216,7 @@ class RunningBundle(Target):
             raise disk_error("read", path, error) from error
 
     def up(self) -> None:
-        """Start every service, and wait until each says that it works."""
+        """Start every service, and wait until each is ready."""
         self.check()
         self.start()
         self.wait_ready()
@@ -257,12 +264,12 @@ class RunningBundle(Target):
         )
 
     def down(self) -> None:
-        """Stop beat, then the workers, each after what it is doing, and remove the containers."""
+        """Stop beat, then the workers, each after its current task, and remove the containers."""
         for step in DOWN:
             self._compose(*step, timeout=self._patience())
 
     def restart(self) -> None:
-        """Stop and start every service; what is in the configuration by now is what runs.
+        """Stop and start every service, with the configuration as it is now.
 
         Nothing is stopped if it could not start again.
         """
@@ -283,9 +290,8 @@ class RunningBundle(Target):
         TargetError
             With its own words.
         """
-        command = compose_command(self.settings, *args)
-        self.echo(shlex.join(command))
-        answer = ask(command, timeout)
+        self.echo(shlex.join(compose_command(self.settings, *args)))
+        answer = self.engine.compose(self.settings, *args, timeout=timeout)
         if answer.is_ok:
             return answer.out
         raise TargetError(
@@ -295,24 +301,24 @@ class RunningBundle(Target):
         )
 
     def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
-        """Let the program begin or end a deployment, in a container of its own.
+        """Call a hook of the program in a container of its own.
 
-        It is one like that of the worker which sends messages, never the
-        recorder's if there is another.
+        The container is like that of the worker that sends messages, never
+        like the recorder's if there is another.
         """
         self.check_files()
         words = (HOOK_MODULE, what, deployment.model_dump_json())
         self._run_once(self._hook_service(), *words, called=f"on_{what}")
 
     def _run_once(self, service: str, *words: str, called: str) -> None:
-        """Run a Python module in a container of its own, that is as a service's."""
+        """Run a Python module in a container of its own that is like a service's."""
         self.own_home()
-        # Its end is inside: the container would outlive whoever waits for it out here.
+        # The limit is inside: the container would outlive the command that waits for it.
         limit = ("timeout", "--kill-after=10", f"{HOOK_PATIENCE:.0f}")
         run = ("run", "--rm", "--no-deps", "-T", service, *limit, "python", "-m", *words)
         command = compose_command(self.settings, *run)
         self.echo(shlex.join([one if len(one) < 200 else "..." for one in command]))
-        answer = ask(command, HOOK_PATIENCE + DOWN_MARGIN)
+        answer = self.engine.ask(*command[1:], timeout=HOOK_PATIENCE + DOWN_MARGIN)
         if answer.code == TOOK_TOO_LONG:
             raise TargetError(
                 f"{called} did not end.",
@@ -321,13 +327,13 @@ class RunningBundle(Target):
             )
         if not answer.is_ok:
             error = script_error(Path(called), answer.err or answer.out, answer.code)
-            if error.message == f"{called} failed.":  # it is none of ours
+            if error.message == f"{called} failed.":  # not an error of acoupi
                 error.help = f"acoupi compose run --rm {service} python -m {words[0]} ..."
             raise error
 
     def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
-        """Return the parts to try out, each in a container like the one that will do it."""
-        services = [one for one in self.services if one.role != "beat"]
+        """Return the parts to check, each in a container like that of its service."""
+        services = self.services
         recorder = next((one.name for one in services if one.role == "recorder"), None)
         model = next((one.name for one in services if DETECTION_QUEUE in one.queues), None)
         places: list[tuple[CheckPart, str | None]] = [
@@ -342,14 +348,14 @@ class RunningBundle(Target):
         ]
 
     def _check(self, part: CheckPart, service: str) -> None:
-        if not has_image(self.image):
+        if not self.engine.has_image(self.image):
             raise TargetError(
                 f'there is no image "{self.image}" here.',
                 "acoupi compose build",
                 why="the program is tried out in it.",
             )
         if part == "microphone" and (running := self._running(service)):
-            # It holds the microphone, which nobody else can open then.
+            # It has the microphone open, so nobody else can open it.
             if not running.is_well or running.last_error:
                 raise TargetError(
                     "the recorder does not work.",
@@ -378,26 +384,28 @@ class RunningBundle(Target):
         self._up(*self._workers())
 
     def _up(self, *args: str) -> None:
-        """Start containers; those that run and are to be others end first, each in its time."""
+        """Start containers; those that must be replaced end first, within their stop grace."""
         self._compose("up", "-d", *args, timeout=UP_PATIENCE + self._patience())
 
     def stop_workers(self) -> None:
-        """Stop the workers, each after what it is doing; beat goes on."""
+        """Stop the workers, each after its current task; beat keeps running."""
         self._compose("stop", *self._workers(), timeout=self._patience())
 
     def _workers(self) -> list[str]:
-        return [one.name for one in self.services if one.role != "beat"]
+        return [one.name for one in self.services if one.role in WORKER_ROLES]
 
     def _hook_service(self) -> str:
         return hook_service(self.services) or "default"
 
     def status(self) -> list[ServiceStatus]:
-        """Return how each service is: its container as the engine sees it, and its pulse."""
+        """Return the state of each service, from the engine and from its pulse."""
         roles = {one.name: one.role for one in self.services}
-        return container_statuses(self.project, {BROKER: "broker", **roles}, self.settings.run_dir)
+        return container_statuses(
+            self.engine, self.project, {BROKER: "broker", **roles}, self.settings.run_dir
+        )
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
-        """Return the last lines of each container; of one that is gone, those of its file."""
+        """Return the last lines of each container; if it is gone, those of its log file."""
         names = [BROKER, *(one.name for one in self.services)] if self.services else []
         if service is not None and service not in names:
             raise TargetError(
@@ -406,7 +414,7 @@ class RunningBundle(Target):
                 why=f"the services are {', '.join(names)}.",
             )
         wanted = [service] if service else names
-        found = container_logs(self.project, wanted, lines)
+        found = container_logs(self.engine, self.project, wanted, lines)
         return {
             name: found[name]
             if found.get(name)
@@ -418,18 +426,18 @@ class RunningBundle(Target):
 
     @property
     def broker(self) -> str | None:
-        """What the broker is called."""
+        """The URL of the broker, inside the containers."""
         return BROKER_URL
 
     def count_waiting(self, queues: list[str]) -> dict[str, int]:
         """Return how many messages wait in each queue, asked inside the broker's container."""
-        with closing(engine()) as client:
+        with closing(self.engine.client()) as client:
             shell = self._broker_shell(client)
             return {queue: shell.number("LLEN", queue) for queue in queues}
 
     def purge(self, queues: list[str]) -> dict[str, int]:
         """Remove what waits in the queues; return how many messages that were."""
-        with closing(engine()) as client:
+        with closing(self.engine.client()) as client:
             shell = self._broker_shell(client)
             counts = {queue: shell.number("LLEN", queue) for queue in queues}
             for queue in queues:
@@ -447,5 +455,5 @@ def image_variables(image: str, packages: Sequence[str]) -> dict[str, str]:
 
 
 def _last_words(text: str) -> str:
-    """Return the last sentence of what Compose said: before it is its progress."""
+    """Return the end of Compose's output; what is before it is progress."""
     return text[-400:]

@@ -3,18 +3,26 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal
 
-from acoupi.bundles.rendering import TEMPLATES, render_tree
+from acoupi.bundles.rendering import TEMPLATES, render_template, render_tree
 from acoupi.errors import TargetError
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Stack
-from acoupi.targets.process import ProcessTarget, script_context, stop_timeout
+from acoupi.stack.stack import Service, Stack
+from acoupi.targets.process import ProcessTarget, extras_of, script_context, stop_timeout
 from acoupi.writing import RenderedFile, write_files
 
-__all__ = ["SystemdTarget", "UnitState", "lingers", "systemctl", "unit_folder", "unit_state"]
+__all__ = [
+    "SystemdTarget",
+    "UnitState",
+    "lingers",
+    "systemctl",
+    "unit_folder",
+    "unit_state",
+    "unit_states",
+]
 
 UnitState = Literal[
     "uninstalled",
@@ -26,11 +34,11 @@ UnitState = Literal[
     "deactivating",
     "unknown",
 ]
-RUNS = Path("/run/systemd/system")
-"""Where systemd is process 1 this folder exists."""
 ANSWER_TIMEOUT = 30.0
+BOOTED = Path("/run/systemd/system")
+"""This folder exists where systemd is process 1."""
 UNIT_MARGIN = 15
-"""Seconds a unit is given to stop beyond its slowest service."""
+"""Seconds that a unit has to stop beyond its slowest service."""
 START_PATIENCE = 900.0
 
 
@@ -55,7 +63,15 @@ class SystemdTarget(ProcessTarget):
             "acoupi-beat.service": self.settings.acoupi_beat_service_file,
         }
         units = {path.with_name(names[path.name]): file for path, file in rendered.items()}
+        for one in stack.extras:
+            more = {"extra": one, "extra_timeout": round(one.stop_grace) + UNIT_MARGIN}
+            text = render_template(TEMPLATES, "systemd/_extra.service", {**context, **more})
+            units[PurePath("systemd") / unit_of(one.name)] = RenderedFile(text)
         return {**super().files(stack), **units}
+
+    def unit_states(self) -> tuple[UnitState, UnitState, str | None]:
+        """Return the states of the units of the workers and of beat, and a note on them."""
+        return unit_states(self.settings)
 
     def check(self) -> None:
         """Raise if there is no systemd for this user."""
@@ -65,27 +81,27 @@ class SystemdTarget(ProcessTarget):
     def up(self) -> None:
         """Install the units, enable them and start them."""
         self.check()
-        install_units(self.settings)
-        names = unit_names(self.settings)
+        install_units(self.settings, self.services)
+        names = every_unit(self.settings, self.services)
         systemctl("enable", *names)
         systemctl("start", *names, timeout=START_PATIENCE)
 
     def down(self) -> None:
         """Stop the units, beat first, and no longer start them with the board."""
         self.check()
-        workers, beat = unit_names(self.settings)
-        systemctl("disable", beat, workers)
-        for name in (beat, workers):
+        workers, beat, *extras = every_unit(self.settings, self.services)
+        systemctl("disable", beat, workers, *extras)
+        for name in (beat, workers, *extras):
             systemctl("stop", name, timeout=stop_timeout(self.services))
 
     def start_workers(self) -> None:
         """Start the unit of the workers, without beat's."""
         self.check()
-        install_units(self.settings)
+        install_units(self.settings, self.services)
         systemctl("start", self.settings.acoupi_service_file, timeout=START_PATIENCE)
 
     def stop_workers(self) -> None:
-        """Stop the unit of the workers: what only its processes stop, systemd starts again."""
+        """Stop the unit of the workers: systemd restarts processes that end otherwise."""
         self.check()
         name = self.settings.acoupi_service_file
         systemctl("stop", name, timeout=stop_timeout(self.services))
@@ -101,6 +117,22 @@ def unit_names(settings: Settings) -> tuple[str, str]:
     return settings.acoupi_service_file, settings.acoupi_beat_service_file
 
 
+def unit_of(service: str) -> str:
+    """Return the name of the unit of a service that is no worker.
+
+    Examples
+    --------
+    >>> unit_of("web")
+    'acoupi-web.service'
+    """
+    return f"acoupi-{service}.service"
+
+
+def every_unit(settings: Settings, services: Iterable[Service]) -> tuple[str, ...]:
+    """Return the names of the units of a home: the workers', beat's, and those of the rest."""
+    return (*unit_names(settings), *map(unit_of, extras_of(services)))
+
+
 def unit_folder(path: Path | None = None) -> Path:
     """Return where the units of this user are; `path` if it is given."""
     if path is not None:
@@ -109,8 +141,17 @@ def unit_folder(path: Path | None = None) -> Path:
     return (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
 
 
-def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
+def install_units(
+    settings: Settings, services: Iterable[Service], path: Path | None = None
+) -> list[Path]:
     """Copy the units of the home to where systemd looks for them; return where.
+
+    Parameters
+    ----------
+    settings, services
+        Of the home, and what the last setup rendered there.
+    path
+        Where to copy them; None: where systemd looks for those of this user.
 
     Raises
     ------
@@ -119,7 +160,7 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
     """
     folder = unit_folder(path)
     files = {}
-    for name in unit_names(settings):
+    for name in every_unit(settings, services):
         source = settings.home / "systemd" / name
         try:
             files[folder / name] = RenderedFile(source.read_text())
@@ -135,16 +176,16 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
     return list(files)
 
 
-def remove_units(settings: Settings, path: Path | None = None) -> None:
-    """Remove the installed units."""
-    for name in unit_names(settings):
+def remove_units(settings: Settings, services: Iterable[Service], path: Path | None = None) -> None:
+    """Remove the installed units; parameters as for `install_units`."""
+    for name in every_unit(settings, services):
         (unit_folder(path) / name).unlink(missing_ok=True)
     if path is None and shutil.which("systemctl"):
         systemctl("daemon-reload")
 
 
 def require_systemd() -> None:
-    """Raise if systemd does not serve this user.
+    """Raise if this user has no systemd.
 
     Raises
     ------
@@ -154,7 +195,7 @@ def require_systemd() -> None:
     why = None
     if shutil.which("systemctl") is None:
         why = "the program systemctl is missing: this machine does not run systemd."
-    elif not RUNS.is_dir():
+    elif not BOOTED.is_dir():
         why = "systemd does not run here (it is not process 1), as in most containers."
     elif not os.environ.get("XDG_RUNTIME_DIR"):
         why = "you have no login session: XDG_RUNTIME_DIR is not set (su and sudo do not set it)."
@@ -218,8 +259,19 @@ def unit_state(settings: Settings, name: str, path: Path | None = None) -> tuple
     return "unknown", answer
 
 
+def unit_states(
+    settings: Settings, path: Path | None = None
+) -> tuple[UnitState, UnitState, str | None]:
+    """Return the states of the units of the workers and of beat, and a note; never raises."""
+    workers, beat = unit_names(settings)
+    state, why = unit_state(settings, workers, path)
+    if not why and state == "active" and lingers() is False:
+        why = "they stop when you log out; to keep them: loginctl enable-linger"
+    return state, unit_state(settings, beat, path)[0], why or None
+
+
 def lingers() -> bool | None:
-    """Return whether this user's services go on after logging out; None if that is not known."""
+    """Return whether this user's services keep running after logout; None: not known."""
     if shutil.which("loginctl") is None:
         return None
     try:

@@ -1,56 +1,34 @@
-"""What a program does: generators of tasks, each put together from components.
+"""Tasks of a program: functions that build them from components.
 
-A task is a plain function without arguments, or with a recording; how it is
-scheduled and where it runs is the program's business. Every task may be run
-twice or be cut off anywhere: what is run again changes nothing that was done.
+A task is a plain function without arguments, or with a recording; when and where
+it runs is decided by the program. Every task may be run twice or be interrupted
+at any point: running it again changes nothing that is already done.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from acoupi.lazy import attach
 
 if TYPE_CHECKING:
-    from acoupi.tasks.detection import generate_detection_task
-    from acoupi.tasks.heartbeat import Heartbeat, generate_heartbeat_task
-    from acoupi.tasks.management import generate_file_management_task
-    from acoupi.tasks.messaging import generate_send_messages_task
-    from acoupi.tasks.recording import generate_recording_task
-    from acoupi.tasks.recovery import generate_recovery_task
-    from acoupi.tasks.schedules import aligned_schedule
-    from acoupi.tasks.summary import generate_summariser_task
+    from acoupi.tasks.detection import *
+    from acoupi.tasks.heartbeat import *
+    from acoupi.tasks.management import *
+    from acoupi.tasks.messaging import *
+    from acoupi.tasks.recording import *
+    from acoupi.tasks.recovery import *
+    from acoupi.tasks.schedules import *
+    from acoupi.tasks.summary import *
 
-__all__ = [
-    "Heartbeat",
-    "aligned_schedule",
-    "generate_detection_task",
-    "generate_file_management_task",
-    "generate_heartbeat_task",
-    "generate_recording_task",
-    "generate_recovery_task",
-    "generate_send_messages_task",
-    "generate_summariser_task",
-]
-
-_MODULES = {
-    "Heartbeat": "heartbeat",
-    "aligned_schedule": "schedules",
-    "generate_detection_task": "detection",
-    "generate_file_management_task": "management",
-    "generate_heartbeat_task": "heartbeat",
-    "generate_recording_task": "recording",
-    "generate_recovery_task": "recovery",
-    "generate_send_messages_task": "messaging",
-    "generate_summariser_task": "summary",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first asked for (PEP 562): most callers need a few."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        ".detection": "generate_detection_task",
+        ".heartbeat": "Heartbeat generate_heartbeat_task",
+        ".management": "generate_file_management_task",
+        ".messaging": "generate_send_messages_task",
+        ".recording": "generate_recording_task",
+        ".recovery": "generate_recovery_task",
+        ".schedules": "aligned_schedule",
+        ".summary": "generate_summariser_task",
+    },
+)

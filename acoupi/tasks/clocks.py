@@ -1,4 +1,4 @@
-"""What the recorder does once the clock of the machine has been set."""
+"""Correction of times after the clock of the machine has been set."""
 
 import logging
 
@@ -11,25 +11,25 @@ from acoupi.errors import AcoupiError, StoreError
 __all__ = ["ClockCorrection"]
 
 _AGAIN_SECONDS = 600.0
-"""How often to look for what was stored late, e.g. by recovery."""
+"""How often to look for recordings stored late, e.g. by recovery, seconds."""
 _STEP_SECONDS = 0.05
 _FILES_AT_ONCE = 10
-"""After one recording: a file takes a disk some hundredths of a second."""
+"""Most files to update after one recording; each takes some hundredths of a second."""
 
 
 class ClockCorrection:
-    """Corrects the times of a boot that were told before the clock was set.
+    """Corrects times that were recorded in this boot before the clock was set.
 
-    Only the recorder's process does it. Each step can be done again: the
-    store moves times once, in one transaction, and remembers which files do
-    not tell it yet.
+    Only the recorder's process does this. Each step can be repeated: the store
+    moves times once, in one transaction, and remembers which files still hold
+    the earlier time.
 
     Parameters
     ----------
     store
-        Where the times are.
+        Holds the times.
     logger
-        Where it says by how much.
+        Gets the size of the correction.
     """
 
     def __init__(self, store: types.Store, logger: logging.Logger) -> None:
@@ -38,7 +38,7 @@ class ClockCorrection:
         self._done: tuple[data.BootClock, float] | None = None
 
     def recorded(self, recording: data.Recording) -> None:
-        """Correct what is to be corrected, if the clock of this recording can be believed."""
+        """Correct earlier times, if the clock of this recording can be trusted."""
         report = recording.capture
         if report is None or report.boot_clock is None or not report.clock_synchronised:
             return
@@ -61,13 +61,13 @@ class ClockCorrection:
         self._done = (clock, now)
         if count:
             self._logger.warning(
-                "The clock was set: %d recordings of before now bear times %+.3f s from the first",
+                "The clock was set: the times of %d earlier recordings were moved by %+.3f s",
                 count,
                 seconds,
             )
 
     def _write(self, recording: data.Recording) -> None:
-        """Have the file tell the corrected time; its name keeps the first one."""
+        """Write the corrected time into the file; its name keeps the first one."""
         if recording.path is None or recording.capture is None:
             return
         try:

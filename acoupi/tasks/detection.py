@@ -28,42 +28,42 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
     configuration: str = "",
     max_attempts: int = MAX_ATTEMPTS,
 ) -> Callable[[data.Recording], None]:
-    """Return a task that takes a recording as far as the model can take it.
+    """Return a task that analyses a recording with a model.
 
-    It may be cut off anywhere and run again: there is one output and one set
-    of messages in the end. The attempt is counted before anything else, the
-    output is stored before the messages made of it, and the analysis ends last.
-    An output that is stored already is not computed again.
+    It may be interrupted at any point and run again: the result is one output
+    and one set of messages. The attempt is counted first, the output is stored
+    before the messages made from it, and the analysis is closed last. An output
+    that is already stored is not computed again.
 
     Parameters
     ----------
     store
-        Remembers the output, and how far the analysis has come.
+        Stores the output and the progress of the analysis.
     model
-        Its `model_name` is what the analysis is filed under, whatever name
-        its outputs say.
+        The analysis is filed under its `model_name`, whatever name its outputs
+        carry.
     message_store
-        Takes the messages.
+        Receives the messages.
     logger
-        Where the task reports.
+        Gets the reports of the task.
     output_cleaners
         Applied in order.
     processing_filters
-        All must hold for the model to run; else the analysis ends as skipped.
+        All must accept for the model to run; otherwise the analysis is skipped.
     message_factories
-        Each is given the stored output.
+        Each receives the stored output.
     configuration
-        Stands for the settings that the output depends on: it is part of the
+        Identifies the settings that the output depends on; it is part of the
         output's id. With other settings, a recording gets another output.
     max_attempts
-        How often the model is started on a recording, at least 1.
+        How often the model is tried on a recording, at least 1.
 
     Returns
     -------
     Callable
-        Returns nothing. What goes wrong is stored with the analysis (to be
-        tried again, or failed for good) and then raised, so that whoever runs
-        the task counts a failure; nothing depends on its being caught.
+        Returns nothing. An error is stored with the analysis (to be retried, or
+        failed for good) and then raised, so that the worker counts a failure;
+        nothing depends on it being caught.
     """
     if max_attempts < 1:
         raise ValueError(f"max_attempts must be at least 1, not {max_attempts}")
@@ -85,10 +85,12 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
         store.end_analysis(analysis.model_copy(update=changes))
 
     def detection_task(recording: data.Recording) -> None:
-        """Run the model on a recording, store what it finds and make messages of it."""
+        """Run the model on a recording, store the output and make messages from it."""
         analysis = store.begin_analysis(recording, name)
         if analysis.state.is_final:
-            logger.info("%s is %s by %s already", recording.id, analysis.state.value, name)
+            logger.info(
+                "%s: the analysis by %s is %s already", recording.id, name, analysis.state.value
+            )
             return
         if analysis.attempts > max_attempts:
             error_text = analysis.error or f"the worker ended during {max_attempts} attempts"
@@ -112,7 +114,7 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
 
 
 def model_name(model: types.Model) -> str:
-    """Return what a model's work is filed under: its ``name``, ``__name__`` or class name."""
+    """Return the name a model is filed under: its ``name``, ``__name__`` or class name."""
     for attribute in ("name", "__name__"):
         name = getattr(model, attribute, None)
         if name:
@@ -133,7 +135,7 @@ class _Detection:
     logger: logging.Logger
 
     def analyse(self, recording: data.Recording) -> data.AnalysisState:
-        """Do all there is to do; return how the analysis ends."""
+        """Do the work; return how the analysis ends."""
         if not all(f.should_process_recording(recording) for f in self.filters):
             self.logger.info("Skipping %s: a processing filter refused it", recording.id)
             return data.AnalysisState.SKIPPED
@@ -152,7 +154,7 @@ class _Detection:
     def _as_it_is_now(self, recording: data.Recording) -> data.Recording:
         """Return the recording with its present path and time.
 
-        Its file may have moved on meanwhile, and the clock been set.
+        Meanwhile its file may have been moved, or the clock set.
         """
         stored = next((row for row, _ in self.store.get_recordings([recording.id])), None)
         if stored is None:
@@ -174,7 +176,7 @@ class _Detection:
         return output.model_copy(update=changes)
 
     def _store_messages(self, output: data.ModelOutput) -> None:
-        """Store the messages of every builder, even if one of them fails; then raise for it."""
+        """Store the messages of every builder, even if one fails; then raise its error."""
         failure: Exception | None = None
         for position, builder in enumerate(self.builders):
             try:

@@ -1,4 +1,4 @@
-"""The task that gives a sign of life."""
+"""The task that sends heartbeats."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ HEALTHY = "OK"
 
 
 class Heartbeat(BaseModel):
-    """What a sensor says of itself now and then."""
+    """A sensor's regular report on itself."""
 
     sent_on: data.AwareDatetime = Field(default_factory=data.utc_now)
     device_id: str
     status: str = HEALTHY
-    """``OK``, or what is wrong; of a home that sets itself up also with its sources."""
+    """``OK``, or what is wrong, including the sources of a home that sets itself up."""
     metrics: list[data.Metric] = Field(default_factory=list)
     """Left out of the JSON when empty."""
 
@@ -57,19 +57,19 @@ def generate_heartbeat_task(
     Parameters
     ----------
     messengers
-        Each is tried, whatever happens to the others; at least one.
+        Each is tried, even if others fail; at least one.
     metrics
-        Figures to report. One that is None is left out; one that fails, too,
-        and the status says so.
+        Figures to report. One that is None is left out; so is one that fails,
+        and then the status says so.
     serializer
-        Makes the content; None given: JSON.
+        Makes the content; None: JSON.
     logger
-        Where the task reports.
+        Gets the reports of the task.
     status
-        Says ``OK``, or what is wrong. None: OK as long as all metrics can be read.
+        Returns ``OK``, or what is wrong. None: OK as long as all metrics can be read.
     message_store
-        If given, the heartbeat waits there for the task that sends messages,
-        and nothing is sent here; `messengers` may be empty then.
+        If given, the heartbeat is stored there for the task that sends messages,
+        and nothing is sent here; `messengers` may then be empty.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def generate_heartbeat_task(
         raise ValueError("at least one messenger is needed to send heartbeats")
 
     def heartbeat_task() -> None:
-        """Send a sign of life through every messenger."""
+        """Send a heartbeat through every messenger."""
         heartbeat = _take_heartbeat(metrics or (), status, logger)
         message = data.Message(
             content=serializer(heartbeat), message_type=data.MessageType.HEARTBEAT

@@ -15,7 +15,7 @@ __all__ = ["RecordingManagementCondition", "generate_file_management_task", "not
 _logger = logging.getLogger(__name__)
 
 RecordingManagementCondition = Callable[[data.Recording, list[data.ModelOutputInfo]], bool]
-"""Whether a recording's file may be touched yet, given which models have run on it."""
+"""Whether a recording's file may be touched yet, given the models that have run on it."""
 
 _BATCH = 200
 
@@ -29,30 +29,30 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
     management_conditions: Sequence[RecordingManagementCondition] | None = None,
     tmp_path: Path | None = None,
 ) -> Callable[[], None]:
-    """Return a task that decides on every recording that waits, the oldest first.
+    """Return a task that decides on every waiting recording, oldest first.
 
-    A recording that fails is logged and left for the next pass; the others
-    are decided on. Two passes at once do no harm. A file goes only when the
-    store knows where it went, or that it was deleted.
+    A recording that fails is logged and left for the next pass; the others are
+    still processed. Two passes at once do no harm. A file is removed only when
+    the store knows its new place, or that it was deleted.
 
     Parameters
     ----------
     store
-        Knows the recordings, and is told what became of their files.
+        Holds the recordings, and stores what became of their files.
     file_managers
         The first that names a place for a file wins. If none does, the file is deleted.
     logger
-        Where the task reports.
+        Gets the reports of the task.
     file_filters
-        One that accepts suffices; without filters every file is kept. A filter
-        that fails is taken to accept: no fault may delete a recording.
+        One that accepts is enough; without filters every file is kept. A filter
+        that fails counts as accepting: no fault may delete a recording.
     required_models
         Their analyses must be final (done, skipped or failed for good) before
         a file is touched.
     management_conditions
         All must hold as well.
     tmp_path
-        Folder of the files that wait. None: that of ACOUPI_HOME.
+        Folder of the waiting files. None: that of ACOUPI_HOME.
     """
     rules = _Management(
         store=store,
@@ -64,7 +64,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
     )
 
     def file_management_task() -> None:
-        """Keep or delete the files of recordings that nothing more is done with."""
+        """Keep or delete the files of recordings whose processing is finished."""
         for recording, infos in rules.find_recordings(tmp_path or spool_dir()):
             try:
                 if rules.is_ready(recording, infos):
@@ -87,7 +87,7 @@ class _Management:
     def find_recordings(
         self, folder: Path
     ) -> Iterator[tuple[data.Recording, list[data.ModelOutputInfo]]]:
-        """Give the stored recordings of a folder, oldest first; names begin with the time."""
+        """Yield the stored recordings of a folder, oldest first; names begin with the time."""
         paths = files.list_recordings(folder)
         for first in range(0, len(paths), _BATCH):
             batch = paths[first : first + _BATCH]
@@ -95,10 +95,10 @@ class _Management:
             yield from sorted(rows, key=lambda row: row[0].created_on)
 
     def is_ready(self, recording: data.Recording, infos: list[data.ModelOutputInfo]) -> bool:
-        """Return whether nobody needs the file where it is any more."""
+        """Return whether the file is no longer needed in its place."""
         done = {info.name_model for info in infos}
         if self.required_models:
-            # An output may be half of the work (no messages yet): the analysis has the last word.
+            # An output may be half the work (no messages yet): the analysis decides.
             for analysis in self.store.get_analyses([recording]).get(recording.id, []):
                 if analysis.state.is_final:
                     done.add(analysis.name_model)
@@ -183,10 +183,10 @@ class _Management:
 
 
 def note_missing(store: types.Store, recording: data.Recording, logger: logging.Logger) -> None:
-    """Note that the file of a recording is lost, unless a pass has it in hand or is done with it.
+    """Note that the file of a recording is lost, unless a pass is handling it or has done so.
 
-    The order counts: a pass notes what it did before it lets the deletion mark,
-    or the file itself, go.
+    The order matters: a pass records what it did before it removes the deletion
+    mark, or the file itself.
     """
     path = recording.path
     if path is None or path.exists() or files.deletion_mark(path).exists():

@@ -21,12 +21,12 @@ Order = Literal["oldest_first", "newest_first"]
 _BATCH = 50
 """Messages claimed at once."""
 _LONGEST_PASS = 100.0
-"""Seconds, shared by the messengers: less than a claim lasts, or another pass would send the
-same, and less than any worker gives a task before it takes it for stuck."""
+"""Seconds of a pass, shared by the messengers. Less than a claim lasts, or another pass would
+send the same messages, and less than the time after which a worker considers a task stuck."""
 _SHOWN = 200
-_KNOCKS = 3
-"""So many messages are tried at a server that lets us in for none, or does not answer so many
-in a row: it would be the same with all, and links are paid by the byte."""
+_MAX_REFUSED = 3
+"""A messenger stops after this many refusals of access, or timeouts in a row: the others would
+end the same way, and mobile data is paid by the byte."""
 
 
 def generate_send_messages_task(
@@ -38,30 +38,32 @@ def generate_send_messages_task(
     *,
     keep: datetime.timedelta | None = None,
 ) -> Callable[[], None]:
-    """Return a task that lets every messenger deliver what it has not delivered.
+    """Return a task in which every messenger sends what it has not yet delivered.
 
-    Messengers do not stand in each other's way. What the server refuses counts
-    as an attempt and the next message is tried. Where nothing reaches the
-    server, it does not answer, or it does not let the sensor in, the messenger
-    rests until the next pass, and the messages it had not tried are given back
-    uncounted. So it does when its share of the pass (100 s in all) is over.
+    Messengers do not block each other. A message that the server refuses counts
+    as an attempt, and the next one is tried. If the server cannot be reached,
+    does not answer or refuses access, the messenger rests until the next pass,
+    and messages it has not tried are released without counting an attempt. The
+    same happens when its share of the pass (100 s in all) is used up.
 
     Parameters
     ----------
     message_store
-        Knows what each messenger has delivered. One that only has the three
-        published methods knows what *any* has: then all are given the same.
+        Knows what each messenger has delivered. A store with only the three
+        published methods knows what *any* of them has delivered; then all get
+        the same messages.
     messengers
-        At least one. Of two with one name, the second is filed as ``name#2``.
+        At least one. If two have the same name, the second is filed as ``name#2``.
     max_messages
         How many each messenger tries in one pass, greater than 0; None: all.
     order
-        Which are tried first.
+        Which messages are tried first.
     logger
-        Where the task reports.
+        Gets the reports of the task.
     keep
-        What every messenger delivered is removed from the store when it is
-        older; None: never. What waits, and dead letters, are never removed.
+        Messages that every messenger has delivered are removed from the store
+        when they are older than this; None: never. Waiting messages and dead
+        letters are never removed.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def generate_send_messages_task(
     named = list(zip(messenger_names(messengers), messengers, strict=True))
 
     def send_messages_task() -> None:
-        """Send what waits, through every messenger."""
+        """Send the waiting messages through every messenger."""
         deliveries: types.MessageStore | _SharedMessages = message_store
         if _knows_no_messengers(message_store):
             unsent = message_store.get_unsent_messages(limit=max_messages, order=order)
@@ -108,7 +110,7 @@ def _remove_old(
 
 
 def messenger_names(messengers: Sequence[types.Messenger]) -> list[str]:
-    """Return what each one's deliveries are filed under: its ``name`` or class name, made unique.
+    """Return the names deliveries are filed under: ``name`` or class name, made unique.
 
     Examples
     --------
@@ -131,7 +133,7 @@ def _knows_no_messengers(store: types.MessageStore) -> bool:
 
 
 class _SharedMessages:
-    """What a store of the published interface has, for each messenger alike."""
+    """A store with only the published interface, which does not tell messengers apart."""
 
     def __init__(self, store: types.MessageStore, unsent: list[data.Message]) -> None:
         self._store = store
@@ -164,11 +166,11 @@ class _Pass:
     end: float
     """When, on the monotonic clock, no further message is tried."""
     counts: Counter[str] = field(default_factory=Counter)
-    knocks: int = 0
-    """How often the server did not let us in."""
-    silences: int = 0
-    """How often in a row the server did not answer."""
-    is_let_in: bool = False
+    refused: int = 0
+    """How often the server refused access."""
+    timeouts: int = 0
+    """Timeouts in a row."""
+    accepted: bool = False
 
     def run(self, max_messages: int | None, order: Order) -> None:
         for batch in self._batches(max_messages, order):
@@ -187,17 +189,17 @@ class _Pass:
 
     @property
     def _is_over(self) -> bool:
-        is_barred = self.knocks >= _KNOCKS and not self.is_let_in
-        is_out_of_reach = self.counts["unreachable"] > 0 or self.silences >= _KNOCKS
+        is_barred = self.refused >= _MAX_REFUSED and not self.accepted
+        is_out_of_reach = self.counts["unreachable"] > 0 or self.timeouts >= _MAX_REFUSED
         return is_barred or is_out_of_reach or data.monotonic() >= self.end
 
     def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
-        """Claim some at a time; never the same twice in one pass."""
+        """Claim messages in batches; never the same one twice in a pass."""
         seen: set[UUID] = set()
         if self._was_barred():
-            # The newest tell whether this still is so: the oldest may be on a topic
-            # that stays forbidden, and would be in the way of all others for ever.
-            limit = _KNOCKS if max_messages is None else min(_KNOCKS, max_messages)
+            # Try the newest to see whether access is still refused: the oldest may be on
+            # a topic that stays forbidden, and would block all others for good.
+            limit = _MAX_REFUSED if max_messages is None else min(_MAX_REFUSED, max_messages)
             newest = self.store.claim_messages(self.name, limit=limit, order="newest_first")
             seen.update(message.id for message in newest)
             yield newest
@@ -223,12 +225,14 @@ class _Pass:
         try:
             response = self.messenger.send_message(message)
         except MessageSendError as error:
-            self.logger.warning("%s reached nobody: %s (%s)", self.name, error, error.why)
+            self.logger.warning(
+                "%s could not reach the server: %s (%s)", self.name, error, error.why
+            )
             self._settle(_failure(message, error))
             self.counts["unreachable"] += 1
             return False
         except MessageError as error:
-            # It could not be turned into what the server takes, and never will be.
+            # It cannot be converted to what the server accepts, and never will be.
             self.logger.warning("%s cannot send %s: %s", self.name, message.id, error)
             response = data.Response(
                 status=data.ResponseStatus.ERROR, message=message, content=str(error)
@@ -243,9 +247,9 @@ class _Pass:
         if not is_sent:
             self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
         self.counts["sent" if is_sent else "not accepted"] += 1
-        self.knocks += response.is_access_refused
-        self.silences = self.silences + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
-        self.is_let_in |= is_sent or (
+        self.refused += response.is_access_refused
+        self.timeouts = self.timeouts + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
+        self.accepted |= is_sent or (
             response.status is data.ResponseStatus.ERROR and not response.is_access_refused
         )
         return not self._is_over
@@ -254,7 +258,7 @@ class _Pass:
         try:
             self.store.settle_message(self.name, response)
         except Exception:
-            # It may be sent again: better twice than never.
+            # It may be sent again: twice is better than never.
             self.logger.exception("Cannot note what became of message %s", response.message.id)
 
 

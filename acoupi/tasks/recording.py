@@ -13,7 +13,7 @@ from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
 from acoupi.tasks.clocks import ClockCorrection
-from acoupi.tasks.effort import EffortLog
+from acoupi.tasks.effort_log import EffortLog
 
 __all__ = ["generate_recording_task"]
 
@@ -35,31 +35,30 @@ def generate_recording_task(
     recorder
         Makes the file.
     store
-        Gives the deployment, and remembers the recording. If it does not
-        answer, the last known deployment serves: recording goes on.
+        Gives the deployment, and stores the recording. If it does not answer,
+        the last known deployment is used, so that recording continues.
     logger
-        Where the task reports.
+        Gets the reports of the task.
     recording_conditions
         All must hold; None or empty: always record.
     plan
-        When the program plans to record, for the account of every second;
-        None: not known.
+        When the program plans to record, for the effort ledger; None: not known.
 
     Returns
     -------
     Callable
-        Returns the recording, stored, its file describing itself; None if a
-        condition did not hold. It raises what recorder and store raise. What
-        a recorder that failed kept of a recording is stored and returned. A
-        recording that could not be stored is complete in its folder, and
-        recovery adopts it.
+        Returns the stored recording, its metadata in its file; None if a
+        condition did not hold. It raises the errors of recorder and store. If
+        the recorder failed but kept a part of the recording, that is stored and
+        returned. A recording that could not be stored is complete in its
+        folder, and recovery adopts it.
 
-        Whatever keeps it from recording is noted in the store. Where it
+        Whatever keeps it from recording is noted in the store. If there are
         pauses between recordings, no supervisor updates the sensor during one
         (see `acoupi.devices.update_lock`).
     """
     effort, correction = EffortLog(store, plan, logger), ClockCorrection(store, logger)
-    # A pause is when an update may come.
+    # A pause leaves room for updates.
     pauses = plan is not None and not plan.is_continuous
     updates = UpdateLock(update_lock_path()) if pauses else None
     task = _Task(recorder, store, logger, effort, correction, updates)
@@ -74,7 +73,7 @@ def generate_recording_task(
                 return None
         return task.record()
 
-    # Asked by whoever runs the task: what waits in the recorder's memory is recorded at once.
+    # Checked after each run: what waits in the recorder's memory is recorded at once.
     recording_task.is_behind = getattr(recorder, "is_behind", lambda: False)  # type: ignore[attr-defined]
     return recording_task
 
@@ -87,8 +86,8 @@ class _Task:
     effort: EffortLog
     correction: ClockCorrection
     updates: UpdateLock | None
-    """Held while it records; None where recordings follow each other without a pause, in which
-    an update would never find its time: what it cuts then is kept, as a shorter recording."""
+    """Held while recording; None where recordings follow each other without a pause, because an
+    update would never get its turn: a recording that it interrupts is kept, but shorter."""
     known: data.Deployment | None = None
     """The last deployment that the store gave."""
 
@@ -99,12 +98,12 @@ class _Task:
         with suppress(StoreError):
             self.effort.begin(self._deployment())
             self.effort.refused(condition.refusal, f"{name} did not hold")
-        # A recorder that goes on where it ended must know that this is not wanted.
+        # Tell a continuous recorder that this slot is skipped on purpose.
         if (skip := getattr(self.recorder, "skip", None)) is not None:
             skip()
 
     def record(self) -> data.Recording:
-        """Record and store, and note what keeps it from that."""
+        """Record and store, and note what prevents it."""
         deployment = self._deployment()
         self.effort.begin(deployment)
         recording = self._capture(deployment)
@@ -147,12 +146,14 @@ class _Task:
         except StoreError as error:
             if self.known is None:
                 raise
-            self.logger.warning("The store gives no deployment, taking the last known: %s", error)
+            self.logger.warning(
+                "The store gives no deployment, using the last known one: %s", error
+            )
         return self.known
 
 
 def _describe_in_file(recording: data.Recording, logger: logging.Logger) -> None:
-    """Add GUANO metadata that name the recording to its file, if it has none."""
+    """Add GUANO metadata that identify the recording to its file, if it has none."""
     if recording.path is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""The task that finishes what a crash left half done."""
+"""The task that completes what a crash left unfinished."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -37,35 +37,36 @@ def generate_recovery_task(  # noqa: PLR0917 - in the order of the others
 ) -> Callable[[], None]:
     """Return a task to run at every start and every minute.
 
-    In this order: it ends deletions that were decided, mends recordings that
-    were being written, adopts complete files that the store does not know,
-    notes which files are lost, and sends recordings to the detection queue again
-    that nobody works on. None of it does harm while all is well, and one that
-    fails does not stop the others.
+    In this order: it completes deletions that were decided, repairs recordings
+    that were being written, adopts complete files that the store does not know,
+    notes which files are lost, and sends recordings that no worker is handling
+    to the detection queue again. None of this does harm while all is well, and
+    a step that fails does not stop the others.
 
     Parameters
     ----------
     store
-        Knows what should be there. With ``get_captured_recordings`` it is asked
-        for all that waits; without, only for what is in the folder.
+        Knows which recordings exist. If it has ``get_captured_recordings``, all
+        that wait are checked; otherwise only those in the folder.
     resend
-        Sends a recording to detection. None: nothing is sent again.
+        Sends a recording to detection. None: nothing is resent.
     waiting
-        Counts what waits for detection; only at 0 is anything sent again: else it may
-        be among that, and where the model lags, what is new goes first. None: 0.
+        Counts the messages waiting for detection. Only at 0 is anything resent:
+        otherwise it may be among them, and where the model lags, new recordings
+        go first. None: 0.
     logger
-        Where the task reports.
+        Gets the reports of the task.
     required_models
         Models whose analyses must become final.
     tmp_path
-        Folder of the files that wait. None: that of ACOUPI_HOME.
+        Folder of the waiting files. None: that of ACOUPI_HOME.
     settle_time
-        Seconds for which a file must have rested, and a recording be over,
-        before it is taken for left behind.
+        Seconds for which a file must be unchanged, and a recording be over,
+        before it counts as left behind.
     time_limit
-        Seconds after which whoever began an analysis is taken for dead.
+        Seconds after which a worker that began an analysis counts as dead.
     max_resent
-        Most recordings to send again in one pass.
+        Most recordings to resend in one pass.
     """
     recovery = _Recovery(
         store=store,
@@ -86,7 +87,7 @@ def generate_recovery_task(  # noqa: PLR0917 - in the order of the others
             logger.warning("Sent %d recordings to detection again", len(stranded))
 
     def recovery_task() -> None:
-        """Finish what a crash left half done."""
+        """Complete what a crash left unfinished."""
         for step in (
             recovery.finish_deletions,
             recovery.mend_recordings,
@@ -111,21 +112,21 @@ class _Recovery:
     time_limit: timedelta
     logger: logging.Logger
     reported: set[Path] = field(default_factory=set)
-    """Files that were complained of once."""
+    """Files already reported."""
 
     def finish_deletions(self) -> None:
-        """Delete what bears the deletion mark."""
+        """Delete files with a deletion mark."""
         for mark in files.hidden_files(self._spool(), files.DELETED_SUFFIX):
             self._each(mark, self._finish_deletion)
 
     def mend_recordings(self) -> None:
-        """Complete what a recorder was writing when it died."""
+        """Complete recordings that were being written when the recorder died."""
         for part in formats.find_parts(self._spool()):
             if self._has_settled(part):
-                self._each(part, self._mend)
+                self._each(part, self._repair)
 
     def adopt_files(self) -> None:
-        """Store recordings whose files are complete and describe themselves."""
+        """Store recordings from complete files with their own metadata."""
         paths = files.list_recordings(self._spool())
         for batch in _batches(paths):
             known = {r.path for r, _ in self.store.get_recordings_info_by_path(batch)}
@@ -134,14 +135,14 @@ class _Recovery:
                     self._each(path, self._adopt)
 
     def note_lost_files(self) -> None:
-        """Note which captured recordings have no file; a folder that is gone proves nothing."""
+        """Note which captured recordings have no file; a missing folder proves nothing."""
         for recording in self._captured():
             path = recording.path
             if path is not None and path.parent.is_dir():
                 note_missing(self.store, recording, self.logger)
 
     def find_stranded(self) -> list[data.Recording]:
-        """Return captured recordings that a model must still see and nobody works on."""
+        """Return captured recordings that a model must still process and no worker is handling."""
         now = data.utc_now()
         stranded = []
         for batch in _batches(list(self._captured()) if self.models else []):
@@ -149,7 +150,7 @@ class _Recovery:
             stranded += [
                 recording
                 for recording in batch
-                # One of the future: the clock was set back since.
+                # Dated in the future: the clock was set back since.
                 if abs(now - recording.created_on) > self.settle_time + _length(recording)
                 and recording.path is not None
                 and recording.path.exists()
@@ -183,10 +184,10 @@ class _Recovery:
         for recording, _ in self.store.get_recordings_info_by_path([path]):
             self.store.end_recording(recording, data.RecordingState.DELETED)
 
-    def _mend(self, part: Path) -> None:
-        mended = formats.salvage(part)
-        if mended is not None:
-            self.logger.warning("Mended a recording that was interrupted: %s", mended)
+    def _repair(self, part: Path) -> None:
+        repaired = formats.salvage(part)
+        if repaired is not None:
+            self.logger.warning("Repaired an interrupted recording: %s", repaired)
 
     def _adopt(self, path: Path) -> None:
         try:
@@ -197,9 +198,9 @@ class _Recovery:
         self.store.store_recording(recording)
         stored = next((row for row, _ in self.store.get_recordings([recording.id])), recording)
         if stored.path == path:
-            self.logger.warning("Adopted a recording that was not stored: %s", path)
+            self.logger.warning("Adopted a recording that was not in the store: %s", path)
         elif stored.path is None:
-            self._complain(path, "the store says that its recording has no file any more")
+            self._complain(path, "according to the store, its recording no longer has a file")
         elif not stored.path.exists() or files.is_same_entry(path, stored.path):
             self.logger.warning("%s is now at %s", stored.path, path)
             self.store.update_recording_path(recording, path)
@@ -207,10 +208,10 @@ class _Recovery:
             self.logger.info("Removing %s: it was moved to %s", path, stored.path)
             path.unlink(missing_ok=True)
         else:
-            self._complain(path, f"{stored.path} says that it is the same recording")
+            self._complain(path, f"{stored.path} is the same recording according to its metadata")
 
     def _complain(self, path: Path, why: str) -> None:
-        """Say once that a file is left where it is."""
+        """Report once that a file is left where it is."""
         if path not in self.reported:
             self.reported.add(path)
             self.logger.warning("Left alone: %s (%s)", path, why)
@@ -223,7 +224,7 @@ class _Recovery:
             age = data.utc_now().timestamp() - path.stat().st_mtime
         except FileNotFoundError:
             return False
-        # A file of the future: the clock was set back since.
+        # Dated in the future: the clock was set back since.
         return abs(age) > self.settle_time.total_seconds()
 
     def _each(self, path: Path, act: Callable[[Path], object]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from celery.schedules import BaseSchedule
 
 from acoupi import data
-from acoupi.tasks.slots import slot_is_due, time_into_slot
+from acoupi.tasks.slots import Aligned
 
 __all__ = ["aligned_schedule"]
 
@@ -16,8 +16,8 @@ class aligned_schedule(BaseSchedule):
     """Fires on slots of the clock: every 10 s at :00, :10, :20, on every device alike.
 
     Slots are counted from 1970-01-01 00:00 UTC. If the clock is set forward,
-    the task runs once at once and then on its slots; if it is set back, it goes on
-    with the next slot. No slot is made up for.
+    the task runs once at once and then on its slots; if it is set back,
+    it continues with the next slot. Missed slots are not made up for.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ class aligned_schedule(BaseSchedule):
     offset_seconds
         How long after its slot begins the task runs, 0 or more and less than a slot.
     nowfun
-        Gives the time; None: the system clock.
+        Returns the time; None: the system clock.
     app
-        Not needed.
+        Ignored.
 
     Raises
     ------
@@ -61,6 +61,7 @@ class aligned_schedule(BaseSchedule):
             )
         self.run_every = run_every
         self.offset_seconds = offset_seconds
+        self._slots = Aligned(self.seconds, offset_seconds)
         super().__init__(nowfun=nowfun, app=app)
 
     @property
@@ -74,11 +75,11 @@ class aligned_schedule(BaseSchedule):
 
     def remaining_estimate(self, last_run_at: datetime.datetime) -> datetime.timedelta:
         """Return how long it is until the next slot begins; it does not depend on the last run."""
-        return self.run_every - time_into_slot(self.now(), self.run_every, self.offset_seconds)
+        return self.run_every - self._slots.time_into_slot(self.now())
 
     def is_due(self, last_run_at: datetime.datetime) -> tuple[bool, float]:
         """Return whether a slot has begun since the last run, and the seconds to the next one."""
-        return slot_is_due(self.now(), last_run_at, self.run_every, self.offset_seconds)
+        return self._slots.is_due(last_run_at, self.now())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.run_every, self.offset_seconds, self.nowfun)
@@ -86,11 +87,10 @@ class aligned_schedule(BaseSchedule):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, aligned_schedule):
             return NotImplemented
-        mine = (self.run_every, self.offset_seconds)
-        return mine == (other.run_every, other.offset_seconds)
+        return self._slots == other._slots
 
     def __hash__(self) -> int:
-        return hash((self.run_every, self.offset_seconds))
+        return hash(self._slots)
 
     def __repr__(self) -> str:
         return f"<aligned: every {self.seconds:g} s, offset {self.offset_seconds} s>"

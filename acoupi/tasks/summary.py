@@ -16,20 +16,20 @@ def generate_summariser_task(
     message_store: types.MessageStore,
     logger: logging.Logger = _logger,
 ) -> Callable[[], None]:
-    """Return a task that stores the summaries of a while that ends now.
+    """Return a task that stores the summaries of a period that ends now.
 
     Parameters
     ----------
     summarisers
-        Each is asked; one that fails is logged and does not stop the others.
+        One that fails is logged and does not stop the others.
     message_store
-        Takes the messages.
+        Receives the messages.
     logger
-        Where the task reports.
+        Gets the reports of the task.
     """
 
     def summary_task() -> None:
-        """Store what every summariser has to say."""
+        """Store the summary of every summariser."""
         now = data.utc_now()
         for summariser in summarisers:
             try:

@@ -29,6 +29,10 @@ SETTLE = 8.0
 """Seconds after the start before anything is measured."""
 WATCH = 30.0
 """Seconds over which processor time is counted, for each run."""
+UP = 40.0
+"""Seconds that are allowed for one start of the bundle, and the end of the one before."""
+HOUR = 3600.0
+"""Seconds between two recordings of the idle bundle; they begin at full hours."""
 DEADLINE = 120.0
 LOOKS, LOOK_EVERY = 20, 15.0
 """Looks of one probe, and the seconds between: see images/sensor/health."""
@@ -46,7 +50,9 @@ def run(runs: int) -> Figures:
     if why_build(image_name()):
         build_image()
     figures: Figures = {"image": sizes()}
-    with bundle("--recording.duration", "1", "--recording.interval", "3600") as home:
+    looks = max(1, min(runs, 3))
+    wait_out_full_hour(looks * (UP + WATCH) + SETTLE)
+    with bundle("--recording.duration", "1", "--recording.interval", str(HOUR)) as home:
         figures["up"] = starts(home, runs)
         figures["idle"] = idle(home, runs)
     with bundle(*FREQUENT) as home:
@@ -203,11 +209,18 @@ def idle(home: Path, runs: int) -> Figures:
         for name in SERVICES
     }
     figures["all"] = {
-        "memory (PSS)": figure(sum(memory.values()), "MiB", 150),
+        "memory (PSS)": figure(sum(memory.values()), "MiB", 165),
         "processor": figure(sum(median(cpu[name]) for name in SERVICES), "%", 1, digits=2),
     }
     figures["health probes"] = probes(home, ids)
     return figures
+
+
+def wait_out_full_hour(seconds: float) -> None:
+    """Wait until no full hour, and so no recording, falls into the next so many seconds."""
+    left = HOUR - time.time() % HOUR
+    if left < seconds:
+        time.sleep(left + 1)
 
 
 def memory_of(ids: dict[str, str]) -> Figures:
@@ -282,8 +295,9 @@ def _used(engine: list[psutil.Process]) -> float:
     """Return what the engine has used, its ended children included, seconds."""
     total = 0.0
     for process in engine:
-        times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
+        with contextlib.suppress(psutil.NoSuchProcess):  # of a container that has ended
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -1,28 +1,29 @@
 """The command line in this process, and homes that it has set up."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from acoupi import targets
 from acoupi.cli import watching
 from acoupi.cli.app import app
-from acoupi.errors import TargetError
-from acoupi.targets.compose import ComposeTarget
 from tests.cli.fake_docker import FakeDocker, put_first
-from tests.cli.support import Calls, FakeTarget, Run, Services, Statuses
+from tests.cli.fake_engine import FakeEngine, engine_on_a_socket
+from tests.cli.support import Calls, FakeTarget, Run, Services
+from tests.packages import install
 
 SIMULATED = "synthetic,pace=fast"
 
 
 @pytest.fixture
-def target(monkeypatch: pytest.MonkeyPatch) -> Calls:
+def target(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Calls:
     """The fake target, to be set up with ``--target fake``."""
     calls = Calls()
     monkeypatch.setattr(FakeTarget, "calls", calls)
-    monkeypatch.setitem(targets.BUILT_IN, "fake", "tests.cli.support:FakeTarget")
+    place = {"acoupi.targets": {"fake": "tests.cli.support:FakeTarget"}}
+    install(monkeypatch, tmp_path_factory.mktemp("package"), place)
     return calls
 
 
@@ -51,16 +52,18 @@ def sensor(run: Run, target: Calls, home: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    """The API of the engine, so that no real one of this machine is asked for containers."""
+    with engine_on_a_socket(home) as (engine, address):
+        monkeypatch.setenv("DOCKER_HOST", address)
+        yield engine
+
+
+@pytest.fixture
+def docker(tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     fake = FakeDocker(tmp_path / "tools")
     put_first(monkeypatch, fake.folder)
-    monkeypatch.setattr("acoupi.targets.containers.engine", _no_engine)
     return fake
-
-
-def _no_engine() -> NoReturn:
-    """Stand for the SDK, so that no real engine of this machine is asked for containers."""
-    raise TargetError("cannot reach the Docker engine.", "none", why="there is none here.")
 
 
 @pytest.fixture
@@ -74,29 +77,12 @@ def bundle(run: Run, docker: FakeDocker, home: Path) -> Path:
 
 
 @pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch) -> Services:
-    """Let the services say something."""
+def services(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """Let the services be in a state."""
     monkeypatch.setattr(watching, "INTERVAL", 0)
 
-    def services(*looks: dict[str, str]) -> Statuses:
-        statuses = Statuses(*looks)
-        # Bound to the statuses, so that they stand for those of any target.
-        monkeypatch.setattr(ComposeTarget, "status", statuses.status)
-        monkeypatch.setattr(ComposeTarget, "logs", statuses.logs)
-        return statuses
+    def services(*looks: dict[str, str]) -> FakeEngine:
+        engine.looks, engine.is_up = list(looks), True
+        return engine
 
     return services
-
-
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What is built instead of an image: the packages, time after time."""
-    times: list[list[str]] = []
-
-    def build_image(packages: list[str], **extra: Any) -> str:
-        times.append(list(packages))
-        extra["echo"]("docker buildx build ...")
-        return f"acoupi/sensor:test-{len(packages)}"
-
-    monkeypatch.setattr("acoupi.bundles.images.build_image", build_image)
-    return times

@@ -47,6 +47,8 @@ class FakeDocker:
     """
 
     folder: Path
+    taken_port: int = 0
+    """A port on which somebody listens."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
@@ -75,7 +77,7 @@ class FakeDocker:
         self.answer("compose ls", "[]")
         self.answer("buildx version", "github.com/docker/buildx 0.13.1 abc\n")
         self.answer("image inspect", json.dumps({"Config": {"Labels": labels}}))
-        for quiet in ("ps", "run", "compose"):
+        for quiet in ("ps", "run", "compose", "buildx build"):
             self.answer(quiet, "")
 
     def answer(self, start: str, out: str = "", *, code: int = 0, err: str = "") -> None:
@@ -95,6 +97,13 @@ class FakeDocker:
         log = self.folder / "asked"
         lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return [re.sub(r"(--project-directory|-f) \S+ ", "", " ".join(line)) for line in lines]
+
+    @property
+    def built(self) -> list[str]:
+        """The packages of each image that was built on top of that of acoupi."""
+        lines = [line for line in self.asked if line.startswith("buildx build")]
+        found = [re.search(r"--build-arg PACKAGES=(.*?) --build-arg", line) for line in lines]
+        return [one[1] for one in found if one]
 
     @property
     def started(self) -> list[str]:

@@ -13,6 +13,7 @@ from acoupi.stack.stack import Stack
 from acoupi.targets import ServiceStatus, Target
 from acoupi.targets.process import ProcessTarget
 from acoupi.writing import RenderedFile
+from tests.cli.fake_engine import FakeEngine
 
 Run = Callable[..., Result]
 
@@ -58,30 +59,6 @@ class FakeTarget(Target):
         return {}
 
 
-class Statuses:
-    """What the services say of themselves, look by look; the last goes on."""
-
-    def __init__(self, *looks: dict[str, Any]) -> None:
-        self.looks = list(looks)
-        self.restarts: dict[str, int] = {}
-        self.said = ["it began", "Error: the model is broken.", "it ended"]
-
-    def status(self) -> list[ServiceStatus]:
-        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        return [
-            ServiceStatus(
-                name=name,
-                role="beat" if name == "beat" else "worker",
-                state=state,
-                restarts=self.restarts.get(name, 0),
-            )
-            for name, state in look.items()
-        ]
-
-    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
-        return {str(service): self.said[-lines:]}
-
-
 class Sound(ModuleType):
     """Stands for the sounddevice library: each name is a microphone with these sample rates."""
 
@@ -111,8 +88,9 @@ class Sound(ModuleType):
             raise self.PortAudioError("Invalid sample rate")
 
 
-READY = {"recording": "ready", "default": "ready"}
-Services = Callable[..., Statuses]
+READY: dict[str, str] = {}
+"""A look at services all of which work."""
+Services = Callable[..., FakeEngine]
 
 
 def lines_of(result: Result) -> list[str]:

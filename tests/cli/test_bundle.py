@@ -59,7 +59,7 @@ def test_inside_the_image_nothing_is_handed_on(
 
 
 def test_a_setup_with_a_package_builds_and_asks_inside(
-    run: Run, docker: FakeDocker, home: Path, built: list[list[str]]
+    run: Run, docker: FakeDocker, home: Path
 ) -> None:
     docker.answer("image inspect", code=1, err="Error: No such image\n")
 
@@ -68,7 +68,7 @@ def test_a_setup_with_a_package_builds_and_asks_inside(
     )
 
     assert result.exit_code == 0, result.stderr
-    assert built == [["acoupi-far"]]
+    assert docker.built == ["acoupi-far"]
     (asked,) = [line for line in docker.asked if line.startswith("run ")]
     words = "acoupi setup --target compose --program far --no-prompt --recording.duration 3"
     assert asked.endswith(words)
@@ -76,7 +76,7 @@ def test_a_setup_with_a_package_builds_and_asks_inside(
 
 
 def test_what_is_asked_of_a_setup_with_a_package_is_asked_inside(
-    run: Run, docker: FakeDocker, home: Path, built: list[list[str]]
+    run: Run, docker: FakeDocker, home: Path
 ) -> None:
     run("setup", "--package", "acoupi-far", "--program", "far", "--broker", "redis://hub/0")
 

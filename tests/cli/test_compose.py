@@ -2,19 +2,20 @@
 
 import json
 import shlex
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import Result
 
-from acoupi.bundles.engine import Storage
+from acoupi.bundles.images import image_name
 from acoupi.bundles.variables import choose
 from acoupi.cli.watching import describe
 from acoupi.system import Settings
 from acoupi.targets import ServiceStatus
-from acoupi.targets.compose import ComposeTarget
 from tests.cli.fake_docker import FakeDocker
 from tests.cli.support import READY, Run, Services, data_of, lines_of
 
@@ -40,7 +41,7 @@ def test_up_looks_starts_and_waits_until_all_work(
     assert result.exit_code == 0, result.stderr
     assert docker.started == ["compose up --detach --remove-orphans"]
     assert "recording    starting" in result.stderr
-    assert "✓ All 2 services are working" in result.stdout
+    assert "✓ All 5 services are working" in result.stdout
     for command in ("acoupi compose ps", "acoupi compose logs", "acoupi compose down"):
         assert command in result.stdout
 
@@ -79,7 +80,7 @@ def test_what_the_engine_refused_to_make_is_not_waited_for(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
     docker.answer("compose up", err="Error response from daemon: invalid mount\n", code=1)
-    services(dict.fromkeys(READY, "stopped"))
+    services(READY).is_up = False
 
     result = run("compose", "up", "--timeout", "1000")
 
@@ -116,12 +117,9 @@ def test_with_no_wait_it_ends_as_docker_compose_does(
 
 
 def test_an_interrupt_leaves_the_bundle_as_it_is_and_says_so(
-    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
-    def interrupted(target: ComposeTarget) -> list[ServiceStatus]:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ComposeTarget, "status", interrupted)
+    services(READY).interrupts = True
 
     result = run("compose", "up")
 
@@ -173,27 +171,17 @@ def test_an_image_that_cannot_be_fetched_is_three_lines(
 
 
 def test_an_image_of_ours_that_is_absent_is_built(
-    run: Run,
-    docker: FakeDocker,
-    bundle: Path,
-    services: Services,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
     services(READY)
-    built: list[list[str]] = []
-
-    def build_image(packages: list[str], **extra: Any) -> str:
-        built.append(list(packages))
-        extra["on_line"]("#1 building")
-        return "acoupi/sensor:test"
-
-    monkeypatch.setattr("acoupi.bundles.images.build_image", build_image)
+    docker.answer("buildx build", "#1 building\n")
     docker.answer("image inspect", code=1, err="Error: No such image\n")
 
     result = run("compose", "up")
 
     assert result.exit_code == 0, result.stderr
-    assert built == [[]]
+    (build,) = [line for line in docker.started if line.startswith("buildx build")]
+    assert "images/sensor/Dockerfile" in build
     assert "#1 building" in result.stderr
     assert "is not here yet" in result.stderr
 
@@ -230,7 +218,8 @@ def no_compose(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def no_space(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker.answer("image inspect", code=1, err="Error: No such image\n")
-    monkeypatch.setattr("acoupi.bundles.engine.Host.free_bytes", lambda host, path: 300_000_000)
+    full = SimpleNamespace(total=1_000_000_000, used=700_000_000, free=300_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: full)
 
 
 def edited(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,16 +258,9 @@ def port_in_use(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch)
     content = _config(docker)
     content["services"]["page"] = {
         "image": "page",
-        "ports": [{"host_ip": "", "published": "8080", "protocol": "tcp"}],
+        "ports": [{"host_ip": "127.0.0.1", "published": str(docker.taken_port), "protocol": "tcp"}],
     }
     docker.answer("compose config", json.dumps(content))
-    monkeypatch.setattr("acoupi.bundles.engine.Host.is_port_free", lambda host, *address: False)
-
-
-def not_mountable(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "acoupi.bundles.engine.Host.storage", lambda host, path: Storage("vfat", home)
-    )
 
 
 REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str, str, int]] = {
@@ -293,8 +275,7 @@ REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str
     other_version: ("of another version", "0.3.0", 3),
     no_program: ('the program "demo"', "no module has that name", 3),
     wide_override: ("keep its containers apart", "default is privileged", 3),
-    port_in_use: ("8080/tcp is in use", "docker-compose.override.yml", 3),
-    not_mountable: ("is on vfat", "no owners", 3),
+    port_in_use: ("/tcp is in use", "docker-compose.override.yml", 3),
     bad_override: ("Docker Compose refuses", "services must be a mapping", 3),
 }
 
@@ -308,9 +289,11 @@ def test_up_refuses_in_three_lines_and_starts_nothing(
     spoil: Callable[[FakeDocker, Path, pytest.MonkeyPatch], None],
 ) -> None:
     message, why, code = REFUSALS[spoil]
-    spoil(docker, bundle, monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        docker.taken_port = listener.getsockname()[1]
+        spoil(docker, bundle, monkeypatch)
 
-    result = run("compose", "up")
+        result = run("compose", "up")
 
     lines = lines_of(result)
     assert message in lines[0]
@@ -457,10 +440,10 @@ def test_ps_shows_what_each_service_does(
     as_json = data_of(run("compose", "ps", "--json"))
 
     assert result.exit_code == 0
-    header, _, recording, _ = filter(str.strip, result.stdout.splitlines())
+    header, _, _, recording, *_ = filter(str.strip, result.stdout.splitlines())
     assert header.split()[-1] == "MB"
     assert recording.split() == ["recording", "ready", "-", "0", "0", "0", "-"]
-    assert [one["state"] for one in as_json] == ["ready", "ready"]
+    assert [one["state"] for one in as_json] == ["ready"] * 5
 
 
 def test_ps_ends_with_3_when_not_all_work(
@@ -473,8 +456,10 @@ def test_ps_ends_with_3_when_not_all_work(
 
 
 def test_ps_without_an_engine_is_a_table_of_unknowns(
-    run: Run, docker: FakeDocker, bundle: Path
+    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+
     result = run("compose", "ps", "--json")
 
     assert {one["state"] for one in data_of(result)} == {"unknown"}
@@ -514,20 +499,21 @@ def test_render_does_not_write_over_what_was_edited(
 
 
 def test_an_image_with_a_program_is_what_runs_from_then_on(
-    run: Run, docker: FakeDocker, bundle: Path, built: list[list[str]]
+    run: Run, docker: FakeDocker, bundle: Path
 ) -> None:
     result = run("compose", "build", "--package", "acoupi-birdnet")
     again = run("compose", "build")
 
-    assert "The image acoupi/sensor:test-1 is built." in result.stdout
+    image = image_name(["acoupi-birdnet"])
+    assert f"The image {image} is built." in result.stdout
     assert "+ docker buildx build" in result.stderr
-    assert "ACOUPI_IMAGE=acoupi/sensor:test-1\n" in (bundle / ".env").read_text()
+    assert f"ACOUPI_IMAGE={image}\n" in (bundle / ".env").read_text()
     assert again.exit_code == 0, again.stderr
-    assert built == [["acoupi-birdnet"], ["acoupi-birdnet"]], "as before"
+    assert docker.built == ["acoupi-birdnet", "acoupi-birdnet"], "as before"
 
 
 def test_an_image_from_elsewhere_stays_what_runs(
-    run: Run, docker: FakeDocker, bundle: Path, built: list[list[str]]
+    run: Run, docker: FakeDocker, bundle: Path
 ) -> None:
     choose(bundle, {"ACOUPI_IMAGE": "ghcr.io/heath/sensor:1"})
 

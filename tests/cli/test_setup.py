@@ -11,6 +11,7 @@ import pytest
 from acoupi.stack.pulse import ServiceLock
 from acoupi.system import Settings
 from tests.cli.support import Calls, Run, Sound, data_of, lines_of, tree_of
+from tests.packages import install
 
 
 def config_in(home: Path) -> dict[str, object]:
@@ -45,6 +46,35 @@ def test_options_a_file_and_variables_come_together(
     assert config["timezone"] == "Europe/Paris"
     assert isinstance(config["recording"], dict)
     assert (config["recording"]["duration"], config["recording"]["interval"]) == (5, 50)
+
+
+@pytest.mark.parametrize("written", ["TASK_TIME_LIMIT=abc", "TASK_TIME_LIMT=600"])
+def test_a_wrong_variable_of_celery_is_named_and_what_is_advised_works(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    name, _, value = f"ACOUPI_CELERY__{written}".partition("=")
+    monkeypatch.setenv(name, value)
+
+    result = run("setup", "--program", "default")
+
+    assert result.exit_code == 2
+    lines = lines_of(result)
+    assert name in lines[0]
+    advice = lines[2].removeprefix("  Try: ")
+    wanted = "ACOUPI_CELERY__TASK_TIME_LIMIT" + ("=600" if value == "abc" else "")
+    assert advice == wanted
+    monkeypatch.delenv(name)
+    better, _, number = advice.partition("=")
+    monkeypatch.setenv(better, number or value)
+    assert run("setup", "--program", "default").exit_code == 0
+    assert json.loads((home / "config" / "celery.json").read_text())["task_time_limit"] == 600
+
+
+def test_a_wrong_option_of_celery_is_named(run: Run) -> None:
+    result = run("setup", "--program", "default", "--celery.task_time_limit", "abc")
+
+    assert "--celery.task_time_limit cannot be" in lines_of(result)[0]
+    assert lines_of(result)[2] == "  Try: --celery.task_time_limit 600"
 
 
 def test_a_second_setup_keeps_the_answers_of_the_first(run: Run, home: Path) -> None:
@@ -373,3 +403,45 @@ def test_microphones_are_listed_with_their_rates(
 
 def test_setup_never_clears_the_screen(run: Run, target: Calls) -> None:
     assert "\x1b[2J" not in run("setup", "--program", "test", color=True).output
+
+
+TARGET = """
+from pathlib import Path
+
+from acoupi.bundles.rendering import render_tree
+from acoupi.targets import Target
+
+
+class Pager(Target):
+    name = "pager"
+    next_step = "ring the pager"
+
+    def files(self, stack):
+        return render_tree(Path(__file__).parent / "pager_templates", {"names": stack.names})
+
+    def up(self): ...
+
+    def down(self): ...
+
+    def status(self):
+        return []
+
+    def logs(self, service=None, lines=50):
+        return {}
+"""
+
+
+def test_a_target_of_another_package_is_a_module_and_a_folder_of_templates(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"acoupi.targets": {"pager": "acoupi_pager:Pager"}}
+    files = {"acoupi_pager.py": TARGET, "pager_templates/list.txt.jinja2": "{{ names | join }}\n"}
+    install(monkeypatch, tmp_path / "package", place, files, name="acoupi-pager")
+
+    result = run("setup", "--program", "test", "--target", "pager", "--no-prompt")
+
+    assert result.exit_code == 0, result.stderr
+    assert "Next: ring the pager" in result.stdout
+    assert (home / "list.txt").read_text() == "acoupibeat\n"
+    assert run("compose", "up").exit_code == 1
+    assert run("doctor").exit_code == 0

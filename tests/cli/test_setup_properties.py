@@ -85,7 +85,7 @@ def fitting(node: ConfigTree) -> st.SearchStrategy[str]:
         return st.sampled_from([f"/tmp/acoupi-x/{node.name}", f"relative/{node.name}", "~/c"])
     if node.choices_from == "timezones":
         return st.sampled_from(["UTC", "Europe/London", "Australia/Adelaide", "America/Nuuk"])
-    if node.value_types:
+    if node.value_type is not None:
         return st.sampled_from(["{}", '{"A": "b c"}', '{"X-Key": "1", "y.z": "ü"}'])
     if "url" in node.name:
         return st.sampled_from(["http://127.0.0.1:9/x", "https://hub.example/in"])
@@ -105,7 +105,7 @@ def needed_with(program: str, node: ConfigTree) -> list[ConfigTree]:
 @st.composite
 def tame_options(draw: st.DrawFn, program: str) -> list[str]:
     """Options that exist, with values that are likely to be right."""
-    leaves = [node for node in PLACES[program] if not node.structs]
+    leaves = [node for node in PLACES[program] if not node.is_section]
     values: dict[str, str] = {}
     for node in draw(st.lists(st.sampled_from(leaves), max_size=6)):
         for one in [node, *needed_with(program, node)]:
@@ -133,7 +133,7 @@ def wild_options(draw: st.DrawFn, program: str) -> list[str]:
 @st.composite
 def one_odd_value(draw: st.DrawFn, program: str) -> list[str]:
     """Options that are right but for one value."""
-    leaves = [node for node in PLACES[program] if not node.structs]
+    leaves = [node for node in PLACES[program] if not node.is_section]
     node = draw(st.sampled_from(leaves))
     rest = [word for one in needed_with(program, node) for word in (one.option, draw(fitting(one)))]
     return [f"{node.option}={draw(anything)}", *rest]
@@ -151,10 +151,10 @@ def documents(draw: st.DrawFn, program: str, *, tame: bool) -> dict[str, Any]:
         ),
         max_leaves=4,
     )
-    leaves = [node for node in PLACES[program] if not node.structs]
+    leaves = [node for node in PLACES[program] if not node.is_section]
     for chosen in draw(st.lists(st.sampled_from(leaves if tame else PLACES[program]), max_size=3)):
         for node in [chosen, *needed_with(program, chosen)]:
-            if tame and node.value_types:
+            if tame and node.value_type is not None:
                 continue  # a table in a file is no text
             put(document, node, draw(fitting(node) if tame else st.one_of(fitting(node), nested)))
     return document
@@ -173,7 +173,7 @@ def put(document: dict[str, Any], node: ConfigTree, value: Any) -> None:
 def variables(draw: st.DrawFn, program: str, *, tame: bool) -> dict[str, str]:
     """Variables of the environment."""
     found: dict[str, str] = {}
-    leaves = [node for node in PLACES[program] if not node.structs]
+    leaves = [node for node in PLACES[program] if not node.is_section]
     for chosen in draw(st.lists(st.sampled_from(leaves if tame else PLACES[program]), max_size=2)):
         for node in [chosen, *needed_with(program, chosen)]:
             suffix = "" if tame else draw(st.sampled_from(["", "", "", "__X", "__", "__0"]))

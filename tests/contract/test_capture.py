@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from acoupi import data
-from acoupi.audio import riff, stream, wav, writer
+from acoupi.audio import riff, stream, wav
 from acoupi.audio.counter import TURN
 from acoupi.audio.formats import read_audio, read_info, read_recording
 from acoupi.audio.simulated import SimulatedAudio
@@ -25,6 +25,8 @@ from acoupi.errors import (
     DeviceUnavailableError,
     RecordingError,
 )
+from tests.clocks import RunningClock
+from tests.disks import Disk
 
 RATE = 8000
 WOOD = data.Deployment(name="Wood")
@@ -192,21 +194,7 @@ def test_a_microphone_pulled_out_between_recordings_is_noticed_and_found_again(
     assert report(later[-1]).stream_id != report(first).stream_id
 
 
-def test_a_microphone_that_falls_silent_between_recordings_is_noticed(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(stream, "STALL_SECONDS", 0.5)
-    recorder, told = make("stall:0.4:1000"), Told()
-    recorder.device_listener = told
-
-    recorder.record(WOOD)
-
-    assert told.back.wait(30)
-    assert "delivered nothing" in str(told.missing[0][1].why)
-
-
-def test_what_came_before_a_microphone_fell_silent_is_recorded_however_late(
+def test_a_microphone_that_falls_silent_is_noticed_and_what_came_before_is_recorded(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
@@ -215,6 +203,7 @@ def test_what_came_before_a_microphone_fell_silent_is_recorded_however_late(
     recorder.device_listener = told
     first = recorder.record(WOOD)
     assert told.back.wait(30)  # Another stream is open by now.
+    assert "delivered nothing" in str(told.missing[0][1].why)
 
     rest = recorder.record(WOOD)
 
@@ -286,11 +275,11 @@ def test_offset_and_clipping_show_in_the_health(
 def test_a_step_of_the_clock_during_a_recording_neither_stretches_nor_reorders(
     make: Make, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
-    real, shift = data.utc_now, [0.0]
-    monkeypatch.setattr(data, "utc_now", lambda: real() + datetime.timedelta(seconds=shift[0]))
+    clock = RunningClock()
+    clock.install(monkeypatch)
     recorder = make(duration=0.5, interval=0.5)
     recordings = [recorder.record(WOOD)]
-    timer = threading.Timer(0.2, lambda: shift.__setitem__(0, step))
+    timer = threading.Timer(0.2, lambda: clock.step(step))
     timer.start()
 
     recordings += [recorder.record(WOOD) for _ in range(3)]
@@ -301,43 +290,20 @@ def test_a_step_of_the_clock_during_a_recording_neither_stretches_nor_reorders(
     assert breaks(values(*recordings)) == 0
 
 
-def test_a_full_disk_loses_nothing_that_the_ring_holds(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("room", [-1, 2 * RATE // 100])  # for no file, for next to nothing
+def test_a_full_disk_loses_nothing_that_the_ring_holds(make: Make, disk: Disk, room: int) -> None:
     recorder = make()
     before = recorder.record(WOOD)
-    with monkeypatch.context() as patch:
-        patch.setattr(writer, "open_new", lambda part: (_ for _ in ()).throw(OSError(28, "full")))
-        with pytest.raises(RecordingError) as caught:
-            recorder.record(WOOD)
+    disk.room = room
+    with pytest.raises(RecordingError) as caught:
+        recorder.record(WOOD)
+    disk.room = None
 
     after = recorder.record(WOOD)
 
     assert isinstance(caught.value.__cause__, OSError)
     assert breaks(values(before, after)) == 0
     assert report(after).first_frame == report(before).frames
-
-
-def test_a_disk_with_room_for_next_to_nothing_loses_nothing_that_the_ring_holds(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorder, write = make(), wav.WavWriter.write
-    before = recorder.record(WOOD)
-
-    def full(self: wav.WavWriter, block: bytes) -> None:
-        write(self, block[: 2 * RATE // 100])
-        with wav.disk_errors(self.path):
-            raise OSError(28, "full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(wav.WavWriter, "write", full)
-        with pytest.raises(RecordingError):
-            recorder.record(WOOD)
-
-    after = recorder.record(WOOD)
-
-    assert report(after).first_frame == report(before).frames
-    assert breaks(values(before, after)) == 0
 
 
 @pytest.mark.parametrize("channels", [1, 2, 8])
@@ -404,7 +370,7 @@ def test_a_ring_that_does_not_fit_says_what_would(make: Make) -> None:
         make(ring_bytes=10_000, bits=24, audio_channels=2)
     with pytest.raises(ConfigurationError) as many:
         make(ring_bytes=10**15)
-    with pytest.raises(ConfigurationError, match="by seconds and by bytes"):
+    with pytest.raises(ConfigurationError, match="both in seconds and in bytes"):
         make(ring_bytes=10**6, ring_seconds=30)
 
     assert small.value.help == "acoupi config set recording.ring_seconds 10"

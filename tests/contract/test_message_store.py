@@ -1,26 +1,22 @@
 """What every message store does."""
 
 import datetime
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from acoupi import data
-from acoupi.components.message_stores import SqliteMessageStore
+from acoupi.components import SqliteMessageStore as Store
 from acoupi.errors import MessageStoreError
-from tests.message_stores import ERROR, FAILED, STORES, SUCCESS, TIMEOUT, Store, answer, message
-from tests.stores import START, Clock
+from acoupi.testing import InMemoryMessageStore
+from tests.clocks import START, Clock
+from tests.message_stores import ERROR, FAILED, SUCCESS, TIMEOUT, answer, message
 
 pytestmark = pytest.mark.usefixtures("clock")
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = STORES[request.param](tmp_path)
-    yield store
-    if isinstance(store, SqliteMessageStore):
-        store.close()
+@pytest.fixture
+def store() -> InMemoryMessageStore:
+    return InMemoryMessageStore()
 
 
 def stored(store: Store, count: int) -> list[data.Message]:
@@ -470,7 +466,9 @@ def test_a_dead_letter_stays_though_its_messenger_is_gone(store: Store, clock: C
     assert store.get_dead_letters()[0].message == only
 
 
-def test_what_a_former_messenger_never_delivered_is_no_reason_to_keep(store: Store) -> None:
+def test_what_a_former_messenger_never_delivered_is_no_reason_to_keep(
+    store: Store,
+) -> None:
     stored(store, 2)
     settle(store, "former", FAILED)
     settle(store, "http", SUCCESS)
@@ -492,7 +490,9 @@ def test_a_message_after_a_removal_is_given_to_every_messenger(store: Store) -> 
     assert store.claim_messages("http") == [message(2)]
 
 
-def test_what_a_messenger_has_not_asked_for_yet_counts_as_pending(store: Store) -> None:
+def test_what_a_messenger_has_not_asked_for_yet_counts_as_pending(
+    store: Store,
+) -> None:
     stored(store, 1)
     assert store.count_deliveries() == {}
     store.claim_messages("http")

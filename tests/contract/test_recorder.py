@@ -1,7 +1,6 @@
 """What a recorder does, whichever it is."""
 
 import datetime
-import errno
 import gc
 import threading
 import tracemalloc
@@ -33,6 +32,8 @@ from acoupi.errors import (
     HealthCheckError,
     RecordingError,
 )
+from tests.clocks import RunningClock
+from tests.disks import Disk
 
 RATE = 8000
 
@@ -42,18 +43,25 @@ class ByHand(BaseAudioRecorder):
 
     error: Exception | None = None
     factor = 1.0
+    channels: int | None = None
+    """How many there are in the file, whatever was asked for."""
+    rate: int | None = None
+    """Of the file, Hz, whatever was asked for."""
     paths: list[Path]
 
     def generate_recording(self, path: Path, duration: float | None = None) -> None:
         self.paths = [*getattr(self, "paths", []), path]
         if self.error is not None:
             raise self.error
-        frames = round((duration or self.duration) * self.samplerate * self.factor)
+        if self.factor == 0:
+            return
+        rate = self.rate or self.samplerate
+        frames = round((duration or self.duration) * rate * self.factor)
         with wave.open(str(path), "wb") as file:
-            file.setnchannels(self.audio_channels)
+            file.setnchannels(self.channels or self.audio_channels)
             file.setsampwidth(2)
-            file.setframerate(self.samplerate)
-            file.writeframes(bytes(2 * frames * self.audio_channels))
+            file.setframerate(rate)
+            file.writeframes(bytes(2 * frames * (self.channels or self.audio_channels)))
 
 
 class Overridden(PARecorder):
@@ -61,6 +69,7 @@ class Overridden(PARecorder):
 
     error = None
     factor = 1.0
+    channels = rate = None
     generate_recording = ByHand.generate_recording
 
 
@@ -201,11 +210,12 @@ def test_it_was_recorded_when_it_says(make: Make, deployment: data.Deployment) -
 def test_names_never_collide_whatever_the_clock_says(
     make: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noon = datetime.datetime(2024, 8, 1, 12, tzinfo=datetime.UTC)
-    monkeypatch.setattr(data, "utc_now", lambda: noon)
+    clock = RunningClock()
+    clock.install(monkeypatch)
     recorder = make(duration=0.05)
 
     for _ in range(3):
+        clock.now = datetime.datetime(2024, 8, 1, 12, tzinfo=datetime.UTC)
         recorder.record(deployment)
 
     assert len(list(folder.iterdir())) == 3
@@ -363,25 +373,10 @@ def test_a_file_of_another_rate_is_an_error_with_both_rates(
     assert check.value.message == caught.value.message
 
 
-def full_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """Let the disk of the next recordings be full after so many bytes of sound."""
-    write = wav.WavWriter.write
-    left = [room]
-
-    def limited(self: wav.WavWriter, block: bytes) -> None:
-        write(self, bytes(block)[: left[0]])
-        if len(block) > left[0]:
-            with wav.disk_errors(self.path):
-                raise OSError(errno.ENOSPC, "No space left on device")
-        left[0] -= len(block)
-
-    monkeypatch.setattr(wav.WavWriter, "write", limited)
-
-
 def test_a_disk_that_is_full_keeps_what_there_was(
-    simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    simulated: Make, folder: Path, deployment: data.Deployment, disk: Disk
 ) -> None:
-    full_after(monkeypatch, RATE * 2)
+    disk.room = RATE * 2
     recorder = simulated(duration=3)
 
     with pytest.raises(RecordingError) as caught:
@@ -399,9 +394,9 @@ def test_a_disk_that_is_full_keeps_what_there_was(
 
 
 def test_a_disk_that_is_full_at_once_leaves_nothing(
-    simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    simulated: Make, folder: Path, deployment: data.Deployment, disk: Disk
 ) -> None:
-    full_after(monkeypatch, 100)
+    disk.room = 100
 
     with pytest.raises(RecordingError, match="cannot write"):
         simulated(duration=3).record(deployment)
@@ -410,36 +405,24 @@ def test_a_disk_that_is_full_at_once_leaves_nothing(
 
 
 def test_a_microphone_that_stops_keeps_all_that_came(
-    simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    simulated: Make, folder: Path, deployment: data.Deployment
 ) -> None:
-    def unplugged(self: Any, frames: int) -> Iterator[bytes]:
-        yield from [b"\1\0" * frames] * 17  # 20 ms each
-        raise RecordingError("the microphone stopped.", why="it was unplugged.")
-
-    monkeypatch.setattr("acoupi.audio.synthetic.SyntheticSource.blocks", unplugged)
+    unplugged = SimulatedAudio.parse("counter,pace=fast,faults=unplug:0.34:100")
 
     with pytest.raises(RecordingError, match="stopped") as caught:
-        simulated(duration=3).record(deployment)
+        simulated(duration=3, simulated=unplugged).record(deployment)
 
     (path,) = folder.iterdir()
     assert read_recording(path).duration == pytest.approx(17 * 0.02)
     assert read_guano(path)[INCOMPLETE] == "device_lost"
-    assert read_guano(path)[INCOMPLETE_DETAIL] == "the microphone stopped."
-    assert str(caught.value.why).startswith("it was unplugged. The first 0.3 s are kept in")
+    assert read_guano(path)[INCOMPLETE_DETAIL] == 'the microphone "counter" stopped.'
+    assert "unplugged (simulated). The first 0.3 s are kept in" in str(caught.value.why)
 
 
 def test_an_interrupt_keeps_what_there_was(
-    simulated: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    simulated: Make, folder: Path, deployment: data.Deployment, disk: Disk
 ) -> None:
-    write = wav.WavWriter.write
-
-    def interrupted(self: wav.WavWriter, block: bytes) -> None:
-        was = self.frames
-        write(self, block)
-        if was < RATE <= self.frames:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(wav.WavWriter, "write", interrupted)
+    disk.room, disk.error = RATE * 2, KeyboardInterrupt()
 
     with pytest.raises(KeyboardInterrupt):
         simulated(duration=3).record(deployment)
@@ -451,13 +434,13 @@ def test_an_interrupt_keeps_what_there_was(
 
 
 def test_a_failure_does_not_disturb_the_next_recording(
-    simulated: Make, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    simulated: Make, deployment: data.Deployment, disk: Disk
 ) -> None:
     recorder = simulated(duration=3)
-    with monkeypatch.context() as patch:
-        full_after(patch, 100)
-        with pytest.raises(RecordingError):
-            recorder.record(deployment)
+    disk.room = 100
+    with pytest.raises(RecordingError):
+        recorder.record(deployment)
+    disk.room = None
 
     assert recorder.record(deployment).duration == 3
 
@@ -531,12 +514,13 @@ def test_its_errors_come_through_and_leave_nothing(
 
 
 def test_one_that_makes_no_file_is_an_error(
-    by_hand: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    by_hand: Make, folder: Path, deployment: data.Deployment
 ) -> None:
-    monkeypatch.setattr(ByHand, "generate_recording", lambda *_, **__: None)
+    recorder = by_hand()
+    recorder.factor = 0  # type: ignore[attr-defined]
 
     with pytest.raises(RecordingError, match="made no recording"):
-        by_hand().record(deployment)
+        recorder.record(deployment)
 
     assert list(folder.iterdir()) == []
 
@@ -544,20 +528,16 @@ def test_one_that_makes_no_file_is_an_error(
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
     [
-        ("samplerate", RATE * 2, "the sample rate is 8000 instead of 16000 Hz"),
-        ("audio_channels", 2, "the number of channels is 1 instead of 2"),
+        ("rate", RATE * 2, "the sample rate is 16000 instead of 8000 Hz"),
+        ("channels", 2, "the number of channels is 2 instead of 1"),
         ("factor", 2.0, "the length is 0.2 instead of 0.1 s"),
     ],
 )
 def test_check_says_what_is_different(
-    by_hand: Make, monkeypatch: pytest.MonkeyPatch, attribute: str, value: float, words: str
+    by_hand: Make, attribute: str, value: float, words: str
 ) -> None:
-    recorder, other = by_hand(), by_hand()
+    recorder = by_hand()
     setattr(recorder, attribute, value)
-    source = recorder if attribute == "factor" else other
-    monkeypatch.setattr(
-        recorder, "generate_recording", lambda *args: ByHand.generate_recording(source, *args)
-    )
 
     with pytest.raises(HealthCheckError) as caught:
         recorder.check()

@@ -7,11 +7,11 @@ from uuid import uuid4
 import pytest
 
 from acoupi import data
+from acoupi.components import SqliteStore as Store
 from acoupi.errors import MetadataStoreError
+from tests.clocks import Clock
 from tests.stores import (
     SITE,
-    Clock,
-    Store,
     at,
     deployment,
     detection,
@@ -67,7 +67,9 @@ def test_a_deployment_stored_again_is_replaced(store: Store) -> None:
     assert store.get_current_deployment() == moved
 
 
-def test_updating_a_deployment_changes_name_place_and_end_but_not_its_start(store: Store) -> None:
+def test_updating_a_deployment_changes_name_place_and_end_but_not_its_start(
+    store: Store,
+) -> None:
     sound = recording("a.wav")
     store.store_recording(sound)
     changes = {"name": "Lake", "latitude": 1.0, "longitude": 2.0, "ended_on": at(9)}

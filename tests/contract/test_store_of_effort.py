@@ -6,11 +6,11 @@ from uuid import UUID
 import pytest
 
 from acoupi import data
+from acoupi.components import SqliteStore as Store
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, ledger
+from tests.clocks import START
 from tests.stores import (
     SITE,
-    START,
-    Store,
     at,
     deployment,
     recording,

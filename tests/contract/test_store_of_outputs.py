@@ -2,7 +2,6 @@
 
 import datetime
 import math
-import tempfile
 from pathlib import Path
 from uuid import UUID
 
@@ -11,13 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acoupi import data
-from acoupi.components.stores import SqliteStore
+from acoupi.components import SqliteStore as Store
 from acoupi.errors import MetadataStoreError
+from acoupi.testing import InMemoryStore
+from tests.clocks import Clock
 from tests.stores import (
-    STORES,
     UTC,
-    Clock,
-    Store,
     at,
     detection,
     output,
@@ -372,24 +370,20 @@ def model_outputs(draw: st.DrawFn) -> data.ModelOutput:
     )
 
 
-@pytest.mark.parametrize("kind", STORES)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stored=model_outputs())
-def test_everything_stored_is_read_back(kind: str, stored: data.ModelOutput) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        store = STORES[kind](Path(folder))
-        store.store_recording(stored.recording)
-        store.store_model_output(stored)
+def test_everything_stored_is_read_back(stored: data.ModelOutput) -> None:
+    store = InMemoryStore()
+    store.store_recording(stored.recording)
+    store.store_model_output(stored)
 
-        [(sound, [found])] = store.get_recordings([stored.recording.id])
+    [(sound, [found])] = store.get_recordings([stored.recording.id])
 
-        assert sound == found.recording == stored.recording
-        assert found == stored
-        assert list(found.detections) == list(stored.detections)
-        assert [d.tags for d in found.detections] == [d.tags for d in stored.detections]
-        assert store.get_detections() == list(stored.detections)
-        if isinstance(store, SqliteStore):
-            store.close()
+    assert sound == found.recording == stored.recording
+    assert found == stored
+    assert list(found.detections) == list(stored.detections)
+    assert [d.tags for d in found.detections] == [d.tags for d in stored.detections]
+    assert store.get_detections() == list(stored.detections)
 
 
 def test_numbers_of_numpy_and_those_that_are_none_are_stored(store: Store) -> None:

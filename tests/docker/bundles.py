@@ -20,7 +20,7 @@ from acoupi.components import SqliteStore
 from acoupi.data import Recording
 from acoupi.stack.pulse import Pulse, read_pulse
 from acoupi.system import Settings, setup_program, target_for
-from acoupi.system.effort import Tally, find_deployment, measure, read_effort
+from acoupi.system.effort_report import Tally, find_deployment, measure, read_effort
 from acoupi.targets import Target
 from tests.sensors import is_ready
 from tests.services import eventually, json_lines
@@ -110,8 +110,7 @@ class Bundle:
 
     def run_in(self, service: str, *command: str, user: str | None = None) -> Done:
         """Run something in a running container, as the service's user."""
-        given = ("--user", user) if user else ()
-        return docker("exec", *given, self.container(service), *command, check=False)
+        return run_in(lambda: self.container(service), *command, user=user)
 
     def python_in(self, service: str, code: str, user: str | None = None) -> str:
         """Run Python in a running container and return what it printed, errors included."""
@@ -215,6 +214,38 @@ def docker(
     if check and done.returncode:
         pytest.fail(f"docker {' '.join(args)} ended with {done.returncode}: {done.stderr}")
     return done
+
+
+def run_in(container: Callable[[], str], *command: str, user: str | None = None) -> Done:
+    """Run something in a container that runs from before to after it; else wait, and do it again.
+
+    Parameters
+    ----------
+    container
+        Names it; asked each time, because Compose may have made another.
+    command
+        Must be good to be run twice.
+    user
+        None: that of the service.
+    """
+    end = time.monotonic() + DEADLINE
+    given = ("--user", user) if user else ()
+    while True:
+        name = container()
+        before = _run_of(name)
+        if before:
+            done = docker("exec", *given, name, *command, check=False)
+            if _run_of(name) == before:
+                return done
+        if time.monotonic() > end:
+            pytest.fail(f"no container of {name} ran long enough for {command}")
+        time.sleep(0.2)
+
+
+def _run_of(container: str) -> str:
+    """What tells one run of a container from the next; "" while it does not run."""
+    shown = "{{with .State}}{{if and .Running (not .Restarting)}}{{.StartedAt}}{{end}}{{end}}"
+    return docker("inspect", "--format", shown, container, check=False).stdout.strip()
 
 
 def has_engine() -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,11 @@ from acoupi.bundles.self_setup import HOME
 from acoupi.system import Settings
 from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets.balena import write_balena_folder
-from tests.docker.bundles import Done, docker, servers
+from tests.docker.bundles import Done, docker, run_in, servers
 from tests.services import eventually, json_lines
 
 DEADLINE = 90.0
 """Longest wait for something of a fleet's device, seconds."""
-NOT_UP = ("is restarting", "is not running", "OCI runtime exec failed")
-"""What is said of a container that cannot be asked at this moment."""
-KILLED = 128 + 9
-"""Exit code of what ran in a container that ended."""
 ROOT = Path(__file__).parents[2]
 COUNT = """
 from acoupi.components import SqliteStore
@@ -74,24 +69,19 @@ class Device:
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "0", check=False)
 
     def inspect(self, service: str) -> dict[str, Any]:
-        (container,) = self.compose("ps", "--all", "--quiet", service).stdout.split()
-        found: dict[str, Any] = json.loads(docker("inspect", container).stdout)[0]
+        found: dict[str, Any] = json.loads(docker("inspect", self.container(service)).stdout)[0]
+        return found
+
+    def container(self, service: str) -> str:
+        (found,) = self.compose("ps", "--all", "--quiet", service).stdout.split()
         return found
 
     def run_in(self, service: str, *command: str) -> Done:
         """Run something in a container, as the service's user.
 
-        Services start anew when another configuration is in force, so one that
-        is between its end and its start is waited for.
+        Services start anew when another configuration is in force.
         """
-        end = time.monotonic() + DEADLINE
-        while True:
-            done = self.compose("exec", "-T", service, *command, check=False)
-            said = done.stdout + done.stderr  # the engine's runtime complains on either
-            was_cut = done.returncode == KILLED or any(text in said for text in NOT_UP)
-            if not was_cut or time.monotonic() > end:
-                return done
-            time.sleep(0.2)
+        return run_in(lambda: self.container(service), *command)
 
     def python_in(self, service: str, code: str, *args: str) -> str:
         done = self.run_in(service, "python", "-c", code, *args)

@@ -135,7 +135,7 @@ def test_what_is_wrong_is_said_from_inside_and_nothing_is_set_up(
 
 
 def test_what_is_installed_carries_all_that_its_image_is_made_from(image: str) -> None:
-    code = "from acoupi.targets import images; print(images._digest(()), images.source_dir())"
+    code = "from acoupi.bundles import images; print(images._digest(()), images.source_dir())"
 
     said = docker("run", "--rm", "--network", "none", image, "python", "-c", code).stdout.split()
     label = '{{index .Config.Labels "io.acoupi.source"}}'

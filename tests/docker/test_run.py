@@ -2,9 +2,10 @@
 
 import json
 import subprocess
+import threading
 
 from acoupi.components import SqliteStore
-from tests.docker.bundles import EVERY, Bundle, ended_in, environment
+from tests.docker.bundles import EVERY, Bundle, docker, ended_in, environment, run_in
 from tests.integration.test_demo import ROOT, RUN
 from tests.services import eventually
 
@@ -29,3 +30,16 @@ def test_the_demo_runs_in_containers_and_shows_what_it_heard(image: str, fresh: 
     assert (home / "spectrogram.png").read_bytes().startswith(b"\x89PNG")
     lines = (home / "data" / "messages.jsonl").read_text().splitlines()
     assert any(json.loads(line)["content"].get("detections") for line in lines)
+
+
+def test_what_is_run_in_a_container_between_two_starts_waits_for_the_second(image: str) -> None:
+    container = docker("create", "--init", image, "sleep", "100").stdout.strip()
+    starter = threading.Timer(0.5, docker, ("start", container))
+    try:
+        assert docker("exec", container, "true", check=False).returncode != 0
+        starter.start()
+
+        assert run_in(lambda: container, "echo", "here").stdout == "here\n"
+    finally:
+        starter.join()
+        docker("rm", "--force", container)

@@ -245,9 +245,7 @@ def card(bundle: Bundle) -> Iterator[None]:
 
 def test_the_kernel_lets_nobody_but_the_recorder_reach_the_card(card: None, bundle: Bundle) -> None:
     with_card = ("--volume", f"{SOUND}:{SOUND}:ro")
-    recorder = docker(
-        "exec", bundle.container("recording"), "python", "-c", OPEN, check=False
-    ).stdout.strip()
+    recorder = bundle.run_in("recording", "python", "-c", OPEN).stdout.strip()
     answers = {}
     for service in ("detection", "default", "beat", "redis"):
         for user, rights in (((), ()), (("--user", "0"), DEFAULT_RIGHTS)):

@@ -15,9 +15,13 @@ from tests.services import Redis
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
+@pytest.fixture(params=["of the target", "elsewhere"])
+def redis(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Redis]:
     with Redis(tmp_path / "redis") as redis:
+        if request.param == "of the target":
+            monkeypatch.setenv("ACOUPI_BROKER", redis.url)
         yield redis
 
 

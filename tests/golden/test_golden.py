@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from acoupi.bundles.self_setup import committed_bundle
+import acoupi
+from acoupi.bundles.self_setup import HOME as IN_CONTAINERS
+from acoupi.bundles.self_setup import checkout_bundle
 from acoupi.system import Settings
 from acoupi.system.planning import SetupRequest, plan_setup
-from acoupi.targets import balena, compose, process
+from acoupi.targets import process
 
 ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
@@ -44,10 +46,9 @@ def test_what_is_generated_is_what_was_found_good(
     target: str, program: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process.sys, "executable", PYTHON)
-    monkeypatch.setattr(compose, "host_owner", lambda home: (1000, 1000))
-    monkeypatch.setattr(compose, "sound_group", lambda: 29)
-    monkeypatch.setattr(compose, "image_name", lambda: "acoupi/sensor:1.0")
-    monkeypatch.setattr(balena.acoupi, "__version__", "1.0.0.dev0")
+    monkeypatch.setattr(acoupi, "__version__", "1.0")
+    for name, number in (("UID", "1000"), ("GID", "1000"), ("AUDIO_GID", "29")):
+        monkeypatch.setenv(f"ACOUPI_{name}", number)
     case = CASES / target / f"{program}.txt"
 
     text = generated(target, program)
@@ -68,7 +69,9 @@ def test_there_is_no_case_that_is_not_compared() -> None:
 def test_the_committed_bundle_is_what_is_rendered(request: pytest.FixtureRequest) -> None:
     committed = ROOT / "compose" / "docker-compose.yml"
 
-    text = committed_bundle()
+    wanted = SetupRequest("default", environ={"ACOUPI_NOTHING": "here"})
+    plan = plan_setup(Settings(home=IN_CONTAINERS), wanted)
+    text = checkout_bundle(plan.stack)
 
     if request.config.getoption("--update-golden"):
         committed.write_text(text)

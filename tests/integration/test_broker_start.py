@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
+from acoupi.services.broker import make_app
+from acoupi.services.redis_transport import reclaim
 from acoupi.stack.broker_users import HOST_USER, broker_rules, broker_user
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.stack import stack_for
@@ -81,6 +84,29 @@ def test_a_client_has_its_rights_and_no_others(folder: Path) -> None:
             client(folder, "default").rpush("recording", "x")
         with pytest.raises(redis.exceptions.AuthenticationError):
             redis.Redis(unix_socket_path=str(folder / "redis.sock")).ping()
+
+
+def test_a_worker_receives_acknowledges_and_takes_back_with_its_rights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_BROKER", f"redis+socket://{folder / 'redis.sock'}")
+    monkeypatch.setenv("ACOUPI_BROKER_USER", broker_user("default"))
+    monkeypatch.setenv("ACOUPI_BROKER_PASSWORD_FILE", str(folder / "keys" / "default" / "password"))
+    taken: list[Any] = []
+    with running(folder):
+        app = make_app(Settings(home=folder / "home"), worker="default")
+        with app.connection_for_read() as connection:
+            channel = connection.default_channel
+            for name in ("a", "b"):
+                app.send_task(name, queue="celery", connection=connection)
+            channel.basic_consume("celery", False, taken.append, "tag")
+            channel.basic_qos(0, 2, False)
+            for _ in range(2):
+                connection.drain_events(timeout=10)
+            taken[0].ack()
+
+            assert reclaim(channel.client, "default") == (1, 0)
+            assert channel.queue_declare("celery", passive=True).message_count == 1
 
 
 def test_a_volume_that_is_missing_is_named(folder: Path) -> None:

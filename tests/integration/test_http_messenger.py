@@ -1,6 +1,5 @@
 """The HTTP messenger against a real HTTP server, and against what is none."""
 
-import datetime
 import json
 import logging
 import threading
@@ -13,11 +12,12 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from acoupi import data, devices
-from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers import HTTPConfig, HTTPMessenger
 from acoupi.data import ResponseStatus
 from acoupi.errors import ConfigurationError, HealthCheckError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
+from acoupi.testing import InMemoryMessageStore
+from tests.clocks import RunningClock
 from tests.servers import HTTPSink, silent_port
 from tests.services import Authority, free_port, make_authority
 
@@ -167,28 +167,27 @@ def test_a_refused_message_is_an_error(sink: HTTPSink, status: int) -> None:
 
 
 def test_a_week_with_an_expired_token_costs_little_and_loses_nothing(
-    sink: HTTPSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sink: HTTPSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = data.utc_now()
-    monkeypatch.setattr(data, "utc_now", lambda: now)
+    clock = RunningClock()
+    clock.install(monkeypatch)
     sink.token = "renewed"
-    store = SqliteMessageStore(tmp_path / "messages.db")
+    store = InMemoryMessageStore()
     expired = generate_send_messages_task(store, [messenger(sink.url, token="old")])
     for _ in range(4 * 7):
         store.store_message(message())
         expired()
-        now += datetime.timedelta(hours=6)
+        clock.step(6 * 3600)
 
     refusals, asked = store.get_refusals(), len(sink.posts)
     generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
-    now += datetime.timedelta(hours=1)  # those that were tried last rest for so long
+    clock.step(3600)  # those that were tried last rest for so long
     generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
 
     assert "HTTP 401" in refusals[0].error
     assert asked <= 3 * 4 * 7
     assert store.get_dead_letters() == store.get_unsent_messages() == store.get_refusals() == []
     assert len({post.headers["Idempotency-Key"] for post in sink.posts}) == 4 * 7
-    store.close()
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507])

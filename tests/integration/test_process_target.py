@@ -34,19 +34,23 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["embedded", "redis"])
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def _broker(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The embedded broker, or a redis of its own as compose has it."""
     if request.param == "embedded":
-        yield "embedded"
+        yield
         return
     with Redis(tmp_path / "redis") as redis:
-        yield redis.url
+        monkeypatch.setenv("ACOUPI_BROKER", redis.url)
+        yield
 
 
 @pytest.fixture
-def sensor(place: Path, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sensor]:
+def sensor(place: Path, _broker: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sensor]:
     """A sensor that is set up and not running, on either broker."""
     with sensor_at(place, monkeypatch) as sensor:
-        sensor.set_up(broker=broker)
+        sensor.set_up()
         yield sensor
 
 

@@ -15,6 +15,7 @@ from celery import Celery
 from acoupi import components, data
 from acoupi.components import types
 from acoupi.testing import FakeRecorder
+from tests.clocks import Clock
 
 PUBLISHED = Path(__file__).parent / "published"
 NIGHT = datetime.datetime(2024, 6, 1, 23, 30, tzinfo=datetime.UTC)
@@ -67,8 +68,8 @@ def run(program: Any, *names: str) -> None:
 
 
 @pytest.fixture
-def night(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "utc_now", lambda: NIGHT)
+def night(clock: Clock) -> None:
+    clock.now = NIGHT
 
 
 @pytest.mark.usefixtures("night")
@@ -106,13 +107,13 @@ def test_a_message_is_about_what_is_stored(package: ModuleType, app: Celery, hom
 
 @pytest.mark.usefixtures("night")
 def test_a_summary_is_made_and_sent(
-    package: ModuleType, app: Celery, home: Path, monkeypatch: pytest.MonkeyPatch
+    package: ModuleType, app: Celery, home: Path, clock: Clock
 ) -> None:
     program = with_fake_recorder(package.Program)(configured(package), app)
     program.on_start(DEPLOYMENT)
     run(program, "recording_task", "recording_task")
 
-    monkeypatch.setattr(data, "utc_now", lambda: NIGHT + datetime.timedelta(minutes=30))
+    clock.advance(1800)
     run(program, "summary_task", "send_messages_task")
 
     summaries = [line for line in sent(home) if line["message_type"] == "summary"]
@@ -171,10 +172,8 @@ def test_it_records_with_our_recorder_what_is_simulated(
     assert len(list((config.paths.recordings / "nightjars").glob("*.wav"))) == 1
 
 
-def test_by_day_it_does_not_record(
-    package: ModuleType, app: Celery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data, "utc_now", lambda: NIGHT + datetime.timedelta(hours=12))
+def test_by_day_it_does_not_record(package: ModuleType, app: Celery, clock: Clock) -> None:
+    clock.now = NIGHT + datetime.timedelta(hours=12)
     program = with_fake_recorder(package.Program)(configured(package), app)
     program.on_start(DEPLOYMENT)
 

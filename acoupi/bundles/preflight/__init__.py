@@ -1,15 +1,16 @@
-"""Whether this machine can run the bundle: looked at before anything is started.
+"""Whether this machine can run the bundle: checked before anything is started.
 
-A check is a function from what is known (`Sight`) to a `Result`, and asks the
-machine through `Probes` only, so that every kind of machine can be described
-in a test. `CHECKS` is the order; one whose ground is missing is left out: an
+A check is a function of a `MachineState` that returns a `Result` and asks the
+machine only through `Probes`, so that a test can describe any kind of machine.
+`CHECKS` is the order; a check is left out if one that it needs failed: an
 engine that does not answer has no version.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from acoupi.bundles.preflight import bundle, engine, machine
-from acoupi.bundles.preflight.sight import Check, Probes, Result, Sight
+from acoupi.bundles.preflight.machine_state import Check, MachineState, Probes, Result
 from acoupi.bundles.rendering import Manifest
 from acoupi.errors import HealthCheckError
 from acoupi.stack.settings import Settings
@@ -20,7 +21,7 @@ __all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
 def run_preflight(
     settings: Settings, probes: Probes, manifest: Manifest | None, *, containers: bool = True
 ) -> Iterator[Result]:
-    """Look at one thing after the other, and give what each check found.
+    """Run one check after the other, and yield what each found.
 
     Parameters
     ----------
@@ -31,21 +32,20 @@ def run_preflight(
     manifest
         What the last setup rendered there, if there was one.
     containers
-        Whether the sensor runs in containers; if not, nothing of Docker is
-        looked at.
+        Whether the sensor runs in containers; if not, Docker is not checked.
     """
-    sight = Sight(settings, probes, manifest)
+    state = MachineState(settings, probes, manifest)
     passed: set[str] = set()
     for check in CHECKS:
         of_docker = check.name in DOCKER_CHECKS
         if not passed.issuperset(check.needs) or (of_docker and not containers):
             continue
-        result = check.look(sight)
+        result = check.look(state)
         if result is None:
             continue
         if result.outcome != "fail":
             passed.add(check.name)
-        yield result
+        yield replace(result, name=check.name)
 
 
 def failure(results: list[Result]) -> HealthCheckError | None:

@@ -9,16 +9,19 @@ from typing import Any
 import acoupi
 from acoupi.bundles.bundle_checks import merged_problems
 from acoupi.bundles.engine import COMPOSE_FILE, OVERRIDE_FILE
-from acoupi.bundles.preflight.sight import (
+from acoupi.bundles.preflight.machine_state import (
     SIMULATED,
     SOUND_RULE,
     Bundle,
+    MachineState,
     Probes,
     Result,
-    Sight,
+    fail,
     is_of_home,
     is_simulated,
     json_of,
+    ok,
+    warn,
 )
 from acoupi.bundles.program_image import bind_option
 from acoupi.bundles.rendering import edited_files
@@ -41,7 +44,7 @@ PROBE_TIMEOUT = 60.0
 VERSION_LABEL = "org.opencontainers.image.version"
 PROJECT_LABEL = "com.docker.compose.project"
 NOT_MOUNTED = ("bind source path does not exist", "Mounts denied", "is not shared from the host")
-"""What engines say of a folder that they do not see."""
+"""What engines say of a folder that does not exist for them."""
 PROGRAM_PROBE = (
     "import sys\n"
     "from acoupi.errors import AcoupiError\n"
@@ -52,159 +55,141 @@ PROGRAM_PROBE = (
 )
 
 
-def check_generated(sight: Sight) -> Result | None:
+def check_generated(state: MachineState) -> Result | None:
     """Look whether what setup wrote is as it wrote it."""
-    if sight.manifest is None or sight.manifest.target != "compose":
+    if state.manifest is None:
         return None
-    home = sight.home
-    if not sight.probes.is_folder(home / COMPOSE_FILE):
-        return Result(
-            "generated files",
-            "fail",
+    home = state.home
+    if not state.probes.is_folder(home / COMPOSE_FILE):
+        return fail(
             f"{COMPOSE_FILE} in {home} is missing.",
-            "setup had written it, and it is not there any more.",
+            "setup wrote it, and it is gone.",
             "acoupi compose render",
         )
     # .env holds what a person may change.
-    edited = [path for path in edited_files(home, {}, sight.manifest) if path != PurePath(".env")]
+    edited = [path for path in edited_files(home, {}, state.manifest) if path != PurePath(".env")]
     if not edited:
-        return _made_by_this(sight.manifest.version, home)
+        return _made_by_this(state.manifest.version, home)
     names = ", ".join(path.as_posix() for path in edited)
-    return Result(
-        "generated files",
-        "fail",
+    return fail(
         f"{names} in {home} {'was' if len(edited) == 1 else 'were'} edited by hand.",
-        "setup generates it, and what was changed there would be lost; "
+        "setup generates it, and the changes would be lost; "
         "docker-compose.override.yml is for changes.",
         "acoupi setup --diff to see the difference, acoupi setup --force to write over it",
     )
 
 
 def _made_by_this(version: str, home: Path) -> Result:
-    """Return whether it is this acoupi that made the bundle: an image goes with its own files."""
+    """Check that this version of acoupi made the bundle, as its image needs."""
     if version == acoupi.__version__:
-        return Result("generated files", "ok", "as setup wrote them")
-    return Result(
-        "generated files",
-        "fail",
+        return ok("as setup wrote them")
+    return fail(
         f"the bundle in {home} was made by acoupi {version}.",
-        f"this is acoupi {acoupi.__version__}, whose image goes with its own files.",
+        f"this is acoupi {acoupi.__version__}, and its image needs the files of its own version.",
         "acoupi compose build && acoupi compose render",
     )
 
 
-def check_bundle(sight: Sight) -> Result | None:
+def check_bundle(state: MachineState) -> Result | None:
     """Let Compose read the files: ours, ``.env`` and the override."""
-    if not is_configured(sight.settings) or not sight.probes.is_folder(sight.home / COMPOSE_FILE):
+    if not is_configured(state.settings) or not state.probes.is_folder(state.home / COMPOSE_FILE):
         return None
-    answer = sight.probes.compose(sight.settings, "config", "--format", "json")
+    answer = state.probes.compose(state.settings, "config", "--format", "json")
     why = answer.said
     if answer.is_ok:
         try:
-            sight.bundle = Bundle.parse(answer.out)
+            state.bundle = Bundle.parse(answer.out)
         except (ValueError, KeyError, TypeError) as error:
             why = f"docker compose config answered something else ({error})"
-    if sight.bundle is None:
-        return Result(
-            "bundle",
-            "fail",
-            f"Docker Compose refuses the files in {sight.home}.",
+    if state.bundle is None:
+        return fail(
+            f"Docker Compose refuses the files in {state.home}.",
             f"{why.rstrip('.')}.",
             "look at docker-compose.override.yml and .env, or: acoupi compose render",
         )
-    services = sight.bundle.services
-    ours = {BROKER, *(one.name for one in sight.manifest.services)} if sight.manifest else services
+    services = state.bundle.services
+    ours = {BROKER, *(one.name for one in state.manifest.services)} if state.manifest else services
     problems = merged_problems(services, ours)
     if problems:
-        return Result(
-            "bundle",
-            "fail",
+        return fail(
             "the bundle would not keep its containers apart.",
             f"{'; '.join(problems)}.",
             f"take it out of {OVERRIDE_FILE} or .env; compose/README.md says what may be there",
         )
-    return Result("bundle", "ok", f"{len(services)} services: {', '.join(services)}")
+    return ok(f"{len(services)} services: {', '.join(services)}")
 
 
-def check_project(sight: Sight) -> Result:
+def check_project(state: MachineState) -> Result:
     """Look whether another home runs under the same name."""
-    answer = sight.probes.docker("compose", "ls", "--all", "--format", "json")
+    answer = state.probes.docker("compose", "ls", "--all", "--format", "json")
     try:
-        sight.projects = [one for one in json.loads(answer.out or "[]") if isinstance(one, dict)]
+        state.projects = [one for one in json.loads(answer.out or "[]") if isinstance(one, dict)]
     except ValueError:
-        sight.projects = []
-    for other in sight.projects:
-        if other.get("Name") == sight.project and not is_of_home(other, sight.home):
+        state.projects = []
+    for other in state.projects:
+        if other.get("Name") == state.project and not is_of_home(other, state.home):
             file = str(other.get("ConfigFiles", "")).split(",")[0]
-            return Result(
-                "project name",
-                "fail",
-                f'the project name "{sight.project}" is in use.',
+            return fail(
+                f'the project name "{state.project}" is in use.',
                 f"another bundle runs under it: {file} ({other.get('Status')}).",
                 f"docker compose -f {shlex.quote(file)} down   "
                 "(or set up here in another ACOUPI_HOME)",
             )
-    state = "runs already" if sight.is_running else "is free"
-    return Result("project name", "ok", f"{sight.project} {state}")
+    return ok(f"{state.project} {'runs already' if state.is_running else 'is free'}")
 
 
-def check_ports(sight: Sight) -> Result | None:
-    """Look whether the ports that an override opens are free."""
-    if sight.bundle is None or not sight.bundle.ports or sight.is_running:
+def check_ports(state: MachineState) -> Result | None:
+    """Look whether the ports that the bundle and its override open are free."""
+    if state.bundle is None or not state.bundle.ports or state.is_running:
         return None
-    for address, port, protocol in sight.bundle.ports:
-        if not sight.probes.is_port_free(address, port, protocol):
-            return Result(
-                "ports",
-                "fail",
+    for address, port, protocol in state.bundle.ports:
+        if not state.probes.is_port_free(address, port, protocol):
+            return fail(
                 f"the port {port}/{protocol} is in use.",
-                "docker-compose.override.yml opens it, and another program listens there.",
-                f"sudo ss -lnp 'sport = :{port}'   (to see which), or choose another port",
+                "a service of the bundle, or of docker-compose.override.yml, opens it, and another "
+                "program listens there.",
+                f"sudo ss -lnp 'sport = :{port}'   (to see which), or choose another port in .env",
             )
-    shown = ", ".join(str(port) for _, port, _ in sight.bundle.ports)
-    return Result("ports", "ok", f"free: {shown}")
+    shown = ", ".join(str(port) for _, port, _ in state.bundle.ports)
+    return ok(f"free: {shown}")
 
 
-def check_folders(sight: Sight) -> Result | None:
+def check_folders(state: MachineState) -> Result | None:
     """Look whether all that is to be mounted is there."""
-    if sight.bundle is None:
+    if state.bundle is None:
         return None
-    missing = [path for path in sight.bundle.folders if not sight.probes.is_folder(path)]
+    missing = [path for path in state.bundle.folders if not state.probes.is_folder(path)]
     if not missing:
-        return Result("folders", "ok", f"{len(sight.bundle.folders)} are there to be mounted")
-    return Result(
-        "folders",
-        "fail",
+        return ok(f"{len(state.bundle.folders)} are there to be mounted")
+    return fail(
         f'the folder "{missing[0]}" is missing.',
         "it is to be mounted into the containers; a disk that is not plugged in looks so too.",
         "acoupi compose render"
-        if missing[0].is_relative_to(sight.home)
+        if missing[0].is_relative_to(state.home)
         else f"mkdir -p {shlex.quote(str(missing[0]))}",
     )
 
 
-def check_image(sight: Sight) -> Result | None:
+def check_image(state: MachineState) -> Result | None:
     """Look whether the image is there, and of this version."""
     absent, versions = [], set()
-    for name in sight.own_images():
-        found = json_of(sight.probes.docker("image", "inspect", "--format", "{{json .}}", name))
+    for name in state.own_images():
+        found = json_of(state.probes.docker("image", "inspect", "--format", "{{json .}}", name))
         if not found:
             absent.append(name)
             continue
-        sight.images[name] = found
+        state.images[name] = found
         version = _label(found, VERSION_LABEL)
         versions.add(version)
         if version != acoupi.__version__:
             return _other_version(name, version)
     if absent:
-        return Result(
-            "image",
-            "warn",
+        return warn(
             f"{', '.join(absent)} is not here yet",
             "acoupi compose up pulls or builds it, which takes some minutes.",
             "acoupi compose build",
         )
-    return Result("image", "ok", f"{', '.join(sight.images)} ({acoupi.__version__})")
+    return ok(f"{', '.join(state.images)} ({acoupi.__version__})")
 
 
 def _label(image: Mapping[str, Any], name: str) -> str | None:
@@ -214,9 +199,7 @@ def _label(image: Mapping[str, Any], name: str) -> str | None:
 
 def _other_version(name: str, version: str | None) -> Result:
     is_ours = version is not None
-    return Result(
-        "image",
-        "fail",
+    return fail(
         f'the image "{name}" is of another version.'
         if is_ours
         else f'the image "{name}" is not one of acoupi.',
@@ -227,56 +210,50 @@ def _other_version(name: str, version: str | None) -> Result:
     )
 
 
-def check_program(sight: Sight) -> Result | None:
-    """Let the image load the program, in a container that sees a file of the home, and no more."""
-    if sight.manifest is None or not sight.images:
+def check_program(state: MachineState) -> Result | None:
+    """Load the program in a container of the image that sees only one file of the home."""
+    if state.manifest is None or not state.images:
         return None
-    image, name = next(iter(sight.images)), sight.manifest.program
-    mount = bind_option(sight.settings.program_name_file, read_only=True)
+    image, name = next(iter(state.images)), state.manifest.program
+    mount = bind_option(state.settings.program_name_file, read_only=True)
     arguments = ("run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--mount", mount)
     probe = ("--entrypoint=python3", image, "-c", PROGRAM_PROBE, name)
-    answer = sight.probes.docker(*arguments, *probe, timeout=PROBE_TIMEOUT)
+    answer = state.probes.docker(*arguments, *probe, timeout=PROBE_TIMEOUT)
     if answer.is_ok:
-        return Result("program", "ok", f"{name} is in the image")
+        return ok(f"{name} is in the image")
     last = (answer.err or answer.out).strip().splitlines()[-1:] or [answer.said]
     if any(words in answer.err for words in NOT_MOUNTED):
-        return Result(
-            "program",
-            "fail",
-            f'the Docker engine cannot mount "{sight.home}".',
+        return fail(
+            f'the Docker engine cannot mount "{state.home}".',
             "it answered that it has no such folder: it runs on another machine, or in one "
             "that is not given this folder.",
             "docker context ls   (which engine is asked), or put ACOUPI_HOME where it sees it",
         )
-    return Result(
-        "program",
-        "fail",
+    return fail(
         f'the program "{name}" cannot be run by the image "{image}".',
         f"{last[0].strip().rstrip('.')}.",
         f"acoupi compose build --package {name.partition('.')[0]}   (the package that holds it)",
     )
 
 
-def check_exclusive(sight: Sight) -> Result | None:
+def check_exclusive(state: MachineState) -> Result | None:
     """Find another bundle of this machine that owns the microphone."""
-    bundle = sight.bundle
-    if bundle is None or bundle.recorder is None or sight.simulated:
+    bundle = state.bundle
+    if bundle is None or bundle.recorder is None or state.simulated:
         return None
-    running = sight.probes.docker("ps", "--quiet").out.split()
-    for container in _inspected(sight.probes, running):
+    running = state.probes.docker("ps", "--quiet").out.split()
+    for container in _inspected(state.probes, running):
         labels = (container.get("Config") or {}).get("Labels") or {}
         project = labels.get(PROJECT_LABEL)
-        if project != sight.project and _owns_sound(container):
+        if project != state.project and _owns_sound(container):
             owner = str(container.get("Name", "")).removeprefix("/")
-            return Result(
-                "microphone",
-                "fail",
+            return fail(
                 f'the microphone belongs to another sensor, "{project or owner}".',
                 f"its container {owner}{_home_of(container)} is granted the sound device, "
                 "and only one may be.",
                 f"docker compose -p {project} down" if project else f"docker stop {owner}",
             )
-    return Result("microphone", "ok", "no other container is granted the sound device")
+    return ok("no other container is granted the sound device")
 
 
 def _inspected(probes: Probes, names: list[str]) -> list[Mapping[str, Any]]:

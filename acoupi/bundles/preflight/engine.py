@@ -1,7 +1,7 @@
 """Whether there is an engine that can run the bundle, and Compose."""
 
-from acoupi.bundles.engine import Answer
-from acoupi.bundles.preflight.sight import Result, Sight, json_of
+from acoupi.bundles.engine import Answer, unreachable
+from acoupi.bundles.preflight.machine_state import MachineState, Result, fail, json_of, ok, warn
 
 __all__ = [
     "check_buildx",
@@ -16,72 +16,52 @@ ENGINE_NEEDED = (20, 10)
 COMPOSE_NEEDED = (2, 20)
 
 
-def check_engine(sight: Sight) -> Result:
+def check_engine(state: MachineState) -> Result:
     """Look whether the engine answers this user."""
-    answer = sight.probes.docker("info", "--format", "{{json .}}")
+    answer = state.probes.docker("info", "--format", "{{json .}}")
     info = json_of(answer)
     problems = info.get("ServerErrors") or ()
     if answer.is_ok and info.get("ServerVersion") and not problems:
-        sight.engine = info
-        return Result("engine", "ok", f"answers on {info.get('Name') or 'this machine'}")
+        state.engine = info
+        return ok(f"answers on {info.get('Name') or 'this machine'}")
     # The answer itself is JSON; what went wrong is in it, or beside it.
-    said = " ".join(str(problem) for problem in problems) or " ".join(answer.err.split())
-    why, help_text = _why_no_engine(answer, said)
-    return Result("engine", "fail", "cannot reach the Docker engine.", why, help_text)
+    said = " ".join(str(problem) for problem in problems) or answer.err
+    error = unreachable(Answer(answer.code or 1, err=said))
+    return fail(error.message, error.why, error.help)
 
 
-def _why_no_engine(answer: Answer, said: str) -> tuple[str, str]:
-    if answer.is_missing:
-        return (
-            "the program docker is not installed.",
-            "curl -fsSL https://get.docker.com | sh   (or: acoupi setup --target process)",
-        )
-    if "permission denied" in said.lower():
-        return (
-            "this user may not use its socket: permission denied.",
-            "sudo usermod -aG docker $USER, then log out and in again",
-        )
-    if answer.code == 124 or "timeout" in said.lower():
-        return f"it does not answer: {said}.", "sudo systemctl restart docker"
-    return f"it answered: {said.rstrip('.')}.", "sudo systemctl start docker"
-
-
-def check_engine_version(sight: Sight) -> Result:
+def check_engine_version(state: MachineState) -> Result:
     """Look whether the engine is new enough."""
-    version = str(sight.engine["ServerVersion"])
+    version = str(state.engine["ServerVersion"])
     if version_of(version) >= ENGINE_NEEDED:
-        return Result("engine version", "ok", version)
-    return Result(
-        "engine version",
-        "fail",
+        return ok(version)
+    return fail(
         f"the Docker engine {version} is too old.",
         f"the bundle needs {_dotted(ENGINE_NEEDED)} or newer.",
         "https://docs.docker.com/engine/install/   (or: acoupi setup --target process)",
     )
 
 
-def check_snap(sight: Sight) -> Result | None:
+def check_snap(state: MachineState) -> Result | None:
     """Find the engine that cannot see hidden folders: the one from a snap."""
-    root = str(sight.engine.get("DockerRootDir", ""))
+    root = str(state.engine.get("DockerRootDir", ""))
     if not root.startswith("/var/snap/") or not any(
-        part.startswith(".") for part in sight.home.parts
+        part.startswith(".") for part in state.home.parts
     ):
         return None
-    return Result(
-        "engine from a snap",
-        "fail",
-        f'the Docker engine cannot mount "{sight.home}".',
+    return fail(
+        f'the Docker engine cannot mount "{state.home}".',
         "it was installed as a snap, which may not look into hidden folders.",
         "export ACOUPI_HOME=~/acoupi, or: sudo snap remove docker && install Docker's own packages",
     )
 
 
-def check_compose(sight: Sight) -> Result:
+def check_compose(state: MachineState) -> Result:
     """Look whether Compose v2 is there and new enough."""
-    answer = sight.probes.docker("compose", "version", "--short")
+    answer = state.probes.docker("compose", "version", "--short")
     version = answer.out.strip().removeprefix("v")
     if answer.is_ok and version_of(version) >= COMPOSE_NEEDED:
-        return Result("compose", "ok", version)
+        return ok(version)
     if answer.is_ok and version_of(version):
         why = f"it is {version}, and the bundle needs {_dotted(COMPOSE_NEEDED)} or newer."
         message = "Docker Compose is too old."
@@ -89,18 +69,16 @@ def check_compose(sight: Sight) -> Result:
         why = "the command docker has no Compose v2; docker-compose (v1) is not enough."
         message = "cannot run Docker Compose."
     help_text = "sudo apt-get install docker-compose-plugin   (Docker's own packages have it)"
-    return Result("compose", "fail", message, why, help_text)
+    return fail(message, why, help_text)
 
 
-def check_buildx(sight: Sight) -> Result:
+def check_buildx(state: MachineState) -> Result:
     """Look whether images can be built here."""
-    answer = sight.probes.docker("buildx", "version")
+    answer = state.probes.docker("buildx", "version")
     if answer.is_ok:
         words = answer.out.split()
-        return Result("buildx", "ok", words[1] if len(words) > 1 else answer.out.strip())
-    return Result(
-        "buildx",
-        "warn",
+        return ok(words[1] if len(words) > 1 else answer.out.strip())
+    return warn(
         "buildx is not installed",
         "images can be pulled, but not built here.",
         "sudo apt-get install docker-buildx-plugin",

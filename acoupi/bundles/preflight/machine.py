@@ -4,7 +4,15 @@ import shlex
 from pathlib import Path
 
 from acoupi.bundles.engine import Storage
-from acoupi.bundles.preflight.sight import GB, Result, Sight, size
+from acoupi.bundles.preflight.machine_state import (
+    GB,
+    MachineState,
+    Result,
+    fail,
+    ok,
+    size,
+    warn,
+)
 
 __all__ = [
     "check_clock",
@@ -24,14 +32,12 @@ SPACE_IN_HOME = GB
 """Bytes below which a home is nearly full for a device that records."""
 
 
-def check_home(sight: Sight) -> Result:
+def check_home(state: MachineState) -> Result:
     """Look whether this user may write into the home."""
-    home = sight.home
-    if sight.probes.can_write(home):
-        return Result("home", "ok", f"{home} can be written")
-    return Result(
-        "home",
-        "fail",
+    home = state.home
+    if state.probes.can_write(home):
+        return ok(f"{home} can be written")
+    return fail(
         f'cannot write in ACOUPI_HOME, "{home}".',
         "this user may not; containers run as this user too.",
         f"sudo chown -R $(id -u):$(id -g) {shlex.quote(str(home))}   "
@@ -44,30 +50,26 @@ REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "gluster
 VIRTUAL = frozenset({"proc", "sysfs", "devtmpfs", "cgroup", "cgroup2", "debugfs", "securityfs"})
 
 
-def check_file_system(sight: Sight) -> Result | None:
+def check_file_system(state: MachineState) -> Result | None:
     """Look whether containers can work on the file system of the home."""
-    storage = sight.probes.storage(sight.home)
+    storage = state.probes.storage(state.home)
     if storage is None:
         return None
     why = _why_not_mountable(storage)
     if why is not None:
-        return Result(
-            "file system",
-            "fail",
-            f'cannot use "{sight.home}" as ACOUPI_HOME: it is on {storage.kind}.',
+        return fail(
+            f'cannot use "{state.home}" as ACOUPI_HOME: it is on {storage.kind}.',
             why,
             "put ACOUPI_HOME on ext4, xfs or btrfs: export ACOUPI_HOME=~/.acoupi   "
             "(recordings may be elsewhere)",
         )
     if storage.kind == "tmpfs":
-        return Result(
-            "file system",
-            "warn",
-            f"{sight.home} is kept in memory",
+        return warn(
+            f"{state.home} is kept in memory",
             f"{storage.mounted_on} is a tmpfs: what is recorded is lost with the power.",
             "export ACOUPI_HOME=~/.acoupi",
         )
-    return Result("file system", "ok", f"{storage.kind}, mounted on {storage.mounted_on}")
+    return ok(f"{storage.kind}, mounted on {storage.mounted_on}")
 
 
 def _why_not_mountable(storage: Storage) -> str | None:
@@ -84,93 +86,81 @@ def _why_not_mountable(storage: Storage) -> str | None:
     return None
 
 
-def check_disk(sight: Sight) -> Result | None:
+def check_disk(state: MachineState) -> Result | None:
     """Look whether the engine has room for images."""
-    needed = SPACE_TO_KEEP if not sight.bundle or sight.images else SPACE_TO_BUILD
-    root = Path(str(sight.engine.get("DockerRootDir") or "/var/lib/docker"))
-    free = sight.probes.free_bytes(root)
+    needed = SPACE_TO_KEEP if not state.bundle or state.images else SPACE_TO_BUILD
+    root = Path(str(state.engine.get("DockerRootDir") or "/var/lib/docker"))
+    free = state.probes.free_bytes(root)
     if free is None:
         return None
     if free < needed:
         use = "the images of the bundle" if needed == SPACE_TO_BUILD else "its containers"
-        return Result(
-            "disk space",
-            "fail",
+        return fail(
             f"there is no space for {use}.",
             f"{root} has {size(free)} free, and they need {size(needed)}.",
             "docker system prune   (removes what no container uses)",
         )
-    return Result("disk space", "ok", f"{size(free)} free in {root}")
+    return ok(f"{size(free)} free in {root}")
 
 
-def check_home_space(sight: Sight) -> Result | None:
+def check_home_space(state: MachineState) -> Result | None:
     """Look whether there is room for recordings."""
-    free = sight.probes.free_bytes(sight.home)
+    free = state.probes.free_bytes(state.home)
     if free is None:
         return None
     if free < SPACE_IN_HOME:
-        return Result(
-            "space to record",
-            "warn",
-            f"only {size(free)} free in {sight.home}",
+        return warn(
+            f"only {size(free)} free in {state.home}",
             "a day of recordings may need more.",
-            f"df -h {shlex.quote(str(sight.home))}   (and make room)",
+            f"df -h {shlex.quote(str(state.home))}   (and make room)",
         )
-    return Result("space to record", "ok", f"{size(free)} free in {sight.home}")
+    return ok(f"{size(free)} free in {state.home}")
 
 
-def check_memory(sight: Sight) -> Result | None:
+def check_memory(state: MachineState) -> Result | None:
     """Compare the memory with what the services may use."""
-    if sight.bundle is None:
+    if state.bundle is None:
         return None
-    total, wanted = sight.probes.memory_bytes(), sight.bundle.memory_limit
-    if sight.engine.get("MemoryLimit") is False:
-        return Result(
-            "memory",
-            "warn",
+    total, wanted = state.probes.memory_bytes(), state.bundle.memory_limit
+    if state.engine.get("MemoryLimit") is False:
+        return warn(
             "the kernel does not limit memory",
             "a model that grows could end the recorder (usual on Raspberry Pi OS).",
             "add cgroup_enable=memory to /boot/firmware/cmdline.txt, and reboot",
         )
     if wanted > total:
-        return Result(
-            "memory",
-            "warn",
+        return warn(
             f"the limits add up to {size(wanted)}, and there are {size(total)}",
             "if all of it is used, models are ended first and the recorder last.",
             "lower mem_limit in docker-compose.override.yml",
         )
-    return Result("memory", "ok", f"{size(total)}; the limits add up to {size(wanted)}")
+    return ok(f"{size(total)}; the limits add up to {size(wanted)}")
 
 
-def check_sound(sight: Sight) -> Result | None:
+def check_sound(state: MachineState) -> Result | None:
     """Look for a microphone; the bundle starts without one too."""
-    if sight.simulated:
-        return Result("sound device", "ok", f"simulated: {sight.simulated}")
-    if sight.bundle is not None and sight.bundle.recorder is None:
+    if state.simulated:
+        return ok(f"simulated: {state.simulated}")
+    if state.bundle is not None and state.bundle.recorder is None:
         return None
-    cards = sight.probes.cards()
+    cards = state.probes.cards()
     if cards:
-        return Result("sound device", "ok", ", ".join(cards))
-    return Result(
-        "sound device",
-        "warn",
+        return ok(", ".join(cards))
+    return warn(
         "no microphone is plugged in",
         "the recorder starts all the same, and records as soon as there is one.",
         "acoupi devices   (to try without one: ACOUPI_SIMULATED_AUDIO=synthetic acoupi setup)",
     )
 
 
-def check_clock(sight: Sight) -> Result | None:
+def check_clock(state: MachineState) -> Result | None:
     """Look whether the time of recordings will be right."""
-    right = sight.probes.is_clock_synchronised()
+    right = state.probes.is_clock_synchronised()
     if right is None:
         return None
     if right:
-        return Result("clock", "ok", "synchronised")
-    return Result(
-        "clock",
-        "warn",
+        return ok("synchronised")
+    return warn(
         "the clock is not synchronised",
         "recordings are marked with a time that may be wrong, until it is.",
         "timedatectl set-ntp true   (or a clock chip, where there is no network)",

@@ -1,4 +1,4 @@
-"""What all recorders have in common."""
+"""The base class of all recorders."""
 
 import datetime
 import shutil
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypedDict
 
 from acoupi import data
 from acoupi.audio.disk import disk_errors, holding, part_path, publish
@@ -19,8 +20,8 @@ from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.sources import AudioSource
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
 from acoupi.audio.wav import expand_time
+from acoupi.components.audio_recorder.clip_planning import ClipPlanner
 from acoupi.components.audio_recorder.clips import capture_clip, capture_file, file_name
-from acoupi.components.audio_recorder.cutting import Cutter
 from acoupi.components.audio_recorder.keeper import DeviceListener, Keeper, Watch
 from acoupi.components.audio_recorder.limits import require_format, require_possible, require_ring
 from acoupi.components.types import AudioRecorder
@@ -33,31 +34,43 @@ from acoupi.errors import (
     RecordingError,
 )
 
-__all__ = ["TMP_PATH", "BaseAudioRecorder"]
+__all__ = ["TMP_PATH", "BaseAudioRecorder", "RecorderOptions"]
 
 TMP_PATH = Path("/run/shm/")
-"""Folder in memory where recordings wait if a program names no other."""
+"""Folder in memory for waiting recordings, unless a program names another."""
 
 _WARM_UP_SECONDS = 1.0
-"""Cut away from what a microphone says after it was closed."""
+"""Seconds to discard after a microphone was closed and opened again."""
 _LEAD_SECONDS = 3.0
-"""How long opening a microphone may take."""
+"""How long opening a microphone may take, seconds."""
 _CHECK_SECONDS = 0.1
 _CHECK_TOLERANCE = 0.01
 
 
+class RecorderOptions(TypedDict, total=False):
+    """What every recorder may be told by name; see `BaseAudioRecorder`."""
+
+    simulated: SimulatedAudio | None
+    interval: float | None
+    bits: int
+    ring_seconds: float | None
+    ring_bytes: int | None
+    idle_close: float | None
+    file_format: FileFormat
+
+
 class _Owner:
-    """Whose simulated sound it is."""
+    """The owner of the simulated sound."""
 
 
 class BaseAudioRecorder(AudioRecorder):
-    """Base of recorders, ours and those of published programs.
+    """Base of all recorders, those of acoupi and those of published programs.
 
-    A subclass overrides `generate_recording`; everything else is here: names
-    that never collide, metadata, time expansion, the check, and the simulated
-    microphone that may take the real one's place.
+    A subclass overrides `generate_recording`; everything else is here: file
+    names that never collide, metadata, time expansion, the check, and the
+    simulated microphone that can replace the real one.
 
-    Building one opens and makes nothing.
+    Creating a recorder opens no device and creates no file.
 
     Parameters
     ----------
@@ -70,37 +83,37 @@ class BaseAudioRecorder(AudioRecorder):
     device_name
         The microphone.
     audio_dir
-        Folder of the recordings; made when the first one is.
+        Folder of the recordings; created with the first one.
     time_expansion
         How many times slower the files play, greater than 0.
     simulated
-        What to hear instead of the microphone. The environment variable
-        ``ACOUPI_SIMULATED_AUDIO`` has precedence.
+        Simulated sound to use instead of the microphone. The environment
+        variable ``ACOUPI_SIMULATED_AUDIO`` takes precedence.
     interval
-        Seconds from the start of a recording to the start of the next. Not
-        longer than `duration`: recordings follow each other without a gap.
-        Longer: they begin on multiples of it since 1970, UTC. None: when
-        `record` is called. (Only where recordings are cut from a stream.)
+        Seconds from the start of a recording to the start of the next. Up to
+        `duration`: recordings follow each other without a gap. Longer: they
+        begin on multiples of it since 1970, UTC. None: whenever `record` is
+        called. (Only where recordings are cut from a stream.)
     bits
         Of a sample, 16 or 24.
     ring_seconds
-        How late a recording may be begun, or a disk be, before sound is lost;
-        at least 10. None: 30.
+        How late a recording may begin, or how long a disk may be busy, before
+        sound is lost; at least 10. None: 30.
     ring_bytes
-        The same as memory; give one of both.
+        The same in bytes of memory; give only one of the two.
     idle_close
-        Close the microphone where the next recording is more than so many
-        seconds away; it is opened again in time. None: it stays open.
+        Close the microphone if the next recording is more than this many
+        seconds away; it is reopened in time. None: it stays open.
     file_format
-        "wav", or "flac": half the size, the samples the same. (Only where
-        recordings are cut from a stream; a `generate_recording` of one's own
-        always makes WAV.)
+        "wav", or "flac": half the size, the same samples. (Only where
+        recordings are cut from a stream; a subclass with its own
+        `generate_recording` always writes WAV.)
 
     Raises
     ------
     ConfigurationError
-        If one of the values is not possible, the ring does not fit in memory, or
-        the format cannot hold the rate or the channels.
+        If a value is invalid, the ring does not fit in memory, or the format
+        cannot hold the rate or the channels.
     """
 
     def __init__(  # noqa: PLR0917 - published
@@ -134,14 +147,14 @@ class BaseAudioRecorder(AudioRecorder):
         self.ring_seconds = require_ring(
             ring_seconds, ring_bytes, samplerate, audio_channels, bits=bits
         )
-        """How much sound is kept in memory; None: as much as usual."""
+        """How much sound is kept in memory, seconds; None: the default."""
         self.idle_close = idle_close
         self._busy = threading.RLock()
         self._owner = _Owner()
-        self._cutter = Cutter(duration, interval)
+        self._planner = ClipPlanner(duration, interval)
         self._was_open = False
         self.device_listener: DeviceListener | None = None
-        """Told at once, also between recordings, that the microphone is gone, or back."""
+        """Informed at once, even between recordings, when the microphone is lost or back."""
         self._keeper: Keeper | None = None
         self._watch: Watch | None = None
         self._missing_since: datetime.datetime | None = None
@@ -154,9 +167,9 @@ class BaseAudioRecorder(AudioRecorder):
         Parameters
         ----------
         path
-            The file to make; its folder exists and it does not.
+            The file to create; its folder exists, the file does not.
         duration
-            Seconds; None means that of the recorder.
+            Seconds; None: the recorder's own.
 
         Raises
         ------
@@ -165,14 +178,14 @@ class BaseAudioRecorder(AudioRecorder):
         """
 
     def record(self, deployment: data.Deployment) -> data.Recording:
-        """Record once, for as long as the recorder was told to.
+        """Record once, for the configured duration.
 
-        Only one recording at a time; a second caller waits.
+        Only one recording is made at a time; a second caller waits.
 
         Returns
         -------
         Recording
-            Its file is complete, on the disk, and describes itself.
+            Its file is complete and on the disk, with its metadata inside.
             `created_on` is when its first frame was captured; length, rate
             and channels are those of the file.
 
@@ -183,13 +196,13 @@ class BaseAudioRecorder(AudioRecorder):
         DeviceConfigurationError
             If it does not offer the rate or the channels.
         RecordingError
-            If it stops on the way, or the disk refuses. What there was of
-            sound until then is kept under a proper name in `audio_dir`.
+            If it stops while recording, or the disk refuses. The sound up to
+            then is kept under a proper name in `audio_dir`.
         """
         with self._busy:
             if not self._streams():
                 return self._record_file(deployment)
-            ended = self._cutter.remains()
+            ended = self._planner.remains()
             if ended is not None:
                 return self._cut(ended, deployment, is_rest=True)
             with self._using_stream() as stream:
@@ -200,25 +213,25 @@ class BaseAudioRecorder(AudioRecorder):
 
     @property
     def interval(self) -> float | None:
-        """Seconds from the start of a recording to the start of the next; None: when asked."""
-        return self._cutter.interval
+        """Seconds from the start of a recording to the start of the next; None: on request."""
+        return self._planner.interval
 
     def is_behind(self) -> bool:
-        """Return whether a recording waits in the ring already: then `record` again at once."""
+        """Return whether the ring already holds the next recording: then `record` again at once."""
         with self._busy:
-            return self._cutter.is_behind(None)
+            return self._planner.is_behind(None)
 
     def skip(self) -> None:
-        """Note that nothing is to be recorded now, and what was heard until now is not wanted.
+        """Note that no recording is wanted now, nor the sound captured until now.
 
         The microphone is opened all the same, so that a recording that is
-        wanted soon begins in time.
+        wanted soon can begin in time.
         """
         if not self._streams() or (self.simulated and self.simulated.pace == "fast"):
             return
         with self._busy:
             stream = streams.open_stream(self._stream_source().key)
-            self._cutter.skip(stream)
+            self._planner.skip(stream)
             if self.interval is None:
                 return
             if stream is not None:
@@ -229,13 +242,13 @@ class BaseAudioRecorder(AudioRecorder):
                 self._make_keeper().start()
 
     def check(self) -> None:
-        """Record a tenth of a second and compare it with what was asked for.
+        """Record a tenth of a second and compare it with the settings.
 
         Raises
         ------
         HealthCheckError
             If recording fails, or rate, channels or length (by more than
-            0.01 s) are different; it says which.
+            0.01 s) differ; the message says which.
         """
         try:
             info = self._sample()
@@ -244,7 +257,7 @@ class BaseAudioRecorder(AudioRecorder):
         except Exception as error:
             raise HealthCheckError(
                 f'cannot record from "{self.device_name}".',
-                "plug the microphone in again; see what there is: acoupi devices",
+                "plug the microphone in again; list the microphones: acoupi devices",
                 why=f"{type(error).__name__}: {error}",
             ) from error
         wrong = [
@@ -258,13 +271,13 @@ class BaseAudioRecorder(AudioRecorder):
         ]
         if wrong:
             raise HealthCheckError(
-                f'"{self.device_name}" does not record as it should.',
+                f'"{self.device_name}" does not record as configured.',
                 "acoupi config get microphone",
                 why=f"{'; '.join(wrong)}.",
             )
 
     def close(self) -> None:
-        """Let go of the microphone; the next recording opens it again."""
+        """Release the microphone; the next recording opens it again."""
         with self._busy:
             if self._keeper is not None:
                 self._keeper.stop()
@@ -272,13 +285,13 @@ class BaseAudioRecorder(AudioRecorder):
                 self._watch.stop()
             if self._closer is not None:
                 self._closer()
-            self._cutter.forget()
+            self._planner.forget()
 
     def device_source(self) -> AudioSource | None:
         """Return the microphone as a source of frames.
 
-        None, as here, means that there is none and that `generate_recording`
-        does it all by itself.
+        None, as here, means that there is none, and `generate_recording` makes
+        the recording by itself.
         """
         return None
 
@@ -297,13 +310,13 @@ class BaseAudioRecorder(AudioRecorder):
         if source is None:
             raise TypeError(f"{type(self).__name__} has no device_source")
         if self._closer is None or not self._closer.alive:
-            # Nobody need call close(): the stream goes with its last recorder.
+            # close() is optional: the stream is closed with its last recorder.
             self._closer = weakref.finalize(self, streams.close, source.key)
         return source
 
     @contextmanager
     def _using_stream(self) -> Iterator[CaptureStream]:
-        """Lend the stream. A lost microphone is waited for, as long as a recording."""
+        """Lend the stream; wait for a lost microphone for up to the length of a recording."""
         if self._was_open and streams.open_stream(self._stream_source().key) is None:
             self._wait_for_device()
         try:
@@ -339,7 +352,7 @@ class BaseAudioRecorder(AudioRecorder):
         self._watch_over(stream)
 
     def _watch_over(self, stream: CaptureStream) -> None:
-        """Have somebody notice, from now on, that the microphone goes away."""
+        """Watch from now on whether the microphone is lost."""
         if self.interval is None or stream.source.waits_for_reader:
             return
         if self._watch is None:
@@ -365,7 +378,7 @@ class BaseAudioRecorder(AudioRecorder):
 
     def _make_keeper(self) -> Keeper:
         if self._keeper is None:
-            # Only the recorder keeps the keeper: its thread ends with it.
+            # Only the recorder refers to the keeper, so its thread ends with the recorder.
             weak = weakref.ref(self)
 
             def open_device(warm_up: float) -> None:
@@ -385,29 +398,29 @@ class BaseAudioRecorder(AudioRecorder):
     def _cut(
         self, stream: CaptureStream, deployment: data.Deployment, *, is_rest: bool = False
     ) -> data.Recording:
-        cutter = self._cutter
-        cut = cutter.plan_rest(stream) if is_rest else cutter.plan(stream)
+        planner = self._planner
+        plan = planner.plan_rest(stream) if is_rest else planner.plan(stream)
         return capture_clip(
             stream,
             self.audio_dir,
-            cut,
+            plan,
             deployment=deployment,
             time_expansion=self.time_expansion,
             serial=get_device_info().id,
             bits=self.bits,
             file_format=self.file_format,
-            on_frames=lambda frames: cutter.done(stream, cut, frames),
+            on_frames=lambda frames: planner.done(stream, plan, frames),
         )
 
     def _rest(self, stream: CaptureStream) -> None:
-        """Close the microphone if it is not needed for long, and have it opened in time."""
-        seconds = self._cutter.seconds_to_next(stream)
+        """Close the microphone if it is not needed for long, and arrange to reopen it in time."""
+        seconds = self._planner.seconds_to_next(stream)
         if self.idle_close is None or seconds is None or stream.source.waits_for_reader:
             return
         pause = seconds - _LEAD_SECONDS - _WARM_UP_SECONDS
-        if pause > self.idle_close and not self._cutter.is_behind(stream):
+        if pause > self.idle_close and not self._planner.is_behind(stream):
             self._make_keeper().start(pause, _WARM_UP_SECONDS)
-            self._cutter.forget()
+            self._planner.forget()
             streams.close_after_use(stream)
 
     def _stream_into(self, path: Path, duration: float | None, *, keep: bool = True) -> None:
@@ -419,7 +432,7 @@ class BaseAudioRecorder(AudioRecorder):
             capture_file(stream, path, seconds, bits=self.bits)
 
     def _sample(self) -> SoundInfo:
-        """Record a moment into a folder that vanishes, and read what it became."""
+        """Record briefly into a temporary folder, and read the header of the file."""
         with disk_errors(self.audio_dir / "check.wav"):
             self.audio_dir.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(dir=self.audio_dir, prefix=".check-")
@@ -433,7 +446,7 @@ class BaseAudioRecorder(AudioRecorder):
             return read_info(path)
 
     def _record_file(self, deployment: data.Deployment) -> data.Recording:
-        """Have a subclass make the file, hidden from everybody until it is complete."""
+        """Let a subclass write the file, hidden until it is complete."""
         recording = data.Recording(
             duration=self.duration,
             samplerate=self.samplerate,
@@ -442,7 +455,7 @@ class BaseAudioRecorder(AudioRecorder):
             deployment=deployment,
         )
         path = self.audio_dir / file_name(recording)
-        # A folder: the file in it can end in .wav, which some libraries insist on.
+        # A hidden folder: the file in it can end in .wav, as some libraries require.
         part = part_path(path)
         with disk_errors(path):
             part.mkdir(parents=True)
@@ -464,7 +477,7 @@ class BaseAudioRecorder(AudioRecorder):
             raise RecordingError(
                 f'"{self.device_name}" made no recording.',
                 "acoupi check",
-                why=f"{type(self).__name__} returned without making the file.",
+                why=f"{type(self).__name__} returned without writing the file.",
             )
         info = read_info(path)
         if not info.frames:

@@ -1,4 +1,4 @@
-"""From the stream into a file."""
+"""Writes recordings from the stream into files."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +9,7 @@ from acoupi.audio.formats import FileFormat, SoundWriter, open_writer
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.audio.health import HealthMeter
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
-from acoupi.components.audio_recorder.cutting import KEEP_SECONDS, Cut, Shortfall
+from acoupi.components.audio_recorder.clip_planning import KEEP_SECONDS, ClipPlan, Incomplete
 from acoupi.errors import AcoupiError, DeviceError
 
 __all__ = ["capture_clip", "capture_file", "file_name"]
@@ -23,7 +23,7 @@ def file_name(recording: data.Recording, file_format: FileFormat = "wav") -> str
 def capture_clip(
     stream: CaptureStream,
     folder: Path,
-    cut: Cut,
+    plan: ClipPlan,
     *,
     deployment: data.Deployment,
     time_expansion: float = 1,
@@ -37,11 +37,11 @@ def capture_clip(
     Parameters
     ----------
     stream
-        Open, or ended with the cut in its ring.
+        Open, or ended with the planned frames still in its ring.
     folder
-        Made if need be.
-    cut
-        What to take.
+        Created if necessary.
+    plan
+        What to record.
     deployment, time_expansion
         Of the recording.
     serial
@@ -51,45 +51,45 @@ def capture_clip(
     file_format
         Of the file.
     on_frames
-        Told, however it ends, how many frames were taken.
+        Called with the number of frames taken, whatever the outcome.
 
     Raises
     ------
     DeviceError
-        As `CaptureStream.read` and `SoundWriter`. What there was of sound is
-        kept, complete and marked as incomplete, if it is worth it; it is the
-        error's ``kept``.
+        As `CaptureStream.read` and `SoundWriter`. If enough sound was captured
+        until then, it is kept in a complete file, marked as an incomplete
+        recording; it is the ``kept`` of the error.
     """
-    # The file begins once there is something to put in it.
+    # The file is created once there is sound to put in it.
     try:
-        first, failure = _read(stream, cut.start, min(cut.frames, _step(stream))), None
+        first, failure = _read(stream, plan.start, min(plan.frames, _step(stream))), None
     except AcoupiError as error:
-        if (stream.written - cut.start) / stream.samplerate < KEEP_SECONDS:
+        if (stream.written - plan.start) / stream.samplerate < KEEP_SECONDS:
             raise
         first, failure = b"", error
     recording = data.Recording(
-        duration=cut.frames / stream.samplerate,
+        duration=plan.frames / stream.samplerate,
         samplerate=stream.samplerate,
         audio_channels=stream.channels,
         time_expansion=time_expansion,
         deployment=deployment,
-        created_on=stream.utc_of(cut.start),
+        created_on=stream.utc_of(plan.start),
     )
-    clip = _Clip(stream, cut, recording, folder, serial, bits=bits, file_format=file_format)
+    clip = _Clip(stream, plan, recording, folder, serial, bits=bits, file_format=file_format)
     writer = clip.open()
     try:
         try:
             if failure is not None:
                 raise failure  # noqa: TRY301 - what came before it is kept below
             clip.write(writer, first)
-            while (done := writer.frames) < cut.frames:
-                step = min(cut.frames - done, _step(stream))
-                clip.write(writer, _read(stream, cut.start + done, step))
+            while (done := writer.frames) < plan.frames:
+                step = min(plan.frames - done, _step(stream))
+                clip.write(writer, _read(stream, plan.start + done, step))
         except BaseException as error:
             clip.keep_the_rest(writer, error)
             raise
         try:
-            return clip.finish(writer, incomplete=cut.incomplete)
+            return clip.finish(writer, incomplete=plan.incomplete)
         except BaseException:
             writer.leave()
             raise
@@ -105,7 +105,7 @@ def capture_file(stream: CaptureStream, path: Path, duration: float, *, bits: in
     stream
         Open.
     path
-        Must not exist. FLAC if it ends so, else WAV.
+        Must not exist. FLAC if it ends in .flac, else WAV.
     duration
         Seconds.
     bits
@@ -114,7 +114,7 @@ def capture_file(stream: CaptureStream, path: Path, duration: float, *, bits: in
     Raises
     ------
     DeviceError
-        As `capture_clip`; nothing is left then.
+        As `capture_clip`; no file is left then.
     """
     start = stream.next_frame()
     with open_writer(
@@ -130,7 +130,7 @@ class _Clip:
     def __init__(
         self,
         stream: CaptureStream,
-        cut: Cut,
+        plan: ClipPlan,
         recording: data.Recording,
         folder: Path,
         serial: str,
@@ -139,7 +139,7 @@ class _Clip:
         file_format: FileFormat,
     ) -> None:
         self._stream = stream
-        self._cut = cut
+        self._plan = plan
         self._recording = recording
         self._folder = folder
         self._serial = serial
@@ -156,27 +156,29 @@ class _Clip:
             guano=self._describe(self._recording, is_finished=False),
             bits=self._bits,
             sample_bytes=self._stream.sample_bytes,
-            frames=self._cut.frames,
+            frames=self._plan.frames,
         )
 
     def write(self, writer: SoundWriter, block: bytes) -> None:
         """Write a block, and measure it."""
-        first = self._cut.start + writer.frames
+        first = self._plan.start + writer.frames
         frames = len(block) // (self._stream.sample_bytes * self._stream.channels)
         writer.write(block)
-        # The silence in place of what was lost says nothing of the microphone.
+        # The silence in place of lost sound says nothing about the microphone.
         if not any(overrun.frames for overrun in self._stream.overruns(first, frames)):
             self._meter.add(block)
 
-    def finish(self, writer: SoundWriter, *, incomplete: Shortfall | None = None) -> data.Recording:
-        """Complete the file with what is known only now."""
-        stream, start = self._stream, self._cut.start
+    def finish(
+        self, writer: SoundWriter, *, incomplete: Incomplete | None = None
+    ) -> data.Recording:
+        """Complete the file with the metadata known only at the end."""
+        stream, start = self._stream, self._plan.start
         stream.timeline.look()
         clock = stream.timeline.state
         recording = self._recording.model_copy(
             update={
                 "duration": writer.frames / stream.samplerate,
-                # More blocks were seen since: the time of the first frame is surer now.
+                # More blocks have arrived: the time of the first frame is more precise now.
                 "created_on": stream.utc_of(start),
                 "capture": data.CaptureReport(
                     stream_id=stream.id,
@@ -187,7 +189,7 @@ class _Clip:
                     clock_error_s=clock.error,
                     boot_clock=stream.timeline.boot_clock,
                     overruns=stream.overruns(start, writer.frames),
-                    gap_before_frames=self._cut.gap,
+                    gap_before_frames=self._plan.gap,
                     incomplete=None if incomplete is None else incomplete[0],
                     incomplete_detail="" if incomplete is None else incomplete[1],
                     health=self._meter.result(),
@@ -203,7 +205,7 @@ class _Clip:
             recording = recording.model_copy(update={"capture": self._first_report()})
         fields = guano_of_recording(recording, serial=self._serial)
         if not is_finished:
-            # Known when it is over; what mends the file after a crash fills it in.
+            # Known only at the end; after a crash, the repair fills it in.
             del fields["Length"]
         return build_guano(fields)
 
@@ -212,17 +214,17 @@ class _Clip:
         clock = self._stream.timeline.state
         return data.CaptureReport(
             stream_id=self._stream.id,
-            first_frame=self._cut.start,
-            frames=self._cut.frames,
+            first_frame=self._plan.start,
+            frames=self._plan.frames,
             samplerate_measured=self._stream.clock.measured_rate,
             clock_synchronised=clock.is_synchronised,
             clock_error_s=clock.error,
             boot_clock=self._stream.timeline.boot_clock,
-            gap_before_frames=self._cut.gap,
+            gap_before_frames=self._plan.gap,
         )
 
     def keep_the_rest(self, writer: SoundWriter, error: BaseException) -> None:
-        """Keep what there is of an interrupted recording if it is worth it; never raises."""
+        """Keep an interrupted recording if it is long enough; never raises."""
         with suppress(AcoupiError):
             self._write_what_came(writer)
         seconds = writer.frames / self._stream.samplerate
@@ -230,9 +232,9 @@ class _Clip:
             writer.discard()
             return
         try:
-            recording = self.finish(writer, incomplete=_shortfall(error))
+            recording = self.finish(writer, incomplete=_reason_of(error))
         except (AcoupiError, OSError):
-            writer.leave()  # Whoever recovers later finds it.
+            writer.leave()  # Recovery will find it.
             return
         if isinstance(error, DeviceError):
             error.kept = recording
@@ -241,15 +243,15 @@ class _Clip:
             error.why = f"{error.why} {kept[:1].upper()}{kept[1:]}" if error.why else kept
 
     def _write_what_came(self, writer: SoundWriter) -> None:
-        """Write what was delivered before the end and not read yet: less than a step."""
-        next_frame = self._cut.start + writer.frames
-        wanted = self._cut.frames - writer.frames
+        """Write what was delivered before the end but not yet read: less than a step."""
+        next_frame = self._plan.start + writer.frames
+        wanted = self._plan.frames - writer.frames
         frames = min(self._stream.written - next_frame, wanted, _step(self._stream))
         if frames > 0:
             self.write(writer, _read(self._stream, next_frame, frames))
 
 
-def _shortfall(error: BaseException) -> Shortfall:
+def _reason_of(error: BaseException) -> Incomplete:
     """Return why a recording broke off."""
     if not isinstance(error, AcoupiError):
         return data.IncompleteReason.STOPPED, f"interrupted by {type(error).__name__}"
@@ -259,7 +261,7 @@ def _shortfall(error: BaseException) -> Shortfall:
 
 
 def _copy(stream: CaptureStream, start: int, frames: int, writer: SoundWriter) -> None:
-    """Copy frames into the file until it has so many."""
+    """Copy frames into the file until it holds this many."""
     while (done := writer.frames) < frames:
         writer.write(_read(stream, start + done, min(frames - done, _step(stream))))
 
@@ -274,5 +276,5 @@ def _frames(stream: CaptureStream, duration: float) -> int:
 
 
 def _step(stream: CaptureStream) -> int:
-    """Return how many frames to take at once: a quarter of a second, if the ring allows."""
+    """Return how many frames to read at once: a quarter of a second, if the ring allows."""
     return max(1, min(stream.samplerate // 4, stream.capacity // 2))

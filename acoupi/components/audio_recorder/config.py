@@ -1,4 +1,4 @@
-"""What a user sets of a microphone."""
+"""Settings of a microphone."""
 
 import difflib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ __all__ = ["MicrophoneConfig", "PARecorderConfig", "PWRecorderConfig"]
 
 
 class _RecorderConfig(BaseModel):
-    """What every recorder of ours needs to know."""
+    """Settings that all recorders of acoupi have."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,7 +21,7 @@ class _RecorderConfig(BaseModel):
         default="default", min_length=1, json_schema_extra={"choices": "microphones"}
     )
     """Name of the microphone, or its identity (vendor:product:serial), which stays the same
-    whatever else is plugged in; "default" is the only one there is."""
+    whatever else is plugged in; "default" is the only one present."""
     samplerate: int = Field(default=48_000, gt=0)
     """Frames per second, Hz. The microphone must offer it: nothing is resampled."""
     audio_channels: int = Field(default=1, ge=1)
@@ -36,14 +36,14 @@ class _RecorderConfig(BaseModel):
     def setup(cls, args: list[str], prompt: bool = True, prefix: str = "") -> Self:
         """Read the configuration from command line arguments.
 
-        No microphone is needed, and nobody is asked anything: questions are
-        for the command line interface.
+        No microphone is needed, and no questions are asked: those belong to
+        the command line interface.
 
         Parameters
         ----------
         args
             For example ``["--microphone.samplerate", "192000"]``. Arguments
-            outside the prefix are passed over.
+            outside the prefix are ignored.
         prompt
             Accepted because published programs pass it.
         prefix
@@ -53,8 +53,7 @@ class _RecorderConfig(BaseModel):
         Raises
         ------
         ParameterError
-            If a value cannot be what it should be, or an option below the
-            prefix does not exist.
+            If a value is invalid, or an option below the prefix does not exist.
 
         Examples
         --------
@@ -114,12 +113,12 @@ class _Options:
     def name_exists(self, model: type[BaseModel], name: str) -> bool:
         """Return whether a model has a field of this dotted name.
 
-        Without a prefix the option may be for somebody else.
+        Without a prefix the option may belong to another configuration.
 
         Raises
         ------
         ParameterError
-            If it does not, and could only be for us.
+            If it does not, and could not belong to another configuration.
         """
         nested = [f"simulated.{field}" for field in SimulatedAudio.model_fields]
         names = [*(f for f in model.model_fields if f != "simulated"), *nested]
@@ -136,12 +135,12 @@ class _Options:
         )
 
     def explain(self, error: ValidationError) -> ParameterError:
-        """Say which option pydantic refused, and why."""
+        """Turn a pydantic error into one that names the option and the reason."""
         first = error.errors(include_url=False)[0]
         option = self._start + ".".join(str(part) for part in first["loc"])
         return ParameterError(
             value=str(first["input"]),
             message=f'"{option}" cannot be "{first["input"]}".',
-            help=f"{option} VALUE, with a value that is possible",
+            help=f"{option} VALUE, with a valid value",
             why=f"{first['msg'][:1].lower()}{first['msg'][1:]}.",
         )

@@ -1,4 +1,4 @@
-"""Notices that a microphone went away, and keeps trying to open it; or opens it in time."""
+"""Notices when a microphone is lost, and keeps trying to open it; or opens it in time."""
 
 import datetime
 import threading
@@ -15,27 +15,27 @@ __all__ = ["DeviceListener", "Keeper", "Watch"]
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
 _LOOK_SECONDS = 0.5
-"""How often to see whether something was plugged in, which ends a pause."""
+"""How often to check whether something was plugged in, which ends a pause; seconds."""
 _CARDS = Path("/sys/class/sound")
 
 
 class DeviceListener(Protocol):
-    """Who wants to know at once that a microphone is missing; called from other threads."""
+    """Informed at once about a missing microphone; called from other threads."""
 
     def device_missing(self, since: datetime.datetime, error: AcoupiError) -> None:
-        """Learn that it is gone, again each time that opening it fails."""
+        """React to its loss, and again each time that opening it fails."""
 
     def device_back(self) -> None:
-        """Learn that it was opened again."""
+        """React to its return."""
 
 
 class Watch:
-    """Looks from a thread of its own whether the device of a stream is still there.
+    """Checks in a thread of its own whether the device of a stream is still there.
 
     Parameters
     ----------
     on_loss
-        Called once when it is not, with the stream and what happened.
+        Called once when it is lost, with the stream and the error.
     """
 
     def __init__(self, on_loss: Callable[[CaptureStream, AcoupiError], None]) -> None:
@@ -46,7 +46,7 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def look_at(self, stream: CaptureStream) -> None:
-        """Watch this stream, in place of the one before."""
+        """Watch this stream instead of the previous one."""
         with self._lock:
             self._stream = stream
             if self._thread is None or not self._thread.is_alive():
@@ -57,7 +57,7 @@ class Watch:
                 self._thread.start()
 
     def stop(self) -> None:
-        """End watching; does not wait for it."""
+        """Stop watching, without waiting for the thread."""
         with self._lock:
             self._stream = None
             self._stopping.set()
@@ -74,15 +74,15 @@ class Watch:
 
 
 class Keeper:
-    """Opens a device from a thread of its own, later or as soon as that is possible.
+    """Opens a device in a thread of its own, at a later time or as soon as possible.
 
     Parameters
     ----------
     open_device
-        Given the seconds of warm-up; raises `DeviceUnavailableError` while
-        that is impossible. Any other error ends trying.
+        Called with the seconds of warm-up; raises `DeviceUnavailableError`
+        while it is unavailable. Any other error ends the attempts.
     on_failure
-        Told of each failure to open it.
+        Called for each failure to open it.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Keeper:
         self._thread: threading.Thread | None = None
 
     def start(self, delay: float = 0.0, warm_up: float = 0.0) -> None:
-        """Begin to try unless it is trying already."""
+        """Start trying, unless it is already trying."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return
@@ -112,11 +112,11 @@ class Keeper:
             self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Wait until it was opened, or trying ended, but no longer than this."""
+        """Wait until it was opened or the attempts ended, but no longer than this."""
         self._settled.wait(seconds)
 
     def stop(self) -> None:
-        """End trying; does not wait for it."""
+        """Stop trying, without waiting for the thread."""
         self._stopping.set()
 
     def _run(
@@ -136,7 +136,7 @@ class Keeper:
                     else:
                         pause = min(2 * pause, _LONGEST_PAUSE)
                 except AcoupiError:
-                    return  # Whoever records is told.
+                    return  # The next recording gets the error.
                 else:
                     return
         finally:
@@ -144,7 +144,7 @@ class Keeper:
 
     @staticmethod
     def _rest(pause: float, cards: frozenset[str], stopping: threading.Event) -> bool:
-        """Wait; return whether something was plugged in or out meanwhile."""
+        """Wait; return whether something was plugged in or unplugged meanwhile."""
         end = data.monotonic() + pause
         while (left := end - data.monotonic()) > 0 and not stopping.is_set():
             stopping.wait(min(left, _LOOK_SECONDS))

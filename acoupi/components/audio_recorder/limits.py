@@ -1,4 +1,4 @@
-"""What can be recorded at all."""
+"""Limits of what can be recorded."""
 
 import math
 import os
@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from acoupi.audio import flac
-from acoupi.audio.formats import FileFormat
+from acoupi.audio.formats import FileFormat, format_named
 from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES
 from acoupi.audio.stream import RING_SECONDS
 from acoupi.errors import ConfigurationError
@@ -20,7 +19,7 @@ __all__ = [
 ]
 
 SMALLEST_RING_SECONDS = 10.0
-"""A task may be 5 s late and a disk busy for a few more."""
+"""A task may be 5 s late, and a disk busy for a few seconds more."""
 _MEMORY_SHARE = 0.5
 _MEMORY_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -41,7 +40,7 @@ def require_possible(  # noqa: PLR0917 - what every recorder is told
     Raises
     ------
     ConfigurationError
-        If a value is not greater than 0 and finite, or there are no such samples.
+        If a value is not greater than 0 and finite, or the sample size is not supported.
     """
     for name, value in (
         ("duration", duration),
@@ -56,38 +55,29 @@ def require_possible(  # noqa: PLR0917 - what every recorder is told
             )
     if bits not in (16, 24):
         raise ConfigurationError(
-            f'cannot record with "{bits}" bits.', "give 16 or 24", why="files have 16 or 24."
+            f'cannot record with "{bits}" bits.', "give 16 or 24", why="files hold 16 or 24."
         )
 
 
 def require_format(
     file_format: FileFormat, samplerate: int, channels: int, time_expansion: float
 ) -> None:
-    """Refuse what files of the format cannot hold.
+    """Refuse rates and channels that the file format cannot hold.
 
     Raises
     ------
     ConfigurationError
-        It says what they can.
+        The message says what it can hold.
     """
-    if file_format == "wav":
-        return
-    if file_format != "flac":
+    kind = format_named(file_format)
+    if kind is None:
         raise ConfigurationError(
             f'cannot record "{file_format}" files.', "acoupi config set recording.file_format wav"
         )
-    rate = max(1, int(samplerate / time_expansion))
-    why = None
-    if channels > flac.MAX_CHANNELS:
-        why = f"FLAC has at most {flac.MAX_CHANNELS} channels, not {channels}."
-    elif not flac.can_hold_rate(rate):
-        why = (
-            f"FLAC has rates up to {flac.MAX_SAMPLERATE} Hz, and above 65535 Hz only"
-            f" multiples of 10 Hz; the file would have {rate} Hz."
-        )
+    why = kind.refusal(max(1, int(samplerate / time_expansion)), channels)
     if why is not None:
         raise ConfigurationError(
-            f"cannot record {channels} channels at {samplerate} Hz as FLAC.",
+            f"cannot record {channels} channels at {samplerate} Hz as {kind.NAME.upper()}.",
             "acoupi config set recording.file_format wav",
             why=why,
         )
@@ -101,23 +91,23 @@ def require_ring(
     Parameters
     ----------
     seconds, size
-        How much sound it is to hold, in seconds or in bytes; None: as much as usual.
+        How much sound it should hold, in seconds or in bytes; None: the default.
     samplerate, channels, bits
         Of the recordings.
 
     Returns
     -------
     float or None
-        The seconds that it holds; None: as many as usual.
+        The seconds that it holds; None: the default.
 
     Raises
     ------
     ConfigurationError
-        It says what would fit.
+        The message says what would fit.
     """
     if seconds is not None and size is not None:
         raise ConfigurationError(
-            "cannot make a ring by seconds and by bytes.",
+            "the ring cannot be given both in seconds and in bytes.",
             "acoupi config set recording.ring_bytes none",
             why=f"ring_seconds is {seconds:g} and ring_bytes is {size}.",
         )
@@ -168,13 +158,13 @@ def _frame_bytes(channels: int, bits: int) -> int:
 
 
 def _memory() -> int | None:
-    """Return the bytes that this process may use at most; None if that is unknown."""
+    """Return the most bytes that this process may use; None if that is unknown."""
     found = []
     with suppress(OSError, ValueError):
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in _MEMORY_LIMITS:
         try:
             found.append(int(path.read_text(encoding="ascii")))
-        except (OSError, ValueError):  # Not there, or "max".
+        except (OSError, ValueError):  # Missing, or "max".
             continue
     return min(found, default=None)

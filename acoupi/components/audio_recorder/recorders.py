@@ -1,12 +1,11 @@
-"""Our recorders."""
+"""The recorders of acoupi."""
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Unpack
 
-from acoupi.audio.formats import FileFormat
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device
-from acoupi.audio.simulated import SimulatedAudio
-from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder
+from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder, RecorderOptions
 from acoupi.devices.microphones import choose_microphone, identity_of
 from acoupi.errors import DeviceUnavailableError
 
@@ -16,14 +15,14 @@ _SERVERS = ("pipewire", "pulse")
 
 
 class _StreamRecorder(BaseAudioRecorder):
-    """Cuts recordings out of a stream that stays open between them."""
+    """Cuts recordings from a stream that stays open between them."""
 
     def generate_recording(self, path: Path, duration: float | None = None) -> None:
         """Record into a WAV file (see `BaseAudioRecorder.generate_recording`)."""
         self._stream_into(path, duration)
 
     def _streams(self) -> bool:
-        # A subclass with a generate_recording of its own means it to be used.
+        # A subclass that defines generate_recording expects it to be used.
         overridden = type(self).generate_recording is not _StreamRecorder.generate_recording
         return super()._streams() or not overridden
 
@@ -32,15 +31,15 @@ class PARecorder(_StreamRecorder):
     """Records from a microphone through PortAudio.
 
     The device is opened at the first recording and stays open until `close`,
-    so that a recording does not wait for it.
+    so that recordings need not wait for it.
 
     Parameters
     ----------
-    duration, samplerate, audio_channels, audio_dir, time_expansion, and all by name
+    duration, samplerate, audio_channels, audio_dir, time_expansion, and all keywords
         As for `BaseAudioRecorder`.
     device_name
-        PortAudio's name of it, or the part before its colon; or its identity,
-        ``vendor:product:serial``; "default" is the only microphone there is.
+        Its name in PortAudio, or the part before the colon; or its identity,
+        ``vendor:product:serial``; "default" is the only microphone present.
     chunksize
         Kept for published programs: the driver chooses its blocks.
     """
@@ -57,35 +56,16 @@ class PARecorder(_StreamRecorder):
         chunksize: int = 2048,
         audio_dir: Path = TMP_PATH,
         time_expansion: float = 1,
-        *,
-        simulated: SimulatedAudio | None = None,
-        interval: float | None = None,
-        bits: int = 16,
-        ring_seconds: float | None = None,
-        ring_bytes: int | None = None,
-        idle_close: float | None = None,
-        file_format: FileFormat = "wav",
+        **options: Unpack[RecorderOptions],
     ) -> None:
         super().__init__(
-            duration,
-            samplerate,
-            audio_channels,
-            device_name,
-            audio_dir,
-            time_expansion,
-            simulated=simulated,
-            interval=interval,
-            bits=bits,
-            ring_seconds=ring_seconds,
-            ring_bytes=ring_bytes,
-            idle_close=idle_close,
-            file_format=file_format,
+            duration, samplerate, audio_channels, device_name, audio_dir, time_expansion, **options
         )
         self.chunksize = chunksize
         self._identity: str | None = None
 
     def device_source(self) -> PortAudioSource:
-        """Return the microphone; it is looked for each time it is opened."""
+        """Return the microphone; the device is looked up each time it is opened."""
         return PortAudioSource(
             self.device_name,
             self.samplerate,
@@ -95,7 +75,7 @@ class PARecorder(_StreamRecorder):
         )
 
     def _choose(self, devices: list[InputDevice]) -> InputDevice:
-        """Return the microphone; once found, the very same one, wherever it is plugged in."""
+        """Return the microphone; once found, always the same one, wherever it is plugged in."""
         if self._identity is not None:
             with suppress(DeviceUnavailableError):
                 return choose_microphone(devices, self._identity)
@@ -116,15 +96,15 @@ class PWRecorder(_StreamRecorder):
 
     Parameters
     ----------
-    duration, samplerate, audio_channels, audio_dir, time_expansion, and all by name
+    duration, samplerate, audio_channels, audio_dir, time_expansion, and all keywords
         As for `BaseAudioRecorder`.
     device_name
         Name of the server's node or source (``wpctl status``, ``pactl list
-        sources short``); "default" is the one the server prefers.
+        sources short``); "default" is the default of the server.
     """
 
     def device_source(self) -> PortAudioSource:
-        """Return the microphone; it is looked for each time it is opened."""
+        """Return the microphone; the device is looked up each time it is opened."""
         name = self.device_name
         is_node = name not in ("default", *_SERVERS)
         return PortAudioSource(

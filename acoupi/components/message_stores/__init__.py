@@ -1,4 +1,4 @@
-"""Where messages wait until every messenger has delivered them."""
+"""Stores of messages that wait until every messenger has delivered them."""
 
 from acoupi.components.message_stores.deliveries import (
     KEEP_DAYS,

@@ -1,16 +1,17 @@
-"""When a message is tried again, and when it is given up; the same in every store.
+"""When to retry a message, and when to give it up.
 
-A delivery is what one messenger has to do with one message. The rules:
+A delivery is the task of one messenger for one message. The rules:
 
-* A delivery that failed rests 30 s, then twice as long each time, at most an hour;
-  at most five minutes where the link was down (`is_unsent`): to try costs little
-  then, and a link may be back for a short while only.
-* A server that refuses it (`ResponseStatus.ERROR`) 10 times makes it a dead letter.
-* A link that fails (FAILED, TIMEOUT) never does: no season is lost to a bad link.
-  Nor does a server that lets nobody in (`is_access_refused`): a token can be renewed.
-* A resting or claimed message stands in nobody's way: newer ones go first.
-* Times that lie further ahead than any rest or lease can be come from a clock
-  that was set back since; they are taken as past.
+* A failed delivery rests for 30 s, then twice as long each time, at most an hour;
+  at most five minutes if the link was down (`is_unsent`): a retry costs little
+  then, and the link may come back only briefly.
+* A message that the server refuses (`ResponseStatus.ERROR`) 10 times is a dead letter.
+* A failing link (FAILED, TIMEOUT) never has that effect: no season is lost to a bad
+  link. Nor does a server that refuses access (`is_access_refused`): a token can be
+  renewed.
+* A resting or claimed message does not block others: newer ones go first.
+* Times further ahead than any rest or lease come from a clock that was set back
+  since; they count as past.
 """
 
 import datetime
@@ -36,7 +37,6 @@ __all__ = [
     "Refusal",
     "check_request",
     "error_of",
-    "is_due",
     "refused",
     "rest_after",
     "settled",
@@ -47,30 +47,30 @@ DeliveryState = Literal["pending", "acknowledged", "dead"]
 Order = Literal["oldest_first", "newest_first"]
 
 FIRST_REST = 30.0
-"""Seconds after the first attempt that failed."""
+"""Rest after the first failed attempt, seconds."""
 LONGEST_REST = 3600.0
-"""Seconds; no rest is longer."""
+"""Longest rest, seconds."""
 LONGEST_REST_OF_LINK = 300.0
-"""Seconds; no rest is longer where nothing reached the server."""
+"""Longest rest if nothing reached the server, seconds."""
 MOST_REFUSALS = 10
-"""So many refusals by the server make a dead letter."""
+"""Number of refusals by the server that make a dead letter."""
 LEASE = 300.0
-"""Seconds for which a claimed message is nobody else's."""
+"""Seconds for which a claimed message is reserved."""
 
 KEEP_DAYS = 30.0
-"""For so long a message is kept that every messenger has delivered."""
+"""How long a message is kept after every messenger has delivered it."""
 
 _LONGEST_ERROR = 500
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """How far one messenger has come with one message."""
+    """State of the delivery of one message by one messenger."""
 
     state: DeliveryState = "pending"
     attempts: int = 0
     refusals: int = 0
-    """How many of the attempts the server answered with a refusal."""
+    """Number of attempts that the server refused."""
     next_attempt_on: datetime.datetime | None = None
     """None: at once."""
     claimed_until: datetime.datetime | None = None
@@ -91,34 +91,34 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A server that does not let the sensor in, now."""
+    """A server that currently refuses access to the sensor."""
 
     messenger: str
     since: datetime.datetime
     error: str
-    """What it said last."""
+    """Its last answer."""
 
 
 def rest_after(attempts: int) -> float:
-    """Return the seconds to wait after so many attempts, 1 or more, that failed.
+    """Return the seconds to wait after this many failed attempts, 1 or more.
 
     Examples
     --------
     >>> [rest_after(attempts) for attempts in (1, 2, 7, 8, 5000)]
     [30.0, 60.0, 1920.0, 3600.0, 3600.0]
     """
-    doublings = min(attempts - 1, 16)  # 2 ** 5000 is no float
+    doublings = min(attempts - 1, 16)  # 2 ** 5000 does not fit in a float
     return min(LONGEST_REST, FIRST_REST * 2.0**doublings)
 
 
 def settled(delivery: Delivery, response: data.Response) -> Delivery:
-    """Return the delivery as it is once an attempt has gone so."""
+    """Return the delivery after an attempt with this result."""
     now = data.utc_now()
     done = replace(delivery, attempts=delivery.attempts + 1, claimed_until=None, updated_on=now)
     if response.status is data.ResponseStatus.SUCCESS:
         return replace(done, state="acknowledged", next_attempt_on=None, last_error=None)
     if delivery.state == "acknowledged":
-        return delivery  # late news of an attempt that another one overtook
+        return delivery  # a late result of an attempt that a newer one has overtaken
     is_refused = response.status is data.ResponseStatus.ERROR and not response.is_access_refused
     done = replace(done, refusals=done.refusals + is_refused, last_error=error_of(response))
     if done.state == "dead" or done.refusals >= MOST_REFUSALS:
@@ -130,7 +130,7 @@ def settled(delivery: Delivery, response: data.Response) -> Delivery:
 
 
 def error_of(response: data.Response) -> str:
-    """Return what is kept of an answer other than SUCCESS."""
+    """Return the text to keep of an answer other than SUCCESS."""
     error = response.status.name.lower()
     if response.content:
         error = f"{error}: {response.content}"[:_LONGEST_ERROR]
@@ -138,7 +138,7 @@ def error_of(response: data.Response) -> str:
 
 
 def refused(refusal: Refusal | None, messenger: str, response: data.Response) -> Refusal | None:
-    """Return how a server bars the sensor once it has answered so; None: it does not.
+    """Return the refusal of access that an answer stands for; None if it is none.
 
     A link that fails says nothing about the server.
     """
@@ -149,21 +149,8 @@ def refused(refusal: Refusal | None, messenger: str, response: data.Response) ->
     return None if is_answered else refusal
 
 
-def is_due(delivery: Delivery, now: datetime.datetime, lease: float) -> bool:
-    """Return whether to try it now: pending, rested, and claimed by nobody."""
-    return (
-        delivery.state == "pending"
-        and not _is_ahead(delivery.next_attempt_on, now, LONGEST_REST)
-        and not _is_ahead(delivery.claimed_until, now, lease)
-    )
-
-
-def _is_ahead(time: datetime.datetime | None, now: datetime.datetime, most: float) -> bool:
-    return time is not None and now < time <= now + datetime.timedelta(seconds=most)
-
-
 def check_request(limit: int | None, order: str) -> None:
-    """Refuse a limit or an order that means nothing."""
+    """Refuse an invalid limit or order."""
     check_limit(limit)
     if order not in ("oldest_first", "newest_first"):
         raise ValueError(f'order must be "oldest_first" or "newest_first", not "{order}"')
@@ -175,5 +162,5 @@ def unknown_message(action: str, ids: Iterable[UUID]) -> MessageStoreError:
     return MessageStoreError(
         f"cannot {action}: the message {named} is not in the message store.",
         "message_store.store_message(message) first",
-        why="what is said of a message refers to its row.",
+        why="its deliveries and responses refer to its row.",
     )

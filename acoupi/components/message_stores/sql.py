@@ -1,9 +1,9 @@
 """Every statement of the message store.
 
-A messenger is enlisted for the messages that came since it last asked
-(`messenger.seen_row`), so what is pending is found without a look at what was
-delivered. `delivery` repeats time and id of its message: they are the order
-of its index.
+A messenger is enlisted for the messages that arrived since it last asked
+(`messenger.seen_row`), so pending ones are found without looking at those
+delivered. `delivery` repeats the time and id of its message: its index is sorted
+by them.
 """
 
 from acoupi.components.stores.database import Schema

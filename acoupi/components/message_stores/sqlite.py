@@ -35,15 +35,15 @@ __all__ = ["SqliteMessageStore"]
 
 
 class SqliteMessageStore(types.MessageStore):
-    """Remembers messages, and how far each messenger has come with them, in a SQLite file.
+    """Stores messages, and the state of their deliveries, in a SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
-    each method is one transaction, on disk when it returns. Constructing
-    touches nothing: folder and file are made at the first use.
+    each method is one transaction, on disk when it returns. The constructor
+    touches nothing: folder and file are created at the first use.
 
-    A messenger is known by its name from the first time it claims or
-    settles. It is given every message it has not acknowledged itself,
-    also those from before it was first heard of. The rules of retry are in
+    A messenger is known by its name from the first time it claims or settles a
+    message. It gets every message it has not acknowledged itself, including
+    those from before it was known. The rules of retry are in
     `acoupi.components.message_stores.deliveries`.
 
     Parameters
@@ -51,15 +51,15 @@ class SqliteMessageStore(types.MessageStore):
     db_path
         The database file.
     lease
-        Seconds for which a claimed message is nobody else's; more than a
-        messenger takes for what it claims at once.
+        Seconds for which a claimed message is reserved; more than a messenger
+        needs for everything it claims at once.
 
     Raises
     ------
     MessageStoreError
         From every method: if the disk is full, read-only or failing, if the
-        file is none of ours or of a newer acoupi, or if the message is not
-        stored.
+        file belongs to another program or a newer acoupi, or if the message is
+        not stored.
     """
 
     def __init__(self, db_path: Path, *, lease: float = LEASE) -> None:
@@ -70,13 +70,13 @@ class SqliteMessageStore(types.MessageStore):
         self._database = Database(self.db_path, sql.SCHEMA)
 
     def close(self) -> None:
-        """Let go of the file; the next use opens it again."""
+        """Close the file; the next use opens it again."""
         self._database.close()
 
     # Messages and responses
 
     def store_message(self, message: data.Message) -> None:
-        """Store a message; the same id again changes nothing."""
+        """Store a message; storing the same id again changes nothing."""
         message_type = message.message_type
         with self._database.writing() as connection:
             connection.execute(
@@ -92,11 +92,11 @@ class SqliteMessageStore(types.MessageStore):
     def get_unsent_messages(
         self, limit: int | None = None, order: Order = "oldest_first"
     ) -> list[data.Message]:
-        """Return the messages to which no SUCCESS was ever answered, at most `limit`.
+        """Return the messages that were never answered with SUCCESS, at most `limit`.
 
-        By whatever messenger; a dead letter is among them. To send, use
-        `claim_messages`, which looks at one messenger and passes over what
-        rests or was given up.
+        That is by any messenger, and includes dead letters. To send, use
+        `claim_messages`, which is about one messenger and skips messages that
+        rest or were given up.
         """
         check_request(limit, order)
         with self._database.reading() as connection:
@@ -104,10 +104,10 @@ class SqliteMessageStore(types.MessageStore):
             return [_message(row) for row in rows]
 
     def store_response(self, response: data.Response) -> None:
-        """Store what a server answered, for a sender that keeps no deliveries.
+        """Store the answer of a server, for a sender that keeps no deliveries.
 
-        SUCCESS ends the message for every messenger; anything else is only
-        noted.
+        SUCCESS completes the message for every messenger; anything else is
+        only noted.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class SqliteMessageStore(types.MessageStore):
                 connection.execute(sql.CLOSE_DELIVERIES, values)
 
     def get_responses(self, message: data.Message) -> list[data.Response]:
-        """Return all that servers answered to a message, in the order they were stored.
+        """Return all answers of servers to a message, in the order they were stored.
 
         Raises
         ------
@@ -152,11 +152,11 @@ class SqliteMessageStore(types.MessageStore):
         limit: int | None = None,
         order: Order = "oldest_first",
     ) -> list[data.Message]:
-        """Return what this messenger should try to deliver now, and keep others from it.
+        """Return what this messenger should try to deliver now, reserved for it.
 
-        Each is to be settled or released; else others may claim it once the
-        lease is over. Of several processes that ask at once, each message
-        goes to one.
+        Each message must be settled or released; otherwise others may claim it
+        once the lease is over. If several processes ask at once, each message
+        goes to only one of them.
         """
         check_request(limit, order)
         with self._database.writing() as connection:
@@ -176,11 +176,11 @@ class SqliteMessageStore(types.MessageStore):
         return [_message(row) for row in rows]
 
     def settle_message(self, messenger: str, response: data.Response) -> None:
-        """Note how an attempt to deliver a claimed message went.
+        """Store the result of an attempt to deliver a claimed message.
 
-        SUCCESS ends it. Anything else counts the attempt and sets the time of
-        the next one, or makes it a dead letter if the server refused it
-        (ERROR, and not because it lets nobody in) 10 times.
+        SUCCESS completes it. Anything else counts the attempt and sets the time
+        of the next one, or makes it a dead letter if the server has refused it
+        (ERROR, but not for lack of access) 10 times.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class SqliteMessageStore(types.MessageStore):
             _note_refusal(connection, messenger, response, rows)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
-        """Give claimed messages back that were not tried; no attempt is counted."""
+        """Release claimed messages that were not tried; no attempt is counted."""
         if not messages:
             return
         ids = as_blob_list(message.id for message in messages)
@@ -207,9 +207,9 @@ class SqliteMessageStore(types.MessageStore):
             connection.execute(sql.RELEASE, {"messenger": messenger, "ids": ids})
 
     def count_deliveries(self) -> dict[str, dict[DeliveryState, int]]:
-        """Return, for each messenger known, how many messages are in each state.
+        """Return the number of messages in each state, for each known messenger.
 
-        What a messenger has not asked for yet counts as pending.
+        Messages that a messenger has not asked for yet count as pending.
         """
         counts: dict[str, dict[DeliveryState, int]] = {}
         with self._database.reading() as connection:
@@ -221,7 +221,7 @@ class SqliteMessageStore(types.MessageStore):
         return counts
 
     def get_refusals(self) -> list[Refusal]:
-        """Return the servers that do not let the sensor in, by their last answer."""
+        """Return the servers that refuse access to the sensor, by their last answer."""
         with self._database.reading() as connection:
             return [
                 Refusal(name, from_microseconds(since), error)
@@ -231,22 +231,22 @@ class SqliteMessageStore(types.MessageStore):
     def remove_delivered(
         self, before: datetime.datetime, messengers: Sequence[str], limit: int = 1000
     ) -> int:
-        """Remove messages that nobody waits for, with what was answered to them.
+        """Remove messages that are no longer needed, with the answers to them.
 
         Parameters
         ----------
         before
-            Only those made before this time.
+            Only messages created before this time.
         messengers
             All of these must have acknowledged a message. It stays if it is a
-            dead letter of any messenger, also of one that is not named.
+            dead letter of any messenger, even one that is not named.
         limit
-            Remove at most so many, the oldest first.
+            Remove at most this many, oldest first.
 
         Returns
         -------
         int
-            How many were removed.
+            Number of messages removed.
         """
         if not messengers:
             return 0
@@ -264,7 +264,7 @@ class SqliteMessageStore(types.MessageStore):
         return len(rows)
 
     def get_dead_letters(self, messenger: str | None = None) -> list[DeadLetter]:
-        """Return the messages given up, oldest first; None for those of every messenger."""
+        """Return dead letters, oldest first; None for those of every messenger."""
         with self._database.reading() as connection:
             rows = connection.execute(sql.DEAD_LETTERS, {"messenger": messenger})
             return [
@@ -279,7 +279,7 @@ class SqliteMessageStore(types.MessageStore):
             ]
 
     def retry_dead_letters(self, messenger: str | None = None) -> int:
-        """Make dead letters pending again, their attempts forgotten; return how many.
+        """Make dead letters pending again, without their past attempts; return how many.
 
         Parameters
         ----------
@@ -301,7 +301,7 @@ class SqliteMessageStore(types.MessageStore):
 
     @staticmethod
     def _messenger(connection: sqlite3.Connection, name: str) -> tuple[int, int]:
-        """Return row and seen_row of a messenger; one not heard of before is noted."""
+        """Return row and seen_row of a messenger; a new one is added."""
         values = {"messenger": name}
         found = connection.execute(sql.MESSENGER, values).fetchone()
         if found is None:
@@ -310,7 +310,7 @@ class SqliteMessageStore(types.MessageStore):
         return (int(found[0]), int(found[1]))
 
     def _enlist(self, connection: sqlite3.Connection, name: str) -> int:
-        """Give a messenger the messages that came since it last asked; return its row."""
+        """Enlist a messenger for the messages since it last asked; return its row."""
         messenger_row, seen_row = self._messenger(connection, name)
         last_row = connection.execute(sql.LAST_MESSAGE).fetchone()[0]
         if last_row > seen_row:

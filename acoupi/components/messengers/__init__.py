@@ -24,34 +24,22 @@ it: header ``Acoupi-Device-Id``, user property ``device_id``.
 A configuration costs no HTTP or MQTT library until its messenger is made.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from acoupi.components.messengers.config import FileConfig, HTTPConfig, MQTTConfig, MQTTTransport
+from acoupi.lazy import attach
 
 if TYPE_CHECKING:
-    from acoupi.components.messengers.file import FileMessenger
-    from acoupi.components.messengers.http import HTTPMessenger
-    from acoupi.components.messengers.mqtt import MQTTMessenger
+    from acoupi.components.messengers.config import *
+    from acoupi.components.messengers.file import *
+    from acoupi.components.messengers.http import *
+    from acoupi.components.messengers.mqtt import *
 
-__all__ = [
-    "FileConfig",
-    "FileMessenger",
-    "HTTPConfig",
-    "HTTPMessenger",
-    "MQTTConfig",
-    "MQTTMessenger",
-    "MQTTTransport",
-]
-
-_MODULES = {"FileMessenger": "file", "HTTPMessenger": "http", "MQTTMessenger": "mqtt"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        ".config": "FileConfig HTTPConfig MQTTConfig MQTTTransport",
+        ".file": "FileMessenger",
+        ".http": "HTTPMessenger",
+        ".mqtt": "MQTTMessenger",
+    },
+)

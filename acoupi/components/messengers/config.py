@@ -2,12 +2,13 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from acoupi.home import home_dir
+from acoupi.rights import ReadOnly, Server, WrittenFile
 
 __all__ = [
     "DEVICE_ID",
@@ -73,7 +74,7 @@ class HTTPConfig(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    base_url: str
+    base_url: Annotated[str, Server]
     """Where messages are posted, ``https://…``."""
     content_type: str = "application/json"
     """Of what is posted."""
@@ -89,11 +90,11 @@ class HTTPConfig(BaseModel):
     """Further headers; their values are kept as secrets."""
     base_params: dict[str, str] = Field(default_factory=dict)
     """Query parameters of every request. Not for secrets: servers log them."""
-    ca_certificate: Path | None = None
+    ca_certificate: Annotated[Path | None, ReadOnly] = None
     """PEM file that the server's certificate must be signed by; None: the usual authorities."""
-    client_certificate: Path | None = None
+    client_certificate: Annotated[Path | None, ReadOnly] = None
     """PEM file by which the server knows this sensor."""
-    client_key: Path | None = None
+    client_key: Annotated[Path | None, ReadOnly] = None
     """Its private key, not encrypted; None if it is in the same file."""
     verify: bool = True
     """False accepts any certificate: anyone in between can read and answer."""
@@ -126,7 +127,7 @@ class MQTTConfig(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    host: str = Field(min_length=1)
+    host: Annotated[str, Server] = Field(min_length=1)
     """Name or address of the broker; with the transport "unix" the path of its socket."""
     username: str | None = None
     """None: the broker asks for none."""
@@ -145,11 +146,11 @@ class MQTTConfig(BaseModel):
     """How the broker is reached."""
     use_message_type: bool = False
     """Publish on ``topic/detection``, ``topic/summary``, … instead of ``topic``."""
-    ca_certificate: Path | None = None
+    ca_certificate: Annotated[Path | None, ReadOnly] = None
     """PEM file that the broker's certificate must be signed by; None: the system's authorities."""
-    client_certificate: Path | None = None
+    client_certificate: Annotated[Path | None, ReadOnly] = None
     """PEM file by which the broker knows this sensor."""
-    client_key: Path | None = None
+    client_key: Annotated[Path | None, ReadOnly] = None
     """Its private key, not encrypted; None if it is in the same file."""
     verify: bool = True
     """False accepts any certificate: anyone in between can read and answer."""
@@ -188,5 +189,7 @@ class MQTTConfig(BaseModel):
 class FileConfig(BaseModel):
     """A file that takes messages, one line of JSON each."""
 
-    path: Path = Field(default_factory=lambda: home_dir() / "data" / "messages.jsonl")
+    path: Annotated[Path, WrittenFile] = Field(
+        default_factory=lambda: home_dir() / "data" / "messages.jsonl"
+    )
     """A relative path is one below ACOUPI_HOME."""

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from acoupi import data
 from acoupi.components import types
@@ -32,14 +32,13 @@ class FileMessenger(types.Messenger):
         path is one below ACOUPI_HOME.
     """
 
+    key = "file"
+    Config = FileConfig
+    needs_network = False
+
     def __init__(self, path: Path, logger: logging.Logger | None = None) -> None:
         self.path = Path(path)
         self.logger = logger or logging.getLogger(__name__)
-
-    @classmethod
-    def from_config(cls, config: FileConfig, logger: logging.Logger | None = None) -> Self:
-        """Make the messenger that the configuration describes."""
-        return cls(config.path, logger=logger)
 
     @property
     def name(self) -> str:

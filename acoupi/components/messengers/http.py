@@ -90,6 +90,9 @@ class HTTPMessenger(types.Messenger):
         If a header or the token has characters that no header can carry.
     """
 
+    key = "http"
+    Config = HTTPConfig
+
     def __init__(  # noqa: PLR0917 - published
         self,
         base_url: str,
@@ -123,21 +126,8 @@ class HTTPMessenger(types.Messenger):
     @classmethod
     def from_config(cls, config: HTTPConfig, logger: logging.Logger | None = None) -> Self:
         """Make the messenger that the configuration describes."""
-        return cls(
-            base_url=config.base_url,
-            base_params=dict(config.base_params),
-            headers={name: value.get_secret_value() for name, value in config.headers.items()},
-            timeout=config.timeout,
-            content_type=config.content_type,
-            logger=logger,
-            token=config.token,
-            username=config.username,
-            password=config.password,
-            ca_certificate=config.ca_certificate,
-            client_certificate=config.client_certificate,
-            client_key=config.client_key,
-            verify=config.verify,
-        )
+        headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+        return super().from_config(config.model_copy(update={"headers": headers}), logger)
 
     @property
     def name(self) -> str:

@@ -96,6 +96,9 @@ class MQTTMessenger(types.Messenger):
         If `timeout` is not above 0 or the topic cannot be published on.
     """
 
+    key = "mqtt"
+    Config = MQTTConfig
+
     def __init__(  # noqa: PLR0917 - published
         self,
         host: str,
@@ -151,26 +154,12 @@ class MQTTMessenger(types.Messenger):
     @classmethod
     def from_config(cls, config: MQTTConfig, logger: logging.Logger | None = None) -> Self:
         """Make the messenger that the configuration describes."""
-        return cls(
-            host=config.host,
-            topic=_of_this_device(config.topic),
-            port=config.port,
-            username=config.username,
-            password=config.password,
-            timeout=config.timeout,
-            use_tls=config.use_tls,
-            logger=logger,
-            transport=config.transport.value,
-            use_message_type=config.use_message_type,
-            ca_certificate=config.ca_certificate,
-            client_certificate=config.client_certificate,
-            client_key=config.client_key,
-            verify=config.verify,
-            keepalive=config.keepalive,
-            last_will=config.last_will,
-            client_id=config.client_id and _of_this_device(config.client_id),
-            websocket_path=config.websocket_path,
-        )
+        own = {
+            "topic": _of_this_device(config.topic),
+            "client_id": config.client_id and _of_this_device(config.client_id),
+            "transport": config.transport.value,
+        }
+        return super().from_config(config.model_copy(update=own), logger)
 
     @property
     def name(self) -> str:

@@ -1,38 +1,38 @@
 """A detector of sounds that stand above the noise: birds, insects and bats alike.
 
-It knows nothing of species. It says where in time and frequency something
-rose above the background, and how far; it is quick, needs nothing but numpy,
-and has no parameter that must be fitted to a place.
+It knows nothing about species. It reports where in time and frequency something
+rose above the background, and how far. It is fast, needs only numpy, and has no
+parameter that must be fitted to a site.
 
 Method
 ------
-An energy detector in the time-frequency plane with a noise floor of its own
-for every frequency, as is common for animal sounds: a spectrogram, from which
-each frequency's background is taken away, and a threshold.
+An energy detector in the time-frequency plane with a separate noise floor for
+every frequency, as is common for animal sounds: a spectrogram, from which the
+background of each frequency is removed, and a threshold.
 
 - Estimating the background of each frequency from the recording itself, and
   subtracting it from the levels (dividing, for powers), is Towsey's modified
   "adaptive level equalisation" [1]_, after Lamel et al. [2]_. Mellinger et al.
   [3]_ normalise a spectrogram before they detect "whistles, moans, and other
   frequency contour sounds". Skowronski and Fenton [4]_ compare energy
-  detectors for bats, which is where to read about the limits of this one.
-- Ours: the background is a low quantile of the powers seen at a frequency,
+  detectors for bats; see there for the limits of this one.
+- Specific to this detector: the background is a low quantile of the powers seen at a frequency,
   turned into a mean by what that quantile is for Gaussian noise, whose powers
   are exponentially distributed (the quantile q of an exponential distribution
-  of mean m is -m ln(1 - q)). A sound must be silent for a quarter of the time
-  only to be told from the background. Also ours: the two thresholds, the
-  masking, the score, and that everything scales with the samplerate. The 15 dB
+  of mean m is -m ln(1 - q)). A sound needs to be silent for only a quarter of
+  the time to be told from the background. Also specific: the two thresholds,
+  the masking, the score, and that everything scales with the samplerate. The 15 dB
   and 5 dB were chosen on the same three bat recordings that the tests use, for
-  the overlap of boxes with annotations: expect somewhat less elsewhere.
+  the overlap of boxes with annotations: expect somewhat less on other recordings.
 
 1. Frames of 512 samples, half overlapping, Hann window: 10.7 ms and 94 Hz at
    48 kHz, 1.3 ms and 750 Hz at 384 kHz. Recordists choose a rate to suit their
-   animals, and the pace of animals' sounds goes with their pitch.
+   animals, and higher sounds tend to be faster.
 2. Power over background for each cell, averaged over 3 frames and 3 bins.
-3. Echoes are taken away: a cell is dropped if it is 15 dB below what its
-   frequency had shortly before, where a frame ago counts 0.5 dB less. The ear
-   does the same (forward masking); without it the box of a loud call holds its
-   echoes too, and the next call with them.
+3. Echoes are removed: a cell is dropped if it is 15 dB below the level of its
+   frequency shortly before, which counts 0.5 dB less for each frame that has
+   passed. The ear does the same (forward masking); without it the box of a loud
+   call would include its echoes, and with them the next call.
 4. Connected cells above 5 dB are a region; a region whose strongest cell is
    above `min_snr_db` is a detection. In white noise a cell exceeds 10 dB with a
    probability below 1e-15 (the mean of 9 correlated cells is close to a gamma
@@ -42,7 +42,7 @@ What lasts for more than three quarters of a stretch (8192 frames: 44 s at
 48 kHz, 5.5 s at 384 kHz; the recording, if it is shorter) is background: a
 whine of the electronics is never reported, nor is a cricket that never pauses.
 Where there is no noise at all, as in tones made by a program, the rounding to
-16 bits is the background, and what beats above it is reported.
+16 bits is the background, and sound above it is reported.
 
 References
 ----------
@@ -80,40 +80,40 @@ FRAME = 512
 HOP = FRAME // 2
 BINS = FRAME // 2 + 1
 BLOCK = 1024
-"""Frames that are worked on at once: about 2 MB for each array."""
+"""Frames processed at once: about 2 MB for each array."""
 STRETCH = 8192
-"""Frames over which the background is taken as steady."""
+"""Frames over which the background is assumed to be steady."""
 FLOOR_FRAMES = 1024
-"""How many frames of a stretch its background is estimated from, at most."""
+"""Most frames of a stretch from which its background is estimated."""
 QUANTILE = 0.25
 MIN_FRAMES = 16
-"""Fewer frames tell nothing of the background."""
+"""Fewer frames are not enough to estimate the background."""
 GROW_SNR = 10 ** (5 / 10)
 """Power over background above which a cell belongs to a region."""
 GAP = 2
-"""Frames for which a sound may fade and still be the same one."""
+"""Frames for which a sound may fade and still count as the same one."""
 ECHO = 10 ** (-15 / 10)
-"""Power of a cell, as a share of what masks it, below which it is an echo."""
+"""Power of a cell relative to its mask, below which it counts as an echo."""
 FADE = 10 ** (-0.5 / 10)
-"""What is left of the power of a mask after each frame."""
+"""Factor by which the power of a mask decays with each frame."""
 MASK = 6
 """A mask lasts 2 ** MASK - 1 frames: 0.34 s at 48 kHz, 42 ms at 384 kHz."""
 HALF_AMPLITUDE = 10.0
 """Amplitude over background at which the score is one half (20 dB)."""
 
 LOUDEST = 1e6
-"""No sample is; squares of what is larger leave single precision."""
+"""Larger values are not samples: their squares exceed single precision."""
 
 Floats = NDArray[np.float32]
 Read = Callable[[int, int], NDArray[np.floating]]
-"""Gives the samples from the one index up to the other."""
+"""Returns the samples from the first index up to the second."""
 
 WINDOW: Floats = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
 QUIETEST = float((WINDOW**2).sum()) * 2.0**-30 / 12
-"""Power, in a cell, of the rounding to 16 bits: nothing below it is believed."""
+"""Power of the rounding to 16 bits in a cell: nothing below it is used."""
 
 SOUND = data.Tag(key="event", value="sound")
-"""What is said of every detection: that it is a sound, not whose."""
+"""Tag of every detection: that it is a sound, not which animal made it."""
 
 
 def detect(
@@ -134,25 +134,25 @@ def detect(
         Frames per second of the *original* sound, Hz, greater than 0.
     min_snr_db
         How far the strongest cell of a sound must be above the background of
-        its frequency, dB. Below 8 noise itself begins to be found.
+        its frequency, dB. Below 8, noise itself is detected.
     low_freq, high_freq
-        Where to look, Hz. By default from a hundredth of half the samplerate
-        (below are wind and handling) up to half the samplerate.
+        Band to search, Hz. By default from a hundredth of half the samplerate
+        (wind and handling noise lie below) up to half the samplerate.
 
     Returns
     -------
     list of Detection
         In order of start time, each with its box: seconds from the first
-        sample, and Hz. Empty if there is nothing, or less than about 0.1 s at
+        sample, and Hz. Empty if nothing was found, or the input is shorter than about 0.1 s at
         48 kHz (4,352 samples). ``detection_score`` is a / (a + 10), where a is
         the amplitude over background of the strongest cell: 0.24 at 10 dB, 0.5
-        at 20 dB, 0.76 at 30 dB, 0.91 at 40 dB. It grows with the loudness of a
-        sound only; it is not the probability that an animal made it.
+        at 20 dB, 0.76 at 30 dB, 0.91 at 40 dB. It depends only on the loudness of a
+        sound; it is not the probability that an animal made it.
 
     Raises
     ------
     AudioError
-        If `samples` has several channels, or not numbers only.
+        If `samples` has several channels, or values that are not numbers.
 
     Examples
     --------
@@ -187,12 +187,12 @@ def find(
     low_freq: float | None,
     high_freq: float | None,
 ) -> list[data.Detection]:
-    """Do what `detect` says with `count` samples that are read piece by piece.
+    """Do the work of `detect` with `count` samples that are read piece by piece.
 
     Raises
     ------
     AudioError
-        If they are not numbers only.
+        If some of them are not numbers.
     """
     band = _band(samplerate, low_freq, high_freq)
     finder = RegionFinder(GROW_SNR, GAP)
@@ -201,7 +201,7 @@ def find(
         [np.empty(0, REGION), *(finder.add(block) for block in blocks), finder.finish()]
     )
     regions = regions[regions["peak"] >= 10 ** (min_snr_db / 10)]
-    # A sound fills several cells; where there is one only, it is what masking left.
+    # A sound fills several cells; a single cell is a remainder of masking.
     cells = (regions["last"] > regions["first"]) | (regions["high"] > regions["low"])
     regions = regions[cells]
     regions = regions[np.lexsort((regions["low"], regions["first"]))]
@@ -209,7 +209,7 @@ def find(
 
 
 def _band(samplerate: float, low_freq: float | None, high_freq: float | None) -> NDArray[np.bool_]:
-    """Return which bins to look at; those of 0 Hz and half the samplerate never."""
+    """Return the bins to search, never those of 0 Hz and half the samplerate."""
     nyquist = samplerate / 2
     freqs = np.arange(BINS) * (samplerate / FRAME)
     low = nyquist / 100 if low_freq is None else low_freq
@@ -222,10 +222,10 @@ def _band(samplerate: float, low_freq: float | None, high_freq: float | None) ->
 def _powers(read: Read, first: int, last: int, step: int = 1) -> Floats:
     """Return the power of every `step`-th frame of [first, last): shape (frames, BINS)."""
     samples = read(first * HOP, (last - 1) * HOP + FRAME)
-    if not np.abs(samples).max() < LOUDEST:  # nor is NaN less than it
+    if not np.abs(samples).max() < LOUDEST:  # true for NaN as well
         raise AudioError(
             "cannot look for sounds in these samples.",
-            why="some of them are not numbers, or beyond all bounds.",
+            why="some of them are not numbers, or far out of range.",
             help="record again: samples are numbers from -1 to 1",
         )
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[:: HOP * step]
@@ -262,7 +262,7 @@ def _gains(read: Read, frames: int, band: NDArray[np.bool_]) -> tuple[NDArray[np
 
 
 def _background(power: Floats) -> Floats:
-    """Return the mean power that noise alone has in each bin: shape (BINS,)."""
+    """Return the mean power of the noise alone in each bin: shape (BINS,)."""
     count = len(power)
     quantile = np.partition(power, int(QUANTILE * count), axis=0)[int(QUANTILE * count)]
     if (width := FLOOR_FRAMES // 4 // count) > 0:  # few frames: neighbours help
@@ -274,7 +274,7 @@ def _background(power: Floats) -> Floats:
 
 
 def _interpolated(centres: NDArray[np.float64], gains: Floats, frame: float) -> Floats:
-    """Return the gains at a frame: between two stretches the geometric mean."""
+    """Return the gains at a frame, interpolated geometrically between two stretches."""
     if len(centres) == 1:
         only: Floats = gains[0]
         return only
@@ -297,7 +297,7 @@ def _smoothed(snr: Floats) -> Floats:
 
 
 def _without_echoes(blocks: Iterator[Floats]) -> Iterator[Floats]:
-    """Yield the blocks again, with 0 in the cells that what came before masks."""
+    """Yield the blocks with 0 in the cells that are masked by earlier ones."""
     before = np.empty((0, BINS), np.float32)
     for block in blocks:
         cells = np.concatenate([before, block])
@@ -342,7 +342,7 @@ def open_sound(path: Path) -> tuple[Read, int, int]:
     """
     try:
         info = read_info(path)
-    except AudioError:  # not a WAV file: only as a whole
+    except AudioError:  # not a WAV file: it can only be read as a whole
         samples, samplerate = read_audio(path)
         mixed = _mixed(samples)
         return lambda begin, end: mixed[begin:end], len(mixed), samplerate

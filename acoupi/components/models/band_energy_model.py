@@ -1,7 +1,7 @@
 """The model of `band_energy`, for programs.
 
-Every worker of a program makes it, and one runs it: only there is the
-detector imported, and numpy with it.
+Every worker of a program creates it, and only one runs it: only there are the
+detector and numpy imported.
 """
 
 from typing import Self
@@ -16,14 +16,14 @@ __all__ = ["BandEnergyConfig", "BandEnergyModel"]
 
 
 class BandEnergyConfig(BaseModel):
-    """What may be set of the band-energy detector."""
+    """Settings of the band-energy detector."""
 
     min_snr_db: float = Field(default=10, ge=8, le=60)
     """How far a sound must be above the background at its strongest, dB."""
     low_freq: float | None = Field(default=None, ge=0)
-    """Lowest frequency to look at, Hz; None: a hundredth of half the samplerate."""
+    """Lowest frequency to search, Hz; None: a hundredth of half the samplerate."""
     high_freq: float | None = Field(default=None, gt=0)
-    """Highest frequency to look at, Hz; None: half the samplerate."""
+    """Highest frequency to search, Hz; None: half the samplerate."""
 
     @model_validator(mode="after")
     def validate_band(self) -> Self:
@@ -41,8 +41,8 @@ class BandEnergyModel(types.Model):
     config
         None: the defaults.
     name
-        What its outputs are filed under; two of them on one sensor need two
-        names.
+        Name its outputs are filed under; two of them on one sensor need
+        different names.
     """
 
     def __init__(self, config: BandEnergyConfig | None = None, *, name: str = "BandEnergy") -> None:
@@ -52,8 +52,8 @@ class BandEnergyModel(types.Model):
     def run(self, recording: data.Recording) -> data.ModelOutput:
         """Return the sounds in a recording, in order of start time.
 
-        ``created_on`` is when it began to look. The channels are mixed first
-        (their mean), so that each sound is reported once; what is in opposite
+        ``created_on`` is when the analysis began. The channels are mixed first
+        (their mean), so that each sound is reported once; sound in opposite
         phase on two channels is lost.
 
         Raises
@@ -88,8 +88,8 @@ class BandEnergyModel(types.Model):
         Raises
         ------
         HealthCheckError
-            If it is not found, or anything else is: numpy does not compute
-            here what it should.
+            If it is not found, or anything else is: numpy gives wrong results
+            on this machine.
         """
         import numpy as np  # noqa: PLC0415 - workers that run no model do without
 
@@ -102,7 +102,7 @@ class BandEnergyModel(types.Model):
         if len(found) != 1:
             raise HealthCheckError(
                 f'the model "{self.name}" found {len(found)} sounds where there is one.',
-                why="numpy does not compute on this machine what it should.",
+                why="numpy gives wrong results on this machine.",
                 help="pip install --force-reinstall numpy",
             )
 
@@ -110,8 +110,8 @@ class BandEnergyModel(types.Model):
 def _true_samplerate(recording: data.Recording, file_rate: int) -> float:
     """Return the samplerate of the original sound, Hz.
 
-    The file has the last word. But its header holds whole numbers, so that of
-    44,100 Hz slowed 8 times it says 5,512.
+    The file decides. But its header holds whole numbers, so for 44,100 Hz
+    slowed down 8 times it gives 5,512.
     """
     if int(recording.samplerate / recording.time_expansion) == file_rate:
         return recording.samplerate

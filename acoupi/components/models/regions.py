@@ -1,8 +1,8 @@
 """Connected regions of a spectrogram that arrives in blocks.
 
-A spectrogram is mostly below any useful threshold, so what is above it is
-kept as *runs*: the neighbouring bins of one frame that are above. Runs of
-near frames that share bins belong to one region. A region that reaches the
+A spectrogram is mostly below any useful threshold, so the cells above it are
+kept as *runs*: neighbouring bins of one frame above the threshold. Runs of
+nearby frames that share bins belong to one region. A region that reaches the
 end of a block stays open: the runs that may still grow are carried into the
 next block, so neither memory nor the result depends on where blocks end.
 """
@@ -18,7 +18,7 @@ REGION = np.dtype(
 """First and last frame, low and high bin (all inside the region), and its largest value."""
 
 _RUN = np.dtype([("frame", "i8"), ("low", "i4"), ("high", "i4"), ("region", REGION)])
-"""Where a run is, and what is known so far of the region it belongs to."""
+"""Position of a run, and what is known so far about its region."""
 
 Table = NDArray[np.void]
 Indices = NDArray[np.intp]
@@ -32,7 +32,7 @@ class RegionFinder:
     threshold
         Cells above it belong to a region.
     gap
-        How many frames without a cell a region survives.
+        Number of frames without a cell that a region may span.
     """
 
     def __init__(self, threshold: float, gap: int) -> None:
@@ -43,7 +43,7 @@ class RegionFinder:
         self._links = np.empty((2, 0), np.intp)
 
     def add(self, block: NDArray[np.float32]) -> Table:
-        """Take the frames that follow, and return the regions that they end.
+        """Add the next frames, and return the regions that are complete with them.
 
         Parameters
         ----------
@@ -80,7 +80,7 @@ class RegionFinder:
         return runs
 
     def _settle(self, runs: Table, bins: int, still_open: int) -> Table:
-        """Join runs to regions; keep what may grow beyond frame `still_open`, return the rest."""
+        """Join runs into regions; keep those open after `still_open`, return the rest."""
         links = np.concatenate([self._links, _links(runs, bins, self.reach)], axis=1)
         owner = _components(len(runs), *links)
         regions = _united(runs["region"], owner)
@@ -95,7 +95,7 @@ class RegionFinder:
 
 
 def _links(runs: Table, bins: int, reach: int) -> Indices:
-    """Return the pairs of runs at most `reach` frames apart whose bins meet, corners included.
+    """Return pairs of runs at most `reach` frames apart with touching bins, corners included.
 
     The runs are in order of frame and bin; shape of the result: (2, pairs).
     """

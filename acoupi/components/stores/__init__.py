@@ -1,4 +1,4 @@
-"""Where deployments, recordings and detections are remembered."""
+"""Stores of deployments, recordings and detections."""
 
 from acoupi.components.stores.sqlite import SqliteStore
 

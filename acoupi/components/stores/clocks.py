@@ -1,12 +1,11 @@
-"""Times told by a clock that was wrong, corrected once it is set.
+"""Correction of times that were recorded with a wrong clock, once it is set.
 
-A machine without a clock of its own starts in the past, and is set when it
-finds the network. What was stored until then has times that are all wrong by
-the same amount: the monotonic clock has run on since the boot, so the
-difference of both offsets (UTC minus monotonic) tells by how much. One
-transaction corrects recordings, notes and, where it began in that time,
-the deployment; each keeps by which offset it is told, so that a second
-time finds nothing to do.
+A machine without a battery-backed clock starts in the past, and its clock is set
+when it finds the network. All times stored until then are wrong by the same
+amount: the monotonic clock has run since the boot, so the difference of the two
+offsets (UTC minus monotonic) is the error. One transaction corrects recordings,
+notes and, if it began in that time, the deployment. Each stores the offset of its
+time, so that a second run finds nothing to do.
 """
 
 import sqlite3
@@ -25,7 +24,7 @@ __all__ = ["ClockTables", "put_clock", "report_with_clock"]
 
 _LEAST_US = 50_000
 _CRYSTAL = 100e-6
-"""How much a clock that nobody sets may run wrong: so much is no step."""
+"""Drift of a clock that nothing sets; a difference within it is not a step."""
 _STEP_NOISE_US = 1_500_000
 
 PUT_CLOCK = """
@@ -72,14 +71,14 @@ PUT_NOTE = """
     VALUES (:deployment_row, :start, :state, :end, :detail, :boot_id, :offset)
 """
 
-# The gap or the overlap that the step itself left in the account.
+# The gap or overlap that the step itself left in the ledger.
 DELETE_STEP = """
     DELETE FROM effort_note
     WHERE boot_id = :boot_id AND state = 'clock_unknown'
         AND abs(end_us - start_us - :by) < :noise
 """
 
-# Of a deployment that has known nothing but the wrong clock of this boot.
+# For a deployment that only ever had the wrong clock of this boot.
 MOVE_DEPLOYMENT = """
     UPDATE deployment SET started_on_us = started_on_us + :by
     WHERE row = :deployment_row AND started_on_us BETWEEN :boot AND :first
@@ -115,24 +114,24 @@ class ClockTables(types.Store):
     def correct_times(
         self, clock: data.BootClock, now: float, error_s: float | None = None
     ) -> tuple[int, float]:
-        """Correct what was stored in this boot while the clock was not set.
+        """Correct the times stored in this boot before the clock was set.
 
         Parameters
         ----------
         clock
-            As it is now, to be believed.
+            The current clock, which can be trusted.
         now
-            Time of the monotonic clock. A difference that a crystal explains
-            (100 ppm) since then is left alone.
+            Time of the monotonic clock. A difference that the drift of a
+            crystal explains (100 ppm) is left alone.
         error_s
             How far the clock may be off now; None: not known.
 
         Returns
         -------
         int
-            How many recordings have another time now.
+            Number of recordings whose time was changed.
         float
-            By how many seconds the first of them was moved.
+            Seconds by which the first of them was moved.
         """
         wanted = {"boot_id": clock.boot_id.bytes, "offset": round(clock.offset_s * 1e6)}
         with self._database.reading() as connection:
@@ -156,7 +155,7 @@ class ClockTables(types.Store):
         return len(doubted), (wanted["offset"] - doubted[0][3]) / 1e6 if doubted else 0.0
 
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:
-        """Return recordings whose time was corrected, and not yet in their files."""
+        """Return recordings whose corrected time is not yet in their files."""
         found: list[data.Recording] = []
         with self._database.reading() as connection:
             for (row,) in connection.execute(NOT_IN_FILE, {"limit": limit}).fetchall():
@@ -168,7 +167,7 @@ class ClockTables(types.Store):
         return found
 
     def note_file_corrected(self, recording: data.Recording) -> None:
-        """Note that a file tells the corrected time, or never will."""
+        """Note that a file holds the corrected time, or never will."""
         with self._database.writing() as connection:
             connection.execute(IN_FILE, {"recording": recording.id.bytes})
 
@@ -178,7 +177,7 @@ class ClockTables(types.Store):
 
 
 def put_clock(connection: sqlite3.Connection, recording: data.Recording) -> None:
-    """Write by which clock the time of a stored recording is told, if that is known."""
+    """Store the clock behind the time of a recording, if that is known."""
     report = recording.capture
     if report is None or report.boot_clock is None:
         return
@@ -208,7 +207,7 @@ Row = tuple[Any, ...]
 
 
 def _is_step(by: int, time: int, offset: int, now: float) -> bool:
-    """Return whether a difference is more than a crystal explains."""
+    """Return whether a difference is more than the drift of a crystal explains."""
     age = max(0.0, now - (time - offset) / 1e6)
     return abs(by) > _LEAST_US + _CRYSTAL * age * 1e6
 
@@ -235,7 +234,7 @@ def _move_deployments(
     doubted: Sequence[Row],
     notes: Sequence[Row],
 ) -> None:
-    """Move the start of deployments that began by the wrong clock."""
+    """Move the start of deployments that began with the wrong clock."""
     firsts: dict[int, tuple[int, int]] = {}
     times = [(row, time, offset) for _, row, time, offset in doubted]
     times += [(row, start, offset) for row, start, *_, offset in notes]
@@ -250,7 +249,7 @@ def _move_deployments(
 def _move_notes(
     connection: sqlite3.Connection, wanted: dict[str, Any], notes: Sequence[Row]
 ) -> None:
-    """Move notes. What began before the boot only ends at another time."""
+    """Move notes. For one that began before the boot, only the end is moved."""
     keys = [
         {"deployment_row": row, "start": start, "state": state} for row, start, state, *_ in notes
     ]

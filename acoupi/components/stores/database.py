@@ -1,8 +1,8 @@
 """A SQLite file that several processes and threads share.
 
-Connections are borrowed from a small pool for one transaction each. Before
-a fork, all of them are closed: SQLite keeps in memory which locks a process
-holds, a child would inherit that belief but not the locks.
+Connections are borrowed from a small pool for one transaction each. Before a
+fork, all of them are closed: SQLite tracks in memory which locks a process holds,
+and a child would inherit that record but not the locks.
 """
 
 import fcntl
@@ -37,16 +37,16 @@ _PRAGMAS = (
 
 @dataclass(frozen=True)
 class Schema:
-    """What must be in a database file, and how it gets there."""
+    """The content of a database file, and the steps that create it."""
 
     store: str
-    """What the file is to its user: "metadata store"."""
+    """Name of the file for its user, such as "metadata store"."""
     application_id: int
-    """Marks the file as ours (SQLite's header field of that name)."""
+    """Marks the file as one of acoupi (the SQLite header field of that name)."""
     migrations: tuple[tuple[str, ...], ...]
-    """Each the statements that lead from one version to the next; the first starts empty."""
+    """Statements from each version to the next; the first begins with an empty file."""
     peer_tables: frozenset[str]
-    """Tables by which a file of the earlier acoupi (0.6 and before) is told."""
+    """Tables that identify a file of an earlier acoupi (0.6 and before)."""
     error: type[StoreError]
 
     @property
@@ -56,14 +56,14 @@ class Schema:
 
 
 class Database:
-    """Gives transactions on one file, made and brought up to date at its first use.
+    """Provides transactions on one file, created and updated at its first use.
 
     Parameters
     ----------
     path
-        The file; constructing touches it not.
+        The file; the constructor does not touch it.
     schema
-        What must be in it.
+        Its content.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -78,24 +78,24 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection that sees one unchanging state."""
+        """Provide a connection that sees one consistent state."""
         with self._transaction("BEGIN", "read") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give the only connection that may write now; an exception undoes all it did.
+        """Provide the only connection that may write now; an exception undoes its changes.
 
         Raises
         ------
         StoreError
-            As the schema's class: what SQLite refused, why, and what to try.
+            Of the schema's class: what SQLite refused, why, and what to try.
         """
         with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
             yield connection
 
     def close(self) -> None:
-        """Let go of the file; the next use opens it again."""
+        """Close the file; the next use opens it again."""
         with self._changed:
             _close_all(self._idle)
 
@@ -135,12 +135,12 @@ class Database:
     def _borrow(self) -> "_Connection":
         me = threading.get_ident()
         with self._changed:
-            # Who has a connection already must come to its end, so it passes.
+            # A thread that already has a connection must be able to finish, so it passes.
             self._changed.wait_for(lambda: not self._is_forking or me in self._borrowers)
             self._borrowers[me] += 1
             inode = _inode(self.path)
             if inode is None or any(idle.inode != inode for idle in self._idle):
-                _close_all(self._idle)  # the file was moved aside under us
+                _close_all(self._idle)  # the file was moved aside meanwhile
             if self._idle:
                 return self._idle.pop()
         try:
@@ -170,7 +170,7 @@ class Database:
             self._changed.notify_all()
 
     def _before_fork(self) -> None:
-        """Let no thread begin, wait for those at work, close all, and keep it so."""
+        """Block new transactions, wait for those in progress, and close all connections."""
         self._changed.acquire()
         self._is_forking = True
         me = threading.get_ident()
@@ -247,8 +247,8 @@ class Database:
                 raise
 
     def _recognise(self, connection: sqlite3.Connection) -> int:
-        """Return the version of the file, 0 if it is new; refuse what is not ours."""
-        connection.execute("BEGIN")  # one state: another process may be creating it now
+        """Return the version of the file, 0 if it is new; refuse a file of another program."""
+        connection.execute("BEGIN")  # consistent view: another process may be creating it now
         try:
             return self._recognise_inside(connection)
         finally:
@@ -300,7 +300,7 @@ class Database:
         )
 
     def _move_aside(self, suffix: str) -> str:
-        """Return the command that moves the file and its journals together."""
+        """Return the command that moves the file together with its journals."""
         folder = shlex.quote(str(self.path.parent / suffix))
         return f"mkdir -p {folder} && mv {shlex.quote(str(self.path))}* {folder}"
 
@@ -339,9 +339,9 @@ def _path_of_hex(text: str) -> str | bytes:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time do this; SQLite does not wait while it turns to WAL."""
+    """Let one process at a time do this; SQLite does not wait while switching to WAL."""
     with ExitStack() as stack:
-        with suppress(OSError):  # some network file systems lock no folders
+        with suppress(OSError):  # some network file systems cannot lock folders
             descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What a failing database means to the person who has to mend it."""
+"""Errors of a failing database, explained to the person who has to repair it."""
 
 import os
 import shlex
@@ -15,20 +15,20 @@ BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing."""
 
 DATABASE_ERRORS = (sqlite3.Error, OverflowError, UnicodeEncodeError)
-"""What `sqlite3` raises: its own errors, and two for values that fit no column."""
+"""Errors of `sqlite3`: its own, and two for values that fit no column."""
 
 
 def explain(
     error: Exception, *, store: str, path: Path, action: str, kind: type[StoreError]
 ) -> StoreError:
-    """Return what SQLite's error means, in three lines.
+    """Turn an error of SQLite into one of acoupi, in three lines.
 
     Parameters
     ----------
     store
-        What the file is to its user: "metadata store".
+        Name of the file for its user, such as "metadata store".
     action
-        What was tried: "read", "write to" or "open".
+        What was attempted: "read", "write to" or "open".
     kind
         The class of the error to return.
     """
@@ -71,20 +71,20 @@ _CAUSES = (
     _Cause(
         ("SQLITE_READONLY",),
         ": it is read-only",
-        "; a worn-out SD card turns read-only, too",
+        "; a worn-out SD card becomes read-only",
         _RIGHTS,
     ),
     _Cause(("SQLITE_CANTOPEN", "SQLITE_PERM"), ": the file cannot be opened", "", _RIGHTS),
     _Cause(
         ("SQLITE_NOTADB",),
         ": it is not a database",
-        "; something else is in that file",
+        "; the file holds something else",
         "mv {file} {aside}   (a new one is made)",
     ),
     _Cause(
         ("SQLITE_CORRUPT",),
         ": it is damaged",
-        "; a power cut on a bad SD card does that",
+        "; a power cut with a bad SD card can cause that",
         'sqlite3 {file} ".recover" | sqlite3 {recovered}',
     ),
     _Cause(
@@ -93,7 +93,9 @@ _CAUSES = (
         ", after {timeout} s of waiting",
         "fuser -v {file}   (shows which; then try again)",
     ),
-    _Cause(("SQLITE_IOERR",), ": the disk fails", "", "dmesg | tail   (shows what the disk says)"),
+    _Cause(
+        ("SQLITE_IOERR",), ": the disk fails", "", "dmesg | tail   (shows the errors of the disk)"
+    ),
 )
 _UNKNOWN = _Cause(
     (),
@@ -104,14 +106,14 @@ _UNKNOWN = _Cause(
 
 
 def _cause(code: str, path: Path) -> _Cause:
-    """Return what is behind a code; on a full disk SQLite may only see a failed write."""
+    """Return the cause of an error code; on a full disk SQLite may only see a failed write."""
     if code.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _free(path) == 0:
         return _FULL
     return next((cause for cause in _CAUSES if code.startswith(cause.codes)), _UNKNOWN)
 
 
 def explain_folder(error: OSError, *, store: str, path: Path, kind: type[StoreError]) -> StoreError:
-    """Return why the folder of a store could not be made, in three lines."""
+    """Return the error for a folder of a store that could not be made, in three lines."""
     folder = path.parent
     existing = next((p for p in [folder, *folder.parents] if _exists(p)), Path("/"))
     return kind(
@@ -132,4 +134,4 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        return False  # below a folder that we may not enter
+        return False  # below a folder without permission to enter

@@ -1,4 +1,4 @@
-"""From our objects to rows, and back."""
+"""Conversion between objects and rows."""
 
 import json
 import sqlite3
@@ -76,7 +76,7 @@ def load_recordings(
 ) -> dict[int, data.Recording]:
     """Return the recordings of a query by their row, in its order.
 
-    Recordings of one deployment share one object for it.
+    Recordings of one deployment share its object.
     """
     recordings: dict[int, data.Recording] = {}
     deployments: dict[bytes, data.Deployment] = {}
@@ -103,14 +103,14 @@ def load_outputs(
     outputs: Iterable[Row],
     recordings: Mapping[int, data.Recording] | None = None,
 ) -> list[tuple[int, data.ModelOutput]]:
-    """Return outputs with all their detections, each with its recording's row.
+    """Return outputs with all their detections, each with the row of its recording.
 
     Parameters
     ----------
     outputs
         Rows of (row, id, recording_row, name_model, created_on_us).
     recordings
-        By row; None to load them.
+        Recordings by row; None to load them.
     """
     outputs = list(outputs)
     if not outputs:
@@ -149,7 +149,7 @@ def load_detections(connection: sqlite3.Connection, found: Iterable[Row]) -> lis
 def insert_detections(
     connection: sqlite3.Connection, output_row: int, detections: Iterable[data.Detection]
 ) -> None:
-    """Write detections and their tags under an output that has none."""
+    """Write detections and their tags for an output that has none yet."""
     first: int = connection.execute(sql.NEXT_DETECTION_ROW).fetchone()[0]
     tag_rows: dict[data.Tag, int] = {}
     detection_rows: list[Row] = []
@@ -160,7 +160,7 @@ def insert_detections(
             tag_row = tag_rows.get(predicted.tag)
             if tag_row is None:
                 tag_row = tag_rows[predicted.tag] = _tag_row(connection, predicted.tag)
-            # A model may hand over numbers of its own kind, such as float32.
+            # A model may return other number types, such as float32.
             predicted_tags.append((row, position, tag_row, float(predicted.confidence_score)))
     connection.executemany(sql.INSERT_DETECTION, detection_rows)
     connection.executemany(sql.INSERT_PREDICTED_TAG, predicted_tags)
@@ -213,7 +213,7 @@ def _tag_row(connection: sqlite3.Connection, tag: data.Tag) -> int:
 
 
 def model_output_info(columns: Row) -> data.ModelOutputInfo:
-    """Return that a model ran, of (row, id, recording_row, name_model, created_on_us)."""
+    """Return the record of a model run from (row, id, recording_row, name_model, created_on_us)."""
     _, id_, _, name_model, created_on = columns
     return data.ModelOutputInfo(
         id=as_id(id_), name_model=name_model, created_on=from_microseconds(created_on)

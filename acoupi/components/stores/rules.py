@@ -1,4 +1,4 @@
-"""What every metadata store holds to: how states follow each other, and what is refused."""
+"""Rules of every metadata store: which states follow each other, and what is refused."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -18,10 +18,10 @@ __all__ = [
 
 
 def begun(stored: data.Analysis | None, recording_id: UUID, name_model: str) -> data.Analysis:
-    """Return the analysis as it is once a model is about to run.
+    """Return the analysis when a model is about to run.
 
-    The attempt counts now, so that one which takes the process down counts
-    too. What is final stays as it is.
+    The attempt is counted now, so that one that kills the process counts as
+    well. A final analysis stays as it is.
     """
     if stored is not None and stored.state.is_final:
         return stored
@@ -36,11 +36,11 @@ def begun(stored: data.Analysis | None, recording_id: UUID, name_model: str) -> 
 
 
 def ended(stored: data.Analysis | None, reported: data.Analysis) -> data.Analysis:
-    """Return the analysis as it is once its end is reported.
+    """Return the analysis after its end is reported.
 
-    A report may be late: of a model that hung while another attempt was
-    made. So what is done stays done, and what is final becomes nothing that
-    is not.
+    A report may be late, from a model that hung while another attempt was
+    made. So a finished analysis stays done, and a final state never becomes one
+    that is not final.
     """
     if stored is not None:
         is_late = stored.state.is_final and not reported.state.is_final
@@ -62,7 +62,7 @@ def unknown_recordings(
     Parameters
     ----------
     action
-        What was tried, after "cannot".
+        What was attempted, to follow "cannot".
     recordings
         Id and path of each.
     """
@@ -70,7 +70,7 @@ def unknown_recordings(
     return MetadataStoreError(
         f"cannot {action}: the recording is not in the metadata store: {named}.",
         "store.store_recording(recording) first",
-        why="what is said of a recording refers to its row.",
+        why="outputs and analyses refer to the row of their recording.",
     )
 
 
@@ -86,14 +86,14 @@ def unknown_deployment(deployment: data.Deployment) -> MetadataStoreError:
 def shared_path(id_: UUID, owner: UUID, path: object) -> MetadataStoreError:
     """Return the error for two recordings in one file."""
     return MetadataStoreError(
-        f"cannot store the recording {id_}: its file is that of another recording.",
+        f"cannot store the recording {id_}: its file belongs to another recording.",
         "give each recording a file of its own; a name with the recording's id is safe",
         why=f'"{path!s}" belongs to the recording {owner}.',
     )
 
 
 def check_end(state: data.RecordingState) -> None:
-    """Refuse a state in which there is a file."""
+    """Refuse a state in which the file still exists."""
     if state not in (data.RecordingState.DELETED, data.RecordingState.LOST):
         raise ValueError(f"a recording ends as deleted or lost, not as {state.value}")
 

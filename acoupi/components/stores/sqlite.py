@@ -11,7 +11,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
-from acoupi.components.stores.effort import EffortTables, put_capture
+from acoupi.components.stores.effort_tables import EffortTables, put_capture
 from acoupi.components.stores.rows import (
     analysis_of,
     deployment_of,
@@ -48,14 +48,14 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
 class SqliteStore(EffortTables):
-    """Remembers deployments, recordings and detections in one SQLite file.
+    """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
-    each method is one transaction, on disk when it returns. Constructing
-    touches nothing: folder and file are made at the first use.
+    each method is one transaction, on disk when it returns. The constructor
+    touches nothing: folder and file are created at the first use.
 
-    Of every list given as a filter, None means all, and an empty list none.
-    A time without a zone is taken as UTC.
+    For every list given as a filter, None means all, and an empty list none.
+    A time without a zone counts as UTC.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class SqliteStore(EffortTables):
     ------
     MetadataStoreError
         From every method: if the disk is full, read-only or failing, if the
-        file is none of ours or of a newer acoupi, or if what is stored
-        contradicts what is there.
+        file belongs to another program or a newer acoupi, or if the new data
+        contradict what is stored.
     """
 
     def __init__(self, db_path: Path) -> None:
@@ -75,7 +75,7 @@ class SqliteStore(EffortTables):
         self._database = Database(self.db_path, sql.SCHEMA)
 
     def close(self) -> None:
-        """Let go of the file; the next use opens it again."""
+        """Close the file; the next use opens it again."""
         self._database.close()
 
     # Deployments
@@ -99,7 +99,7 @@ class SqliteStore(EffortTables):
             return deployment
 
     def store_deployment(self, deployment: data.Deployment) -> None:
-        """Store a deployment; one of the same id is replaced."""
+        """Store a deployment; one with the same id is replaced."""
         with self._database.writing() as connection:
             connection.execute(sql.PUT_DEPLOYMENT, deployment_values(deployment))
 
@@ -123,14 +123,14 @@ class SqliteStore(EffortTables):
     ) -> None:
         """Store a recording as captured, and its deployment if it is new.
 
-        One of the same id is replaced. But where its file was kept or
-        deleted since, path and state stay: a message that comes twice brings
-        no file back. One that was lost and has a path again is captured.
+        One with the same id is replaced. But if its file has been kept or
+        deleted since, path and state stay: a repeated message does not bring a
+        file back. A lost recording that has a path again counts as captured.
 
         Parameters
         ----------
         deployment
-            To file it under; None for the recording's own.
+            Deployment to file it under; None for the recording's own.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class SqliteStore(EffortTables):
             put_capture(connection, recording)
 
     def update_recording_path(self, recording: data.Recording, path: Path) -> data.Recording:
-        """Note that the file is kept at `path` now; return the recording with it.
+        """Note that the file is now kept at `path`; return the recording with this path.
 
         Raises
         ------
@@ -170,10 +170,10 @@ class SqliteStore(EffortTables):
         return recording.model_copy(update={"path": Path(path)})
 
     def end_recording(self, recording: data.Recording, state: data.RecordingState) -> None:
-        """Note that there is no file any more: the path becomes None.
+        """Note that the file no longer exists: the path becomes None.
 
-        Nothing changes if the file is by now elsewhere than `recording` says:
-        who finds it missing there may only be late.
+        Nothing changes if the file has been moved since `recording` was read:
+        a caller that finds it missing there may just be late.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class SqliteStore(EffortTables):
     def get_recordings_by_path(self, paths: Sequence[Path | None]) -> WithOutputs:
         """Return the recordings of these files with their outputs, newest first.
 
-        None among the paths is passed over.
+        A path of None is ignored.
         """
         return self._with_outputs(sql.RECORDINGS_BY_PATH, {"paths": _path_list(paths)})
 
@@ -228,7 +228,7 @@ class SqliteStore(EffortTables):
         return list(recordings.values())
 
     def count_recordings(self) -> dict[data.RecordingState, int]:
-        """Return how many recordings are in each state, 0 included."""
+        """Return the number of recordings in each state, 0 included."""
         with self._database.reading() as connection:
             counts = dict(connection.execute(sql.COUNT_RECORDINGS).fetchall())
         return {state: counts.get(state.value, 0) for state in data.RecordingState}
@@ -236,7 +236,7 @@ class SqliteStore(EffortTables):
     # Analyses
 
     def begin_analysis(self, recording: data.Recording, name_model: str) -> data.Analysis:
-        """Note, before a model runs, that it is about to; counts the attempt.
+        """Note that a model is about to run, and count the attempt.
 
         A final analysis is returned as it is, and not counted.
 
@@ -256,8 +256,8 @@ class SqliteStore(EffortTables):
     def end_analysis(self, analysis: data.Analysis) -> None:
         """Note how an analysis ended: its state and error, at the current time.
 
-        What is done stays done, and what is final stays final: a report may
-        be late.
+        A finished analysis stays done, and a final one stays final: a report
+        may be late.
 
         Raises
         ------
@@ -281,7 +281,7 @@ class SqliteStore(EffortTables):
         return analyses
 
     def count_analyses(self) -> dict[data.AnalysisState, int]:
-        """Return how many analyses are in each state, 0 included."""
+        """Return the number of analyses in each state, 0 included."""
         with self._database.reading() as connection:
             counts = dict(connection.execute(sql.COUNT_ANALYSES).fetchall())
         return {state: counts.get(state.value, 0) for state in data.AnalysisState}
@@ -291,7 +291,7 @@ class SqliteStore(EffortTables):
     def store_model_output(self, model_output: data.ModelOutput) -> None:
         """Store a model's output with all its detections.
 
-        One of the same id is replaced with all its detections.
+        One with the same id is replaced with all its detections.
 
         Raises
         ------
@@ -306,7 +306,7 @@ class SqliteStore(EffortTables):
         Raises
         ------
         MetadataStoreError
-            If a recording is not stored; it names all that are not.
+            If a recording is not stored; the message names all that are not.
         """
         recordings = {output.recording.id: output.recording.path for output in model_outputs}
         with self._database.writing() as connection:
@@ -339,8 +339,8 @@ class SqliteStore(EffortTables):
     ) -> list[data.ModelOutput]:
         """Return the outputs of the recordings that began in [start, end), oldest first.
 
-        A recording at `end` belongs to the next window, so windows that
-        follow each other count each recording once.
+        A recording at `end` belongs to the next window, so consecutive windows
+        count each recording once.
         """
         values = {"start": to_microseconds(start), "end": to_microseconds(end)}
         return self._outputs(sql.OUTPUTS_BY_RECORDING_TIME, values)
@@ -362,11 +362,11 @@ class SqliteStore(EffortTables):
         after, before
             Bounds of the time when the model ran, both included.
         ids, recording_ids, model_names
-            One of these.
+            Values to accept.
         detection_ids
-            Has one of these detections.
+            Outputs must have one of these detections.
         limit
-            At most so many; None means all.
+            At most this many; None means all.
         """
         values = _present(
             after=_time(after),
@@ -481,7 +481,7 @@ class SqliteStore(EffortTables):
 
 
 def _limit(limit: int | None) -> int:
-    """Return SQLite's word for a limit; None is no limit."""
+    """Return a limit for SQLite; None is no limit."""
     check_limit(limit)
     return -1 if limit is None else limit
 

@@ -1,8 +1,8 @@
-"""How a value of ours is written in a column, and read back.
+"""Conversion of values to columns and back.
 
-Ids are 16 bytes, times whole microseconds since 1970 in UTC (so that numbers
-compare as times do, whatever zone they came in), paths text. SQLite knows no
-NaN, it stores NULL instead; columns that may hold one read NULL as NaN.
+Ids are 16 bytes, times are whole microseconds since 1970 in UTC (so that numbers
+compare like times, whatever their original time zone), paths are text. SQLite has
+no NaN and stores NULL instead; columns that may hold NaN read NULL as NaN.
 """
 
 import json
@@ -38,10 +38,10 @@ def from_real(value: float | None) -> float:
 
 
 def as_path_text(path: Path | str) -> str | bytes:
-    """Return a path as text, or as bytes if its name is no valid text.
+    """Return a path as text, or as bytes if its name is not valid text.
 
-    Linux file names are bytes; Python holds those that are not UTF-8 in
-    characters which SQLite refuses.
+    Linux file names are bytes; Python represents those that are not UTF-8 by
+    characters that SQLite refuses.
     """
     text = str(path)
     try:
@@ -56,9 +56,9 @@ def from_path_text(value: str | bytes | None) -> Path | None:
     return None if value is None else Path(os.fsdecode(value))
 
 
-# A list is handed to SQLite as one variable, a JSON array, whatever its length:
-# the statement stays the same, and no limit on variables is met. JSON has no
-# bytes, so these travel in hexadecimal; `database` teaches SQLite to read it.
+# A list is passed to SQLite as one variable, a JSON array, whatever its length: the
+# statement stays the same, and there is no limit on the number of values. JSON has no
+# bytes, so these are in hexadecimal; `database` adds the SQLite functions to read them.
 
 
 def as_blob_list(ids: Iterable[UUID]) -> str:

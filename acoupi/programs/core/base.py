@@ -1,4 +1,4 @@
-"""What every program is: a configuration, and tasks that Celery runs."""
+"""The base of every program: a configuration, and tasks that Celery runs."""
 
 import logging
 from abc import ABC
@@ -28,15 +28,15 @@ __all__ = ["AcoupiProgram", "ProgramConfig", "ProgramTask"]
 ProgramConfig = TypeVar("ProgramConfig", bound=BaseModel)
 
 CATCH_UP_SECONDS = 60.0
-"""Longest time for which a task that is behind runs again and again."""
+"""Longest time for which a task that is behind is repeated, seconds."""
 
 
 class ProgramTask(Task):
-    """A function of a program as Celery runs it.
+    """A function of a program as a Celery task.
 
-    Arguments travel as JSON (see `acoupi.programs.core.messages`). What the
-    function returns, unless it is None, is sent to the callbacks; it is not
-    kept as a result. Calling the task runs it here and now, callbacks sent;
+    Arguments are sent as JSON (see `acoupi.programs.core.messages`). A return
+    value other than None is sent to the callbacks; it is not kept as a result.
+    Calling the task runs it immediately and sends the callbacks;
     ``task.function`` is the bare function.
     """
 
@@ -48,22 +48,22 @@ class ProgramTask(Task):
     classes: Mapping[str, type]
     log: logging.Logger
     home_queue: str | None = None
-    """Where it is sent unless told otherwise; None means Celery's default queue."""
+    """Queue it is sent to by default; None means Celery's default queue."""
     callbacks: list[tuple["ProgramTask", str | None]]
-    """The tasks that get what it returns, and the queues they are sent to."""
+    """The tasks that receive its return value, and the queues they are sent to."""
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the function, send what it returns on, and return it.
+        """Run the function, send its return value to the callbacks, and return it.
 
-        A function with an ``is_behind()`` that is true is run again at once,
-        for a minute at most: a recorder whose messages came late or were
-        lost catches up with what it still has in memory.
+        A function whose ``is_behind()`` is true is run again at once, for a
+        minute at most: a recorder whose messages came late or were lost catches
+        up with what it still has in memory.
 
         Raises
         ------
         Exception
-            Whatever the function raised, or the broker on sending: the task
-            then counts as failed. Logged with the task's name.
+            Any error of the function, or of the broker when sending: the task
+            then counts as failed. It is logged with the task's name.
         """
         positional = [decode(arg, self.classes) for arg in args]
         named = {name: decode(arg, self.classes) for name, arg in kwargs.items()}
@@ -86,7 +86,7 @@ class ProgramTask(Task):
     def send_to_callbacks(self, result: Any) -> None:
         """Send a result to every callback; None is not sent.
 
-        One callback that cannot be sent does not keep the others from it.
+        A callback that cannot be sent does not stop the others.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class ProgramTask(Task):
         *rest: Any,
         **options: Any,
     ) -> Any:
-        """Send the task to a worker; arguments may be any that `encode` takes."""
+        """Send the task to a worker; arguments may be anything that `encode` accepts."""
         if options.get("queue") is None:
             options.pop("queue", None)
             if self.home_queue and not options.keys() & {"exchange", "routing_key"}:
@@ -134,7 +134,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
     - `setup`: build components, register tasks with `add_task`;
     - `check`, `on_start`, `on_end`: optional.
 
-    Building a program touches no disk, network or device, so that its
+    Creating a program touches no disk, network or device, so that its
     schedule can be read on any machine.
 
     Parameters
@@ -143,7 +143,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         An instance of ``config_schema``.
     app
         The Celery app that the tasks are registered with. Time limits and
-        the like are its.
+        similar settings belong to it.
     """
 
     config_schema: type[BaseModel]
@@ -162,7 +162,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         self.tasks = {}
         self.setup(program_config)
 
-    # What a program overrides.
+    # For programs to override.
 
     def setup(self, config: ProgramConfig) -> None:
         """Build the components and register the tasks."""
@@ -179,7 +179,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         """Finish a deployment, after the workers have stopped."""
         self.logger.info('deployment "%s" ends', deployment.name)
 
-    # What a program is made of.
+    # Parts of a program.
 
     @classmethod
     def get_config_schema(cls) -> type[BaseModel]:
@@ -194,7 +194,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
             raise InvalidProgramError(
                 cls.__name__,
-                f'the program "{cls.__name__}" does not say how it is configured.',
+                f'the program "{cls.__name__}" has no configuration schema.',
                 help="set config_schema to a pydantic model in the class body",
                 why=f"its config_schema is {schema!r}",
             )
@@ -225,7 +225,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         sent = [queue for task in self.tasks.values() for _, queue in task.callbacks if queue]
         return list(dict.fromkeys([*self.get_queue_names(), *used, *sent]))
 
-    # What a program calls.
+    # For programs to call.
 
     def add_task(  # noqa: PLR0917 - published signature
         self,
@@ -243,26 +243,24 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         Parameters
         ----------
         function
-            Takes nothing. What it returns, unless None, goes to the callbacks
-            and must be something that `acoupi.programs.core.messages.encode`
-            takes.
+            Takes no arguments. A return value other than None goes to the
+            callbacks and must be something that
+            `acoupi.programs.core.messages.encode` accepts.
         callbacks
             Functions of one argument, each a task of its own. One function
             may be the callback of several tasks.
         schedule
             How often: seconds, a timedelta, or any Celery schedule. A message
-            that was not begun by the next slot is not run. None: only run when
-            asked to.
+            not started by the next slot is dropped. None: only run on request.
         queue, callback_queue
-            Where the task and its callbacks wait; None is the default queue.
+            Queues of the task and its callbacks; None is the default queue.
         name
             By default the function's. If another function has that name
             already, "_2", "_3"… is added, in the order of registration: names
             are the same in every process.
         acks_late
-            Whether a task that a crash cut short is run again. None: yes,
-            except on the recording queue, because what was not recorded then
-            cannot be recorded later.
+            Whether a task interrupted by a crash is run again. None: yes, except
+            on the recording queue, because missed sound cannot be recorded later.
 
         Raises
         ------
@@ -282,7 +280,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
             self._add_to_schedule(task, when, queue)
 
     def add_task_to_queue(self, task_name: str, queue: str) -> None:
-        """Make a task wait in another queue from now on.
+        """Send a task to another queue from now on.
 
         Raises
         ------
@@ -296,7 +294,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
             self.tasks[task_name].home_queue = queue
 
     def count_waiting(self, queue: str) -> int:
-        """Return how many messages wait in a queue (those being worked on not counted).
+        """Return the number of messages waiting in a queue, without those being processed.
 
         Raises
         ------
@@ -306,7 +304,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         with self.app.connection_for_read() as connection:
             try:
                 found = connection.default_channel.queue_declare(queue=queue, passive=True)
-            except ChannelError:  # there is no such queue yet
+            except ChannelError:  # the queue does not exist yet
                 return 0
         return int(found.message_count)
 

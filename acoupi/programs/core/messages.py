@@ -1,9 +1,9 @@
 """Task arguments as JSON, and back: nothing is ever unpickled.
 
-An object travels as ``{"__acoupi__": "Recording", "value": {...}}``. What comes
-back is an object only if its class is one of `acoupi.data`, one that the
-receiving function names in its annotations, or one of a few of the standard
-library; a message can therefore not choose what is made of it.
+An object is sent as ``{"__acoupi__": "Recording", "value": {...}}``. It is only
+restored if its class is in `acoupi.data`, is named in the annotations of the
+receiving function, or is one of a few classes of the standard library; so a
+message cannot choose what is created from it.
 """
 
 import json
@@ -23,9 +23,9 @@ from acoupi import data
 __all__ = ["MARK", "classes_of", "decode", "encode"]
 
 MARK = "__acoupi__"
-"""The key that tells an encoded object from a plain mapping."""
+"""The key that distinguishes an encoded object from a plain mapping."""
 
-# A datetime is also a date: the first that fits is the name.
+# A datetime is also a date: the first match gives the name.
 _STANDARD: dict[str, type] = {
     "datetime": datetime,
     "date": date,
@@ -44,9 +44,9 @@ _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 def encode(value: Any) -> Any:
-    """Return `value` as JSON can hold it.
+    """Convert `value` to JSON types.
 
-    What is encoded already stays as it is, so encoding twice does no harm.
+    An encoded value stays as it is, so encoding twice does no harm.
 
     Parameters
     ----------
@@ -79,20 +79,20 @@ def encode(value: Any) -> Any:
         if isinstance(value, standard):
             return {MARK: name, "value": _adapter(standard).dump_python(value, mode="json")}
     raise TypeError(
-        f"a task cannot be given {type(value).__name__!r}: tasks take numbers, text, "
+        f"a task cannot be given {type(value).__name__!r}: tasks accept numbers, text, "
         "pydantic models, dataclasses, and lists and mappings of these"
     )
 
 
 def decode(value: Any, classes: Mapping[str, type] | None = None) -> Any:
-    """Return what `encode` was given.
+    """Restore a value from `encode`.
 
     Parameters
     ----------
     value
-        Anything; what `encode` did not mark is returned as it is.
+        Anything; a value without the mark of `encode` is returned as it is.
     classes
-        Classes beside those of `acoupi.data`, by name (see `classes_of`).
+        Classes besides those of `acoupi.data`, by name (see `classes_of`).
         They take precedence.
 
     Raises
@@ -113,13 +113,13 @@ def decode(value: Any, classes: Mapping[str, type] | None = None) -> Any:
     for name in names:
         if name in known:
             return _adapter(known[name]).validate_json(json.dumps(value["value"]))
-    raise TypeError(f"a message holds {names[0]!r}, which this task does not take")
+    raise TypeError(f"a message holds {names[0]!r}, which this task does not accept")
 
 
 def classes_of(function: Callable[..., Any]) -> dict[str, type]:
     """Return the classes that a function's annotations name, by name.
 
-    Also those inside ``Optional``, ``list`` and the like. Empty if the
+    That includes those inside ``Optional``, ``list`` and so on. Empty if the
     annotations cannot be evaluated.
 
     Examples
@@ -158,7 +158,7 @@ def _is_object(value: Any) -> bool:
 def _encode_object(value: Any) -> dict[str, Any]:
     kind = type(value)
     encoded = {MARK: kind.__name__, "value": _adapter(kind).dump_python(value, mode="json")}
-    # A program's own kind of recording is still a recording to others.
+    # A program's own subclass of Recording is still a recording to others.
     also = [base.__name__ for base in kind.__mro__[1:] if _DATA.get(base.__name__) is base]
     if also and _DATA.get(kind.__name__) is not kind:
         encoded["also"] = also

@@ -1,4 +1,4 @@
-"""When a periodic task is due, and for how long its message is worth running."""
+"""Schedules of periodic tasks, and how long their messages stay valid."""
 
 from datetime import timedelta
 from typing import TypeAlias
@@ -8,18 +8,18 @@ from celery.schedules import BaseSchedule, schedule
 __all__ = ["ScheduleLike", "as_schedule", "seconds_between_slots"]
 
 ScheduleLike: TypeAlias = int | float | timedelta | BaseSchedule
-"""What a task's schedule may be given as; numbers are seconds."""
+"""Types accepted as a schedule; numbers are seconds."""
 
 
 def as_schedule(value: ScheduleLike) -> BaseSchedule:
-    """Return a schedule as Celery knows it.
+    """Convert a schedule for Celery.
 
     Raises
     ------
     ValueError
-        If the interval is not greater than 0, or longer than time.
+        If the interval is not greater than 0, or too long for a timedelta.
     TypeError
-        If it is nothing that says when.
+        If it is not a schedule.
 
     Examples
     --------
@@ -45,10 +45,10 @@ def as_schedule(value: ScheduleLike) -> BaseSchedule:
 def seconds_between_slots(when: BaseSchedule) -> float | None:
     """Return the seconds from any slot of a schedule to the next; None if they vary.
 
-    A message that waited longer is about a slot that has passed, and must not
-    be run: a recorder that was down would otherwise make up for every missed
-    recording in one burst. Where the slots vary (a calendar, the sun), beat
-    finds the next one each time it sends a message.
+    A message that waited longer belongs to a slot that has passed, and must not
+    be run: otherwise a recorder that was down would make up for every missed
+    recording in one burst. If the slots vary (a calendar, the sun), beat
+    determines the next one each time it sends a message.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Marks that a configuration field carries for whoever asks the user about it."""
+"""Marks on configuration fields for the code that asks the user about them."""
 
 __all__ = ["NoUserPrompt"]
 

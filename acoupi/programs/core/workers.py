@@ -1,4 +1,4 @@
-"""Which processes a program runs as, and what each listens to."""
+"""The worker processes of a program, and the queues of each."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ RECORDING_QUEUE = "recording"
 DETECTION_QUEUE = "detection"
 DEFAULT_QUEUE = "celery"
 RECORDING_TASK = "recording_task"
-"""A task of this name records, and so does whatever is sent to the recording queue."""
+"""Name of the recording task; every task sent to the recording queue records, too."""
 
 Pool = Literal["threads", "prefork", "solo"]
 
@@ -32,20 +32,20 @@ class AcoupiWorker(BaseModel):
 
     name: str
     queues: list[str] = Field(default_factory=list)
-    """Queues it listens to; empty means every queue of the program."""
+    """Its queues; empty means every queue of the program."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Tasks it runs at once; None means one for each core."""
+    """Number of tasks it runs at once; None means one per core."""
     pool: Pool | None = None
-    """How it runs them. Only "prefork" can end a task that hangs, and it costs
-    a process more. None: threads for the recorder and for what sends messages,
+    """How it runs them. Only "prefork" can end a task that hangs, at the cost of an
+    extra process. None: threads for the recorder and for sending messages,
     prefork where a model runs."""
     memory_bytes: int | None = Field(default=None, gt=0)
-    """What its container may use; beyond that it is ended. None: by what it does."""
+    """Memory limit of its container; beyond that it is killed. None: set by its role."""
     network: bool | None = None
-    """Whether its container reaches other machines. None: only if it sends messages."""
+    """Whether its container can reach other machines. None: only if it sends messages."""
     secrets: bool | None = None
-    """Whether its container sees the passwords and tokens of the configuration. None: only
-    if it has a network or runs the default queue. Others get "withheld" in their place."""
+    """Whether its container gets the passwords and tokens of the configuration. None: only
+    if it has a network or runs the default queue. Others get "withheld" instead."""
 
 
 class WorkerConfig(BaseModel):
@@ -71,4 +71,4 @@ DEFAULT_WORKER_CONFIG = WorkerConfig(
 )
 
 SINGLE_WORKER_CONFIG = WorkerConfig(workers=[AcoupiWorker(name="acoupi", concurrency=1)])
-"""Of a program that says nothing: one worker for every queue, one task at a time."""
+"""Default workers of a program: one worker for every queue, one task at a time."""

@@ -5,49 +5,26 @@
 - `DetectionProgram` runs a model on every recording, too.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from acoupi.programs.templates.configuration import (
-    AudioConfiguration,
-    BasicProgramConfiguration,
-    DetectionProgramConfiguration,
-    DetectionsConfiguration,
-    MessagingConfig,
-    MessagingProgramConfiguration,
-    PathsConfiguration,
-)
+from acoupi.lazy import attach
 
 if TYPE_CHECKING:
-    from acoupi.programs.templates.basic import BasicProgram
-    from acoupi.programs.templates.detection import DetectionProgram
-    from acoupi.programs.templates.messaging import MessagingProgram
+    from acoupi.programs.templates.basic import *
+    from acoupi.programs.templates.configuration import *
+    from acoupi.programs.templates.detection import *
+    from acoupi.programs.templates.messaging import *
 
-__all__ = [
-    "AudioConfiguration",
-    "BasicProgram",
-    "BasicProgramConfiguration",
-    "DetectionProgram",
-    "DetectionProgramConfiguration",
-    "DetectionsConfiguration",
-    "MessagingConfig",
-    "MessagingProgram",
-    "MessagingProgramConfiguration",
-    "PathsConfiguration",
-]
-
-_MODULES = {
-    "BasicProgram": "basic",
-    "DetectionProgram": "detection",
-    "MessagingProgram": "messaging",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        ".basic": "BasicProgram",
+        ".configuration": (
+            "AudioConfiguration BasicProgramConfiguration DetectionProgramConfiguration "
+            "DetectionsConfiguration MessagingConfig MessagingProgramConfiguration "
+            "PathsConfiguration"
+        ),
+        ".detection": "DetectionProgram",
+        ".messaging": "MessagingProgram",
+    },
+)

@@ -105,11 +105,12 @@ class BasicProgram(AcoupiProgram[C]):
             time_expansion=microphone.time_expansion,
             simulated=getattr(microphone, "simulated", None),
             interval=config.recording.interval,
-            bits=getattr(config.recording, "bits", 16),
-            ring_seconds=getattr(config.recording, "ring_seconds", None),
-            ring_bytes=getattr(config.recording, "ring_bytes", None),
-            idle_close=getattr(config.recording, "idle_close", None),
-            file_format=getattr(config.recording, "file_format", "wav"),
+            # A schema of a published program need not have these.
+            **{
+                name: getattr(config.recording, name)
+                for name in ("bits", "ring_seconds", "ring_bytes", "idle_close", "file_format")
+                if hasattr(config.recording, name)
+            },
         )
 
     def configure_store(self, config: C) -> types.Store:

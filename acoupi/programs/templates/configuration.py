@@ -5,12 +5,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from acoupi.audio.formats import FileFormat
 from acoupi.components.audio_recorder import MicrophoneConfig
 from acoupi.components.message_stores import KEEP_DAYS
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
+from acoupi.components.messengers.plug_ins import with_plug_ins
 from acoupi.home import home_dir, spool_dir
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.programs.fields import LocalPath, TimeOfDay, TimeZoneName
+from acoupi.rights import Folder, WrittenFile
 
 __all__ = [
     "AudioConfiguration",
@@ -52,7 +55,7 @@ class AudioConfiguration(BaseModel):
     bits: Annotated[Literal[16, 24], NoUserPrompt] = Field(
         default=16, description="Bits of a sample."
     )
-    file_format: Annotated[Literal["wav", "flac"], NoUserPrompt] = Field(
+    file_format: Annotated[FileFormat, NoUserPrompt] = Field(
         default="wav",
         description="Format of the files: wav, or flac, which is smaller and as exact.",
     )
@@ -80,14 +83,14 @@ class AudioConfiguration(BaseModel):
 class PathsConfiguration(BaseModel):
     """Where things are kept."""
 
-    tmp_audio: LocalPath = Field(
+    tmp_audio: Annotated[LocalPath, Folder] = Field(
         default_factory=spool_dir, description="Where recordings wait for the model."
     )
-    recordings: LocalPath = Field(
+    recordings: Annotated[LocalPath, Folder] = Field(
         default_factory=lambda: home_dir() / "data" / "recordings",
         description="Where recordings are kept.",
     )
-    db_metadata: LocalPath = Field(
+    db_metadata: Annotated[LocalPath, WrittenFile] = Field(
         default_factory=lambda: home_dir() / "data" / "metadata.db",
         description="The database of recordings and detections.",
     )
@@ -111,13 +114,15 @@ class BasicProgramConfiguration(BaseModel):
     paths: PathsConfiguration = Field(default_factory=PathsConfiguration)
 
 
+@with_plug_ins
 class MessagingConfig(BaseModel):
     """Where messages go, and how often.
 
-    Each destination that is configured gets every message.
+    Each destination that is configured gets every message. Messengers that are
+    installed as packages of their own have their sections here, too.
     """
 
-    messages_db: LocalPath = Field(
+    messages_db: Annotated[LocalPath, WrittenFile] = Field(
         default_factory=lambda: home_dir() / "data" / "messages.db",
         description="The database of messages that wait.",
     )

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from acoupi import components, data, tasks
 from acoupi.components import types
+from acoupi.components.messengers.plug_ins import make_messengers
 from acoupi.devices import metrics
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.programs.status import StatusReport
@@ -92,15 +93,7 @@ class MessagingProgram(BasicProgram[C]):
         return self._configured_messengers(config)
 
     def _configured_messengers(self, config: C) -> list[types.Messenger]:
-        logger = self.logger.getChild("messenger")
-        found: list[types.Messenger] = []
-        if config.messaging.http is not None:
-            found.append(components.HTTPMessenger.from_config(config.messaging.http, logger))
-        if config.messaging.mqtt is not None:
-            found.append(components.MQTTMessenger.from_config(config.messaging.mqtt, logger))
-        if config.messaging.file is not None:
-            found.append(components.FileMessenger.from_config(config.messaging.file, logger))
-        return found
+        return make_messengers(config.messaging, self.logger.getChild("messenger"))
 
     def get_heartbeat_metrics(self, config: C) -> list[Callable[[], data.Metric | None]]:
         """Return the figures of a heartbeat: storage, memory, processor, microphone, what waits.

@@ -15,7 +15,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        note("http", body.decode(), self.headers.get("Authorization"))
+        more, id_ = self.headers.get("Authorization"), self.headers.get("Idempotency-Key")
+        note("http", body.decode(), more, id_)
         self.send_response(200)
         self.end_headers()
 
@@ -25,10 +26,10 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def note(name: str, content: str, more: str | None = None) -> None:
+def note(name: str, content: str, more: str | None = None, id_: str | None = None) -> None:
     """Write down one message."""
     with (OUT / f"{name}.jsonl").open("a") as file:
-        file.write(json.dumps({"content": content, "more": more}) + "\n")
+        file.write(json.dumps({"content": content, "more": more, "id": id_}) + "\n")
 
 
 def mqtt() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from acoupi import data, devices
+from acoupi import data
 from acoupi.components.messengers import MQTTMessenger
 from tests.services import Mosquitto, eventually
 
@@ -21,9 +21,10 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture(autouse=True)
-def _service(monkeypatch: pytest.MonkeyPatch) -> None:
+def _service(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACOUPI_SERVICE", "default")
-    monkeypatch.setattr(devices, "get_device_id", lambda: "sensor-7", raising=False)
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "device.json").write_text('{"id": "sensor-7"}')
 
 
 @pytest.fixture

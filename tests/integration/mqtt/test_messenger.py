@@ -305,9 +305,11 @@ def test_a_missing_certificate_file_is_named(make: Make) -> None:
 
 
 def test_making_a_messenger_touches_nothing(home: Path, make: Make) -> None:
+    before = sorted(home.rglob("*"))
+
     make(1884, host="nowhere.invalid", use_tls=True, client_certificate=Path("/nowhere/c.pem"))
 
-    assert not home.exists()
+    assert sorted(home.rglob("*")) == before
 
 
 def test_the_name_tells_places_apart_and_holds_no_secret(make: Make) -> None:

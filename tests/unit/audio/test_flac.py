@@ -1,13 +1,17 @@
-"""FLAC files: whole, or hidden, or mended."""
+"""FLAC files: whole, hidden or repaired."""
 
 import errno
+import io
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mutagen.flac
 import numpy as np
 import pytest
 import soundfile
@@ -226,13 +230,13 @@ def test_a_recording_cut_anywhere_is_salvaged_or_removed(
     assert len(read) >= (len(content) - 8192) // (2 * BLOCK + 100) * BLOCK - BLOCK
 
 
-def test_a_recording_with_a_hole_is_salvaged_up_to_it(path: Path) -> None:
+def test_a_recording_with_a_gap_is_salvaged_up_to_it(path: Path) -> None:
     """After a power cut, blocks in the middle may never have been written."""
     samples = noise(20 * BLOCK)
     part = interrupted(path, samples)
     content = bytearray(part.read_bytes())
-    hole = 8192 + 10 * 2 * BLOCK
-    content[hole : hole + 4096] = bytes(4096)
+    gap = 8192 + 10 * 2 * BLOCK
+    content[gap : gap + 4096] = bytes(4096)
     part.write_bytes(content)
 
     assert salvage(part) == path
@@ -271,27 +275,25 @@ def test_a_file_that_was_cut_off_is_refused(path: Path) -> None:
         read_audio(path)
 
 
+@pytest.fixture
+def limit_files() -> Iterator[Callable[[int], None]]:
+    """Let no file of this process grow past so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_disk_that_fills_costs_only_what_is_not_on_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, limit_files: Callable[[int], None]
 ) -> None:
     samples = noise(20 * BLOCK)
-    real, left = flac.write_all, 10 * BLOCK * 2
-
-    def limited(write: Any, content: Any) -> None:
-        nonlocal left
-        if len(content) > left:
-            real(write, bytes(content)[:left])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        left -= len(content)
-        real(write, content)
-
     writer = open_writer(path, RATE, 1, guano=describe())
-    monkeypatch.setattr(flac, "write_all", limited)
+    limit_files(10 * BLOCK * 2)
+
     with pytest.raises(RecordingError, match="cannot write") as caught:
         write_all(writer, samples)
-    monkeypatch.undo()
 
-    assert caught.value.why == "No space left on device."
+    assert caught.value.why == "File too large."
     kept = writer.frames
     with pytest.raises(RecordingError):  # It is over: nothing can follow.
         writer.write(samples[:100].tobytes())
@@ -299,6 +301,70 @@ def test_a_disk_that_fills_costs_only_what_is_not_on_it(
     read, _ = soundfile.read(path, dtype="int16", always_2d=True)
     assert len(read) == kept >= 8 * BLOCK
     assert np.array_equal(read, samples[:kept])
+
+
+def test_what_a_crash_left_is_cut_behind_its_last_whole_frame(path: Path) -> None:
+    """Other decoders go by the frames, not by the number of samples in the head."""
+    samples = noise(10 * BLOCK)
+    part = interrupted(path, samples)
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-BLOCK])  # In the middle of its last frame.
+
+    assert salvage(part) == path
+
+    kept = read_info(path).frames
+    shorter = path.with_name("b.flac")
+    write(shorter, samples[:kept], guano=describe())
+    assert path.read_bytes()[flac.HEAD_ROOM :] == shorter.read_bytes()[flac.HEAD_ROOM :]
+
+
+def test_a_read_error_while_salvaging_takes_nothing_away(path: Path) -> None:
+    part = interrupted(path, noise(10 * BLOCK))
+    before = part.read_bytes()
+
+    class Worn(io.FileIO):
+        """A card with a page that cannot be read."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 5 * BLOCK:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    with Worn(part, "r+") as file, pytest.raises(OSError, match="Input/output"):
+        flac.repair(file, part)
+
+    assert part.read_bytes() == before
+
+
+def test_what_other_programs_wrote_in_the_head_stays(path: Path) -> None:
+    path.parent.mkdir()
+    soundfile.write(path, noise(10_000), RATE, subtype="PCM_16")
+    other = mutagen.flac.FLAC(path)
+    other["TITLE"] = "Daubenton's bat"
+    picture = mutagen.flac.Picture()
+    picture.data = bytes(range(256))
+    other.add_picture(picture)
+    other.save()
+
+    for length in (10, 100_000):  # In place, and in a copy.
+        add_guano(path, build_guano({"Note": "x" * length}))
+
+        found = mutagen.flac.FLAC(path)
+        assert found["TITLE"] == ["Daubenton's bat"]
+        assert found.pictures[0].data == picture.data
+        assert len(read_guano(path)["Note"]) == length
+
+
+def test_a_comment_that_fits_is_replaced_in_the_same_file(path: Path) -> None:
+    write(path, noise(10_000), guano=describe())
+    before = path.stat()
+    sound = path.read_bytes()[flac.HEAD_ROOM :]
+
+    add_guano(path, build_guano({"Note": "x" * 3000}))
+
+    after = path.stat()
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+    assert path.read_bytes()[flac.HEAD_ROOM :] == sound
 
 
 def test_what_libflac_cannot_encode_is_a_recording_error_and_leaves_nothing(path: Path) -> None:
@@ -349,3 +415,35 @@ def test_noise_behind_a_header_never_crashes(tmp_path: Path) -> None:
 def test_the_writer_is_chosen_by_the_name(path: Path) -> None:
     with open_writer(path, RATE, 1) as writer:
         assert isinstance(writer, FlacWriter)
+
+
+def test_a_comment_that_a_power_cut_could_tear_apart_is_written_in_a_copy(path: Path) -> None:
+    write(path, noise(10_000), guano=describe())
+    before = path.stat().st_ino
+
+    add_guano(path, build_guano({"Note": "x" * 5000}))
+
+    assert path.stat().st_ino != before
+    assert len(read_guano(path)["Note"]) == 5000
+    assert len(read_audio(path)[0]) == 10_000
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_wav_recording_needs_no_library_of_flac(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from acoupi.audio.formats import open_writer, read_recording, salvage
+with open_writer(Path(sys.argv[1]), 48_000, 1, guano=sys.argv[2]) as writer:
+    writer.write(bytes(96_000))
+    read_recording(writer.finish())
+print(*{"mutagen", "soundfile"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.wav", describe()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "\n"

@@ -285,7 +285,7 @@ def test_a_device_without_any_usual_rate(library: Library) -> None:
     library.error = PortAudioError("Invalid sample rate", -9997)
     library.rates = set()
 
-    assert "no usual rate" in str(refused(library).why)
+    assert "no common rate" in str(refused(library).why)
 
 
 def test_more_channels_than_the_device_offers(library: Library) -> None:
@@ -301,7 +301,7 @@ def test_more_channels_than_the_device_offers(library: Library) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (PortAudioError("Device unavailable", -9985), "another program holds it"),
+        (PortAudioError("Device unavailable", -9985), "another program uses it"),
         (
             PortAudioError("Unanticipated host error", -9999, (0, -16, "Device or resource busy")),
             "Device or resource busy",

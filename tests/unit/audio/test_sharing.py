@@ -69,7 +69,7 @@ def test_a_second_container_of_one_sensor_is_told_so(devices: Path, home: Path) 
     ):
         SoundShare(devices).take("default")
 
-    assert "this very sensor" in raised.value.message
+    assert "the same sensor" in raised.value.message
 
 
 def test_nothing_is_left_of_a_sensor_that_was_killed(devices: Path, tmp_path: Path) -> None:

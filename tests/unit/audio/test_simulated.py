@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from acoupi import data
-from acoupi.audio.playback import PlaybackSource, to_int16
+from acoupi.audio.playback import PlaybackSource
 from acoupi.audio.simulated import SimulatedAudio
+from acoupi.audio.simulated_source import to_int16
 from acoupi.audio.stream import CaptureStream
 from acoupi.audio.synthetic import chirps_of_second, synthesize_second
 from acoupi.audio.wav import WavWriter

@@ -1,7 +1,10 @@
 """What is left: the cleaner, the scheduler, the trivial filter, the lazy package."""
 
+import datetime
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from acoupi.components import (
     ThresholdDetectionCleaner,
     TrivialProcessingFilter,
 )
+from acoupi.components.types import RecordingSavingFilter
 from acoupi.testing import make_recording
 
 
@@ -64,3 +68,24 @@ def test_importing_one_component_does_not_import_the_others() -> None:
     )
 
     assert result.stdout.strip() == "[]"
+
+
+def test_the_saving_filter_of_the_readme_is_one() -> None:
+    text = (Path(components.__file__).parent / "README.md").read_text()
+    block = next(
+        one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "FirstOf" in one
+    )
+    names: dict[str, type[RecordingSavingFilter]] = {}
+    exec(block, names)
+    recording = make_recording()
+
+    kept = [
+        names["FirstOfHour"]().should_save_recording(
+            recording.model_copy(
+                update={"created_on": datetime.datetime(2026, 5, 1, 4, minute, tzinfo=datetime.UTC)}
+            )
+        )
+        for minute in (0, 1)
+    ]
+
+    assert kept == [True, False]

@@ -1,16 +1,16 @@
 """A messenger of a fleet, told by one setting, is that of its device."""
 
-import pytest
+from pathlib import Path
 
-from acoupi import devices
 from acoupi.components.messengers import MQTTMessenger
 from acoupi.components.messengers.config import MQTTConfig
 
 
 def test_topic_and_client_id_of_a_fleet_become_those_of_the_device(
-    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
 ) -> None:
-    monkeypatch.setattr(devices, "get_device_id", lambda: "bats-07")
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "device.json").write_text('{"id": "bats-07"}')
     config = MQTTConfig(host="hub", topic="bats/{device_id}", client_id="fleet-{device_id}")
 
     messenger = MQTTMessenger.from_config(config)

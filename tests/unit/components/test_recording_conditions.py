@@ -19,6 +19,7 @@ from acoupi.components.recording_conditions import (
     is_time_in_interval,
 )
 from acoupi.testing import make_deployment
+from tests.clocks import Clock
 
 LONDON = ZoneInfo("Europe/London")
 ADELAIDE = ZoneInfo("Australia/Adelaide")
@@ -30,10 +31,10 @@ def interval(start: str, end: str) -> data.TimeInterval:
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch):
+def at(clock: Clock):
     def set_clock(text: str, zone: datetime.tzinfo = datetime.UTC) -> None:
         now = datetime.datetime.fromisoformat(text).replace(tzinfo=zone)
-        monkeypatch.setattr(data, "utc_now", lambda: now.astimezone(datetime.UTC))
+        clock.now = now.astimezone(datetime.UTC)
 
     return set_clock
 

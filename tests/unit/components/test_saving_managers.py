@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from acoupi import data, devices
+from acoupi import data
 from acoupi.components.saving_managers import (
     DateFileManager,
     IDFileManager,
@@ -18,11 +18,6 @@ from acoupi.testing import make_deployment, make_recording, make_wav
 @pytest.fixture
 def recording(tmp_path: Path) -> data.Recording:
     return make_recording(path=make_wav(tmp_path / "spool" / "a.wav"))
-
-
-@pytest.fixture(autouse=True)
-def _no_device_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "get_device_info", lambda: data.DeviceInfo(id=""))
 
 
 def outputs(*scores: float) -> list[data.ModelOutput]:
@@ -54,8 +49,10 @@ def test_dates_and_names_are_in_utc(tmp_path: Path, recording: data.Recording) -
 
 
 def test_a_template_names_fields_and_leaves_out_what_is_not_there(
-    tmp_path: Path, recording: data.Recording
+    tmp_path: Path, home: Path, recording: data.Recording
 ) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "device.json").write_text("[" * 100_000)  # no id can be read there
     recording = recording.model_copy(
         update={
             "deployment": make_deployment(name="My Site/1"),

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoupi import data, devices
+from acoupi import data
 from acoupi.components.summariser import (
     StatisticsDetectionsSummariser,
     ThresholdsDetectionsSummariser,
@@ -34,8 +35,9 @@ class OutputStore:
 
 
 @pytest.fixture(autouse=True)
-def _device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "get_device_id", lambda: "sensor-7", raising=False)
+def _device(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "device.json").write_text('{"id": "sensor-7"}')
 
 
 def output(

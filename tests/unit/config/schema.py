@@ -4,14 +4,14 @@ import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 import pytest
-from pydantic import BaseModel, Field, RootModel, SecretStr
+from pydantic import BaseModel, Field, HttpUrl, SecretStr
 
 from acoupi.config import parse_config_from_args
 from acoupi.errors import AcoupiError
 from acoupi.programs.core.prompts import NoUserPrompt
+from acoupi.programs.fields import TimeZoneName
 
 
 class Transport(Enum):
@@ -56,28 +56,25 @@ class Birds(BaseModel):
     species: list[str] = []
 
 
-class Names(RootModel[list[str]]):
-    pass
-
-
 class Schema(BaseModel):
     name: str = "sensor"
     recording: Recording = Field(default_factory=Recording)
     messaging: Messaging = Field(default_factory=Messaging)
     tags: list[str] = ["a", "b"]
-    matrix: list[list[int]] = []
     intervals: list[Recording] = []
     point: tuple[float, float] = (0.0, 0.0)
     levels: tuple[int, ...] = ()
-    zone: ZoneInfo = ZoneInfo("UTC")
+    zone: TimeZoneName = "UTC"
     day: datetime.date | None = None
     when: datetime.datetime | None = None
     wait: datetime.timedelta = datetime.timedelta(seconds=1)
     folder: Path = Path("/data")
     model: Annotated[Bats | Birds, Field(discriminator="kind")] = Field(default_factory=Bats)
-    either: Bats | Birds | None = None
+    second: Annotated[Bats | Birds, Field(discriminator="kind")] | None = None
+    models: list[Annotated[Bats | Birds, Field(discriminator="kind")]] = []
+    limit: int | float | str = 0
+    page: HttpUrl | None = None
     bits: Literal[16, 24] = 16
-    names: Names = Names([])
 
 
 def parse(*args: str, **kwargs: Any) -> Schema:

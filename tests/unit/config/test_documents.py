@@ -18,7 +18,7 @@ from acoupi.config import (
     parse_config_from_args,
     write_config,
 )
-from acoupi.config.secrets import merge_secrets, parse_secrets
+from acoupi.config.env_files import parse_env, updated_env
 from acoupi.errors import AcoupiError, ConfigurationError
 
 
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_both_files_as_they_were(
 def test_describing_the_files_writes_nothing(tmp_path: Path) -> None:
     files = config_files(Schema(server=Server(password=SecretStr("a"))), tmp_path / "p.json")
 
-    assert [file.path.name for file in files] == ["secrets.env", "p.json"]
+    assert [path.name for path in files] == ["secrets.env", "p.json"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,4 +189,4 @@ def test_the_schema_is_json() -> None:
     "value", ["a", "", "a b", "it's", 'say "x"', "$HOME", "a\\nb", "a\nb", "`x`", "#x", "ü", "'"]
 )
 def test_any_secret_survives_the_secrets_file(value: str) -> None:
-    assert parse_secrets(merge_secrets("", {"A": value, "B": "2"}, set())) == {"A": value, "B": "2"}
+    assert parse_env(updated_env("", {"A": value, "B": "2"})) == {"A": value, "B": "2"}

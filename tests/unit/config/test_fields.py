@@ -5,9 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, SecretStr
 
-from acoupi.config import dump_config_field, get_config_field, set_config_field
+from acoupi.config import (
+    dump_config_field,
+    get_config_field,
+    parse_config_from_args,
+    set_config_field,
+)
 from acoupi.errors import ParameterError
 
 
@@ -149,11 +154,54 @@ def test_strict_converts_nothing_and_attributes_can_be_read() -> None:
     assert set_config_field(Schema(), "d", Other(), from_attributes=True).d.a == 8
 
 
-def test_fields_with_aliases_go_by_either_name() -> None:
-    class Aliased(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        rate: int = Field(default=1, alias="sampleRate")
+class Detections(BaseModel):
+    threshold: float = 0.2
+    first: int = 1
 
-    assert set_config_field(Aliased(), "sampleRate", "5").rate == 5
-    assert set_config_field(Aliased(), "rate", "5").rate == 5
-    assert get_config_field(Aliased(sampleRate=3), "rate") == 3
+
+class Saving(BaseModel):
+    saving_threshold: float = 0.3
+    first: int = 1
+
+
+class Night(BaseModel):
+    saving: Saving = Saving()
+    detections: Detections = Detections()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("threshold", ["detections.threshold"]),  # not saving_threshold, which is like it
+        ("first", ["saving.first", "detections.first"]),
+        ("saving.threshold", ["detections.threshold"]),
+        ("detections.frist", ["detections.first"]),
+        ("Saving.First", ["saving.first"]),
+        ("saving_treshold", ["saving.saving_threshold"]),
+    ],
+)
+def test_the_setting_that_was_meant_is_named_from_every_source(
+    name: str, meant: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(ParameterError) as caught:
+        set_config_field(Night(), name, "0.4")
+    assert caught.value.help == " or ".join(meant)
+
+    with pytest.raises(ParameterError) as caught:
+        parse_config_from_args(Night, [f"--{name}", "0.4"], False, environ={})
+    assert caught.value.help == " or ".join(f"--{one}" for one in meant)
+
+    if name.islower():  # the case of a variable does not matter
+        variable = f"ACOUPI_CONFIG__{name.upper().replace('.', '__')}"
+        with pytest.raises(ParameterError) as caught:
+            parse_config_from_args(Night, [], False, environ={variable: "0.4"})
+        assert caught.value.help == " or ".join(
+            f"ACOUPI_CONFIG__{one.upper().replace('.', '__')}" for one in meant
+        )
+
+    first, *rest = name.split(".")
+    file = tmp_path / "given.json"
+    file.write_text(json.dumps({first.lower(): {rest[0]: 0.4} if rest else 0.4}))
+    with pytest.raises(ParameterError) as caught:
+        parse_config_from_args(Night, [], False, environ={}, file=file)
+    assert caught.value.help == f"edit {file}: {' or '.join(meant)}"

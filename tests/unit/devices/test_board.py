@@ -78,8 +78,15 @@ def test_memory_is_measured_in_bytes() -> None:
     assert [free.name, own.name] == ["free_memory", "consumed_memory"]
 
 
+def measure_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure as the process of which this one is a fork."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", os.getppid)
+        metrics.get_cpu_usage()
+
+
 def test_the_processor_is_not_idle_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_process", None)
+    measure_another_process(monkeypatch)
 
     first = metrics.get_cpu_usage()
     before = psutil.Process().cpu_times().user
@@ -93,8 +100,7 @@ def test_the_processor_is_not_idle_while_it_works(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_fork_measures_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics.get_cpu_usage()
-    monkeypatch.setattr(metrics._process, "_pid", os.getppid())
+    measure_another_process(monkeypatch)
 
     metrics.get_cpu_usage()
 

@@ -52,7 +52,7 @@ def test_seconds_may_have_a_fraction() -> None:
         {"chunksize": 0},
         {"duration": float("nan")},
         {"interval": float("inf")},
-        {"schedule_start": "7pm"},
+        {"schedule_start": "13pm"},
         {"schedule_end": "25:00"},
     ],
 )
@@ -135,7 +135,7 @@ def test_a_threshold_is_a_score(threshold: float) -> None:
         {"before_dawndusk_duration": -1},
         {"frequency_duration": 40},
         {"frequency_interval": -30},
-        {"starttime": "7pm"},
+        {"starttime": "13pm"},
     ],
 )
 def test_impossible_saving_settings_are_refused(settings: dict[str, Any]) -> None:

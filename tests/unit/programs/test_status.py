@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from acoupi import components, data
+from acoupi import data
 from acoupi.components import types
 from acoupi.programs.status import StatusReport
-from acoupi.testing import InMemoryStore, make_recording
+from acoupi.testing import InMemoryMessageStore, InMemoryStore, make_recording
+from tests.clocks import Clock
 
 NOW = datetime.datetime(2024, 8, 1, 20, 30, tzinfo=datetime.UTC)
 
@@ -22,18 +23,18 @@ class Condition(types.RecordingCondition):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> components.SqliteStore:
-    return components.SqliteStore(tmp_path / "metadata.db")
+def store() -> InMemoryStore:
+    return InMemoryStore()
 
 
 @pytest.fixture
-def messages(tmp_path: Path) -> components.SqliteMessageStore:
-    return components.SqliteMessageStore(tmp_path / "messages.db")
+def messages() -> InMemoryMessageStore:
+    return InMemoryMessageStore()
 
 
 @pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "utc_now", lambda: NOW)
+def now(clock: Clock) -> None:
+    clock.now = NOW
 
 
 def record(store: types.Store, minutes_ago: float = 0) -> data.Recording:
@@ -49,7 +50,7 @@ def fail(store: types.Store, recording: data.Recording) -> None:
     store.end_analysis(analysis.model_copy(update={"state": data.AnalysisState.FAILED}))
 
 
-def refuse(messages: components.SqliteMessageStore) -> None:
+def refuse(messages: InMemoryMessageStore) -> None:
     message = data.Message(content="{}")
     messages.store_message(message)
     answer = data.Response(status=data.ResponseStatus.ERROR, message=message)
@@ -58,7 +59,7 @@ def refuse(messages: components.SqliteMessageStore) -> None:
 
 
 def test_a_sensor_that_records_is_well(
-    store: components.SqliteStore, messages: components.SqliteMessageStore
+    store: InMemoryStore, messages: InMemoryMessageStore
 ) -> None:
     report = StatusReport(store, messages, [Condition()])
     first = report()
@@ -67,7 +68,7 @@ def test_a_sensor_that_records_is_well(
     assert (first, report()) == ("OK", "OK")
 
 
-def test_a_sensor_that_records_nothing_says_so(store: components.SqliteStore) -> None:
+def test_a_sensor_that_records_nothing_says_so(store: InMemoryStore) -> None:
     report = StatusReport(store, conditions=[Condition()])
     record(store)
     report()
@@ -75,7 +76,7 @@ def test_a_sensor_that_records_nothing_says_so(store: components.SqliteStore) ->
     assert report() == "nothing was recorded since the last report"
 
 
-def test_a_sensor_that_is_not_to_record_is_well(store: components.SqliteStore) -> None:
+def test_a_sensor_that_is_not_to_record_is_well(store: InMemoryStore) -> None:
     condition = Condition()
     report = StatusReport(store, conditions=[condition])
     report()
@@ -88,25 +89,23 @@ def test_a_sensor_that_is_not_to_record_is_well(store: components.SqliteStore) -
     assert (asleep, report()) == ("OK", "OK")
 
 
-def test_what_waits_for_long_is_told_each_time(store: components.SqliteStore) -> None:
+def test_what_waits_for_long_is_told_each_time(store: InMemoryStore) -> None:
     record(store, minutes_ago=42)
     record(store)
     report = StatusReport(store)
 
     said = [report(), report()]
 
-    assert all("2 recordings wait, the oldest for 42 minutes" in each for each in said)
+    assert all("2 recordings are waiting, the oldest for 42 minutes" in each for each in said)
 
 
-def test_what_waits_for_a_moment_is_not_told(store: components.SqliteStore) -> None:
+def test_what_waits_for_a_moment_is_not_told(store: InMemoryStore) -> None:
     record(store, minutes_ago=5)
 
     assert StatusReport(store)() == "OK"
 
 
-def test_losses_are_told_once(
-    store: components.SqliteStore, messages: components.SqliteMessageStore
-) -> None:
+def test_losses_are_told_once(store: InMemoryStore, messages: InMemoryMessageStore) -> None:
     lost, bad = record(store), record(store)
     store.end_recording(lost, data.RecordingState.LOST)
     fail(store, bad)
@@ -124,7 +123,7 @@ def test_losses_are_told_once(
 
 
 def test_a_server_that_does_not_let_the_sensor_in_is_told_each_time(
-    store: components.SqliteStore, messages: components.SqliteMessageStore
+    store: InMemoryStore, messages: InMemoryMessageStore
 ) -> None:
     message = data.Message(content="{}")
     messages.store_message(message)
@@ -144,15 +143,14 @@ def test_a_server_that_does_not_let_the_sensor_in_is_told_each_time(
         "http:hub", data.Response(status=data.ResponseStatus.SUCCESS, message=message)
     )
 
-    wanted = "http:hub takes nothing from the sensor since 2024-08-01 20:30 UTC: error: HTTP 401"
-    assert all(wanted in each for each in said)
+    wanted = "refused everything from the sensor since 2024-08-01 20:30 UTC: error: HTTP 401"
+    assert all(f"http:hub has {wanted}" in each for each in said)
     assert report() == "OK"
 
 
 def test_what_a_former_destination_did_not_take_is_no_news(
-    messages: components.SqliteMessageStore,
+    store: InMemoryStore, messages: InMemoryMessageStore
 ) -> None:
-    store = InMemoryStore()
     message = data.Message(content="{}")
     messages.store_message(message)
     not_found = data.Response(
@@ -165,12 +163,10 @@ def test_what_a_former_destination_did_not_take_is_no_news(
 
     assert [report.count_unsent() for report in reports] == [1, 2]
     assert reports[0]() == "OK"
-    assert "http:hub/wrong takes nothing" in reports[1]()
+    assert "http:hub/wrong has refused everything" in reports[1]()
 
 
-def test_totals_are_metrics(
-    store: components.SqliteStore, messages: components.SqliteMessageStore
-) -> None:
+def test_totals_are_metrics(store: InMemoryStore, messages: InMemoryMessageStore) -> None:
     fail(store, record(store))
     refuse(messages)
     messages.store_message(data.Message(content="{}"))
@@ -213,7 +209,7 @@ def heard(store: types.Store, **changes: object) -> data.Recording:
     return recording
 
 
-def test_the_levels_of_the_last_recording_are_metrics(store: components.SqliteStore) -> None:
+def test_the_levels_of_the_last_recording_are_metrics(store: InMemoryStore) -> None:
     report = StatusReport(store)
     assert {metric() for metric in report.microphone_metrics()} == {None}
     heard(store)
@@ -238,7 +234,7 @@ def test_the_levels_of_the_last_recording_are_metrics(store: components.SqliteSt
     ],
 )
 def test_a_deaf_microphone_is_not_well(
-    store: components.SqliteStore, changes: dict[str, object], said: str
+    store: InMemoryStore, changes: dict[str, object], said: str
 ) -> None:
     heard(store, **changes)
 
@@ -261,7 +257,7 @@ def missing(since_s: float, until_s: float) -> data.EffortSpan:
     return data.EffortSpan(start, end, data.EffortState.DEVICE_MISSING, "it was unplugged")
 
 
-def test_a_missing_microphone_is_told(store: components.SqliteStore) -> None:
+def test_a_missing_microphone_is_told(store: InMemoryStore) -> None:
     site = record(store, minutes_ago=5).deployment
     report = StatusReport(store)
     report()
@@ -275,7 +271,7 @@ def test_a_missing_microphone_is_told(store: components.SqliteStore) -> None:
 
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_a_microphone_that_was_missing_and_is_not_is_not_told(
-    store: components.SqliteStore, is_recorded: bool
+    store: InMemoryStore, is_recorded: bool
 ) -> None:
     site = record(store, minutes_ago=5).deployment
     store.note_effort(site, [missing(600, 10 if is_recorded else 120)])

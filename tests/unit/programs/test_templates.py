@@ -30,6 +30,7 @@ from acoupi.programs.templates import (
     PathsConfiguration,
 )
 from acoupi.testing import FakeModel, FakeRecorder, ListMessenger, make_recording
+from tests.clocks import Clock, RunningClock
 
 SUMMER = datetime.datetime(2024, 7, 1, tzinfo=datetime.UTC)
 DEPLOYMENT = data.Deployment(name="wood")
@@ -96,14 +97,11 @@ def queues(app: Celery) -> dict[str, str]:
 # Recording by the time of day.
 
 
-def hours_recorded(
-    config: BasicProgramConfiguration, monkeypatch: pytest.MonkeyPatch, app: Celery
-) -> list[int]:
+def hours_recorded(config: BasicProgramConfiguration, clock: Clock, app: Celery) -> list[int]:
     conditions = Basic(config, app).get_recording_conditions(config)
     hours = []
     for hour in range(24):
-        now = SUMMER + datetime.timedelta(hours=hour, minutes=15)
-        monkeypatch.setattr(data, "utc_now", lambda now=now: now)
+        clock.now = SUMMER + datetime.timedelta(hours=hour, minutes=15)
         if all(condition.should_record() for condition in conditions):
             hours.append(hour)
     return hours
@@ -118,20 +116,18 @@ def hours_recorded(
     ],
 )
 def test_the_schedule_is_one_stretch_of_the_day(
-    start: str, end: str, hours: list[int], monkeypatch: pytest.MonkeyPatch, app: Celery
+    start: str, end: str, hours: list[int], clock: Clock, app: Celery
 ) -> None:
     recording = AudioConfiguration.model_validate({"schedule_start": start, "schedule_end": end})
     config = BasicProgramConfiguration(timezone="UTC", recording=recording)
 
-    assert hours_recorded(config, monkeypatch, app) == hours
+    assert hours_recorded(config, clock, app) == hours
 
 
-def test_the_default_schedule_does_not_record_at_night(
-    monkeypatch: pytest.MonkeyPatch, app: Celery
-) -> None:
+def test_the_default_schedule_does_not_record_at_night(clock: Clock, app: Celery) -> None:
     config = BasicProgramConfiguration()
 
-    hours = hours_recorded(config, monkeypatch, app)
+    hours = hours_recorded(config, clock, app)
 
     assert hours == list(range(5, 22))  # British summer time: 06:15 is 05:15 UTC, to 22:15
 
@@ -343,13 +339,17 @@ def test_what_was_recorded_in_a_queue_of_another_name_is_sent_again(
 def test_recovery_sends_again_what_the_broker_lost(
     app: Celery, all_day: AudioConfiguration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Lost(Detecting):
+        def count_waiting(self, queue: str) -> int:
+            return 0
+
+    clock = RunningClock()
+    clock.install(monkeypatch)
     config = DetectionProgramConfiguration(recording=all_day)
-    program = Detecting(config, app)
+    program = Lost(config, app)
     program.on_start(DEPLOYMENT)
     recording = program.tasks["recording_task"].function()
-    monkeypatch.setattr(program, "count_waiting", lambda queue: 0)
-    later = data.utc_now() + datetime.timedelta(minutes=5)
-    monkeypatch.setattr(data, "utc_now", lambda: later)
+    clock.step(300)
 
     program.tasks["recovery_task"].delay()
     program.tasks["recovery_task"].delay()
@@ -362,12 +362,13 @@ def test_recovery_sends_again_what_the_broker_lost(
 def test_recovery_leaves_alone_what_still_waits(
     queued: Celery, all_day: AudioConfiguration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = RunningClock()
+    clock.install(monkeypatch)
     config = DetectionProgramConfiguration(recording=all_day)
     program = Detecting(config, queued)
     program.on_start(DEPLOYMENT)
     program.tasks["recording_task"]()
-    later = data.utc_now() + datetime.timedelta(minutes=5)
-    monkeypatch.setattr(data, "utc_now", lambda: later)
+    clock.step(300)
 
     program.tasks["recovery_task"]()
 
@@ -544,7 +545,7 @@ def test_a_heartbeat_waits_for_its_delivery_and_says_what_is_wrong(app: Celery) 
     (message,) = program.message_store.get_unsent_messages()
     heartbeat = json.loads(message.content)
     assert message.message_type is data.MessageType.HEARTBEAT
-    assert "1 recordings wait, the oldest for" in heartbeat["status"]
+    assert "1 recordings are waiting, the oldest for" in heartbeat["status"]
     assert {"name": "recordings_waiting", "value": 1.0}.items() <= heartbeat["metrics"][3].items()
 
 

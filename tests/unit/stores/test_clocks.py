@@ -1,7 +1,6 @@
 """Times that were told by a wrong clock, in the store."""
 
 import datetime
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoupi import data
-from acoupi.components.stores import SqliteStore
 from acoupi.data import EffortSpan, EffortState
+from acoupi.testing import InMemoryStore
 
 BOOTS = [UUID(int=1), UUID(int=2)]
 OFFSETS = [1_600_000_000.0, 1_700_000_000.0, 1_750_000_000.0]
@@ -53,11 +52,10 @@ notes = st.lists(case, max_size=8, unique_by=lambda one: one[1:3])
 
 @given(cases, notes)
 def test_the_moment_stays_and_only_its_name_changes(
-    tmp_path_factory: pytest.TempPathFactory,
     made: list[tuple[UUID, float, int, bool | None]],
     noted: list[tuple[UUID, float, int, bool | None]],
 ) -> None:
-    store = SqliteStore(tmp_path_factory.mktemp("store") / "metadata.db")
+    store = InMemoryStore()
     site = data.Deployment(name="site", started_on=at(OFFSETS[0], -1000))
     recordings = [recorded(site, *case[:3], is_set=case[3]) for case in made]
     for recording in recordings:
@@ -85,11 +83,10 @@ def test_the_moment_stays_and_only_its_name_changes(
     }
     assert store.correct_times(RIGHT, NOW, 0.02) == (0, 0.0)
     assert len(store.get_files_to_correct(100)) == wrong
-    store.close()
 
 
-def test_what_began_before_the_boot_only_ends_at_another_time(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "metadata.db")
+def test_what_began_before_the_boot_only_ends_at_another_time() -> None:
+    store = InMemoryStore()
     site = data.Deployment(name="site", started_on=at(OFFSETS[0], -100_000))
     clock = data.BootClock(boot_id=BOOTS[0], offset_s=OFFSETS[0])
     last, began = at(OFFSETS[0], -500), at(OFFSETS[0], 30)
@@ -105,10 +102,8 @@ def test_what_began_before_the_boot_only_ends_at_another_time(tmp_path: Path) ->
     assert history.deployment.started_on == site.started_on
 
 
-def test_a_deployment_that_began_by_the_wrong_clock_begins_at_the_right_time(
-    tmp_path: Path,
-) -> None:
-    store = SqliteStore(tmp_path / "metadata.db")
+def test_a_deployment_that_began_by_the_wrong_clock_begins_at_the_right_time() -> None:
+    store = InMemoryStore()
     site = data.Deployment(name="site", started_on=at(OFFSETS[0], 40))
     store.store_recording(recorded(site, BOOTS[0], OFFSETS[0], 50, is_set=False))
 
@@ -119,10 +114,8 @@ def test_a_deployment_that_began_by_the_wrong_clock_begins_at_the_right_time(
 
 
 @pytest.mark.parametrize("is_note", [False, True])
-def test_a_deployment_that_knew_another_boot_keeps_its_start(
-    tmp_path: Path, *, is_note: bool
-) -> None:
-    store = SqliteStore(tmp_path / "metadata.db")
+def test_a_deployment_that_knew_another_boot_keeps_its_start(*, is_note: bool) -> None:
+    store = InMemoryStore()
     site = data.Deployment(name="site", started_on=at(OFFSETS[0], 20))
     if is_note:
         start, end = at(OFFSETS[0], 20), at(OFFSETS[0], 25)
@@ -137,8 +130,8 @@ def test_a_deployment_that_knew_another_boot_keeps_its_start(
     assert stored.started_on == site.started_on
 
 
-def test_a_recording_that_is_adopted_later_is_corrected_then(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "metadata.db")
+def test_a_recording_that_is_adopted_later_is_corrected_then() -> None:
+    store = InMemoryStore()
     site = data.Deployment(name="site", started_on=at(OFFSETS[0], 40))
     store.store_recording(recorded(site, BOOTS[0], OFFSETS[0], 50, is_set=False))
     store.correct_times(RIGHT, NOW)

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,9 @@ import pytest
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.message_stores import sql as message_sql
-from acoupi.components.stores import SqliteStore, effort, sql
+from acoupi.components.stores import SqliteStore, effort_tables, sql
 from acoupi.components.stores.database import Database, Schema
+from acoupi.effort import Captured
 from acoupi.errors import MessageStoreError, MetadataStoreError, StoreError
 
 SITE = data.Deployment(name="Pond")
@@ -99,20 +100,6 @@ def test_connections_sync_every_commit_and_enforce_references(tmp_path: Path) ->
         }
 
     assert found == {"synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000, "temp_store": 2}
-
-
-def test_an_exception_undoes_the_whole_transaction(tmp_path: Path) -> None:
-    path = tmp_path / "metadata.db"
-    store = SqliteStore(path)
-    store.store_deployment(SITE)
-    known, unknown = recording(), recording()
-    store.store_recording(known)
-    outputs = [data.ModelOutput(name_model="m", recording=r) for r in (known, unknown)]
-
-    with pytest.raises(MetadataStoreError):
-        store.store_model_outputs(outputs)
-
-    assert count(path, "model_output") == 0
 
 
 def test_tags_are_stored_once_and_their_rows_leave_with_the_detection(tmp_path: Path) -> None:
@@ -257,31 +244,42 @@ def test_an_older_file_is_brought_up_to_date_with_its_data(tmp_path: Path) -> No
     assert (found, version) == ([("Lily", 2.0)], 2)
 
 
-def test_a_metadata_store_without_an_effort_ledger_gets_one_and_keeps_its_recordings(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "metadata.db"
-    old = replace(sql.SCHEMA, migrations=sql.SCHEMA.migrations[:1])
+FIRST_AT = 10**15
+
+
+def old_recordings(path: Path, version: int, number: int) -> None:
+    """Make a store of an earlier version, of recordings of 3 s, one every 10 s."""
+    old = replace(sql.SCHEMA, migrations=sql.SCHEMA.migrations[:version])
     with Database(path, old).writing() as connection:
         connection.execute(
             "INSERT INTO deployment (id, name, started_on_us) VALUES (?, 'Pond', 0)",
             (SITE.id.bytes,),
         )
-        connection.execute(
+        connection.executemany(
             "INSERT INTO recording (id, deployment_row, created_on_us, duration_s, samplerate_hz,"
-            " time_expansion, state) VALUES (?, 1, 1000000, 3.0, 8000, 1.0, 'kept')",
-            (os.urandom(16),),
+            " time_expansion, state) VALUES (?, 1, ?, 3.0, 8000, 1.0, 'kept')",
+            [(os.urandom(16), FIRST_AT + n * 10_000_000) for n in range(number)],
         )
+
+
+def captured(store: SqliteStore) -> Sequence[Captured]:
+    history = store.get_effort(SITE)
+    assert history is not None
+    return history.captured
+
+
+def test_a_metadata_store_without_an_effort_ledger_gets_one_and_keeps_its_recordings(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "metadata.db"
+    old_recordings(path, 1, 1)
 
     store = SqliteStore(path)
 
-    history = store.get_effort(SITE)
-    assert history is not None
-    assert [(one.start, one.end, one.stream_id) for one in history.captured] == [
-        (1_000_000, 4_000_000, None)
+    assert [(one.start, one.end, one.stream_id) for one in captured(store)] == [
+        (FIRST_AT, FIRST_AT + 3_000_000, None)
     ]
     assert store.count_recordings()[data.RecordingState.KEPT] == 1
-    store.close()
 
 
 def test_why_a_recording_broke_off_is_said_in_the_vocabulary_from_version_3_on(
@@ -289,34 +287,21 @@ def test_why_a_recording_broke_off_is_said_in_the_vocabulary_from_version_3_on(
 ) -> None:
     path = tmp_path / "metadata.db"
     texts = ["cannot write the recording", "the microphone stopped.", None]
-    old = replace(sql.SCHEMA, migrations=sql.SCHEMA.migrations[:2])
-    with Database(path, old).writing() as connection:
-        connection.execute(
-            "INSERT INTO deployment (id, name, started_on_us) VALUES (?, 'Pond', 0)",
-            (SITE.id.bytes,),
-        )
-        for number, text in enumerate(texts):
-            connection.execute(
-                "INSERT INTO recording (id, deployment_row, created_on_us, duration_s,"
-                " samplerate_hz, time_expansion, state) VALUES (?, 1, ?, 3.0, 8000, 1.0, 'kept')",
-                (os.urandom(16), 10**15 + number * 10_000_000),
-            )
-            connection.execute(
-                "INSERT INTO capture (recording_row, stream_id, first_frame, frames,"
-                " gap_before_frames, incomplete) VALUES (?, ?, 0, 24000, 0, ?)",
-                (number + 1, os.urandom(16), text),
-            )
+    old_recordings(path, 2, len(texts))
+    connection = sqlite3.connect(path)
+    connection.executemany(
+        "INSERT INTO capture (recording_row, stream_id, first_frame, frames,"
+        " gap_before_frames, incomplete) VALUES (?, ?, 0, 24000, 0, ?)",
+        [(row, os.urandom(16), text) for row, text in enumerate(texts, 1)],
+    )
+    connection.commit()
+    connection.close()
 
-    store = SqliteStore(path)
-
-    history = store.get_effort(SITE)
-    assert history is not None
-    assert [(one.incomplete, one.incomplete_words) for one in history.captured] == [
+    assert [(one.incomplete, one.incomplete_words) for one in captured(SqliteStore(path))] == [
         (data.IncompleteReason.DISK_FULL, texts[0]),
         (data.IncompleteReason.OTHER, texts[1]),
         (None, None),
     ]
-    store.close()
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -543,9 +528,9 @@ def test_a_file_that_is_moved_aside_is_made_anew(tmp_path: Path) -> None:
         (sql.SCHEMA, sql.CAPTURED_RECORDINGS),
         (sql.SCHEMA, sql.OWNER_OF_PATH),
         (sql.SCHEMA, sql.LAST_RECORDING_OF),
-        (sql.SCHEMA, effort.CAPTURED),
-        (sql.SCHEMA, effort.NOTES),
-        (sql.SCHEMA, effort.PLANS),
+        (sql.SCHEMA, effort_tables.CAPTURED),
+        (sql.SCHEMA, effort_tables.NOTES),
+        (sql.SCHEMA, effort_tables.PLANS),
         (sql.SCHEMA, sql.ANALYSES),
         (sql.SCHEMA, sql.OUTPUTS_OF_RECORDINGS),
         (sql.SCHEMA, sql.OUTPUTS_BY_RECORDING_TIME),

@@ -2,12 +2,10 @@
 
 import datetime
 import json
-import socket
 import subprocess
 import sys
 import threading
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +13,10 @@ from celery.schedules import BaseSchedule, crontab, solar
 
 from acoupi import data
 from acoupi.errors import ConfigurationError
-from acoupi.services import beat, redis_client
+from acoupi.services import beat
 from acoupi.services.beat import Planner
 from acoupi.services.entries import Aligned, Entry, Interval, When
+from acoupi.services.task_messages import Publisher, TaskMessage
 from acoupi.stack.pulse import AlreadyRunningError, ServiceLock, read_pulse
 from acoupi.system import Settings, setup_program
 from tests.unit.system.conftest import Clocks, WriteModule
@@ -295,8 +294,7 @@ def test_one_that_hangs_ends_itself_and_says_where(
         "import threading\n"
         "from acoupi.services import beat\n"
         "from acoupi.stack.settings import Settings\n"
-        "beat.LOOP_PATIENCE = 0.2\n"
-        "beat.run(Settings(), threading.Event())\n"
+        "beat.run(Settings(), threading.Event(), watchdog=beat.Watchdog(0.2))\n"
     )
 
     result = subprocess.run(
@@ -307,35 +305,48 @@ def test_one_that_hangs_ends_itself_and_says_where(
     assert "in is_due" in result.stderr
 
 
-def test_a_redis_that_hangs_is_told_at_once_and_does_not_count_as_being_stuck(
-    settings: Settings, program_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class HungBroker(Publisher):
+    """A broker that never answers; notes what beat says of itself meanwhile."""
+
+    def __init__(self, settings: Settings, stop: threading.Event, turns: list[float]) -> None:
+        self._settings, self._stop, self._turns = settings, stop, turns
+        self.states: list[str | None] = []
+        self.turns_before: list[int] = []
+
+    def send(self, queue: str, message: TaskMessage) -> None:
+        pulse = read_pulse(self._settings.run_dir, "beat")
+        self.states.append(pulse and pulse.state)
+        self.turns_before.append(len(self._turns))
+        if len(self.states) == 3:
+            self._stop.set()
+        raise ConnectionError("redis does not answer")
+
+    def close(self) -> None:
+        pass
+
+
+class CountingWatchdog(beat.Watchdog):
+    """Notes the turns of the loop and ends nothing."""
+
+    def __init__(self, turns: list[float]) -> None:
+        super().__init__()
+        self._turns = turns
+
+    def turn(self) -> None:
+        self._turns.append(data.monotonic())
+
+
+def test_a_broker_that_hangs_is_reported_at_once_and_does_not_count_as_being_stuck(
+    settings: Settings, program_name: str
 ) -> None:
-    path = tmp_path / "redis.sock"
-    setup_program(settings, program_name, ["--interval", "0.1"], broker=f"redis+socket://{path}")
-    monkeypatch.setattr(redis_client, "ANSWER_TIMEOUT", 0.05)
-    turns: list[float] = []
-    monkeypatch.setattr(beat, "_expect_a_turn", turns.append)
-    states = []
-    turns_before = []
-    planned = beat.task_message
+    setup_program(settings, program_name, ["--interval", "0.1"])
+    stop, turns = threading.Event(), list[float]()
+    broker = HungBroker(settings, stop, turns)
 
-    def note(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        pulse = read_pulse(settings.run_dir, "beat")
-        states.append(pulse and pulse.state)
-        turns_before.append(len(turns))
-        if len(states) == 3:
-            stop.set()
-        return planned(*args, **kwargs)
+    assert beat.run(settings, stop, publisher=broker, watchdog=CountingWatchdog(turns)) == 0
 
-    monkeypatch.setattr(beat, "task_message", note)
-    stop = threading.Event()
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        server.listen(16)
-        assert beat.run(settings, stop) == 0
-
-    assert states == ["starting", "waiting for the broker", "waiting for the broker"]
-    assert turns_before == sorted(set(turns_before))
+    assert broker.states == ["starting", "waiting for the broker", "waiting for the broker"]
+    assert broker.turns_before == sorted(set(broker.turns_before))
 
 
 def test_it_does_not_import_the_program(settings: Settings, program_name: str) -> None:

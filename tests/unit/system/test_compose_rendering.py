@@ -250,7 +250,7 @@ def test_a_home_of_any_name_is_what_compose_reads(tmp_path: Path, name: str) -> 
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(blacklist_categories=["Cs"])))
 def test_any_text_survives_yaml(text: str) -> None:
-    assert yaml.safe_load(rendering._compose(text)) == text.replace("$", "$$")
+    assert yaml.safe_load(rendering.compose_text(text)) == text.replace("$", "$$")
 
 
 # --- .env ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from acoupi import data
+from acoupi.bundles.engine import Engine
 from acoupi.errors import TargetError
 from acoupi.stack.pulse import PulseFile
 from acoupi.targets import containers
@@ -73,10 +74,10 @@ def test_one_that_was_asked_to_end_needs_no_reason(tmp_path: Path) -> None:
     assert (status.state, status.message) == ("stopped", None)
 
 
-def test_an_old_pulse_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pulse(tmp_path)
-    later = data.utc_now() + datetime.timedelta(days=365)
-    monkeypatch.setattr(data, "utc_now", lambda: later)
+def test_an_old_pulse_is_no_answer(tmp_path: Path) -> None:
+    pulse = replace(PulseFile(tmp_path, "default").pulse, state="ready")
+    pulse.pulse_on -= datetime.timedelta(minutes=5)
+    (tmp_path / "default.json").write_text(pulse.to_json())
 
     status = describe_container("default", "worker", inspected(), tmp_path)
 
@@ -90,16 +91,13 @@ def test_redis_has_no_pulse_and_needs_none(tmp_path: Path) -> None:
 def test_without_an_engine_nothing_is_known_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_engine() -> Any:
-        raise TargetError("cannot reach the Docker engine.", "start it", why="it answered: no.")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
 
-    monkeypatch.setattr(containers, "engine", no_engine)
-
-    (status,) = container_statuses("project", {"default": "worker"}, tmp_path)
+    (status,) = container_statuses(Engine(), "project", {"default": "worker"}, tmp_path)
 
     assert status.state == "unknown"
     assert "it answered" in (status.message or "")
-    assert containers.container_logs("project", ["default"], 5) == {}
+    assert containers.container_logs(Engine(), "project", ["default"], 5) == {}
 
 
 class LostEngine:

@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from acoupi.bundles import images
+from acoupi.bundles.engine import Answer
 from acoupi.errors import TargetError
 
 ROOT = Path(__file__).parents[3]
@@ -76,9 +77,9 @@ SAID = {
     "dependencies.": "does not go with this acoupi",
     "write /x: no space left on device": "no space on the disk",
     "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker "
-    "daemon running?": "the Docker engine does not answer",
+    "daemon running?": "Cannot connect to the Docker daemon",
     "permission denied while trying to connect to the Docker daemon socket at "
-    "unix:///var/run/docker.sock": "you may not use the Docker engine",
+    "unix:///var/run/docker.sock": "may not use its socket",
     "ERROR: failed to solve: debian:bookworm-slim: failed to resolve source metadata for "
     "docker.io/library/debian:bookworm-slim: failed to do request": '"debian:bookworm-slim"',
     "docker: 'buildx' is not a docker command.": "has no buildx",
@@ -87,16 +88,18 @@ SAID = {
 
 @pytest.mark.parametrize("said", SAID)
 def test_what_the_engine_says_becomes_an_error_of_three_lines(said: str) -> None:
-    error = images.explain_build(["#1 something", said, "------"])
+    error = images.explain_build(Answer(1, "\n".join(["#1 something", said, "------"])))
 
     assert error is not None
-    assert SAID[said] in str(error)
+    assert any(SAID[said] in line for line in error.lines())
     assert error.why
     assert error.help
 
 
 def test_what_is_not_known_is_not_explained() -> None:
-    assert images.explain_build(["segmentation fault"]) is None
+    assert images.explain_build(Answer(1, "segmentation fault")) is None
+    refused = "#9 0.8 Connection refused by the package index, Permission denied: /root/.cache"
+    assert images.explain_build(Answer(1, refused)) is None, "it answered"
 
 
 def test_without_docker_it_says_how_to_get_it(
@@ -104,9 +107,10 @@ def test_without_docker_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(TargetError, match="Docker is not installed") as raised:
+    with pytest.raises(TargetError, match="cannot reach the Docker engine") as raised:
         images.build_image()
 
+    assert raised.value.why == "the program docker is not installed."
     assert raised.value.help
 
 

@@ -11,7 +11,7 @@ import acoupi
 from acoupi.bundles.engine import Answer, Host, Storage, compose_command, find_storage
 from acoupi.bundles.preflight import CHECKS, Result, failure, run_preflight
 from acoupi.bundles.preflight.engine import version_of
-from acoupi.bundles.preflight.sight import Bundle
+from acoupi.bundles.preflight.machine_state import Bundle
 from acoupi.bundles.rendering import Manifest
 from acoupi.stack.stack import Service
 from acoupi.system import Sensor, Settings

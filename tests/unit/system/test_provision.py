@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from acoupi.config.sensor import load_sensor
 from acoupi.devices import get_device_id
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioned import Provisioned, read_provisioned
@@ -100,6 +101,75 @@ def test_a_variable_that_is_removed_leaves_the_default(settings: Settings) -> No
     assert config_of(settings).recording.interval == default
 
 
+def test_settings_of_the_sensor_are_put_in_force_and_taken_back(settings: Settings) -> None:
+    put(settings, SENSOR__RECORDER__MICROPHONE_PATIENCE="5")
+    assert load_sensor(settings).recorder.microphone_patience == 5
+
+    put(settings)
+
+    assert load_sensor(settings).recorder.microphone_patience is None
+
+
+def test_a_home_that_nothing_is_said_of_has_no_file_for_it(settings: Settings) -> None:
+    put(settings)
+
+    assert "sensor.json" not in files(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message", "advice"),
+    [
+        (
+            {"CELERY__TASK_TIME_LIMIT": "abc"},
+            'ACOUPI_CELERY__TASK_TIME_LIMIT cannot be "abc".',
+            "ACOUPI_CELERY__TASK_TIME_LIMIT=600",
+        ),
+        (
+            {"CELERY__TASK_TIME_LIMT": "700"},
+            'there is no setting "ACOUPI_CELERY__TASK_TIME_LIMT".',
+            "ACOUPI_CELERY__TASK_TIME_LIMIT",
+        ),
+        (
+            {"CELERY__TASK_TIME_LIMIT": "1"},
+            "a task cannot be asked to end after 540 s and be ended after 1 s.",
+            "ACOUPI_CELERY__TASK_TIME_LIMIT=600",
+        ),
+        (
+            {"CELERY__BROKER_URL": "hub"},
+            'cannot use the broker "hub".',
+            (
+                "ACOUPI_CELERY__BROKER_URL=redis://localhost:6379/0   "
+                "(or leave it out for the embedded broker)"
+            ),
+        ),
+        (
+            {"SENSOR__RECORDER__MICROPHONE_PATIENCE": "0"},
+            'ACOUPI_SENSOR__RECORDER__MICROPHONE_PATIENCE cannot be "0".',
+            "ACOUPI_SENSOR__RECORDER__MICROPHONE_PATIENCE=VALUE",
+        ),
+        (
+            {"PROGRAM": "connected", "CONFIG__MESSAGING__MQTT__PORT": "1883"},
+            "ACOUPI_CONFIG__MESSAGING__MQTT__HOST is missing.",
+            "ACOUPI_CONFIG__MESSAGING__MQTT__HOST=VALUE",
+        ),
+        (
+            {"PROGRAM": "connected", "CONFIG__MESSAGING__MQTT": '{"port": 1883}'},
+            "ACOUPI_CONFIG__MESSAGING__MQTT__HOST is missing.",
+            "ACOUPI_CONFIG__MESSAGING__MQTT__HOST=VALUE",
+        ),
+        ({"PROGRAM": "defualt"}, 'cannot find the program "defualt".', "ACOUPI_PROGRAM=default"),
+    ],
+)
+def test_what_is_wrong_is_told_in_variables(
+    settings: Settings, variables: dict[str, str], message: str, advice: str
+) -> None:
+    found, _ = put(settings, **variables)
+
+    assert found.fault is not None
+    assert found.fault.message == message
+    assert found.fault.help == advice
+
+
 def test_what_was_in_force_before_is_kept_beside_it(settings: Settings) -> None:
     put(settings, CONFIG__RECORDING__DURATION="5")
 
@@ -155,7 +225,7 @@ def test_wrong_sources_leave_in_force_what_was_and_are_named(settings: Settings,
     assert files(settings) == before
     assert found.fault is not None
     assert words in " ".join([found.fault.text(), found.fault.help or ""])
-    assert "in force is that of 20" in (found.trouble() or "")
+    assert "the configuration of 20" in (found.trouble() or "")
 
 
 @pytest.mark.parametrize("case", sorted(WRONG))

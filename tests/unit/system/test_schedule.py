@@ -20,7 +20,6 @@ from acoupi.services.entries import (
 )
 from acoupi.services.schedule import describe, describe_schedule, schedule_file
 from acoupi.tasks.schedules import aligned_schedule
-from acoupi.tasks.slots import slot_is_due
 
 SECONDS = datetime.timedelta(seconds=1)
 
@@ -54,7 +53,10 @@ def test_beat_finds_an_aligned_schedule_due_when_celery_does(
     offset = draw.draw(st.integers(0, seconds - 1))
     when = aligned_schedule(seconds * SECONDS, offset, nowfun=lambda: now)
 
-    assert when.is_due(last) == slot_is_due(now, last, seconds * SECONDS, offset)
+    back = restore(json.loads(json.dumps(describe(when))))
+
+    assert isinstance(back, Aligned)
+    assert back.is_due(last, now) == when.is_due(last)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ WRONG = [
     ["--celery.nonsense", "1"],
     ["--celery.task_time_limit", "-1"],
     ["--celery.task_time_limit", "5"],
-    ["--celery.broker_url", "amqp://guest@localhost"],
+    ["--celery.broker_url", "mqtt://guest@localhost"],
     ["--celery.broker_url", "redis:/x"],
 ]
 
@@ -293,7 +293,7 @@ def test_what_a_service_must_know_beside_the_home_is_written_down(
     lines = (home / "config" / "env").read_text().splitlines()[1:]
     assert lines == [
         "ACOUPI_LOG_LEVEL=DEBUG",
-        "ACOUPI_SIMULATED_AUDIO='/sounds/it'\"'\"'s a $wav,pace=fast'",
+        'ACOUPI_SIMULATED_AUDIO="/sounds/it\'s a \\$wav,pace=fast"',
     ]
 
 

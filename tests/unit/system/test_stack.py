@@ -1,15 +1,17 @@
 """What runs, described."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
 from acoupi.errors import ConfigurationError
 from acoupi.programs import AcoupiProgram, AcoupiWorker, WorkerConfig
+from acoupi.rights import Folder, ReadOnly, WrittenFile
+from acoupi.stack.rights import Mount, secret_names
 from acoupi.stack.settings import CelerySettings, Settings
-from acoupi.stack.stack import Mount, secret_names, stack_for
+from acoupi.stack.stack import stack_for
 
 
 def program(*workers: AcoupiWorker | None) -> Any:
@@ -148,8 +150,8 @@ class Login(BaseModel):
 
 class Config(BaseModel):
     recording: Recording = Recording()
-    db_metadata: Path
-    recordings: Path
+    db_metadata: Annotated[Path, WrittenFile]
+    recordings: Annotated[Path, Folder]
     spool: Path
     broker: Login = Login()
     others: list[Login] = [Login()]
@@ -176,7 +178,7 @@ def test_folders_outside_the_home_are_mounted(settings: Settings, tmp_path: Path
 
 
 class Replaying(BaseModel):
-    simulated: Path
+    simulated: Annotated[Path, ReadOnly]
     recordings: Path
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, NotConfiguredError, TargetError
 from acoupi.system import (
     Sensor,
@@ -24,9 +25,11 @@ from acoupi.system import (
     target_for,
 )
 from acoupi.system.services import install_services, uninstall_services
-from acoupi.targets import Target, load_target, process, systemd
+from acoupi.targets import Target, process, systemd
 from acoupi.targets.compose import ComposeTarget
-from acoupi.targets.process import ProcessTarget, read_env_file, run_script, script_error
+from acoupi.targets.process import ProcessTarget, run_script, script_error
+from tests.cli.fake_docker import FakeDocker, put_first
+from tests.packages import install
 from tests.services import require, require_program
 
 T = TypeVar("T", bound=Target)
@@ -37,8 +40,8 @@ def target(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_ours_are_there_without_being_installed() -> None:
-    assert {"process", "systemd"} <= set(available_targets())
+def test_ours_are_found_by_their_entry_points() -> None:
+    assert {"balena", "compose", "process", "systemd"} <= set(available_targets())
 
 
 def test_the_target_of_a_home_is_found(settings: Settings, program_name: str, target: str) -> None:
@@ -65,27 +68,65 @@ def test_a_target_that_is_not_installed_any_more_is_said_to_be(
     assert "process, systemd" in (caught.value.why or "")
 
 
-def test_a_target_that_cannot_be_loaded_is_said_to_be(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+BROKEN = {
+    "absent_moon": (None, "No module named 'absent_moon'"),
+    "moon_that_needs_more": ("import nothing_like_it", "nothing_like_it"),
+    "moon_with_a_bug": ("1 / 0", "ZeroDivisionError"),
+    "moon_without_a_target": ("class MoonTarget: pass", "is not a Target"),
+}
+
+
+@pytest.mark.parametrize("module", BROKEN)
+def test_a_target_that_cannot_be_loaded_is_named_at_setup(
+    settings: Settings,
+    program_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
 ) -> None:
-    plugin = tmp_path / "moon-1.0.dist-info"
-    plugin.mkdir()
-    (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: moon\nVersion: 1.0\n")
-    (plugin / "entry_points.txt").write_text("[acoupi.targets]\nmoon = moon.base:Target\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    source, why = BROKEN[module]
+    place = {"acoupi.targets": {"moon": f"{module}:MoonTarget"}}
+    install(monkeypatch, tmp_path / "package", place, {f"{module}.py": source} if source else {})
 
-    with pytest.raises(TargetError, match="cannot be loaded") as caught:
-        load_target("moon", settings)
+    with pytest.raises(TargetError) as caught:
+        setup_program(settings, program_name, target="moon")
 
-    assert "moon" in (caught.value.why or "")
+    lines = caught.value.lines()
+    assert 'the target "moon" cannot be loaded' in lines[0]
+    assert why in lines[1]
+    assert "--target process" in lines[2]
+    assert not settings.home.exists()
+
+
+@pytest.mark.parametrize("name", ["compose", "provisioned"])
+def test_a_target_with_the_name_of_another_is_named_at_setup(
+    settings: Settings,
+    program_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    place = {"acoupi.targets": {name: "my_moon:Compose"}}
+    install(monkeypatch, tmp_path / "package", place, name="acoupi-moon")
+
+    with pytest.raises(TargetError) as caught:
+        setup_program(settings, program_name, target="process")
+
+    lines = caught.value.lines()
+    assert f'two targets are called "{name}"' in lines[0]
+    assert "my_moon:Compose" in lines[1]
+    assert "pip uninstall acoupi-moon" in lines[2]
 
 
 SCRIPTS = ["acoupi-beat", "acoupi-workers-restart", "acoupi-workers-start", "acoupi-workers-stop"]
 
 
+@pytest.mark.parametrize("place", ["process", "compose"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_is_sound(settings: Settings, program_name: str, script: str) -> None:
-    setup_program(settings, program_name)
+def test_every_script_is_sound(
+    settings: Settings, program_name: str, place: str, script: str
+) -> None:
+    setup_program(settings, program_name, target=place)
     path = settings.home / "bin" / f"{script}.sh"
 
     checked = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
@@ -95,10 +136,13 @@ def test_every_script_is_sound(settings: Settings, program_name: str, script: st
     assert "\r" not in path.read_text()
 
 
+@pytest.mark.parametrize("place", ["process", "compose"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_shellcheck_finds_nothing(settings: Settings, program_name: str, script: str) -> None:
+def test_shellcheck_finds_nothing(
+    settings: Settings, program_name: str, place: str, script: str
+) -> None:
     require_program("shellcheck")
-    setup_program(settings, program_name)
+    setup_program(settings, program_name, target=place)
 
     checked = subprocess.run(
         ["shellcheck", "-x", settings.home / "bin" / f"{script}.sh"],
@@ -110,24 +154,76 @@ def test_shellcheck_finds_nothing(settings: Settings, program_name: str, script:
     assert checked.stdout == ""
 
 
-def test_scripts_name_neither_the_home_nor_its_owner(settings: Settings, program_name: str) -> None:
-    setup_program(settings, program_name)
+@pytest.mark.parametrize("place", ["process", "compose"])
+def test_scripts_name_neither_the_home_nor_its_owner(
+    settings: Settings, program_name: str, place: str
+) -> None:
+    setup_program(settings, program_name, target=place)
 
     for script in (settings.home / "bin").iterdir():
         assert str(settings.home) not in script.read_text()
 
 
+@pytest.mark.parametrize("place", ["process", "compose"])
 @pytest.mark.parametrize("name", ["nobody", "-x", "recording; true"])
 def test_a_script_refuses_a_service_that_is_none(
-    settings: Settings, program_name: str, name: str
+    settings: Settings,
+    program_name: str,
+    name: str,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    setup_program(settings, program_name)
+    docker = FakeDocker(tmp_path / "tools")
+    put_first(monkeypatch, docker.folder)
+    setup_program(settings, program_name, target=place)
 
     with pytest.raises(AcoupiError) as caught:
         run_script(settings, settings.start_script_path, name)
 
     assert caught.value.exit_code == 2
     assert len(caught.value.lines()) == 3
+    assert docker.asked == []
+
+
+SCRIPTS_AND_COMPOSE = {
+    ("start",): ["up --detach recording default"],
+    ("start", "beat"): ["up --detach beat"],
+    ("start", "--foreground"): ["up --detach redis", "up --no-deps recording default"],
+    ("stop",): ["stop recording default"],
+    ("restart", "default"): ["stop default", "up --detach default"],
+    ("start", "--help"): [],
+}
+
+
+@pytest.mark.parametrize("words", SCRIPTS_AND_COMPOSE, ids=" ".join)
+def test_the_scripts_of_a_bundle_hand_the_same_names_to_compose(
+    settings: Settings,
+    program_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    docker = FakeDocker(tmp_path / "tools")
+    put_first(monkeypatch, docker.folder)
+    setup_program(settings, program_name, target="compose")
+    script, *args = words
+
+    run_script(settings, settings.home / "bin" / f"acoupi-workers-{script}.sh", *args)
+
+    assert docker.asked == [f"compose {line}" for line in SCRIPTS_AND_COMPOSE[words]]
+
+
+def test_the_script_of_beat_starts_what_beat_needs(
+    settings: Settings, program_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = FakeDocker(tmp_path / "tools")
+    put_first(monkeypatch, docker.folder)
+    setup_program(settings, program_name, target="compose")
+
+    run_script(settings, settings.beat_script_path)
+
+    assert docker.asked == ["compose up --detach redis", "compose up --no-deps beat"]
 
 
 def test_a_script_that_is_gone_is_said_to_be(settings: Settings, program_name: str) -> None:
@@ -181,7 +277,7 @@ def test_any_value_comes_through_the_environment_file(
     )
 
     assert in_shell.stdout == value
-    assert read_env_file(file) == {"ACOUPI_SIMULATED_AUDIO": value}
+    assert read_env(file) == {"ACOUPI_SIMULATED_AUDIO": value}
 
 
 def test_a_value_of_two_lines_is_refused(
@@ -316,8 +412,8 @@ def fake_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(f'#!/bin/sh\necho "$@" >>"{said}"\necho active\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(systemd, "RUNS", tmp_path)
+    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
     return said
 
 

@@ -1,62 +1,65 @@
-"""What a worker tells of itself, and when it ends itself."""
+"""What a worker reports of itself, and when it ends itself."""
 
+import contextlib
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from acoupi.errors import ConfigurationError
 from acoupi.services import logs, worker
-from acoupi.services.worker import Heart
+from acoupi.services.consumer import SensorConsumer
+from acoupi.services.monitor import WorkerMonitor
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock, read_pulse
 from acoupi.stack.stack import stack_for
 from acoupi.system import Settings, setup_program
-from tests.unit.system.conftest import Clocks
+from tests.unit.system.conftest import Clocks, WriteModule
 
 
 @pytest.fixture
-def heart(tmp_path: Path, clocks: Clocks) -> Iterator[Heart]:
+def monitor(tmp_path: Path, clocks: Clocks) -> Iterator[WorkerMonitor]:
     with ServiceLock(tmp_path, "default") as lock:
-        yield Heart(
+        yield WorkerMonitor(
             PulseFile(tmp_path, "default"),
             "redis://hub",
             time_limit=600,
             end=lambda reason: None,
-            reclaim=lambda connection: None,
             lock=lock,
         )
 
 
-def test_tasks_are_counted_and_the_last_error_stands_until_its_task_succeeds(heart: Heart) -> None:
+def test_tasks_are_counted_and_the_last_error_stands_until_its_task_succeeds(
+    monitor: WorkerMonitor,
+) -> None:
     for key, error in (("1", "disk full"), ("2", "no link"), ("3", None)):
-        heart.began(key, f"task {key}")
-        heart.ended(key, error)
-        heart.ended(key, error)
+        monitor.task_started(key, f"task {key}")
+        monitor.task_ended(key, error)
+        monitor.task_ended(key, error)
 
-    pulse = heart.pulse.pulse
+    pulse = monitor.pulse.pulse
     assert (pulse.done, pulse.failed, pulse.last_error) == (1, 2, "task 2: no link")
-    heart.began("4", "task 2")
-    heart.ended("4", None)
+    monitor.task_started("4", "task 2")
+    monitor.task_ended("4", None)
     assert pulse.last_error == "task 1: disk full"
 
 
-def test_a_task_that_is_overdue_makes_it_stuck(heart: Heart, clocks: Clocks) -> None:
-    heart.ready()
-    heart.began("1", "hang")
+def test_a_task_that_is_overdue_makes_it_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+    monitor.ready()
+    monitor.task_started("1", "hang")
 
     clocks.pass_time(599)
-    heart.turn()
-    assert heart.stuck() is None
+    monitor.turn()
+    assert monitor.why_stuck() is None
     clocks.pass_time(2)
-    heart.turn()
+    monitor.turn()
 
-    assert "hang has run for 601 s" in (heart.stuck() or "")
-    heart.ended("1", None)
-    assert heart.stuck() is None
+    assert "hang has run for 601 s" in (monitor.why_stuck() or "")
+    monitor.task_ended("1", None)
+    assert monitor.why_stuck() is None
 
 
 def test_a_long_recording_does_not_make_its_worker_stuck(settings: Settings) -> None:
@@ -71,67 +74,102 @@ def test_a_long_recording_does_not_make_its_worker_stuck(settings: Settings) -> 
     assert limits["default"] == 600
 
 
-def test_a_loop_that_does_not_turn_makes_it_stuck(heart: Heart, clocks: Clocks) -> None:
-    heart.ready()
+def test_a_loop_that_does_not_turn_makes_it_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+    monitor.ready()
 
     clocks.pass_time(61)
 
-    assert "loop has not turned" in (heart.stuck() or "")
+    assert "loop has not turned" in (monitor.why_stuck() or "")
 
 
-def test_waiting_for_the_broker_is_not_being_stuck(heart: Heart, clocks: Clocks) -> None:
-    heart.ready()
+def test_waiting_for_the_broker_is_not_being_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+    monitor.ready()
 
     for _ in range(100):
         clocks.pass_time(30)
-        heart.broker_lost(ConnectionRefusedError("refused"))
-        assert heart.stuck() is None
+        monitor.broker_lost(ConnectionRefusedError("refused"))
+        assert monitor.why_stuck() is None
 
-    assert heart.pulse.pulse.state == "waiting for the broker"
-    assert "redis://hub does not answer: refused" in (heart.pulse.pulse.message or "")
+    assert monitor.pulse.pulse.state == "waiting for the broker"
+    assert "redis://hub does not answer: refused" in (monitor.pulse.pulse.message or "")
 
 
-def test_a_program_that_never_loads_makes_it_stuck(heart: Heart, clocks: Clocks) -> None:
+def test_a_program_that_never_loads_makes_it_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
     clocks.pass_time(599)
-    assert heart.stuck() is None
+    assert monitor.why_stuck() is None
     clocks.pass_time(2)
 
-    assert "has not started" in (heart.stuck() or "")
+    assert "has not started" in (monitor.why_stuck() or "")
 
 
-def test_a_clock_step_makes_nothing_stuck(heart: Heart, clocks: Clocks) -> None:
-    heart.ready()
-    heart.began("1", "work")
+def test_a_clock_step_makes_nothing_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+    monitor.ready()
+    monitor.task_started("1", "work")
 
     clocks.step(40 * 365 * 86_400.0)
 
-    assert heart.stuck() is None
+    assert monitor.why_stuck() is None
 
 
-def test_another_process_under_its_name_makes_it_stuck(heart: Heart, tmp_path: Path) -> None:
-    heart.ready()
-    heart.lock.path.unlink()
+def test_another_process_under_its_name_makes_it_stuck(
+    monitor: WorkerMonitor, tmp_path: Path
+) -> None:
+    monitor.ready()
+    monitor.lock.path.unlink()
 
     with ServiceLock(tmp_path, "default"):
-        assert "another process" in (heart.stuck() or "")
+        assert "another process" in (monitor.why_stuck() or "")
 
 
-def test_losing_the_broker_is_logged_once(heart: Heart, caplog: pytest.LogCaptureFixture) -> None:
+def test_losing_the_broker_is_logged_once(
+    monitor: WorkerMonitor, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(3):
-        heart.broker_lost(ConnectionRefusedError("refused"))
+        monitor.broker_lost(ConnectionRefusedError("refused"))
 
-    assert caplog.text.count("Cannot go on") == 1
+    assert caplog.text.count("Cannot continue") == 1
 
 
-def test_the_last_pulse_says_that_it_stopped(heart: Heart, tmp_path: Path) -> None:
-    heart.start()
-    heart.ready()
+def test_the_last_pulse_says_that_it_stopped(monitor: WorkerMonitor, tmp_path: Path) -> None:
+    monitor.start()
+    monitor.ready()
 
-    heart.stop()
+    monitor.stop()
 
     pulse = read_pulse(tmp_path, "default")
     assert pulse is not None
     assert pulse.state == "stopped"
+
+
+# Acknowledging.
+
+
+class Message:
+    """A message whose acknowledgement kombu logs as failed, or not."""
+
+    def __init__(self, channel: object, *, fails: bool) -> None:
+        self.channel = channel
+        self.acknowledged = False
+        self._fails = fails
+
+    def ack_log_error(self) -> None:
+        self.acknowledged = not self._fails
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_worker_reconnects_when_a_message_cannot_be_acknowledged(fails: bool) -> None:
+    # Kombu's redis counts it as in hand: a worker that may have one would never ask for another.
+    channel = object()
+    consumer = SensorConsumer.__new__(SensorConsumer)
+    consumer._is_lost, consumer.hub, consumer.connection = False, None, None
+    consumer.task_consumer = SimpleNamespace(channel=channel)
+
+    consumer.call_soon_ack(Message(channel, fails=fails).ack_log_error)
+
+    with pytest.raises(ConnectionResetError) if fails else contextlib.nullcontext():
+        consumer._check_link()
+    consumer.call_soon_ack(Message("of a link that was lost", fails=True).ack_log_error)
+    consumer._check_link()
 
 
 # Starting.
@@ -170,16 +208,32 @@ def test_a_home_without_a_sensor_is_said_to_be(
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
+FAILS = """
+import os
+from pydantic import BaseModel
+from acoupi.programs import AcoupiProgram, DEFAULT_WORKER_CONFIG
+
+class Config(BaseModel):
+    site: str = "heath"
+
+class Program(AcoupiProgram[Config]):
+    config_schema = Config
+    worker_config = DEFAULT_WORKER_CONFIG
+
+    def setup(self, config):
+        def recording_task(): return None
+        self.add_task(recording_task, schedule=10, queue="recording")
+        if "ACOUPI_SERVICE" in os.environ:
+            raise RuntimeError("no such GPU")
+"""
+
+
 @pytest.mark.usefixtures("_quiet_logging")
 def test_what_a_program_raises_when_it_is_built_is_in_the_log(
-    settings: Settings, program_name: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, write_module: WriteModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup_program(settings, program_name)
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("no such GPU")
-
-    monkeypatch.setattr(sys.modules[program_name].Program, "setup", fail)
+    monkeypatch.delenv("ACOUPI_SERVICE", raising=False)
+    setup_program(settings, write_module("failing_program", FAILS))
 
     with pytest.raises(RuntimeError):
         worker.main(["default", "--quiet"])

@@ -1,7 +1,7 @@
 """A sensor of fakes around a real store."""
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ import pytest
 from acoupi import data
 from acoupi.audio import formats
 from acoupi.audio.guano import build_guano, guano_of_recording
-from acoupi.components import SqliteMessageStore, SqliteStore, types
+from acoupi.components import SqliteStore, types
 from acoupi.testing import (
     FakeRecorder,
     InMemoryMessageStore,
@@ -18,6 +18,7 @@ from acoupi.testing import (
     make_recording,
     make_wav,
 )
+from tests.faulty import Faulty
 
 
 class Crash(BaseException):
@@ -48,24 +49,14 @@ class PublishedMessageStore(types.MessageStore):
         self.responses.append(response)
 
 
-@pytest.fixture(params=["sqlite", "in memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[types.Store]:
-    if request.param == "in memory":
-        yield InMemoryStore()
-        return
-    store = SqliteStore(tmp_path / "metadata.db")
-    yield store
-    store.close()
+@pytest.fixture
+def store() -> Faulty:
+    return Faulty(InMemoryStore())
 
 
-@pytest.fixture(params=["published", "sqlite", "in memory"])
-def messages(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[types.MessageStore]:
-    if request.param == "sqlite":
-        store = SqliteMessageStore(tmp_path / "messages.db")
-        yield store
-        store.close()
-    else:
-        yield PublishedMessageStore() if request.param == "published" else InMemoryMessageStore()
+@pytest.fixture(params=[PublishedMessageStore, InMemoryMessageStore])
+def messages(request: pytest.FixtureRequest) -> Faulty:
+    return Faulty(request.param())
 
 
 @pytest.fixture

@@ -5,48 +5,42 @@ import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from acoupi import data
-from acoupi.audio import system_clock
 from acoupi.audio.formats import read_guano, read_recording
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.system_clock import ClockState
 from acoupi.components.audio_recorder import PARecorder
-from acoupi.components.stores import SqliteStore
 from acoupi.data import EffortState
 from acoupi.effort import CapturePlan, ledger
 from acoupi.errors import MetadataStoreError
-from acoupi.tasks import effort, generate_recording_task
-from acoupi.tasks.clocks import ClockCorrection
+from acoupi.tasks import effort_log, generate_recording_task
+from acoupi.testing import InMemoryStore
+from tests.clocks import RunningClock
+from tests.faulty import Faulty
 
 HOUR = 3600.0
 PLAN = CapturePlan(duration=0.2, interval=0.2)
 LOGGER = logging.getLogger(__name__)
+SET, NOT_SET = ClockState(True, 0.01), ClockState(False, None)
 
 
 class Machine:
     """A machine whose clock was not set when it booted."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, clock: RunningClock) -> None:
         self.folder = folder
-        self.store = SqliteStore(folder / "metadata.db")
-        self.boot = uuid4()
-        self.shift = 0.0
-        self.is_set = False
-        real = data.utc_now
-        patch.setattr(data, "utc_now", lambda: real() + datetime.timedelta(seconds=self.shift))
-        patch.setattr(system_clock, "read_boot_id", lambda: self.boot)
-        for module in (system_clock, effort):
-            patch.setattr(module, "read_clock_state", self.state)
+        self.store = Faulty(InMemoryStore())
+        self.clock = clock
         self.recorder: PARecorder | None = None
         self.start()
 
-    def state(self) -> ClockState:
-        return ClockState(True, 0.01) if self.is_set else ClockState(False, None)
+    def boot(self) -> None:
+        self.clock.boot_id = uuid4()
+        self.clock.state = NOT_SET
 
     def start(self) -> None:
         """Begin a new process of the recorder."""
@@ -72,8 +66,8 @@ class Machine:
         return recording
 
     def set_clock(self, seconds: float) -> None:
-        self.shift += seconds
-        self.is_set = True
+        self.clock.step(seconds)
+        self.clock.state = SET
 
     def stored(self, recording: data.Recording) -> data.Recording:
         ((found, _),) = self.store.get_recordings([recording.id])
@@ -88,10 +82,12 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    machine = Machine(tmp_path, monkeypatch)
+    clock = RunningClock()
+    clock.state = NOT_SET
+    clock.install(monkeypatch)
+    machine = Machine(tmp_path, clock)
     yield machine
     machine.stop()
-    machine.store.close()
 
 
 def moved(before: data.Recording, after: data.Recording) -> float:
@@ -144,10 +140,10 @@ def test_the_account_holds_no_doubt_any_more(machine: Machine) -> None:
 def test_after_a_power_cut_the_time_without_power_is_known_once_the_clock_is_set(
     machine: Machine,
 ) -> None:
-    machine.is_set = True
+    machine.clock.state = SET
     before = [machine.made() for _ in range(2)]
-    machine.boot, machine.is_set = uuid4(), False
-    machine.shift -= 5  # The clock goes on where it was saved, so no time seems to be missing.
+    machine.boot()
+    machine.clock.step(-5)  # The clock goes on where it was saved, so no time seems to be missing.
     machine.start()
     after = [machine.made() for _ in range(2)]
     machine.set_clock(HOUR)
@@ -174,8 +170,8 @@ def test_a_recorder_that_was_restarted_corrects_what_the_one_before_made(machine
 
 def test_another_boot_and_a_clock_that_was_right_are_left_alone(machine: Machine) -> None:
     before_boot = machine.made()
-    machine.boot = uuid4()
-    machine.is_set = True
+    machine.boot()
+    machine.clock.state = SET
     machine.start()
     right = machine.made()
     machine.set_clock(HOUR)
@@ -213,18 +209,14 @@ def test_a_second_time_finds_nothing_to_do(machine: Machine) -> None:
 
 
 def test_what_dies_between_the_store_and_the_file_is_finished_by_the_next(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
 ) -> None:
     doubtful = machine.made()
     machine.set_clock(HOUR)
 
-    def die(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ClockCorrection, "_write", die)
-        with pytest.raises(KeyboardInterrupt):
-            machine.made()
+    dies = machine.store.failing("get_files_to_correct", KeyboardInterrupt())
+    with dies, pytest.raises(KeyboardInterrupt):
+        machine.made()
     assert doubtful.path is not None
     assert read_recording(doubtful.path).created_on == doubtful.created_on
     machine.start()
@@ -235,16 +227,12 @@ def test_what_dies_between_the_store_and_the_file_is_finished_by_the_next(
 
 
 def test_a_store_that_refuses_is_asked_again(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     doubtful = machine.made()
     machine.set_clock(HOUR)
 
-    def refuse(*_: Any) -> None:
-        raise MetadataStoreError("cannot write.", "wait")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(machine.store, "correct_times", refuse)
+    with machine.store.failing("correct_times", MetadataStoreError("cannot write.", "wait")):
         machine.made()
     assert "not corrected yet" in caplog.text
 
@@ -268,7 +256,7 @@ def test_a_file_that_is_gone_costs_nothing(machine: Machine) -> None:
 def test_what_kept_the_recorder_is_moved_too(machine: Machine) -> None:
     machine.made()
     (site,) = machine.store.get_deployments()
-    log = effort.EffortLog(machine.store, PLAN, LOGGER)
+    log = effort_log.EffortLog(machine.store, PLAN, LOGGER)
     log.begin(site)
     log.failed(RuntimeError("unplugged"))
     log.end()
@@ -285,7 +273,7 @@ def test_the_file_says_by_which_clock_its_time_is_told(machine: Machine) -> None
     recording = machine.made()
 
     assert recording.path is not None
-    assert read_guano(recording.path)["Acoupi|Boot Clock"].startswith(f"{machine.boot} ")
+    assert read_guano(recording.path)["Acoupi|Boot Clock"].startswith(f"{machine.clock.boot_id} ")
     report = read_recording(recording.path).capture
     assert report is not None
     assert recording.capture is not None

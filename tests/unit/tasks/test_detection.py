@@ -17,6 +17,7 @@ from acoupi.components import (
 from acoupi.tasks import generate_detection_task
 from acoupi.tasks.detection import model_name
 from acoupi.testing import FakeModel
+from tests.faulty import Faulty
 
 from .conftest import Crash
 
@@ -241,27 +242,18 @@ STEPS = [
 @pytest.mark.parametrize(("owner", "step"), STEPS)
 def test_a_crash_at_any_step_and_a_second_run_end_in_one_output_and_one_message(
     task_of,
-    store: SqliteStore,
-    messages: types.MessageStore,
+    store: Faulty,
+    messages: Faulty,
     capture: Capture,
-    monkeypatch: pytest.MonkeyPatch,
     owner: str,
     step: str,
     when: str,
 ) -> None:
-    recording, model = capture(), FakeModel()
+    recording, model = capture(), Faulty(FakeModel())
     target = {"store": store, "model": model, "messages": messages}[owner]
-    original = getattr(target, step)
 
-    def crashing(*args: Any, **kwargs: Any) -> None:
-        if when == "after":
-            original(*args, **kwargs)
-        raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(target, step, crashing)
-        with pytest.raises(Crash):
-            task_of(model)(recording)
+    with target.failing(step, Crash(), after=when == "after"), pytest.raises(Crash):
+        task_of(model)(recording)
 
     task_of(model)(recording)
 
@@ -273,19 +265,14 @@ def test_a_crash_at_any_step_and_a_second_run_end_in_one_output_and_one_message(
 def test_a_stored_output_is_not_computed_again(
     task_of,
     store: SqliteStore,
-    messages: types.MessageStore,
+    messages: Faulty,
     capture: Capture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording, model = capture(), FakeModel()
+    full = OSError("No space left on device")
 
-    def full(_: data.Message) -> None:
-        raise OSError("No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(messages, "store_message", full)
-        with pytest.raises(OSError, match="No space"):
-            task_of(model)(recording)
+    with messages.failing("store_message", full), pytest.raises(OSError, match="No space"):
+        task_of(model)(recording)
     assert state_of(store, recording) is data.AnalysisState.RETRY
 
     task_of(model)(recording)

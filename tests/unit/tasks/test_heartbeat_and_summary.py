@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from acoupi import data, devices
+from acoupi import data
 from acoupi.components import types
 from acoupi.provisioned import MARKER, Fault, Provisioned
 from acoupi.tasks import Heartbeat, generate_heartbeat_task, generate_summariser_task
@@ -15,8 +15,11 @@ from acoupi.testing import ListMessenger
 
 
 @pytest.fixture(autouse=True)
-def _device_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "get_device_id", lambda: "board-1")
+def device_file(home: Path) -> Path:
+    path = home / "config" / "device.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"id": "board-1"}')
+    return path
 
 
 def free_memory() -> data.Metric:
@@ -48,7 +51,6 @@ def test_a_heartbeat_has_the_shape_that_servers_know() -> None:
 
 def test_it_says_when_the_sources_of_the_home_are_wrong(home: Path) -> None:
     config = home / "config"
-    config.mkdir(parents=True)
     fault = Fault(message="there is no variable ACOUPI_X.", since=data.utc_now())
     found = Provisioned(generation=1, provisioned_on=data.utc_now(), fault=fault)
     (config / MARKER).write_text(found.model_dump_json())
@@ -57,7 +59,7 @@ def test_it_says_when_the_sources_of_the_home_are_wrong(home: Path) -> None:
     generate_heartbeat_task([messenger])()
 
     status = said(messenger)["status"]
-    assert status.startswith("There is no variable ACOUPI_X. (in force is that of 20")
+    assert status.startswith("There is no variable ACOUPI_X. (the configuration of 20")
 
 
 def test_no_metrics_are_left_out() -> None:
@@ -98,11 +100,8 @@ def test_a_status_that_fails_is_not_ok() -> None:
     assert said(messenger)["status"] == "cannot read the status: a bug"
 
 
-def test_a_device_without_an_id_still_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
-        raise OSError("no id")
-
-    monkeypatch.setattr(devices, "get_device_id", fail)
+def test_a_device_without_an_id_still_reports(device_file: Path) -> None:
+    device_file.write_text("[" * 100_000)  # nested too deeply to be read
     messenger = ListMessenger()
 
     generate_heartbeat_task([messenger])()

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 
 from acoupi import data
-from acoupi.audio import files
 from acoupi.components import (
     IDFileManager,
     SaveRecordingManager,
@@ -21,6 +21,7 @@ from acoupi.components import (
 from acoupi.tasks import generate_file_management_task, generate_recovery_task
 from acoupi.tasks.management import note_missing
 from acoupi.testing import FakeModel
+from tests.faulty import Faulty
 
 from .conftest import Crash
 
@@ -217,15 +218,15 @@ def test_one_failing_recording_does_not_stop_the_others(
     manage, store: SqliteStore, kept: Path, capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recordings = [capture(minute) for minute in range(3)]
-    real = files.move_file
+    real = os.link
 
-    def failing(source: Path, *args: Any, **kwargs: Any) -> Path:
-        if source == recordings[0].path:
+    def failing(source: Path, target: Path) -> None:
+        if Path(source) == recordings[0].path:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(source, *args, **kwargs)
+        real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "move_file", failing)
+        patch.setattr(os, "link", failing)
         manage()
     assert len(names(kept)) == 2
     assert row_of(store, recordings[0]).path == recordings[0].path
@@ -345,11 +346,7 @@ def test_a_file_that_another_pass_moved_is_not_lost(
 
 
 def test_a_file_that_another_pass_is_deleting_is_not_lost(
-    manage,
-    store: SqliteStore,
-    capture: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    manage, store: Faulty, capture: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
     recording = capture()
     end_recording = store.end_recording
@@ -359,8 +356,8 @@ def test_a_file_that_another_pass_is_deleting_is_not_lost(
         assert count(store, data.RecordingState.LOST) == 0
         end_recording(ended, state)
 
-    monkeypatch.setattr(store, "end_recording", looked_at_meanwhile)
-    manage(file_filters=[Always(False)])
+    with store.replaced("end_recording", looked_at_meanwhile):
+        manage(file_filters=[Always(False)])
 
     assert count(store, data.RecordingState.DELETED) == 1
     assert "is lost" not in caplog.text
@@ -423,11 +420,10 @@ def test_a_folder_that_does_not_exist_is_no_failure(manage, spool: Path) -> None
 )
 def test_a_crash_around_the_note_in_the_store_is_made_good(
     manage,
-    store: SqliteStore,
+    store: Faulty,
     spool: Path,
     kept: Path,
     capture: Capture,
-    monkeypatch: pytest.MonkeyPatch,
     step: str,
     answer: bool,
     when: str,
@@ -435,17 +431,9 @@ def test_a_crash_around_the_note_in_the_store_is_made_good(
     recording = capture()
     assert recording.path is not None
     content = recording.path.read_bytes()
-    real = getattr(store, step)
 
-    def crashing(*args: Any) -> None:
-        if when == "after":
-            real(*args)
-        raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, step, crashing)
-        with pytest.raises(Crash):
-            manage(file_filters=[Always(answer)])
+    with store.failing(step, Crash(), after=when == "after"), pytest.raises(Crash):
+        manage(file_filters=[Always(answer)])
 
     generate_recovery_task(store, tmp_path=spool, settle_time=-1)()
     manage(file_filters=[Always(answer)])

@@ -3,16 +3,16 @@
 import datetime
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acoupi import data
-from acoupi.components import SqliteMessageStore, types
+from acoupi.components import types
 from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
 from acoupi.testing import InMemoryMessageStore, ListMessenger
+from tests.clocks import START, Clock
 
 from .conftest import PublishedMessageStore
 
@@ -54,9 +54,8 @@ def tracking() -> TrackingStore:
 
 
 def fill(store: types.MessageStore, number: int) -> list[data.Message]:
-    start = datetime.datetime(2024, 8, 1, tzinfo=datetime.UTC)
     made = [
-        data.Message(content=str(n), created_on=start + datetime.timedelta(seconds=n))
+        data.Message(content=str(n), created_on=START + datetime.timedelta(seconds=n))
         for n in range(1, number + 1)
     ]
     for message in made:
@@ -122,10 +121,8 @@ def test_a_dead_link_of_one_does_not_hold_up_the_other(messages: types.MessageSt
     assert contents(alive.sent) == ["1", "2", "3"]
 
 
-def test_what_a_dead_link_held_up_arrives_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = SqliteMessageStore(tmp_path / "messages.db")
+def test_what_a_dead_link_held_up_arrives_when_it_is_back(clock: Clock) -> None:
+    store = InMemoryMessageStore()
     broken, fine = ListMessenger("broken"), ListMessenger("fine")
     broken.cut_link()
     fill(store, 3)
@@ -134,30 +131,25 @@ def test_what_a_dead_link_held_up_arrives_when_it_is_back(
     assert contents(fine.sent) == ["1", "2", "3"]
 
     broken.error = None
-    tomorrow = data.utc_now() + datetime.timedelta(days=1)
-    monkeypatch.setattr(data, "utc_now", lambda: tomorrow)
+    clock.advance(86_400)
     task()
-    store.close()
 
     assert sorted(contents(broken.sent)) == ["1", "2", "3"]
     assert contents(fine.sent) == ["1", "2", "3"]
 
 
-def test_refused_messages_do_not_block_the_queue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_messages_do_not_block_the_queue() -> None:
     class Picky(ListMessenger):
         def send_message(self, message: data.Message) -> data.Response:
             self.status = Status.ERROR if str(message.content) <= "3" else Status.SUCCESS
             return super().send_message(message)
 
-    store, messenger = SqliteMessageStore(tmp_path / "messages.db"), Picky("picky")
+    store, messenger = InMemoryMessageStore(), Picky("picky")
     fill(store, 7)
     task = generate_send_messages_task(store, [messenger], max_messages=3)
 
     for _ in range(3):
         task()
-    store.close()
 
     assert contents(messenger.sent) == ["4", "5", "6", "7"]
 
@@ -211,8 +203,8 @@ class Guarded(ListMessenger):
         return response.model_copy(update={"is_access_refused": is_barred})
 
 
-def test_a_server_that_lets_nobody_in_is_not_asked_for_every_message(tmp_path: Path) -> None:
-    store, messenger = SqliteMessageStore(tmp_path / "messages.db"), Guarded("m")
+def test_a_server_that_lets_nobody_in_is_not_asked_for_every_message() -> None:
+    store, messenger = InMemoryMessageStore(), Guarded("m")
     fill(store, 60)
     task = generate_send_messages_task(store, [messenger])
 
@@ -220,28 +212,22 @@ def test_a_server_that_lets_nobody_in_is_not_asked_for_every_message(tmp_path: P
     task()
     messenger.barred = set()
     task()
-    store.close()
 
     assert contents(messenger.tried)[:7] == ["1", "2", "3", "60", "59", "58", "57"]
     assert len(messenger.sent) == 60 - 6  # those six rest
     assert contents(messenger.sent)[3:] == [str(n) for n in range(4, 55)]
 
 
-def test_what_is_forbidden_for_ever_is_not_in_the_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, messenger = SqliteMessageStore(tmp_path / "messages.db"), Guarded("m")
+def test_what_is_forbidden_for_ever_is_not_in_the_way(clock: Clock) -> None:
+    store, messenger = InMemoryMessageStore(), Guarded("m")
     messenger.barred = {str(n) for n in range(1, 21)}
     fill(store, 20)
     task = generate_send_messages_task(store, [messenger])
-    now = data.utc_now()
-    monkeypatch.setattr(data, "utc_now", lambda: now)
     for _ in range(30):
         task()
-        now += datetime.timedelta(hours=2)  # all are due again
-    store.store_message(data.Message(content="good", created_on=now))
+        clock.advance(7200)  # all are due again
+    store.store_message(data.Message(content="good", created_on=clock.now))
     task()
-    store.close()
 
     assert contents(messenger.sent) == ["good"]
 
@@ -249,30 +235,22 @@ def test_what_is_forbidden_for_ever_is_not_in_the_way(
 class Slow(ListMessenger):
     """Takes so many seconds for each message; meanwhile another pass may run."""
 
-    def __init__(self, name: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, name: str, seconds: float, clock: Clock) -> None:
         super().__init__(name)
-        self.seconds = seconds
+        self.seconds, self.clock = seconds, clock
         self.meanwhile: Callable[[], None] | None = None
-        self.start, self.passed = data.utc_now(), 0.0
-        monkeypatch.setattr(data, "monotonic", lambda: self.passed)
-        monkeypatch.setattr(data, "utc_now", self.now)
-
-    def now(self) -> datetime.datetime:
-        return self.start + datetime.timedelta(seconds=self.passed)
 
     def send_message(self, message: data.Message) -> data.Response:
-        self.passed += self.seconds
+        self.clock.advance(self.seconds)
         response = super().send_message(message)
         if self.meanwhile is not None:
             self.meanwhile()
         return response
 
 
-def test_a_pass_over_a_slow_link_ends_before_anybody_takes_it_for_stuck(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_pass_over_a_slow_link_ends_before_anybody_takes_it_for_stuck(clock: Clock) -> None:
     store = InMemoryMessageStore()
-    slow, other = Slow("slow", 2, monkeypatch), ListMessenger("other")
+    slow, other = Slow("slow", 2, clock), ListMessenger("other")
     fill(store, 60)
     task = generate_send_messages_task(store, [slow, other])
 
@@ -285,10 +263,8 @@ def test_a_pass_over_a_slow_link_ends_before_anybody_takes_it_for_stuck(
     assert contents(slow.sent) == contents(other.sent) == [str(n) for n in range(1, 61)]
 
 
-def test_a_pass_that_begins_meanwhile_sends_nothing_twice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    store, slow = InMemoryMessageStore(), Slow("slow", 9, monkeypatch)
+def test_a_pass_that_begins_meanwhile_sends_nothing_twice(clock: Clock) -> None:
+    store, slow = InMemoryMessageStore(), Slow("slow", 9, clock)
     fill(store, 60)
     task = generate_send_messages_task(store, [slow])
 
@@ -347,28 +323,26 @@ def test_wrong_credentials_are_noted_as_such(tracking: TrackingStore) -> None:
 
 
 def test_messages_arrive_soon_after_the_link_is_back_whatever_it_went_through(
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
 ) -> None:
     store, messenger = InMemoryMessageStore(), ListMessenger("m")
-    now = data.utc_now()
-    monkeypatch.setattr(data, "utc_now", lambda: now)
     fill(store, 1)
     messenger.cut_link()
     task = generate_send_messages_task(store, [messenger])
     while len(messenger.tried) < 12:
         task()
-        now += datetime.timedelta(minutes=1)
+        clock.advance(60)
 
     messenger.error = None
     for _ in range(5):
         task()
-        now += datetime.timedelta(minutes=1)
+        clock.advance(60)
 
     assert len(messenger.sent) == 1
 
 
-def test_what_was_delivered_is_removed_after_its_time(tmp_path: Path) -> None:
-    store = SqliteMessageStore(tmp_path / "messages.db")
+def test_what_was_delivered_is_removed_after_its_time() -> None:
+    store = InMemoryMessageStore()
     one, other = ListMessenger("one"), ListMessenger("other")
     other.cut_link()
     fill(store, 3)  # in 2024
@@ -382,22 +356,21 @@ def test_what_was_delivered_is_removed_after_its_time(tmp_path: Path) -> None:
 
     assert store.count_deliveries()["one"]["acknowledged"] == 1
     assert len(store.get_responses(new)) == 1
-    store.close()
 
 
 def test_a_store_that_cannot_remove_is_no_reason_to_fail(
-    tracking: TrackingStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tracking: TrackingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def locked(*_: object) -> int:
-        raise OSError("database is locked")
+    class Locked(TrackingStore):
+        def remove_delivered(self, *_: object) -> int:
+            raise OSError("database is locked")
 
     fill(tracking, 1)
     task = generate_send_messages_task(tracking, [ListMessenger()], keep=datetime.timedelta(1))
 
     task()
     assert caplog.text == ""
-    monkeypatch.setattr(tracking, "remove_delivered", locked)
-    task()
+    generate_send_messages_task(Locked(), [ListMessenger()], keep=datetime.timedelta(1))()
 
     assert "Cannot remove old messages" in caplog.text
 
@@ -440,35 +413,30 @@ def test_a_crash_gives_back_what_was_not_tried(tracking: TrackingStore) -> None:
     assert tracking.claimed["m"] == {first.id}  # nobody knows whether it arrived
 
 
-def test_a_response_that_cannot_be_stored_does_not_stop_the_pass(
-    tracking: TrackingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    messenger = ListMessenger("m")
-    fill(tracking, 2)
+def test_a_response_that_cannot_be_stored_does_not_stop_the_pass() -> None:
+    class Locked(TrackingStore):
+        def settle_message(self, messenger: str, response: data.Response) -> None:
+            raise OSError("database is locked")
 
-    def locked(*_: object) -> None:
-        raise OSError("database is locked")
+    store, messenger = Locked(), ListMessenger("m")
+    fill(store, 2)
 
-    monkeypatch.setattr(tracking, "settle_message", locked)
-    generate_send_messages_task(tracking, [messenger])()
+    generate_send_messages_task(store, [messenger])()
 
     assert contents(messenger.sent) == ["1", "2"]
 
 
-def test_a_store_that_fails_for_one_messenger_serves_the_other(
-    tracking: TrackingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fine = ListMessenger("fine")
-    fill(tracking, 1)
-    claim = tracking.claim_messages
+def test_a_store_that_fails_for_one_messenger_serves_the_other() -> None:
+    class Locked(TrackingStore):
+        def claim_messages(self, messenger: str, *args: Any, **options: Any) -> list[data.Message]:
+            if messenger == "bad":
+                raise OSError("database is locked")
+            return super().claim_messages(messenger, *args, **options)
 
-    def claim_messages(messenger: str, **options: Any) -> list[data.Message]:
-        if messenger == "bad":
-            raise OSError("database is locked")
-        return claim(messenger, **options)
+    store, fine = Locked(), ListMessenger("fine")
+    fill(store, 1)
 
-    monkeypatch.setattr(tracking, "claim_messages", claim_messages)
-    generate_send_messages_task(tracking, [ListMessenger("bad"), fine])()
+    generate_send_messages_task(store, [ListMessenger("bad"), fine])()
 
     assert contents(fine.sent) == ["1"]
 

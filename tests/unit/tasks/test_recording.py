@@ -13,6 +13,9 @@ from acoupi.effort import CapturePlan
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError
 from acoupi.tasks import generate_recording_task, generate_recovery_task
 from acoupi.testing import FakeRecorder
+from tests.faulty import Faulty
+
+LOCKED = MetadataStoreError("database is locked")
 
 
 class Condition(types.RecordingCondition):
@@ -78,15 +81,10 @@ def test_metadata_that_a_recorder_wrote_stay(store: SqliteStore, spool: Path) ->
 
 
 def test_a_recording_that_cannot_be_stored_is_adopted_later(
-    store: SqliteStore, recorder: FakeRecorder, spool: Path, monkeypatch: pytest.MonkeyPatch
+    store: Faulty, recorder: FakeRecorder, spool: Path
 ) -> None:
-    def locked(_: data.Recording) -> None:
-        raise MetadataStoreError("database is locked")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "store_recording", locked)
-        with pytest.raises(MetadataStoreError):
-            generate_recording_task(recorder, store)()
+    with store.failing("store_recording", LOCKED), pytest.raises(MetadataStoreError):
+        generate_recording_task(recorder, store)()
     (recording,) = recorder.recordings
     assert store.get_recordings([recording.id]) == []
 
@@ -110,16 +108,13 @@ def test_a_missing_microphone_is_logged_and_raised(
 
 
 def test_a_store_that_does_not_answer_does_not_stop_the_recorder(
-    store: SqliteStore, recorder: FakeRecorder, monkeypatch: pytest.MonkeyPatch
+    store: Faulty, recorder: FakeRecorder
 ) -> None:
     task = generate_recording_task(recorder, store)
     first = task()
 
-    def locked() -> data.Deployment:
-        raise MetadataStoreError("database is locked")
-
-    monkeypatch.setattr(store, "get_current_deployment", locked)
-    second = task()
+    with store.failing("get_current_deployment", LOCKED):
+        second = task()
 
     assert first is not None
     assert second is not None

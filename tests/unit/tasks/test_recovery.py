@@ -14,6 +14,8 @@ from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.components import SqliteStore
 from acoupi.tasks import generate_recovery_task
 from acoupi.testing import make_recording, make_wav
+from tests.clocks import Clock
+from tests.faulty import Faulty
 
 Capture = Callable[..., data.Recording]
 HOUR = 3600
@@ -341,11 +343,12 @@ def test_what_is_final_or_being_worked_on_is_not_sent_again(
 
 
 def test_whoever_runs_for_too_long_is_taken_for_dead(
-    recover, store: SqliteStore, capture: Capture, monkeypatch: pytest.MonkeyPatch
+    recover, store: SqliteStore, capture: Capture, clock: Clock
 ) -> None:
-    store.begin_analysis(capture(), "fake")
-    later = data.utc_now() + datetime.timedelta(seconds=601)
-    monkeypatch.setattr(data, "utc_now", lambda: later)
+    recording = capture()
+    clock.now = recording.created_on
+    store.begin_analysis(recording, "fake")
+    clock.advance(601)
     detection = Detection()
 
     recover(**detection.options)
@@ -354,11 +357,9 @@ def test_whoever_runs_for_too_long_is_taken_for_dead(
 
 
 def test_a_recording_of_this_minute_is_not_sent_again(
-    recover, store: SqliteStore, capture: Capture, monkeypatch: pytest.MonkeyPatch
+    recover, capture: Capture, clock: Clock
 ) -> None:
-    recording = capture()
-    soon = recording.created_on + datetime.timedelta(seconds=30)
-    monkeypatch.setattr(data, "utc_now", lambda: soon)
+    clock.now = capture().created_on + datetime.timedelta(seconds=30)
     detection = Detection()
 
     recover(**detection.options)
@@ -367,11 +368,10 @@ def test_a_recording_of_this_minute_is_not_sent_again(
 
 
 def test_a_recording_of_the_future_does_not_wait_until_then(
-    recover, capture: Capture, monkeypatch: pytest.MonkeyPatch
+    recover, capture: Capture, clock: Clock
 ) -> None:
     recording = capture()
-    earlier = recording.created_on - datetime.timedelta(days=365)  # the clock was set back since
-    monkeypatch.setattr(data, "utc_now", lambda: earlier)
+    clock.now = recording.created_on - datetime.timedelta(days=365)  # it was set back since
     detection = Detection()
 
     recover(**detection.options)
@@ -399,27 +399,29 @@ def test_without_a_model_nothing_is_sent_again(recover, capture: Capture) -> Non
 
 
 def test_a_step_that_fails_does_not_stop_the_others(
-    recover, store: SqliteStore, spool: Path, capture: Capture, monkeypatch: pytest.MonkeyPatch
+    recover, store: Faulty, capture: Capture
 ) -> None:
     capture()
     detection = Detection()
 
-    def broken(_: Path) -> list[Path]:
-        raise OSError("Input/output error")
-
-    monkeypatch.setattr(formats, "find_parts", broken)
-    recover(**detection.options)
+    with store.failing("get_recordings_info_by_path", OSError("Input/output error")):
+        recover(**detection.options)
 
     assert len(detection.sent) == 1
 
 
 def test_a_store_of_the_published_interface_is_asked_for_the_folder(
-    spool: Path, capture: Capture, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    spool: Path, capture: Capture, store: SqliteStore
 ) -> None:
+    class Published:
+        def __getattr__(self, name: str) -> Any:
+            if name == "get_captured_recordings":
+                raise AttributeError(name)
+            return getattr(store, name)
+
     recording = capture()
-    monkeypatch.delattr(type(store), "get_captured_recordings")
     detection = Detection()
 
-    generate_recovery_task(store, tmp_path=spool, **detection.options)()
+    generate_recovery_task(Published(), tmp_path=spool, **detection.options)()  # type: ignore[arg-type]
 
     assert [r.id for r in detection.sent] == [recording.id]

@@ -1,0 +1,337 @@
+"""Rows and statements of captures, and of what kept the recorder from recording."""
+
+import datetime
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from acoupi import data
+from acoupi.components.stores import sql
+from acoupi.components.stores.clocks import ClockTables, put_clock, report_with_clock
+from acoupi.components.stores.database import Database
+from acoupi.components.stores.rows import deployment_of, deployment_values, load_recordings
+from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
+from acoupi.data import EffortSpan, EffortState
+from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom
+
+__all__ = ["EffortTables", "put_capture"]
+
+Row = tuple[Any, ...]
+
+_LONGEST_RECORDING = 3600 * 1_000_000
+"""Microseconds; a recording that began this long before a period may reach into it."""
+_LONG_AGO = datetime.datetime(1971, 1, 1, tzinfo=datetime.UTC)
+_FAR_AWAY = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
+
+_LEVELS = ("rms_dbfs", "peak_dbfs", "clipped_share", "dc_offset")
+_HEALTH = (*_LEVELS, "is_silent", "is_stuck", "noise_floor_dbfs")
+
+PUT_CAPTURE = """
+    INSERT OR REPLACE INTO capture (
+        recording_row, stream_id, first_frame, frames, samplerate_measured_hz,
+        clock_synchronised, clock_error_s, overruns, gap_before_frames,
+        incomplete, incomplete_detail,
+        rms_dbfs, peak_dbfs, clipped_share, dc_offset, is_silent, is_stuck, noise_floor_dbfs
+    )
+    VALUES (
+        (SELECT row FROM recording WHERE id = :recording),
+        :stream_id, :first_frame, :frames, :samplerate_measured,
+        :clock_synchronised, :clock_error_s, :overruns, :gap_before_frames,
+        :incomplete, :incomplete_detail,
+        :rms_dbfs, :peak_dbfs, :clipped_share, :dc_offset, :is_silent, :is_stuck, :noise_floor_dbfs
+    )
+"""
+
+CAPTURE = """
+    SELECT stream_id, first_frame, frames, samplerate_measured_hz, clock_synchronised,
+        clock_error_s, overruns, gap_before_frames, incomplete, incomplete_detail,
+        rms_dbfs, peak_dbfs, clipped_share, dc_offset, is_silent, is_stuck, noise_floor_dbfs
+    FROM capture
+    WHERE recording_row = :row
+"""
+
+PUT_NOTE = """
+    INSERT INTO effort_note
+        (deployment_row, start_us, state, end_us, detail, boot_id, offset_us)
+    VALUES (:deployment_row, :start, :state, :end, :detail, :boot_id, :offset)
+    ON CONFLICT (deployment_row, start_us, state) DO UPDATE SET
+        end_us = excluded.end_us,
+        detail = excluded.detail,
+        boot_id = excluded.boot_id,
+        offset_us = excluded.offset_us
+"""
+
+# The notes of a part of a deployment, and the next note after it.
+NOTES = """
+    SELECT start_us, end_us, state, detail FROM effort_note
+    WHERE deployment_row = :deployment_row AND end_us >= :start
+        AND start_us <= coalesce((
+            SELECT min(start_us) FROM effort_note
+            WHERE deployment_row = :deployment_row AND start_us > :end
+        ), :end)
+    ORDER BY start_us, state
+"""
+
+PUT_PLAN = """
+    INSERT OR REPLACE INTO effort_plan (deployment_row, since_us, plan)
+    VALUES (:deployment_row, :since, :plan)
+"""
+
+PLANS = """
+    SELECT since_us, plan FROM effort_plan
+    WHERE deployment_row = :deployment_row
+    ORDER BY since_us
+"""
+
+ALIVE_UNTIL = """
+    SELECT max(
+        coalesce((
+            SELECT created_on_us + CAST(duration_s * 1e6 AS INTEGER) FROM recording
+            WHERE deployment_row = :deployment_row
+            ORDER BY created_on_us DESC LIMIT 1
+        ), -1),
+        coalesce((
+            SELECT max(end_us) FROM effort_note WHERE deployment_row = :deployment_row
+        ), -1)
+    )
+"""
+
+# The recordings of a part of a deployment, and the nearest on either side.
+CAPTURED = """
+    SELECT r.created_on_us, r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER),
+        r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
+        c.overruns, c.incomplete, c.incomplete_detail,
+        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END
+    FROM recording r
+        LEFT JOIN capture c ON c.recording_row = r.row
+        LEFT JOIN capture_clock k ON k.recording_row = r.row
+    WHERE r.deployment_row = :deployment_row
+        AND r.created_on_us >= coalesce((
+            SELECT max(created_on_us) FROM recording
+            WHERE deployment_row = :deployment_row AND created_on_us < :start
+        ), :start)
+        AND r.created_on_us <= coalesce((
+            SELECT min(created_on_us) FROM recording
+            WHERE deployment_row = :deployment_row AND created_on_us > :end
+        ), :end)
+    ORDER BY r.created_on_us, r.row
+"""
+
+
+class EffortTables(ClockTables):
+    """The part of `SqliteStore` that holds the effort ledger."""
+
+    _database: Database
+
+    def note_effort(self, deployment: data.Deployment, notes: Sequence[data.EffortSpan]) -> None:
+        """Note what kept the recorder from recording; stores the deployment if it is new."""
+        with self._database.writing() as connection:
+            _put_notes(connection, deployment, notes)
+
+    def note_plan(
+        self, deployment: data.Deployment, plan: CapturePlan, since: datetime.datetime
+    ) -> None:
+        """Note when a program plans to record; repeating the same plan changes nothing."""
+        with self._database.writing() as connection:
+            _put_plan(connection, deployment, PlanFrom(since, plan))
+
+    def get_alive_until(self, deployment: data.Deployment) -> datetime.datetime | None:
+        """Return the end of the last recording or note; None if there is none."""
+        with self._database.reading() as connection:
+            last = _alive_until(connection, deployment)
+        return None if last is None else from_microseconds(last)
+
+    def get_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> EffortHistory | None:
+        """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+        start, end = since or _LONG_AGO, until or _FAR_AWAY
+        with self._database.reading() as connection:
+            return _load_history(
+                connection, deployment, to_microseconds(start), to_microseconds(end)
+            )
+
+    def get_deployments(self) -> list[data.Deployment]:
+        """Return all deployments, in order of their start."""
+        with self._database.reading() as connection:
+            return [deployment_of(row) for row in connection.execute(sql.DEPLOYMENTS)]
+
+    def get_last_recording(
+        self, deployment: data.Deployment | None = None
+    ) -> data.Recording | None:
+        """Return the last recording (of a deployment) with its capture report."""
+        statement, values = sql.LAST_RECORDING, {}
+        if deployment is not None:
+            statement, values = sql.LAST_RECORDING_OF, {"deployment": deployment.id.bytes}
+        with self._database.reading() as connection:
+            for row, recording in load_recordings(connection, statement, values).items():
+                recording.capture = _capture_of(connection, row)
+                return recording
+        return None
+
+    def _report(self, connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
+        return _capture_of(connection, row)
+
+
+def _deployment_row(
+    connection: sqlite3.Connection, deployment: data.Deployment, *, add: bool = False
+) -> int | None:
+    """Return the row of a deployment; None if it is not stored (or, with `add`, store it)."""
+    values = deployment_values(deployment)
+    if add:
+        connection.execute(sql.ADD_DEPLOYMENT, values)
+    found = connection.execute(sql.ROW_OF_DEPLOYMENT, values).fetchone()
+    return None if found is None else int(found[0])
+
+
+def put_capture(connection: sqlite3.Connection, recording: data.Recording) -> None:
+    """Store how a recording was captured, if that is known."""
+    report = recording.capture
+    if report is None:
+        return
+    health = dict.fromkeys(_HEALTH) if report.health is None else report.health.model_dump()
+    values = {
+        "recording": recording.id.bytes,
+        "stream_id": report.stream_id.bytes,
+        "first_frame": report.first_frame,
+        "frames": report.frames,
+        "samplerate_measured": report.samplerate_measured,
+        "clock_synchronised": report.clock_synchronised,
+        "clock_error_s": report.clock_error_s,
+        "overruns": _overruns_text(report.overruns),
+        "gap_before_frames": report.gap_before_frames,
+        "incomplete": report.incomplete and report.incomplete.value,
+        "incomplete_detail": report.incomplete_detail or None,
+    }
+    connection.execute(PUT_CAPTURE, {**values, **health})
+    put_clock(connection, recording)
+
+
+def _capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
+    """Return how the recording of a row was captured; None if that is not known."""
+    found = connection.execute(CAPTURE, {"row": row}).fetchone()
+    if found is None:
+        return None
+    stream_id, first, frames, measured, is_set, error, overruns, gap, *rest = found
+    incomplete, detail, *health = rest
+    report = data.CaptureReport(
+        stream_id=as_id(stream_id),
+        first_frame=first,
+        frames=frames,
+        samplerate_measured=measured,
+        clock_synchronised=_as_bool(is_set),
+        clock_error_s=error,
+        overruns=list(_overruns(overruns)),
+        gap_before_frames=gap,
+        incomplete=incomplete,
+        incomplete_detail=detail or "",
+        health=None
+        if health[0] is None
+        else data.MicrophoneHealth.model_validate(dict(zip(_HEALTH, health, strict=True))),
+    )
+    return report_with_clock(connection, row, report)
+
+
+def _put_notes(
+    connection: sqlite3.Connection, deployment: data.Deployment, notes: Sequence[EffortSpan]
+) -> None:
+    """Write notes; one with the same start and state is replaced."""
+    row = _deployment_row(connection, deployment, add=True)
+    values = [
+        {
+            "deployment_row": row,
+            "start": to_microseconds(note.start),
+            "end": to_microseconds(note.end),
+            "state": note.state.value,
+            "detail": note.detail,
+            "boot_id": note.clock and note.clock.boot_id.bytes,
+            "offset": note.clock and round(note.clock.offset_s * 1e6),
+        }
+        for note in notes
+    ]
+    connection.executemany(PUT_NOTE, values)
+
+
+def _put_plan(connection: sqlite3.Connection, deployment: data.Deployment, since: PlanFrom) -> None:
+    """Write a plan, unless it is already the current one."""
+    row = _deployment_row(connection, deployment, add=True)
+    known = _plans(connection, row)
+    if not known or known[-1].plan != since.plan:
+        values = {
+            "deployment_row": row,
+            "since": to_microseconds(since.since),
+            "plan": since.plan.model_dump_json(),
+        }
+        connection.execute(PUT_PLAN, values)
+
+
+def _alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> int | None:
+    """Return the end of the last recording or note, microseconds; None if there is none."""
+    row = _deployment_row(connection, deployment)
+    (found,) = connection.execute(ALIVE_UNTIL, {"deployment_row": row}).fetchone()
+    return None if found < 0 else int(found)
+
+
+def _load_history(
+    connection: sqlite3.Connection, deployment: data.Deployment, start: int, end: int
+) -> EffortHistory | None:
+    """Return what is known of a deployment from `start` to `end`; None if it is not stored."""
+    row = _deployment_row(connection, deployment)
+    if row is None:
+        return None
+    values = {"deployment_row": row, "start": start - _LONGEST_RECORDING, "end": end}
+    stored = connection.execute(sql.DEPLOYMENT_OF_ROW, {"row": row}).fetchone()
+    return EffortHistory(
+        deployment=deployment_of(stored),
+        captured=[_captured(columns) for columns in connection.execute(CAPTURED, values)],
+        notes=[_note(columns) for columns in connection.execute(NOTES, values)],
+        plans=_plans(connection, row),
+    )
+
+
+def _plans(connection: sqlite3.Connection, row: int | None) -> list[PlanFrom]:
+    return [
+        PlanFrom(from_microseconds(since), CapturePlan.model_validate_json(plan))
+        for since, plan in connection.execute(PLANS, {"deployment_row": row})
+    ]
+
+
+def _note(columns: Row) -> EffortSpan:
+    start, end, state, detail = columns
+    return EffortSpan(from_microseconds(start), from_microseconds(end), EffortState(state), detail)
+
+
+def _captured(columns: Row) -> Captured:
+    start, end, samplerate, stream, first, frames, gap, overruns, *rest = columns
+    incomplete, detail, is_set = rest
+    if stream is None:
+        return Captured(start, end, samplerate)
+    return Captured(
+        start,
+        end,
+        samplerate,
+        as_id(stream),
+        first,
+        frames,
+        gap,
+        _overruns(overruns),
+        None if incomplete is None else data.IncompleteReason(incomplete),
+        detail or (incomplete and incomplete.replace("_", " ")),
+        _as_bool(is_set),
+    )
+
+
+def _overruns_text(overruns: Sequence[data.Overrun]) -> str | None:
+    return json.dumps([[lost.frame, lost.frames] for lost in overruns]) if overruns else None
+
+
+def _overruns(text: str | None) -> tuple[data.Overrun, ...]:
+    return () if text is None else tuple(data.Overrun(*lost) for lost in json.loads(text))
+
+
+def _as_bool(value: int | None) -> bool | None:
+    return None if value is None else bool(value)

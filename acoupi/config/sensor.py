@@ -1,0 +1,238 @@
+"""What belongs to the sensor and not to its program: ``config/sensor.json``.
+
+Its schema is made of sections: those here, and those of installed packages (entry points
+``acoupi.sensor``: the name of a section, and a pydantic model in which every setting has a
+default). The file holds what differs from the defaults; there need not be one.
+"""
+
+import contextlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import BaseModel, Field, ValidationError, create_model
+
+from acoupi.commit import is_there
+from acoupi.config.documents import Document, config_files, load_document
+from acoupi.config.dumping import differing, dumped, mask
+from acoupi.config.fields import dump_config_field, set_config_field
+from acoupi.config.names import SENSOR
+from acoupi.config.schemas import SUPPORTED, unsupported_settings
+from acoupi.config.tree import ConfigTree, describe
+from acoupi.errors import ConfigurationError
+from acoupi.programs.core.prompts import NoUserPrompt
+from acoupi.writing import RenderedFile
+
+__all__ = [
+    "Recorder",
+    "dump_setting",
+    "is_about_sensor",
+    "load_sensor",
+    "sensor_files",
+    "sensor_schema",
+    "set_setting",
+    "setting_trees",
+    "split_document",
+]
+
+GROUP = "acoupi.sensor"
+
+
+class Recorder(BaseModel):
+    """How the recorder runs."""
+
+    microphone_patience: Annotated[float | None, NoUserPrompt] = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without a microphone after which the recorder ends itself, so that "
+        "its container is started again and sees what was plugged in since; none: what "
+        "ACOUPI_MICROPHONE_PATIENCE says, or never.",
+    )
+
+
+BUILT_IN: dict[str, type[BaseModel]] = {"recorder": Recorder}
+
+
+class SensorPaths(Protocol):
+    """Where the file is; `acoupi.stack.settings.Settings` says so."""
+
+    sensor_config_file: Path
+
+
+# ---- the schema
+
+
+@cache
+def sensor_schema() -> type[BaseModel]:
+    """Return the schema: each section under its name.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the section of a package that cannot be used.
+    """
+    sections = {**BUILT_IN, **dict(_installed_sections())}
+    fields: dict[str, Any] = {
+        name: (section, Field(default_factory=section, description=_first_line(section)))
+        for name, section in sorted(sections.items())
+    }
+    return create_model("Sensor", **fields)
+
+
+def _first_line(section: type[BaseModel]) -> str | None:
+    return (inspect.getdoc(section) or "").partition("\n")[0] or None
+
+
+def _installed_sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    names = set(BUILT_IN)
+    for point in sorted(entry_points(group=GROUP)):
+        place = f"{point.name} = {point.value}"
+        if point.name in names or not point.name.isidentifier() or "__" in point.name:
+            taken = point.name in names
+            raise _unusable(place, "another one has that name" if taken else "that is no name")
+        names.add(point.name)
+        try:
+            section = point.load()
+        except Exception as error:  # a package may raise anything
+            raise _unusable(place, f"{type(error).__name__}: {error}") from error
+        if not (inspect.isclass(section) and issubclass(section, BaseModel)):
+            raise _unusable(place, "it is no pydantic model")
+        for one in unsupported_settings(section):
+            raise _unusable(place, f"{one.name} is {one.type}; {SUPPORTED}")
+        try:
+            section()
+        except ValidationError as error:
+            name = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+            raise _unusable(place, f"{name} has no default") from error
+        yield point.name, section
+
+
+def _unusable(place: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'cannot use the settings "{place}" of an installed package.',
+        "correct that package, or pip uninstall it",
+        why=f"{' '.join(why.split())}.",
+    )
+
+
+def is_about_sensor(schema: type[BaseModel]) -> bool:
+    """Return whether "sensor" names these settings beside a program of that schema.
+
+    A program may have a section of that name itself; these are given as variables then.
+    """
+    return SENSOR.section not in schema.model_fields
+
+
+# ---- the file
+
+
+def load_sensor(settings: SensorPaths) -> Any:
+    """Return the settings of the sensor, by section; the defaults where there is no file.
+
+    Sections of packages that are not installed here are left out.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is broken, with the setting that is wrong.
+
+    Examples
+    --------
+    >>> from acoupi.stack.settings import Settings
+    >>> load_sensor(Settings(home=Path("/nowhere"))).recorder.microphone_patience is None
+    True
+    """
+    schema, path = sensor_schema(), settings.sensor_config_file
+    if not is_there(path):
+        return schema()
+    return load_document(
+        Document.read(path), schema, names=SENSOR, only=frozenset(schema.model_fields)
+    )
+
+
+def sensor_files(
+    sensor: BaseModel, path: Path, others: Mapping[Path, RenderedFile] | None = None
+) -> dict[Path, RenderedFile]:
+    """Return the files that hold the settings: none where all are as usual and there is no file.
+
+    Parameters
+    ----------
+    others
+        Files that will be written with it; ``secrets.env`` may be among them.
+    """
+    usual = type(sensor)()
+    if sensor == usual and not is_there(path):
+        return {}
+    return config_files(sensor, path, others, names=SENSOR, usual=usual)
+
+
+def split_document(
+    document: Document | None, schema: type[BaseModel]
+) -> tuple[Document | None, Document | None]:
+    """Return what of a document is for a program of that schema, and what for the sensor."""
+    if document is None or not is_about_sensor(schema):
+        return document, None
+    return document.without(SENSOR.section), document.section(SENSOR.section)
+
+
+# ---- both together, as the command line has them
+
+
+def setting_trees(schema: type[BaseModel]) -> list[ConfigTree]:
+    """Describe the settings of a program of that schema, and those of the sensor."""
+    sensor = [describe(sensor_schema(), SENSOR)] if is_about_sensor(schema) else []
+    return [describe(schema), *sensor]
+
+
+def _split_name(schema: type[BaseModel], name: str) -> tuple[bool, str]:
+    """Return whether a setting is one of the sensor, and its name there."""
+    first, _, rest = name.partition(".")
+    is_sensor = first == SENSOR.section and is_about_sensor(schema)
+    return is_sensor, rest if is_sensor else name
+
+
+def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int = 2) -> str:
+    """Return a setting as JSON, or all; the section "sensor" is among them if it is not as usual.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such setting.
+    """
+    is_sensor, place = _split_name(type(program), name)
+    if is_sensor:
+        return dump_config_field(sensor, place, indent, names=SENSOR)
+    if name or not is_about_sensor(type(program)):
+        return dump_config_field(program, name, indent)
+    usual = dumped(type(sensor)(), mask)
+    changed = differing(describe(type(sensor)), dumped(sensor, mask), usual)
+    every = dumped(program, mask) | ({SENSOR.section: changed} if changed else {})
+    return json.dumps(every, indent=indent, ensure_ascii=False)
+
+
+def set_setting(
+    program: BaseModel, sensor: BaseModel, name: str, value: str, *, is_json: bool = False
+) -> tuple[BaseModel, BaseModel]:
+    """Return both with one setting set; without a name the value is a JSON object of all.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such setting, or it cannot have that value.
+    """
+    is_sensor, place = _split_name(type(program), name)
+    if is_sensor:
+        return program, set_config_field(sensor, place, value, is_json, names=SENSOR)
+    if not name and is_about_sensor(type(program)):
+        with contextlib.suppress(ValueError, RecursionError):  # told below, as for any setting
+            every = json.loads(value)
+            if isinstance(every, dict) and SENSOR.section in every:
+                section = every.pop(SENSOR.section)
+                sensor = set_config_field(type(sensor)(), "", section, names=SENSOR)
+                return set_config_field(program, "", every), sensor
+    return set_config_field(program, name, value, is_json), sensor

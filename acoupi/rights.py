@@ -1,0 +1,71 @@
+"""Marks of configuration fields that decide what a container may do.
+
+A field carries them in ``Annotated``, as classes. They are inherited: a subclass
+that changes only the default of a field keeps its marks.
+
+    class Upload(BaseModel):
+        address: Annotated[str, Server]
+        labels: Annotated[Path | None, ReadOnly] = None
+
+A path without a mark can be written: its folder is mounted if its name has a
+suffix, else the path itself.
+"""
+
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+__all__ = ["Folder", "ReadOnly", "Server", "WrittenFile", "marks_of"]
+
+
+class ReadOnly:
+    """A file or folder that is read and never written: mounted by itself, read-only."""
+
+
+class Folder:
+    """A folder that is written to: mounted by itself, whatever its name looks like."""
+
+
+class WrittenFile:
+    """A file that is written: its folder is mounted, because a database has a journal beside it."""
+
+
+class Server:
+    """The address of another machine: if it is set, the worker that sends has a network."""
+
+
+_MARKS = (ReadOnly, Folder, WrittenFile, Server)
+
+
+def marks_of(model: type[BaseModel], attribute: str) -> frozenset[type]:
+    """Return the marks of a field, or else of the field of that name in the nearest base class.
+
+    Examples
+    --------
+    >>> from typing import Annotated
+    >>> class Upload(BaseModel):
+    ...     address: Annotated[str | None, Server] = None
+    >>> class Ours(Upload):
+    ...     address: str = "hub.example.org"
+    >>> marks_of(Ours, "address") == {Server}
+    True
+    """
+    for owner in model.__mro__:
+        info = getattr(owner, "model_fields", {}).get(attribute)
+        if info is None:
+            continue
+        found = {*info.metadata, *_annotated(info.annotation)}
+        marks = frozenset(mark for mark in _MARKS if mark in found)
+        if marks:
+            return marks
+    return frozenset()
+
+
+def _annotated(annotation: Any) -> Iterator[Any]:
+    """Give what is annotated anywhere in a type: in a union, or for the items of a list."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        yield from annotation.__metadata__
+    for part in typing.get_args(annotation):
+        yield from _annotated(part)

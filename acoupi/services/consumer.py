@@ -1,0 +1,228 @@
+"""How a worker receives messages and runs tasks: Celery's consumer, request and worker.
+
+They report to the `WorkerMonitor` of the app, see `watch`. Celery creates them,
+so they find it there.
+"""
+
+import errno
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.apps import worker as celery_worker
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from celery.worker.state import maybe_shutdown
+
+from acoupi import data
+from acoupi.errors import AcoupiError
+from acoupi.services.monitor import WorkerMonitor
+from acoupi.services.transport import SensorTransport
+
+__all__ = ["SensorConsumer", "SensorRequest", "SensorWorker", "watch"]
+
+RETRY_START, RETRY_STEP, RETRY_MAX = 0.5, 0.5, 5.0
+"""Seconds between attempts to reach a broker."""
+TURN_EVERY = 2.0
+"""Seconds between two turns of an event loop that has nothing to do."""
+
+
+def watch(app: Celery, monitor: WorkerMonitor, reclaim: Callable[[Any], None]) -> None:
+    """Make the workers of an app report to a monitor.
+
+    Parameters
+    ----------
+    app
+        With its tasks.
+    monitor
+        The monitor.
+    reclaim
+        Called with the first connection to the broker: puts back what this
+        worker had in hand when it last ended.
+    """
+    app.acoupi_monitor = monitor
+    app.acoupi_reclaim = reclaim
+    app.conf.worker_consumer = SensorConsumer
+    for task in app.tasks.values():
+        task.Request = SensorRequest
+
+
+class SensorRequest(Request):
+    """A task in hand, as the main process of its worker sees it, whatever the pool."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Celery derives a class whose on_success does not call ours.
+        self._celery_success: Callable[..., Any] = self.on_success
+        self.__dict__["on_success"] = self._done
+
+    @property
+    def _monitor(self) -> WorkerMonitor:
+        monitor: WorkerMonitor = self.app.acoupi_monitor
+        return monitor
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Report that the task runs."""
+        self._monitor.task_started(self.id, self.name)
+        super().on_accepted(pid, time_accepted)
+
+    def _done(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        failed, result, _ = failed__retval__runtime
+        self._monitor.task_ended(self.id, _reason(result) if failed else None)
+        if not failed and isinstance(result, data.Recording):
+            self._monitor.restart_policy.recorded()
+        return self._celery_success(failed__retval__runtime, **kwargs)
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """Report why the task failed."""
+        self._monitor.task_ended(self.id, _reason(exc_info))
+        self._monitor.restart_policy.task_failed(getattr(exc_info, "exception", exc_info))
+        return super().on_failure(exc_info, *args, **kwargs)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        """Report that the pool ended the task."""
+        if not soft:
+            self._monitor.task_ended(self.id, f"ended after {timeout:g} s, its time limit")
+        return super().on_timeout(soft, timeout)
+
+
+def _reason(exc_info: Any) -> str:
+    error = getattr(exc_info, "exception", exc_info)
+    error = getattr(error, "exc", error)
+    if isinstance(error, AcoupiError):
+        return error.message
+    return f"{type(error).__name__}: {error}"
+
+
+class SensorConsumer(Consumer):
+    """Waits for messages, and for the broker as long as it takes."""
+
+    def __init__(self, *args: Any, app: Celery, **kwargs: Any) -> None:
+        self._reclaimed = self._is_lost = False
+        self._monitor: WorkerMonitor = app.acoupi_monitor
+        self._monitor.stop_loop = self._stop_loop
+        super().__init__(*args, app=app, **kwargs)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait for the broker as long as it takes."""
+
+        def on_error(error: BaseException, interval: float) -> None:
+            del interval
+            self._monitor.broker_lost(error)
+
+        conn = conn.ensure_connection(
+            on_error,
+            max_retries=None,
+            interval_start=RETRY_START,
+            interval_step=RETRY_STEP,
+            interval_max=RETRY_MAX,
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        self.broker_connection_retry_attempt = 0
+        return conn
+
+    def connect(self) -> Any:
+        """Connect to the broker; the first time, put back what was in hand."""
+        connection = super().connect()
+        if not self._reclaimed:
+            # No other worker has this name, so unacknowledged messages are stale.
+            self.app.acoupi_reclaim(connection)
+            self._reclaimed = True
+        return connection
+
+    def on_ready(self) -> None:
+        """Report that the worker waits for messages."""
+        super().on_ready()
+        self._monitor.ready()
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        """Report that the broker cannot be reached."""
+        self._monitor.broker_lost(exc)
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        """Report that the connection was lost."""
+        self._monitor.broker_lost(exc)
+        super().on_connection_error_after_connected(exc)
+
+    # The loop: ours without a hub, kombu's event loop with one.
+
+    def perform_pending_operations(self) -> None:
+        """Turn once."""
+        self._monitor.turn()
+        self._check_link()
+        super().perform_pending_operations()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Report the turns of an event loop."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(TURN_EVERY, self._monitor.turn)
+
+    def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do something in the loop at once: a thread's acknowledgement must not wait for it."""
+        result = super().call_soon(p, *args, **kwargs)
+        self._wake()
+        return result
+
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge or reject a message in the loop, at once."""
+        result = super().call_soon_ack(self._settle, p, *args, **kwargs)
+        self._wake()
+        return result
+
+    def _settle(self, settle: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Acknowledge or reject a message; reconnect if that fails.
+
+        Celery only logs the failure. Kombu still counts the message as in hand, so a worker
+        that may have one at a time would never ask for another.
+        """
+        settle(*args, **kwargs)
+        message: Any = getattr(settle, "__self__", None)
+        channel = getattr(self.task_consumer, "channel", None)
+        if message is None or message.channel is not channel or self._transport():
+            return
+        if not message.acknowledged:
+            self._is_lost = True
+            self._wake()
+
+    def _check_link(self) -> None:
+        if self._is_lost:
+            self._is_lost = False
+            raise ConnectionResetError(errno.ECONNRESET, "a message could not be acknowledged")
+
+    def _wake(self) -> None:
+        if transport := self._transport():
+            transport.wake()
+        elif self.hub is not None:
+            self.hub.call_soon(self._check_link)
+
+    def _stop_loop(self) -> None:
+        """Take no more messages; Celery's loop would look for one more."""
+        if transport := self._transport():
+            transport.stop()
+        else:
+            self._wake()
+
+    def _transport(self) -> SensorTransport | None:
+        transport = getattr(getattr(self, "connection", None), "_transport", None)
+        return transport if isinstance(transport, SensorTransport) else None
+
+
+class SensorWorker(celery_worker.Worker):
+    """Celery's worker without what is meant for a terminal."""
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Stop warmly when asked to; handle no other signals."""
+        celery_worker.install_worker_term_handler(worker, verbose=False)
+        celery_worker.install_worker_term_handler(worker, sig="SIGINT", verbose=False)
+        celery_worker.install_worker_term_hard_handler(worker, verbose=False)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def setup_logging(self, colorize: bool | None = None) -> bool:
+        """Leave the logging as it is."""
+        del colorize
+        return True
+
+    def set_process_status(self, info: Any) -> None:
+        """Keep the title of the process: it names the worker."""

@@ -1,0 +1,139 @@
+"""Starts and ends the deployments that environment variables declare.
+
+The worker that calls hooks (see `acoupi.services.program_hooks.hook_service`) does so
+when it starts, in the order of the deployments, and notes in ``data/deployments.json``
+which hooks it has called. The other workers wait for it, so that nothing is recorded
+into the previous deployment.
+"""
+
+import json
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from acoupi import data
+from acoupi.data import Deployment
+from acoupi.errors import AcoupiError
+from acoupi.programs import AcoupiProgram
+from acoupi.services.program_hooks import call_hook, hook_service
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Stack
+from acoupi.writing import write_atomic
+
+__all__ = ["settle_deployments"]
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds that the other workers wait; a recording matters more than its deployment."""
+RETRY_FIRST, RETRY_LONGEST = 5.0, 300.0
+LOOK_EVERY = 0.2
+
+
+def settle_deployments(
+    settings: Settings,
+    name: str,
+    stack: Stack,
+    program: AcoupiProgram[Any],
+    deployments: list[Deployment],
+) -> None:
+    """Call the hooks that are due, or wait until another worker has called them.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    name
+        Of this service.
+    stack
+        The services of the sensor.
+    program
+        The program with the hooks.
+    deployments
+        In order, the current one last.
+    """
+    called = _CalledHooks(settings.home / "data" / "deployments.json")
+    if name == hook_service(stack.workers):
+        if not _call_all(called, program, deployments):
+            retry = threading.Thread(
+                target=_retry, args=(called, program, deployments), name="hooks", daemon=True
+            )
+            retry.start()
+    elif deployments and not _has_started_in_time(called, deployments[-1]):
+        logger.warning(
+            "The deployment %s has not started within %.0f s; continuing without it.",
+            deployments[-1].name,
+            PATIENCE,
+        )
+
+
+class _CalledHooks:
+    """Knows which hooks were called."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def has(self, deployment: Deployment, what: str) -> bool:
+        return what in self._read().get(str(deployment.id), [])
+
+    def note(self, deployment: Deployment, what: str) -> None:
+        known = self._read()
+        known.setdefault(str(deployment.id), []).append(what)
+        write_atomic(self._path, json.dumps(known, indent=2) + "\n")
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            content = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def _call_all(
+    called: _CalledHooks, program: AcoupiProgram[Any], deployments: list[Deployment]
+) -> bool:
+    """Call the hooks that are due; return whether none is left."""
+    is_done = True
+    for deployment in deployments:
+        is_done &= _call(called, program, "start", deployment)
+        if deployment.ended_on is not None:
+            is_done &= _call(called, program, "end", deployment)
+    return is_done
+
+
+def _call(
+    called: _CalledHooks, program: AcoupiProgram[Any], what: Any, deployment: Deployment
+) -> bool:
+    try:
+        if called.has(deployment, what):
+            return True
+        seen = deployment.model_copy(update={"ended_on": None}) if what == "start" else deployment
+        call_hook(program, what, seen)
+        called.note(deployment, what)
+    except AcoupiError as error:
+        logger.error("%s %s", error.message, error.why or "")  # noqa: TRY400 - it says all
+        return False
+    words = "started" if what == "start" else "ended"
+    logger.info("The deployment %s %s.", deployment.name, words)
+    return True
+
+
+def _retry(
+    called: _CalledHooks, program: AcoupiProgram[Any], deployments: list[Deployment]
+) -> None:
+    pause = RETRY_FIRST
+    while True:
+        threading.Event().wait(pause)
+        if _call_all(called, program, deployments):
+            return
+        pause = min(pause * 2, RETRY_LONGEST)
+
+
+def _has_started_in_time(called: _CalledHooks, deployment: Deployment) -> bool:
+    deadline = data.monotonic() + PATIENCE
+    while not called.has(deployment, "start"):
+        if data.monotonic() > deadline:
+            return False
+        threading.Event().wait(LOOK_EVERY)
+    return True

@@ -1,0 +1,192 @@
+"""What a worker is doing, whether it is stuck, and its pulse."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from acoupi import data
+from acoupi.services.restarts import RestartPolicy
+from acoupi.stack.pulse import PulseFile, ServiceLock
+
+__all__ = ["WorkerMonitor"]
+
+logger = logging.getLogger(__name__)
+
+PULSE_EVERY = 5.0
+CHECK_EVERY = 1.0
+LOOP_PATIENCE = 60.0
+"""Seconds after which a loop that does not turn counts as stuck."""
+START_PATIENCE = 600.0
+"""Seconds after which a worker that has not loaded its program counts as stuck."""
+
+
+class WorkerMonitor:
+    """Knows the state of a worker and of its tasks, and writes the pulse.
+
+    The worker's loop and its tasks report to it. A thread of its own checks
+    whether the worker is stuck, or is to be restarted.
+
+    Parameters
+    ----------
+    pulse
+        The file to write.
+    broker
+        URL of the broker, without the password.
+    time_limit
+        Seconds after which a task is overdue.
+    end
+        Called with a reason when the worker is stuck; does not return.
+    lock
+        The lock on the worker's name; taken again if somebody removes the file.
+    restart_policy
+        Tells when the worker must stop in order to be restarted.
+    """
+
+    def __init__(
+        self,
+        pulse: PulseFile,
+        broker: str,
+        *,
+        time_limit: float,
+        end: Callable[[str], None],
+        lock: ServiceLock,
+        restart_policy: RestartPolicy | None = None,
+    ) -> None:
+        self.pulse = pulse
+        self.restart_policy = restart_policy or RestartPolicy(None, {})
+        self.exit_code: int | None = None
+        """Exit code of the worker; None: the one Celery returns."""
+        self.lock = lock
+        self.broker = broker
+        self.time_limit = time_limit
+        self.stop_loop: Callable[[], None] = lambda: None
+        """Makes the loop end at once; set by the consumer."""
+        self._end = end
+        self._created = data.monotonic()
+        self._lock = threading.Lock()
+        self._tasks: dict[str, tuple[str, float]] = {}
+        self._errors: dict[str, str] = {}
+        self._loop_turned = data.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write the pulse."""
+        self.pulse.write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write the last pulse."""
+        self._stop.set()
+        self._thread.join(timeout=2)
+        self.pulse.pulse.state = "stopped"
+        self.pulse.pulse.task = self.pulse.pulse.task_since = None
+        self.pulse.write()
+
+    def turn(self) -> None:
+        """Note that the loop turns."""
+        self._loop_turned = data.monotonic()
+
+    def ready(self) -> None:
+        """Note that the worker waits for messages."""
+        self.turn()
+        self._set_state("ready", None)
+        self.pulse.write()
+
+    def stopping(self) -> None:
+        """Note that the worker was asked to stop."""
+        self._set_state("stopping", None)
+        self.stop_loop()
+
+    def broker_lost(self, error: BaseException) -> None:
+        """Note that the broker cannot be reached."""
+        self.turn()
+        is_new = self.pulse.pulse.state != "waiting for the broker"
+        message = f"the broker {self.broker} does not answer: {error}"
+        self._set_state("waiting for the broker", message)
+        self.pulse.write()
+        if is_new:
+            logger.error("Cannot continue: %s. Trying again until it does.", message)
+
+    def task_started(self, key: str, task: str) -> None:
+        """Note that a task runs."""
+        with self._lock:
+            self._tasks[key] = (task, data.monotonic())
+
+    def task_ended(self, key: str, error: str | None) -> None:
+        """Note that a task ended, with an error or None; a second call has no effect."""
+        with self._lock:
+            task, _ = self._tasks.pop(key, (None, 0.0))
+            if task is None:
+                return
+            pulse = self.pulse.pulse
+            self._errors.pop(task, None)
+            if error is None:
+                pulse.done += 1
+                pulse.last_done_on = data.utc_now()
+            else:
+                pulse.failed += 1
+                self._errors[task] = f"{task}: {error}"
+            pulse.last_error = next(reversed(self._errors.values()), None)
+
+    def why_stuck(self) -> str | None:
+        """Return why the worker must end itself; None if it need not."""
+        if not self.lock.keep():
+            return "another process runs under its name"
+        now = data.monotonic()
+        with self._lock:
+            running = list(self._tasks.values())
+        for task, began in running:
+            if now - began > self.time_limit:
+                return (
+                    f"the task {task} has run for {now - began:.0f} s, longer than its time limit"
+                )
+        if self.pulse.pulse.state == "starting" and now - self._created > START_PATIENCE:
+            return f"it has not started within {START_PATIENCE:.0f} s"
+        if now - self._loop_turned > LOOP_PATIENCE and not self._has_no_loop():
+            return f"its loop has not turned for {now - self._loop_turned:.0f} s"
+        return None
+
+    def _set_state(self, state: Any, message: str | None) -> None:
+        self.pulse.pulse.state, self.pulse.pulse.message = state, message
+
+    def _run(self) -> None:
+        written = data.monotonic()
+        while not self._stop.wait(CHECK_EVERY):
+            if reason := self.why_stuck():
+                self._end(reason)
+                return
+            self._restart_if_due()
+            if data.monotonic() - written >= PULSE_EVERY - CHECK_EVERY and self._loop_turns():
+                self._note_task()
+                self.pulse.write()
+                written = data.monotonic()
+
+    def _restart_if_due(self) -> None:
+        if self.exit_code is None and (due := self.restart_policy.due()):
+            self.exit_code, reason = due
+            logger.warning("This worker stops in order to be restarted: %s.", reason)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _loop_turns(self) -> bool:
+        """Return whether the loop turned recently; the pulse stops when it does not."""
+        return data.monotonic() - self._loop_turned < 2 * PULSE_EVERY or self._has_no_loop()
+
+    def _has_no_loop(self) -> bool:
+        # There is none before the program is loaded, nor while a stop waits for tasks.
+        return self.pulse.pulse.state in ("stopping", "starting")
+
+    def _note_task(self) -> None:
+        with self._lock:
+            oldest = min(self._tasks.values(), key=lambda item: item[1], default=None)
+        pulse = self.pulse.pulse
+        if oldest is None:
+            pulse.task = pulse.task_since = None
+            return
+        task, began = oldest
+        pulse.task = task
+        pulse.task_since = data.utc_now() - timedelta(seconds=data.monotonic() - began)

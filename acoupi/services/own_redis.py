@@ -1,0 +1,226 @@
+"""Access to the redis that a target runs for its sensor, through the redis library.
+
+The library's package imports its asyncio client, its cluster client and every
+command of redis: 6.9 MB in a worker and 9.5 MB in beat. Its connections alone cost
+2.6 and 5.3 MB, so only these are imported here; see `_library`.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redis.connection import Connection, ConnectionPool
+
+__all__ = ["ANSWER_TIMEOUT", "OwnRedis", "PendingAnswer", "RedisFailedError"]
+
+CONNECT_TIMEOUT = 3.0
+ANSWER_TIMEOUT = 30.0
+
+Argument = str | bytes | int
+Command = Sequence[Argument]
+
+
+class RedisFailedError(ConnectionError):
+    """Redis cannot be reached, does not answer, or refuses a command.
+
+    Never a TimeoutError: a worker takes that for a moment without messages.
+    """
+
+
+class OwnRedis:
+    """Sends commands to one redis; connects when first needed and after the link was lost.
+
+    Any thread may use it.
+
+    Parameters
+    ----------
+    url
+        ``redis+socket:///PATH``, ``redis://…`` or ``rediss://…``, with the login.
+    answer_timeout
+        Longest wait for an answer, seconds.
+    """
+
+    def __init__(self, url: str, answer_timeout: float = ANSWER_TIMEOUT) -> None:
+        self._pool: ConnectionPool = _connections.ConnectionPool.from_url(
+            _library_url(url),
+            protocol=2,
+            driver_info=None,  # no CLIENT SETINFO: services may send few commands
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=answer_timeout,
+        )
+
+    def __call__(self, *command: Argument) -> Any:
+        """Return the answer to one command: an int, bytes, None or a list of these.
+
+        Raises
+        ------
+        RedisFailedError
+            If redis cannot be reached, its answer does not come, or is an error.
+        """
+        return self.together(command)[0]
+
+    def together(self, *commands: Command) -> list[Any]:
+        """Return the answers to several commands that are sent in one piece.
+
+        Raises
+        ------
+        RedisFailedError
+            As for one; the other commands may have been executed.
+        """
+        with _failures(), self._connection() as connection:
+            connection.send_packed_command(connection.pack_commands(commands))
+            answers = [_answer(connection) for _ in commands]
+        for answer in answers:
+            if isinstance(answer, _RedisError):
+                raise RedisFailedError(str(answer)) from answer
+        return answers
+
+    def ask(self, *command: Argument) -> "PendingAnswer":
+        """Send a command on a connection of its own and do not wait for the answer.
+
+        Raises
+        ------
+        RedisFailedError
+            If redis cannot be reached.
+        """
+        with _failures():
+            connection = self._pool.get_connection()
+            try:
+                connection.send_command(*command)
+            except BaseException:
+                self._pool.release(connection)
+                raise
+        return PendingAnswer(self._pool, connection)
+
+    def close(self) -> None:
+        """Close idle connections; the next command connects again.
+
+        A connection on which another thread awaits an answer stays open.
+        """
+        self._pool.disconnect(inuse_connections=False)
+
+    @contextlib.contextmanager
+    def _connection(self) -> "Iterator[Connection]":
+        connection = self._pool.get_connection()
+        try:
+            yield connection
+        finally:
+            self._pool.release(connection)
+
+
+class PendingAnswer:
+    """The answer to a command that was sent; to be used by one thread."""
+
+    def __init__(self, pool: "ConnectionPool", connection: "Connection") -> None:
+        self._pool = pool
+        self._connection: Connection | None = connection
+
+    def has_come(self) -> bool:
+        """Return whether the answer has arrived.
+
+        Raises
+        ------
+        RedisFailedError
+            If redis has hung up.
+        """
+        try:
+            with _failures():
+                return self._connection is not None and bool(self._connection.can_read(0))
+        except RedisFailedError:
+            self.give_up()
+            raise
+
+    def read(self) -> Any:
+        """Return the answer; wait for it.
+
+        Raises
+        ------
+        RedisFailedError
+            If it does not come, or is an error.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return None
+        try:
+            with _failures():
+                return connection.read_response()
+        finally:
+            self._pool.release(connection)
+
+    def give_up(self) -> None:
+        """Close the connection and drop the answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+            self._pool.release(connection)
+
+    def fileno(self) -> int:
+        """Return the file descriptor to wait on; -1 if it is closed."""
+        used = self._connection and self._connection._sock  # noqa: SLF001 - as kombu does
+        return used.fileno() if used else -1
+
+
+def _library() -> ModuleType:
+    """Import the connections of the redis library, without the rest of its package.
+
+    They are then removed from `sys.modules`, so that a later ``import redis`` (by a
+    program, or by kombu) loads the complete package. A version of the library whose
+    connections need their package is imported as usual.
+    """
+    if "redis" in sys.modules:
+        return import_module("redis.connection")
+    bare = ModuleType("redis")
+    spec = find_spec("redis")
+    bare.__path__ = list(spec.submodule_search_locations or ()) if spec else []
+    sys.modules["redis"] = bare
+    try:
+        return import_module("redis.connection")
+    except (ImportError, AttributeError):
+        pass
+    finally:
+        for name in [one for one in sys.modules if one.partition(".")[0] == "redis"]:
+            del sys.modules[name]
+    return import_module("redis.connection")
+
+
+_connections = _library()
+_RedisError: type[Exception] = _connections.RedisError
+_Timeout: type[Exception] = _connections.TimeoutError
+
+
+def _answer(connection: "Connection") -> Any:
+    """Return the next answer; an error that redis answered is returned, too."""
+    try:
+        return connection.read_response()
+    except _connections.ResponseError as error:
+        return error
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """Convert errors of the library to RedisFailedError."""
+    try:
+        yield
+    except _Timeout as error:
+        raise RedisFailedError("redis does not answer") from error
+    except _RedisError as error:
+        raise RedisFailedError(str(error)) from error
+
+
+def _library_url(url: str) -> str:
+    """Return a URL in the form that the library expects.
+
+    Examples
+    --------
+    >>> _library_url("redis+socket://beat:secret@/run/redis.sock?virtual_host=2")
+    'unix://beat:secret@/run/redis.sock?db=2'
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme != "redis+socket":
+        return url
+    return f"unix://{rest.replace('virtual_host=', 'db=')}"

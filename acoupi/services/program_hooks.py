@@ -1,0 +1,70 @@
+"""Calls ``on_start`` and ``on_end`` of a program when a deployment starts or ends.
+
+Targets that keep the program in containers run
+``python -m acoupi.system.hooks start|end DEPLOYMENT`` there; others call `call_hook`.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from acoupi.data import Deployment
+from acoupi.errors import AcoupiError, DeploymentError
+from acoupi.programs import AcoupiProgram
+from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.services.construction import load_program
+from acoupi.services.logs import tell
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Service
+
+__all__ = ["Hook", "call_hook", "hook_service", "main"]
+
+Hook = Literal["start", "end"]
+
+
+def hook_service(services: Iterable[Service]) -> str | None:
+    """Return the service in which hooks are called; None if there are no services.
+
+    It is the worker that sends messages; the recorder only if there is no other.
+    """
+    every = list(services)
+    workers = [one for one in every if one.role == "worker"]
+    sending = [one for one in workers if one.network]
+    tidying = [one for one in workers if DEFAULT_QUEUE in one.queues]
+    return next((one.name for one in [*sending, *tidying, *workers, *every]), None)
+
+
+def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -> None:
+    """Call ``on_start`` or ``on_end`` of a program; convert what it raises to an AcoupiError.
+
+    Raises
+    ------
+    AcoupiError
+        The one that the program raised, or a DeploymentError caused by what it raised.
+    """
+    hook = program.on_start if what == "start" else program.on_end
+    try:
+        hook(deployment)
+    except AcoupiError:
+        raise
+    except Exception as error:
+        raise DeploymentError(
+            f'the program could not {what} the deployment "{deployment.name}".',
+            "acoupi --debug deployment status   (or look at the program's own code)",
+            why=f"on_{what} raised {type(error).__name__}: {error}",
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Call a hook of the program of this home; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m acoupi.system.hooks")
+    parser.add_argument("what", choices=["start", "end"])
+    parser.add_argument("deployment", help="as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        deployment = Deployment.model_validate_json(options.deployment)
+        call_hook(load_program(Settings()), options.what, deployment)
+    except AcoupiError as error:
+        tell(error)
+        return error.exit_code
+    return 0

@@ -1,0 +1,67 @@
+"""A home that sets itself up: its folders and its variables. Small, because beat imports it."""
+
+import os
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+
+from acoupi.services.logs import LEVELS
+from acoupi.stack.settings import Settings
+
+__all__ = [
+    "SECRET_PREFIXES",
+    "can_provision",
+    "config_dir",
+    "drop_invalid_variables",
+    "wrong_variables",
+]
+
+SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_SENSOR__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
+"""Prefixes of variables whose values are never shown, because one may be a password."""
+
+
+def config_dir(settings: Settings) -> Path:
+    """Return the folder with the configuration."""
+    return settings.program_config_file.parent
+
+
+def can_provision(settings: Settings) -> bool:
+    """Return whether this process may write to that folder, which need not exist."""
+    folder = config_dir(settings)
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
+def _is_seconds(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+_RUNNING: dict[str, tuple[Callable[[str], bool], str]] = {
+    "ACOUPI_LOG_LEVEL": (lambda text: text.upper() in LEVELS, f"one of {', '.join(LEVELS)}"),
+    "ACOUPI_MICROPHONE_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
+    "ACOUPI_SETUP_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
+}
+"""Variables that could keep a service from starting, and what their values must be."""
+
+
+def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of services that have invalid values, with what these must be."""
+    return {
+        name: words
+        for name, (is_valid, words) in _RUNNING.items()
+        if environ.get(name) and not is_valid(environ[name])
+    }
+
+
+def drop_invalid_variables(environ: MutableMapping[str, str]) -> None:
+    """Remove variables with invalid values, in a home that sets itself up.
+
+    Nobody is there to read the error of a service that does not start: it records
+    with the default, and the service that sets the home up reports the variable.
+    """
+    if environ.get("ACOUPI_PROGRAM"):
+        for name in wrong_variables(environ):
+            del environ[name]

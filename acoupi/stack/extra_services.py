@@ -1,0 +1,140 @@
+"""Services that are no workers: declared by entry points of the group ``acoupi.services``.
+
+Each names a function of the settings of a home that returns a `Service`, or
+None where the sensor is to have none. `extra_service` fills in what all have
+in common; what the module of such a service must have is described in
+`acoupi.services.serving`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
+
+from acoupi.errors import ConfigurationError
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import (
+    STOP_MARGIN,
+    WORKER_MEMORY,
+    WORKER_SCORE,
+    HealthCheck,
+    Limits,
+    Mount,
+    Port,
+    Service,
+    Stack,
+    check_name,
+    home_mounts,
+    own_environment,
+)
+
+__all__ = ["extra_service", "extra_services", "with_extra_services"]
+
+GROUP = "acoupi.services"
+SERVING_MODULE = "acoupi.services.serving"
+
+
+def extra_service(
+    settings: Settings,
+    name: str,
+    module: str,
+    *,
+    port: Port | None = None,
+    network: bool = False,
+    mounts: Sequence[Mount] | None = None,
+    memory_bytes: int = WORKER_MEMORY,
+) -> Service:
+    """Describe a service that is run from a Python module.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    name
+        Also its role, and that of its container, lock, log and pulse.
+    module
+        With the functions that `acoupi.services.serving` calls.
+    port
+        On which it listens; None: on none.
+    network
+        Whether it talks to other machines by itself.
+    mounts
+        The folders that it sees; None: those of the home.
+    memory_bytes
+        What it may use.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be called that.
+    """
+    check_name(name)
+    return Service(
+        name=name,
+        role=name,
+        command=("-m", SERVING_MODULE, name, module),
+        concurrency=None,
+        network=network,
+        port=port,
+        environment=own_environment(settings, name),
+        mounts=home_mounts(settings) if mounts is None else tuple(mounts),
+        health=HealthCheck(settings.run_dir / f"{name}.json"),
+        stop_grace=STOP_MARGIN,
+        limits=Limits(memory_bytes=memory_bytes, out_of_memory_score=WORKER_SCORE),
+    )
+
+
+def extra_services(settings: Settings) -> tuple[Service, ...]:
+    """Return the services that installed packages declare for a home, by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If a declaration cannot be loaded or fails; names it.
+    """
+    found = [_ask(point, settings) for point in sorted(entry_points(group=GROUP))]
+    return tuple(one for one in found if one is not None)
+
+
+def _ask(point: EntryPoint, settings: Settings) -> Service | None:
+    try:
+        service = point.load()(settings)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        package = point.dist.name if point.dist else "PACKAGE"
+        raise ConfigurationError(
+            f'the service "{point.name}" cannot be set up.',
+            f"python -m pip uninstall {package}   (or a version of it that works)",
+            why=f"{point.value} failed: {type(error).__name__}: {error}.",
+        ) from error
+    if service is None or isinstance(service, Service):
+        return service
+    raise ConfigurationError(
+        f'the service "{point.name}" cannot be set up.',
+        "return acoupi.stack.stack.Service or None from it",
+        why=f"{point.value} returned {type(service).__name__}.",
+    )
+
+
+def with_extra_services(stack: Stack, settings: Settings) -> Stack:
+    """Return a stack with the services that installed packages declare.
+
+    Raises
+    ------
+    ConfigurationError
+        If one cannot be had, or two services have one name or one port.
+    """
+    extras = extra_services(settings)
+    services = (*stack.services, *extras)
+    for kind, values in (
+        ("name", [one.name for one in services]),
+        ("port", [str(one.port.number) for one in services if one.port]),
+    ):
+        double = next((one for one in values if values.count(one) > 1), None)
+        if double is not None:
+            raise ConfigurationError(
+                f'two services have the {kind} "{double}".',
+                f"give one of them another {kind}",
+                why=f"the entry points {GROUP} declare {', '.join(one.name for one in extras)}.",
+            )
+    return replace(stack, services=services)

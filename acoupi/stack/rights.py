@@ -1,0 +1,173 @@
+"""What a configuration asks for: a network, folders, secrets.
+
+Nothing is concluded from the name of a field. Fields say it by their marks
+(`acoupi.rights`); what a program of others leaves unmarked keeps working:
+
+- a path can be written, in its folder if it looks like a file. A file whose
+  folder a container must not see is mounted by itself, read-only;
+- a program without messengers and without a marked server has a network if
+  its own fields hold any text, which might be an address. It declares a
+  `Server`, or ``AcoupiWorker(network=False)``, to have none.
+"""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel
+
+from acoupi.config import describe, is_valid_without_secrets
+from acoupi.config.dumping import SecretSplitter, dumped
+from acoupi.rights import Folder, ReadOnly, Server, WrittenFile, marks_of
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
+
+__all__ = [
+    "TOO_WIDE",
+    "Mount",
+    "can_withhold_secrets",
+    "mounts_of",
+    "names_server",
+    "secret_names",
+    "sends_to_server",
+]
+
+TOO_WIDE = ("/", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/run")
+"""Folders that hold more than a container may see."""
+_NO_ADDRESS = (int, float, Path, datetime.date, datetime.time, datetime.timedelta)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder that a service sees; at the same absolute path as on the host."""
+
+    source: Path
+    read_only: bool = False
+
+
+class _Leaf(NamedTuple):
+    """One value of a configuration, and the field that holds it."""
+
+    value: Any
+    owner: type[BaseModel]
+    attribute: str
+
+    @property
+    def marks(self) -> frozenset[type]:
+        return marks_of(self.owner, self.attribute)
+
+    @property
+    def is_foreign(self) -> bool:
+        return _is_foreign(self.owner, self.attribute)
+
+
+def _is_foreign(owner: type, attribute: str) -> bool:
+    """Return whether a field is in no class of acoupi, so that its author may not know marks."""
+    return not any(
+        attribute in getattr(base, "model_fields", {})
+        for base in owner.__mro__
+        if base.__module__.partition(".")[0] == "acoupi"
+    )
+
+
+def _leaves(config: BaseModel | None) -> Iterator[_Leaf]:
+    for name in type(config).model_fields if config is not None else ():
+        yield from _below(getattr(config, name), type(config), name)  # type: ignore[arg-type]
+
+
+def _below(value: Any, owner: type[BaseModel], attribute: str) -> Iterator[_Leaf]:
+    if isinstance(value, BaseModel):
+        yield from _leaves(value)
+    elif isinstance(value, dict | list | tuple | set | frozenset):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _below(item, owner, attribute)
+    else:
+        yield _Leaf(value, owner, attribute)
+
+
+def sends_to_server(program: "AcoupiProgram[Any]") -> bool:
+    """Return whether a program sends messages to other machines."""
+    messengers = getattr(program, "messengers", None)
+    if messengers is None:
+        return names_server(program.config)
+    return any(getattr(messenger, "needs_network", True) for messenger in messengers)
+
+
+def names_server(config: BaseModel | None) -> bool:
+    """Return whether a configuration names a server to send messages to, or may do so."""
+    leaves = [leaf for leaf in _leaves(config) if leaf.value]
+    if any(Server in leaf.marks for leaf in leaves):
+        return True
+    if config is None or _declares_server(type(config)):
+        return False
+    return any(leaf.is_foreign and not isinstance(leaf.value, _NO_ADDRESS) for leaf in leaves)
+
+
+def _declares_server(schema: type[BaseModel]) -> bool:
+    """Return whether the author of a schema marks servers."""
+    owners = [place.owner for place in describe(schema).walk() if place.owner]
+    return any(
+        Server in marks_of(owner, attribute) and _is_foreign(owner, attribute)
+        for owner, attribute in owners
+        if issubclass(owner, BaseModel)
+    )
+
+
+def secret_names(config: BaseModel | None) -> list[str]:
+    """Return the names of the variables that hold the secrets of a configuration, sorted."""
+    secrets: dict[str, str] = {}
+    if config is not None:
+        dumped(config, SecretSplitter(secrets))
+    return sorted(secrets)
+
+
+def can_withhold_secrets(config: BaseModel | None) -> bool:
+    """Return whether the configuration still validates with its secrets withheld."""
+    return config is None or is_valid_without_secrets(config)
+
+
+def mounts_of(
+    config: BaseModel | None, home: Path, covered: tuple[Mount, ...]
+) -> tuple[Mount, ...]:
+    """Return the folders and files outside the home that a configuration names.
+
+    Parameters
+    ----------
+    home
+        ACOUPI_HOME: a folder above it is not mounted for the sake of a file in it.
+    covered
+        What is mounted anyway.
+    """
+    folders: dict[Path, bool] = {}
+    for leaf in _leaves(config):
+        if isinstance(leaf.value, Path) and leaf.value.is_absolute():
+            mount = _mount_for(leaf.value, leaf.marks, home)
+            # What one field writes, another may only read.
+            folders[mount.source] = folders.get(mount.source, True) and mount.read_only
+    named = [
+        Mount(folder, read_only=read_only)
+        for folder, read_only in sorted(folders.items())
+        if not any(folder.is_relative_to(other.source) for other in covered)
+    ]
+    return tuple(mount for mount in named if not any(_shows(other, mount) for other in named))
+
+
+def _mount_for(path: Path, marks: frozenset[type], home: Path) -> Mount:
+    if ReadOnly in marks:
+        return Mount(path, read_only=True)
+    if WrittenFile in marks:
+        return Mount(path.parent)
+    if Folder in marks or not path.suffix:
+        return Mount(path)
+    if str(path.parent) in TOO_WIDE or home.is_relative_to(path.parent):
+        return Mount(path, read_only=True)
+    return Mount(path.parent)
+
+
+def _shows(other: Mount, mount: Mount) -> bool:
+    """Return whether a mount above another does for it: in a read-only one nobody writes."""
+    is_above = mount.source != other.source and mount.source.is_relative_to(other.source)
+    return is_above and (mount.read_only or not other.read_only)

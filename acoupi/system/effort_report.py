@@ -1,0 +1,343 @@
+"""The effort of a deployment by day and by hour, from what the store knows."""
+
+import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from acoupi import data
+from acoupi.components import types
+from acoupi.data import EffortSpan, EffortState
+from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, horizon, ledger
+from acoupi.errors import ConfigurationError, ParameterError
+
+__all__ = ["Day", "Effort", "Gap", "Tally", "find_deployment", "measure", "read_effort"]
+
+_MICROSECOND = datetime.timedelta(microseconds=1)
+_PART = datetime.timedelta(days=1)
+"""How much is read from the store at once, so that a season fits in memory."""
+
+
+@dataclass
+class Tally:
+    """How long each state lasted, in whole microseconds, so that it adds up."""
+
+    microseconds: dict[EffortState, int] = field(
+        default_factory=lambda: dict.fromkeys(EffortState, 0)
+    )
+
+    def add(self, state: EffortState, microseconds: int) -> None:
+        """Count a stretch of time."""
+        self.microseconds[state] += microseconds
+
+    def seconds(self, state: EffortState) -> float:
+        """Return how long a state lasted, seconds."""
+        return self.microseconds[state] / 1e6
+
+    @property
+    def total(self) -> float:
+        """All of it, seconds."""
+        return sum(self.microseconds.values()) / 1e6
+
+    @property
+    def planned(self) -> float:
+        """Planned time: everything except off schedule, seconds."""
+        return self.total - self.seconds(EffortState.OFF_SCHEDULE)
+
+    @property
+    def recorded(self) -> float:
+        """Seconds."""
+        return self.seconds(EffortState.RECORDED)
+
+    @property
+    def share(self) -> float | None:
+        """Coverage: recorded share of the planned time, 0 to 1; None: nothing was planned."""
+        planned = sum(self.microseconds.values()) - self.microseconds[EffortState.OFF_SCHEDULE]
+        return self.microseconds[EffortState.RECORDED] / planned if planned else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "total_s": self.total,
+            "planned_s": round(self.planned, 6),
+            "recorded_s": self.recorded,
+            "captured_share": self.share,
+            "states_s": {state.value: self.seconds(state) for state in EffortState},
+        }
+
+
+@dataclass
+class Day:
+    """One local day."""
+
+    date: datetime.date
+    tally: Tally = field(default_factory=Tally)
+    hours: dict[int, Tally] = field(default_factory=dict)
+    """By local hour, 0 to 23; when the clocks are set back, two hours count as one."""
+
+
+@dataclass
+class Gap:
+    """Planned time of one state that was not recorded, until there is a recording again."""
+
+    start: datetime.datetime
+    end: datetime.datetime
+    state: EffortState
+    details: list[str]
+    """The reasons, each once, in order."""
+    lost: int
+    """Planned time of it, microseconds."""
+
+    @property
+    def detail(self) -> str:
+        """The reasons as a text."""
+        return "; ".join(filter(None, self.details))
+
+    @property
+    def lost_seconds(self) -> float:
+        """Planned time of it, seconds."""
+        return self.lost / 1e6
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+            "state": self.state.value,
+            "detail": self.detail,
+            "lost_s": self.lost_seconds,
+        }
+
+
+@dataclass
+class Effort:
+    """What every second of a deployment, or of a part of it, was used for."""
+
+    deployment: data.Deployment
+    since: datetime.datetime
+    until: datetime.datetime
+    timezone: ZoneInfo
+    """Time zone of its days and hours."""
+    has_plan: bool
+    """Whether the schedule is known; without one, no time counts as planned."""
+    total: Tally = field(default_factory=Tally)
+    unsynchronised: int = 0
+    """Time recorded before any time server had set the system clock, microseconds."""
+    days: list[Day] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    _open: Gap | None = None
+    _hour: tuple[Tally, datetime.datetime] | None = None
+    """The hour being counted, and when it ends."""
+
+    def add(self, spans: Iterable[EffortSpan]) -> None:
+        """Count consecutive spans."""
+        for span in spans:
+            self.total.add(span.state, (span.end - span.start) // _MICROSECOND)
+            self._add_gap(span)
+            self._add_hours(span)
+
+    def count_unsynchronised(
+        self, captured: Iterable[Captured], start: datetime.datetime, end: datetime.datetime
+    ) -> None:
+        """Count recordings made before any time server had set the clock."""
+        low, high = data.to_microseconds(start), data.to_microseconds(end)
+        self.unsynchronised += sum(
+            max(0, min(one.end, high) - max(one.start, low) - one.lost)
+            for one in captured
+            if one.is_synchronised is False
+        )
+
+    def close(self) -> None:
+        """Note that there are no more spans."""
+        if self._open is not None:
+            self.gaps.append(self._open)
+        self._open = None
+
+    def _add_gap(self, span: EffortSpan) -> None:
+        if span.state is EffortState.OFF_SCHEDULE:
+            return  # A gap continues across time that was not planned.
+        lost = (span.end - span.start) // _MICROSECOND
+        known = self._open
+        if known is not None and known.state is span.state:
+            known.end, known.lost = span.end, known.lost + lost
+            if span.detail not in known.details:
+                known.details.append(span.detail)
+            return
+        self.close()
+        if span.state is not EffortState.RECORDED:
+            self._open = Gap(span.start, span.end, span.state, [span.detail], lost)
+
+    def _add_hours(self, span: EffortSpan) -> None:
+        start = span.start
+        while start < span.end:
+            if self._hour is None or start >= self._hour[1]:
+                self._hour = self._begin_hour(start)
+            tally, hour_ends = self._hour
+            end = min(span.end, hour_ends)
+            microseconds = (end - start) // _MICROSECOND
+            tally.add(span.state, microseconds)
+            self.days[-1].tally.add(span.state, microseconds)
+            start = end
+
+    def _begin_hour(self, time: datetime.datetime) -> tuple[Tally, datetime.datetime]:
+        local = time.astimezone(self.timezone)
+        if not self.days or self.days[-1].date != local.date():
+            self.days.append(Day(local.date()))
+        tally = self.days[-1].hours.setdefault(local.hour, Tally())
+        into = datetime.timedelta(
+            minutes=local.minute, seconds=local.second, microseconds=local.microsecond
+        )
+        return tally, time - into + datetime.timedelta(hours=1)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "deployment": self.deployment.model_dump(mode="json"),
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "timezone": self.timezone.key,
+            "schedule_known": self.has_plan,
+            **self.total.as_json(),
+            "clock_not_synchronised_s": self.unsynchronised / 1e6,
+            "days": [
+                {
+                    "date": day.date.isoformat(),
+                    **day.tally.as_json(),
+                    "hours": [
+                        {"hour": hour, **tally.as_json()} for hour, tally in day.hours.items()
+                    ],
+                }
+                for day in self.days
+            ],
+            "holes": [gap.as_json() for gap in self.gaps],
+        }
+
+
+def find_deployment(store: types.Store, text: str | None) -> data.Deployment:
+    """Return the deployment of this name or id; None: the last to start.
+
+    If several have the same name, it is the last.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name or id.
+    ConfigurationError
+        If there is none at all.
+    """
+    found = store.get_deployments()
+    if text is None and found:
+        return found[-1]
+    for deployment in reversed(found):
+        if text is not None and (deployment.name == text or str(deployment.id) == text.lower()):
+            return deployment
+    known = ", ".join(f'"{name}"' for name in dict.fromkeys(one.name for one in found))
+    if not found:
+        raise ConfigurationError(
+            "there is no effort to report.",
+            'acoupi deployment start --name "Old oak"',
+            why="this sensor has had no deployment.",
+        )
+    raise ParameterError(
+        text or "",
+        f'there is no deployment "{text}".',
+        f"--deployment {found[-1].id}",
+        why=f"there is {known}.",
+    )
+
+
+def read_effort(
+    store: types.Store,
+    deployment: data.Deployment,
+    since: datetime.datetime | None = None,
+    until: datetime.datetime | None = None,
+    *,
+    plan: CapturePlan | None = None,
+) -> tuple[Effort, Iterator[EffortSpan]]:
+    """Return an empty report of a deployment, and the spans to fill it with.
+
+    The spans are read one day at a time; `measure` reads them all.
+
+    Parameters
+    ----------
+    store
+        Where the effort is stored.
+    deployment
+        The deployment to report on.
+    since, until
+        Only this part of it; without a zone, in that of the program. None:
+        from its beginning, to its end, or to the last sign of life if it has
+        not ended.
+    plan
+        Plan of the program, in case its recorder has never stored it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the store keeps no record of effort.
+    ParameterError
+        If the deployment does not reach into this part.
+    """
+    now = data.utc_now()
+    margin = datetime.timedelta(days=2)
+    latest = store.get_effort(deployment, now - margin, now + margin)
+    if latest is None:
+        raise ConfigurationError(
+            "this sensor keeps no record of its effort.",
+            "use acoupi.components.SqliteStore in the program",
+            why=f"{type(store).__name__} does not store it.",
+        )
+    latest = _with_plan(latest, plan)
+    begin = latest.deployment.started_on
+    end = horizon(latest, now)
+    first = begin if since is None else max(begin, _aware(since, latest.timezone))
+    last = end if until is None else min(end, _aware(until, latest.timezone))
+    if last <= first:
+        raise ParameterError(
+            "",
+            f'the deployment "{deployment.name}" does not reach into this time.',
+            f"--from {begin:%Y-%m-%d} --to {end:%Y-%m-%dT%H:%M}",
+            why=f"it lasted from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC.",
+        )
+    effort = Effort(latest.deployment, first, last, latest.timezone, bool(latest.plans))
+    # The ledger looks a little beyond the requested time.
+    longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
+    around = datetime.timedelta(minutes=10, seconds=3 * longest)
+    return effort, _spans(store, effort, end, around, plan)
+
+
+def _with_plan(history: EffortHistory, plan: CapturePlan | None) -> EffortHistory:
+    if history.plans or plan is None:
+        return history
+    return replace(history, plans=[PlanFrom(history.deployment.started_on, plan)])
+
+
+def _aware(time: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
+    aware = time if time.tzinfo is not None else time.replace(tzinfo=zone)
+    return aware.astimezone(datetime.UTC)
+
+
+def _spans(
+    store: types.Store,
+    effort: Effort,
+    end: datetime.datetime,
+    around: datetime.timedelta,
+    plan: CapturePlan | None,
+) -> Iterator[EffortSpan]:
+    start = effort.since
+    while start < effort.until:
+        stop = min(start + _PART, effort.until)
+        history = store.get_effort(effort.deployment, start - around, stop + around)
+        if history is None:
+            return
+        effort.count_unsynchronised(history.captured, start, stop)
+        yield from ledger(_with_plan(history, plan), end, since=start, until=stop)
+        start = stop
+
+
+def measure(effort: Effort, spans: Iterable[EffortSpan]) -> Effort:
+    """Count all spans, and return the totals."""
+    effort.add(spans)
+    effort.close()
+    return effort

@@ -1,0 +1,235 @@
+"""What a configuration asks for is what its fields declare, never what they are called."""
+
+import datetime
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import AnyUrl, BaseModel, Field
+
+from acoupi.components.messengers import HTTPConfig, MQTTConfig
+from acoupi.programs.fields import Folder, ReadOnly, Server, WrittenFile
+from acoupi.programs.templates import (
+    BasicProgram,
+    BasicProgramConfiguration,
+    DetectionProgramConfiguration,
+    PathsConfiguration,
+)
+from acoupi.services.broker import make_app
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.rights import Mount, mounts_of, names_server, secret_names
+from acoupi.stack.settings import CelerySettings, Settings
+from acoupi.stack.stack import Stack, stack_of_program
+
+PUBLISHED = Path(__file__).parents[2] / "integration" / "published"
+HOME = Path("/home/pi/.acoupi")
+PATHS = {
+    "tmp_audio": "/disk/spool",
+    "recordings": "/disk/kept.2026",
+    "db_metadata": "/disk/db/metadata",
+}
+MESSAGING = {
+    "messages_db": "/disk/db/messages",
+    "http": {"base_url": "https://example.org", "ca_certificate": "/opt/certs/ca.pem"},
+    "mqtt": {
+        "host": "broker",
+        "use_tls": True,
+        "client_certificate": "/opt/certs/own.pem",
+        "client_key": "/opt/certs/own.key",
+    },
+    "file": {"path": "/disk/out/messages"},
+}
+ALL = [
+    Mount(Path("/disk/db")),
+    Mount(Path("/disk/kept.2026")),
+    Mount(Path("/disk/out")),
+    Mount(Path("/disk/spool")),
+    Mount(Path("/disk/wavs.d"), read_only=True),
+    Mount(Path("/opt/certs/ca.pem"), read_only=True),
+    Mount(Path("/opt/certs/own.key"), read_only=True),
+    Mount(Path("/opt/certs/own.pem"), read_only=True),
+]
+
+
+def stack_of(settings: Settings, name: str, given: dict[str, Any]) -> Stack:
+    program_class = load_program_class(name)
+    config = program_class.get_config_schema().model_validate(given)
+    celery = CelerySettings()
+    program = program_class(program_config=config, app=make_app(settings, celery))
+    return stack_of_program(program, settings, celery, name)
+
+
+def with_network(stack: Stack) -> set[str]:
+    return {one.name for one in stack.services if one.network}
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.syspath_prepend(str(PUBLISHED))
+    importlib.invalidate_caches()
+    return "acoupi_nightjar.program"
+
+
+@pytest.mark.parametrize("name", ["demo", "connected", "acoupi_nightjar.program"])
+@pytest.mark.usefixtures("published")
+def test_programs_that_send_have_what_their_types_declare(settings: Settings, name: str) -> None:
+    microphone = {"device_name": "default", "simulated": {"path": "/disk/wavs.d"}}
+
+    stack = stack_of(
+        settings, name, {"microphone": microphone, "paths": PATHS, "messaging": MESSAGING}
+    )
+
+    for service in stack.workers:
+        assert list(service.mounts[5:]) == ALL
+    assert with_network(stack) == {"default"}
+
+
+@pytest.mark.parametrize("name", ["test", "default", "demo", "connected"])
+def test_shipped_programs_have_no_network_and_no_folder_by_default(
+    settings: Settings, name: str
+) -> None:
+    stack = stack_of(settings, name, {})
+
+    assert with_network(stack) == set()
+    assert all(len(service.mounts) == 5 for service in stack.workers)
+
+
+def test_the_weights_of_a_published_model_can_still_be_read(
+    settings: Settings, published: str
+) -> None:
+    """Not marked: its folder is mounted, or only the file where the folder is not to be seen."""
+    given = {"microphone": {"device_name": "default"}, "model": {"weights": "/opt/nightjar/w.npz"}}
+    seen = stack_of(settings, published, given).service("detection").mounts[-1]
+    assert seen == Mount(Path("/opt/nightjar"))
+
+    given["model"] = {"weights": f"{settings.home.parent}/w.npz"}
+    seen = stack_of(settings, published, given).service("detection").mounts[-1]
+    assert seen == Mount(settings.home.parent / "w.npz", read_only=True)
+
+
+# --- paths ----------------------------------------------------------------------------------
+
+
+class Paths(BaseModel):
+    read: Annotated[Path | None, ReadOnly] = None
+    reads: list[Annotated[Path, ReadOnly]] = Field(default_factory=list)
+    folder: Annotated[Path | None, Folder] = None
+    written: Annotated[Path | None, WrittenFile] = None
+    own: Path | None = None
+    model_key_certificate_labels: Path | None = None
+    db_metadata: Path | None = None
+
+
+def mounts(**paths: Any) -> list[Mount]:
+    return list(mounts_of(Paths.model_validate(paths), HOME, (Mount(HOME / "data"),)))
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        ({"read": "/a/b.bin"}, Mount(Path("/a/b.bin"), read_only=True)),
+        ({"reads": ["/a/b"]}, Mount(Path("/a/b"), read_only=True)),
+        ({"folder": "/a/b.d"}, Mount(Path("/a/b.d"))),
+        ({"written": "/a/b"}, Mount(Path("/a"))),
+        ({"own": "/a/b"}, Mount(Path("/a/b"))),
+        ({"own": "/a/b.txt"}, Mount(Path("/a"))),
+        ({"own": "/etc/b.txt"}, Mount(Path("/etc/b.txt"), read_only=True)),
+        ({"own": "/home/pi/b.txt"}, Mount(Path("/home/pi/b.txt"), read_only=True)),
+        ({"model_key_certificate_labels": "/a/b"}, Mount(Path("/a/b"))),
+        ({"db_metadata": "/a/b"}, Mount(Path("/a/b"))),
+    ],
+)
+def test_a_path_is_mounted_as_its_mark_says(paths: dict[str, Any], expected: Mount) -> None:
+    assert mounts(**paths) == [expected]
+
+
+def test_relative_paths_and_those_in_the_home_are_seen_already() -> None:
+    assert mounts(own="b.txt", written=HOME / "data" / "x.db") == []
+
+
+def test_what_one_field_writes_another_may_read() -> None:
+    assert mounts(read="/a/b", folder="/a/b") == [Mount(Path("/a/b"))]
+
+
+class OwnPaths(PathsConfiguration):
+    db_metadata: Path = Path("/disk/db/metadata")
+    """A default of its own."""
+
+
+def test_a_field_of_ours_with_another_default_keeps_its_mark() -> None:
+    paths = OwnPaths(tmp_audio=Path("/disk/spool"), recordings=Path("/disk/kept"))
+
+    assert Mount(Path("/disk/db")) in mounts_of(paths, HOME, ())
+
+
+# --- networks -------------------------------------------------------------------------------
+
+
+class Declared(BaseModel):
+    upload: Annotated[str | None, Server] = None
+    label: str = "heath"
+
+
+class Silent(BaseModel):
+    upload: str = ""
+    at: datetime.time = datetime.time(6)
+    count: int = 3
+    place: Path = Path("/disk")
+
+
+class Retimed(BasicProgramConfiguration):
+    timezone: str = "Europe/Paris"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (None, False),
+        (Declared(upload="hub"), True),
+        (Declared(), False),
+        (Silent(), False),
+        (Silent(upload="hub"), True),
+        (Retimed(), False),
+        (HTTPConfig(base_url="https://example.org"), True),
+        (MQTTConfig(host="broker"), True),
+        (DetectionProgramConfiguration(), False),
+    ],
+)
+def test_a_program_without_messengers_has_a_network_if_it_may_need_one(
+    config: BaseModel | None, expected: bool
+) -> None:
+    assert names_server(config) is expected
+
+
+def test_a_url_of_a_published_program_is_an_address() -> None:
+    class Config(BaseModel):
+        where: AnyUrl = AnyUrl("https://example.org")
+
+    assert names_server(Config())
+
+
+class Uploads(BasicProgramConfiguration):
+    hostname: str = "hub"
+
+
+class Uploading(BasicProgram[Uploads]):
+    config_schema = Uploads
+
+
+def test_a_published_program_that_sends_in_its_own_way_keeps_its_network(
+    settings: Settings,
+) -> None:
+    program = Uploading(program_config=Uploads(), app=make_app(settings, CelerySettings()))
+
+    stack = stack_of_program(program, settings, CelerySettings(), "uploading")
+
+    assert with_network(stack) == {"default"}
+
+
+def test_secrets_are_named_as_they_are_kept() -> None:
+    class Config(BaseModel):
+        code: str = Field(default="1234", json_schema_extra={"secret": True})
+        other: str = "x"
+
+    assert secret_names(Config()) == ["ACOUPI_CONFIG__CODE"]
