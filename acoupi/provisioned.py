@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from acoupi.commit import read_whole
 from acoupi.data import AwareDatetime, Deployment
 from acoupi.home import home_dir
 
@@ -69,7 +70,7 @@ def read_provisioned(config: Path | None = None) -> Provisioned | None:
     """
     path = (config or home_dir() / "config") / MARKER
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_whole(path))
         return Provisioned.model_validate(content)
     except (OSError, ValueError, ValidationError):
         return None

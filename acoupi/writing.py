@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import shlex
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,11 @@ __all__ = [
     "RUNNABLE",
     "RenderedFile",
     "disk_error",
+    "make_folder",
+    "new_mark",
+    "part_of",
+    "stage",
+    "sync_folder",
     "write_atomic",
     "write_files",
 ]
@@ -84,15 +88,17 @@ def write_files(
     files = {path.resolve() if path.is_symlink() else path: file for path, file in files.items()}
     made: list[Path] = []
     staged: dict[Path, Path] = {}
+    mark = new_mark()
     target = next(iter(files), Path())
     try:
         for folder in folders:
             target = folder
-            _make_folder(folder, made)
+            make_folder(folder, made)
         for path, file in files.items():
             target = path
-            _make_folder(path.parent, made)
-            staged[path] = _stage(path, file)
+            make_folder(path.parent, made)
+            staged[path] = part_of(path, mark)
+            stage(staged[path], file.text.encode(), file.mode)
         with _undone_if_it_fails([*staged, *remove]):
             for target, temporary in staged.items():
                 temporary.replace(target)
@@ -100,7 +106,7 @@ def write_files(
                 target = path
                 path.unlink(missing_ok=True)
             for folder in sorted({path.parent for path in [*staged, *remove]}):
-                _sync_folder(folder)
+                sync_folder(folder)
     except BaseException as error:  # Ctrl-C too
         for temporary in staged.values():
             with contextlib.suppress(OSError):
@@ -113,7 +119,7 @@ def write_files(
         raise
 
 
-def _make_folder(folder: Path, made: list[Path]) -> None:
+def make_folder(folder: Path, made: list[Path]) -> None:
     """Make a folder and its parents, and note which are new."""
     missing = []
     while not folder.is_dir():
@@ -124,20 +130,24 @@ def _make_folder(folder: Path, made: list[Path]) -> None:
         made.append(new)
 
 
-def _stage(path: Path, file: RenderedFile) -> Path:
-    """Write a file next to its destination under a hidden name; return that name."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(file.text.encode())
-            stream.flush()
-            os.fchmod(stream.fileno(), file.mode)
-            os.fsync(stream.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
+def part_of(path: Path, mark: str) -> Path:
+    """Return the hidden name beside a file under which its next content is written."""
+    return path.with_name(f".{path.name}.{mark}.part")
+
+
+def new_mark() -> str:
+    """Return eight digits that no other writer uses."""
+    return os.urandom(4).hex()
+
+
+def stage(part: Path, content: bytes, mode: int) -> None:
+    """Write a new file and sync it."""
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager
@@ -159,7 +169,7 @@ def _undone_if_it_fails(paths: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
     if not folder.is_dir():
         return

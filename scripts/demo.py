@@ -390,7 +390,7 @@ def choose_target(wanted: str, home: Path) -> str:
     """Return where to run: in containers if this machine can, and says so if not."""
     if wanted != "auto":
         return wanted
-    error = failure(list(run_preflight(Settings(home=home), Host())))
+    error = failure(list(run_preflight(Settings(home=home), Host(), None)))
     if error is None:
         say("A Docker engine answers: each service gets a container of its own.")
         return "compose"

@@ -95,10 +95,16 @@ class Sensor:
             if not processes:
                 return
             # Supervisors first, lest they start again what is ended.
-            for process in sorted(processes, key=lambda one: "--supervise" not in one.cmdline()):
+            for process in sorted(processes, key=lambda one: not _supervises(one)):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(processes, timeout=1)
+
+
+def _supervises(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+        return "--supervise" in process.cmdline()
+    return False
 
 
 def is_ready(run: Path, service: str) -> bool:

@@ -32,7 +32,8 @@ ROWS = (
     ("audio",),
     ("effort", "provisioned"),
     ("data",),
-    ("writing",),
+    ("commit",),
+    ("locks", "writing"),
     ("clock", "errors", "home", "lazy", "rights"),
 )
 """The picture, from the top: a room may import from the rows below its own, and from itself."""
@@ -58,7 +59,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "sqlite3": ("components/stores/", "components/message_stores/"),
-    "requests": ("components/messengers/",),
+    "requests": ("components/messengers/", "provisioning/fetching.py"),
     "paho": ("components/messengers/",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),

@@ -14,12 +14,11 @@ a card (`acoupi.audio.alsa`), and each sensor may have a card of its own.
 import fcntl
 import os
 import struct
-import threading
 from pathlib import Path
 
-from acoupi import data
 from acoupi.errors import DeviceUnavailableError
 from acoupi.home import home_dir, home_mark
+from acoupi.locks import lock_within
 
 __all__ = ["SoundShare"]
 
@@ -57,7 +56,7 @@ class SoundShare:
             handle = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return  # the device itself will say why
-        if not _lock_within(handle, PATIENCE):
+        if not lock_within(handle, PATIENCE):
             mark = _read_mark(handle)
             os.close(handle)
             raise _held(microphone, mark, self.folder)
@@ -69,19 +68,6 @@ class SoundShare:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
-
-
-def _lock_within(handle: int, patience: float) -> bool:
-    deadline = data.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if data.monotonic() >= deadline:
-                return False
-            threading.Event().wait(0.05)
-        else:
-            return True
 
 
 def _write_mark(handle: int, mark: int) -> None:

@@ -18,8 +18,10 @@ from typing import Any
 
 import jinja2
 
+from acoupi.commit import read_whole
 from acoupi.config.env_files import quoted
 from acoupi.errors import ConfigurationError
+from acoupi.stack.stack import Service
 from acoupi.writing import (
     READABLE,
     RUNNABLE,
@@ -32,7 +34,6 @@ from acoupi.writing import (
 __all__ = [
     "TEMPLATES",
     "FileDiff",
-    "KnownService",
     "Manifest",
     "RenderedFile",
     "Yaml",
@@ -69,19 +70,6 @@ class FileDiff:
 
 
 @dataclass(frozen=True)
-class KnownService:
-    """What is known of a service without loading its program."""
-
-    name: str
-    role: str
-    queues: tuple[str, ...] = ()
-    stop_grace: float = 0.0
-    """Seconds."""
-    network: bool = False
-    """Whether it sends messages."""
-
-
-@dataclass(frozen=True)
 class Manifest:
     """What the last setup generated: ``.generated.json``."""
 
@@ -91,7 +79,8 @@ class Manifest:
     program: str
     files: Mapping[str, str] = field(default_factory=dict)
     """Digest of each generated file, by its path below the home."""
-    services: tuple[KnownService, ...] = ()
+    services: tuple[Service, ...] = ()
+    """Name, role, queues, network and stop grace of each; the rest needs the program."""
 
     def to_file(self) -> RenderedFile:
         """Return the file that holds it."""
@@ -123,16 +112,17 @@ class Manifest:
             If the file holds something else.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(read_whole(path))
             return cls(
                 version=str(content["acoupi"]),
                 target=str(content["target"]),
                 program=str(content["program"]),
                 files={str(name): str(digest) for name, digest in content["files"].items()},
                 services=tuple(
-                    KnownService(
+                    Service(
                         name=str(one["name"]),
-                        role=str(one["role"]),
+                        role=one["role"],
+                        command=(),
                         queues=tuple(one["queues"]),
                         stop_grace=float(one["stop_grace_s"]),
                         network=bool(one.get("network", False)),

@@ -1,7 +1,7 @@
 """The command line: ``acoupi``.
 
 Only this layer prints, asks and ends the process. Nothing heavy is imported before a
-command runs, so that ``acoupi --help`` answers at once.
+command runs, so that ``acoupi --help`` is quick.
 """
 
 __all__ = ["main"]

@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 FIRST_STEPS = """\b
-First choose what the sensor does, then check it, then let it record:
+Set the sensor up, test it, and start recording:
   acoupi setup --program default
   acoupi check
   acoupi deployment start --name "Old oak"
@@ -43,5 +43,5 @@ def root(
         typer.Option("--version", help="Show the version.", callback=_on_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Turn this board and a microphone into a sensor that listens for wildlife."""
+    """Turn this board and a microphone into an acoustic sensor for wildlife."""
     context.command.debug = debug  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
-"""What a setup would change, and a reminder that running services keep their old settings."""
+"""What a setup would change, and a reminder that running services keep their settings."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -8,34 +9,33 @@ from acoupi.cli.output import print_json, warn, working
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
+    from acoupi.stack.stack import Service
+    from acoupi.system.planning import SetupRequest
 
 __all__ = ["remind_of_restart", "show_diff"]
 
 
-def remind_of_restart(found: "Settings") -> None:
-    """Say so if services run that do not know the new settings yet."""
-    from acoupi.bundles.rendering import Manifest
+def remind_of_restart(settings: "Settings", services: "Iterable[Service]") -> None:
+    """Print a reminder if services are running that do not have the new settings yet."""
     from acoupi.stack.pulse import is_locked
     from acoupi.system.deployments import read_deployment
 
-    deployment = read_deployment(found)
-    manifest = Manifest.read(found.manifest_file)
-    names = [one.name for one in manifest.services] if manifest else []
+    deployment = read_deployment(settings)
     if deployment is not None and deployment.ended_on is None:
-        who = f'the deployment "{deployment.name}" goes on'
-    elif any(is_locked(found.run_dir, name) for name in names):
-        who = "the services that run go on"
+        who = f'the deployment "{deployment.name}" keeps'
+    elif any(is_locked(settings.run_dir, one.name) for one in services):
+        who = "the running services keep"
     else:
         return
-    warn(f"{who} with the old settings; for the new ones: acoupi workers restart")
+    warn(f"{who} the old settings until you run: acoupi workers restart")
 
 
-def show_diff(found: "Settings", arguments: dict[str, Any], *, as_json: bool) -> None:
+def show_diff(found: "Settings", request: "SetupRequest", *, as_json: bool) -> None:
     """Show what a setup would change, and change nothing."""
     from acoupi.system.lifecycle import setup_diff
 
     with working("Comparing"):
-        changes = setup_diff(found, **arguments)
+        changes = setup_diff(found, request)
     if as_json:
         print_json([{"path": str(one.path), "kind": one.kind, "diff": one.diff} for one in changes])
         return

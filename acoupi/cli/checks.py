@@ -12,7 +12,7 @@ from acoupi.cli.table import single
 from acoupi.errors import AcoupiError, HealthCheckError
 
 if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["AsJson", "check_app", "devices_app", "run_checks"]
 
@@ -25,11 +25,11 @@ devices_app = single()
 
 @check_app.command(epilog=example("acoupi check"))
 def check(as_json: AsJson = False) -> None:
-    """Try everything out: settings, microphone, model, servers.
+    """Test everything: settings, microphone, model, servers.
 
-    Records a tenth of a second. Exit code 3 says that something does not work.
+    Records a tenth of a second. Exit code 3: something does not work.
     """
-    found = home.configured()
+    found = home.sensor()
     results: list[dict[str, Any]] = []
     try:
         run_checks(found, results, quiet=as_json)
@@ -41,8 +41,8 @@ def check(as_json: AsJson = False) -> None:
         done("The sensor is ready. Next: acoupi deployment start")
 
 
-def run_checks(found: "Settings", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
-    """Check one thing after the other, until one fails.
+def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
+    """Run the checks in order, until one fails.
 
     Raises
     ------
@@ -67,28 +67,23 @@ def run_checks(found: "Settings", results: list[dict[str, Any]], *, quiet: bool 
             done(what)
 
 
-def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
+def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
-    from acoupi.targets import target_for
 
-    target = target_for(found)
+    target = found.target
     can_run = ("target", "The services can run here", target.check)
     if target.has_own_python:
         return [can_run, *target.program_checks()]
-    built: list[Any] = []
-
-    def load() -> None:
-        built.append(home.load(found))
 
     def check_program() -> None:
-        with using_home(found.home):
-            built[0].check(built[0].config)
+        with using_home(found.settings.home):
+            found.program.check(found.program.config)
 
     return [
-        ("configuration", "The settings are valid", load),
+        ("configuration", "The settings are valid", lambda: home.load(found)),
         can_run,
-        ("broker", "Messages between the services travel", lambda: check_broker(found)),
+        ("broker", "Messages pass between the services", lambda: check_broker(found.settings)),
         ("program", "The program works: microphone, model, servers", check_program),
     ]
 
@@ -96,21 +91,21 @@ def _steps(found: "Settings") -> list[tuple[str, str, Callable[[], Any]]]:
 @devices_app.command(epilog=example("acoupi devices"))
 def devices(
     rates: Annotated[
-        bool, typer.Option("--rates/--no-rates", help="Find out the sample rates they take.")
+        bool, typer.Option("--rates/--no-rates", help="Find the sample rates they support.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """List the microphones that are plugged in.
+    """List the connected microphones and their sample rates.
 
-    With them stand the sample rates that they take. Finding these out opens
-    each for a moment; one that is recording says none.
+    To find the rates, each microphone is opened for a moment; for one that is
+    recording none are shown.
     """
     with working("Looking for microphones"):
         rows = microphones(with_rates=rates)
     if as_json:
         print_json(rows)
         return
-    empty = "No microphone is plugged in. To try without one: ACOUPI_SIMULATED_AUDIO=synthetic"
+    empty = "No microphone is connected. To try without one: ACOUPI_SIMULATED_AUDIO=synthetic"
     print_table(rows, MICROPHONE_COLUMNS, empty=empty)
     if rows:
         name = rows[0]["identity"] or rows[0]["name"]

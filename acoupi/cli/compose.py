@@ -1,12 +1,13 @@
-"""``acoupi compose``: the bundle of containers, by way of ``docker compose``.
+"""``acoupi compose``: the containers of the sensor, through ``docker compose``.
 
-Each command prints the command line that it runs, so that it can be run
-without acoupi too. What is not a command of ours is handed to ``docker compose``
-with the files of the home.
+Each command prints the command line that it runs, so that it can also be run
+without acoupi. Any other command is passed to ``docker compose`` with the files
+of the home.
 """
 
 import difflib
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,8 +21,8 @@ from acoupi.cli.table import COMMANDS
 from acoupi.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
     from acoupi.targets import ServiceStatus
+    from acoupi.targets.compose import ComposeTarget
 
 __all__ = ["app"]
 
@@ -32,9 +33,9 @@ OTHERS = (
     *("port", "publish", "rm", "run", "scale", "stats", "stop", "start", "top", "unpause"),
     *("version", "volumes", "wait", "watch"),
 )
-"""Commands of ``docker compose`` that have no command here and are handed to it."""
+"""Commands of ``docker compose`` that are passed to it unchanged."""
 STARTING = ("up", "create", "start", "restart", "run")
-"""Commands of ``docker compose`` after which a container runs anew."""
+"""Commands of ``docker compose`` that start containers."""
 HANDED_ON = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,
@@ -53,10 +54,10 @@ PS_COLUMNS = {
 
 
 class ComposeGroup(TyperGroup):
-    """Our commands, and for the rest those of ``docker compose``."""
+    """The commands of acoupi, and all others of ``docker compose``."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command of ours, or one that hands its words on."""
+        """Return a command of acoupi, or one that passes its arguments on."""
         ours = super().get_command(ctx, cmd_name)
         if ours is not None or cmd_name.startswith("-"):
             return ours
@@ -74,7 +75,7 @@ class ComposeGroup(TyperGroup):
 
 
 def _other(name: str) -> Any:
-    """Return a command that hands everything to ``docker compose NAME``."""
+    """Return a command that passes everything to ``docker compose NAME``."""
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
 
     @alone.command(name, context_settings={**HANDED_ON, "help_option_names": []})
@@ -88,7 +89,7 @@ app = typer.Typer(
     name="compose",
     cls=ComposeGroup,
     help=f"{COMMANDS['compose'].purpose}\n\nAfter: acoupi setup --target compose. "
-    "What is not listed goes to docker compose as it is.",
+    "Other commands are passed to docker compose.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -98,35 +99,33 @@ app = typer.Typer(
 # --- what every command does ----------------------------------------------------------
 
 
-def bundle() -> "Settings":
-    """Return the settings of a home that was set up for containers.
+def bundle() -> "ComposeTarget":
+    """Return the containers of the home.
 
     Raises
     ------
     TargetError
         If it was set up for something else.
     """
-    from acoupi.targets import target_for
-
-    found = home.configured()
-    target = target_for(found)
-    if not target.needs_engine:
-        raise TargetError(
-            f"{found.home} holds no bundle of containers.",
-            "acoupi setup --target compose",
-            why=f'it was set up for the target "{target.name}".',
-        )
-    return found
-
-
-def run(found: "Settings", *args: str) -> int:
-    """Run ``docker compose ARGS`` on this terminal; return its exit code."""
-    from acoupi.bundles.engine import compose_command, hand_over
     from acoupi.targets.compose import ComposeTarget
 
+    found = home.sensor()
+    if isinstance(found.target, ComposeTarget):
+        return found.target
+    raise TargetError(
+        f"{found.settings.home} holds no bundle of containers.",
+        "acoupi setup --target compose",
+        why=f'it was set up for the target "{found.target.name}".',
+    )
+
+
+def run(found: "ComposeTarget", *args: str) -> int:
+    """Run ``docker compose ARGS`` on this terminal; return its exit code."""
+    from acoupi.bundles.engine import compose_command, hand_over
+
     if args[0] in STARTING:
-        ComposeTarget(found).own_home()
-    command = compose_command(found, *args)
+        found.own_home()
+    command = compose_command(found.settings, *args)
     echo(shlex.join(command))
     return hand_over(command)
 
@@ -163,9 +162,9 @@ def render(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write docker-compose.yml and what belongs to it again, from the settings as they are.
+    """Write docker-compose.yml and its related files again, from the current settings.
 
-    It is what setup does at its end. What you wrote into .env and into
+    Setup does this as its last step. What you wrote into .env and into
     docker-compose.override.yml stays. For a fleet: --target balena -o DIR.
     """
     if target or output or program or package:
@@ -175,16 +174,17 @@ def render(
         return
     from acoupi.cli.changes import remind_of_restart, show_diff
     from acoupi.stack.configured import read_program_name
-    from acoupi.system.lifecycle import setup_program
+    from acoupi.system.lifecycle import set_up
+    from acoupi.system.planning import SetupRequest
 
     found = bundle()
-    program = read_program_name(found)
+    request = SetupRequest(read_program_name(found.settings), force=force)
     if diff:
-        show_diff(found, {"program_name": program}, as_json=as_json)
+        show_diff(found.settings, request, as_json=as_json)
         return
-    setup_program(found, program, force=force)
-    done(f"{found.home / 'docker-compose.yml'} is written.")
-    remind_of_restart(found)
+    set_up(found.settings, request)
+    done(f"{found.settings.home / 'docker-compose.yml'} is written.")
+    remind_of_restart(found.settings, found.services)
 
 
 @app.command(epilog=example("acoupi compose build"))
@@ -198,52 +198,49 @@ def build(
         ),
     ] = None,
 ) -> None:
-    """Build the image that all services run from, on this machine.
+    """Build the image of the services, on this machine.
 
-    What was baked in before is baked in again, unless --package says otherwise.
+    It contains the same packages as before, unless --package names others.
     """
     build_for(bundle(), package)
 
 
-def build_for(found: "Settings", packages: list[str] | None = None) -> None:
+def build_for(found: "ComposeTarget", packages: list[str] | None = None) -> None:
     """Build the image of a home, and let its services run from it; None: packages as before."""
     from acoupi.bundles.images import REPOSITORY, named_packages
-    from acoupi.targets.compose import ComposeTarget
 
-    target = ComposeTarget(found)
-    wanted = target.image
-    named = target.packages if packages is None else named_packages(packages)
+    wanted = found.image
+    named = found.packages if packages is None else named_packages(packages)
     from acoupi.cli.images import build_image_of
 
     name = build_image_of(named)
     if name == wanted:
         return
     if named or wanted.startswith(f"{REPOSITORY}:"):
-        target.choose_image(name, named)
+        found.choose_image(name, named)
         typer.echo(f"The services run from it after: acoupi compose up (it was {wanted}).")
     else:
         warn(f"the bundle runs {wanted}; for the new one: ACOUPI_IMAGE={name} in .env")
 
 
-def _images(found: "Settings") -> list[str]:
+def _images(found: "ComposeTarget") -> list[str]:
     """Return the images that the bundle is to run from."""
-    from acoupi.bundles.engine import Engine
     from acoupi.bundles.preflight.machine_state import Bundle
 
-    answer = Engine().compose(found, "config", "--format", "json")
+    answer = found.engine.compose(found.settings, "config", "--format", "json")
     services = Bundle.parse(answer.out).services if answer.is_ok else {}
     return sorted({str(one["image"]) for one in services.values() if one.get("image")})
 
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose pull"))
 def pull(context: typer.Context) -> None:
-    """Fetch the image from its registry."""
+    """Pull the image from its registry."""
     hand_on("pull", *context.args)
 
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose config --services"))
 def config(context: typer.Context) -> None:
-    """Show what runs, with .env and your override taken in."""
+    """Show the resulting configuration, with .env and your override applied."""
     hand_on("config", *context.args)
 
 
@@ -252,25 +249,25 @@ def config(context: typer.Context) -> None:
 
 @app.command(epilog=example("acoupi compose up"))
 def up(
-    rebuild: Annotated[bool, typer.Option("--build", help="First build the image again.")] = False,
-    fetch: Annotated[bool, typer.Option("--pull", help="First fetch the image again.")] = False,
+    rebuild: Annotated[bool, typer.Option("--build", help="First rebuild the image.")] = False,
+    fetch: Annotated[bool, typer.Option("--pull", help="First pull the image again.")] = False,
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait/--no-wait", " /-d", " /--detach", help="Wait until every service works."
+            "--wait/--no-wait", " /-d", " /--detach", help="Wait until every service is working."
         ),
     ] = True,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="First look whether it can run here.")
+        bool, typer.Option("--check/--no-check", help="First check whether it can run here.")
     ] = True,
     timeout: Annotated[
         float, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait.")
     ] = 120,
 ) -> None:
-    """Start the sensor: look whether it can run here, get the image, start every service.
+    """Start the sensor: check that it can run here, get the image, start every service.
 
-    Nothing is started when something is missing. Ctrl-C ends the waiting, and
-    leaves the services as they are.
+    Nothing is started if something is missing. Ctrl-C stops waiting, and leaves
+    the services as they are.
     """
     from acoupi.cli.watching import watch
 
@@ -291,14 +288,14 @@ def up(
 
 
 def _leave() -> NoReturn:
-    """End on Ctrl-C, and say how things are left."""
-    warn("interrupted; the services are left as they are. To see them: acoupi compose ps")
-    typer.echo("To go on: acoupi compose up    To stop them: acoupi compose down", err=True)
+    """End on Ctrl-C, and describe the state of the services."""
+    warn("interrupted; the services were left as they are. To see them: acoupi compose ps")
+    typer.echo("To continue: acoupi compose up    To stop them: acoupi compose down", err=True)
     raise typer.Exit(INTERRUPTED)
 
 
-def _check(found: "Settings") -> None:
-    """Look at everything; print only what is to be known.
+def _check(found: "ComposeTarget") -> None:
+    """Run all checks; print only what matters.
 
     Raises
     ------
@@ -309,11 +306,9 @@ def _check(found: "Settings") -> None:
     """
     from acoupi.bundles.preflight import failure
     from acoupi.cli.doctor import look
-    from acoupi.targets.compose import ComposeTarget
 
-    ComposeTarget(found).check_files()
-
-    results = look(found, quiet=True)
+    found.check_files()
+    results = look(found.settings, found.manifest, quiet=True)
     error = failure(results)
     if error is not None:
         raise error
@@ -323,13 +318,12 @@ def _check(found: "Settings") -> None:
             warn(f"{result.message}: {result.why}")
 
 
-def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
-    """Make the image be there: fetched if it comes from elsewhere, else built."""
-    from acoupi.bundles.engine import Engine
+def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
+    """Get the image: pull it if it comes from elsewhere, else build it."""
     from acoupi.bundles.images import REPOSITORY
 
     names = [name for name in _images(found) if "@" not in name]
-    absent = [name for name in names if not Engine().has_image(name)]
+    absent = [name for name in names if not found.engine.has_image(name)]
     ours = [name for name in absent if name.startswith(f"{REPOSITORY}:")]
     if fetch or (set(absent) - set(ours)):
         code = run(found, "pull", *(() if fetch else ("--policy", "missing")))
@@ -343,18 +337,18 @@ def _get_image(found: "Settings", *, rebuild: bool, fetch: bool) -> None:
         build_for(found)
 
 
-def _say_what_is_next(found: "Settings") -> None:
-    typer.echo("To see how it is: acoupi compose ps    What it says: acoupi compose logs -f")
+def _say_what_is_next(found: "ComposeTarget") -> None:
+    typer.echo("To see its state: acoupi compose ps    Its logs: acoupi compose logs -f")
     if _deployment(found) is None:
-        typer.echo('To name the place it is at: acoupi deployment start --name "Old oak"')
+        typer.echo('To name its site: acoupi deployment start --name "Old oak"')
     typer.echo("To stop it: acoupi compose down")
 
 
-def _deployment(found: "Settings") -> str | None:
-    """Return the name of the deployment that goes on; None if none does."""
+def _deployment(found: "ComposeTarget") -> str | None:
+    """Return the name of the current deployment; None if there is none."""
     from acoupi.system.deployments import read_deployment
 
-    deployment = read_deployment(found)
+    deployment = read_deployment(found.settings)
     return deployment.name if deployment and deployment.ended_on is None else None
 
 
@@ -362,7 +356,7 @@ def _deployment(found: "Settings") -> str | None:
 def down(context: typer.Context) -> None:
     """Stop the sensor: beat first, then the rest; the recording in progress is finished.
 
-    Recordings and messages are kept; the next up goes on with them.
+    Recordings and messages are kept for the next "up".
     """
     from acoupi.targets.compose import DOWN
 
@@ -372,15 +366,15 @@ def down(context: typer.Context) -> None:
         code = run(found, *step)
         if code:
             raise typer.Exit(code)
-    done("The sensor has stopped. What it recorded is in its home; to go on: acoupi compose up")
+    done("The sensor has stopped. Its recordings are kept. To start it again: acoupi compose up")
     deployment = _deployment(found)
     if deployment is not None:
-        warn(f'the deployment "{deployment}" is not ended; to end it: acoupi deployment stop')
+        warn(f'the deployment "{deployment}" has not been ended; to end it: acoupi deployment stop')
 
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose restart"))
 def restart(context: typer.Context) -> None:
-    """Stop services and start them again: those named, or all. The files are not read again."""
+    """Restart the named services, or all, without rereading the files."""
     hand_on("restart", *context.args)
 
 
@@ -402,20 +396,17 @@ def exec_(context: typer.Context) -> None:
     epilog=example("acoupi compose ps --json"),
 )
 def ps(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show how each service is, by what it does. Exit code 3: not all work.
+    """Show the state of each service. Exit code 3: not all are working.
 
-    Options of docker compose ps are handed to it.
+    Options of docker compose ps are passed to it.
     """
-    from acoupi.targets import target_for
-
     if context.args:
         hand_on("ps", *context.args)
-    found = bundle()
-    services = target_for(found).status()
+    services = bundle().status()
     if as_json:
         print_json(services)
     else:
-        print_table(service_rows(services), PS_COLUMNS, empty="No service is known.")
+        print_table(service_rows(services), PS_COLUMNS, empty="There are no services.")
     if not services or not all(service.is_well for service in services):
         raise typer.Exit(UNHEALTHY)
 
@@ -424,7 +415,7 @@ def service_rows(services: "list[ServiceStatus]") -> list[dict[str, Any]]:
     """Return services as rows of a table."""
     return [
         {
-            **service.model_dump(),
+            **asdict(service),
             "message": service.message or service.last_error,
             "memory_mb": round(service.memory_bytes / 1e6) if service.memory_bytes else None,
         }
@@ -434,5 +425,5 @@ def service_rows(services: "list[ServiceStatus]") -> list[dict[str, Any]]:
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose logs --follow recording"))
 def logs(context: typer.Context) -> None:
-    """Show what the services said: those named, or all."""
+    """Show the logs of the named services, or of all."""
     hand_on("logs", *context.args)

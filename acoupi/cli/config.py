@@ -1,4 +1,4 @@
-"""``acoupi config``: looking at settings, and changing one."""
+"""``acoupi config``: showing settings, and changing one."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +12,7 @@ from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from acoupi.config import ConfigTree
-    from acoupi.stack.settings import Settings
 
 __all__ = ["app"]
 
@@ -35,7 +32,7 @@ def get(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="The setting; without one, all.",
+            help="The setting; all if not given.",
             autocompletion=home.complete.fields,
         ),
     ] = None,
@@ -52,7 +49,8 @@ def get(
     """
     from acoupi.config.sensor import dump_setting
 
-    text = dump_setting(*home.read_settings(home.configured()), field or name or "", indent)
+    found = home.sensor()
+    text = dump_setting(found.config, found.own_config, field or name or "", indent)
     if color and not as_json:
         from rich.console import Console
 
@@ -75,22 +73,30 @@ def set_(
     field: FieldOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The value is JSON.")] = False,
 ) -> None:
-    """Change one setting; with a whole JSON document, all of them.
+    """Change one setting, or all of them with a JSON document.
 
-    The other settings stay. What runs already goes on with the old ones until
-    "acoupi workers restart".
+    The other settings stay. Services that are already running keep the old
+    settings until "acoupi workers restart".
     """
+    from acoupi.commit import changing
     from acoupi.config.sensor import set_setting
     from acoupi.home import using_home
+    from acoupi.stack.configured import require_configured
+    from acoupi.system.lifecycle import set_up
+    from acoupi.system.planning import SetupRequest
 
     name, value = _name_and_value([*(words or []), *context.args], field)
-    found = home.configured()
-    program, sensor = home.read_settings(found)
-    with using_home(found.home):
-        program, sensor = set_setting(program, sensor, name, value, is_json=as_json)
-    _apply(found, program, sensor)
+    settings = home.settings()
+    require_configured(settings)
+    with (
+        using_home(settings.home),
+        changing(settings.program_config_file.parent, "acoupi config set"),
+    ):
+        found = home.sensor()
+        program, sensor = set_setting(found.config, found.own_config, name, value, is_json=as_json)
+        set_up(settings, SetupRequest(found.program_name, config=program, sensor=sensor))
     done(f"{name or 'The configuration'} is set.")
-    remind_of_restart(found)
+    remind_of_restart(settings, found.services)
 
 
 def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
@@ -103,18 +109,10 @@ def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
         return "", words[0]
     raise ParameterError(
         " ".join(words),
-        f"cannot tell which setting is to have which value from {len(words)} words.",
+        f"cannot tell the setting from its value in {len(words)} words.",
         "acoupi config set recording.duration 10",
-        why="one name and one value are needed; a value with spaces stands in quotes.",
+        why="it takes one name and one value; put a value with spaces in quotes.",
     )
-
-
-def _apply(found: "Settings", program: "BaseModel", sensor: "BaseModel") -> None:
-    """Write the settings, and whatever else follows from them (the schedule)."""
-    from acoupi.stack.loading import read_program_name
-    from acoupi.system.lifecycle import setup_program
-
-    setup_program(found, read_program_name(found), config=program, sensor=sensor)
 
 
 @app.command(epilog=example("acoupi config schema --program default"))
@@ -123,30 +121,28 @@ def schema(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of this program; without one, of the one that is set up.",
+            help="The program; if not given, the one that is set up.",
             autocompletion=home.complete.programs,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON Schema.")] = False,
 ) -> None:
-    """List every setting there is, with what it may be and what it is if not given."""
+    """List every setting, with its possible values and its default."""
     from acoupi.config import config_schema_json
     from acoupi.config.sensor import setting_trees
     from acoupi.home import using_home
-    from acoupi.stack.loading import load_config_schema, load_program_class
+    from acoupi.stack.loading import load_program_class
 
-    found = home.settings()
-    if program is None:
-        model = load_config_schema(home.configured())
-    else:
-        model = load_program_class(program).get_config_schema()
+    settings = home.settings()
+    chosen = home.sensor().program_class if program is None else load_program_class(program)
+    model = chosen.get_config_schema()
     if as_json:
         print_json(json.loads(config_schema_json(model)))
         return
-    with using_home(found.home):
+    with using_home(settings.home):
         nodes = [node for tree in setting_trees(model) for node in tree.walk()]
         rows = [_row(node) for node in nodes if not node.is_section]
-    columns = {"option": "option", "kind": "a", "default": "if not given", "meaning": "meaning"}
+    columns = {"option": "option", "kind": "type", "default": "default", "meaning": "meaning"}
     print_table(rows, columns, empty="This program has no settings.")
 
 
@@ -156,5 +152,5 @@ def _row(node: "ConfigTree") -> dict[str, Any]:
 
     kind = " | ".join(str(show(choice)) for choice in node.choices) or kind_of(node)
     default = node.default
-    shown = "(needed)" if node.is_required else show(default) if default is not None else None
+    shown = "(required)" if node.is_required else show(default) if default is not None else None
     return {"option": node.option, "kind": kind, "default": shown, "meaning": node.description}

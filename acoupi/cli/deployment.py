@@ -1,6 +1,7 @@
-"""``acoupi deployment``: from putting the sensor out to bringing it home."""
+"""``acoupi deployment``: starting and ending a deployment, and its state."""
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,9 +46,7 @@ SERVICE_COLUMNS = {
     epilog=example('acoupi deployment start --name "Old oak" --latitude 51.54 --longitude -0.02')
 )
 def start(
-    name: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to call the place.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name for the site.")] = None,
     latitude: Annotated[
         float | None,
         typer.Option(metavar="DEGREES", help="Degrees north; south is negative."),
@@ -57,50 +56,48 @@ def start(
         typer.Option(metavar="DEGREES", help="Degrees east; west is negative."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="First try everything out.")
+        bool, typer.Option("--check/--no-check", help="First test everything.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Start to record, here and now, until "acoupi deployment stop".
+    """Start recording, until "acoupi deployment stop".
 
-    The place is stored with every recording, and dawn and dusk are computed
+    The location is stored with every recording; dawn and dusk are calculated
     for it.
     """
-    from acoupi.system.deployments import get_current_deployment
-    from acoupi.system.lifecycle import start_program
+    from acoupi.system.lifecycle import begin
 
-    found = home.configured()
+    found = home.sensor()
     name, latitude, longitude = _place(name, latitude, longitude)
     _check_degrees("--latitude", latitude, 90)
     _check_degrees("--longitude", longitude, 180)
     if check:
         run_checks(found, [], quiet=as_json)
     with working("Starting the services"):
-        start_program(found, name, latitude, longitude, echo=echo)
-    deployment = get_current_deployment(found)
+        deployment = begin(found, name, latitude, longitude, echo=echo)
     if as_json:
         print_json(deployment)
         return
     done(f'The deployment "{deployment.name}" has started.')
-    typer.echo("To see how it is: acoupi deployment status")
+    typer.echo("To see its state: acoupi deployment status")
     if deployment.latitude is None or deployment.longitude is None:
-        warn("without latitude and longitude nothing can be timed by dawn and dusk.")
+        warn("without latitude and longitude, nothing can be scheduled by dawn and dusk.")
 
 
 def _place(
     name: str | None, latitude: float | None, longitude: float | None
 ) -> tuple[str, float | None, float | None]:
-    """Ask for what of the place was not given, if there is anyone to ask."""
+    """Ask for the parts of the location that were not given, on a terminal."""
     if not sys.stdin.isatty():
         if name is None:
             raise ParameterError(
                 "",
                 "--name is missing.",
                 'acoupi deployment start --name "Old oak"',
-                why="the recordings of a deployment are told apart by its name.",
+                why="the name identifies the recordings of a deployment.",
             )
         return name, latitude, longitude
-    name = name or str(typer.prompt("Name of the place"))
+    name = name or str(typer.prompt("Name of the site"))
     if latitude is None:
         latitude = _ask_degrees("Latitude, degrees north (Enter: unknown)", 90)
     if longitude is None:
@@ -134,31 +131,29 @@ def _ask_degrees(text: str, most: float) -> float | None:
 
 @app.command(epilog=example("acoupi deployment stop"))
 def stop(as_json: AsJson = False) -> None:
-    """Stop recording, finish what was begun, and end the deployment."""
-    from acoupi.system.deployments import read_deployment
-    from acoupi.system.lifecycle import stop_program
+    """Stop recording, finish the work in progress, and end the deployment."""
+    from acoupi.system.lifecycle import finish
 
-    found = home.configured()
-    with working("Stopping the services; what was begun is finished first"):
-        stop_program(found, echo=echo)
-    deployment = read_deployment(found)
+    found = home.sensor()
+    with working("Stopping the services; work in progress is finished first"):
+        deployment = finish(found, echo=echo)
     if as_json:
         print_json(deployment)
-    elif deployment is not None:
+    else:
         done(f'The deployment "{deployment.name}" has ended.')
 
 
 @app.command(epilog=example("acoupi deployment status"))
 def status(as_json: AsJson = False) -> None:
-    """Say how the sensor is, from what it has done; the microphone is left alone.
+    """Show the state of the sensor, from its records; the microphone is not touched.
 
-    Exit code 3 says that something is not well.
+    Exit code 3: something is wrong.
     """
-    from acoupi.system.state import get_status
+    from acoupi.system.state import sensor_status
 
-    found = home.configured()
+    found = home.sensor()
     with working("Asking the services"):
-        state = get_status(found)
+        state = sensor_status(found)
     if as_json:
         print_json({"ok": is_well(state), **state.model_dump(mode="json")})
     else:
@@ -168,14 +163,14 @@ def status(as_json: AsJson = False) -> None:
 
 
 def is_well(state: "AcoupiStatus") -> bool:
-    """Whether all that should run does, and no task fails."""
+    """Whether everything that should be running is, and no task fails."""
     runs = state.deployment is None or state.celery.state == "ok"
     return runs and state.program.status == "ok"
 
 
 def _show(state: "AcoupiStatus") -> None:
     deployment = state.deployment
-    record: dict[str, Any] = {"deployment": deployment.name if deployment else "none goes on"}
+    record: dict[str, Any] = {"deployment": deployment.name if deployment else "none"}
     if deployment is not None:
         record["since"] = f"{deployment.started_on:%Y-%m-%d %H:%M:%S %Z}"
         if deployment.latitude is not None and deployment.longitude is not None:
@@ -196,18 +191,18 @@ def _show(state: "AcoupiStatus") -> None:
     for message in (state.program.message, state.services.message, state.celery.message):
         if message:
             warn(message)
-    print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="No service is known.")
+    print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
 
 
 def _microphone(state: "MicrophoneState") -> str:
-    """Say how the microphone does, by the last recording and what kept it from the next."""
+    """Describe the microphone, from the last recording and from what prevents the next."""
     health = state.health
     if state.missing_since is not None:
         return f"{state.faults[0]} since {state.missing_since:%H:%M:%S %Z}: {state.missing_detail}"
     if health is None:
         return "not measured"
     level = f"{health.rms_dbfs:.0f} dBFS, noise floor {health.noise_floor_dbfs:.0f} dBFS"
-    words = ", ".join(state.faults) or "well"
+    words = ", ".join(state.faults) or "ok"
     when = f"{state.recorded_on:%H:%M:%S %Z}"
     text = f"{words} ({level if not health.is_silent else 'no sound'}; recorded {when})"
     return text if state.incomplete is None else f"{text}; broke off: {state.incomplete}"
@@ -218,7 +213,7 @@ def service_rows(state: "CeleryStatus") -> list[dict[str, Any]]:
     services = [*state.workers, *([state.beat] if state.beat else [])]
     return [
         {
-            **service.model_dump(),
+            **asdict(service),
             "message": service.message or service.last_error,
             "last_done_on": f"{service.last_done_on:%Y-%m-%d %H:%M:%S}"
             if service.last_done_on

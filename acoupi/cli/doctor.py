@@ -14,6 +14,7 @@ from acoupi.cli.table import single
 
 if TYPE_CHECKING:
     from acoupi.bundles.preflight import Result
+    from acoupi.bundles.rendering import Manifest
     from acoupi.stack.settings import Settings
 
 __all__ = ["doctor_app", "look", "show_result"]
@@ -30,12 +31,15 @@ MARKS = {
 
 @doctor_app.command(epilog=example("acoupi doctor"))
 def doctor(as_json: AsJson = False) -> None:
-    """Look whether this machine can run the sensor: Docker, disk, memory, microphone, clock.
+    """Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.
 
     Starts nothing and changes nothing; no sensor needs to be set up yet. Exit
-    code 3 says that something is missing.
+    code 3: something is missing.
     """
-    results = look(home.settings(), quiet=as_json)
+    from acoupi.system.sensor import Sensor
+
+    settings = home.settings()
+    results = look(settings, Sensor.at(settings).manifest, quiet=as_json)
     failed = [result for result in results if result.outcome == "fail"]
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(result) for result in results]})
@@ -49,23 +53,24 @@ def doctor(as_json: AsJson = False) -> None:
         done("This machine can run the sensor.")
 
 
-def look(found: "Settings", *, quiet: bool = False) -> "list[Result]":
-    """Look at everything; unless `quiet`, say what is found as it is found."""
+def look(
+    settings: "Settings", manifest: "Manifest | None", *, quiet: bool = False
+) -> "list[Result]":
+    """Run all checks; unless `quiet`, print each result as it comes in."""
     from acoupi.bundles.engine import Host
     from acoupi.bundles.preflight import run_preflight
-    from acoupi.stack.configured import is_configured
-    from acoupi.targets import target_for
+    from acoupi.targets import find_target
 
-    containers = not is_configured(found) or target_for(found).needs_engine
-    results = run_preflight(found, Host(), containers=containers)
+    containers = manifest is None or find_target(manifest.target).needs_engine
+    results = run_preflight(settings, Host(), manifest, containers=containers)
     return list(_said(results, quiet=quiet))
 
 
 def _said(results: "Iterable[Result]", *, quiet: bool) -> "Iterable[Result]":
-    """Pass results on, each shown as soon as it is there."""
+    """Yield the results, each shown as soon as it is known."""
     waiting = iter(results)
     while True:
-        with working("Looking"):
+        with working("Checking"):
             result = next(waiting, None)
         if result is None:
             return
@@ -75,13 +80,13 @@ def _said(results: "Iterable[Result]", *, quiet: bool) -> "Iterable[Result]":
 
 
 def show_result(result: "Result") -> None:
-    """Print what a check found, in one line."""
+    """Print the result of a check, in one line."""
     mark, colour = MARKS[result.outcome]
     typer.echo(f"{typer.style(mark, fg=colour)} {result.name:<18} {result.message.rstrip('.')}")
 
 
 def _show_advice(results: "Iterable[Result]") -> None:
-    """Say of each warning why it matters and what to do."""
+    """Print why each warning matters and what to do."""
     for result in results:
         if result.outcome == "warn":
             warn(f"{result.message}: {result.why}")

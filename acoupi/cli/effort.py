@@ -74,7 +74,7 @@ def effort(
             "acoupi effort --csv effort.csv",
             why="each prints in a format of its own.",
         )
-    program = home.load(home.configured())
+    program = home.load(home.sensor())
     store = _store_of(program)
     with working("Adding up"):
         which = find_deployment(store, deployment)

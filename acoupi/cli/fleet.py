@@ -23,7 +23,7 @@ def render_folder(
 ) -> None:
     """Write the folder, from the settings of the home where the program has them, else defaults.
 
-    The program must be installed here too; `packages` are what of it goes into the image.
+    The program must be installed here too; `packages` go into the image.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def render_folder(
         If the target makes no folder, none is named, or it cannot be written.
     """
     from acoupi.stack.loading import read_program_name
-    from acoupi.system.planning import plan_setup
+    from acoupi.system.planning import SetupRequest, plan_setup
     from acoupi.targets import find_target, targets_that
 
     if target is None or folder is None or not find_target(target).renders_folder:
@@ -48,7 +48,7 @@ def render_folder(
             program = read_program_name(found)
         except NotConfiguredError:
             program = DEFAULT_PROGRAM
-    plan = plan_setup(found, program, target=target)
+    plan = plan_setup(found, SetupRequest(program, target=target))
     following = plan.target.render_folder(folder, plan.stack, packages=packages, force=force)
     done(f"{folder} holds a fleet of the program {program}; README.md in it says the rest.")
     typer.echo(f"Next: {following}")

@@ -4,7 +4,7 @@
 0      done
 1      it failed
 2      the configuration or the arguments are wrong
-3      a health check found a fault
+3      a health check failed
 130    interrupted
 =====  ==============================================
 """
@@ -110,14 +110,14 @@ class AcoupiGroup(TyperGroup):
 
 
 def _usage(error: TyperException, path: str) -> int:
-    """Say what is wrong with the command line itself."""
+    """Report what is wrong with the command line itself."""
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
         return USAGE
     context = getattr(error, "ctx", None)
     message = " ".join(error.format_message().split()).rstrip(".")
     usage = context.get_usage().removeprefix("Usage: ") if context is not None else f"{path} ..."
-    why = f"it is used so: {' '.join(usage.split())}"
+    why = f"usage: {' '.join(usage.split())}"
     show_error(AcoupiError(f"{message[:1].lower()}{message[1:]}.", f"{path} --help", why=why))
     return error.exit_code
 
@@ -127,7 +127,7 @@ def _aborted(error: typer.Abort) -> int:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, EOFError):
         why = "the input ended before the last question."
-        help = "give what is asked as options, and --no-prompt"  # noqa: A001
+        help = "give the answers as options, and --no-prompt"  # noqa: A001
         show_error(AcoupiError("not finished; nothing was changed.", help, why=why))
         return USAGE
     typer.echo("", err=True)
@@ -137,14 +137,14 @@ def _aborted(error: typer.Abort) -> int:
 def _unexpected(error: Exception, words: Sequence[str], *, debug: bool) -> AcoupiError:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return AcoupiError(
-        "acoupi, or the program it runs, has a fault.",
+        "acoupi, or the program it runs, has a bug.",
         "report it with the lines above" if debug else f"acoupi --debug {' '.join(words)}",
         why=f"{text if len(text) <= 300 else text[:297] + '...'}",
     )
 
 
 def run_console(app: typer.Typer) -> NoReturn:
-    """Run the command line of this process; a reader that has gone away is no error."""
+    """Run the command line of this process; a closed pipe is not an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

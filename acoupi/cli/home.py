@@ -1,4 +1,4 @@
-"""The sensor that commands work on: its settings, its program, its configuration."""
+"""The sensor that commands work on."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from acoupi.programs import AcoupiProgram
     from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
-__all__ = ["complete", "configured", "load", "read_settings", "settings"]
+__all__ = ["complete", "load", "sensor", "settings"]
 
 
 def settings() -> "Settings":
@@ -27,46 +26,29 @@ def settings() -> "Settings":
     return Settings()
 
 
-def configured() -> "Settings":
-    """Return the settings of a home in which a sensor is set up.
+def sensor() -> "Sensor":
+    """Return the sensor of the home, read once for the command.
 
     Raises
     ------
     NotConfiguredError
-        If none is.
+        If none is set up there.
     """
-    from acoupi.stack.configured import require_configured
+    from acoupi.system.sensor import Sensor
 
-    found = settings()
-    require_configured(found)
-    return found
+    return Sensor.read(settings())
 
 
-def load(found: "Settings") -> "AcoupiProgram[Any]":
+def load(found: "Sensor") -> "AcoupiProgram[Any]":
     """Return the program of the home, built on the microphone that its services have."""
     from acoupi.config.env_files import read_env
-    from acoupi.home import using_home
-    from acoupi.services.construction import load_program
     from acoupi.targets.process import PASSED_ON
 
-    written_down = read_env(found.env_file)
+    written_down = read_env(found.settings.env_file)
     for name in PASSED_ON:
         if name in written_down:
             os.environ.setdefault(name, written_down[name])
-    with using_home(found.home):
-        return load_program(found)
-
-
-def read_settings(found: "Settings") -> "tuple[BaseModel, BaseModel]":
-    """Return the settings of the program of the home, and those of the sensor itself."""
-    from acoupi.config import load_config
-    from acoupi.config.sensor import load_sensor
-    from acoupi.home import using_home
-    from acoupi.stack.loading import load_config_schema
-
-    with using_home(found.home):
-        program = load_config(found.program_config_file, load_config_schema(found))
-        return program, load_sensor(found)
+    return found.program
 
 
 class complete:
@@ -90,10 +72,9 @@ class complete:
     def fields(incomplete: str) -> list[str]:
         """Return the settings of the program that is set up."""
         from acoupi.config.sensor import setting_trees
-        from acoupi.stack.loading import load_config_schema
 
         try:
-            trees = setting_trees(load_config_schema(settings()))
+            trees = setting_trees(sensor().program_class.get_config_schema())
         except AcoupiError:
             return []
         names = [node.name for tree in trees for node in tree.walk()]
@@ -103,6 +84,6 @@ class complete:
     def tasks(incomplete: str) -> list[str]:
         """Return the tasks of the program that is set up."""
         try:
-            return [name for name in load(settings()).tasks if name.startswith(incomplete)]
+            return [name for name in load(sensor()).tasks if name.startswith(incomplete)]
         except AcoupiError:
             return []

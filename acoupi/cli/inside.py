@@ -1,4 +1,4 @@
-"""Commands that run in the image of the bundle, because the program is there and not here."""
+"""Commands that run in the image of the bundle, because only it contains the program."""
 
 import shlex
 import sys
@@ -33,7 +33,7 @@ def run_inside(
     image
         None: that of the bundle.
     packages
-        What of others is in it, to be written down with it.
+        The extra packages in it, to be recorded with it.
 
     Raises
     ------
@@ -54,24 +54,22 @@ def run_inside(
 
 
 def instead(words: Sequence[str]) -> int | None:
-    """Run a command, whose program is not here, in the image of the bundle; return its exit code.
+    """Run a command in the image of the bundle, which has the program; return its exit code.
 
-    None if there is no bundle here, or no image of it: then the error stands.
+    None if there is no bundle here, or no image of it: then the error is shown.
     """
     from acoupi.bundles.program_image import is_inside
-    from acoupi.bundles.rendering import Manifest
-    from acoupi.targets import load_target
+    from acoupi.system.sensor import Sensor
     from acoupi.targets.running import RunningBundle
 
     try:
-        found = home.settings()
-        manifest = Manifest.read(found.manifest_file)
-        if is_inside() or manifest is None or _names_another(words, manifest.target):
+        found = Sensor.at(home.settings())
+        if is_inside() or _names_another(words, found.target_name):
             return None
-        target = load_target(manifest.target, found)
+        target = found.target
         if not isinstance(target, RunningBundle) or not target.engine.has_image(target.image):
             return None
-        return run_inside(found, words)
+        return run_inside(found.settings, words)
     except AcoupiError:
         return None
 

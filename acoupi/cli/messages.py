@@ -1,4 +1,4 @@
-"""``acoupi messages``: what was sent, what waits, what was given up."""
+"""``acoupi messages``: messages that were sent, are waiting, or were given up."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ from acoupi.cli.table import group
 from acoupi.errors import ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["app"]
 
@@ -19,7 +19,7 @@ app = group("messages")
 
 Messenger = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Only of this messenger, as it is called in the list."),
+    typer.Option(metavar="NAME", help="Only of this messenger, by its name in the list."),
 ]
 COUNT_COLUMNS = {
     "messenger": "messenger",
@@ -37,7 +37,7 @@ DEAD_COLUMNS = {
 }
 
 
-def _store(found: "Settings", messenger: str | None) -> Any:
+def _store(found: "Sensor", messenger: str | None) -> Any:
     """Return the message store of the program.
 
     Raises
@@ -49,9 +49,9 @@ def _store(found: "Settings", messenger: str | None) -> Any:
     store: Any = getattr(program, "message_store", None)
     if not hasattr(store, "get_dead_letters"):
         raise ConfigurationError(
-            "this sensor keeps no account of messages.",
+            "this sensor keeps no record of messages.",
             "acoupi setup --program connected",
-            why=f"its program, {type(program).__name__}, sends none, or keeps them elsewhere.",
+            why=f"its program, {type(program).__name__}, sends none, or stores them elsewhere.",
         )
     names = list(store.count_deliveries())
     if messenger is not None and messenger not in names:
@@ -59,7 +59,7 @@ def _store(found: "Settings", messenger: str | None) -> Any:
             messenger,
             f'there is no messenger "{messenger}".',
             "acoupi messages list",
-            why=f"messages were given to {', '.join(names) or 'none so far'}.",
+            why=f"the messengers so far are {', '.join(names) or 'none'}.",
         )
     return store
 
@@ -68,10 +68,11 @@ def _store(found: "Settings", messenger: str | None) -> Any:
 def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     """List how many messages were delivered, and those that were given up.
 
-    A message is given up when its server has refused it ten times. Where the
-    server takes nothing from the sensor, messages wait: correct address, token or password.
+    A message is given up when its server has refused it ten times. While the
+    server accepts nothing from the sensor, messages wait: correct the address,
+    token or password.
     """
-    store = _store(home.configured(), messenger)
+    store = _store(home.sensor(), messenger)
     refusals = {each.messenger: each.error for each in store.get_refusals()}
     counts = [
         {"messenger": name, **states, "refusal": refusals.get(name)}
@@ -82,7 +83,7 @@ def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"messengers": counts, "dead_letters": dead})
         return
-    print_table(counts, COUNT_COLUMNS, empty="Nothing was sent yet.")
+    print_table(counts, COUNT_COLUMNS, empty="No messages have been sent yet.")
     if dead:
         print_table(dead, DEAD_COLUMNS, empty="", title="Given up")
         typer.echo("To try them again: acoupi messages retry")
@@ -101,8 +102,8 @@ def _row(letter: Any) -> dict[str, Any]:
 
 @app.command(epilog=example("acoupi messages retry"))
 def retry(messenger: Messenger = None, as_json: AsJson = False) -> None:
-    """Try again to deliver what was given up."""
-    count = _store(home.configured(), messenger).retry_dead_letters(messenger)
+    """Try again to deliver the messages that were given up."""
+    count = _store(home.sensor(), messenger).retry_dead_letters(messenger)
     if as_json:
         print_json({"retried": count})
     else:

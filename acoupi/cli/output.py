@@ -1,4 +1,4 @@
-"""What commands print: tables, JSON, single lines, and a sign of life while something runs."""
+"""What commands print: tables, JSON, single lines, and a progress indicator."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ _WIDTH_OF_A_PIPE = 200
 
 
 def example(command: str) -> str:
-    """Return what stands at the end of a command's help."""
+    """Return the end of a command's help."""
     return f"\b\nExample:\n  {command}"
 
 
@@ -64,8 +64,8 @@ def print_table(
     Parameters
     ----------
     columns
-        Key of a row -> heading. One without a heading is for remarks: it is left out where
-        there are none.
+        Key of a row -> heading. A column without a heading is for remarks: it is left out
+        if there are none.
     empty
         What to say when there are no rows.
     """
@@ -96,23 +96,23 @@ def print_record(record: Mapping[str, Any]) -> None:
 
 
 def done(text: str) -> None:
-    """Say that something was done."""
+    """Report that something was done."""
     typer.echo(typer.style("✓ ", fg=typer.colors.GREEN) + text)
 
 
 def warn(text: str) -> None:
-    """Say something to watch out for, on stderr."""
+    """Print something to watch out for, on stderr."""
     typer.echo(typer.style("Note: ", bold=True) + text, err=True)
 
 
 def echo(command: str) -> None:
-    """Show a command line that is run, on stderr, as it can be copied."""
+    """Show a command line that is run, on stderr, ready to be copied."""
     typer.echo(typer.style(f"+ {command}", dim=True), err=True)
 
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Show that something goes on, on a terminal, until the block ends."""
+    """Show a progress indicator, on a terminal, until the block ends."""
     if not sys.stderr.isatty():
         yield
         return

@@ -57,7 +57,7 @@ def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
 def ask(question: "Question") -> Any:
     """Put one question to the person at the terminal, and return the answer."""
     if question.problem is not None:
-        typer.secho(f"  That will not do: {question.problem.why}", err=True, fg=typer.colors.RED)
+        typer.secho(f"  Not accepted: {question.problem.why}", err=True, fg=typer.colors.RED)
     if question.is_section:
         return _ask_section(question)
     if question.secret:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from acoupi import data
     from acoupi.programs import AcoupiProgram
     from acoupi.stack.settings import Settings
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["program_with_recording"]
 
@@ -27,13 +28,13 @@ SCRATCH_FIELDS = (
 
 @contextmanager
 def program_with_recording(
-    found: "Settings", text: str | None
+    found: "Sensor", text: str | None
 ) -> Iterator[tuple["AcoupiProgram[Any]", "data.Recording | None"]]:
     """Give the program of the home, and the recording that a text means.
 
-    A recording of the sensor's own is worked on in its own databases. With any other file
-    the program gets databases of its own for the time being, so that what is found there
-    is not among what the sensor found.
+    A recording of the sensor is processed in the sensor's databases. For any other file
+    the program gets temporary databases, so that its detections are not mixed with those
+    of the sensor.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def program_with_recording(
         yield program, recording
         return
     with tempfile.TemporaryDirectory(prefix="acoupi-") as folder:
-        scratch = _scratch_program(found, program, Path(folder))
+        scratch = _scratch_program(found.settings, program, Path(folder))
         getattr(scratch, "store").store_recording(recording)  # noqa: B009 - not every program has one
         yield scratch, recording
 
@@ -92,9 +93,9 @@ def _stored(program: "AcoupiProgram[Any]", text: str) -> "data.Recording":
     if recording.path is None or not recording.path.exists():
         raise ParameterError(
             text,
-            f'the recording "{text}" has no file any more.',
-            "give one that was kept",
-            why="it was deleted, as the saving filters asked, or it was lost.",
+            f'the recording "{text}" no longer has a file.',
+            "choose a recording that was kept",
+            why="the saving filters deleted it, or it was lost.",
         )
     return recording
 

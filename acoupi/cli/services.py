@@ -1,14 +1,9 @@
-"""``acoupi services``: the units of systemd, for a sensor that starts with its board."""
-
-from typing import TYPE_CHECKING
+"""``acoupi services``: systemd units, which start the sensor with the board."""
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_record
 from acoupi.cli.table import group
-
-if TYPE_CHECKING:
-    from acoupi.stack.settings import Settings
 
 __all__ = ["app"]
 
@@ -16,42 +11,41 @@ app = group("services")
 
 
 def _run(name: str, said: str) -> None:
-    """Call a function of `acoupi.system.services`, and say that it was done."""
+    """Call a function of `acoupi.system.services`, and report success."""
     from acoupi.system import services
 
-    found: Settings = home.configured()
-    getattr(services, name)(found)
+    getattr(services, name)(home.sensor().settings)
     done(said)
 
 
 @app.command(epilog=example("acoupi services install"))
 def install() -> None:
-    """Put the units where systemd looks for them."""
+    """Install the systemd units."""
     _run("install_services", "The services are installed. Next: acoupi services enable")
 
 
 @app.command(epilog=example("acoupi services uninstall"))
 def uninstall() -> None:
-    """Take the units away again."""
+    """Remove the systemd units."""
     _run("uninstall_services", "The services are uninstalled.")
 
 
 @app.command(epilog=example("acoupi services enable"))
 def enable() -> None:
-    """Start the sensor with the board from now on."""
-    _run("enable_services", "The services start with the board.")
+    """Start the sensor whenever the board starts."""
+    _run("enable_services", "The services will start with the board.")
 
 
 @app.command(epilog=example("acoupi services disable"))
 def disable() -> None:
-    """No longer start the sensor with the board."""
+    """No longer start the sensor when the board starts."""
     _run("disable_services", "The services no longer start with the board.")
 
 
 @app.command(epilog=example("acoupi services start"))
 def start() -> None:
     """Start the services now."""
-    _run("start_services", "The services run.")
+    _run("start_services", "The services are running.")
 
 
 @app.command(epilog=example("acoupi services stop"))
@@ -62,10 +56,10 @@ def stop() -> None:
 
 @app.command(epilog=example("acoupi services status"))
 def status(as_json: AsJson = False) -> None:
-    """Show how the services are; also where there is no systemd."""
+    """Show the state of the units; also where there is no systemd."""
     from acoupi.system.services import status_services
 
-    state = status_services(home.configured())
+    state = status_services(home.sensor().settings)
     if as_json:
         print_json(state)
     else:

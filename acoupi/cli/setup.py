@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,8 @@ from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
+    from acoupi.system.planning import SetupRequest
+    from acoupi.system.sensor import Sensor
 
 __all__ = ["app"]
 
@@ -41,7 +43,7 @@ def setup(
         bool | None,
         typer.Option(
             "--prompt/--no-prompt",
-            help="Ask for what is not given; on a terminal that is so anyway.",
+            help="Ask for the settings that are not given; the default on a terminal.",
             show_default=False,
         ),
     ] = None,
@@ -75,25 +77,28 @@ def setup(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over files that were edited by hand.")
+        bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Show what would change, and change nothing.")
+        bool, typer.Option("--diff", help="Show what would change, without changing anything.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --diff: as JSON.")] = False,
 ) -> None:
-    """Make this board a sensor: choose what it does, and set it.
+    """Set this board up as a sensor: choose a program and its settings.
 
-    Every setting of the program is an option, named with dots; "acoupi config
+    Every setting of the program is an option with a dotted name; "acoupi config
     schema --program default" lists them. Settings can also come from a file, or
     from variables like ACOUPI_CONFIG__RECORDING__DURATION. No microphone needs
-    to be plugged in. A second setup keeps the answers of the first.
+    to be connected. A second setup keeps the answers of the first.
     """
     from acoupi.cli.prompts import ask
+    from acoupi.system.planning import SetupRequest
+    from acoupi.system.sensor import Sensor
 
     found = home.settings()
+    before = Sensor.at(found)
     asking = sys.stdin.isatty() if prompt is None else prompt
-    chosen = _target_of(found, target, broker, has_package=bool(package))
+    chosen = _target_of(before, target, broker, has_package=bool(package))
     if package:
         words = ["setup", "--target", str(chosen), *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
@@ -101,29 +106,29 @@ def setup(
         words += [*(["--config", str(config)] if config else [])]
         words += [*(["--broker", broker] if broker else []), *context.args]
         raise typer.Exit(_set_up_inside(found, words, package))
-    arguments: dict[str, Any] = {
-        "program_name": program or _program_of(found, asking=asking),
-        "args": list(context.args),
-        "prompt": asking and not diff,
-        "target": chosen,
-        "file": config,
-        "broker": broker,
-        "ask": ask,
-    }
+    request = SetupRequest(
+        program or _program_of(before, asking=asking),
+        context.args,
+        prompt=asking and not diff,
+        target=chosen,
+        file=config,
+        broker=broker,
+        ask=ask,
+        force=force,
+    )
     if diff:
-        show_diff(found, arguments, as_json=as_json)
+        show_diff(found, request, as_json=as_json)
     else:
-        is_new = not found.manifest_file.exists()
-        _set_up(found, arguments, force=force)
-        if is_new and target is None:
-            _say_where(found)
+        after = _set_up(found, request)
+        if before.manifest is None and target is None:
+            _say_where(after)
 
 
-def _say_where(found: "Settings") -> None:
-    """Say what was chosen by itself, and how to choose."""
-    from acoupi.targets import DEFAULT_TARGET, target_for, targets_that
+def _say_where(found: "Sensor") -> None:
+    """Say which target was chosen automatically, and how to choose another."""
+    from acoupi.targets import DEFAULT_TARGET, targets_that
 
-    target = target_for(found)
+    target = found.target
     if target.reason_to_choose:
         typer.echo(
             f"{target.reason_to_choose} For plain processes: acoupi setup --target {DEFAULT_TARGET}"
@@ -136,7 +141,7 @@ def _say_where(found: "Settings") -> None:
 
 
 def _target_of(
-    found: "Settings", target: str | None, broker: str | None, *, has_package: bool
+    before: "Sensor", target: str | None, broker: str | None, *, has_package: bool
 ) -> str | None:
     """Return where the sensor will run; None: as before.
 
@@ -149,7 +154,6 @@ def _target_of(
         If something is to be baked into an image, and none is used.
     """
     from acoupi.bundles.program_image import is_inside
-    from acoupi.bundles.rendering import Manifest
     from acoupi.targets import DEFAULT_TARGET, find_target, targets_that
 
     chosen = target or os.environ.get("ACOUPI_TARGET") or None
@@ -163,7 +167,7 @@ def _target_of(
                 why="it is baked into an image, and only containers run from one.",
             )
         return target or bakers[0]
-    if target is not None or Manifest.read(found.manifest_file) is not None:
+    if target is not None or before.manifest is not None:
         return target
     if chosen is not None or is_inside():
         return chosen
@@ -186,22 +190,18 @@ def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> 
     return run_inside(found, words, image, named)
 
 
-def _program_of(found: "Settings", *, asking: bool) -> str:
-    """Return the program that is there already, or the one that is chosen now."""
+def _program_of(before: "Sensor", *, asking: bool) -> str:
+    """Return the program of the existing sensor, or the one that is chosen now."""
     from acoupi.cli.prompts import ask_for_program
-    from acoupi.stack.loading import (
-        available_programs,
-        load_program_class,
-        read_program_name,
-    )
+    from acoupi.stack.loading import available_programs
 
     try:
-        present: str | None = read_program_name(found)
+        present: str | None = before.program_name
     except NotConfiguredError:
         present = None
     if asking:
-        if present and _runs_from_an_image(found):
-            load_program_class(present)  # if it is not here, it is asked for in its image
+        if present and before.target.bakes_packages:
+            _ = before.program_class  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:
         return present
@@ -213,17 +213,13 @@ def _program_of(found: "Settings", *, asking: bool) -> str:
     )
 
 
-def _runs_from_an_image(found: "Settings") -> bool:
-    from acoupi.targets import target_for
+def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
+    from acoupi.system.lifecycle import set_up
+    from acoupi.system.sensor import Sensor
 
-    return target_for(found).bakes_packages
-
-
-def _set_up(found: "Settings", arguments: dict[str, Any], *, force: bool) -> None:
-    from acoupi.system.lifecycle import setup_program
-    from acoupi.targets import target_for
-
-    setup_program(found, force=force, **arguments)
-    done(f"The sensor is set up in {found.home} (program {arguments['program_name']}).")
-    remind_of_restart(found)
-    typer.echo(f"Next: {target_for(found).next_step}")
+    set_up(found, request)
+    after = Sensor.at(found)
+    done(f"The sensor is set up in {found.home} (program {request.program_name}).")
+    remind_of_restart(found, after.services)
+    typer.echo(f"Next: {after.target.next_step}")
+    return after

@@ -1,4 +1,4 @@
-"""Every command: where it is, and what it is for.
+"""All commands: their modules and their one-line descriptions.
 
 A command is imported when it is run (or when a shell completes it), so that
 ``acoupi --help`` answers at once on a slow board.
@@ -23,24 +23,37 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "setup": Entry("setup:app", "Make this board a sensor: choose what it does, and set it."),
-    "check": Entry("checks:check_app", "Try everything out: settings, microphone, model, servers."),
-    "devices": Entry("checks:devices_app", "List the microphones that are plugged in."),
-    "config": Entry("config:app", "Look at the settings, and change one."),
-    "deployment": Entry("deployment:app", "Let the sensor record at a place; see how it is."),
+    "setup": Entry(
+        "setup:app", "Set this board up as a sensor: choose a program and its settings."
+    ),
+    "check": Entry("checks:check_app", "Test everything: settings, microphone, model, servers."),
+    "devices": Entry(
+        "checks:devices_app", "List the connected microphones and their sample rates."
+    ),
+    "config": Entry("config:app", "Show the settings, or change one."),
+    "deployment": Entry(
+        "deployment:app", "Start or stop recording at a site; show the state of the sensor."
+    ),
     "effort": Entry(
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
-    "compose": Entry("compose:app", "Run the sensor as containers, one for each worker."),
+    "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",
-        "Look whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
+        "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
     ),
-    "task": Entry("tasks:app", "List what the program does; do one thing by hand."),
-    "messages": Entry("messages:app", "What was sent, what waits, and what servers refused."),
-    "workers": Entry("workers:app", "The processes that do the work; a deployment runs them."),
-    "services": Entry("services:app", "Let systemd start the sensor with the board."),
-    "celery": Entry("workers:celery_app", "Run a Celery command, for those who know Celery."),
+    "task": Entry("tasks:app", "List the tasks of the program, or run one now."),
+    "messages": Entry(
+        "messages:app", "Show messages that were sent, are waiting, or were refused; retry them."
+    ),
+    "workers": Entry(
+        "workers:app",
+        "Start, stop and inspect the worker processes; a deployment does so by itself.",
+    ),
+    "services": Entry("services:app", "Have systemd start the sensor when the board starts."),
+    "celery": Entry(
+        "workers:celery_app", "Run a Celery command on this sensor (for Celery users)."
+    ),
 }
 
 
@@ -51,7 +64,7 @@ class LazyCommands(MutableMapping[str, Any]):
         self._built: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        """Return a command; KeyError if there is none of that name."""
+        """Return a command; KeyError if there is no command of that name."""
         if name not in self._built:
             module, _, attribute = COMMANDS[name].place.partition(":")
             app = getattr(import_module(f"acoupi.cli.{module}"), attribute)
@@ -88,5 +101,5 @@ def group(name: str) -> typer.Typer:
 
 
 def single() -> typer.Typer:
-    """Return what holds one command that is no group."""
+    """Return a typer app for a single command that is not in a group."""
     return typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -1,4 +1,4 @@
-"""``acoupi task``: one task of the program, here and now."""
+"""``acoupi task``: running one task of the program now."""
 
 import io
 from pathlib import Path
@@ -45,7 +45,7 @@ def list_(as_json: AsJson = False) -> None:
     """List the tasks of the program."""
     from acoupi.system.tasks import get_task_list, takes_recording
 
-    program = home.load(home.configured())
+    program = home.load(home.sensor())
     rows = [
         {
             "name": name,
@@ -58,19 +58,19 @@ def list_(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     columns = {"name": "task", "queue": "queue", "takes_recording": "needs a recording"}
-    print_table(rows, columns, empty="The program has no task.")
+    print_table(rows, columns, empty="The program has no tasks.")
 
 
 @app.command(epilog=example("acoupi task run detection_task --recording bat.wav"))
 def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> None:
-    """Do one task now, in this process. A detection task shows what it found.
+    """Run one task now, in this process. A detection task shows its detections.
 
-    What a model finds in a file that the sensor did not record is shown, not stored.
+    Detections in a file that the sensor did not record are shown, not stored.
     """
     from acoupi.cli.recordings import program_with_recording
     from acoupi.system.tasks import run_task
 
-    with program_with_recording(home.configured(), recording) as (program, given):
+    with program_with_recording(home.sensor(), recording) as (program, given):
         with working(f"Running {name}"):
             result = run_task(program, name, given)
         outputs = _outputs(program, given)
@@ -125,18 +125,19 @@ def profile(
     name: Name,
     recording: OnRecording = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the figures, for snakeviz and others.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the profile, for snakeviz and other tools."),
     ] = None,
     lines: Annotated[int, typer.Option(min=1, help="How many functions to show.")] = 20,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Do one task now, and show where its time goes."""
+    """Run one task now, and show where it spends its time."""
     from acoupi.cli.recordings import program_with_recording
     from acoupi.system.tasks import profile_task
 
     with (
-        program_with_recording(home.configured(), recording) as (program, given),
+        program_with_recording(home.sensor(), recording) as (program, given),
         working(f"Running {name}"),
     ):
         stats = profile_task(program, name, given)

@@ -1,4 +1,4 @@
-"""Watching services start, until each works or says why it does not."""
+"""Watching services start, until each works or reports why it does not."""
 
 import re
 import sys
@@ -14,7 +14,6 @@ from acoupi.errors import TargetError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from acoupi.stack.settings import Settings
     from acoupi.targets import ServiceStatus, Target
 
 __all__ = ["Watch", "watch"]
@@ -22,19 +21,19 @@ __all__ = ["Watch", "watch"]
 INTERVAL = 0.5
 """Seconds between two looks."""
 RESTARTS_TOO_MANY = 3
-"""A service that ended by itself so often will not come up by waiting."""
+"""A service that has ended so often will not start, however long one waits."""
 LOG_LINES = 10
 COMPLAINT = re.compile(r"^Error: |\b\w*(Error|Exception)\b: | (ERROR|CRITICAL) ")
-"""A line that says what went wrong: ours, of a traceback, of a log."""
+"""A line that says what went wrong: an error of acoupi, a traceback, or a log entry."""
 
 
-def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
+def watch(target: "Target", timeout: float, *, started: bool = True) -> None:
     """Show the services until all are ready.
 
     Parameters
     ----------
-    found
-        Of the home.
+    target
+        Where they run.
     timeout
         How long they may take, seconds.
     started
@@ -45,9 +44,6 @@ def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
     TargetError
         If one is not ready in time, or will not be; its last lines are shown.
     """
-    from acoupi.targets import target_for
-
-    target = target_for(found)
     if not started and all(service.state == "stopped" for service in target.status()):
         raise TargetError(
             "nothing was started.", "acoupi doctor", why="what docker compose said is above."
@@ -58,15 +54,15 @@ def watch(found: "Settings", timeout: float, *, started: bool = True) -> None:
     ordered = sorted(services, key=lambda service: -service.restarts)
     wrong = [service for service in ordered if not service.is_well]
     if not wrong and services:
-        done(f"All {len(services)} services work, after {watching.seconds:.0f} s.")
+        done(f"All {len(services)} services are working, after {watching.seconds:.0f} s.")
         return
     if not services:
-        raise TargetError("nothing was started.", "acoupi doctor", why="it knows of no service.")
+        raise TargetError("nothing was started.", "acoupi doctor", why="there are no services.")
     raise _not_ready(wrong, watching.seconds, _show_logs(target, wrong))
 
 
 class Watch:
-    """A look at services every now and then, until it is over.
+    """Looks at services at intervals, until it is over.
 
     Parameters
     ----------
@@ -84,20 +80,20 @@ class Watch:
 
     @property
     def seconds(self) -> float:
-        """How long it has gone on."""
+        """How long it has taken so far, seconds."""
         return data.monotonic() - self.began
 
     def is_over(self, services: "list[ServiceStatus]") -> bool:
         """Return whether there is nothing more to wait for."""
         if self.seconds >= self.timeout:
             return True
-        # One that works may have been started again often, in all the time that it has run.
+        # A working service may have been restarted often during its long life.
         if any(one.restarts >= RESTARTS_TOO_MANY and not one.is_well for one in services):
             return True
         return bool(services) and all(service.is_well for service in services)
 
     def in_lines(self) -> "list[ServiceStatus]":
-        """Say each change in a line: for logs and pipes."""
+        """Print each change in a line: for logs and pipes."""
         last: dict[str, str] = {}
         while True:
             services = self.target.status()
@@ -111,7 +107,7 @@ class Watch:
             self.pause.wait(INTERVAL)
 
     def on_terminal(self) -> "list[ServiceStatus]":
-        """Show a table that follows what happens."""
+        """Show a table that is kept up to date."""
         from rich.console import Console
         from rich.live import Live
 
@@ -125,12 +121,12 @@ class Watch:
 
 
 def describe(service: "ServiceStatus") -> str:
-    """Return how a service is, in a line."""
+    """Return the state of a service, in a line."""
     return f"{service.state} ({service.message})" if service.message else str(service.state)
 
 
 def table_of(services: "list[ServiceStatus]", seconds: float) -> "Table":
-    """Return the services as a table, with how long it has taken."""
+    """Return the services as a table, with the elapsed time."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -154,12 +150,12 @@ def table_of(services: "list[ServiceStatus]", seconds: float) -> "Table":
 
 
 def _show_logs(target: "Target", services: "list[ServiceStatus]") -> str | None:
-    """Print the last lines of each service that is not well; return what the first complains of."""
+    """Print the last lines of each failing service; return the first one's complaint."""
     complaint = None
     for service in services:
         lines = target.logs(service.name, LOG_LINES).get(service.name, [])
         typer.echo(typer.style(f"--- {service.name}: {service.state}", bold=True), err=True)
-        for line in lines or ["(it said nothing)"]:
+        for line in lines or ["(it logged nothing)"]:
             typer.echo(f"    {line}", err=True)
         complaint = complaint or find_complaint(lines)
     return complaint
@@ -189,5 +185,5 @@ def _not_ready(
     return TargetError(
         f"{names} {verb} not work, after {seconds:.0f} s.",
         f"acoupi compose logs {first.name}   (the others run; to stop them: acoupi compose down)",
-        why=f"{first.name} is {first.state}{f': {reason}' if reason else ' and said nothing'}",
+        why=f"{first.name} is {first.state}{f': {reason}' if reason else ' and logged nothing'}",
     )

@@ -25,77 +25,75 @@ celery_app = single()
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None,
-    typer.Option("--log-level", help="How much they write into their logs."),
+    typer.Option("--log-level", help="How much detail they log."),
 ]
 
 
 @app.command(epilog=example("acoupi workers start"))
 def start(log_level: LogLevel = None) -> None:
     """Start the workers."""
-    from acoupi.system.lifecycle import start_workers
+    from acoupi.system.lifecycle import change_workers
 
-    found = home.configured()
+    found = home.sensor()
     with working("Starting the workers"):
-        start_workers(found, log_level=log_level)
-    done("The workers run.")
+        change_workers(found, "start", log_level)
+    done("The workers are running.")
 
 
 @app.command(epilog=example("acoupi workers stop"))
 def stop(log_level: LogLevel = None) -> None:
-    """Stop the workers, each after what it is doing."""
-    from acoupi.system.lifecycle import stop_workers
+    """Stop the workers; each finishes its current task."""
+    from acoupi.system.lifecycle import change_workers
 
-    found = home.configured()
+    found = home.sensor()
     with working("Stopping the workers"):
-        stop_workers(found, log_level=log_level)
+        change_workers(found, "stop", log_level)
     done("The workers have stopped.")
 
 
 @app.command(epilog=example("acoupi workers restart"))
 def restart(log_level: LogLevel = None) -> None:
-    """Stop the workers and start them again, with the settings as they are now.
+    """Stop the workers and start them again, with the current settings.
 
-    If beat runs, which sends what is due, it is restarted with them: a new
-    interval or schedule is known from then on.
+    If beat (the scheduler) is running, it is restarted with them, so that a new
+    interval or schedule takes effect.
     """
-    from acoupi.system.lifecycle import restart_workers
-    from acoupi.targets import target_for
+    from acoupi.system.lifecycle import change_workers
 
-    found = home.configured()
-    target = target_for(found)
+    found = home.sensor()
+    target = found.target
     with working("Restarting the workers"):
         beats = [one for one in target.status() if one.role == "beat" and one.is_running]
         if beats and log_level is None:
             target.restart()
         else:
-            restart_workers(found, log_level=log_level)
+            change_workers(found, "restart", log_level)
     if beats and log_level is not None:
-        warn("beat goes on with the schedule it has; without --log-level it is restarted, too.")
-    done("The workers run again.")
+        warn("beat keeps its present schedule; without --log-level it is restarted too.")
+    done("The workers are running again.")
 
 
 @app.command(epilog=example("acoupi workers status"))
 def status(as_json: AsJson = False) -> None:
-    """Show what each worker does, and what waits. Exit code 3: not all run."""
-    from acoupi.system.state import get_celery_status
+    """Show what each worker is doing, and what is waiting. Exit code 3: not all are running."""
+    from acoupi.system.state import celery_status
 
-    found = home.configured()
+    found = home.sensor()
     with working("Asking the workers"):
-        state = get_celery_status(found)
+        state = celery_status(found)
     if as_json:
         print_json(state)
     else:
-        print_table(service_rows(state), SERVICE_COLUMNS, empty="No worker is known.")
+        print_table(service_rows(state), SERVICE_COLUMNS, empty="There are no workers.")
     if state.state != "ok":
         raise typer.Exit(UNHEALTHY)
 
 
 @app.command(epilog=example("acoupi workers purge"))
 def purge(as_json: AsJson = False) -> None:
-    """Throw away what waits in the queues. No recording is lost by it."""
-    from acoupi.system.lifecycle import purge_queues
-
-    removed = purge_queues(home.configured())
+    """Empty the queues. No recording is lost."""
+    found = home.sensor()
+    removed = found.target.purge(found.queues)
     if as_json:
         print_json(removed)
     elif removed:
@@ -113,13 +111,10 @@ def purge(as_json: AsJson = False) -> None:
     epilog=example("acoupi celery inspect registered --json"),
 )
 def celery(context: typer.Context) -> None:
-    """Run a Celery command, for those who know Celery.
-
-    It works on the app of this sensor.
-    """
+    """Run a Celery command on this sensor (for Celery users)."""
     from acoupi.system.celery.app import run_celery_command
 
-    found = home.configured()
+    found = home.sensor().settings
     if not context.args:
         typer.echo(context.get_help())
         raise typer.Exit(2)

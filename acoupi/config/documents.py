@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from acoupi.commit import is_there, read_whole
 from acoupi.config.answers import Answers
 from acoupi.config.dumping import SecretSplitter, differing, dumped, mask
 from acoupi.config.env_files import read_env, read_text, updated_env
@@ -86,7 +87,7 @@ class Document:
                 why="the name of a configuration file ends in .json, .yaml, .yml or .toml.",
             )
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = read_whole(path, "utf-8-sig")
         except UnicodeDecodeError as error:
             raise _broken(cls("", suffix, str(path)), error) from error
         except (OSError, ValueError) as error:
@@ -215,7 +216,7 @@ def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[s
     ConfigurationError
         If it is broken.
     """
-    if not path.exists():
+    if not is_there(path):
         return {}
     without = _without_missing(Document.read(path).with_secrets(environ))
     return without if isinstance(without, dict) else {}

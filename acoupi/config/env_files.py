@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from acoupi.commit import read_whole
 from acoupi.errors import ConfigurationError
 from acoupi.writing import disk_error
 
@@ -70,7 +71,7 @@ def read_env(path: Path) -> dict[str, str]:
 def read_text(path: Path) -> str:
     """Return what a file holds; nothing if it is not there. Raises as `read_env`."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_whole(path)
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:

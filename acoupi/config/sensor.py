@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
+from acoupi.commit import is_there
 from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
@@ -147,7 +148,7 @@ def load_sensor(settings: SensorPaths) -> Any:
     True
     """
     schema, path = sensor_schema(), settings.sensor_config_file
-    if not path.exists():
+    if not is_there(path):
         return schema()
     return load_document(
         Document.read(path), schema, names=SENSOR, only=frozenset(schema.model_fields)
@@ -165,7 +166,7 @@ def sensor_files(
         Files that will be written with it; ``secrets.env`` may be among them.
     """
     usual = type(sensor)()
-    if sensor == usual and not path.exists():
+    if sensor == usual and not is_there(path):
         return {}
     return config_files(sensor, path, others, names=SENSOR, usual=usual)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from acoupi.commit import read_whole
 from acoupi.data import DeviceInfo, derived_id
 from acoupi.devices.rpi import get_rpi_serial_number, is_rpi
 from acoupi.errors import ConfigurationError
@@ -109,7 +110,7 @@ def read_device_file(path: Path) -> dict[str, str]:
     Empty if there is no such file, or it holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_whole(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

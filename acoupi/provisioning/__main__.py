@@ -1,8 +1,8 @@
 """The service ``setup``: ``python -m acoupi.provisioning``.
 
-It provisions the home, then becomes `acoupi.provisioning.idle`, so that
-what the program needs to be imported does not stay in memory. While something
-is wrong, it tries again with back-off.
+It provisions the home, then replaces itself by `acoupi.provisioning.idle`, so
+that the imports of the program do not stay in memory. While something is wrong,
+it tries again with back-off.
 
 Exit codes: 0 asked to stop; 1 the home cannot be written; 75 another one runs.
 """
@@ -29,18 +29,18 @@ __all__ = ["log_outcome", "main"]
 logger = logging.getLogger("acoupi.provisioning")
 
 PATIENCE = 600
-"""Seconds for one attempt; one that hangs (a program does, when it is imported) ends with its
+"""Seconds for one attempt. One that hangs (while a program is imported, say) ends with its
 traceback, and is started again."""
 
 
 def log_outcome(found: Provisioned, *, is_new: bool) -> None:
-    """Say what was taken from where, and what is wrong."""
+    """Log what was taken from where, and what is wrong."""
     if is_new:
         logger.info("The home is set up with the program %s.", found.program)
         for source in found.sources:
-            logger.info("Taken: %s", source)
+            logger.info("Source: %s", source)
         current = found.deployments[-1]
-        logger.info("The deployment is %s since %s.", current.name, current.started_on)
+        logger.info("The current deployment is %s, since %s.", current.name, current.started_on)
     elif not found.fault:
         logger.info("Nothing to do: %s, and nothing changed.", found.in_force())
     if found.fault:
@@ -56,7 +56,7 @@ def _provision(settings: Settings, given: dict[str, str]) -> Provisioned:
 
 
 def _provision_as_service(settings: Settings, given: dict[str, str]) -> Provisioned:
-    """Provision, and show in the pulse of the service how that went."""
+    """Provision, and show the result in the pulse of the service."""
     with ServiceLock(settings.run_dir, SETUP):
         pulse = PulseFile(settings.run_dir, SETUP)
         pulse.pulse.message = "checking the configuration"
@@ -70,12 +70,12 @@ def _provision_as_service(settings: Settings, given: dict[str, str]) -> Provisio
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Provision the home, then become what stays; return the exit code if that is not to be."""
+    """Provision the home, then become the idle service; return an exit code otherwise."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.provisioning")
     parser.add_argument(
         "--once",
         action="store_true",
-        help="set the home up, and do not stay; several may run at once",
+        help="set the home up and exit; several may run at once",
     )
     parser.add_argument("--failures", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

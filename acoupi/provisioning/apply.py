@@ -1,67 +1,45 @@
-"""Making a home what its sources say: once, all of it, or not at all.
+"""Setting a home up from its sources: everything at once, or nothing."""
 
-Everything new is first written to ``config/next``, its marker last. From then
-on it is decided: the files are moved to their places, and whoever finds a
-``config/next`` with a marker (after a crash) goes on with that. Without the
-marker it is thrown away. What was in force before is in ``config/previous``.
-"""
-
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from acoupi import data
+from acoupi.commit import OLD_STAGING, changing, commit_files, is_there, read_whole
 from acoupi.config.names import BY_VARIABLES
 from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
-from acoupi.errors import AcoupiError, ConfigurationError, DeviceError, ProgramError
+from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
 from acoupi.provisioned import MARKER, Fault, Provisioned, read_provisioned
+from acoupi.provisioning.fetching import Fetched, fetch
 from acoupi.provisioning.sources import Sources, read_sources
-from acoupi.services.provisioned_home import NEXT, config_dir, is_pending
+from acoupi.services.provisioned_home import config_dir
 from acoupi.stack.configured import is_configured
-from acoupi.stack.pulse import lock_within
 from acoupi.stack.settings import Settings
 from acoupi.system.deployments import new_deployment, read_deployment
-from acoupi.system.planning import Plan, plan_setup
-from acoupi.writing import (
-    PRIVATE,
-    READABLE,
-    RenderedFile,
-    disk_error,
-    write_atomic,
-    write_files,
-)
+from acoupi.system.planning import Plan, SetupRequest, plan_setup
+from acoupi.writing import PRIVATE, READABLE, RenderedFile
 
 __all__ = ["TARGET", "provision"]
 
 TARGET = "provisioned"
 PREVIOUS = "previous"
-LOCK = ".setup.lock"
 LOCK_PATIENCE = 300.0
-"""Seconds that another one may take."""
+"""Seconds that another process may take."""
 MOST_DEPLOYMENTS = 20
 NOTHING_SET = RenderedFile("{}\n")
-PLACES = (
-    "program_name_file",
-    "program_config_file",
-    "sensor_config_file",
-    "celery_config_file",
-    "deployment_file",
-    "device_file",
-    "schedule_file",
-    "secrets_file",
-    "manifest_file",
-)
-"""The settings that say where a file of the configuration is."""
+
+Fetch = Callable[[str], Fetched]
 
 
-def provision(settings: Settings, environ: Mapping[str, str]) -> tuple[Provisioned, bool]:
-    """Put in force what the sources say; nothing is done if that is so already.
+def provision(
+    settings: Settings, environ: Mapping[str, str], fetch: Fetch = fetch
+) -> tuple[Provisioned, bool]:
+    """Put the configuration of the sources in force, unless it is already.
 
     Parameters
     ----------
@@ -69,6 +47,8 @@ def provision(settings: Settings, environ: Mapping[str, str]) -> tuple[Provision
         Of the home.
     environ
         The variables.
+    fetch
+        How to get what a URL gives.
 
     Returns
     -------
@@ -81,41 +61,24 @@ def provision(settings: Settings, environ: Mapping[str, str]) -> tuple[Provision
         If the folder cannot be written, or another process holds it for too long.
     """
     config = config_dir(settings)
-    with _locked(config):
-        _finish(settings)
+    with changing(config, "the service that sets the home up", LOCK_PATIENCE):
+        # Of acoupi 0.1; what it had decided is in force by now.
+        shutil.rmtree(config / OLD_STAGING, ignore_errors=True)
         before = read_provisioned(config) or Provisioned()
-        after = _renewed(settings, environ, before)
+        after = _renewed(settings, environ, before, fetch)
         if after.fault and before.fault and after.fault.text() == before.fault.text():
             after.fault.since = before.fault.since
         if after.generation == before.generation and after != before:
-            _write_marker(config / MARKER, after)
+            commit_files(config, {config / MARKER: _marker(after)})
         return after, after.generation != before.generation
 
 
-@contextlib.contextmanager
-def _locked(config: Path) -> Iterator[None]:
-    path = config / LOCK
-    try:
-        config.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise disk_error("write", path, error) from error
-    try:
-        if not lock_within(handle, LOCK_PATIENCE):
-            raise DeviceError(
-                "cannot set the home up.",
-                f"see who holds it: fuser {path}",
-                why=f"another process has been at it for {LOCK_PATIENCE:.0f} s.",
-            )
-        yield
-    finally:
-        os.close(handle)
-
-
-def _renewed(settings: Settings, environ: Mapping[str, str], before: Provisioned) -> Provisioned:
+def _renewed(
+    settings: Settings, environ: Mapping[str, str], before: Provisioned, fetch: Fetch
+) -> Provisioned:
     """Return what is in force now."""
     try:
-        sources = read_sources(environ, config_dir(settings))
+        sources = read_sources(environ, config_dir(settings), fetch)
         same = sources.digest == before.digest and is_configured(settings)
         after = before if same else _put_in_force(settings, sources, before)
         fault = sources.fault
@@ -126,7 +89,7 @@ def _renewed(settings: Settings, environ: Mapping[str, str], before: Provisioned
             before,
             ProgramError(
                 "the program cannot be set up.",
-                "mend the program, or name another: ACOUPI_PROGRAM=default",
+                "repair the program, or choose another: ACOUPI_PROGRAM=default",
                 why=f"it raised {type(error).__name__}: {error}.",
             ),
         )
@@ -145,16 +108,15 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         If anything is wrong; nothing was changed then.
     """
     config = config_dir(settings)
-    staging = config / NEXT
-    staged = _staged(settings, staging)
-    plan = plan_setup(
-        staged,
+    request = SetupRequest(
         sources.program,
         target=TARGET,
         file=sources.document,
         environ=sources.variables,
         wording=BY_VARIABLES,
+        keeps_answers=False,
     )
+    plan = plan_setup(settings, request)
     _check_bundle(plan, sources, settings)
     device = make_device_id(read_device_file(settings.device_file), sources.device_id)
     known = before.deployments or list(filter(None, [read_deployment(settings)]))
@@ -167,50 +129,43 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         sources=list(sources.taken),
         deployments=deployments,
     )
-    current = deployments[-1].model_dump_json(indent=2) + "\n"
+    own = settings.sensor_config_file
     files = {
-        # Empty too: what an earlier configuration left there is not to stay.
-        staged.secrets_file: RenderedFile("", PRIVATE),
-        **(
-            {staged.sensor_config_file: NOTHING_SET} if settings.sensor_config_file.exists() else {}
-        ),
+        # Also if they are empty: nothing of an earlier configuration must stay.
+        settings.secrets_file: RenderedFile("", PRIVATE),
+        **({own: NOTHING_SET} if is_there(own) else {}),
         **plan.settings_files,
         **{settings.home / path: one for path, one in plan.generated.items()},
-        staged.manifest_file: replace(plan.manifest, files={}).to_file(),
-        staged.device_file: RenderedFile(json.dumps(device, indent=2) + "\n"),
-        staged.deployment_file: RenderedFile(current),
+        settings.device_file: RenderedFile(json.dumps(device, indent=2) + "\n"),
+        settings.deployment_file: RenderedFile(deployments[-1].model_dump_json(indent=2) + "\n"),
     }
-    if before.generation and _is_as_before(files, settings):
-        # Another way to say the same: no service need begin anew.
-        sources.keep(config)
+    if os.access(settings.manifest_file.parent, os.W_OK):
+        files[settings.manifest_file] = replace(plan.manifest, files={}).to_file()
+    if before.generation and _is_as_before(files):
+        # The sources differ but mean the same: no service needs to restart.
+        commit_files(config, sources.to_keep(config))
         kept = {"generation": before.generation, "provisioned_on": before.provisioned_on}
         return after.model_copy(update=kept)
-    _keep_previous(settings)
-    write_files(files, folders=[settings.run_dir, settings.log_dir])
-    sources.keep(config)  # before it is decided: what fails after that is no failure
-    _write_marker(staging / MARKER, after)
-    _finish(settings)
+    marker = config / MARKER
+    commit_files(
+        config,
+        {**_previous(config, [*files, marker]), **files, **sources.to_keep(config)}
+        | {marker: _marker(after)},
+        folders=[settings.run_dir, settings.log_dir],
+    )
     return after
 
 
-def _staged(settings: Settings, staging: Path) -> Settings:
-    """Return settings whose configuration is in an empty folder: nothing of before is in it."""
-    shutil.rmtree(staging, ignore_errors=True)
-    return settings.model_copy(
-        update={name: staging / getattr(settings, name).name for name in PLACES}
-    )
-
-
 def _check_bundle(plan: Plan, sources: Sources, settings: Settings) -> None:
-    """Raise if the services that there are cannot run this."""
+    """Raise if the existing services cannot run this."""
     if not sources.services:
         return
     names = tuple(service.name for service in plan.stack.workers)
     if set(names) != set(sources.services):
         raise ConfigurationError(
             f'the program "{sources.program}" does not fit these services.',
-            f"render the services anew: acoupi compose render --program {sources.program}",
-            why=f"it runs as {', '.join(names)}, and what is there is "
+            f"render the services again: acoupi compose render --program {sources.program}",
+            why=f"it runs as {', '.join(names)}, and the existing services are "
             f"{', '.join(sources.services)}.",
         )
     outside = [
@@ -222,12 +177,12 @@ def _check_bundle(plan: Plan, sources: Sources, settings: Settings) -> None:
         raise ConfigurationError(
             f'the configuration names "{min(outside)}".',
             f"name a folder below {settings.home / 'data'}",
-            why="the services see nothing outside the home.",
+            why="the services have no access outside the home.",
         )
 
 
 def _deployments(known: list[Deployment], sources: Sources, device_id: str) -> list[Deployment]:
-    """Return the deployments with the one that the sources say, begun now if it is another."""
+    """Return the deployments; a new one begins now if the sources name another."""
     name = sources.name or device_id
     wanted = (name, sources.latitude, sources.longitude)
     current = known[-1] if known else None
@@ -242,68 +197,24 @@ def _deployments(known: list[Deployment], sources: Sources, device_id: str) -> l
 # --- writing -------------------------------------------------------------------------
 
 
-def _write_marker(path: Path, marker: Provisioned) -> None:
-    write_atomic(path, marker.model_dump_json(indent=2) + "\n")
+def _marker(content: Provisioned) -> RenderedFile:
+    return RenderedFile(content.model_dump_json(indent=2) + "\n")
 
 
-def _place(name: str, settings: Settings) -> Path:
-    """Return where a file of ``config/next`` belongs."""
-    places = (getattr(settings, setting) for setting in PLACES)
-    return next((one for one in places if one.name == name), config_dir(settings) / name)
-
-
-def _is_as_before(files: Mapping[Path, RenderedFile], settings: Settings) -> bool:
+def _is_as_before(files: Mapping[Path, RenderedFile]) -> bool:
     """Return whether all of it is in force already."""
     try:
-        return all(
-            _place(path.name, settings).read_text() == one.text for path, one in files.items()
-        )
+        return all(read_whole(path) == one.text for path, one in files.items())
     except OSError:
         return False
 
 
-def _keep_previous(settings: Settings) -> None:
-    """Copy what is in force to ``config/previous``; what else lies there is nobody's business."""
-    config = config_dir(settings)
-    ours = [config / MARKER, *(getattr(settings, name) for name in PLACES)]
-    files = {
+def _previous(config: Path, files: list[Path]) -> dict[Path, RenderedFile]:
+    """Return what is in force now, to be kept in ``config/previous``."""
+    return {
         config / PREVIOUS / path.name: RenderedFile(
             path.read_text(), PRIVATE if path.name == SECRETS_FILE else READABLE
         )
-        for path in ours
+        for path in files
         if path.is_file()
     }
-    if files:
-        write_files(files)
-
-
-def _finish(settings: Settings) -> None:
-    """Put what was decided in its places, the marker last; throw away what was not."""
-    config = config_dir(settings)
-    staging = config / NEXT
-    try:
-        if is_pending(config):
-            for path in sorted(staging.iterdir(), key=lambda path: path.name == MARKER):
-                _move(path, _place(path.name, settings))
-            _sync(config)
-        shutil.rmtree(staging, ignore_errors=True)
-    except OSError as error:
-        raise disk_error("write", staging, error) from error
-
-
-def _move(path: Path, place: Path) -> None:
-    if place.parent == path.parent.parent:
-        path.replace(place)
-        return
-    # Another volume, perhaps; of a home that is read-only, the list of services is not missed.
-    with contextlib.suppress(DeviceError):
-        write_atomic(place, path.read_text(), path.stat().st_mode & 0o777)
-    path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,29 +1,32 @@
 """Fetching a configuration from a URL, and keeping the last one that was good."""
 
-import base64
 import hashlib
-import http.client
 import json
+import re
 import threading
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.auth import HTTPBasicAuth
 
 import acoupi
+from acoupi.commit import read_whole
 from acoupi.components.messengers.config import split_url
+from acoupi.components.messengers.http import root_cause
 from acoupi.errors import ConfigurationError
-from acoupi.writing import PRIVATE, write_atomic
+from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["CACHE", "Fetched", "fetch", "load_cached", "save_cached", "shown_url"]
+__all__ = ["CACHE", "Fetched", "cache_file", "fetch", "load_cached", "shown_url"]
 
 CACHE = "fetched.json"
 """In ``config/``; private, because a configuration may hold passwords."""
 VARIABLE = "ACOUPI_CONFIG_URL"
 MOST_BYTES = 1_000_000
+CHUNK = 65_536
 FETCH_PATIENCE = 30.0
-"""Seconds for the whole of it: name, connection and every byte."""
 ANSWER_PATIENCE = 10.0
 """Seconds without a byte."""
 SUFFIXES = (".json", ".yaml", ".yml", ".toml")
@@ -53,10 +56,19 @@ def shown_url(url: str) -> str:
 def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
     """Return what a URL gives.
 
+    Parameters
+    ----------
+    url
+        http:// or https://, perhaps with a login. A redirection may lead
+        elsewhere on the same server only.
+    patience
+        Seconds for all of it: looking up the name, the connection, every byte.
+
     Raises
     ------
     ConfigurationError
-        If it is none, or does not answer in time, or with an error, or with too much.
+        If it is no such address, or does not answer in time, or with an error, or with
+        nothing, or not with all that it announced, or with too much.
     """
     try:
         plain, user, password = split_url(url)
@@ -66,21 +78,13 @@ def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
             f"{VARIABLE}=https://example.org/sensor.yaml",
             why="it must begin with http:// or https:// and name a host.",
         ) from error
-    request = urllib.request.Request(  # noqa: S310 - http and https only, see above
-        plain, headers={"User-Agent": f"acoupi/{acoupi.__version__}"}
-    )
-    if user is not None:
-        login = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
-        # Not sent on to where a redirection leads.
-        request.add_unredirected_header("Authorization", f"Basic {login}")
+    if not plain.isascii() or re.search(r"[\x00-\x20]", plain):
+        raise _failed(url, "it has a character that no address has; a space is written %20")
     found: list[Fetched | BaseException] = []
 
     def attempt() -> None:
         try:
-            found.append(_read(request, plain))
-        except urllib.error.HTTPError as error:
-            error.close()
-            found.append(error)
+            found.append(_get(plain, _login(user, password)))
         except BaseException as error:  # noqa: BLE001 - told below, in the thread that asked
             found.append(error)
 
@@ -95,17 +99,51 @@ def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
     raise _failed(url, _reason(found[0])) from found[0]
 
 
-def _read(request: urllib.request.Request, url: str) -> Fetched:
-    with urllib.request.urlopen(request, timeout=ANSWER_PATIENCE) as answer:  # noqa: S310
-        content = answer.read(MOST_BYTES + 1)
-        kind = answer.headers.get_content_type()
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it is longer than {MOST_BYTES} bytes")
+Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+
+
+def _login(user: str | None, password: str | None) -> Auth:
+    if user is None:
+        return lambda request: request  # and none from a .netrc file
+    return HTTPBasicAuth(user.encode(), (password or "").encode())
+
+
+def _get(url: str, auth: Auth) -> Fetched:
+    """Fetch a URL; raises a ValueError that says why its answer cannot be used."""
+    with requests.get(
+        url,
+        headers={"User-Agent": f"acoupi/{acoupi.__version__}"},
+        auth=auth,
+        timeout=ANSWER_PATIENCE,
+        stream=True,
+        hooks={"response": _require_same_server},
+    ) as answer:
+        return _read(answer)
+
+
+def _require_same_server(answer: requests.Response, **_: object) -> None:
+    if answer.is_redirect:
+        there = urljoin(answer.url, answer.headers["Location"])
+        if urlsplit(there)[:2] != urlsplit(answer.url)[:2]:
+            answer.close()
+            raise ValueError(f"it leads to another place, {shown_url(there)}")
+
+
+def _read(answer: requests.Response) -> Fetched:
+    if answer.status_code != requests.codes.ok:
+        raise ValueError(f"the server answered {answer.status_code} {answer.reason}")
+    content = b""
+    for chunk in answer.iter_content(CHUNK):
+        content += chunk
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is longer than {MOST_BYTES} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("it is not text in UTF-8") from None
-    return Fetched(text, _suffix(url, kind, text))
+    if not text.strip():
+        raise ValueError("the answer is empty")
+    return Fetched(text, _suffix(answer.url, answer.headers.get("Content-Type", ""), text))
 
 
 def _suffix(url: str, kind: str, text: str) -> str:
@@ -119,16 +157,17 @@ def _suffix(url: str, kind: str, text: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
-        error = error.reason if isinstance(error.reason, BaseException) else error
-    if isinstance(error, http.client.InvalidURL | UnicodeError):
-        # Not in its own words: they repeat the query.
-        return "it has a character that no address has; a space is written %20"
-    if isinstance(error, TimeoutError):
+    """Return why nothing was fetched; the text of requests' errors holds the query."""
+    if not isinstance(error, requests.RequestException):
+        return str(error) or type(error).__name__
+    if isinstance(error, requests.TooManyRedirects):
+        return "it leads from one address to another without end"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the answer broke off before its end"
+    root = root_cause(error)
+    if isinstance(root, TimeoutError):
         return f"nothing came for {ANSWER_PATIENCE:.0f} s"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return getattr(root, "strerror", None) or str(root)
 
 
 def _failed(url: str, reason: str) -> ConfigurationError:
@@ -139,16 +178,16 @@ def _failed(url: str, reason: str) -> ConfigurationError:
     )
 
 
-def save_cached(config: Path, url: str, fetched: Fetched) -> None:
-    """Keep what is good, for when the URL does not answer."""
+def cache_file(url: str, fetched: Fetched) -> RenderedFile:
+    """Return the file that keeps what is good, for when the URL does not answer."""
     content = {"url": _digest(url), "suffix": fetched.suffix, "text": fetched.text}
-    write_atomic(config / CACHE, json.dumps(content) + "\n", PRIVATE)
+    return RenderedFile(json.dumps(content) + "\n", PRIVATE)
 
 
 def load_cached(config: Path, url: str) -> Fetched | None:
     """Return what that URL gave last; None if it never gave anything good."""
     try:
-        content = json.loads((config / CACHE).read_text(encoding="utf-8"))
+        content = json.loads(read_whole(config / CACHE))
         if content["url"] != _digest(url):
             return None
         return Fetched(str(content["text"]), str(content["suffix"]))

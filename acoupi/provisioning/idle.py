@@ -1,4 +1,4 @@
-"""What the service ``setup`` is between two attempts: small, with a pulse."""
+"""The service ``setup`` between two attempts: a small process with a pulse."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
 
 
 def wait_times(failures: int) -> float:
-    """Return the seconds until the next attempt, after so many that failed.
+    """Return the seconds until the next attempt, after a number of failures.
 
     Examples
     --------
@@ -36,12 +36,12 @@ def wait_times(failures: int) -> float:
 
 
 def become(module: str, *arguments: str) -> NoReturn:
-    """Make this process run another module, with its number and nothing of its memory."""
+    """Replace this process by another module, which starts with fresh memory."""
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the pulse until it is time for another attempt, or for ever; return the exit code."""
+    """Write the pulse until the next attempt, or until stopped; return the exit code."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             file.pulse.state = "stopped"
             file.write()
             return 0
-    # What the last attempt imported is gone; another one begins anew.
+    # A new process: the imports of the last attempt are gone.
     return become(MODULE, "--failures", str(failures))
 
 

@@ -1,11 +1,11 @@
-"""What a home is made from: variables, a file or a URL, and what is installed."""
+"""The sources of a home: variables, a file or a URL, and the installed packages."""
 
 import hashlib
 import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,17 @@ import acoupi
 from acoupi.config.documents import Document
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioning.fetching import (
+    CACHE,
     MOST_BYTES,
     Fetched,
-    fetch,
+    cache_file,
     load_cached,
-    save_cached,
     shown_url,
 )
 from acoupi.services.provisioned_home import wrong_variables
 from acoupi.stack.settings import Settings
 from acoupi.stack.variables import check_known, is_source
+from acoupi.writing import RenderedFile
 
 __all__ = ["Sources", "read_sources"]
 
@@ -36,42 +37,46 @@ NAME, LATITUDE, LONGITUDE = (
 )
 SERVICES = "ACOUPI_SERVICES"
 OTHERS = ("ACOUPI_HOME", SERVICES, BALENA_DEVICE, "TZ")
-"""What the result depends on beside the sources themselves."""
+"""Other variables that the result depends on."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything that a home is made from, read once."""
+    """Everything that a home is set up from, read once."""
 
     program: str
     variables: Mapping[str, str]
-    """Those that hold settings."""
+    """The variables with settings."""
     document: Document | None
     url: str | None
-    """Where to it was fetched from; None if it was not."""
+    """Where it was fetched from; None if it was not fetched."""
     device_id: str | None
-    """As a variable says it."""
+    """As a variable gives it."""
     name: str | None
-    """Of the deployment; None: after the device."""
+    """Of the deployment; None: that of the device."""
     latitude: float | None
     longitude: float | None
     services: tuple[str, ...]
-    """The workers that there are; none: whichever the program has."""
+    """The workers that exist; empty: whichever the program has."""
     digest: str
     taken: tuple[str, ...]
     """What is taken from where, in words, without secrets."""
     fault: AcoupiError | None
-    """What is wrong although there is something to go on with."""
+    """What is wrong although the last good document can be used."""
 
-    def keep(self, config: Path) -> None:
-        """Note that what was fetched is good."""
-        if self.url is not None and self.document is not None and self.fault is None:
-            save_cached(config, self.url, Fetched(self.document.text, self.document.suffix))
+    def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
+        """Return the file that holds what was fetched; nothing if it is not the newest."""
+        if self.url is None or self.document is None or self.fault is not None:
+            return {}
+        fetched = Fetched(self.document.text, self.document.suffix)
+        return {config / CACHE: cache_file(self.url, fetched)}
 
 
-def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
-    """Read all sources; what was fetched last serves where a URL fails.
+def read_sources(
+    environ: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
+) -> Sources:
+    """Read all sources; if a URL fails, what it gave last is used.
 
     Parameters
     ----------
@@ -79,6 +84,8 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
         The variables.
     config
         The folder in which the last good document is kept.
+    fetch
+        How to get what a URL gives.
 
     Raises
     ------
@@ -96,20 +103,24 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
     program = given.get(PROGRAM, "").strip()
     if not program:
         raise ConfigurationError(
-            f"{PROGRAM} is not set.", f"{PROGRAM}=default", why="it says what the sensor does."
+            f"{PROGRAM} is not set.",
+            f"{PROGRAM}=default",
+            why="it names the program that the sensor runs.",
         )
     if FILE in given and URL in given:
         raise ConfigurationError(
             f"{FILE} and {URL} contradict each other.",
             f"remove one of the two variables, {FILE} or {URL}",
-            why="both say what the configuration is, and only one can be right.",
+            why="both give the configuration, and only one of them can.",
         )
-    document, fault = _document(given, config)
+    document, fault = _document(given, config, fetch)
     latitude, longitude = _degrees(given, LATITUDE, 90), _degrees(given, LONGITUDE, 180)
     if (latitude is None) != (longitude is None):
         missing, there = (LATITUDE, LONGITUDE) if latitude is None else (LONGITUDE, LATITUDE)
         raise ConfigurationError(
-            f"{missing} is missing.", f"{missing}=0.0", why=f"{there} is set, and a place has both."
+            f"{missing} is missing.",
+            f"{missing}=0.0",
+            why=f"{there} is set, and a location needs both.",
         )
     return Sources(
         program=program,
@@ -128,7 +139,7 @@ def read_sources(environ: Mapping[str, str], config: Path) -> Sources:
 
 
 def _document(
-    given: Mapping[str, str], config: Path
+    given: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
 ) -> tuple[Document | None, ConfigurationError | None]:
     """Return the document, and why it is not the newest."""
     if FILE in given:
@@ -153,7 +164,9 @@ def _read_file(path: Path) -> Document:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigurationError(
-                f'cannot use {FILE} "{path}".', f"{FILE}=PATH", why="it is too long for one."
+                f'cannot use {FILE} "{path}".',
+                f"{FILE}=PATH",
+                why=f"it is longer than {MOST_BYTES} bytes.",
             )
     except OSError as error:
         raise ConfigurationError(
@@ -168,13 +181,13 @@ def _read_file(path: Path) -> Document:
 
 
 def _require_document(document: Document) -> None:
-    """Raise unless a text is a configuration file, whatever its settings are."""
+    """Raise unless a text is a configuration file, with any settings."""
     try:
         document.parsed()
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"what {document.origin} gives is no configuration.",
-            "look at what it gives: a page for people to log in, perhaps",
+            f"{document.origin} does not return a configuration.",
+            "open it in a browser: it may be a login page",
             why=error.why or error.message,
         ) from error
 

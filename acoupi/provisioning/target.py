@@ -1,4 +1,4 @@
-"""A home that set itself up: whoever started its services runs them, we only see how they are."""
+"""The target of a home that set itself up: its services are run elsewhere, and only read here."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -15,17 +15,17 @@ __all__ = ["ProvisionedTarget"]
 
 
 class ProvisionedTarget(ProcessTarget):
-    """Services that somebody else starts, and that write their pulses and logs in this home."""
+    """Services that are started elsewhere, with their pulses and logs in this home."""
 
     name: ClassVar[str] = "provisioned"
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return nothing: whoever starts the services needs no script of ours."""
+        """Return nothing: the services are not started by scripts of this home."""
         del stack
         return {}
 
     def status(self) -> list[ServiceStatus]:
-        """Return how each service is; among them what set the home up, where that is one."""
+        """Return the state of each service, including the one that set the home up."""
         services = super().status()
         if read_pulse(self.settings.run_dir, SETUP) is None:
             return services
@@ -46,7 +46,7 @@ class ProvisionedTarget(ProcessTarget):
     def _not_ours(self, act: str) -> TargetError:
         return TargetError(
             f"cannot {act} the services.",
-            "change ACOUPI_DEPLOYMENT__NAME for another deployment; "
+            "set ACOUPI_DEPLOYMENT__NAME for another deployment; "
             "stop and start the containers where they are run",
-            why="this home set itself up from variables, and whoever set them runs the services.",
+            why="this home was set up from variables, and its services are started from outside.",
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from acoupi.commit import read_whole
 from acoupi.config.names import BY_OPTIONS
 from acoupi.errors import ConfigurationError
 from acoupi.stack.settings import Settings
@@ -35,7 +36,7 @@ def read_address(settings: Settings) -> tuple[str | None, float] | None:
         If a sensor cannot use that broker.
     """
     try:
-        content = json.loads(settings.celery_config_file.read_text())
+        content = json.loads(read_whole(settings.celery_config_file))
         url, sleep = content.get("broker_url"), content.get("beat_max_loop_interval", 1)
     except FileNotFoundError:
         url, sleep = None, 1

@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Protocol, Self
 
 from acoupi import clock
+from acoupi.commit import settle
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.address import masked_url, read_address
 from acoupi.services.entries import (
@@ -347,6 +348,7 @@ def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
     drop_invalid_variables(os.environ)
     settings = Settings()
     configure_logging(settings, BEAT, quiet=quiet)
+    settle(settings.program_config_file.parent)
     watch = await_home(settings, BEAT, stop=stop.is_set)
     return run(settings, stop, changed=watch.changed if watch else lambda: None)
 
@@ -369,6 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not os.environ.get("ACOUPI_PROGRAM"):
             settings = Settings()
             configure_logging(settings, BEAT, quiet=options.quiet)
+            settle(settings.program_config_file.parent)
             return run(settings, stop)
         return _run_provisioned(stop, quiet=options.quiet)
     except AcoupiError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 
+from acoupi.commit import read_whole
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.services.address import (
@@ -43,7 +44,7 @@ def load_celery_settings(settings: Settings) -> CelerySettings:
     """
     path = settings.celery_config_file
     try:
-        celery = parse_celery_settings(path.read_text(), path)
+        celery = parse_celery_settings(read_whole(path), path)
     except FileNotFoundError:
         celery = CelerySettings()
     except OSError as error:

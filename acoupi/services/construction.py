@@ -3,12 +3,14 @@
 from typing import Any
 
 from celery import Celery
+from pydantic import BaseModel
 
 from acoupi.config import load_config
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
-from acoupi.services.broker import make_app
-from acoupi.stack.configured import read_program_name
+from acoupi.services.broker import load_celery_settings, make_app
+from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.configured import read_program_name, read_steadily
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
 
@@ -25,11 +27,18 @@ def build_program(
     NotConfiguredError, ProgramError, ConfigurationError
         If the home has no sensor, or it cannot be used.
     """
+    name, program_class, config, celery = read_steadily(settings, lambda: _read(settings))
+    app = make_app(settings, celery, worker=worker)
+    return app, construct(program_class, config, app, name)
+
+
+def _read(
+    settings: Settings,
+) -> tuple[str, type[AcoupiProgram[Any]], BaseModel, CelerySettings]:
     name = read_program_name(settings)
     program_class = load_program_class(name)
     config = load_config(settings.program_config_file, program_class.get_config_schema())
-    app = make_app(settings, worker=worker)
-    return app, construct(program_class, config, app, name)
+    return name, program_class, config, load_celery_settings(settings)
 
 
 def construct(

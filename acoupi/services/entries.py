@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from acoupi import clock
+from acoupi.commit import read_whole
 from acoupi.errors import ConfigurationError
 from acoupi.tasks.slots import Aligned
 from acoupi.writing import disk_error
@@ -108,7 +109,7 @@ def read_schedule(path: Path) -> list[Entry]:
         If there is no such file, or it has other content.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_whole(path))
         _check_version(content["version"])
         return [_entry(described) for described in content["entries"]]
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ Targets that keep the program in containers run
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, DeploymentError
@@ -15,26 +15,14 @@ from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.services.construction import load_program
 from acoupi.services.logs import tell
 from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Service
 
 __all__ = ["Hook", "call_hook", "hook_service", "main"]
 
 Hook = Literal["start", "end"]
 
 
-class _Service(Protocol):
-    """A service, as a stack or a manifest describes it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def queues(self) -> tuple[str, ...]: ...
-    @property
-    def network(self) -> bool: ...
-
-
-def hook_service(services: Iterable[_Service]) -> str | None:
+def hook_service(services: Iterable[Service]) -> str | None:
     """Return the service in which hooks are called; None if there are no services.
 
     It is the worker that sends messages; the recorder only if there is no other.

@@ -4,22 +4,17 @@ import os
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
-from acoupi.provisioned import MARKER
 from acoupi.services.logs import LEVELS
 from acoupi.stack.settings import Settings
 
 __all__ = [
-    "NEXT",
     "SECRET_PREFIXES",
     "can_provision",
     "config_dir",
     "drop_invalid_variables",
-    "is_pending",
     "wrong_variables",
 ]
 
-NEXT = "next"
-"""Folder in ``config/`` in which a new configuration is prepared."""
 SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_SENSOR__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
 """Prefixes of variables whose values are never shown, because one may be a password."""
 
@@ -35,11 +30,6 @@ def can_provision(settings: Settings) -> bool:
     while not folder.exists():
         folder = folder.parent
     return os.access(folder, os.W_OK)
-
-
-def is_pending(config: Path) -> bool:
-    """Return whether new files are being moved into place, or a crash interrupted that."""
-    return (config / NEXT / MARKER).exists()
 
 
 def _is_seconds(text: str) -> bool:

@@ -22,6 +22,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Protocol, cast
 
+from acoupi.commit import settle
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
@@ -102,6 +103,7 @@ def _home_of(
     if not os.environ.get("ACOUPI_PROGRAM"):
         settings = Settings()
         configure_logging(settings, name, quiet=quiet)
+        settle(settings.program_config_file.parent)
         return settings, lambda: None
     # Heavy, and only of use where a home sets itself up.
     from acoupi.services.provisioned_home import drop_invalid_variables  # noqa: PLC0415
@@ -110,6 +112,7 @@ def _home_of(
     drop_invalid_variables(os.environ)
     settings = Settings()
     configure_logging(settings, name, quiet=quiet)
+    settle(settings.program_config_file.parent)
     watch = await_home(settings, name, stop=stop.is_set)
     return settings, watch.changed if watch else lambda: None
 

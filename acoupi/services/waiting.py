@@ -9,13 +9,13 @@ from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from acoupi import data
+from acoupi.commit import whole
 from acoupi.errors import NotConfiguredError
 from acoupi.provisioned import MARKER, Provisioned, read_provisioned
 from acoupi.services.provisioned_home import (
     SECRET_PREFIXES,
     can_provision,
     config_dir,
-    is_pending,
 )
 from acoupi.stack.configured import is_configured
 from acoupi.stack.pulse import PulseFile, ServiceLock
@@ -32,7 +32,7 @@ SAY_EVERY = 30.0
 TRY_EVERY = 5.0
 PROVISIONING = "acoupi.provisioning"
 PROVISION_PATIENCE = 660.0
-"""Seconds; the process ends itself before, with its traceback."""
+"""Seconds; the process ends itself earlier, with its traceback."""
 FAULTY = 2
 """Exit code when the sources contain a mistake, which that process has logged."""
 PATIENCE = 600.0
@@ -71,7 +71,7 @@ class Watch:
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
-            status = self._path.stat()
+            status = whole(self._path).stat()
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns
@@ -146,16 +146,13 @@ class _Wait:
         None if a person set the home up: that is not overwritten.
         """
         began = data.monotonic()
-        while self._is_by_hand():
-            threading.Event().wait(LOOK_EVERY)
-            # Checked twice: it looks like that for a moment while files are moved into place.
-            if self._is_by_hand():
-                logger.warning(
-                    "ACOUPI_PROGRAM is ignored: %s was set up by hand. "
-                    "`python -m acoupi.provisioning` would set it up from variables.",
-                    self._settings.home,
-                )
-                return None
+        if self._is_by_hand():
+            logger.warning(
+                "ACOUPI_PROGRAM is ignored: %s was set up by hand. "
+                "`python -m acoupi.provisioning` would set it up from variables.",
+                self._settings.home,
+            )
+            return None
         while True:
             if self._provisions and data.monotonic() - self._tried >= TRY_EVERY:
                 self._provision()
@@ -171,8 +168,7 @@ class _Wait:
 
     def _is_by_hand(self) -> bool:
         """Return whether a person set the sensor up."""
-        is_there = not is_pending(self._config) and is_configured(self._settings)
-        return is_there and read_provisioned(self._config) is None
+        return is_configured(self._settings) and read_provisioned(self._config) is None
 
     def _missing(self) -> str | None:
         """Return what is missing; None if nothing is."""
@@ -181,8 +177,6 @@ class _Wait:
             return f"{self._config} to be set up, but: {known.fault.text()}"
         if known is None or known.generation == 0 or not is_configured(self._settings):
             return f"{self._config} to be set up"
-        if is_pending(self._config):
-            return f"the files in {self._config} to be moved into place"
         password = self._environ.get("ACOUPI_BROKER_PASSWORD_FILE")
         if password and not _has_text(Path(password)):
             return f"the broker to leave a password in {password}"

@@ -27,6 +27,7 @@ from acoupi.services import memory  # before Celery
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
+from acoupi.commit import settle
 from acoupi.config.sensor import load_sensor
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
@@ -189,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop_invalid_variables(os.environ)
         settings = Settings()
         configure_logging(settings, options.name, quiet=options.quiet)
+        settle(settings.program_config_file.parent)
         home_watch = await_home(settings, options.name)
         check_service(settings, options.name)
         return run(settings, options.name, home_watch)

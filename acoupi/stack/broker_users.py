@@ -1,8 +1,8 @@
-"""Who may do what with the broker of a bundle: its users, their rights and passwords.
+"""The users of the broker of a bundle, with their rights and passwords.
 
-Whoever could write to the recording queue could order recordings. So each
-service is a redis user of its own that reaches its own queues and keys, and
-may send to every queue but the recorder's, which only beat may.
+A service that can write to the recording queue can order recordings. So each
+service has its own redis user, which may read only its own queues and keys, and
+may send to every queue except the recorder's; only beat may send to that.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ __all__ = [
 BROKER_FOLDER = PurePath("secrets/broker")
 USERS_FILE = BROKER_FOLDER / "users.acl"
 HOST_USER = "_host"
-"""Whoever operates the sensor; no service can have that name."""
+"""The user for commands on the host; no service can have that name."""
 
 COMMANDS = (
     "resetchannels -@all +auth +select +ping +lpush +rpush +rpop +brpop +llen +exists "
     "+hset +hdel +hgetall +multi +exec"
 )
-"""What `acoupi.services` asks of redis, and nothing else."""
+"""The commands that `acoupi.services` uses, and no others."""
 HOST_COMMANDS = "resetchannels -@all +auth +ping +llen +del"
 PASSWORD_BYTES = 32
 
 
 def broker_user(service: str) -> str:
-    """Return the redis user of a service: not its bare name, redis has a user "default".
+    """Return the redis user of a service. Not its bare name: redis has a user "default".
 
     Examples
     --------
@@ -50,7 +50,7 @@ def broker_user(service: str) -> str:
 
 
 def broker_rules(stack: Stack) -> dict[str, str]:
-    """Return the rights of each service and of HOST_USER, as redis writes them, no passwords."""
+    """Return the rights of each service and of HOST_USER as redis ACL rules, without passwords."""
     queues = list(dict.fromkeys(queue for one in stack.services for queue in one.queues))
     recorders = set(stack.recorder.queues if stack.recorder else ())
     others = {queue for one in stack.workers if one is not stack.recorder for queue in one.queues}
@@ -77,14 +77,14 @@ def _service_rules(service: Service, queues: list[str], only_beat_sends: set[str
 
 
 def _literal(queue: str) -> str:
-    """Escape what redis takes for a pattern; the names of queues hold none of it so far."""
+    """Escape the wildcards of redis; no queue name contains any so far."""
     return "".join(f"\\{one}" if one in "*?[]\\" else one for one in queue)
 
 
 def broker_secrets(stack: Stack, home: Path) -> Mapping[PurePath, RenderedFile]:
-    """Return the file of the users, and one password for each, by their path below the home.
+    """Return the file of users, and one password file for each, by path below the home.
 
-    A password that is there already stays.
+    An existing password is kept.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def broker_secrets(stack: Stack, home: Path) -> Mapping[PurePath, RenderedFile]:
 
 
 def users_text(rules: Mapping[str, str], passwords: Mapping[str, str]) -> str:
-    """Return the file of the users as redis reads it, with digests of their passwords."""
+    """Return the redis ACL file, with digests of the passwords."""
     lines = ["user default off"]
     for name, rights in rules.items():
         digest = hashlib.sha256(passwords[name].encode()).hexdigest()

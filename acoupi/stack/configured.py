@@ -1,15 +1,23 @@
 """Whether there is a sensor in a home, and of which program."""
 
-from acoupi.errors import NotConfiguredError
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from acoupi.commit import is_there, read_whole, whole
+from acoupi.errors import AcoupiError, NotConfiguredError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
 
-__all__ = ["is_configured", "read_program_name", "require_configured"]
+__all__ = ["is_configured", "read_program_name", "read_steadily", "require_configured"]
+
+T = TypeVar("T")
+MOST_READINGS = 5
 
 
 def is_configured(settings: Settings) -> bool:
     """Return whether there is a sensor in this home."""
-    return settings.program_name_file.is_file() and settings.program_config_file.is_file()
+    return is_there(settings.program_name_file) and is_there(settings.program_config_file)
 
 
 def require_configured(settings: Settings) -> None:
@@ -38,6 +46,48 @@ def read_program_name(settings: Settings) -> str:
     """
     require_configured(settings)
     try:
-        return settings.program_name_file.read_text().strip()
+        return read_whole(settings.program_name_file).strip()
     except OSError as error:
         raise disk_error("read", settings.program_name_file, error) from error
+
+
+def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
+    """Return what a function reads from ``config/``; read again if a setup came in between.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    read
+        Reads some of the program's name, its configuration and that of Celery.
+
+    Raises
+    ------
+    AcoupiError
+        As `read` does.
+    """
+    for left in reversed(range(MOST_READINGS)):
+        before = _stamps(settings)
+        try:
+            found = read()
+        except AcoupiError:
+            if not left or _stamps(settings) == before:
+                raise
+        else:
+            if not left or _stamps(settings) == before:
+                return found
+    raise AssertionError("the last reading returns or raises")
+
+
+def _stamps(settings: Settings) -> list[tuple[int, int] | None]:
+    """Return what tells one version of the files from another; moving a file keeps it."""
+    files = (settings.program_name_file, settings.program_config_file, settings.celery_config_file)
+    return [_stamp(path) for path in files]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = whole(path).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -1,13 +1,13 @@
-"""How a service shows that it lives, and how others see it.
+"""How a service shows that it is alive, and how others read it.
 
 Three files below ``run/``, named for the service:
 
 ``NAME.lock``
-    A kernel lock (``flock``) that the service holds while it lives. Only this
-    decides whether it runs: the kernel lets go of it when the process ends,
-    however it ends, so nothing stale can keep a service from starting.
+    A kernel lock (``flock``) that the service holds while it is alive. Only this
+    decides whether it is running: the kernel releases it when the process ends,
+    however it ends, so nothing stale can prevent a service from starting.
 ``NAME.pid``
-    The number of its process, for people. Nobody decides anything by it.
+    Its process id, for people. Nothing depends on it.
 ``NAME.json``
     Its `Pulse`, written at least every 5 s by the loop that does its work.
 """
@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import json
 import os
-import threading
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,29 +24,30 @@ from typing import Any, Literal, Self, get_args
 
 from acoupi import clock
 from acoupi.errors import DeviceError, TargetError
+from acoupi.locks import lock_within
 from acoupi.writing import disk_error
 
 __all__ = [
     "AlreadyRunningError",
     "Pulse",
     "PulseFile",
+    "ServiceFacts",
     "ServiceLock",
     "ServiceState",
     "has_open",
     "is_locked",
-    "lock_within",
     "read_pulse",
 ]
 
 ServiceState = Literal[
     "starting", "ready", "waiting for the broker", "degraded", "stopping", "stopped"
 ]
-"""degraded: of the service that sets the home up, when its last attempt failed."""
+"""degraded: the last attempt of the service that sets the home up failed."""
 
 PULSE_SIZE = 2048
-"""Bytes of the file: always the same, so that one write replaces it whole."""
+"""Size of the file in bytes: constant, so that one write replaces all of it."""
 LOCK_PATIENCE = 3.0
-"""Seconds to wait for the lock: whoever asks whether it is held holds it for a moment."""
+"""Seconds to wait for the lock: a process that tests it holds it for a moment."""
 
 
 class AlreadyRunningError(TargetError):
@@ -56,36 +56,47 @@ class AlreadyRunningError(TargetError):
     exit_code = 75
 
 
-@dataclass
-class Pulse:
-    """What a service says about itself."""
+@dataclass(kw_only=True)
+class ServiceFacts:
+    """What is known of a service: from itself (`Pulse`), or from outside."""
 
     name: str
-    pid: int
-    started_on: datetime
-    pulse_on: datetime
-    state: ServiceState = "starting"
+    state: str
     message: str | None = None
-    """Why it waits; None when it does not."""
+    """Why it is in that state, where that is not plain."""
+    pid: int | None = None
+    started_on: datetime | None = None
+    pulse_on: datetime | None = None
+    """When it last wrote its pulse."""
     task: str | None = None
-    """The task that runs now, the longest-running one if there are several."""
+    """The running task; the longest-running one if there are several."""
     task_since: datetime | None = None
     done: int = 0
-    """Tasks that ended well since the start; of beat: messages sent."""
+    """Tasks that succeeded since the start; for beat: messages sent."""
     failed: int = 0
     last_done_on: datetime | None = None
     last_error: str | None = None
-    """Of the task that failed last, until it succeeds."""
+    """Of the last task that failed, until it succeeds."""
     restarts: int = 0
-    """How often it was started again after ending by itself."""
+    """How often it was restarted after it had ended unexpectedly."""
+
+
+@dataclass(kw_only=True)
+class Pulse(ServiceFacts):
+    """What a service reports about itself."""
+
+    state: ServiceState = "starting"
+    pid: int
+    started_on: datetime
+    pulse_on: datetime
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All but its name and its state, which others may see otherwise."""
+        """Everything except name and state, which others may judge differently."""
         return {key: value for key, value in vars(self).items() if key not in ("name", "state")}
 
     def to_json(self) -> str:
-        """Return it in one line, without spaces: that is what health checks look into."""
+        """Return it in one line, without spaces, as health checks read it."""
         return json.dumps(asdict(self), separators=(",", ":"), default=datetime.isoformat)
 
     @classmethod
@@ -107,12 +118,12 @@ class Pulse:
 
 
 class ServiceLock:
-    """The lock that a service holds while it lives.
+    """The lock that a service holds while it is alive.
 
     Parameters
     ----------
     folder
-        ``run/``; made if need be.
+        ``run/``; created if necessary.
     name
         Of the service.
     """
@@ -146,12 +157,12 @@ class ServiceLock:
                 why=f"another process holds {self.path}.",
             )
         self._handle = handle
-        # Informational only: that it cannot be written keeps nobody from working.
+        # Informational only: a service works without it.
         with contextlib.suppress(OSError):
             self.pid_path.write_text(f"{os.getpid()}\n")
 
     def keep(self) -> bool:
-        """Take the lock anew if somebody removed its file; return whether it is still ours."""
+        """Take the lock again if its file was removed; return whether it is still held."""
         if self._handle is None:
             return False
         with contextlib.suppress(OSError):
@@ -163,14 +174,14 @@ class ServiceLock:
         except AlreadyRunningError:
             os.close(old)
             return False
-        except DeviceError:  # a disk that refuses: the old lock is as good
+        except DeviceError:  # the disk refuses: the old lock still holds
             self._handle = old
             return True
         os.close(old)
         return True
 
     def release(self) -> None:
-        """Let go of the lock and remove the pid file."""
+        """Release the lock and remove the pid file."""
         if self._handle is None:
             return
         with contextlib.suppress(OSError):
@@ -178,7 +189,7 @@ class ServiceLock:
         self.forget()
 
     def forget(self) -> None:
-        """Close a copy that a child inherited; the parent's lock stays."""
+        """Close a copy that a child process inherited; the parent keeps the lock."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -196,24 +207,10 @@ class ServiceLock:
         self.release()
 
 
-def lock_within(handle: int, patience: float) -> bool:
-    """Take the lock of an open file; return whether it could be had in so many seconds."""
-    deadline = clock.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if clock.monotonic() >= deadline:
-                return False
-            threading.Event().wait(0.02)
-        else:
-            return True
-
-
 def has_open(path: Path, pid: int) -> bool:
-    """Return whether the process that has this number here has a file open.
+    """Return whether the process with this id has a file open.
 
-    A number in a pulse may be that of another container, where another process has it.
+    An id in a pulse may come from another container, and belong to another process here.
     """
     with contextlib.suppress(OSError):
         for handle in Path(f"/proc/{pid}/fd").iterdir():
@@ -224,7 +221,7 @@ def has_open(path: Path, pid: int) -> bool:
 
 
 def is_locked(folder: Path, name: str) -> bool:
-    """Return whether the service of that name lives, on this machine."""
+    """Return whether the service of that name is alive, on this machine."""
     try:
         handle = os.open(folder / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -242,9 +239,9 @@ def is_locked(folder: Path, name: str) -> bool:
 class PulseFile:
     """Writes the pulse of one service.
 
-    The file is written over in place, in one write of a fixed size: that is
-    as good as atomic and, unlike a rename every few seconds, does not wear
-    out an SD card with journal commits.
+    The file is overwritten in place, in one write of a fixed size: that is as
+    good as atomic and, unlike a rename every few seconds, does not wear out an
+    SD card with journal commits.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -259,7 +256,7 @@ class PulseFile:
         )
 
     def write(self) -> None:
-        """Write it now. A disk that refuses is not the end of the service."""
+        """Write it now. A failing disk does not end the service."""
         self.pulse.pulse_on = clock.utc_now()
         if self.pulse.message and len(self.pulse.message) > 400:
             self.pulse.message = self.pulse.message[:400] + "…"
@@ -282,7 +279,7 @@ def _count(text: str | None) -> int:
 
 
 def read_pulse(folder: Path, name: str) -> Pulse | None:
-    """Return the last pulse of a service, which may be long gone; None if there is none."""
+    """Return the last pulse of a service, which may have ended long ago; None if there is none."""
     for _ in range(2):
         try:
             text = (folder / f"{name}.json").read_bytes()

@@ -1,7 +1,7 @@
-"""Where things are, and how Celery is set: `Settings` and `CeleryConfig`.
+"""Where the files of a sensor are: `Settings`; and `CeleryConfig`, imported when used.
 
-Every service reads this, beat too, which needs no pydantic; so the models are
-in a module of their own, which is imported when one of them is asked for.
+Every service imports this module, including beat, which does without pydantic;
+so the pydantic models are in a module of their own.
 """
 
 # ruff: noqa: RUF009 - each of these calls makes a field
@@ -30,16 +30,16 @@ __all__ = [
 
 BEAT = "beat"
 BROKER = "redis"
-"""Names of the services that are no workers."""
+"""Names of the services that are not workers."""
 
 RENEW = 76
-"""Exit code of a service that is to be started again, with another configuration."""
+"""Exit code of a service that must be restarted with a new configuration."""
 
 PoolType = Literal["threads", "prefork", "eventlet", "gevent", "solo", "processes"]
 
 
 def _in_home(*parts: str) -> Any:
-    """Give a field a default below the home of its own Settings."""
+    """Return a field whose default is below the home."""
     return field(default=None, metadata={"parts": parts})
 
 
@@ -48,7 +48,7 @@ def _usually(text: str) -> Any:
 
 
 class _ModelFields:
-    """What pydantic says of the fields of a model: published programs know `Settings` as one."""
+    """The fields as pydantic describes them: published programs use `Settings` as a model."""
 
     def __get__(self, instance: object, owner: Any) -> dict[str, Any]:
         from pydantic.fields import FieldInfo  # noqa: PLC0415 - services do without
@@ -61,10 +61,10 @@ class _ModelFields:
 
 @dataclass
 class Settings:
-    """Where everything of one sensor is.
+    """Where all files of one sensor are.
 
-    Every path follows `home`, which follows the variable ``ACOUPI_HOME``;
-    each can be moved by itself too, with ``ACOUPI_`` and its name.
+    Every path follows `home`, which follows the variable ``ACOUPI_HOME``; each
+    can also be set by a variable, ``ACOUPI_`` and its name.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class Settings:
             )
 
     def usual(self, name: str) -> Path | str:
-        """Return what a setting is where nothing else is said: what follows from the home."""
+        """Return the default of a setting, which follows from the home."""
         metadata = {one.name: one.metadata for one in fields(self)}[name]
         if "text" in metadata:
             return str(metadata["text"])
@@ -127,7 +127,7 @@ class Settings:
         return dict(vars(self))
 
     def model_copy(self, *, update: dict[str, Any]) -> Self:
-        """Return these settings with some others."""
+        """Return a copy with some settings changed."""
         return replace(self, **update)
 
 

@@ -1,4 +1,4 @@
-"""The time zone of this machine under the function names that published programs know."""
+"""The time zone of this machine, under the function names that published programs use."""
 
 from zoneinfo import ZoneInfo
 
@@ -8,7 +8,7 @@ __all__ = ["get_system_timezone", "set_system_timezone"]
 
 
 def get_system_timezone() -> ZoneInfo | None:
-    """Return the time zone of this machine; None if it says none."""
+    """Return the time zone of this machine; None if it is not set."""
     name = clock.get_system_timezone()
     return None if name is None else ZoneInfo(name)
 

@@ -1,7 +1,6 @@
-"""Setting a sensor up, starting and stopping it, and seeing how it is.
+"""Setting a sensor up, starting and stopping it, and reading its state.
 
-The names are imported from their modules when they are first used, so that
-one of them costs only what it needs.
+Each name is imported from its module when it is first used.
 """
 
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from acoupi.system.deployments import *
     from acoupi.system.files import *
     from acoupi.system.lifecycle import *
+    from acoupi.system.planning import *
+    from acoupi.system.sensor import *
     from acoupi.system.services import *
     from acoupi.system.state import *
     from acoupi.system.tasks import *
@@ -45,6 +46,8 @@ __getattr__, __dir__, __all__ = attach(
             "purge_queues restart_workers setup_diff setup_program start_program "
             "start_workers stop_program stop_workers write_program_file"
         ),
+        ".planning": "SetupRequest",
+        ".sensor": "Sensor target_for",
         ".services": (
             "disable_services enable_services services_are_installed start_services "
             "status_services stop_services"
@@ -53,6 +56,6 @@ __getattr__, __dir__, __all__ = attach(
             "AcoupiStatus CeleryStatus ProgramState ServicesStatus get_celery_status get_status"
         ),
         ".tasks": "get_task_list profile_task run_task",
-        "acoupi.targets": "Target available_targets target_for",
+        "acoupi.targets": "Target available_targets",
     },
 )

@@ -1,7 +1,6 @@
-"""Trying out parts of a program, each where it will run: ``python -m acoupi.system.checks``.
+"""Checking parts of a program where each will run: ``python -m acoupi.system.checks``.
 
-What a container tries out that has no microphone, or no network, is not what
-another one can do.
+A container without a microphone, or without a network, can check only some of them.
 """
 
 import argparse
@@ -20,16 +19,16 @@ from acoupi.targets import CheckPart
 __all__ = ["check_parts", "main"]
 
 COMPONENTS: dict[CheckPart, str] = {"microphone": "recorder", "model": "model"}
-"""What of a program each part is, by its name there."""
+"""The attribute of a program that each part checks."""
 
 
 def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> None:
-    """Try out some parts of a program; "rest" is its own ``check`` without the other parts.
+    """Check some parts of a program; "rest" is its own ``check`` without the other parts.
 
     Raises
     ------
     AcoupiError
-        If one does not work.
+        If a part does not work.
     """
     known = {part: getattr(program, name, None) for part, name in COMPONENTS.items()}
     for part, component in known.items():
@@ -41,7 +40,7 @@ def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try out parts of the program of this home; return the exit code."""
+    """Check parts of the program of this home; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.checks")
     parser.add_argument("parts", nargs="+", choices=get_args(CheckPart))
     options = parser.parse_args(arguments)

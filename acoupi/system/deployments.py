@@ -1,10 +1,11 @@
-"""The deployment that goes on, in ``config/deployment.json``."""
+"""The current deployment, in ``config/deployment.json``."""
 
 import shlex
 
 from pydantic import ValidationError
 
 from acoupi import data
+from acoupi.commit import changing, read_whole
 from acoupi.errors import DeploymentError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error, write_atomic
@@ -28,13 +29,13 @@ def new_deployment(
     Raises
     ------
     DeploymentError
-        If it has no name, or its place is not on Earth.
+        If it has no name, or its latitude or longitude is not possible.
     """
     if not name.strip():
         raise DeploymentError(
             "cannot start a deployment without a name.",
             "acoupi deployment start --name my-site",
-            why="its recordings are told apart by it.",
+            why="the name identifies its recordings.",
         )
     try:
         return data.Deployment(
@@ -61,7 +62,7 @@ def read_deployment(settings: Settings) -> data.Deployment | None:
     """
     path = settings.deployment_file
     try:
-        return data.Deployment.model_validate_json(path.read_text())
+        return data.Deployment.model_validate_json(read_whole(path))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -76,12 +77,12 @@ def read_deployment(settings: Settings) -> data.Deployment | None:
 
 
 def write_deployment(settings: Settings, deployment: data.Deployment) -> None:
-    """Write it, so that a power cut leaves either the old or the new one."""
+    """Write a deployment; a power cut leaves either the old or the new one."""
     write_atomic(settings.deployment_file, deployment.model_dump_json(indent=2) + "\n")
 
 
 def remove_deployment(settings: Settings) -> None:
-    """Forget the deployment, as if it had not been started."""
+    """Remove the deployment, as if it had never been started."""
     try:
         settings.deployment_file.unlink(missing_ok=True)
     except OSError as error:
@@ -89,7 +90,7 @@ def remove_deployment(settings: Settings) -> None:
 
 
 def get_current_deployment(settings: Settings) -> data.Deployment:
-    """Return the deployment that goes on.
+    """Return the deployment that is running.
 
     Raises
     ------
@@ -119,43 +120,46 @@ def start_deployment(
     latitude: float | None = None,
     longitude: float | None = None,
 ) -> data.Deployment:
-    """Begin a deployment and write it down; starts nothing.
+    """Record the start of a deployment; starts no services.
 
     Parameters
     ----------
     settings
         Of the home.
     name
-        For people; any text.
+        Any text.
     latitude, longitude
         Degrees, WGS 84.
 
     Raises
     ------
     DeploymentError
-        If one goes on already, or the place is not on Earth.
+        If one is running already, or its latitude or longitude is not possible.
     """
     deployment = new_deployment(name, latitude, longitude)
-    old = read_deployment(settings)
-    if old is not None and old.ended_on is None:
-        raise DeploymentError(
-            f'cannot start the deployment "{name}".',
-            "acoupi deployment stop",
-            why=f'the deployment "{old.name}" goes on since {old.started_on:%Y-%m-%d %H:%M:%S %Z}.',
-        )
-    write_deployment(settings, deployment)
+    with changing(settings.program_config_file.parent, "acoupi deployment start"):
+        old = read_deployment(settings)
+        if old is not None and old.ended_on is None:
+            raise DeploymentError(
+                f'cannot start the deployment "{name}".',
+                "acoupi deployment stop",
+                why=f'the deployment "{old.name}" has been running since '
+                f"{old.started_on:%Y-%m-%d %H:%M:%S %Z}.",
+            )
+        write_deployment(settings, deployment)
     return deployment
 
 
 def end_deployment(settings: Settings) -> data.Deployment:
-    """End the deployment that goes on, write that down, and return it; stops nothing.
+    """Record the end of the current deployment and return it; stops no services.
 
     Raises
     ------
     DeploymentError
-        If none goes on.
+        If none is running.
     """
-    deployment = get_current_deployment(settings)
-    ended = deployment.model_copy(update={"ended_on": data.utc_now()})
-    write_deployment(settings, ended)
+    with changing(settings.program_config_file.parent, "acoupi deployment stop"):
+        deployment = get_current_deployment(settings)
+        ended = deployment.model_copy(update={"ended_on": data.utc_now()})
+        write_deployment(settings, ended)
     return ended

@@ -1,4 +1,4 @@
-"""The errors under the import path that published programs know; see `acoupi.errors`."""
+"""The errors, under the import path that published programs use; see `acoupi.errors`."""
 
 from acoupi.errors import (
     ConfigurationError,

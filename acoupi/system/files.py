@@ -1,4 +1,4 @@
-"""Files of recordings under the function names that published programs know."""
+"""Files of recordings, under the function names that published programs use."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 def get_temp_dir(in_memory: bool = True) -> Path:
     """Return where recordings wait to be analysed: ``data/spool`` of the home.
 
-    On a disk in any case: what waits there must survive a power cut.
+    Always on a disk: these recordings must survive a power cut.
     """
     del in_memory
     return spool_dir()
@@ -60,13 +60,13 @@ def move_recording(
 ) -> Path | None:
     """Move the file of a recording and return where it is then.
 
-    A name that is taken gets a number: nothing is ever written over. The
-    store is not told. None if the recording has no file.
+    If the name is taken, a number is added: no file is ever overwritten. The
+    store is not updated. None if the recording has no file.
 
     Raises
     ------
     OSError
-        If the disk is full or refuses; the file is where it was then.
+        If the disk is full or refuses; then the file stays where it was.
     """
     if recording.path is None:
         (logger or _logger).error("The recording %s has no file to move.", recording.id)
@@ -75,6 +75,6 @@ def move_recording(
 
 
 def delete_recording(recording: data.Recording) -> None:
-    """Delete the file of a recording; nothing if it has none. The store is not told."""
+    """Delete the file of a recording; does nothing if it has none. The store is not updated."""
     if recording.path is None or not delete_file(recording.path):
         _logger.error("The recording %s has no file to delete.", recording.id)

@@ -1,8 +1,11 @@
 """From a program to a sensor, and from there to a deployment and back.
 
-`setup_program` first decides everything (which files, with what in them) and
-only then writes, all or nothing. `start_program` undoes, in reverse order,
-what it had done when a later step fails.
+`set_up` first decides everything (which files, with what in them) and only
+then writes, all or nothing. `begin` undoes, in reverse order, what it had done
+when a later step fails.
+
+The functions that published programs call take `Settings`; the others take the
+`Sensor` that the command line has read.
 """
 
 import logging
@@ -18,17 +21,15 @@ from acoupi import data
 from acoupi.bundles.rendering import (
     TEMPLATES,
     FileDiff,
-    Manifest,
     check_not_edited,
     compare_files,
     render_tree,
 )
+from acoupi.commit import changing, commit_files, read_whole
 from acoupi.config import Ask
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.home import using_home
-from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import Hook, call_hook
-from acoupi.stack.configured import require_configured
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import is_locked
 from acoupi.stack.settings import PoolType, Settings
@@ -38,13 +39,18 @@ from acoupi.system.deployments import (
     remove_deployment,
     start_deployment,
 )
-from acoupi.system.planning import Plan, plan_setup
-from acoupi.targets import Target, find_target, target_for
-from acoupi.writing import PRIVATE, RenderedFile, write_atomic, write_files
+from acoupi.system.planning import Plan, SetupRequest, check_home, plan_setup
+from acoupi.system.sensor import Sensor
+from acoupi.targets import find_target
+from acoupi.writing import PRIVATE, RenderedFile, write_atomic
 
 __all__ = [
+    "begin",
+    "change_workers",
+    "finish",
     "purge_queues",
     "restart_workers",
+    "set_up",
     "setup_diff",
     "setup_program",
     "start_program",
@@ -57,6 +63,38 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+def set_up(settings: Settings, request: SetupRequest) -> None:
+    """Make a home into a sensor: check everything, then write everything.
+
+    A second setup keeps the answers of the first where it is given no others.
+
+    Raises
+    ------
+    AcoupiError
+        If anything is wrong. Nothing was written then.
+    """
+    check_home(settings.home)
+    config = settings.program_config_file.parent
+    with changing(config, "acoupi setup"):
+        plan = plan_setup(settings, request)
+        _check_movable(settings, plan)
+        if not request.force:
+            check_not_edited(settings.home, plan.generated, plan.previous)
+        obsolete = [
+            settings.home / name
+            for name in (plan.previous.files if plan.previous else {})
+            if PurePath(name) not in plan.generated
+        ]
+        files = {settings.home / path: one for path, one in plan.generated.items()}
+        commit_files(
+            config,
+            {**plan.settings_files, **files, settings.manifest_file: plan.manifest.to_file()},
+            remove=sorted(obsolete),
+            folders=[settings.log_dir, settings.run_dir, settings.home / "data"],
+        )
+        plan.target.prepare(plan.stack)
 
 
 def setup_program(
@@ -74,72 +112,27 @@ def setup_program(
     config: BaseModel | None = None,
     sensor: BaseModel | None = None,
 ) -> None:
-    """Make a home into a sensor: check everything, then write everything.
-
-    A second setup keeps the answers of the first where it is given no others.
-
-    Parameters
-    ----------
-    settings
-        Where the home is.
-    program_name
-        As for `load_program_class`.
-    args
-        Options for the configuration (``--recording.duration 3``); for what belongs to the
-        sensor (``--sensor.recorder.microphone_patience 600``); and for Celery (``--celery.…``).
-    prompt
-        Whether to ask for what was not given; needs `ask`.
-    target
-        Where it will run; None: as before, else ``process``.
-    file
-        A configuration file (JSON, YAML or TOML).
-    environ
-        Where ``ACOUPI_CONFIG__…`` is looked up; None: the environment.
-    broker
-        ``redis://…``; "embedded" for the one without a server; None: as before.
-    force
-        Write over generated files that were edited by hand.
-    ask
-        Asks the user one question (see `acoupi.config.Ask`).
-    config
-        The whole configuration, valid already; None: from the sources above.
-    sensor
-        The same of what belongs to the sensor (see `acoupi.config.sensor`).
+    """Make a home into a sensor; see `set_up`, and `SetupRequest` for the parameters.
 
     Raises
     ------
     AcoupiError
         If anything is wrong. Nothing was written then.
     """
-    plan = plan_setup(
-        settings,
+    request = SetupRequest(
         program_name,
-        args,
+        args or (),
         prompt,
         target=target,
         file=file,
-        environ=environ,
+        environ=os.environ if environ is None else environ,
         broker=broker,
+        force=force,
         ask=ask,
         config=config,
         sensor=sensor,
     )
-    _check_movable(settings, plan)
-    if not force:
-        check_not_edited(settings.home, plan.generated, plan.previous)
-    obsolete = {
-        settings.home / name
-        for name in (plan.previous.files if plan.previous else {})
-        if PurePath(name) not in plan.generated
-    }
-    files = {settings.home / path: one for path, one in plan.generated.items()}
-    write_files(
-        # Last the manifest: it says that the rest is there.
-        {**plan.settings_files, **files, settings.manifest_file: plan.manifest.to_file()},
-        remove=sorted(obsolete),
-        folders=[settings.log_dir, settings.run_dir, settings.home / "data"],
-    )
-    plan.target.prepare(plan.stack)
+    set_up(settings, request)
 
 
 def _check_movable(settings: Settings, plan: Plan) -> None:
@@ -157,36 +150,15 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
         )
 
 
-def setup_diff(
-    settings: Settings,
-    program_name: str,
-    args: list[str] | None = None,
-    prompt: bool = False,
-    *,
-    target: str | None = None,
-    file: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    broker: str | None = None,
-    ask: Ask | None = None,
-) -> list[FileDiff]:
-    """Return what `setup_program` would change, and change nothing; secrets are not shown.
+def setup_diff(settings: Settings, request: SetupRequest) -> list[FileDiff]:
+    """Return what `set_up` would change, and change nothing; secrets are not shown.
 
     Raises
     ------
     AcoupiError
         If that setup would be refused.
     """
-    plan = plan_setup(
-        settings,
-        program_name,
-        args,
-        prompt,
-        target=target,
-        file=file,
-        environ=environ,
-        broker=broker,
-        ask=ask,
-    )
+    plan = plan_setup(settings, request)
     shown: dict[PurePath, RenderedFile] = {
         PurePath(os.path.relpath(path, settings.home)): one
         for path, one in plan.settings_files.items()
@@ -238,41 +210,40 @@ def _add_failure(error: BaseException, second: Exception) -> None:
         error.why = f"{error.why or ''} ({note})".strip()
 
 
-def start_program(
-    settings: Settings,
+def begin(
+    sensor: Sensor,
     name: str,
     latitude: float | None = None,
     longitude: float | None = None,
     *,
     echo: Callable[[str], None] | None = None,
-) -> None:
-    """Begin a deployment: write it down, prepare the program, start the services.
+) -> data.Deployment:
+    """Begin a deployment: record it, prepare the program, start the services.
 
     If a step fails, those before it are undone, last first, and the home is
     as it was.
 
     Parameters
     ----------
-    settings
-        Of the home.
+    sensor
+        The sensor.
     name
         Of the deployment.
     latitude, longitude
         Degrees, WGS 84.
     echo
-        Called with each command line that is run for it, if any is.
+        Called with each command line that is run.
 
     Raises
     ------
     AcoupiError
-        If one goes on already, or a step fails.
+        If a deployment is running already, or a step fails.
     """
-    require_configured(settings)
-    target = target_for(settings)
+    settings, target = sensor.settings, sensor.target
     target.echo = echo or target.echo
     with using_home(settings.home):
         target.check()
-        call = _hooks(settings, target)
+        call = _hooks(sensor)
         before = _previous_file(settings)
         deployment = start_deployment(settings, name, latitude, longitude)
         with _undone_by(lambda: _put_back(settings, before)):
@@ -283,71 +254,96 @@ def start_program(
                 _undone_by(target.down),
             ):
                 target.up()
+    return deployment
+
+
+def start_program(
+    settings: Settings,
+    name: str,
+    latitude: float | None = None,
+    longitude: float | None = None,
+) -> None:
+    """Begin a deployment; see `begin`.
+
+    Raises
+    ------
+    AcoupiError
+        If a deployment is running already, or a step fails.
+    """
+    begin(Sensor.read(settings), name, latitude, longitude)
 
 
 def _previous_file(settings: Settings) -> str | None:
     try:
-        return settings.deployment_file.read_text()
+        return read_whole(settings.deployment_file)
     except OSError:
         return None
 
 
 def _put_back(settings: Settings, before: str | None) -> None:
-    if before is None:
-        remove_deployment(settings)
-    else:
-        write_atomic(settings.deployment_file, before)
+    with changing(settings.program_config_file.parent, "acoupi deployment start"):
+        if before is None:
+            remove_deployment(settings)
+        else:
+            write_atomic(settings.deployment_file, before)
 
 
 CallHook = Callable[[Hook, data.Deployment], None]
 
 
-def _hooks(settings: Settings, target: Target) -> CallHook:
+def _hooks(sensor: Sensor) -> CallHook:
     """Return what calls the hooks of the program, where the program is."""
-    if target.has_own_python:
-        return target.run_hook
-    program = load_program(settings)
+    if sensor.target.has_own_python:
+        return sensor.target.run_hook
+    program = sensor.program
     return lambda what, deployment: call_hook(program, what, deployment)
 
 
 def _end_again(call: CallHook, deployment: data.Deployment) -> None:
-    """End a deployment in the program's store that has hardly begun."""
+    """End, in the program's store, a deployment that could not start."""
     call("end", deployment.model_copy(update={"ended_on": data.utc_now()}))
 
 
-def stop_program(settings: Settings, *, echo: Callable[[str], None] | None = None) -> None:
+def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
-    The deployment is ended even if the program cannot finish; that is
-    reported all the same.
+    The deployment is ended even if the program cannot finish; the error is
+    still raised.
 
     Raises
     ------
     AcoupiError
-        If there is no deployment, or a service does not stop (the deployment
-        goes on then), or the program could not finish.
+        If there is no deployment, or a service does not stop (then the
+        deployment continues), or the program could not finish.
     """
-    require_configured(settings)
-    get_current_deployment(settings)
-    with using_home(settings.home):
-        target = target_for(settings)
+    get_current_deployment(sensor.settings)
+    target = sensor.target
+    with using_home(sensor.settings.home):
         target.echo = echo or target.echo
         target.down()
-        deployment = end_deployment(settings)
-        _hooks(settings, target)("end", deployment)
+        deployment = end_deployment(sensor.settings)
+        _hooks(sensor)("end", deployment)
+    return deployment
+
+
+def stop_program(settings: Settings) -> None:
+    """End the deployment; see `finish`.
+
+    Raises
+    ------
+    AcoupiError
+        If there is no deployment, a service does not stop, or the program
+        could not finish.
+    """
+    finish(Sensor.read(settings))
 
 
 # --- workers --------------------------------------------------------------------------
 
 
-def _target(settings: Settings) -> Target:
-    require_configured(settings)
-    return target_for(settings)
-
-
 @contextmanager
 def _log_level(level: str | None) -> Iterator[None]:
-    """Give the services a log level, for as long as they run."""
+    """Give the services that are started in the block a log level."""
     before = os.environ.get("ACOUPI_LOG_LEVEL")
     if level is not None:
         os.environ["ACOUPI_LOG_LEVEL"] = level
@@ -360,70 +356,67 @@ def _log_level(level: str | None) -> Iterator[None]:
                 os.environ["ACOUPI_LOG_LEVEL"] = before
 
 
-def start_workers(
-    settings: Settings, pool: PoolType = "threads", log_level: LogLevel | None = None
+def change_workers(
+    sensor: Sensor, act: Literal["start", "stop", "restart"], log_level: LogLevel | None = None
 ) -> None:
-    """Start the workers, without beat.
+    """Start, stop or restart the workers, without beat; each first ends what it is doing.
 
     Parameters
     ----------
-    settings
-        Of the home.
-    pool
-        Accepted for published callers; the program's `AcoupiWorker.pool`
-        decides, because not every pool can run every worker.
+    sensor
+        The sensor.
+    act
+        What to do.
     log_level
         None: as the settings say.
 
     Raises
     ------
     TargetError
-        If one does not start.
+        If one does not stop or start.
+    """
+    target = sensor.target
+    acts = {
+        "start": target.start_workers,
+        "stop": target.stop_workers,
+        "restart": target.restart_workers,
+    }
+    with _log_level(log_level):
+        acts[act]()
+
+
+def start_workers(
+    settings: Settings, pool: PoolType = "threads", log_level: LogLevel | None = None
+) -> None:
+    """Start the workers; see `change_workers`.
+
+    `pool` is accepted for published callers; the program's `AcoupiWorker.pool`
+    decides, because not every pool can run every worker.
     """
     del pool
-    target = _target(settings)
-    with _log_level(log_level):
-        target.start_workers()
+    change_workers(Sensor.read(settings), "start", log_level)
 
 
 def stop_workers(settings: Settings, log_level: LogLevel | None = None) -> None:
-    """Stop the workers, each after what it is doing; beat goes on.
-
-    Raises
-    ------
-    TargetError
-        If one does not stop.
-    """
-    target = _target(settings)
-    with _log_level(log_level):
-        target.stop_workers()
+    """Stop the workers; see `change_workers`."""
+    change_workers(Sensor.read(settings), "stop", log_level)
 
 
 def restart_workers(settings: Settings, log_level: LogLevel | None = None) -> None:
-    """Stop and start the workers.
-
-    Raises
-    ------
-    TargetError
-        If one does not stop or start.
-    """
-    target = _target(settings)
-    with _log_level(log_level):
-        target.restart_workers()
+    """Stop and start the workers; see `change_workers`."""
+    change_workers(Sensor.read(settings), "restart", log_level)
 
 
 def purge_queues(settings: Settings) -> dict[str, int]:
-    """Remove what waits in the queues; return how many messages of each that were.
+    """Empty the queues; return how many messages each had.
 
-    Recordings are not lost by it: the store knows which wait, and they are
-    sent again.
+    No recording is lost: the store knows which of them are waiting, and they
+    are sent again.
 
     Raises
     ------
     TargetError
         If the broker does not answer.
     """
-    require_configured(settings)
-    manifest = Manifest.read(settings.manifest_file)
-    queues = {queue for one in manifest.services for queue in one.queues} if manifest else set()
-    return target_for(settings).purge(sorted(queues))
+    sensor = Sensor.read(settings)
+    return sensor.target.purge(sensor.queues)

@@ -1,17 +1,17 @@
-"""What a setup would write: decided as a whole, before anything is written."""
+"""What a setup writes, decided completely before anything is written."""
 
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel
 
 import acoupi
-from acoupi.bundles.rendering import KnownService, Manifest
+from acoupi.bundles.rendering import Manifest
 from acoupi.config import Ask, Document, config_files, load_answers, parse_config_from_args
 from acoupi.config.env_files import read_text, updated_env
 from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
@@ -31,10 +31,11 @@ from acoupi.stack.extra_services import with_extra_services
 from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
+from acoupi.system.sensor import Sensor
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["Plan", "plan_setup"]
+__all__ = ["Plan", "SetupRequest", "check_home", "plan_setup"]
 
 BROKER_SECRET = CELERY.variable(("broker_url",))
 """What a broker's URL with a password in it is called in ``secrets.env``."""
@@ -51,106 +52,78 @@ class Plan:
     stack: Stack
     target: Target
     generated: Mapping[PurePath, RenderedFile]
-    """Files that only setup writes, by their path below the home."""
+    """Files that only setup writes, by path below the home."""
     settings_files: Mapping[Path, RenderedFile]
-    """Files that hold answers, and what outlives a setup: configuration, name, device, secrets."""
+    """Files with answers, which outlive a setup: configuration, name, device, secrets."""
     manifest: Manifest
     """As it will be."""
     previous: Manifest | None
     """As it is."""
 
 
-def plan_setup(
-    settings: Settings,
-    program_name: str,
-    args: list[str] | None = None,
-    prompt: bool = False,
-    *,
-    target: str | None = None,
-    file: Path | Document | None = None,
-    environ: Mapping[str, str] | None = None,
-    broker: str | None = None,
-    ask: Ask | None = None,
-    config: BaseModel | None = None,
-    sensor: BaseModel | None = None,
-    wording: Wording = BY_OPTIONS,
-) -> Plan:
-    """Decide what a setup writes, and write nothing; parameters as for `setup_program`.
+@dataclass(frozen=True)
+class SetupRequest:
+    """What a setup was asked for."""
 
-    Parameters
-    ----------
-    wording
-        How errors name what the caller writes.
+    program_name: str
+    """As for `load_program_class`."""
+    args: Sequence[str] = ()
+    """Options of the configuration (``--recording.duration 3``); of what belongs to the sensor
+    (``--sensor.recorder.microphone_patience 600``); and of Celery (``--celery.…``)."""
+    prompt: bool = False
+    """Whether to ask for what was not given; needs `ask`."""
+    target: str | None = None
+    """Where it will run; None: as before, else ``process``."""
+    file: Path | Document | None = None
+    """A configuration file (JSON, YAML or TOML)."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    """Where ``ACOUPI_CONFIG__…`` is looked up."""
+    broker: str | None = None
+    """``redis://…``; "embedded" for the one without a server; None: as before."""
+    ask: Ask | None = None
+    """Asks the user one question (see `acoupi.config.Ask`)."""
+    config: BaseModel | None = None
+    """The whole configuration, already valid; None: from the sources above."""
+    sensor: BaseModel | None = None
+    """The same for what belongs to the sensor (see `acoupi.config.sensor`)."""
+    wording: Wording = BY_OPTIONS
+    """How errors name what the caller writes."""
+    force: bool = False
+    """Whether to write over generated files that were edited by hand."""
+    keeps_answers: bool = True
+    """Whether what the home holds already is the default of what is not given."""
+
+
+def plan_setup(settings: Settings, request: SetupRequest) -> Plan:
+    """Decide what a setup writes, and write nothing.
+
+    Raises
+    ------
+    AcoupiError
+        If anything is wrong.
     """
-    _check_home(settings.home)
+    check_home(settings.home)
     # Configurations name their default folders below the home.
     with using_home(settings.home):
-        return _plan(
-            settings,
-            program_name,
-            list(args or ()),
-            prompt=prompt,
-            target=target,
-            file=file,
-            environ=os.environ if environ is None else environ,
-            broker=broker,
-            ask=ask,
-            config=config,
-            sensor=sensor,
-            wording=wording,
-        )
+        return _plan(settings, request)
 
 
-def _plan(
-    settings: Settings,
-    program_name: str,
-    args: list[str],
-    *,
-    prompt: bool,
-    target: str | None,
-    file: Path | Document | None,
-    environ: Mapping[str, str],
-    broker: str | None,
-    ask: Ask | None,
-    config: BaseModel | None,
-    sensor: BaseModel | None,
-    wording: Wording,
-) -> Plan:
-    previous = Manifest.read(settings.manifest_file)
-    place = load_target(target or (previous.target if previous else DEFAULT_TARGET), settings)
-    program_class = load_program_class(program_name, choose=wording.program)
+def _plan(settings: Settings, request: SetupRequest) -> Plan:
+    previous = Sensor.at(settings).manifest
+    name = request.program_name
+    place = load_target(
+        request.target or (previous.target if previous else DEFAULT_TARGET), settings
+    )
+    program_class = load_program_class(name, choose=request.wording.program)
     schema = program_class.get_config_schema()
     check_plug_ins(schema)
     sections = [CELERY.section, *([SENSOR.section] if is_about_sensor(schema) else [])]
-    options = split_options(args, sections)
-    document = Document.read(file) if isinstance(file, Path) else file
-    own, about_sensor = split_document(document, schema)
-    celery = _celery_settings(settings, options[CELERY.section], environ, broker, wording)
-    if config is None:
-        config = parse_config_from_args(
-            schema,
-            options[""],
-            prompt,
-            file=own,
-            environ=environ,
-            previous=load_answers(settings.program_config_file, environ),
-            ask=ask,
-            names=PROGRAM.in_style(wording.style),
-        )
-    if sensor is None:
-        sensor = parse_config_from_args(
-            sensor_schema(),
-            options.get(SENSOR.section, []),
-            prompt,
-            file=about_sensor,
-            environ=environ,
-            previous=load_answers(settings.sensor_config_file, environ),
-            ask=ask,
-            names=SENSOR.in_style(wording.style),
-        )
+    options = split_options(request.args, sections)
+    celery = _celery_settings(settings, options[CELERY.section], request)
+    config, sensor = _program_and_sensor(settings, schema, options, request)
     app = make_app(settings, celery)
-    program = construct(program_class, config, app, program_name)
-    stack = stack_of_program(program, settings, celery, program_name)
+    program = construct(program_class, config, app, name)
+    stack = stack_of_program(program, settings, celery, name)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
     stack = with_extra_services(stack, settings)
     generated = {
@@ -160,12 +133,9 @@ def _plan(
     manifest = Manifest(
         version=acoupi.__version__,
         target=place.name,
-        program=program_name,
+        program=name,
         files={path.as_posix(): one.digest for path, one in generated.items()},
-        services=tuple(
-            KnownService(one.name, one.role, one.queues, one.stop_grace, one.network)
-            for one in stack.services
-        ),
+        services=stack.services,
     )
     return Plan(
         program_class=program_class,
@@ -176,7 +146,7 @@ def _plan(
         target=place,
         generated=dict(sorted(generated.items())),
         settings_files={
-            **_settings_files(settings, program_name, config, celery, sensor),
+            **_settings_files(settings, request, config, celery, sensor),
             **{settings.home / path: one for path, one in place.kept_files(stack).items()},
         },
         manifest=manifest,
@@ -184,7 +154,48 @@ def _plan(
     )
 
 
-def _check_home(home: Path) -> None:
+def _program_and_sensor(
+    settings: Settings,
+    schema: type[BaseModel],
+    options: Mapping[str, list[str]],
+    request: SetupRequest,
+) -> tuple[BaseModel, BaseModel]:
+    """Return the settings of the program, and those of the sensor itself."""
+    file = request.file
+    document = Document.read(file) if isinstance(file, Path) else file
+    own, about_sensor = split_document(document, schema)
+    config, sensor = request.config, request.sensor
+    if config is None:
+        config = parse_config_from_args(
+            schema,
+            options[""],
+            request.prompt,
+            file=own,
+            environ=request.environ,
+            previous=load_answers(_known(settings.program_config_file, request), request.environ),
+            ask=request.ask,
+            names=PROGRAM.in_style(request.wording.style),
+        )
+    if sensor is None:
+        sensor = parse_config_from_args(
+            sensor_schema(),
+            options.get(SENSOR.section, []),
+            request.prompt,
+            file=about_sensor,
+            environ=request.environ,
+            previous=load_answers(_known(settings.sensor_config_file, request), request.environ),
+            ask=request.ask,
+            names=SENSOR.in_style(request.wording.style),
+        )
+    return config, sensor
+
+
+def _known(path: Path, request: SetupRequest) -> Path:
+    """Return where to look for earlier answers: at their path, or where there are none."""
+    return path if request.keeps_answers else path.parent / "none" / path.name
+
+
+def check_home(home: Path) -> None:
     """Raise if the home cannot be one.
 
     Raises
@@ -197,7 +208,7 @@ def _check_home(home: Path) -> None:
         raise ConfigurationError(
             f"cannot use {text!r} as ACOUPI_HOME.",
             "ACOUPI_HOME=~/.acoupi",
-            why="its name holds a line break or another control character.",
+            why="its name contains a line break or another control character.",
         )
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     if not existing.is_dir():
@@ -218,22 +229,17 @@ def _below(home: Path, path: Path) -> PurePath:
     return PurePath(path.relative_to(home))
 
 
-def _celery_settings(
-    settings: Settings,
-    args: list[str],
-    environ: Mapping[str, str],
-    broker: str | None,
-    wording: Wording,
-) -> CelerySettings:
-    names = CELERY.in_style(wording.style)
-    previous = load_answers(settings.celery_config_file, environ)
+def _celery_settings(settings: Settings, args: list[str], request: SetupRequest) -> CelerySettings:
+    environ, broker = request.environ, request.broker
+    names = CELERY.in_style(request.wording.style)
+    previous = load_answers(_known(settings.celery_config_file, request), environ)
     celery = parse_config_from_args(
         CelerySettings, args, False, environ=environ, previous=previous, names=names
     )
     if broker is not None:
         url = None if broker in ("", "embedded") else broker
         celery = celery.model_copy(update={"broker_url": url})
-    check_broker_url(celery.broker_url, choose=wording.broker)
+    check_broker_url(celery.broker_url, choose=request.wording.broker)
     if celery.task_soft_time_limit >= celery.task_time_limit:
         raise ConfigurationError(
             f"a task cannot be asked to end after {celery.task_soft_time_limit} s "
@@ -246,18 +252,20 @@ def _celery_settings(
 
 def _settings_files(
     settings: Settings,
-    program_name: str,
+    request: SetupRequest,
     config: BaseModel,
     celery: CelerySettings,
     sensor: BaseModel,
 ) -> dict[Path, RenderedFile]:
-    files = config_files(config, settings.program_config_file)
-    files |= sensor_files(sensor, settings.sensor_config_file, files)
-    files |= _celery_files(settings.celery_config_file, celery, files)
-    files[settings.program_name_file] = RenderedFile(f"{program_name}\n")
+    files = config_files(config, _known(settings.program_config_file, request))
+    files |= sensor_files(sensor, _known(settings.sensor_config_file, request), files)
+    files |= _celery_files(_known(settings.celery_config_file, request), celery, files)
+    if not request.keeps_answers:
+        files = {path.parent.with_name(path.name): one for path, one in files.items()}
+    files[settings.program_name_file] = RenderedFile(f"{request.program_name}\n")
     if not settings.device_file.exists():
         files[settings.device_file] = _device_file()
-    else:
+    elif request.keeps_answers:
         ensure_device_id(settings.device_file)  # raises if it is broken
     return files
 
@@ -281,7 +289,7 @@ def _celery_files(
 
 
 def _device_file() -> RenderedFile:
-    """Return the file with the id of this device, written nowhere yet."""
+    """Return the file with the id of this device, without writing it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "device.json"
         ensure_device_id(path)

@@ -1,4 +1,4 @@
-"""The systemd user units under the function names that published programs know."""
+"""The systemd user units, under the function names that published programs use."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from acoupi.stack.settings import Settings
+from acoupi.system.sensor import Sensor
 from acoupi.targets.process import stop_timeout
 from acoupi.targets.systemd import (
     UnitState,
@@ -31,12 +32,12 @@ __all__ = [
 
 
 class UnitsStatus(BaseModel):
-    """How the user units are."""
+    """The state of the user units."""
 
     acoupi: UnitState
     beat: UnitState
     message: str | None = None
-    """What keeps it from being known, or what to know about it."""
+    """Why it is not known, or a note about it."""
 
 
 def services_are_installed(settings: Settings, path: Path | None = None) -> bool:
@@ -52,25 +53,25 @@ def install_services(settings: Settings, path: Path | None = None) -> list[Path]
     TargetError
         If the home was not set up for systemd.
     """
-    return install_units(settings, path)
+    return install_units(settings, Sensor.at(settings).services, path)
 
 
 def uninstall_services(settings: Settings, path: Path | None = None) -> None:
     """Remove the units from where systemd looks for them."""
-    remove_units(settings, path)
+    remove_units(settings, Sensor.at(settings).services, path)
 
 
 def _installed(settings: Settings, path: Path | None) -> tuple[str, str]:
     if not services_are_installed(settings, path):
-        install_units(settings, path)
+        install_units(settings, Sensor.at(settings).services, path)
     return unit_names(settings)
 
 
 def enable_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
-    """Start the units with the board from now on; keywords are those of `subprocess.run`.
+    """Start the units whenever the board starts; keywords are those of `subprocess.run`.
 
-    Whether they go on when the user logs out is another setting, which only
-    the user changes: ``loginctl enable-linger``.
+    Whether they keep running after the user logs out is a separate setting,
+    which only the user changes: ``loginctl enable-linger``.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def enable_services(settings: Settings, path: Path | None = None, **kwargs: Any)
 
 
 def disable_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
-    """No longer start the units with the board.
+    """No longer start the units when the board starts.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def start_services(settings: Settings, path: Path | None = None, **kwargs: Any) 
 
 
 def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
-    """Stop beat, then the workers, each after what it is doing.
+    """Stop beat, then the workers; each finishes its current task.
 
     Raises
     ------
@@ -111,13 +112,13 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
         If systemd is absent or refuses.
     """
     workers, beat = _installed(settings, path)
-    kwargs.setdefault("timeout", stop_timeout(settings))
+    kwargs.setdefault("timeout", stop_timeout(Sensor.at(settings).services))
     systemctl("stop", beat, **kwargs)
     systemctl("stop", workers, **kwargs)
 
 
 def status_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> UnitsStatus:
-    """Return how the units are; never raises, also where there is no systemd."""
+    """Return the state of the units; never raises, even without systemd."""
     del kwargs
     workers, beat, note = unit_states(settings, path)
     return UnitsStatus(acoupi=workers, beat=beat, message=note)

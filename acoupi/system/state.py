@@ -1,7 +1,7 @@
-"""What the sensor reports about itself: from what its services wrote, nothing else.
+"""The state of the sensor, from what its services have written and nothing else.
 
 No component is built, so the microphone is never opened and no server is
-asked; the program is not even imported to say how the services are.
+contacted; the state of the services does not even need the program.
 """
 
 import json
@@ -11,21 +11,19 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from acoupi.bundles.rendering import Manifest
+from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
-from acoupi.config import load_config
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
-from acoupi.stack.configured import read_program_name, require_configured
-from acoupi.stack.loading import load_config_schema
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
-from acoupi.targets import ServiceStatus, Target, target_for
+from acoupi.system.sensor import Sensor
+from acoupi.targets import ServiceStatus
 
 __all__ = [
     "AcoupiStatus",
@@ -33,19 +31,21 @@ __all__ = [
     "MicrophoneState",
     "ProgramState",
     "ServicesStatus",
+    "celery_status",
     "get_celery_status",
-    "get_microphone_state",
-    "get_program_state",
-    "get_services_status",
     "get_status",
+    "microphone_state",
+    "program_state",
+    "sensor_status",
+    "services_status",
 ]
 
 
 class CeleryStatus(BaseModel):
-    """How the workers are."""
+    """The state of the workers."""
 
     state: Literal["ok", "notok", "unavailable"]
-    """ok: all run and reach the broker; notok: some do; unavailable: none."""
+    """ok: all are running and reach the broker; notok: some; unavailable: none."""
     workers: list[ServiceStatus] = Field(default_factory=list)
     beat: ServiceStatus | None = None
     broker: str = "embedded"
@@ -56,7 +56,7 @@ class CeleryStatus(BaseModel):
 
 
 class ProgramState(BaseModel):
-    """How the program fares."""
+    """The state of the program."""
 
     status: Literal["ok", "unhealthy", "error"]
     """unhealthy: a task fails; error: it cannot be loaded or is not configured."""
@@ -70,16 +70,16 @@ class ServicesStatus(BaseModel):
 
     target: str
     acoupi: str
-    """Of the workers: active, inactive, failed, … as systemd says it."""
+    """Of the workers, in the words of systemd: active, inactive, failed, …"""
     beat: str
     message: str | None = None
 
 
 class MicrophoneState(BaseModel):
-    """How the microphone does, by the last recording and what kept it from the next."""
+    """The state of the microphone, from the last recording and what prevents the next."""
 
     recorded_on: AwareDatetime | None = None
-    """When the last recording began; None if there is none that was measured."""
+    """When the last measured recording began; None if there is none."""
     health: MicrophoneHealth | None = None
     faults: list[str] = Field(default_factory=list)
     """What is wrong, in words."""
@@ -88,83 +88,84 @@ class MicrophoneState(BaseModel):
     missing_detail: str | None = None
     """Why not."""
     incomplete: str | None = None
-    """Why the last recording is shorter than it was to be."""
+    """Why the last recording is shorter than planned."""
 
 
 class AcoupiStatus(BaseModel):
-    """How the sensor is."""
+    """The state of the sensor."""
 
     celery: CeleryStatus
     deployment: Deployment | None
-    """The one that goes on; None if none does."""
+    """The one that is running; None if none is."""
     program: ProgramState
     services: ServicesStatus
     microphone: MicrophoneState | None = None
-    """None as long as this deployment has no recording that was measured."""
+    """None until this deployment has a measured recording."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
-    """Return how the workers are; never raises because one is not well.
+    """Return the state of the workers; a failing worker raises nothing.
 
     Raises
     ------
     NotConfiguredError
         If there is no sensor in the home.
     """
-    target = target_for(settings)
-    return _celery_status(settings, target, target.status())
+    return celery_status(Sensor.read(settings))
 
 
-def _celery_status(
-    settings: Settings, target: Target, services: list[ServiceStatus]
-) -> CeleryStatus:
+def celery_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> CeleryStatus:
+    """Return the state of the workers; a failing worker raises nothing.
+
+    Parameters
+    ----------
+    sensor
+        Which.
+    services
+        As the target reported them; None: ask it.
+    """
+    services = sensor.target.status() if services is None else services
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beat = next((service for service in services if service.role == "beat"), None)
-    # What is wrong with the sources of a home concerns its program, not Celery.
+    # A fault in the sources of a home concerns its program, not Celery.
     well = [service.state == "ready" for service in services if service.role != SETUP]
     state: Literal["ok", "notok", "unavailable"] = "notok"
     if not any(worker.is_running for worker in workers):
         state = "unavailable"
     elif all(well):
         state = "ok"
-    manifest = Manifest.read(settings.manifest_file)
-    queues = sorted(
-        {queue for one in manifest.services for queue in one.queues} if manifest else ()
-    )
     waiting, message = None, None
     try:
-        waiting = target.count_waiting(queues)
+        waiting = sensor.target.count_waiting(sensor.queues)
     except AcoupiError as error:
         message = f"{error.message} {error.why or ''}".strip()
+    broker = sensor.target.broker or load_celery_settings(sensor.settings).broker_url
     return CeleryStatus(
         state=state,
         workers=workers,
         beat=beat,
-        broker=masked_url(target.broker or load_celery_settings(settings).broker_url),
+        broker=masked_url(broker),
         waiting=waiting,
         message=message,
     )
 
 
-def get_program_state(
-    settings: Settings, services: list[ServiceStatus] | None = None
-) -> ProgramState:
-    """Return how the program fares, by what its tasks did; it is not run.
+def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ProgramState:
+    """Return the state of the program, from the results of its tasks; it is not run.
 
     Parameters
     ----------
-    settings
-        Of the home.
+    sensor
+        Which.
     services
-        What the target said; None: it is asked.
+        As the target reported them; None: ask it.
     """
     name = None
     try:
-        name = read_program_name(settings)
-        target = target_for(settings)
-        if not target.has_own_python:
-            load_config(settings.program_config_file, load_config_schema(settings))
-        services = target.status() if services is None else services
+        name = sensor.program_name
+        if not sensor.target.has_own_python:
+            _ = sensor.config  # raises if it is not valid
+        services = sensor.target.status() if services is None else services
     except AcoupiError as error:
         return ProgramState(
             status="error", program=name, message=f"{error.message} {error.why or ''}".strip()
@@ -172,7 +173,7 @@ def get_program_state(
     failing = [
         f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
     ]
-    provisioned = read_provisioned(settings.program_config_file.parent)
+    provisioned = read_provisioned(sensor.settings.program_config_file.parent)
     if provisioned and (trouble := provisioned.trouble()):
         failing.append(trouble)
     if failing:
@@ -180,11 +181,9 @@ def get_program_state(
     return ProgramState(status="ok", program=name)
 
 
-def get_services_status(
-    settings: Settings, services: list[ServiceStatus] | None = None
-) -> ServicesStatus:
-    """Return where the services run and whether they do; also where there is no systemd."""
-    target = target_for(settings)
+def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
+    """Return where the services run, and whether they are running."""
+    target = sensor.target
     if (units := target.unit_states()) is not None:
         workers_unit, beat_unit, note = units
         return ServicesStatus(target=target.name, acoupi=workers_unit, beat=beat_unit, message=note)
@@ -195,7 +194,7 @@ def get_services_status(
 
 
 def _as_unit(services: list[ServiceStatus]) -> str:
-    """Return one word for some services, as systemd would."""
+    """Return the state of some services in one word of systemd."""
     running = [service.is_running for service in services]
     if running and all(running):
         return "activating" if any(one.state == "starting" for one in services) else "active"
@@ -205,40 +204,40 @@ def _as_unit(services: list[ServiceStatus]) -> str:
 
 
 def get_status(settings: Settings) -> AcoupiStatus:
-    """Return how the sensor is; never opens the microphone and reaches no server.
+    """Return the state of the sensor; never opens the microphone and reaches no server.
 
     Raises
     ------
     NotConfiguredError
         If there is no sensor in the home.
     """
-    require_configured(settings)
-    target = target_for(settings)
-    services = target.status()
-    deployment = read_deployment(settings)
+    return sensor_status(Sensor.read(settings))
+
+
+def sensor_status(sensor: Sensor) -> AcoupiStatus:
+    """Return the state of a sensor; never opens the microphone and reaches no server."""
+    services = sensor.target.status()
+    deployment = read_deployment(sensor.settings)
     return AcoupiStatus(
-        celery=_celery_status(settings, target, services),
+        celery=celery_status(sensor, services),
         deployment=deployment if deployment and deployment.ended_on is None else None,
-        program=get_program_state(settings, services),
-        services=get_services_status(settings, services),
-        microphone=get_microphone_state(settings, deployment),
+        program=program_state(sensor, services),
+        services=services_status(sensor, services),
+        microphone=microphone_state(sensor.settings, deployment),
     )
 
 
-def get_microphone_state(
-    settings: Settings, deployment: Deployment | None
-) -> MicrophoneState | None:
-    """Return how the microphone does, as the store knows.
+def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:
+    """Return the state of the microphone, from the store.
 
-    None if there is no recording, or it was not measured, and nothing keeps it
-    from recording; or the program keeps its recordings elsewhere than
-    ``paths.db_metadata`` says.
+    None if there is no measured recording and nothing prevents recording, or if
+    the program does not store its recordings where ``paths.db_metadata`` says.
     """
     if deployment is None:
         return None
     try:
-        # As it was written: the program may be in an image only.
-        content = json.loads(settings.program_config_file.read_text())
+        # The raw file: the program may be in an image only.
+        content = json.loads(read_whole(settings.program_config_file))
         path = Path(content["paths"]["db_metadata"])
         if not path.exists():
             return None

@@ -1,4 +1,4 @@
-"""Running a task of a program here and now, outside any worker."""
+"""Running a task of a program in this process, outside any worker."""
 
 import cProfile
 import difflib
@@ -22,7 +22,7 @@ def get_task_list(program: AcoupiProgram[Any], include_celery_tasks: bool = Fals
     program
         Built.
     include_celery_tasks
-        Whether to name Celery's own too.
+        Whether to include Celery's own.
     """
     names = set(program.tasks)
     if include_celery_tasks:
@@ -42,12 +42,12 @@ def run_task(
     task_name
         One of `get_task_list`.
     recording
-        What a task that works on a recording (detection) is given.
+        For a task that processes a recording (detection).
 
     Raises
     ------
     ParameterError
-        If there is no such task, or it needs a recording and got none.
+        If there is no such task, or it needs a recording and none is given.
     Exception
         Whatever the task raises.
     """
@@ -62,7 +62,7 @@ def profile_task(
     Raises
     ------
     ParameterError
-        If there is no such task, or it needs a recording and got none.
+        If there is no such task, or it needs a recording and none is given.
     """
     run = _prepare(program, task_name, recording)
     profile = cProfile.Profile()
@@ -71,7 +71,7 @@ def profile_task(
 
 
 def takes_recording(program: AcoupiProgram[Any], task_name: str) -> bool:
-    """Return whether a task works on a recording.
+    """Return whether a task processes a recording.
 
     Raises
     ------
@@ -115,6 +115,6 @@ def _prepare(
             task_name,
             f'the task "{task_name}" needs a recording.',
             f"acoupi task run {task_name} --recording FILE.wav",
-            why="it works on one, and none was given.",
+            why="it processes a recording, and none was given.",
         )
     return lambda: function(recording)

@@ -8,22 +8,20 @@ folder of templates. Ours are found by their entry points, too.
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path, PurePath
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel
-
 from acoupi import data
 from acoupi.bundles.rendering import Manifest
 from acoupi.data import Deployment
 from acoupi.errors import TargetError
-from acoupi.stack.configured import require_configured
-from acoupi.stack.pulse import ServiceLock, has_open, is_locked, read_pulse
+from acoupi.stack.pulse import ServiceFacts, ServiceLock, has_open, is_locked, read_pulse
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Stack
+from acoupi.stack.stack import Service, Stack
 from acoupi.writing import RenderedFile
 
 __all__ = [
@@ -36,7 +34,6 @@ __all__ = [
     "load_target",
     "process_memory",
     "service_status",
-    "target_for",
     "targets_that",
 ]
 
@@ -50,10 +47,10 @@ PULSE_TOO_OLD = 30.0
 """Seconds; a service that runs writes its pulse every 5 s."""
 
 
-class ServiceStatus(BaseModel):
+@dataclass(kw_only=True)
+class ServiceStatus(ServiceFacts):
     """State of one service, as seen from outside."""
 
-    name: str
     role: str
     state: Literal[
         "ready",
@@ -66,19 +63,6 @@ class ServiceStatus(BaseModel):
         "not answering",
         "unknown",
     ]
-    message: str | None = None
-    """The reason, unless it is obvious."""
-    pid: int | None = None
-    started_on: datetime | None = None
-    pulse_on: datetime | None = None
-    task: str | None = None
-    """The task that it runs; None: none."""
-    task_since: datetime | None = None
-    done: int = 0
-    failed: int = 0
-    last_done_on: datetime | None = None
-    last_error: str | None = None
-    restarts: int = 0
     memory_bytes: int | None = None
     health: Literal["healthy", "unhealthy", "starting"] | None = None
     """Verdict of the engine's own health check; None: there is none."""
@@ -101,6 +85,8 @@ class Target(ABC):
     ----------
     settings
         Of the home.
+    manifest
+        What the last setup rendered there; None: nothing yet.
     """
 
     name: ClassVar[str]
@@ -117,8 +103,9 @@ class Target(ABC):
     stop_command: ClassVar[str] = "acoupi workers stop"
     """What stops its services where there is no deployment to end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, manifest: Manifest | None = None) -> None:
         self.settings = settings
+        self.manifest = manifest
         self.echo: Callable[[str], None] = lambda _: None
         """Called with each command line before it is run, to show it."""
 
@@ -159,6 +146,11 @@ class Target(ABC):
         None: there are no units; the services say how they are.
         """
         return None
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """The services that the last setup rendered, without the broker."""
+        return self.manifest.services if self.manifest else ()
 
     @abstractmethod
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
@@ -341,6 +333,13 @@ def _package(*points: EntryPoint) -> str:
 def find_target(name: str) -> type[Target]:
     """Return the class of the target of that name.
 
+    Parameters
+    ----------
+    name
+        As setup was given it.
+    settings, manifest
+        Of the home, and what the last setup rendered there.
+
     Raises
     ------
     TargetError
@@ -369,15 +368,22 @@ def find_target(name: str) -> type[Target]:
     return found
 
 
-def load_target(name: str, settings: Settings) -> Target:
+def load_target(name: str, settings: Settings, manifest: Manifest | None = None) -> Target:
     """Return the target of that name, for a home.
+
+    Parameters
+    ----------
+    name
+        As setup was given it.
+    settings, manifest
+        Of the home, and what the last setup rendered there.
 
     Raises
     ------
     TargetError
         If there is none, or it cannot be loaded.
     """
-    return find_target(name)(settings)
+    return find_target(name)(settings, manifest)
 
 
 def targets_that(suits: Callable[[type[Target]], bool]) -> list[str]:
@@ -391,52 +397,31 @@ def targets_that(suits: Callable[[type[Target]], bool]) -> list[str]:
     return [name for name in available_targets() if suits(find_target(name))]
 
 
-def target_for(settings: Settings) -> Target:
-    """Return the target that the home was set up for.
-
-    Raises
-    ------
-    NotConfiguredError
-        If there is no sensor in the home.
-    TargetError
-        If it was set up for a target that is not installed any more.
-    """
-    require_configured(settings)
-    manifest = Manifest.read(settings.manifest_file)
-    return load_target(manifest.target if manifest else DEFAULT_TARGET, settings)
-
-
 def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
     """Return the state of a service of this machine, from its lock and its pulse."""
     pulse = read_pulse(settings.run_dir, name)
     alive = is_locked(settings.run_dir, name)
     if pulse is None:
-        state = "starting" if alive else "stopped"
-        return ServiceStatus(name=name, role=role, state=state)
-    status = ServiceStatus(name=name, role=role, state=pulse.state, message=pulse.message)
-    status = status.model_copy(update=pulse.facts)
+        return ServiceStatus(name=name, role=role, state="starting" if alive else "stopped")
+    status = ServiceStatus(name=name, role=role, state=pulse.state, **pulse.facts)
     if not alive:
         # The last pulse may say why it ended.
         supervised = is_locked(settings.run_dir, f"{name}.supervisor")
         crashed = pulse.state != "stopped"
-        return status.model_copy(
-            update={
-                "state": "restarting" if supervised else "stopped",
-                "message": pulse.message
-                or (f"it ended by itself after {_moment(pulse.pulse_on)}" if crashed else None),
-                "pid": None,
-                "task": None,
-                "task_since": None,
-            }
+        return replace(
+            status,
+            state="restarting" if supervised else "stopped",
+            message=pulse.message
+            or (f"it ended by itself after {_moment(pulse.pulse_on)}" if crashed else None),
+            pid=None,
+            task=None,
+            task_since=None,
         )
     age = (data.utc_now() - pulse.pulse_on).total_seconds()
     if age > PULSE_TOO_OLD and pulse.state != "starting":
-        return status.model_copy(
-            update={"state": "not answering", "message": f"its last pulse is {age:.0f} s old"}
-        )
+        return replace(status, state="not answering", message=f"its last pulse is {age:.0f} s old")
     is_here = has_open(ServiceLock(settings.run_dir, name).path, pulse.pid)
-    memory = process_memory(pulse.pid) if is_here else None
-    return status.model_copy(update={"memory_bytes": memory})
+    return replace(status, memory_bytes=process_memory(pulse.pid) if is_here else None)
 
 
 def _moment(when: datetime) -> str:

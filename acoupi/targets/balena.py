@@ -121,7 +121,6 @@ class BalenaTarget(Target):
 
     def status(self) -> list[ServiceStatus]:
         """Return the services; their state is not known here."""
-        manifest = Manifest.read(self.settings.manifest_file)
         return [
             ServiceStatus(
                 name=one.name,
@@ -129,7 +128,7 @@ class BalenaTarget(Target):
                 state="unknown",
                 message="it runs on the devices of the fleet: balena device list",
             )
-            for one in (manifest.services if manifest else ())
+            for one in self.services
         ]
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def _status(name: str, role: str, container: Any, run_dir: Path) -> ServiceStatu
     state = attributes.get("State", {})
     status = describe_container(name, role, attributes, run_dir)
     if state.get("Running") and not state.get("Restarting"):
-        return status.model_copy(update={"memory_bytes": _memory(container)})
+        return replace(status, memory_bytes=_memory(container))
     return status
 
 
@@ -100,8 +101,8 @@ def describe_container(
         pulse = None  # written by the previous container
     if pulse is not None:
         counted_by_engine = {"restarts": status.restarts, "pid": None}
-        status = status.model_copy(update={**pulse.facts, **counted_by_engine})
-    return status.model_copy(update=_state_of(state, role, status, pulse))
+        status = replace(status, **{**pulse.facts, **counted_by_engine})
+    return replace(status, **_state_of(state, role, status, pulse))
 
 
 def _state_of(

@@ -6,15 +6,15 @@ import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
-from acoupi.bundles.rendering import TEMPLATES, Manifest, render_tree
+from acoupi.bundles.rendering import TEMPLATES, render_tree
 from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Stack, is_extra_role
+from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Service, Stack
 from acoupi.targets import ServiceStatus, Target, service_status
 from acoupi.writing import RenderedFile
 
@@ -50,16 +50,16 @@ class ProcessTarget(Target):
     def up(self) -> None:
         """Start the workers, then beat, then the other services."""
         self.check()
-        run_script(self.settings, self.settings.start_script_path)
-        run_script(self.settings, self.settings.start_script_path, BEAT, *extras_of(self.settings))
+        self._run(self.settings.start_script_path)
+        self._run(self.settings.start_script_path, BEAT, *extras_of(self.services))
 
     def down(self) -> None:
         """Stop beat, then the workers; continue with the others if one cannot be stopped."""
         errors = []
-        extras = extras_of(self.settings)
+        extras = extras_of(self.services)
         for names in ([BEAT], [], *([extras] if extras else [])):  # no name is every worker
             try:
-                run_script(self.settings, self.settings.stop_script_path, *names)
+                self._run(self.settings.stop_script_path, *names)
             except TargetError as error:
                 errors.append(error)
         if errors:
@@ -67,26 +67,26 @@ class ProcessTarget(Target):
 
     def start_workers(self) -> None:
         """Start the workers, without beat."""
-        run_script(self.settings, self.settings.start_script_path)
+        self._run(self.settings.start_script_path)
 
     def stop_workers(self) -> None:
         """Stop the workers, each after its current task."""
-        run_script(self.settings, self.settings.stop_script_path)
+        self._run(self.settings.stop_script_path)
 
     def restart_workers(self) -> None:
         """Stop and start the workers."""
-        run_script(self.settings, self.settings.restart_script_path)
+        self._run(self.settings.restart_script_path)
+
+    def _run(self, script: Path, *args: str) -> None:
+        run_script(self.settings, script, *args, stopping=stop_timeout(self.services))
 
     def status(self) -> list[ServiceStatus]:
         """Return the state of each service, from its lock and its pulse."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        services = manifest.services if manifest else ()
-        return [service_status(self.settings, service.name, service.role) for service in services]
+        return [service_status(self.settings, one.name, one.role) for one in self.services]
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines of the files in ``log/``."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        names = [one.name for one in manifest.services] if manifest else []
+        names = [one.name for one in self.services]
         if service is not None and service not in names:
             raise TargetError(
                 f'there is no service "{service}".',
@@ -113,11 +113,9 @@ class ProcessTarget(Target):
                 )
 
 
-def extras_of(settings: Settings) -> list[str]:
-    """Return the names of the services of a home that are no workers and not beat."""
-    manifest = Manifest.read(settings.manifest_file)
-    services = manifest.services if manifest else ()
-    return [one.name for one in services if is_extra_role(one.role)]
+def extras_of(services: Iterable[Service]) -> list[str]:
+    """Return the names of the services that are no workers and not beat."""
+    return [one.name for one in services if one.is_extra]
 
 
 # --- what is rendered -----------------------------------------------------------------
@@ -208,8 +206,15 @@ def service_environment(
 # --- running --------------------------------------------------------------------------
 
 
-def run_script(settings: Settings, script: Path, *args: str) -> str:
+def run_script(settings: Settings, script: Path, *args: str, stopping: float = STOP_MARGIN) -> str:
     """Run one of the scripts of the home; return what it wrote to standard error.
+
+    Parameters
+    ----------
+    settings, script, args
+        Of the home; which one; its arguments.
+    stopping
+        How long stopping the services may take, seconds.
 
     Raises
     ------
@@ -225,7 +230,7 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
     if script != settings.stop_script_path:
         timeout += START_TIMEOUT
     if script != settings.start_script_path:
-        timeout += stop_timeout(settings)
+        timeout += stopping
     try:
         result = subprocess.run(
             command,
@@ -248,11 +253,9 @@ def run_script(settings: Settings, script: Path, *args: str) -> str:
     return result.stderr
 
 
-def stop_timeout(settings: Settings) -> float:
-    """Return how long stopping the services of a home may take, one after the other, seconds."""
-    manifest = Manifest.read(settings.manifest_file)
-    graces = [one.stop_grace for one in manifest.services] if manifest else []
-    return sum(graces) + STOP_MARGIN
+def stop_timeout(services: Iterable[Service]) -> float:
+    """Return how long stopping services may take, one after the other, seconds."""
+    return sum(one.stop_grace for one in services) + STOP_MARGIN
 
 
 def script_error(script: Path, text: str, code: int) -> AcoupiError:

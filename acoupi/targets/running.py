@@ -98,8 +98,10 @@ class RunningBundle(Target):
 
     has_own_python: ClassVar[bool] = True
 
-    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
-        super().__init__(settings)
+    def __init__(
+        self, settings: Settings, manifest: Manifest | None = None, engine: Engine | None = None
+    ) -> None:
+        super().__init__(settings, manifest)
         self.engine = engine or Engine()
 
     def _chosen(self) -> dict[str, str]:
@@ -188,7 +190,7 @@ class RunningBundle(Target):
         from acoupi.bundles.preflight import failure, run_preflight  # noqa: PLC0415 - only here
 
         self.check_files()
-        error = failure(list(run_preflight(self.settings, Host(self.engine))))
+        error = failure(list(run_preflight(self.settings, Host(self.engine), self.manifest)))
         if error is not None:
             raise TargetError(error.message, error.help, why=error.why)
 
@@ -201,7 +203,7 @@ class RunningBundle(Target):
             Naming the file, or the service.
         """
         path = self.settings.home / COMPOSE_FILE
-        check_not_edited(self.settings.home, {}, Manifest.read(self.settings.manifest_file))
+        check_not_edited(self.settings.home, {}, self.manifest)
         try:
             check_bundle(path.read_text())
         except FileNotFoundError as error:
@@ -277,8 +279,7 @@ class RunningBundle(Target):
         self.wait_ready()
 
     def _patience(self) -> float:
-        manifest = Manifest.read(self.settings.manifest_file)
-        graces = [one.stop_grace for one in manifest.services] if manifest else []
+        graces = [one.stop_grace for one in self.services]
         return max(graces, default=0.0) + BROKER_GRACE + DOWN_MARGIN
 
     def _compose(self, *args: str, timeout: float) -> str:
@@ -332,8 +333,7 @@ class RunningBundle(Target):
 
     def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Return the parts to check, each in a container like that of its service."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        services = manifest.services if manifest else ()
+        services = self.services
         recorder = next((one.name for one in services if one.role == "recorder"), None)
         model = next((one.name for one in services if DETECTION_QUEUE in one.queues), None)
         places: list[tuple[CheckPart, str | None]] = [
@@ -342,7 +342,7 @@ class RunningBundle(Target):
             ("rest", self._hook_service()),
         ]
         return [
-            (part, f"{SAID_OF[part]} (tried in {service})", partial(self._check, part, service))
+            (part, f"{SAID_OF[part]} (container {service})", partial(self._check, part, service))
             for part, service in places
             if service is not None
         ]
@@ -392,26 +392,21 @@ class RunningBundle(Target):
         self._compose("stop", *self._workers(), timeout=self._patience())
 
     def _workers(self) -> list[str]:
-        manifest = Manifest.read(self.settings.manifest_file)
-        services = manifest.services if manifest else ()
-        return [one.name for one in services if one.role in WORKER_ROLES]
+        return [one.name for one in self.services if one.role in WORKER_ROLES]
 
     def _hook_service(self) -> str:
-        manifest = Manifest.read(self.settings.manifest_file)
-        return hook_service(manifest.services if manifest else ()) or "default"
+        return hook_service(self.services) or "default"
 
     def status(self) -> list[ServiceStatus]:
         """Return the state of each service, from the engine and from its pulse."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        roles = {one.name: one.role for one in manifest.services} if manifest else {}
+        roles = {one.name: one.role for one in self.services}
         return container_statuses(
             self.engine, self.project, {BROKER: "broker", **roles}, self.settings.run_dir
         )
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines of each container; if it is gone, those of its log file."""
-        manifest = Manifest.read(self.settings.manifest_file)
-        names = [BROKER, *(one.name for one in manifest.services)] if manifest else []
+        names = [BROKER, *(one.name for one in self.services)] if self.services else []
         if service is not None and service not in names:
             raise TargetError(
                 f'there is no service "{service}".',

@@ -3,14 +3,14 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal
 
 from acoupi.bundles.rendering import TEMPLATES, render_template, render_tree
 from acoupi.errors import TargetError
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Stack
+from acoupi.stack.stack import Service, Stack
 from acoupi.targets.process import ProcessTarget, extras_of, script_context, stop_timeout
 from acoupi.writing import RenderedFile, write_files
 
@@ -36,7 +36,7 @@ UnitState = Literal[
 ]
 ANSWER_TIMEOUT = 30.0
 BOOTED = Path("/run/systemd/system")
-"""There where systemd is process 1."""
+"""This folder exists where systemd is process 1."""
 UNIT_MARGIN = 15
 """Seconds that a unit has to stop beyond its slowest service."""
 START_PATIENCE = 900.0
@@ -81,30 +81,30 @@ class SystemdTarget(ProcessTarget):
     def up(self) -> None:
         """Install the units, enable them and start them."""
         self.check()
-        install_units(self.settings)
-        names = every_unit(self.settings)
+        install_units(self.settings, self.services)
+        names = every_unit(self.settings, self.services)
         systemctl("enable", *names)
         systemctl("start", *names, timeout=START_PATIENCE)
 
     def down(self) -> None:
         """Stop the units, beat first, and no longer start them with the board."""
         self.check()
-        workers, beat, *extras = every_unit(self.settings)
+        workers, beat, *extras = every_unit(self.settings, self.services)
         systemctl("disable", beat, workers, *extras)
         for name in (beat, workers, *extras):
-            systemctl("stop", name, timeout=stop_timeout(self.settings))
+            systemctl("stop", name, timeout=stop_timeout(self.services))
 
     def start_workers(self) -> None:
         """Start the unit of the workers, without beat's."""
         self.check()
-        install_units(self.settings)
+        install_units(self.settings, self.services)
         systemctl("start", self.settings.acoupi_service_file, timeout=START_PATIENCE)
 
     def stop_workers(self) -> None:
         """Stop the unit of the workers: systemd restarts processes that end otherwise."""
         self.check()
         name = self.settings.acoupi_service_file
-        systemctl("stop", name, timeout=stop_timeout(self.settings))
+        systemctl("stop", name, timeout=stop_timeout(self.services))
 
     def restart_workers(self) -> None:
         """Stop and start the unit of the workers."""
@@ -128,9 +128,9 @@ def unit_of(service: str) -> str:
     return f"acoupi-{service}.service"
 
 
-def every_unit(settings: Settings) -> tuple[str, ...]:
+def every_unit(settings: Settings, services: Iterable[Service]) -> tuple[str, ...]:
     """Return the names of the units of a home: the workers', beat's, and those of the rest."""
-    return (*unit_names(settings), *map(unit_of, extras_of(settings)))
+    return (*unit_names(settings), *map(unit_of, extras_of(services)))
 
 
 def unit_folder(path: Path | None = None) -> Path:
@@ -141,8 +141,17 @@ def unit_folder(path: Path | None = None) -> Path:
     return (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
 
 
-def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
+def install_units(
+    settings: Settings, services: Iterable[Service], path: Path | None = None
+) -> list[Path]:
     """Copy the units of the home to where systemd looks for them; return where.
+
+    Parameters
+    ----------
+    settings, services
+        Of the home, and what the last setup rendered there.
+    path
+        Where to copy them; None: where systemd looks for those of this user.
 
     Raises
     ------
@@ -151,7 +160,7 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
     """
     folder = unit_folder(path)
     files = {}
-    for name in every_unit(settings):
+    for name in every_unit(settings, services):
         source = settings.home / "systemd" / name
         try:
             files[folder / name] = RenderedFile(source.read_text())
@@ -167,9 +176,9 @@ def install_units(settings: Settings, path: Path | None = None) -> list[Path]:
     return list(files)
 
 
-def remove_units(settings: Settings, path: Path | None = None) -> None:
-    """Remove the installed units."""
-    for name in every_unit(settings):
+def remove_units(settings: Settings, services: Iterable[Service], path: Path | None = None) -> None:
+    """Remove the installed units; parameters as for `install_units`."""
+    for name in every_unit(settings, services):
         (unit_folder(path) / name).unlink(missing_ok=True)
     if path is None and shutil.which("systemctl"):
         systemctl("daemon-reload")

@@ -17,7 +17,7 @@ from statistics import median
 from acoupi.bundles.images import build_image, image_name, why_build
 from acoupi.components import SqliteStore
 from acoupi.system import Settings, setup_program
-from acoupi.system.planning import plan_setup
+from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets.balena import write_balena_folder
 
 DEADLINE = 180.0
@@ -59,7 +59,7 @@ def balena_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="acoupi-bench-") as place:
         folder = Path(place) / "fleet"
         settings = Settings(home=Path(place) / "nowhere")
-        plan = plan_setup(settings, "demo", target="balena", environ={})
+        plan = plan_setup(settings, SetupRequest("demo", target="balena", environ={}))
         write_balena_folder(folder, plan.stack, settings)
         variables = {f"ACOUPI_CONFIG__{name}": value for name, value in SETTINGS.items()}
         variables["ACOUPI_SIMULATED_AUDIO"] = "synthetic"

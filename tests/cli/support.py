@@ -1,9 +1,10 @@
 """A target that starts nothing, services that say something, readers of what is printed."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from types import ModuleType
 from typing import Any, ClassVar
 
 from typer.testing import Result
@@ -22,7 +23,7 @@ class Calls:
     """What a fake target was asked to do, and what it is to say."""
 
     names: list[str] = field(default_factory=list)
-    state: str = "stopped"
+    state: Any = "stopped"
     error: Exception | None = None
 
 
@@ -50,12 +51,41 @@ class FakeTarget(Target):
     def status(self) -> list[ServiceStatus]:
         roles = {"recording": "recorder", "default": "worker", "beat": "beat"}
         return [
-            ServiceStatus.model_validate({"name": name, "role": role, "state": self.calls.state})
+            ServiceStatus(name=name, role=role, state=self.calls.state)
             for name, role in roles.items()
         ]
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         return {}
+
+
+class Sound(ModuleType):
+    """Stands for the sounddevice library: each name is a microphone with these sample rates."""
+
+    PortAudioError = type("PortAudioError", (Exception,), {})
+
+    def __init__(self, *names: str, rates: Sequence[int] = (384_000,)) -> None:
+        super().__init__("sounddevice")
+        self.names = names
+        self.rates = rates
+
+    def _initialize(self) -> None:
+        pass
+
+    def _terminate(self) -> None:
+        pass
+
+    def query_devices(self, kind: str | None = None) -> Any:
+        if kind:
+            return {"index": 0}
+        return [
+            {"name": name, "max_input_channels": 1, "default_samplerate": float(max(self.rates))}
+            for name in self.names
+        ]
+
+    def check_input_settings(self, *, samplerate: int, **_: object) -> None:
+        if samplerate not in self.rates:
+            raise self.PortAudioError("Invalid sample rate")
 
 
 READY: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from acoupi import data
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.errors import TargetError
 from acoupi.testing import make_wav
-from tests.cli.support import Calls, Run, data_of, lines_of, tree_of
+from tests.cli.support import Calls, Run, Sound, data_of, lines_of, tree_of
 
 NEEDS_A_SENSOR = [
     ["check"],
@@ -96,13 +97,21 @@ def test_a_check_that_fails_ends_with_3(
     assert data_of(as_json)["ok"] is False
 
 
-def test_a_check_that_breaks_down_is_not_well_in_json_either(
-    run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(program: object, config: object) -> None:
-        raise RuntimeError("a fault of the program")
+BROKEN_CHECK = """
+from acoupi.programs import connected
 
-    monkeypatch.setattr("acoupi.programs.connected.Program.check", broken)
+class Program(connected.Program):
+    def check(self, config):
+        raise RuntimeError("a fault of the program")
+"""
+
+
+def test_a_check_that_breaks_down_is_not_well_in_json_either(
+    run: Run, sensor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_check.py").write_text(BROKEN_CHECK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run("setup", "--program", "broken_check").exit_code == 0
 
     result = run("check", "--json")
 
@@ -151,19 +160,19 @@ def test_a_broker_that_is_down_is_named_by_the_check(run: Run, sensor: Path) -> 
 
 
 def test_devices_are_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = {"number": 1, "name": "UltraMic", "identity": "0869:0389:", "channels": 1}
-    rows = [row | {"samplerate": 384000, "samplerates": [384000], "is_default": True}]
-    monkeypatch.setattr("acoupi.cli.checks.microphones", lambda **_: rows)
+    monkeypatch.setitem(sys.modules, "sounddevice", Sound("UltraMic: USB Audio (hw:7,0)"))
 
     result = run("devices")
 
     assert "384000" in result.stdout
-    assert 'microphone.device_name "0869:0389:"' in result.stdout
-    assert data_of(run("devices", "--json")) == rows
+    assert 'microphone.device_name "UltraMic"' in result.stdout
+    [row] = data_of(run("devices", "--json"))
+    assert (row["number"], row["name"], row["samplerates"]) == (1, "UltraMic", [384000])
+    assert row["is_default"]
 
 
 def test_no_device_is_not_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acoupi.cli.checks.microphones", lambda **_: [])
+    monkeypatch.setitem(sys.modules, "sounddevice", Sound())
 
     result = run("devices")
 
@@ -539,7 +548,7 @@ def test_dead_letters_are_listed_and_tried_again(run: Run, sensor: Path) -> None
     assert before["dead_letters"][0]["id"] == str(message.id)
     assert "403" in text.stdout
     assert slip.exit_code == 2
-    assert "messages were given to hub" in lines_of(slip)[1]
+    assert "the messengers so far are hub" in lines_of(slip)[1]
     assert retried == {"retried": 1}
     assert after["dead_letters"] == []
     assert after["messengers"][0]["pending"] == 1

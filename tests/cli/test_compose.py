@@ -41,7 +41,7 @@ def test_up_looks_starts_and_waits_until_all_work(
     assert result.exit_code == 0, result.stderr
     assert docker.started == ["compose up --detach --remove-orphans"]
     assert "recording    starting" in result.stderr
-    assert "✓ All 5 services work" in result.stdout
+    assert "✓ All 5 services are working" in result.stdout
     for command in ("acoupi compose ps", "acoupi compose logs", "acoupi compose down"):
         assert command in result.stdout
 

@@ -14,7 +14,6 @@ from acoupi import data
 from acoupi.components import SqliteStore
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import CapturePlan, DailyWindows
-from acoupi.programs.templates import BasicProgram
 from tests.cli.support import Run, data_of, lines_of
 
 S = EffortState
@@ -224,10 +223,21 @@ def test_a_deployment_whose_recorder_never_ran_is_measured_by_the_plan_of_the_pr
     assert found["total_s"] == 3600
 
 
+WITHOUT_A_PLAN = """
+from acoupi.programs import connected
+
+class Program(connected.Program):
+    def get_capture_plan(self, config):
+        return None
+"""
+
+
 def test_where_the_schedule_is_not_known_it_says_so(
-    run: Run, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    run: Run, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BasicProgram, "get_capture_plan", lambda *_: None)
+    (tmp_path / "without_a_plan.py").write_text(WITHOUT_A_PLAN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run("setup", "--program", "without_a_plan").exit_code == 0
     store.store_deployment(
         data.Deployment(name="Lake", started_on=at(3000), ended_on=at(3001)),
     )
@@ -285,7 +295,7 @@ def test_a_deployment_that_goes_on_is_told_until_its_last_sign_of_life(
     ("changes", "words"),
     [
         ({}, "clipping 3 % (-40 dBFS, noise floor -72 dBFS; recorded"),
-        ({"clipped_share": 0.0}, "well (-40 dBFS"),
+        ({"clipped_share": 0.0}, "ok (-40 dBFS"),
         ({"clipped_share": 0.0, "is_silent": True}, "silent (no sound"),
         ({"clipped_share": 0.0, "is_stuck": True}, "stuck at one value at times (-40"),
         ({"clipped_share": 0.0, "dc_offset": -0.12}, "DC offset -12 %"),

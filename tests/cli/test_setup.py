@@ -3,13 +3,14 @@
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from acoupi.stack.pulse import ServiceLock
 from acoupi.system import Settings
-from tests.cli.support import Calls, Run, data_of, lines_of, tree_of
+from tests.cli.support import Calls, Run, Sound, data_of, lines_of, tree_of
 from tests.packages import install
 
 
@@ -293,7 +294,7 @@ def test_services_that_run_without_a_deployment_are_too(run: Run, sensor: Path) 
         told = run("setup", "--recording.duration", "2")
     silent = run("setup", "--recording.duration", "3")
 
-    assert "go on with the old settings" in told.stderr
+    assert "keep the old settings" in told.stderr
     assert "old settings" not in silent.stderr
 
 
@@ -367,7 +368,7 @@ def test_an_input_that_ends_changes_nothing(run: Run, home: Path) -> None:
     assert result.stderr.splitlines()[-3:] == [
         "Error: not finished; nothing was changed.",
         "  Why: the input ended before the last question.",
-        "  Try: give what is asked as options, and --no-prompt",
+        "  Try: give the answers as options, and --no-prompt",
     ]
     assert result.exit_code == 2
     assert not home.exists()
@@ -376,11 +377,8 @@ def test_an_input_that_ends_changes_nothing(run: Run, home: Path) -> None:
 def test_microphones_are_listed_with_their_rates(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [
-        {"number": 1, "name": "UltraMic", "identity": "0869:0389:", "channels": 1}
-        | {"samplerate": 384000, "samplerates": [192000, 384000], "is_default": True}
-    ]
-    monkeypatch.setattr("acoupi.cli.prompts.microphones", lambda **_: rows)
+    sound = Sound("UltraMic: USB Audio (hw:7,0)", rates=(192_000, 384_000))
+    monkeypatch.setitem(sys.modules, "sounddevice", sound)
     given = [
         "--timezone",
         "UTC",
@@ -400,7 +398,7 @@ def test_microphones_are_listed_with_their_rates(
     assert "192000, 384000" in result.stdout
     microphone = config_in(home)["microphone"]
     assert isinstance(microphone, dict)
-    assert (microphone["device_name"], microphone["samplerate"]) == ("0869:0389:", 384000)
+    assert (microphone["device_name"], microphone["samplerate"]) == ("UltraMic", 384000)
 
 
 def test_setup_never_clears_the_screen(run: Run, target: Calls) -> None:

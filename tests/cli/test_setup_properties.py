@@ -222,6 +222,10 @@ def fresh(base: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+OURS = (".generated.json", ".setup.lock")
+"""Hidden files of a home."""
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -263,7 +267,7 @@ def is_valid(folder: Path, name: str) -> None:
         again = load_config(place.program_config_file, SCHEMAS[name])
         assert config == again
         assert load_program(place).config == config
-    leftovers = [path for path in place.home.rglob(".*") if path.name != ".generated.json"]
+    leftovers = [path for path in place.home.rglob(".*") if path.name not in OURS]
     assert leftovers == []
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from acoupi.bundles.self_setup import HOME
 from acoupi.system import Settings
-from acoupi.system.planning import plan_setup
+from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets.balena import write_balena_folder
 from tests.docker.bundles import Done, docker, run_in, servers
 from tests.services import eventually, json_lines
@@ -142,7 +142,7 @@ def balena_device(
     mounted, and root's.
     """
     settings = Settings(home=folder.parent / "nowhere")
-    plan = plan_setup(settings, "demo", target="balena", environ={})
+    plan = plan_setup(settings, SetupRequest("demo", target="balena", environ={}))
     write_balena_folder(folder, plan.stack, settings)
     names = tuple(yaml.safe_load((folder / "docker-compose.yml").read_text())["services"])
     device = Device(folder, ["docker-compose.yml", "supervisor.yml"], names)

@@ -73,7 +73,7 @@ def test_up_shows_the_services_until_they_work_and_what_to_do_next(ready: Bundle
     up = ready.acoupi("compose", "up")
 
     assert up.returncode == 0, up.stderr
-    assert f"All {len(EVERY)} services work" in up.stdout + up.stderr
+    assert f"All {len(EVERY)} services are working" in up.stdout + up.stderr
     for service in EVERY:
         assert f"{service:<12} ready" in up.stderr
     for command in ("acoupi compose ps", "acoupi compose logs", "acoupi compose down"):

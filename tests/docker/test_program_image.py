@@ -13,7 +13,7 @@ from acoupi.bundles.images import BASE, build_image, image_name, why_build
 from acoupi.bundles.variables import choose
 from acoupi.errors import TargetError
 from acoupi.system import Settings
-from acoupi.system.planning import plan_setup
+from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets.balena import write_balena_folder
 from tests.docker.bundles import Bundle, docker
 
@@ -107,7 +107,7 @@ def test_a_host_without_the_program_sets_it_up_and_runs_it(
     assert fresh.acoupi("config", "get", "recording.duration").stdout.strip() == "2"
     check = fresh.acoupi("check")
     assert check.returncode == 0, check.stderr
-    assert "The model works (tried in detection)" in check.stdout
+    assert "The model works (container detection)" in check.stdout
     up = fresh.acoupi("compose", "up")
     assert up.returncode == 0, up.stderr
     fresh.eventually(fresh.are_ready, "every service ready")
@@ -150,7 +150,7 @@ def test_a_folder_for_balena_builds_from_itself_with_the_program_in_it(
     network = docker("image", "inspect", "--format", "{{len .RepoDigests}}", BASE, check=False)
     here = "host" if network.stdout.strip() == "0" else "default"
     settings = Settings(home=tmp_path / "nowhere")
-    stack = plan_setup(settings, "demo", target="balena", environ={}).stack
+    stack = plan_setup(settings, SetupRequest("demo", target="balena", environ={})).stack
     folder, tag = tmp_path / "fleet", f"acoupi-test-folder-{os.getpid()}"
     write_balena_folder(folder, stack, settings, packages=[package])
     build = yaml.safe_load((folder / "docker-compose.yml").read_text())["x-service"]["build"]

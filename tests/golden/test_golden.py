@@ -13,7 +13,7 @@ import acoupi
 from acoupi.bundles.self_setup import HOME as IN_CONTAINERS
 from acoupi.bundles.self_setup import checkout_bundle
 from acoupi.system import Settings
-from acoupi.system.planning import plan_setup
+from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets import process
 
 ROOT = Path(__file__).parents[2]
@@ -26,9 +26,8 @@ TARGETS = ["process", "systemd", "compose", "balena"]
 
 def generated(target: str, program: str) -> str:
     """Every generated file, one after the other; of those that are kept, what is no secret."""
-    plan = plan_setup(
-        Settings(home=HOME), program, target=target, environ={"ACOUPI_NOTHING": "here"}
-    )
+    request = SetupRequest(program, target=target, environ={"ACOUPI_NOTHING": "here"})
+    plan = plan_setup(Settings(home=HOME), request)
     kept = {
         path: file
         for path, file in plan.target.kept_files(plan.stack).items()
@@ -70,7 +69,8 @@ def test_there_is_no_case_that_is_not_compared() -> None:
 def test_the_committed_bundle_is_what_is_rendered(request: pytest.FixtureRequest) -> None:
     committed = ROOT / "compose" / "docker-compose.yml"
 
-    plan = plan_setup(Settings(home=IN_CONTAINERS), "default", environ={"ACOUPI_NOTHING": "here"})
+    wanted = SetupRequest("default", environ={"ACOUPI_NOTHING": "here"})
+    plan = plan_setup(Settings(home=IN_CONTAINERS), wanted)
     text = checkout_bundle(plan.stack)
 
     if request.config.getoption("--update-golden"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.commit import is_there
 from acoupi.errors import ConfigurationError
 from acoupi.provisioned import Provisioned, read_provisioned
 from acoupi.provisioning.fetching import fetch
@@ -241,9 +242,9 @@ def test_killed_again_and_again_while_it_is_set_up_the_home_is_never_half_done(
         process.kill()
         process.wait()
         config = sensor.home / "config"
-        if provisioned(sensor).generation and not (config / "next" / "provisioned.json").exists():
+        if provisioned(sensor).generation:
             names = ("name", "program.json", "schedule.json", "device.json", "deployment.json")
-            assert all((config / name).exists() for name in names)
+            assert all(is_there(config / name) for name in names)
     fleet.start(SETUP, "detection")
 
     wait_for(lambda: is_working(sensor), "a detection", sensor)
@@ -298,7 +299,14 @@ class Server:
         if self.mode == "silent":
             self.closing.wait(60)
             return
-        handler.send_response(500 if self.mode == "error" else 200)
+        if self.mode.startswith("to ") and handler.path != "/here.yaml":
+            handler.send_response(302)
+            handler.send_header("Location", self.mode.removeprefix("to "))
+            handler.end_headers()
+            return
+        handler.send_response({"error": 500, "nothing": 204}.get(self.mode, 200))
+        if self.mode == "short":
+            handler.send_header("Content-Length", str(len(self.text) + 1))
         handler.end_headers()
         with contextlib.suppress(OSError):
             if self.mode == "trickle":
@@ -351,13 +359,20 @@ def test_a_configuration_is_fetched_and_a_login_page_in_its_place_changes_nothin
         ("trickle", "no complete answer came"),
         ("error", "the server answered 500"),
         ("endless", "longer than"),
+        ("empty", "the answer is empty"),
+        ("nothing", "the server answered 204"),
+        ("short", "broke off before its end"),
+        ("to http://localhost:1/sensor.yaml", "another place, http://localhost:1/sensor.yaml"),
+        ("to https://127.0.0.1/sensor.yaml?geheim", "another place, https://127.0.0.1/sensor.yaml"),
+        ("to /round.yaml", "from one address to another"),
     ],
 )
 def test_a_server_that_misbehaves_is_told_by_what_it_does(
     server: Server, mode: str, words: str
 ) -> None:
     server.mode = mode
-    patience = 10.0 if mode in ("error", "endless") else 0.5
+    server.text = "" if mode == "empty" else "recording: {duration: 4}"
+    patience = 0.5 if mode in ("silent", "trickle") else 10.0
 
     with pytest.raises(ConfigurationError) as caught:
         fetch(server.url, patience)
@@ -365,6 +380,12 @@ def test_a_server_that_misbehaves_is_told_by_what_it_does(
     assert words in (caught.value.why or "")
     assert "ACOUPI_CONFIG_URL" in caught.value.message
     assert "geheim" not in "".join(caught.value.lines())
+
+
+def test_a_redirection_on_the_same_server_is_followed(server: Server) -> None:
+    server.mode, server.text = "to /here.yaml", "recording: {duration: 4}"
+
+    assert fetch(server.url).text == server.text
 
 
 def test_a_server_that_is_not_there_is_told_so() -> None:

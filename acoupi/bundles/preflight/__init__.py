@@ -19,7 +19,7 @@ __all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
 
 
 def run_preflight(
-    settings: Settings, probes: Probes, *, containers: bool = True
+    settings: Settings, probes: Probes, manifest: Manifest | None, *, containers: bool = True
 ) -> Iterator[Result]:
     """Run one check after the other, and yield what each found.
 
@@ -29,10 +29,12 @@ def run_preflight(
         Of the home; a sensor need not be set up there yet.
     probes
         How to ask the machine.
+    manifest
+        What the last setup rendered there, if there was one.
     containers
         Whether the sensor runs in containers; if not, Docker is not checked.
     """
-    state = MachineState(settings, probes, Manifest.read(settings.manifest_file))
+    state = MachineState(settings, probes, manifest)
     passed: set[str] = set()
     for check in CHECKS:
         of_docker = check.name in DOCKER_CHECKS

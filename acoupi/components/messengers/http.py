@@ -29,7 +29,7 @@ from acoupi.errors import (
     MessageSendError,
 )
 
-__all__ = ["HTTPMessenger"]
+__all__ = ["HTTPMessenger", "root_cause"]
 
 ANSWER_LIMIT = 4096
 """Bytes of an answer that are read and kept."""
@@ -222,7 +222,7 @@ class HTTPMessenger(types.Messenger):
         except ConfigurationError as err:
             raise MessageSendError(err.message, err.help, why=err.why) from err
         except OSError as err:  # requests.RequestException among them
-            raise self._failure(err) from _root(err)
+            raise self._failure(err) from root_cause(err)
 
     def _session(self) -> requests.Session:
         """Return the session of this thread in this process."""
@@ -256,7 +256,7 @@ class HTTPMessenger(types.Messenger):
                 data.ResponseStatus.TIMEOUT,
                 f"no answer within {self.timeout} s; it may have arrived",
             )
-        root = _root(err)
+        root = root_cause(err)
         if isinstance(root, TimeoutError) and not _is_unconnected(err):
             return _UncertainError(
                 data.ResponseStatus.TIMEOUT, f"stalled for {self.timeout} s; it may have arrived"
@@ -399,7 +399,7 @@ def _chain(err: BaseException) -> Iterator[BaseException]:
             waiting += [getattr(item, "reason", None), *item.args, item.__cause__, item.__context__]
 
 
-def _root(err: BaseException) -> BaseException:
+def root_cause(err: BaseException) -> BaseException:
     """Return the system's own error; it knows nothing of the address."""
     for kind in (ssl.SSLError, socket.gaierror, ConnectionError, TimeoutError, OSError):
         for item in _chain(err):
@@ -410,7 +410,7 @@ def _root(err: BaseException) -> BaseException:
 
 def _is_unconnected(err: OSError) -> bool:
     """Whether it failed before anything of the request was sent."""
-    if isinstance(_root(err), ssl.SSLEOFError):
+    if isinstance(root_cause(err), ssl.SSLEOFError):
         return False
     if isinstance(err, _UNCONNECTED) or not isinstance(err, requests.ConnectionError):
         return True

@@ -7,7 +7,7 @@ import yaml
 
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.system import Settings, setup_program, target_for
-from acoupi.system.planning import plan_setup
+from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets.balena import write_balena_folder
 
 TOKEN = "sesame-4711"
@@ -114,7 +114,7 @@ def test_nothing_of_a_fleet_is_started_or_known_here(settings: Settings) -> None
 
 
 def test_a_folder_can_be_written_anywhere_and_again(tmp_path: Path, settings: Settings) -> None:
-    stack = plan_setup(settings, "default", target="balena", environ={}).stack
+    stack = plan_setup(settings, SetupRequest("default", target="balena", environ={})).stack
     folder = tmp_path / "fleet"
 
     write_balena_folder(folder, stack, settings)
@@ -128,7 +128,7 @@ def test_a_folder_can_be_written_anywhere_and_again(tmp_path: Path, settings: Se
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, settings: Settings) -> None:
-    stack = plan_setup(settings, "default", target="balena", environ={}).stack
+    stack = plan_setup(settings, SetupRequest("default", target="balena", environ={})).stack
     (tmp_path / "sensor").mkdir()
 
     for force in (False, True):
@@ -140,7 +140,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, settings: Setti
 def test_a_package_that_is_not_there_is_said_before_anything_is_written(
     tmp_path: Path, settings: Settings
 ) -> None:
-    stack = plan_setup(settings, "default", target="balena", environ={}).stack
+    stack = plan_setup(settings, SetupRequest("default", target="balena", environ={})).stack
     folder = tmp_path / "fleet"
 
     with pytest.raises(TargetError, match="no Python package"):
@@ -150,7 +150,7 @@ def test_a_package_that_is_not_there_is_said_before_anything_is_written(
 
 
 def test_a_program_of_others_is_part_of_what_is_built(tmp_path: Path, settings: Settings) -> None:
-    stack = plan_setup(settings, "default", target="balena", environ={}).stack
+    stack = plan_setup(settings, SetupRequest("default", target="balena", environ={})).stack
     folder = tmp_path / "fleet"
 
     write_balena_folder(folder, stack, settings, packages=["acoupi-birdnet>=1"])

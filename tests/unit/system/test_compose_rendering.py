@@ -20,9 +20,9 @@ from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.address import broker_from_environment
 from acoupi.services.broker import load_celery_settings
 from acoupi.stack.broker_users import broker_rules
-from acoupi.system import Settings, setup_program
-from acoupi.system.planning import plan_setup
-from acoupi.targets import load_target, target_for
+from acoupi.system import Settings, setup_program, target_for
+from acoupi.system.planning import SetupRequest, plan_setup
+from acoupi.targets import load_target
 from acoupi.targets.compose import ComposeTarget, project_name
 from tests.services import require
 
@@ -354,7 +354,7 @@ def test_root_sets_up_for_who_owns_the_home(
 
 
 def stack_of(settings: Settings, program: str = "demo") -> Any:
-    return plan_setup(settings, program, target="compose", environ={}).stack
+    return plan_setup(settings, SetupRequest(program, target="compose", environ={})).stack
 
 
 def keys(rules: str) -> set[str]:

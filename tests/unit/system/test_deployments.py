@@ -1,4 +1,4 @@
-"""The deployment that goes on, in its file."""
+"""The current deployment, in its file."""
 
 import datetime
 
@@ -28,7 +28,7 @@ def test_a_second_one_is_refused_while_one_goes_on(settings: Settings) -> None:
     with pytest.raises(DeploymentError) as caught:
         start_deployment(settings, "moor")
 
-    assert '"heath" goes on' in (caught.value.why or "")
+    assert '"heath" has been running' in (caught.value.why or "")
     assert get_current_deployment(settings) == first
 
 

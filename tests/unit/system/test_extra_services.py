@@ -8,7 +8,7 @@ import yaml
 from acoupi.bundles.bundle_checks import bundle_problems
 from acoupi.bundles.rendering import Manifest
 from acoupi.errors import ConfigurationError
-from acoupi.system import Settings, setup_program, target_for
+from acoupi.system import Sensor, Settings, setup_program, target_for
 from acoupi.targets import systemd
 from acoupi.targets.systemd import every_unit
 from tests.docker.beside.hello_service import ENTRY_POINTS
@@ -90,7 +90,7 @@ def test_under_systemd_it_is_a_unit(settings: Settings) -> None:
     unit = (settings.home / "systemd" / "acoupi-hello.service").read_text()
     assert f'ExecStart="{settings.start_script_path}" --foreground hello\n' in unit
     assert "TimeoutStopSec=25\n" in unit
-    assert every_unit(settings) == (
+    assert every_unit(settings, Sensor.read(settings).services) == (
         "acoupi.service",
         "acoupi-beat.service",
         "acoupi-hello.service",

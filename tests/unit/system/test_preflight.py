@@ -12,8 +12,9 @@ from acoupi.bundles.engine import Answer, Host, Storage, compose_command, find_s
 from acoupi.bundles.preflight import CHECKS, Result, failure, run_preflight
 from acoupi.bundles.preflight.engine import version_of
 from acoupi.bundles.preflight.machine_state import Bundle
-from acoupi.bundles.rendering import KnownService, Manifest
-from acoupi.system import Settings
+from acoupi.bundles.rendering import Manifest
+from acoupi.stack.stack import Service
+from acoupi.system import Sensor, Settings
 from acoupi.writing import RenderedFile
 
 IMAGE = "acoupi/sensor:dev"
@@ -130,7 +131,7 @@ def sensor(settings: Settings) -> Settings:
         target="compose",
         program="default",
         files={"docker-compose.yml": compose.digest},
-        services=(KnownService("recording", "recorder"), KnownService("default", "worker")),
+        services=(Service("recording", "recorder", ()), Service("default", "worker", ())),
     )
     files = {
         settings.home / "docker-compose.yml": compose,
@@ -145,12 +146,19 @@ def sensor(settings: Settings) -> Settings:
 
 
 def found(settings: Settings, host: FakeHost) -> dict[str, Result]:
-    return {result.name: result for result in run_preflight(settings, host)}
+    return {
+        result.name: result
+        for result in run_preflight(settings, host, Sensor.at(settings).manifest)
+    }
 
 
 def only_failure(settings: Settings, host: FakeHost) -> list[str]:
     """The three lines of the one thing that is wrong."""
-    failed = [one for one in run_preflight(settings, host) if one.outcome == "fail"]
+    failed = [
+        one
+        for one in run_preflight(settings, host, Sensor.at(settings).manifest)
+        if one.outcome == "fail"
+    ]
     assert len(failed) == 1, failed
     lines = failed[0].error().lines()
     assert [line.split(":")[0].strip() for line in lines] == ["Error", "Why", "Try"]
@@ -181,7 +189,7 @@ def test_before_a_setup_the_machine_alone_is_looked_at(settings: Settings) -> No
 def test_without_containers_nothing_of_docker_is_asked(settings: Settings) -> None:
     host = FakeHost(answers={"": Answer(127)})
 
-    results = list(run_preflight(settings, host, containers=False))
+    results = list(run_preflight(settings, host, Sensor.at(settings).manifest, containers=False))
 
     assert host.asked == []
     assert {one.outcome for one in results} == {"ok"}
@@ -521,7 +529,7 @@ def test_of_several_failures_the_first_is_raised_and_the_others_are_counted(
 ) -> None:
     host = FakeHost(writable=False, answers={"info": Answer(127)})
 
-    error = failure(list(run_preflight(sensor, host)))
+    error = failure(list(run_preflight(sensor, host, Sensor.at(sensor).manifest)))
 
     assert error is not None
     assert "cannot write" in error.message

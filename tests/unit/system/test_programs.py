@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from acoupi.errors import InvalidProgramError, NotConfiguredError, ProgramNotFoundError
+from acoupi.stack.configured import read_program_name, read_steadily
 from acoupi.stack.loading import available_programs, load_config_schema
 from acoupi.system import Settings, load_program, load_program_class, setup_program
 from tests.unit.system.conftest import WriteModule
@@ -171,3 +172,40 @@ def test_a_configured_program_is_built_with_its_configuration(
 
     assert load_program(settings).config.site == "moor"
     assert load_config_schema(settings).__name__ == "Config"
+
+
+def test_a_setup_in_the_middle_of_a_reading_is_noticed(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name)
+    names: list[str] = []
+
+    def read() -> tuple[str, str]:
+        names.append(read_program_name(settings))
+        if len(names) == 1:
+            setup_program(settings, "default", environ={})
+        return names[-1], settings.program_config_file.read_text()
+
+    name, config = read_steadily(settings, read)
+
+    assert names == [program_name, "default"]
+    assert name == "default"
+    assert '"recording"' in config
+
+
+def test_a_reading_that_fails_between_two_setups_is_repeated(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name)
+    readings: list[int] = []
+
+    def read() -> str:
+        readings.append(len(readings))
+        if len(readings) == 1:
+            setup_program(settings, "default", environ={})
+            raise InvalidProgramError(program_name)
+        return read_program_name(settings)
+
+    assert read_steadily(settings, read) == "default"
+    with pytest.raises(InvalidProgramError):
+        read_steadily(settings, lambda: load_program_class("typing").__name__)

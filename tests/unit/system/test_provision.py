@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,15 @@ import pytest
 
 from acoupi.config.sensor import load_sensor
 from acoupi.devices import get_device_id
-from acoupi.errors import DeviceError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioned import Provisioned, read_provisioned
-from acoupi.provisioning import apply, sources
+from acoupi.provisioning import fetching
 from acoupi.provisioning.apply import provision
 from acoupi.provisioning.fetching import Fetched
 from acoupi.stack.configured import is_configured, read_program_name
 from acoupi.stack.loading import load_config_schema
 from acoupi.system import Settings, get_status, load_config
+from tests.unit.system.conftest import WriteModule
 
 BASE = {"ACOUPI_PROGRAM": "default"}
 
@@ -31,9 +34,20 @@ def config_of(settings: Settings) -> Any:
     return load_config(settings.program_config_file, load_config_schema(settings))
 
 
-def put(settings: Settings, **variables: str) -> tuple[Provisioned, bool]:
+def put(
+    settings: Settings, pages: Mapping[str, str] | None = None, **variables: str
+) -> tuple[Provisioned, bool]:
+    """Provision from variables, and from what URLs give; others fail."""
     given = {f"ACOUPI_{name}": value for name, value in variables.items()}
-    return provision(settings, {**BASE, **given})
+
+    def fetch(url: str) -> Fetched:
+        if "://" not in url:
+            return fetching.fetch(url)  # which refuses it at once
+        if url not in (pages or {}):
+            raise ConfigurationError("cannot fetch the configuration.", why="it is away.")
+        return Fetched((pages or {})[url], ".yaml")
+
+    return provision(settings, {**BASE, **given}, fetch)
 
 
 def files(settings: Settings) -> dict[str, str]:
@@ -64,13 +78,14 @@ def test_an_empty_home_becomes_a_sensor_with_a_deployment(settings: Settings) ->
 
 
 def test_the_same_sources_change_nothing_and_load_no_program(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, program_name: str, write_module: WriteModule
 ) -> None:
-    put(settings)
+    put(settings, PROGRAM=program_name)
     before = files(settings)
-    monkeypatch.setattr(apply, "plan_setup", None)
+    sys.modules.pop(program_name)
+    write_module(program_name, "raise AssertionError('it was loaded')")
 
-    found, is_new = put(settings)
+    found, is_new = put(settings, PROGRAM=program_name)
 
     assert not is_new
     assert found.generation == 1
@@ -306,120 +321,67 @@ def test_what_is_wrong_in_a_file_names_the_variable(settings: Settings, tmp_path
     assert f"ACOUPI_CONFIG_FILE ({path})" in found.fault.text()
 
 
-# --- crashes
+# --- what acoupi 0.1 left
 
 
-class Killed(BaseException):
-    """The power went."""
+def test_what_acoupi_0_1_had_decided_is_in_force(settings: Settings) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5", DEPLOYMENT__NAME="Oak")
+    config = settings.program_config_file.parent
+    before = {path: path.read_bytes() for path in config.iterdir() if path.is_file()}
+    new = {"CONFIG__RECORDING__DURATION": "4", "DEPLOYMENT__NAME": "Elm"}
+    put(settings, **new)
+    staging = config / "next"
+    staging.mkdir()
+    for path, content in before.items():
+        path.replace(staging / path.name)
+        path.write_bytes(content)
+    (staging / "name").replace(config / "name")  # it was killed after the first
 
+    seen = config_of(settings).recording.duration
+    found, is_new = put(settings, **new)
 
-@pytest.mark.parametrize("after", range(8))
-def test_a_crash_while_files_are_moved_is_finished_by_whoever_comes_next(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, after: int
-) -> None:
-    put(settings, CONFIG__RECORDING__DURATION="5")
-    moved: list[Path] = []
-    move = apply._move
-
-    def move_or_die(path: Path, place: Path) -> None:
-        if len(moved) == after:
-            raise Killed
-        moved.append(place)
-        move(path, place)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(apply, "_move", move_or_die)
-        with pytest.raises(Killed):
-            put(settings, CONFIG__RECORDING__DURATION="4", DEPLOYMENT__NAME="Elm")
-
-    found, is_new = put(settings, CONFIG__RECORDING__DURATION="4", DEPLOYMENT__NAME="Elm")
-
-    assert not is_new  # it was decided before the crash
+    assert seen == 4
+    assert not is_new
     assert found.generation == 2
     assert config_of(settings).recording.duration == 4
     assert json.loads(settings.deployment_file.read_text())["name"] == "Elm"
-    assert not (settings.program_config_file.parent / "next").exists()
-
-
-def test_a_crash_before_it_is_decided_leaves_what_was(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(settings, CONFIG__RECORDING__DURATION="5")
-    before = files(settings)
-
-    def die(*_: Any) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(apply, "_write_marker", die)
-        with pytest.raises(Killed):
-            put(settings, CONFIG__RECORDING__DURATION="4")
-
-    found, is_new = put(settings, CONFIG__RECORDING__DURATION="5")
-
-    assert not is_new
-    assert found.generation == 1
-    assert files(settings) == before
+    assert not staging.exists()
 
 
 # --- what is fetched
 
-
-@pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What URLs give; others fail."""
-    pages: dict[str, str] = {}
-
-    def fetch(url: str) -> Fetched:
-        if url not in pages:
-            raise sources.ConfigurationError("cannot fetch the configuration.", why="it is away.")
-        return Fetched(pages[url], ".yaml")
-
-    monkeypatch.setattr(sources, "fetch", fetch)
-    return pages
+URL = "http://x/a"
+PAGES = {URL: "recording: {duration: 4}"}
 
 
-def test_a_url_that_fails_leaves_what_it_gave_last_in_force(
-    settings: Settings, web: dict[str, str]
-) -> None:
-    web["http://x/a"] = "recording: {duration: 4}"
-    put(settings, CONFIG_URL="http://x/a")
-    web.clear()
+def test_a_url_that_fails_leaves_what_it_gave_last_in_force(settings: Settings) -> None:
+    put(settings, PAGES, CONFIG_URL=URL)
 
-    found, is_new = put(settings, CONFIG_URL="http://x/a")
+    found, is_new = put(settings, CONFIG_URL=URL)
 
     assert not is_new
     assert found.fault is not None
     assert config_of(settings).recording.duration == 4
 
 
-def test_what_was_fetched_and_cannot_be_kept_is_not_half_in_force(
-    settings: Settings, web: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    web["http://x/a"] = "recording: {duration: 4}"
-    put(settings, CONFIG_URL="http://x/a", DEPLOYMENT__NAME="Oak")
+def test_what_was_fetched_and_cannot_be_kept_is_not_half_in_force(settings: Settings) -> None:
+    put(settings, CONFIG__RECORDING__DURATION="5", DEPLOYMENT__NAME="Oak")
     before = files(settings)
-    web["http://x/a"] = "recording: {duration: 5}"
+    (settings.program_config_file.parent / "fetched.json" / "in the way").mkdir(parents=True)
 
-    def full(*_: object) -> None:
-        raise DeviceError("cannot write.", why="the disk is full.")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sources, "save_cached", full)
-        found, is_new = put(settings, CONFIG_URL="http://x/a", DEPLOYMENT__NAME="Elm")
+    found, is_new = put(settings, PAGES, CONFIG_URL=URL, DEPLOYMENT__NAME="Elm")
 
     assert not is_new
     assert found.fault is not None
+    assert "fetched.json" in found.fault.text()
     assert [one.name for one in found.deployments] == ["Oak"]
     assert files(settings) == before
 
 
-def test_variables_change_also_while_the_url_fails(settings: Settings, web: dict[str, str]) -> None:
-    web["http://x/a"] = "recording: {duration: 4}"
-    put(settings, CONFIG_URL="http://x/a")
-    web.clear()
+def test_variables_change_also_while_the_url_fails(settings: Settings) -> None:
+    put(settings, PAGES, CONFIG_URL=URL)
 
-    found, is_new = put(settings, CONFIG_URL="http://x/a", CONFIG__RECORDING__INTERVAL="30")
+    found, is_new = put(settings, CONFIG_URL=URL, CONFIG__RECORDING__INTERVAL="30")
 
     recording = config_of(settings).recording
     assert is_new
@@ -427,11 +389,8 @@ def test_variables_change_also_while_the_url_fails(settings: Settings, web: dict
     assert (recording.duration, recording.interval) == (4, 30)
 
 
-def test_another_url_that_fails_is_not_served_from_what_the_first_gave(
-    settings: Settings, web: dict[str, str]
-) -> None:
-    web["http://x/a"] = "recording: {duration: 4}"
-    put(settings, CONFIG_URL="http://x/a")
+def test_another_url_that_fails_is_not_served_from_what_the_first_gave(settings: Settings) -> None:
+    put(settings, PAGES, CONFIG_URL=URL)
 
     found, is_new = put(settings, CONFIG_URL="http://x/b")
 
@@ -440,29 +399,22 @@ def test_another_url_that_fails_is_not_served_from_what_the_first_gave(
 
 
 @pytest.mark.parametrize("page", ["<html>log in</html>", "recording: {duration: x}", "a: [1"])
-def test_nonsense_from_a_url_is_not_put_in_force(
-    settings: Settings, web: dict[str, str], page: str
-) -> None:
-    web["http://x/a"] = "recording: {duration: 4}"
-    put(settings, CONFIG_URL="http://x/a")
-    web["http://x/a"] = page
+def test_nonsense_from_a_url_is_not_put_in_force(settings: Settings, page: str) -> None:
+    put(settings, PAGES, CONFIG_URL=URL)
 
-    found, is_new = put(settings, CONFIG_URL="http://x/a")
+    found, is_new = put(settings, {URL: page}, CONFIG_URL=URL)
 
     assert not is_new
     assert found.fault is not None
-    assert "ACOUPI_CONFIG_URL (http://x/a)" in found.fault.text()
+    assert f"ACOUPI_CONFIG_URL ({URL})" in found.fault.text()
     assert config_of(settings).recording.duration == 4
 
 
-def test_another_way_to_say_the_same_begins_nothing_anew(
-    settings: Settings, web: dict[str, str]
-) -> None:
-    web["http://x/a"] = "recording: {duration: 4}"
-    first, _ = put(settings, CONFIG_URL="http://x/a")
-    web["http://x/a"] = "# nicer\nrecording: {duration: 4.0}"
+def test_another_way_to_say_the_same_begins_nothing_anew(settings: Settings) -> None:
+    first, _ = put(settings, PAGES, CONFIG_URL=URL)
 
-    second, is_new = put(settings, CONFIG_URL="http://x/a")
+    page = "# nicer\nrecording: {duration: 4.0}"
+    second, is_new = put(settings, {URL: page}, CONFIG_URL=URL)
 
     assert not is_new
     assert second.generation == first.generation
@@ -534,7 +486,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(settings: Sett
     config.parent.mkdir()
     config.write_text("")
 
-    with pytest.raises(apply.AcoupiError, match="cannot write"):
+    with pytest.raises(AcoupiError, match="cannot write"):
         put(settings)
 
 

@@ -6,7 +6,6 @@ import jinja2
 import pytest
 
 from acoupi.bundles.rendering import (
-    KnownService,
     Manifest,
     check_not_edited,
     compare_files,
@@ -14,6 +13,7 @@ from acoupi.bundles.rendering import (
     render_tree,
 )
 from acoupi.errors import ConfigurationError
+from acoupi.stack.stack import Service
 from acoupi.writing import RenderedFile, write_files
 
 
@@ -46,7 +46,11 @@ def test_only_a_part_of_the_tree_can_be_asked_for(templates: Path) -> None:
 
 
 MANIFEST = Manifest(
-    "1.0", "process", "default", {"a": "1"}, (KnownService("recording", "recorder", ("q",), 5.0),)
+    "1.0",
+    "process",
+    "default",
+    {"a": "1"},
+    (Service("recording", "recorder", (), ("q",), stop_grace=5.0),),
 )
 
 

@@ -10,7 +10,7 @@ from acoupi.bundles.rendering import Manifest
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError, TargetError
 from acoupi.services.broker import load_celery_settings
 from acoupi.stack.pulse import ServiceLock
-from acoupi.system import Settings, setup_diff, setup_program
+from acoupi.system import Settings, SetupRequest, setup_diff, setup_program
 from tests.unit.system.conftest import WriteModule
 
 FILES = [
@@ -20,6 +20,7 @@ FILES = [
     "bin/acoupi-workers-restart.sh",
     "bin/acoupi-workers-start.sh",
     "bin/acoupi-workers-stop.sh",
+    "config/.setup.lock",
     "config/celery.json",
     "config/device.json",
     "config/env",
@@ -209,7 +210,9 @@ def test_the_difference_of_a_setup_is_shown_and_not_made(
     setup_program(settings, program_name)
     before = snapshot(settings.home)
 
-    diffs = setup_diff(settings, program_name, ["--interval", "5", "--password", "hush"])
+    diffs = setup_diff(
+        settings, SetupRequest(program_name, ["--interval", "5", "--password", "hush"])
+    )
 
     changed = {one.path.name: one.diff for one in diffs if one.kind != "same"}
     assert sorted(changed) == ["program.json", "schedule.json"]
@@ -221,7 +224,7 @@ def test_the_difference_of_a_setup_is_shown_and_not_made(
 def test_the_difference_of_a_first_setup_is_everything(
     settings: Settings, program_name: str
 ) -> None:
-    diffs = setup_diff(settings, program_name)
+    diffs = setup_diff(settings, SetupRequest(program_name))
 
     assert {one.kind for one in diffs} == {"new"}
     assert not settings.home.exists()

@@ -1,6 +1,5 @@
 """What the sensor reports about itself."""
 
-import datetime
 import os
 import sys
 from dataclasses import replace
@@ -8,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from acoupi import data
 from acoupi.errors import NotConfiguredError
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.system import Settings, get_celery_status, get_status, setup_program, start_deployment
 from tests.services import free_port
+from tests.unit.system.conftest import Clocks
 
 
 @pytest.fixture
@@ -86,13 +85,10 @@ def test_a_service_that_died_is_not_well_whatever_its_last_pulse_said(sensor: Se
     assert status.services.acoupi == "failed"
 
 
-def test_a_service_that_writes_no_more_does_not_answer(
-    sensor: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_that_writes_no_more_does_not_answer(sensor: Settings, clocks: Clocks) -> None:
     with ServiceLock(sensor.run_dir, "default"):
-        written = pulse(sensor, "default").pulse.pulse_on
-        later = written + datetime.timedelta(seconds=45)
-        monkeypatch.setattr(data, "utc_now", lambda: later)
+        pulse(sensor, "default")
+        clocks.pass_time(45)
 
         worker = get_celery_status(sensor).workers[1]
 

@@ -5,12 +5,14 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, NotConfiguredError, TargetError
 from acoupi.system import (
+    Sensor,
     Settings,
     available_targets,
     disable_services,
@@ -23,12 +25,14 @@ from acoupi.system import (
     target_for,
 )
 from acoupi.system.services import install_services, uninstall_services
-from acoupi.targets import process, systemd
+from acoupi.targets import Target, process, systemd
 from acoupi.targets.compose import ComposeTarget
 from acoupi.targets.process import ProcessTarget, run_script, script_error
 from tests.cli.fake_docker import FakeDocker, put_first
 from tests.packages import install
 from tests.services import require, require_program
+
+T = TypeVar("T", bound=Target)
 
 
 @pytest.fixture(params=["process", "systemd"])
@@ -464,7 +468,7 @@ def long_recordings(home: Path) -> Settings:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def patience(fake_systemctl: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long each command that is run may take, seconds."""
     given: list[float] = []
 
@@ -474,10 +478,13 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         given.append(timeout)
         return subprocess.CompletedProcess(command, 0, "active", "")
 
-    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
     monkeypatch.setattr(subprocess, "run", run)
     return given
+
+
+def on(kind: type[T], settings: Settings) -> T:
+    """The services of a home on another target than it was set up for."""
+    return kind(settings, Sensor.read(settings).manifest)
 
 
 @pytest.mark.parametrize(
@@ -486,10 +493,10 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         lambda settings: target_for(settings).down(),
         lambda settings: target_for(settings).stop_workers(),
         lambda settings: stop_services(settings, settings.home / "systemd"),
-        lambda settings: ProcessTarget(settings).down(),
-        lambda settings: ProcessTarget(settings).restart_workers(),
-        lambda settings: ComposeTarget(settings).down(),
-        lambda settings: ComposeTarget(settings).start(),
+        lambda settings: on(ProcessTarget, settings).down(),
+        lambda settings: on(ProcessTarget, settings).restart_workers(),
+        lambda settings: on(ComposeTarget, settings).down(),
+        lambda settings: on(ComposeTarget, settings).start(),
     ],
     ids=["units", "unit", "services", "scripts", "restart", "containers", "new containers"],
 )
