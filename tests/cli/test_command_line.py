@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -249,7 +248,18 @@ def test_names_of_programs_targets_settings_and_tasks_can_be_completed(
     assert "recording_task" in complete.tasks("rec")
 
 
-HEAVY = {"pydantic", "celery", "kombu", "numpy", "rich", "jinja2", "yaml", "requests", "paho"}
+HEAVY = {
+    "pydantic",
+    "celery",
+    "kombu",
+    "numpy",
+    "rich",
+    "jinja2",
+    "ruamel",
+    "yaml",
+    "requests",
+    "paho",
+}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"]])
@@ -270,16 +280,6 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     assert "typer" in loaded
     assert loaded & HEAVY == set()
     assert {name for name in loaded if name.startswith("acoupi.system")} == set()
-
-
-@pytest.mark.slow
-def test_help_takes_at_most_eight_times_as_long_as_python_itself() -> None:
-    sys.path.insert(0, str(ROOT / "scripts" / "bench.d"))
-    try:
-        import cli as bench  # type: ignore[import-not-found]  # noqa: PLC0415
-    finally:
-        sys.path.pop(0)
-
-    ratios = [float(bench.run(3)["help_ratio"]) for _ in range(3)]
-
-    assert median(ratios) <= 8
+    assert (
+        len(loaded) <= 160
+    )  # Python itself has 33; how long it takes is told by scripts/bench cli
