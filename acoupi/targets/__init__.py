@@ -333,13 +333,6 @@ def _package(*points: EntryPoint) -> str:
 def find_target(name: str) -> type[Target]:
     """Return the class of the target of that name.
 
-    Parameters
-    ----------
-    name
-        As setup was given it.
-    settings, manifest
-        Of the home, and what the last setup rendered there.
-
     Raises
     ------
     TargetError
