@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from acoupi.bundles.rendering import check_not_edited
+from acoupi.config.sensor import load_sensor
 from acoupi.provisioned import read_provisioned
 from acoupi.provisioning.apply import provision
 from acoupi.services.construction import build_program
@@ -55,7 +56,11 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("variables")
 def test_a_setup_leaves_the_old_sensor_or_the_new_one(tmp_path: Path) -> None:
-    options = [["--recording.duration", n, "--recording.interval", f"{n}0"] for n in ("5", "4")]
+    patience = "--sensor.recorder.microphone_patience"
+    options = [
+        ["--recording.duration", n, "--recording.interval", f"{n}0", patience, f"{n}00"]
+        for n in ("5", "4")
+    ]
     homes = homes_killed_at_each_rename(tmp_path, SETUP.format(old=options[0], new=options[1]))
 
     kinds = []
@@ -66,6 +71,7 @@ def test_a_setup_leaves_the_old_sensor_or_the_new_one(tmp_path: Path) -> None:
         is_new = sensor.target_name == "process"
         kinds.append(is_new)
         assert duration_of(settings) == (4 if is_new else 5)
+        assert load_sensor(settings).recorder.microphone_patience == (400 if is_new else 500)
         assert interval_of(settings) == (40 if is_new else 50)
         assert units.exists() != is_new
         assert script.exists()
@@ -90,6 +96,7 @@ def test_provisioning_leaves_the_old_configuration_or_the_new_one(tmp_path: Path
         }
         for number, name in ((5, "Oak"), (4, "Elm"))
     )
+    old["ACOUPI_SENSOR__RECORDER__MICROPHONE_PATIENCE"] = "500"  # taken back by the new one
     homes = homes_killed_at_each_rename(tmp_path, PROVISIONING.format(old=old, new=new))
 
     generations = []
@@ -100,6 +107,7 @@ def test_provisioning_leaves_the_old_configuration_or_the_new_one(tmp_path: Path
         is_new = known.generation == 2
         # Before anything is finished, as a service reads it that may not write there.
         assert duration_of_read_only(settings) == (4 if is_new else 5)
+        assert load_sensor(settings).recorder.microphone_patience == (None if is_new else 500)
         assert get_current_deployment(settings).name == ("Elm" if is_new else "Oak")
         found, _ = provision(settings, new if is_new else old)
         generations.append(found.generation)
