@@ -1,16 +1,14 @@
 """The service ``setup`` between two attempts: a small process with a pulse."""
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn
 
 from acoupi import data
 from acoupi.errors import AcoupiError
 from acoupi.services.logs import tell
+from acoupi.services.stopping import stop_event
 from acoupi.stack.pulse import PulseFile, ServiceLock, read_pulse
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
@@ -42,14 +40,7 @@ def become(module: str, *arguments: str) -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the pulse until the next attempt, or until stopped; return the exit code."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, on_signal)
+    stop = stop_event()
     failures = int(arguments[0])
     settings = Settings()
     end = data.monotonic() + wait_times(failures) if failures else float("inf")

@@ -19,12 +19,10 @@ import argparse
 import faulthandler
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import FrameType
 from typing import Protocol, Self
 
 from acoupi import clock
@@ -40,6 +38,7 @@ from acoupi.services.entries import (
 )
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.publisher import open_publisher
+from acoupi.services.stopping import stop_event
 from acoupi.services.task_messages import Publisher, task_message
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import BEAT, RENEW, Settings
@@ -358,14 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.celery.beat")
     parser.add_argument("--quiet", action="store_true", help="log to the file only")
     options = parser.parse_args(arguments)
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, on_signal)
+    stop = stop_event()
     try:
         os.environ["ACOUPI_SERVICE"] = BEAT  # identifies it to servers
         if not os.environ.get("ACOUPI_PROGRAM"):

@@ -13,18 +13,17 @@ start it, watch it and stop it.
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import FrameType
 from typing import Protocol, cast
 
 from acoupi.commit import settle
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.logs import configure_logging, note_crash, tell
+from acoupi.services.stopping import stop_event
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import RENEW, Settings
 
@@ -54,14 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("module", help="with its functions run and is_well")
     parser.add_argument("--quiet", action="store_true", help="log to the file only")
     options = parser.parse_args(arguments)
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, on_signal)
+    stop = stop_event()
     try:
         os.environ["ACOUPI_SERVICE"] = options.name  # tells it apart to servers
         settings, changed = _home_of(options.name, stop, quiet=options.quiet)
