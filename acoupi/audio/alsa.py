@@ -5,11 +5,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PROC", "Holder", "find_holder"]
+__all__ = ["HARDWARE", "PROC", "Holder", "find_holder"]
 
 PROC = Path("/proc")
 
-_HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
+HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
+"""Card and device, in the name that PortAudio gives to a device of a card."""
 _OWNER = re.compile(r"^owner_pid\s*:\s*(\d+)", re.MULTILINE)
 
 
@@ -51,7 +52,7 @@ def find_holder(full_name: str, proc: Path | None = None) -> Holder | None:
         None if no process does, or the kernel does not show it (a container
         does not see ``/proc/asound``).
     """
-    found = _HARDWARE.search(full_name)
+    found = HARDWARE.search(full_name)
     if found is None:
         return None
     proc = proc or PROC
