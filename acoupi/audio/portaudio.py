@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from acoupi import data
-from acoupi.audio.alsa import HARDWARE, find_holder
+from acoupi.audio.alsa import HARDWARE, capture_rates, find_holder
 from acoupi.audio.sharing import SoundShare
 from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES, AudioSource, Sink
 from acoupi.errors import (
@@ -417,11 +417,15 @@ def _note_resampling(device: InputDevice, samplerate: int) -> None:
     """Say once in the log of this process that samples may not be those of the microphone."""
     if device.resampled_by is None:
         return
+    offered = capture_rates()
+    is_offered = not offered or any(low <= samplerate <= high for low, high in offered)
+    listed = ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in offered)
     text = (
-        f'what "{device.name}" records at {samplerate} Hz may be resampled:'
-        f" the sound comes through {device.resampled_by}, which takes any rate,"
-        " whatever the microphone offers. To record from the microphone itself,"
-        ' choose one of "acoupi devices" that is not marked'
+        f'what "{device.name}" records at {samplerate} Hz'
+        f" {'may be' if is_offered else 'is probably'} resampled: the sound comes through"
+        f" {device.resampled_by}, which takes any rate, whatever the microphone offers"
+        + (f" (the USB microphones here offer {listed} Hz)" if offered else "")
+        + '. To record from the microphone itself, choose another of "acoupi devices"'
     )
     if text not in _said:
         _said.add(text)

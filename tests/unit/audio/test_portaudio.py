@@ -12,6 +12,7 @@ import pytest
 from acoupi import data
 from acoupi.audio import alsa, portaudio
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device, list_devices
+from acoupi.components.audio_recorder import PWRecorder
 from acoupi.errors import DeviceConfigurationError, DeviceError, DeviceUnavailableError
 
 
@@ -112,11 +113,12 @@ class Sink:
 
 
 @pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     library = Library()
     monkeypatch.setitem(sys.modules, "sounddevice", library)
     monkeypatch.setattr(portaudio, "_open", set())
     monkeypatch.setattr(portaudio, "_said", set())
+    monkeypatch.setattr(alsa, "PROC", tmp_path)
     return library
 
 
@@ -249,6 +251,71 @@ def test_sound_that_comes_through_a_server_is_said_once_to_be_resampled(
     assert said.startswith('what "sysdefault" records at 384000 Hz may be resampled')
 
 
+STREAM = """UltraMic at usb-0000:01:00.0-1.2, full speed : USB Audio
+
+Playback:
+  Interface 1
+    Rates: 384000
+
+Capture:
+  Interface 2
+    Altset 1
+    Rates: 44100, 48000
+  Interface 2
+    Altset 2
+    Rates: 8000 - 16000 (continuous)
+"""
+
+
+def test_the_rates_of_usb_microphones_are_those_of_capture(tmp_path: Path) -> None:
+    stream = tmp_path / "asound" / "card1" / "stream0"
+    stream.parent.mkdir(parents=True)
+    stream.write_text(STREAM)
+
+    assert alsa.capture_rates(tmp_path) == [(8_000, 16_000), (44_100, 44_100), (48_000, 48_000)]
+    assert alsa.capture_rates(tmp_path / "container") == []
+
+
+@pytest.mark.parametrize(
+    ("samplerate", "words"),
+    [
+        (48_000, "may be resampled"),
+        (12_000, "may be resampled"),
+        (384_000, "is probably resampled"),
+    ],
+)
+def test_a_rate_that_no_microphone_here_offers_is_said_to_be_resampled(
+    library: Library,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    samplerate: int,
+    words: str,
+) -> None:
+    stream = tmp_path / "asound" / "card1" / "stream0"
+    stream.parent.mkdir(parents=True)
+    stream.write_text(STREAM)
+    source = PortAudioSource("sysdefault", samplerate, 1)
+
+    source.start(Sink())
+    source.stop()
+
+    (said,) = caplog.messages
+    assert f"{samplerate} Hz {words}" in said
+    assert "(the USB microphones here offer 8000 to 16000, 44100, 48000 Hz)" in said
+
+
+def test_a_recorder_of_the_sound_server_refuses_a_name_that_two_have(library: Library) -> None:
+    library.names += [(b"Mic: USB Audio (hw:3,0)", 1), (b"Mic: USB Audio (hw:4,0)", 1)]
+
+    with pytest.raises(DeviceUnavailableError, match="several microphones match"):
+        PWRecorder(1, 48_000, 1, "Mic").device_source().start(Sink())
+    source = PWRecorder(1, 48_000, 1, "Mic: USB Audio (hw:4,0)").device_source()
+    source.start(Sink())
+    source.stop()
+
+    assert library.streams[-1].settings["device"] == 5
+
+
 def test_sound_of_the_hardware_is_not_said_to_be_resampled(
     library: Library, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -343,9 +410,7 @@ def test_more_than_16_bits_are_taken_whole_and_as_they_are(library: Library) -> 
     source.stop()
 
 
-def test_who_holds_the_microphone_is_named(
-    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_who_holds_the_microphone_is_named(library: Library, tmp_path: Path) -> None:
     status = tmp_path / "asound/card1/pcm0c/sub0/status"
     status.parent.mkdir(parents=True)
     status.write_text("state: RUNNING\nowner_pid   : 4321\ntrigger_time: 1.0\n")
@@ -353,7 +418,6 @@ def test_who_holds_the_microphone_is_named(
     (tmp_path / "4321/status").write_text("Name:\tpython\nTgid:\t4300\n")
     (tmp_path / "4300").mkdir()
     (tmp_path / "4300/cmdline").write_bytes(b"python\0-m\0acoupi.system.celery.worker\0recording\0")
-    monkeypatch.setattr(alsa, "PROC", tmp_path)
     library.error = PortAudioError("Unanticipated host error", -9999)
 
     error = refused(library, 384_000)
