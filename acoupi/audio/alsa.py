@@ -1,15 +1,17 @@
-"""Which process is using a sound card, according to the kernel."""
+"""What the kernel tells of sound cards: who is using one, and the rates it offers."""
 
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PROC", "Holder", "find_holder"]
+__all__ = ["HARDWARE", "PROC", "Holder", "capture_rates", "find_holder"]
 
 PROC = Path("/proc")
 
-_HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
+HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
+"""Card and device, in the name that PortAudio gives to a device of a card."""
+_RATES = re.compile(r"^\s*Rates: *(.+)$", re.MULTILINE)
 _OWNER = re.compile(r"^owner_pid\s*:\s*(\d+)", re.MULTILINE)
 
 
@@ -51,7 +53,7 @@ def find_holder(full_name: str, proc: Path | None = None) -> Holder | None:
         None if no process does, or the kernel does not show it (a container
         does not see ``/proc/asound``).
     """
-    found = _HARDWARE.search(full_name)
+    found = HARDWARE.search(full_name)
     if found is None:
         return None
     proc = proc or PROC
@@ -59,6 +61,32 @@ def find_holder(full_name: str, proc: Path | None = None) -> Holder | None:
         if owner := _OWNER.search(_read(status)):
             return _describe(int(owner[1]), proc)
     return None
+
+
+def capture_rates(proc: Path | None = None) -> list[tuple[int, int]]:
+    """Return the sample rates at which the USB microphones here record.
+
+    Parameters
+    ----------
+    proc
+        Root of the process file system; None: ``/proc``.
+
+    Returns
+    -------
+    list of (int, int)
+        Lowest and highest rate of each range, Hz, ascending; equal where it is a single rate.
+        Empty if there is none, or the kernel does not show it (as in a container).
+    """
+    found: set[tuple[int, int]] = set()
+    for stream in ((proc or PROC) / "asound").glob("card*/stream*"):
+        _, _, capture = _read(stream).partition("Capture:")
+        for rates in _RATES.findall(capture.partition("Playback:")[0]):
+            numbers = [int(number) for number in re.findall(r"\d+", rates)]
+            if "continuous" in rates:
+                found.add((min(numbers), max(numbers)))
+            else:
+                found.update((number, number) for number in numbers)
+    return sorted(found)
 
 
 def _describe(thread: int, proc: Path) -> Holder:

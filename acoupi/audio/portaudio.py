@@ -1,15 +1,18 @@
 """Microphones through PortAudio (the sounddevice library, imported when one is opened)."""
 
 import atexit
+import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from acoupi import data
-from acoupi.audio.alsa import find_holder
+from acoupi.audio.alsa import HARDWARE, capture_rates, find_holder
 from acoupi.audio.sharing import SoundShare
 from acoupi.audio.sources import SAMPLE_BYTES, WIDE_SAMPLE_BYTES, AudioSource, Sink
 from acoupi.errors import (
@@ -19,7 +22,17 @@ from acoupi.errors import (
     RecordingError,
 )
 
-__all__ = ["InputDevice", "PortAudioSource", "choose_device", "list_devices", "offered_samplerates"]
+__all__ = [
+    "Identity",
+    "InputDevice",
+    "PortAudioSource",
+    "choose_device",
+    "list_devices",
+    "offered_samplerates",
+    "only_one",
+]
+
+logger = logging.getLogger(__name__)
 
 LATENCY_SECONDS = 0.5
 """Latency requested from the device, seconds. Large, so that a pause of Python fits in it."""
@@ -40,6 +53,8 @@ _DEVICE_UNAVAILABLE = -9985
 _lock = threading.RLock()
 _open: "set[PortAudioSource]" = set()
 _share = SoundShare()
+_said: set[str] = set()
+"""What the log says already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +82,24 @@ class InputDevice:
         """Whether it is a card itself rather than a sound server or a plugin."""
         return "(hw:" in self.full_name
 
+    @property
+    def card(self) -> int | None:
+        """Current number of its card; None if it is a sound server or a plugin."""
+        found = HARDWARE.search(self.full_name)
+        return int(found[1]) if found else None
+
+    @property
+    def resampled_by(self) -> str | None:
+        """What stands before the hardware and converts to any rate; None if nothing does."""
+        if not self.is_hardware:
+            return "a sound server or a plugin of ALSA"
+        # As PortAudio reads it: any number but 0.
+        is_plug = re.match(r"\s*[+-]?0*[1-9]", os.environ.get("PA_ALSA_PLUGHW", ""))
+        return "ALSA's plug (PA_ALSA_PLUGHW is set)" if is_plug else None
+
 
 Chooser = Callable[[list[InputDevice]], InputDevice]
+Identity = Callable[[InputDevice], str | None]
 
 
 class PortAudioSource(AudioSource):
@@ -79,7 +110,8 @@ class PortAudioSource(AudioSource):
     name
         Its name in messages and, without `choose`, the name of the device.
     samplerate, channels
-        Must be offered by the device: nothing is resampled.
+        Must be offered by the device: nothing is resampled here. A sound
+        server may do so; then the log says that once.
     choose
         Picks the device from those present, each time it is opened; None
         means `choose_device` by name. Raises `DeviceUnavailableError`.
@@ -136,11 +168,13 @@ class PortAudioSource(AudioSource):
             self._stream = stream
             _open.add(self)
             try:
+                _require_rate(device, self.samplerate, stream.samplerate)
                 with _explained(sounddevice, self, device):
                     stream.start()
             except BaseException:
                 self.stop()
                 raise
+        _note_resampling(device, self.samplerate)
 
     def stop(self) -> None:
         """Close the device, even if it has been unplugged."""
@@ -180,7 +214,9 @@ def list_devices() -> list[InputDevice]:
         return _devices(sounddevice)
 
 
-def choose_device(devices: list[InputDevice], name: str) -> InputDevice:
+def choose_device(
+    devices: list[InputDevice], name: str, *, identity: Identity = lambda _: None
+) -> InputDevice:
     """Return the device that a name means.
 
     Parameters
@@ -189,32 +225,80 @@ def choose_device(devices: list[InputDevice], name: str) -> InputDevice:
         The devices to choose from.
     name
         A device's full name, or the part before its first colon. "default"
-        means the only sound card that can record if there is exactly one, else
-        the device of that name, else PortAudio's default. (With one card, a
-        sound server in front of it would resample without saying so.)
+        means the only sound card that can record; where there is no card, the
+        device of that name, else PortAudio's default. (With a card, a sound
+        server in front of it would resample without saying so.)
+    identity
+        Returns the identity of a device if it has one: the best name to advise.
 
     Raises
     ------
     DeviceUnavailableError
-        If there is none of that name; the message lists those present.
+        If there is none of that name, or several microphones have it; the
+        message lists them.
     """
-    cards = [device for device in devices if device.is_hardware]
-    if name == "default" and len(cards) == 1:
-        return cards[0]
-    named = [device for device in devices if device.full_name == name]
-    named += [device for device in devices if device.name == name]
-    if named:
-        return named[0]
-    if name == "default" and devices:
-        return next((device for device in devices if device.is_default), devices[0])
+    found = _meant(devices, name)
+    if found:
+        return only_one(devices, found, name, identity)
+    if not devices:
+        raise DeviceUnavailableError(
+            f'cannot find the microphone "{name}".',
+            "plug it in; in a container, check that it has /dev/snd",
+            why="nothing here can record sound.",
+        )
     there = ", ".join(f'"{device.name}"' for device in devices)
+    first = next((device for device in devices if device.is_hardware), devices[0])
     raise DeviceUnavailableError(
         f'cannot find the microphone "{name}".',
-        f'acoupi config set microphone.device_name "{(cards or devices)[0].name}"'
-        if devices
-        else "plug it in; in a container, check that it has /dev/snd",
-        why=f"these can record: {there}." if devices else "nothing here can record sound.",
+        f'acoupi config set microphone.device_name "{_advised(first, devices, identity)}"',
+        why=f"these can record: {there}.",
     )
+
+
+def only_one(
+    devices: list[InputDevice], found: list[InputDevice], name: str, identity: Identity
+) -> InputDevice:
+    """Return the first of the devices that a name means, if all are of one card.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If they are not; the message lists names that tell them apart.
+    """
+    places = {_place(device): device for device in reversed(found)}
+    if len(places) == 1:
+        return found[0]
+    apart = sorted(places.values(), key=lambda device: device.index)
+    names = [(_advised(device, devices, identity), device.full_name) for device in apart]
+    listed = ", ".join(
+        f'"{one}" ({full})' if one not in full else f'"{one}"' for one, full in names
+    )
+    raise DeviceUnavailableError(
+        f'several microphones match "{name}".',
+        f'acoupi config set microphone.device_name "{names[0][0]}"',
+        why=f"these can be told apart by their names: {listed}.",
+    )
+
+
+def _advised(device: InputDevice, devices: list[InputDevice], identity: Identity) -> str:
+    """Return a name that means this device only; card numbers change, so they come last."""
+    places = {_place(other) for other in devices if other.name == device.name}
+    return identity(device) or (device.name if len(places) == 1 else device.full_name)
+
+
+def _place(device: InputDevice) -> tuple[str, int]:
+    return ("device", device.index) if device.card is None else ("card", device.card)
+
+
+def _meant(devices: list[InputDevice], name: str) -> list[InputDevice]:
+    cards = [device for device in devices if device.is_hardware]
+    if name == "default" and cards:
+        return cards
+    named = [device for device in devices if device.full_name == name]
+    named = named or [device for device in devices if device.name == name]
+    if named or name != "default":
+        return named
+    return [device for device in devices if device.is_default] or devices
 
 
 def offered_samplerates(device: InputDevice, channels: int = 1) -> list[int]:
@@ -262,7 +346,14 @@ def _load() -> Any:
     # ends PortAudio; after that an open stream must not be touched.
     atexit.unregister(_close_all)
     atexit.register(_close_all)
+    # sounddevice cannot list or open a device if its name is not UTF-8, for example cut short.
+    sounddevice._ffi_string = partial(_as_utf8, sounddevice._ffi.string)  # noqa: SLF001
     return sounddevice
+
+
+def _as_utf8(read: Callable[[Any], bytes], text: Any) -> bytes:
+    """Read a text of PortAudio, with U+FFFD for what is not UTF-8."""
+    return read(text).decode(errors="replace").encode()
 
 
 def _close_all() -> None:
@@ -291,17 +382,54 @@ def _devices(sounddevice: Any) -> list[InputDevice]:
         preferred = sounddevice.query_devices(kind="input")["index"]
     except (sounddevice.PortAudioError, ValueError):
         preferred = None
-    return [
-        InputDevice(
-            index=index,
-            full_name=device["name"],
-            channels=device["max_input_channels"],
-            samplerate=round(device["default_samplerate"]),
-            is_default=index == preferred,
+    count = sounddevice._lib.Pa_GetDeviceCount()  # noqa: SLF001 - a list of all fails with one
+    found = (_device(sounddevice, index, index == preferred) for index in range(count))
+    return [device for device in found if device is not None and device.channels > 0]
+
+
+def _device(sounddevice: Any, index: int, is_default: bool) -> InputDevice | None:
+    """Return one device; None if PortAudio cannot describe it, which the log says."""
+    try:
+        one = sounddevice.query_devices(index)
+    except (sounddevice.PortAudioError, UnicodeError) as error:
+        logger.warning("PortAudio does not describe device %d: %s", index, error)
+        return None
+    return InputDevice(
+        index=index,
+        full_name=one["name"],
+        channels=one["max_input_channels"],
+        samplerate=round(one["default_samplerate"]),
+        is_default=is_default,
+    )
+
+
+def _require_rate(device: InputDevice, wanted: int, actual: float) -> None:
+    """Refuse the rate that ALSA chose instead: PortAudio takes what is within a hundredth."""
+    if abs(actual - wanted) >= 1:
+        raise DeviceConfigurationError(
+            f'cannot record from "{device.name}": the device does not offer {wanted} Hz.',
+            f"acoupi config set microphone.samplerate {round(actual)}",
+            why=f"it would record at {actual:g} Hz.",
         )
-        for index, device in enumerate(sounddevice.query_devices())
-        if device["max_input_channels"] > 0
-    ]
+
+
+def _note_resampling(device: InputDevice, samplerate: int) -> None:
+    """Say once in the log of this process that samples may not be those of the microphone."""
+    if device.resampled_by is None:
+        return
+    offered = capture_rates()
+    is_offered = not offered or any(low <= samplerate <= high for low, high in offered)
+    listed = ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in offered)
+    text = (
+        f'what "{device.name}" records at {samplerate} Hz'
+        f" {'may be' if is_offered else 'is probably'} resampled: the sound comes through"
+        f" {device.resampled_by}, which takes any rate, whatever the microphone offers"
+        + (f" (the USB microphones here offer {listed} Hz)" if offered else "")
+        + '. To record from the microphone itself, choose another of "acoupi devices"'
+    )
+    if text not in _said:
+        _said.add(text)
+        logger.warning("%s", text)
 
 
 def _callback(sink: Sink, samplerate: int) -> Callable[[Any, int, Any, Any], None]:

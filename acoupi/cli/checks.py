@@ -1,12 +1,14 @@
 """``acoupi check`` and ``acoupi devices``."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from acoupi.cli import home
-from acoupi.cli.output import done, example, print_json, print_table, working
+from acoupi.cli.output import done, example, print_json, print_table, warn, working
 from acoupi.cli.prompts import MICROPHONE_COLUMNS, microphones
 from acoupi.cli.table import single
 from acoupi.errors import AcoupiError, HealthCheckError
@@ -52,10 +54,11 @@ def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = 
         If the settings are wrong.
     """
     for name, what, step in _steps(found):
-        result: dict[str, Any] = {"name": name, "ok": False, "message": None}
+        notes: list[str] = []
+        result: dict[str, Any] = {"name": name, "ok": False, "message": None, "notes": notes}
         results.append(result)
         try:
-            with working(what):
+            with _noting(notes, quiet=quiet), working(what):
                 step()
         except AcoupiError as error:
             result["message"] = error.message
@@ -65,6 +68,21 @@ def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = 
         result["ok"] = True
         if not quiet:
             done(what)
+
+
+@contextmanager
+def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
+    """Collect the warnings that acoupi logs, and show them unless quiet."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("acoupi")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        for note in () if quiet else notes:
+            warn(note)
 
 
 def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:

@@ -19,6 +19,7 @@ MICROPHONE_COLUMNS = {
     "identity": "identity",
     "channels": "channels",
     "samplerates": "sample rates (Hz)",
+    "resampled_by": "may be resampled by",
 }
 
 
@@ -38,6 +39,7 @@ def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
     from acoupi.audio.portaudio import list_devices, offered_samplerates
     from acoupi.devices.microphones import list_microphones
 
+    found = list_devices()
     return [
         {
             "number": number,
@@ -47,9 +49,10 @@ def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
             "samplerate": microphone.samplerate,
             "samplerates": offered_samplerates(device) if with_rates else [],
             "is_default": device.is_default,
+            "resampled_by": microphone.resampled_by,
         }
         for number, (microphone, device) in enumerate(
-            zip(list_microphones(), list_devices(), strict=False), start=1
+            zip(list_microphones(devices=lambda: found), found, strict=True), start=1
         )
     ]
 

@@ -1,33 +1,39 @@
 """Microphones: listing them, and finding the one that a name means.
 
 Card numbers change at every boot and replug; the identity of a USB device
-(vendor, product, serial) does not. It is read from ``/sys/class/sound``, which,
-unlike ``/proc/asound``, is visible in containers.
+(vendor, product, serial) does not. Where that is not enough, because two are
+alike or have no serial number, the port tells them apart. All this is read from
+``/sys/class/sound``, which, unlike ``/proc/asound``, is visible in containers.
 """
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from acoupi.audio.portaudio import InputDevice, choose_device, list_devices
+from acoupi.audio.portaudio import InputDevice, choose_device, list_devices, only_one
 from acoupi.errors import DeviceUnavailableError
 
 __all__ = [
     "SYSFS",
     "Card",
     "Microphone",
+    "MicrophoneChoice",
     "choose_microphone",
     "find_microphone",
-    "identity_of",
     "list_cards",
     "list_microphones",
 ]
 
 SYSFS = Path("/sys/class/sound")
 
-_CARD = re.compile(r"\(hw:(\d+),\d+\)")
-_IDENTITY = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}(:.*)?")
+logger = logging.getLogger(__name__)
+
+_IDENTITY = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}(:.*|@.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,11 @@ class Card:
     """Its short name in ALSA."""
     can_record: bool
     identity: str | None
-    """``vendor:product:serial``, the last part empty if it has none; None if it is not USB."""
+    """``vendor:product:serial``, and ``@port`` where that is needed to tell it from others:
+    if it has no serial number, or another card has the same. None if it is not USB."""
+    names: tuple[str, ...] = ()
+    """Everything that means it, the most exact first: its identity with and without the port,
+    and the same without the serial number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +67,78 @@ class Microphone:
     """Its default sample rate, Hz."""
     card: int | None
     """Current number of its card; None if it is a sound server or a plugin."""
+    resampled_by: str | None = None
+    """What may resample its sound; None if nothing stands before the hardware."""
+
+
+class MicrophoneChoice:
+    """The microphone of a recorder: once found, always the same one.
+
+    A microphone that was already there when that one was lost does not take
+    its place, even if the name fits; one that is plugged in later does.
+
+    Parameters
+    ----------
+    sysfs
+        Folder in which the kernel describes its sound cards.
+    """
+
+    def __init__(self, sysfs: Path = SYSFS) -> None:
+        self._sysfs = sysfs
+        self._found: tuple[str, ...] = ()
+        self._others: set[str] | None = None
+
+    def choose(self, devices: list[InputDevice], name: str) -> InputDevice:
+        """Return it.
+
+        Parameters
+        ----------
+        devices
+            The devices to choose from.
+        name
+            As configured (see `choose_microphone`).
+
+        Raises
+        ------
+        DeviceUnavailableError
+            As `choose_microphone`; also if only another one is there.
+        """
+        for found in self._found:
+            with suppress(DeviceUnavailableError):
+                return self._accept(choose_microphone(devices, found, self._sysfs))
+        if not self._found:
+            return self._accept(choose_microphone(devices, name, self._sysfs))
+        cards = _cards_by_number(self._sysfs)
+        present = {_label(device, cards) for device in devices}
+        self._others = present if self._others is None else self._others & present
+        device = choose_microphone(devices, name, self._sysfs)
+        other = _label(device, cards)
+        if other in self._others:
+            raise DeviceUnavailableError(
+                f'the microphone "{self._found[0]}" is not there any more.',
+                "plug it in again where it was; or record from the other:"
+                f' acoupi config set microphone.device_name "{other}"',
+                why=f'"{other}" was there when it was lost, so it is another microphone.',
+            )
+        logger.warning('"%s" takes the place of the microphone "%s"', other, self._found[0])
+        return self._accept(device)
+
+    def _accept(self, device: InputDevice) -> InputDevice:
+        card = _card_of(device, _cards_by_number(self._sysfs))
+        self._found = tuple(dict.fromkeys((*card.names[:1], *filter(None, [card.identity]))))
+        self._others = None
+        return device
 
 
 def list_cards(sysfs: Path = SYSFS) -> list[Card]:
     """Return the sound cards, by number; empty if there are none."""
-    cards = []
-    for folder in sysfs.glob("card*"):
-        if folder.name[4:].isdigit():
-            number = int(folder.name[4:])
-            cards.append(
-                Card(
-                    number=number,
-                    id=_read(folder / "id") or folder.name,
-                    can_record=any(sysfs.glob(f"pcmC{number}D*c")),
-                    identity=_usb_identity(folder / "device"),
-                )
-            )
+    found = [
+        (_describe_card(folder, int(folder.name[4:]), sysfs), _usb_description(folder / "device"))
+        for folder in sysfs.glob("card*")
+        if folder.name[4:].isdecimal()
+    ]
+    alike = Counter(usb.key for _, usb in found if usb)
+    cards = [replace(card, **usb.naming(alike[usb.key])) if usb else card for card, usb in found]
     return sorted(cards, key=lambda card: card.number)
 
 
@@ -88,7 +154,7 @@ def list_microphones(
     DeviceUnavailableError
         If PortAudio is not installed or does not start.
     """
-    cards = {card.number: card for card in list_cards(sysfs)}
+    cards = _cards_by_number(sysfs)
     return [_describe(device, cards) for device in devices()]
 
 
@@ -96,7 +162,7 @@ def find_microphone(
     name: str, sysfs: Path = SYSFS, *, devices: Callable[[], list[InputDevice]] = list_devices
 ) -> Microphone:
     """Return the microphone with a configured name (see `choose_microphone`)."""
-    cards = {card.number: card for card in list_cards(sysfs)}
+    cards = _cards_by_number(sysfs)
     return _describe(choose_microphone(devices(), name, sysfs), cards)
 
 
@@ -108,8 +174,9 @@ def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS
     devices
         The devices to choose from.
     name
-        An identity (``vendor:product:serial``, or ``vendor:product`` where
-        there is only one of the kind), or what `choose_device` takes.
+        An identity (``vendor:product:serial@port``, ``vendor:product:serial``
+        or ``vendor:product``; each is enough where it fits only one), or what
+        `choose_device` takes.
     sysfs
         Folder in which the kernel describes its sound cards.
 
@@ -118,29 +185,37 @@ def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS
     DeviceUnavailableError
         If there is none, or more than one; the message lists those present.
     """
+    cards = _cards_by_number(sysfs)
+
+    def identity_of(device: InputDevice) -> str | None:
+        return _identity_of(device, cards)
+
     if not _IDENTITY.fullmatch(name):
-        return choose_device(devices, name)
-    cards = {card.number: card for card in list_cards(sysfs)}
-    known = [(device, _identity_of(device, cards)) for device in devices]
-    found = [device for device, identity in known if identity == name]
-    found = found or [d for d, identity in known if (identity or "").startswith(f"{name}:")]
-    if len({_card_of(device) for device in found}) == 1:
-        return found[0]
-    listed = ", ".join(f'"{d.name}" ({identity})' for d, identity in known if identity)
+        return choose_device(devices, name, identity=identity_of)
+    if found := _of_identity(devices, name, cards):
+        return only_one(devices, found, name, identity_of)
+    listed = ", ".join(
+        f'"{device.name}" ({identity})' for device in devices if (identity := identity_of(device))
+    )
     raise DeviceUnavailableError(
-        f'several microphones match "{name}".'
-        if found
-        else f'cannot find the microphone "{name}".',
-        "choose one of them by its name: acoupi devices"
-        if found
-        else "plug it in; list the microphones: acoupi devices",
+        f'cannot find the microphone "{name}".',
+        "plug it in; list the microphones: acoupi devices",
         why=f"these can record: {listed}." if listed else "no USB microphone is plugged in.",
     )
 
 
-def identity_of(device: InputDevice, sysfs: Path = SYSFS) -> str | None:
-    """Return the ``vendor:product:serial`` of a device; None if it is not USB."""
-    return _identity_of(device, {card.number: card for card in list_cards(sysfs)})
+def _of_identity(
+    devices: list[InputDevice], name: str, cards: dict[int, Card]
+) -> list[InputDevice]:
+    """Return the devices that an identity means, in the most exact sense that fits any."""
+    known = [(device, _card_of(device, cards)) for device in devices]
+    named = [(device, card.names.index(name)) for device, card in known if name in card.names]
+    best = min((rank for _, rank in named), default=0)
+    return [device for device, rank in named if rank == best]
+
+
+def _cards_by_number(sysfs: Path) -> dict[int, Card]:
+    return {card.number: card for card in list_cards(sysfs)}
 
 
 def _describe(device: InputDevice, cards: dict[int, Card]) -> Microphone:
@@ -149,22 +224,61 @@ def _describe(device: InputDevice, cards: dict[int, Card]) -> Microphone:
         identity=_identity_of(device, cards),
         channels=device.channels,
         samplerate=device.samplerate,
-        card=_card_of(device),
+        card=device.card,
+        resampled_by=device.resampled_by,
     )
 
 
-def _card_of(device: InputDevice) -> int | None:
-    found = _CARD.search(device.full_name)
-    return int(found[1]) if found else None
+_NO_CARD = Card(number=-1, id="", can_record=False, identity=None)
+
+
+def _card_of(device: InputDevice, cards: dict[int, Card]) -> Card:
+    return _NO_CARD if device.card is None else cards.get(device.card, _NO_CARD)
 
 
 def _identity_of(device: InputDevice, cards: dict[int, Card]) -> str | None:
-    card = cards.get(number) if (number := _card_of(device)) is not None else None
-    return card.identity if card else None
+    return _card_of(device, cards).identity
 
 
-def _usb_identity(device: Path) -> str | None:
-    """Read the identity from the USB device that a card's interface belongs to."""
+def _label(device: InputDevice, cards: dict[int, Card]) -> str:
+    """Return what stays the same of a device while it is plugged in."""
+    return _identity_of(device, cards) or device.full_name
+
+
+def _describe_card(folder: Path, number: int, sysfs: Path) -> Card:
+    return Card(
+        number=number,
+        id=_read(folder / "id") or folder.name,
+        can_record=any(sysfs.glob(f"pcmC{number}D*c")),
+        identity=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Usb:
+    """What the kernel knows of a USB device."""
+
+    kind: str
+    """``vendor:product``."""
+    serial: str
+    port: str
+    """Bus and ports on the way to it, for example ``1-1.2``."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}:{self.serial}"
+
+    def naming(self, alike: int) -> dict[str, Any]:
+        """Return the identity and the names of its card, if so many have this key."""
+        full = f"{self.key}@{self.port}"
+        return {
+            "identity": self.key if self.serial and alike == 1 else full,
+            "names": (full, self.key, f"{self.kind}@{self.port}", self.kind),
+        }
+
+
+def _usb_description(device: Path) -> _Usb | None:
+    """Read the USB device that a card's interface belongs to; None if it is not USB."""
     try:
         interface = device.resolve(strict=True)
     except OSError:
@@ -172,7 +286,8 @@ def _usb_identity(device: Path) -> str | None:
     for folder in (interface, interface.parent):
         vendor, product = _read(folder / "idVendor"), _read(folder / "idProduct")
         if vendor and product:
-            return f"{vendor.lower()}:{product.lower()}:{_read(folder / 'serial')}"
+            kind = f"{vendor.lower()}:{product.lower()}"
+            return _Usb(kind, _read(folder / "serial"), folder.name)
     return None
 
 

@@ -4,6 +4,7 @@ A container without a microphone, or without a network, can check only some of t
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any, get_args
@@ -14,7 +15,7 @@ from acoupi.programs.templates.basic import check_component, leaving_out
 from acoupi.services.construction import load_program
 from acoupi.services.logs import tell
 from acoupi.stack.settings import Settings
-from acoupi.targets import CheckPart
+from acoupi.targets import NOTE, CheckPart
 
 __all__ = ["check_parts", "main"]
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.checks")
     parser.add_argument("parts", nargs="+", choices=get_args(CheckPart))
     options = parser.parse_args(arguments)
+    logging.basicConfig(format=f"{NOTE}%(message)s", level=logging.WARNING)
     try:
         check_parts(load_program(Settings()), options.parts)
     except AcoupiError as error:

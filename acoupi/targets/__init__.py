@@ -26,6 +26,7 @@ from acoupi.writing import RenderedFile
 
 __all__ = [
     "DEFAULT_TARGET",
+    "NOTE",
     "CheckPart",
     "ServiceStatus",
     "Target",
@@ -39,6 +40,8 @@ __all__ = [
 
 CheckPart = Literal["microphone", "model", "rest"]
 """Part of a program that can be checked on its own."""
+NOTE = "Note: "
+"""Before each warning of such a check, in what its process prints on stderr."""
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
 HIDDEN = {"provisioned": "acoupi.provisioning.target:ProvisionedTarget"}

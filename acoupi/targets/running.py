@@ -3,6 +3,7 @@
 Nothing here needs the program or a `Stack`: the files that setup wrote are enough.
 """
 
+import logging
 import re
 import shlex
 import threading
@@ -36,7 +37,7 @@ from acoupi.services.program_hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER, WORKER_ROLES
-from acoupi.targets import CheckPart, ServiceStatus, Target
+from acoupi.targets import NOTE, CheckPart, ServiceStatus, Target
 from acoupi.targets.containers import (
     BrokerShell,
     container_logs,
@@ -51,6 +52,8 @@ __all__ = [
     "RunningBundle",
     "project_name",
 ]
+
+logger = logging.getLogger(__name__)
 
 START_PATIENCE = 120.0
 """Seconds until every service is ready."""
@@ -330,6 +333,9 @@ class RunningBundle(Target):
             if error.message == f"{called} failed.":  # not an error of acoupi
                 error.help = f"acoupi compose run --rm {service} python -m {words[0]} ..."
             raise error
+        for line in answer.err.splitlines():
+            if line.startswith(NOTE):
+                logger.warning("%s", line.removeprefix(NOTE))
 
     def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Return the parts to check, each in a container like that of its service."""

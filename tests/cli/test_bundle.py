@@ -172,6 +172,17 @@ def test_check_says_what_did_not_work_inside(run: Run, docker: FakeDocker, bundl
     assert result.exit_code == 3
 
 
+def test_check_passes_on_the_notes_from_inside(run: Run, docker: FakeDocker, bundle: Path) -> None:
+    said = " Network bats  Created\nNote: it may be resampled\n"
+    docker.answer("compose run --rm --no-deps -T recording", err=said)
+
+    result = run("check")
+
+    assert result.exit_code == 0
+    assert "Note: it may be resampled" in result.stderr
+    assert "Created" not in result.stderr
+
+
 def test_the_microphone_of_a_recorder_that_runs_is_left_to_it(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:

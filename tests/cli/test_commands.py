@@ -1,6 +1,7 @@
 """Every other command: what it prints, what it does, how it ends."""
 
 import json
+import logging
 import struct
 import sys
 from pathlib import Path
@@ -73,6 +74,24 @@ def test_check_tries_everything_out(run: Run, sensor: Path) -> None:
         "broker",
         "program",
     ]
+
+
+def test_what_the_check_finds_noteworthy_is_shown_and_is_no_failure(
+    run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noting(program: object, config: object) -> None:
+        logging.getLogger("acoupi.audio").warning("it %s be resampled", "may")
+
+    monkeypatch.setattr("acoupi.programs.connected.Program.check", noting)
+
+    result = run("check")
+    answer = data_of(run("check", "--json"))
+
+    assert result.exit_code == 0
+    assert result.stderr.count("Note: it may be resampled") == 1
+    notes = {one["name"]: one["notes"] for one in answer["checks"]}
+    assert notes["program"] == ["it may be resampled"]
+    assert answer["ok"]
 
 
 def test_check_has_the_microphone_that_setup_gave_to_the_services(

@@ -290,6 +290,68 @@ print(json.dumps([failed, [(n.state.value, n.detail) for n in history.notes],
     assert recordings == 0
 
 
+BAD_NAME = b"""
+pcm."Mikrofon f\xfcr Flederm\xe4use" {
+    type pulse
+    server "unix:%s/native"
+    device "virtual.monitor"
+    hint { show on description "Bats" }
+}
+"""
+
+
+def test_a_name_that_is_not_utf8_harms_nothing(microphone: Microphone) -> None:
+    configuration = microphone.folder / "asound.conf"
+    before = configuration.read_bytes()
+    configuration.write_bytes(before + BAD_NAME % str(microphone.folder).encode())
+    try:
+        answer = microphone.run(
+            PREPARE
+            + """
+from acoupi.audio.portaudio import list_devices
+names = [one.name for one in list_devices()]
+(bad,) = (one for one in names if one.startswith("Mikrofon"))
+recorders = [PARecorder(0.2, rate, 1, name, audio_dir=folder / "bad")
+             for name in ("virtual_microphone", bad)]
+print(json.dumps([bad, [failure(recorder.check) for recorder in recorders]]))
+"""
+        )
+    finally:
+        configuration.write_bytes(before)
+
+    assert answer == [
+        "Mikrofon f\N{REPLACEMENT CHARACTER}r Flederm\N{REPLACEMENT CHARACTER}use",
+        [None, None],
+    ]
+
+
+def test_a_server_that_resamples_is_said_to_by_devices_and_check_and_recording(
+    microphone: Microphone,
+) -> None:
+    listed, said = microphone.run(
+        PREPARE
+        + """
+import logging
+from acoupi.cli.prompts import microphones
+said = []
+handler = logging.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("acoupi").addHandler(handler)
+listed = {one["name"]: one["resampled_by"] for one in microphones(with_rates=False)}
+def recorder(rate):
+    return PARecorder(0.2, rate, 1, "virtual_microphone", audio_dir=folder / "resampled")
+recorder(384_000).check()
+recorder(384_000).check()
+recorder(rate).record(deployment)
+print(json.dumps([listed, said]))
+"""
+    )
+
+    assert listed["virtual_microphone"] == "a sound server or a plugin of ALSA"
+    assert ["at 384000 Hz" in one and "resampled" in one for one in said] == [True, False]
+    assert f"at {microphone.samplerate} Hz" in said[1]
+
+
 def test_the_script_refuses_to_start_twice(microphone: Microphone) -> None:
     again = subprocess.run(
         [SCRIPT, "start", microphone.folder, "48000"], capture_output=True, text=True, check=False

@@ -1,13 +1,11 @@
 """The recorders of acoupi."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Unpack
 
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device
 from acoupi.components.audio_recorder.base import TMP_PATH, BaseAudioRecorder, RecorderOptions
-from acoupi.devices.microphones import choose_microphone, identity_of
-from acoupi.errors import DeviceUnavailableError
+from acoupi.devices.microphones import MicrophoneChoice
 
 __all__ = ["PARecorder", "PWRecorder", "PyAudioRecorder"]
 
@@ -39,7 +37,10 @@ class PARecorder(_StreamRecorder):
         As for `BaseAudioRecorder`.
     device_name
         Its name in PortAudio, or the part before the colon; or its identity,
-        ``vendor:product:serial``; "default" is the only microphone present.
+        ``vendor:product:serial`` or ``vendor:product:serial@port``; "default"
+        is the only microphone present. It must mean one microphone: if
+        several are called that, recording fails and the message tells them
+        apart.
     chunksize
         Kept for published programs: the driver chooses its blocks.
     """
@@ -62,7 +63,7 @@ class PARecorder(_StreamRecorder):
             duration, samplerate, audio_channels, device_name, audio_dir, time_expansion, **options
         )
         self.chunksize = chunksize
-        self._identity: str | None = None
+        self._choice = MicrophoneChoice()
 
     def device_source(self) -> PortAudioSource:
         """Return the microphone; the device is looked up each time it is opened."""
@@ -70,18 +71,9 @@ class PARecorder(_StreamRecorder):
             self.device_name,
             self.samplerate,
             self.audio_channels,
-            choose=self._choose,
+            choose=lambda devices: self._choice.choose(devices, self.device_name),
             bits=self.bits,
         )
-
-    def _choose(self, devices: list[InputDevice]) -> InputDevice:
-        """Return the microphone; once found, always the same one, wherever it is plugged in."""
-        if self._identity is not None:
-            with suppress(DeviceUnavailableError):
-                return choose_microphone(devices, self._identity)
-        device = choose_microphone(devices, self.device_name)
-        self._identity = identity_of(device)
-        return device
 
 
 PyAudioRecorder = PARecorder
@@ -119,8 +111,6 @@ class PWRecorder(_StreamRecorder):
 
 def _choose_server(devices: list[InputDevice], name: str) -> InputDevice:
     """Return the device of that name, else the sound server, which knows more names."""
-    for wanted in (name, *_SERVERS):
-        for device in devices:
-            if wanted != "default" and wanted in (device.full_name, device.name):
-                return device
-    return choose_device(devices, name)
+    known = {part for device in devices for part in (device.full_name, device.name)}
+    wanted = next((one for one in (name, *_SERVERS) if one in known - {"default"}), name)
+    return choose_device(devices, wanted)

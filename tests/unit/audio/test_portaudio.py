@@ -12,6 +12,7 @@ import pytest
 from acoupi import data
 from acoupi.audio import alsa, portaudio
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device, list_devices
+from acoupi.components.audio_recorder import PWRecorder
 from acoupi.errors import DeviceConfigurationError, DeviceError, DeviceUnavailableError
 
 
@@ -27,11 +28,16 @@ class Library(ModuleType):
     def __init__(self) -> None:
         super().__init__("sounddevice")
         self.names = [
-            ("bcm2835 Headphones: - (hw:0,0)", 0),
-            ("UltraMic384K: USB Audio (hw:1,0)", 1),
-            ("sysdefault", 128),
-            ("default", 128),
+            (b"bcm2835 Headphones: - (hw:0,0)", 0),
+            (b"UltraMic384K: USB Audio (hw:1,0)", 1),
+            (b"sysdefault", 128),
+            (b"default", 128),
         ]
+        self.gone: set[int] = set()
+        self.actual_rate: float | None = None
+        self._lib = SimpleNamespace(Pa_GetDeviceCount=lambda: len(self.names))
+        self._ffi = SimpleNamespace(string=lambda text: text)
+        self._ffi_string = self._ffi.string
         self.rates = {250_000, 384_000}
         self.starts = 0
         self.error: PortAudioError | None = None
@@ -45,13 +51,20 @@ class Library(ModuleType):
     def _terminate(self) -> None:
         pass
 
-    def query_devices(self, kind: str | None = None) -> Any:
+    def query_devices(self, device: int | None = None, kind: str | None = None) -> Any:
         if kind:
-            return {"index": len(self.names) - 1}
-        return [
-            {"name": name, "max_input_channels": channels, "default_samplerate": 44100.0}
-            for name, channels in self.names
-        ]
+            return self.query_devices(len(self.names) - 1)
+        if device is None:
+            return [self.query_devices(index) for index in range(len(self.names))]
+        if device in self.gone:
+            raise PortAudioError(f"Error querying device {device}")
+        name, channels = self.names[device]
+        return {
+            "index": device,
+            "name": self._ffi_string(name).decode(),
+            "max_input_channels": channels,
+            "default_samplerate": 44100.0,
+        }
 
     def check_input_settings(self, *, samplerate: int, **_: Any) -> None:
         if samplerate not in self.rates:
@@ -61,7 +74,9 @@ class Library(ModuleType):
         self.variables = {name: os.environ.get(name) for name in ("PULSE_SOURCE",)}
         if self.error is not None:
             raise self.error
+        self.query_devices(settings["device"])
         stream = Stream(settings, self.start_error)
+        stream.samplerate = self.actual_rate or settings["samplerate"]
         self.streams.append(stream)
         return stream
 
@@ -71,6 +86,7 @@ class Stream:
         self.settings = settings
         self.error = error
         self.is_closed = False
+        self.samplerate = 0.0
 
     def start(self) -> None:
         if self.error:
@@ -97,10 +113,12 @@ class Sink:
 
 
 @pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     library = Library()
     monkeypatch.setitem(sys.modules, "sounddevice", library)
     monkeypatch.setattr(portaudio, "_open", set())
+    monkeypatch.setattr(portaudio, "_said", set())
+    monkeypatch.setattr(alsa, "PROC", tmp_path)
     return library
 
 
@@ -127,7 +145,7 @@ def test_devices_that_only_play_are_left_out(library: Library) -> None:
 
 def test_what_was_plugged_in_since_is_seen(library: Library) -> None:
     list_devices()
-    library.names.append(("New: USB Audio (hw:2,0)", 1))
+    library.names.append((b"New: USB Audio (hw:2,0)", 1))
 
     assert list_devices()[-1].name == "New"
     assert library.starts == 2
@@ -149,14 +167,185 @@ def test_the_list_is_not_read_anew_under_an_open_stream(library: Library) -> Non
         (("Mic: USB (hw:1,0)", "default"), "Mic", 0),
         (("Mic: USB (hw:1,0)", "default"), "Mic: USB (hw:1,0)", 0),
         (("Mic: USB (hw:1,0)", "default"), "default", 0),
-        (("Mic: USB (hw:1,0)", "Other: USB (hw:2,0)", "default"), "default", 2),
-        (("Mic: USB (hw:1,0)", "Other: USB (hw:2,0)"), "default", 0),
+        (("Mic: USB (hw:1,0)", "Mic: USB #1 (hw:1,1)", "default"), "default", 0),
+        (("Mic: USB (hw:1,0)", "Mic: USB #1 (hw:1,1)"), "Mic", 0),
+        (("Mic: USB (hw:1,0)", "Mic: USB #1 (hw:1,1)"), "Mic: USB #1 (hw:1,1)", 1),
         (("pulse", "default"), "default", 1),
+        (("pulse",), "default", 0),
         (("Mic: a (hw:1,0)", "Mic: b (hw:2,0)"), "Mic: b (hw:2,0)", 1),
     ],
 )
 def test_a_name_means_a_device(names: tuple[str, ...], wanted: str, expected: int) -> None:
     assert choose_device(devices(*names), wanted).index == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (("Mic: USB (hw:1,0)", "Mic: USB (hw:2,0)", "default"), "Mic"),
+        (("Mic: USB (hw:1,0)", "Other: USB (hw:2,0)", "default"), "default"),
+        (("Mic: USB (hw:1,0)", "Other: USB (hw:2,0)"), "default"),
+    ],
+)
+def test_a_name_that_several_microphones_have_is_refused(
+    names: tuple[str, ...], wanted: str
+) -> None:
+    there = devices(*names)
+
+    with pytest.raises(DeviceUnavailableError) as caught:
+        choose_device(there, wanted)
+
+    usable = names[:2] if wanted == "Mic" else ("Mic", "Other")
+    listed = ", ".join(f'"{name}"' for name in usable)
+    assert caught.value.lines() == [
+        f'Error: several microphones match "{wanted}".',
+        f"  Why: these can be told apart by their names: {listed}.",
+        f'  Try: acoupi config set microphone.device_name "{usable[0]}"',
+    ]
+    assert [choose_device(there, name).full_name for name in usable] == list(names[:2])
+
+
+BAD = b"Mikrofon f\xfcr Flederm\xe4use: USB Audio (hw:2,0)"
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_name_that_is_not_utf8_harms_no_device(library: Library, place: int) -> None:
+    library.names.insert(place, (BAD, 1))
+
+    found = list_devices()
+    (bad,) = (device for device in found if device.card == 2)
+    for name in ("UltraMic384K", "sysdefault", bad.name, bad.full_name):
+        source = PortAudioSource(name, 48_000, 1)
+        source.start(Sink())
+        source.stop()
+
+    assert [device.full_name for device in found if device is not bad] == [
+        "UltraMic384K: USB Audio (hw:1,0)",
+        "sysdefault",
+        "default",
+    ]
+    assert bad.name == "Mikrofon f\N{REPLACEMENT CHARACTER}r Flederm\N{REPLACEMENT CHARACTER}use"
+    opened = [library.names[stream.settings["device"]][0] for stream in library.streams]
+    assert opened == [b"UltraMic384K: USB Audio (hw:1,0)", b"sysdefault", BAD, BAD]
+
+
+def test_a_device_that_portaudio_does_not_describe_harms_no_other(library: Library) -> None:
+    library.gone = {2}
+
+    assert [device.name for device in list_devices()] == ["UltraMic384K", "default"]
+
+
+def resampling_notes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [text for text in caplog.messages if "may be resampled" in text]
+
+
+def test_sound_that_comes_through_a_server_is_said_once_to_be_resampled(
+    library: Library, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        source = PortAudioSource("sysdefault", 384_000, 1)
+        source.start(Sink())
+        source.stop()
+
+    (said,) = resampling_notes(caplog)
+    assert said.startswith('what "sysdefault" records at 384000 Hz may be resampled')
+
+
+STREAM = """UltraMic at usb-0000:01:00.0-1.2, full speed : USB Audio
+
+Playback:
+  Interface 1
+    Rates: 384000
+
+Capture:
+  Interface 2
+    Altset 1
+    Rates: 44100, 48000
+  Interface 2
+    Altset 2
+    Rates: 8000 - 16000 (continuous)
+"""
+
+
+def test_the_rates_of_usb_microphones_are_those_of_capture(tmp_path: Path) -> None:
+    stream = tmp_path / "asound" / "card1" / "stream0"
+    stream.parent.mkdir(parents=True)
+    stream.write_text(STREAM)
+
+    assert alsa.capture_rates(tmp_path) == [(8_000, 16_000), (44_100, 44_100), (48_000, 48_000)]
+    assert alsa.capture_rates(tmp_path / "container") == []
+
+
+@pytest.mark.parametrize(
+    ("samplerate", "words"),
+    [
+        (48_000, "may be resampled"),
+        (12_000, "may be resampled"),
+        (384_000, "is probably resampled"),
+    ],
+)
+def test_a_rate_that_no_microphone_here_offers_is_said_to_be_resampled(
+    library: Library,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    samplerate: int,
+    words: str,
+) -> None:
+    stream = tmp_path / "asound" / "card1" / "stream0"
+    stream.parent.mkdir(parents=True)
+    stream.write_text(STREAM)
+    source = PortAudioSource("sysdefault", samplerate, 1)
+
+    source.start(Sink())
+    source.stop()
+
+    (said,) = caplog.messages
+    assert f"{samplerate} Hz {words}" in said
+    assert "(the USB microphones here offer 8000 to 16000, 44100, 48000 Hz)" in said
+
+
+def test_a_recorder_of_the_sound_server_refuses_a_name_that_two_have(library: Library) -> None:
+    library.names += [(b"Mic: USB Audio (hw:3,0)", 1), (b"Mic: USB Audio (hw:4,0)", 1)]
+
+    with pytest.raises(DeviceUnavailableError, match="several microphones match"):
+        PWRecorder(1, 48_000, 1, "Mic").device_source().start(Sink())
+    source = PWRecorder(1, 48_000, 1, "Mic: USB Audio (hw:4,0)").device_source()
+    source.start(Sink())
+    source.stop()
+
+    assert library.streams[-1].settings["device"] == 5
+
+
+def test_sound_of_the_hardware_is_not_said_to_be_resampled(
+    library: Library, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = PortAudioSource("UltraMic384K", 384_000, 1)
+    source.start(Sink())
+    source.stop()
+
+    assert resampling_notes(caplog) == []
+
+
+@pytest.mark.parametrize(("value", "is_plug"), [("1", True), ("0", False), ("", False)])
+def test_portaudio_may_be_told_to_resample_the_hardware(
+    monkeypatch: pytest.MonkeyPatch, value: str, is_plug: bool
+) -> None:
+    monkeypatch.setenv("PA_ALSA_PLUGHW", value)
+
+    (device,) = devices("Mic: USB (hw:1,0)")
+
+    assert (device.resampled_by is not None) == is_plug
+
+
+def test_a_rate_that_is_only_near_is_refused(library: Library) -> None:
+    """ALSA opens at the nearest rate; PortAudio takes what differs by less than a hundredth."""
+    library.actual_rate = 382_000.0
+
+    error = refused(library)
+
+    assert isinstance(error, DeviceConfigurationError)
+    assert error.help == "acoupi config set microphone.samplerate 382000"
+    assert library.streams[0].is_closed
 
 
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
@@ -221,9 +410,7 @@ def test_more_than_16_bits_are_taken_whole_and_as_they_are(library: Library) -> 
     source.stop()
 
 
-def test_who_holds_the_microphone_is_named(
-    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_who_holds_the_microphone_is_named(library: Library, tmp_path: Path) -> None:
     status = tmp_path / "asound/card1/pcm0c/sub0/status"
     status.parent.mkdir(parents=True)
     status.write_text("state: RUNNING\nowner_pid   : 4321\ntrigger_time: 1.0\n")
@@ -231,7 +418,6 @@ def test_who_holds_the_microphone_is_named(
     (tmp_path / "4321/status").write_text("Name:\tpython\nTgid:\t4300\n")
     (tmp_path / "4300").mkdir()
     (tmp_path / "4300/cmdline").write_bytes(b"python\0-m\0acoupi.system.celery.worker\0recording\0")
-    monkeypatch.setattr(alsa, "PROC", tmp_path)
     library.error = PortAudioError("Unanticipated host error", -9999)
 
     error = refused(library, 384_000)
