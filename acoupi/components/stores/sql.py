@@ -180,10 +180,16 @@ _VERSION_4 = (
     "ALTER TABLE effort_note ADD COLUMN offset_us INTEGER",
 )
 
+_VERSION_5 = (
+    # Who began the latest attempt, and how many ended because that process was ended.
+    "ALTER TABLE analysis ADD COLUMN begun_by TEXT",
+    "ALTER TABLE analysis ADD COLUMN interruptions INTEGER NOT NULL DEFAULT 0",
+)
+
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )
@@ -346,6 +352,16 @@ PUT_ANALYSIS = """
         attempts = excluded.attempts,
         error = excluded.error,
         updated_on_us = excluded.updated_on_us
+"""
+
+BEGUN_BY = """
+    SELECT begun_by, interruptions FROM analysis
+    WHERE recording_row = :recording_row AND name_model = :name_model
+"""
+
+PUT_BEGUN_BY = """
+    UPDATE analysis SET begun_by = :begun_by, interruptions = :interruptions
+    WHERE recording_row = :recording_row AND name_model = :name_model
 """
 
 COUNT_ANALYSES = "SELECT state, count(*) FROM analysis GROUP BY state"
