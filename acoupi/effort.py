@@ -8,6 +8,8 @@ add up exactly.
 
 import datetime
 import heapq
+import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
@@ -42,6 +44,8 @@ NOTE_SECONDS = 30.0
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+_ROUNDING = _SECOND // 1000
+"""By how much a slot may begin too early, as frames and clocks are rounded."""
 _CLOCK_NOISE = _SECOND // 2
 """Tolerated difference between the times of two recordings of one stream and their frames."""
 
@@ -173,6 +177,14 @@ _STATE_OF_THE_REST = {
     IncompleteReason.CRASHED: EffortState.NOT_RUNNING,
 }
 """State of the missing rest of an incomplete recording; any other reason: device missing."""
+_GOES_ON = {
+    True: (IncompleteReason.DISK_FULL,),
+    False: (IncompleteReason.DISK_FULL, IncompleteReason.DEVICE_LOST, IncompleteReason.OTHER),
+}
+"""Why a recording ended early that may also keep the next one from beginning in time, by
+whether both are from the same stream."""
+_FEW = 20
+"""How many notes to look back over for one that is a cause."""
 
 Fact = tuple[int, int, int, EffortState, str]
 """Start, end, rank, state, detail."""
@@ -181,6 +193,8 @@ Piece = tuple[int, int, EffortState | None, str]
 Known = tuple[int, int, EffortState, str]
 PlanSpan = tuple[int, int, CapturePlan | None]
 """Start and end of a plan; None: the schedule is not known."""
+Slot = tuple[int, int]
+"""When a slot begins, and when the planned time in it does; later if a late recording made up."""
 S = TypeVar("S")
 
 BETWEEN = "between recordings"
@@ -218,7 +232,10 @@ def ledger(
     (overrun); if not, the recorder was not running.
 
     The slots of a plan with an interval follow the recordings: each recording
-    begins a slot, and missed slots lie whole intervals after the one before.
+    begins a slot, and missed slots lie whole intervals after the one before, or
+    before the first; without recordings they are multiples of the interval since
+    1970. Planned are those that begin in the deployment, under the plan and in its
+    hours, each for the duration of one recording.
 
     Parameters
     ----------
@@ -246,8 +263,9 @@ def ledger(
     # Ongoing notes from before affect what follows, so the window is widened a little.
     margin = max((_patience(plan) for _, _, plan in plans), default=0) + _CLOCK_NOISE
     low, high = max(begin, first - margin), min(end, last + margin)
-    facts, slots = _facts_of_recordings(history.captured, plans)
-    for span in history.notes:
+    notes = sorted(history.notes, key=lambda note: note.start)
+    facts, slots = _facts_of_recordings(history.captured, notes, plans)
+    for span in notes:
         facts.append(_fact(span.start, span.end, span.state, span.detail))
     for since_us, until_us, plan in plans:
         facts += _not_planned(plan, slots, (since_us, until_us), (low, high))
@@ -314,11 +332,11 @@ def _patience(plan: CapturePlan | None) -> int:
 
 
 def _facts_of_recordings(
-    captured: Sequence[Captured], plans: Sequence[PlanSpan]
-) -> tuple[list[Fact], list[int]]:
-    """Return the facts of the recordings, and the starts of the slots they fill."""
+    captured: Sequence[Captured], notes: Sequence[EffortSpan], plans: Sequence[PlanSpan]
+) -> tuple[list[Fact], list[Slot]]:
+    """Return the facts of the recordings, and the slots they fill."""
     facts: list[Fact] = []
-    slots: list[int] = []
+    slots: list[Slot] = []
     ordered = sorted(captured, key=lambda one: one.start)
     before: Captured | None = None
     for one, after in zip_longest(ordered, ordered[1:]):
@@ -327,9 +345,10 @@ def _facts_of_recordings(
             end = after.start  # They are adjacent: frames are more exact than the clock.
         facts += _recorded(one, end)
         slot, lost = _gap(one, before, _plan_at(plans, one.start))
-        facts += lost
+        if lost:
+            facts += _reasons(lost, one, before, notes)
         if one.incomplete is not None:
-            planned = _planned_end(slot, end, _plan_at(plans, slot))
+            planned = _planned_end(slot[1], end, _plan_at(plans, slot[0]))
             state = _STATE_OF_THE_REST.get(one.incomplete, EffortState.DEVICE_MISSING)
             facts.append((end, planned, _RANKS[state], state, one.incomplete_words or ""))
         slots.append(slot)
@@ -374,34 +393,73 @@ def _frames(count: int, samplerate: int) -> int:
 
 def _gap(
     one: Captured, before: Captured | None, plan: CapturePlan | None
-) -> tuple[int, list[Fact]]:
-    """Return the start of a recording's slot, and the planned time that was lost before it.
+) -> tuple[Slot, list[tuple[int, int]]]:
+    """Return a recording's slot, and the planned time that was lost before it.
 
     In a plan with an interval, the loss is the beginning of its own slot, and
-    whole slots before it.
+    whole slots before it. A slot is planned for one length of a recording: what
+    a late recording lasts beyond that makes up for its late beginning.
     """
     if not one.gap_before_frames:
-        return one.start, []
-    state, detail = EffortState.OVERRUN, TOO_LATE
-    rank = _RANKS[state]
-    if before is None or before.stream_id != one.stream_id:
-        # The stream began too late. Notes from that time explain why better.
-        state, rank = EffortState.DEVICE_MISSING, _LAST_RANK
-        detail = NOT_READY if before is None else before.incomplete_words or NOT_READY
+        return (one.start, one.start), []
     if plan is None or plan.is_continuous:
         start = one.start - _frames(one.gap_before_frames, one.samplerate)
         if before is not None and _is_near(before.end, start):
             start = before.end
-        return start, [(start, one.start, rank, state, detail)]
+        return (start, start), [(start, one.start)]
     length, every = round(plan.duration * _SECOND), round(plan.interval * _SECOND)
     # Whole recordings are counted in frames: they may not last whole microseconds.
     missed, late = divmod(one.gap_before_frames, max(1, round(plan.duration * one.samplerate)))
     slot = one.start - _frames(late, one.samplerate)
-    starts = [(slot - number * every) for number in range(1, missed + 1)]
-    facts = [(start, start + length, rank, state, detail) for start in starts]
-    if late:
-        facts.append((slot, one.start, rank, state, detail))
-    return slot, facts
+    begin = max(slot, min(one.start, one.end - length))
+    starts = [(slot - number * every) for number in range(missed, 0, -1)]
+    return (slot, begin), [*((start, start + length) for start in starts), (begin, one.start)]
+
+
+def _reasons(
+    lost: Iterable[tuple[int, int]],
+    one: Captured,
+    before: Captured | None,
+    notes: Sequence[EffortSpan],
+) -> Iterator[Fact]:
+    """Yield why the planned time before a recording was lost.
+
+    A full disk or a missing microphone that was the last thing known goes on until
+    there is a recording again: a recorder that is not asked to record notes nothing.
+    """
+    is_same_stream = before is not None and before.stream_id == one.stream_id
+    state, detail = EffortState.OVERRUN, TOO_LATE
+    if not is_same_stream:  # The stream began too late.
+        state, detail = EffortState.DEVICE_MISSING, NOT_READY
+    if before is not None and before.incomplete in _GOES_ON[is_same_stream]:
+        state = _STATE_OF_THE_REST.get(before.incomplete, EffortState.DEVICE_MISSING)
+        detail = before.incomplete_words or detail
+    last = _last_note(notes, before, one)
+    carried_from = one.start
+    if last is not None and (
+        last.state is EffortState.DISK_FULL
+        or (last.state is EffortState.DEVICE_MISSING and not is_same_stream)
+    ):
+        carried_from = to_microseconds(last.start)
+    for start, end in lost:
+        middle = min(max(start, carried_from), end)
+        # Notes from that time explain better why a stream began too late.
+        yield start, middle, _RANKS[state] if is_same_stream else _LAST_RANK, state, detail
+        if last is not None and middle < end:
+            rank = _RANKS[last.state] if is_same_stream else _LAST_RANK
+            yield middle, end, rank, last.state, last.detail
+
+
+def _last_note(
+    notes: Sequence[EffortSpan], before: Captured | None, one: Captured
+) -> EffortSpan | None:
+    """Return the last of the notes (by their start) that were made between two recordings."""
+    first = 0 if before is None else before.end
+    upto = bisect_left(notes, one.start, key=lambda note: to_microseconds(note.start))
+    for note in reversed(notes[max(0, upto - _FEW) : upto]):
+        if note.state is not EffortState.OFF_SCHEDULE:
+            return note if to_microseconds(note.end) > first else None
+    return None
 
 
 def _plan_at(plans: Sequence[PlanSpan], time: int) -> CapturePlan | None:
@@ -416,30 +474,42 @@ def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
 
 
 def _not_planned(
-    plan: CapturePlan | None, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
+    plan: CapturePlan | None, slots: Sequence[Slot], held: tuple[int, int], window: tuple[int, int]
 ) -> Iterator[Fact]:
-    low, high = max(held[0], window[0]), min(held[1], window[1])
-    if plan is None or high <= low:
+    if plan is None:
         return
-    for daily in plan.windows:
-        for start, end in _outside(daily, low, high):
-            yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
+    # A slot that is planned may have begun a little before the window.
+    reach = 0 if plan.is_continuous else round(2 * plan.interval * _SECOND)
+    low, high = max(held[0], window[0] - reach), min(held[1], window[1])
+    if high <= low:
+        return
+    outside = sorted(
+        (start, end) for daily in plan.windows for start, end in _outside(daily, low, high)
+    )
+    for start, end in outside:
+        yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
     if plan.is_continuous:
         return
-    for start, end in _between_slots(plan, slots, held, (low, high)):
+    begins = _begins(plan, slots, held, (low, high))
+    for start, end in _between_slots(plan, begins, _rest(outside, low, high)):
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, BETWEEN
 
 
-def _outside(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Yield the spans of [low, high) that lie in none of the windows."""
+def _rest(spans: Iterable[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of [low, high) that are in none of the spans, which are sorted."""
     done = low
-    for start, end in sorted(_windows(daily, low, high)):
+    for start, end in spans:
         if done < start:
             yield done, min(start, high)
         done = max(done, end)
         if done >= high:
             return
     yield done, high
+
+
+def _outside(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Yield the spans of [low, high) that lie in none of the windows."""
+    yield from _rest(sorted(_windows(daily, low, high)), low, high)
 
 
 def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -457,32 +527,55 @@ def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, in
 
 
 def _between_slots(
-    plan: CapturePlan, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
+    plan: CapturePlan, begins: Sequence[int], hours: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the time between planned recordings.
+    """Yield the time between the slots that begin in the hours of the schedule."""
+    length = round(plan.duration * _SECOND)
+    for start, end in hours:
+        done = start
+        for index in range(bisect_left(begins, start - _ROUNDING), bisect_left(begins, end)):
+            if done < begins[index]:
+                yield done, begins[index]
+            done = max(done, begins[index] + length)
+        if done < end:
+            yield done, end
 
-    A slot counts as missed if no recording begins within half an interval of it.
+
+def _begins(
+    plan: CapturePlan, slots: Sequence[Slot], held: tuple[int, int], window: tuple[int, int]
+) -> list[int]:
+    """Return when the planned time of each slot begins, in order, around a window.
+
+    Slots are those of the recordings, and whole intervals before the first and
+    after each of them; without recordings, multiples of the interval since 1970. A
+    slot counts as missed if no recording begins within half an interval of it.
     """
-    every, length = round(plan.interval * _SECOND), round(plan.duration * _SECOND)
-    low, high = window
-    ours = [slot for slot in slots if held[0] <= slot < held[1]]
-    if not ours or ours[0] - held[0] >= every // 2:
-        ours = [held[0], *ours]
-    else:
-        yield held[0], ours[0]
-    for anchor, following in zip(ours, [*ours[1:], None], strict=True):
-        if (following is not None and following < low) or anchor >= high:
-            continue
-        slot = anchor + max(0, (low - anchor) // every - 1) * every
-        end = held[1] if following is None else following
-        while slot < high:
-            is_last = following is not None and slot + every >= following - every // 2
-            until = end if is_last else min(slot + every, end)
-            if slot + length < until:
-                yield slot + length, until
-            if is_last or slot + every >= end:
-                break
-            slot += every
+    every = round(plan.interval * _SECOND)
+    first, end = held[0] - _ROUNDING, held[1]
+    low, high = window[0] - _ROUNDING, window[1]
+    ours = [slot for slot in slots if first <= slot[0] < end]
+    if not ours:
+        number = math.ceil(held[0] / _SECOND / plan.interval)
+        start = round(number * plan.interval * _SECOND)
+        ours = [(start, start)] if start < end else []
+        if not ours:
+            return []
+    back = (ours[0][0] - first) // every
+    earliest = ours[0][0] - back * every
+    begins = list(range(earliest + _steps(earliest, low, every), min(ours[0][0], high), every))
+    for (slot, begin), following in zip_longest(ours, ours[1:]):
+        until = end if following is None else following[0] - every // 2
+        if slot >= high:
+            break
+        if until >= low:
+            missed = slot + max(every, _steps(slot, low, every))
+            begins += [begin, *range(missed, min(until, high), every)]
+    return sorted(begins)
+
+
+def _steps(start: int, low: int, every: int) -> int:
+    """Return how far to go from a slot to the last one that begins before `low`; 0: none does."""
+    return max(0, (low - start) // every) * every
 
 
 # From facts to spans
