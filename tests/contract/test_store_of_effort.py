@@ -180,17 +180,18 @@ def test_a_part_of_a_history_knows_that_something_comes_after_it(store: Store) -
 
 
 def test_a_part_of_a_history_knows_the_cause_that_goes_on_in_it(store: Store) -> None:
-    first, last = recording("a.wav", 0), recording("b.wav", 3600)
+    first, last = recording("a.wav", 0), recording("b.wav", 360_000)
     whole = REPORT.model_copy(update={"incomplete": None, "gap_before_frames": 0, "overruns": []})
     first.capture = whole
-    last.capture = whole.model_copy(update={"gap_before_frames": 3597 * last.samplerate})
+    last.capture = whole.model_copy(update={"gap_before_frames": 359_997 * last.samplerate})
     store.store_recording(first)
     store.store_recording(last)
     store.note_plan(SITE, CapturePlan(duration=3, interval=3), at(0))
     full = data.EffortSpan(at(90), at(95), data.EffortState.DISK_FULL, "no space left")
     store.note_effort(SITE, [full])
 
-    part = ledger(history(store, at(1800), at(1900)), at(4000), since=at(1800), until=at(1900))
+    window = at(180_000), at(180_100)
+    part = ledger(history(store, *window), at(360_003), since=window[0], until=window[1])
 
     assert {(span.state, span.detail) for span in part} == {(full.state, full.detail)}
 
