@@ -265,9 +265,10 @@ def test_a_device_that_stops_is_a_recording_error(hand_source: Any, clock: Clock
 class Frozen(Clock):
     """A clock that jumps at its nth look: the process was stopped meanwhile."""
 
-    def __init__(self, at_look: int, seconds: float = 12.0) -> None:
+    def __init__(self, seconds: float = 12.0) -> None:
         super().__init__()
-        self.left, self.seconds = at_look, seconds
+        self.left, self.seconds = 0, seconds
+        """Looks until it jumps; and by how much."""
         self.thawed: Callable[[], object] = lambda: None
         """Called at the look after the jump, as a source that goes on."""
 
@@ -284,11 +285,11 @@ class Frozen(Clock):
 def test_a_wait_that_was_frozen_does_not_blame_the_device(
     hand_source: Any, monkeypatch: pytest.MonkeyPatch, deadline: float
 ) -> None:
-    clock = Frozen(at_look=5)
-    source = hand_source()
+    clock, source = Frozen(), hand_source()
+    monkeypatch.setattr(data, "monotonic", clock)
     with CaptureStream(source) as stream:
         source.deliver(10, time=100.0)
-        monkeypatch.setattr(data, "monotonic", clock)
+        clock.left = 3
         clock.thawed = lambda: source.deliver(1000, time=100.01)
 
         stream.read(0, 1010, deadline)
