@@ -461,3 +461,17 @@ def test_a_detection_of_a_subclass_comes_back_with_its_type(store: Store) -> Non
 
     assert found.prediction_type is data.PredictionType.EVENT
     assert found == event
+
+
+def test_recordings_that_a_model_failed_on_are_known_by_their_time(store: Store) -> None:
+    sounds = [recording(f"{n}.wav", 10 * n) for n in range(4)]
+    states = [data.AnalysisState.FAILED, data.AnalysisState.SKIPPED, data.AnalysisState.FAILED]
+    for sound in sounds:
+        store.store_recording(sound)
+    for sound, state in zip(sounds, [*states, data.AnalysisState.FAILED], strict=True):
+        begun = store.begin_analysis(sound, "bats")
+        store.end_analysis(begun.model_copy(update={"state": state}))
+    store.store_model_output(output(sounds[2]))  # It failed on the messages.
+
+    assert store.get_unanalysed_recordings(at(0), at(30)) == [sounds[0]]
+    assert store.get_unanalysed_recordings(at(0), at(31)) == [sounds[0], sounds[3]]

@@ -312,6 +312,20 @@ CAPTURED_RECORDINGS = (
     _RECORDINGS + "WHERE r.state = 'captured' ORDER BY r.created_on_us, r.row LIMIT :limit"
 )
 
+UNANALYSED_RECORDINGS = (
+    _RECORDINGS
+    + """
+    WHERE r.created_on_us >= :start AND r.created_on_us < :end AND EXISTS (
+        SELECT 1 FROM analysis a
+        WHERE a.recording_row = r.row AND a.state = 'failed' AND NOT EXISTS (
+            SELECT 1 FROM model_output o
+            WHERE o.recording_row = r.row AND o.name_model = a.name_model
+        )
+    )
+    ORDER BY r.created_on_us, r.row
+    """
+)
+
 LAST_RECORDING = (
     _RECORDINGS
     + "WHERE r.row = (SELECT row FROM recording ORDER BY created_on_us DESC, row DESC LIMIT 1)"

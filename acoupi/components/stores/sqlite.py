@@ -228,6 +228,14 @@ class SqliteStore(EffortTables):
             )
         return list(recordings.values())
 
+    def get_unanalysed_recordings(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> list[data.Recording]:
+        """Return the recordings that began in [start, end) and that a model failed on for good."""
+        values = {"start": to_microseconds(start), "end": to_microseconds(end)}
+        with self._database.reading() as connection:
+            return list(load_recordings(connection, sql.UNANALYSED_RECORDINGS, values).values())
+
     def count_recordings(self) -> dict[data.RecordingState, int]:
         """Return the number of recordings in each state, 0 included."""
         with self._database.reading() as connection:
