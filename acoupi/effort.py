@@ -7,13 +7,10 @@ add up exactly.
 """
 
 import datetime
-import heapq
-import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
-from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -26,6 +23,17 @@ from acoupi.data import (
     IncompleteReason,
     from_microseconds,
     to_microseconds,
+)
+from acoupi.timelines import (
+    Fact,
+    Piece,
+    Slot,
+    begins,
+    between_slots,
+    clipped,
+    joined,
+    painted,
+    rest,
 )
 
 __all__ = [
@@ -44,8 +52,6 @@ NOTE_SECONDS = 30.0
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
-_ROUNDING = _SECOND // 1000
-"""By how much a slot may begin too early, as frames and clocks are rounded."""
 _CLOCK_NOISE = _SECOND // 2
 """Tolerated difference between the times of two recordings of one stream and their frames."""
 
@@ -186,16 +192,9 @@ whether both are from the same stream."""
 _FEW = 20
 """How many notes to look back over for one that is a cause."""
 
-Fact = tuple[int, int, int, EffortState, str]
-"""Start, end, rank, state, detail."""
-Piece = tuple[int, int, EffortState | None, str]
-"""Start, end, state (None: nothing is known), detail."""
 Known = tuple[int, int, EffortState, str]
 PlanSpan = tuple[int, int, CapturePlan | None]
 """Start and end of a plan; None: the schedule is not known."""
-Slot = tuple[int, int]
-"""When a slot begins, and when the planned time in it does; later if a late recording made up."""
-S = TypeVar("S")
 
 BETWEEN = "between recordings"
 OUTSIDE = "outside the hours of the schedule"
@@ -269,11 +268,18 @@ def ledger(
         facts.append(_fact(span.start, span.end, span.state, span.detail))
     for since_us, until_us, plan in plans:
         facts += _not_planned(plan, slots, (since_us, until_us), (low, high))
-    pieces = _explained(_painted(facts, low, high), plans, over_from=_over_from(history, end))
-    return [
-        EffortSpan(from_microseconds(start), from_microseconds(stop), state, detail)
-        for start, stop, state, detail in _joined(_clipped(pieces, first, last))
-    ]
+    pieces = _explained(painted(facts, low, high), plans, over_from=_over_from(history, end))
+    return list(_spans(joined(clipped(pieces, first, last))))
+
+
+def _spans(pieces: Iterable[Known]) -> Iterator[EffortSpan]:
+    """Yield adjacent pieces as spans; each time is converted once."""
+    begin: datetime.datetime | None = None
+    for start, stop, state, detail in pieces:
+        begin = from_microseconds(start) if begin is None else begin
+        end = from_microseconds(stop)
+        yield EffortSpan(begin, end, state, detail)
+        begin = end
 
 
 def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
@@ -463,6 +469,7 @@ def _last_note(
 
 
 def _plan_at(plans: Sequence[PlanSpan], time: int) -> CapturePlan | None:
+    """Return the plan in force at a time."""
     return next((plan for since, until, plan in plans if since <= time < until), None)
 
 
@@ -490,26 +497,15 @@ def _not_planned(
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
     if plan.is_continuous:
         return
-    begins = _begins(plan, slots, held, (low, high))
-    for start, end in _between_slots(plan, begins, _rest(outside, low, high)):
+    length = round(plan.duration * _SECOND)
+    slot_begins = begins(plan.interval, slots, held, (low, high))
+    for start, end in between_slots(length, slot_begins, rest(outside, low, high)):
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, BETWEEN
-
-
-def _rest(spans: Iterable[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of [low, high) that are in none of the spans, which are sorted."""
-    done = low
-    for start, end in spans:
-        if done < start:
-            yield done, min(start, high)
-        done = max(done, end)
-        if done >= high:
-            return
-    yield done, high
 
 
 def _outside(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
     """Yield the spans of [low, high) that lie in none of the windows."""
-    yield from _rest(sorted(_windows(daily, low, high)), low, high)
+    yield from rest(sorted(_windows(daily, low, high)), low, high)
 
 
 def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -526,83 +522,7 @@ def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, in
         day = tomorrow
 
 
-def _between_slots(
-    plan: CapturePlan, begins: Sequence[int], hours: Iterable[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
-    """Yield the time between the slots that begin in the hours of the schedule."""
-    length = round(plan.duration * _SECOND)
-    for start, end in hours:
-        done = start
-        for index in range(bisect_left(begins, start - _ROUNDING), bisect_left(begins, end)):
-            if done < begins[index]:
-                yield done, begins[index]
-            done = max(done, begins[index] + length)
-        if done < end:
-            yield done, end
-
-
-def _begins(
-    plan: CapturePlan, slots: Sequence[Slot], held: tuple[int, int], window: tuple[int, int]
-) -> list[int]:
-    """Return when the planned time of each slot begins, in order, around a window.
-
-    Slots are those of the recordings, and whole intervals before the first and
-    after each of them; without recordings, multiples of the interval since 1970. A
-    slot counts as missed if no recording begins within half an interval of it.
-    """
-    every = round(plan.interval * _SECOND)
-    first, end = held[0] - _ROUNDING, held[1]
-    low, high = window[0] - _ROUNDING, window[1]
-    ours = [slot for slot in slots if first <= slot[0] < end]
-    if not ours:
-        number = math.ceil(held[0] / _SECOND / plan.interval)
-        start = round(number * plan.interval * _SECOND)
-        ours = [(start, start)] if start < end else []
-        if not ours:
-            return []
-    back = (ours[0][0] - first) // every
-    earliest = ours[0][0] - back * every
-    begins = list(range(earliest + _steps(earliest, low, every), min(ours[0][0], high), every))
-    for (slot, begin), following in zip_longest(ours, ours[1:]):
-        until = end if following is None else following[0] - every // 2
-        if slot >= high:
-            break
-        if until >= low:
-            missed = slot + max(every, _steps(slot, low, every))
-            begins += [begin, *range(missed, min(until, high), every)]
-    return sorted(begins)
-
-
-def _steps(start: int, low: int, every: int) -> int:
-    """Return how far to go from a slot to the last one that begins before `low`; 0: none does."""
-    return max(0, (low - start) // every) * every
-
-
 # From facts to spans
-
-
-def _painted(facts: Iterable[Fact], low: int, high: int) -> list[Piece]:
-    """Split [low, high) wherever a fact begins or ends; each piece gets the best fact."""
-    ours = sorted(
-        (max(start, low), min(end, high), rank, state, detail)
-        for start, end, rank, state, detail in facts
-        if max(start, low) < min(end, high)
-    )
-    cuts = {low, high}
-    for start, end, *_ in ours:
-        cuts |= {start, end}
-    pieces: list[Piece] = []
-    known: list[tuple[int, int, int, EffortState, str]] = []
-    upcoming = 0
-    for left, right in pairwise(sorted(cuts)):
-        while upcoming < len(ours) and ours[upcoming][0] <= left:
-            _, end, rank, state, detail = ours[upcoming]
-            heapq.heappush(known, (rank, upcoming, end, state, detail))
-            upcoming += 1
-        while known and known[0][2] <= left:
-            heapq.heappop(known)
-        pieces.append((left, right, *known[0][3:]) if known else (left, right, None, ""))
-    return _joined(pieces)
 
 
 def _explained(
@@ -656,20 +576,3 @@ def _over_from(history: EffortHistory, end: int) -> int:
     ends = [one.end for one in history.captured]
     ends += [to_microseconds(note.end) for note in history.notes]
     return max(ends, default=0)
-
-
-def _clipped(pieces: Iterable[Known], first: int, last: int) -> Iterator[Known]:
-    for start, end, state, detail in pieces:
-        if max(start, first) < min(end, last):
-            yield max(start, first), min(end, last), state, detail
-
-
-def _joined(pieces: Iterable[tuple[int, int, S, str]]) -> list[tuple[int, int, S, str]]:
-    """Join adjacent pieces with the same state and detail."""
-    joined: list[tuple[int, int, S, str]] = []
-    for start, end, state, detail in pieces:
-        if joined and joined[-1][1:] == (start, state, detail):
-            joined[-1] = (joined[-1][0], end, state, detail)
-        else:
-            joined.append((start, end, state, detail))
-    return joined
