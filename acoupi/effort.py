@@ -7,11 +7,10 @@ add up exactly.
 """
 
 import datetime
-import heapq
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
-from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,6 +23,17 @@ from acoupi.data import (
     IncompleteReason,
     from_microseconds,
     to_microseconds,
+)
+from acoupi.timelines import (
+    Fact,
+    Piece,
+    Slot,
+    begins,
+    between_slots,
+    clipped,
+    joined,
+    painted,
+    rest,
 )
 
 __all__ = [
@@ -173,15 +183,18 @@ _STATE_OF_THE_REST = {
     IncompleteReason.CRASHED: EffortState.NOT_RUNNING,
 }
 """State of the missing rest of an incomplete recording; any other reason: device missing."""
+_GOES_ON = {
+    True: (IncompleteReason.DISK_FULL,),
+    False: (IncompleteReason.DISK_FULL, IncompleteReason.DEVICE_LOST, IncompleteReason.OTHER),
+}
+"""Why a recording ended early that may also keep the next one from beginning in time, by
+whether both are from the same stream."""
+_FEW = 20
+"""How many notes to look back over for one that is a cause."""
 
-Fact = tuple[int, int, int, EffortState, str]
-"""Start, end, rank, state, detail."""
-Piece = tuple[int, int, EffortState | None, str]
-"""Start, end, state (None: nothing is known), detail."""
 Known = tuple[int, int, EffortState, str]
 PlanSpan = tuple[int, int, CapturePlan | None]
 """Start and end of a plan; None: the schedule is not known."""
-S = TypeVar("S")
 
 BETWEEN = "between recordings"
 OUTSIDE = "outside the hours of the schedule"
@@ -218,7 +231,10 @@ def ledger(
     (overrun); if not, the recorder was not running.
 
     The slots of a plan with an interval follow the recordings: each recording
-    begins a slot, and missed slots lie whole intervals after the one before.
+    begins a slot, and missed slots lie whole intervals after the one before, or
+    before the first; without recordings they are multiples of the interval since
+    1970. Planned are those that begin in the deployment, under the plan and in its
+    hours, each for the duration of one recording.
 
     Parameters
     ----------
@@ -246,16 +262,24 @@ def ledger(
     # Ongoing notes from before affect what follows, so the window is widened a little.
     margin = max((_patience(plan) for _, _, plan in plans), default=0) + _CLOCK_NOISE
     low, high = max(begin, first - margin), min(end, last + margin)
-    facts, slots = _facts_of_recordings(history.captured, plans)
-    for span in history.notes:
+    notes = sorted(history.notes, key=lambda note: note.start)
+    facts, slots = _facts_of_recordings(history.captured, notes, plans)
+    for span in notes:
         facts.append(_fact(span.start, span.end, span.state, span.detail))
     for since_us, until_us, plan in plans:
         facts += _not_planned(plan, slots, (since_us, until_us), (low, high))
-    pieces = _explained(_painted(facts, low, high), plans, over_from=_over_from(history, end))
-    return [
-        EffortSpan(from_microseconds(start), from_microseconds(stop), state, detail)
-        for start, stop, state, detail in _joined(_clipped(pieces, first, last))
-    ]
+    pieces = _explained(painted(facts, low, high), plans, over_from=_over_from(history, end))
+    return list(_spans(joined(clipped(pieces, first, last))))
+
+
+def _spans(pieces: Iterable[Known]) -> Iterator[EffortSpan]:
+    """Yield adjacent pieces as spans; each time is converted once."""
+    begin: datetime.datetime | None = None
+    for start, stop, state, detail in pieces:
+        begin = from_microseconds(start) if begin is None else begin
+        end = from_microseconds(stop)
+        yield EffortSpan(begin, end, state, detail)
+        begin = end
 
 
 def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
@@ -314,11 +338,11 @@ def _patience(plan: CapturePlan | None) -> int:
 
 
 def _facts_of_recordings(
-    captured: Sequence[Captured], plans: Sequence[PlanSpan]
-) -> tuple[list[Fact], list[int]]:
-    """Return the facts of the recordings, and the starts of the slots they fill."""
+    captured: Sequence[Captured], notes: Sequence[EffortSpan], plans: Sequence[PlanSpan]
+) -> tuple[list[Fact], list[Slot]]:
+    """Return the facts of the recordings, and the slots they fill."""
     facts: list[Fact] = []
-    slots: list[int] = []
+    slots: list[Slot] = []
     ordered = sorted(captured, key=lambda one: one.start)
     before: Captured | None = None
     for one, after in zip_longest(ordered, ordered[1:]):
@@ -327,9 +351,10 @@ def _facts_of_recordings(
             end = after.start  # They are adjacent: frames are more exact than the clock.
         facts += _recorded(one, end)
         slot, lost = _gap(one, before, _plan_at(plans, one.start))
-        facts += lost
+        if lost:
+            facts += _reasons(lost, one, before, notes)
         if one.incomplete is not None:
-            planned = _planned_end(slot, end, _plan_at(plans, slot))
+            planned = _planned_end(slot[1], end, _plan_at(plans, slot[0]))
             state = _STATE_OF_THE_REST.get(one.incomplete, EffortState.DEVICE_MISSING)
             facts.append((end, planned, _RANKS[state], state, one.incomplete_words or ""))
         slots.append(slot)
@@ -374,37 +399,77 @@ def _frames(count: int, samplerate: int) -> int:
 
 def _gap(
     one: Captured, before: Captured | None, plan: CapturePlan | None
-) -> tuple[int, list[Fact]]:
-    """Return the start of a recording's slot, and the planned time that was lost before it.
+) -> tuple[Slot, list[tuple[int, int]]]:
+    """Return a recording's slot, and the planned time that was lost before it.
 
     In a plan with an interval, the loss is the beginning of its own slot, and
-    whole slots before it.
+    whole slots before it. A slot is planned for one length of a recording: what
+    a late recording lasts beyond that makes up for its late beginning.
     """
     if not one.gap_before_frames:
-        return one.start, []
-    state, detail = EffortState.OVERRUN, TOO_LATE
-    rank = _RANKS[state]
-    if before is None or before.stream_id != one.stream_id:
-        # The stream began too late. Notes from that time explain why better.
-        state, rank = EffortState.DEVICE_MISSING, _LAST_RANK
-        detail = NOT_READY if before is None else before.incomplete_words or NOT_READY
+        return (one.start, one.start), []
     if plan is None or plan.is_continuous:
         start = one.start - _frames(one.gap_before_frames, one.samplerate)
         if before is not None and _is_near(before.end, start):
             start = before.end
-        return start, [(start, one.start, rank, state, detail)]
+        return (start, start), [(start, one.start)]
     length, every = round(plan.duration * _SECOND), round(plan.interval * _SECOND)
     # Whole recordings are counted in frames: they may not last whole microseconds.
     missed, late = divmod(one.gap_before_frames, max(1, round(plan.duration * one.samplerate)))
     slot = one.start - _frames(late, one.samplerate)
-    starts = [(slot - number * every) for number in range(1, missed + 1)]
-    facts = [(start, start + length, rank, state, detail) for start in starts]
-    if late:
-        facts.append((slot, one.start, rank, state, detail))
-    return slot, facts
+    begin = max(slot, min(one.start, one.end - length))
+    starts = [(slot - number * every) for number in range(missed, 0, -1)]
+    return (slot, begin), [*((start, start + length) for start in starts), (begin, one.start)]
+
+
+def _reasons(
+    lost: Iterable[tuple[int, int]],
+    one: Captured,
+    before: Captured | None,
+    notes: Sequence[EffortSpan],
+) -> Iterator[Fact]:
+    """Yield why the planned time before a recording was lost.
+
+    A full disk or a missing microphone that was the last thing known goes on until
+    there is a recording again: a recorder that is not asked to record notes nothing.
+    """
+    is_same_stream = before is not None and before.stream_id == one.stream_id
+    state, detail = EffortState.OVERRUN, TOO_LATE
+    if not is_same_stream:  # The stream began too late.
+        state, detail = EffortState.DEVICE_MISSING, NOT_READY
+    if before is not None and before.incomplete in _GOES_ON[is_same_stream]:
+        state = _STATE_OF_THE_REST.get(before.incomplete, EffortState.DEVICE_MISSING)
+        detail = before.incomplete_words or detail
+    last = _last_note(notes, before, one)
+    carried_from = one.start
+    if last is not None and (
+        last.state is EffortState.DISK_FULL
+        or (last.state is EffortState.DEVICE_MISSING and not is_same_stream)
+    ):
+        carried_from = to_microseconds(last.start)
+    for start, end in lost:
+        middle = min(max(start, carried_from), end)
+        # Notes from that time explain better why a stream began too late.
+        yield start, middle, _RANKS[state] if is_same_stream else _LAST_RANK, state, detail
+        if last is not None and middle < end:
+            rank = _RANKS[last.state] if is_same_stream else _LAST_RANK
+            yield middle, end, rank, last.state, last.detail
+
+
+def _last_note(
+    notes: Sequence[EffortSpan], before: Captured | None, one: Captured
+) -> EffortSpan | None:
+    """Return the last of the notes (by their start) that were made between two recordings."""
+    first = 0 if before is None else before.end
+    upto = bisect_left(notes, one.start, key=lambda note: to_microseconds(note.start))
+    for note in reversed(notes[max(0, upto - _FEW) : upto]):
+        if note.state is not EffortState.OFF_SCHEDULE:
+            return note if to_microseconds(note.end) > first else None
+    return None
 
 
 def _plan_at(plans: Sequence[PlanSpan], time: int) -> CapturePlan | None:
+    """Return the plan in force at a time."""
     return next((plan for since, until, plan in plans if since <= time < until), None)
 
 
@@ -416,30 +481,31 @@ def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
 
 
 def _not_planned(
-    plan: CapturePlan | None, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
+    plan: CapturePlan | None, slots: Sequence[Slot], held: tuple[int, int], window: tuple[int, int]
 ) -> Iterator[Fact]:
-    low, high = max(held[0], window[0]), min(held[1], window[1])
-    if plan is None or high <= low:
+    if plan is None:
         return
-    for daily in plan.windows:
-        for start, end in _outside(daily, low, high):
-            yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
+    # A slot that is planned may have begun a little before the window.
+    reach = 0 if plan.is_continuous else round(2 * plan.interval * _SECOND)
+    low, high = max(held[0], window[0] - reach), min(held[1], window[1])
+    if high <= low:
+        return
+    outside = sorted(
+        (start, end) for daily in plan.windows for start, end in _outside(daily, low, high)
+    )
+    for start, end in outside:
+        yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
     if plan.is_continuous:
         return
-    for start, end in _between_slots(plan, slots, held, (low, high)):
+    length = round(plan.duration * _SECOND)
+    slot_begins = begins(plan.interval, slots, held, (low, high))
+    for start, end in between_slots(length, slot_begins, rest(outside, low, high)):
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, BETWEEN
 
 
 def _outside(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
     """Yield the spans of [low, high) that lie in none of the windows."""
-    done = low
-    for start, end in sorted(_windows(daily, low, high)):
-        if done < start:
-            yield done, min(start, high)
-        done = max(done, end)
-        if done >= high:
-            return
-    yield done, high
+    yield from rest(sorted(_windows(daily, low, high)), low, high)
 
 
 def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -456,60 +522,7 @@ def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, in
         day = tomorrow
 
 
-def _between_slots(
-    plan: CapturePlan, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
-) -> Iterator[tuple[int, int]]:
-    """Yield the time between planned recordings.
-
-    A slot counts as missed if no recording begins within half an interval of it.
-    """
-    every, length = round(plan.interval * _SECOND), round(plan.duration * _SECOND)
-    low, high = window
-    ours = [slot for slot in slots if held[0] <= slot < held[1]]
-    if not ours or ours[0] - held[0] >= every // 2:
-        ours = [held[0], *ours]
-    else:
-        yield held[0], ours[0]
-    for anchor, following in zip(ours, [*ours[1:], None], strict=True):
-        if (following is not None and following < low) or anchor >= high:
-            continue
-        slot = anchor + max(0, (low - anchor) // every - 1) * every
-        end = held[1] if following is None else following
-        while slot < high:
-            is_last = following is not None and slot + every >= following - every // 2
-            until = end if is_last else min(slot + every, end)
-            if slot + length < until:
-                yield slot + length, until
-            if is_last or slot + every >= end:
-                break
-            slot += every
-
-
 # From facts to spans
-
-
-def _painted(facts: Iterable[Fact], low: int, high: int) -> list[Piece]:
-    """Split [low, high) wherever a fact begins or ends; each piece gets the best fact."""
-    ours = sorted(
-        (max(start, low), min(end, high), rank, state, detail)
-        for start, end, rank, state, detail in facts
-        if max(start, low) < min(end, high)
-    )
-    cuts = {low, high}
-    for start, end, *_ in ours:
-        cuts |= {start, end}
-    pieces: list[Piece] = []
-    known: list[tuple[int, int, int, EffortState, str]] = []
-    upcoming = 0
-    for left, right in pairwise(sorted(cuts)):
-        while upcoming < len(ours) and ours[upcoming][0] <= left:
-            _, end, rank, state, detail = ours[upcoming]
-            heapq.heappush(known, (rank, upcoming, end, state, detail))
-            upcoming += 1
-        while known and known[0][2] <= left:
-            heapq.heappop(known)
-        pieces.append((left, right, *known[0][3:]) if known else (left, right, None, ""))
-    return _joined(pieces)
 
 
 def _explained(
@@ -563,20 +576,3 @@ def _over_from(history: EffortHistory, end: int) -> int:
     ends = [one.end for one in history.captured]
     ends += [to_microseconds(note.end) for note in history.notes]
     return max(ends, default=0)
-
-
-def _clipped(pieces: Iterable[Known], first: int, last: int) -> Iterator[Known]:
-    for start, end, state, detail in pieces:
-        if max(start, first) < min(end, last):
-            yield max(start, first), min(end, last), state, detail
-
-
-def _joined(pieces: Iterable[tuple[int, int, S, str]]) -> list[tuple[int, int, S, str]]:
-    """Join adjacent pieces with the same state and detail."""
-    joined: list[tuple[int, int, S, str]] = []
-    for start, end, state, detail in pieces:
-        if joined and joined[-1][1:] == (start, state, detail):
-            joined[-1] = (joined[-1][0], end, state, detail)
-        else:
-            joined.append((start, end, state, detail))
-    return joined

@@ -31,6 +31,7 @@ ROWS = (
     ("devices",),
     ("audio",),
     ("effort", "provisioned"),
+    ("timelines",),
     ("data",),
     ("commit",),
     ("locks", "writing"),

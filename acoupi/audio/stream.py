@@ -21,6 +21,14 @@ RING_SECONDS = 30.0
 """How long a busy disk may delay a reader before sound is lost, seconds."""
 STALL_SECONDS = 5.0
 """How long a device may deliver nothing before it counts as lost, seconds."""
+WATCH_SECONDS = 0.5
+"""Longest time between two looks at a stream that is being watched, seconds."""
+_FROZEN_SECONDS = 1.0
+"""A wait that ends this much too late was frozen, as with a suspended machine or a paused
+container: the device had no chance to deliver either, so its silence proves nothing."""
+_WAIT_SECONDS = 0.25
+_MOST_FROZEN = 3
+"""How often one wait may be frozen and still not judge: a machine may be slow for ever."""
 _READ_AHEAD_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
 """How far a reader stays from where the ring is being overwritten."""
@@ -73,6 +81,9 @@ class CaptureStream:
         self._released = 0  # Frames that a waiting source may overwrite.
         self._read = False
         self._last_delivery = 0.0
+        self._judged_from = 0.0
+        """Silence before this time, on the clock of `data.monotonic`, proves nothing."""
+        self._seen: float | None = None
         self._overruns: deque[data.Overrun] = deque(maxlen=10_000)
         self._failure: AcoupiError | None = None
         self._is_open = False
@@ -118,9 +129,23 @@ class CaptureStream:
         """Whether it is open and its device has delivered sound recently."""
         if not self._is_open or self._failure is not None:
             return False
-        return (
-            self.source.waits_for_reader or data.monotonic() - self._last_delivery < STALL_SECONDS
-        )
+        return self.source.waits_for_reader or self._silence() < STALL_SECONDS
+
+    def watch(self, *, is_watched: bool = True) -> None:
+        """Note that it is looked at every `WATCH_SECONDS` from now on, or no longer.
+
+        So a look that comes much too late is known to have been frozen.
+        """
+        self._seen = data.monotonic() if is_watched else None
+
+    def _silence(self) -> float:
+        """Return for how long the device has delivered nothing, though it could, seconds."""
+        now, seen = data.monotonic(), self._seen
+        if seen is not None:
+            if now - seen > WATCH_SECONDS + _FROZEN_SECONDS:
+                self._judged_from = now
+            self._seen = now
+        return now - max(self._last_delivery, self._judged_from)
 
     # -- the source's side ---------------------------------------------------
 
@@ -339,7 +364,8 @@ class CaptureStream:
         return content
 
     def _wait_for(self, frame: int, deadline: float) -> None:
-        began = data.monotonic()
+        woke = began = data.monotonic()
+        frozen = 0
         with self._changed:
             while self._written < frame:
                 if self._failure is not None:
@@ -351,11 +377,15 @@ class CaptureStream:
                         why="the stream was closed while it was being read.",
                     )
                 now = data.monotonic()
+                late, woke = now - woke - _WAIT_SECONDS, now
+                if late > _FROZEN_SECONDS and frozen < _MOST_FROZEN:
+                    frozen, began, deadline = frozen + 1, now, deadline + late
+                    self._judged_from = now
                 if now - max(self._last_delivery, began) >= STALL_SECONDS:
                     raise self._stalled()
                 if now >= deadline:
                     raise self._late()
-                self._changed.wait(min(0.25, deadline - now))
+                self._changed.wait(min(_WAIT_SECONDS, deadline - now))
 
     def _copy_out(self, start: int, frames: int) -> tuple[bytes, int]:
         """Return the stretch, and how many frames at its beginning are lost."""

@@ -4,6 +4,9 @@ The time of a recording is that of its first frame. Around dawn and dusk, instan
 are compared, not times of day, at the place of the recording's deployment (the
 reference city of the time zone if it has no coordinates). Where there is no dawn
 or dusk for weeks, a filter around them accepts nothing; see `acoupi.components.sun`.
+
+Filters of detections refuse a recording without outputs. The file management task
+does not ask them where no model has analysed it (`judges_detections`).
 """
 
 import datetime
@@ -136,6 +139,8 @@ class SavingThreshold(RecordingSavingFilter):
         Lowest detection score, 0 to 1.
     """
 
+    judges_detections = True
+
     def __init__(self, saving_threshold: float) -> None:
         self.saving_threshold = saving_threshold
 
@@ -158,6 +163,8 @@ class DetectionTagValue(RecordingSavingFilter):
     values
         The values, e.g. species names; the key of the tag does not matter.
     """
+
+    judges_detections = True
 
     def __init__(self, values: list[str]) -> None:
         self.values = values
@@ -187,6 +194,8 @@ class DetectionTags(RecordingSavingFilter):
     saving_threshold
         Lowest detection score and lowest tag confidence, 0 to 1.
     """
+
+    judges_detections = True
 
     def __init__(self, tags: list[data.Tag], saving_threshold: float = 0.5) -> None:
         self.tags = tags

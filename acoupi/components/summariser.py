@@ -13,14 +13,16 @@ deployment::
      "tags": {"species": {"Myotis": {"mean": 0.71, "min": 0.4, "max": 0.98, "count": 12}}}}
 
 ``recordings`` is the number of recordings in the window that a model has
-analysed. If the model lags behind the microphone, set ``delay``, so that the
-window ends early enough for its last recordings to be included.
+analysed. If a model failed on some for good, ``not_analysed`` is their number:
+nothing is known of what was to be heard in them. Without any, it is left out. If
+the model lags behind the microphone, set ``delay``, so that the window ends early
+enough for its last recordings to be included.
 """
 
 import datetime
 import json
 from abc import abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
@@ -64,33 +66,48 @@ class _DetectionsSummariser(types.Summariser):
         """Return the summary of the window that ends at `now`.
 
         One message; a list of them if the window covers several deployments;
-        None if nothing was detected.
+        None if nothing was detected, and no recording was left without an analysis.
         """
         end = now.astimezone(datetime.UTC) - self.delay
         start = end - self.interval
-        outputs_by_deployment: dict[UUID, list[data.ModelOutput]] = defaultdict(list)
+        heard: dict[UUID, list[data.ModelOutput]] = defaultdict(list)
+        deployments: dict[UUID, data.Deployment] = {}
+        failed: Counter[UUID] = Counter()
         for output in self.store.get_model_outputs_by_recording_time(start, end):
             if start <= output.recording.created_on < end:
-                outputs_by_deployment[output.recording.deployment.id].append(output)
+                deployment = output.recording.deployment
+                deployments[deployment.id] = deployment
+                heard[deployment.id].append(output)
+        for recording in self._not_analysed(start, end):
+            deployments[recording.deployment.id] = recording.deployment
+            failed[recording.deployment.id] += 1
         messages = [
-            message
-            for outputs in outputs_by_deployment.values()
-            if (message := self._message(outputs, start, end)) is not None
+            self._message(deployment, heard[id_], failed[id_], start, end)
+            for id_, deployment in deployments.items()
+            if failed[id_] or _scores(heard[id_])
         ]
         if not messages:
             return None
         return messages[0] if len(messages) == 1 else messages
 
+    def _not_analysed(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> Sequence[data.Recording]:
+        ask = getattr(self.store, "get_unanalysed_recordings", None)  # a published store has none
+        return [] if ask is None else ask(start, end)
+
     def _message(
-        self, outputs: Sequence[data.ModelOutput], start: datetime.datetime, end: datetime.datetime
-    ) -> data.Message | None:
+        self,
+        deployment: data.Deployment,
+        outputs: Sequence[data.ModelOutput],
+        failed: int,
+        start: datetime.datetime,
+        end: datetime.datetime,
+    ) -> data.Message:
         scores = _scores(outputs)
-        if not scores:
-            return None
         tags: dict[str, dict[str, Any]] = defaultdict(dict)
         for tag in sorted(scores, key=lambda tag: (tag.key, tag.value)):
             tags[tag.key][tag.value] = self._describe(scores[tag])
-        deployment = outputs[0].recording.deployment
         device = devices.get_device_id()
         content = {
             "timeinterval": {"starttime": _iso(start), "endtime": _iso(end)},
@@ -100,6 +117,7 @@ class _DetectionsSummariser(types.Summariser):
             ),
             "models": sorted({output.name_model for output in outputs}),
             "recordings": len({output.recording.id for output in outputs}),
+            **({"not_analysed": failed} if failed else {}),
             "tags": tags,
         }
         return data.Message(

@@ -105,6 +105,12 @@ class ModelOutputCleaner(ABC):
 class RecordingSavingFilter(ABC):
     """Decides whether to keep a recording's file."""
 
+    judges_detections: bool = False
+    """Whether it can say nothing of a recording that no model has analysed.
+
+    It is then not asked about one that no model has begun with, which is kept.
+    """
+
     @abstractmethod
     def should_save_recording(
         self,

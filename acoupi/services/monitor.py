@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 PULSE_EVERY = 5.0
 CHECK_EVERY = 1.0
+FROZEN_SECONDS = 5.0
+"""A wait that ends this much too late: the process was frozen, as in a paused container."""
 LOOP_PATIENCE = 60.0
 """Seconds after which a loop that does not turn counts as stuck."""
 START_PATIENCE = 600.0
@@ -154,9 +156,19 @@ class WorkerMonitor:
     def _set_state(self, state: Any, message: str | None) -> None:
         self.pulse.pulse.state, self.pulse.pulse.message = state, message
 
+    def excuse(self, seconds: float) -> None:
+        """Leave out of every count a time in which this process did not run."""
+        with self._lock:
+            self._tasks = {key: (task, t + seconds) for key, (task, t) in self._tasks.items()}
+        self._created += seconds
+        self._loop_turned = min(self._loop_turned + seconds, data.monotonic())
+
     def _run(self) -> None:
-        written = data.monotonic()
+        written = woke = data.monotonic()
         while not self._stop.wait(CHECK_EVERY):
+            late, woke = data.monotonic() - woke - CHECK_EVERY, data.monotonic()
+            if late > FROZEN_SECONDS:
+                self.excuse(late)
             if reason := self.why_stuck():
                 self._end(reason)
                 return

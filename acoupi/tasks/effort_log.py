@@ -18,7 +18,7 @@ from acoupi.errors import StoreError
 __all__ = ["EffortLog", "state_of_failure"]
 
 STARTING = "the recorder was starting"
-OFF = "the recorder was off: no power, a crash or a restart"
+OFF = "the recorder left no trace: no power, a crash, a restart, or a disk it could not write to"
 
 _STEP_SECONDS = 1.0
 """Least difference between the clocks that counts as a step, seconds."""

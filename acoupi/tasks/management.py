@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from acoupi import data
 from acoupi.audio import files
@@ -40,7 +41,8 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
     store
         Holds the recordings, and stores what became of their files.
     file_managers
-        The first that names a place for a file wins. If none does, the file is deleted.
+        The first that names a place for a file wins. If none does, the file is
+        deleted, or stays where it is if a model failed on it.
     logger
         Gets the reports of the task.
     file_filters
@@ -83,6 +85,8 @@ class _Management:
     required_models: frozenset[str]
     conditions: tuple[RecordingManagementCondition, ...]
     logger: logging.Logger
+    reported: set[UUID] = field(default_factory=set)
+    """Recordings without a place that were reported already."""
 
     def find_recordings(
         self, folder: Path
@@ -113,33 +117,52 @@ class _Management:
         if path is None:
             return
         try:
-            outputs = self.store.get_recording_model_outputs(recording)
-            if not self._is_wanted(recording, outputs):
-                self.logger.info("Deleting %s: no filter wants it", path)
-                self._delete(recording, path)
-                return
-            destination = self._find_place(recording, outputs)
-            if destination is None:
-                self.logger.warning("Deleting %s: no manager names a place for it", path)
-                self._delete(recording, path)
-            else:
-                self._move(recording, path, destination)
+            self._decide(recording, path)
         except FileNotFoundError:
             if path.exists():
                 raise
             note_missing(self.store, recording, self.logger)
 
-    def _is_wanted(self, recording: data.Recording, outputs: list[data.ModelOutput]) -> bool:
-        has_failed = False
+    def _decide(self, recording: data.Recording, path: Path) -> None:
+        outputs = self.store.get_recording_model_outputs(recording)
+        analyses = self.store.get_analyses([recording]).get(recording.id, [])
+        failed = _failed_models(outputs, analyses)
+        is_untouched = not outputs and not analyses
+        if not failed and not self._is_wanted(recording, outputs, is_untouched=is_untouched):
+            self.logger.info("Deleting %s: no filter wants it", path)
+            self._delete(recording, path)
+            return
+        destination = self._find_place(recording, outputs)
+        if destination is None and failed:
+            destination = self._find_place(recording, [])  # as if no model had run
+        if destination is not None:
+            self._move(recording, path, destination)
+        elif not failed:
+            self.logger.warning("Deleting %s: no manager names a place for it", path)
+            self._delete(recording, path)
+        elif recording.id not in self.reported:
+            self.reported.add(recording.id)
+            names = ", ".join(failed)
+            self.logger.warning(
+                "Leaving %s: no manager names a place for it, and %s failed on it", path, names
+            )
+
+    def _is_wanted(
+        self, recording: data.Recording, outputs: list[data.ModelOutput], *, is_untouched: bool
+    ) -> bool:
+        is_doubtful = False
         for saving_filter in self.filters:
+            if is_untouched and saving_filter.judges_detections:
+                is_doubtful = True
+                continue
             try:
                 if saving_filter.should_save_recording(recording, outputs):
                     return True
             except Exception:
-                has_failed = True
+                is_doubtful = True
                 name = type(saving_filter).__name__
                 self.logger.exception("%s failed on %s, which is kept", name, recording.path)
-        return has_failed or not self.filters
+        return is_doubtful or not self.filters
 
     def _find_place(
         self, recording: data.Recording, outputs: list[data.ModelOutput]
@@ -180,6 +203,15 @@ class _Management:
         )
         if not was_there:
             note_missing(self.store, recording, self.logger)
+
+
+def _failed_models(
+    outputs: Sequence[data.ModelOutput], analyses: Sequence[data.Analysis]
+) -> list[str]:
+    """Return the models that failed for good and left no output."""
+    heard = {output.name_model for output in outputs}
+    failed = (one.name_model for one in analyses if one.state is data.AnalysisState.FAILED)
+    return sorted(name for name in failed if name not in heard)
 
 
 def note_missing(store: types.Store, recording: data.Recording, logger: logging.Logger) -> None:

@@ -23,6 +23,8 @@ _BATCH = 50
 _LONGEST_PASS = 100.0
 """Seconds of a pass, shared by the messengers. Less than a claim lasts, or another pass would
 send the same messages, and less than the time after which a worker considers a task stuck."""
+_SHARE_OF_LIMIT = 0.5
+"""Share of a task's time limit that a pass may take: its last message takes its own time."""
 _SHOWN = 200
 _MAX_REFUSED = 3
 """A messenger stops after this many refusals of access, or timeouts in a row: the others would
@@ -37,6 +39,7 @@ def generate_send_messages_task(
     logger: logging.Logger = _logger,
     *,
     keep: datetime.timedelta | None = None,
+    time_limit: float | None = None,
 ) -> Callable[[], None]:
     """Return a task in which every messenger sends what it has not yet delivered.
 
@@ -44,7 +47,8 @@ def generate_send_messages_task(
     as an attempt, and the next one is tried. If the server cannot be reached,
     does not answer or refuses access, the messenger rests until the next pass,
     and messages it has not tried are released without counting an attempt. The
-    same happens when its share of the pass (100 s in all) is used up.
+    same happens when its share of the pass (100 s in all, or half the time limit)
+    is used up.
 
     Parameters
     ----------
@@ -64,16 +68,23 @@ def generate_send_messages_task(
         Messages that every messenger has delivered are removed from the store
         when they are older than this; None: never. Waiting messages and dead
         letters are never removed.
+    time_limit
+        Seconds after which the worker ends a task; None: it is long.
 
     Raises
     ------
     ValueError
-        If there is no messenger, or `max_messages` is 0 or less.
+        If there is no messenger, or `max_messages` or `time_limit` is 0 or less.
     """
     if not messengers:
         raise ValueError("at least one messenger is needed to send messages")
     if max_messages is not None and max_messages <= 0:
         raise ValueError(f"max_messages must be greater than 0, not {max_messages}")
+    if time_limit is not None and time_limit <= 0:
+        raise ValueError(f"time_limit must be greater than 0 seconds, not {time_limit}")
+    longest = _LONGEST_PASS
+    if time_limit is not None:
+        longest = min(longest, _SHARE_OF_LIMIT * time_limit)
     named = list(zip(messenger_names(messengers), messengers, strict=True))
 
     def send_messages_task() -> None:
@@ -83,7 +94,7 @@ def generate_send_messages_task(
             unsent = message_store.get_unsent_messages(limit=max_messages, order=order)
             deliveries = _SharedMessages(message_store, unsent)
         for name, messenger in named:
-            end = data.monotonic() + _LONGEST_PASS / len(named)
+            end = data.monotonic() + longest / len(named)
             try:
                 _Pass(deliveries, name, messenger, logger, end).run(max_messages, order)
             except Exception:

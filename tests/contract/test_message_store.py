@@ -1,6 +1,9 @@
 """What every message store does."""
 
 import datetime
+import os
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -220,6 +223,36 @@ def test_a_claimed_message_is_nobody_elses_until_the_lease_is_over(
     assert store.claim_messages("mqtt") == messages
     clock.advance(1)
     assert store.claim_messages("http") == messages
+
+
+def test_what_a_killed_process_had_claimed_is_due_at_once(store: Store) -> None:
+    stored(store, 3)
+    child = os.fork()
+    if child == 0:
+        store.claim_messages("http", limit=2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    assert len(store.claim_messages("http")) == 3
+
+
+def test_what_a_living_process_has_claimed_stays_its_own(store: Store) -> None:
+    stored(store, 3)
+    other = Store(store.db_path)
+    mine = store.claim_messages("http", limit=2)
+
+    assert len(other.claim_messages("http")) == 1
+
+    store.close()
+    assert other.claim_messages("http") == mine
+
+
+def test_where_no_process_can_be_known_the_lease_decides(store: Store) -> None:
+    stored(store, 1)
+    Path(f"{store.db_path}.senders").mkdir()  # It cannot be a file.
+    store.claim_messages("http")
+
+    assert Store(store.db_path).claim_messages("http") == []
 
 
 def test_a_released_message_can_be_claimed_again_at_once(store: Store) -> None:

@@ -179,6 +179,23 @@ def test_a_part_of_a_history_knows_that_something_comes_after_it(store: Store) -
     assert spans == ledger(history(store), START, since=at(0), until=at(60))
 
 
+def test_a_part_of_a_history_knows_the_cause_that_goes_on_in_it(store: Store) -> None:
+    first, last = recording("a.wav", 0), recording("b.wav", 360_000)
+    whole = REPORT.model_copy(update={"incomplete": None, "gap_before_frames": 0, "overruns": []})
+    first.capture = whole
+    last.capture = whole.model_copy(update={"gap_before_frames": 359_997 * last.samplerate})
+    store.store_recording(first)
+    store.store_recording(last)
+    store.note_plan(SITE, CapturePlan(duration=3, interval=3), at(0))
+    full = data.EffortSpan(at(90), at(95), data.EffortState.DISK_FULL, "no space left")
+    store.note_effort(SITE, [full])
+
+    window = at(180_000), at(180_100)
+    part = ledger(history(store, *window), at(360_003), since=window[0], until=window[1])
+
+    assert {(span.state, span.detail) for span in part} == {(full.state, full.detail)}
+
+
 def test_a_deployment_that_is_not_stored_has_no_history(store: Store) -> None:
     assert store.get_effort(SITE) is None
     assert store.get_deployments() == []

@@ -1,7 +1,9 @@
 """What every metadata store does with analyses and what models found."""
 
 import datetime
+import itertools
 import math
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -38,6 +40,50 @@ def test_beginning_an_analysis_counts_the_attempt_before_it_ends(
     assert (second.attempts, second.state) == (2, data.AnalysisState.RUNNING)
     assert second.updated_on == at(5)
     assert store.get_analyses([sound]) == {sound.id: [second]}
+
+
+def test_an_attempt_that_was_ended_from_outside_does_not_count(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = recording("a.wav")
+    store.store_recording(sound)
+    store.begin_analysis(sound, "bats")
+
+    # Below another parent: the board was started again, or the worker killed.
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    second = store.begin_analysis(sound, "bats")
+    third = store.begin_analysis(sound, "bats")
+
+    assert (second.attempts, third.attempts) == (1, 2)
+
+
+def test_an_attempt_that_failed_counts_whoever_makes_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = recording("a.wav")
+    store.store_recording(sound)
+    begun = store.begin_analysis(sound, "bats")
+    store.end_analysis(begun.model_copy(update={"state": data.AnalysisState.RETRY}))
+
+    monkeypatch.setattr(os, "getppid", os.getpid)
+
+    assert store.begin_analysis(sound, "bats").attempts == 2
+
+
+def test_attempts_that_are_always_ended_from_outside_count_in_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = recording("a.wav")
+    store.store_recording(sound)
+    parents = itertools.cycle([os.getppid(), os.getpid()])
+    attempts = []
+
+    for _ in range(13):
+        parent = next(parents)
+        monkeypatch.setattr(os, "getppid", lambda parent=parent: parent)
+        attempts.append(store.begin_analysis(sound, "bats").attempts)
+
+    assert attempts == [1] * 11 + [2, 3]
 
 
 def test_each_model_has_an_analysis_of_its_own(store: Store) -> None:
@@ -415,3 +461,17 @@ def test_a_detection_of_a_subclass_comes_back_with_its_type(store: Store) -> Non
 
     assert found.prediction_type is data.PredictionType.EVENT
     assert found == event
+
+
+def test_recordings_that_a_model_failed_on_are_known_by_their_time(store: Store) -> None:
+    sounds = [recording(f"{n}.wav", 10 * n) for n in range(4)]
+    states = [data.AnalysisState.FAILED, data.AnalysisState.SKIPPED, data.AnalysisState.FAILED]
+    for sound in sounds:
+        store.store_recording(sound)
+    for sound, state in zip(sounds, [*states, data.AnalysisState.FAILED], strict=True):
+        begun = store.begin_analysis(sound, "bats")
+        store.end_analysis(begun.model_copy(update={"state": state}))
+    store.store_model_output(output(sounds[2]))  # It failed on the messages.
+
+    assert store.get_unanalysed_recordings(at(0), at(30)) == [sounds[0]]
+    assert store.get_unanalysed_recordings(at(0), at(31)) == [sounds[0], sounds[3]]

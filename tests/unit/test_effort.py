@@ -174,6 +174,142 @@ def test_the_lost_beginning_of_a_slot_on_an_interval_is_planned_time() -> None:
     assert (13, 20, S.OFF_SCHEDULE) in states(spans)
 
 
+def deployed(
+    start: float, seconds: float, *captured: Captured, plans: list[tuple[float, CapturePlan]]
+) -> EffortHistory:
+    """A deployment that does not begin on a slot."""
+    deployment = data.Deployment(name="Pond", started_on=at(start), ended_on=at(seconds))
+    return EffortHistory(
+        deployment, captured, plans=[PlanFrom(at(since), plan) for since, plan in plans]
+    )
+
+
+def planned(spans: list[EffortSpan]) -> float:
+    return sum(span.duration for span in spans if span.state is not S.OFF_SCHEDULE)
+
+
+def test_a_deployment_that_starts_between_two_slots_has_lost_none() -> None:
+    every_ten_minutes = CapturePlan(duration=60, interval=600)
+    parts = [heard(600 * n, 60) for n in (1, 2, 3)]
+
+    spans = ledger(deployed(120, 1860, *parts, plans=[(120, every_ten_minutes)]), START)
+
+    assert {span.state for span in spans} == {S.RECORDED, S.OFF_SCHEDULE}
+    assert planned(spans) == 180
+
+
+@pytest.mark.parametrize("captured", [(), (heard(60, 3),)])
+def test_missed_slots_before_the_first_recording_are_multiples_of_the_interval(captured) -> None:
+    spans = ledger(deployed(4, 63, *captured, plans=[(4, SPACED)]), START)
+
+    lost = [(start, end) for start, end, state in states(spans) if state is S.NOT_RUNNING]
+    assert lost[:5] == [(10 * n, 10 * n + 3) for n in range(1, 6)]
+    assert planned(spans) == 18
+
+
+def test_a_change_of_the_plan_between_two_slots_adds_none() -> None:
+    parts = [heard(0), heard(10), heard(20), heard(60, 6), heard(120, 6)]
+    wider = CapturePlan(duration=6, interval=60)
+
+    spans = ledger(deployed(0, 126, *parts, plans=[(0, SPACED), (24, wider)]), START)
+
+    assert {span.state for span in spans} == {S.RECORDED, S.OFF_SCHEDULE}
+    assert planned(spans) == 21
+
+
+def test_a_slot_that_began_before_its_hours_is_not_planned() -> None:
+    evening = data.TimeInterval(start=datetime.time(20, 0, 31), end=datetime.time(20, 1, 1))
+    windows = (DailyWindows(intervals=(evening,), timezone="UTC"),)
+    plan = CapturePlan(duration=3, interval=10, windows=windows)
+
+    spans = ledger(deployed(0, 100, plans=[(0, plan)]), START)
+
+    # The slot at 30 began before; that at 60 is cut where the hours end.
+    lost = [(start, end) for start, end, state in states(spans) if state is S.NOT_RUNNING]
+    assert lost == [(40, 43), (50, 53), (60, 61)]
+
+
+def test_a_late_recording_of_full_length_loses_nothing() -> None:
+    late = streamed(11.9, 0, gap_before_frames=round(1.9 * RATE))
+
+    spans = ledger(history(heard(0), late, heard(20), seconds=23, plan=SPACED), START)
+
+    assert {span.state for span in spans} == {S.RECORDED, S.OFF_SCHEDULE}
+    assert planned(spans) == 9
+
+
+def test_a_late_recording_that_had_to_end_early_loses_what_is_missing() -> None:
+    late = streamed(18.5, 0, 1.5, gap_before_frames=round(8.5 * RATE))
+    tight = CapturePlan(duration=9, interval=10)
+
+    spans = ledger(history(heard(0, 9), late, heard(20, 9), seconds=29, plan=tight), START)
+
+    assert seconds_of(spans, S.DEVICE_MISSING) == 7.5
+    assert planned(spans) == 27
+
+
+def test_a_full_disk_goes_on_until_there_is_a_recording_again() -> None:
+    # The recorder tried twice; then nobody asked it, as the broker's disk was full, too.
+    parts = [streamed(0, 0), streamed(53, 53, gap_before_frames=50 * RATE)]
+    full = note(5, 8, S.DISK_FULL, "no space left")
+
+    spans = ledger(history(*parts, seconds=56, notes=(full,)), START)
+
+    assert states(spans) == [
+        (0, 3, S.RECORDED),
+        (3, 5, S.OVERRUN),
+        (5, 53, S.DISK_FULL),
+        (53, 56, S.RECORDED),
+    ]
+    assert {span.detail for span in spans if span.state is S.DISK_FULL} == {"no space left"}
+
+
+def test_a_full_disk_that_ended_a_recording_goes_on_until_there_is_one_again() -> None:
+    parts = [
+        streamed(0, 0, 2, incomplete=R.DISK_FULL, incomplete_words="no space left"),
+        streamed(50, 50, gap_before_frames=48 * RATE),
+    ]
+
+    spans = ledger(history(*parts, seconds=53), START)
+
+    assert states(spans) == [(0, 2, S.RECORDED), (2, 50, S.DISK_FULL), (50, 53, S.RECORDED)]
+
+
+def test_a_full_disk_goes_on_over_the_slots_of_an_interval() -> None:
+    parts = [streamed(0, 0), streamed(50, 50, gap_before_frames=4 * 3 * RATE)]
+    full = note(10, 13, S.DISK_FULL, "no space left")
+
+    spans = ledger(history(*parts, seconds=53, plan=SPACED, notes=(full,)), START)
+
+    assert seconds_of(spans, S.DISK_FULL) == 12
+    assert seconds_of(spans, S.OVERRUN) == 0
+
+
+def test_a_cause_that_was_not_the_last_known_does_not_go_on() -> None:
+    parts = [streamed(0, 0), streamed(53, 53, gap_before_frames=20 * RATE)]
+    notes = (
+        note(5, 8, S.DISK_FULL, "no space left"),
+        note(8, 33, S.CONDITION_REFUSED, "too dark"),
+    )
+
+    spans = ledger(history(*parts, seconds=56, notes=notes), START)
+
+    assert (33, 53, S.OVERRUN) in states(spans)
+
+
+@pytest.mark.parametrize("reason", [R.CRASHED, R.STOPPED, R.DEVICE_LATE])
+def test_a_late_microphone_is_not_told_in_the_words_of_the_recording_before(reason: R) -> None:
+    parts = [
+        streamed(0, 0, 1, incomplete=reason, incomplete_words="the recorder ended"),
+        heard(9, stream_id=UUID(int=8), gap_before_frames=RATE),
+    ]
+
+    spans = ledger(history(*parts, seconds=12), START)
+
+    before = next(span for span in spans if span.end == at(9))
+    assert (before.state, before.detail) == (S.DEVICE_MISSING, effort.NOT_READY)
+
+
 def test_a_recording_that_broke_off_leaves_a_hole_with_its_reason() -> None:
     parts = [
         streamed(0, 0, 1, incomplete=R.DEVICE_LOST, incomplete_words="unplugged"),

@@ -210,7 +210,7 @@ class ClipPlanner:
         return ClipPlan(start, frames, gap=lost, slot=max(now, self._slot or now) + 1)
 
     def _plan_late(self, stream: CaptureStream, slot: int, frames: int, lost: int) -> ClipPlan:
-        """Plan a recording whose slot began before the stream did: it ends with its slot."""
+        """Plan a recording whose slot began before the stream did: it ends before the next slot."""
         start = stream.oldest
         planned = self._frame_of(stream, slot)
         room = max(planned + frames, self._frame_of(stream, slot + 1)) - start

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from acoupi import data
-from acoupi.audio.stream import CaptureStream
+from acoupi.audio.stream import WATCH_SECONDS, CaptureStream
 from acoupi.errors import AcoupiError, DeviceUnavailableError
 
 __all__ = ["DeviceListener", "Keeper", "Watch"]
@@ -49,6 +49,7 @@ class Watch:
         """Watch this stream instead of the previous one."""
         with self._lock:
             self._stream = stream
+            stream.watch()
             if self._thread is None or not self._thread.is_alive():
                 self._stopping = threading.Event()
                 self._thread = threading.Thread(
@@ -59,15 +60,18 @@ class Watch:
     def stop(self) -> None:
         """Stop watching, without waiting for the thread."""
         with self._lock:
+            if self._stream is not None:
+                self._stream.watch(is_watched=False)
             self._stream = None
             self._stopping.set()
 
     def _run(self, stopping: threading.Event) -> None:
-        while not stopping.wait(_LOOK_SECONDS):
+        while not stopping.wait(WATCH_SECONDS):
             with self._lock:
                 stream = self._stream
                 error = stream.loss if stream is not None else None
-                if error is not None:
+                if stream is not None and error is not None:
+                    stream.watch(is_watched=False)
                     self._stream = None
             if stream is not None and error is not None:
                 self._on_loss(stream, error)

@@ -84,10 +84,19 @@ _VERSION_3 = (
     "CREATE INDEX delivery_message ON delivery (message_row)",
 )
 
+_VERSION_5 = (
+    # The process that claimed it; see `senders`.
+    "ALTER TABLE delivery ADD COLUMN claimed_by INTEGER",
+    """
+    CREATE INDEX delivery_claimed ON delivery (messenger_row, claimed_by)
+    WHERE claimed_until_us IS NOT NULL
+    """,
+)
+
 SCHEMA = Schema(
     store="message store",
     application_id=0x61634D53,  # "acMS"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_5),
     peer_tables=frozenset({"message", "response"}),
     error=MessageStoreError,
 )
@@ -175,9 +184,21 @@ DUE = {
 }
 
 CLAIM = """
-    UPDATE delivery SET claimed_until_us = :lease_end
+    UPDATE delivery SET claimed_until_us = :lease_end, claimed_by = :claimed_by
     WHERE messenger_row = :messenger_row
         AND message_row IN (SELECT value FROM json_each(:rows))
+"""
+
+CLAIMED_BY = """
+    SELECT DISTINCT claimed_by FROM delivery INDEXED BY delivery_claimed
+    WHERE messenger_row = :messenger_row AND claimed_by IS NOT NULL
+        AND claimed_until_us IS NOT NULL
+"""
+
+RELEASE_CLAIMS_OF = """
+    UPDATE delivery INDEXED BY delivery_claimed SET claimed_until_us = NULL
+    WHERE messenger_row = :messenger_row AND claimed_until_us IS NOT NULL
+        AND claimed_by IN (SELECT value FROM json_each(:senders))
 """
 
 RELEASE = """

@@ -23,6 +23,7 @@ from acoupi.components.message_stores.deliveries import (
     settled,
     unknown_message,
 )
+from acoupi.components.message_stores.senders import Senders
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.values import (
     as_blob_list,
@@ -68,10 +69,12 @@ class SqliteMessageStore(types.MessageStore):
         self.db_path = Path(db_path)
         self.lease = lease
         self._database = Database(self.db_path, sql.SCHEMA)
+        self._senders = Senders(self.db_path.with_name(f"{self.db_path.name}.senders"))
 
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
+        """Close the file; the next use opens it again. What it had claimed is released."""
         self._database.close()
+        self._senders.close()
 
     # Messages and responses
 
@@ -155,18 +158,20 @@ class SqliteMessageStore(types.MessageStore):
         """Return what this messenger should try to deliver now, reserved for it.
 
         Each message must be settled or released; otherwise others may claim it
-        once the lease is over. If several processes ask at once, each message
-        goes to only one of them.
+        once this process has ended, or the lease is over. If several processes ask
+        at once, each message goes to only one of them.
         """
         check_request(limit, order)
         with self._database.writing() as connection:
             messenger_row = self._enlist(connection, messenger)
+            self._release_claims_of_ended(connection, messenger_row)
             now = data.utc_now()
             values = {
                 "messenger_row": messenger_row,
                 "now": to_microseconds(now),
                 "longest_rest": to_microseconds(now + datetime.timedelta(seconds=LONGEST_REST)),
                 "lease_end": to_microseconds(now + datetime.timedelta(seconds=self.lease)),
+                "claimed_by": self._senders.me(),
                 "limit": _limit(limit),
             }
             rows = connection.execute(sql.DUE[order], values).fetchall()
@@ -318,6 +323,13 @@ class SqliteMessageStore(types.MessageStore):
             connection.execute(sql.ENLIST, values)
             connection.execute(sql.SAW, values)
         return messenger_row
+
+    def _release_claims_of_ended(self, connection: sqlite3.Connection, messenger_row: int) -> None:
+        """Release what processes had claimed that have ended."""
+        values = {"messenger_row": messenger_row}
+        senders = [number for (number,) in connection.execute(sql.CLAIMED_BY, values)]
+        if ended := self._senders.ended(senders):
+            connection.execute(sql.RELEASE_CLAIMS_OF, {**values, "senders": json.dumps(ended)})
 
 
 def _limit(limit: int | None) -> int:

@@ -62,10 +62,14 @@ PUT_NOTE = """
         offset_us = excluded.offset_us
 """
 
-# The notes of a part of a deployment, and the next note after it.
+# The notes of a part of a deployment since the recording before it, and the next note after it.
 NOTES = """
     SELECT start_us, end_us, state, detail FROM effort_note
-    WHERE deployment_row = :deployment_row AND end_us >= :start
+    WHERE deployment_row = :deployment_row
+        AND end_us >= coalesce((
+            SELECT max(created_on_us) FROM recording
+            WHERE deployment_row = :deployment_row AND created_on_us < :start
+        ), 0)
         AND start_us <= coalesce((
             SELECT min(start_us) FROM effort_note
             WHERE deployment_row = :deployment_row AND start_us > :end

@@ -17,11 +17,18 @@ __all__ = [
 ]
 
 
-def begun(stored: data.Analysis | None, recording_id: UUID, name_model: str) -> data.Analysis:
+def begun(
+    stored: data.Analysis | None,
+    recording_id: UUID,
+    name_model: str,
+    *,
+    was_interrupted: bool = False,
+) -> data.Analysis:
     """Return the analysis when a model is about to run.
 
     The attempt is counted now, so that one that kills the process counts as
-    well. A final analysis stays as it is.
+    well. It takes the place of one that was interrupted from outside. A final
+    analysis stays as it is.
     """
     if stored is not None and stored.state.is_final:
         return stored
@@ -29,7 +36,7 @@ def begun(stored: data.Analysis | None, recording_id: UUID, name_model: str) -> 
         recording_id=recording_id,
         name_model=name_model,
         state=data.AnalysisState.RUNNING,
-        attempts=(stored.attempts if stored else 0) + 1,
+        attempts=(stored.attempts if stored else 0) + (not was_interrupted),
         error=stored.error if stored else None,
         updated_on=data.utc_now(),
     )

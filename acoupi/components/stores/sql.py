@@ -180,10 +180,16 @@ _VERSION_4 = (
     "ALTER TABLE effort_note ADD COLUMN offset_us INTEGER",
 )
 
+_VERSION_5 = (
+    # Who began the latest attempt, and how many ended because that process was ended.
+    "ALTER TABLE analysis ADD COLUMN begun_by TEXT",
+    "ALTER TABLE analysis ADD COLUMN interruptions INTEGER NOT NULL DEFAULT 0",
+)
+
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )
@@ -306,6 +312,20 @@ CAPTURED_RECORDINGS = (
     _RECORDINGS + "WHERE r.state = 'captured' ORDER BY r.created_on_us, r.row LIMIT :limit"
 )
 
+UNANALYSED_RECORDINGS = (
+    _RECORDINGS
+    + """
+    WHERE r.created_on_us >= :start AND r.created_on_us < :end AND EXISTS (
+        SELECT 1 FROM analysis a
+        WHERE a.recording_row = r.row AND a.state = 'failed' AND NOT EXISTS (
+            SELECT 1 FROM model_output o
+            WHERE o.recording_row = r.row AND o.name_model = a.name_model
+        )
+    )
+    ORDER BY r.created_on_us, r.row
+    """
+)
+
 LAST_RECORDING = (
     _RECORDINGS
     + "WHERE r.row = (SELECT row FROM recording ORDER BY created_on_us DESC, row DESC LIMIT 1)"
@@ -346,6 +366,16 @@ PUT_ANALYSIS = """
         attempts = excluded.attempts,
         error = excluded.error,
         updated_on_us = excluded.updated_on_us
+"""
+
+BEGUN_BY = """
+    SELECT begun_by, interruptions FROM analysis
+    WHERE recording_row = :recording_row AND name_model = :name_model
+"""
+
+PUT_BEGUN_BY = """
+    UPDATE analysis SET begun_by = :begun_by, interruptions = :interruptions
+    WHERE recording_row = :recording_row AND name_model = :name_model
 """
 
 COUNT_ANALYSES = "SELECT state, count(*) FROM analysis GROUP BY state"

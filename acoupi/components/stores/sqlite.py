@@ -12,6 +12,7 @@ from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
+from acoupi.components.stores.interruptions import MOST_INTERRUPTIONS, parent_process
 from acoupi.components.stores.rows import (
     analysis_of,
     deployment_of,
@@ -227,6 +228,14 @@ class SqliteStore(EffortTables):
             )
         return list(recordings.values())
 
+    def get_unanalysed_recordings(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> list[data.Recording]:
+        """Return the recordings that began in [start, end) and that a model failed on for good."""
+        values = {"start": to_microseconds(start), "end": to_microseconds(end)}
+        with self._database.reading() as connection:
+            return list(load_recordings(connection, sql.UNANALYSED_RECORDINGS, values).values())
+
     def count_recordings(self) -> dict[data.RecordingState, int]:
         """Return the number of recordings in each state, 0 included."""
         with self._database.reading() as connection:
@@ -238,7 +247,9 @@ class SqliteStore(EffortTables):
     def begin_analysis(self, recording: data.Recording, name_model: str) -> data.Analysis:
         """Note that a model is about to run, and count the attempt.
 
-        A final analysis is returned as it is, and not counted.
+        An attempt that was ended from outside (see `interruptions`) does not count:
+        the new one takes its place. A final analysis is returned as it is, and not
+        counted.
 
         Raises
         ------
@@ -248,9 +259,13 @@ class SqliteStore(EffortTables):
         with self._database.writing() as connection:
             row = self._row_of(connection, recording.id, "begin an analysis", recording.path)
             stored = _analysis(connection, row, recording.id, name_model)
-            analysis = begun(stored, recording.id, name_model)
+            interruptions, is_new = _interruptions(connection, row, stored)
+            analysis = begun(stored, recording.id, name_model, was_interrupted=is_new)
             if analysis is not stored:
-                connection.execute(sql.PUT_ANALYSIS, _analysis_values(row, analysis))
+                values = _analysis_values(row, analysis)
+                connection.execute(sql.PUT_ANALYSIS, values)
+                by = {"begun_by": parent_process(), "interruptions": interruptions}
+                connection.execute(sql.PUT_BEGUN_BY, values | by)
         return analysis
 
     def end_analysis(self, analysis: data.Analysis) -> None:
@@ -514,6 +529,23 @@ def _analysis(
     values = {"recording_row": recording_row, "name_model": name_model}
     row = connection.execute(sql.ANALYSIS, values).fetchone()
     return None if row is None else analysis_of(recording_id, (name_model, *row))
+
+
+def _interruptions(
+    connection: sqlite3.Connection, recording_row: int, stored: data.Analysis | None
+) -> tuple[int, bool]:
+    """Return how many attempts were ended from outside, and whether the last is a new one."""
+    if stored is None or stored.state.is_final:
+        return 0, False
+    values = {"recording_row": recording_row, "name_model": stored.name_model}
+    begun_by, number = connection.execute(sql.BEGUN_BY, values).fetchone()
+    is_new = (
+        stored.state is data.AnalysisState.RUNNING
+        and begun_by is not None
+        and parent_process() not in (None, begun_by)
+        and number < MOST_INTERRUPTIONS
+    )
+    return number + is_new, is_new
 
 
 def _analysis_values(recording_row: int, analysis: data.Analysis) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class DetectionProgram(MessagingProgram[C], ABC):
 
     The model runs in a worker of its own. A recording stays in the spool until
     the model is done with it, has failed on it for good, or was not to be run.
+    One that it failed on is kept, whatever the saving filters say.
     """
 
     worker_config = WorkerConfig(

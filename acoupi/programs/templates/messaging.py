@@ -126,6 +126,7 @@ class MessagingProgram(BasicProgram[C]):
             order=config.messaging.message_order,
             logger=self.logger.getChild("messaging"),
             keep=None if keep is None else datetime.timedelta(days=keep),
+            time_limit=self.app.conf.task_soft_time_limit or self.app.conf.task_time_limit,
         )
 
     def create_heartbeat_task(self, config: C) -> Callable[[], None] | None:

@@ -1,6 +1,7 @@
 """The ring between a microphone and a file."""
 
 import gc
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from acoupi import data
 from acoupi.audio.pool import StreamPool
-from acoupi.audio.stream import STALL_SECONDS, CaptureStream
+from acoupi.audio.stream import STALL_SECONDS, WATCH_SECONDS, CaptureStream
 from acoupi.errors import DeviceUnavailableError, RecordingError
 
 FAR = 1e12
@@ -259,6 +260,75 @@ def test_a_device_that_stops_is_a_recording_error(hand_source: Any, clock: Clock
 
         with pytest.raises(RecordingError, match="stopped"):
             stream.read(0, 11, FAR)
+
+
+class Frozen(Clock):
+    """A clock that jumps at its nth look: the process was stopped meanwhile."""
+
+    def __init__(self, seconds: float = 12.0) -> None:
+        super().__init__()
+        self.left, self.seconds = 0, seconds
+        """Looks until it jumps; and by how much."""
+        self.thawed: Callable[[], object] = lambda: None
+        """Called at the look after the jump, as a source that goes on."""
+
+    def __call__(self) -> float:
+        self.left -= 1
+        if self.left == 0:
+            self.now += self.seconds
+        if self.left == -1:
+            self.thawed()
+        return super().__call__()
+
+
+@pytest.mark.parametrize("deadline", [FAR, 101.0])
+def test_a_wait_that_was_frozen_does_not_blame_the_device(
+    hand_source: Any, monkeypatch: pytest.MonkeyPatch, deadline: float
+) -> None:
+    clock, source = Frozen(), hand_source()
+    monkeypatch.setattr(data, "monotonic", clock)
+    with CaptureStream(source) as stream:
+        source.deliver(10, time=100.0)
+        clock.left = 3
+        clock.thawed = lambda: source.deliver(1000, time=100.01)
+
+        stream.read(0, 1010, deadline)
+
+    assert stream.failure is None
+
+
+def test_a_look_that_was_frozen_does_not_blame_the_device(hand_source: Any, clock: Clock) -> None:
+    with CaptureStream(hand_source()) as stream:
+        stream.watch()
+        clock.now += 12
+
+        assert stream.loss is None
+
+        for _ in range(2 * math.ceil(STALL_SECONDS)):
+            clock.now += WATCH_SECONDS
+            assert stream.loss is None or clock.now >= 112 + STALL_SECONDS
+
+        assert stream.loss is not None
+
+
+def test_a_device_that_is_watched_is_lost_in_time(hand_source: Any, clock: Clock) -> None:
+    with CaptureStream(hand_source()) as stream:
+        stream.watch()
+        began = clock.now
+        while stream.loss is None:
+            clock.now += WATCH_SECONDS
+
+    assert clock.now - began == STALL_SECONDS
+
+
+def test_a_machine_that_is_always_late_still_gives_a_device_up(
+    hand_source: Any, clock: Clock
+) -> None:
+    with CaptureStream(hand_source()) as stream:
+        clock.step = 30
+
+        with pytest.raises(DeviceUnavailableError):
+            stream.read(0, 1, clock.now + 1000)
 
 
 def test_a_deadline_is_kept(hand_source: Any, clock: Clock) -> None:

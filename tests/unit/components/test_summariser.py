@@ -266,3 +266,33 @@ def test_every_score_is_in_exactly_one_band(scores: list[float]) -> None:
 
     assert sum(bands[name]["count"] for name in ("low", "mid", "high")) == len(scores)
     assert bands["above_high"]["count"] <= bands["high"]["count"]
+
+
+class FailedStore(OutputStore):
+    """Also knows recordings that a model failed on."""
+
+    def __init__(self, *outputs: data.ModelOutput, failed: list[data.Recording]) -> None:
+        super().__init__(*outputs)
+        self.failed = failed
+
+    def get_unanalysed_recordings(self, start: datetime, end: datetime) -> list[data.Recording]:
+        return [one for one in self.failed if start <= one.created_on < end]
+
+
+@pytest.mark.parametrize("outputs", [[], [output()]])
+def test_what_was_not_analysed_is_not_told_as_nothing_heard(outputs: list) -> None:
+    store = FailedStore(*outputs, failed=[output().recording, output(before=7200).recording])
+
+    found = content(StatisticsDetectionsSummariser(store).build_summary(NOW))
+
+    assert (found["recordings"], found["not_analysed"], found["tags"]) == (len(outputs), 1, {})
+    assert found["deployment"]["name"] == "Pond"
+
+
+def test_a_summary_counts_what_was_not_analysed_beside_what_was_heard() -> None:
+    store = FailedStore(output(0.5), failed=[output().recording])
+
+    found = content(StatisticsDetectionsSummariser(store).build_summary(NOW))
+
+    assert (found["recordings"], found["not_analysed"]) == (1, 1)
+    assert found["tags"]["species"]["Myotis"]["count"] == 1

@@ -82,6 +82,18 @@ def test_a_loop_that_does_not_turn_makes_it_stuck(monitor: WorkerMonitor, clocks
     assert "loop has not turned" in (monitor.why_stuck() or "")
 
 
+def test_a_process_that_was_frozen_is_not_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+    monitor.ready()
+    monitor.task_started("1", "work")
+
+    clocks.pass_time(700)
+    monitor.excuse(699)
+
+    assert monitor.why_stuck() is None
+    clocks.pass_time(61)
+    assert "loop has not turned" in (monitor.why_stuck() or "")
+
+
 def test_waiting_for_the_broker_is_not_being_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
     monitor.ready()
 

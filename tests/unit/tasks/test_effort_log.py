@@ -224,6 +224,18 @@ def test_the_time_for_which_it_was_dead_is_known_at_the_next_start(
     assert [note.detail for note in sensor.history().notes] == [OFF]
 
 
+def test_a_recorder_without_a_trace_is_not_said_to_have_been_off(sensor: Sensor) -> None:
+    sensor.run()
+    # It ran on, but the disk had become read-only; then the power was cut.
+    sensor.clock.advance(60)
+    sensor.start()
+    sensor.run()
+
+    (note,) = sensor.history().notes
+    assert "left no trace" in note.detail
+    assert "a disk it could not write to" in note.detail
+
+
 def test_a_power_cut_while_a_condition_did_not_hold_hides_little(sensor: Sensor) -> None:
     sensor.rain.falls = True
     sensor.run(100)

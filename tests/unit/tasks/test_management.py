@@ -12,6 +12,8 @@ import pytest
 
 from acoupi import data
 from acoupi.components import (
+    DetectionTags,
+    DetectionTagValue,
     IDFileManager,
     SaveRecordingManager,
     SavingThreshold,
@@ -171,6 +173,86 @@ def test_a_file_stays_until_its_analyses_are_final_and_no_longer(
     manage(required_models=["fake"])
 
     assert (names(spool) == []) is is_final
+
+
+def end_analysis(
+    store: SqliteStore, recording: data.Recording, model: str, state: data.AnalysisState
+) -> None:
+    analysis = store.begin_analysis(recording, model)
+    store.end_analysis(analysis.model_copy(update={"state": state}))
+
+
+DETECTION_FILTERS = [
+    SavingThreshold(0.5),
+    DetectionTagValue(["bat"]),
+    DetectionTags([data.Tag(key="species", value="bat")]),
+]
+
+
+@pytest.mark.parametrize("saving_filter", [*DETECTION_FILTERS, Always(False)])
+def test_what_a_model_failed_on_is_kept(
+    manage, store: SqliteStore, spool: Path, kept: Path, capture: Capture, saving_filter: Any
+) -> None:
+    recording = capture()
+    end_analysis(store, recording, "fake", data.AnalysisState.FAILED)
+
+    manage(required_models=["fake"], file_filters=[saving_filter])
+
+    assert (names(spool), names(kept)) == ([], [f"{recording.id}.wav"])
+
+
+def test_what_one_of_two_models_failed_on_is_kept(
+    manage, store: SqliteStore, kept: Path, capture: Capture
+) -> None:
+    recording = capture()
+    store.store_model_output(FakeModel("bats", score=None).run(recording))
+    end_analysis(store, recording, "bats", data.AnalysisState.DONE)
+    end_analysis(store, recording, "birds", data.AnalysisState.FAILED)
+
+    manage(
+        required_models=["bats", "birds"],
+        file_filters=[SavingThreshold(0.5)],
+        file_managers=[SaveRecordingManager(kept)],
+    )
+
+    assert len(names(kept)) == 1
+
+
+def test_what_a_model_failed_on_stays_in_the_spool_if_no_manager_names_a_place(
+    manage, store: SqliteStore, spool: Path, capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    end_analysis(store, capture(), "fake", data.AnalysisState.FAILED)
+
+    manage(required_models=["fake"], file_managers=[Nowhere()])
+
+    assert len(names(spool)) == 1
+    assert count(store, data.RecordingState.CAPTURED) == 1
+    assert "fake failed on it" in caplog.text
+
+
+@pytest.mark.parametrize("saving_filter", DETECTION_FILTERS)
+def test_filters_of_detections_say_nothing_of_what_no_model_has_begun_with(
+    manage, kept: Path, capture: Capture, saving_filter: Any
+) -> None:
+    capture()
+
+    manage(file_filters=[Always(False), saving_filter])
+
+    assert len(names(kept)) == 1
+
+
+def test_what_was_analysed_or_skipped_is_left_to_the_filters(
+    manage, store: SqliteStore, spool: Path, kept: Path, capture: Capture
+) -> None:
+    analysed, skipped = capture(0), capture(1)
+    store.store_model_output(FakeModel(score=None).run(analysed))
+    end_analysis(store, analysed, "fake", data.AnalysisState.DONE)
+    end_analysis(store, skipped, "fake", data.AnalysisState.SKIPPED)
+
+    manage(required_models=["fake"], file_filters=[SavingThreshold(0.5)])
+
+    assert (names(spool), names(kept)) == ([], [])
+    assert count(store, data.RecordingState.DELETED) == 2
 
 
 def test_every_required_model_counts(
@@ -448,16 +530,3 @@ def test_a_crash_around_the_note_in_the_store_is_made_good(
         assert names(kept) == [path.name]
     else:
         assert count(store, data.RecordingState.DELETED) == 1
-
-
-def test_a_recording_whose_model_failed_is_decided_by_the_filters(
-    manage, store: SqliteStore, spool: Path, capture: Capture
-) -> None:
-    recording = capture()
-    analysis = store.begin_analysis(recording, "fake")
-    store.end_analysis(analysis.model_copy(update={"state": data.AnalysisState.FAILED}))
-
-    manage(required_models=["fake"], file_filters=[SavingThreshold(0.5)])
-
-    assert names(spool) == []
-    assert count(store, data.RecordingState.DELETED) == 1

@@ -263,6 +263,23 @@ def test_a_pass_over_a_slow_link_ends_before_anybody_takes_it_for_stuck(clock: C
     assert contents(slow.sent) == contents(other.sent) == [str(n) for n in range(1, 61)]
 
 
+def test_a_pass_ends_well_within_the_time_limit_of_its_worker(clock: Clock) -> None:
+    store, slow = InMemoryMessageStore(), Slow("slow", 1, clock)
+    fill(store, 20)
+    task = generate_send_messages_task(store, [slow], time_limit=8)
+
+    task()
+
+    assert len(slow.sent) == 4
+    task()
+    assert contents(slow.sent) == [str(n) for n in range(1, 9)]
+
+
+def test_a_time_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="time_limit"):
+        generate_send_messages_task(InMemoryMessageStore(), [ListMessenger("a")], time_limit=0)
+
+
 def test_a_pass_that_begins_meanwhile_sends_nothing_twice(clock: Clock) -> None:
     store, slow = InMemoryMessageStore(), Slow("slow", 9, clock)
     fill(store, 60)
