@@ -25,6 +25,7 @@ from acoupi.data import (
     from_microseconds,
     to_microseconds,
 )
+from acoupi.windows import DailyWindows, SolarWindows, Span, planned_spans
 
 __all__ = [
     "CapturePlan",
@@ -32,6 +33,7 @@ __all__ = [
     "DailyWindows",
     "EffortHistory",
     "PlanFrom",
+    "SolarWindows",
     "gap_now",
     "horizon",
     "ledger",
@@ -41,20 +43,8 @@ NOTE_SECONDS = 30.0
 """Longest time between two updates of an ongoing note, seconds."""
 
 _SECOND = 1_000_000
-_DAY = 86_400 * _SECOND
 _CLOCK_NOISE = _SECOND // 2
 """Tolerated difference between the times of two recordings of one stream and their frames."""
-
-
-class DailyWindows(BaseModel):
-    """The hours in which a program plans to record."""
-
-    model_config = ConfigDict(frozen=True)
-
-    intervals: tuple[data.TimeInterval, ...]
-    """Local times of day in which to record; equal start and end: the whole day."""
-    timezone: str
-    """IANA name of their time zone."""
 
 
 class CapturePlan(BaseModel):
@@ -66,7 +56,7 @@ class CapturePlan(BaseModel):
     """Length of a recording, seconds."""
     interval: float = Field(gt=0, allow_inf_nan=False)
     """Seconds from the start of one recording to the next; up to `duration`: without gaps."""
-    windows: tuple[DailyWindows, ...] = ()
+    windows: tuple[DailyWindows | SolarWindows, ...] = ()
     """All of them must hold; empty: day and night."""
     timezone: str = "UTC"
     """IANA name of the local time zone, for days and hours."""
@@ -250,7 +240,8 @@ def ledger(
     for span in history.notes:
         facts.append(_fact(span.start, span.end, span.state, span.detail))
     for since_us, until_us, plan in plans:
-        facts += _not_planned(plan, slots, (since_us, until_us), (low, high))
+        held = since_us, until_us
+        facts += _not_planned(plan, history.deployment, slots, held, (low, high))
     pieces = _explained(_painted(facts, low, high), plans, over_from=_over_from(history, end))
     return [
         EffortSpan(from_microseconds(start), from_microseconds(stop), state, detail)
@@ -416,13 +407,17 @@ def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
 
 
 def _not_planned(
-    plan: CapturePlan | None, slots: Sequence[int], held: tuple[int, int], window: tuple[int, int]
+    plan: CapturePlan | None,
+    deployment: data.Deployment,
+    slots: Sequence[int],
+    held: tuple[int, int],
+    window: tuple[int, int],
 ) -> Iterator[Fact]:
     low, high = max(held[0], window[0]), min(held[1], window[1])
     if plan is None or high <= low:
         return
     for daily in plan.windows:
-        for start, end in _outside(daily, low, high):
+        for start, end in _outside(planned_spans(daily, low, high, deployment), low, high):
             yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
     if plan.is_continuous:
         return
@@ -430,30 +425,15 @@ def _not_planned(
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, BETWEEN
 
 
-def _outside(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
+def _outside(windows: Iterable[Span], low: int, high: int) -> Iterator[Span]:
     """Yield the spans of [low, high) that lie in none of the windows."""
     done = low
-    for start, end in sorted(_windows(daily, low, high)):
+    for start, end in windows:
         if done < start:
-            yield done, min(start, high)
-        done = max(done, end)
-        if done >= high:
-            return
-    yield done, high
-
-
-def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
-    zone = ZoneInfo(daily.timezone)
-    day = (from_microseconds(low - _DAY)).astimezone(zone).date()
-    last = (from_microseconds(high + _DAY)).astimezone(zone).date()
-    while day <= last:
-        tomorrow = day + datetime.timedelta(days=1)
-        for interval in daily.intervals:
-            start = datetime.datetime.combine(day, interval.start, zone)
-            ends_on = day if interval.start < interval.end else tomorrow
-            end = datetime.datetime.combine(ends_on, interval.end, zone)
-            yield to_microseconds(start), to_microseconds(end)
-        day = tomorrow
+            yield done, start
+        done = end
+    if done < high:
+        yield done, high
 
 
 def _between_slots(

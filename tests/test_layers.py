@@ -31,6 +31,8 @@ ROWS = (
     ("devices",),
     ("audio",),
     ("effort", "provisioned"),
+    ("windows",),
+    ("sun",),
     ("data",),
     ("writing",),
     ("clock", "errors", "home", "lazy", "rights"),
@@ -63,7 +65,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
     "mutagen": ("audio/",),
-    "astral": ("components/sun.py",),
+    "astral": ("sun.py",),
     "ruamel": ("config/yaml_documents.py",),
     "dotenv": ("config/env_files.py",),
 }

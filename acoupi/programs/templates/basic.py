@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from acoupi import components, data, tasks
 from acoupi.components import types
-from acoupi.effort import CapturePlan, DailyWindows
+from acoupi.effort import CapturePlan
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
 from acoupi.programs.core.periodic import ScheduleLike, as_schedule
@@ -132,13 +132,15 @@ class BasicProgram(AcoupiProgram[C]):
         """Return when it plans to record, for the account of every second.
 
         By default from ``duration`` and ``interval`` of the configuration and
-        those of the recording conditions that are hours of the day. None: not
-        known; a program that schedules its recordings otherwise says so here.
+        those of the recording conditions that the time alone decides
+        (`types.TimeCondition`). None: not known; a program that schedules its
+        recordings otherwise says so here.
         """
         recording = config.recording
         if not hasattr(recording, "interval") or not hasattr(recording, "duration"):
             return None
-        windows = [daily_windows(condition) for condition in self.get_recording_conditions(config)]
+        conditions = self.get_recording_conditions(config)
+        windows = [one.plan() for one in conditions if isinstance(one, types.TimeCondition)]
         return CapturePlan(
             duration=recording.duration,
             interval=recording.interval,
@@ -289,18 +291,6 @@ def recording_schedule(duration: float, interval: float) -> ScheduleLike:
     if interval <= duration:
         return interval
     return tasks.aligned_schedule(as_schedule(interval).run_every)
-
-
-def daily_windows(condition: types.RecordingCondition) -> DailyWindows | None:
-    """Return the hours in which a condition holds; None if it is about something else."""
-    if isinstance(condition, components.IsInInterval):
-        intervals = [condition.interval]
-    elif isinstance(condition, components.IsInIntervals):
-        intervals = condition.intervals
-    else:
-        return None
-    zone = "UTC" if condition.timezone is datetime.UTC else getattr(condition.timezone, "key", None)
-    return None if zone is None else DailyWindows(intervals=tuple(intervals), timezone=zone)
 
 
 _left_out: ContextVar[tuple[object, ...]] = ContextVar("left_out", default=())

@@ -14,7 +14,7 @@ from celery import Celery
 from acoupi import components, data
 from acoupi.components import types
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
-from acoupi.effort import CapturePlan, DailyWindows
+from acoupi.effort import CapturePlan, DailyWindows, SolarWindows
 from acoupi.errors import ConfigurationError, HealthCheckError
 from acoupi.programs.core import AcoupiWorker, WorkerConfig
 from acoupi.programs.templates import (
@@ -180,6 +180,21 @@ def test_the_plan_of_a_program_goes_by_its_own_conditions(app: Celery) -> None:
 
     assert plan is not None
     assert plan.windows == (DailyWindows(intervals=(dusk, dawn), timezone="UTC"),)
+
+
+def test_a_program_that_records_around_dawn_plans_to_do_so(app: Celery) -> None:
+    class Dawn(Basic):
+        def get_recording_conditions(
+            self, config: BasicProgramConfiguration
+        ) -> list[types.RecordingCondition]:
+            get_deployment = self.store.get_current_deployment
+            return [components.DawnTimeInterval(30, datetime.UTC, get_deployment=get_deployment)]
+
+    config = BasicProgramConfiguration()
+    plan = Dawn(config, app).get_capture_plan(config)
+
+    assert plan is not None
+    assert plan.windows == (SolarWindows(event="dawn", before=30, after=30, at_deployment=True),)
 
 
 def test_a_recording_is_not_made_up_for_after_a_crash(app: Celery) -> None:
