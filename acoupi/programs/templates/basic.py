@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
 from acoupi import components, data, tasks
 from acoupi.components import types
+from acoupi.components.saving_managers import NAME_BY_TIME
 from acoupi.effort import CapturePlan
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
@@ -53,6 +54,8 @@ class BasicProgram(AcoupiProgram[C]):
     """
 
     worker_config = DEFAULT_WORKER_CONFIG
+    filename_template: ClassVar[str] = NAME_BY_TIME
+    """Names of kept files; see `components.DateFileManager`."""
 
     recorder: types.AudioRecorder
     store: types.Store
@@ -158,7 +161,7 @@ class BasicProgram(AcoupiProgram[C]):
 
     def get_file_managers(self, config: C) -> list[types.RecordingSavingManager]:
         """Return what decides where recordings are kept; by default a folder for each day."""
-        return [components.DateFileManager(config.paths.recordings)]
+        return [components.DateFileManager(config.paths.recordings, self.filename_template)]
 
     def get_required_models(self, config: C) -> list[str]:
         """Return the names of the models that must be done with a recording first."""
