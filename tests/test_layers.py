@@ -66,6 +66,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "soundfile": ("audio/",),
     "mutagen": ("audio/",),
     "astral": ("sun.py",),
+    "tzfpy": ("devices/timezones.py",),
     "ruamel": ("config/yaml_documents.py",),
     "dotenv": ("config/env_files.py",),
 }
