@@ -18,6 +18,7 @@ from acoupi.cli.output import (
     working,
 )
 from acoupi.cli.table import group
+from acoupi.cli.timezones import warn_of_timezone
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def start(
         return
     done(f'The deployment "{deployment.name}" has started.')
     typer.echo("To see how it is: acoupi deployment status")
+    warn_of_timezone(found, deployment.latitude, deployment.longitude)
     if deployment.latitude is None or deployment.longitude is None:
         warn("without latitude and longitude nothing can be timed by dawn and dusk.")
 

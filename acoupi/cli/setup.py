@@ -11,6 +11,7 @@ from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
 from acoupi.cli.output import done, example
 from acoupi.cli.table import single
+from acoupi.cli.timezones import say_timezone
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
@@ -225,5 +226,6 @@ def _set_up(found: "Settings", arguments: dict[str, Any], *, force: bool) -> Non
 
     setup_program(found, force=force, **arguments)
     done(f"The sensor is set up in {found.home} (program {arguments['program_name']}).")
+    say_timezone(found)
     remind_of_restart(found)
     typer.echo(f"Next: {target_for(found).next_step}")
