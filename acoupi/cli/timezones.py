@@ -1,15 +1,27 @@
 """What the commands say about the time zone of the sensor."""
 
+import datetime
 from typing import TYPE_CHECKING
 
 import typer
 
 from acoupi.cli.output import warn
+from acoupi.clock import nearest_second
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
 
-__all__ = ["say_timezone", "warn_of_timezone"]
+__all__ = ["say_timezone", "shown_time", "warn_of_timezone"]
+
+
+def shown_time(
+    time: datetime.datetime,
+    timeformat: str = "%Y-%m-%d %H:%M:%S",
+    *,
+    zone: datetime.tzinfo = datetime.UTC,
+) -> str:
+    """Return a time as it is shown, rounded to the second; its zone is named beside it."""
+    return nearest_second(time).astimezone(zone).strftime(timeformat)
 
 
 def say_timezone(found: "Settings") -> None:

@@ -1,9 +1,12 @@
 """The zone of local times: taken from the machine, said at setup, doubted where it does not fit."""
 
+import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from acoupi.cli.timezones import shown_time
 from tests.cli.support import Run, data_of
 
 SETUP = ("setup", "--program", "default", "--no-prompt")
@@ -81,3 +84,20 @@ def test_check_says_that_the_machine_has_another_zone(
 
     assert result.exit_code == 0, result.stderr
     assert "that of this machine is Europe/Berlin" in result.stderr
+
+
+def test_shown_times_are_rounded_to_the_second() -> None:
+    time = datetime.datetime(2026, 11, 29, 14, 41, 9, 999_998, tzinfo=datetime.UTC)
+
+    assert shown_time(time) == "2026-11-29 14:41:10"
+    assert shown_time(time, "%H:%M:%S", zone=ZoneInfo("Asia/Tokyo")) == "23:41:10"
+
+
+def test_status_names_the_zone_of_its_times(run: Run, sensor: Path) -> None:
+    run("deployment", "start", "--no-check", "--name", "x")
+
+    result = run("deployment", "status")
+
+    since = next(line for line in result.stdout.splitlines() if line.startswith("since"))
+    assert since.endswith(" UTC")
+    assert "last done (UTC)" in " ".join(result.stdout.split())
