@@ -4,7 +4,14 @@ import datetime
 import time
 from typing import Any
 
-__all__ = ["assume_utc", "from_microseconds", "monotonic", "to_microseconds", "utc_now"]
+__all__ = [
+    "assume_utc",
+    "from_microseconds",
+    "monotonic",
+    "nearest_second",
+    "to_microseconds",
+    "utc_now",
+]
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
@@ -48,3 +55,16 @@ def to_microseconds(time: datetime.datetime) -> int:
 def from_microseconds(microseconds: int) -> datetime.datetime:
     """Return the time in UTC."""
     return _EPOCH + datetime.timedelta(microseconds=microseconds)
+
+
+def nearest_second(time: datetime.datetime) -> datetime.datetime:
+    """Return a time in whole seconds, rounded: what is shown to the second is not cut.
+
+    The slot of 14:41:10 may begin at the frame of 14:41:09.999998.
+
+    Examples
+    --------
+    >>> nearest_second(datetime.datetime(2026, 11, 29, 14, 41, 9, 999_998)).time()
+    datetime.time(14, 41, 10)
+    """
+    return (time + datetime.timedelta(milliseconds=500)).replace(microsecond=0)

@@ -35,6 +35,7 @@ from acoupi.timelines import (
     painted,
     rest,
 )
+from acoupi.windows import DailyWindows, SolarWindows, planned_spans
 
 __all__ = [
     "CapturePlan",
@@ -42,6 +43,7 @@ __all__ = [
     "DailyWindows",
     "EffortHistory",
     "PlanFrom",
+    "SolarWindows",
     "gap_now",
     "horizon",
     "ledger",
@@ -51,20 +53,8 @@ NOTE_SECONDS = 30.0
 """Longest time between two updates of an ongoing note, seconds."""
 
 _SECOND = 1_000_000
-_DAY = 86_400 * _SECOND
 _CLOCK_NOISE = _SECOND // 2
 """Tolerated difference between the times of two recordings of one stream and their frames."""
-
-
-class DailyWindows(BaseModel):
-    """The hours in which a program plans to record."""
-
-    model_config = ConfigDict(frozen=True)
-
-    intervals: tuple[data.TimeInterval, ...]
-    """Local times of day in which to record; equal start and end: the whole day."""
-    timezone: str
-    """IANA name of their time zone."""
 
 
 class CapturePlan(BaseModel):
@@ -76,7 +66,7 @@ class CapturePlan(BaseModel):
     """Length of a recording, seconds."""
     interval: float = Field(gt=0, allow_inf_nan=False)
     """Seconds from the start of one recording to the next; up to `duration`: without gaps."""
-    windows: tuple[DailyWindows, ...] = ()
+    windows: tuple[DailyWindows | SolarWindows, ...] = ()
     """All of them must hold; empty: day and night."""
     timezone: str = "UTC"
     """IANA name of the local time zone, for days and hours."""
@@ -267,7 +257,8 @@ def ledger(
     for span in notes:
         facts.append(_fact(span.start, span.end, span.state, span.detail))
     for since_us, until_us, plan in plans:
-        facts += _not_planned(plan, slots, (since_us, until_us), (low, high))
+        held = since_us, until_us
+        facts += _not_planned(plan, history.deployment, slots, held, (low, high))
     pieces = _explained(painted(facts, low, high), plans, over_from=_over_from(history, end))
     return list(_spans(joined(clipped(pieces, first, last))))
 
@@ -481,7 +472,11 @@ def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
 
 
 def _not_planned(
-    plan: CapturePlan | None, slots: Sequence[Slot], held: tuple[int, int], window: tuple[int, int]
+    plan: CapturePlan | None,
+    deployment: data.Deployment,
+    slots: Sequence[Slot],
+    held: tuple[int, int],
+    window: tuple[int, int],
 ) -> Iterator[Fact]:
     if plan is None:
         return
@@ -491,7 +486,9 @@ def _not_planned(
     if high <= low:
         return
     outside = sorted(
-        (start, end) for daily in plan.windows for start, end in _outside(daily, low, high)
+        span
+        for windows in plan.windows
+        for span in rest(planned_spans(windows, low, high, deployment), low, high)
     )
     for start, end in outside:
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
@@ -501,25 +498,6 @@ def _not_planned(
     slot_begins = begins(plan.interval, slots, held, (low, high))
     for start, end in between_slots(length, slot_begins, rest(outside, low, high)):
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, BETWEEN
-
-
-def _outside(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Yield the spans of [low, high) that lie in none of the windows."""
-    yield from rest(sorted(_windows(daily, low, high)), low, high)
-
-
-def _windows(daily: DailyWindows, low: int, high: int) -> Iterator[tuple[int, int]]:
-    zone = ZoneInfo(daily.timezone)
-    day = (from_microseconds(low - _DAY)).astimezone(zone).date()
-    last = (from_microseconds(high + _DAY)).astimezone(zone).date()
-    while day <= last:
-        tomorrow = day + datetime.timedelta(days=1)
-        for interval in daily.intervals:
-            start = datetime.datetime.combine(day, interval.start, zone)
-            ends_on = day if interval.start < interval.end else tomorrow
-            end = datetime.datetime.combine(ends_on, interval.end, zone)
-            yield to_microseconds(start), to_microseconds(end)
-        day = tomorrow
 
 
 # From facts to spans

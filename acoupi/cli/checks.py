@@ -11,6 +11,7 @@ from acoupi.cli import home
 from acoupi.cli.output import done, example, print_json, print_table, warn, working
 from acoupi.cli.prompts import MICROPHONE_COLUMNS, microphones
 from acoupi.cli.table import single
+from acoupi.cli.timezones import warn_of_timezone
 from acoupi.errors import AcoupiError, HealthCheckError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check(as_json: AsJson = False) -> None:
             is_well = bool(results) and all(one["ok"] for one in results)
             print_json({"ok": is_well, "checks": results})
     if not as_json:
+        warn_of_timezone(found.settings)
         done("The sensor is ready. Next: acoupi deployment start")
 
 

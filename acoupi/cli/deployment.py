@@ -19,6 +19,7 @@ from acoupi.cli.output import (
     working,
 )
 from acoupi.cli.table import group
+from acoupi.cli.timezones import shown_time, warn_of_timezone
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ SERVICE_COLUMNS = {
     "done": "done",
     "failed": "failed",
     "restarts": "restarts",
-    "last_done_on": "last done",
+    "last_done_on": "last done (UTC)",
     "memory_mb": "MB",
     "message": "",
 }
@@ -80,6 +81,7 @@ def start(
         return
     done(f'The deployment "{deployment.name}" has started.')
     typer.echo("To see its state: acoupi deployment status")
+    warn_of_timezone(found.settings, deployment.latitude, deployment.longitude)
     if deployment.latitude is None or deployment.longitude is None:
         warn("without latitude and longitude, nothing can be scheduled by dawn and dusk.")
 
@@ -172,7 +174,7 @@ def _show(state: "AcoupiStatus") -> None:
     deployment = state.deployment
     record: dict[str, Any] = {"deployment": deployment.name if deployment else "none"}
     if deployment is not None:
-        record["since"] = f"{deployment.started_on:%Y-%m-%d %H:%M:%S %Z}"
+        record["since"] = f"{shown_time(deployment.started_on)} UTC"
         if deployment.latitude is not None and deployment.longitude is not None:
             record["place"] = f"{deployment.latitude:g}, {deployment.longitude:g}"
     waiting = state.celery.waiting
@@ -198,12 +200,13 @@ def _microphone(state: "MicrophoneState") -> str:
     """Describe the microphone, from the last recording and from what prevents the next."""
     health = state.health
     if state.missing_since is not None:
-        return f"{state.faults[0]} since {state.missing_since:%H:%M:%S %Z}: {state.missing_detail}"
+        since = shown_time(state.missing_since, "%H:%M:%S")
+        return f"{state.faults[0]} since {since} UTC: {state.missing_detail}"
     if health is None:
         return "not measured"
     level = f"{health.rms_dbfs:.0f} dBFS, noise floor {health.noise_floor_dbfs:.0f} dBFS"
     words = ", ".join(state.faults) or "ok"
-    when = f"{state.recorded_on:%H:%M:%S %Z}"
+    when = f"{shown_time(state.recorded_on, '%H:%M:%S')} UTC" if state.recorded_on else "never"
     text = f"{words} ({level if not health.is_silent else 'no sound'}; recorded {when})"
     return text if state.incomplete is None else f"{text}; broke off: {state.incomplete}"
 
@@ -215,9 +218,7 @@ def service_rows(state: "CeleryStatus") -> list[dict[str, Any]]:
         {
             **asdict(service),
             "message": service.message or service.last_error,
-            "last_done_on": f"{service.last_done_on:%Y-%m-%d %H:%M:%S}"
-            if service.last_done_on
-            else None,
+            "last_done_on": shown_time(service.last_done_on) if service.last_done_on else None,
             "memory_mb": round(service.memory_bytes / 1e6) if service.memory_bytes else None,
         }
         for service in services

@@ -14,6 +14,7 @@ from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
 from acoupi.cli.table import single
+from acoupi.cli.timezones import shown_time
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
@@ -164,8 +165,8 @@ def _show(found: "Effort") -> None:
     print_record(
         {
             "deployment": found.deployment.name,
-            "from": f"{found.since.astimezone(zone):%Y-%m-%d %H:%M:%S}",
-            "to": f"{found.until.astimezone(zone):%Y-%m-%d %H:%M:%S} ({zone.key})",
+            "from": shown_time(found.since, zone=zone),
+            "to": f"{shown_time(found.until, zone=zone)} ({zone.key})",
             "planned": shown_seconds(total.planned),
             "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
         }
@@ -224,7 +225,7 @@ def _day_rows(found: "Effort") -> list[dict[str, Any]]:
 
 def _show_hours(found: "Effort") -> None:
     ruler = "".join(f"{hour:<6}" for hour in (0, 6, 12, 18))
-    typer.echo(f"{'hour':<12}{ruler}")
+    typer.echo(f"{'hour':<12}{ruler}({found.timezone.key})")
     for day in found.days:
         bar = "".join(_level(day.hours.get(hour)) for hour in range(24))
         typer.echo(f"{day.date.isoformat():<12}{bar}")
@@ -246,15 +247,16 @@ def _show_gaps(found: "Effort") -> None:
     longest = sorted(found.gaps, key=lambda gap: -gap.lost)[:MOST_GAPS]
     rows = [
         {
-            "start": f"{gap.start.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
-            "end": f"{gap.end.astimezone(found.timezone):%Y-%m-%d %H:%M:%S}",
+            "start": shown_time(gap.start, zone=found.timezone),
+            "end": shown_time(gap.end, zone=found.timezone),
             "lost": shown_seconds(gap.lost_seconds),
             "state": _words(gap.state),
             "detail": gap.detail,
         }
         for gap in sorted(longest, key=lambda gap: gap.start)
     ]
-    print_table(rows, GAP_COLUMNS, empty="Nothing of the plan was missed.\n")
+    columns = {**GAP_COLUMNS, "start": f"from ({found.timezone.key})"}
+    print_table(rows, columns, empty="Nothing of the plan was missed.\n")
     if others := len(found.gaps) - len(longest):
         lost = (sum(one.lost for one in found.gaps) - sum(one.lost for one in longest)) / 1e6
         typer.echo(

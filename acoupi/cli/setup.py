@@ -11,6 +11,7 @@ from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
 from acoupi.cli.output import done, example
 from acoupi.cli.table import single
+from acoupi.cli.timezones import say_timezone
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
     set_up(found, request)
     after = Sensor.at(found)
     done(f"The sensor is set up in {found.home} (program {request.program_name}).")
+    say_timezone(found)
     remind_of_restart(found, after.services)
     typer.echo(f"Next: {after.target.next_step}")
     return after

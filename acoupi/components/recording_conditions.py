@@ -7,10 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from acoupi import data
-from acoupi.components import sun
-from acoupi.components.types import RecordingCondition
+from acoupi import data, sun
+from acoupi.components.types import RecordingCondition, TimeCondition
 from acoupi.home import spool_dir
+from acoupi.windows import (
+    DailyWindows,
+    SolarWindows,
+    Span,
+    daily_spans,
+    name_of_zone,
+    solar_spans,
+)
 
 __all__ = [
     "DawnTimeInterval",
@@ -48,44 +55,42 @@ def is_time_in_interval(time: datetime.time, interval: data.TimeInterval) -> boo
     return time >= start or time <= end
 
 
-class IsInInterval(RecordingCondition):
-    """Holds between two local times of day; see `is_time_in_interval`.
+class IsInIntervals(TimeCondition):
+    """Holds between local times of day, in any of several intervals; none: never.
 
     Parameters
     ----------
-    interval
-        Times of day in `timezone`.
+    intervals
+        Times of day in `timezone`; see `is_time_in_interval`.
     timezone
-        Time zone of the interval.
+        Time zone of the intervals.
     """
-
-    refusal = data.EffortState.OFF_SCHEDULE
-
-    def __init__(self, interval: data.TimeInterval, timezone: datetime.tzinfo) -> None:
-        self.interval = interval
-        self.timezone = timezone
-
-    def should_record(self) -> bool:
-        """Return whether the local time is in the interval."""
-        return is_time_in_interval(data.utc_now().astimezone(self.timezone).time(), self.interval)
-
-
-class IsInIntervals(RecordingCondition):
-    """Holds in any of several intervals; like `IsInInterval`. No interval: never."""
-
-    refusal = data.EffortState.OFF_SCHEDULE
 
     def __init__(self, intervals: list[data.TimeInterval], timezone: datetime.tzinfo) -> None:
         self.intervals = intervals
         self.timezone = timezone
 
-    def should_record(self) -> bool:
-        """Return whether the local time is in one of the intervals."""
-        now = data.utc_now().astimezone(self.timezone).time()
-        return any(is_time_in_interval(now, interval) for interval in self.intervals)
+    def spans(self, low: int, high: int) -> list[Span]:
+        """Return the parts of [low, high) that lie in an interval, microseconds since 1970."""
+        return daily_spans(self.intervals, self.timezone, low, high)
+
+    def plan(self) -> DailyWindows | None:
+        """Return the intervals; None if their time zone has no name."""
+        name = name_of_zone(self.timezone)
+        if name is None:
+            return None
+        return DailyWindows(intervals=tuple(self.intervals), timezone=name)
 
 
-class DawnTimeInterval(RecordingCondition):
+class IsInInterval(IsInIntervals):
+    """Holds between two local times of day; like `IsInIntervals`."""
+
+    def __init__(self, interval: data.TimeInterval, timezone: datetime.tzinfo) -> None:
+        super().__init__([interval], timezone)
+        self.interval = interval
+
+
+class DawnTimeInterval(TimeCondition):
     """Holds around dawn.
 
     Where there is no dawn for weeks (Tromsø in June) it does not hold: a
@@ -97,7 +102,7 @@ class DawnTimeInterval(RecordingCondition):
         Minutes before dawn and the same after it, 0 or more.
     timezone
         Its reference city is used where the place is not known; see
-        `acoupi.components.sun.reference_location`.
+        `acoupi.sun.reference_location`.
     location
         Latitude and longitude, degrees. None: where the deployment is.
     get_deployment
@@ -120,11 +125,24 @@ class DawnTimeInterval(RecordingCondition):
         self.location = sun.Location(*location) if location is not None else None
         self.get_deployment = get_deployment
 
-    def should_record(self) -> bool:
-        """Return whether a dawn is at most `duration` away, before or after."""
-        now = data.utc_now()
-        margin = datetime.timedelta(minutes=self.duration)
-        return bool(sun.dawns(self._find_location(), now - margin, now + margin))
+    def spans(self, low: int, high: int) -> list[Span]:
+        """Return the parts of [low, high) around dawn, microseconds since 1970."""
+        return solar_spans(self._windows("UTC"), self._find_location(), low, high)
+
+    def plan(self) -> SolarWindows | None:
+        """Return the time around dawn; None if the time zone has no name."""
+        name = name_of_zone(self.timezone)
+        return None if name is None else self._windows(name)
+
+    def _windows(self, timezone: str) -> SolarWindows:
+        return SolarWindows(
+            event="dawn",
+            before=self.duration,
+            after=self.duration,
+            location=self.location,
+            at_deployment=self.get_deployment is not None,
+            timezone=timezone,
+        )
 
     def _find_location(self) -> sun.Location:
         if self.location is not None:

@@ -3,7 +3,7 @@
 The time of a recording is that of its first frame. Around dawn and dusk, instants
 are compared, not times of day, at the place of the recording's deployment (the
 reference city of the time zone if it has no coordinates). Where there is no dawn
-or dusk for weeks, a filter around them accepts nothing; see `acoupi.components.sun`.
+or dusk for weeks, a filter around them accepts nothing; see `acoupi.sun`.
 
 Filters of detections refuse a recording without outputs. The file management task
 does not ask them where no model has analysed it (`judges_detections`).
@@ -12,8 +12,7 @@ does not ask them where no model has analysed it (`judges_detections`).
 import datetime
 from typing import ClassVar
 
-from acoupi import data
-from acoupi.components import sun
+from acoupi import data, sun
 from acoupi.components.recording_conditions import is_time_in_interval
 from acoupi.components.types import RecordingSavingFilter
 

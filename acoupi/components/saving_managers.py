@@ -14,9 +14,12 @@ from typing import Any
 
 from acoupi import data, devices
 from acoupi.audio.formats import format_named
+from acoupi.clock import nearest_second
 from acoupi.components.types import RecordingSavingManager
 
 __all__ = [
+    "NAME_BY_TIME",
+    "NAME_BY_UTC",
     "BaseFileManager",
     "DateFileManager",
     "FilenameFormatter",
@@ -26,6 +29,11 @@ __all__ = [
 ]
 
 _module_logger = logging.getLogger(__name__)
+
+NAME_BY_TIME = "{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.wav"
+"""As published programs expect it."""
+NAME_BY_UTC = "{recording.created_on:%Y%m%d_%H%M%SZ}_{recording.id}.wav"
+"""The same, but it says its time zone."""
 
 _FORBIDDEN = dict.fromkeys([*map(ord, '<>:"/\\|?*'), *range(32)], "_")
 _LONGEST_NAME = 240
@@ -44,7 +52,8 @@ class SaveRecordingManager(RecordingSavingManager):
     dirpath_false
         For one that only reaches `saving_threshold`. None: ``false_detections`` in `dirpath`.
     timeformat
-        Format of the file name: the UTC time of the first frame, without the suffix.
+        Format of the file name: the UTC time of the first frame, without the suffix;
+        rounded to the second, unless it asks for microseconds.
     detection_threshold, saving_threshold
         Scores, 0 to 1.
     logger
@@ -102,7 +111,8 @@ class SaveRecordingManager(RecordingSavingManager):
         if folder is None:
             return None
         time = recording.created_on.astimezone(datetime.UTC)
-        return folder / sanitize_filename(f"{time.strftime(self.timeformat)}{suffix_of(recording)}")
+        name = _time_as_text(time, self.timeformat)
+        return folder / sanitize_filename(f"{name}{suffix_of(recording)}")
 
 
 class BaseFileManager(RecordingSavingManager, ABC):
@@ -155,8 +165,10 @@ class DateFileManager(BaseFileManager):
     filename_template
         Python format syntax with the fields of ``recording``, ``deployment``
         and ``device``, e.g. ``{deployment.name}_{recording.created_on:%H%M}.wav``.
-        None values are left out; characters that a file name cannot hold
-        become ``_``; a final ``.wav`` becomes ``.flac`` for a FLAC recording.
+        Times are UTC, rounded to the second unless the format asks for
+        microseconds. None values are left out; characters that a file name
+        cannot hold become ``_``; a final ``.wav`` becomes ``.flac`` for a FLAC
+        recording.
     logger
         None: that of this module.
 
@@ -169,7 +181,7 @@ class DateFileManager(BaseFileManager):
     def __init__(
         self,
         directory: Path,
-        filename_template: str = "{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.wav",
+        filename_template: str = NAME_BY_TIME,
         logger: logging.Logger | None = None,
     ) -> None:
         super().__init__(directory, logger)
@@ -184,7 +196,7 @@ class DateFileManager(BaseFileManager):
         ValueError
             If the template gives this recording no usable name.
         """
-        time = recording.created_on.astimezone(datetime.UTC)
+        time = nearest_second(recording.created_on.astimezone(datetime.UTC))
         device = data.DeviceInfo(id="")
         if "{device" in self.filename_template:
             device = data.DeviceInfo(id=devices.get_device_info().id)
@@ -248,7 +260,13 @@ class FilenameFormatter(string.Formatter):
         """Return the value as text; None is always empty."""
         if value is None:
             return ""
+        if isinstance(value, datetime.datetime) and format_spec:
+            return _time_as_text(value, format_spec)
         return str(super().format_field(value, format_spec))
+
+
+def _time_as_text(time: datetime.datetime, timeformat: str) -> str:
+    return (time if "%f" in timeformat else nearest_second(time)).strftime(timeformat)
 
 
 def suffix_of(recording: data.Recording) -> str:

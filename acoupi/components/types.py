@@ -9,7 +9,7 @@ returns a path decides.
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, Protocol, Self, cast
 from uuid import UUID
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.effort import CapturePlan, EffortHistory
+from acoupi.windows import DailyWindows, SolarWindows, Span
 
 __all__ = [
     "AudioRecorder",
@@ -33,6 +34,7 @@ __all__ = [
     "RecordingScheduler",
     "Store",
     "Summariser",
+    "TimeCondition",
 ]
 
 P = ParamSpec("P")
@@ -55,6 +57,49 @@ class RecordingCondition(ABC):
     @abstractmethod
     def should_record(self) -> bool:
         """Return whether recording is wanted now."""
+
+
+class TimeCondition(RecordingCondition):
+    """A condition that the time alone decides, so that recording can be planned.
+
+    The recorder and the effort ledger ask the same windows. A subclass says
+    when it holds (`spans`) and, in a form that is stored with the deployment,
+    what it plans (`plan`).
+    """
+
+    refusal = data.EffortState.OFF_SCHEDULE
+    timezone: tzinfo
+    """Days begin at its midnight."""
+
+    @abstractmethod
+    def spans(self, low: int, high: int) -> list[Span]:
+        """Return the parts of [low, high) in which it holds, in order and apart.
+
+        Times are microseconds since 1970.
+        """
+
+    @abstractmethod
+    def plan(self) -> DailyWindows | SolarWindows | None:
+        """Return what it plans, for the effort ledger; None if that cannot be written down."""
+
+    def should_record(self) -> bool:
+        """Return whether now lies in one of its windows."""
+        now = data.to_microseconds(data.utc_now())
+        return bool(self.spans(now, now + 1))
+
+    def windows(self, day: date) -> list[tuple[datetime, datetime]]:
+        """Return start and end of each window of a local day, in UTC.
+
+        A window over midnight is cut there.
+        """
+        bounds = (
+            data.to_microseconds(datetime.combine(one, time(), self.timezone))
+            for one in (day, day + timedelta(days=1))
+        )
+        return [
+            (data.from_microseconds(start), data.from_microseconds(end))
+            for start, end in self.spans(*bounds)
+        ]
 
 
 class AudioRecorder(ABC):

@@ -33,11 +33,12 @@ def parse_config_from_args(
     previous: BaseModel | Mapping[str, Any] | None = None,
     ask: Ask | None = None,
     names: Names = PROGRAM,
+    suggestions: Mapping[str, Any] | None = None,
 ) -> A:
     """Return the configuration that options, variables, a file and answers make together.
 
     Strongest first: answers to questions, options, variables, the file, what an earlier
-    setup left, defaults. All is put together and validated once, by pydantic.
+    setup left, suggestions, defaults. All is put together and validated once, by pydantic.
 
     Parameters
     ----------
@@ -56,6 +57,9 @@ def parse_config_from_args(
         Answers a `Question`.
     names
         How the options and variables of this configuration are called.
+    suggestions
+        What to take in place of the default of a setting that asks for it
+        (``json_schema_extra={"suggested": "timezone"}``), by what it asks for.
 
     Raises
     ------
@@ -86,6 +90,7 @@ def parse_config_from_args(
     )
     if answers.problems:
         raise as_error(answers.problems, answers.origins)
+    _suggest(answers, suggestions or {})
     asking = ask is not None and prompt
     for place in custom:
         _take_over(answers, place, foreign, prompt=asking)
@@ -115,6 +120,13 @@ def _gather(
     answers.data = from_data(answers.tree, answers.data, answers.problems)
     variables = read_environment(answers, environ, custom)
     return [*variables, *read_options(answers, args, custom)]
+
+
+def _suggest(answers: Answers, suggestions: Mapping[str, Any]) -> None:
+    for node in answers.tree.members:
+        if node.suggested in suggestions and not answers.has(node.place):
+            answers.put(node, suggestions[str(node.suggested)], OPTION)
+            answers.given.discard(node.place)
 
 
 def _refuse_what_was_given(schema: type[BaseModel], answers: Answers) -> None:

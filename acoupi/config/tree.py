@@ -206,6 +206,12 @@ class ConfigTree:
         return given if isinstance(given, str) else None
 
     @property
+    def suggested(self) -> str | None:
+        """What setup takes in place of the default, such as the "timezone" of the machine."""
+        given = self._extra.get("suggested")
+        return given if isinstance(given, str) else None
+
+    @property
     def _extra(self) -> Mapping[str, Any]:
         extra = self.info.json_schema_extra if self.info else None
         return extra if isinstance(extra, dict) else {}

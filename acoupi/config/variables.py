@@ -65,7 +65,9 @@ def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tup
         name = str(member.place[-1])
         given = getattr(value, name, None)
         usual = getattr(default, name, None) if same_kind else member.default
-        if member.is_secret or given == usual or _holds_secret(given):
+        # Who reads a suggested setting elsewhere would be suggested something else.
+        is_usual = given == usual and member.suggested is None
+        if member.is_secret or is_usual or _holds_secret(given):
             continue
         if isinstance(given, BaseModel):
             inside = dict(_differing(member, given, usual))

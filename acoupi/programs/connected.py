@@ -5,6 +5,7 @@ import datetime
 from pydantic import Field
 
 from acoupi.components import types
+from acoupi.components.saving_managers import NAME_BY_UTC
 from acoupi.programs import saving
 from acoupi.programs.fields import TimeOfDay
 from acoupi.programs.templates.configuration import MessagingProgramConfiguration
@@ -33,6 +34,7 @@ class Program(MessagingProgram[Connected_ConfigSchema]):
     """Records, keeps what its filters accept, and sends heartbeats."""
 
     config_schema = Connected_ConfigSchema
+    filename_template = NAME_BY_UTC
 
     def get_recording_filters(
         self, config: Connected_ConfigSchema

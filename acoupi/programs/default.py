@@ -1,6 +1,7 @@
 """The default program: records by day, and keeps what its filters accept."""
 
 from acoupi.components import types
+from acoupi.components.saving_managers import NAME_BY_UTC
 from acoupi.programs.saving import SaveRecordingFilter, saving_filters
 from acoupi.programs.templates.basic import BasicProgram
 from acoupi.programs.templates.configuration import BasicProgramConfiguration
@@ -19,6 +20,7 @@ class Program(BasicProgram[ConfigSchema]):
     """Records, and keeps what its filters accept."""
 
     config_schema = ConfigSchema
+    filename_template = NAME_BY_UTC
 
     def get_recording_filters(self, config: ConfigSchema) -> list[types.RecordingSavingFilter]:
         """Return the filters of the section ``recording_saving``."""

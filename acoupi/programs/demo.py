@@ -24,6 +24,7 @@ from acoupi.components import types
 from acoupi.components.audio_recorder import MicrophoneConfig
 from acoupi.components.messengers import FileConfig
 from acoupi.components.models import BandEnergyConfig, BandEnergyModel
+from acoupi.components.saving_managers import NAME_BY_UTC
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.programs.fields import TimeOfDay
 from acoupi.programs.templates import (
@@ -77,6 +78,7 @@ class Program(DetectionProgram[ConfigSchema]):
     """Records a synthetic soundscape, and shows everything a sensor does."""
 
     config_schema = ConfigSchema
+    filename_template = NAME_BY_UTC
 
     def configure_model(self, config: ConfigSchema) -> types.Model:
         """Use the reference model."""

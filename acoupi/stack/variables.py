@@ -14,6 +14,7 @@ __all__ = [
     "check_known",
     "is_source",
     "is_variable",
+    "place_in",
 ]
 
 Scope = Literal["configuration", "deployment", "device", "running", "bundle"]
@@ -131,6 +132,16 @@ def is_source(name: str) -> bool:
     return name in _SOURCES or name.startswith(
         tuple(source for source in _SOURCES if source.endswith("__"))
     )
+
+
+def place_in(environ: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return latitude and longitude of the deployment that variables name; None if they do not."""
+    texts = [environ.get(f"ACOUPI_DEPLOYMENT__{name}", "") for name in ("LATITUDE", "LONGITUDE")]
+    try:
+        latitude, longitude = map(float, texts)
+    except ValueError:  # the provisioning says what is wrong with them
+        return None
+    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
 
 
 def check_known(environ: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from acoupi.config.secrets import REFERENCE, SECRETS_FILE
 from acoupi.config.sensor import is_about_sensor, sensor_files, sensor_schema, split_document
 from acoupi.config.sources import split_options
 from acoupi.devices import ensure_device_id
+from acoupi.devices.timezones import suggest_timezone
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
@@ -31,6 +32,7 @@ from acoupi.stack.extra_services import with_extra_services
 from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
+from acoupi.stack.variables import place_in
 from acoupi.system.sensor import Sensor
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 from acoupi.writing import PRIVATE, RenderedFile
@@ -175,6 +177,7 @@ def _program_and_sensor(
             previous=load_answers(_known(settings.program_config_file, request), request.environ),
             ask=request.ask,
             names=PROGRAM.in_style(request.wording.style),
+            suggestions={"timezone": suggest_timezone(place_in(request.environ))},
         )
     if sensor is None:
         sensor = parse_config_from_args(

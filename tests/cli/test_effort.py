@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from acoupi import data
+from acoupi.cli.timezones import shown_time
 from acoupi.components import SqliteStore
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import CapturePlan, DailyWindows
@@ -94,6 +95,7 @@ def test_the_table_tells_of_every_day_and_every_hole(run: Run, store: SqliteStor
     assert "2024-06-01 21:00:00 2024-06-01 22:00:00 1:00:00 device missing cannot find" in text
     assert "2024-06-02 01:00:00 2024-06-02 01:10:00 0:10:00 not running the recorder was" in text
     assert "total 16:00:00 100.00 %" in text
+    assert "from (Europe/London) to" in text
 
 
 def test_the_shares_add_up_to_a_hundred_percent(run: Run, store: SqliteStore) -> None:
@@ -347,5 +349,5 @@ def test_a_microphone_that_is_missing_now_shows_in_the_status(run: Run, sensor: 
     as_json = data_of(run("deployment", "status", "--json"))
 
     (line,) = [line for line in shown.splitlines() if line.startswith("microphone")]
-    assert f"device missing since {gone:%H:%M:%S} UTC: it was unplugged." in line
+    assert f"device missing since {shown_time(gone, '%H:%M:%S')} UTC: it was unplugged." in line
     assert as_json["microphone"]["missing_detail"] == "it was unplugged."

@@ -19,6 +19,7 @@ from acoupi.audio.formats import find_parts, read_audio, read_guano, read_info, 
 from acoupi.audio.guano import INCOMPLETE, INCOMPLETE_DETAIL, RECORDING_ID
 from acoupi.audio.pool import streams
 from acoupi.audio.simulated import SimulatedAudio
+from acoupi.clock import nearest_second
 from acoupi.components.audio_recorder import (
     BaseAudioRecorder,
     PARecorder,
@@ -162,7 +163,8 @@ def test_a_file_is_named_for_its_time_and_its_recording(
 
     assert recording.path is not None
     stem = recording.path.stem
-    assert stem == f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}"
+    time = nearest_second(recording.created_on)
+    assert stem == f"{time:%Y%m%d_%H%M%S}_{recording.id}"
     assert UUID(stem[16:]) == recording.id
 
 

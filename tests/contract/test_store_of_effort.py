@@ -207,3 +207,20 @@ def test_deployments_are_listed_by_their_start(store: Store) -> None:
         store.store_deployment(each)
 
     assert store.get_deployments() == [SITE, later]
+
+
+def test_time_off_dawn_that_earlier_versions_noted_as_refused_was_never_planned(
+    store: Store,
+) -> None:
+    store.store_deployment(SITE)
+    store.note_effort(
+        SITE,
+        [
+            refused(0, 60, "DawnTimeInterval did not hold"),
+            refused(60, 90, "HasNoRain did not hold"),
+        ],
+    )
+
+    states = [note.state for note in history(store, at(0), at(100)).notes]
+
+    assert states == [data.EffortState.OFF_SCHEDULE, data.EffortState.CONDITION_REFUSED]

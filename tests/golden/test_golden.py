@@ -47,6 +47,7 @@ def test_what_is_generated_is_what_was_found_good(
 ) -> None:
     monkeypatch.setattr(process.sys, "executable", PYTHON)
     monkeypatch.setattr(acoupi, "__version__", "1.0")
+    monkeypatch.setenv("TZ", "Europe/London")
     for name, number in (("UID", "1000"), ("GID", "1000"), ("AUDIO_GID", "29")):
         monkeypatch.setenv(f"ACOUPI_{name}", number)
     case = CASES / target / f"{program}.txt"

@@ -9,6 +9,7 @@ from acoupi.audio.formats import FileFormat, SoundWriter, open_writer
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.audio.health import HealthMeter
 from acoupi.audio.stream import STALL_SECONDS, CaptureStream
+from acoupi.clock import nearest_second
 from acoupi.components.audio_recorder.clip_planning import KEEP_SECONDS, ClipPlan, Incomplete
 from acoupi.errors import AcoupiError, DeviceError
 
@@ -17,7 +18,8 @@ __all__ = ["capture_clip", "capture_file", "file_name"]
 
 def file_name(recording: data.Recording, file_format: FileFormat = "wav") -> str:
     """Return the name of a recording's file; its id makes it unique, whatever the clock says."""
-    return f"{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.{file_format}"
+    time = nearest_second(recording.created_on)
+    return f"{time:%Y%m%d_%H%M%S}_{recording.id}.{file_format}"
 
 
 def capture_clip(

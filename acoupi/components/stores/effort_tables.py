@@ -21,6 +21,8 @@ Row = tuple[Any, ...]
 
 _LONGEST_RECORDING = 3600 * 1_000_000
 """Microseconds; a recording that began this long before a period may reach into it."""
+_DAWN_REFUSED = "DawnTimeInterval did not hold"
+"""Earlier versions noted time off dawn as a refused condition; it was never planned."""
 _LONG_AGO = datetime.datetime(1971, 1, 1, tzinfo=datetime.UTC)
 _FAR_AWAY = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 
@@ -305,8 +307,11 @@ def _plans(connection: sqlite3.Connection, row: int | None) -> list[PlanFrom]:
 
 
 def _note(columns: Row) -> EffortSpan:
-    start, end, state, detail = columns
-    return EffortSpan(from_microseconds(start), from_microseconds(end), EffortState(state), detail)
+    start, end, stored, detail = columns
+    state = EffortState(stored)
+    if state is EffortState.CONDITION_REFUSED and detail == _DAWN_REFUSED:
+        state = EffortState.OFF_SCHEDULE
+    return EffortSpan(from_microseconds(start), from_microseconds(end), state, detail)
 
 
 def _captured(columns: Row) -> Captured:

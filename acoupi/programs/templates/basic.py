@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
 from acoupi import components, data, tasks
 from acoupi.components import types
-from acoupi.effort import CapturePlan, DailyWindows
+from acoupi.components.saving_managers import NAME_BY_TIME
+from acoupi.effort import CapturePlan
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
 from acoupi.programs.core.periodic import ScheduleLike, as_schedule
@@ -53,6 +54,8 @@ class BasicProgram(AcoupiProgram[C]):
     """
 
     worker_config = DEFAULT_WORKER_CONFIG
+    filename_template: ClassVar[str] = NAME_BY_TIME
+    """Names of kept files; see `components.DateFileManager`."""
 
     recorder: types.AudioRecorder
     store: types.Store
@@ -132,13 +135,15 @@ class BasicProgram(AcoupiProgram[C]):
         """Return when it plans to record, for the account of every second.
 
         By default from ``duration`` and ``interval`` of the configuration and
-        those of the recording conditions that are hours of the day. None: not
-        known; a program that schedules its recordings otherwise says so here.
+        those of the recording conditions that the time alone decides
+        (`types.TimeCondition`). None: not known; a program that schedules its
+        recordings otherwise says so here.
         """
         recording = config.recording
         if not hasattr(recording, "interval") or not hasattr(recording, "duration"):
             return None
-        windows = [daily_windows(condition) for condition in self.get_recording_conditions(config)]
+        conditions = self.get_recording_conditions(config)
+        windows = [one.plan() for one in conditions if isinstance(one, types.TimeCondition)]
         return CapturePlan(
             duration=recording.duration,
             interval=recording.interval,
@@ -156,7 +161,7 @@ class BasicProgram(AcoupiProgram[C]):
 
     def get_file_managers(self, config: C) -> list[types.RecordingSavingManager]:
         """Return what decides where recordings are kept; by default a folder for each day."""
-        return [components.DateFileManager(config.paths.recordings)]
+        return [components.DateFileManager(config.paths.recordings, self.filename_template)]
 
     def get_required_models(self, config: C) -> list[str]:
         """Return the names of the models that must be done with a recording first."""
@@ -289,18 +294,6 @@ def recording_schedule(duration: float, interval: float) -> ScheduleLike:
     if interval <= duration:
         return interval
     return tasks.aligned_schedule(as_schedule(interval).run_every)
-
-
-def daily_windows(condition: types.RecordingCondition) -> DailyWindows | None:
-    """Return the hours in which a condition holds; None if it is about something else."""
-    if isinstance(condition, components.IsInInterval):
-        intervals = [condition.interval]
-    elif isinstance(condition, components.IsInIntervals):
-        intervals = condition.intervals
-    else:
-        return None
-    zone = "UTC" if condition.timezone is datetime.UTC else getattr(condition.timezone, "key", None)
-    return None if zone is None else DailyWindows(intervals=tuple(intervals), timezone=zone)
 
 
 _left_out: ContextVar[tuple[object, ...]] = ContextVar("left_out", default=())

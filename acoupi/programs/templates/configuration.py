@@ -107,7 +107,10 @@ class BasicProgramConfiguration(BaseModel):
     """Configuration of a program that records."""
 
     timezone: TimeZoneName = Field(
-        default="Europe/London", description="Time zone of the local times, by its IANA name."
+        default="Europe/London",
+        description="Time zone of the local times, by its IANA name.",
+        # The default is that of published programs; setup takes the zone of the machine.
+        json_schema_extra={"choices": "timezones", "suggested": "timezone"},
     )
     microphone: MicrophoneConfig = Field(default_factory=MicrophoneConfig)
     recording: AudioConfiguration = Field(default_factory=AudioConfiguration)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from acoupi import data
+from acoupi.components.audio_recorder.clips import file_name
 from acoupi.components.saving_managers import (
+    NAME_BY_UTC,
     DateFileManager,
     IDFileManager,
     SaveRecordingManager,
@@ -46,6 +48,44 @@ def test_dates_and_names_are_in_utc(tmp_path: Path, recording: data.Recording) -
     place = DateFileManager(tmp_path).save_recording(recording)
 
     assert place == tmp_path / f"2024/8/1/20240801_203000_{recording.id}.wav"
+
+
+@pytest.mark.parametrize(
+    ("began", "name"),
+    [("14:41:09.999998", "144110"), ("14:41:10.000002", "144110"), ("14:41:10.7", "144111")],
+)
+def test_the_time_in_a_name_is_rounded(
+    tmp_path: Path, recording: data.Recording, began: str, name: str
+) -> None:
+    time = datetime.datetime.fromisoformat(f"2026-11-29T{began}Z")
+    recording = recording.model_copy(update={"created_on": time})
+
+    places = [
+        manager.save_recording(recording)
+        for manager in (
+            SaveRecordingManager(tmp_path),
+            DateFileManager(tmp_path),
+            DateFileManager(tmp_path, NAME_BY_UTC),
+            DateFileManager(tmp_path, "{recording.created_on:%H%M%S.%f}.wav"),
+        )
+    ]
+
+    assert [place.name for place in places if place] == [
+        f"20261129_{name}.wav",
+        f"20261129_{name}_{recording.id}.wav",
+        f"20261129_{name}Z_{recording.id}.wav",
+        f"{time:%H%M%S.%f}.wav",
+    ]
+    assert file_name(recording) == f"20261129_{name}_{recording.id}.wav"
+
+
+def test_a_name_and_its_folder_are_of_one_day(tmp_path: Path, recording: data.Recording) -> None:
+    midnight = datetime.datetime(2024, 8, 1, 23, 59, 59, 999_998, tzinfo=datetime.UTC)
+    recording = recording.model_copy(update={"created_on": midnight})
+
+    place = DateFileManager(tmp_path).save_recording(recording)
+
+    assert place == tmp_path / f"2024/8/2/20240802_000000_{recording.id}.wav"
 
 
 def test_a_template_names_fields_and_leaves_out_what_is_not_there(

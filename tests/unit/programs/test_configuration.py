@@ -1,13 +1,17 @@
 """Configuration of the programs made from templates."""
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
+from acoupi.config import parse_config_from_args
+from acoupi.config.variables import as_variables
 from acoupi.home import using_home
+from acoupi.programs.fields import TimeZoneName
 from acoupi.programs.saving import SaveRecordingFilter
 from acoupi.programs.templates import (
     AudioConfiguration,
@@ -164,3 +168,39 @@ def test_the_digest_survives_the_configuration_file() -> None:
     read = DetectionProgramConfiguration.model_validate_json(config.model_dump_json())
 
     assert configuration_digest(read) == configuration_digest(config)
+
+
+def test_setup_takes_the_zone_of_the_machine_where_nobody_answered() -> None:
+    def made(*args: str, previous: Mapping[str, Any] | None = None) -> str:
+        config = parse_config_from_args(
+            BasicProgramConfiguration,
+            list(args),
+            prompt=False,
+            environ={},
+            previous=previous,
+            suggestions={"timezone": "Asia/Tokyo"},
+        )
+        return config.timezone
+
+    assert made() == "Asia/Tokyo"
+    assert made("--timezone", "Europe/Oslo") == "Europe/Oslo"
+    assert made(previous={"timezone": "Europe/London"}) == "Europe/London"
+    assert BasicProgramConfiguration().timezone == "Europe/London"  # as published
+
+
+def test_a_program_that_has_a_zone_of_its_own_keeps_it() -> None:
+    class Ours(BasicProgramConfiguration):
+        timezone: TimeZoneName = "Africa/Nairobi"
+
+    config = parse_config_from_args(
+        Ours, [], prompt=False, environ={}, suggestions={"timezone": "Asia/Tokyo"}
+    )
+
+    assert config.timezone == "Africa/Nairobi"
+
+
+@pytest.mark.parametrize("zone", ["Europe/London", "Asia/Tokyo"])
+def test_a_bundle_carries_the_zone_even_if_it_is_the_default(zone: str) -> None:
+    variables = as_variables(BasicProgramConfiguration(timezone=zone))
+
+    assert variables == {"ACOUPI_CONFIG__TIMEZONE": zone}

@@ -14,8 +14,9 @@ from celery import Celery
 from acoupi import components, data
 from acoupi.components import types
 from acoupi.components.messengers import FileConfig, HTTPConfig, MQTTConfig
-from acoupi.effort import CapturePlan, DailyWindows
+from acoupi.effort import CapturePlan, DailyWindows, SolarWindows
 from acoupi.errors import ConfigurationError, HealthCheckError
+from acoupi.programs import connected, default, demo
 from acoupi.programs.core import AcoupiWorker, WorkerConfig
 from acoupi.programs.templates import (
     AudioConfiguration,
@@ -29,7 +30,7 @@ from acoupi.programs.templates import (
     MessagingProgramConfiguration,
     PathsConfiguration,
 )
-from acoupi.testing import FakeModel, FakeRecorder, ListMessenger, make_recording
+from acoupi.testing import FakeModel, FakeRecorder, ListMessenger, make_recording, make_wav
 from tests.clocks import Clock, RunningClock
 
 SUMMER = datetime.datetime(2024, 7, 1, tzinfo=datetime.UTC)
@@ -180,6 +181,35 @@ def test_the_plan_of_a_program_goes_by_its_own_conditions(app: Celery) -> None:
 
     assert plan is not None
     assert plan.windows == (DailyWindows(intervals=(dusk, dawn), timezone="UTC"),)
+
+
+def test_a_program_that_records_around_dawn_plans_to_do_so(app: Celery) -> None:
+    class Dawn(Basic):
+        def get_recording_conditions(
+            self, config: BasicProgramConfiguration
+        ) -> list[types.RecordingCondition]:
+            get_deployment = self.store.get_current_deployment
+            return [components.DawnTimeInterval(30, datetime.UTC, get_deployment=get_deployment)]
+
+    config = BasicProgramConfiguration()
+    plan = Dawn(config, app).get_capture_plan(config)
+
+    assert plan is not None
+    assert plan.windows == (SolarWindows(event="dawn", before=30, after=30, at_deployment=True),)
+
+
+@pytest.mark.parametrize("program", [default.Program, connected.Program, demo.Program])
+def test_our_own_programs_name_the_time_zone_in_file_names(
+    app: Celery, tmp_path: Path, program: type[BasicProgram]
+) -> None:
+    config = program.config_schema()
+    (manager,) = program(config, app).get_file_managers(config)
+    recording = make_recording(path=make_wav(tmp_path / "a.wav"))
+
+    place = manager.save_recording(recording)
+
+    assert place is not None
+    assert place.name == f"20240801_203000Z_{recording.id}.wav"
 
 
 def test_a_recording_is_not_made_up_for_after_a_crash(app: Celery) -> None:

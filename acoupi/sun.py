@@ -2,8 +2,9 @@
 
 Dawn and dusk are civil: the instants at which the centre of the sun rises
 above, or sinks below, 6 degrees under the horizon (no refraction). They are
-found as crossings of that line within a window of time rather than by date, so
-that midnight is no special case in any time zone.
+found as crossings of that line within a window of time rather than by local date, so
+that midnight is no special case in any time zone. However the window lies, the same
+dawn is found at the same second.
 
 Near the poles the sun may stay on one side of the line for weeks. Then there
 is no dawn and no dusk, and the answer is an empty list: in Tromsø in June the
@@ -15,11 +16,7 @@ import datetime
 import logging
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from importlib.resources import files
 from typing import NamedTuple
-
-from astral import Observer
-from astral.sun import elevation
 
 from acoupi import data
 
@@ -36,6 +33,8 @@ logger = logging.getLogger(__name__)
 CIVIL_DEPRESSION = 6.0
 _STEP = datetime.timedelta(minutes=5)
 _PRECISION = datetime.timedelta(milliseconds=500)
+_FASTEST = 16.0
+"""More than the sun's height changes in an hour anywhere, degrees."""
 
 
 class Location(NamedTuple):
@@ -136,6 +135,8 @@ def _links() -> dict[str, str]:
 
 
 def _table_lines(name: str) -> Iterator[str]:
+    from importlib.resources import files  # noqa: PLC0415 - start time
+
     text = (files("tzdata") / "zoneinfo" / name).read_text(encoding="utf-8")
     return (line for line in text.splitlines() if line and not line.startswith("#"))
 
@@ -156,25 +157,47 @@ def _degrees(text: str, digits: int) -> float:
 def _crossings(
     location: Location, start: datetime.datetime, end: datetime.datetime, *, rising: bool
 ) -> list[datetime.datetime]:
+    # One second on either side, so that an instant returned earlier is found again.
+    first = start.astimezone(datetime.UTC) - datetime.timedelta(seconds=1)
+    last = end.astimezone(datetime.UTC) + datetime.timedelta(seconds=1)
+    days = range((last.date() - first.date()).days + 1)
+    return [
+        time
+        for day in days
+        for time in _crossings_of_day(
+            location, first.date() + datetime.timedelta(days=day), rising=rising
+        )
+        if first <= time <= last
+    ]
+
+
+@lru_cache(maxsize=64)
+def _crossings_of_day(
+    location: Location, day: datetime.date, *, rising: bool
+) -> tuple[datetime.datetime, ...]:
+    from astral import Observer  # noqa: PLC0415 - a recorder with fixed hours needs no sun
+    from astral.sun import elevation  # noqa: PLC0415
+
     observer = Observer(location.latitude, location.longitude, 0.0)
     sign = 1 if rising else -1
 
-    def is_past(time: datetime.datetime) -> bool:
+    def height(time: datetime.datetime) -> float:
+        """Return degrees on the far side of the line."""
         angle = elevation(observer, time, with_refraction=False) + CIVIL_DEPRESSION
-        return bool(sign * angle >= 0)
+        return float(sign * angle)
 
     found = []
-    # One second on either side, so that an instant returned earlier is found again.
-    before = start.astimezone(datetime.UTC) - datetime.timedelta(seconds=1)
-    end = end.astimezone(datetime.UTC) + datetime.timedelta(seconds=1)
-    was_past = is_past(before)
+    before = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+    end, left = before + datetime.timedelta(days=1), height(before)
     while before < end:
-        after = min(before + _STEP, end)
-        past = is_past(after)
-        if past and not was_past:
-            found.append(_bisect(is_past, before, after))
-        before, was_past = after, past
-    return found
+        # What is far from the line cannot reach it soon.
+        steps = max(1, int(abs(left) / _FASTEST / (_STEP.total_seconds() / 3600)))
+        after = min(before + steps * _STEP, end)
+        right = height(after)
+        if left < 0 <= right:
+            found.append(_bisect(lambda time: height(time) >= 0, before, after))
+        before, left = after, right
+    return tuple(found)
 
 
 def _bisect(

@@ -11,7 +11,7 @@ from astral import sun as astral_sun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoupi.components.sun import (
+from acoupi.sun import (
     Location,
     dawns,
     deployment_location,
