@@ -167,6 +167,26 @@ class Recording(BaseModel):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    @property
+    def lost_frames(self) -> list[tuple[int, int]]:
+        """Where its file holds silence in place of sound that was lost while recording.
+
+        First lost frame and first frame after it, counted in the file, oldest
+        first. Empty if nothing was lost, or it is not known how it was captured.
+        """
+        report = self.capture
+        if report is None:
+            return []
+        begins = ((one.frame - report.first_frame, one.frames) for one in report.overruns)
+        cut = ((max(0, begin), min(report.frames, begin + count)) for begin, count in begins)
+        return sorted((begin, end) for begin, end in cut if begin < end)
+
+    @property
+    def lost_parts(self) -> list[tuple[float, float]]:
+        """The same in seconds of the original sound from its first frame."""
+        rate = self.samplerate
+        return [(begin / rate, end / rate) for begin, end in self.lost_frames]
+
     @field_validator("audio_channels")
     @classmethod
     def validate_audio_channels(cls, value: int | None) -> int | None:

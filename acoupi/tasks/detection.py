@@ -152,9 +152,10 @@ class _Detection:
         return next((output for output in outputs if output.id == output_id), None)
 
     def _as_it_is_now(self, recording: data.Recording) -> data.Recording:
-        """Return the recording with its present path and time.
+        """Return the recording with its present path and time, and what is known of its capture.
 
-        Meanwhile its file may have been moved, or the clock set.
+        Meanwhile its file may have been moved, or the clock set. The report of the
+        capture does not travel with a task, and a model must know what was lost.
         """
         stored = next((row for row, _ in self.store.get_recordings([recording.id])), None)
         if stored is None:
@@ -162,7 +163,8 @@ class _Detection:
         has_moved = recording.path is not None and not recording.path.exists()
         if has_moved and stored.path is not None and stored.path.exists():
             return stored
-        return recording.model_copy(update={"created_on": stored.created_on})
+        capture = stored.capture or recording.capture
+        return recording.model_copy(update={"created_on": stored.created_on, "capture": capture})
 
     def _make_output(self, recording: data.Recording, output_id: UUID) -> data.ModelOutput:
         output = self.model.run(recording)

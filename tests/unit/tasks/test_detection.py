@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -88,6 +89,35 @@ def test_the_message_speaks_of_what_is_stored(
     sent = data.ModelOutput.model_validate_json(message.content)
     assert sent.id == stored.id
     assert [d.id for d in sent.detections] == [d.id for d in stored.detections]
+
+
+def test_a_model_is_told_what_the_recorder_lost(
+    task_of, store: SqliteStore, capture: Capture
+) -> None:
+    recording = capture()
+    report = data.CaptureReport(
+        stream_id=UUID(int=1),
+        first_frame=100,
+        frames=800,
+        samplerate_measured=None,
+        clock_synchronised=None,
+        clock_error_s=None,
+        overruns=[data.Overrun(300, 40), data.Overrun(90, 20), data.Overrun(880, 100)],
+    )
+    store.store_recording(recording.model_copy(update={"capture": report}))
+    sent = data.Recording.model_validate_json(recording.model_dump_json())
+    heard: list[data.Recording] = []
+
+    class Model(FakeModel):
+        def run(self, recording: data.Recording) -> data.ModelOutput:
+            heard.append(recording)
+            return super().run(recording)
+
+    task_of(Model())(sent)
+
+    assert sent.lost_frames == []
+    assert heard[0].lost_frames == [(0, 10), (200, 240), (780, 800)]
+    assert heard[0].lost_parts[1] == (200 / 8000, 240 / 8000)
 
 
 def test_ids_come_from_recording_model_and_configuration(
