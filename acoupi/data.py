@@ -9,6 +9,7 @@ is aware; inside the sensor it is UTC.
 """
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -260,13 +261,41 @@ class Tag:
     key: str
     value: str
 
+    def __post_init__(self) -> None:
+        """Make plain text of what models give, such as numpy's strings and numbers."""
+        if type(self.key) is not str:
+            object.__setattr__(self, "key", str(self.key))
+        if type(self.value) is not str:
+            object.__setattr__(self, "value", str(self.value))
+
 
 @dataclass(frozen=True, slots=True)
 class PredictedTag:
-    """A label that a model gave, and how sure it was (0 to 1, not checked for speed)."""
+    """A label that a model gave, and how sure it was (0 to 1; other finite scores are kept).
+
+    A score becomes a plain ``float`` that JSON can hold: one that is not a number
+    (NaN) says nothing of the label and counts as 0, an infinite one as 0 or 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the score cannot be read as a number at all.
+    """
 
     tag: Tag
     confidence_score: float = 1
+
+    def __post_init__(self) -> None:
+        """Make the score a plain, finite number."""
+        score = self.confidence_score
+        if type(score) is not float or not math.isfinite(score):
+            object.__setattr__(self, "confidence_score", _finite(float(score)))
+
+
+def _finite(score: float) -> float:
+    if math.isfinite(score):
+        return score
+    return 1.0 if score > 0 else 0.0  # NaN is not above 0
 
 
 class BoundingBox(BaseModel):
@@ -283,7 +312,9 @@ class BoundingBox(BaseModel):
     def validate_coordinates(
         cls, value: tuple[float, float, float, float]
     ) -> tuple[float, float, float, float]:
-        """Refuse an empty box."""
+        """Refuse an empty box, and sides that are not finite numbers."""
+        if not all(map(math.isfinite, value)):
+            raise ValueError("the sides of a box must be finite numbers")
         start_time, low_freq, end_time, high_freq = value
         if end_time <= start_time:
             raise ValueError("the end time must be after the start time")

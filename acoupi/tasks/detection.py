@@ -171,7 +171,7 @@ class _Detection:
         for cleaner in self.cleaners:
             output = cleaner.clean(output)
         detections = [
-            detection.model_copy(update={"id": data.derived_id(output_id, index)})
+            _checked(detection, data.derived_id(output_id, index))
             for index, detection in enumerate(output.detections)
         ]
         changes = {"id": output_id, "recording": recording, "detections": detections}
@@ -202,6 +202,25 @@ class _Detection:
                     "message_type": message.message_type or data.MessageType.DETECTION,
                 }
             )
+
+
+def _checked(detection: data.Detection, id_: UUID) -> data.Detection:
+    """Return a detection with this id, its values checked and made plain.
+
+    A model or a cleaner may have changed them by `model_copy`, which checks nothing.
+
+    Raises
+    ------
+    ValueError
+        If a value is not one that a detection can have.
+    """
+    box = detection.location
+    values = {
+        **detection.__dict__,
+        "id": id_,
+        "location": box and type(box).model_validate(box.__dict__),
+    }
+    return type(detection).model_validate(values)
 
 
 def _one_line(error: Exception) -> str:
