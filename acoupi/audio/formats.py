@@ -326,7 +326,7 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
     text = part / "guano.txt"
     if files and files[0].stat().st_size and _repair(files[0]):
         if text.exists():
-            add_guano(files[0], text.read_text(encoding="utf-8"))
+            add_guano(files[0], text.read_text(encoding="utf-8", errors="replace"))
         publish(files[0], path)
     shutil.rmtree(part)
     return path if files and path.exists() else None
