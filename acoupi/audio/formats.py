@@ -42,6 +42,7 @@ __all__ = [
     "find_parts",
     "format_named",
     "is_sound_file",
+    "no_sound",
     "open_writer",
     "read_audio",
     "read_guano",
@@ -192,17 +193,22 @@ def read_recording(path: Path) -> data.Recording:
     info, fields = read_info(path), read_guano(path)
     samplerate = true_samplerate(fields, info.samplerate)
     if not info.frames:
-        raise AudioError(
-            f'"{path.name}" holds no sound.',
-            "copy it again from where it comes from",
-            why="it has no frames at all.",
-        )
+        raise no_sound(path)
     return recording_of_guano(
         fields,
         path=path,
         duration=info.frames / samplerate,
         samplerate=samplerate,
         audio_channels=info.channels,
+    )
+
+
+def no_sound(path: Path) -> AudioError:
+    """Return the error about a file with a header and nothing behind it."""
+    return AudioError(
+        f'"{path.name}" holds no sound.',
+        "copy it again from where it comes from",
+        why="it has no frames at all.",
     )
 
 

@@ -210,7 +210,13 @@ def true_samplerate(fields: Mapping[str, str], header: int) -> int:
     """
     slowest, fastest = (header * times for times in _EXPANSIONS)
     stated = _number(fields.get("Samplerate"), max(1, slowest), fastest)
-    return int(stated) if stated else max(1, round(header * time_expansion(fields)))
+    expansion = time_expansion(fields)
+    expanded = max(1, round(header * expansion))
+    # Headers hold whole numbers. Where the two contradict each other, some programs wrote the
+    # rate of the file.
+    if stated is None or (expansion != 1 and abs(stated - expanded) > expansion + 1):
+        return expanded
+    return int(stated)
 
 
 def time_expansion(fields: Mapping[str, str]) -> float:

@@ -102,6 +102,8 @@ class Layout(NamedTuple):
     samples: Chunk
     """Its size is what the header says."""
     guano: Chunk | None
+    wamd: Chunk | None
+    """Metadata of Wildlife Acoustics."""
     end: int
     """Where the last chunk ends, as the headers say."""
     file_bytes: int
@@ -195,6 +197,7 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
         fmt=fmt,
         samples=found[b"data"],
         guano=found.get(b"guan"),
+        wamd=found.get(b"wamd"),
         end=offset,
         file_bytes=file_bytes,
         is_open=is_open,

@@ -1,5 +1,7 @@
 """Sound files as recorders and programs in the field write them."""
 
+import datetime
+import os
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acoupi.audio import riff
+from acoupi.audio.foreign import describe_file
 from acoupi.audio.formats import add_guano, read_audio, read_guano, read_info, read_recording
 from acoupi.audio.guano import build_guano
 from acoupi.errors import AudioError
@@ -196,7 +199,59 @@ def test_zeros_behind_the_samples_are_skipped_at_once(path: Path) -> None:
     assert reads < 10
 
 
+COMMENT = b"Recorded at 19:22:55 14/12/2020 (UTC-5) by AudioMoth 24E144055DDD3203 at medium gain"
+WAMD = b"".join(
+    struct.pack("<HI", kind, len(text)) + text
+    for kind, text in (
+        (1, b"SM4BAT"),
+        (5, b"2019-04-30 21:02:44+0100"),
+        (6, b"WGS84,51.41691,N,0.0671,W"),
+    )
+)
+TEXT = "Timestamp: 2024-05-01T20:00:00+02:00\nLoc Position: 46.5 7.5\nTE: 10\n"
+DAY = datetime.datetime(2019, 4, 30, 20, 2, 44, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "name", "expansion", "began", "place"),
+    [
+        ([chunk(b"guan", TEXT.encode())], "a", 10, DAY.replace(2024, 5, 1, 18, 0, 0), (46.5, 7.5)),
+        ([chunk(b"wamd", WAMD)], "a", 1, DAY, (51.41691, -0.0671)),
+        ([chunk(b"wamd", WAMD), GUAN], "a", 10, DAY, (51.41691, -0.0671)),
+        (
+            [chunk(b"LIST", b"INFO" + chunk(b"ICMT", COMMENT.ljust(384, b"\0")))],
+            "20200101_000000", 1, DAY.replace(2020, 12, 15, 0, 22, 55), (None, None),
+        ),
+        ([], "MYOMYS-20190430_200244_x", 1, DAY, (None, None)),
+        ([], "99999999_999999", 1, DAY.replace(2001, 9, 9, 1, 46, 40), (None, None)),
+        (
+            [chunk(b"guan", b"Samplerate: 480000\nTimestamp: ?\nLoc Position: 99 99")],
+            "20190430T200244", 10, DAY, (None, None),
+        ),
+    ],
+)  # fmt: skip
+def test_time_place_and_expansion_are_taken_from_where_they_are(
+    tmp_path: Path,
+    chunks: list[bytes],
+    name: str,
+    expansion: float,
+    began: datetime.datetime,
+    place: tuple[float, float],
+) -> None:
+    path = tmp_path / f"{name}.wav"
+    path.write_bytes(wav(fmt(), *chunks, chunk(b"data", PCM)))
+    os.utime(path, (1e9, 1e9))
+
+    found = describe_file(path)
+
+    assert (found.time_expansion, found.samplerate) == (expansion, RATE * expansion)
+    assert found.duration == pytest.approx(FRAMES / RATE / expansion)
+    assert (found.created_on, found.deployment.started_on) == (began, began)
+    assert (found.deployment.latitude, found.deployment.longitude) == place
+
+
 WHOLE = {
+    "wamd": wav(fmt(), chunk(b"wamd", WAMD), chunk(b"data", PCM[:400])),
     "wav": wav(fmt(), GUAN, chunk(b"data", PCM[:400])),
     "open": wav(fmt(24, 4), chunk(b"data", PCM[:400], NOT_KNOWN)),
     "rf64": wav(ds64(400), fmt(), chunk(b"data", PCM[:400], NOT_KNOWN), magic=b"RF64"),
@@ -204,7 +259,13 @@ WHOLE = {
         fmt(4, 256, 0x11, struct.pack("<HH", 2, 505)), chunk(b"data", bytes(256)), GUAN
     ),
 }  # fmt: skip
-READERS: list[Callable[[Path], object]] = [read_info, read_guano, read_audio, read_recording]
+READERS: list[Callable[[Path], object]] = [
+    read_info,
+    read_guano,
+    read_audio,
+    read_recording,
+    describe_file,
+]
 
 
 @pytest.mark.parametrize("kind", [*WHOLE, "flac"])

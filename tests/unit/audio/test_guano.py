@@ -270,6 +270,8 @@ def test_any_fields_give_a_recording_or_the_documented_error(odd: dict[str, str]
         ({"TE": "1e300"}, 48_000, 1),
         ({"Samplerate": "480000", "TE": "10"}, 480_000, 10),
         ({"Samplerate": "0", "TE": "10"}, 480_000, 10),
+        ({"Samplerate": "48000", "TE": "10"}, 480_000, 10),
+        ({"Samplerate": "384005", "TE": "8"}, 384_005, 8),
         ({"Samplerate": "inf"}, 48_000, 1),
         ({"Samplerate": "480000.0", "TE": "?"}, 480_000, 1),
     ],
