@@ -9,6 +9,7 @@ is aware; inside the sensor it is UTC.
 """
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -18,9 +19,22 @@ from uuid import UUID, uuid4, uuid5
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from acoupi.captures import (
+    CLIPPING,
+    LOWEST_DBFS,
+    OFFSET,
+    BootClock,
+    CaptureReport,
+    IncompleteReason,
+    MicrophoneHealth,
+    Overrun,
+)
 from acoupi.clock import assume_utc, from_microseconds, monotonic, to_microseconds, utc_now
 
 __all__ = [
+    "CLIPPING",
+    "LOWEST_DBFS",
+    "OFFSET",
     "Analysis",
     "AnalysisState",
     "AwareDatetime",
@@ -126,138 +140,6 @@ class Deployment(BaseModel):
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Overrun:
-    """Sound that was lost while the microphone was running."""
-
-    frame: int
-    """Frame of the stream (counted as `CaptureReport.first_frame`) that was lost first.
-
-    Lost frames are counted, and the file holds silence in their place: times
-    in it stay true.
-    """
-    frames: int
-    """How many were lost, as far as the clocks can tell; at least 0."""
-
-
-LOWEST_DBFS = -200.0
-"""The level of digital silence: below what 32-bit samples can hold, and a number that JSON has."""
-
-CLIPPING, OFFSET = 0.001, 0.05
-"""From where on a microphone counts as clipping, and as having an offset."""
-
-Level = Annotated[float, BeforeValidator(lambda level: level if level > LOWEST_DBFS else -200.0)]
-"""dB below full scale, 0 being the largest sample there is; no less than `LOWEST_DBFS`."""
-
-
-class MicrophoneHealth(BaseModel):
-    """What a recording tells of the microphone that made it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rms_dbfs: Level
-    """Root mean square without the DC offset, dB re full scale, of the loudest channel."""
-    peak_dbfs: Level
-    """Largest sample, dB re full scale."""
-    clipped_share: float
-    """Share of the samples that are as large as samples can be, 0 to 1."""
-    dc_offset: float
-    """Mean of the samples, full scale being 1; the channel where it is furthest from 0."""
-    is_silent: bool
-    """Whether there is less than the noise of any working microphone."""
-    is_stuck: bool
-    """Whether one value was repeated as no microphone does."""
-    noise_floor_dbfs: Level
-    """Level of the quietest moments, dB re full scale."""
-
-    def faults(self) -> list[str]:
-        """Return what is wrong, in words; empty if nothing is.
-
-        Clipping counts from a share of 0.1 % on, an offset from 5 % of full scale on.
-        """
-        found = []
-        if self.is_silent:
-            found.append("silent")
-        elif self.is_stuck:
-            found.append("stuck at one value at times")
-        if self.clipped_share >= CLIPPING:
-            found.append(f"clipping {self.clipped_share * 100:.2g} %")
-        if abs(self.dc_offset) >= OFFSET:
-            found.append(f"DC offset {self.dc_offset * 100:.2g} %")
-        return found
-
-
-class IncompleteReason(str, Enum):
-    """Why a recording is shorter than it was to be."""
-
-    DEVICE_LOST = "device_lost"
-    """The microphone was unplugged, or stopped to deliver."""
-    DEVICE_LATE = "device_late"
-    """The microphone was not open yet when the recording should have begun."""
-    DISK_FULL = "disk_full"
-    """The disk was full, or refused."""
-    STOPPED = "stopped"
-    """The recorder was told to end."""
-    CRASHED = "crashed"
-    """The recorder died, or the power failed; the file was mended afterwards."""
-    OTHER = "other"
-    """Whoever wrote the file has another word for it."""
-
-
-class BootClock(BaseModel):
-    """How a time of the monotonic clock was turned into UTC."""
-
-    model_config = ConfigDict(frozen=True)
-
-    boot_id: UUID
-    """Of the machine's boot: the monotonic clock runs from there."""
-    offset_s: float
-    """UTC, seconds since 1970, minus the monotonic clock, as the system clock was then."""
-
-
-class CaptureReport(BaseModel):
-    """How a recording was cut from the stream of its microphone.
-
-    Frames count from the opening of the stream and go on over what was lost.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    stream_id: UUID
-    """The stream; recordings of one stream can be laid end to end by their frames."""
-    first_frame: int
-    """Frame of the stream at which the recording begins."""
-    frames: int
-    """How many its file holds, lost ones (as silence) included."""
-    samplerate_measured: float | None
-    """Frames per second of the monotonic clock, Hz; None until it is known."""
-    clock_synchronised: bool | None
-    """Whether the system clock was set by a time server or a GPS; None if it does not say."""
-    clock_error_s: float | None
-    """How far the system clock may be off, as it says itself, seconds; None if it does not say."""
-    boot_clock: BootClock | None = None
-    """By which `Recording.created_on` is told; None if it is not known."""
-    clock_corrected_s: float = 0.0
-    """By how much `Recording.created_on` was moved later, once the clock had been set."""
-    overruns: list[Overrun] = Field(default_factory=list)
-    """What was lost within it, oldest first."""
-    gap_before_frames: int = 0
-    """Frames of planned time that were lost between the recording before and this one."""
-    incomplete: IncompleteReason | None = None
-    """Why it is shorter than it was to be; None if it is complete."""
-    incomplete_detail: str = ""
-    """The same for people to read, e.g. what the driver said; may be empty."""
-    health: MicrophoneHealth | None = None
-    """None if it was not measured."""
-
-    @property
-    def incomplete_words(self) -> str | None:
-        """Why it is shorter than it was to be, in words; None if it is complete."""
-        if self.incomplete is None:
-            return None
-        return self.incomplete_detail or self.incomplete.value.replace("_", " ")
-
-
 class Recording(BaseModel):
     """A stretch of sound, and where its file is."""
 
@@ -285,6 +167,26 @@ class Recording(BaseModel):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+    @property
+    def lost_frames(self) -> list[tuple[int, int]]:
+        """Where its file holds silence in place of sound that was lost while recording.
+
+        First lost frame and first frame after it, counted in the file, oldest
+        first. Empty if nothing was lost, or it is not known how it was captured.
+        """
+        report = self.capture
+        if report is None:
+            return []
+        begins = ((one.frame - report.first_frame, one.frames) for one in report.overruns)
+        cut = ((max(0, begin), min(report.frames, begin + count)) for begin, count in begins)
+        return sorted((begin, end) for begin, end in cut if begin < end)
+
+    @property
+    def lost_parts(self) -> list[tuple[float, float]]:
+        """The same in seconds of the original sound from its first frame."""
+        rate = self.samplerate
+        return [(begin / rate, end / rate) for begin, end in self.lost_frames]
 
     @field_validator("audio_channels")
     @classmethod
@@ -359,13 +261,41 @@ class Tag:
     key: str
     value: str
 
+    def __post_init__(self) -> None:
+        """Make plain text of what models give, such as numpy's strings and numbers."""
+        if type(self.key) is not str:
+            object.__setattr__(self, "key", str(self.key))
+        if type(self.value) is not str:
+            object.__setattr__(self, "value", str(self.value))
+
 
 @dataclass(frozen=True, slots=True)
 class PredictedTag:
-    """A label that a model gave, and how sure it was (0 to 1, not checked for speed)."""
+    """A label that a model gave, and how sure it was (0 to 1; other finite scores are kept).
+
+    A score becomes a plain ``float`` that JSON can hold: one that is not a number
+    (NaN) says nothing of the label and counts as 0, an infinite one as 0 or 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the score cannot be read as a number at all.
+    """
 
     tag: Tag
     confidence_score: float = 1
+
+    def __post_init__(self) -> None:
+        """Make the score a plain, finite number."""
+        score = self.confidence_score
+        if type(score) is not float or not math.isfinite(score):
+            object.__setattr__(self, "confidence_score", _finite(float(score)))
+
+
+def _finite(score: float) -> float:
+    if math.isfinite(score):
+        return score
+    return 1.0 if score > 0 else 0.0  # NaN is not above 0
 
 
 class BoundingBox(BaseModel):
@@ -382,7 +312,9 @@ class BoundingBox(BaseModel):
     def validate_coordinates(
         cls, value: tuple[float, float, float, float]
     ) -> tuple[float, float, float, float]:
-        """Refuse an empty box."""
+        """Refuse an empty box, and sides that are not finite numbers."""
+        if not all(map(math.isfinite, value)):
+            raise ValueError("the sides of a box must be finite numbers")
         start_time, low_freq, end_time, high_freq = value
         if end_time <= start_time:
             raise ValueError("the end time must be after the start time")

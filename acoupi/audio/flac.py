@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from acoupi import __version__
+from acoupi.audio import decoding
 from acoupi.audio.disk import disk_errors, open_sound
 from acoupi.audio.guano import parse_guano
 from acoupi.audio.riff import write_all, write_at
@@ -279,6 +280,8 @@ def read_info(path: Path) -> SoundInfo:
     """
     with open_sound(path) as file:
         info = _info_of(file, path)
+        if info.frames == 0:  # the encoder did not know the length
+            info = replace(info, frames=decoding.read_info(path).frames)
         if not _holds(file, info.frames):
             promised = f"{info.duration:.3f} s of sound" if info.frames else "sound"
             raise AudioError(
@@ -475,7 +478,7 @@ def _holds(file: BinaryIO, frames: int, size: int | None = None) -> bool:
     soundfile = _soundfile()
     start = _Start(file, file.seek(0, os.SEEK_END) if size is None else size)
     try:
-        with soundfile.SoundFile(start) as sound:
+        with decoding.one_way(soundfile)(start) as sound:
             sound.seek(frames - 1)
             return len(sound.read(1, "int32")) == 1
     except (soundfile.SoundFileError, ValueError):
@@ -509,16 +512,10 @@ def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
 def _count_decodable(file: BinaryIO) -> tuple[int, int]:
     """Return how many frames come before the first damage, and how many bytes that took."""
     soundfile = _soundfile()
-
-    class OneWay(soundfile.SoundFile):  # type: ignore[misc, name-defined]
-        """Never seeks after a read: at the end of a file of unknown length that fails."""
-
-        def seekable(self) -> bool:
-            return False
-
+    one_way = decoding.one_way(soundfile)
     done, taken = 0, 0
     start = _Start(file, file.seek(0, os.SEEK_END))
-    with suppress(soundfile.SoundFileError, ValueError, MemoryError), OneWay(start) as sound:
+    with suppress(soundfile.SoundFileError, ValueError, MemoryError), one_way(start) as sound:
         while got := len(sound.read(BLOCK, "int32")):
             done, taken = done + got, start.tell()
     _raise(start.error)

@@ -11,11 +11,12 @@ leaves behind can be repaired (`salvage`).
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Unpack
 
 from acoupi import data
-from acoupi.audio import flac, wav
+from acoupi.audio import decoding, flac, wav
 from acoupi.audio.disk import disk_errors, find_parts, holding, open_sound, publish
 from acoupi.audio.guano import (
     INCOMPLETE,
@@ -41,6 +42,7 @@ __all__ = [
     "find_parts",
     "format_named",
     "is_sound_file",
+    "no_sound",
     "open_writer",
     "read_audio",
     "read_guano",
@@ -146,8 +148,11 @@ def read_info(path: Path) -> SoundInfo:
     Raises
     ------
     AudioError
-        If it is missing, neither WAV nor FLAC, or shorter than its header says.
+        If it is missing, not sound, or shorter than its header says.
     """
+    if _known_format(path) is None:
+        with suppress(AudioError):
+            return decoding.read_info(path)
     return _format_of(path).read_info(path)
 
 
@@ -188,15 +193,22 @@ def read_recording(path: Path) -> data.Recording:
     info, fields = read_info(path), read_guano(path)
     samplerate = true_samplerate(fields, info.samplerate)
     if not info.frames:
-        raise AudioError(
-            f'"{path.name}" holds no sound.', "delete the file", why="it has no frames at all."
-        )
+        raise no_sound(path)
     return recording_of_guano(
         fields,
         path=path,
         duration=info.frames / samplerate,
         samplerate=samplerate,
         audio_channels=info.channels,
+    )
+
+
+def no_sound(path: Path) -> AudioError:
+    """Return the error about a file with a header and nothing behind it."""
+    return AudioError(
+        f'"{path.name}" holds no sound.',
+        "copy it again from where it comes from",
+        why="it has no frames at all.",
     )
 
 
@@ -230,39 +242,7 @@ def read_audio(
     kind = _known_format(path)
     if kind is not None and (found := kind.read_audio(path, start, frames)) is not None:
         return found
-    return _read_with_soundfile(path, start, frames)
-
-
-def _read_with_soundfile(
-    path: Path, start: int, frames: int | None
-) -> "tuple[NDArray[np.float32], int]":
-    try:
-        import soundfile  # noqa: PLC0415 - only for other formats than WAV
-    except (ImportError, OSError) as error:
-        raise AudioError(
-            f'cannot read "{path.name}".',
-            "pip install soundfile",
-            why=f"it is not a plain WAV file, and the soundfile library is missing: {error}",
-        ) from error
-    try:
-        with soundfile.SoundFile(path) as file:
-            start = min(start, file.frames)
-            wanted = file.frames - start if frames is None else min(frames, file.frames - start)
-            file.seek(start)
-            samples, samplerate = file.read(wanted, "float32", always_2d=True), file.samplerate
-    except (soundfile.SoundFileError, ValueError, MemoryError) as error:
-        raise AudioError(
-            f'cannot read "{path.name}": it is not a sound file.',
-            "give the path of a WAV or FLAC file",
-            why=" ".join(str(error).split()),
-        ) from error
-    if len(samples) < wanted:
-        raise AudioError(
-            f'"{path.name}" is cut off or damaged.',
-            "copy or record it again",
-            why=f"of {wanted} frames from frame {start} on, only {len(samples)} can be decoded.",
-        )
-    return samples, int(samplerate)
+    return decoding.read_audio(path, start, frames)
 
 
 def _known_format(path: Path) -> SoundFormat | None:
@@ -326,7 +306,7 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
     text = part / "guano.txt"
     if files and files[0].stat().st_size and _repair(files[0]):
         if text.exists():
-            add_guano(files[0], text.read_text(encoding="utf-8"))
+            add_guano(files[0], text.read_text(encoding="utf-8", errors="replace"))
         publish(files[0], path)
     shutil.rmtree(part)
     return path if files and path.exists() else None

@@ -6,9 +6,8 @@ they make it possible to rebuild a `Recording` from its file alone.
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from acoupi import __version__, data
@@ -22,7 +21,10 @@ __all__ = [
     "corrected_time",
     "guano_of_recording",
     "parse_guano",
+    "position",
     "recording_of_guano",
+    "time_expansion",
+    "timestamp",
     "true_samplerate",
 ]
 
@@ -46,6 +48,13 @@ _OVERRUNS = "Acoupi|Overruns"
 _GAP_BEFORE = "Acoupi|Gap Before"
 _HEALTH = "Acoupi|Microphone"
 _MOST_OVERRUNS = 200
+_MOST_FRAMES = 2**60
+_MOST_HZ = 2.0**32
+_MOST_SECONDS = 1e12
+_MOST_DB = 1000
+_EXPANSIONS = (1e-3, 1e3)
+"""Of these no recorder makes more: anything else is a slip."""
+_YEARS = (1970, 9000)
 _DEPLOYMENT_ID = "Acoupi|Deployment ID"
 _DEPLOYMENT_NAME = "Acoupi|Deployment Name"
 _DEPLOYMENT_START = "Acoupi|Deployment Start"
@@ -161,18 +170,20 @@ def recording_of_guano(
     Raises
     ------
     AudioError
-        If the fields do not name a recording of acoupi, or are damaged.
+        If the fields do not name a recording of acoupi, with its time and
+        deployment. Any other field that cannot be read counts as missing.
     """
     try:
+        began = _parse_time(fields["Timestamp"])
         return data.Recording(
             id=UUID(fields[RECORDING_ID]),
             path=path,
             duration=duration,
             samplerate=samplerate,
             audio_channels=audio_channels,
-            time_expansion=float(fields.get("TE", 1)),
-            created_on=_parse_time(fields["Timestamp"]),
-            deployment=_deployment_of(fields),
+            time_expansion=time_expansion(fields),
+            created_on=began,
+            deployment=_deployment_of(fields, UUID(fields[_DEPLOYMENT_ID]), began),
             capture=_capture_of(fields, round(duration * samplerate)),
         )
     except KeyError as error:
@@ -190,13 +201,71 @@ def recording_of_guano(
 
 
 def true_samplerate(fields: Mapping[str, str], header: int) -> int:
-    """Return the rate of the original sound, from the fields or else from the header, Hz."""
+    """Return the rate of the original sound, from the fields or else from the header, Hz.
+
+    Examples
+    --------
+    >>> true_samplerate({"TE": "10"}, 38_400), true_samplerate({"TE": "0"}, 48_000)
+    (384000, 48000)
+    """
+    slowest, fastest = (header * times for times in _EXPANSIONS)
+    stated = _number(fields.get("Samplerate"), max(1, slowest), fastest)
+    expansion = time_expansion(fields)
+    expanded = max(1, round(header * expansion))
+    # Headers hold whole numbers. Where the two contradict each other, some programs wrote the
+    # rate of the file.
+    if stated is None or (expansion != 1 and abs(stated - expanded) > expansion + 1):
+        return expanded
+    return int(stated)
+
+
+def time_expansion(fields: Mapping[str, str]) -> float:
+    """Return how many times slower the file plays than the sound was; 1 if it does not say."""
+    return _number(fields.get("TE"), *_EXPANSIONS) or 1.0
+
+
+def timestamp(fields: Mapping[str, str]) -> datetime.datetime | None:
+    """Return when the recording began; None if the fields do not say.
+
+    A time without a zone is taken as UTC.
+    """
     try:
-        if "Samplerate" in fields:
-            return int(float(fields["Samplerate"])) or header
-        return round(header * float(fields.get("TE", 1)))
+        return _parse_time(fields.get("Timestamp", ""))
     except ValueError:
-        return header
+        return None
+
+
+def position(fields: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return latitude and longitude, degrees north and east; None if the fields do not say.
+
+    Examples
+    --------
+    >>> position({"Loc Position": "51.5 -0.02"}), position({"Loc Position": "91 0"})
+    ((51.5, -0.02), None)
+    """
+    words = fields.get("Loc Position", "").replace(",", " ").split()
+    if len(words) < 2:
+        return None
+    latitude, longitude = _number(words[0], -90, 90), _number(words[1], -180, 180)
+    return None if latitude is None or longitude is None else (latitude, longitude)
+
+
+def _number(text: str | None, lowest: float, highest: float) -> float | None:
+    """Return a finite number in this range; None if the text is no such number."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if lowest <= value <= highest else None
+
+
+def _whole(text: str | None) -> int | None:
+    """Return a number of frames, at least 0; None if the text is none."""
+    try:
+        value = int(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value <= _MOST_FRAMES else None
 
 
 def _fields_of_capture(capture: data.CaptureReport) -> dict[str, str]:
@@ -223,27 +292,41 @@ def _fields_of_capture(capture: data.CaptureReport) -> dict[str, str]:
 
 
 def _capture_of(fields: Mapping[str, str], frames: int) -> data.CaptureReport | None:
-    if _STREAM_ID not in fields:
+    """Return the report, as far as its fields can be read; None without a place in a stream."""
+    stream, first = _id(fields.get(_STREAM_ID)), _whole(fields.get(_FIRST_FRAME))
+    if stream is None or first is None:
         return None
-    first = int(fields[_FIRST_FRAME])
-    pairs = [overrun.split("+") for overrun in fields.get(_OVERRUNS, "").split()]
     reason, detail = _incomplete_of(fields)
-    rate, error = fields.get(_MEASURED_RATE), fields.get(_CLOCK_ERROR)
     return data.CaptureReport(
-        stream_id=UUID(fields[_STREAM_ID]),
+        stream_id=stream,
         first_frame=first,
         frames=frames,
-        samplerate_measured=float(rate) if rate else None,
+        samplerate_measured=_number(fields.get(_MEASURED_RATE), 1, _MOST_HZ),
         clock_synchronised={"yes": True, "no": False}.get(fields.get(_IS_SYNCHRONISED, "")),
-        clock_error_s=float(error) if error else None,
+        clock_error_s=_number(fields.get(_CLOCK_ERROR), 0, _MOST_SECONDS),
         boot_clock=_clock_of(fields.get(_BOOT_CLOCK)),
-        clock_corrected_s=float(fields.get(_CORRECTED, 0)),
-        overruns=[data.Overrun(first + int(frame), int(lost)) for frame, lost in pairs],
-        gap_before_frames=int(fields.get(_GAP_BEFORE, 0)),
+        clock_corrected_s=_number(fields.get(_CORRECTED), -_MOST_SECONDS, _MOST_SECONDS) or 0.0,
+        overruns=list(_overruns_of(fields.get(_OVERRUNS, ""), first)),
+        gap_before_frames=_whole(fields.get(_GAP_BEFORE)) or 0,
         incomplete=reason,
         incomplete_detail=detail,
-        health=_health_of(fields[_HEALTH]) if _HEALTH in fields else None,
+        health=_health_of(fields.get(_HEALTH, "")),
     )
+
+
+def _overruns_of(text: str, first: int) -> Iterator[data.Overrun]:
+    for word in text.split():
+        begin, _, count = word.partition("+")
+        frame, frames = _whole(begin), _whole(count)
+        if frame is not None and frames is not None:
+            yield data.Overrun(first + frame, frames)
+
+
+def _id(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
 
 
 def _incomplete_of(fields: Mapping[str, str]) -> tuple[data.IncompleteReason | None, str]:
@@ -261,10 +344,11 @@ def _text_of_clock(clock: data.BootClock) -> str:
 
 
 def _clock_of(text: str | None) -> data.BootClock | None:
-    if not text:
+    name, _, offset = (text or "").partition(" ")
+    boot_id, seconds = _id(name), _number(offset, -_MOST_SECONDS, _MOST_SECONDS)
+    if boot_id is None or seconds is None:
         return None
-    boot_id, offset = text.split()
-    return data.BootClock(boot_id=UUID(boot_id), offset_s=float(offset))
+    return data.BootClock(boot_id=boot_id, offset_s=seconds)
 
 
 def corrected_time(
@@ -287,23 +371,31 @@ def _text_of_health(health: data.MicrophoneHealth) -> str:
     )
 
 
-def _health_of(text: str) -> data.MicrophoneHealth:
-    values = (part.split("=") for part in text.split())
-    return data.MicrophoneHealth.model_validate(
-        {name: float(value) if value[-1].isdigit() else value for name, value in values}
-    )
+def _health_of(text: str) -> data.MicrophoneHealth | None:
+    """Return what was measured; None if any of it cannot be read."""
+    values: dict[str, float | str | None] = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        is_flag = value in ("True", "False")
+        values[name] = value if is_flag else _number(value, -_MOST_DB, _MOST_DB)
+    if None in values.values():
+        return None
+    try:
+        return data.MicrophoneHealth.model_validate(values)
+    except ValueError:
+        return None
 
 
-def _deployment_of(fields: Mapping[str, str]) -> data.Deployment:
-    position: dict[str, Any] = {}
-    if "Loc Position" in fields:
-        latitude, longitude = fields["Loc Position"].split()[:2]
-        position = {"latitude": float(latitude), "longitude": float(longitude)}
+def _deployment_of(
+    fields: Mapping[str, str], id_: UUID, began: datetime.datetime
+) -> data.Deployment:
+    latitude, longitude = position(fields) or (None, None)
     return data.Deployment(
-        id=UUID(fields[_DEPLOYMENT_ID]),
+        id=id_,
         name=fields.get(_DEPLOYMENT_NAME, ""),
-        started_on=_parse_time(fields.get(_DEPLOYMENT_START, fields["Timestamp"])),
-        **position,
+        started_on=timestamp({"Timestamp": fields.get(_DEPLOYMENT_START, "")}) or began,
+        latitude=latitude,
+        longitude=longitude,
     )
 
 
@@ -313,8 +405,17 @@ def _format_time(time: datetime.datetime) -> str:
 
 
 def _parse_time(text: str) -> datetime.datetime:
+    """Return a time in UTC.
+
+    Raises
+    ------
+    ValueError
+        If the text is no time, or one that no recorder can have lived through.
+    """
     time = datetime.datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+    if not _YEARS[0] <= time.year <= _YEARS[1]:
+        raise ValueError(f"the year is {time.year}")
+    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,25 +1,32 @@
 """Files in place of a microphone."""
 
+import logging
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from acoupi.audio.formats import is_sound_file, read_audio, read_info
+from acoupi.audio.foreign import read_true_info
+from acoupi.audio.formats import is_sound_file, read_audio
 from acoupi.audio.simulated_source import SimulatedSource, to_int16
 from acoupi.errors import AudioError, DeviceConfigurationError, DeviceUnavailableError
 
 __all__ = ["PlaybackSource"]
 
+_logger = logging.getLogger(__name__)
+
 
 class PlaybackSource(SimulatedSource):
     """Plays a WAV file, or a folder of them in order of name, in an endless loop.
+
+    Files of a folder that cannot be read are left out, with a warning.
 
     Parameters
     ----------
     path
         The file or folder.
     samplerate, channels
-        Every file must have them.
+        Every file must have them. The rate is that of the original sound: what was
+        slowed down (GUANO's TE) is played at its true speed.
     pace, owner
         As for `SimulatedSource`.
     """
@@ -39,7 +46,7 @@ class PlaybackSource(SimulatedSource):
 
     def prepare(self) -> None:
         """Read the headers of all files (see `SimulatedSource.prepare`)."""
-        self._files = [(path, self._frames_of(path)) for path in self._find()]
+        self._files = self._usable(self._find())
         if not any(frames for _, frames in self._files):
             raise DeviceUnavailableError(
                 f'cannot simulate a microphone from "{self._path}".',
@@ -50,10 +57,45 @@ class PlaybackSource(SimulatedSource):
     def blocks(self, frames: int) -> Iterator[memoryview]:
         """Yield the files block by block."""
         while True:
-            for path, length in self._files:
-                for start in range(0, length, frames):
-                    samples, _ = read_audio(path, start=start, frames=min(frames, length - start))
-                    yield to_int16(samples).data.cast("B")
+            for path, length in tuple(self._files):
+                yield from self._blocks_of(path, length, frames)
+
+    def _blocks_of(self, path: Path, length: int, frames: int) -> Iterator[memoryview]:
+        for start in range(0, length, frames):
+            try:
+                samples, _ = read_audio(path, start=start, frames=min(frames, length - start))
+            except AudioError as error:
+                self._leave_out(path, error)
+                return
+            yield to_int16(samples).data.cast("B")
+
+    def _usable(self, paths: list[Path]) -> list[tuple[Path, int]]:
+        """Return the files that can be read, and their lengths.
+
+        Raises
+        ------
+        DeviceUnavailableError
+            If there are files, and none can be read.
+        """
+        usable: list[tuple[Path, int]] = []
+        failure: DeviceUnavailableError | None = None
+        for path in paths:
+            try:
+                usable.append((path, self._frames_of(path)))
+            except DeviceUnavailableError as error:
+                failure = failure or error
+                if len(paths) > 1:
+                    _logger.warning("%s is left out: %s", path, error.why)
+        if failure is not None and not usable:
+            raise failure
+        return usable
+
+    def _leave_out(self, path: Path, error: AudioError) -> None:
+        """Drop a file that was damaged or removed since the start; the last one ends the source."""
+        self._files = [one for one in self._files if one[0] != path]
+        if not any(frames for _, frames in self._files):
+            raise error
+        _logger.warning("%s is left out: %s", path, error.why)
 
     def _find(self) -> list[Path]:
         if self._path.is_dir():
@@ -68,7 +110,7 @@ class PlaybackSource(SimulatedSource):
 
     def _frames_of(self, path: Path) -> int:
         try:
-            info = read_info(path)
+            info = read_true_info(path)
         except AudioError as error:
             raise DeviceUnavailableError(
                 f'cannot simulate a microphone from "{path}".', error.help, why=error.why

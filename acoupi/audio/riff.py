@@ -10,10 +10,12 @@ from acoupi.errors import AudioError
 
 __all__ = [
     "FLOAT",
+    "MAGICS",
     "PCM",
     "Chunk",
     "Format",
     "Layout",
+    "holds_low_bits",
     "pack_header",
     "put_guano",
     "read_layout",
@@ -23,6 +25,8 @@ __all__ = [
     "write_at",
 ]
 
+MAGICS = (b"RIFF", b"RF64", b"BW64")
+"""The last is RF64 by another name (ITU-R BS.2088)."""
 PCM = 1
 FLOAT = 3
 EXTENSIBLE = 0xFFFE
@@ -30,6 +34,15 @@ _BLOCK = 4096
 _DS64_BYTES = 28
 _PAST_FMT = 12 + 24
 _LARGEST = 0xFFFF_FFFF
+_TO_THE_END = {
+    _LARGEST, _LARGEST - 36, 0x8000_0000, 0x7FFF_FFFF, 0x7FFF_FFFF - 36, 0x7FFF_F000
+}  # fmt: skip
+"""Sizes of samples that programs write into a pipe, where they cannot know it: ffmpeg the first,
+arecord and SoX the others. They mean "until the end" where the file is shorter."""
+_PADDING = 1 << 20
+"""Zeros between chunks are skipped up to this many bytes."""
+_PROBE = 1 << 18
+"""Bytes of samples from which is told where in four bytes 24 bits are."""
 
 
 class Chunk(NamedTuple):
@@ -56,11 +69,29 @@ class Format(NamedTuple):
     samplerate: int
     """As the header says, Hz."""
     bits: int
+    """That hold sound, of one sample; the others of its bytes do not."""
+    block: int = 0
+    """Length of one frame according to the header, bytes; of a compressed block, if it is one.
+    0: what its bits need."""
+
+    @property
+    def sample_bytes(self) -> int:
+        """Length of one sample: as the header says, or else what its bits need."""
+        needed = max(1, -(-self.bits // 8))
+        given, rest = divmod(self.block, self.channels)
+        return given if not rest and needed <= given <= 8 else needed
 
     @property
     def frame_bytes(self) -> int:
         """Length of one frame, bytes."""
-        return self.channels * self.bits // 8
+        return self.channels * self.sample_bytes
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the samples are numbers side by side, as `wav.decode` reads them."""
+        if self.encoding == FLOAT:
+            return self.bits in (32, 64) and self.sample_bytes == self.bits // 8
+        return self.encoding == PCM and self.sample_bytes <= 4
 
 
 class Layout(NamedTuple):
@@ -69,15 +100,26 @@ class Layout(NamedTuple):
     format: Format
     fmt: Chunk
     samples: Chunk
+    """Its size is what the header says."""
     guano: Chunk | None
+    wamd: Chunk | None
+    """Metadata of Wildlife Acoustics."""
     end: int
     """Where the last chunk ends, as the headers say."""
     file_bytes: int
+    is_open: bool
+    """Whether the samples reach to the end of the file, whatever size the header says."""
+
+    @property
+    def sound_bytes(self) -> int:
+        """Length that the samples should have, bytes."""
+        there = self.file_bytes - self.samples.offset
+        return there if self.is_open else self.samples.size
 
     @property
     def available_bytes(self) -> int:
         """Length of the samples that the file really holds, bytes; whole frames only."""
-        there = max(0, min(self.samples.size, self.file_bytes - self.samples.offset))
+        there = max(0, min(self.sound_bytes, self.file_bytes - self.samples.offset))
         return there - there % self.format.frame_bytes
 
 
@@ -124,14 +166,19 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
     file_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
-    if len(head) < 12 or head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+    if len(head) < 12 or head[:4] not in MAGICS or head[8:] != b"WAVE":
         raise _not_wav(name, "it does not begin with RIFF and WAVE." if head else "it is empty.")
     found: dict[bytes, Chunk] = {}
     large: int | None = None
-    offset = 12
+    offset, is_open = 12, False
     while offset + 8 <= file_bytes:
         file.seek(offset)
         kind, size = struct.unpack("<4sI", file.read(8))
+        if kind == bytes(4):
+            if (after := _after_zeros(file, offset, file_bytes)) is None:
+                break
+            offset = after
+            continue
         if kind == b"ds64" and offset + 24 <= file_bytes:
             large = struct.unpack("<QQ", file.read(16))[1]
         elif kind == b"data" and large is not None and size == _LARGEST:
@@ -139,8 +186,8 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
         chunk = Chunk(kind, offset + 8, size)
         found.setdefault(kind, chunk)
         offset = chunk.end
-        if kind == b"data" and size == 0 and file_bytes - offset > _BLOCK:
-            break  # It is still being written: samples follow, not chunks.
+        if kind == b"data" and _is_open(file, chunk, file_bytes):
+            is_open, offset = True, file_bytes
     if b"fmt " not in found or b"data" not in found:
         missing = "format" if b"fmt " not in found else "samples"
         raise _not_wav(name, f"it has no chunk with its {missing}; it may have been cut off.")
@@ -150,9 +197,41 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
         fmt=fmt,
         samples=found[b"data"],
         guano=found.get(b"guan"),
+        wamd=found.get(b"wamd"),
         end=offset,
         file_bytes=file_bytes,
+        is_open=is_open,
     )
+
+
+def _after_zeros(file: BinaryIO, offset: int, file_bytes: int) -> int | None:
+    """Return where the zeros from here end; None if nothing else follows."""
+    file.seek(offset)
+    text = file.read(_PADDING)
+    rest = text.lstrip(b"\0")
+    if rest:
+        return offset + len(text) - len(rest)
+    return None if offset + len(text) >= file_bytes else file_bytes
+
+
+def _is_open(file: BinaryIO, samples: Chunk, file_bytes: int) -> bool:
+    """Return whether a size means that the samples reach to the end of the file.
+
+    That is one of `_TO_THE_END` which the file does not have, or 0 with something
+    behind it that is not a row of chunks.
+    """
+    if samples.size in _TO_THE_END:
+        return samples.end > file_bytes
+    if samples.size or samples.offset >= file_bytes:
+        return False
+    offset = samples.offset
+    while offset + 8 <= file_bytes:
+        file.seek(offset)
+        kind, size = struct.unpack("<4sI", file.read(8))
+        if not (kind.isascii() and kind.decode().isprintable()):
+            return kind != bytes(4) or offset == samples.offset
+        offset = Chunk(kind, offset + 8, size).end
+    return offset == samples.offset or offset > file_bytes + 1
 
 
 def _read_format(file: BinaryIO, chunk: Chunk, name: Path) -> Format:
@@ -160,14 +239,29 @@ def _read_format(file: BinaryIO, chunk: Chunk, name: Path) -> Format:
     content = file.read(min(chunk.size, 40))
     if len(content) < 16:
         raise _not_wav(name, "its format chunk is too short.")
-    encoding, channels, samplerate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
+    encoding, channels, samplerate, _, block, bits = struct.unpack("<HHIIHH", content[:16])
     if encoding == EXTENSIBLE and len(content) >= 26:
         encoding = struct.unpack("<H", content[24:26])[0]
-    if not channels or not samplerate or not bits:
+    if not channels or not samplerate or not (bits or encoding not in (PCM, FLOAT)):
         raise _not_wav(
             name, f"its header says {channels} channels, {samplerate} Hz and {bits} bits."
         )
-    return Format(encoding, channels, samplerate, bits)
+    return Format(encoding, channels, samplerate, bits, block)
+
+
+def holds_low_bits(file: BinaryIO, layout: Layout) -> bool:
+    """Return whether 24 bits in four bytes are the lowest ones.
+
+    They should be the highest, the last byte being 0. Before version 1.2.10 of
+    alsa-utils, arecord wrote the lowest three bytes, and the sign in the fourth.
+    """
+    form = layout.format
+    if (form.encoding, form.bits, form.sample_bytes) != (PCM, 24, 4):
+        return False
+    file.seek(layout.samples.offset)
+    content = file.read(min(_PROBE, layout.available_bytes))
+    signs = zip(content[2::4], content[3::4], strict=True)
+    return any(content[::4]) and all(top == (byte >> 7) * 0xFF for byte, top in signs)
 
 
 def put_guano(file: BinaryIO, layout: Layout, text: str) -> None:
@@ -177,6 +271,8 @@ def put_guano(file: BinaryIO, layout: Layout, text: str) -> None:
     """
     content = text.encode()
     old = layout.guano
+    if layout.is_open:
+        layout = _closed(file, layout)
     if old is not None and len(content) <= old.size:
         write_at(file, old.offset, content.ljust(old.size, b" "))
         return
@@ -189,6 +285,19 @@ def put_guano(file: BinaryIO, layout: Layout, text: str) -> None:
     _set_riff_size(file, end, layout.samples.size)
     if old is not None and not is_last:
         write_at(file, old.offset - 8, b"JUNK")
+
+
+def _closed(file: BinaryIO, layout: Layout) -> Layout:
+    """Write the size of samples that reach to the end, so that a chunk can follow them."""
+    samples = layout.samples._replace(size=layout.sound_bytes)
+    if samples.end > _LARGEST - _PADDING:
+        raise AudioError(
+            f'cannot add metadata to "{file.name}".',
+            "convert it to a WAV or FLAC file with all sizes in it, for example with sox",
+            why="its header does not say how long it is, and it is too long for one that does.",
+        )
+    write_at(file, samples.offset - 4, struct.pack("<I", samples.size))
+    return layout._replace(samples=samples, end=samples.end, is_open=False)
 
 
 def set_sizes(file: BinaryIO, layout: Layout, sample_bytes: int) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from acoupi.audio import riff
+from acoupi.audio import decoding, riff
 from acoupi.audio.disk import disk_errors, open_sound
 from acoupi.audio.guano import parse_guano
 from acoupi.audio.writer import SoundInfo, SoundWriter
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 NAME = "wav"
-MAGICS: tuple[bytes, ...] = (b"RIFF", b"RF64")
+MAGICS: tuple[bytes, ...] = riff.MAGICS
 
 _ORDINARY_BYTES = 0xFFFF_FFFF - 1024 * 1024
 """Most bytes of samples for which 32-bit sizes are certain to suffice."""
@@ -144,7 +144,9 @@ def read_info(path: Path) -> SoundInfo:
         If it is missing, not a WAV file, or shorter than its header says.
     """
     with open_sound(path) as file:
-        return _info(riff.read_layout(file, path), path)
+        layout = riff.read_layout(file, path)
+    info = _info(layout, path)
+    return info if layout.format.is_plain else decoding.read_info(path)
 
 
 def read_guano(path: Path) -> dict[str, str]:
@@ -202,7 +204,7 @@ def expand_time(path: Path, samplerate: int, time_expansion: float) -> None:
 def read_audio(
     path: Path, start: int, frames: int | None
 ) -> "tuple[NDArray[np.float32], int] | None":
-    """Read the samples of a WAV file; None if their encoding is an uncommon one.
+    """Read the samples of a WAV file; None if they are not plain numbers.
 
     Raises
     ------
@@ -212,33 +214,39 @@ def read_audio(
     with open_sound(path) as file:
         layout = riff.read_layout(file, path)
         info = _info(layout, path)
-        if not _is_known(layout.format):
+        if not layout.format.is_plain:
             return None
         start = min(start, info.frames)
         count = info.frames - start if frames is None else min(frames, info.frames - start)
         file.seek(layout.samples.offset + start * layout.format.frame_bytes)
         content = file.read(count * layout.format.frame_bytes)
-        return decode(content, layout.format), info.samplerate
+        samples = decode(content, layout.format)
+        if riff.holds_low_bits(file, layout):
+            samples *= 2 ** (8 * layout.format.sample_bytes - layout.format.bits)
+        return samples, info.samplerate
 
 
 def decode(content: bytes, form: riff.Format) -> "NDArray[np.float32]":
-    """Turn the bytes of whole frames into samples in [-1, 1), shape ``(frames, channels)``."""
+    """Turn the bytes of whole frames into samples in [-1, 1), shape ``(frames, channels)``.
+
+    Bits that fill only a part of their bytes are the highest of them.
+    """
     import numpy as np  # noqa: PLC0415 - the recorder does without it
 
     samples: NDArray[np.float32]
     if form.encoding == riff.FLOAT:
-        samples = np.frombuffer(content, dtype=f"<f{form.bits // 8}").astype(np.float32)
-    elif form.bits == 8:
+        samples = np.frombuffer(content, dtype=f"<f{form.sample_bytes}").astype(np.float32)
+    elif form.sample_bytes == 1:
         samples = (
             np.frombuffer(content, dtype=np.uint8).astype(np.float32) - np.float32(128)
         ) / np.float32(128)
-    elif form.bits == 24:
+    elif form.sample_bytes == 3:
         wide = np.zeros((len(content) // 3, 4), dtype=np.uint8)
         wide[:, 1:] = np.frombuffer(content, dtype=np.uint8).reshape(-1, 3)
         samples = wide.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
     else:
-        whole = np.frombuffer(content, dtype=f"<i{form.bits // 8}")
-        samples = whole.astype(np.float32) / np.float32(2 ** (form.bits - 1))
+        whole = np.frombuffer(content, dtype=f"<i{form.sample_bytes}")
+        samples = whole.astype(np.float32) / np.float32(2 ** (8 * form.sample_bytes - 1))
     return samples.reshape(-1, form.channels)
 
 
@@ -284,24 +292,16 @@ def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
 
 def _info(layout: riff.Layout, path: Path) -> SoundInfo:
     form = layout.format
-    if layout.samples.offset + layout.samples.size > layout.file_bytes:
+    if layout.samples.offset + layout.sound_bytes > layout.file_bytes:
         seconds = form.samplerate * form.frame_bytes
         raise AudioError(
             f'"{path.name}" is cut off.',
             "copy or record it again",
-            why=f"its header promises {layout.samples.size / seconds:.3f} s of sound"
+            why=f"its header promises {layout.sound_bytes / seconds:.3f} s of sound"
             f" and it holds {layout.available_bytes / seconds:.3f} s.",
         )
-    frames = layout.samples.size // form.frame_bytes if form.frame_bytes else 0
+    frames = layout.sound_bytes // form.frame_bytes
     return SoundInfo(form.samplerate, form.channels, form.bits, frames)
-
-
-def _is_known(form: riff.Format) -> bool:
-    return (form.encoding, form.bits) in {
-        *((riff.PCM, bits) for bits in (8, 16, 24, 32)),
-        (riff.FLOAT, 32),
-        (riff.FLOAT, 64),
-    }
 
 
 def _read_guano(file: BinaryIO, layout: riff.Layout) -> dict[str, str]:

@@ -102,25 +102,12 @@ def _stored(program: "AcoupiProgram[Any]", text: str) -> "data.Recording":
 
 def _read(path: Path) -> tuple["data.Recording", bool]:
     """Return what a file says of itself, and whether a sensor recorded it."""
-    from acoupi import data
-    from acoupi.audio import formats
+    from acoupi.audio import foreign, formats
 
-    info = formats.read_info(path)
     try:
         return formats.read_recording(path), True
     except AudioError:
-        if not info.frames:
-            raise
-        deployment = data.Deployment(name="none")
-        recording = data.Recording(
-            path=path,
-            duration=info.frames / info.samplerate,
-            samplerate=info.samplerate,
-            audio_channels=info.channels,
-            deployment=deployment,
-            id=data.derived_id("file", path),
-        )
-        return recording, False
+        return foreign.describe_file(path), False
 
 
 def _scratch_program(

@@ -77,3 +77,5 @@ class ClockCorrection:
                 formats.add_guano(recording.path, build_guano(right))
         except (AcoupiError, OSError) as error:
             self._logger.warning("%s keeps its first time: %s", recording.path, error)
+        except Exception:
+            self._logger.exception("%s keeps its first time", recording.path)

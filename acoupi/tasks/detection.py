@@ -152,9 +152,10 @@ class _Detection:
         return next((output for output in outputs if output.id == output_id), None)
 
     def _as_it_is_now(self, recording: data.Recording) -> data.Recording:
-        """Return the recording with its present path and time.
+        """Return the recording with its present path and time, and what is known of its capture.
 
-        Meanwhile its file may have been moved, or the clock set.
+        Meanwhile its file may have been moved, or the clock set. The report of the
+        capture does not travel with a task, and a model must know what was lost.
         """
         stored = next((row for row, _ in self.store.get_recordings([recording.id])), None)
         if stored is None:
@@ -162,14 +163,15 @@ class _Detection:
         has_moved = recording.path is not None and not recording.path.exists()
         if has_moved and stored.path is not None and stored.path.exists():
             return stored
-        return recording.model_copy(update={"created_on": stored.created_on})
+        capture = stored.capture or recording.capture
+        return recording.model_copy(update={"created_on": stored.created_on, "capture": capture})
 
     def _make_output(self, recording: data.Recording, output_id: UUID) -> data.ModelOutput:
         output = self.model.run(recording)
         for cleaner in self.cleaners:
             output = cleaner.clean(output)
         detections = [
-            detection.model_copy(update={"id": data.derived_id(output_id, index)})
+            _checked(detection, data.derived_id(output_id, index))
             for index, detection in enumerate(output.detections)
         ]
         changes = {"id": output_id, "recording": recording, "detections": detections}
@@ -200,6 +202,25 @@ class _Detection:
                     "message_type": message.message_type or data.MessageType.DETECTION,
                 }
             )
+
+
+def _checked(detection: data.Detection, id_: UUID) -> data.Detection:
+    """Return a detection with this id, its values checked and made plain.
+
+    A model or a cleaner may have changed them by `model_copy`, which checks nothing.
+
+    Raises
+    ------
+    ValueError
+        If a value is not one that a detection can have.
+    """
+    box = detection.location
+    values = {
+        **detection.__dict__,
+        "id": id_,
+        "location": box and type(box).model_validate(box.__dict__),
+    }
+    return type(detection).model_validate(values)
 
 
 def _one_line(error: Exception) -> str:

@@ -122,8 +122,7 @@ class _Recovery:
     def mend_recordings(self) -> None:
         """Complete recordings that were being written when the recorder died."""
         for part in formats.find_parts(self._spool()):
-            if self._has_settled(part):
-                self._each(part, self._repair)
+            self._each(part, self._repair)
 
     def adopt_files(self) -> None:
         """Store recordings from complete files with their own metadata."""
@@ -131,7 +130,7 @@ class _Recovery:
         for batch in _batches(paths):
             known = {r.path for r, _ in self.store.get_recordings_info_by_path(batch)}
             for path in batch:
-                if path not in known and self._has_settled(path):
+                if path not in known:
                     self._each(path, self._adopt)
 
     def note_lost_files(self) -> None:
@@ -139,7 +138,7 @@ class _Recovery:
         for recording in self._captured():
             path = recording.path
             if path is not None and path.parent.is_dir():
-                note_missing(self.store, recording, self.logger)
+                self._each(path, lambda _, lost=recording: self._note_lost(lost))  # type: ignore[misc]
 
     def find_stranded(self) -> list[data.Recording]:
         """Return captured recordings that a model must still process and no worker is handling."""
@@ -184,12 +183,19 @@ class _Recovery:
         for recording, _ in self.store.get_recordings_info_by_path([path]):
             self.store.end_recording(recording, data.RecordingState.DELETED)
 
+    def _note_lost(self, recording: data.Recording) -> None:
+        note_missing(self.store, recording, self.logger)
+
     def _repair(self, part: Path) -> None:
+        if not self._has_settled(part):
+            return
         repaired = formats.salvage(part)
         if repaired is not None:
             self.logger.warning("Repaired an interrupted recording: %s", repaired)
 
     def _adopt(self, path: Path) -> None:
+        if not self._has_settled(path):
+            return
         try:
             recording = formats.read_recording(path)
         except AudioError as error:
@@ -228,10 +234,13 @@ class _Recovery:
         return abs(age) > self.settle_time.total_seconds()
 
     def _each(self, path: Path, act: Callable[[Path], object]) -> None:
+        """Do it to one of many files: whatever is wrong with it, the others get their turn."""
         try:
             act(path)
         except (AcoupiError, OSError) as error:
             self.logger.warning("Recovery of %s failed: %s", path, error)
+        except Exception:
+            self.logger.exception("Recovery of %s failed", path)
 
 
 def _length(recording: data.Recording) -> timedelta:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from acoupi import data
+from acoupi.audio import formats
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.errors import TargetError
 from acoupi.testing import make_wav
@@ -413,6 +414,22 @@ def test_detection_runs_on_any_wav_and_stores_nothing(
     assert answer["model_outputs"][0]["recording"]["path"] == str(wav)
     assert tree_of(detector) == before
     assert wav.exists()
+
+
+def test_detection_knows_what_a_file_of_others_says_of_itself(
+    run: Run, detector: Path, tmp_path: Path
+) -> None:
+    wav = make_wav(tmp_path / "foreign.wav", samplerate=38_400)
+    text = "Timestamp: 2019-04-30 21:02:44+0100\nLoc Position: 51.5 -0.06\nTE: 10\nLength: odd\n"
+    formats.add_guano(wav, f"GUANO|Version: 1.0\n{text}")
+
+    result = run("task", "run", "detection_task", "--recording", str(wav), "--json")
+
+    [output] = data_of(result)["model_outputs"]
+    recording = data.Recording.model_validate(output["recording"])
+    assert (recording.samplerate, recording.time_expansion) == (384_000, 10)
+    assert recording.created_on.isoformat() == "2019-04-30T20:02:44+00:00"
+    assert (recording.deployment.latitude, recording.deployment.longitude) == (51.5, -0.06)
 
 
 def test_detection_runs_on_a_stored_recording(run: Run, detector: Path) -> None:

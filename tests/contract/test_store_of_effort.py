@@ -71,6 +71,8 @@ def test_how_a_recording_was_captured_is_remembered(
     store.store_recording(sound)
     store.store_recording(recording("early.wav", -60))
 
+    [(known, _)] = store.get_recordings([sound.id])
+    assert known.capture == report
     last = store.get_last_recording(SITE)
 
     assert last == sound

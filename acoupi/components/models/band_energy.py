@@ -41,8 +41,13 @@ background of each frequency is removed, and a threshold.
 What lasts for more than three quarters of a stretch (8192 frames: 44 s at
 48 kHz, 5.5 s at 384 kHz; the recording, if it is shorter) is background: a
 whine of the electronics is never reported, nor is a cricket that never pauses.
-Where there is no noise at all, as in tones made by a program, the rounding to
-16 bits is the background, and sound above it is reported.
+Where there is hardly any noise, the rounding to 16 bits is the background.
+
+Two things are neither background nor sound, and nothing is reported in them:
+what was lost while recording (the file holds silence there), and one value
+repeated for 512 samples or more, as no working microphone delivers it. Frames
+that touch either are left out; if fewer than 16 frames of a stretch remain, the
+background of the nearest stretch with more of them applies.
 
 References
 ----------
@@ -61,7 +66,7 @@ References
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -105,8 +110,11 @@ LOUDEST = 1e6
 """Larger values are not samples: their squares exceed single precision."""
 
 Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
 Read = Callable[[int, int], NDArray[np.floating]]
 """Returns the samples from the first index up to the second."""
+Lost = Sequence[tuple[int, int]]
+"""First samples that were lost, and the first ones after them."""
 
 WINDOW: Floats = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
 QUIETEST = float((WINDOW**2).sum()) * 2.0**-30 / 12
@@ -123,6 +131,7 @@ def detect(
     *,
     low_freq: float | None = None,
     high_freq: float | None = None,
+    lost: Lost = (),
 ) -> list[data.Detection]:
     """Find the sounds that rise above the background.
 
@@ -138,6 +147,9 @@ def detect(
     low_freq, high_freq
         Band to search, Hz. By default from a hundredth of half the samplerate
         (wind and handling noise lie below) up to half the samplerate.
+    lost
+        Parts in which `samples` holds silence in place of what was lost
+        (`data.Recording.lost_frames`): neither background nor sound.
 
     Returns
     -------
@@ -174,7 +186,7 @@ def detect(
         )
     return find(
         lambda begin, end: samples[begin:end], len(samples), samplerate, min_snr_db,
-        low_freq=low_freq, high_freq=high_freq,
+        low_freq=low_freq, high_freq=high_freq, lost=lost,
     )  # fmt: skip
 
 
@@ -186,6 +198,7 @@ def find(
     *,
     low_freq: float | None,
     high_freq: float | None,
+    lost: Lost = (),
 ) -> list[data.Detection]:
     """Do the work of `detect` with `count` samples that are read piece by piece.
 
@@ -196,7 +209,7 @@ def find(
     """
     band = _band(samplerate, low_freq, high_freq)
     finder = RegionFinder(GROW_SNR, GAP)
-    blocks = _without_echoes(_snr_blocks(read, count, band))
+    blocks = _without_echoes(_snr_blocks(read, count, band, lost))
     regions = np.concatenate(
         [np.empty(0, REGION), *(finder.add(block) for block in blocks), finder.finish()]
     )
@@ -208,13 +221,13 @@ def find(
     return [_detection(region, samplerate) for region in regions]
 
 
-def _band(samplerate: float, low_freq: float | None, high_freq: float | None) -> NDArray[np.bool_]:
+def _band(samplerate: float, low_freq: float | None, high_freq: float | None) -> Flags:
     """Return the bins to search, never those of 0 Hz and half the samplerate."""
     nyquist = samplerate / 2
     freqs = np.arange(BINS) * (samplerate / FRAME)
     low = nyquist / 100 if low_freq is None else low_freq
     high = nyquist if high_freq is None else high_freq
-    band: NDArray[np.bool_] = (freqs >= low) & (freqs <= high)
+    band: Flags = (freqs >= low) & (freqs <= high)
     band[[0, -1]] = False
     return band
 
@@ -222,43 +235,87 @@ def _band(samplerate: float, low_freq: float | None, high_freq: float | None) ->
 def _powers(read: Read, first: int, last: int, step: int = 1) -> Floats:
     """Return the power of every `step`-th frame of [first, last): shape (frames, BINS)."""
     samples = read(first * HOP, (last - 1) * HOP + FRAME)
-    if not np.abs(samples).max() < LOUDEST:  # true for NaN as well
-        raise AudioError(
-            "cannot look for sounds in these samples.",
-            why="some of them are not numbers, or far out of range.",
-            help="record again: samples are numbers from -1 to 1",
-        )
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[:: HOP * step]
     spectra = np.fft.rfft(frames * WINDOW, axis=1)
     return (spectra.real**2 + spectra.imag**2).astype(np.float32, copy=False)
 
 
-def _snr_blocks(read: Read, count: int, band: NDArray[np.bool_]) -> Iterator[Floats]:
+def _snr_blocks(read: Read, count: int, band: Flags, lost: Lost) -> Iterator[Floats]:
     """Yield power over background, averaged over 3 frames and 3 bins, in order of time."""
     frames = (count - FRAME) // HOP + 1
     if frames < MIN_FRAMES:
         return
-    centres, gains = _gains(read, frames, band)
+    is_sound = _are_sound(read, frames, lost)
+    centres, gains = _gains(read, is_sound, band)
     for first in range(0, frames - 2, BLOCK):
         last = min(first + BLOCK + 2, frames)
         gain = _interpolated(centres, gains, (first + last) / 2)
-        yield _smoothed(_powers(read, first, last) * gain)
+        power = _powers(read, first, last) * gain
+        power[~is_sound[first:last]] = 0
+        yield _smoothed(power)
 
 
-def _gains(read: Read, frames: int, band: NDArray[np.bool_]) -> tuple[NDArray[np.float64], Floats]:
+def _are_sound(read: Read, frames: int, lost: Lost) -> Flags:
+    """Return which frames hold nothing that was lost, and no part of a stuck value."""
+    edges = [*range(0, frames + 1, BLOCK), frames + 1]
+    hops = np.concatenate([_stuck_hops(read, first, last) for first, last in pairwise(edges)])
+    is_bad = np.zeros(frames + 1, np.bool_)
+    for hop in np.flatnonzero(hops[:-1] & hops[1:]):
+        # The value may have begun within the hop before, and ended within the one after.
+        is_bad[max(0, hop - 1) : hop + 3] = True
+    for begin, end in lost:
+        is_bad[max(0, begin // HOP) : max(0, -(-end // HOP))] |= end > begin
+    return ~(is_bad[:-1] | is_bad[1:])
+
+
+def _stuck_hops(read: Read, first: int, last: int) -> Flags:
+    """Return which of the hops [first, last) hold one value only.
+
+    Raises
+    ------
+    AudioError
+        If some samples are not numbers.
+    """
+    samples = read(first * HOP, last * HOP).reshape(-1, HOP)
+    lowest, highest = samples.min(axis=1), samples.max(axis=1)
+    if not max(highest.max(), -lowest.min()) < LOUDEST:  # true for NaN as well
+        raise AudioError(
+            "cannot look for sounds in these samples.",
+            why="some of them are not numbers, or far out of range.",
+            help="record again: samples are numbers from -1 to 1",
+        )
+    stuck: Flags = lowest == highest
+    return stuck
+
+
+def _gains(read: Read, is_sound: Flags, band: Flags) -> tuple[NDArray[np.float64], Floats]:
     """Return one over the background power of each bin, in each stretch.
+
+    Parameters
+    ----------
+    is_sound
+        Which frames tell of the background, shape ``(frames,)``.
+    band
+        Which bins are searched.
 
     Returns
     -------
-    The frame in the middle of each stretch, shape ``(stretches,)``, and the
-    gains, shape ``(stretches, BINS)``, 0 outside the band.
+    The frame in the middle of each stretch whose background is known, shape
+    ``(stretches,)``, and the gains, shape ``(stretches, BINS)``, 0 outside the
+    band. Where no background is known at all, one stretch whose gains are 0.
     """
-    edges = np.linspace(0, frames, 1 + math.ceil(frames / STRETCH)).astype(int)
-    gains = []
+    edges = np.linspace(0, len(is_sound), 1 + math.ceil(len(is_sound) / STRETCH)).astype(int)
+    centres, gains = [], []
     for first, last in pairwise(edges.tolist()):
-        power = _powers(read, first, last, step=math.ceil((last - first) / FLOOR_FRAMES))
-        gains.append(np.where(band, 1 / _background(power), 0).astype(np.float32))
-    return (edges[:-1] + edges[1:]) / 2, np.stack(gains)
+        step = math.ceil((last - first) / FLOOR_FRAMES)
+        shown = is_sound[first:last:step]
+        if np.count_nonzero(shown) >= MIN_FRAMES:
+            power = _powers(read, first, last, step)[shown]
+            centres.append((first + last) / 2)
+            gains.append(np.where(band, 1 / _background(power), 0).astype(np.float32))
+    if not gains:
+        return np.zeros(1), np.zeros((1, BINS), np.float32)
+    return np.array(centres), np.stack(gains)
 
 
 def _background(power: Floats) -> Floats:

@@ -54,7 +54,8 @@ class BandEnergyModel(types.Model):
 
         ``created_on`` is when the analysis began. The channels are mixed first
         (their mean), so that each sound is reported once; sound in opposite
-        phase on two channels is lost.
+        phase on two channels is lost. What the recorder lost (`Recording.lost_frames`)
+        is neither background nor sound.
 
         Raises
         ------
@@ -77,6 +78,7 @@ class BandEnergyModel(types.Model):
             self.config.min_snr_db,
             low_freq=self.config.low_freq,
             high_freq=self.config.high_freq,
+            lost=recording.lost_frames,
         )
         return data.ModelOutput(
             name_model=self.name, recording=recording, detections=found, created_on=started_on

@@ -1,6 +1,7 @@
 """Conversion between objects and rows."""
 
 import json
+import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -160,8 +161,7 @@ def insert_detections(
             tag_row = tag_rows.get(predicted.tag)
             if tag_row is None:
                 tag_row = tag_rows[predicted.tag] = _tag_row(connection, predicted.tag)
-            # A model may return other number types, such as float32.
-            predicted_tags.append((row, position, tag_row, float(predicted.confidence_score)))
+            predicted_tags.append((row, position, tag_row, predicted.confidence_score))
     connection.executemany(sql.INSERT_DETECTION, detection_rows)
     connection.executemany(sql.INSERT_PREDICTED_TAG, predicted_tags)
 
@@ -180,8 +180,9 @@ def _detection_values(detection: data.Detection, output_row: int) -> Row:
 def _detection(columns: Row, tags: Mapping[int, list[data.PredictedTag]]) -> data.Detection:
     row, _, id_, prediction_type, location_type, *sides, score = columns
     location = None
-    if location_type is not None:
-        start, low, end, high = map(from_real, sides)
+    # Earlier versions also stored sides that are no numbers: such a box says nothing.
+    if location_type is not None and all(map(math.isfinite, map(from_real, sides))):
+        start, low, end, high = sides
         location = data.BoundingBox(type=location_type, coordinates=(start, low, end, high))
     return data.Detection(
         id=as_id(id_),

@@ -197,8 +197,11 @@ class SqliteStore(EffortTables):
             connection.execute(sql.END_RECORDING, values)
 
     def get_recordings(self, ids: list[UUID]) -> WithOutputs:
-        """Return recordings with their outputs, newest first; unknown ids are left out."""
-        return self._with_outputs(sql.RECORDINGS_BY_ID, {"ids": as_blob_list(ids)})
+        """Return recordings with their outputs, newest first; unknown ids are left out.
+
+        Each comes with the report of its capture, so that a model learns what was lost.
+        """
+        return self._with_outputs(sql.RECORDINGS_BY_ID, {"ids": as_blob_list(ids)}, captures=True)
 
     def get_recordings_by_path(self, paths: Sequence[Path | None]) -> WithOutputs:
         """Return the recordings of these files with their outputs, newest first.
@@ -345,7 +348,8 @@ class SqliteStore(EffortTables):
         self, recordings: Sequence[data.Recording]
     ) -> dict[UUID, list[data.ModelOutput]]:
         """Return the outputs of each recording by its id, newest first; [] where there are none."""
-        found = self.get_recordings([recording.id for recording in recordings])
+        ids = as_blob_list(recording.id for recording in recordings)
+        found = self._with_outputs(sql.RECORDINGS_BY_ID, {"ids": ids})
         outputs = {recording.id: outputs for recording, outputs in found}
         return {recording.id: outputs.get(recording.id, []) for recording in recordings}
 
@@ -463,9 +467,13 @@ class SqliteStore(EffortTables):
 
     # Within a transaction
 
-    def _with_outputs(self, statement: str, values: Mapping[str, Any]) -> WithOutputs:
+    def _with_outputs(
+        self, statement: str, values: Mapping[str, Any], *, captures: bool = False
+    ) -> WithOutputs:
         with self._database.reading() as connection:
             recordings = load_recordings(connection, statement, values)
+            for row, recording in recordings.items() if captures else ():
+                recording.capture = self._report(connection, row)
             found = _outputs_of(connection, recordings)
             outputs: dict[int, list[data.ModelOutput]] = {row: [] for row in recordings}
             for row, output in load_outputs(connection, found, recordings):

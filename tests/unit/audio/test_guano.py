@@ -18,8 +18,11 @@ from acoupi.audio.guano import (
     guano_of_recording,
     parse_guano,
     recording_of_guano,
+    time_expansion,
+    true_samplerate,
 )
 from acoupi.errors import AudioError
+from acoupi.testing import InMemoryStore
 
 KEYS = st.text(st.characters(categories=["L", "N"], include_characters="| "), min_size=1).filter(
     lambda key: key == key.strip() and key != "GUANO|Version"
@@ -179,7 +182,8 @@ def test_a_recording_is_made_again_from_its_description() -> None:
         ({RECORDING_ID: None}, "Recording ID"),
         ({RECORDING_ID: "not-an-id"}, "badly formed"),
         ({"Timestamp": "yesterday"}, "yesterday"),
-        ({"Loc Position": "x y"}, "could not convert"),
+        ({"Timestamp": "0001-01-01T00:00:00+14:00"}, "the year is 1"),
+        ({"Acoupi|Deployment ID": ""}, "badly formed"),
     ],
 )
 def test_a_file_of_nobody_is_not_a_recording(change: dict[str, str | None], reason: str) -> None:
@@ -190,3 +194,89 @@ def test_a_file_of_nobody_is_not_a_recording(change: dict[str, str | None], reas
         recording_of_guano(fields, path=Path("a.wav"), duration=1, samplerate=1, audio_channels=1)
 
     assert reason in str(caught.value.why)
+
+
+ODD = st.sampled_from(
+    [
+        "",
+        "0",
+        "-1",
+        "nan",
+        "inf",
+        "1e400",
+        "9" * 5000,
+        "x y",
+        "1+",
+        "+1",
+        "a=b",
+        "rms_dbfs=inf",
+        "²",
+    ]
+) | st.text(max_size=30)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(guano_of_recording(make_recording()))), ODD))
+def test_odd_values_are_left_out_and_the_rest_is_taken(odd: dict[str, str]) -> None:
+    whole = make_recording(
+        time_expansion=10,
+        capture=make_capture(overruns=[data.Overrun(5, 20)], health=HEALTH, clock_error_s=0.5),
+    )
+    needed = {RECORDING_ID, "Timestamp", "Acoupi|Deployment ID"}
+    fields = guano_of_recording(whole) | {k: v for k, v in odd.items() if k not in needed}
+
+    again = recording_of_guano(
+        fields, path=Path("a.wav"), duration=3.0, samplerate=48_000, audio_channels=1
+    )
+
+    assert (again.id, again.created_on) == (whole.id, whole.created_on)
+    assert again.capture == whole.capture
+
+
+@given(st.dictionaries(st.sampled_from(sorted(guano_of_recording(
+    make_recording(time_expansion=2, capture=make_capture(
+        overruns=[data.Overrun(5, 20)], health=HEALTH, clock_error_s=0.5, gap_before_frames=5,
+        samplerate_measured=48_000.5, clock_corrected_s=2.0, clock_synchronised=True,
+        boot_clock=data.BootClock(boot_id=uuid4(), offset_s=5),
+        incomplete=data.IncompleteReason.CRASHED, incomplete_detail="x",
+    )),
+    serial="1",
+))), ODD))  # fmt: skip
+def test_any_fields_give_a_recording_or_the_documented_error(odd: dict[str, str]) -> None:
+    fields = guano_of_recording(make_recording(capture=make_capture(health=HEALTH))) | odd
+    store = InMemoryStore()
+
+    rate = true_samplerate(fields, 48_000)
+    assert 48 <= rate <= 48_000_000
+    try:
+        found = recording_of_guano(
+            fields, path=Path("a.wav"), duration=144_000 / rate, samplerate=rate, audio_channels=1
+        )
+    except AudioError:
+        return
+
+    store.store_recording(found)
+    [(known, _)] = store.get_recordings([found.id])
+    assert known == found
+    assert (known.capture is None) == (found.capture is None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rate", "expansion"),
+    [
+        ({"TE": "10"}, 480_000, 10),
+        ({"TE": "0"}, 48_000, 1),
+        ({"TE": "-3"}, 48_000, 1),
+        ({"TE": "nan"}, 48_000, 1),
+        ({"TE": "1e300"}, 48_000, 1),
+        ({"Samplerate": "480000", "TE": "10"}, 480_000, 10),
+        ({"Samplerate": "0", "TE": "10"}, 480_000, 10),
+        ({"Samplerate": "48000", "TE": "10"}, 480_000, 10),
+        ({"Samplerate": "384005", "TE": "8"}, 384_005, 8),
+        ({"Samplerate": "inf"}, 48_000, 1),
+        ({"Samplerate": "480000.0", "TE": "?"}, 480_000, 1),
+    ],
+)
+def test_rates_are_those_of_the_first_field_that_makes_sense(
+    fields: dict[str, str], rate: int, expansion: float
+) -> None:
+    assert (true_samplerate(fields, 48_000), time_expansion(fields)) == (rate, expansion)

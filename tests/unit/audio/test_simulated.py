@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from acoupi import data
+from acoupi.audio.formats import add_guano
 from acoupi.audio.playback import PlaybackSource
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.simulated_source import to_int16
@@ -161,6 +162,45 @@ def test_a_file_without_sound_is_no_microphone(tmp_path: Path, kind: str) -> Non
         hear(SimulatedAudio(path=path, pace=FAST), 10)
 
     assert len(caught.value.lines()) == 3
+
+
+def test_a_damaged_file_does_not_cost_a_folder_its_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "a.wav", [1] * 20)
+    (tmp_path / "b.wav").write_text("no")
+    write(tmp_path / "c.wav", [3] * 20)
+
+    heard = hear(SimulatedAudio(path=tmp_path, pace=FAST), 40)
+
+    assert heard[:, 0].tolist() == [1] * 20 + [3] * 20
+    assert "b.wav is left out" in caplog.text
+
+
+def test_a_file_of_a_folder_that_vanishes_is_left_out(tmp_path: Path) -> None:
+    gone, stays = tmp_path / "a.wav", tmp_path / "b.wav"
+    write(gone, [1] * 30)
+    write(stays, [2] * 30)
+    source = PlaybackSource(tmp_path, 1000, 1, pace="fast", owner="me")
+    source.prepare()
+    blocks = source.blocks(10)
+    next(blocks)
+    gone.unlink()
+
+    heard = [np.frombuffer(next(blocks), "<i2")[0] for _ in range(6)]
+
+    assert heard == [2] * 6
+
+
+def test_what_was_slowed_down_is_played_at_its_true_speed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", range(30), samplerate=4_800)
+    add_guano(path, "GUANO|Version: 1.0\nTE: 10\n")
+
+    heard = hear(SimulatedAudio(path=path, pace=FAST), 30, samplerate=48_000)
+
+    assert heard[:, 0].tolist() == list(range(30))
+    with pytest.raises(DeviceConfigurationError, match="4800 Hz"):
+        hear(SimulatedAudio(path=path, pace=FAST), 30, samplerate=4_800)
 
 
 def test_a_file_that_vanishes_is_reported_to_the_reader(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -126,6 +127,62 @@ class TestNoise:
         samples = noise(3, 384_000) + 0.05 * tone(3, 384_000, 48_000)
 
         assert detect(samples, 384_000) == []
+
+
+class TestSoundThatIsNone:
+    @pytest.mark.parametrize("samplerate", [48_000, 384_000])
+    @pytest.mark.parametrize("share", [0.01, 0.15, 0.3, 0.5, 0.8, 0.99])
+    @pytest.mark.parametrize("offset", [0, 0.3])
+    def test_nothing_is_found_around_a_hole_of_digital_silence(
+        self, samplerate: int, share: float, offset: float
+    ) -> None:
+        samples = noise(3, samplerate) + np.float32(offset)
+        count = int(share * len(samples))
+        first = (len(samples) - count) // 3
+        samples[first : first + count] = 0
+
+        assert detect(samples, samplerate) == []
+
+    def test_nothing_is_found_around_many_holes_of_a_long_recording(self) -> None:
+        samples = noise(120, 48_000)
+        for start in range(0, len(samples), 96_000):
+            samples[start : start + 70_000] = 0
+
+        assert detect(samples, 48_000) == []
+
+    def test_a_value_that_a_microphone_repeats_is_no_background(self) -> None:
+        samples = noise(3, 48_000)
+        samples[40_000:90_000] = 0.25
+
+        assert detect(samples, 48_000) == []
+
+    def test_sounds_beside_a_hole_keep_their_scores(self) -> None:
+        samples = noise(3, 48_000)
+        add_sweep(samples, 48_000, 0.5, 0.1, (3_000, 5_000))
+        [whole] = detect(samples, 48_000)
+        samples[48_000:120_000] = 0
+
+        [found] = detect(samples, 48_000)
+
+        assert found.location == whole.location
+        assert found.detection_score == pytest.approx(whole.detection_score, abs=0.02)
+
+    def test_what_was_lost_is_no_sound_however_short(self) -> None:
+        samples = noise(3, 48_000) + np.float32(0.3)
+        samples[60_000:60_100] = 0
+
+        assert detect(samples, 48_000) != []  # a click, as far as samples can tell
+        assert detect(samples, 48_000, lost=[(60_000, 60_100)]) == []
+
+    def test_lost_parts_beyond_either_end_are_cut(self) -> None:
+        samples = noise(3, 48_000)
+        add_sweep(samples, 48_000, 1.5, 0.1, (3_000, 5_000))
+
+        [plain] = detect(samples, 48_000)
+
+        lost = [(-900, -300), (-5, 10), (140_000, 10**9), (20_000, 20_000)]
+        [found] = detect(samples, 48_000, lost=lost)
+        assert found.location == plain.location
 
 
 class TestSounds:
@@ -338,6 +395,25 @@ class TestModel:
         [direct] = detect(samples, rate)
         assert box(found) == pytest.approx(box(direct), rel=1e-6)
         assert 0.75 < box(found)[0] < 1.05
+
+    def test_what_its_recorder_lost_is_no_sound(self, tmp_path: Path) -> None:
+        samples = noise(3, 48_000) + np.float32(0.3)
+        samples[60_000:60_100] = 0
+        recording = recording_of(tmp_path / "a.wav", samples, 48_000)
+        report = data.CaptureReport(
+            stream_id=uuid4(),
+            first_frame=7_000,
+            frames=len(samples),
+            samplerate_measured=None,
+            clock_synchronised=None,
+            clock_error_s=None,
+            overruns=[data.Overrun(67_000, 100)],
+        )
+
+        told = BandEnergyModel().run(recording.model_copy(update={"capture": report}))
+
+        assert BandEnergyModel().run(recording).detections
+        assert not told.detections
 
     def test_the_samplerate_of_the_file_has_the_last_word(self, tmp_path: Path) -> None:
         recording = recording_of(tmp_path / "a.wav", self.samples(48_000), 48_000)

@@ -1,11 +1,17 @@
 """The task that runs a model: one output and one message, whatever happens on the way."""
 
+import json
 import logging
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from acoupi import data
 from acoupi.components import (
@@ -16,7 +22,7 @@ from acoupi.components import (
 )
 from acoupi.tasks import generate_detection_task
 from acoupi.tasks.detection import model_name
-from acoupi.testing import FakeModel
+from acoupi.testing import FakeModel, InMemoryMessageStore, InMemoryStore, make_recording
 from tests.faulty import Faulty
 
 from .conftest import Crash
@@ -88,6 +94,90 @@ def test_the_message_speaks_of_what_is_stored(
     sent = data.ModelOutput.model_validate_json(message.content)
     assert sent.id == stored.id
     assert [d.id for d in sent.detections] == [d.id for d in stored.detections]
+
+
+def test_a_model_is_told_what_the_recorder_lost(
+    task_of, store: SqliteStore, capture: Capture
+) -> None:
+    recording = capture()
+    report = data.CaptureReport(
+        stream_id=UUID(int=1),
+        first_frame=100,
+        frames=800,
+        samplerate_measured=None,
+        clock_synchronised=None,
+        clock_error_s=None,
+        overruns=[data.Overrun(300, 40), data.Overrun(90, 20), data.Overrun(880, 100)],
+    )
+    store.store_recording(recording.model_copy(update={"capture": report}))
+    sent = data.Recording.model_validate_json(recording.model_dump_json())
+    heard: list[data.Recording] = []
+
+    class Model(FakeModel):
+        def run(self, recording: data.Recording) -> data.ModelOutput:
+            heard.append(recording)
+            return super().run(recording)
+
+    task_of(Model())(sent)
+
+    assert sent.lost_frames == []
+    assert heard[0].lost_frames == [(0, 10), (200, 240), (780, 800)]
+    assert heard[0].lost_parts[1] == (200 / 8000, 240 / 8000)
+
+
+SCORES = st.floats() | st.floats(width=32).map(np.float32) | st.floats().map(np.float64)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(score=SCORES, certainty=SCORES, sides=st.tuples(SCORES, SCORES, SCORES, SCORES))
+def test_whatever_a_model_gives_is_refused_or_stored_and_sent_alike(
+    score: Any, certainty: Any, sides: tuple[Any, Any, Any, Any]
+) -> None:
+    store, messages = InMemoryStore(), InMemoryMessageStore()
+    recording = make_recording()
+    store.store_recording(recording)
+    box = data.BoundingBox.model_construct(type="BoundingBox", coordinates=sides)
+    tag = data.PredictedTag(data.Tag("species", np.str_("Myotis")), certainty)
+    odd = data.Detection(location=box, tags=[tag]).model_copy(update={"detection_score": score})
+
+    class Model(FakeModel):
+        def run(self, recording: data.Recording) -> data.ModelOutput:
+            return super().run(recording).model_copy(update={"detections": [odd]})
+
+    builders = [FullModelOutputMessageBuilder()]
+    task = generate_detection_task(store, Model(), messages, message_factories=builders)
+    is_valid = (
+        0 <= score <= 1
+        and all(map(math.isfinite, sides))
+        and sides[0] < sides[2]
+        and sides[1] < sides[3]
+    )
+
+    if not is_valid:
+        with pytest.raises(ValueError, match="1 validation error"):
+            task(recording)
+        assert messages.get_unsent_messages() == []
+        return
+    task(recording)
+
+    [output] = store.get_recording_model_outputs(recording)
+    [message] = messages.get_unsent_messages()
+    sent = json.loads(message.content, parse_constant=pytest.fail)
+    assert sent["detections"] == output.model_dump(mode="json")["detections"]
+    [kept] = output.detections
+    [label] = kept.tags
+    assert 0 <= label.confidence_score <= 1 or math.isfinite(certainty)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(math.nan, 0), (math.inf, 1), (-math.inf, 0), (np.float32(0.5), 0.5), (1, 1)],
+)
+def test_the_score_of_a_tag_is_a_plain_number(given: Any, kept: float) -> None:
+    score = data.PredictedTag(data.Tag("species", "Myotis"), given).confidence_score
+
+    assert type(score) is float
+    assert score == kept
 
 
 def test_ids_come_from_recording_model_and_configuration(

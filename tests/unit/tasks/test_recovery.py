@@ -410,6 +410,38 @@ def test_a_step_that_fails_does_not_stop_the_others(
     assert len(detection.sent) == 1
 
 
+@pytest.mark.parametrize("odd", [{"TE": "0", "Samplerate": "nan"}, {"Loc Position": "somewhere"}])
+def test_odd_metadata_cost_neither_their_file_nor_the_others(
+    recover, store: SqliteStore, spool: Path, odd: dict[str, str]
+) -> None:
+    first, second = orphan(store, spool, "a.wav"), orphan(store, spool, "b.wav")
+    assert first.path is not None
+    fields = formats.read_guano(first.path) | odd
+    formats.add_guano(first.path, build_guano(fields))
+    grow_old(first.path)
+
+    recover()
+
+    assert [len(rows(store, recording)) for recording in (first, second)] == [1, 1]
+
+
+def test_a_file_that_fails_unexpectedly_does_not_stop_the_others(
+    recover, store: Faulty, spool: Path
+) -> None:
+    first, second = orphan(store, spool, "a.wav"), orphan(store, spool, "b.wav")
+    real = store.store_recording
+
+    def fail(recording: data.Recording) -> None:
+        if recording.path == first.path:
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        real(recording)
+
+    with store.replaced("store_recording", fail):
+        recover()
+
+    assert [len(rows(store, recording)) for recording in (first, second)] == [0, 1]
+
+
 def test_a_store_of_the_published_interface_is_asked_for_the_folder(
     spool: Path, capture: Capture, store: SqliteStore
 ) -> None:

@@ -1,0 +1,131 @@
+"""Sound that libsndfile decodes: FLAC, compressed WAV files, and other containers."""
+
+import functools
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acoupi.audio.disk import open_sound
+from acoupi.audio.writer import SoundInfo
+from acoupi.errors import AudioError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["one_way", "read_audio", "read_info"]
+
+_UNKNOWN = 2**62
+"""From this length on, libsndfile says that it does not know it."""
+_BLOCK = 4096
+_ORDINARY_BITS = 16
+
+
+def read_info(path: Path) -> SoundInfo:
+    """Read what libsndfile says of a file.
+
+    Raises
+    ------
+    AudioError
+        If it is missing, or not sound.
+    """
+    with open_sound(path):  # says why it cannot be opened
+        pass
+    with _Opened(path) as file:
+        bits = next((int(w) for w in file.subtype.split("_") if w.isdigit()), _ORDINARY_BITS)
+        return SoundInfo(int(file.samplerate), int(file.channels), bits, _frames(path, file))
+
+
+def read_audio(path: Path, start: int, frames: int | None) -> "tuple[NDArray[np.float32], int]":
+    """Read samples, as `formats.read_audio`."""
+    with _Opened(path) as file:
+        total = _frames(path, file)
+        start = min(start, total)
+        wanted = total - start if frames is None else min(frames, total - start)
+        file.seek(start)
+        samples, samplerate = file.read(wanted, "float32", always_2d=True), file.samplerate
+    if len(samples) < wanted:
+        raise AudioError(
+            f'"{path.name}" is cut off or damaged.',
+            "copy or record it again",
+            why=f"of {wanted} frames from frame {start} on, only {len(samples)} can be decoded.",
+        )
+    return samples, int(samplerate)
+
+
+class _Opened:
+    """A file opened by libsndfile; its errors become an `AudioError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: Any = None
+
+    def __enter__(self) -> Any:
+        soundfile = _library(self._path)
+        try:
+            self._file = one_way(soundfile)(self._path)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise self._not_sound(error) from error
+        return self._file
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._file.close()
+        if isinstance(error, (RuntimeError, ValueError, MemoryError)):
+            raise self._not_sound(error) from error
+
+    def _not_sound(self, error: BaseException) -> AudioError:
+        return AudioError(
+            f'cannot read "{self._path.name}": it is not a sound file.',
+            "give the path of a WAV or FLAC file",
+            why=" ".join(str(error).split()),
+        )
+
+
+def _frames(path: Path, file: Any) -> int:
+    """Return how many frames there are; they are counted where the header does not know."""
+    if file.frames < _UNKNOWN:
+        return int(file.frames)
+    stat = path.stat()
+    return _counted(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _counted(path: Path, size: int, modified_ns: int) -> int:
+    """Decode the file once, and count; the other arguments tell its versions apart."""
+    del size, modified_ns
+    soundfile = _library(path)
+    count = 0
+    with (
+        path.open("rb") as source,
+        suppress(soundfile.SoundFileError),
+        one_way(soundfile)(source) as sound,
+    ):
+        while got := len(sound.read(_BLOCK, "int32")):
+            count += got
+    return count
+
+
+@functools.cache
+def one_way(soundfile: Any) -> Any:
+    """Return a `soundfile.SoundFile` that never seeks after it has read.
+
+    At the end of a file of unknown length that fails.
+    """
+
+    class OneWay(soundfile.SoundFile):  # type: ignore[misc]
+        def seekable(self) -> bool:
+            return False
+
+    return OneWay
+
+
+def _library(path: Path) -> Any:
+    try:
+        import soundfile  # noqa: PLC0415 - only for other formats than plain WAV
+    except (ImportError, OSError) as error:
+        raise AudioError(
+            f'cannot read "{path.name}".',
+            "pip install soundfile",
+            why=f"it is not a plain WAV file, and the soundfile library is missing: {error}",
+        ) from error
+    return soundfile
