@@ -581,6 +581,8 @@ class Response(BaseModel):
     """The server takes nothing from the sensor (credentials, address): the message may be fine."""
     is_unsent: bool = False
     """Nothing of the message reached the server: the link is down."""
+    retry_after: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Seconds for which the server asks to be sent nothing; None: it named no time."""
 
 
 class Metric(BaseModel):

@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.sink.stall or self.sink.hang_up:
             self.close_connection = True
             return
-        self.send_response(status if self.sink.is_allowed(headers) else 401)
+        self.send_response_only(status if self.sink.is_allowed(headers) else 401)
         for name, value in self.sink.headers.items():
             self.send_header(name, value)
         if self.sink.drip:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components import types
+from acoupi.components.message_stores.deliveries import LONGEST_PAUSE, pause_end
 from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 
 __all__ = ["generate_send_messages_task", "messenger_names"]
@@ -24,9 +25,12 @@ _LONGEST_PASS = 100.0
 """Seconds of a pass, shared by the messengers. Less than a claim lasts, or another pass would
 send the same messages, and less than the time after which a worker considers a task stuck."""
 _SHOWN = 200
+_NOT_NOW = frozenset({data.ResponseStatus.FAILED, data.ResponseStatus.TIMEOUT})
+"""Answers about the server, or none: they say nothing against the message."""
 _MAX_REFUSED = 3
-"""A messenger stops after this many refusals of access, or timeouts in a row: the others would
-end the same way, and mobile data is paid by the byte."""
+"""A messenger stops after this many refusals of access, or after as many messages in a row that
+the server did not take for now: the others would end the same way, and mobile data is paid by
+the byte."""
 
 
 def generate_send_messages_task(
@@ -42,9 +46,11 @@ def generate_send_messages_task(
 
     Messengers do not block each other. A message that the server refuses counts
     as an attempt, and the next one is tried. If the server cannot be reached,
-    does not answer or refuses access, the messenger rests until the next pass,
-    and messages it has not tried are released without counting an attempt. The
-    same happens when its share of the pass (100 s in all) is used up.
+    does not answer, takes nothing for now or refuses access, the messenger rests
+    until the next pass, and messages it has not tried are released without
+    counting an attempt. The same happens when its share of the pass (100 s in all)
+    is used up. If the server names a time (`Response.retry_after`), nothing is
+    sent to it before then, at most for a day.
 
     Parameters
     ----------
@@ -75,13 +81,14 @@ def generate_send_messages_task(
     if max_messages is not None and max_messages <= 0:
         raise ValueError(f"max_messages must be greater than 0, not {max_messages}")
     named = list(zip(messenger_names(messengers), messengers, strict=True))
+    deliveries: types.MessageStore | _SharedMessages = message_store
+    if _knows_no_messengers(message_store):
+        deliveries = _SharedMessages(message_store)
 
     def send_messages_task() -> None:
         """Send the waiting messages through every messenger."""
-        deliveries: types.MessageStore | _SharedMessages = message_store
-        if _knows_no_messengers(message_store):
-            unsent = message_store.get_unsent_messages(limit=max_messages, order=order)
-            deliveries = _SharedMessages(message_store, unsent)
+        if isinstance(deliveries, _SharedMessages):
+            deliveries.read(max_messages, order)
         for name, messenger in named:
             end = data.monotonic() + _LONGEST_PASS / len(named)
             try:
@@ -135,14 +142,22 @@ def _knows_no_messengers(store: types.MessageStore) -> bool:
 class _SharedMessages:
     """A store with only the published interface, which does not tell messengers apart."""
 
-    def __init__(self, store: types.MessageStore, unsent: list[data.Message]) -> None:
+    def __init__(self, store: types.MessageStore) -> None:
         self._store = store
-        self._unsent = unsent
+        self._unsent: list[data.Message] = []
         self._next: Counter[str] = Counter()
+        self._paused_until: dict[str, datetime.datetime] = {}
+
+    def read(self, limit: int | None, order: Order) -> None:
+        """Read what is to be sent in this pass."""
+        self._unsent = self._store.get_unsent_messages(limit=limit, order=order)
+        self._next.clear()
 
     def claim_messages(
         self, messenger: str, limit: int | None = None, order: Order = "oldest_first"
     ) -> list[data.Message]:
+        if self._is_paused(messenger):
+            return []
         first = self._next[messenger]
         claimed = self._unsent[first : None if limit is None else first + limit]
         self._next[messenger] += len(claimed)
@@ -150,6 +165,13 @@ class _SharedMessages:
 
     def settle_message(self, messenger: str, response: data.Response) -> None:
         self._store.store_response(response)
+        if end := pause_end(response):
+            self._paused_until[messenger] = end
+
+    def _is_paused(self, messenger: str) -> bool:
+        end = self._paused_until.get(messenger)
+        now = data.utc_now()
+        return end is not None and now < end <= now + datetime.timedelta(seconds=LONGEST_PAUSE)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         pass
@@ -168,8 +190,10 @@ class _Pass:
     counts: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     """How often the server refused access."""
-    timeouts: int = 0
-    """Timeouts in a row."""
+    failures: int = 0
+    """Messages in a row that the server did not take for now, or did not answer."""
+    is_paused: bool = False
+    """Whether the server asks to be sent nothing for some time."""
     accepted: bool = False
 
     def run(self, max_messages: int | None, order: Order) -> None:
@@ -190,8 +214,9 @@ class _Pass:
     @property
     def _is_over(self) -> bool:
         is_barred = self.refused >= _MAX_REFUSED and not self.accepted
-        is_out_of_reach = self.counts["unreachable"] > 0 or self.timeouts >= _MAX_REFUSED
-        return is_barred or is_out_of_reach or data.monotonic() >= self.end
+        is_out_of_reach = self.counts["unreachable"] > 0 or self.failures >= _MAX_REFUSED
+        is_over = is_barred or is_out_of_reach or self.is_paused
+        return is_over or data.monotonic() >= self.end
 
     def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
         """Claim messages in batches; never the same one twice in a pass."""
@@ -248,11 +273,17 @@ class _Pass:
             self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
         self.counts["sent" if is_sent else "not accepted"] += 1
         self.refused += response.is_access_refused
-        self.timeouts = self.timeouts + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
+        self.failures = self.failures + 1 if response.status in _NOT_NOW else 0
+        self._note_pause(response)
         self.accepted |= is_sent or (
             response.status is data.ResponseStatus.ERROR and not response.is_access_refused
         )
         return not self._is_over
+
+    def _note_pause(self, response: data.Response) -> None:
+        if end := pause_end(response):
+            self.is_paused = True
+            self.logger.warning("%s gets no message until %s, as it asks", self.name, end)
 
     def _settle(self, response: data.Response) -> None:
         try:

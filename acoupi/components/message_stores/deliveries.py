@@ -10,6 +10,8 @@ A delivery is the task of one messenger for one message. The rules:
   link. Nor does a server that refuses access (`is_access_refused`): a token can be
   renewed.
 * A resting or claimed message does not block others: newer ones go first.
+* A server that asks for a pause (`retry_after`) gets no message at all until it is
+  over, at most a day. The pause is stored, so it outlasts a restart.
 * Times further ahead than any rest or lease come from a clock that was set back
   since; they count as past.
 """
@@ -28,6 +30,7 @@ __all__ = [
     "FIRST_REST",
     "KEEP_DAYS",
     "LEASE",
+    "LONGEST_PAUSE",
     "LONGEST_REST",
     "MOST_REFUSALS",
     "DeadLetter",
@@ -37,6 +40,7 @@ __all__ = [
     "Refusal",
     "check_request",
     "error_of",
+    "pause_end",
     "refused",
     "rest_after",
     "settled",
@@ -52,6 +56,8 @@ LONGEST_REST = 3600.0
 """Longest rest, seconds."""
 LONGEST_REST_OF_LINK = 300.0
 """Longest rest if nothing reached the server, seconds."""
+LONGEST_PAUSE = 86_400.0
+"""Longest pause that a server may ask for, seconds; quotas are often by the day."""
 MOST_REFUSALS = 10
 """Number of refusals by the server that make a dead letter."""
 LEASE = 300.0
@@ -127,6 +133,14 @@ def settled(delivery: Delivery, response: data.Response) -> Delivery:
     if response.is_unsent:
         rest = min(rest, LONGEST_REST_OF_LINK)
     return replace(done, next_attempt_on=now + datetime.timedelta(seconds=rest))
+
+
+def pause_end(response: data.Response) -> datetime.datetime | None:
+    """Return until when the server asks to be sent nothing; None if it does not."""
+    if response.retry_after is None or response.status is data.ResponseStatus.SUCCESS:
+        return None
+    seconds = min(response.retry_after, LONGEST_PAUSE)
+    return data.utc_now() + datetime.timedelta(seconds=seconds)
 
 
 def error_of(response: data.Response) -> str:

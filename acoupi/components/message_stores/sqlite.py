@@ -12,6 +12,7 @@ from acoupi.components import types
 from acoupi.components.message_stores import sql
 from acoupi.components.message_stores.deliveries import (
     LEASE,
+    LONGEST_PAUSE,
     LONGEST_REST,
     DeadLetter,
     Delivery,
@@ -19,6 +20,7 @@ from acoupi.components.message_stores.deliveries import (
     Order,
     Refusal,
     check_request,
+    pause_end,
     refused,
     settled,
     unknown_message,
@@ -156,7 +158,8 @@ class SqliteMessageStore(types.MessageStore):
 
         Each message must be settled or released; otherwise others may claim it
         once the lease is over. If several processes ask at once, each message
-        goes to only one of them.
+        goes to only one of them. There are none while the server has asked for a
+        pause.
         """
         check_request(limit, order)
         with self._database.writing() as connection:
@@ -166,9 +169,12 @@ class SqliteMessageStore(types.MessageStore):
                 "messenger_row": messenger_row,
                 "now": to_microseconds(now),
                 "longest_rest": to_microseconds(now + datetime.timedelta(seconds=LONGEST_REST)),
+                "longest_pause": to_microseconds(now + datetime.timedelta(seconds=LONGEST_PAUSE)),
                 "lease_end": to_microseconds(now + datetime.timedelta(seconds=self.lease)),
                 "limit": _limit(limit),
             }
+            if connection.execute(sql.IS_PAUSED, values).fetchone():
+                return []
             rows = connection.execute(sql.DUE[order], values).fetchall()
             if rows:
                 claimed = json.dumps([row[0] for row in rows])
@@ -180,7 +186,8 @@ class SqliteMessageStore(types.MessageStore):
 
         SUCCESS completes it. Anything else counts the attempt and sets the time
         of the next one, or makes it a dead letter if the server has refused it
-        (ERROR, but not for lack of access) 10 times.
+        (ERROR, but not for lack of access) 10 times. If the answer asks for a
+        pause, this messenger gets no message until it is over.
 
         Raises
         ------
@@ -197,6 +204,7 @@ class SqliteMessageStore(types.MessageStore):
             if response.status is data.ResponseStatus.SUCCESS:
                 connection.execute(sql.ACKNOWLEDGE, rows)
             _note_refusal(connection, messenger, response, rows)
+            _note_pause(connection, response, rows)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         """Release claimed messages that were not tried; no attempt is counted."""
@@ -364,6 +372,14 @@ def _note_refusal(
             "error": after and after.error,
         }
         connection.execute(sql.PUT_REFUSAL, {**rows, **values})
+
+
+def _note_pause(
+    connection: sqlite3.Connection, response: data.Response, rows: dict[str, int]
+) -> None:
+    end = pause_end(response)
+    if end is not None or response.status is data.ResponseStatus.SUCCESS:
+        connection.execute(sql.PAUSE, {**rows, "end": _microseconds(end)})
 
 
 def _delivery(connection: sqlite3.Connection, rows: dict[str, int]) -> Delivery:

@@ -8,6 +8,8 @@ What a messenger says of a message is what it knows:
 * ``FAILED``: the server cannot take it now, or the connection ended before
   its answer; it may have arrived;
 * ``TIMEOUT``: the server did not answer in time; it may have arrived;
+  Three FAILED or TIMEOUT in a row end the pass; if the server says when to come
+  back, that is ``retry_after`` of the response, and nothing is sent before;
 * `MessageSendError` is raised when nothing reached the server.
 
 Where the server does not let the sensor in (an expired token, an address or

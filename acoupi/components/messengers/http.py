@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeGuard
 from urllib.parse import urlencode, urlsplit
@@ -39,6 +40,9 @@ TRANSIENT = frozenset({408, 425, 429})
 
 ACCESS_REFUSED = frozenset({401, 403, 404, 405, 407, 410})
 """Refusals that are about the sensor or the address, not about the message."""
+
+NOT_NOW = TRANSIENT | {500, 502, 503, 504}
+"""Answers whose ``Retry-After`` is about every message."""
 
 BROKEN = frozenset({500, 502, 503, 504})
 """Answers by which a server, or the gateway before it, says that it is down."""
@@ -152,7 +156,7 @@ class HTTPMessenger(types.Messenger):
         except MessageError as err:
             return _response(data.ResponseStatus.ERROR, message, f"{err}: {err.why}")
         try:
-            status, content = self._request("POST", data=body, headers=_labels(message))[:2]
+            status, content, headers = self._request("POST", data=body, headers=_labels(message))
         except _UncertainError as err:
             self.logger.warning("message %s: %s", message.id, err)
             return _response(err.status, message, str(err))
@@ -164,6 +168,7 @@ class HTTPMessenger(types.Messenger):
             message=message,
             content=f"HTTP {status}: {content}",
             is_access_refused=status in ACCESS_REFUSED,
+            retry_after=_retry_after(headers) if status in NOT_NOW else None,
         )
 
     def check(self) -> None:
@@ -371,6 +376,23 @@ def _response(
     status: data.ResponseStatus, message: data.Message, content: str | None
 ) -> data.Response:
     return data.Response(status=status, message=message, content=content)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that a server asks for; None if it does not, or not legibly.
+
+    A date (RFC 9110, 10.2.3) is compared with the server's own ``Date`` if it has one,
+    because the clock of the board may be wrong.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        end = parsedate_to_datetime(text)
+        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else data.utc_now()
+        return max(0.0, (end - now).total_seconds())
+    except (ValueError, TypeError):  # TypeError: one of them has no zone
+        return None
 
 
 def _text(answer: requests.Response, deadline: float) -> str:

@@ -412,5 +412,7 @@ _HELP = {
     0x87: _CREDENTIALS,
     0x88: "try later",
     0x89: "try later",
+    0x97: "try later",
+    0x9F: "try later",
     0x9A: "switch messaging.mqtt.last_will off",
 }
