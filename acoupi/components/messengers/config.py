@@ -158,7 +158,7 @@ class MQTTConfig(BaseModel):
     """Longest silence on the connection, seconds; after 1.5 times that the broker
     takes the sensor for offline."""
     last_will: bool = True
-    """Keep "online" or "offline" on ``topic/status`` (retained); the broker writes
+    """Keep "online" or "offline" on ``topic/DEVICE/status`` (retained); the broker writes
     "offline" by itself when the connection breaks."""
     client_id: str | None = None
     """None: device id and service, so that no process pushes another off. One that

@@ -1,7 +1,9 @@
 """A messenger that publishes to an MQTT broker."""
 
+import hashlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +28,8 @@ from acoupi.components.messengers.mqtt_connection import (
     OldProtocolError,
 )
 from acoupi.components.messengers.tls import Certificates
-from acoupi.errors import HealthCheckError, MessageSendError
+from acoupi.errors import AccessRefusedError, HealthCheckError, MessageSendError
+from acoupi.home import home_dir
 
 __all__ = ["MQTTMessenger"]
 
@@ -38,6 +41,8 @@ FIRST_WAIT = 1.0
 where the new one does not last: so two clients with one id do not fight for it."""
 LONGEST_WAIT = 60.0
 """Most of these seconds; a connection that lasted as long was a good one."""
+MANY_BRIEF = 3
+"""After so many shorter ones in a row, two clients probably have one id."""
 
 
 class _Link:
@@ -53,6 +58,8 @@ class _Link:
         self.keeping = threading.Lock()
         self.has_keeper = False
         self.wait = FIRST_WAIT
+        self.brief = 0
+        """Connections in a row that did not last."""
 
 
 class MQTTMessenger(types.Messenger):
@@ -69,9 +76,11 @@ class MQTTMessenger(types.Messenger):
     message away.
 
     Of the processes of a board, the services (which have the variable
-    ``ACOUPI_SERVICE``) keep ``topic/status`` at "online" or, when they end,
+    ``ACOUPI_SERVICE``) keep ``topic/DEVICE/status`` at "online" or, when they end,
     vanish or close, "offline". It is retained. Others, such as a command that
-    sends something, leave it alone.
+    sends something, leave it alone. What an older acoupi left on ``topic/status``,
+    which all sensors of a fleet shared, is cleared once. A broker that forbids the
+    status topic still gets the messages.
 
     Threads may share a messenger. In a forked process it makes a connection
     of its own, under another client id.
@@ -168,8 +177,10 @@ class MQTTMessenger(types.Messenger):
 
     @property
     def status_topic(self) -> str:
-        """Where "online" and "offline" are kept."""
-        return f"{self.topic}/status"
+        """Where "online" and "offline" are kept: below the id of the device."""
+        device = re.sub(r"[+#/\0]", "_", devices.get_device_id())
+        has_device = device in self.topic.split("/")
+        return f"{self.topic}/status" if has_device else f"{self.topic}/{device}/status"
 
     @property
     def client_id(self) -> str:
@@ -348,13 +359,44 @@ class MQTTMessenger(types.Messenger):
             link.connection = None
         if link.client_id is None and not self._given_client_id:
             link.client_id = ClientId(self._wanted_client_id(), self._broker.place)
-        will_topic = self.status_topic if self._is_announced(link) else None
-        connection = self._open(self.client_id, will_topic, link)
+        connection = self._open_as_service(link)
         link.connection = connection
         link.opened_at = data.monotonic()
-        if will_topic:
-            with suppress(ConnectionLostError):
+        if connection.will_topic:
+            with suppress(ConnectionLostError, TimeoutError):
                 self._say("online", connection)
+                self._clear_old_status(connection)
+
+    def _open_as_service(self, link: _Link) -> Connection:
+        """Open a connection with the last will, or without where the broker forbids it."""
+        will_topic = self.status_topic if self._is_announced(link) else None
+        try:
+            return self._open(self.client_id, will_topic, link)
+        except AccessRefusedError:
+            if will_topic is None:
+                raise
+            with suppress(MessageSendError):
+                connection = self._open(self.client_id, None, link)
+                self.logger.warning(
+                    'no "online" and "offline": the broker "%s" forbids the topic "%s"',
+                    self._broker.place,
+                    will_topic,
+                )
+                return connection
+            raise
+
+    def _clear_old_status(self, connection: Connection) -> None:
+        """Clear, once in a home, the retained status that the sensors of a fleet shared."""
+        old = f"{self.topic}/status"
+        if old == connection.will_topic:
+            return
+        key = hashlib.sha256(f"{self._broker.place} {old}".encode()).hexdigest()[:12]
+        done = home_dir() / "run" / f"mqtt-{key}-old-status-cleared"
+        if done.exists():
+            return
+        connection.wait_for(connection.publish(old, b"", {}, True), self.timeout)
+        with suppress(OSError):
+            done.touch()
 
     def _is_announced(self, link: _Link) -> bool:
         """Whether this process speaks for the sensor on the status topic."""
@@ -410,23 +452,33 @@ class MQTTMessenger(types.Messenger):
 
     def _lost(self, link: _Link, connection: Connection) -> None:
         """Set about getting the connection back; runs in the thread of the lost one."""
-        if connection.end_code == SESSION_TAKEN_OVER:
-            self.logger.error(
-                'another client has the id "%s" at the broker "%s"',
-                connection.client_id,
-                self._broker.place,
-            )
-        else:
-            self.logger.warning('lost the broker "%s": %s', self._broker.place, connection.end)
+        self.logger.warning('lost the broker "%s": %s', self._broker.place, connection.end)
         with link.keeping:
-            if data.monotonic() - link.opened_at > LONGEST_WAIT:
+            is_brief = data.monotonic() - link.opened_at <= LONGEST_WAIT
+            link.brief = link.brief + 1 if is_brief else 0
+            if not is_brief:
                 link.wait = FIRST_WAIT
+            is_taken_over = connection.end_code == SESSION_TAKEN_OVER
+            if is_taken_over or link.brief == MANY_BRIEF:
+                self._name_twin(connection, is_certain=is_taken_over)
             if link.closing.is_set() or link.has_keeper:
                 return
             link.has_keeper = True
         threading.Thread(
             target=self._keep, args=(link,), name="acoupi-mqtt-keeper", daemon=True
         ).start()
+
+    def _name_twin(self, connection: Connection, *, is_certain: bool) -> None:
+        """Say that another sensor has the same id, or may have: few brokers tell."""
+        self.logger.error(
+            'two sensors %s one id, "%s": another client of the broker "%s" is called "%s". '
+            "Messages still arrive, but cannot be told apart. "
+            "Give one sensor another id, in config/device.json of its home",
+            "have" if is_certain else "may have",
+            devices.get_device_id(),
+            self._broker.place,
+            connection.client_id,
+        )
 
     def _keep(self, link: _Link) -> None:
         """Try until there is a connection that holds, or nobody wants one."""

@@ -403,7 +403,7 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 _CREDENTIALS = (
     "correct messaging.mqtt.username and password; if they are right, let the sensor write "
-    "on TOPIC/status, or switch messaging.mqtt.last_will off"
+    "on TOPIC/DEVICE/status, or switch messaging.mqtt.last_will off"
 )
 
 _HELP = {
