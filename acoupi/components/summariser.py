@@ -1,9 +1,12 @@
 """Summaries: what was detected over a period, in one small message.
 
-A summary covers the recordings that *began* in the half-open window
-``[now - interval, now)``, no matter when the model processed them, so that
-consecutive windows count nothing twice. Each message covers one device and one
-deployment::
+A summary covers the recordings that *began* in a half-open window, no matter when
+the model processed them. The first window is ``[now - interval, now)``; each further
+one of the same summariser begins where the last one ended, so that a late run neither
+leaves out nor repeats a recording. If it is made far less often than every `interval`,
+the window is as long as the time between, and a warning names both figures: programs
+have taken seconds for minutes. If it is made more often than every half of it, windows
+overlap as they are meant to. Each message covers one device and one deployment::
 
     {"timeinterval": {"starttime": "2024-08-01T20:00:00Z", "endtime": "2024-08-01T21:00:00Z"},
      "device": "100000003d1f2c4b",
@@ -19,6 +22,7 @@ window ends early enough for its last recordings to be included.
 
 import datetime
 import json
+import logging
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -29,6 +33,8 @@ from acoupi import data, devices
 from acoupi.components import types
 
 __all__ = ["StatisticsDetectionsSummariser", "ThresholdsDetectionsSummariser"]
+
+_logger = logging.getLogger(__name__)
 
 Scores = dict[data.Tag, list[float]]
 
@@ -55,23 +61,26 @@ class _DetectionsSummariser(types.Summariser):
         self.store = store
         self.interval = _timedelta(interval)
         self.delay = _timedelta(delay)
+        self._last_end: datetime.datetime | None = None
+        self._is_warned = False
         if self.interval <= datetime.timedelta(0):
             raise ValueError(f"interval must be more than 0 seconds, not {interval}")
         if self.delay < datetime.timedelta(0):
             raise ValueError(f"delay must not be negative, not {delay}")
 
     def build_summary(self, now: data.AwareDatetime) -> data.Message | list[data.Message] | None:
-        """Return the summary of the window that ends at `now`.
+        """Return the summary of the window that ends at `now`, less `delay`.
 
         One message; a list of them if the window covers several deployments;
         None if nothing was detected.
         """
         end = now.astimezone(datetime.UTC) - self.delay
-        start = end - self.interval
+        start = self._start_of(end)
         outputs_by_deployment: dict[UUID, list[data.ModelOutput]] = defaultdict(list)
         for output in self.store.get_model_outputs_by_recording_time(start, end):
             if start <= output.recording.created_on < end:
                 outputs_by_deployment[output.recording.deployment.id].append(output)
+        self._last_end = end
         messages = [
             message
             for outputs in outputs_by_deployment.values()
@@ -80,6 +89,21 @@ class _DetectionsSummariser(types.Summariser):
         if not messages:
             return None
         return messages[0] if len(messages) == 1 else messages
+
+    def _start_of(self, end: datetime.datetime) -> datetime.datetime:
+        """Return where a window begins: at the end of the last one, if it follows that."""
+        last = self._last_end
+        if last is None or end - last <= self.interval / 2:
+            return end - self.interval
+        if end - last >= 2 * self.interval and not self._is_warned:
+            self._is_warned = True
+            _logger.warning(
+                "A summary of %s is made only %s after the last one: it covers all of that. "
+                "Are interval (seconds) and schedule in the same unit?",
+                self.interval,
+                end - last,
+            )
+        return last
 
     def _message(
         self, outputs: Sequence[data.ModelOutput], start: datetime.datetime, end: datetime.datetime
