@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi import data, devices
+from acoupi.audio.files import make_folder
 from acoupi.audio.formats import format_named
 from acoupi.components.types import RecordingSavingManager
 
@@ -89,7 +90,7 @@ class SaveRecordingManager(RecordingSavingManager):
     def save_recording(
         self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> Path | None:
-        """Return the path; None leaves the recording to the next manager.
+        """Return the path, its folder made; None leaves the recording to the next manager.
 
         Raises
         ------
@@ -102,6 +103,7 @@ class SaveRecordingManager(RecordingSavingManager):
         if folder is None:
             return None
         time = recording.created_on.astimezone(datetime.UTC)
+        make_folder(folder)  # published programs move the file there themselves
         return folder / sanitize_filename(f"{time.strftime(self.timeformat)}{suffix_of(recording)}")
 
 
@@ -111,7 +113,7 @@ class BaseFileManager(RecordingSavingManager, ABC):
     Parameters
     ----------
     directory
-        The folder; made when the first file is moved into it.
+        The folder; made when the first recording is given a place in it.
     logger
         None: that of this module.
     """
@@ -127,7 +129,7 @@ class BaseFileManager(RecordingSavingManager, ABC):
     def save_recording(
         self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> Path:
-        """Return the path in the folder.
+        """Return the path in the folder, its own folder made.
 
         Raises
         ------
@@ -142,7 +144,9 @@ class BaseFileManager(RecordingSavingManager, ABC):
             raise FileNotFoundError(
                 f"the file of recording {recording.id} is gone: {recording.path}"
             )
-        return self.directory / self.get_file_path(recording)
+        path = self.directory / self.get_file_path(recording)
+        make_folder(path.parent)  # published programs move the file there themselves
+        return path
 
 
 class DateFileManager(BaseFileManager):

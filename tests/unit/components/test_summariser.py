@@ -180,14 +180,14 @@ def test_a_window_whose_store_failed_is_made_up_for() -> None:
             self, start: datetime, end: datetime
         ) -> list[data.ModelOutput]:
             if self.fails:
-                raise OSError
+                raise OSError("the disk")
             return super().get_model_outputs_by_recording_time(start, end)
 
     store = Failing()
     summariser = StatisticsDetectionsSummariser(store, interval=3600)  # type: ignore[arg-type]
     summariser.build_summary(NOW)
     store.fails = True
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="the disk"):
         summariser.build_summary(NOW + timedelta(hours=1))
     store.fails = False
     summariser.build_summary(NOW + timedelta(hours=2))
