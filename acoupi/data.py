@@ -570,6 +570,10 @@ class ResponseStatus(IntEnum):
     TIMEOUT = 3
 
 
+LONGEST_PAUSE = 86_400.0
+"""Longest pause that a server may ask for, seconds; quotas are often by the day."""
+
+
 class Response(BaseModel):
     """What a server answered to a message."""
 
@@ -583,6 +587,13 @@ class Response(BaseModel):
     """Nothing of the message reached the server: the link is down."""
     retry_after: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Seconds for which the server asks to be sent nothing; None: it named no time."""
+
+    @property
+    def pause_end(self) -> datetime.datetime | None:
+        """Until when nothing is to be sent to the server, at most a day; None: no pause."""
+        if self.retry_after is None or self.status is ResponseStatus.SUCCESS:
+            return None
+        return utc_now() + datetime.timedelta(seconds=min(self.retry_after, LONGEST_PAUSE))
 
 
 class Metric(BaseModel):

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components import types
-from acoupi.components.message_stores.deliveries import LONGEST_PAUSE, pause_end
 from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 
 __all__ = ["generate_send_messages_task", "messenger_names"]
@@ -165,13 +164,13 @@ class _SharedMessages:
 
     def settle_message(self, messenger: str, response: data.Response) -> None:
         self._store.store_response(response)
-        if end := pause_end(response):
+        if end := response.pause_end:
             self._paused_until[messenger] = end
 
     def _is_paused(self, messenger: str) -> bool:
         end = self._paused_until.get(messenger)
         now = data.utc_now()
-        return end is not None and now < end <= now + datetime.timedelta(seconds=LONGEST_PAUSE)
+        return end is not None and now < end <= now + datetime.timedelta(seconds=data.LONGEST_PAUSE)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         pass
@@ -281,7 +280,7 @@ class _Pass:
         return not self._is_over
 
     def _note_pause(self, response: data.Response) -> None:
-        if end := pause_end(response):
+        if end := response.pause_end:
             self.is_paused = True
             self.logger.warning("%s gets no message until %s, as it asks", self.name, end)
 

@@ -30,7 +30,6 @@ __all__ = [
     "FIRST_REST",
     "KEEP_DAYS",
     "LEASE",
-    "LONGEST_PAUSE",
     "LONGEST_REST",
     "MOST_REFUSALS",
     "DeadLetter",
@@ -40,7 +39,6 @@ __all__ = [
     "Refusal",
     "check_request",
     "error_of",
-    "pause_end",
     "refused",
     "rest_after",
     "settled",
@@ -56,8 +54,6 @@ LONGEST_REST = 3600.0
 """Longest rest, seconds."""
 LONGEST_REST_OF_LINK = 300.0
 """Longest rest if nothing reached the server, seconds."""
-LONGEST_PAUSE = 86_400.0
-"""Longest pause that a server may ask for, seconds; quotas are often by the day."""
 MOST_REFUSALS = 10
 """Number of refusals by the server that make a dead letter."""
 LEASE = 300.0
@@ -133,14 +129,6 @@ def settled(delivery: Delivery, response: data.Response) -> Delivery:
     if response.is_unsent:
         rest = min(rest, LONGEST_REST_OF_LINK)
     return replace(done, next_attempt_on=now + datetime.timedelta(seconds=rest))
-
-
-def pause_end(response: data.Response) -> datetime.datetime | None:
-    """Return until when the server asks to be sent nothing; None if it does not."""
-    if response.retry_after is None or response.status is data.ResponseStatus.SUCCESS:
-        return None
-    seconds = min(response.retry_after, LONGEST_PAUSE)
-    return data.utc_now() + datetime.timedelta(seconds=seconds)
 
 
 def error_of(response: data.Response) -> str:

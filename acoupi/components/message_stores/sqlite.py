@@ -12,7 +12,6 @@ from acoupi.components import types
 from acoupi.components.message_stores import sql
 from acoupi.components.message_stores.deliveries import (
     LEASE,
-    LONGEST_PAUSE,
     LONGEST_REST,
     DeadLetter,
     Delivery,
@@ -20,7 +19,6 @@ from acoupi.components.message_stores.deliveries import (
     Order,
     Refusal,
     check_request,
-    pause_end,
     refused,
     settled,
     unknown_message,
@@ -169,7 +167,9 @@ class SqliteMessageStore(types.MessageStore):
                 "messenger_row": messenger_row,
                 "now": to_microseconds(now),
                 "longest_rest": to_microseconds(now + datetime.timedelta(seconds=LONGEST_REST)),
-                "longest_pause": to_microseconds(now + datetime.timedelta(seconds=LONGEST_PAUSE)),
+                "longest_pause": to_microseconds(
+                    now + datetime.timedelta(seconds=data.LONGEST_PAUSE)
+                ),
                 "lease_end": to_microseconds(now + datetime.timedelta(seconds=self.lease)),
                 "limit": _limit(limit),
             }
@@ -377,7 +377,7 @@ def _note_refusal(
 def _note_pause(
     connection: sqlite3.Connection, response: data.Response, rows: dict[str, int]
 ) -> None:
-    end = pause_end(response)
+    end = response.pause_end
     if end is not None or response.status is data.ResponseStatus.SUCCESS:
         connection.execute(sql.PAUSE, {**rows, "end": _microseconds(end)})
 
