@@ -41,6 +41,8 @@ class SqliteMessageStore(types.MessageStore):
     each method is one transaction, on disk when it returns. The constructor
     touches nothing: folder and file are created at the first use.
 
+    The content of a message comes back as bytes, as published messengers expect.
+
     A messenger is known by its name from the first time it claims or settles a
     message. It gets every message it has not acknowledged itself, including
     those from before it was known. The rules of retry are in
@@ -336,7 +338,7 @@ def _message(row: Sequence[Any]) -> data.Message:
     _, id_, content, message_type, created_on = row
     return data.Message(
         id=as_id(id_),
-        content=content,
+        content=content.encode() if isinstance(content, str) else content,
         message_type=None if message_type is None else data.MessageType(message_type),
         created_on=from_microseconds(created_on),
     )

@@ -13,6 +13,7 @@ from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
 from acoupi.testing import InMemoryMessageStore, ListMessenger
 from tests.clocks import START, Clock
+from tests.message_stores import text_of
 
 from .conftest import PublishedMessageStore
 
@@ -64,7 +65,7 @@ def fill(store: types.MessageStore, number: int) -> list[data.Message]:
 
 
 def contents(found: Sequence[data.Message]) -> list[Any]:
-    return [message.content for message in found]
+    return [text_of(message) for message in found]
 
 
 @pytest.mark.parametrize("messengers", [None, []])
@@ -141,7 +142,7 @@ def test_what_a_dead_link_held_up_arrives_when_it_is_back(clock: Clock) -> None:
 def test_refused_messages_do_not_block_the_queue() -> None:
     class Picky(ListMessenger):
         def send_message(self, message: data.Message) -> data.Response:
-            self.status = Status.ERROR if str(message.content) <= "3" else Status.SUCCESS
+            self.status = Status.ERROR if text_of(message) <= "3" else Status.SUCCESS
             return super().send_message(message)
 
     store, messenger = InMemoryMessageStore(), Picky("picky")
@@ -197,7 +198,7 @@ class Guarded(ListMessenger):
     barred: set[str] | None = None
 
     def send_message(self, message: data.Message) -> data.Response:
-        is_barred = self.barred is None or str(message.content) in self.barred
+        is_barred = self.barred is None or text_of(message) in self.barred
         self.status = Status.ERROR if is_barred else Status.SUCCESS
         response = super().send_message(message)
         return response.model_copy(update={"is_access_refused": is_barred})
@@ -300,7 +301,7 @@ def test_one_message_that_is_not_answered_does_not_hold_up_the_others(
 ) -> None:
     class Deaf(ListMessenger):
         def send_message(self, message: data.Message) -> data.Response:
-            is_deaf = int(str(message.content)) % 3 > 0
+            is_deaf = int(text_of(message)) % 3 > 0
             self.status = Status.TIMEOUT if is_deaf else Status.SUCCESS
             return super().send_message(message)
 
