@@ -20,9 +20,19 @@ from acoupi.programs.core.workers import (
     RECORDING_QUEUE,
     RECORDING_TASK,
 )
-from acoupi.programs.templates.configuration import BasicProgramConfiguration
+from acoupi.programs.templates.configuration import (
+    AudioConfiguration,
+    BasicProgramConfiguration,
+    PathsConfiguration,
+)
 
-__all__ = ["BasicProgram"]
+# Published programs import the configurations from here, too.
+__all__ = [
+    "AudioConfiguration",
+    "BasicProgram",
+    "BasicProgramConfiguration",
+    "PathsConfiguration",
+]
 
 C = TypeVar("C", bound=BasicProgramConfiguration)
 

@@ -19,11 +19,20 @@ from acoupi.programs.core.workers import (
     WorkerConfig,
 )
 from acoupi.programs.templates.basic import check_component, recording_schedule
-from acoupi.programs.templates.configuration import DetectionProgramConfiguration
+from acoupi.programs.templates.configuration import (
+    DetectionProgramConfiguration,
+    DetectionsConfiguration,
+)
 from acoupi.programs.templates.messaging import MessagingProgram
 from acoupi.tasks.detection import model_name
 
-__all__ = ["DetectionProgram", "configuration_digest"]
+# Published programs import the configurations from here, too.
+__all__ = [
+    "DetectionProgram",
+    "DetectionProgramConfiguration",
+    "DetectionsConfiguration",
+    "configuration_digest",
+]
 
 C = TypeVar("C", bound=DetectionProgramConfiguration)
 

@@ -11,10 +11,14 @@ from acoupi.devices import metrics
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.programs.status import StatusReport
 from acoupi.programs.templates.basic import BasicProgram, check_component, require_folder
-from acoupi.programs.templates.configuration import MessagingProgramConfiguration
+from acoupi.programs.templates.configuration import (
+    MessagingConfig,
+    MessagingProgramConfiguration,
+)
 from acoupi.tasks.messaging import messenger_names
 
-__all__ = ["MessagingProgram"]
+# Published programs import the configurations from here, too.
+__all__ = ["MessagingConfig", "MessagingProgram", "MessagingProgramConfiguration"]
 
 C = TypeVar("C", bound=MessagingProgramConfiguration)
 
@@ -57,15 +61,23 @@ class MessagingProgram(BasicProgram[C]):
     def check(self, config: C) -> None:
         """Check that every messenger reaches its server, too."""
         super().check(config)
-        for messenger in self.messengers:
+        for messenger in self._all_messengers():
             check_component(messenger)
 
     def on_end(self, deployment: data.Deployment) -> None:
         """Send what waits, in one pass, too; what cannot be sent waits for the next start."""
         super().on_end(deployment)
         self.run_once("send_messages_task")
-        for messenger in self.messengers:
-            messenger.close()
+        for messenger in self._all_messengers():
+            close = getattr(messenger, "close", None)  # published ones may have none
+            if close is not None:
+                close()
+
+    def _all_messengers(self) -> list[types.Messenger]:
+        """Return the messengers, and the one that a program may have put in their place."""
+        only = self.messenger
+        is_own = only is not None and all(only is not each for each in self.messengers)
+        return [*self.messengers, only] if only is not None and is_own else self.messengers
 
     def validate_dirs(self, config: C) -> None:
         """Make the folder of the messages, too."""
