@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
+from pydantic import ValidationError
 
 from acoupi import components, data
 from acoupi.components import types
@@ -607,3 +608,10 @@ def test_configurations_are_where_published_programs_import_them(module: str, na
     found = importlib.import_module(f"acoupi.programs.templates.{module}")
 
     assert set(names.split()) <= set(found.__all__)
+
+
+@pytest.mark.parametrize("field", ["duration", "interval"])
+@pytest.mark.parametrize("seconds", [1e9, 86_401])
+def test_a_recording_that_nobody_could_stop_is_refused(field: str, seconds: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        AudioConfiguration.model_validate({field: seconds})
