@@ -90,7 +90,7 @@ class TimeInterval(BaseModel):
 
 
 class DeviceInfo(BaseModel):
-    """What is known of the board."""
+    """Description of the board."""
 
     id: str
     """Unique id of the device; empty when it cannot be read."""
@@ -107,12 +107,12 @@ class Deployment(BaseModel):
     """Degrees east, WGS 84, -180 to 180; None when unknown."""
     started_on: UTCAssumed = Field(default_factory=utc_now)
     ended_on: UTCAssumed | None = None
-    """None while the deployment goes on."""
+    """None while the deployment is active."""
 
     @field_validator("latitude")
     @classmethod
     def validate_latitude(cls, value: float | None) -> float | None:
-        """Refuse what is not on Earth."""
+        """Refuse coordinates that are out of range."""
         if value is not None and not -90 <= value <= 90:
             raise ValueError("latitude must be between -90 and 90 degrees")
         return value
@@ -120,7 +120,7 @@ class Deployment(BaseModel):
     @field_validator("longitude")
     @classmethod
     def validate_longitude(cls, value: float | None) -> float | None:
-        """Refuse what is not on Earth."""
+        """Refuse coordinates that are out of range."""
         if value is not None and not -180 <= value <= 180:
             raise ValueError("longitude must be between -180 and 180 degrees")
         return value
@@ -137,21 +137,21 @@ class Overrun:
     in it stay true.
     """
     frames: int
-    """How many were lost, as far as the clocks can tell; at least 0."""
+    """Number of frames lost, as estimated from the clocks; at least 0."""
 
 
 LOWEST_DBFS = -200.0
-"""The level of digital silence: below what 32-bit samples can hold, and a number that JSON has."""
+"""Level of digital silence: finite, so JSON can hold it, and below any 32-bit sample."""
 
 CLIPPING, OFFSET = 0.001, 0.05
-"""From where on a microphone counts as clipping, and as having an offset."""
+"""Thresholds above which a microphone counts as clipping, and as having a DC offset."""
 
 Level = Annotated[float, BeforeValidator(lambda level: level if level > LOWEST_DBFS else -200.0)]
 """dB below full scale, 0 being the largest sample there is; no less than `LOWEST_DBFS`."""
 
 
 class MicrophoneHealth(BaseModel):
-    """What a recording tells of the microphone that made it."""
+    """Signs of a faulty microphone, measured in a recording."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -160,13 +160,13 @@ class MicrophoneHealth(BaseModel):
     peak_dbfs: Level
     """Largest sample, dB re full scale."""
     clipped_share: float
-    """Share of the samples that are as large as samples can be, 0 to 1."""
+    """Fraction of samples at full scale, 0 to 1."""
     dc_offset: float
     """Mean of the samples, full scale being 1; the channel where it is furthest from 0."""
     is_silent: bool
-    """Whether there is less than the noise of any working microphone."""
+    """Whether the level is below the noise of any working microphone."""
     is_stuck: bool
-    """Whether one value was repeated as no microphone does."""
+    """Whether one value was repeated more often than any microphone would."""
     noise_floor_dbfs: Level
     """Level of the quietest moments, dB re full scale."""
 
@@ -188,20 +188,20 @@ class MicrophoneHealth(BaseModel):
 
 
 class IncompleteReason(str, Enum):
-    """Why a recording is shorter than it was to be."""
+    """Why a recording is shorter than planned."""
 
     DEVICE_LOST = "device_lost"
-    """The microphone was unplugged, or stopped to deliver."""
+    """The microphone was unplugged or stopped delivering samples."""
     DEVICE_LATE = "device_late"
     """The microphone was not open yet when the recording should have begun."""
     DISK_FULL = "disk_full"
-    """The disk was full, or refused."""
+    """The disk was full or could not be written to."""
     STOPPED = "stopped"
-    """The recorder was told to end."""
+    """The recorder was asked to stop."""
     CRASHED = "crashed"
-    """The recorder died, or the power failed; the file was mended afterwards."""
+    """The recorder crashed or lost power; the file was repaired afterwards."""
     OTHER = "other"
-    """Whoever wrote the file has another word for it."""
+    """The file states a reason that this version does not know."""
 
 
 class BootClock(BaseModel):
@@ -210,7 +210,7 @@ class BootClock(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     boot_id: UUID
-    """Of the machine's boot: the monotonic clock runs from there."""
+    """Id of the boot; the monotonic clock starts there."""
     offset_s: float
     """UTC, seconds since 1970, minus the monotonic clock, as the system clock was then."""
 
@@ -228,23 +228,23 @@ class CaptureReport(BaseModel):
     first_frame: int
     """Frame of the stream at which the recording begins."""
     frames: int
-    """How many its file holds, lost ones (as silence) included."""
+    """Number of frames in its file, including lost ones, which are silence."""
     samplerate_measured: float | None
     """Frames per second of the monotonic clock, Hz; None until it is known."""
     clock_synchronised: bool | None
     """Whether the system clock was set by a time server or a GPS; None if it does not say."""
     clock_error_s: float | None
-    """How far the system clock may be off, as it says itself, seconds; None if it does not say."""
+    """Error of the system clock by its own estimate, seconds; None if it gives none."""
     boot_clock: BootClock | None = None
-    """By which `Recording.created_on` is told; None if it is not known."""
+    """Clock reading that `Recording.created_on` is based on; None if unknown."""
     clock_corrected_s: float = 0.0
-    """By how much `Recording.created_on` was moved later, once the clock had been set."""
+    """Correction applied to `Recording.created_on` after the clock was set."""
     overruns: list[Overrun] = Field(default_factory=list)
     """What was lost within it, oldest first."""
     gap_before_frames: int = 0
     """Frames of planned time that were lost between the recording before and this one."""
     incomplete: IncompleteReason | None = None
-    """Why it is shorter than it was to be; None if it is complete."""
+    """Why it is shorter than planned; None if it is complete."""
     incomplete_detail: str = ""
     """The same for people to read, e.g. what the driver said; may be empty."""
     health: MicrophoneHealth | None = None
@@ -252,17 +252,17 @@ class CaptureReport(BaseModel):
 
     @property
     def incomplete_words(self) -> str | None:
-        """Why it is shorter than it was to be, in words; None if it is complete."""
+        """Why it is shorter than planned, in words; None if it is complete."""
         if self.incomplete is None:
             return None
         return self.incomplete_detail or self.incomplete.value.replace("_", " ")
 
 
 class Recording(BaseModel):
-    """A stretch of sound, and where its file is."""
+    """A recording, and the path of its file."""
 
     path: Path | None = Field(None, repr=True)
-    """The file; None when there is none (any more)."""
+    """The file; None if there is none, or no longer."""
     duration: float = Field(repr=False)
     """Length of the original sound, seconds, greater than 0."""
     samplerate: int = Field(repr=False)
@@ -275,10 +275,10 @@ class Recording(BaseModel):
     """When its first frame was captured."""
     id: UUID = Field(default_factory=uuid4, repr=True)
     capture: CaptureReport | None = Field(default=None, exclude=True, repr=False)
-    """How it was captured; only known where it is recorded, and to the store. Never sent."""
+    """How it was captured; known to the recorder and the store only. Never sent."""
 
     def __eq__(self, other: object) -> bool:
-        """Compare without the report of the capture: it is about a recording, and stays behind."""
+        """Compare without the capture report, which is never sent."""
         if not isinstance(other, Recording):
             return NotImplemented
         return {**self.__dict__, "capture": None} == {**other.__dict__, "capture": None}
@@ -315,17 +315,17 @@ class EffortState(str, Enum):
     """What a second of a deployment was used for; every second is exactly one of these."""
 
     RECORDED = "recorded"
-    """There is a recording of it (whatever became of its file later)."""
+    """It was recorded, even if the file was deleted later."""
     OFF_SCHEDULE = "off_schedule"
     """The program did not plan to record."""
     CONDITION_REFUSED = "condition_refused"
-    """It was planned, and a recording condition did not hold."""
+    """It was planned, but a recording condition did not hold."""
     DEVICE_MISSING = "device_missing"
-    """The microphone was not there, or delivered nothing."""
+    """The microphone was missing or delivered nothing."""
     OVERRUN = "overrun"
-    """The microphone was there, and its sound was lost before it reached a file."""
+    """The microphone delivered sound that was lost before it reached a file."""
     DISK_FULL = "disk_full"
-    """There was no room for it, or the disk refused it."""
+    """The disk was full or could not be written to."""
     NOT_RUNNING = "not_running"
     """The recorder did not run: no power, a crash, a restart."""
     CLOCK_UNKNOWN = "clock_unknown"
@@ -334,7 +334,7 @@ class EffortState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class EffortSpan:
-    """A stretch of time and what it was used for."""
+    """A period and its state."""
 
     start: datetime.datetime
     """Aware."""
@@ -344,7 +344,7 @@ class EffortSpan:
     detail: str = ""
     """The reason, for people; empty when the state says it all."""
     clock: BootClock | None = field(default=None, compare=False, repr=False)
-    """By which it was noted; None if it is not known."""
+    """Clock reading by which it was noted; None if unknown."""
 
     @property
     def duration(self) -> float:
@@ -362,7 +362,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class PredictedTag:
-    """A label that a model gave, and how sure it was (0 to 1, not checked for speed)."""
+    """A label assigned by a model, and its confidence (0 to 1; not validated, for speed)."""
 
     tag: Tag
     confidence_score: float = 1
@@ -499,7 +499,7 @@ class ModelOutputInfo(BaseModel):
 
 
 class RecordingState(str, Enum):
-    """How far a recording has come."""
+    """State of a recording."""
 
     CAPTURED = "captured"
     """Its file is complete and waits in the spool."""
@@ -508,11 +508,11 @@ class RecordingState(str, Enum):
     DELETED = "deleted"
     """Its file was deleted, as the saving filters asked."""
     LOST = "lost"
-    """Its file vanished, and not by our hand."""
+    """Its file disappeared; acoupi did not delete it."""
 
 
 class AnalysisState(str, Enum):
-    """How far a model has come with a recording."""
+    """State of the analysis of a recording by a model."""
 
     RUNNING = "running"
     RETRY = "retry"
@@ -543,7 +543,7 @@ class Analysis(BaseModel):
 
 
 class MessageType(str, Enum):
-    """What a message is about."""
+    """Subject of a message."""
 
     DEPLOYMENT = "deployment"
     RECORDING = "recording"
@@ -553,7 +553,7 @@ class MessageType(str, Enum):
 
 
 class Message(BaseModel):
-    """Something to tell a server."""
+    """A message to a server."""
 
     id: UUID = Field(default_factory=uuid4)
     content: str | bytes
@@ -562,7 +562,7 @@ class Message(BaseModel):
 
 
 class ResponseStatus(IntEnum):
-    """What became of a message."""
+    """Result of an attempt to send a message."""
 
     SUCCESS = 0
     FAILED = 1
@@ -575,14 +575,14 @@ LONGEST_PAUSE = 86_400.0
 
 
 class Response(BaseModel):
-    """What a server answered to a message."""
+    """Answer of a server to a message."""
 
     status: ResponseStatus
     message: Message
     content: str | None = None
     received_on: AwareDatetime = Field(default_factory=utc_now)
     is_access_refused: bool = False
-    """The server takes nothing from the sensor (credentials, address): the message may be fine."""
+    """The server refuses the sensor (credentials, address); the message may be fine."""
     is_unsent: bool = False
     """Nothing of the message reached the server: the link is down."""
     retry_after: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -597,7 +597,7 @@ class Response(BaseModel):
 
 
 class Metric(BaseModel):
-    """A figure about the device, at a time."""
+    """A measurement of the device at a given time."""
 
     name: str
     value: float

@@ -463,12 +463,12 @@ def test_a_server_that_answers_is_well(sink: HTTPSink, status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (401, "does not know us"),
-        (403, "does not let us"),
+        (401, "rejects the credentials"),
+        (403, "forbids this sensor"),
         (404, "nothing at this address"),
         (407, "proxy"),
-        (500, "not well"),
-        (503, "not well"),
+        (500, "cannot serve"),
+        (503, "cannot serve"),
     ],
 )
 def test_a_server_that_would_not_take_messages_says_why(

@@ -34,7 +34,7 @@ from acoupi.home import home_dir
 __all__ = ["MQTTMessenger"]
 
 TRANSIENT = frozenset({0x91, 0x97})
-"""Refusals that are about the moment: number in use, quota exceeded (MQTT 5, 3.4.2.1)."""
+"""Reason codes that mean "not now": identifier in use, quota exceeded (MQTT 5, 3.4.2.1)."""
 
 FIRST_WAIT = 1.0
 """Seconds after which a lost connection is tried again; doubled each time, also
@@ -46,7 +46,7 @@ MANY_BRIEF = 3
 
 
 class _Link:
-    """What one process has of a messenger."""
+    """State of a messenger in one process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -63,7 +63,7 @@ class _Link:
 
 
 class MQTTMessenger(types.Messenger):
-    """Publish each message and believe only the broker's acknowledgement.
+    """Publish each message; only the broker's acknowledgement counts as delivery.
 
     The first message opens a connection, which stays open and comes back by
     itself after a loss. Messages are published with quality of service 1 and
@@ -71,9 +71,9 @@ class MQTTMessenger(types.Messenger):
     ``ERROR`` that it refused the message; where the topic is forbidden, with
     ``is_access_refused``.
 
-    MQTT 5 is spoken where the broker can, else 3.1.1. Under 3.1.1 a broker
-    *cannot* say that the topic is forbidden: it acknowledges and throws the
-    message away.
+    MQTT 5 is used if the broker supports it, else 3.1.1. Under 3.1.1 a broker
+    *cannot* say that the topic is forbidden: it acknowledges and discards the
+    message.
 
     Of the processes of a board, the services (which have the variable
     ``ACOUPI_SERVICE``) keep ``topic/DEVICE/status`` at "online" or, when they end,
@@ -184,7 +184,7 @@ class MQTTMessenger(types.Messenger):
 
     @property
     def client_id(self) -> str:
-        """By what the broker knows this process, or would if it connected."""
+        """Client id of this process at the broker."""
         claimed = self._link().client_id
         return claimed.text if claimed else self._wanted_client_id()
 
@@ -220,14 +220,14 @@ class MQTTMessenger(types.Messenger):
         return self._outcome(connection, number, message)
 
     def check(self) -> None:
-        """Connect once, beside the connection that may be open, and leave.
+        """Connect once, without touching an open connection, and disconnect.
 
         Whether the topic may be published on is not known before a message is.
 
         Raises
         ------
         HealthCheckError
-            If the broker is not there or does not let us in.
+            If the broker cannot be reached or refuses access.
         """
         if self._given_client_id and self.client:
             return  # a second connection under this id would end the one that works
@@ -254,7 +254,7 @@ class MQTTMessenger(types.Messenger):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def close(self) -> None:
-        """Say "offline" and take leave; the next message connects again."""
+        """Publish "offline" and disconnect; the next message connects again."""
         link = self._links.pop(os.getpid(), None)
         if link is None:
             return
@@ -315,7 +315,7 @@ class MQTTMessenger(types.Messenger):
         return f"{devices.get_device_id()}-{os.environ.get('ACOUPI_SERVICE') or 'command'}"
 
     def _link(self) -> _Link:
-        """Return what this process has; a forked one starts anew."""
+        """Return the state of this process; a forked process gets its own."""
         pid = os.getpid()
         link = self._links.get(pid)
         if link is None:
@@ -331,7 +331,7 @@ class MQTTMessenger(types.Messenger):
 
     @contextmanager
     def _locked(self, link: _Link) -> Iterator[None]:
-        """Hold the link, or give up when the one who holds it gets nowhere."""
+        """Hold the link, or give up if another thread holds it for too long."""
         if not link.lock.acquire(timeout=self.timeout):
             raise MessageSendError(
                 f'the broker "{self._broker.place}" does not answer.',
@@ -353,7 +353,7 @@ class MQTTMessenger(types.Messenger):
             return link.connection
 
     def _connect(self, link: _Link) -> None:
-        """Replace what was lost. The link is locked."""
+        """Replace a lost connection. The link must be locked."""
         if link.connection:
             link.connection.cut()
             link.connection = None
@@ -451,7 +451,7 @@ class MQTTMessenger(types.Messenger):
         raise first
 
     def _lost(self, link: _Link, connection: Connection) -> None:
-        """Set about getting the connection back; runs in the thread of the lost one."""
+        """Start reconnecting; called in the network thread of the lost connection."""
         self.logger.warning('lost the broker "%s": %s', self._broker.place, connection.end)
         with link.keeping:
             is_brief = data.monotonic() - link.opened_at <= LONGEST_WAIT
@@ -481,7 +481,7 @@ class MQTTMessenger(types.Messenger):
         )
 
     def _keep(self, link: _Link) -> None:
-        """Try until there is a connection that holds, or nobody wants one."""
+        """Retry until a connection is open or the messenger is closed."""
         while True:
             is_closing = link.closing.wait(link.wait)
             with link.keeping:
@@ -504,7 +504,7 @@ def _response(status: data.ResponseStatus, message: data.Message, content: str) 
 
 
 def _of_this_device(text: str) -> str:
-    """Return a topic or a client id of a fleet as that of this device."""
+    """Fill in the device id in a topic or a client id."""
     if DEVICE_ID not in text:
         return text
     return text.replace(DEVICE_ID, devices.get_device_id())

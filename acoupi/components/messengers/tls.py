@@ -1,4 +1,4 @@
-"""TLS for both messengers: one way to load certificates, one way to say what is wrong."""
+"""TLS for the HTTP and MQTT messengers: loading certificates, explaining failures."""
 
 import ssl
 from pathlib import Path
@@ -11,7 +11,7 @@ __all__ = ["Certificates", "explain_tls"]
 
 
 class Certificates(NamedTuple):
-    """Whom to trust, and what to show of oneself."""
+    """Trusted authorities, and the client certificate of the sensor."""
 
     ca_certificate: Path | None = None
     client_certificate: Path | None = None
