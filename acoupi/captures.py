@@ -30,7 +30,7 @@ class Overrun:
     in it stay true.
     """
     frames: int
-    """How many were lost, as far as the clocks can tell; at least 0."""
+    """Number of frames lost, as estimated from the clocks; at least 0."""
 
 
 LOWEST_DBFS = -200.0
@@ -44,7 +44,7 @@ Level = Annotated[float, BeforeValidator(lambda level: level if level > LOWEST_D
 
 
 class MicrophoneHealth(BaseModel):
-    """What a recording tells of the microphone that made it."""
+    """Signs of a faulty microphone, measured in a recording."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,13 +53,13 @@ class MicrophoneHealth(BaseModel):
     peak_dbfs: Level
     """Largest sample, dB re full scale."""
     clipped_share: float
-    """Share of the samples that are as large as samples can be, 0 to 1."""
+    """Fraction of samples at full scale, 0 to 1."""
     dc_offset: float
     """Mean of the samples, full scale being 1; the channel where it is furthest from 0."""
     is_silent: bool
-    """Whether there is less than the noise of any working microphone."""
+    """Whether the level is below the noise of any working microphone."""
     is_stuck: bool
-    """Whether one value was repeated as no microphone does."""
+    """Whether one value was repeated more often than any microphone would."""
     noise_floor_dbfs: Level
     """Level of the quietest moments, dB re full scale."""
 
@@ -81,20 +81,20 @@ class MicrophoneHealth(BaseModel):
 
 
 class IncompleteReason(str, Enum):
-    """Why a recording is shorter than it was to be."""
+    """Why a recording is shorter than planned."""
 
     DEVICE_LOST = "device_lost"
-    """The microphone was unplugged, or stopped to deliver."""
+    """The microphone was unplugged or stopped delivering samples."""
     DEVICE_LATE = "device_late"
     """The microphone was not open yet when the recording should have begun."""
     DISK_FULL = "disk_full"
-    """The disk was full, or refused."""
+    """The disk was full or could not be written to."""
     STOPPED = "stopped"
-    """The recorder was told to end."""
+    """The recorder was asked to stop."""
     CRASHED = "crashed"
-    """The recorder died, or the power failed; the file was mended afterwards."""
+    """The recorder crashed or lost power; the file was repaired afterwards."""
     OTHER = "other"
-    """Whoever wrote the file has another word for it."""
+    """The file states a reason that this version does not know."""
 
 
 class BootClock(BaseModel):
@@ -103,7 +103,7 @@ class BootClock(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     boot_id: UUID
-    """Of the machine's boot: the monotonic clock runs from there."""
+    """Id of the boot; the monotonic clock starts there."""
     offset_s: float
     """UTC, seconds since 1970, minus the monotonic clock, as the system clock was then."""
 
@@ -121,23 +121,23 @@ class CaptureReport(BaseModel):
     first_frame: int
     """Frame of the stream at which the recording begins."""
     frames: int
-    """How many its file holds, lost ones (as silence) included."""
+    """Number of frames in its file, including lost ones, which are silence."""
     samplerate_measured: float | None
     """Frames per second of the monotonic clock, Hz; None until it is known."""
     clock_synchronised: bool | None
     """Whether the system clock was set by a time server or a GPS; None if it does not say."""
     clock_error_s: float | None
-    """How far the system clock may be off, as it says itself, seconds; None if it does not say."""
+    """Error of the system clock by its own estimate, seconds; None if it gives none."""
     boot_clock: BootClock | None = None
-    """By which `Recording.created_on` is told; None if it is not known."""
+    """Clock reading that `Recording.created_on` is based on; None if unknown."""
     clock_corrected_s: float = 0.0
-    """By how much `Recording.created_on` was moved later, once the clock had been set."""
+    """Correction applied to `Recording.created_on` after the clock was set."""
     overruns: list[Overrun] = Field(default_factory=list)
     """What was lost within it, oldest first."""
     gap_before_frames: int = 0
     """Frames of planned time that were lost between the recording before and this one."""
     incomplete: IncompleteReason | None = None
-    """Why it is shorter than it was to be; None if it is complete."""
+    """Why it is shorter than planned; None if it is complete."""
     incomplete_detail: str = ""
     """The same for people to read, e.g. what the driver said; may be empty."""
     health: MicrophoneHealth | None = None

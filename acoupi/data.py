@@ -104,7 +104,7 @@ class TimeInterval(BaseModel):
 
 
 class DeviceInfo(BaseModel):
-    """What is known of the board."""
+    """Description of the board."""
 
     id: str
     """Unique id of the device; empty when it cannot be read."""
@@ -121,12 +121,12 @@ class Deployment(BaseModel):
     """Degrees east, WGS 84, -180 to 180; None when unknown."""
     started_on: UTCAssumed = Field(default_factory=utc_now)
     ended_on: UTCAssumed | None = None
-    """None while the deployment goes on."""
+    """None while the deployment is active."""
 
     @field_validator("latitude")
     @classmethod
     def validate_latitude(cls, value: float | None) -> float | None:
-        """Refuse what is not on Earth."""
+        """Refuse coordinates that are out of range."""
         if value is not None and not -90 <= value <= 90:
             raise ValueError("latitude must be between -90 and 90 degrees")
         return value
@@ -134,17 +134,17 @@ class Deployment(BaseModel):
     @field_validator("longitude")
     @classmethod
     def validate_longitude(cls, value: float | None) -> float | None:
-        """Refuse what is not on Earth."""
+        """Refuse coordinates that are out of range."""
         if value is not None and not -180 <= value <= 180:
             raise ValueError("longitude must be between -180 and 180 degrees")
         return value
 
 
 class Recording(BaseModel):
-    """A stretch of sound, and where its file is."""
+    """A recording, and the path of its file."""
 
     path: Path | None = Field(None, repr=True)
-    """The file; None when there is none (any more)."""
+    """The file; None if there is none, or no longer."""
     duration: float = Field(repr=False)
     """Length of the original sound, seconds, greater than 0."""
     samplerate: int = Field(repr=False)
@@ -157,10 +157,10 @@ class Recording(BaseModel):
     """When its first frame was captured."""
     id: UUID = Field(default_factory=uuid4, repr=True)
     capture: CaptureReport | None = Field(default=None, exclude=True, repr=False)
-    """How it was captured; only known where it is recorded, and to the store. Never sent."""
+    """How it was captured; known to the recorder and the store only. Never sent."""
 
     def __eq__(self, other: object) -> bool:
-        """Compare without the report of the capture: it is about a recording, and stays behind."""
+        """Compare without the capture report, which is never sent."""
         if not isinstance(other, Recording):
             return NotImplemented
         return {**self.__dict__, "capture": None} == {**other.__dict__, "capture": None}
@@ -217,17 +217,17 @@ class EffortState(str, Enum):
     """What a second of a deployment was used for; every second is exactly one of these."""
 
     RECORDED = "recorded"
-    """There is a recording of it (whatever became of its file later)."""
+    """It was recorded, even if the file was deleted later."""
     OFF_SCHEDULE = "off_schedule"
     """The program did not plan to record."""
     CONDITION_REFUSED = "condition_refused"
-    """It was planned, and a recording condition did not hold."""
+    """It was planned, but a recording condition did not hold."""
     DEVICE_MISSING = "device_missing"
-    """The microphone was not there, or delivered nothing."""
+    """The microphone was missing or delivered nothing."""
     OVERRUN = "overrun"
-    """The microphone was there, and its sound was lost before it reached a file."""
+    """The microphone delivered sound that was lost before it reached a file."""
     DISK_FULL = "disk_full"
-    """There was no room for it, or the disk refused it."""
+    """The disk was full or could not be written to."""
     NOT_RUNNING = "not_running"
     """The recorder did not run: no power, a crash, a restart."""
     CLOCK_UNKNOWN = "clock_unknown"
@@ -236,7 +236,7 @@ class EffortState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class EffortSpan:
-    """A stretch of time and what it was used for."""
+    """A period and its state."""
 
     start: datetime.datetime
     """Aware."""
@@ -246,7 +246,7 @@ class EffortSpan:
     detail: str = ""
     """The reason, for people; empty when the state says it all."""
     clock: BootClock | None = field(default=None, compare=False, repr=False)
-    """By which it was noted; None if it is not known."""
+    """Clock reading by which it was noted; None if unknown."""
 
     @property
     def duration(self) -> float:
@@ -431,7 +431,7 @@ class ModelOutputInfo(BaseModel):
 
 
 class RecordingState(str, Enum):
-    """How far a recording has come."""
+    """State of a recording."""
 
     CAPTURED = "captured"
     """Its file is complete and waits in the spool."""
@@ -440,11 +440,11 @@ class RecordingState(str, Enum):
     DELETED = "deleted"
     """Its file was deleted, as the saving filters asked."""
     LOST = "lost"
-    """Its file vanished, and not by our hand."""
+    """Its file disappeared; acoupi did not delete it."""
 
 
 class AnalysisState(str, Enum):
-    """How far a model has come with a recording."""
+    """State of the analysis of a recording by a model."""
 
     RUNNING = "running"
     RETRY = "retry"
@@ -475,7 +475,7 @@ class Analysis(BaseModel):
 
 
 class MessageType(str, Enum):
-    """What a message is about."""
+    """Subject of a message."""
 
     DEPLOYMENT = "deployment"
     RECORDING = "recording"
@@ -485,7 +485,7 @@ class MessageType(str, Enum):
 
 
 class Message(BaseModel):
-    """Something to tell a server."""
+    """A message to a server."""
 
     id: UUID = Field(default_factory=uuid4)
     content: str | bytes
@@ -494,7 +494,7 @@ class Message(BaseModel):
 
 
 class ResponseStatus(IntEnum):
-    """What became of a message."""
+    """Result of an attempt to send a message."""
 
     SUCCESS = 0
     FAILED = 1
@@ -502,21 +502,34 @@ class ResponseStatus(IntEnum):
     TIMEOUT = 3
 
 
+LONGEST_PAUSE = 86_400.0
+"""Longest pause that a server may ask for, seconds; quotas are often by the day."""
+
+
 class Response(BaseModel):
-    """What a server answered to a message."""
+    """Answer of a server to a message."""
 
     status: ResponseStatus
     message: Message
     content: str | None = None
     received_on: AwareDatetime = Field(default_factory=utc_now)
     is_access_refused: bool = False
-    """The server takes nothing from the sensor (credentials, address): the message may be fine."""
+    """The server refuses the sensor (credentials, address); the message may be fine."""
     is_unsent: bool = False
     """Nothing of the message reached the server: the link is down."""
+    retry_after: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Seconds for which the server asks to be sent nothing; None: it named no time."""
+
+    @property
+    def pause_end(self) -> datetime.datetime | None:
+        """Until when nothing is to be sent to the server, at most a day; None: no pause."""
+        if self.retry_after is None or self.status is ResponseStatus.SUCCESS:
+            return None
+        return utc_now() + datetime.timedelta(seconds=min(self.retry_after, LONGEST_PAUSE))
 
 
 class Metric(BaseModel):
-    """A figure about the device, at a time."""
+    """A measurement of the device at a given time."""
 
     name: str
     value: float

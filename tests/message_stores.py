@@ -12,11 +12,17 @@ FAILED = data.ResponseStatus.FAILED
 TIMEOUT = data.ResponseStatus.TIMEOUT
 
 
-def message(n: int = 0, content: str | bytes | None = None) -> data.Message:
+def text_of(message: data.Message) -> str:
+    """The content as text: a store gives back bytes."""
+    content = message.content
+    return content if isinstance(content, str) else content.decode()
+
+
+def message(n: int = 0, content: bytes | None = None) -> data.Message:
     """The message of the nth second."""
     return data.Message(
         id=UUID(int=n + 1),
-        content=f"message {n}" if content is None else content,
+        content=b"message %d" % n if content is None else content,
         created_on=START + datetime.timedelta(seconds=n),
     )
 

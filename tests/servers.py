@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.sink.stall or self.sink.hang_up:
             self.close_connection = True
             return
-        self.send_response(status if self.sink.is_allowed(headers) else 401)
+        self.send_response_only(status if self.sink.is_allowed(headers) else 401)
         for name, value in self.sink.headers.items():
             self.send_header(name, value)
         if self.sink.drip:
@@ -207,6 +207,8 @@ class ScriptedBroker:
         What it sends before it hangs up.
     resets
         How many CONNECTs, of the first, it answers by hanging up, as a bad link does.
+    bars_wills
+        Whether it refuses a CONNECT with a last will as not authorised (MQTT 5).
     """
 
     def __init__(
@@ -217,7 +219,9 @@ class ScriptedBroker:
         puback_code: int = 0,
         farewell: bytes = b"",
         resets: int = 0,
+        bars_wills: bool = False,
     ) -> None:
+        self.bars_wills = bars_wills
         self.resets = resets
         self.speaks = speaks
         self.acknowledges = acknowledges
@@ -263,13 +267,8 @@ class ScriptedBroker:
                     version = body[6]
                     properties = 1 + body[10] if version == 5 else 0
                     self.connects.append((version, _text_at(body, 10 + properties)))
-                    is_reset = len(self.connects) <= self.resets
-                    if is_reset or version not in self.speaks:
-                        channel.sendall(b"" if is_reset else b"\x20\x02\x00\x01")
+                    if not self._let_in(channel, version, has_will=bool(body[7] & 0x04)):
                         break
-                    channel.sendall(
-                        b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00"
-                    )
                 elif kind == 0x30:
                     topic_end = 2 + struct.unpack("!H", body[:2])[0]
                     self.published.append(body)
@@ -287,6 +286,19 @@ class ScriptedBroker:
                     break
         with suppress(OSError):
             channel.shutdown(socket.SHUT_RDWR)
+
+    def _let_in(self, channel: socket.socket, version: int, has_will: bool) -> bool:
+        """Answer a CONNECT; return whether the client may stay."""
+        if len(self.connects) <= self.resets:
+            return False
+        if version not in self.speaks:
+            channel.sendall(b"\x20\x02\x00\x01")
+            return False
+        if self.bars_wills and has_will:
+            channel.sendall(b"\x20\x03\x00\x87\x00")
+            return False
+        channel.sendall(b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00")
+        return True
 
 
 def _read_packet(stream: Any) -> tuple[int, bytes]:

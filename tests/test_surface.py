@@ -5,6 +5,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,13 @@ def test_the_top_level_holds_what_it_should_and_nothing_else() -> None:
         "scripts",
         "README.md",
     }
+
+
+@pytest.mark.parametrize("name", ["guano", "pytz"])
+def test_what_published_programs_import_without_saying_so_is_a_dependency(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = (ROOT / "images" / "sensor" / "requirements.txt").read_text()
+
+    importlib.import_module(name)
+    assert any(line.startswith(f"{name}>=") for line in project["dependencies"])
+    assert f"\n{name}==" in pinned

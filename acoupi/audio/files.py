@@ -42,6 +42,7 @@ __all__ = [
     "hidden_files",
     "is_same_entry",
     "list_recordings",
+    "make_folder",
     "move_file",
 ]
 
@@ -103,7 +104,7 @@ def move_file(
     source, destination = Path(source), Path(destination)
     if not source.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such recording", str(source))
-    _make_folder(destination.parent)
+    make_folder(destination.parent)
     final = _place(source, destination, is_taken or (lambda _: False))
     _commit(commit, final)
     if not is_same_entry(source, final):
@@ -279,7 +280,7 @@ def _rename_noreplace(path: Path, free: Path) -> bool:
     raise OSError(code, os.strerror(code), str(path), None, str(free))
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder and its parents, each synced in the folder that holds it."""
     missing = []
     while not folder.exists():

@@ -26,7 +26,7 @@ COUNT_COLUMNS = {
     "acknowledged": "delivered",
     "pending": "waiting",
     "dead": "given up",
-    "refusal": "takes nothing because",
+    "refusal": "refused because",
 }
 DEAD_COLUMNS = {
     "id": "message",
@@ -68,9 +68,8 @@ def _store(found: "Sensor", messenger: str | None) -> Any:
 def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     """List how many messages were delivered, and those that were given up.
 
-    A message is given up when its server has refused it ten times. While the
-    server accepts nothing from the sensor, messages wait: correct the address,
-    token or password.
+    A message is given up when its server has refused it ten times. If the
+    server refuses the sensor, messages wait: correct the address, token or password.
     """
     store = _store(home.sensor(), messenger)
     refusals = {each.messenger: each.error for each in store.get_refusals()}

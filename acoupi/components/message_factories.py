@@ -1,8 +1,9 @@
 """Builders of messages: what to report about a model's output, and when to report nothing."""
 
+import json
 from collections.abc import Sequence
 
-from acoupi import data
+from acoupi import data, devices
 from acoupi.components import types
 
 __all__ = ["DetectionThresholdMessageBuilder", "FullModelOutputMessageBuilder"]
@@ -12,8 +13,9 @@ class FullModelOutputMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
     """Report everything a model found, including that it found nothing.
 
     The content is the JSON of the model output: ids, recording with its
-    deployment, detections with box, score and tags. Times are UTC and end in
-    ``Z``.
+    deployment, detections with box, score and tags; and the id of the device as
+    ``device``. Times are UTC and end in ``Z``. The recording's ``path`` is null: the
+    file is moved or deleted soon after, and its ``id`` stays.
     """
 
     def build_message(self, model_output: data.ModelOutput) -> data.Message:
@@ -54,6 +56,10 @@ class DetectionThresholdMessageBuilder(types.MessageBuilder[[data.ModelOutput]])
 
 
 def _detection_message(model_output: data.ModelOutput) -> data.Message:
+    recording = model_output.recording.model_copy(update={"path": None})
+    content = model_output.model_copy(update={"recording": recording}).model_dump(mode="json")
+    content["device"] = devices.get_device_id()
     return data.Message(
-        content=model_output.model_dump_json(), message_type=data.MessageType.DETECTION
+        content=json.dumps(content, ensure_ascii=False, separators=(",", ":")),
+        message_type=data.MessageType.DETECTION,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi import data, devices
+from acoupi.audio.files import make_folder
 from acoupi.audio.formats import format_named
 from acoupi.clock import nearest_second
 from acoupi.components.types import RecordingSavingManager
@@ -98,7 +99,7 @@ class SaveRecordingManager(RecordingSavingManager):
     def save_recording(
         self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> Path | None:
-        """Return the path; None leaves the recording to the next manager.
+        """Return the path, its folder made; None leaves the recording to the next manager.
 
         Raises
         ------
@@ -111,6 +112,7 @@ class SaveRecordingManager(RecordingSavingManager):
         if folder is None:
             return None
         time = recording.created_on.astimezone(datetime.UTC)
+        make_folder(folder)  # published programs move the file there themselves
         name = _time_as_text(time, self.timeformat)
         return folder / sanitize_filename(f"{name}{suffix_of(recording)}")
 
@@ -121,7 +123,7 @@ class BaseFileManager(RecordingSavingManager, ABC):
     Parameters
     ----------
     directory
-        The folder; made when the first file is moved into it.
+        The folder; made when the first recording is given a place in it.
     logger
         None: that of this module.
     """
@@ -137,7 +139,7 @@ class BaseFileManager(RecordingSavingManager, ABC):
     def save_recording(
         self, recording: data.Recording, model_outputs: list[data.ModelOutput] | None = None
     ) -> Path:
-        """Return the path in the folder.
+        """Return the path in the folder, its own folder made.
 
         Raises
         ------
@@ -152,7 +154,9 @@ class BaseFileManager(RecordingSavingManager, ABC):
             raise FileNotFoundError(
                 f"the file of recording {recording.id} is gone: {recording.path}"
             )
-        return self.directory / self.get_file_path(recording)
+        path = self.directory / self.get_file_path(recording)
+        make_folder(path.parent)  # published programs move the file there themselves
+        return path
 
 
 class DateFileManager(BaseFileManager):

@@ -1,9 +1,12 @@
 """Summaries: what was detected over a period, in one small message.
 
-A summary covers the recordings that *began* in the half-open window
-``[now - interval, now)``, no matter when the model processed them, so that
-consecutive windows count nothing twice. Each message covers one device and one
-deployment::
+A summary covers the recordings that *began* in a half-open window, no matter when
+the model processed them. The first window is ``[now - interval, now)``; each further
+one of the same summariser begins where the last one ended, so that a late run neither
+leaves out nor repeats a recording. If it is made far less often than every `interval`,
+the window is as long as the time between, and a warning names both figures: programs
+have taken seconds for minutes. If it is made more often than every half of it, windows
+overlap as they are meant to. Each message covers one device and one deployment::
 
     {"timeinterval": {"starttime": "2024-08-01T20:00:00Z", "endtime": "2024-08-01T21:00:00Z"},
      "device": "100000003d1f2c4b",
@@ -21,6 +24,7 @@ enough for its last recordings to be included.
 
 import datetime
 import json
+import logging
 from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -31,6 +35,8 @@ from acoupi import data, devices
 from acoupi.components import types
 
 __all__ = ["StatisticsDetectionsSummariser", "ThresholdsDetectionsSummariser"]
+
+_logger = logging.getLogger(__name__)
 
 Scores = dict[data.Tag, list[float]]
 
@@ -57,19 +63,21 @@ class _DetectionsSummariser(types.Summariser):
         self.store = store
         self.interval = _timedelta(interval)
         self.delay = _timedelta(delay)
+        self._last_end: datetime.datetime | None = None
+        self._is_warned = False
         if self.interval <= datetime.timedelta(0):
             raise ValueError(f"interval must be more than 0 seconds, not {interval}")
         if self.delay < datetime.timedelta(0):
             raise ValueError(f"delay must not be negative, not {delay}")
 
     def build_summary(self, now: data.AwareDatetime) -> data.Message | list[data.Message] | None:
-        """Return the summary of the window that ends at `now`.
+        """Return the summary of the window that ends at `now`, less `delay`.
 
         One message; a list of them if the window covers several deployments;
         None if nothing was detected, and no recording was left without an analysis.
         """
         end = now.astimezone(datetime.UTC) - self.delay
-        start = end - self.interval
+        start = self._start_of(end)
         heard: dict[UUID, list[data.ModelOutput]] = defaultdict(list)
         deployments: dict[UUID, data.Deployment] = {}
         failed: Counter[UUID] = Counter()
@@ -81,6 +89,7 @@ class _DetectionsSummariser(types.Summariser):
         for recording in self._not_analysed(start, end):
             deployments[recording.deployment.id] = recording.deployment
             failed[recording.deployment.id] += 1
+        self._last_end = end
         messages = [
             self._message(deployment, heard[id_], failed[id_], start, end)
             for id_, deployment in deployments.items()
@@ -95,6 +104,21 @@ class _DetectionsSummariser(types.Summariser):
     ) -> Sequence[data.Recording]:
         ask = getattr(self.store, "get_unanalysed_recordings", None)  # a published store has none
         return [] if ask is None else ask(start, end)
+
+    def _start_of(self, end: datetime.datetime) -> datetime.datetime:
+        """Return where a window begins: at the end of the last one, if it follows that."""
+        last = self._last_end
+        if last is None or end - last <= self.interval / 2:
+            return end - self.interval
+        if end - last >= 2 * self.interval and not self._is_warned:
+            self._is_warned = True
+            _logger.warning(
+                "A summary of %s is made only %s after the last one: it covers all of that. "
+                "Are interval (seconds) and schedule in the same unit?",
+                self.interval,
+                end - last,
+            )
+        return last
 
     def _message(
         self,

@@ -407,6 +407,11 @@ class Messenger(ABC):
     def send_message(self, message: data.Message) -> data.Response:
         """Send, and return what the server answered.
 
+        FAILED and TIMEOUT are about the server, ERROR is about the message (see
+        `acoupi.components.messengers`). After three of the former in a row the
+        task sends no more in this pass. If the server says when to come back,
+        give it as `retry_after` of the response: nothing is sent before.
+
         Raises
         ------
         MessageSendError

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from acoupi.config.answers import Answers, as_input
 from acoupi.config.dumping import dump_config
-from acoupi.config.names import PROGRAM, Names
+from acoupi.config.names import PROGRAM, Names, Place
 from acoupi.config.problems import OPTION, Problem, as_error, problems_in, unknown
 from acoupi.config.tree import ConfigTree, describe
 from acoupi.config.validation import check_round_trip, validated
@@ -143,7 +143,8 @@ def set_config_field(  # noqa: PLR0917 - published
     Raises
     ------
     ParameterError
-        If there is no such field, or it cannot have that value.
+        If there is no such field, or it cannot have that value; if there is no such item
+        of a list, also an `IndexError`.
 
     Examples
     --------
@@ -159,6 +160,7 @@ def set_config_field(  # noqa: PLR0917 - published
     if node is None:
         raise as_error([unknown(tree, way)])
     answers = Answers(tree, as_input(config))
+    _check_items(tree, answers.data, node.place)
     new = _value(node, value, answers, is_json=is_json)
     if isinstance(new, BaseModel) and not node.place:
         return _validated(tree, type(config), new, strict=strict, from_attributes=from_attributes)
@@ -173,6 +175,17 @@ def set_config_field(  # noqa: PLR0917 - published
         return validated(type(config), answers)
     data = answers.data
     return _validated(tree, type(config), data, strict=strict, from_attributes=from_attributes)
+
+
+def _check_items(tree: ConfigTree, data: Any, place: Place) -> None:
+    """Refuse an index past the end of a list."""
+    for depth, key in enumerate(place):
+        if isinstance(data, list) and isinstance(key, int) and key >= len(data):
+            node = tree.at(place[:depth]) or tree
+            why = f"{node.name} has {len(data)} items, counted from 0"
+            raise _missing(tree, node, str(key), why, _NoItemError)
+        below = dict(enumerate(data)) if isinstance(data, list) else data
+        data = below.get(key) if isinstance(below, dict) else None
 
 
 def _value(node: ConfigTree, value: Any, answers: Answers, *, is_json: bool) -> Any:

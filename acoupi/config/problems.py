@@ -76,7 +76,7 @@ class Problem:
         "value": it cannot be that. "missing": there must be one. "empty": its option has no
         value after it. "unknown": there is no such setting. "stray": `given` belongs to no setting.
     better
-        A value for `node` that would be right.
+        A value for `node` that would be right; for "unknown": what to write in a file.
     meant
         For "unknown": the settings that were probably meant.
     """
@@ -209,12 +209,18 @@ def _not_a_choice(node: ConfigTree, given: str | None) -> Problem:
 
 def unknown(tree: ConfigTree, names: Sequence[str]) -> Problem:
     """Return the problem of names that lead nowhere from the top of a configuration."""
+    nowhere = ConfigTree(tuple(names), Any, names=tree.names)
+    parts = [part for name in names for part in name.split(".")]
+    node = tree.find(parts) if parts != list(names) else None
+    if node is not None:
+        why = "names with dots are for options; in a file, each dot begins a section"
+        nested = ": {".join(f'"{part}"' for part in parts) + ": VALUE" + "}" * (len(parts) - 1)
+        return Problem(nowhere, why, ".".join(names), "unknown", nested, (node,))
     closest = tree.closest(names, fold=True)
     why = f"{closest.name} is a single value" if closest.place else "there are none"
     if closest.members:
         where = f"the settings of {closest.name}" if closest.name else "the settings"
         why = f"{where} are {', '.join(str(member.place[-1]) for member in closest.members)}"
-    nowhere = ConfigTree(tuple(names), Any, names=tree.names)
     return Problem(nowhere, why, ".".join(names), "unknown", meant=tuple(tree.meant(names)))
 
 
@@ -313,7 +319,8 @@ def _help(problem: Problem, origins: Origins) -> str:
     if not problem.meant:
         return "acoupi config schema"
     if origin.kind == "file":
-        return f"edit {origin.text}: {' or '.join(node.name for node in problem.meant)}"
+        meant = problem.better or " or ".join(node.name for node in problem.meant)
+        return f"edit {origin.text}: {meant}"
     is_variable = origin.kind == "variable"
     return " or ".join(
         node.variable if is_variable else node.names.usual(node.place) for node in problem.meant

@@ -6,6 +6,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 __all__ = ["read_yaml"]
 
@@ -54,6 +55,10 @@ def read_yaml(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         why = " ".join(str(error.problem or error.context).split())
         raise _YamlError(mark.line + 1 if mark else 1, why) from error
+    except ReaderError as error:  # a character that no YAML may have, such as NUL
+        line = text.count("\n", 0, error.position) + 1
+        code = f"U+{ord(text[error.position]):04X}"
+        raise _YamlError(line, f"the character {code} cannot be in a text file") from error
     except YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
 

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,12 @@ send the same messages, and less than the time after which a worker considers a 
 _SHARE_OF_LIMIT = 0.5
 """Share of a task's time limit that a pass may take: its last message takes its own time."""
 _SHOWN = 200
+_NOT_NOW = frozenset({data.ResponseStatus.FAILED, data.ResponseStatus.TIMEOUT})
+"""Answers about the server, or none: they say nothing against the message."""
 _MAX_REFUSED = 3
-"""A messenger stops after this many refusals of access, or timeouts in a row: the others would
-end the same way, and mobile data is paid by the byte."""
+"""A messenger stops after this many refusals of access, or after as many messages in a row that
+the server did not take for now: the others would end the same way, and mobile data is paid by
+the byte."""
 
 
 def generate_send_messages_task(
@@ -45,10 +49,11 @@ def generate_send_messages_task(
 
     Messengers do not block each other. A message that the server refuses counts
     as an attempt, and the next one is tried. If the server cannot be reached,
-    does not answer or refuses access, the messenger rests until the next pass,
-    and messages it has not tried are released without counting an attempt. The
-    same happens when its share of the pass (100 s in all, or half the time limit)
-    is used up.
+    does not answer, takes nothing for now or refuses access, the messenger rests
+    until the next pass, and messages it has not tried are released without
+    counting an attempt. The same happens when its share of the pass (100 s in all,
+    or half the time limit) is used up. If the server names a time
+    (`Response.retry_after`), nothing is sent to it before then, at most for a day.
 
     Parameters
     ----------
@@ -78,21 +83,19 @@ def generate_send_messages_task(
     """
     if not messengers:
         raise ValueError("at least one messenger is needed to send messages")
-    if max_messages is not None and max_messages <= 0:
-        raise ValueError(f"max_messages must be greater than 0, not {max_messages}")
-    if time_limit is not None and time_limit <= 0:
-        raise ValueError(f"time_limit must be greater than 0 seconds, not {time_limit}")
-    longest = _LONGEST_PASS
-    if time_limit is not None:
-        longest = min(longest, _SHARE_OF_LIMIT * time_limit)
+    for argument, given in (("max_messages", max_messages), ("time_limit", time_limit)):
+        if given is not None and given <= 0:
+            raise ValueError(f"{argument} must be greater than 0, not {given}")
+    longest = min(_LONGEST_PASS, _SHARE_OF_LIMIT * (time_limit or math.inf))
     named = list(zip(messenger_names(messengers), messengers, strict=True))
+    deliveries: types.MessageStore | _SharedMessages = message_store
+    if _knows_no_messengers(message_store):
+        deliveries = _SharedMessages(message_store)
 
     def send_messages_task() -> None:
         """Send the waiting messages through every messenger."""
-        deliveries: types.MessageStore | _SharedMessages = message_store
-        if _knows_no_messengers(message_store):
-            unsent = message_store.get_unsent_messages(limit=max_messages, order=order)
-            deliveries = _SharedMessages(message_store, unsent)
+        if isinstance(deliveries, _SharedMessages):
+            deliveries.read(max_messages, order)
         for name, messenger in named:
             end = data.monotonic() + longest / len(named)
             try:
@@ -146,14 +149,22 @@ def _knows_no_messengers(store: types.MessageStore) -> bool:
 class _SharedMessages:
     """A store with only the published interface, which does not tell messengers apart."""
 
-    def __init__(self, store: types.MessageStore, unsent: list[data.Message]) -> None:
+    def __init__(self, store: types.MessageStore) -> None:
         self._store = store
-        self._unsent = unsent
+        self._unsent: list[data.Message] = []
         self._next: Counter[str] = Counter()
+        self._paused_until: dict[str, datetime.datetime] = {}
+
+    def read(self, limit: int | None, order: Order) -> None:
+        """Read what is to be sent in this pass."""
+        self._unsent = self._store.get_unsent_messages(limit=limit, order=order)
+        self._next.clear()
 
     def claim_messages(
         self, messenger: str, limit: int | None = None, order: Order = "oldest_first"
     ) -> list[data.Message]:
+        if self._is_paused(messenger):
+            return []
         first = self._next[messenger]
         claimed = self._unsent[first : None if limit is None else first + limit]
         self._next[messenger] += len(claimed)
@@ -161,6 +172,13 @@ class _SharedMessages:
 
     def settle_message(self, messenger: str, response: data.Response) -> None:
         self._store.store_response(response)
+        if end := response.pause_end:
+            self._paused_until[messenger] = end
+
+    def _is_paused(self, messenger: str) -> bool:
+        end = self._paused_until.get(messenger)
+        now = data.utc_now()
+        return end is not None and now < end <= now + datetime.timedelta(seconds=data.LONGEST_PAUSE)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         pass
@@ -179,8 +197,10 @@ class _Pass:
     counts: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     """How often the server refused access."""
-    timeouts: int = 0
-    """Timeouts in a row."""
+    failures: int = 0
+    """Messages in a row that the server did not take for now, or did not answer."""
+    is_paused: bool = False
+    """Whether the server asks to be sent nothing for some time."""
     accepted: bool = False
 
     def run(self, max_messages: int | None, order: Order) -> None:
@@ -201,8 +221,9 @@ class _Pass:
     @property
     def _is_over(self) -> bool:
         is_barred = self.refused >= _MAX_REFUSED and not self.accepted
-        is_out_of_reach = self.counts["unreachable"] > 0 or self.timeouts >= _MAX_REFUSED
-        return is_barred or is_out_of_reach or data.monotonic() >= self.end
+        is_out_of_reach = self.counts["unreachable"] > 0 or self.failures >= _MAX_REFUSED
+        is_over = is_barred or is_out_of_reach or self.is_paused
+        return is_over or data.monotonic() >= self.end
 
     def _batches(self, max_messages: int | None, order: Order) -> Iterator[list[data.Message]]:
         """Claim messages in batches; never the same one twice in a pass."""
@@ -259,11 +280,17 @@ class _Pass:
             self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
         self.counts["sent" if is_sent else "not accepted"] += 1
         self.refused += response.is_access_refused
-        self.timeouts = self.timeouts + 1 if response.status is data.ResponseStatus.TIMEOUT else 0
+        self.failures = self.failures + 1 if response.status in _NOT_NOW else 0
+        self._note_pause(response)
         self.accepted |= is_sent or (
             response.status is data.ResponseStatus.ERROR and not response.is_access_refused
         )
         return not self._is_over
+
+    def _note_pause(self, response: data.Response) -> None:
+        if end := response.pause_end:
+            self.is_paused = True
+            self.logger.warning("%s gets no message until %s, as it asks", self.name, end)
 
     def _settle(self, response: data.Response) -> None:
         try:

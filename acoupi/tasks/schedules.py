@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from celery.schedules import BaseSchedule
+from celery.schedules import BaseSchedule, schedstate
 
 from acoupi import data
 from acoupi.tasks.slots import Aligned
@@ -77,9 +77,9 @@ class aligned_schedule(BaseSchedule):
         """Return how long it is until the next slot begins; it does not depend on the last run."""
         return self.run_every - self._slots.time_into_slot(self.now())
 
-    def is_due(self, last_run_at: datetime.datetime) -> tuple[bool, float]:
+    def is_due(self, last_run_at: datetime.datetime) -> schedstate:
         """Return whether a slot has begun since the last run, and the seconds to the next one."""
-        return self._slots.is_due(last_run_at, self.now())
+        return schedstate(*self._slots.is_due(last_run_at, self.now()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.run_every, self.offset_seconds, self.nowfun)

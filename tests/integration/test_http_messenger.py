@@ -463,12 +463,12 @@ def test_a_server_that_answers_is_well(sink: HTTPSink, status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (401, "does not know us"),
-        (403, "does not let us"),
+        (401, "rejects the credentials"),
+        (403, "forbids this sensor"),
         (404, "nothing at this address"),
         (407, "proxy"),
-        (500, "not well"),
-        (503, "not well"),
+        (500, "cannot serve"),
+        (503, "cannot serve"),
     ],
 )
 def test_a_server_that_would_not_take_messages_says_why(
@@ -585,3 +585,62 @@ def test_secrets_are_masked_in_the_configuration() -> None:
 
     assert SECRET not in repr(config)
     assert SECRET not in json.dumps(config.model_dump(mode="json"))
+
+
+# --- a server that says "not now" ---
+
+NOW = "Sat, 01 Jun 2024 20:00:00 GMT"
+"""By the clock of the server, which is not that of the board."""
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("600", 600),
+        (" 0 ", 0),
+        ("Sat, 01 Jun 2024 20:10:00 GMT", 600),
+        ("Saturday, 01-Jun-24 20:10:00 GMT", 600),
+        ("Sat, 01 Jun 2024 19:00:00 GMT", 0),
+        ("9" * 400, 999_999_999_999),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("", None),
+    ],
+)
+def test_the_time_to_come_back_is_read_in_both_forms(
+    sink: HTTPSink, status: int, text: str, seconds: float | None
+) -> None:
+    sink.status, sink.headers = status, {"Date": NOW, "Retry-After": text}
+
+    response = messenger(sink.url).send_message(message())
+
+    assert response.status is ResponseStatus.FAILED
+    assert response.retry_after == seconds
+
+
+def test_a_message_that_is_too_large_holds_up_no_other(sink: HTTPSink) -> None:
+    sink.status, sink.headers = 413, {"Retry-After": "600"}
+
+    response = messenger(sink.url).send_message(message())
+
+    assert (response.status, response.retry_after) == (ResponseStatus.ERROR, None)
+
+
+@pytest.mark.parametrize(("headers", "posts"), [({}, 3), ({"Retry-After": "600"}, 1)])
+def test_a_backlog_does_not_all_go_to_a_busy_server(
+    sink: HTTPSink, headers: dict[str, str], posts: int
+) -> None:
+    store = InMemoryMessageStore()
+    for _ in range(20):
+        store.store_message(message())
+    sink.status, sink.headers = 429, headers
+    task = generate_send_messages_task(store, [messenger(sink.url)])
+
+    task()
+    assert len(sink.posts) == posts
+
+    sink.status = 200
+    task()
+    assert len(sink.posts) == (1 if headers else 20)

@@ -10,6 +10,8 @@ A delivery is the task of one messenger for one message. The rules:
   link. Nor does a server that refuses access (`is_access_refused`): a token can be
   renewed.
 * A resting or claimed message does not block others: newer ones go first.
+* A server that asks for a pause (`retry_after`) gets no message at all until it is
+  over, at most a day. The pause is stored, so it outlasts a restart.
 * Times further ahead than any rest or lease come from a clock that was set back
   since; they count as past.
 """

@@ -84,6 +84,8 @@ _VERSION_3 = (
     "CREATE INDEX delivery_message ON delivery (message_row)",
 )
 
+_VERSION_4 = ("ALTER TABLE messenger ADD COLUMN paused_until_us INTEGER",)
+
 _VERSION_5 = (
     # The process that claimed it; see `senders`.
     "ALTER TABLE delivery ADD COLUMN claimed_by INTEGER",
@@ -96,7 +98,7 @@ _VERSION_5 = (
 SCHEMA = Schema(
     store="message store",
     application_id=0x61634D53,  # "acMS"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_5),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
     peer_tables=frozenset({"message", "response"}),
     error=MessageStoreError,
 )
@@ -154,6 +156,13 @@ REFUSAL = "SELECT refused_since_us, refusal FROM messenger WHERE row = :messenge
 PUT_REFUSAL = """
     UPDATE messenger SET refused_since_us = :since, refusal = :error WHERE row = :messenger_row
 """
+
+IS_PAUSED = """
+    SELECT 1 FROM messenger
+    WHERE row = :messenger_row AND paused_until_us BETWEEN :now + 1 AND :longest_pause
+"""
+
+PAUSE = "UPDATE messenger SET paused_until_us = :end WHERE row = :messenger_row"
 
 REFUSALS = """
     SELECT name, refused_since_us, refusal FROM messenger

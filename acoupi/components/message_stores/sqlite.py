@@ -42,6 +42,8 @@ class SqliteMessageStore(types.MessageStore):
     each method is one transaction, on disk when it returns. The constructor
     touches nothing: folder and file are created at the first use.
 
+    The content of a message comes back as bytes, as published messengers expect.
+
     A messenger is known by its name from the first time it claims or settles a
     message. It gets every message it has not acknowledged itself, including
     those from before it was known. The rules of retry are in
@@ -159,7 +161,8 @@ class SqliteMessageStore(types.MessageStore):
 
         Each message must be settled or released; otherwise others may claim it
         once this process has ended, or the lease is over. If several processes ask
-        at once, each message goes to only one of them.
+        at once, each message goes to only one of them. There are none while the
+        server has asked for a pause.
         """
         check_request(limit, order)
         with self._database.writing() as connection:
@@ -170,10 +173,15 @@ class SqliteMessageStore(types.MessageStore):
                 "messenger_row": messenger_row,
                 "now": to_microseconds(now),
                 "longest_rest": to_microseconds(now + datetime.timedelta(seconds=LONGEST_REST)),
+                "longest_pause": to_microseconds(
+                    now + datetime.timedelta(seconds=data.LONGEST_PAUSE)
+                ),
                 "lease_end": to_microseconds(now + datetime.timedelta(seconds=self.lease)),
                 "claimed_by": self._senders.me(),
                 "limit": _limit(limit),
             }
+            if connection.execute(sql.IS_PAUSED, values).fetchone():
+                return []
             rows = connection.execute(sql.DUE[order], values).fetchall()
             if rows:
                 claimed = json.dumps([row[0] for row in rows])
@@ -185,7 +193,8 @@ class SqliteMessageStore(types.MessageStore):
 
         SUCCESS completes it. Anything else counts the attempt and sets the time
         of the next one, or makes it a dead letter if the server has refused it
-        (ERROR, but not for lack of access) 10 times.
+        (ERROR, but not for lack of access) 10 times. If the answer asks for a
+        pause, this messenger gets no message until it is over.
 
         Raises
         ------
@@ -202,6 +211,7 @@ class SqliteMessageStore(types.MessageStore):
             if response.status is data.ResponseStatus.SUCCESS:
                 connection.execute(sql.ACKNOWLEDGE, rows)
             _note_refusal(connection, messenger, response, rows)
+            _note_pause(connection, response, rows)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         """Release claimed messages that were not tried; no attempt is counted."""
@@ -340,7 +350,7 @@ def _message(row: Sequence[Any]) -> data.Message:
     _, id_, content, message_type, created_on = row
     return data.Message(
         id=as_id(id_),
-        content=content,
+        content=content.encode() if isinstance(content, str) else content,
         message_type=None if message_type is None else data.MessageType(message_type),
         created_on=from_microseconds(created_on),
     )
@@ -376,6 +386,14 @@ def _note_refusal(
             "error": after and after.error,
         }
         connection.execute(sql.PUT_REFUSAL, {**rows, **values})
+
+
+def _note_pause(
+    connection: sqlite3.Connection, response: data.Response, rows: dict[str, int]
+) -> None:
+    end = response.pause_end
+    if end is not None or response.status is data.ResponseStatus.SUCCESS:
+        connection.execute(sql.PAUSE, {**rows, "end": _microseconds(end)})
 
 
 def _delivery(connection: sqlite3.Connection, rows: dict[str, int]) -> Delivery:

@@ -1,6 +1,6 @@
-"""Messengers: what takes messages off the board.
+"""Messengers send messages from the sensor to a server.
 
-What a messenger says of a message is what it knows:
+The status of a response says only what the messenger knows:
 
 * ``SUCCESS``: the server acknowledged it;
 * ``ERROR``: the server refused *this message*, or it can never be sent:
@@ -8,15 +8,17 @@ What a messenger says of a message is what it knows:
 * ``FAILED``: the server cannot take it now, or the connection ended before
   its answer; it may have arrived;
 * ``TIMEOUT``: the server did not answer in time; it may have arrived;
+  Three FAILED or TIMEOUT in a row end the pass; if the server says when to come
+  back, that is ``retry_after`` of the response, and nothing is sent before;
 * `MessageSendError` is raised when nothing reached the server.
 
-Where the server does not let the sensor in (an expired token, an address or
-topic that is not for it), nothing is wrong with the message: the response says
+If the server refuses the sensor (an expired token, an address or topic that it
+may not use), nothing is wrong with the message: the response says
 ``is_access_refused``, or the error is an `AccessRefusedError`. Such a message is
-tried for ever.
+retried without limit.
 
 A message may thus arrive twice, but it never counts as delivered without
-having arrived. Servers that care recognise the second by the message's id:
+having arrived. Servers can recognise a repeated message by its id:
 header ``Idempotency-Key`` (HTTP), user property ``message_id`` (MQTT 5; under
 3.1.1 only by its content, which is the same). Which device it comes from is beside
 it: header ``Acoupi-Device-Id``, user property ``device_id``.

@@ -2,9 +2,9 @@
 
 A broker throws an older connection off when a new one comes with the same
 client id. So an id must differ between processes; and it should be the same
-again after a restart, so that the new process takes the place of its
-predecessor instead of meeting the ghost of it. Hence numbered places, each
-held with a kernel lock that ends with its process.
+again after a restart, so that the new process replaces the stale session of its
+predecessor. Hence numbered places, each held with a kernel lock that is released
+when its process ends.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ PLACES = 100
 
 
 class ClientId:
-    """An id that is ours until it is released or the process ends.
+    """A client id reserved until it is released or the process ends.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ class ClientId:
                 self._lock = _lock(f"mqtt-{key}-{place}.lock")
             except BlockingIOError:
                 continue
-            except OSError:  # no folder to lock in: an id of chance must do
+            except OSError:  # no folder to lock in: a random id must do
                 break
             self.text, self.is_first = base if place == 0 else f"{base}-{place}", place == 0
             break
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the id for other processes."""
         if self._lock:
             self._lock.close()
             self._lock = None

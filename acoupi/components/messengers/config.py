@@ -1,6 +1,9 @@
 """What users set of each messenger. No network library is needed for it."""
 
+import re
+from contextlib import suppress
 from enum import Enum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import unquote, urlsplit
@@ -16,11 +19,15 @@ __all__ = [
     "HTTPConfig",
     "MQTTConfig",
     "MQTTTransport",
+    "check_host",
     "check_topic",
     "split_url",
 ]
 
 DEVICE_ID = "{device_id}"
+
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
+"""With underscores: they are wrong, but containers have them."""
 
 
 class MQTTTransport(Enum):
@@ -52,10 +59,42 @@ def split_url(url: str) -> tuple[str, str | None, str | None]:
         raise ValueError("base_url is not an address such as https://example.org/in") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("base_url must begin with http:// or https:// and name a host")
+    try:
+        check_host(host)
+    except ValueError as error:
+        raise ValueError(f"base_url: {error}") from None
     place = parts.netloc.rpartition("@")[2]
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     return parts._replace(netloc=place).geturl(), user, password
+
+
+def check_host(host: str) -> str:
+    """Return the name or address of a machine if it can be one, or raise ValueError.
+
+    Examples
+    --------
+    >>> check_host("broker.example.org"), check_host("::1")
+    ('broker.example.org', '::1')
+    """
+    scheme, separator, rest = host.rpartition("://")
+    if separator:
+        raise ValueError(f'host is a name only: write "{rest.split("/")[0]}" without "{scheme}://"')
+    with suppress(ValueError):
+        ip_address(host.partition("%")[0])
+        return host
+    if ":" in host:
+        raise ValueError("host must not have a port: set port instead")
+    try:
+        is_name = bool(_HOST.fullmatch(host.encode("idna").decode()))
+    except UnicodeError:  # a label is empty or longer than 63
+        is_name = False
+    if not is_name:
+        raise ValueError(
+            "host cannot be the name of a machine: letters, digits and hyphens, "
+            "at most 63 between two dots"
+        )
+    return host
 
 
 def check_topic(topic: str) -> str:
@@ -158,7 +197,7 @@ class MQTTConfig(BaseModel):
     """Longest silence on the connection, seconds; after 1.5 times that the broker
     takes the sensor for offline."""
     last_will: bool = True
-    """Keep "online" or "offline" on ``topic/status`` (retained); the broker writes
+    """Keep "online" or "offline" on ``topic/DEVICE/status`` (retained); the broker writes
     "offline" by itself when the connection breaks."""
     client_id: str | None = None
     """None: device id and service, so that no process pushes another off. One that
@@ -175,6 +214,8 @@ class MQTTConfig(BaseModel):
     @model_validator(mode="after")
     def validate_together(self) -> Self:
         """Refuse what contradicts itself."""
+        if self.transport is not MQTTTransport.UNIX:
+            check_host(self.host)
         if self.password and not self.username:
             raise ValueError("password needs username")
         if self.client_key and not self.client_certificate:

@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeGuard
 from urllib.parse import urlencode, urlsplit
@@ -35,13 +36,16 @@ ANSWER_LIMIT = 4096
 """Bytes of an answer that are read and kept."""
 
 TRANSIENT = frozenset({408, 425, 429})
-"""Refusals that are about the moment, not about the message (RFC 9110, 8470, 6585)."""
+"""Status codes that mean "not now" (RFC 9110, 8470, 6585); the message may be fine."""
 
 ACCESS_REFUSED = frozenset({401, 403, 404, 405, 407, 410})
-"""Refusals that are about the sensor or the address, not about the message."""
+"""Status codes that refuse the sensor or the address; the message may be fine."""
+
+NOT_NOW = TRANSIENT | {500, 502, 503, 504}
+"""Answers whose ``Retry-After`` is about every message."""
 
 BROKEN = frozenset({500, 502, 503, 504})
-"""Answers by which a server, or the gateway before it, says that it is down."""
+"""Status codes of a server, or of a gateway in front of it, that is down."""
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -49,7 +53,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\
 
 
 class HTTPMessenger(types.Messenger):
-    """Post each message to a server and believe only its answer.
+    """Post each message to a server; only the server's answer counts as delivery.
 
     With a JSON content type (the default) the content must be UTF-8 JSON and
     is sent as it is. With ``application/x-www-form-urlencoded`` it must be a
@@ -152,7 +156,7 @@ class HTTPMessenger(types.Messenger):
         except MessageError as err:
             return _response(data.ResponseStatus.ERROR, message, f"{err}: {err.why}")
         try:
-            status, content = self._request("POST", data=body, headers=_labels(message))[:2]
+            status, content, headers = self._request("POST", data=body, headers=_labels(message))
         except _UncertainError as err:
             self.logger.warning("message %s: %s", message.id, err)
             return _response(err.status, message, str(err))
@@ -164,6 +168,7 @@ class HTTPMessenger(types.Messenger):
             message=message,
             content=f"HTTP {status}: {content}",
             is_access_refused=status in ACCESS_REFUSED,
+            retry_after=_retry_after(headers) if status in NOT_NOW else None,
         )
 
     def check(self) -> None:
@@ -174,7 +179,7 @@ class HTTPMessenger(types.Messenger):
         Raises
         ------
         HealthCheckError
-            If it does not answer in time, does not let us in, has nothing at
+            If it does not answer in time, refuses access, has nothing at
             this address, redirects, does not accept POST, or is broken.
         """
         try:
@@ -236,9 +241,9 @@ class HTTPMessenger(types.Messenger):
         return self._local.session  # type: ignore[no-any-return]
 
     def _tls(self) -> dict[str, Any]:
-        """Return what each request says of certificates.
+        """Return the TLS arguments of a request.
 
-        Said by the session, an environment variable would take precedence.
+        Set on the session, an environment variable would override them.
         """
         ca_certificate, certificate, key, verify = self._certificates
         return {
@@ -247,7 +252,7 @@ class HTTPMessenger(types.Messenger):
         }
 
     def _failure(self, err: OSError) -> "MessageSendError | _UncertainError":
-        """Tell what certainly did not arrive from what may have.
+        """Return the error for a message that did not arrive, or for one that may have.
 
         The text of `err` is not used: it holds the address with its parameters.
         """
@@ -373,6 +378,23 @@ def _response(
     return data.Response(status=status, message=message, content=content)
 
 
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that a server asks for; None if it does not, or not legibly.
+
+    A date (RFC 9110, 10.2.3) is compared with the server's own ``Date`` if it has one,
+    because the clock of the board may be wrong.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        end = parsedate_to_datetime(text)
+        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else data.utc_now()
+        return max(0.0, (end - now).total_seconds())
+    except (ValueError, TypeError):  # TypeError: one of them has no zone
+        return None
+
+
 def _text(answer: requests.Response, deadline: float) -> str:
     """Return the beginning of an answer; what it says matters less than its status."""
     content = bytearray()
@@ -445,9 +467,9 @@ def _fault(status: int, headers: Mapping[str, str]) -> tuple[str, str] | None:
     if 300 <= status < 400:
         location = headers.get("Location")
         where = split_url(location)[0].partition("?")[0] if _is_url(location) else "another address"
-        return f"it sends us to {where}:", "set messaging.http.base_url to where it sends us"
+        return f"it redirects to {where}:", "set messaging.http.base_url to the new address"
     if status in BROKEN:
-        return "it is not well itself:", "try later, or ask its operator"
+        return "the server cannot serve requests now:", "try later, or ask its operator"
     methods = {method.strip().upper() for method in headers.get("Allow", "").split(",")} - {""}
     if methods and not methods & {"POST", "*"}:
         return f"it accepts only {', '.join(sorted(methods))}:", "correct messaging.http.base_url"
@@ -457,8 +479,8 @@ def _fault(status: int, headers: Mapping[str, str]) -> tuple[str, str] | None:
 _NOTHING_HERE = ("there is nothing at this address:", "correct messaging.http.base_url")
 
 _FAULTS = {
-    401: ("it does not know us:", "set messaging.http.token, or username and password"),
-    403: ("it knows us, and does not let us:", "ask its operator for permission to post"),
+    401: ("it rejects the credentials:", "set messaging.http.token, or username and password"),
+    403: ("it forbids this sensor to post:", "ask its operator for permission to post"),
     404: _NOTHING_HERE,
     407: ("a proxy wants credentials:", "put them into the variable HTTPS_PROXY"),
     410: _NOTHING_HERE,

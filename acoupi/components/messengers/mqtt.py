@@ -1,7 +1,9 @@
 """A messenger that publishes to an MQTT broker."""
 
+import hashlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,22 +28,25 @@ from acoupi.components.messengers.mqtt_connection import (
     OldProtocolError,
 )
 from acoupi.components.messengers.tls import Certificates
-from acoupi.errors import HealthCheckError, MessageSendError
+from acoupi.errors import AccessRefusedError, HealthCheckError, MessageSendError
+from acoupi.home import home_dir
 
 __all__ = ["MQTTMessenger"]
 
 TRANSIENT = frozenset({0x91, 0x97})
-"""Refusals that are about the moment: number in use, quota exceeded (MQTT 5, 3.4.2.1)."""
+"""Reason codes that mean "not now": identifier in use, quota exceeded (MQTT 5, 3.4.2.1)."""
 
 FIRST_WAIT = 1.0
 """Seconds after which a lost connection is tried again; doubled each time, also
 where the new one does not last: so two clients with one id do not fight for it."""
 LONGEST_WAIT = 60.0
 """Most of these seconds; a connection that lasted as long was a good one."""
+MANY_BRIEF = 3
+"""After so many shorter ones in a row, two clients probably have one id."""
 
 
 class _Link:
-    """What one process has of a messenger."""
+    """State of a messenger in one process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -53,10 +58,12 @@ class _Link:
         self.keeping = threading.Lock()
         self.has_keeper = False
         self.wait = FIRST_WAIT
+        self.brief = 0
+        """Connections in a row that did not last."""
 
 
 class MQTTMessenger(types.Messenger):
-    """Publish each message and believe only the broker's acknowledgement.
+    """Publish each message; only the broker's acknowledgement counts as delivery.
 
     The first message opens a connection, which stays open and comes back by
     itself after a loss. Messages are published with quality of service 1 and
@@ -64,14 +71,16 @@ class MQTTMessenger(types.Messenger):
     ``ERROR`` that it refused the message; where the topic is forbidden, with
     ``is_access_refused``.
 
-    MQTT 5 is spoken where the broker can, else 3.1.1. Under 3.1.1 a broker
-    *cannot* say that the topic is forbidden: it acknowledges and throws the
-    message away.
+    MQTT 5 is used if the broker supports it, else 3.1.1. Under 3.1.1 a broker
+    *cannot* say that the topic is forbidden: it acknowledges and discards the
+    message.
 
     Of the processes of a board, the services (which have the variable
-    ``ACOUPI_SERVICE``) keep ``topic/status`` at "online" or, when they end,
+    ``ACOUPI_SERVICE``) keep ``topic/DEVICE/status`` at "online" or, when they end,
     vanish or close, "offline". It is retained. Others, such as a command that
-    sends something, leave it alone.
+    sends something, leave it alone. What an older acoupi left on ``topic/status``,
+    which all sensors of a fleet shared, is cleared once. A broker that forbids the
+    status topic still gets the messages.
 
     Threads may share a messenger. In a forked process it makes a connection
     of its own, under another client id.
@@ -168,12 +177,14 @@ class MQTTMessenger(types.Messenger):
 
     @property
     def status_topic(self) -> str:
-        """Where "online" and "offline" are kept."""
-        return f"{self.topic}/status"
+        """Where "online" and "offline" are kept: below the id of the device."""
+        device = re.sub(r"[+#/\0]", "_", devices.get_device_id())
+        has_device = device in self.topic.split("/")
+        return f"{self.topic}/status" if has_device else f"{self.topic}/{device}/status"
 
     @property
     def client_id(self) -> str:
-        """By what the broker knows this process, or would if it connected."""
+        """Client id of this process at the broker."""
         claimed = self._link().client_id
         return claimed.text if claimed else self._wanted_client_id()
 
@@ -209,14 +220,14 @@ class MQTTMessenger(types.Messenger):
         return self._outcome(connection, number, message)
 
     def check(self) -> None:
-        """Connect once, beside the connection that may be open, and leave.
+        """Connect once, without touching an open connection, and disconnect.
 
         Whether the topic may be published on is not known before a message is.
 
         Raises
         ------
         HealthCheckError
-            If the broker is not there or does not let us in.
+            If the broker cannot be reached or refuses access.
         """
         if self._given_client_id and self.client:
             return  # a second connection under this id would end the one that works
@@ -243,7 +254,7 @@ class MQTTMessenger(types.Messenger):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def close(self) -> None:
-        """Say "offline" and take leave; the next message connects again."""
+        """Publish "offline" and disconnect; the next message connects again."""
         link = self._links.pop(os.getpid(), None)
         if link is None:
             return
@@ -304,7 +315,7 @@ class MQTTMessenger(types.Messenger):
         return f"{devices.get_device_id()}-{os.environ.get('ACOUPI_SERVICE') or 'command'}"
 
     def _link(self) -> _Link:
-        """Return what this process has; a forked one starts anew."""
+        """Return the state of this process; a forked process gets its own."""
         pid = os.getpid()
         link = self._links.get(pid)
         if link is None:
@@ -320,7 +331,7 @@ class MQTTMessenger(types.Messenger):
 
     @contextmanager
     def _locked(self, link: _Link) -> Iterator[None]:
-        """Hold the link, or give up when the one who holds it gets nowhere."""
+        """Hold the link, or give up if another thread holds it for too long."""
         if not link.lock.acquire(timeout=self.timeout):
             raise MessageSendError(
                 f'the broker "{self._broker.place}" does not answer.',
@@ -342,19 +353,50 @@ class MQTTMessenger(types.Messenger):
             return link.connection
 
     def _connect(self, link: _Link) -> None:
-        """Replace what was lost. The link is locked."""
+        """Replace a lost connection. The link must be locked."""
         if link.connection:
             link.connection.cut()
             link.connection = None
         if link.client_id is None and not self._given_client_id:
             link.client_id = ClientId(self._wanted_client_id(), self._broker.place)
-        will_topic = self.status_topic if self._is_announced(link) else None
-        connection = self._open(self.client_id, will_topic, link)
+        connection = self._open_as_service(link)
         link.connection = connection
         link.opened_at = data.monotonic()
-        if will_topic:
-            with suppress(ConnectionLostError):
+        if connection.will_topic:
+            with suppress(ConnectionLostError, TimeoutError):
                 self._say("online", connection)
+                self._clear_old_status(connection)
+
+    def _open_as_service(self, link: _Link) -> Connection:
+        """Open a connection with the last will, or without where the broker forbids it."""
+        will_topic = self.status_topic if self._is_announced(link) else None
+        try:
+            return self._open(self.client_id, will_topic, link)
+        except AccessRefusedError:
+            if will_topic is None:
+                raise
+            with suppress(MessageSendError):
+                connection = self._open(self.client_id, None, link)
+                self.logger.warning(
+                    'no "online" and "offline": the broker "%s" forbids the topic "%s"',
+                    self._broker.place,
+                    will_topic,
+                )
+                return connection
+            raise
+
+    def _clear_old_status(self, connection: Connection) -> None:
+        """Clear, once in a home, the retained status that the sensors of a fleet shared."""
+        old = f"{self.topic}/status"
+        if old == connection.will_topic:
+            return
+        key = hashlib.sha256(f"{self._broker.place} {old}".encode()).hexdigest()[:12]
+        done = home_dir() / "run" / f"mqtt-{key}-old-status-cleared"
+        if done.exists():
+            return
+        connection.wait_for(connection.publish(old, b"", {}, True), self.timeout)
+        with suppress(OSError):
+            done.touch()
 
     def _is_announced(self, link: _Link) -> bool:
         """Whether this process speaks for the sensor on the status topic."""
@@ -409,18 +451,16 @@ class MQTTMessenger(types.Messenger):
         raise first
 
     def _lost(self, link: _Link, connection: Connection) -> None:
-        """Set about getting the connection back; runs in the thread of the lost one."""
-        if connection.end_code == SESSION_TAKEN_OVER:
-            self.logger.error(
-                'another client has the id "%s" at the broker "%s"',
-                connection.client_id,
-                self._broker.place,
-            )
-        else:
-            self.logger.warning('lost the broker "%s": %s', self._broker.place, connection.end)
+        """Start reconnecting; called in the network thread of the lost connection."""
+        self.logger.warning('lost the broker "%s": %s', self._broker.place, connection.end)
         with link.keeping:
-            if data.monotonic() - link.opened_at > LONGEST_WAIT:
+            is_brief = data.monotonic() - link.opened_at <= LONGEST_WAIT
+            link.brief = link.brief + 1 if is_brief else 0
+            if not is_brief:
                 link.wait = FIRST_WAIT
+            is_taken_over = connection.end_code == SESSION_TAKEN_OVER
+            if is_taken_over or link.brief == MANY_BRIEF:
+                self._name_twin(connection, is_certain=is_taken_over)
             if link.closing.is_set() or link.has_keeper:
                 return
             link.has_keeper = True
@@ -428,8 +468,20 @@ class MQTTMessenger(types.Messenger):
             target=self._keep, args=(link,), name="acoupi-mqtt-keeper", daemon=True
         ).start()
 
+    def _name_twin(self, connection: Connection, *, is_certain: bool) -> None:
+        """Say that another sensor has the same id, or may have: few brokers tell."""
+        self.logger.error(
+            'two sensors %s one id, "%s": another client of the broker "%s" is called "%s". '
+            "Messages still arrive, but cannot be told apart. "
+            "Give one sensor another id, in config/device.json of its home",
+            "have" if is_certain else "may have",
+            devices.get_device_id(),
+            self._broker.place,
+            connection.client_id,
+        )
+
     def _keep(self, link: _Link) -> None:
-        """Try until there is a connection that holds, or nobody wants one."""
+        """Retry until a connection is open or the messenger is closed."""
         while True:
             is_closing = link.closing.wait(link.wait)
             with link.keeping:
@@ -452,7 +504,7 @@ def _response(status: data.ResponseStatus, message: data.Message, content: str) 
 
 
 def _of_this_device(text: str) -> str:
-    """Return a topic or a client id of a fleet as that of this device."""
+    """Fill in the device id in a topic or a client id."""
     if DEVICE_ID not in text:
         return text
     return text.replace(DEVICE_ID, devices.get_device_id())

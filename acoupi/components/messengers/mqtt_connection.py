@@ -1,4 +1,4 @@
-"""One connection to an MQTT broker, from its beginning to its end."""
+"""A single connection to an MQTT broker."""
 
 import os
 import socket
@@ -41,12 +41,12 @@ class OldProtocolError(MessageSendError):
 
 
 class HungUpError(OldProtocolError):
-    """Perhaps it does not: it hung up without a word, as a bad link does, too."""
+    """The broker hung up without a reason: it may be too old, or the link is bad."""
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where a broker is, and what it wants to see."""
+    """Address of a broker, and the credentials for it."""
 
     host: str
     port: int
@@ -61,7 +61,7 @@ class Broker:
 
     @property
     def place(self) -> str:
-        """Name it as it is shown."""
+        """Its address, as shown to users."""
         return self.host if self.transport == "unix" else f"{self.host}:{self.port}"
 
 
@@ -69,19 +69,19 @@ class Connection:
     """A connection that is used once.
 
     The network runs in a thread of its own that ends with the connection.
-    After its end a new one is made: nothing that was handed to an old one is
-    sent again behind our back, because the message store does that.
+    After its end a new one is made: messages of the old one are not resent
+    automatically, because the message store does that.
 
     Parameters
     ----------
     broker
         Where to connect.
     client_id
-        By what the broker knows us.
+        Client id at the broker.
     protocol
         Version of MQTT.
     will_topic
-        Where the broker says "offline" if we vanish; None: nowhere.
+        Topic of the last will, "offline"; None: no last will.
     on_lost
         Called once, from another thread, when an open connection has ended
         in another way than by `close`.
@@ -100,7 +100,7 @@ class Connection:
         self.protocol = protocol
         self.will_topic = will_topic
         self.maximum_packet_size: int | None = None
-        """Bytes that the broker takes at once; None: it did not say."""
+        """Largest message the broker accepts, bytes; None: not stated."""
         self.client: mqtt.Client | None = None
         self.end: str | None = None
         """Why the connection is over; None while it is not."""
@@ -119,11 +119,11 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the broker has accepted us and nothing has ended it."""
+        """Whether the broker accepted the connection and it has not ended."""
         return self._is_up and self.end is None
 
     def open(self, timeout: float) -> None:
-        """Connect, and wait for the broker to accept us.
+        """Connect, and wait for the broker to accept the connection.
 
         Raises
         ------
@@ -148,14 +148,14 @@ class Connection:
         return self.end is not None or self._error is not None
 
     def publish(self, topic: str, payload: bytes, labels: Mapping[str, str], retain: bool) -> int:
-        """Hand a message over and return its number for `wait_for`.
+        """Publish a message and return its packet identifier, for `wait_for`.
 
         `labels` become its user properties, where the protocol has such.
 
         Raises
         ------
         ConnectionLostError
-            If there is no connection to hand it to.
+            If there is no connection.
         ValueError
             If no broker could take it.
         """
@@ -177,12 +177,12 @@ class Connection:
         return info.mid
 
     def wait_for(self, number: int, timeout: float) -> ReasonCode:
-        """Return what the broker said of a message.
+        """Return the broker's reason code for a message.
 
         Raises
         ------
         TimeoutError
-            If it said nothing within `timeout` seconds.
+            If it does not answer within `timeout` seconds.
         ConnectionLostError
             If the connection ended first.
         """
@@ -197,7 +197,7 @@ class Connection:
         raise TimeoutError
 
     def close(self) -> None:
-        """Take leave of the broker, so that it does not announce our death."""
+        """Disconnect properly, so that the broker does not publish the last will."""
         self._is_closing = True
         if self.client and self.is_open:
             self.client.disconnect()
@@ -206,7 +206,7 @@ class Connection:
         self.cut()
 
     def cut(self, why: str = "it was given up") -> None:
-        """End the connection at once, without a word to the broker."""
+        """Close the connection at once, without a DISCONNECT packet."""
         self._shut(self.client)
         thread = self._thread
         if thread and thread is not threading.current_thread():
@@ -215,7 +215,7 @@ class Connection:
         self._let_go()
 
     def abandon(self) -> None:
-        """Let go, in a forked process, of what belongs to its parent.
+        """Release, in a forked process, the connection of its parent.
 
         Only our copy of the socket is closed: nothing is sent, and the
         parent's connection goes on.
@@ -322,7 +322,7 @@ class Connection:
             self._news.notify_all()
 
     def _logged(self, client: mqtt.Client, _data: Any, level: int, text: str) -> None:
-        """Keep the last thing paho complained of: it tells its callbacks less."""
+        """Keep paho's last warning: its callbacks get less detail."""
         if level in (LogLevel.MQTT_LOG_ERR, LogLevel.MQTT_LOG_WARNING):
             self._complaint = text
         elif "malformed packet" in text:
@@ -355,7 +355,7 @@ class Connection:
             client.on_connect = client.on_disconnect = client.on_publish = client.on_log = None
 
     def _failure(self, timeout: float | None) -> MessageSendError:
-        """Say why no connection came about; `timeout` if nothing happened within it."""
+        """Return why the connection failed; `timeout` is set if nothing happened within it."""
         place = self.broker.place
         if self._refusal:
             return self._refused(*self._refusal)
@@ -389,7 +389,7 @@ class Connection:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Return why no connection came about, and what to try."""
+    """Return why the connection failed, and what to try."""
     if isinstance(error, ssl.SSLError):
         return explain_tls(error)
     if isinstance(error, socket.gaierror):
@@ -403,7 +403,7 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 _CREDENTIALS = (
     "correct messaging.mqtt.username and password; if they are right, let the sensor write "
-    "on TOPIC/status, or switch messaging.mqtt.last_will off"
+    "on TOPIC/DEVICE/status, or switch messaging.mqtt.last_will off"
 )
 
 _HELP = {
@@ -412,5 +412,7 @@ _HELP = {
     0x87: _CREDENTIALS,
     0x88: "try later",
     0x89: "try later",
+    0x97: "try later",
+    0x9F: "try later",
     0x9A: "switch messaging.mqtt.last_will off",
 }

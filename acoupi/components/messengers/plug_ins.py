@@ -29,7 +29,7 @@ _HERE = "acoupi.components.messengers"
 _KEY = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 _KEPT: dict[str, Any] = {"secret": True, "opaque": True}
-"""Of a section that nothing can read: it is kept as it is, and shown to nobody."""
+"""Marks a section that cannot be read: it is kept unchanged and never shown."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -226,7 +226,7 @@ def _make(kind: _Kind, section: BaseModel, logger: logging.Logger) -> types.Mess
 
 
 class UnusableMessenger(types.Messenger):
-    """Stands for a messenger that is configured and cannot be used: its messages wait."""
+    """Placeholder for a configured messenger that cannot be used; its messages wait."""
 
     def __init__(self, key: str, error: ConfigurationError) -> None:
         self._name = key

@@ -1,16 +1,17 @@
-"""TLS for both messengers: one way to load certificates, one way to say what is wrong."""
+"""TLS for the HTTP and MQTT messengers: loading certificates, explaining failures."""
 
 import ssl
 from pathlib import Path
 from typing import NamedTuple
 
+from acoupi import data
 from acoupi.errors import ConfigurationError
 
 __all__ = ["Certificates", "explain_tls"]
 
 
 class Certificates(NamedTuple):
-    """Whom to trust, and what to show of oneself."""
+    """Trusted authorities, and the client certificate of the sensor."""
 
     ca_certificate: Path | None = None
     client_certificate: Path | None = None
@@ -83,13 +84,18 @@ def _readable(path: Path | None, setting: str) -> str | None:
     return str(path)
 
 
+_WRONG_NAME = 62
+_REMEDIES = {
+    9: ("its certificate is not valid yet", "set the clock, or wait until it is synchronised"),
+    10: ("its certificate has expired", "check the clock; if it is right, ask for a new one"),
+}
+"""By the codes of OpenSSL (X509_V_ERR_...)."""
+
+
 def explain_tls(error: ssl.SSLError) -> tuple[str, str]:
     """Return why a TLS connection failed, and what to try."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate is not to be trusted: {error.verify_message}",
-            "set ca_certificate to the PEM file of the authority that signed it",
-        )
+        return _explain_certificate(error)
     if isinstance(error, ssl.SSLEOFError):
         return "it hung up; it may ask for a client certificate", "set client_certificate"
     reason = (error.reason or str(error)).replace("_", " ").lower()
@@ -98,3 +104,15 @@ def explain_tls(error: ssl.SSLError) -> tuple[str, str]:
     if "wrong version number" in reason:
         return f"{reason}: it does not speak TLS on this port", "correct the port"
     return f"TLS failed: {reason}", "check the port and the certificates"
+
+
+def _explain_certificate(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
+    if error.verify_code in _REMEDIES:
+        why, help_ = _REMEDIES[error.verify_code]
+        return f"{why}; the clock of this board says {data.utc_now():%Y-%m-%d %H:%M} UTC", help_
+    if error.verify_code == _WRONG_NAME:
+        return error.verify_message, "set the host to a name that is in the certificate"
+    return (
+        f"its certificate is not to be trusted: {error.verify_message}",
+        "set ca_certificate to the PEM file of the authority that signed it",
+    )

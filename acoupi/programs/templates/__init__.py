@@ -1,8 +1,8 @@
-"""Programs to start from: override what differs.
+"""Programs to start from: override what should differ.
 
-- `BasicProgram` records, and keeps what is worth keeping.
-- `MessagingProgram` tells about it, too.
-- `DetectionProgram` runs a model on every recording, too.
+- `BasicProgram` records, and keeps the recordings that its filters select.
+- `MessagingProgram` also sends messages.
+- `DetectionProgram` also runs a model on every recording.
 """
 
 from typing import TYPE_CHECKING

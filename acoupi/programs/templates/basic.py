@@ -1,4 +1,4 @@
-"""A program that records, and keeps what is worth keeping."""
+"""A program that records, and keeps the recordings that its filters select."""
 
 import datetime
 from collections.abc import Callable, Iterator
@@ -21,20 +21,30 @@ from acoupi.programs.core.workers import (
     RECORDING_QUEUE,
     RECORDING_TASK,
 )
-from acoupi.programs.templates.configuration import BasicProgramConfiguration
+from acoupi.programs.templates.configuration import (
+    AudioConfiguration,
+    BasicProgramConfiguration,
+    PathsConfiguration,
+)
 
-__all__ = ["BasicProgram"]
+# Published programs import the configurations from here, too.
+__all__ = [
+    "AudioConfiguration",
+    "BasicProgram",
+    "BasicProgramConfiguration",
+    "PathsConfiguration",
+]
 
 C = TypeVar("C", bound=BasicProgramConfiguration)
 
 MANAGEMENT_INTERVAL = datetime.timedelta(minutes=2)
 RECOVERY_INTERVAL = datetime.timedelta(minutes=1)
 ANALYSIS_TIME_LIMIT = 600.0
-"""Seconds; where Celery has no time limit, an analysis older than this is taken for dead."""
+"""Seconds; without a Celery time limit, an older analysis is considered dead."""
 
 
 class BasicProgram(AcoupiProgram[C]):
-    """A program that records, and keeps what is worth keeping.
+    """A program that records, and keeps the recordings that its filters select.
 
     It records at its interval while every recording condition holds, moves
     or deletes what was recorded every two minutes, and finishes every minute
@@ -96,7 +106,7 @@ class BasicProgram(AcoupiProgram[C]):
     # Components.
 
     def configure_recorder(self, config: C) -> types.AudioRecorder:
-        """Return what records; by default the configured (or simulated) microphone."""
+        """Return the recorder; by default for the configured (or simulated) microphone."""
         microphone = config.microphone
         return components.PARecorder(
             duration=config.recording.duration,
@@ -117,11 +127,11 @@ class BasicProgram(AcoupiProgram[C]):
         )
 
     def configure_store(self, config: C) -> types.Store:
-        """Return what remembers recordings and detections."""
+        """Return the store of recordings and detections."""
         return components.SqliteStore(config.paths.db_metadata)
 
     def get_recording_conditions(self, config: C) -> list[types.RecordingCondition]:
-        """Return what must hold for a recording to be made: by default, the time of day.
+        """Return the conditions for making a recording: by default, the time of day.
 
         From ``schedule_start`` to ``schedule_end``, over midnight if the end is
         earlier; all day if both are the same.
@@ -132,7 +142,7 @@ class BasicProgram(AcoupiProgram[C]):
         return [components.IsInInterval(interval, ZoneInfo(str(config.timezone)))]
 
     def get_capture_plan(self, config: C) -> CapturePlan | None:
-        """Return when it plans to record, for the account of every second.
+        """Return when the program plans to record, for the effort ledger.
 
         By default from ``duration`` and ``interval`` of the configuration and
         those of the recording conditions that the time alone decides
@@ -152,19 +162,19 @@ class BasicProgram(AcoupiProgram[C]):
         )
 
     def get_recording_callbacks(self, config: C) -> list[Callable[..., Any]]:
-        """Return what is done with each recording; by default nothing."""
+        """Return the callbacks for each recording; by default none."""
         return []
 
     def get_recording_filters(self, config: C) -> list[types.RecordingSavingFilter]:
-        """Return what decides what is kept; one suffices, none keeps everything."""
+        """Return the saving filters: one that accepts suffices; without any, all is kept."""
         return []
 
     def get_file_managers(self, config: C) -> list[types.RecordingSavingManager]:
-        """Return what decides where recordings are kept; by default a folder for each day."""
+        """Return the saving managers; by default a folder for each day."""
         return [components.DateFileManager(config.paths.recordings, self.filename_template)]
 
     def get_required_models(self, config: C) -> list[str]:
-        """Return the names of the models that must be done with a recording first."""
+        """Return the names of the models that must finish with a recording first."""
         return []
 
     # Tasks.
@@ -180,7 +190,7 @@ class BasicProgram(AcoupiProgram[C]):
         )
 
     def create_file_management_task(self, config: C) -> Callable[[], None]:
-        """Return the task that keeps or deletes what was recorded."""
+        """Return the task that moves or deletes recordings."""
         return tasks.generate_file_management_task(
             store=self.store,
             file_managers=self.get_file_managers(config),
@@ -230,7 +240,7 @@ class BasicProgram(AcoupiProgram[C]):
     # What happens when.
 
     def validate_dirs(self, config: C) -> None:
-        """Make the folders of the configuration and see that they can be written to.
+        """Create the configured folders and check that they are writable.
 
         Called by `check` and `on_start`, never while the program is built.
         Subclasses add theirs and call ``super().validate_dirs(config)``.
@@ -301,7 +311,7 @@ _left_out: ContextVar[tuple[object, ...]] = ContextVar("left_out", default=())
 
 @contextmanager
 def leaving_out(*components: object) -> Iterator[None]:
-    """Let `check_component` pass over some components: they are tried out elsewhere."""
+    """Let `check_component` skip some components that are checked elsewhere."""
     token = _left_out.set(components)
     try:
         yield
@@ -319,7 +329,7 @@ def check_component(component: object) -> None:
 
 
 def require_folder(folder: Path, option: str) -> None:
-    """Make a folder and see that it can be written to.
+    """Create a folder and check that it is writable.
 
     Raises
     ------

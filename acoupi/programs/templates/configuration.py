@@ -30,11 +30,16 @@ class AudioConfiguration(BaseModel):
     """How long, how often and when to record."""
 
     duration: float = Field(
-        default=3, gt=0, allow_inf_nan=False, description="Length of a recording, seconds."
+        default=3,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Length of a recording, seconds.",
     )
     interval: float = Field(
         default=10,
         gt=0,
+        le=86_400,
         allow_inf_nan=False,
         description="Seconds from the start of a recording to the start of the next, "
         "on multiples of it since midnight UTC. The duration or less: without a gap.",

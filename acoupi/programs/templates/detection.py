@@ -1,4 +1,4 @@
-"""A program that records, runs a model on every recording, and tells what it found."""
+"""A program that records, runs a model on every recording, and reports detections."""
 
 import hashlib
 import json
@@ -19,11 +19,20 @@ from acoupi.programs.core.workers import (
     WorkerConfig,
 )
 from acoupi.programs.templates.basic import check_component, recording_schedule
-from acoupi.programs.templates.configuration import DetectionProgramConfiguration
+from acoupi.programs.templates.configuration import (
+    DetectionProgramConfiguration,
+    DetectionsConfiguration,
+)
 from acoupi.programs.templates.messaging import MessagingProgram
 from acoupi.tasks.detection import model_name
 
-__all__ = ["DetectionProgram", "configuration_digest"]
+# Published programs import the configurations from here, too.
+__all__ = [
+    "DetectionProgram",
+    "DetectionProgramConfiguration",
+    "DetectionsConfiguration",
+    "configuration_digest",
+]
 
 C = TypeVar("C", bound=DetectionProgramConfiguration)
 
@@ -32,7 +41,7 @@ NOT_ABOUT_DETECTIONS = ("paths", "messaging")
 
 
 class DetectionProgram(MessagingProgram[C], ABC):
-    """A program that records, runs a model on every recording, and tells what it found.
+    """A program that records, runs a model on every recording, and reports detections.
 
     `configure_model` must be given. Override points beside those of
     `MessagingProgram`:
@@ -75,21 +84,21 @@ class DetectionProgram(MessagingProgram[C], ABC):
         """
 
     def get_processing_filters(self, config: C) -> list[types.ProcessingFilter]:
-        """Return what decides whether the model is run; all must hold, none always runs it."""
+        """Return the processing filters: all must accept; without any, the model always runs."""
         return []
 
     def get_output_cleaners(self, config: C) -> list[types.ModelOutputCleaner]:
-        """Return what cleans outputs; by default by the threshold, if it is above 0."""
+        """Return the output cleaners; by default one for the threshold, if it is above 0."""
         if config.detections.threshold <= 0:
             return []
         return [components.ThresholdDetectionCleaner(config.detections.threshold)]
 
     def get_message_factories(self, config: C) -> list[types.MessageBuilder[Any]]:
-        """Return what makes messages of outputs; by default none are made."""
+        """Return the message builders; by default none."""
         return []
 
     def get_required_models(self, config: C) -> list[str]:
-        """Return the name of the model: a file is not touched before it is done."""
+        """Return the name of the model: a file is not moved before it has finished."""
         return [model_name(self.model)]
 
     def get_recording_callbacks(self, config: C) -> list[Callable[..., Any]]:

@@ -1,4 +1,4 @@
-"""A program that records, and tells about it."""
+"""A program that records and sends messages."""
 
 import datetime
 from collections.abc import Callable
@@ -11,16 +11,20 @@ from acoupi.devices import metrics
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.programs.status import StatusReport
 from acoupi.programs.templates.basic import BasicProgram, check_component, require_folder
-from acoupi.programs.templates.configuration import MessagingProgramConfiguration
+from acoupi.programs.templates.configuration import (
+    MessagingConfig,
+    MessagingProgramConfiguration,
+)
 from acoupi.tasks.messaging import messenger_names
 
-__all__ = ["MessagingProgram"]
+# Published programs import the configurations from here, too.
+__all__ = ["MessagingConfig", "MessagingProgram", "MessagingProgramConfiguration"]
 
 C = TypeVar("C", bound=MessagingProgramConfiguration)
 
 
 class MessagingProgram(BasicProgram[C]):
-    """A program that records, and tells about it.
+    """A program that records and sends messages.
 
     Every messenger that is configured delivers every message. Without any,
     messages are only stored.
@@ -37,7 +41,7 @@ class MessagingProgram(BasicProgram[C]):
     messenger: types.Messenger | None
     """The first of the messengers; None without any."""
     status_report: StatusReport
-    """What heartbeats say of the sensor."""
+    """Status of the sensor, for heartbeats."""
 
     def setup(self, config: C) -> None:
         """Build the components and register the tasks; touches nothing."""
@@ -57,15 +61,23 @@ class MessagingProgram(BasicProgram[C]):
     def check(self, config: C) -> None:
         """Check that every messenger reaches its server, too."""
         super().check(config)
-        for messenger in self.messengers:
+        for messenger in self._all_messengers():
             check_component(messenger)
 
     def on_end(self, deployment: data.Deployment) -> None:
-        """Send what waits, in one pass, too; what cannot be sent waits for the next start."""
+        """Also send waiting messages, in one pass; the rest waits for the next start."""
         super().on_end(deployment)
         self.run_once("send_messages_task")
-        for messenger in self.messengers:
-            messenger.close()
+        for messenger in self._all_messengers():
+            close = getattr(messenger, "close", None)  # published ones may have none
+            if close is not None:
+                close()
+
+    def _all_messengers(self) -> list[types.Messenger]:
+        """Return the messengers, and the one that a program may have put in their place."""
+        only = self.messenger
+        is_own = only is not None and all(only is not each for each in self.messengers)
+        return [*self.messengers, only] if only is not None and is_own else self.messengers
 
     def validate_dirs(self, config: C) -> None:
         """Make the folder of the messages, too."""
@@ -75,7 +87,7 @@ class MessagingProgram(BasicProgram[C]):
     # Components.
 
     def configure_message_store(self, config: C) -> types.MessageStore:
-        """Return what remembers messages until they are delivered."""
+        """Return the store that keeps messages until they are delivered."""
         return components.SqliteMessageStore(config.messaging.messages_db)
 
     def configure_messenger(self, config: C) -> types.Messenger | None:
@@ -96,9 +108,9 @@ class MessagingProgram(BasicProgram[C]):
         return make_messengers(config.messaging, self.logger.getChild("messenger"))
 
     def get_heartbeat_metrics(self, config: C) -> list[Callable[[], data.Metric | None]]:
-        """Return the figures of a heartbeat: storage, memory, processor, microphone, what waits.
+        """Return the metrics of a heartbeat: storage, memory, processor, microphone, backlog.
 
-        A figure that is None is left out.
+        A metric that is None is left out.
         """
 
         def remaining_storage() -> data.Metric:
@@ -115,7 +127,7 @@ class MessagingProgram(BasicProgram[C]):
     # Tasks.
 
     def create_messaging_task(self, config: C) -> Callable[[], None] | None:
-        """Return the task that sends what waits; None without a messenger."""
+        """Return the task that sends waiting messages; None without a messenger."""
         if not self.messengers:
             return None
         keep = config.messaging.keep_days
@@ -130,10 +142,10 @@ class MessagingProgram(BasicProgram[C]):
         )
 
     def create_heartbeat_task(self, config: C) -> Callable[[], None] | None:
-        """Return the task that gives a sign of life; None without a messenger.
+        """Return the task that sends heartbeats; None without a messenger.
 
-        Signs of life wait in the message store like other messages, so what a
-        sensor went through while its link was down is known afterwards.
+        Heartbeats wait in the message store like other messages, so the history of a
+        sensor is known even if its link was down.
         """
         if not self.messengers:
             return None
@@ -146,7 +158,7 @@ class MessagingProgram(BasicProgram[C]):
         )
 
     def register_messaging_task(self, config: C) -> None:
-        """Send what waits at every interval, in the default queue."""
+        """Send waiting messages at every interval, in the default queue."""
         task = self.create_messaging_task(config)
         if task is not None:
             self.add_task(
@@ -156,7 +168,7 @@ class MessagingProgram(BasicProgram[C]):
             )
 
     def register_heartbeat_task(self, config: C) -> None:
-        """Give a sign of life at every interval, in the default queue."""
+        """Send a heartbeat at every interval, in the default queue."""
         task = self.create_heartbeat_task(config)
         if task is not None:
             self.add_task(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from acoupi.errors import HealthCheckError, MessageSendError
 from tests.integration.mqtt.conftest import Make, message
 from tests.servers import HTTPSink, ScriptedBroker, silent_port
 from tests.services import DEADLINE, Listener, Mosquitto, eventually, free_port
+
+STATUS = "acoupi/pond/sensor-7/status"
 
 
 @contextmanager
@@ -136,8 +139,8 @@ def test_a_lost_connection_comes_back_without_a_message(broker: Mosquitto, make:
     broker.start()
 
     eventually(lambda: sender.client is not None, "the connection")
-    with Listener(broker, topic="acoupi/pond/status") as listener:
-        eventually(lambda: listener.on("acoupi/pond/status") == [b"online"], "online")
+    with Listener(broker, topic=STATUS) as listener:
+        eventually(lambda: listener.on(STATUS) == [b"online"], "online")
 
 
 def test_a_broker_that_stalls_in_mid_session_is_a_timeout(broker: Mosquitto, make: Make) -> None:
@@ -247,7 +250,85 @@ def test_the_status_is_online_while_we_are(broker: Mosquitto, make: Make) -> Non
     make(broker).send_message(message())
 
     with Listener(broker) as late:
-        eventually(lambda: late.on("acoupi/pond/status") == [b"online"], "online")
+        eventually(lambda: late.on(STATUS) == [b"online"], "online")
+
+
+def test_the_status_of_a_sensor_is_its_own(
+    broker: Mosquitto, make: Make, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(broker).send_message(message())
+    other = home.parent / "other"
+    (other / "config").mkdir(parents=True)
+    (other / "config" / "device.json").write_text('{"id": "sensor/8"}')
+    monkeypatch.setenv("ACOUPI_HOME", str(other))
+    second = make(broker)
+    second.send_message(message())
+    second.close()
+
+    with Listener(broker) as late:
+        eventually(lambda: len(late.messages) == 2, "both statuses")
+
+    assert dict(late.messages) == {
+        STATUS: b"online",
+        "acoupi/pond/sensor_8/status": b"offline",
+    }
+
+
+def test_a_topic_with_the_device_in_it_has_its_status_below(broker: Mosquitto, make: Make) -> None:
+    sender = make(broker, topic="bats/sensor-7")
+
+    assert sender.status_topic == "bats/sensor-7/status"
+    sender.send_message(message())
+    sender.close()  # what is kept there is ours, and stays
+
+    with Listener(broker) as late:
+        eventually(lambda: late.messages == [("bats/sensor-7/status", b"offline")], "the status")
+
+
+def test_the_status_that_a_fleet_shared_is_cleared_once(broker: Mosquitto, make: Make) -> None:
+    keeper = make(broker, topic="x", last_will=False, client_id="keeper")
+
+    def keep(status: bytes) -> None:
+        assert keeper.check_connection() is MQTTErrorCode.MQTT_ERR_SUCCESS
+        assert keeper.client is not None
+        keeper.client.publish("acoupi/pond/status", status, qos=1, retain=True).wait_for_publish(
+            DEADLINE
+        )
+
+    def kept() -> list[bytes]:
+        with Listener(broker) as late:
+            eventually(lambda: bool(late.on(STATUS)), "our status")
+            return late.on("acoupi/pond/status")
+
+    keep(b"offline")
+    first = make(broker)
+    first.send_message(message())
+    assert kept() == []
+    first.close()
+
+    keep(b"of somebody else")
+    make(broker).send_message(message())
+    assert kept() == [b"of somebody else"]
+
+
+def test_two_sensors_with_one_id_are_named(
+    broker: Mosquitto,
+    make: Make,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make(broker).send_message(message())
+    twin = home.parent / "twin"
+    (twin / "config").mkdir(parents=True)
+    (twin / "config" / "device.json").write_text('{"id": "sensor-7"}')
+    monkeypatch.setenv("ACOUPI_HOME", str(twin))
+    monkeypatch.setattr(mqtt, "FIRST_WAIT", 0.01)
+
+    make(broker).send_message(message())
+
+    eventually(lambda: 'two sensors may have one id, "sensor-7"' in caplog.text, "the error")
+    assert "device.json" in caplog.text
 
 
 def test_closing_says_offline_once_and_the_will_stays_silent(broker: Mosquitto, make: Make) -> None:
@@ -256,10 +337,10 @@ def test_closing_says_offline_once_and_the_will_stays_silent(broker: Mosquitto, 
         sender.send_message(message())
 
         sender.close()
-        eventually(lambda: len(listener.on("acoupi/pond/status")) == 2, "offline")
+        eventually(lambda: len(listener.on(STATUS)) == 2, "offline")
         eventually(lambda: "sensor-7-default disconnected" in broker.log(), "the farewell")
 
-    assert listener.on("acoupi/pond/status") == [b"online", b"offline"]
+    assert listener.on(STATUS) == [b"online", b"offline"]
 
 
 def test_the_broker_says_offline_when_a_process_is_killed(broker: Mosquitto) -> None:
@@ -270,7 +351,7 @@ def test_the_broker_says_offline_when_a_process_is_killed(broker: Mosquitto) -> 
 
         process.kill()
         process.wait(DEADLINE)
-        eventually(lambda: listener.on("acoupi/pond/status")[-1:] == [b"offline"], "offline")
+        eventually(lambda: listener.on(STATUS)[-1:] == [b"offline"], "offline")
     process.stdout.close()
 
 
@@ -298,7 +379,7 @@ def test_a_command_beside_the_service_leaves_its_status_alone(
         command.close()
         eventually(lambda: bool(listener.on("acoupi/pond")), "the message")
 
-        assert listener.on("acoupi/pond/status") == [b"online"]
+        assert listener.on(STATUS) == [b"online"]
     assert service.client is not None
 
 
@@ -367,7 +448,8 @@ def test_one_that_lost_its_id_to_another_says_so(
 
         assert sender.send_message(message()).status is ResponseStatus.FAILED
 
-        eventually(lambda: 'another client has the id "thing-1"' in caplog.text, "the log")
+        eventually(lambda: 'two sensors have one id, "sensor-7"' in caplog.text, "the log")
+        assert 'is called "thing-1"' in caplog.text
         sender.close()
 
 
@@ -406,7 +488,7 @@ def test_a_forked_process_has_a_connection_of_its_own(broker: Mosquitto, make: M
     assert os.waitstatus_to_exitcode(code) == 0
     assert after.status is ResponseStatus.SUCCESS
     assert listener.on("acoupi/pond") == [b"child", b"parent again"]
-    assert listener.on("acoupi/pond/status") == [b"online"]
+    assert listener.on(STATUS) == [b"online"]
     assert broker.log().count(" as sensor-7-default ") == 1
 
 

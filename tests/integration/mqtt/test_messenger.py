@@ -177,7 +177,7 @@ def test_a_broker_that_refuses_everyone_gets_nothing(tmp_path: Path, make: Make)
 
 
 def test_a_forbidden_topic_is_an_error(tmp_path: Path, make: Make) -> None:
-    acl = "user bat\ntopic write acoupi/allowed\ntopic write acoupi/+/status"
+    acl = "user bat\ntopic write acoupi/allowed\ntopic write acoupi/+/+/status"
     with Mosquitto(tmp_path / "b", users=USERS, acl=acl) as broker:
         allowed = make(broker, username="bat", password=SECRET, topic="acoupi/allowed")
         forbidden = make(broker, username="bat", password=SECRET, topic="acoupi/forbidden")
@@ -188,6 +188,19 @@ def test_a_forbidden_topic_is_an_error(tmp_path: Path, make: Make) -> None:
     assert response.status is ResponseStatus.ERROR
     assert response.content == "the broker refused it: Not authorized"
     assert response.is_access_refused
+
+
+def test_a_broker_that_forbids_the_status_still_gets_the_messages(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ScriptedBroker(bars_wills=True) as broker:
+        sender = make(broker)
+
+        assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+        assert len(broker.published) == 1
+        sender.close()
+    assert 'forbids the topic "acoupi/pond/sensor-7/status"' in caplog.text
 
 
 def test_a_refused_message_does_not_cost_the_connection(tmp_path: Path, make: Make) -> None:

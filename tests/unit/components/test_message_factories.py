@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoupi import data
+from acoupi import data, devices
 from acoupi.components.message_factories import (
     DetectionThresholdMessageBuilder,
     FullModelOutputMessageBuilder,
@@ -48,7 +48,17 @@ def test_the_full_message_has_the_shape_that_servers_know() -> None:
 
     content = json.loads(message.content)
     assert message.message_type is data.MessageType.DETECTION
-    assert content.keys() == {"id", "name_model", "recording", "detections", "created_on"}
+    assert content.keys() == {
+        "id",
+        "name_model",
+        "recording",
+        "detections",
+        "created_on",
+        "device",
+    }
+    assert content["device"] == devices.get_device_id()
+    assert content["recording"]["path"] is None  # the file is moved soon after
+    assert content["recording"]["id"] == str(model_output.recording.id)
     assert content["recording"].keys() == {
         "created_on",
         "duration",
@@ -88,7 +98,9 @@ def test_the_full_message_reads_back_as_the_output_it_was_made_of() -> None:
 
     message = FullModelOutputMessageBuilder().build_message(model_output)
 
-    assert data.ModelOutput.model_validate_json(message.content) == model_output
+    read = data.ModelOutput.model_validate_json(message.content)
+    read.recording.path = model_output.recording.path
+    assert read == model_output
 
 
 def test_nothing_sure_enough_is_no_message() -> None:

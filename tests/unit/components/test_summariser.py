@@ -134,6 +134,67 @@ def test_windows_that_follow_each_other_count_every_recording_once() -> None:
     assert later["recordings"] == 1
 
 
+def test_a_window_begins_where_the_last_one_ended(caplog: pytest.LogCaptureFixture) -> None:
+    store = OutputStore()
+    summariser = StatisticsDetectionsSummariser(store, interval=3600)  # type: ignore[arg-type]
+    late = [0.0, 3602, 7195, 10_800]
+
+    for seconds in late:
+        summariser.build_summary(NOW + timedelta(seconds=seconds))
+
+    ends = [NOW + timedelta(seconds=seconds) for seconds in late]
+    assert store.asked == list(zip([NOW - timedelta(hours=1), *ends], ends, strict=False))
+    assert caplog.text == ""
+
+
+def test_seconds_taken_for_minutes_leave_no_recording_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outputs = [output(0.5, before=-60 * minute) for minute in range(180)]
+    store = OutputStore(*outputs)
+    summariser = StatisticsDetectionsSummariser(store, interval=60)  # type: ignore[arg-type]
+
+    summariser.build_summary(NOW)
+    messages = [summariser.build_summary(NOW + timedelta(hours=hour)) for hour in (1, 2, 3)]
+
+    assert [content(message)["recordings"] for message in messages] == [60, 60, 60]
+    assert caplog.text.count("same unit") == 1
+    assert "1:00:00" in caplog.text
+
+
+def test_windows_that_are_meant_to_overlap_do() -> None:
+    store = OutputStore()
+    summariser = StatisticsDetectionsSummariser(store, interval=86_400)  # type: ignore[arg-type]
+
+    for hour in range(3):
+        summariser.build_summary(NOW + timedelta(hours=hour))
+
+    assert {end - start for start, end in store.asked} == {timedelta(days=1)}
+
+
+def test_a_window_whose_store_failed_is_made_up_for() -> None:
+    class Failing(OutputStore):
+        fails = False
+
+        def get_model_outputs_by_recording_time(
+            self, start: datetime, end: datetime
+        ) -> list[data.ModelOutput]:
+            if self.fails:
+                raise OSError("the disk")
+            return super().get_model_outputs_by_recording_time(start, end)
+
+    store = Failing()
+    summariser = StatisticsDetectionsSummariser(store, interval=3600)  # type: ignore[arg-type]
+    summariser.build_summary(NOW)
+    store.fails = True
+    with pytest.raises(OSError, match="the disk"):
+        summariser.build_summary(NOW + timedelta(hours=1))
+    store.fails = False
+    summariser.build_summary(NOW + timedelta(hours=2))
+
+    assert store.asked[-1] == (NOW, NOW + timedelta(hours=2))
+
+
 def test_it_is_the_time_of_the_recording_that_counts() -> None:
     late = output(0.5, before=7200)
 

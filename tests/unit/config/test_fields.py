@@ -81,6 +81,15 @@ def test_setting_makes_optional_sections() -> None:
     assert config.c == Inner(a=5)
 
 
+@pytest.mark.parametrize("field", ["items.2", "items.7", "items.2.a"])
+def test_setting_past_the_end_of_a_list_is_refused(field: str) -> None:
+    with pytest.raises(IndexError) as raised:
+        set_config_field(Schema(), field, 3)
+
+    assert isinstance(raised.value, ParameterError)
+    assert "2 items" in str(raised.value.why)
+
+
 def test_setting_leaves_the_original_alone() -> None:
     config = Schema()
 
@@ -95,7 +104,7 @@ def test_setting_leaves_the_original_alone() -> None:
         ("latitude", "-3.5", False, -3.5),
         ("d.start", "7pm", False, datetime.time(19)),
         ("items.1.a", "7", False, 7),
-        ("items.2", {"a": 3}, False, Inner(a=3)),
+        ("items.1", {"a": 3}, False, Inner(a=3)),
         ("d", '{"a": 4}', False, Inner(a=4)),
         ("d", '{"a": 4}', True, Inner(a=4)),
         ("table.new", 2, False, 2),

@@ -315,6 +315,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
         ("c.yaml", "a: 'x\n", "line 2"),
         ("c.yaml", BOMB, "line 1"),
         ("c.yaml", "a: !!python/object:os.system x\n", "line 1"),
+        ("c.yaml", "a:\n  b: 3\n\0\0\0\0", "line 3"),
         ("c.json", "[" * 100_000, "line 1"),
         ("c.json", "[1]", "line 1"),
     ],
@@ -344,6 +345,22 @@ def test_unknown_names_in_a_file_are_refused_at_every_depth(tmp_path: Path) -> N
 
     assert f'"messaging.mqtt.prot" in {path}' in lines[0]
     assert "port" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("c.yaml", "recording.duration: 3\n"), ("c.json", '{"recording.duration": 3}')],
+)
+def test_names_with_dots_in_a_file_are_told_how_to_be_written(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+
+    lines = refusal(file=path)
+
+    assert "each dot begins a section" in lines[1]
+    assert lines[2] == f'  Try: edit {path}: "recording": {{"duration": VALUE}}'
 
 
 def test_a_wrong_value_is_named_by_its_file(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """BasicProgram, MessagingProgram and DetectionProgram."""
 
 import datetime
+import importlib
 import json
 import logging
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
+from pydantic import ValidationError
 
 from acoupi import components, data
 from acoupi.components import types
@@ -606,3 +608,40 @@ def test_without_callbacks_there_is_nothing_to_send_again(app: Celery) -> None:
     program.resend(make_recording())
 
     assert program.count_waiting_recordings() == 0
+
+
+def test_a_messenger_that_a_program_puts_in_its_place_is_checked(app: Celery) -> None:
+    class Own(Messaging):
+        def setup(self, config: MessagingProgramConfiguration) -> None:
+            super().setup(config)
+            self.messenger = Broken("own")
+
+    class Broken(ListMessenger):
+        def check(self) -> None:
+            raise HealthCheckError("it is broken.")
+
+    program = Own(MessagingProgramConfiguration(messaging=to_file()), app)
+
+    with pytest.raises(HealthCheckError, match="it is broken"):
+        program.check(program.config)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("basic", "AudioConfiguration BasicProgramConfiguration PathsConfiguration"),
+        ("messaging", "MessagingConfig MessagingProgramConfiguration"),
+        ("detection", "DetectionProgramConfiguration DetectionsConfiguration"),
+    ],
+)
+def test_configurations_are_where_published_programs_import_them(module: str, names: str) -> None:
+    found = importlib.import_module(f"acoupi.programs.templates.{module}")
+
+    assert set(names.split()) <= set(found.__all__)
+
+
+@pytest.mark.parametrize("field", ["duration", "interval"])
+@pytest.mark.parametrize("seconds", [1e9, 86_401])
+def test_a_recording_that_nobody_could_stop_is_refused(field: str, seconds: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        AudioConfiguration.model_validate({field: seconds})

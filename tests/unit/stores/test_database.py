@@ -338,7 +338,7 @@ def test_messages_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:
     [message] = store.claim_messages("http")
     store.settle_message("http", data.Response(status=data.ResponseStatus.SUCCESS, message=message))
 
-    assert message.content == "old"
+    assert message.content == b"old"
     assert store.get_refusals() == []
     assert store.remove_delivered(data.utc_now(), ["http"]) == 1
 

@@ -24,6 +24,7 @@ from acoupi.tasks import generate_detection_task
 from acoupi.tasks.detection import model_name
 from acoupi.testing import FakeModel, InMemoryMessageStore, InMemoryStore, make_recording
 from tests.faulty import Faulty
+from tests.message_stores import text_of
 
 from .conftest import Crash
 
@@ -379,7 +380,7 @@ def test_each_message_of_a_list_is_stored_once(
 
     task_of(FakeModel(), message_factories=builders)(recording)
 
-    assert sorted(str(m.content) for m in messages.get_unsent_messages()) == ["a", "b", "c"]
+    assert sorted(text_of(m) for m in messages.get_unsent_messages()) == ["a", "b", "c"]
 
 
 def test_a_failing_builder_does_not_silence_the_others(
@@ -390,10 +391,10 @@ def test_a_failing_builder_does_not_silence_the_others(
 
     with pytest.raises(RuntimeError, match="no message today"):
         task(recording)
-    assert [m.content for m in messages.get_unsent_messages()] == ["b"]
+    assert [text_of(m) for m in messages.get_unsent_messages()] == ["b"]
     task(recording)
 
-    assert sorted(str(m.content) for m in messages.get_unsent_messages()) == ["a", "b"]
+    assert sorted(text_of(m) for m in messages.get_unsent_messages()) == ["a", "b"]
     assert len(model.runs) == 1
     assert state_of(store, recording) is data.AnalysisState.DONE
 

@@ -12,6 +12,7 @@ from acoupi.components import types
 from acoupi.provisioned import MARKER, Fault, Provisioned
 from acoupi.tasks import Heartbeat, generate_heartbeat_task, generate_summariser_task
 from acoupi.testing import ListMessenger
+from tests.message_stores import text_of
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +163,7 @@ def test_summaries_are_stored_one_none_or_many(messages: types.MessageStore) -> 
 
     generate_summariser_task(summarisers, messages)()
 
-    assert [m.content for m in messages.get_unsent_messages()] == ["a", "b", "c"]
+    assert [text_of(m) for m in messages.get_unsent_messages()] == ["a", "b", "c"]
     assert {m.message_type for m in messages.get_unsent_messages()} == {data.MessageType.SUMMARY}
 
 

@@ -13,6 +13,7 @@ from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
 from acoupi.tasks import generate_send_messages_task
 from acoupi.testing import InMemoryMessageStore, ListMessenger
 from tests.clocks import START, Clock
+from tests.message_stores import text_of
 
 from .conftest import PublishedMessageStore
 
@@ -64,7 +65,7 @@ def fill(store: types.MessageStore, number: int) -> list[data.Message]:
 
 
 def contents(found: Sequence[data.Message]) -> list[Any]:
-    return [message.content for message in found]
+    return [text_of(message) for message in found]
 
 
 @pytest.mark.parametrize("messengers", [None, []])
@@ -141,7 +142,7 @@ def test_what_a_dead_link_held_up_arrives_when_it_is_back(clock: Clock) -> None:
 def test_refused_messages_do_not_block_the_queue() -> None:
     class Picky(ListMessenger):
         def send_message(self, message: data.Message) -> data.Response:
-            self.status = Status.ERROR if str(message.content) <= "3" else Status.SUCCESS
+            self.status = Status.ERROR if text_of(message) <= "3" else Status.SUCCESS
             return super().send_message(message)
 
     store, messenger = InMemoryMessageStore(), Picky("picky")
@@ -197,7 +198,7 @@ class Guarded(ListMessenger):
     barred: set[str] | None = None
 
     def send_message(self, message: data.Message) -> data.Response:
-        is_barred = self.barred is None or str(message.content) in self.barred
+        is_barred = self.barred is None or text_of(message) in self.barred
         self.status = Status.ERROR if is_barred else Status.SUCCESS
         response = super().send_message(message)
         return response.model_copy(update={"is_access_refused": is_barred})
@@ -317,7 +318,7 @@ def test_one_message_that_is_not_answered_does_not_hold_up_the_others(
 ) -> None:
     class Deaf(ListMessenger):
         def send_message(self, message: data.Message) -> data.Response:
-            is_deaf = int(str(message.content)) % 3 > 0
+            is_deaf = int(text_of(message)) % 3 > 0
             self.status = Status.TIMEOUT if is_deaf else Status.SUCCESS
             return super().send_message(message)
 
@@ -510,3 +511,93 @@ def test_long_contents_are_cut_in_the_log(
         generate_send_messages_task(tracking, [ListMessenger()])()
 
     assert max(len(record.getMessage()) for record in caplog.records) < 300
+
+
+class Busy(ListMessenger):
+    """Its server takes nothing for now, and says for how long, or does not."""
+
+    retry_after: float | None = None
+
+    def send_message(self, message: data.Message) -> data.Response:
+        response = super().send_message(message)
+        return response.model_copy(update={"retry_after": self.retry_after})
+
+
+@pytest.fixture(params=["tracked", "published"])
+def any_store(request: pytest.FixtureRequest) -> types.MessageStore:
+    return InMemoryMessageStore() if request.param == "tracked" else PublishedMessageStore()
+
+
+def test_a_server_that_is_busy_is_asked_three_times_a_pass(any_store: types.MessageStore) -> None:
+    messenger = Busy("m", status=Status.FAILED)
+    fill(any_store, 200)
+
+    generate_send_messages_task(any_store, [messenger])()
+
+    assert len(messenger.tried) == 3
+
+
+def test_nothing_is_sent_before_the_time_that_the_server_names(
+    any_store: types.MessageStore, clock: Clock
+) -> None:
+    messenger = Busy("m", status=Status.FAILED)
+    messenger.retry_after = 600
+    fill(any_store, 20)
+    task = generate_send_messages_task(any_store, [messenger])
+    task()
+    messenger.status = Status.SUCCESS
+    for _ in range(9):
+        clock.advance(60)
+        task()
+    assert len(messenger.tried) == 1
+
+    clock.advance(61)
+    task()
+
+    assert len(messenger.sent) == 20
+    assert any_store.get_unsent_messages() == []
+
+
+def test_the_pause_outlasts_a_restart(clock: Clock) -> None:
+    store, before = InMemoryMessageStore(), Busy("m", status=Status.FAILED)
+    before.retry_after = 600
+    fill(store, 20)
+    generate_send_messages_task(store, [before])()
+    after = ListMessenger("m")
+
+    clock.advance(500)
+    generate_send_messages_task(store, [after])()
+    assert after.tried == []
+
+    clock.advance(101)
+    generate_send_messages_task(store, [after])()
+    assert len(after.sent) == 20
+
+
+@pytest.mark.parametrize("asked", [86_400 * 365, 1e300])
+def test_a_pause_has_a_bound(asked: float, clock: Clock) -> None:
+    store, messenger = InMemoryMessageStore(), Busy("m", status=Status.FAILED)
+    messenger.retry_after = asked
+    fill(store, 1)
+    task = generate_send_messages_task(store, [messenger])
+    task()
+
+    clock.advance(86_399)
+    task()
+    assert len(messenger.tried) == 1
+    clock.advance(2)
+    task()
+    assert len(messenger.tried) == 2
+
+
+def test_a_pause_from_before_the_clock_was_set_back_is_over(clock: Clock) -> None:
+    store, messenger = InMemoryMessageStore(), Busy("m", status=Status.FAILED)
+    messenger.retry_after = 600
+    fill(store, 2)
+    task = generate_send_messages_task(store, [messenger])
+    task()
+
+    clock.step(-400 * 86_400)
+    task()
+
+    assert len(messenger.tried) == 2

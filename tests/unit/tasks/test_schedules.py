@@ -114,3 +114,9 @@ def test_without_a_clock_it_takes_ours() -> None:
 def test_impossible_slots_are_refused(every: int, offset: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         aligned_schedule(datetime.timedelta(seconds=every), offset)
+
+
+def test_the_answer_has_the_names_that_celery_gives_it() -> None:
+    state = aligned_schedule(TEN, nowfun=lambda: at(12)).is_due(at(10))
+
+    assert (state.is_due, state.next) == (False, 8)

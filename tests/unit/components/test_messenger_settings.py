@@ -1,0 +1,73 @@
+"""Settings of messengers that cannot be, and what is said of certificates."""
+
+import ssl
+
+import pytest
+from pydantic import ValidationError
+
+from acoupi.components.messengers import HTTPConfig, MQTTConfig
+from acoupi.components.messengers.tls import explain_tls
+
+LONG_LABEL = "a" * 64 + ".example.org"
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("mqtt://broker.example.org", 'write "broker.example.org" without "mqtt://"'),
+        ("mqtts://broker.example.org:8883/", "without"),
+        ("broker.example.org:1883", "set port"),
+        (LONG_LABEL, "at most 63"),
+        ("a..b", "cannot be the name"),
+        ("my broker", "cannot be the name"),
+        ("broker/in", "cannot be the name"),
+        ("-broker", "cannot be the name"),
+    ],
+)
+def test_what_is_no_host_is_refused_at_setup(host: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        MQTTConfig(host=host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "10.0.0.7", "::1", "fe80::1%eth0", "my_broker", "b.example.org.", "münchen.de"],
+)
+def test_what_is_a_host_is_taken(host: str) -> None:
+    assert MQTTConfig(host=host).host == host
+
+
+def test_a_socket_is_no_host() -> None:
+    config = MQTTConfig.model_validate({"host": "/run/broker sock", "transport": "unix"})
+
+    assert config.host == "/run/broker sock"
+
+
+@pytest.mark.parametrize("host", [LONG_LABEL, "a..b"])
+def test_an_address_must_have_a_host_too(host: str) -> None:
+    with pytest.raises(ValidationError, match="cannot be the name of a machine"):
+        HTTPConfig(base_url=f"https://{host}/in")
+
+
+@pytest.mark.parametrize("host", ["[::1]:8080", "user:pass@127.0.0.1", "acoupi_hub:80", "hub"])
+def test_an_address_with_a_host_is_taken(host: str) -> None:
+    assert HTTPConfig(base_url=f"http://{host}/in").base_url.endswith("/in")
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "remedy"),
+    [
+        (9, "not valid yet; the clock of this board says", "set the clock"),
+        (10, "expired; the clock of this board says", "check the clock"),
+        (62, "mismatch", "a name that is in the certificate"),
+        (18, "self-signed", "set ca_certificate"),
+    ],
+)
+def test_the_remedy_fits_what_is_wrong_with_a_certificate(code: int, why: str, remedy: str) -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, "self-signed certificate; mismatch"
+
+    said, help_ = explain_tls(error)
+
+    assert why in said
+    assert remedy in help_
