@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from acoupi import components, data, tasks
 from acoupi.components import types
 from acoupi.effort import CapturePlan, DailyWindows
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, MetadataStoreError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
 from acoupi.programs.core.periodic import ScheduleLike, as_schedule
 from acoupi.programs.core.workers import (
@@ -73,9 +73,10 @@ class BasicProgram(AcoupiProgram[C]):
         super().check(config)
 
     def on_start(self, deployment: data.Deployment) -> None:
-        """Make the folders and store the deployment."""
+        """Make the folders and store the deployment; whatever was left open before it ends."""
         self.validate_dirs(self.config)
         self.store.store_deployment(deployment)
+        self._settle_deployments()
         super().on_start(deployment)
 
     def on_end(self, deployment: data.Deployment) -> None:
@@ -85,7 +86,7 @@ class BasicProgram(AcoupiProgram[C]):
         in the spool with its state in the store, and the next start goes on
         with it.
         """
-        self.store.update_deployment(deployment)
+        self._end_deployment(deployment)
         self.run_once("file_management_task")
         self._report_pending()
         super().on_end(deployment)
@@ -261,6 +262,18 @@ class BasicProgram(AcoupiProgram[C]):
             self.tasks[task_name].function()
         except Exception:
             self.logger.exception('task "%s" failed at the end of the deployment', task_name)
+
+    def _settle_deployments(self) -> None:
+        settle = getattr(self.store, "settle_deployments", None)
+        if settle is not None:
+            settle()
+
+    def _end_deployment(self, deployment: data.Deployment) -> None:
+        try:
+            self.store.update_deployment(deployment)
+        except MetadataStoreError:  # it is not there: the store is new, or a start was cut short
+            self.store.store_deployment(deployment)
+        self._settle_deployments()
 
     def _recording_tasks(self) -> list[ProgramTask]:
         return [
