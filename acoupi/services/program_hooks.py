@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from acoupi.components.types import Store
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, DeploymentError, StoreError
 from acoupi.programs import AcoupiProgram
@@ -50,6 +51,8 @@ def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -
         return
     hook = program.on_start if what == "start" else program.on_end
     try:
+        if what == "end":
+            _store_if_missing(program, deployment)
         hook(deployment)
     except AcoupiError:
         raise
@@ -59,6 +62,16 @@ def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -
             "acoupi --debug deployment status   (or look at the program's own code)",
             why=f"on_{what} raised {type(error).__name__}: {error}",
         ) from error
+
+
+def _store_if_missing(program: AcoupiProgram[Any], deployment: Deployment) -> None:
+    """Let a program end a deployment that its store lacks.
+
+    Its start was cut short, or the store was set aside and is new.
+    """
+    store = getattr(program, "store", None)
+    if isinstance(store, Store) and all(one.id != deployment.id for one in store.get_deployments()):
+        store.store_deployment(deployment)
 
 
 def settle_store(program: AcoupiProgram[Any]) -> None:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from acoupi import components, data, tasks
 from acoupi.components import types
 from acoupi.effort import CapturePlan, DailyWindows
-from acoupi.errors import ConfigurationError, MetadataStoreError
+from acoupi.errors import ConfigurationError
 from acoupi.programs.core.base import AcoupiProgram, ProgramTask
 from acoupi.programs.core.periodic import ScheduleLike, as_schedule
 from acoupi.programs.core.workers import (
@@ -86,7 +86,8 @@ class BasicProgram(AcoupiProgram[C]):
         in the spool with its state in the store, and the next start goes on
         with it.
         """
-        self._end_deployment(deployment)
+        self.store.update_deployment(deployment)
+        self._settle_deployments()
         self.run_once("file_management_task")
         self._report_pending()
         super().on_end(deployment)
@@ -267,13 +268,6 @@ class BasicProgram(AcoupiProgram[C]):
         settle = getattr(self.store, "settle_deployments", None)
         if settle is not None:
             settle()
-
-    def _end_deployment(self, deployment: data.Deployment) -> None:
-        try:
-            self.store.update_deployment(deployment)
-        except MetadataStoreError:  # it is not there: the store is new, or a start was cut short
-            self.store.store_deployment(deployment)
-        self._settle_deployments()
 
     def _recording_tasks(self) -> list[ProgramTask]:
         return [
