@@ -30,7 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("effort", "provisioned"),
+    ("deployed", "effort", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
     ("data",),

@@ -41,6 +41,13 @@ SERVICE_COLUMNS = {
     "memory_mb": "MB",
     "message": "",
 }
+LIST_COLUMNS = {
+    "name": "deployment",
+    "place": "place",
+    "started_on": "started (UTC)",
+    "ended_on": "ended (UTC)",
+    "id": "id",
+}
 
 
 @app.command(
@@ -164,16 +171,44 @@ def status(as_json: AsJson = False) -> None:
         raise typer.Exit(UNHEALTHY)
 
 
+@app.command("list", epilog=example("acoupi deployment list"))
+def list_(as_json: AsJson = False) -> None:
+    """List all deployments of the sensor, the first one first."""
+    from acoupi.system.state import stored_deployments
+
+    found = stored_deployments(home.settings())
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    rows = [
+        {
+            "name": one.name,
+            "place": None if None in place else "{:g}, {:g}".format(*place),
+            "started_on": f"{one.started_on:%Y-%m-%d %H:%M:%S}",
+            "ended_on": "still running"
+            if one.ended_on is None
+            else f"{one.ended_on:%Y-%m-%d %H:%M:%S}",
+            "id": str(one.id),
+        }
+        for one in found
+        for place in [(one.latitude, one.longitude)]
+    ]
+    print_table(rows, LIST_COLUMNS, empty="There have been no deployments.")
+
+
 def is_well(state: "AcoupiStatus") -> bool:
     """Whether everything that should be running is, and no task fails."""
-    runs = state.deployment is None or state.celery.state == "ok"
+    runs = (state.deployment or state.unnamed) is None or state.celery.state == "ok"
     return runs and state.program.status == "ok"
 
 
 def _show(state: "AcoupiStatus") -> None:
     deployment = state.deployment
     record: dict[str, Any] = {"deployment": deployment.name if deployment else "none"}
-    if deployment is not None:
+    if state.unnamed is not None:
+        record["deployment"] = f"recording without a named place, as {state.unnamed.name}"
+        record["since"] = f"{shown_time(state.unnamed.started_on)} UTC"
+    elif deployment is not None:
         record["since"] = f"{shown_time(deployment.started_on)} UTC"
         if deployment.latitude is not None and deployment.longitude is not None:
             record["place"] = f"{deployment.latitude:g}, {deployment.longitude:g}"
@@ -190,6 +225,8 @@ def _show(state: "AcoupiStatus") -> None:
     if state.microphone is not None:
         record["microphone"] = _microphone(state.microphone)
     print_record(record)
+    if state.unnamed is not None:
+        typer.echo('To name it: acoupi deployment start --name "Old oak"')
     for message in (state.program.message, state.services.message, state.celery.message):
         if message:
             warn(message)

@@ -75,11 +75,10 @@ def effort(
             "acoupi effort --csv effort.csv",
             why="each prints in a format of its own.",
         )
-    program = home.load(home.sensor())
-    store = _store_of(program)
+    store, plan = _store_and_plan()
     with working("Adding up"):
         which = find_deployment(store, deployment)
-        found, spans = read_effort(store, which, first, last, plan=_plan_of(program))
+        found, spans = read_effort(store, which, first, last, plan=plan)
         if csv_file is not None:
             with _opened(csv_file) as file:
                 measure(found, _written(spans, file))
@@ -89,6 +88,25 @@ def effort(
         print_json(found.as_json())
     elif csv_file != Path("-"):
         _show(found)
+
+
+def _store_and_plan() -> "tuple[Store, CapturePlan | None]":
+    """Return the store of the sensor and the plan of its program.
+
+    Without the program, what was recorded is still known: the plan is the stored one.
+    """
+    from acoupi.system.state import store_of
+
+    found = home.sensor()
+    try:
+        program = home.load(found)
+    except AcoupiError as error:
+        store = store_of(found.settings)
+        if store is None:
+            raise
+        warn(f"without the program, this is from its store alone: {error.message}")
+        return store, None
+    return _store_of(program), _plan_of(program)
 
 
 def _plan_of(program: "AcoupiProgram[Any]") -> "CapturePlan | None":

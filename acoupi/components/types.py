@@ -189,7 +189,7 @@ class Store(ABC):
 
     @abstractmethod
     def get_current_deployment(self) -> data.Deployment:
-        """Return the current deployment; if there is none, begin one and return it."""
+        """Return the deployment that recordings belong to now; without one, an unnamed one."""
 
     @abstractmethod
     def store_deployment(self, deployment: data.Deployment) -> None:

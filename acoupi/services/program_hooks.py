@@ -1,15 +1,17 @@
 """Calls ``on_start`` and ``on_end`` of a program when a deployment starts or ends.
 
 Targets that keep the program in containers run
-``python -m acoupi.system.hooks start|end DEPLOYMENT`` there; others call `call_hook`.
+``python -m acoupi.system.hooks start|end|settle DEPLOYMENT`` there; others call `call_hook`.
 """
 
 import argparse
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from acoupi.components.types import Store
 from acoupi.data import Deployment
-from acoupi.errors import AcoupiError, DeploymentError
+from acoupi.errors import AcoupiError, DeploymentError, StoreError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.services.construction import load_program
@@ -17,9 +19,11 @@ from acoupi.services.logs import tell
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service
 
-__all__ = ["Hook", "call_hook", "hook_service", "main"]
+__all__ = ["Hook", "call_hook", "hook_service", "main", "settle_store"]
 
-Hook = Literal["start", "end"]
+logger = logging.getLogger(__name__)
+
+Hook = Literal["start", "end", "settle"]
 
 
 def hook_service(services: Iterable[Service]) -> str | None:
@@ -42,8 +46,13 @@ def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -
     AcoupiError
         The one that the program raised, or a DeploymentError caused by what it raised.
     """
+    if what == "settle":
+        settle_store(program)
+        return
     hook = program.on_start if what == "start" else program.on_end
     try:
+        if what == "end":
+            _store_if_missing(program, deployment)
         hook(deployment)
     except AcoupiError:
         raise
@@ -55,10 +64,36 @@ def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -
         ) from error
 
 
+def _store_if_missing(program: AcoupiProgram[Any], deployment: Deployment) -> None:
+    """Let a program end a deployment that its store lacks.
+
+    Its start was cut short, or the store was set aside and is new.
+    """
+    store = getattr(program, "store", None)
+    if isinstance(store, Store) and all(one.id != deployment.id for one in store.get_deployments()):
+        store.store_deployment(deployment)
+
+
+def settle_store(program: AcoupiProgram[Any]) -> None:
+    """Bring the store of a program into line with the deployment that the home says is running.
+
+    What keeps the store from it is logged: a worker starts all the same, and
+    recovery tries again.
+    """
+    settle = getattr(getattr(program, "store", None), "settle_deployments", None)
+    if settle is None:
+        return
+    try:
+        for one in settle():
+            logger.warning("The deployment %s had been left open; it is ended now.", one.name)
+    except StoreError as error:
+        logger.warning("The deployments could not be settled: %s %s", error, error.why or "")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Call a hook of the program of this home; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.hooks")
-    parser.add_argument("what", choices=["start", "end"])
+    parser.add_argument("what", choices=["start", "end", "settle"])
     parser.add_argument("deployment", help="as JSON")
     options = parser.parse_args(arguments)
     try:

@@ -39,6 +39,7 @@ from acoupi.services.consumer import SensorWorker, watch
 from acoupi.services.declared_deployments import settle_deployments
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.monitor import WorkerMonitor
+from acoupi.services.program_hooks import settle_store
 from acoupi.services.provisioned_home import drop_invalid_variables
 from acoupi.services.reclaiming import reclaimer
 from acoupi.services.restarts import RestartPolicy
@@ -93,6 +94,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
         try:
             app, program = build_program(settings, worker=name)
             program_name = read_program_name(settings)
+            settle_store(program)
             stack = stack_of_program(program, settings, celery, program_name)
             if home_watch is not None:
                 declared = home_watch.known.deployments

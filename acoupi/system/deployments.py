@@ -1,22 +1,20 @@
 """The current deployment, in ``config/deployment.json``."""
 
-import shlex
-
 from pydantic import ValidationError
 
 from acoupi import data
-from acoupi.commit import changing, read_whole
+from acoupi.commit import changing, commit_files
+from acoupi.deployed import HISTORY, Deployed, files_of, read_deployed, read_last
 from acoupi.errors import DeploymentError
 from acoupi.stack.settings import Settings
-from acoupi.writing import disk_error, write_atomic
 
 __all__ = [
     "end_deployment",
     "get_current_deployment",
     "new_deployment",
     "read_deployment",
-    "remove_deployment",
     "start_deployment",
+    "undo_deployment",
     "write_deployment",
 ]
 
@@ -53,40 +51,38 @@ def new_deployment(
 def read_deployment(settings: Settings) -> data.Deployment | None:
     """Return the last deployment, ended or not; None if there was none.
 
-    Times without a zone are in UTC.
-
     Raises
     ------
     DeploymentError
         If the file cannot be read.
     """
-    path = settings.deployment_file
-    try:
-        return data.Deployment.model_validate_json(read_whole(path))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise disk_error("read", path, error) from error
-    except ValueError as error:
-        raise DeploymentError(
-            f'cannot read "{path}".',
-            f"mv {shlex.quote(str(path))} {shlex.quote(str(path))}.broken"
-            " && acoupi deployment start",
-            why=f"it does not hold a deployment: {str(error).splitlines()[0]}.",
-        ) from error
+    return read_last(settings.deployment_file)
 
 
 def write_deployment(settings: Settings, deployment: data.Deployment) -> None:
-    """Write a deployment; a power cut leaves either the old or the new one."""
-    write_atomic(settings.deployment_file, deployment.model_dump_json(indent=2) + "\n")
+    """Write a deployment, and keep those before it in the history.
+
+    A power cut leaves both files as they were, or both as they will be. To be
+    called while changing the home.
+    """
+    path = settings.deployment_file
+    deployed = read_deployed(path)
+    before = tuple(one for one in deployed.every if one.id != deployment.id)
+    commit_files(path.parent, files_of(path, Deployed(deployment, before)))
 
 
-def remove_deployment(settings: Settings) -> None:
-    """Remove the deployment, as if it had never been started."""
-    try:
-        settings.deployment_file.unlink(missing_ok=True)
-    except OSError as error:
-        raise disk_error("remove", settings.deployment_file, error) from error
+def undo_deployment(settings: Settings, deployment: data.Deployment) -> None:
+    """Make it as if a deployment had never been started; others are left alone."""
+    path = settings.deployment_file
+    with changing(path.parent, "acoupi deployment start"):
+        deployed = read_deployed(path)
+        if deployed.last is None or deployed.last.id != deployment.id:
+            return
+        if deployed.before:
+            *before, last = deployed.before
+            commit_files(path.parent, files_of(path, Deployed(last, tuple(before))))
+        else:
+            commit_files(path.parent, {}, remove=[path, path.with_name(HISTORY)])
 
 
 def get_current_deployment(settings: Settings) -> data.Deployment:
@@ -136,8 +132,9 @@ def start_deployment(
     DeploymentError
         If one is running already, or its latitude or longitude is not possible.
     """
-    deployment = new_deployment(name, latitude, longitude)
-    with changing(settings.program_config_file.parent, "acoupi deployment start"):
+    new_deployment(name, latitude, longitude)  # refused before waiting for the lock
+    with changing(settings.deployment_file.parent, "acoupi deployment start"):
+        deployment = new_deployment(name, latitude, longitude)
         old = read_deployment(settings)
         if old is not None and old.ended_on is None:
             raise DeploymentError(
@@ -158,7 +155,7 @@ def end_deployment(settings: Settings) -> data.Deployment:
     DeploymentError
         If none is running.
     """
-    with changing(settings.program_config_file.parent, "acoupi deployment stop"):
+    with changing(settings.deployment_file.parent, "acoupi deployment stop"):
         deployment = get_current_deployment(settings)
         ended = deployment.model_copy(update={"ended_on": data.utc_now()})
         write_deployment(settings, ended)

@@ -25,9 +25,9 @@ from acoupi.bundles.rendering import (
     compare_files,
     render_tree,
 )
-from acoupi.commit import changing, commit_files, read_whole
+from acoupi.commit import changing, commit_files
 from acoupi.config import Ask
-from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError
 from acoupi.home import using_home
 from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
@@ -36,8 +36,9 @@ from acoupi.stack.settings import PoolType, Settings
 from acoupi.system.deployments import (
     end_deployment,
     get_current_deployment,
-    remove_deployment,
+    read_deployment,
     start_deployment,
+    undo_deployment,
 )
 from acoupi.system.planning import Plan, SetupRequest, check_home, plan_setup
 from acoupi.system.sensor import Sensor
@@ -244,9 +245,8 @@ def begin(
     with using_home(settings.home):
         target.check()
         call = _hooks(sensor)
-        before = _previous_file(settings)
         deployment = start_deployment(settings, name, latitude, longitude)
-        with _undone_by(lambda: _put_back(settings, before)):
+        with _undone_by(lambda: undo_deployment(settings, deployment)):
             with _undone_by(lambda: _end_again(call, deployment), if_need_be=True):
                 call("start", deployment)
             with (
@@ -254,6 +254,7 @@ def begin(
                 _undone_by(target.down),
             ):
                 target.up()
+                _check_running(settings, deployment)
     return deployment
 
 
@@ -273,19 +274,15 @@ def start_program(
     begin(Sensor.read(settings), name, latitude, longitude)
 
 
-def _previous_file(settings: Settings) -> str | None:
-    try:
-        return read_whole(settings.deployment_file)
-    except OSError:
-        return None
-
-
-def _put_back(settings: Settings, before: str | None) -> None:
-    with changing(settings.program_config_file.parent, "acoupi deployment start"):
-        if before is None:
-            remove_deployment(settings)
-        else:
-            write_atomic(settings.deployment_file, before)
+def _check_running(settings: Settings, deployment: data.Deployment) -> None:
+    """Refuse to call a deployment started that another command ended meanwhile."""
+    now = read_deployment(settings)
+    if now is None or now.id != deployment.id or now.ended_on is not None:
+        raise DeploymentError(
+            f'the deployment "{deployment.name}" did not start.',
+            "acoupi deployment status",
+            why='another command ("acoupi deployment stop") ended it while it was starting.',
+        )
 
 
 CallHook = Callable[[Hook, data.Deployment], None]
@@ -316,14 +313,25 @@ def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data
         If there is no deployment, or a service does not stop (then the
         deployment continues), or the program could not finish.
     """
-    get_current_deployment(sensor.settings)
     target = sensor.target
     with using_home(sensor.settings.home):
         target.echo = echo or target.echo
+        _require_deployment(sensor)
         target.down()
         deployment = end_deployment(sensor.settings)
         _hooks(sensor)("end", deployment)
     return deployment
+
+
+def _require_deployment(sensor: Sensor) -> None:
+    """Refuse to end what has ended; but finish in the store what a cut command left open."""
+    try:
+        get_current_deployment(sensor.settings)
+    except DeploymentError:
+        last = read_deployment(sensor.settings)
+        if last is not None:
+            _hooks(sensor)("settle", last)
+        raise
 
 
 def stop_program(settings: Settings) -> None:

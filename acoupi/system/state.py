@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
+from acoupi.deployed import read_deployed
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
@@ -38,6 +39,9 @@ __all__ = [
     "program_state",
     "sensor_status",
     "services_status",
+    "store_of",
+    "stored_deployments",
+    "unnamed_deployment",
 ]
 
 
@@ -97,6 +101,8 @@ class AcoupiStatus(BaseModel):
     celery: CeleryStatus
     deployment: Deployment | None
     """The one that is running; None if none is."""
+    unnamed: Deployment | None = None
+    """What is recorded although no deployment has been started; None if nothing is."""
     program: ProgramState
     services: ServicesStatus
     microphone: MicrophoneState | None = None
@@ -218,13 +224,58 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
     """Return the state of a sensor; never opens the microphone and reaches no server."""
     services = sensor.target.status()
     deployment = read_deployment(sensor.settings)
+    current = deployment if deployment and deployment.ended_on is None else None
+    celery = celery_status(sensor, services)
+    runs = any(worker.is_running for worker in celery.workers)
+    unnamed = unnamed_deployment(sensor.settings) if runs and current is None else None
     return AcoupiStatus(
-        celery=celery_status(sensor, services),
-        deployment=deployment if deployment and deployment.ended_on is None else None,
+        celery=celery,
+        deployment=current,
+        unnamed=unnamed,
         program=program_state(sensor, services),
         services=services_status(sensor, services),
-        microphone=microphone_state(sensor.settings, deployment),
+        microphone=microphone_state(sensor.settings, unnamed or deployment),
     )
+
+
+def stored_deployments(settings: Settings) -> list[Deployment]:
+    """Return every deployment that the home or its store knows, in order of their start.
+
+    Where both know one, the name, place and end of the files hold.
+
+    Raises
+    ------
+    AcoupiError
+        If the file of the current deployment, or the store, cannot be read.
+    """
+    store = store_of(settings)
+    known = {one.id: one for one in (store.get_deployments() if store else [])}
+    for one in read_deployed(settings.deployment_file).every:
+        start = known.get(one.id, one).started_on  # the store's may have been corrected
+        known[one.id] = one.model_copy(update={"started_on": start})
+    return sorted(known.values(), key=lambda one: one.started_on)
+
+
+def unnamed_deployment(settings: Settings) -> Deployment | None:
+    """Return the deployment of what is recorded while none is named, from the store."""
+    try:
+        store = store_of(settings)
+        return None if store is None else store.get_unnamed_deployment()
+    except AcoupiError:
+        return None
+
+
+def store_of(settings: Settings) -> SqliteStore | None:
+    """Return the store of the configuration, without the program; None if it is not there yet."""
+    try:
+        # The raw file: the program may be in an image only.
+        content = json.loads(read_whole(settings.program_config_file))
+        path = Path(content["paths"]["db_metadata"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not path.exists():
+        return None
+    return SqliteStore(path, deployed=lambda: read_deployed(settings.deployment_file))
 
 
 def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:
@@ -236,12 +287,9 @@ def microphone_state(settings: Settings, deployment: Deployment | None) -> Micro
     if deployment is None:
         return None
     try:
-        # The raw file: the program may be in an image only.
-        content = json.loads(read_whole(settings.program_config_file))
-        path = Path(content["paths"]["db_metadata"])
-        if not path.exists():
+        store, now = store_of(settings), utc_now()
+        if store is None:
             return None
-        store, now = SqliteStore(path), utc_now()
         recording = store.get_last_recording(deployment)
         history = store.get_effort(deployment, now - timedelta(minutes=15), now)
     except (AcoupiError, OSError, ValueError, KeyError, TypeError):

@@ -258,7 +258,7 @@ class Target(ABC):
         """Return the checks of the program where it runs: name, claim, and the step."""
         return []
 
-    def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
+    def run_hook(self, what: Literal["start", "end", "settle"], deployment: Deployment) -> None:
         """Call ``on_start`` or ``on_end`` where the program is.
 
         Raises

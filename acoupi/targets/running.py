@@ -303,7 +303,7 @@ class RunningBundle(Target):
             why=f"it answered: {_last_words(answer.said)}",
         )
 
-    def run_hook(self, what: Literal["start", "end"], deployment: Deployment) -> None:
+    def run_hook(self, what: Literal["start", "end", "settle"], deployment: Deployment) -> None:
         """Call a hook of the program in a container of its own.
 
         The container is like that of the worker that sends messages, never

@@ -74,6 +74,8 @@ class EffortLog:
         self._deployment: data.Deployment | None = None
         self._began: datetime.datetime | None = None
         self._is_introduced = False
+        self._was_running = False
+        """Whether this process recorded for another deployment before."""
         self._known_until: datetime.datetime | None = None
         self._clocks: tuple[datetime.datetime, float] | None = None
         self._clock: data.BootClock | None = None
@@ -92,6 +94,7 @@ class EffortLog:
         now = data.utc_now()
         if self._deployment is None or self._deployment.id != deployment.id:
             self.end()
+            self._was_running = self._deployment is not None
             self._deployment, self._began, self._is_introduced = deployment, now, False
             self._known_until = now
         self._deployment = deployment
@@ -160,6 +163,8 @@ class EffortLog:
             self._logger.warning("The store does not say how the recorder ended: %s", error)
             return
         self._is_introduced = True
+        if self._was_running:
+            return
         since = max(last or deployment.started_on, deployment.started_on)
         if since < began:
             detail = STARTING if last is None else OFF

@@ -9,6 +9,7 @@ from acoupi import data, devices
 from acoupi.audio import formats
 from acoupi.audio.guano import RECORDING_ID, build_guano, guano_of_recording
 from acoupi.components import types
+from acoupi.deployed import deployed_here
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
@@ -35,8 +36,8 @@ def generate_recording_task(
     recorder
         Makes the file.
     store
-        Gives the deployment, and stores the recording. If it does not answer,
-        the last known deployment is used, so that recording continues.
+        Gives the deployment, and stores the recording. If it does not answer, the
+        deployment of the home or the last known one is used, so that recording continues.
     logger
         Gets the reports of the task.
     recording_conditions
@@ -144,6 +145,7 @@ class _Task:
         try:
             self.known = self.store.get_current_deployment()
         except StoreError as error:
+            self.known = deployed_here().current or self.known
             if self.known is None:
                 raise
             self.logger.warning(

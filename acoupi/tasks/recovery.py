@@ -89,6 +89,7 @@ def generate_recovery_task(  # noqa: PLR0917 - in the order of the others
     def recovery_task() -> None:
         """Complete what a crash left unfinished."""
         for step in (
+            recovery.settle_deployments,
             recovery.finish_deletions,
             recovery.mend_recordings,
             recovery.adopt_files,
@@ -113,6 +114,12 @@ class _Recovery:
     logger: logging.Logger
     reported: set[Path] = field(default_factory=set)
     """Files already reported."""
+
+    def settle_deployments(self) -> None:
+        """End in the store what a command that was cut short left open."""
+        settle = getattr(self.store, "settle_deployments", None)
+        for one in settle() if settle is not None else ():
+            self.logger.warning("The deployment %s had been left open; it is ended now", one.name)
 
     def finish_deletions(self) -> None:
         """Delete files with a deletion mark."""

@@ -35,7 +35,7 @@ def test_the_current_deployment_is_the_latest_that_has_not_ended(store: Store) -
 def test_without_a_deployment_one_begins_named_after_the_time(store: Store, clock: Clock) -> None:
     begun = store.get_current_deployment()
 
-    assert begun.name == "20240601_200000"
+    assert begun.name == "unnamed_20240601_200000"
     assert begun.started_on == clock.now
     assert begun.ended_on is None
     assert store.get_current_deployment() == begun

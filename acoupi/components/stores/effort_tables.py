@@ -15,7 +15,7 @@ from acoupi.components.stores.values import as_id, from_microseconds, to_microse
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom
 
-__all__ = ["EffortTables", "put_capture"]
+__all__ = ["EffortTables", "alive_until", "plans_of", "put_capture"]
 
 Row = tuple[Any, ...]
 
@@ -64,7 +64,8 @@ PUT_NOTE = """
         offset_us = excluded.offset_us
 """
 
-# The notes of a part of a deployment since the recording before it, and the next note after it.
+# The notes of a part of a deployment since the recording before it, and the next note after it;
+# also what reaches into it from another deployment, beyond the start or the end of that one.
 NOTES = """
     SELECT start_us, end_us, state, detail FROM effort_note
     WHERE deployment_row = :deployment_row
@@ -76,6 +77,15 @@ NOTES = """
             SELECT min(start_us) FROM effort_note
             WHERE deployment_row = :deployment_row AND start_us > :end
         ), :end)
+    UNION ALL
+    SELECT n.start_us, n.end_us, n.state, n.detail
+    FROM effort_note n
+        JOIN deployment d ON d.row = n.deployment_row
+        JOIN deployment own ON own.row = :deployment_row
+    WHERE d.row <> own.row
+        AND n.end_us >= max(:start, own.started_on_us)
+        AND n.start_us <= min(:end, coalesce(own.ended_on_us, :end))
+        AND (n.end_us > d.ended_on_us OR n.start_us < d.started_on_us)
     ORDER BY start_us, state
 """
 
@@ -103,15 +113,22 @@ ALIVE_UNTIL = """
     )
 """
 
-# The recordings of a part of a deployment, and the nearest on either side.
-CAPTURED = """
-    SELECT r.created_on_us, r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER),
+_CAPTURED = """
+    SELECT r.created_on_us,
+        r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER) AS until_us,
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
         c.overruns, c.incomplete, c.incomplete_detail,
         CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END
     FROM recording r
         LEFT JOIN capture c ON c.recording_row = r.row
         LEFT JOIN capture_clock k ON k.recording_row = r.row
+"""
+
+# The recordings of a part of a deployment, and the nearest on either side; also what
+# reaches into it from another deployment, beyond the start or the end of that one.
+CAPTURED = (
+    _CAPTURED  # noqa: S608 - both parts are written here
+    + """
     WHERE r.deployment_row = :deployment_row
         AND r.created_on_us >= coalesce((
             SELECT max(created_on_us) FROM recording
@@ -121,8 +138,20 @@ CAPTURED = """
             SELECT min(created_on_us) FROM recording
             WHERE deployment_row = :deployment_row AND created_on_us > :end
         ), :end)
-    ORDER BY r.created_on_us, r.row
+    UNION ALL
 """
+    + _CAPTURED
+    + """
+        JOIN deployment d ON d.row = r.deployment_row
+        JOIN deployment own ON own.row = :deployment_row
+    WHERE d.row <> own.row
+        AND r.created_on_us BETWEEN :start AND :end
+        AND until_us > own.started_on_us
+        AND r.created_on_us < coalesce(own.ended_on_us, :end)
+        AND (until_us > d.ended_on_us OR r.created_on_us < d.started_on_us)
+    ORDER BY 1
+"""
+)
 
 
 class EffortTables(ClockTables):
@@ -145,7 +174,7 @@ class EffortTables(ClockTables):
     def get_alive_until(self, deployment: data.Deployment) -> datetime.datetime | None:
         """Return the end of the last recording or note; None if there is none."""
         with self._database.reading() as connection:
-            last = _alive_until(connection, deployment)
+            last = alive_until(connection, deployment)
         return None if last is None else from_microseconds(last)
 
     def get_effort(
@@ -160,11 +189,6 @@ class EffortTables(ClockTables):
             return _load_history(
                 connection, deployment, to_microseconds(start), to_microseconds(end)
             )
-
-    def get_deployments(self) -> list[data.Deployment]:
-        """Return all deployments, in order of their start."""
-        with self._database.reading() as connection:
-            return [deployment_of(row) for row in connection.execute(sql.DEPLOYMENTS)]
 
     def get_last_recording(
         self, deployment: data.Deployment | None = None
@@ -275,7 +299,7 @@ def _put_plan(connection: sqlite3.Connection, deployment: data.Deployment, since
         connection.execute(PUT_PLAN, values)
 
 
-def _alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> int | None:
+def alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> int | None:
     """Return the end of the last recording or note, microseconds; None if there is none."""
     row = _deployment_row(connection, deployment)
     (found,) = connection.execute(ALIVE_UNTIL, {"deployment_row": row}).fetchone()
@@ -297,6 +321,11 @@ def _load_history(
         notes=[_note(columns) for columns in connection.execute(NOTES, values)],
         plans=_plans(connection, row),
     )
+
+
+def plans_of(connection: sqlite3.Connection, deployment: data.Deployment) -> list[PlanFrom]:
+    """Return the plans of a deployment, oldest first."""
+    return _plans(connection, _deployment_row(connection, deployment))
 
 
 def _plans(connection: sqlite3.Connection, row: int | None) -> list[PlanFrom]:

@@ -196,12 +196,17 @@ SCHEMA = Schema(
 
 # Deployments
 
-CURRENT_DEPLOYMENT = """
+OPEN_DEPLOYMENTS = """
     SELECT id, name, latitude_deg, longitude_deg, started_on_us, ended_on_us
     FROM deployment
     WHERE ended_on_us IS NULL
     ORDER BY started_on_us DESC, row DESC
-    LIMIT 1
+"""
+
+DEPLOYMENT_BY_ID = """
+    SELECT id, name, latitude_deg, longitude_deg, started_on_us, ended_on_us
+    FROM deployment
+    WHERE id = :id
 """
 
 _INSERT_DEPLOYMENT = """

@@ -3,7 +3,7 @@
 import datetime
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,11 +11,11 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
+from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
 from acoupi.components.stores.interruptions import MOST_INTERRUPTIONS, parent_process
 from acoupi.components.stores.rows import (
     analysis_of,
-    deployment_of,
     deployment_values,
     insert_detections,
     load_detections,
@@ -30,7 +30,6 @@ from acoupi.components.stores.rules import (
     check_limit,
     ended,
     shared_path,
-    unknown_deployment,
     unknown_recordings,
 )
 from acoupi.components.stores.values import (
@@ -42,13 +41,14 @@ from acoupi.components.stores.values import (
     from_real,
     to_microseconds,
 )
+from acoupi.deployed import Deployed, deployed_here
 
 __all__ = ["SqliteStore"]
 
 WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
-class SqliteStore(EffortTables):
+class SqliteStore(DeploymentTables, EffortTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
@@ -62,6 +62,8 @@ class SqliteStore(EffortTables):
     ----------
     db_path
         The database file.
+    deployed
+        Says which deployment is running; by default the files of ACOUPI_HOME.
 
     Raises
     ------
@@ -71,51 +73,14 @@ class SqliteStore(EffortTables):
         contradict what is stored.
     """
 
-    def __init__(self, db_path: Path) -> None:
+    def __init__(self, db_path: Path, *, deployed: Callable[[], Deployed] = deployed_here) -> None:
         self.db_path = Path(db_path)
+        self._deployed = deployed
         self._database = Database(self.db_path, sql.SCHEMA)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         self._database.close()
-
-    # Deployments
-
-    def get_current_deployment(self) -> data.Deployment:
-        """Return the latest deployment that has not ended.
-
-        If there is none, one begins now, named after the current time (UTC).
-        """
-        with self._database.reading() as connection:
-            row = connection.execute(sql.CURRENT_DEPLOYMENT).fetchone()
-        if row is not None:
-            return deployment_of(row)
-        with self._database.writing() as connection:
-            row = connection.execute(sql.CURRENT_DEPLOYMENT).fetchone()
-            if row is not None:  # another process was quicker
-                return deployment_of(row)
-            now = data.utc_now()
-            deployment = data.Deployment(name=now.strftime("%Y%m%d_%H%M%S"), started_on=now)
-            connection.execute(sql.PUT_DEPLOYMENT, deployment_values(deployment))
-            return deployment
-
-    def store_deployment(self, deployment: data.Deployment) -> None:
-        """Store a deployment; one with the same id is replaced."""
-        with self._database.writing() as connection:
-            connection.execute(sql.PUT_DEPLOYMENT, deployment_values(deployment))
-
-    def update_deployment(self, deployment: data.Deployment) -> None:
-        """Change name, place and end of a stored deployment; its start stays.
-
-        Raises
-        ------
-        MetadataStoreError
-            If no deployment of this id is stored.
-        """
-        with self._database.writing() as connection:
-            changed = connection.execute(sql.UPDATE_DEPLOYMENT, deployment_values(deployment))
-            if changed.rowcount == 0:
-                raise unknown_deployment(deployment)
 
     # Recordings
 

@@ -86,9 +86,10 @@ class BasicProgram(AcoupiProgram[C]):
         super().check(config)
 
     def on_start(self, deployment: data.Deployment) -> None:
-        """Make the folders and store the deployment."""
+        """Make the folders and store the deployment; whatever was left open before it ends."""
         self.validate_dirs(self.config)
         self.store.store_deployment(deployment)
+        self._settle_deployments()
         super().on_start(deployment)
 
     def on_end(self, deployment: data.Deployment) -> None:
@@ -99,6 +100,7 @@ class BasicProgram(AcoupiProgram[C]):
         with it.
         """
         self.store.update_deployment(deployment)
+        self._settle_deployments()
         self.run_once("file_management_task")
         self._report_pending()
         super().on_end(deployment)
@@ -276,6 +278,11 @@ class BasicProgram(AcoupiProgram[C]):
             self.tasks[task_name].function()
         except Exception:
             self.logger.exception('task "%s" failed at the end of the deployment', task_name)
+
+    def _settle_deployments(self) -> None:
+        settle = getattr(self.store, "settle_deployments", None)
+        if settle is not None:
+            settle()
 
     def _recording_tasks(self) -> list[ProgramTask]:
         return [

@@ -13,6 +13,7 @@ from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError, RecordingError
+from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recording_task
 from acoupi.tasks.effort_log import OFF, STARTING
 from acoupi.testing import FakeRecorder, InMemoryStore
@@ -345,3 +346,22 @@ def test_a_microphone_that_is_missing_at_the_next_slot_is_one_hole(sensor: Senso
     assert history is not None
     spans = ledger(history, sensor.clock.now)
     assert {span.state for span in spans} == {S.RECORDED, S.DEVICE_MISSING}
+
+
+def test_a_deployment_that_starts_while_it_records_is_no_start_of_the_recorder(
+    sensor: Sensor,
+) -> None:
+    sensor.run(2)
+    sensor.clock.advance(-1)
+    oak = start_deployment(Settings(), "Oak")  # in the middle of a recording
+    sensor.clock.advance(1)
+    sensor.run(2)
+
+    found = sensor.store.get_effort(oak)
+    assert found is not None
+    assert list(found.notes) == []
+    assert [
+        (seconds(span.start), seconds(span.end), span.state)
+        for span in ledger(found, sensor.clock.now)
+    ] == [(5, 12, S.RECORDED)]
+    assert sensor.spans() == [(0, 5, S.RECORDED)]

@@ -11,6 +11,7 @@ from acoupi.audio.guano import build_guano
 from acoupi.components import SqliteStore, types
 from acoupi.effort import CapturePlan
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError
+from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recording_task, generate_recovery_task
 from acoupi.testing import FakeRecorder
 from tests.faulty import Faulty
@@ -119,6 +120,19 @@ def test_a_store_that_does_not_answer_does_not_stop_the_recorder(
     assert first is not None
     assert second is not None
     assert second.deployment == first.deployment
+
+
+def test_a_store_that_never_answered_leaves_the_deployment_of_the_home(
+    store: Faulty, recorder: FakeRecorder
+) -> None:
+    oak = start_deployment(Settings(), "Oak", 51.5, 0)
+    task = generate_recording_task(recorder, store)
+
+    with store.failing("get_current_deployment", LOCKED):
+        recording = task()
+
+    assert recording is not None
+    assert recording.deployment == oak
 
 
 class Watching(FakeRecorder):

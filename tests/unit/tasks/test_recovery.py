@@ -12,6 +12,7 @@ from acoupi import data
 from acoupi.audio import files, formats, wav
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.components import SqliteStore
+from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recovery_task
 from acoupi.testing import make_recording, make_wav
 from tests.clocks import Clock
@@ -65,6 +66,16 @@ def test_a_complete_file_without_a_row_is_adopted(
     assert (row.path, row.duration, row.samplerate) == (recording.path, 0.1, 8000)
     assert row.created_on == recording.created_on
     assert row.deployment == recording.deployment
+
+
+def test_a_deployment_that_a_cut_command_left_open_is_ended(recover, store: SqliteStore) -> None:
+    store.store_deployment(data.Deployment(name="S1"))
+    new = start_deployment(Settings(), "S3")
+
+    recover()
+
+    still_open = [one for one in store.get_deployments() if one.ended_on is None]
+    assert still_open == [new]
 
 
 def test_a_file_that_was_just_written_is_left_to_its_recorder(

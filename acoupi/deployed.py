@@ -1,0 +1,110 @@
+"""The deployments of a home: ``config/deployment.json`` says which one is running.
+
+That file is the only place where this is decided, and it is written under the lock of
+the home (`acoupi.commit.changing`). Stores follow it. ``config/deployments.json`` keeps
+the deployments that ended before.
+"""
+
+import json
+import logging
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoupi.commit import read_whole
+from acoupi.data import Deployment
+from acoupi.errors import AcoupiError, DeploymentError
+from acoupi.home import home_dir
+from acoupi.writing import RenderedFile, disk_error
+
+__all__ = ["Deployed", "deployed_here", "files_of", "read_deployed", "read_last"]
+
+CURRENT, HISTORY = "deployment.json", "deployments.json"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What the files of a home say of its deployments."""
+
+    last: Deployment | None = None
+    """The last one that was started; None if none ever was."""
+    before: tuple[Deployment, ...] = ()
+    """Those that ended before it, in the order of their start."""
+
+    @property
+    def current(self) -> Deployment | None:
+        """The one that is running; None if none is."""
+        return self.last if self.last is not None and self.last.ended_on is None else None
+
+    @property
+    def every(self) -> tuple[Deployment, ...]:
+        """All of them, in the order of their start."""
+        return self.before if self.last is None else (*self.before, self.last)
+
+
+def read_deployed(path: Path) -> Deployed:
+    """Return what ``deployment.json`` and the history beside it say.
+
+    A history that cannot be read counts as empty: it decides nothing.
+
+    Raises
+    ------
+    DeploymentError
+        If ``deployment.json`` cannot be read.
+    """
+    last = read_last(path)
+    try:
+        content = json.loads(read_whole(path.with_name(HISTORY)))
+        before = tuple(Deployment.model_validate(one) for one in content)
+    except FileNotFoundError:
+        before = ()
+    except (OSError, ValueError, TypeError) as error:
+        _logger.warning("%s cannot be read: %s", path.with_name(HISTORY), error)
+        before = ()
+    return Deployed(last, tuple(one for one in before if last is None or one.id != last.id))
+
+
+def read_last(path: Path) -> Deployment | None:
+    """Return the last deployment, ended or not; None if there was none.
+
+    Times without a zone are in UTC.
+
+    Raises
+    ------
+    DeploymentError
+        If the file cannot be read.
+    """
+    try:
+        return Deployment.model_validate_json(read_whole(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+    except ValueError as error:
+        raise DeploymentError(
+            f'cannot read "{path}".',
+            f"mv {shlex.quote(str(path))} {shlex.quote(str(path))}.broken"
+            " && acoupi deployment start",
+            why=f"it does not hold a deployment: {str(error).splitlines()[0]}.",
+        ) from error
+
+
+def deployed_here() -> Deployed:
+    """Return the deployments of ACOUPI_HOME; none, with a warning, if the file is damaged."""
+    try:
+        return read_deployed(home_dir() / "config" / CURRENT)
+    except AcoupiError as error:
+        _logger.warning("%s %s", error.message, error.why or "")
+        return Deployed()
+
+
+def files_of(path: Path, deployed: Deployed) -> dict[Path, RenderedFile]:
+    """Return ``deployment.json`` and the history, to be written together."""
+    assert deployed.last is not None
+    history = [one.model_dump(mode="json") for one in deployed.before]
+    return {
+        path: RenderedFile(deployed.last.model_dump_json(indent=2) + "\n"),
+        path.with_name(HISTORY): RenderedFile(json.dumps(history, indent=2) + "\n"),
+    }
