@@ -70,17 +70,24 @@ def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = 
 def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
+    from acoupi.system.home_files import check_files
 
     target = found.target
+
+    def check_all() -> None:
+        check_files(found.settings, owns_data=not target.has_own_python)
+
+    files = ("files", "The files of the sensor are sound", check_all)
     can_run = ("target", "The services can run here", target.check)
     if target.has_own_python:
-        return [can_run, *target.program_checks()]
+        return [files, can_run, *target.program_checks()]
 
     def check_program() -> None:
         with using_home(found.settings.home):
             found.program.check(found.program.config)
 
     return [
+        files,
         ("configuration", "The settings are valid", lambda: home.load(found)),
         can_run,
         ("broker", "Messages pass between the services", lambda: check_broker(found.settings)),

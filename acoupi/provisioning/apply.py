@@ -1,6 +1,7 @@
 """Setting a home up from its sources: everything at once, or nothing."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ from acoupi.system.planning import Plan, SetupRequest, plan_setup
 from acoupi.writing import PRIVATE, READABLE, RenderedFile
 
 __all__ = ["TARGET", "provision"]
+
+logger = logging.getLogger(__name__)
 
 TARGET = "provisioned"
 PREVIOUS = "previous"
@@ -80,6 +83,7 @@ def _renewed(
     try:
         sources = read_sources(environ, config_dir(settings), fetch)
         same = sources.digest == before.digest and is_configured(settings)
+        same = same and _device_on_file(settings.device_file) is not None
         after = before if same else _put_in_force(settings, sources, before)
         fault = sources.fault
     except AcoupiError as error:
@@ -118,7 +122,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     )
     plan = plan_setup(settings, request)
     _check_bundle(plan, sources, settings)
-    device = make_device_id(read_device_file(settings.device_file), sources.device_id)
+    device = make_device_id(_known_device(settings.device_file), sources.device_id)
     known = before.deployments or list(filter(None, [read_deployment(settings)]))
     deployments = _deployments(known, sources, device["id"])
     after = Provisioned(
@@ -154,6 +158,23 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         folders=[settings.run_dir, settings.log_dir],
     )
     return after
+
+
+def _known_device(path: Path) -> dict[str, str]:
+    """Return the ids of this device; from the copy in ``config/previous`` if the file is damaged.
+
+    Empty if there is none: then a new id is made, which no other board has.
+    """
+    return _device_on_file(path) or _device_on_file(path.parent / PREVIOUS / path.name) or {}
+
+
+def _device_on_file(path: Path) -> dict[str, str] | None:
+    """Return the ids in a file; None if it is damaged."""
+    try:
+        return read_device_file(path)
+    except ConfigurationError as error:
+        logger.warning("%s %s", error.message, error.why)
+        return None
 
 
 def _check_bundle(plan: Plan, sources: Sources, settings: Settings) -> None:

@@ -22,6 +22,7 @@ from acoupi.services.broker import load_celery_settings
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
+from acoupi.system.home_files import faults_of_files
 from acoupi.system.sensor import Sensor
 from acoupi.targets import ServiceStatus
 
@@ -176,6 +177,7 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
     provisioned = read_provisioned(sensor.settings.program_config_file.parent)
     if provisioned and (trouble := provisioned.trouble()):
         failing.append(trouble)
+    failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
     return ProgramState(status="ok", program=name)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from acoupi import data, devices
 from acoupi.audio import formats
 from acoupi.audio.guano import RECORDING_ID, build_guano, guano_of_recording
+from acoupi.commit import read_whole
 from acoupi.components import types
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
+from acoupi.home import home_dir
 from acoupi.tasks.clocks import ClockCorrection
 from acoupi.tasks.effort_log import EffortLog
 
@@ -35,8 +37,9 @@ def generate_recording_task(
     recorder
         Makes the file.
     store
-        Gives the deployment, and stores the recording. If it does not answer,
-        the last known deployment is used, so that recording continues.
+        Gives the deployment, and stores the recording. Recording does not depend on it: if
+        it does not answer, the deployment is the last known one, else that of
+        ``config/deployment.json``, else a new one named after the current time (UTC).
     logger
         Gets the reports of the task.
     recording_conditions
@@ -144,12 +147,27 @@ class _Task:
         try:
             self.known = self.store.get_current_deployment()
         except StoreError as error:
-            if self.known is None:
-                raise
+            self.known = self.known or _deployment_on_file() or _nameless_deployment()
             self.logger.warning(
-                "The store gives no deployment, using the last known one: %s", error
+                'The store gives no deployment, using "%s": %s', self.known.name, error
             )
         return self.known
+
+
+def _deployment_on_file() -> data.Deployment | None:
+    """Return the deployment that ``config/deployment.json`` of the home says is going on."""
+    try:
+        content = read_whole(home_dir() / "config" / "deployment.json")
+        deployment = data.Deployment.model_validate_json(content)
+    except (OSError, ValueError):
+        return None
+    return deployment if deployment.ended_on is None else None
+
+
+def _nameless_deployment() -> data.Deployment:
+    """Return one for recordings of which nothing says where they belong."""
+    now = data.utc_now()
+    return data.Deployment(name=now.strftime("%Y%m%d_%H%M%S"), started_on=now)
 
 
 def _describe_in_file(recording: data.Recording, logger: logging.Logger) -> None:

@@ -11,6 +11,7 @@ import os
 import shlex
 import sqlite3
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -93,6 +94,36 @@ class Database:
         """
         with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
             yield connection
+
+    def examine(self, patience: float) -> None:
+        """Open the file, and look for damaged pages for some seconds.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be opened, is damaged, or is of another version or program.
+        """
+        with self.reading() as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            for table, kind in connection.execute(
+                "SELECT name, type FROM sqlite_master"
+            ).fetchall():
+                if kind == "table":
+                    connection.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608 - a name from there
+            if patience <= 0:
+                return
+            end = time.monotonic() + patience
+            connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+            try:
+                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    raise
+                return  # sound as far as was seen
+            finally:
+                connection.set_progress_handler(None, 0)
+            if found != "ok":
+                raise sqlite3.DatabaseError(" ".join(str(found).split()))
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
