@@ -23,6 +23,7 @@ from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
 from acoupi.system.home_files import faults_of_files
+from acoupi.system.pace import Pace, pace_of
 from acoupi.system.sensor import Sensor
 from acoupi.targets import ServiceStatus
 
@@ -102,6 +103,8 @@ class AcoupiStatus(BaseModel):
     services: ServicesStatus
     microphone: MicrophoneState | None = None
     """None until this deployment has a measured recording."""
+    analysis: Pace | None = None
+    """None if nothing has been analysed today."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -226,7 +229,33 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         program=program_state(sensor, services),
         services=services_status(sensor, services),
         microphone=microphone_state(sensor.settings, deployment),
+        analysis=analysis_pace(sensor.settings, deployment),
     )
+
+
+def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | None:
+    """Return how analysis keeps up with recording, from the store of a deployment that goes on."""
+    if deployment is None or deployment.ended_on is not None:
+        return None
+    path, now = _store_file(settings), utc_now()
+    if path is None:
+        return None
+    try:
+        since = max(deployment.started_on, now - timedelta(days=1))
+        return pace_of(SqliteStore(path).get_pace(since), now)
+    except AcoupiError:
+        return None  # `program_state` tells it
+
+
+def _store_file(settings: Settings) -> Path | None:
+    """Return the store that the configuration names; None if it is not there."""
+    try:
+        # The raw file: the program may be in an image only.
+        content = json.loads(read_whole(settings.program_config_file))
+        path = Path(content["paths"]["db_metadata"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return path if path.exists() else None
 
 
 def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:
@@ -237,17 +266,15 @@ def microphone_state(settings: Settings, deployment: Deployment | None) -> Micro
     """
     if deployment is None:
         return None
+    path, now = _store_file(settings), utc_now()
+    if path is None:
+        return None
     try:
-        # The raw file: the program may be in an image only.
-        content = json.loads(read_whole(settings.program_config_file))
-        path = Path(content["paths"]["db_metadata"])
-        if not path.exists():
-            return None
-        store, now = SqliteStore(path), utc_now()
+        store = SqliteStore(path)
         recording = store.get_last_recording(deployment)
         history = store.get_effort(deployment, now - timedelta(minutes=15), now)
-    except (AcoupiError, OSError, ValueError, KeyError, TypeError):
-        return None
+    except AcoupiError:
+        return None  # `program_state` tells it
     state = MicrophoneState()
     if recording is not None and recording.capture and recording.capture.health is not None:
         state.recorded_on, state.health = recording.created_on, recording.capture.health

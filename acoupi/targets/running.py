@@ -311,7 +311,7 @@ class RunningBundle(Target):
         self._run_once(self._hook_service(), *words, called=f"on_{what}")
 
     def _run_once(self, service: str, *words: str, called: str) -> str:
-        """Run a Python module in a container of its own that is like a service's, for its output."""
+        """Run a Python module in a container of its own, like a service's; return its output."""
         self.own_home()
         # The limit is inside: the container would outlive the command that waits for it.
         limit = ("timeout", "--kill-after=10", f"{HOOK_PATIENCE:.0f}")

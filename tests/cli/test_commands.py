@@ -68,6 +68,7 @@ def test_check_tries_everything_out(run: Run, sensor: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert answer["ok"]
     assert [one["name"] for one in answer["checks"]] == [
+        "files",
         "configuration",
         "target",
         "broker",
@@ -118,7 +119,7 @@ def test_a_check_that_breaks_down_is_not_well_in_json_either(
     answer = data_of(result)
     assert result.exit_code == 1
     assert answer["ok"] is False
-    assert [one["ok"] for one in answer["checks"]] == [True, True, True, False]
+    assert [one["ok"] for one in answer["checks"]] == [True, True, True, True, False]
 
 
 def test_a_file_that_is_no_wav_is_named_by_the_check(
