@@ -580,3 +580,29 @@ def test_a_program_without_messages_says_so(run: Run) -> None:
 
     assert "connected" in lines_of(result)[2]
     assert result.exit_code == 2
+
+
+def test_detection_runs_on_a_folder_and_a_damaged_file_costs_only_itself(
+    run: Run, detector: Path, tmp_path: Path
+) -> None:
+    night = tmp_path / "night"
+    wavs = [make_wav(night / name, samplerate=48_000) for name in ("a.wav", "deep/b.WAV")]
+    before = tree_of(detector)
+
+    answer = data_of(run("task", "run", "detection_task", "--recording", str(night), "--json"))
+    (night / "broken.wav").write_bytes(b"RIFF")
+    result = run("task", "run", "detection_task", "--recording", str(night))
+
+    assert [one["file"] for one in answer["results"]] == [str(one) for one in wavs]
+    assert all(len(one["model_outputs"]) == 1 for one in answer["results"])
+    assert "detection_task is done with 2 of 3 files" in result.stdout
+    assert "broken.wav" in result.stderr
+    assert result.exit_code == 3
+    assert tree_of(detector) == before
+
+
+def test_a_folder_without_recordings_is_refused(run: Run, detector: Path, tmp_path: Path) -> None:
+    result = run("task", "run", "detection_task", "--recording", str(tmp_path / "."))
+
+    assert "there is no recording in" in lines_of(result)[0]
+    assert result.exit_code == 2

@@ -61,7 +61,7 @@ def test_the_store_tells_when_each_analysis_ended(tmp_path: Path) -> None:
         store.store_recording(recording)
     begun = store.begin_analysis(recordings[0], "model")
     store.end_analysis(begun.model_copy(update={"state": data.AnalysisState.DONE}))
-    (ended,) = store.get_analyses(recordings[:1])
+    ((ended,),) = store.get_analyses(recordings[:1]).values()
 
     assert store.get_pace(at(-1)) == [(at(0), True, ended.updated_on), (at(10), True, None)]
     assert store.get_pace(at(5)) == [(at(10), True, None)]
