@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 TARGET = "provisioned"
 PREVIOUS = "previous"
+DEVICE = "device.json"
 LOCK_PATIENCE = 300.0
 """Seconds that another process may take."""
 MOST_DEPLOYMENTS = 20
@@ -226,16 +227,19 @@ def _is_as_before(files: Mapping[Path, RenderedFile]) -> bool:
     """Return whether all of it is in force already."""
     try:
         return all(read_whole(path) == one.text for path, one in files.items())
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
 
 
 def _previous(config: Path, files: list[Path]) -> dict[Path, RenderedFile]:
-    """Return what is in force now, to be kept in ``config/previous``."""
+    """Return what is in force now, to be kept in ``config/previous``; no damaged id of the device.
+
+    The copy of a sound one stays there.
+    """
     return {
         config / PREVIOUS / path.name: RenderedFile(
-            path.read_text(), PRIVATE if path.name == SECRETS_FILE else READABLE
+            path.read_text(errors="replace"), PRIVATE if path.name == SECRETS_FILE else READABLE
         )
         for path in files
-        if path.is_file()
+        if path.is_file() and (path.name != DEVICE or _device_on_file(path) is not None)
     }

@@ -34,7 +34,8 @@ class Pace(BaseModel):
     def words(self) -> str:
         """Describe it in a line."""
         if not self.falls_behind:
-            return f"keeps up ({self.waiting} waiting)"
+            judged = "keeps up, " if self.waiting < FEWEST else ""
+            return f"{judged}{self.waiting} waiting"
         analysis, recording = self.seconds_per_analysis or 0.0, self.seconds_per_recording or 0.0
         lag = 60 * (1 - recording / analysis)
         return (

@@ -11,7 +11,6 @@ import os
 import shlex
 import sqlite3
 import threading
-import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from acoupi import clock
 from acoupi.components.stores import faults
 from acoupi.components.stores.values import as_path_text
 from acoupi.errors import StoreError
@@ -112,8 +112,8 @@ class Database:
                     connection.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608 - a name from there
             if patience <= 0:
                 return
-            end = time.monotonic() + patience
-            connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+            end = clock.monotonic() + patience
+            connection.set_progress_handler(lambda: clock.monotonic() > end, 10_000)
             try:
                 found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             except sqlite3.OperationalError as error:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from acoupi import data
+from acoupi.cli.deployment import is_well
 from acoupi.components import SqliteStore
+from acoupi.system import AcoupiStatus, CeleryStatus, ProgramState, ServicesStatus
 from acoupi.system.pace import pace_of
 from acoupi.testing import make_deployment, make_recording
 
@@ -48,6 +50,19 @@ def test_what_waits_when_recording_has_ended_is_only_late() -> None:
     assert pace is not None
     assert not pace.falls_behind
     assert pace.waiting > 0
+
+
+@pytest.mark.parametrize(("takes", "is_fine"), [(1, True), (12, False)])
+def test_a_sensor_that_falls_behind_is_not_well(takes: float, is_fine: bool) -> None:
+    state = AcoupiStatus(
+        celery=CeleryStatus(state="ok"),
+        deployment=make_deployment(),
+        program=ProgramState(status="ok"),
+        services=ServicesStatus(target="process", acoupi="active", beat="active"),
+        analysis=pace_of(*rows(40, takes)),
+    )
+
+    assert is_well(state) is is_fine
 
 
 def test_without_a_model_there_is_no_pace() -> None:
