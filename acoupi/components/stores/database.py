@@ -47,7 +47,7 @@ class Schema:
     migrations: tuple[tuple[str, ...], ...]
     """Statements from each version to the next; the first begins with an empty file."""
     peer_tables: frozenset[str]
-    """Tables that identify a file of an earlier acoupi (0.6 and before)."""
+    """Tables that identify a file of an earlier acoupi (of the years before this schema)."""
     error: type[StoreError]
 
     @property
@@ -315,10 +315,10 @@ class Database:
     def _refusal(self, version: int, tables: set[str], application_id: int) -> StoreError:
         store, path = self.schema.store, self.path
         if application_id == 0 and self.schema.peer_tables <= tables:
-            origin = "acoupi 0.5 or 0.6" if version else "an acoupi before 0.5"
+            origin = "an earlier acoupi (0.5 or later)" if version else "an acoupi before 0.5"
             return self.schema.error(
                 f'cannot open the {store} "{path}": {origin} wrote it.',
-                f"{self._move_aside('acoupi-0.6')}   (it stays readable; a new one is made)",
+                f"{self._move_aside('earlier-acoupi')}   (it stays readable; a new one is made)",
                 why=f"its tables are of schema version {version} and differ from this acoupi's.",
             )
         return self.schema.error(

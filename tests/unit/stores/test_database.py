@@ -136,7 +136,7 @@ def foreign(path: Path, tables: tuple[str, ...], version: int) -> None:
 @pytest.mark.parametrize(
     ("tables", "version", "reason"),
     [
-        (PEER_TABLES, 1, "acoupi 0.5 or 0.6 wrote it"),
+        (PEER_TABLES, 1, r"an earlier acoupi \(0.5 or later\) wrote it"),
         (PEER_TABLES, 0, "an acoupi before 0.5 wrote it"),
         (("birds",), 0, "another program wrote it"),
         (("birds",), 7, "another program wrote it"),
@@ -170,7 +170,7 @@ def test_the_way_out_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
     subprocess.run(["sh", "-c", caught.value.help.split("   (")[0]], check=True)
 
     store.store_deployment(SITE)
-    assert count(path.parent / "acoupi-0.6" / "metadata.db", "recording") == 0
+    assert count(path.parent / "earlier-acoupi" / "metadata.db", "recording") == 0
     assert store.get_current_deployment() == SITE
 
 
