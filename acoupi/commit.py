@@ -155,11 +155,14 @@ def whole(path: Path) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file of ``config/`` exists, in its place or decided."""
-    return whole(path).is_file()
+    """Return whether a file of ``config/`` exists, in its place or decided.
+
+    Anything else of that name counts, too: reading it then says what is wrong with it.
+    """
+    return os.path.lexists(whole(path))
 
 
-def read_whole(path: Path, encoding: str = "utf-8") -> str:
+def read_whole(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
     """Return the text of a file of ``config/``, as the last change that was decided left it.
 
     Raises
@@ -168,9 +171,9 @@ def read_whole(path: Path, encoding: str = "utf-8") -> str:
         As `Path.read_text` does.
     """
     try:
-        return whole(path).read_text(encoding=encoding)
+        return whole(path).read_text(encoding, errors)
     except FileNotFoundError:
-        return path.read_text(encoding=encoding)  # it was moved there just now
+        return path.read_text(encoding, errors)  # it was moved there just now
 
 
 def settle(config: Path) -> None:

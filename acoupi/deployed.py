@@ -17,7 +17,7 @@ from acoupi.errors import AcoupiError, DeploymentError
 from acoupi.home import home_dir
 from acoupi.writing import RenderedFile, disk_error
 
-__all__ = ["Deployed", "deployed_here", "files_of", "read_deployed", "read_last"]
+__all__ = ["Deployed", "deployed_here", "files_of", "known_deployed", "read_deployed", "read_last"]
 
 CURRENT, HISTORY = "deployment.json", "deployments.json"
 
@@ -47,22 +47,27 @@ class Deployed:
 def read_deployed(path: Path) -> Deployed:
     """Return what ``deployment.json`` and the history beside it say.
 
-    A history that cannot be read counts as empty: it decides nothing.
-
     Raises
     ------
     DeploymentError
-        If ``deployment.json`` cannot be read.
+        If one of them cannot be read: nothing is written over it then.
     """
     last = read_last(path)
+    history = path.with_name(HISTORY)
     try:
-        content = json.loads(read_whole(path.with_name(HISTORY)))
+        content = json.loads(read_whole(history))
         before = tuple(Deployment.model_validate(one) for one in content)
     except FileNotFoundError:
         before = ()
-    except (OSError, ValueError, TypeError) as error:
-        _logger.warning("%s cannot be read: %s", path.with_name(HISTORY), error)
-        before = ()
+    except OSError as error:
+        raise disk_error("read", history, error) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DeploymentError(
+            f'cannot read "{history}".',
+            f"mv {shlex.quote(str(history))} {shlex.quote(str(history))}.broken",
+            why="it does not hold the deployments that ended. Those that the database knows "
+            f"stay known: {str(error).splitlines()[0]}.",
+        ) from error
     return Deployed(last, tuple(one for one in before if last is None or one.id != last.id))
 
 
@@ -92,12 +97,25 @@ def read_last(path: Path) -> Deployment | None:
 
 
 def deployed_here() -> Deployed:
-    """Return the deployments of ACOUPI_HOME; none, with a warning, if the file is damaged."""
-    try:
-        return read_deployed(home_dir() / "config" / CURRENT)
-    except AcoupiError as error:
-        _logger.warning("%s %s", error.message, error.why or "")
-        return Deployed()
+    """Return the deployments of ACOUPI_HOME; see `known_deployed`."""
+    return known_deployed(home_dir() / "config" / CURRENT)
+
+
+def known_deployed(path: Path) -> Deployed:
+    """Return what can be read of the deployments; what is damaged is logged, and counts as none.
+
+    For recording and for status, which go on without it.
+    """
+    for read in (read_deployed, _only_last):
+        try:
+            return read(path)
+        except AcoupiError as error:
+            _logger.warning("%s %s", error.message, error.why or "")
+    return Deployed()
+
+
+def _only_last(path: Path) -> Deployed:
+    return Deployed(read_last(path))
 
 
 def files_of(path: Path, deployed: Deployed) -> dict[Path, RenderedFile]:

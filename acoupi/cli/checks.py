@@ -30,7 +30,8 @@ devices_app = single()
 def check(as_json: AsJson = False) -> None:
     """Test everything: settings, microphone, model, servers.
 
-    Records a tenth of a second. Exit code 3: something does not work.
+    Records a tenth of a second, and runs the model once on made-up sound as long as a
+    recording. Exit code 3: something does not work.
     """
     found = home.sensor()
     results: list[dict[str, Any]] = []
@@ -61,15 +62,15 @@ def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = 
         results.append(result)
         try:
             with _noting(notes, quiet=quiet), working(what):
-                step()
+                said = step()
         except AcoupiError as error:
             result["message"] = error.message
             if error.exit_code != 1:
                 raise
             raise HealthCheckError(error.message, error.help, why=error.why) from error
-        result["ok"] = True
+        result |= {"ok": True, "message": said}
         if not quiet:
-            done(what)
+            done(what if said is None else f"{what}; the model: {said}")
 
 
 @contextmanager
@@ -90,18 +91,30 @@ def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
 def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
+    from acoupi.system.home_files import check_files
+    from acoupi.system.model_trial import try_model
 
     target = found.target
+
+    def check_all() -> None:
+        check_files(found.settings, owns_data=not target.has_own_python)
+
+    def check_settings() -> None:
+        home.load(found)
+
+    files = ("files", "The files of the sensor are sound", check_all)
     can_run = ("target", "The services can run here", target.check)
     if target.has_own_python:
-        return [can_run, *target.program_checks()]
+        return [files, can_run, *target.program_checks()]
 
-    def check_program() -> None:
+    def check_program() -> str | None:
         with using_home(found.settings.home):
             found.program.check(found.program.config)
+            return try_model(found.program)
 
     return [
-        ("configuration", "The settings are valid", lambda: home.load(found)),
+        files,
+        ("configuration", "The settings are valid", check_settings),
         can_run,
         ("broker", "Messages pass between the services", lambda: check_broker(found.settings)),
         ("program", "The program works: microphone, model, servers", check_program),

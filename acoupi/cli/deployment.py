@@ -197,9 +197,10 @@ def list_(as_json: AsJson = False) -> None:
 
 
 def is_well(state: "AcoupiStatus") -> bool:
-    """Whether everything that should be running is, and no task fails."""
+    """Whether everything that should be running is, no task fails, and analysis keeps up."""
     runs = (state.deployment or state.unnamed) is None or state.celery.state == "ok"
-    return runs and state.program.status == "ok"
+    keeps_up = state.analysis is None or not state.analysis.falls_behind
+    return runs and keeps_up and state.program.status == "ok"
 
 
 def _show(state: "AcoupiStatus") -> None:
@@ -224,6 +225,8 @@ def _show(state: "AcoupiStatus") -> None:
     }
     if state.microphone is not None:
         record["microphone"] = _microphone(state.microphone)
+    if state.analysis is not None:
+        record["analysis"] = state.analysis.words()
     print_record(record)
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')

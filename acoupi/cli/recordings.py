@@ -1,5 +1,6 @@
 """Recordings that a task is to be run on by hand."""
 
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
     from acoupi.system.sensor import Sensor
 
-__all__ = ["program_with_recording"]
+__all__ = ["program_with_folder", "program_with_recording"]
 
 SCRATCH_FIELDS = (
     "paths.tmp_audio",
@@ -60,6 +61,47 @@ def program_with_recording(
         scratch = _scratch_program(found.settings, program, Path(folder))
         getattr(scratch, "store").store_recording(recording)  # noqa: B009 - not every program has one
         yield scratch, recording
+
+
+@contextmanager
+def program_with_folder(
+    found: "Sensor", folder: Path
+) -> Iterator[tuple["AcoupiProgram[Any]", Iterator["data.Recording | AudioError"]]]:
+    """Give the program of the home with temporary databases, and the recordings in a folder.
+
+    Folders in it are looked through, too. One program works on all, so that a model loads
+    its weights once. In place of a file that holds no sound comes what is wrong with it.
+
+    Raises
+    ------
+    ParameterError
+        If there is no sound file.
+    """
+    from acoupi.audio import formats
+
+    found_files = (one for one in folder.rglob("*") if one.is_file())
+    files = sorted(one for one in found_files if formats.is_sound_file(one.name))
+    if not files:
+        raise ParameterError(
+            str(folder),
+            f'there is no recording in "{folder}".',
+            f"ls {shlex.quote(str(folder))}",
+            why="no file there ends in .wav or .flac.",
+        )
+    with tempfile.TemporaryDirectory(prefix="acoupi-") as scratch_folder:
+        scratch = _scratch_program(found.settings, home.load(found), Path(scratch_folder))
+
+        def recordings() -> Iterator["data.Recording | AudioError"]:
+            for path in files:
+                try:
+                    recording, _ = _read(path.absolute())
+                except AudioError as error:
+                    yield error
+                    continue
+                getattr(scratch, "store").store_recording(recording)  # noqa: B009 - as above
+                yield recording
+
+        yield scratch, recordings()
 
 
 def _find(program: "AcoupiProgram[Any]", text: str) -> tuple["data.Recording", bool]:

@@ -8,8 +8,9 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
-from acoupi.cli.output import done, example, print_json, print_table, working
+from acoupi.cli.output import done, example, print_json, print_table, warn, working
 from acoupi.cli.table import group
+from acoupi.errors import AudioError, ParameterError
 
 if TYPE_CHECKING:
     import pstats
@@ -21,13 +22,17 @@ __all__ = ["app"]
 
 app = group("task")
 
+UNHEALTHY = 3
+
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The task.", autocompletion=home.complete.tasks)
 ]
 OnRecording = Annotated[
     str | None,
     typer.Option(
-        "--recording", metavar="FILE_OR_ID", help="A WAV file, or the id of a stored recording."
+        "--recording",
+        metavar="FILE_OR_ID",
+        help='A WAV file, or the id of a stored recording; for "run" also a folder of files.',
     ),
 ]
 DETECTION_COLUMNS = {
@@ -65,8 +70,12 @@ def list_(as_json: AsJson = False) -> None:
 def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> None:
     """Run one task now, in this process. A detection task shows its detections.
 
-    Detections in a file that the sensor did not record are shown, not stored.
+    Detections in a file that the sensor did not record are shown, not stored. Of a folder,
+    each WAV and FLAC file is processed. Exit code 3: it did not work with some of them.
     """
+    if recording is not None and (folder := Path(recording).expanduser()).is_dir():
+        _run_on_folder(name, folder, as_json=as_json)
+        return
     from acoupi.cli.recordings import program_with_recording
     from acoupi.system.tasks import run_task
 
@@ -80,6 +89,49 @@ def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> N
         _show(name, result, outputs)
 
 
+def _run_on_folder(name: str, folder: Path, *, as_json: bool) -> None:
+    """Run a task on every recording in a folder; one that does not work costs only itself."""
+    from acoupi.cli.recordings import program_with_folder
+
+    results = []
+    with program_with_folder(home.sensor(), folder) as (program, recordings):
+        for recording in recordings:
+            result = _run_on_one(name, program, recording)
+            results.append(result)
+            if as_json:
+                continue
+            if result["error"] is not None:
+                warn(result["error"])
+                continue
+            typer.echo(result["file"])
+            _show_outputs(result["model_outputs"])
+    failed = sum(one["error"] is not None for one in results)
+    if as_json:
+        print_json({"task": name, "results": results})
+    else:
+        done(f"{name} is done with {len(results) - failed} of {len(results)} files.")
+    if failed:
+        raise typer.Exit(UNHEALTHY)
+
+
+def _run_on_one(
+    name: str, program: "AcoupiProgram[Any]", recording: "data.Recording | AudioError"
+) -> dict[str, Any]:
+    from acoupi.system.tasks import run_task
+
+    if isinstance(recording, AudioError):
+        return {"file": None, "error": recording.message, "model_outputs": []}
+    result: dict[str, Any] = {"file": str(recording.path), "error": None, "model_outputs": []}
+    try:
+        with working(f"Running {name} on {recording.path}"):
+            run_task(program, name, recording)
+    except ParameterError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a model may raise anything
+        return result | {"error": f"{recording.path}: {type(error).__name__}: {error}"}
+    return result | {"model_outputs": _outputs(program, recording)}
+
+
 def _outputs(
     program: "AcoupiProgram[Any]", recording: "data.Recording | None"
 ) -> "list[data.ModelOutput]":
@@ -91,6 +143,13 @@ def _outputs(
 
 
 def _show(name: str, result: Any, outputs: "list[data.ModelOutput]") -> None:
+    _show_outputs(outputs)
+    if result is not None:
+        typer.echo(str(result))
+    done(f"{name} is done.")
+
+
+def _show_outputs(outputs: "list[data.ModelOutput]") -> None:
     for output in outputs:
         rows = [_row(detection) for detection in output.detections]
         print_table(
@@ -99,9 +158,6 @@ def _show(name: str, result: Any, outputs: "list[data.ModelOutput]") -> None:
             empty=f"{output.name_model} found nothing.",
             title=f"{output.name_model}: {len(rows)} detections",
         )
-    if result is not None:
-        typer.echo(str(result))
-    done(f"{name} is done.")
 
 
 def _row(detection: "data.Detection") -> dict[str, Any]:

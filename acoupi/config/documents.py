@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,12 +151,24 @@ class Document:
 
 
 def _broken(document: Document, error: Exception) -> ConfigurationError:
+    if not document.text.strip("\0 \t\r\n") and not isinstance(error, UnicodeDecodeError):
+        return _emptied(document)
     kind = {".json": "JSON", ".toml": "TOML"}.get(document.suffix, "YAML")
     line, why = _line_of(error)
     return ConfigurationError(
         f'cannot read the configuration file "{document.origin}": line {line} is not valid {kind}.',
         f"edit {document.origin}, line {line}",
         why=f"{why}.",
+    )
+
+
+def _emptied(document: Document) -> ConfigurationError:
+    held = "holds nothing but zeros" if "\0" in document.text else "is empty"
+    name = shlex.quote(document.origin)
+    return ConfigurationError(
+        f'the configuration file "{document.origin}" {held}.',
+        f"put a copy of it back, or begin again: mv {name} {name}.damaged && acoupi setup",
+        why="a power cut or a worn-out card can leave it so; what it said is not known here.",
     )
 
 
@@ -173,7 +186,8 @@ def _line_of(error: Exception) -> tuple[int, str]:
 
 
 def _read_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_unique) if text.strip() else None
+    # Not even an empty configuration is written as an empty file: it is damaged, not absent.
+    return json.loads(text, object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

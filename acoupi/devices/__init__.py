@@ -39,6 +39,12 @@ def get_device_id() -> str:
     survives a new container and a new board); the serial number of a
     Raspberry Pi; an id derived from that of the operating system; the address
     of the network card.
+
+    Raises
+    ------
+    ConfigurationError
+        If that file is damaged. The others are no substitute: boards that were written
+        from one image share the id of the operating system.
     """
     return _read_device_id(home_dir() / "config" / "device.json") or _hardware_id()
 
@@ -65,22 +71,16 @@ def ensure_device_id(path: Path) -> str:
     Parameters
     ----------
     path
-        ``config/device.json`` of a home; an empty file stays as it is.
+        ``config/device.json`` of a home; a damaged file stays as it is.
 
     Raises
     ------
     ConfigurationError
         If the file exists and holds no id, or cannot be written.
     """
-    if path.exists():
-        known = _read_device_id(path)
-        if known:
-            return known
-        raise ConfigurationError(
-            f'cannot read the id of this device from "{path}".',
-            f'remove it to have a new one made: rm "{path}"',
-            why='it should look like {"id": "..."}.',
-        )
+    known = _read_device_id(path)
+    if known:
+        return known
     device_id = _hardware_id()
     content = json.dumps({"id": device_id}, indent=2) + "\n"
     new = path.with_name(f".{path.name}.{os.getpid()}")
@@ -107,18 +107,31 @@ def ensure_device_id(path: Path) -> str:
 def read_device_file(path: Path) -> dict[str, str]:
     """Return the ids in ``config/device.json``: ``id``, and ``own`` if that is different.
 
-    Empty if there is no such file, or it holds something else.
+    Empty if there is no such file.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is one, and it cannot be read or holds something else.
     """
     try:
         content = json.loads(read_whole(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
-        logger.warning("cannot read %s: %s", path, error)
-        return {}
-    if not isinstance(content, dict):
-        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    if not isinstance(content, dict) or not (content.get("id") and isinstance(content["id"], str)):
+        raise _damaged(path)
     return {name: value for name, value in content.items() if isinstance(value, str) and value}
+
+
+def _damaged(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f'cannot read the id of this device from "{path}".',
+        f'write the id into it that earlier messages have: {{"id": "..."}}, '
+        f'or have a new one made: rm "{path}" && acoupi setup',
+        why='it should look like {"id": "..."}.',
+    )
 
 
 def make_device_id(known: Mapping[str, str], given: str | None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Setting a home up from its sources: everything at once, or nothing."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -26,8 +27,11 @@ from acoupi.writing import PRIVATE, READABLE, RenderedFile
 
 __all__ = ["TARGET", "provision"]
 
+logger = logging.getLogger(__name__)
+
 TARGET = "provisioned"
 PREVIOUS = "previous"
+DEVICE = "device.json"
 LOCK_PATIENCE = 300.0
 """Seconds that another process may take."""
 MOST_DEPLOYMENTS = 20
@@ -80,6 +84,7 @@ def _renewed(
     try:
         sources = read_sources(environ, config_dir(settings), fetch)
         same = sources.digest == before.digest and is_configured(settings)
+        same = same and _device_on_file(settings.device_file) is not None
         after = before if same else _put_in_force(settings, sources, before)
         fault = sources.fault
     except AcoupiError as error:
@@ -118,7 +123,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     )
     plan = plan_setup(settings, request)
     _check_bundle(plan, sources, settings)
-    device = make_device_id(read_device_file(settings.device_file), sources.device_id)
+    device = make_device_id(_known_device(settings.device_file), sources.device_id)
     known = before.deployments or list(filter(None, [read_deployment(settings)]))
     deployments = _deployments(known, sources, device["id"])
     after = Provisioned(
@@ -154,6 +159,23 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         folders=[settings.run_dir, settings.log_dir],
     )
     return after
+
+
+def _known_device(path: Path) -> dict[str, str]:
+    """Return the ids of this device; from the copy in ``config/previous`` if the file is damaged.
+
+    Empty if there is none: then a new id is made, which no other board has.
+    """
+    return _device_on_file(path) or _device_on_file(path.parent / PREVIOUS / path.name) or {}
+
+
+def _device_on_file(path: Path) -> dict[str, str] | None:
+    """Return the ids in a file; None if it is damaged."""
+    try:
+        return read_device_file(path)
+    except ConfigurationError as error:
+        logger.warning("%s %s", error.message, error.why)
+        return None
 
 
 def _check_bundle(plan: Plan, sources: Sources, settings: Settings) -> None:
@@ -205,16 +227,19 @@ def _is_as_before(files: Mapping[Path, RenderedFile]) -> bool:
     """Return whether all of it is in force already."""
     try:
         return all(read_whole(path) == one.text for path, one in files.items())
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
 
 
 def _previous(config: Path, files: list[Path]) -> dict[Path, RenderedFile]:
-    """Return what is in force now, to be kept in ``config/previous``."""
+    """Return what is in force now, to be kept in ``config/previous``; no damaged id of the device.
+
+    The copy of a sound one stays there.
+    """
     return {
         config / PREVIOUS / path.name: RenderedFile(
-            path.read_text(), PRIVATE if path.name == SECRETS_FILE else READABLE
+            path.read_text(errors="replace"), PRIVATE if path.name == SECRETS_FILE else READABLE
         )
         for path in files
-        if path.is_file()
+        if path.is_file() and (path.name != DEVICE or _device_on_file(path) is not None)
     }

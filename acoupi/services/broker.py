@@ -44,7 +44,7 @@ def load_celery_settings(settings: Settings) -> CelerySettings:
     """
     path = settings.celery_config_file
     try:
-        celery = parse_celery_settings(read_whole(path), path)
+        celery = parse_celery_settings(read_whole(path, errors="replace"), path)
     except FileNotFoundError:
         celery = CelerySettings()
     except OSError as error:
@@ -65,7 +65,7 @@ def parse_celery_settings(text: str, path: Path) -> CelerySettings:
             secrets = read_env(path.parent / SECRETS_FILE)
             content = resolve_secrets(content, secrets, os.environ)
         celery = CelerySettings.model_validate(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()
         raise ConfigurationError(
             f'cannot read "{path}".',

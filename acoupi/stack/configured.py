@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from acoupi.commit import is_there, read_whole, whole
-from acoupi.errors import AcoupiError, NotConfiguredError
+from acoupi.errors import AcoupiError, ConfigurationError, NotConfiguredError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
 
@@ -43,12 +43,22 @@ def read_program_name(settings: Settings) -> str:
     ------
     NotConfiguredError
         If there is none.
+    ConfigurationError
+        If its file is damaged.
     """
     require_configured(settings)
+    path = settings.program_name_file
     try:
-        return read_whole(settings.program_name_file).strip()
+        name = read_whole(path, errors="replace").strip()
     except OSError as error:
-        raise disk_error("read", settings.program_name_file, error) from error
+        raise disk_error("read", path, error) from error
+    if not name.isprintable() or not name or "\ufffd" in name:
+        raise ConfigurationError(
+            f'"{path}" does not hold the name of a program.',
+            "acoupi setup --program NAME   (your answers are kept)",
+            why="it is empty or damaged; a power cut or a worn-out card can leave it so.",
+        )
+    return name
 
 
 def read_steadily(settings: Settings, read: Callable[[], T]) -> T:

@@ -15,6 +15,7 @@ from acoupi.programs.templates.basic import check_component, leaving_out
 from acoupi.services.construction import load_program
 from acoupi.services.logs import tell
 from acoupi.stack.settings import Settings
+from acoupi.system.model_trial import try_model
 from acoupi.targets import NOTE, CheckPart
 
 __all__ = ["check_parts", "main"]
@@ -23,8 +24,13 @@ COMPONENTS: dict[CheckPart, str] = {"microphone": "recorder", "model": "model"}
 """The attribute of a program that each part checks."""
 
 
-def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> None:
+def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> str | None:
     """Check some parts of a program; "rest" is its own ``check`` without the other parts.
+
+    Returns
+    -------
+    str
+        How fast the model is, in words; None if it was not among the parts.
 
     Raises
     ------
@@ -38,6 +44,7 @@ def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> No
     if "rest" in parts:
         with leaving_out(*known.values()):
             program.check(program.config)
+    return try_model(program) if "model" in parts else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,10 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(format=f"{NOTE}%(message)s", level=logging.WARNING)
     try:
-        check_parts(load_program(Settings()), options.parts)
+        said = check_parts(load_program(Settings()), options.parts)
     except AcoupiError as error:
         tell(error)
         return error.exit_code
+    if said is not None:
+        sys.stdout.write(f"{said}\n")  # `acoupi check` reads it
     return 0
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
-from acoupi.deployed import read_deployed
+from acoupi.deployed import known_deployed
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
@@ -23,6 +23,8 @@ from acoupi.services.broker import load_celery_settings
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.deployments import read_deployment
+from acoupi.system.home_files import faults_of_files
+from acoupi.system.pace import Pace, pace_of
 from acoupi.system.sensor import Sensor
 from acoupi.targets import ServiceStatus
 
@@ -107,6 +109,8 @@ class AcoupiStatus(BaseModel):
     services: ServicesStatus
     microphone: MicrophoneState | None = None
     """None until this deployment has a measured recording."""
+    analysis: Pace | None = None
+    """None if nothing has been analysed today."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -182,6 +186,7 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
     provisioned = read_provisioned(sensor.settings.program_config_file.parent)
     if provisioned and (trouble := provisioned.trouble()):
         failing.append(trouble)
+    failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
     return ProgramState(status="ok", program=name)
@@ -235,7 +240,21 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         program=program_state(sensor, services),
         services=services_status(sensor, services),
         microphone=microphone_state(sensor.settings, unnamed or deployment),
+        analysis=analysis_pace(sensor.settings, unnamed or current),
     )
+
+
+def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | None:
+    """Return how analysis keeps up with recording, from the store of a running deployment."""
+    if deployment is None:
+        return None
+    now = utc_now()
+    since = max(deployment.started_on, now - timedelta(days=1))
+    try:
+        store = store_of(settings)
+        return None if store is None else pace_of(store.get_pace(since), now)
+    except AcoupiError:
+        return None  # `program_state` tells it
 
 
 def stored_deployments(settings: Settings) -> list[Deployment]:
@@ -246,11 +265,11 @@ def stored_deployments(settings: Settings) -> list[Deployment]:
     Raises
     ------
     AcoupiError
-        If the file of the current deployment, or the store, cannot be read.
+        If the store cannot be read.
     """
     store = store_of(settings)
     known = {one.id: one for one in (store.get_deployments() if store else [])}
-    for one in read_deployed(settings.deployment_file).every:
+    for one in known_deployed(settings.deployment_file).every:
         start = known.get(one.id, one).started_on  # the store's may have been corrected
         known[one.id] = one.model_copy(update={"started_on": start})
     return sorted(known.values(), key=lambda one: one.started_on)
@@ -275,7 +294,7 @@ def store_of(settings: Settings) -> SqliteStore | None:
         return None
     if not path.exists():
         return None
-    return SqliteStore(path, deployed=lambda: read_deployed(settings.deployment_file))
+    return SqliteStore(path, deployed=lambda: known_deployed(settings.deployment_file))
 
 
 def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:
@@ -286,14 +305,15 @@ def microphone_state(settings: Settings, deployment: Deployment | None) -> Micro
     """
     if deployment is None:
         return None
+    now = utc_now()
     try:
-        store, now = store_of(settings), utc_now()
+        store = store_of(settings)
         if store is None:
             return None
         recording = store.get_last_recording(deployment)
         history = store.get_effort(deployment, now - timedelta(minutes=15), now)
-    except (AcoupiError, OSError, ValueError, KeyError, TypeError):
-        return None
+    except AcoupiError:
+        return None  # `program_state` tells it
     state = MicrophoneState()
     if recording is not None and recording.capture and recording.capture.health is not None:
         state.recorded_on, state.health = recording.created_on, recording.capture.health

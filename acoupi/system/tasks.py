@@ -10,6 +10,9 @@ from typing import Any
 from acoupi import data
 from acoupi.errors import ParameterError
 from acoupi.programs import AcoupiProgram
+from acoupi.programs.core.base import ProgramTask
+from acoupi.programs.core.messages import classes_of, classes_returned
+from acoupi.programs.core.workers import RECORDING_QUEUE, RECORDING_TASK
 
 __all__ = ["get_task_list", "profile_task", "run_task", "takes_recording"]
 
@@ -73,21 +76,51 @@ def profile_task(
 def takes_recording(program: AcoupiProgram[Any], task_name: str) -> bool:
     """Return whether a task processes a recording.
 
+    That is what its parameter is annotated as; without annotation, what it is called, or a
+    callback of the recording task.
+
     Raises
     ------
     ParameterError
         If there is no such task.
     """
     function = _function(program, task_name)
+    required = _required(function)
+    if len(required) != 1:
+        return False
+    if known := classes_of(function):
+        return any(issubclass(one, data.Recording) for one in known.values())
+    if required[0].annotation is not inspect.Parameter.empty:
+        return "Recording" in str(required[0].annotation)  # it cannot be evaluated here, or is none
+    if required[0].name == "recording":
+        return True
+    senders = [
+        task
+        for task in program.tasks.values()
+        if any(receiver.name == task_name for receiver, _ in task.callbacks)
+    ]
+    return any(one.name == RECORDING_TASK or _records(one) for one in senders)
+
+
+def _records(task: ProgramTask) -> bool:
+    returned = classes_returned(task.function).values()
+    return task.home_queue == RECORDING_QUEUE or any(
+        issubclass(one, data.Recording) for one in returned
+    )
+
+
+def _required(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the arguments that a function cannot do without."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return False
-    return any(
-        parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        return []
+    return [
+        parameter
         for parameter in parameters
-    )
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
 
 
 def _function(program: AcoupiProgram[Any], task_name: str) -> Callable[..., Any]:
@@ -108,8 +141,15 @@ def _prepare(
     program: AcoupiProgram[Any], task_name: str, recording: data.Recording | None
 ) -> Callable[[], Any]:
     function = _function(program, task_name)
-    if not takes_recording(program, task_name):
+    if not _required(function):
         return function
+    if not takes_recording(program, task_name):
+        raise ParameterError(
+            task_name,
+            f'the task "{task_name}" cannot be run by hand.',
+            "acoupi task list",
+            why="it processes what another task returns, and that is no recording.",
+        )
     if recording is None:
         raise ParameterError(
             task_name,

@@ -254,7 +254,7 @@ class Target(ABC):
             why=f'this home was set up for the target "{self.name}", which runs them.',
         )
 
-    def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
+    def program_checks(self) -> list[tuple[str, str, Callable[[], str | None]]]:
         """Return the checks of the program where it runs: name, claim, and the step."""
         return []
 

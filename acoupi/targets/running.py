@@ -313,8 +313,8 @@ class RunningBundle(Target):
         words = (HOOK_MODULE, what, deployment.model_dump_json())
         self._run_once(self._hook_service(), *words, called=f"on_{what}")
 
-    def _run_once(self, service: str, *words: str, called: str) -> None:
-        """Run a Python module in a container of its own that is like a service's."""
+    def _run_once(self, service: str, *words: str, called: str) -> str:
+        """Run a Python module in a container of its own, like a service's; return its output."""
         self.own_home()
         # The limit is inside: the container would outlive the command that waits for it.
         limit = ("timeout", "--kill-after=10", f"{HOOK_PATIENCE:.0f}")
@@ -336,8 +336,9 @@ class RunningBundle(Target):
         for line in answer.err.splitlines():
             if line.startswith(NOTE):
                 logger.warning("%s", line.removeprefix(NOTE))
+        return answer.out
 
-    def program_checks(self) -> list[tuple[str, str, Callable[[], None]]]:
+    def program_checks(self) -> list[tuple[str, str, Callable[[], str | None]]]:
         """Return the parts to check, each in a container like that of its service."""
         services = self.services
         recorder = next((one.name for one in services if one.role == "recorder"), None)
@@ -353,7 +354,8 @@ class RunningBundle(Target):
             if service is not None
         ]
 
-    def _check(self, part: CheckPart, service: str) -> None:
+    def _check(self, part: CheckPart, service: str) -> str | None:
+        """Check a part; return how fast the model is, in words, if it is that."""
         if not self.engine.has_image(self.image):
             raise TargetError(
                 f'there is no image "{self.image}" here.',
@@ -368,8 +370,10 @@ class RunningBundle(Target):
                     f"acoupi compose logs {service}",
                     why=running.message or running.last_error or f"it is {running.state}.",
                 )
-            return
-        self._run_once(service, CHECK_MODULE, part, called="check")
+            return None
+        out = self._run_once(service, CHECK_MODULE, part, called="check")
+        lines = out.strip().splitlines()
+        return lines[-1] if lines and part == "model" else None
 
     def _running(self, service: str) -> ServiceStatus | None:
         return next((one for one in self.status() if one.name == service and one.is_running), None)

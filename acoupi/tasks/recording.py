@@ -36,8 +36,9 @@ def generate_recording_task(
     recorder
         Makes the file.
     store
-        Gives the deployment, and stores the recording. If it does not answer, the
-        deployment of the home or the last known one is used, so that recording continues.
+        Gives the deployment, and stores the recording. Recording does not depend on it: if
+        it does not answer, the deployment is the one that the home says is running, else
+        the last known one, else a new one named after the current time (UTC).
     logger
         Gets the reports of the task.
     recording_conditions
@@ -145,13 +146,17 @@ class _Task:
         try:
             self.known = self.store.get_current_deployment()
         except StoreError as error:
-            self.known = deployed_here().current or self.known
-            if self.known is None:
-                raise
+            self.known = deployed_here().current or self.known or _nameless_deployment()
             self.logger.warning(
-                "The store gives no deployment, using the last known one: %s", error
+                'The store gives no deployment, using "%s": %s', self.known.name, error
             )
         return self.known
+
+
+def _nameless_deployment() -> data.Deployment:
+    """Return one for recordings of which nothing says where they belong."""
+    now = data.utc_now()
+    return data.Deployment(name=now.strftime("%Y%m%d_%H%M%S"), started_on=now)
 
 
 def _describe_in_file(recording: data.Recording, logger: logging.Logger) -> None:

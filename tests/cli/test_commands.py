@@ -70,6 +70,7 @@ def test_check_tries_everything_out(run: Run, sensor: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert answer["ok"]
     assert [one["name"] for one in answer["checks"]] == [
+        "files",
         "configuration",
         "target",
         "broker",
@@ -138,7 +139,7 @@ def test_a_check_that_breaks_down_is_not_well_in_json_either(
     answer = data_of(result)
     assert result.exit_code == 1
     assert answer["ok"] is False
-    assert [one["ok"] for one in answer["checks"]] == [True, True, True, False]
+    assert [one["ok"] for one in answer["checks"]] == [True, True, True, True, False]
 
 
 def test_a_file_that_is_no_wav_is_named_by_the_check(
@@ -614,4 +615,30 @@ def test_a_program_without_messages_says_so(run: Run) -> None:
     result = run("messages", "list")
 
     assert "connected" in lines_of(result)[2]
+    assert result.exit_code == 2
+
+
+def test_detection_runs_on_a_folder_and_a_damaged_file_costs_only_itself(
+    run: Run, detector: Path, tmp_path: Path
+) -> None:
+    night = tmp_path / "night"
+    wavs = [make_wav(night / name, samplerate=48_000) for name in ("a.wav", "deep/b.WAV")]
+    before = tree_of(detector)
+
+    answer = data_of(run("task", "run", "detection_task", "--recording", str(night), "--json"))
+    (night / "broken.wav").write_bytes(b"RIFF")
+    result = run("task", "run", "detection_task", "--recording", str(night))
+
+    assert [one["file"] for one in answer["results"]] == [str(one) for one in wavs]
+    assert all(len(one["model_outputs"]) == 1 for one in answer["results"])
+    assert "detection_task is done with 2 of 3 files" in result.stdout
+    assert "broken.wav" in result.stderr
+    assert result.exit_code == 3
+    assert tree_of(detector) == before
+
+
+def test_a_folder_without_recordings_is_refused(run: Run, detector: Path, tmp_path: Path) -> None:
+    result = run("task", "run", "detection_task", "--recording", str(tmp_path / "."))
+
+    assert "there is no recording in" in lines_of(result)[0]
     assert result.exit_code == 2

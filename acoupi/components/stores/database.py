@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from acoupi import clock
 from acoupi.components.stores import faults
 from acoupi.components.stores.values import as_path_text
 from acoupi.errors import StoreError
@@ -46,7 +47,7 @@ class Schema:
     migrations: tuple[tuple[str, ...], ...]
     """Statements from each version to the next; the first begins with an empty file."""
     peer_tables: frozenset[str]
-    """Tables that identify a file of an earlier acoupi (0.6 and before)."""
+    """Tables that identify a file of an earlier acoupi (of the years before this schema)."""
     error: type[StoreError]
 
     @property
@@ -93,6 +94,36 @@ class Database:
         """
         with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
             yield connection
+
+    def examine(self, patience: float) -> None:
+        """Open the file, and look for damaged pages for some seconds.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be opened, is damaged, or is of another version or program.
+        """
+        with self.reading() as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            for table, kind in connection.execute(
+                "SELECT name, type FROM sqlite_master"
+            ).fetchall():
+                if kind == "table":
+                    connection.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608 - a name from there
+            if patience <= 0:
+                return
+            end = clock.monotonic() + patience
+            connection.set_progress_handler(lambda: clock.monotonic() > end, 10_000)
+            try:
+                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    raise
+                return  # sound as far as was seen
+            finally:
+                connection.set_progress_handler(None, 0)
+            if found != "ok":
+                raise sqlite3.DatabaseError(" ".join(str(found).split()))
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -284,10 +315,10 @@ class Database:
     def _refusal(self, version: int, tables: set[str], application_id: int) -> StoreError:
         store, path = self.schema.store, self.path
         if application_id == 0 and self.schema.peer_tables <= tables:
-            origin = "acoupi 0.5 or 0.6" if version else "an acoupi before 0.5"
+            origin = "an earlier acoupi (0.5 or later)" if version else "an acoupi before 0.5"
             return self.schema.error(
                 f'cannot open the {store} "{path}": {origin} wrote it.',
-                f"{self._move_aside('acoupi-0.6')}   (it stays readable; a new one is made)",
+                f"{self._move_aside('earlier-acoupi')}   (it stays readable; a new one is made)",
                 why=f"its tables are of schema version {version} and differ from this acoupi's.",
             )
         return self.schema.error(

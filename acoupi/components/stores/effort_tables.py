@@ -65,7 +65,8 @@ PUT_NOTE = """
 """
 
 # The notes of a part of a deployment since the recording before it, and the next note after it;
-# also what reaches into it from another deployment, beyond the start or the end of that one.
+# also what reaches into it from another deployment, beyond the end or the start of that one.
+# The deployments are few; of the notes of another one only those at its border are read.
 NOTES = """
     SELECT start_us, end_us, state, detail FROM effort_note
     WHERE deployment_row = :deployment_row
@@ -79,13 +80,22 @@ NOTES = """
         ), :end)
     UNION ALL
     SELECT n.start_us, n.end_us, n.state, n.detail
-    FROM effort_note n
-        JOIN deployment d ON d.row = n.deployment_row
-        JOIN deployment own ON own.row = :deployment_row
-    WHERE d.row <> own.row
+    FROM deployment own CROSS JOIN deployment d CROSS JOIN effort_note n
+    WHERE own.row = :deployment_row AND d.row <> own.row AND n.deployment_row = d.row
+        AND n.end_us > d.ended_on_us
         AND n.end_us >= max(:start, own.started_on_us)
         AND n.start_us <= min(:end, coalesce(own.ended_on_us, :end))
-        AND (n.end_us > d.ended_on_us OR n.start_us < d.started_on_us)
+        AND n.start_us >= coalesce((
+            SELECT max(start_us) FROM effort_note
+            WHERE deployment_row = d.row AND start_us <= d.ended_on_us
+        ), 0)
+    UNION ALL
+    SELECT n.start_us, n.end_us, n.state, n.detail
+    FROM deployment own CROSS JOIN deployment d CROSS JOIN effort_note n
+    WHERE own.row = :deployment_row AND d.row <> own.row AND n.deployment_row = d.row
+        AND n.start_us < d.started_on_us
+        AND n.end_us >= max(:start, own.started_on_us)
+        AND n.start_us <= min(:end, coalesce(own.ended_on_us, :end))
     ORDER BY start_us, state
 """
 

@@ -383,6 +383,19 @@ PUT_BEGUN_BY = """
     WHERE recording_row = :recording_row AND name_model = :name_model
 """
 
+# How recording and analysis go; by index, so that it costs little on a full card.
+PACE = """
+    SELECT r.created_on_us, r.state = 'captured', max(a.updated_on_us)
+    FROM (
+        SELECT row, created_on_us, state FROM recording
+        WHERE created_on_us >= :since ORDER BY created_on_us DESC LIMIT :limit
+    ) r
+    LEFT JOIN analysis a
+        ON a.recording_row = r.row AND a.state IN ('done', 'skipped', 'failed')
+    GROUP BY r.row
+    ORDER BY r.created_on_us
+"""
+
 COUNT_ANALYSES = "SELECT state, count(*) FROM analysis GROUP BY state"
 
 # Model outputs

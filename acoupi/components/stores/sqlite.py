@@ -38,6 +38,7 @@ from acoupi.components.stores.values import (
     as_path_list,
     as_path_text,
     as_text_list,
+    from_microseconds,
     from_real,
     to_microseconds,
 )
@@ -262,6 +263,21 @@ class SqliteStore(DeploymentTables, EffortTables):
                 recording_id = as_id(id_)
                 analyses[recording_id].append(analysis_of(recording_id, tuple(columns)))
         return analyses
+
+    def get_pace(
+        self, since: datetime.datetime, limit: int = 10_000
+    ) -> list[tuple[datetime.datetime, bool, datetime.datetime | None]]:
+        """Return of each recording, oldest first: its start, and when its analysis ended.
+
+        Between them whether its file is still in the spool. The last `limit` are looked at.
+        """
+        values = {"since": to_microseconds(since), "limit": _limit(limit)}
+        with self._database.reading() as connection:
+            rows = connection.execute(sql.PACE, values).fetchall()
+        return [
+            (from_microseconds(start), bool(captured), end and from_microseconds(end))
+            for start, captured, end in rows
+        ]
 
     def count_analyses(self) -> dict[data.AnalysisState, int]:
         """Return the number of analyses in each state, 0 included."""

@@ -14,7 +14,13 @@ from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.errors import AcoupiError, InvalidProgramError
-from acoupi.programs.core.messages import classes_of, decode, encode
+from acoupi.programs.core.messages import (
+    classes_of,
+    classes_returned,
+    decode,
+    encode,
+    unknown_class,
+)
 from acoupi.programs.core.periodic import ScheduleLike, as_schedule, seconds_between_slots
 from acoupi.programs.core.workers import (
     DEFAULT_QUEUE,
@@ -98,11 +104,17 @@ class ProgramTask(Task):
         errors = []
         for task, queue in self.callbacks:
             try:
-                task.apply_async((result,), queue=queue)
+                self._send(task, queue, result)
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
         if errors:
             raise errors[0]
+
+    def _send(self, task: "ProgramTask", queue: str | None, result: Any) -> None:
+        """Send a result to a callback, if that can restore it."""
+        if why := unknown_class(encode(result), task.classes):
+            raise TypeError(f'"{self.name}" cannot send its result to "{task.name}": {why}')
+        task.apply_async((result,), queue=queue)
 
     def apply_async(
         self,
@@ -272,8 +284,11 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         self._require_queue(callback_queue)
         when = None if schedule is None else as_schedule(schedule)
         task = self._register(function, queue, name, acks_late)
+        returned = classes_returned(function)
         for callback in callbacks or ():
-            entry = (self._register(callback, callback_queue, None, None), callback_queue)
+            receiver = self._register(callback, callback_queue, None, None)
+            receiver.classes = {**returned, **receiver.classes}
+            entry = (receiver, callback_queue)
             if entry not in task.callbacks:
                 task.callbacks.append(entry)
         if when is not None:

@@ -3,11 +3,13 @@
 An object is sent as ``{"__acoupi__": "Recording", "value": {...}}``. It is only
 restored if its class is in `acoupi.data`, is named in the annotations of the
 receiving function, or is one of a few classes of the standard library; so a
-message cannot choose what is created from it.
+message cannot choose what is created from it. What a task's return annotation names is
+known to its callbacks, too.
 """
 
+import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -20,7 +22,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from acoupi import data
 
-__all__ = ["MARK", "classes_of", "decode", "encode"]
+__all__ = ["MARK", "classes_of", "classes_returned", "decode", "encode", "unknown_class"]
 
 MARK = "__acoupi__"
 """The key that distinguishes an encoded object from a plain mapping."""
@@ -52,8 +54,9 @@ def encode(value: Any) -> Any:
     ----------
     value
         A number, text, truth value or None; a pydantic model, dataclass or
-        enum member; a date, time, timedelta, UUID or path; or lists, tuples
-        and mappings (with text keys) of these. A tuple arrives as a list.
+        enum member; a date, time, timedelta, UUID or path; bytes; an array or a scalar of
+        NumPy; or lists, tuples, sets and mappings (with text keys) of these. A tuple
+        arrives as a list, a scalar of NumPy as a plain number.
 
     Raises
     ------
@@ -78,9 +81,12 @@ def encode(value: Any) -> Any:
     for name, standard in _STANDARD.items():
         if isinstance(value, standard):
             return {MARK: name, "value": _adapter(standard).dump_python(value, mode="json")}
+    if isinstance(value, bytes | bytearray | set | frozenset) or type(value).__module__ == "numpy":
+        return _encode_special(value)
     raise TypeError(
-        f"a task cannot be given {type(value).__name__!r}: tasks accept numbers, text, "
-        "pydantic models, dataclasses, and lists and mappings of these"
+        f"a task cannot be given {type(value).__name__!r}: tasks accept numbers, text, bytes, "
+        "arrays, pydantic models, dataclasses, and lists, sets and mappings of these; "
+        f"make {type(value).__name__} a dataclass, or return its parts"
     )
 
 
@@ -113,7 +119,42 @@ def decode(value: Any, classes: Mapping[str, type] | None = None) -> Any:
     for name in names:
         if name in known:
             return _adapter(known[name]).validate_json(json.dumps(value["value"]))
-    raise TypeError(f"a message holds {names[0]!r}, which this task does not accept")
+    if names[0] in _SETS:
+        return _SETS[names[0]](decode(item, classes) for item in value["value"])
+    if names[0] in _PLAIN:
+        return _PLAIN[names[0]](value["value"])
+    raise TypeError(f"a message holds {names[0]!r}, {_cure(names[0])}")
+
+
+def unknown_class(value: Any, classes: Mapping[str, type]) -> str | None:
+    """Return why a task that knows these classes cannot restore what `encode` made.
+
+    None if it can.
+    """
+    for names in _marks(value):
+        if not any(name in known for name in names for known in (classes, *_ALWAYS_KNOWN)):
+            return f"it holds {names[0]!r}, {_cure(names[0])}"
+    return None
+
+
+def _marks(value: Any) -> Iterator[list[str]]:
+    """Yield the names under which each object in an encoded value may be known."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _marks(item)
+    elif isinstance(value, dict) and MARK not in value:
+        yield from _marks(list(value.values()))
+    elif isinstance(value, dict):
+        yield [value[MARK], *value.get("also", [])]
+        if value[MARK] in _SETS:
+            yield from _marks(value["value"])
+
+
+def _cure(name: str) -> str:
+    return (
+        "which this task does not accept: annotate its parameter with that class "
+        f"(def task(value: {name})), at the top of a module"
+    )
 
 
 def classes_of(function: Callable[..., Any]) -> dict[str, type]:
@@ -128,18 +169,29 @@ def classes_of(function: Callable[..., Any]) -> dict[str, type]:
     >>> classes_of(task)
     {'ModelOutput': <class 'acoupi.data.ModelOutput'>}
     """
-    while isinstance(function, partial):
-        function = function.func
-    annotated: Any = function if hasattr(function, "__name__") else type(function).__call__
-    try:
-        hints = get_type_hints(annotated)
-    except (NameError, TypeError, AttributeError):
-        return {}
+    hints = _hints(function)
     hints.pop("return", None)
     found: dict[str, type] = {}
     for hint in hints.values():
         _collect(hint, found)
     return found
+
+
+def classes_returned(function: Callable[..., Any]) -> dict[str, type]:
+    """Return the classes that a function's return annotation names, by name."""
+    found: dict[str, type] = {}
+    _collect(_hints(function).get("return"), found)
+    return found
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    while isinstance(function, partial):
+        function = function.func
+    annotated: Any = function if hasattr(function, "__name__") else type(function).__call__
+    try:
+        return get_type_hints(annotated)
+    except (NameError, TypeError, AttributeError):
+        return {}
 
 
 def _collect(hint: Any, found: dict[str, type]) -> None:
@@ -163,6 +215,37 @@ def _encode_object(value: Any) -> dict[str, Any]:
     if also and _DATA.get(kind.__name__) is not kind:
         encoded["also"] = also
     return encoded
+
+
+def _encode_special(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return {MARK: "bytes", "value": base64.b64encode(value).decode()}
+    if isinstance(value, set | frozenset):
+        name = "set" if isinstance(value, set) else "frozenset"
+        return {MARK: name, "value": [encode(item) for item in value]}
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return encode(value.item())
+    kind = getattr(value, "dtype", None)
+    if kind is None or kind.kind not in "biufc":
+        raise TypeError(f"a task cannot be given {type(value).__name__!r} of {kind}: use numbers")
+    numbers = base64.b64encode(value.tobytes()).decode()
+    return {MARK: "ndarray", "value": [kind.str, list(value.shape), numbers]}
+
+
+def _array(value: Any) -> Any:
+    import numpy as np  # noqa: PLC0415 - most messages hold no array
+
+    kind, shape, numbers = value
+    return np.frombuffer(base64.b64decode(numbers), dtype=np.dtype(str(kind))).reshape(shape).copy()
+
+
+_PLAIN: dict[str, Callable[[Any], Any]] = {
+    "bytes": lambda value: base64.b64decode(value, validate=True),
+    "ndarray": _array,
+}
+"""What is restored in a way of its own."""
+_SETS: dict[str, type] = {"set": set, "frozenset": frozenset}
+_ALWAYS_KNOWN = (_DATA, _STANDARD, _PLAIN, _SETS)
 
 
 def _encode_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:

@@ -79,11 +79,12 @@ def test_a_card_that_python_made_up_does_not_count(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"id": 3}', '{"id": ""}'])
-def test_a_damaged_file_is_passed_over(home: Path, content: str) -> None:
-    hardware = get_device_id()
+def test_a_damaged_file_gives_no_id_that_another_board_has(home: Path, content: str) -> None:
     write_id(home, content)
 
-    assert get_device_id() == hardware
+    with pytest.raises(ConfigurationError, match=r"device\.json"):
+        get_device_id()
+    assert get_device_info().id == ""
 
 
 def test_the_id_is_kept_once_it_is_written(home: Path, board: Path) -> None:

@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -427,3 +428,33 @@ def test_hooks_have_defaults(app: Celery) -> None:
 
     assert (program.config, program.app) == (Config(), app)
     assert type(program).get_config_schema() is Config
+
+
+@dataclass
+class Own:
+    number: int
+
+
+def make_own() -> list[Own]:
+    return [Own(7)]
+
+
+def test_what_the_return_annotation_names_is_known_to_callbacks_without_one(app: Celery) -> None:
+    seen: list[Any] = []
+    program = program_with(app, lambda p: p.add_task(make_own, callbacks=[seen.append]))
+
+    program.tasks["make_own"].delay()
+
+    assert seen == [[Own(7)]]
+
+
+def test_a_class_that_a_callback_cannot_know_is_named_where_it_is_sent(app: Celery) -> None:
+    seen: list[Any] = []
+    program = program_with(
+        app, lambda p: p.add_task(lambda: Own(7), callbacks=[seen.append], name="unsaid")
+    )
+
+    with pytest.raises(TypeError, match=r'"unsaid" cannot send .*"append".*value: Own'):
+        program.tasks["unsaid"].send_to_callbacks(Own(7))
+
+    assert seen == []

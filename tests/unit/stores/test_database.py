@@ -136,7 +136,7 @@ def foreign(path: Path, tables: tuple[str, ...], version: int) -> None:
 @pytest.mark.parametrize(
     ("tables", "version", "reason"),
     [
-        (PEER_TABLES, 1, "acoupi 0.5 or 0.6 wrote it"),
+        (PEER_TABLES, 1, r"an earlier acoupi \(0.5 or later\) wrote it"),
         (PEER_TABLES, 0, "an acoupi before 0.5 wrote it"),
         (("birds",), 0, "another program wrote it"),
         (("birds",), 7, "another program wrote it"),
@@ -170,7 +170,7 @@ def test_the_way_out_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
     subprocess.run(["sh", "-c", caught.value.help.split("   (")[0]], check=True)
 
     store.store_deployment(SITE)
-    assert count(path.parent / "acoupi-0.6" / "metadata.db", "recording") == 0
+    assert count(path.parent / "earlier-acoupi" / "metadata.db", "recording") == 0
     assert store.get_current_deployment() == SITE
 
 
@@ -573,8 +573,9 @@ def test_a_frequent_statement_reads_no_whole_table(
 
     steps = [str(step[3]) for step in plan]
     scans = [step for step in steps if step.startswith("SCAN")]
-    # An array is read whole, and so is the index of what is unsent, up to the limit.
-    allowed = ("VIRTUAL TABLE", "message_unsent")
+    # An array is read whole, and so is the index of what is unsent, up to the limit;
+    # and the deployments, which are few.
+    allowed = ("VIRTUAL TABLE", "message_unsent", "SCAN d")
     assert [step for step in scans if not any(name in step for name in allowed)] == [], steps
 
 

@@ -437,6 +437,35 @@ def test_the_device_id_survives_and_can_be_overridden_for_a_while(settings: Sett
     assert get_device_id() == own
 
 
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 20, b"\xff\xfe{", b'{"id": "01'])
+def test_a_damaged_device_id_comes_back_from_the_copy(settings: Settings, damaged: bytes) -> None:
+    put(settings)
+    own = get_device_id()
+    put(settings, CONFIG__RECORDING__DURATION="5")  # leaves a copy
+
+    for _ in range(2):
+        settings.device_file.write_bytes(damaged)
+        found, _is_new = put(settings, CONFIG__RECORDING__DURATION="5")
+
+        assert found.fault is None
+        assert get_device_id() == own
+
+
+def test_without_a_copy_a_damaged_device_id_becomes_one_that_no_other_board_has(
+    settings: Settings,
+) -> None:
+    put(settings)
+    own = get_device_id()
+    settings.device_file.unlink()
+    of_the_system = get_device_id()
+    settings.device_file.write_bytes(b"")
+
+    found, _is_new = put(settings)
+
+    assert found.fault is None
+    assert get_device_id() not in (own, of_the_system)
+
+
 def test_balena_names_the_device(settings: Settings) -> None:
     provision(settings, {**BASE, "BALENA_DEVICE_UUID": "0123456789abcdef"})
 

@@ -21,6 +21,7 @@ from acoupi.system import (
     setup_program,
 )
 from acoupi.system.tasks import takes_recording
+from tests.unit.system.conftest import WriteModule
 
 ID = "7b0cf52e-0b6b-5d3f-9c59-1a3c0f8d4e11"
 
@@ -110,3 +111,45 @@ def test_a_recording_without_a_file_is_neither_moved_nor_deleted(
 
     assert move_recording(gone, tmp_path / "x.wav") is None
     delete_recording(gone)
+
+
+CALLBACKS = """
+from dataclasses import dataclass
+from pydantic import BaseModel
+from acoupi import data
+from acoupi.programs import AcoupiProgram
+
+class Config(BaseModel):
+    pass
+
+@dataclass
+class Count:
+    number: int
+
+def recording_task() -> data.Recording | None: ...
+def annotated(sound: data.Recording): ...
+def unannotated(thing): ...
+def count_task() -> Count: ...
+def report(count: Count): ...
+def tell(thing): ...
+
+class Program(AcoupiProgram[Config]):
+    config_schema = Config
+
+    def setup(self, config):
+        self.add_task(recording_task, callbacks=[annotated, unannotated])
+        self.add_task(count_task, callbacks=[report, tell])
+"""
+
+
+def test_only_what_processes_recordings_needs_one(
+    settings: Settings, write_module: WriteModule
+) -> None:
+    setup_program(settings, write_module("with_callbacks", CALLBACKS))
+    program = load_program(settings)
+
+    needing = [name for name in get_task_list(program) if takes_recording(program, name)]
+
+    assert needing == ["annotated", "unannotated"]
+    with pytest.raises(ParameterError, match="cannot be run by hand"):
+        run_task(program, "report")

@@ -13,9 +13,10 @@ from acoupi.effort import CapturePlan
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError
 from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recording_task, generate_recovery_task
-from acoupi.testing import FakeRecorder
+from acoupi.testing import FakeRecorder, make_deployment
 from tests.faulty import Faulty
 
+DAMAGED = MetadataStoreError("database disk image is malformed")
 LOCKED = MetadataStoreError("database is locked")
 
 
@@ -165,3 +166,30 @@ def test_an_update_waits_for_a_recording_that_a_pause_follows(
 
     assert recorder.kept_away is kept_away
     assert not lock.exists()
+
+
+@pytest.mark.parametrize("is_on_file", [True, False])
+def test_a_damaged_store_stops_no_recording(
+    store: Faulty, recorder: FakeRecorder, spool: Path, home: Path, is_on_file: bool
+) -> None:
+    deployment = make_deployment(name="Oak")
+    if is_on_file:
+        (home / "config").mkdir(parents=True, exist_ok=True)
+        (home / "config" / "deployment.json").write_text(deployment.model_dump_json())
+    task = generate_recording_task(recorder, store)
+
+    for _ in range(2):
+        with (
+            store.failing("get_current_deployment", DAMAGED),
+            store.failing("store_recording", DAMAGED),
+            store.failing("get_alive_until", DAMAGED),
+            store.failing("note_effort", DAMAGED),
+            pytest.raises(MetadataStoreError),  # counts as a failure, which status shows
+        ):
+            task()
+
+    files = sorted(spool.glob("*.wav"))
+    assert len(files) == 2
+    belongs_to = {formats.read_recording(path).deployment.id for path in files}
+    assert len(belongs_to) == 1
+    assert not is_on_file or belongs_to == {deployment.id}

@@ -1,0 +1,109 @@
+"""Whether the files of a home hold what acoupi wrote into them.
+
+What is right for each file and each kind of damage is in ``docs/damaged-files.md``.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from acoupi.bundles.rendering import Manifest
+from acoupi.commit import is_there, read_whole
+from acoupi.components.message_stores import sql as message_sql
+from acoupi.components.stores import sql as metadata_sql
+from acoupi.components.stores.database import Database, Schema
+from acoupi.config import Document
+from acoupi.config.env_files import read_env
+from acoupi.deployed import read_deployed
+from acoupi.devices import read_device_file
+from acoupi.errors import AcoupiError
+from acoupi.services.broker import load_celery_settings
+from acoupi.services.entries import read_schedule
+from acoupi.stack.configured import read_program_name
+from acoupi.stack.settings import Settings
+
+__all__ = ["DATABASES", "check_files", "faults_of_files"]
+
+DATABASES: dict[str, Schema] = {
+    "paths.db_metadata": metadata_sql.SCHEMA,
+    "messaging.messages_db": message_sql.SCHEMA,
+}
+"""What is in the databases of a home, by the setting that names the file."""
+PATIENCE = 5.0
+"""Seconds for which a database is examined; a sound one of many gigabytes takes longer."""
+
+
+def check_files(settings: Settings, *, owns_data: bool = True) -> None:
+    """Read every file of the home, and examine its databases.
+
+    Parameters
+    ----------
+    owns_data
+        Whether the services run as this user, who must then be able to open the databases.
+
+    Raises
+    ------
+    AcoupiError
+        Of the first that is damaged, or that another version wrote.
+    """
+    for read in _readers(settings, PATIENCE, owns_data):
+        read()
+
+
+def faults_of_files(settings: Settings, *, owns_data: bool = True) -> list[str]:
+    """Return what is wrong with the files of a home, one sentence for each; nothing is raised.
+
+    The databases are opened, but not examined page by page.
+    """
+    found = []
+    for read in _readers(settings, 0.0, owns_data):
+        try:
+            read()
+        except AcoupiError as error:
+            found.append(f"{error.message} {error.why or ''}".strip())
+    return found
+
+
+def _readers(
+    settings: Settings, patience: float, owns_data: bool
+) -> Iterator[Callable[[], object]]:
+    yield lambda: read_program_name(settings)
+    yield lambda: Document.read(settings.program_config_file).parsed()
+    if is_there(settings.sensor_config_file):
+        yield lambda: Document.read(settings.sensor_config_file).parsed()
+    yield lambda: read_env(settings.secrets_file)
+    yield lambda: load_celery_settings(settings)
+    yield lambda: read_deployed(settings.deployment_file)
+    yield lambda: read_device_file(settings.device_file)
+    yield lambda: Manifest.read(settings.manifest_file)
+    yield lambda: read_schedule(settings.schedule_file)
+    for path, schema in _databases(settings):
+        if owns_data or os.access(path, os.R_OK | os.W_OK):
+            yield partial(_examine, path, schema, patience)
+
+
+def _databases(settings: Settings) -> Iterator[tuple[Path, Schema]]:
+    """Return the databases that are there, with what belongs into them."""
+    try:
+        # The raw file: the program may be in an image only.
+        content = json.loads(read_whole(settings.program_config_file))
+    except (OSError, ValueError, RecursionError):
+        return  # told by its own reader
+    for setting, schema in DATABASES.items():
+        section, _, name = setting.partition(".")
+        try:
+            path = Path(content[section][name])
+        except (KeyError, TypeError):
+            continue
+        if os.path.lexists(path):
+            yield path, schema
+
+
+def _examine(path: Path, schema: Schema, patience: float) -> None:
+    database = Database(path, schema)
+    try:
+        database.examine(patience)
+    finally:
+        database.close()
