@@ -147,12 +147,8 @@ def test_whatever_a_model_gives_is_refused_or_stored_and_sent_alike(
 
     builders = [FullModelOutputMessageBuilder()]
     task = generate_detection_task(store, Model(), messages, message_factories=builders)
-    is_valid = (
-        0 <= score <= 1
-        and all(map(math.isfinite, sides))
-        and sides[0] < sides[2]
-        and sides[1] < sides[3]
-    )
+    left, bottom, right, top = map(float, sides)
+    is_valid = 0 <= score <= 1 and all(map(math.isfinite, sides)) and left < right and bottom < top
 
     if not is_valid:
         with pytest.raises(ValueError, match="1 validation error"):
