@@ -347,8 +347,7 @@ def _load() -> Any:
     atexit.unregister(_close_all)
     atexit.register(_close_all)
     # sounddevice cannot list or open a device if its name is not UTF-8, for example cut short.
-    if (ffi := getattr(sounddevice, "_ffi", None)) is not None:
-        sounddevice._ffi_string = partial(_as_utf8, ffi.string)  # noqa: SLF001
+    sounddevice._ffi_string = partial(_as_utf8, sounddevice._ffi.string)  # noqa: SLF001
     return sounddevice
 
 

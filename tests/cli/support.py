@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 from typer.testing import Result
@@ -68,6 +68,8 @@ class Sound(ModuleType):
         super().__init__("sounddevice")
         self.names = names
         self.rates = rates
+        self._lib = SimpleNamespace(Pa_GetDeviceCount=lambda: len(names))
+        self._ffi = SimpleNamespace(string=lambda text: text)
 
     def _initialize(self) -> None:
         pass
@@ -75,13 +77,12 @@ class Sound(ModuleType):
     def _terminate(self) -> None:
         pass
 
-    def query_devices(self, kind: str | None = None) -> Any:
+    def query_devices(self, device: int = 0, kind: str | None = None) -> Any:
         if kind:
             return {"index": 0}
-        return [
-            {"name": name, "max_input_channels": 1, "default_samplerate": float(max(self.rates))}
-            for name in self.names
-        ]
+        rate = float(max(self.rates))
+        name = self.names[device]
+        return {"name": name, "max_input_channels": 1, "default_samplerate": rate}
 
     def check_input_settings(self, *, samplerate: int, **_: object) -> None:
         if samplerate not in self.rates:
