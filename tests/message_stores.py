@@ -1,9 +1,12 @@
 """Things to put in a message store."""
 
 import datetime
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from acoupi import data
+from acoupi.components import types
 from tests.clocks import START
 
 SUCCESS = data.ResponseStatus.SUCCESS
@@ -31,3 +34,17 @@ def answer(
     to: data.Message, status: data.ResponseStatus = SUCCESS, content: str | None = None
 ) -> data.Response:
     return data.Response(message=to, status=status, content=content, received_on=START)
+
+
+def fill(store: types.MessageStore, number: int) -> list[data.Message]:
+    made = [
+        data.Message(content=str(n), created_on=START + datetime.timedelta(seconds=n))
+        for n in range(1, number + 1)
+    ]
+    for message in made:
+        store.store_message(message)
+    return made
+
+
+def contents(found: Sequence[data.Message]) -> list[Any]:
+    return [text_of(message) for message in found]

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import pytest
 
 from acoupi import data
-from acoupi.audio import formats
-from acoupi.components import SqliteMessageStore, SqliteStore
+from acoupi.components import SqliteMessageStore
 from acoupi.errors import TargetError
 from acoupi.testing import make_wav
 from tests.cli.support import Calls, Run, Sound, data_of, lines_of, tree_of
@@ -381,126 +379,6 @@ def test_there_is_nothing_to_stop(run: Run, sensor: Path) -> None:
     assert result.exit_code == 1
 
 
-# ---- task
-
-
-@pytest.fixture
-def detector(run: Run, home: Path, target: Calls, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with a program that has a model."""
-    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
-    result = run("setup", "--program", "demo", "--target", "fake", "--recording.duration", "1")
-    assert result.exit_code == 0, result.stderr
-    return home
-
-
-def test_tasks_are_listed(run: Run, detector: Path) -> None:
-    rows = data_of(run("task", "list", "--json"))
-
-    needs = {row["name"]: row["takes_recording"] for row in rows}
-    assert needs["recording_task"] is False
-    assert needs["detection_task"] is True
-    assert "detection_task" in run("task", "list").stdout
-
-
-def test_detection_runs_on_any_wav_and_stores_nothing(
-    run: Run, detector: Path, tmp_path: Path
-) -> None:
-    wav = make_wav(tmp_path / "foreign.wav", samplerate=48_000)
-    before = tree_of(detector)
-
-    result = run("task", "run", "detection_task", "--recording", str(wav))
-    answer = data_of(run("task", "run", "detection_task", "--recording", str(wav), "--json"))
-
-    assert result.exit_code == 0, result.stderr
-    assert answer["model_outputs"][0]["recording"]["path"] == str(wav)
-    assert tree_of(detector) == before
-    assert wav.exists()
-
-
-def test_detection_knows_what_a_file_of_others_says_of_itself(
-    run: Run, detector: Path, tmp_path: Path
-) -> None:
-    wav = make_wav(tmp_path / "foreign.wav", samplerate=38_400)
-    text = "Timestamp: 2019-04-30 21:02:44+0100\nLoc Position: 51.5 -0.06\nTE: 10\nLength: odd\n"
-    formats.add_guano(wav, f"GUANO|Version: 1.0\n{text}")
-
-    result = run("task", "run", "detection_task", "--recording", str(wav), "--json")
-
-    [output] = data_of(result)["model_outputs"]
-    recording = data.Recording.model_validate(output["recording"])
-    assert (recording.samplerate, recording.time_expansion) == (384_000, 10)
-    assert recording.created_on.isoformat() == "2019-04-30T20:02:44+00:00"
-    assert (recording.deployment.latitude, recording.deployment.longitude) == (51.5, -0.06)
-
-
-def test_detection_runs_on_a_stored_recording(run: Run, detector: Path) -> None:
-    recorded = run("task", "run", "recording_task", "--json")
-    recording = data_of(recorded)["result"]
-
-    result = run("task", "run", "detection_task", "--recording", recording["id"], "--json")
-
-    assert result.exit_code == 0, result.stderr
-    assert data_of(result)["model_outputs"][0]["recording"]["id"] == recording["id"]
-    store = SqliteStore(detector / "data" / "metadata.db")
-    stored = data.Recording.model_validate(recording)
-    assert len(store.get_recording_model_outputs(stored)) == 1
-
-
-@pytest.mark.parametrize(
-    ("args", "named"),
-    [
-        (["nope"], '"nope"'),
-        (["detection_task"], "needs a recording"),
-        (["detection_task", "--recording", "nowhere.wav"], "nowhere.wav"),
-        (["detection_task", "--recording", "9a0e4e6c-7d0e-4b1a-8a53-2f6a3c0f1b11"], "9a0e4e6c"),
-    ],
-)
-@pytest.mark.parametrize("command", ["run", "profile"])
-def test_a_task_that_cannot_be_run_is_refused(
-    run: Run, detector: Path, command: str, args: list[str], named: str
-) -> None:
-    result = run("task", command, *args)
-
-    assert named in lines_of(result)[0]
-    assert result.exit_code == 2
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"not a WAV", b"RIFF" + struct.pack("<I", 4) + b"WAVE", b"RIFF\xff\xff\xff\xffWAVEfmt "],
-)
-def test_a_file_that_is_no_wav_is_refused(
-    run: Run, detector: Path, tmp_path: Path, content: bytes
-) -> None:
-    wav = tmp_path / "x.wav"
-    wav.write_bytes(content)
-
-    result = run("task", "run", "detection_task", "--recording", str(wav))
-
-    assert "x.wav" in lines_of(result)[0]
-    assert result.exit_code == 1
-
-
-def test_a_task_is_profiled(run: Run, detector: Path, tmp_path: Path) -> None:
-    figures = tmp_path / "figures.prof"
-
-    text = run("task", "profile", "file_management_task", "--output", str(figures), "--lines", "3")
-    answer = data_of(run("task", "profile", "file_management_task", "--json"))
-    quiet = run("task", "profile", "file_management_task", "--quiet")
-
-    assert "cumulative" in text.stdout
-    assert figures.stat().st_size > 0
-    assert answer["functions"][0]["total_s"] >= 0
-    assert quiet.stdout == ""
-
-
-def test_figures_that_cannot_be_kept_are_an_error(run: Run, detector: Path) -> None:
-    result = run("task", "profile", "file_management_task", "--output", "/nowhere/x.prof")
-
-    assert "/nowhere/x.prof" in lines_of(result)[0]
-    assert result.exit_code == 1
-
-
 # ---- workers, services, celery
 
 
@@ -615,30 +493,4 @@ def test_a_program_without_messages_says_so(run: Run) -> None:
     result = run("messages", "list")
 
     assert "connected" in lines_of(result)[2]
-    assert result.exit_code == 2
-
-
-def test_detection_runs_on_a_folder_and_a_damaged_file_costs_only_itself(
-    run: Run, detector: Path, tmp_path: Path
-) -> None:
-    night = tmp_path / "night"
-    wavs = [make_wav(night / name, samplerate=48_000) for name in ("a.wav", "deep/b.WAV")]
-    before = tree_of(detector)
-
-    answer = data_of(run("task", "run", "detection_task", "--recording", str(night), "--json"))
-    (night / "broken.wav").write_bytes(b"RIFF")
-    result = run("task", "run", "detection_task", "--recording", str(night))
-
-    assert [one["file"] for one in answer["results"]] == [str(one) for one in wavs]
-    assert all(len(one["model_outputs"]) == 1 for one in answer["results"])
-    assert "detection_task is done with 2 of 3 files" in result.stdout
-    assert "broken.wav" in result.stderr
-    assert result.exit_code == 3
-    assert tree_of(detector) == before
-
-
-def test_a_folder_without_recordings_is_refused(run: Run, detector: Path, tmp_path: Path) -> None:
-    result = run("task", "run", "detection_task", "--recording", str(tmp_path / "."))
-
-    assert "there is no recording in" in lines_of(result)[0]
     assert result.exit_code == 2

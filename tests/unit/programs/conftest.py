@@ -1,9 +1,12 @@
 """Celery apps for programs: one that runs tasks in place, one with the embedded broker."""
 
+import datetime
 from pathlib import Path
 
 import pytest
 from celery import Celery
+
+from acoupi.programs.templates import AudioConfiguration
 
 
 @pytest.fixture
@@ -26,3 +29,8 @@ def queued(tmp_path: Path) -> Celery:
         "control_folder": str(folder),
     }
     return app
+
+
+@pytest.fixture
+def all_day() -> AudioConfiguration:
+    return AudioConfiguration(schedule_start=datetime.time(0), schedule_end=datetime.time(0))
