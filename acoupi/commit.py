@@ -48,7 +48,7 @@ UNWRITTEN = f"{STAGING}.part"
 PATIENCE = 30.0
 """Seconds to wait for another process that changes the home."""
 OLD_STAGING, OLD_MARKER = "next", "provisioned.json"
-"""Where acoupi 0.1 staged a configuration in ``config/``, and the file that decided it."""
+"""Where an earlier version staged a configuration in ``config/``, and the file that decided it."""
 OLD_MANIFEST = ".generated.json"
 """The one file of such a configuration that belongs beside ``config/``."""
 

@@ -66,7 +66,7 @@ def provision(
     """
     config = config_dir(settings)
     with changing(config, "the service that sets the home up", LOCK_PATIENCE):
-        # Of acoupi 0.1; what it had decided is in force by now.
+        # Of an earlier version; what it had decided is in force by now.
         shutil.rmtree(config / OLD_STAGING, ignore_errors=True)
         before = read_provisioned(config) or Provisioned()
         after = _renewed(settings, environ, before, fetch)

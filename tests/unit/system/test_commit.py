@@ -211,12 +211,12 @@ def test_a_change_that_is_refused_leaves_no_folder_where_there_was_none(home: Pa
     assert not home.exists()
 
 
-# --- what acoupi 0.1 left
+# --- what an earlier version left
 
 
 @pytest.fixture
 def staged(old: Path) -> Callable[..., None]:
-    """Leaves a configuration as acoupi 0.1 did when it was killed, some of it moved already."""
+    """Leaves a configuration as an earlier version did when it was killed, some of it moved already."""
 
     def stage(*moved: str, marker: bool = True) -> None:
         texts = {"a": "new a", "b": "new b", "generated.json": "{}", ".generated.json": "{}"}

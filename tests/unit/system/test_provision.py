@@ -321,7 +321,7 @@ def test_what_is_wrong_in_a_file_names_the_variable(settings: Settings, tmp_path
     assert f"ACOUPI_CONFIG_FILE ({path})" in found.fault.text()
 
 
-# --- what acoupi 0.1 left
+# --- what an earlier version left
 
 
 def test_what_acoupi_0_1_had_decided_is_in_force(settings: Settings) -> None:
