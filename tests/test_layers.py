@@ -45,7 +45,7 @@ FAKES = "testing"
 ABOVE_THE_FAKES = ("cli", "web", "hub")
 """Beside the rows: the public fakes may import everything but these, and nobody imports them."""
 OLD_NAMES = {"acoupi/system/provisioning/__main__.py"}
-"""Files rendered by an earlier version name this module; the room that it hands over to is higher now."""
+"""Rendered files of earlier versions name this module; the room behind it is higher now."""
 
 # An outside library, and where it may be imported (paths below acoupi/).
 DOORS: dict[str, tuple[str, ...]] = {

@@ -216,7 +216,7 @@ def test_a_change_that_is_refused_leaves_no_folder_where_there_was_none(home: Pa
 
 @pytest.fixture
 def staged(old: Path) -> Callable[..., None]:
-    """Leaves a configuration as an earlier version did when it was killed, some of it moved already."""
+    """Leaves a configuration half moved, as an earlier version did when it was killed."""
 
     def stage(*moved: str, marker: bool = True) -> None:
         texts = {"a": "new a", "b": "new b", "generated.json": "{}", ".generated.json": "{}"}
