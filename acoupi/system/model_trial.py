@@ -51,7 +51,7 @@ def try_model(program: AcoupiProgram[Any]) -> str | None:
         took = _run(model, recording) * share
         if took > pause:
             took = min(took, _run(model, recording) * share)
-    speed = f"{duration / max(took, 1e-3):.2g} times real time"
+    speed = f"{_shown(duration / max(took, 1e-3))} times real time"
     words = f"{_seconds(took)} for {_seconds(duration)} of sound ({speed})"
     if took > pause:
         raise HealthCheckError(
@@ -117,10 +117,15 @@ def _run(model: Any, recording: data.Recording) -> float:
 def _wrong(why: str) -> HealthCheckError:
     return HealthCheckError(
         "the model does not return what it should.",
-        "mend its method run: it returns an acoupi.data.ModelOutput",
+        "correct its method run: it returns an acoupi.data.ModelOutput",
         why=f"{why}.",
     )
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{_shown(seconds)} s"
+
+
+def _shown(number: float) -> str:
+    """Return a number with two digits, or as a whole one; never with an exponent."""
+    return f"{number:.2g}" if 0.001 <= number < 10 else f"{number:.0f}"

@@ -53,6 +53,16 @@ def test_the_model_is_run_once_on_sound_like_that_of_a_recording(clocks: Clocks)
     assert (recording.duration, recording.samplerate, recording.audio_channels) == (1.5, 16_000, 2)
 
 
+def test_a_fast_model_is_told_without_an_exponent(clocks: Clocks) -> None:
+    def answer(recording: data.Recording) -> data.ModelOutput:
+        clocks.pass_time(0.006)
+        return output(recording)
+
+    assert try_model(program_of(Model(answer))) == (
+        "0.006 s for 1.5 s of sound (250 times real time)"
+    )
+
+
 def test_without_a_model_nothing_is_said() -> None:
     assert try_model(program_of(None)) is None
 
