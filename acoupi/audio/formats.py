@@ -9,6 +9,7 @@ So a file with a proper name is complete and describes itself, and what a crash
 leaves behind can be repaired (`salvage`).
 """
 
+import itertools
 import os
 import shutil
 from contextlib import suppress
@@ -301,15 +302,27 @@ def _salvage_file(part: Path, path: Path) -> Path | None:
 
 
 def _salvage_folder(part: Path, path: Path) -> Path | None:
-    """Repair what the recorder of a published program left in its folder (see `components`)."""
-    files = sorted(part.glob("*.wav"))
+    """Repair what the recorder of a published program left in its folder (see `components`).
+
+    The GUANO text is that of the first file; others are published beside it, by number.
+    """
     text = part / "guano.txt"
-    if files and files[0].stat().st_size and _repair(files[0]):
-        if text.exists():
-            add_guano(files[0], text.read_text(encoding="utf-8", errors="replace"))
-        publish(files[0], path)
+    published: list[Path] = []
+    for file in sorted(part.glob("*.wav")):
+        if not file.stat().st_size or not _repair(file):
+            continue
+        place = path
+        if not published and text.exists():
+            add_guano(file, text.read_text(encoding="utf-8", errors="replace"))
+        else:
+            numbered = (path.with_stem(f"{path.stem}_{n}") for n in itertools.count(2))
+            place = next(
+                one for one in (path, *itertools.islice(numbered, 999)) if not one.exists()
+            )
+        publish(file, place)
+        published.append(place)
     shutil.rmtree(part)
-    return path if files and path.exists() else None
+    return published[0] if published else None
 
 
 def _repair(part: Path) -> bool:

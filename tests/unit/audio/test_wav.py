@@ -528,6 +528,20 @@ def test_what_another_recorder_left_in_its_folder_is_salvaged(
     assert read_recording(path).id == recording.id
 
 
+def test_no_sound_of_another_recorder_is_lost(path: Path, recording: data.Recording) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.mkdir(parents=True)
+    for name in ("a.wav", "b.wav", "c.wav"):
+        write_plain(part / name)
+    (part / "guano.txt").write_text(build_guano(guano_of_recording(recording)))
+
+    assert salvage(part) == path
+    assert not part.exists()
+    names = {path.name, f"{path.stem}_2.wav", f"{path.stem}_3.wav"}
+    assert {one.name for one in path.parent.iterdir()} == names
+    assert read_recording(path).id == recording.id
+
+
 def test_an_empty_folder_of_another_recorder_is_removed(path: Path) -> None:
     part = path.with_name(f".{path.name}.part")
     part.mkdir(parents=True)
