@@ -316,9 +316,7 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
             add_guano(file, text.read_text(encoding="utf-8", errors="replace"))
         else:
             numbered = (path.with_stem(f"{path.stem}_{n}") for n in itertools.count(2))
-            place = next(
-                one for one in (path, *itertools.islice(numbered, 999)) if not one.exists()
-            )
+            place = next(one for one in itertools.chain([path], numbered) if not one.exists())
         publish(file, place)
         published.append(place)
     shutil.rmtree(part)
