@@ -20,23 +20,8 @@ _logger = logging.getLogger(__name__)
 IMAGE_VARIABLE = "ACOUPI_IMAGE_ID"
 """Environment variable with the id of the image that a service runs in."""
 
-WEIGHTS = frozenset(
-    [
-        ".pt",
-        ".pth",
-        ".onnx",
-        ".tflite",
-        ".pb",
-        ".h5",
-        ".hdf5",
-        ".keras",
-        ".safetensors",
-        ".ckpt",
-        ".pkl",
-        ".joblib",
-        ".gguf",
-    ]
-)
+WEIGHTS = (".pt", ".pth", ".onnx", ".tflite", ".pb", ".h5", ".keras", ".safetensors", ".ckpt",
+           ".pkl", ".joblib", ".gguf")  # fmt: skip
 """Suffixes of the files that hold what a model has learnt."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
