@@ -20,10 +20,11 @@ from pathlib import Path
 
 from acoupi import clock
 from acoupi.components.stores import faults
+from acoupi.components.stores.read_only import open_read_only
 from acoupi.components.stores.values import as_path_text
 from acoupi.errors import StoreError
 
-__all__ = ["Database", "Schema"]
+__all__ = ["Database", "Schema", "open_read_only"]
 
 logger = logging.getLogger(__name__)
 
