@@ -9,7 +9,7 @@ from acoupi import data
 from acoupi.effort import EffortHistory
 from acoupi.heard import By, DetectionRow, Filters, MessageRow, RecordingRow, VerdictRow
 
-__all__ = ["Reader"]
+__all__ = ["MessageReader", "Reader"]
 
 
 class Reader(Protocol):
@@ -28,7 +28,7 @@ class Reader(Protocol):
 
     Raises
     ------
-    MetadataStoreError, MessageStoreError
+    MetadataStoreError
         From every method: the store is damaged, or cannot be opened.
     """
 
@@ -124,12 +124,6 @@ class Reader(Protocol):
     def analyses(self, recording_id: UUID) -> list[data.Analysis]:
         """Return what each model has done with a recording."""
 
-    def messages_about(self, output_id: UUID, since: datetime.datetime) -> list[MessageRow]:
-        """Return the messages made from an output of a model, with their deliveries.
-
-        Looked for among those of the day after `since`, the time when the model ran.
-        """
-
     # Effort
 
     def get_effort(
@@ -139,3 +133,19 @@ class Reader(Protocol):
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+
+
+class MessageReader(Protocol):
+    """Reads what was made of it for others, and changes nothing.
+
+    Raises
+    ------
+    MessageStoreError
+        From every method: the store is damaged, or cannot be opened.
+    """
+
+    def messages_about(self, output_id: UUID, since: datetime.datetime) -> list[MessageRow]:
+        """Return the messages made from an output of a model, with their deliveries.
+
+        Looked for among those of the day after `since`, the time when the model ran.
+        """

@@ -10,20 +10,23 @@ import logging
 import os
 import shlex
 import sqlite3
+import tempfile
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from acoupi import clock
 from acoupi.components.stores import faults
+from acoupi.components.stores.read_only import open_read_only
 from acoupi.components.stores.values import as_path_text
 from acoupi.errors import StoreError
 
-__all__ = ["Database", "Schema"]
+__all__ = ["Database", "Schema", "open_read_only"]
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +127,45 @@ class Database:
                 connection.set_progress_handler(None, 0)
             if found != "ok":
                 raise sqlite3.DatabaseError(" ".join(str(found).split()))
+
+    def opened_read_only(self) -> sqlite3.Connection:
+        """Open the file to read it, and change nothing; see `open_read_only`.
+
+        A file of an earlier version is read from a copy that is brought up to date.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        StoreError
+            If it cannot be opened, or is of another program or a newer acoupi.
+        """
+        connection = open_read_only(self.path, self.schema.error)
+        try:
+            version = self._recognise(connection)
+            if version < self.schema.version:
+                with closing(connection) as old:
+                    connection = self._newer_copy(old, version)
+            _add_functions(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise self._explain(error, "read") from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _newer_copy(self, old: sqlite3.Connection, version: int) -> sqlite3.Connection:
+        with tempfile.TemporaryDirectory(prefix="acoupi-read-") as folder:
+            copy = sqlite3.connect(
+                Path(folder) / "copy.db", isolation_level=None, check_same_thread=False
+            )
+            old.backup(copy)
+            copy.execute("PRAGMA journal_mode = OFF")
+            for statement in chain.from_iterable(self.schema.migrations[version:]):
+                copy.execute(statement)
+        copy.execute("PRAGMA query_only = ON")
+        return copy
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -250,8 +292,7 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         for pragma in _PRAGMAS:
             connection.execute(pragma)
-        connection.create_function("acoupi_blob", 1, bytes.fromhex, deterministic=True)
-        connection.create_function("acoupi_path", 1, _path_of_hex, deterministic=True)
+        _add_functions(connection)
         version = self._recognise(connection)
         if version == self.schema.version and _journal_mode(connection) == "wal":
             return
@@ -341,6 +382,11 @@ class _Connection:
     connection: sqlite3.Connection
     pid: int
     inode: tuple[int, int] | None
+
+
+def _add_functions(connection: sqlite3.Connection) -> None:
+    connection.create_function("acoupi_blob", 1, bytes.fromhex, deterministic=True)
+    connection.create_function("acoupi_path", 1, _path_of_hex, deterministic=True)
 
 
 def _close_all(idle: list[_Connection]) -> None:
