@@ -2,8 +2,9 @@
 
 import datetime
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,8 +15,16 @@ from acoupi import data
 from acoupi.components.message_stores import SqliteMessageReader, SqliteMessageStore
 from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.errors import MetadataStoreError
-from acoupi.exports import Filters, MessageReader, Reader, Verdict, VerdictRow
-from acoupi.heard import Delivery
+from acoupi.exports import (
+    DetectionRow,
+    Filters,
+    MessageReader,
+    Reader,
+    RecordingRow,
+    Verdict,
+    VerdictRow,
+)
+from acoupi.heard import By, Delivery
 from acoupi.provenance import Provenance
 from tests.stores import SITE, at, deployment, detection, output, recording
 
@@ -72,13 +81,13 @@ def fill(store: SqliteStore) -> dict[str, UUID]:
     return ids
 
 
-def names(ids: dict[str, UUID], found: "Iterator[object]") -> str:
+def names(ids: dict[str, UUID], found: Iterable[RecordingRow | DetectionRow]) -> str:
     by_id = {id_: name for name, id_ in ids.items()}
-    return " ".join(by_id[getattr(one, "id")] for one in found)  # noqa: B009 - of any row
+    return " ".join(by_id[one.id] for one in found)
 
 
 SPAN = {"since": at(0.55), "until": at(1000)}
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "everything": ({}, "a b c d", "a0 a1 b0 d0"),
     "a deployment": ({"deployments": frozenset({LAKE.id})}, "c d", "d0"),
     "two deployments": ({"deployments": frozenset({LAKE.id, SITE.id})}, "a b c d", "a0 a1 b0 d0"),
@@ -105,7 +114,7 @@ def test_filters_let_pass_what_they_say(store: SqliteStore, reader: Reader, case
     assert names(ids, reader.recordings(filters)) == recordings
     assert names(ids, reader.detections(filters)) == detections
     assert sum(reader.count_recordings("quarter", filters).values()) == len(recordings.split())
-    for by in ("quarter", "deployment", "species"):
+    for by in get_args(By):
         counts = reader.count_detections(by, filters)
         assert sum(counts.values()) == len(detections.split()), by
 
@@ -120,22 +129,26 @@ def test_a_common_tag_is_found_as_a_rare_one_is(
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("kind", ["recordings", "detections"])
 def test_pages_hold_everything_once_and_in_order(
-    store: SqliteStore, reader: Reader, newest_first: bool
+    store: SqliteStore, reader: Reader, kind: str, newest_first: bool
 ) -> None:
     ids = fill(store)
+    read: Callable[..., Iterator[RecordingRow | DetectionRow]] = (
+        reader.recordings if kind == "recordings" else reader.detections
+    )
 
-    for read in (reader.recordings, reader.detections):
-        whole = list(read(Filters(), newest_first=newest_first))
-        seen, last = [], None
-        while page := list(read(Filters(), newest_first=newest_first, after=last, limit=1)):
-            seen += page
-            last = page[-1].id
-        assert seen == whole
-        assert names(ids, iter(sorted(whole, key=lambda one: one.started_on))) == names(
-            ids, iter(whole[::-1] if newest_first else whole)
-        )
-        assert list(read(Filters(), after=uuid4())) == []
+    whole = list(read(Filters(), newest_first=newest_first))
+    seen: list[RecordingRow | DetectionRow] = []
+    last = None
+    while page := list(read(Filters(), newest_first=newest_first, after=last, limit=1)):
+        seen += page
+        last = page[-1].id
+
+    assert seen == whole
+    in_order = sorted(whole, key=lambda one: one.started_on, reverse=newest_first)
+    assert names(ids, in_order) == names(ids, whole)
+    assert list(read(Filters(), after=uuid4())) == []
 
 
 def test_a_row_says_everything(store: SqliteStore, reader: Reader) -> None:
