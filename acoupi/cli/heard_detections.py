@@ -111,7 +111,8 @@ def _told(row: "DetectionRow", heard: Heard) -> dict[str, Any]:
             f"{one.tag.value} ({one.tag.key}) {one.confidence_score:.3f}" for one in row.tags
         ),
         "score": f"{row.score:.3f}",
-        "time": f"{heard.shown(row.started_on)} ({heard.zone_name})",
+        "time": f"{row.started_on.astimezone(heard.zone):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        + f" ({heard.zone_name})",
         "clock": clock_words(heard.reader.capture(recording.id)),
         "in the recording": f"{row.start_s:.3f} to {row.end_s:.3f} s",
         "frequencies": band and f"{band} kHz",

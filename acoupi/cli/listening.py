@@ -73,7 +73,11 @@ def draw(
     path = file_of(row)
     start, end = part[0], min(part[1], part[0] + LONGEST_PICTURE_S)
     shown = [one for one in detections if one.end_s > start and one.start_s < end]
-    boxes = [Box(one.start_s, one.box[1] if one.box else 0, one.end_s, _top(one)) for one in shown]
+    shown.sort(key=lambda one: one.box is None)
+    boxes = [
+        Box(low_hz=low, high_hz=high, start_s=first, end_s=last)
+        for first, low, last, high in (one.box for one in shown if one.box)
+    ]
     local = row.started_on.astimezone(heard.zone)
     content = spectrogram(path, row.samplerate_hz, (start, end), boxes, local)
     try:
@@ -92,11 +96,8 @@ def draw(
     done(f"{output}: {start:g} to {end:g} s of {row.duration_s:g} s, times in {heard.zone_name}.")
     for number, one in enumerate(shown, 1):
         name = one.species.tag.value if one.species else "without a tag"
-        typer.echo(f"  {number}  {name}, {one.score:.2f}, {one.start_s:.3f} to {one.end_s:.3f} s")
-
-
-def _top(row: "DetectionRow") -> float:
-    return row.box[3] if row.box else row.recording.samplerate_hz / 2
+        label = number if one.box else "-"
+        typer.echo(f"  {label}  {name}, {one.score:.2f}, {one.start_s:.3f} to {one.end_s:.3f} s")
 
 
 def parted(words: Sequence[str]) -> tuple[Sequence[str], Path]:
