@@ -18,7 +18,9 @@ __all__ = ["IMAGE_VARIABLE", "Provenance", "provenance_of"]
 _logger = logging.getLogger(__name__)
 
 IMAGE_VARIABLE = "ACOUPI_IMAGE_ID"
-"""Environment variable with the id of the image that a service runs in."""
+"""Environment variable: ``ID@SOURCE`` of the image that the services were started from."""
+SOURCE_VARIABLE = "ACOUPI_IMAGE_SOURCE"
+"""Environment variable that an image brings: digest of the code that it was made from."""
 
 WEIGHTS = (".pt", ".pth", ".onnx", ".tflite", ".pb", ".h5", ".keras", ".safetensors", ".ckpt",
            ".pkl", ".joblib", ".gguf")  # fmt: skip
@@ -87,8 +89,17 @@ def provenance_of(model: object, name: str, configuration: str = "") -> Provenan
         model_version=version,
         weights=weights,
         configuration=configuration,
-        image=os.environ.get(IMAGE_VARIABLE) or None,
+        image=_image(),
     )
+
+
+def _image() -> str | None:
+    """Return the id of the image; if it was noted of another image, what this one is made from."""
+    source = os.environ.get(SOURCE_VARIABLE)
+    if not source:
+        return None
+    id_, _, noted = os.environ.get(IMAGE_VARIABLE, "").partition("@")
+    return id_ if id_ and noted == source else f"source:{source}"
 
 
 def _version(model: object) -> str | None:
