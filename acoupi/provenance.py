@@ -106,7 +106,10 @@ def _version(model: object) -> str | None:
     said = getattr(model, "model_version", None)
     if isinstance(said, str | int | float):
         return str(said)
-    found = _distribution(_package_of(model))
+    package = _package_of(model)
+    if package == "acoupi":
+        return f"acoupi {__version__}"
+    found = _distribution(package)
     return None if found is None else f"{found.name} {found.version}"
 
 

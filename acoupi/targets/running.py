@@ -397,17 +397,20 @@ class RunningBundle(Target):
 
     def _up(self, *args: str) -> None:
         """Start containers; those that must be replaced end first, within their stop grace."""
-        with suppress(AcoupiError):  # outputs are then said to come from the label of the image
-            self._note_image()
+        self.note_image()
         self._compose("up", "-d", *args, timeout=UP_PATIENCE + self._patience())
 
-    def _note_image(self) -> None:
-        """Note in ``.env`` which image the services run from: outputs of models say so."""
-        for found in self.engine.inspect("image", self.image):
-            labels = (found.get("Config") or {}).get("Labels") or {}
-            noted = f"{found.get('Id', '')}@{labels.get(SOURCE_LABEL, '')}"
-            if noted != self._chosen().get(IMAGE_VARIABLE):
-                choose(self.settings.home, {IMAGE_VARIABLE: noted})
+    def note_image(self) -> None:
+        """Note in ``.env`` which image the services run from: outputs of models say so.
+
+        Where it cannot, they tell the digest of the code that is in the image.
+        """
+        with suppress(AcoupiError):
+            for found in self.engine.inspect("image", self.image):
+                labels = (found.get("Config") or {}).get("Labels") or {}
+                noted = f"{found.get('Id', '')}@{labels.get(SOURCE_LABEL, '')}"
+                if noted != self._chosen().get(IMAGE_VARIABLE):
+                    choose(self.settings.home, {IMAGE_VARIABLE: noted})
 
     def stop_workers(self) -> None:
         """Stop the workers, each after its current task; beat keeps running."""
