@@ -36,7 +36,7 @@ def check(as_json: AsJson = False) -> None:
     found = home.sensor()
     results: list[dict[str, Any]] = []
     try:
-        run_checks(found, results, quiet=as_json)
+        run_checks(found, results, quiet=as_json, only_reads=True)
     finally:
         if as_json:
             is_well = bool(results) and all(one["ok"] for one in results)
@@ -46,8 +46,25 @@ def check(as_json: AsJson = False) -> None:
         done("The sensor is ready. Next: acoupi deployment start")
 
 
-def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
+def run_checks(
+    found: "Sensor",
+    results: list[dict[str, Any]],
+    *,
+    quiet: bool = False,
+    only_reads: bool = False,
+) -> None:
     """Run the checks in order, until one fails.
+
+    Parameters
+    ----------
+    found
+        What to check.
+    results
+        Gets the result of each.
+    quiet
+        Whether nothing is printed.
+    only_reads
+        Whether the stores of its program create and change nothing.
 
     Raises
     ------
@@ -56,7 +73,7 @@ def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = 
     AcoupiError
         If the settings are wrong.
     """
-    for name, what, step in _steps(found):
+    for name, what, step in _steps(found, only_reads=only_reads):
         notes: list[str] = []
         result: dict[str, Any] = {"name": name, "ok": False, "message": None, "notes": notes}
         results.append(result)
@@ -88,7 +105,7 @@ def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
             warn(note)
 
 
-def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
+def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
     from acoupi.system.home_files import check_files
@@ -100,7 +117,7 @@ def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
         check_files(found.settings, owns_data=not target.has_own_python)
 
     def check_settings() -> None:
-        home.load(found)
+        home.load(found, only_reads=only_reads)
 
     files = ("files", "The files of the sensor are sound", check_all)
     can_run = ("target", "The services can run here", target.check)

@@ -125,7 +125,7 @@ def run(found: "ComposeTarget", *args: str) -> int:
 
     if args[0] in STARTING:
         found.note_image()
-        found.own_home()
+        found.restore_links()
     command = compose_command(found.settings, *args)
     echo(shlex.join(command))
     return hand_over(command)

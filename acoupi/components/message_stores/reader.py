@@ -2,15 +2,13 @@
 
 import datetime
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from acoupi import data
 from acoupi.components.message_stores.sql import SCHEMA
-from acoupi.components.stores import faults
-from acoupi.components.stores.database import Database
+from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
 from acoupi.heard import Delivery, MessageRow
 
@@ -55,7 +53,8 @@ class SqliteMessageReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, SCHEMA)
+        with stores_that_only_read():
+            self._database = Database(path, SCHEMA)
 
     def messages_about(self, output_id: UUID, since: datetime.datetime) -> list[MessageRow]:
         """Return the messages made from an output of a model, with their deliveries.
@@ -67,20 +66,9 @@ class SqliteMessageReader:
             "until": to_microseconds(since + _WITHIN),
             "text": str(output_id),
         }
-        try:
-            with closing(self._database.opened_read_only()) as connection:
-                rows = connection.execute(MESSAGES, values).fetchall()
-                return [_message(connection, row) for row in rows]
-        except FileNotFoundError:
-            return []
-        except faults.DATABASE_ERRORS as error:
-            raise faults.explain(
-                error,
-                store=SCHEMA.store,
-                path=self._database.path,
-                action="read",
-                kind=SCHEMA.error,
-            ) from error
+        with self._database.reading() as connection:
+            rows = connection.execute(MESSAGES, values).fetchall()
+            return [_message(connection, row) for row in rows]
 
 
 def _message(connection: sqlite3.Connection, row: tuple[Any, ...]) -> MessageRow:

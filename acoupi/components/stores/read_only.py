@@ -18,20 +18,17 @@ import os
 import shlex
 import shutil
 import sqlite3
+import stat
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
 from acoupi.components.stores import faults
 from acoupi.errors import StoreError
-from acoupi.opening import NotAFileError, open_binary
+from acoupi.opening import NotAFileError, kind_of, open_binary
 
-__all__ = ["open_read_only"]
+__all__ = ["connect", "has_file", "not_a_file", "open_read_only"]
 
-_WAL = 2
-_HEADER = 100
-_WRITE_VERSION = 18
-"""Offset of the byte of the header that says how the file is written: 1 or 2 (WAL)."""
 _TRIES = 10
 
 
@@ -61,7 +58,7 @@ def open_read_only(path: Path, kind: type[StoreError] = StoreError) -> sqlite3.C
     except FileNotFoundError:
         raise
     except NotAFileError as error:
-        raise _no_file(path, error, kind) from error
+        raise not_a_file(path, error, kind) from error
     except OSError as error:
         raise _unreadable(path, error, kind) from error
     except sqlite3.Error as error:
@@ -70,45 +67,22 @@ def open_read_only(path: Path, kind: type[StoreError] = StoreError) -> sqlite3.C
         ) from error
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    is_wal = _is_wal(path)
-    journal, index = _beside(path, "-wal"), _beside(path, "-shm")
-    if not is_wal:
-        return _connect(path, "mode=ro")
-    if not _has(journal):
-        return _connect(path, "mode=ro&immutable=1")
-    if _has(index):
-        try:
-            return _connect(path, "mode=ro")
-        except sqlite3.OperationalError as error:
-            code = getattr(error, "sqlite_errorname", None) or ""
-            if not code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
-                raise
-    return _copied(path, journal)
+def connect(path: Path, how: str) -> sqlite3.Connection:
+    """Connect to the file of that name, and to no other that a link there leads to.
 
+    Parameters
+    ----------
+    how
+        Parameters of SQLite's URI.
 
-def _is_wal(path: Path) -> bool:
-    with open_binary(path) as stream:
-        header = stream.read(_HEADER)
-    return len(header) == _HEADER and header[_WRITE_VERSION] == _WAL
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _has(path: Path) -> bool:
-    """Return whether there is such a file; what is no file is refused."""
-    try:
-        open_binary(path).close()
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _connect(path: Path, how: str) -> sqlite3.Connection:
+    Raises
+    ------
+    NotAFileError
+        If it is a link, or not a regular file.
+    sqlite3.Error
+        If it cannot be opened.
+    """
+    has_file(path)
     connection = sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?{how}",
         uri=True,
@@ -116,21 +90,86 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+    # SQLite opens no link, but follows one that was put there just before it looked.
+    opened = connection.execute("PRAGMA database_list").fetchone()[2]
+    if Path(opened) != path.parent.resolve() / path.name:
+        connection.close()
+        raise NotAFileError(errno.ELOOP, "it was replaced by a link", str(path))
+    return connection
+
+
+def has_file(path: Path) -> bool:
+    """Return whether there is a regular file of that name.
+
+    It is not opened: closing any descriptor of a database releases the locks that
+    other connections of the process hold on it.
+
+    Raises
+    ------
+    NotAFileError
+        If it is a link, or something else.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode):
+        raise NotAFileError(errno.ELOOP, f"it is {kind_of(mode)}", str(path))
+    return True
+
+
+def not_a_file(path: Path, error: NotAFileError, kind: type[StoreError]) -> StoreError:
+    """Return the error for a database that is a link or the like, in three lines."""
+    return kind(
+        f'cannot open the database "{path}".',
+        f"ls -ld {shlex.quote(str(path))}*   (then move what is no file aside)",
+        why=f'"{error.filename}" must be a file, but {error.strerror}.',
+    )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    if not has_file(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    journal, has_index = _beside(path, "-wal"), has_file(_beside(path, "-shm"))
+    if not has_file(journal):
+        return _connect_to_read(path, "mode=ro&immutable=1" if _is_wal(path) else "mode=ro")
+    if has_index:
+        try:
+            return _connect_to_read(path, "mode=ro")
+        except sqlite3.OperationalError as error:
+            if not _code(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+                raise
+    return _copied(path, journal)
+
+
+def _is_wal(path: Path) -> bool:
+    """Return whether a file is in WAL mode; without locks, SQLite opens no such file."""
+    try:
+        _connect_to_read(path, "mode=ro&nolock=1").close()
+    except sqlite3.OperationalError as error:
+        if not _code(error).startswith("SQLITE_CANTOPEN"):
+            raise
+        return True
+    return False
+
+
+def _code(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", None) or ""
+
+
+def _connect_to_read(path: Path, how: str) -> sqlite3.Connection:
+    connection = connect(path, how)
     try:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        _check_opened(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check_opened(connection: sqlite3.Connection, path: Path) -> None:
-    """SQLite opens no link, but follows one that was put there just before it looked."""
-    opened = Path(connection.execute("PRAGMA database_list").fetchone()[2])
-    if opened != path.parent.resolve() / path.name:
-        raise NotAFileError(errno.ELOOP, "it was replaced by a link", str(path))
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _copied(path: Path, journal: Path) -> sqlite3.Connection:
@@ -147,7 +186,7 @@ def _copied(path: Path, journal: Path) -> sqlite3.Connection:
             raise BlockingIOError(errno.EBUSY, "it is written to all the time", str(path))
         with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")  # takes over what the journal holds
-        return _connect(copy.resolve(), "mode=ro&immutable=1")
+        return _connect_to_read(copy.resolve(), "mode=ro&immutable=1")
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -158,14 +197,6 @@ def _state(path: Path) -> tuple[int, int, int]:
 def _copy(path: Path, copy: Path) -> None:
     with open_binary(path) as source, copy.open("wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
-
-
-def _no_file(path: Path, error: NotAFileError, kind: type[StoreError]) -> StoreError:
-    return kind(
-        f'cannot open the database "{path}".',
-        f"ls -ld {shlex.quote(str(path))}*   (then move what is no file aside)",
-        why=f'"{error.filename}" must be a file, but {error.strerror}.',
-    )
 
 
 def _unreadable(path: Path, error: OSError, kind: type[StoreError]) -> StoreError:

@@ -5,16 +5,14 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
 from acoupi import data
-from acoupi.components.stores import faults, sql
 from acoupi.components.stores import heard_sql as heard
-from acoupi.components.stores.database import Database
+from acoupi.components.stores import sql
+from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.effort_tables import capture_of, load_history
 from acoupi.components.stores.heard_tables import provenances, verdict_of
 from acoupi.components.stores.rows import analysis_of, deployment_of, tags_of
@@ -50,8 +48,8 @@ _LONGEST_RECORDING = datetime.timedelta(days=1)
 class SqliteReader:
     """Reads the SQLite stores of a sensor; see `acoupi.exports.Reader` for what it returns.
 
-    The file is opened when it is first needed. Nothing is changed, nor left beside it. A reader
-    sees what was there when it was opened, perhaps more.
+    The file is opened for each look. Nothing is changed, nor left beside it. Where there is no
+    file, nothing was heard.
 
     Parameters
     ----------
@@ -61,11 +59,12 @@ class SqliteReader:
     Raises
     ------
     MetadataStoreError
-        From every method: the file is missing, damaged, or of another program or a newer acoupi.
+        From every method: the file is damaged, or of another program or a newer acoupi.
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, sql.SCHEMA)
+        with stores_that_only_read():
+            self._database = Database(path, sql.SCHEMA)
 
     def __enter__(self) -> Self:
         return self
@@ -75,51 +74,23 @@ class SqliteReader:
 
     def close(self) -> None:
         """Let go of the file."""
-        connection: sqlite3.Connection | None = self.__dict__.pop("_store", None)
-        if connection is not None:
-            connection.close()
-
-    @cached_property
-    def _store(self) -> sqlite3.Connection:
-        try:
-            return self._database.opened_read_only()
-        except FileNotFoundError as error:
-            raise faults.explain(
-                sqlite3.OperationalError("unable to open database file"),
-                store=sql.SCHEMA.store,
-                path=self._database.path,
-                action="read",
-                kind=sql.SCHEMA.error,
-            ) from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        try:
-            yield self._store
-        except faults.DATABASE_ERRORS as error:
-            raise faults.explain(
-                error,
-                store=sql.SCHEMA.store,
-                path=self._database.path,
-                action="read",
-                kind=sql.SCHEMA.error,
-            ) from error
+        self._database.close()
 
     # What there is
 
     def get_deployments(self) -> list[data.Deployment]:
         """Return all deployments, in order of their start."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [deployment_of(row) for row in connection.execute(sql.DEPLOYMENTS)]
 
     def get_models(self) -> list[str]:
         """Return the names of the models that have analysed anything, sorted."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [name for (name,) in connection.execute(heard.MODELS)]
 
     def get_tags(self) -> list[data.Tag]:
         """Return every tag that a model ever gave, sorted."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [data.Tag(key, value) for key, value in connection.execute(heard.TAGS)]
 
     # Rows
@@ -133,7 +104,7 @@ class SqliteReader:
         limit: int | None = None,
     ) -> Iterator[RecordingRow]:
         """Yield recordings, with the number of all their detections."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             query = _query(connection, filters, newest_first=newest_first, limit=limit)
             if after is not None:
                 place = connection.execute(heard.PLACE_OF_RECORDING, {"id": after.bytes}).fetchone()
@@ -153,7 +124,7 @@ class SqliteReader:
         limit: int | None = None,
     ) -> Iterator[DetectionRow]:
         """Yield detections, each with its recording; those of one recording share it."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             query = _query(connection, filters, newest_first=newest_first, limit=limit)
             if after is not None:
                 place = connection.execute(heard.PLACE_OF_DETECTION, {"id": after.bytes}).fetchone()
@@ -165,7 +136,7 @@ class SqliteReader:
 
     def verdicts(self, filters: Filters) -> Iterator[VerdictRow]:
         """Yield every verdict on the detections that pass, withdrawn ones too, in their order."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             query = _query(connection, filters)
             for row in connection.execute(heard.verdicts(query), query.values):
                 yield verdict_of(row)
@@ -179,7 +150,7 @@ class SqliteReader:
         return self._count("detections", by, filters)
 
     def _count(self, what: str, by: By, filters: Filters) -> dict[str | int, int]:
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             query = _query(connection, filters)
             rows = connection.execute(heard.count(what, by, query), query.values)
             return {
@@ -203,34 +174,34 @@ class SqliteReader:
         except ValueError:
             return []
         values = {"low": low, "high": high, "limit": limit}
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [as_id(id_) for (id_,) in connection.execute(heard.IDS[table], values)]
 
     def recording(self, id_: UUID) -> RecordingRow | None:
         """Return a recording; None if there is none of that id."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(heard.RECORDING, {"id": id_.bytes}).fetchone()
             return None if row is None else _recording(row, _deployments(connection))
 
     def detection(self, id_: UUID) -> DetectionRow | None:
         """Return a detection; None if there is none of that id."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return next(_detections(connection, heard.DETECTION, {"id": id_.bytes}), None)
 
     def detections_in(self, recording_id: UUID) -> list[DetectionRow]:
         """Return all detections in a recording, in order of their start."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return list(_detections(connection, heard.DETECTIONS_IN, {"id": recording_id.bytes}))
 
     def capture(self, recording_id: UUID) -> data.CaptureReport | None:
         """Return how a recording was captured; None where that is not known."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sql.ROW_OF_RECORDING, {"id": recording_id.bytes}).fetchone()
             return None if row is None else capture_of(connection, row[0])
 
     def analyses(self, recording_id: UUID) -> list[data.Analysis]:
         """Return what each model has done with a recording."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(sql.ANALYSES, {"ids": as_blob_list([recording_id])})
             return [analysis_of(recording_id, tuple(columns)) for _, *columns in found]
 
@@ -243,7 +214,7 @@ class SqliteReader:
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return load_history(connection, deployment, since, until)
 
 
