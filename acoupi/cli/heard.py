@@ -16,7 +16,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.output import print_json
-from acoupi.cli.timezones import shown_time
+from acoupi.cli.timezones import shown_time, time_of
 from acoupi.errors import AcoupiError, ParameterError
 
 if TYPE_CHECKING:
@@ -215,18 +215,9 @@ def _moment(
     option: str, text: str | None, zone: datetime.tzinfo, *, ends_day: bool = False
 ) -> datetime.datetime | None:
     """Return the time of an option, which is local to the sensor unless it has a zone."""
-    from acoupi.clock import utc_now
-    from acoupi.programs.fields import read_moment
-
-    if text is None:
+    time = time_of(option, text, zone, ends_day=ends_day)
+    if time is None:
         return None
-    today = utc_now().astimezone(zone).date()
-    try:
-        time = read_moment(text, today, ends_day=ends_day)
-    except ValueError as error:
-        raise ParameterError(
-            text, f'{option} cannot be "{text}".', f'{option} "{today} 21:30"', why=f"{error}."
-        ) from error
     return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(datetime.UTC)
 
 
