@@ -197,33 +197,37 @@ def verdicts(query: Query) -> str:
     """
 
 
-_KEYS = {
-    "deployment": "(SELECT id FROM deployment w WHERE w.row = r.deployment_row)",
-    "species": f"coalesce({SPECIES}, '')",
-}
 _QUARTER = 900_000_000
+
+_KEYS = {
+    ("detections", "quarter"): f"{_START_US} / {_QUARTER}",
+    ("recordings", "quarter"): f"r.created_on_us / {_QUARTER}",
+    ("detections", "species"): f"coalesce({SPECIES}, '')",
+    ("recordings", "species"): f"coalesce({SPECIES}, '')",
+    ("detections", "deployment"): "r.deployment_row",
+    ("recordings", "deployment"): "r.deployment_row",
+}
 
 
 def count(what: str, by: str, query: Query) -> str:
-    """Return the statement that counts "recordings" or "detections"."""
+    """Return the statement for counting "recordings" or "detections": their rows and keys.
+
+    SQLite would sort them all to group them, in memory. Recordings by species come once for each
+    detection, one recording after the other.
+    """
+    key = _KEYS[what, by]
     if what == "detections":
-        key = _KEYS.get(by, f"{_START_US} / {_QUARTER}")
-        return f"""
-            SELECT {key}, count(*) FROM {_sources(query)}
-            WHERE {_where_detections(query)} GROUP BY 1
-        """
+        return f"SELECT d.row, {key} FROM {_sources(query)} WHERE {_where_detections(query)}"
+    of_recordings = query.conditions(_OF_RECORDINGS, _TIME_OF_RECORDING)
     if by == "species":
         return f"""
-            SELECT {_KEYS[by]}, count(DISTINCT r.row) FROM {_sources(query)}
-            WHERE {query.conditions(_OF_RECORDINGS, _TIME_OF_RECORDING, _OF_DETECTIONS)}
-            GROUP BY 1
+            SELECT r.row, {key} FROM {_sources(query)}
+            WHERE {of_recordings} AND {query.conditions(_OF_DETECTIONS)}
+            ORDER BY r.created_on_us, r.row
         """
-    key = _KEYS.get(by, f"r.created_on_us / {_QUARTER}")
     return f"""
-        SELECT {key}, count(*) FROM {query.recordings}
-        WHERE {query.conditions(_OF_RECORDINGS, _TIME_OF_RECORDING)}
-            AND {_with_detections(query)}
-        GROUP BY 1
+        SELECT r.row, {key} FROM {query.recordings}
+        WHERE {of_recordings} AND {_with_detections(query)}
     """
 
 

@@ -4,7 +4,10 @@ import datetime
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -153,9 +156,11 @@ class SqliteReader:
         with self._database.reading() as connection:
             query = _query(connection, filters)
             rows = connection.execute(heard.count(what, by, query), query.values)
-            return {
-                str(as_id(key)) if isinstance(key, bytes) else key: number for key, number in rows
-            }
+            found: Counter[Any] = Counter(key for _, key in _once_each(rows))
+            if by == "deployment":
+                ids = {row: str(one.id) for row, one in _deployments(connection).items()}
+                return {ids[row]: number for row, number in found.items()}
+            return dict(found)
 
     # One of them
 
@@ -289,6 +294,12 @@ def _are_rare(connection: sqlite3.Connection, tag_rows: str) -> bool:
     values = {"tag_rows": tag_rows, "limit": heard.MOST_RARE}
     (number,) = connection.execute(heard.NUMBER_OF_TAGGED, values).fetchone()
     return int(number) < heard.MOST_RARE
+
+
+def _once_each(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield each pair of a row and a key once; the same rows follow each other."""
+    for _, same in groupby(rows, key=itemgetter(0)):
+        yield from dict.fromkeys(same)
 
 
 def _deployments(connection: sqlite3.Connection) -> Mapping[int, data.Deployment]:
