@@ -480,7 +480,7 @@ def test_what_is_no_file_is_left_alone_and_said_once(
     os.mkfifo(spool / "b.wav")
     os.mkfifo(spool / ".c.wav.part")
     (spool / ".d.wav.deleted").symlink_to(secret)
-    recording = orphan(store, spool)
+    recording = orphan(store, spool, "z.wav")
 
     recover()
     recover()
