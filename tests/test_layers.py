@@ -36,7 +36,7 @@ ROWS = (
     ("data",),
     ("commit",),
     ("locks", "opening", "writing"),
-    ("captures", "clock", "errors", "home", "lazy", "provenance", "rights"),
+    ("captures", "clock", "errors", "home", "lazy", "printing", "provenance", "rights"),
 )
 """The picture, from the top: a room may import from the rows below its own, and from itself."""
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi.cli import home
-from acoupi.cli.output import done, example, print_json, print_table, warn, working
+from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.prompts import MICROPHONE_COLUMNS, microphones
 from acoupi.cli.table import single
 from acoupi.cli.timezones import warn_of_timezone
@@ -159,4 +159,4 @@ def devices(
     print_table(rows, MICROPHONE_COLUMNS, empty=empty)
     if rows:
         name = rows[0]["identity"] or rows[0]["name"]
-        typer.echo(f'To use the first: acoupi config set microphone.device_name "{name}"')
+        say(f'To use the first: acoupi config set microphone.device_name "{name}"')

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from acoupi.cli.output import print_json, shown
+from acoupi.cli.output import print_json, say, shown
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -99,13 +97,13 @@ def _keys(by: str, counted: Mapping[str, int]) -> list[str]:
 
 def _show(rows: list[dict[str, Any]], by: str, what: str) -> None:
     if not rows:
-        typer.echo("Nothing was heard." if what == "detections" else "Nothing was recorded.")
+        say("Nothing was heard." if what == "detections" else "Nothing was recorded.")
         return
     names = [name for name in rows[0] if name != by]
     first = min(max(len(by), *(len(str(row[by])) for row in rows)), LONGEST_NAME)
     widths = [max(len(name), *(len(str(row[name])) for row in rows)) for name in names]
     heads = "  ".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
-    typer.echo(f"{by:<{first}}  {heads}")
+    say(f"{by:<{first}}  {heads}")
     most = max(row[what] for row in rows)
     room = WIDTH - first - sum(widths) - 2 * len(widths) - 2
     for row in rows:
@@ -113,7 +111,7 @@ def _show(rows: list[dict[str, Any]], by: str, what: str) -> None:
             f"{shown(row[name]):>{width}}" for name, width in zip(names, widths, strict=True)
         )
         label = _fitted(str(row[by]), first)
-        typer.echo(f"{label}  {numbers}  {_bar(row[what], most, room)}".rstrip())
+        say(f"{label}  {numbers}  {_bar(row[what], most, room)}".rstrip())
 
 
 def _fitted(text: str, width: int) -> str:

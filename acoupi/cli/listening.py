@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acoupi.cli.heard import Heard, file_of
-from acoupi.cli.output import done, warn, working
+from acoupi.cli.output import done, say, warn, working
 from acoupi.errors import AcoupiError, ParameterError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def draw(
     for number, one in enumerate(shown, 1):
         name = one.species.tag.value if one.species else "without a tag"
         label = number if one.box else "-"
-        typer.echo(f"  {label}  {name}, {one.score:.2f}, {one.start_s:.3f} to {one.end_s:.3f} s")
+        say(f"  {label}  {name}, {one.score:.2f}, {one.start_s:.3f} to {one.end_s:.3f} s")
 
 
 def parted(words: Sequence[str]) -> tuple[Sequence[str], Path]:

@@ -15,7 +15,7 @@ from acoupi.components.stores.values import as_id, from_microseconds, to_microse
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom
 
-__all__ = ["EffortTables", "alive_until", "capture_of", "load_history", "plans_of", "put_capture"]
+__all__ = ["EffortTables", "alive_until", "plans_of", "put_capture"]
 
 Row = tuple[Any, ...]
 
@@ -194,8 +194,11 @@ class EffortTables(ClockTables):
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+        start, end = since or _LONG_AGO, until or _FAR_AWAY
         with self._database.reading() as connection:
-            return load_history(connection, deployment, since, until)
+            return _load_history(
+                connection, deployment, to_microseconds(start), to_microseconds(end)
+            )
 
     def get_last_recording(
         self, deployment: data.Deployment | None = None
@@ -206,12 +209,12 @@ class EffortTables(ClockTables):
             statement, values = sql.LAST_RECORDING_OF, {"deployment": deployment.id.bytes}
         with self._database.reading() as connection:
             for row, recording in load_recordings(connection, statement, values).items():
-                recording.capture = capture_of(connection, row)
+                recording.capture = _capture_of(connection, row)
                 return recording
         return None
 
     def _report(self, connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
-        return capture_of(connection, row)
+        return _capture_of(connection, row)
 
 
 def _deployment_row(
@@ -248,7 +251,7 @@ def put_capture(connection: sqlite3.Connection, recording: data.Recording) -> No
     put_clock(connection, recording)
 
 
-def capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
+def _capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
     """Return how the recording of a row was captured; None if that is not known."""
     found = connection.execute(CAPTURE, {"row": row}).fetchone()
     if found is None:
@@ -313,14 +316,10 @@ def alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> 
     return None if found < 0 else int(found)
 
 
-def load_history(
-    connection: sqlite3.Connection,
-    deployment: data.Deployment,
-    since: datetime.datetime | None,
-    until: datetime.datetime | None,
+def _load_history(
+    connection: sqlite3.Connection, deployment: data.Deployment, start: int, end: int
 ) -> EffortHistory | None:
-    """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-    start, end = to_microseconds(since or _LONG_AGO), to_microseconds(until or _FAR_AWAY)
+    """Return what is known of a deployment from `start` to `end`; None if it is not stored."""
     row = _deployment_row(connection, deployment)
     if row is None:
         return None

@@ -16,9 +16,9 @@ from acoupi import data
 from acoupi.components.stores import heard_sql as heard
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database, stores_that_only_read
-from acoupi.components.stores.effort_tables import capture_of, load_history
 from acoupi.components.stores.heard_tables import provenances, verdict_of
 from acoupi.components.stores.rows import analysis_of, deployment_of, tags_of
+from acoupi.components.stores.sqlite import SqliteStore
 from acoupi.components.stores.values import (
     as_blob_list,
     as_id,
@@ -68,6 +68,7 @@ class SqliteReader:
     def __init__(self, path: Path) -> None:
         with stores_that_only_read():
             self._database = Database(path, sql.SCHEMA)
+            self._store = SqliteStore(path)
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +79,13 @@ class SqliteReader:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+        self._store.close()
 
     # What there is
 
     def get_deployments(self) -> list[data.Deployment]:
         """Return all deployments, in order of their start."""
-        with self._database.reading() as connection:
-            return [deployment_of(row) for row in connection.execute(sql.DEPLOYMENTS)]
+        return self._store.get_deployments()
 
     def get_models(self) -> list[str]:
         """Return the names of the models that have analysed anything, sorted."""
@@ -200,9 +201,8 @@ class SqliteReader:
 
     def capture(self, recording_id: UUID) -> data.CaptureReport | None:
         """Return how a recording was captured; None where that is not known."""
-        with self._database.reading() as connection:
-            row = connection.execute(sql.ROW_OF_RECORDING, {"id": recording_id.bytes}).fetchone()
-            return None if row is None else capture_of(connection, row[0])
+        found = self._store.get_recordings([recording_id])
+        return found[0][0].capture if found else None
 
     def analyses(self, recording_id: UUID) -> list[data.Analysis]:
         """Return what each model has done with a recording."""
@@ -219,8 +219,7 @@ class SqliteReader:
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-        with self._database.reading() as connection:
-            return load_history(connection, deployment, since, until)
+        return self._store.get_effort(deployment, since, until)
 
 
 # Within a reader
