@@ -102,6 +102,11 @@ class Heard:
         return shown_time(time, zone=self.zone)
 
     @property
+    def title(self) -> str:
+        """What stands above a table with times."""
+        return f"Times in {self.zone_name}"
+
+    @property
     def zone_name(self) -> str:
         """What to call the zone in a heading."""
         return getattr(self.zone, "key", None) or str(self.zone)

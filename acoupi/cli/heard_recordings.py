@@ -20,7 +20,7 @@ from acoupi.cli.heard import (
     the_only,
 )
 from acoupi.cli.heard import listening as opened
-from acoupi.cli.output import example, print_json, print_record, print_table
+from acoupi.cli.output import example, fitted, print_json, print_record, print_table
 from acoupi.cli.table import group
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ app = group("recordings")
 COLUMNS = {
     "time": "time",
     "length": "length",
-    "rate": "kHz",
     "site": "site",
     "state": "file",
-    "detections": "detections",
+    "detections": "found",
     "id": "id",
 }
+WIDTH_OF_SITE = 16
 FOUND_COLUMNS = {
     "start": "from",
     "end": "to",
@@ -72,8 +72,8 @@ def list_(
         print_rows(flat, as_csv=as_csv)
         return
     found = list(rows)
-    columns = {**COLUMNS, "time": f"time ({heard.zone_name})"}
-    print_table([_row(one, heard) for one in found], columns, empty="Nothing was recorded.")
+    rows_shown = [_row(one, heard) for one in found]
+    print_table(rows_shown, COLUMNS, empty="Nothing was recorded.", title=heard.title)
     if len(found) == limit:
         typer.echo(f"More: --after {short(found[-1].id)}, or --limit {10 * limit}")
 
@@ -82,8 +82,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
     return {
         "time": heard.shown(row.started_on),
         "length": f"{row.duration_s:.4g} s",
-        "rate": f"{row.samplerate_hz / 1000:g}",
-        "site": row.deployment.name,
+        "site": fitted(row.deployment.name, WIDTH_OF_SITE),
         "state": row.state.value,
         "detections": row.detections,
         "id": short(row.id),

@@ -25,7 +25,7 @@ from tests.cli.support import Run, data_of
 from tests.stores import at, deployment, detection, output, recording
 
 OAK = deployment(name="Old oak", latitude=51.5, longitude=-0.1)
-POND = deployment(name="Pond", id=UUID(int=5))
+POND = deployment(name='Pond "1"\n\t\xdcber \x1b[31m', id=UUID(int=5))
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
 MADE_BY = Provenance(model="bats", model_version="bats 1.2", weights="5f" * 32, configuration="c0")
 ID = "{:0<8}-0000-4000-8000-000000000000"
@@ -133,6 +133,7 @@ def test_csv_has_the_columns_of_the_view(heard: Heard, run: Run) -> None:
     [row, *_] = csv.DictReader(io.StringIO(run("detections", "list", "--csv").stdout))
 
     assert row["detection_id"] == str(heard["late"].id)
+    assert row["deployment_name"] == POND.name
     assert row["start_time"] == "2024-06-04T20:00:00.000000Z"
     assert set(row) == set(data_of(run("detections", "list", "--json"))[0])
 
@@ -188,10 +189,24 @@ def test_other_counts(heard: Heard, run: Run) -> None:
 
     assert counts("detections", "--by", "species") == {BAT: 2, BIRD: 1}
     assert counts("detections", "--by", "hour") == {"21:00": 3}
-    assert counts("detections", "--by", "deployment", "--species", BAT) == {"Old oak": 1, "Pond": 1}
+    assert counts("detections", "--by", "deployment", "--species", BAT) == {
+        "Old oak": 1,
+        POND.name: 1,
+    }
     assert counts("recordings", "--by", "day", "--to", "2024-06-01") == {"2024-06-01": 1}
     words = ("recordings", "count", "--csv", "--by", "deployment")
     assert run(*words).stdout.splitlines()[1] == "Old oak,2"
+
+
+@pytest.mark.parametrize(
+    "words", ["detections list", "recordings list", "recordings count --by deployment",
+              "detections show 12", "recordings show c"]
+)  # fmt: skip
+def test_a_name_does_nothing_to_the_terminal(heard: Heard, run: Run, words: str) -> None:
+    result = run(*words.split())
+
+    assert "\xdcber" in result.stdout
+    assert "\x1b" not in result.stdout
 
 
 # Pictures, sound and copies
