@@ -59,6 +59,7 @@ def fitted(text: str, width: int) -> str:
     >>> fitted("Myotis nattereri", 8), fitted("Myotis", 8)
     ('Myotis …', 'Myotis')
     """
+    text = printable(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
