@@ -1,7 +1,7 @@
 """``acoupi detections``: what the models found."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,17 +10,19 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import (
     After,
     AsCsv,
+    By,
     Heard,
+    Id,
     Limit,
     clock_words,
     filtered,
+    opened,
     place_of,
     print_rows,
     short,
     shown_band,
     the_only,
 )
-from acoupi.cli.heard import listening as opened
 from acoupi.cli.output import example, fitted, print_json, print_record, print_table
 from acoupi.cli.table import group
 
@@ -36,7 +38,6 @@ COLUMNS_OF_SITES = {**COLUMNS, "band": "site"}
 """Where there are several sites: a row has 80 characters."""
 MARKS = {"right": " ✓", "wrong": " ✗", "other": " ≠", "unsure": " ?"}
 WIDTH_OF_NAME, WIDTH_OF_SITE = 20, 12
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
 
 
 @app.command("list", epilog=example("acoupi detections list --from yesterday --min-score 0.8"))
@@ -158,9 +159,7 @@ def _deliveries(message: "MessageRow") -> Iterator[dict[str, Any]]:
 def count(
     heard: Heard,
     filters: "Filters",
-    by: Annotated[
-        str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")
-    ] = "night",
+    by: By = "night",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:

@@ -1,6 +1,6 @@
 """``acoupi recordings``: what was recorded, with and without detections."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,17 +9,19 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import (
     After,
     AsCsv,
+    By,
     Heard,
+    Id,
     Limit,
     clock_words,
     filtered,
+    opened,
     place_of,
     print_rows,
     short,
     shown_band,
     the_only,
 )
-from acoupi.cli.heard import listening as opened
 from acoupi.cli.output import example, fitted, print_json, print_record, print_table
 from acoupi.cli.table import group
 
@@ -49,7 +51,6 @@ FOUND_COLUMNS = {
     "model": "model",
     "id": "detection",
 }
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
 
 
 @app.command("list", epilog=example("acoupi recordings list --from yesterday --state kept"))
@@ -163,9 +164,7 @@ def _found(row: "DetectionRow") -> dict[str, Any]:
 def count(
     heard: Heard,
     filters: "Filters",
-    by: Annotated[
-        str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")
-    ] = "night",
+    by: By = "night",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
