@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 Role = Mapping[str, Collection[str]]
 """The methods that a service may call, by the kind of store."""
 
+LEAST_BYTES = 1024
+
 _CREDENTIALS = struct.Struct("3i")
 _RETRY = 5.0
 
@@ -60,6 +62,7 @@ class Limits:
     seconds: float = 10.0
     """For a request to arrive, and for its answer to be taken."""
     bytes_an_hour: int = 128 * 1024 * 1024
+    """Of its calls; a small one counts as `LEAST_BYTES`."""
     listed: int = 256
     """Entries in a list that is an argument."""
     look_every: float = 1.0
@@ -133,6 +136,7 @@ class DoorServer(threading.Thread):
                 self._serve()
             except Exception as error:  # noqa: BLE001 - the worker goes on
                 self._report("the door could not be opened", error)
+                self._make_waiting()
             else:
                 return
             self._ended.settimeout(_RETRY)
@@ -298,6 +302,7 @@ class DoorServer(threading.Thread):
         now = clock.monotonic()
         if now - self._hour >= 3600:
             self._hour, self._taken = now, 0
+        size = max(size, LEAST_BYTES)
         if self._taken + size > self._limits.bytes_an_hour:
             why = f"{self._taken} bytes were accepted of it within the hour, and no more are"
             raise self._refused(request, why, StoreError)
@@ -310,6 +315,8 @@ class DoorServer(threading.Thread):
         for name in self.waiting.names():
             try:
                 self._make_one(name)
+            except FileNotFoundError:
+                continue
             except (OSError, StoreError) as error:
                 self._report("a call from a file could not be made yet", error)
                 return

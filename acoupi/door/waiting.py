@@ -4,6 +4,7 @@ One service writes them, a file for each call, and the other reads them by
 descriptor: it follows no link and waits for nothing.
 """
 
+import errno
 import os
 import re
 import stat
@@ -97,12 +98,20 @@ class WaitingCalls:
             If it cannot be read.
         """
         with self._opened() as folder:
-            handle = os.open(name, _READ, dir_fd=folder)
-        with os.fdopen(handle, "rb") as file:
+            try:
+                handle = os.open(name, _READ, dir_fd=folder)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise ValueError("it is a link") from error
+                raise
+        try:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
                 raise ValueError("it is no file of its own")
-            return file.read(MOST_BYTES + 1)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                return file.read(MOST_BYTES + 1)
+        finally:
+            os.close(handle)
 
     def remove(self, name: str) -> None:
         """Remove a call that was made."""
