@@ -19,7 +19,9 @@ from acoupi.config.env_files import read_env
 from acoupi.deployed import read_deployed
 from acoupi.devices import read_device_file
 from acoupi.errors import AcoupiError
+from acoupi.provisioned import read_cache, read_provisioned
 from acoupi.services.broker import load_celery_settings
+from acoupi.services.declared_deployments import CALLED, read_called
 from acoupi.services.entries import read_schedule
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.settings import Settings
@@ -79,6 +81,10 @@ def _readers(
     yield lambda: read_device_file(settings.device_file)
     yield lambda: Manifest.read(settings.manifest_file)
     yield lambda: read_schedule(settings.schedule_file)
+    config = settings.program_config_file.parent
+    yield lambda: read_provisioned(config)
+    yield lambda: read_cache(config)
+    yield lambda: read_called(settings.home / CALLED)
     for path, schema in _databases(settings):
         if owns_data or os.access(path, os.R_OK | os.W_OK):
             yield partial(_examine, path, schema, patience)

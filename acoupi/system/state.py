@@ -5,6 +5,7 @@ contacted; the state of the services does not even need the program.
 """
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -183,9 +184,9 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
     failing = [
         f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
     ]
-    provisioned = read_provisioned(sensor.settings.program_config_file.parent)
-    if provisioned and (trouble := provisioned.trouble()):
-        failing.append(trouble)
+    with suppress(AcoupiError):  # `faults_of_files` tells it
+        provisioned = read_provisioned(sensor.settings.program_config_file.parent)
+        failing += filter(None, [provisioned.trouble() if provisioned else None])
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
