@@ -297,6 +297,11 @@ class Host:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
         return self.engine.compose(settings, *args)
 
+    def is_container(self) -> bool:
+        """Return whether this is a container in which Docker cannot be used."""
+        marks = (Path("/.dockerenv"), Path("/run/.containerenv"))
+        return any(mark.exists() for mark in marks) and shutil.which("docker") is None
+
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""
         try:

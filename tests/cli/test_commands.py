@@ -94,6 +94,29 @@ def test_what_the_check_finds_noteworthy_is_shown_and_is_no_failure(
     assert answer["ok"]
 
 
+def test_check_shows_what_running_services_report(run: Run, sensor: Path, target: Calls) -> None:
+    target.last_error = "send_messages_task: two sensors have one id"
+
+    result = run("check")
+
+    assert result.exit_code == 0
+    assert "Note: default reports: send_messages_task: two sensors have one id" in result.stderr
+
+
+def test_stop_says_what_is_left_to_do(run: Run, sensor: Path) -> None:
+    run("deployment", "start", "--name", "Oak", "--no-check")
+    (sensor / "data").mkdir(exist_ok=True)
+    store = SqliteMessageStore(sensor / "data" / "messages.db")
+    store.store_message(data.Message(content="{}"))
+    store.claim_messages("http")
+    store.close()
+
+    result = run("deployment", "stop")
+
+    assert result.exit_code == 0, result.stderr
+    assert "1 messages wait for http: the next start sends them." in result.stdout
+
+
 def test_check_has_the_microphone_that_setup_gave_to_the_services(
     run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from acoupi.bundles.preflight import bundle, engine, machine
-from acoupi.bundles.preflight.machine_state import Check, MachineState, Probes, Result
+from acoupi.bundles.preflight.machine_state import Check, MachineState, Probes, Result, ok
 from acoupi.bundles.rendering import Manifest
 from acoupi.errors import HealthCheckError
 from acoupi.stack.settings import Settings
@@ -36,6 +36,9 @@ def run_preflight(
     """
     state = MachineState(settings, probes, manifest)
     passed: set[str] = set()
+    if containers and probes.is_container():
+        containers = False
+        yield replace(ok("not asked for in a container; that is for the machine"), name="engine")
     for check in CHECKS:
         of_docker = check.name in DOCKER_CHECKS
         if not passed.issuperset(check.needs) or (of_docker and not containers):

@@ -78,6 +78,9 @@ class Probes(Protocol):
     def compose(self, settings: Settings, *args: str) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
 
+    def is_container(self) -> bool:
+        """Return whether this is a container in which Docker cannot be used."""
+
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""
 
