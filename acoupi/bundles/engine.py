@@ -81,7 +81,7 @@ class Answer:
         """Return the JSON objects that it printed, one a line; what is none is left out."""
         found = []
         for line in self.out.splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 found.append(json.loads(line))
         return [one for one in found if isinstance(one, dict)]
 

@@ -135,7 +135,7 @@ class FolderChannel(SensorChannel):
                 )
             self._is_refused = True
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             # A power cut leaves empty files. The store knows what was to be done.
             logger.warning("A message in the queue %s cannot be read; dropped.", queue)
             with contextlib.suppress(OSError):

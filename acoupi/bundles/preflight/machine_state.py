@@ -245,7 +245,7 @@ def is_simulated(home: Path) -> bool:
     """Return whether the configuration of a home replaces the microphone."""
     try:
         content = json.loads((home / "config" / "program.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return _names_simulation(content)
 
