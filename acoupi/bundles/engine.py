@@ -298,9 +298,8 @@ class Host:
         return self.engine.compose(settings, *args)
 
     def is_container(self) -> bool:
-        """Return whether this is a container in which Docker cannot be used."""
-        marks = (Path("/.dockerenv"), Path("/run/.containerenv"))
-        return any(mark.exists() for mark in marks) and shutil.which("docker") is None
+        """Return whether this is the container of a service, in which Docker cannot be used."""
+        return "ACOUPI_SERVICE" in os.environ and shutil.which("docker") is None
 
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""

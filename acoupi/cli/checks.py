@@ -44,7 +44,8 @@ def check(as_json: AsJson = False) -> None:
             print_json({"ok": is_well, "checks": results})
     if not as_json:
         warn_of_timezone(found.settings)
-        done("The sensor is ready. Next: acoupi deployment start")
+        following = " Next: acoupi deployment start" if found.target.starts_here else ""
+        done(f"The sensor is ready.{following}")
 
 
 def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
@@ -104,7 +105,8 @@ def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
         home.load(found)
 
     def check_target() -> None:
-        target.check()
+        if target.starts_here:
+            target.check()
         for one in target.status():
             if one.last_error:
                 logging.getLogger(__name__).warning("%s reports: %s", one.name, one.last_error)

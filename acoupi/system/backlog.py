@@ -52,13 +52,17 @@ def left_over(settings: Settings) -> list[str]:
     """Return what is left to do when the services have stopped, one sentence for each kind."""
     found = []
     if pending := _recordings_in_spool(settings):
-        found.append(f"{pending} recordings wait in the spool: the next start processes them.")
+        found.append(f"{_counted(pending, 'recording')} to be processed by the next start.")
     found += [
-        f"{one.waiting} messages wait for {one.messenger}: the next start sends them."
+        f"{_counted(one.waiting, 'message')} to be sent to {one.messenger} after the next start."
         for one in waiting_messages(settings)
         if one.waiting
     ]
     return found
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what} waits" if number == 1 else f"{number} {what}s wait"
 
 
 def _recordings_in_spool(settings: Settings) -> int:

@@ -114,7 +114,7 @@ def test_stop_says_what_is_left_to_do(run: Run, sensor: Path) -> None:
     result = run("deployment", "stop")
 
     assert result.exit_code == 0, result.stderr
-    assert "1 messages wait for http: the next start sends them." in result.stdout
+    assert "1 message waits to be sent to http after the next start." in result.stdout
 
 
 def test_check_has_the_microphone_that_setup_gave_to_the_services(

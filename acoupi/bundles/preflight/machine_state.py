@@ -79,7 +79,7 @@ class Probes(Protocol):
         """Return what ``docker compose ARGS`` answers on the files of a home."""
 
     def is_container(self) -> bool:
-        """Return whether this is a container in which Docker cannot be used."""
+        """Return whether this is the container of a service, in which Docker cannot be used."""
 
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""

@@ -55,8 +55,8 @@ def test_what_waits_is_told_by_kind(sensor: Settings) -> None:
     [waiting] = get_status(sensor).messages
 
     assert told == [
-        "2 recordings wait in the spool: the next start processes them.",
-        "3 messages wait for http: the next start sends them.",
+        "2 recordings wait to be processed by the next start.",
+        "3 messages wait to be sent to http after the next start.",
     ]
     assert waiting.waiting == 3
     assert waiting.paused_until is not None
