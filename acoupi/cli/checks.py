@@ -136,7 +136,7 @@ def _no_microphone() -> str:
         return f"No microphone is connected. Sound is simulated: ACOUPI_SIMULATED_AUDIO={given}"
     return (
         "No microphone is connected. To try without one: "
-        "ACOUPI_SIMULATED_AUDIO=synthetic acoupi deployment start"
+        "ACOUPI_SIMULATED_AUDIO=synthetic acoupi setup"
     )
 
 

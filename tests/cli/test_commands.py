@@ -223,6 +223,15 @@ def test_no_device_is_not_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert data_of(run("devices", "--json")) == []
 
 
+def test_without_a_microphone_nothing_is_offered_that_is_set_already(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", Sound())
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic")
+
+    assert "Sound is simulated: ACOUPI_SIMULATED_AUDIO=synthetic" in run("devices").stdout
+
+
 # ---- config
 
 
