@@ -43,6 +43,9 @@ COMMANDS = {
     "detections": Entry(
         "heard_detections:app", "Look up what was heard: list, count, listen, draw, copy."
     ),
+    "review": Entry(
+        "review:app", "Say whether detections are right; how often the model is, by its score."
+    ),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",
