@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from acoupi import data
+from acoupi.clock import shown_in_utc
 from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, horizon, ledger
@@ -317,7 +318,7 @@ def read_effort(
             "",
             f'the deployment "{deployment.name}" does not reach into this time.',
             f"--from {begin:%Y-%m-%d} --to {end:%Y-%m-%dT%H:%M}",
-            why=f"it lasted from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC.",
+            why=f"it lasted from {shown_in_utc(begin)} to {shown_in_utc(end)} UTC.",
         )
     effort = Effort(latest.deployment, first, last, latest.timezone, bool(latest.plans))
     # The ledger looks a little beyond the requested time.
