@@ -419,12 +419,13 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
     age = (data.utc_now() - pulse.pulse_on).total_seconds()
     if age > PULSE_TOO_OLD and pulse.state != "starting":
         return replace(status, state="not answering", message=f"its last pulse is {age:.0f} s old")
+    is_here = has_open(ServiceLock(settings.run_dir, name).path, pulse.pid)
+    status = replace(status, memory_bytes=process_memory(pulse.pid) if is_here else None)
     if _lost_supervisor(settings.run_dir, name):
         repair = f"bash {shlex.quote(str(settings.start_script_path))} {name}"
         why = "it would not be started again if it ended: the script that does so was killed."
         return replace(status, state="unsupervised", message=f"{why} Try: {repair}")
-    is_here = has_open(ServiceLock(settings.run_dir, name).path, pulse.pid)
-    return replace(status, memory_bytes=process_memory(pulse.pid) if is_here else None)
+    return status
 
 
 def _lost_supervisor(run_dir: Path, name: str) -> bool:
