@@ -191,6 +191,12 @@ _GOES_ON = {
 }
 """Why a recording ended early that may also keep the next one from beginning in time, by
 whether both are from the same stream."""
+_CARRIED = {
+    True: (EffortState.DISK_FULL, EffortState.NOT_RUNNING),
+    False: (EffortState.DISK_FULL, EffortState.DEVICE_MISSING),
+}
+"""Which note goes on until there is a recording, by whether the stream was the same before it:
+if it was, the recorder ran, and what it noted of its running is that nobody asked it."""
 _FEW = 20
 """How many notes to look back over for one that is a cause."""
 
@@ -445,7 +451,7 @@ def _reasons(
     """Yield why the planned time before a recording was lost.
 
     A full disk or a missing microphone that was the last thing known goes on until
-    there is a recording again: a recorder that is not asked to record notes nothing.
+    there is a recording again, and so does a recorder's own note that nobody asked it.
     """
     is_same_stream = before is not None and before.stream_id == one.stream_id
     state, detail = EffortState.OVERRUN, TOO_LATE
@@ -456,10 +462,7 @@ def _reasons(
         detail = before.incomplete_words or detail
     last = _last_note(notes, before, one)
     carried_from = one.start
-    if last is not None and (
-        last.state is EffortState.DISK_FULL
-        or (last.state is EffortState.DEVICE_MISSING and not is_same_stream)
-    ):
+    if last is not None and last.state in _CARRIED[is_same_stream]:
         carried_from = to_microseconds(last.start)
     for start, end in lost:
         middle = min(max(start, carried_from), end)

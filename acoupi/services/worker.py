@@ -15,6 +15,7 @@ import faulthandler
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -31,6 +32,7 @@ from acoupi.commit import settle
 from acoupi.config.sensor import load_sensor
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
+from acoupi.programs import AcoupiProgram
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.child_processes import tie_to_worker
@@ -56,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 STUCK = 70
 """Exit code of a worker that ended itself."""
+CALL_EVERY = 15.0
+"""Seconds from one call to the next of what tasks do while they wait for a message."""
 OVERDUE_MARGIN = 10.0
 """Seconds that a pool which can end tasks has for it."""
 
@@ -101,6 +105,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
                 settle_deployments(settings, name, stack, program, declared)
             watch(app, monitor, reclaimer(name, settings, celery))
             tie_to_worker(lock)
+            _call_while_waiting(program)
             return _work(app, stack.service(name), settings, monitor)
         finally:
             monitor.stop()
@@ -139,6 +144,27 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return monitor.exit_code or int(worker.exitcode or 0)
+
+
+def _call_while_waiting(program: AcoupiProgram[Any]) -> None:
+    """Let functions that ask for it know, now and then, that time passes without a message."""
+    waiting = [
+        function
+        for task in program.tasks.values()
+        if (function := getattr(task.function, "while_waiting", None)) is not None
+    ]
+
+    def wait() -> None:
+        while True:
+            threading.Event().wait(CALL_EVERY)
+            for function in waiting:
+                try:
+                    function()
+                except Exception:
+                    logger.exception("A task cannot note that it waits.")
+
+    if waiting:
+        threading.Thread(target=wait, name="waiting", daemon=True).start()
 
 
 def overdue_after(service: Service, time_limit: float) -> float:
