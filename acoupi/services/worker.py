@@ -28,6 +28,7 @@ from acoupi.services import memory  # before Celery
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
+from acoupi import clock
 from acoupi.commit import settle
 from acoupi.config.sensor import load_sensor
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
@@ -58,8 +59,8 @@ logger = logging.getLogger(__name__)
 
 STUCK = 70
 """Exit code of a worker that ended itself."""
-CALL_EVERY = 15.0
-"""Seconds from one call to the next of what tasks do while they wait for a message."""
+CALL_EVERY = 5.0
+"""Seconds from one call to the next of what tasks do while they wait."""
 OVERDUE_MARGIN = 10.0
 """Seconds that a pool which can end tasks has for it."""
 
@@ -147,7 +148,10 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
 
 
 def _call_while_waiting(program: AcoupiProgram[Any]) -> None:
-    """Let functions that ask for it know, now and then, that time passes without a message."""
+    """Let functions that ask for it know, now and then, that time passes.
+
+    They are told by how many seconds the call comes late: this process may have been frozen.
+    """
     waiting = [
         function
         for task in program.tasks.values()
@@ -156,10 +160,12 @@ def _call_while_waiting(program: AcoupiProgram[Any]) -> None:
 
     def wait() -> None:
         while True:
+            due = clock.monotonic() + CALL_EVERY
             threading.Event().wait(CALL_EVERY)
+            late = clock.monotonic() - due
             for function in waiting:
                 try:
-                    function()
+                    function(late)
                 except Exception:
                     logger.exception("A task cannot note that it waits.")
 

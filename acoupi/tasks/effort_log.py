@@ -18,10 +18,8 @@ from acoupi.errors import StoreError
 __all__ = ["EffortLog", "state_of_failure"]
 
 STARTING = "the recorder was starting"
-UNASKED = (
-    "the recorder was not asked to record: beat or the broker did not answer, "
-    "or the whole board stood still"
-)
+UNASKED = "the recorder was not asked to record: beat or the broker did not answer"
+STOOD_STILL = "the recorder stood still: it was frozen, or the board was too busy"
 OFF = "the recorder left no trace: no power, a crash, a restart, or a disk it could not write to"
 
 _STEP_SECONDS = 1.0
@@ -99,7 +97,7 @@ class EffortLog:
         At the first attempt of a process that is the time for which the recorder
         was off; at any attempt, a step of the clock.
         """
-        self.unasked()
+        self._unasked()
         self._idle_since = None
         now = data.utc_now()
         if self._deployment is None or self._deployment.id != deployment.id:
@@ -114,8 +112,27 @@ class EffortLog:
         self._compare_clocks(now)
 
     @_one_at_a_time
-    def unasked(self) -> None:
-        """Note if the next attempt to record is overdue; to be called now and then.
+    def waited(self, late: float = 0.0) -> None:
+        """Note what nobody else would: that this process stood still, or that nobody asks it.
+
+        To be called every few seconds.
+
+        Parameters
+        ----------
+        late
+            By how much this call comes too late, seconds.
+        """
+        if late <= _LATE_SECONDS:
+            self._unasked()
+            return
+        if self._idle_since is not None:
+            self._idle_since += late  # nobody could ask
+        now = data.utc_now()
+        start = now - datetime.timedelta(seconds=late)
+        self._write(EffortSpan(start, now, EffortState.NOT_RUNNING, STOOD_STILL, self._clock))
+
+    def _unasked(self) -> None:
+        """Note if the next attempt to record is overdue.
 
         What is known to keep it from recording may be what keeps others from asking,
         as a full disk does: then that goes on.

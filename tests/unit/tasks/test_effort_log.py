@@ -15,7 +15,7 @@ from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError, RecordingError
 from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recording_task
-from acoupi.tasks.effort_log import OFF, STARTING, UNASKED
+from acoupi.tasks.effort_log import OFF, STARTING, STOOD_STILL, UNASKED
 from acoupi.testing import FakeRecorder, InMemoryStore
 from tests.clocks import START, Clock
 from tests.faulty import Faulty
@@ -401,3 +401,14 @@ def test_a_full_disk_that_keeps_others_from_asking_stays_the_reason(sensor: Sens
 
     assert {note.detail for note in sensor.history().notes} != {UNASKED}
     assert all(note.state is S.DISK_FULL for note in sensor.history().notes)
+
+
+def test_a_recorder_that_stood_still_says_so(sensor: Sensor) -> None:
+    sensor.run()
+    sensor.clock.advance(20)
+    sensor.task.while_waiting(18.0)
+    sensor.run()
+
+    assert [
+        (seconds(note.start), seconds(note.end), note.detail) for note in sensor.history().notes
+    ] == [(5, 23, STOOD_STILL)]
