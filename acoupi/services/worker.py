@@ -96,6 +96,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             ),
         )
         monitor.start()
+        stopped = threading.Event()
         try:
             app, program = build_program(settings, worker=name)
             program_name = read_program_name(settings)
@@ -106,9 +107,10 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
                 settle_deployments(settings, name, stack, program, declared)
             watch(app, monitor, reclaimer(name, settings, celery))
             tie_to_worker(lock)
-            _call_while_waiting(program)
+            _call_while_waiting(program, stopped)
             return _work(app, stack.service(name), settings, monitor)
         finally:
+            stopped.set()
             monitor.stop()
 
 
@@ -147,7 +149,7 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
     return monitor.exit_code or int(worker.exitcode or 0)
 
 
-def _call_while_waiting(program: AcoupiProgram[Any]) -> None:
+def _call_while_waiting(program: AcoupiProgram[Any], stopped: threading.Event) -> None:
     """Let functions that ask for it know, now and then, that time passes.
 
     They are told by how many seconds the call comes late: this process may have been frozen.
@@ -159,15 +161,15 @@ def _call_while_waiting(program: AcoupiProgram[Any]) -> None:
     ]
 
     def wait() -> None:
-        while True:
-            due = clock.monotonic() + CALL_EVERY
-            threading.Event().wait(CALL_EVERY)
+        due = clock.monotonic() + CALL_EVERY
+        while not stopped.wait(CALL_EVERY):
             late = clock.monotonic() - due
             for function in waiting:
                 try:
                     function(late)
                 except Exception:
                     logger.exception("A task cannot note that it waits.")
+            due = clock.monotonic() + CALL_EVERY
 
     if waiting:
         threading.Thread(target=wait, name="waiting", daemon=True).start()
