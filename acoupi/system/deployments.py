@@ -144,7 +144,11 @@ def start_deployment(
                 why=f'the deployment "{old.name}" has been running since '
                 f"{shown_in_utc(old.started_on)} UTC.",
             )
-        write_deployment(settings, deployment)
+        try:
+            write_deployment(settings, deployment)
+        except BaseException:  # an interrupt may come when it is written
+            undo_deployment(settings, deployment)
+            raise
     return deployment
 
 
