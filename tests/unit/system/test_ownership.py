@@ -119,6 +119,13 @@ def bundle(home: Path) -> Settings:
     return settings
 
 
+def test_what_the_disk_holds_keeps_its_owner(home: Path) -> None:
+    (home / "lost+found").mkdir(parents=True)
+    setup_program(Settings(home=home), PROGRAM, target="compose")
+    assert owner(home / "lost+found") == 0
+    assert owner(home) == owner(home / "data") != 0
+
+
 def test_a_start_changes_no_owner(bundle: Settings) -> None:
     extra = bundle.home / "data" / "root.txt"
     extra.write_text("of root")
