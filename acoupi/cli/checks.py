@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi.cli import home
-from acoupi.cli.output import done, example, print_json, print_table, warn, working
+from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.prompts import MICROPHONE_COLUMNS, microphones
 from acoupi.cli.table import single
 from acoupi.cli.timezones import warn_of_timezone
@@ -37,7 +37,7 @@ def check(as_json: AsJson = False) -> None:
     found = home.sensor()
     results: list[dict[str, Any]] = []
     try:
-        run_checks(found, results, quiet=as_json)
+        run_checks(found, results, quiet=as_json, only_reads=True)
     finally:
         if as_json:
             is_well = bool(results) and all(one["ok"] for one in results)
@@ -48,8 +48,25 @@ def check(as_json: AsJson = False) -> None:
         done(f"The sensor is ready.{following}")
 
 
-def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
+def run_checks(
+    found: "Sensor",
+    results: list[dict[str, Any]],
+    *,
+    quiet: bool = False,
+    only_reads: bool = False,
+) -> None:
     """Run the checks in order, until one fails.
+
+    Parameters
+    ----------
+    found
+        What to check.
+    results
+        Gets the result of each.
+    quiet
+        Whether nothing is printed.
+    only_reads
+        Whether the stores of its program create and change nothing.
 
     Raises
     ------
@@ -58,7 +75,7 @@ def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = 
     AcoupiError
         If the settings are wrong.
     """
-    for name, what, step in _steps(found):
+    for name, what, step in _steps(found, only_reads=only_reads):
         notes: list[str] = []
         result: dict[str, Any] = {"name": name, "ok": False, "message": None, "notes": notes}
         results.append(result)
@@ -90,7 +107,7 @@ def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
             warn(note)
 
 
-def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
+def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
     from acoupi.system.home_files import check_files
@@ -102,7 +119,7 @@ def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
         check_files(found.settings, owns_data=not target.has_own_python)
 
     def check_settings() -> None:
-        home.load(found)
+        home.load(found, only_reads=only_reads)
 
     def check_target() -> None:
         if target.starts_here:
@@ -160,4 +177,4 @@ def devices(
     print_table(rows, MICROPHONE_COLUMNS, empty=_no_microphone())
     if rows:
         name = rows[0]["identity"] or rows[0]["name"]
-        typer.echo(f'To use the first: acoupi config set microphone.device_name "{name}"')
+        say(f'To use the first: acoupi config set microphone.device_name "{name}"')

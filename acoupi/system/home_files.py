@@ -13,7 +13,7 @@ from acoupi.bundles.rendering import Manifest
 from acoupi.commit import is_there, read_whole
 from acoupi.components.message_stores import sql as message_sql
 from acoupi.components.stores import sql as metadata_sql
-from acoupi.components.stores.database import Database, Schema
+from acoupi.components.stores.database import Database, Schema, stores_that_only_read
 from acoupi.config import Document
 from acoupi.config.env_files import read_env
 from acoupi.deployed import read_deployed
@@ -26,7 +26,7 @@ from acoupi.services.entries import read_schedule
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.settings import Settings
 
-__all__ = ["DATABASES", "check_files", "database_path", "faults_of_files"]
+__all__ = ["DATABASES", "check_files", "configured_path", "faults_of_files"]
 
 DATABASES: dict[str, Schema] = {
     "paths.db_metadata": metadata_sql.SCHEMA,
@@ -86,15 +86,15 @@ def _readers(
     yield lambda: read_cache(config)
     yield lambda: read_called(settings.home / CALLED)
     for setting, schema in DATABASES.items():
-        path = database_path(settings, setting)
+        path = configured_path(settings, setting)
         if path is None:
             continue
         if owns_data or os.access(path, os.R_OK | os.W_OK):
             yield partial(_examine, path, schema, patience)
 
 
-def database_path(settings: Settings, setting: str) -> Path | None:
-    """Return the database that a setting names; None if there is none (yet)."""
+def configured_path(settings: Settings, setting: str) -> Path | None:
+    """Return the file or folder that a setting names; None if there is none (yet)."""
     section, _, name = setting.partition(".")
     try:
         # The raw file: the program may be in an image only.
@@ -106,7 +106,8 @@ def database_path(settings: Settings, setting: str) -> Path | None:
 
 
 def _examine(path: Path, schema: Schema, patience: float) -> None:
-    database = Database(path, schema)
+    with stores_that_only_read():
+        database = Database(path, schema)
     try:
         database.examine(patience)
     finally:

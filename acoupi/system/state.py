@@ -10,7 +10,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from acoupi.audio.files import strange_entries
 from acoupi.components.stores import SqliteStore
+from acoupi.components.stores.database import stores_that_only_read
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.deployed import known_deployed
 from acoupi.effort import gap_now
@@ -22,7 +24,7 @@ from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
-from acoupi.system.home_files import database_path, faults_of_files
+from acoupi.system.home_files import configured_path, faults_of_files
 from acoupi.system.pace import Pace, pace_of
 from acoupi.system.sensor import Sensor
 from acoupi.targets import ServiceStatus
@@ -188,9 +190,20 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
         provisioned = read_provisioned(sensor.settings.program_config_file.parent)
         failing += filter(None, [provisioned.trouble() if provisioned else None])
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
+    failing += _strange_recordings(sensor.settings)
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
     return ProgramState(status="ok", program=name)
+
+
+def _strange_recordings(settings: Settings) -> list[str]:
+    """Return what waits in place of recordings and is no file: a link, a FIFO."""
+    spool = configured_path(settings, "paths.tmp_audio")
+    if spool is None:
+        return []
+    return [
+        f"{path} is {kind}, not a file, and is left alone" for path, kind in strange_entries(spool)
+    ]
 
 
 def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
@@ -288,10 +301,11 @@ def unnamed_deployment(settings: Settings) -> Deployment | None:
 
 def store_of(settings: Settings) -> SqliteStore | None:
     """Return the store of the configuration, without the program; None if it is not there yet."""
-    path = database_path(settings, "paths.db_metadata")
+    path = configured_path(settings, "paths.db_metadata")
     if path is None:
         return None
-    return SqliteStore(path, deployed=lambda: known_deployed(settings.deployment_file))
+    with stores_that_only_read():
+        return SqliteStore(path, deployed=lambda: known_deployed(settings.deployment_file))
 
 
 def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:
