@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from acoupi.clock import shown_in_utc
 from acoupi.commit import read_whole
 from acoupi.data import AwareDatetime, Deployment
 from acoupi.errors import ConfigurationError
@@ -73,7 +74,7 @@ class Provisioned(BaseModel):
         """Return which configuration is in force, in words."""
         if self.provisioned_on is None:
             return "no configuration is in force yet"
-        return f"the configuration of {self.provisioned_on:%Y-%m-%d %H:%M:%S} UTC is in force"
+        return f"the configuration of {shown_in_utc(self.provisioned_on)} UTC is in force"
 
     def trouble(self) -> str | None:
         """Describe the fault and the configuration in force; None if there is no fault."""

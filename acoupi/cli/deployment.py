@@ -187,10 +187,8 @@ def list_(as_json: AsJson = False) -> None:
         {
             "name": one.name,
             "place": None if None in place else "{:g}, {:g}".format(*place),
-            "started_on": f"{one.started_on:%Y-%m-%d %H:%M:%S}",
-            "ended_on": "still running"
-            if one.ended_on is None
-            else f"{one.ended_on:%Y-%m-%d %H:%M:%S}",
+            "started_on": shown_time(one.started_on),
+            "ended_on": "still running" if one.ended_on is None else shown_time(one.ended_on),
             "id": str(one.id),
         }
         for one in found

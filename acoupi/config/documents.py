@@ -298,6 +298,7 @@ def config_files(
     *,
     names: Names = PROGRAM,
     usual: BaseModel | None = None,
+    leave_out: Collection[str] = (),
 ) -> dict[Path, RenderedFile]:
     """Return the files that hold a configuration: its secrets if it has any, then itself.
 
@@ -312,6 +313,8 @@ def config_files(
         What its secrets are called after.
     usual
         Leave out what is as in this one.
+    leave_out
+        Names of settings that nobody answered: a later setup finds no answer to keep.
 
     Raises
     ------
@@ -321,6 +324,8 @@ def config_files(
     path = Path(path)
     secrets: dict[str, str] = {}
     data = {} if config is None else dumped(config, SecretSplitter(secrets, names))
+    for name in leave_out:
+        data.pop(name)
     if usual is not None:
         data = differing(describe(type(usual)), data, dumped(usual, mask))
     beside = path.parent / SECRETS_FILE

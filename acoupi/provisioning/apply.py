@@ -15,6 +15,7 @@ from acoupi.config.names import BY_VARIABLES
 from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
+from acoupi.devices.timezones import doubt_about_timezone
 from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
 from acoupi.provisioned import MARKER, Fault, Fetched, Provisioned, read_provisioned
 from acoupi.provisioning.fetching import fetch
@@ -22,6 +23,7 @@ from acoupi.provisioning.sources import Sources, read_sources
 from acoupi.services.provisioned_home import config_dir
 from acoupi.stack.configured import is_configured
 from acoupi.stack.settings import Settings
+from acoupi.stack.variables import place_in
 from acoupi.system.deployments import new_deployment, read_deployment
 from acoupi.system.planning import Plan, SetupRequest, plan_setup
 from acoupi.writing import PRIVATE, READABLE, RenderedFile
@@ -158,6 +160,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     )
     plan = plan_setup(settings, request)
     _check_bundle(plan, sources, settings)
+    _say_timezone(plan, sources)
     device = make_device_id(_known_device(settings.device_file), sources.device_id)
     known = before.deployments or list(filter(None, [read_deployment(settings)]))
     deployments = _deployments(known, sources, device["id"])
@@ -193,6 +196,21 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         folders=[settings.run_dir, settings.log_dir],
     )
     return after
+
+
+def _say_timezone(plan: Plan, sources: Sources) -> None:
+    """Log the time zone of the schedule: a container's own says nothing of where it stands."""
+    zone = getattr(plan.config, "timezone", None)
+    if zone is None:
+        return
+    place = place_in(sources.variables)
+    logger.info(
+        "Its local times are those of %s%s.",
+        zone,
+        "" if place else " (to let the coordinates decide: ACOUPI_DEPLOYMENT__LATITUDE and …)",
+    )
+    if doubt := doubt_about_timezone(str(zone), place):
+        logger.warning("%s To change it: ACOUPI_CONFIG__TIMEZONE=NAME", doubt)
 
 
 def _known_device(path: Path) -> dict[str, str]:

@@ -2,20 +2,24 @@
 
 The worker that calls hooks (see `acoupi.services.program_hooks.hook_service`) does so
 when it starts, in the order of the deployments, and notes in ``data/deployments.json``
-which hooks it has called. The other workers wait for it, so that nothing is recorded
-into the previous deployment.
+which hooks it has called. It holds a lock on ``data/`` meanwhile, so that an old container
+that is being replaced and its successor do not both call one. The other workers wait
+for it, so that nothing is recorded into the previous deployment.
 """
 
 import json
 import logging
+import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from acoupi import data
 from acoupi.data import Deployment
-from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError, DeviceError
+from acoupi.locks import lock_within
 from acoupi.programs import AcoupiProgram
 from acoupi.services.program_hooks import call_hook, hook_service
 from acoupi.stack.settings import Settings
@@ -30,6 +34,8 @@ CALLED = "data/deployments.json"
 """Which hooks were called; in the home."""
 PATIENCE = 60.0
 """Seconds that the other workers wait; a recording matters more than its deployment."""
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for another process that calls hooks."""
 RETRY_FIRST, RETRY_LONGEST = 5.0, 300.0
 LOOK_EVERY = 0.2
 
@@ -78,6 +84,32 @@ class _CalledHooks:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process call hooks meanwhile.
+
+        Raises
+        ------
+        DeviceError
+            If one does so for too long, or the disk refuses.
+        """
+        folder = self._path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise disk_error("read", folder, error) from error
+        try:
+            if not lock_within(handle, LOCK_PATIENCE):
+                raise DeviceError(
+                    "cannot start the deployment yet.",
+                    "acoupi compose ps   (it is tried again)",
+                    why=f"another process has held the lock on {folder} for {LOCK_PATIENCE:.0f} s.",
+                )
+            yield
+        finally:
+            os.close(handle)
 
     def has(self, deployment: Deployment, what: str) -> bool:
         return what in read_called(self._path).get(str(deployment.id), [])
@@ -136,11 +168,13 @@ def _call(
     called: _CalledHooks, program: AcoupiProgram[Any], what: Any, deployment: Deployment
 ) -> bool:
     try:
-        if called.has(deployment, what):
-            return True
-        seen = deployment.model_copy(update={"ended_on": None}) if what == "start" else deployment
-        call_hook(program, what, seen)
-        called.note(deployment, what)
+        with called.locked():
+            if called.has(deployment, what):
+                return True
+            is_start = what == "start"
+            seen = deployment.model_copy(update={"ended_on": None}) if is_start else deployment
+            call_hook(program, what, seen)
+            called.note(deployment, what)
     except AcoupiError as error:
         logger.error("%s %s", error.message, error.why or "")  # noqa: TRY400 - it says all
         return False

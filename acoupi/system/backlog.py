@@ -7,7 +7,7 @@ from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime
 from acoupi.errors import AcoupiError
 from acoupi.stack.settings import Settings
-from acoupi.system.home_files import database_path
+from acoupi.system.home_files import configured_path
 
 __all__ = ["MessagesWaiting", "left_over", "waiting_messages"]
 
@@ -30,7 +30,7 @@ class MessagesWaiting(BaseModel):
 
 def waiting_messages(settings: Settings) -> list[MessagesWaiting]:
     """Return what each messenger has still to send; nothing if that cannot be read."""
-    path = database_path(settings, "messaging.messages_db")
+    path = configured_path(settings, "messaging.messages_db")
     if path is None:
         return []
     store = SqliteMessageStore(path)
@@ -66,7 +66,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def _recordings_in_spool(settings: Settings) -> int:
-    path = database_path(settings, "paths.db_metadata")
+    path = configured_path(settings, "paths.db_metadata")
     if path is None:
         return 0
     store = SqliteStore(path)

@@ -26,7 +26,7 @@ from acoupi.services.entries import read_schedule
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.settings import Settings
 
-__all__ = ["DATABASES", "check_files", "database_path", "faults_of_files"]
+__all__ = ["DATABASES", "check_files", "configured_path", "faults_of_files"]
 
 DATABASES: dict[str, Schema] = {
     "paths.db_metadata": metadata_sql.SCHEMA,
@@ -86,15 +86,15 @@ def _readers(
     yield lambda: read_cache(config)
     yield lambda: read_called(settings.home / CALLED)
     for setting, schema in DATABASES.items():
-        path = database_path(settings, setting)
+        path = configured_path(settings, setting)
         if path is None:
             continue
         if owns_data or os.access(path, os.R_OK | os.W_OK):
             yield partial(_examine, path, schema, patience)
 
 
-def database_path(settings: Settings, setting: str) -> Path | None:
-    """Return the database that a setting names; None if there is none (yet)."""
+def configured_path(settings: Settings, setting: str) -> Path | None:
+    """Return the file or folder that a setting names; None if there is none (yet)."""
     section, _, name = setting.partition(".")
     try:
         # The raw file: the program may be in an image only.

@@ -4,16 +4,13 @@ No component is built, so the microphone is never opened and no server is
 contacted; the state of the services does not even need the program.
 """
 
-import json
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from acoupi.audio.files import strange_entries
-from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
@@ -27,7 +24,7 @@ from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
-from acoupi.system.home_files import database_path, faults_of_files
+from acoupi.system.home_files import configured_path, faults_of_files
 from acoupi.system.pace import Pace, pace_of
 from acoupi.system.sensor import Sensor
 from acoupi.targets import ServiceStatus
@@ -201,18 +198,12 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
 
 def _strange_recordings(settings: Settings) -> list[str]:
     """Return what waits in place of recordings and is no file: a link, a FIFO."""
-    try:
-        spool = Path(_raw_config(settings)["paths"]["tmp_audio"])
-    except (OSError, ValueError, KeyError, TypeError):
+    spool = configured_path(settings, "paths.tmp_audio")
+    if spool is None:
         return []
     return [
         f"{path} is {kind}, not a file, and is left alone" for path, kind in strange_entries(spool)
     ]
-
-
-def _raw_config(settings: Settings) -> Any:
-    """Return the configuration as its file holds it: the program may be in an image only."""
-    return json.loads(read_whole(settings.program_config_file))
 
 
 def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
@@ -310,7 +301,7 @@ def unnamed_deployment(settings: Settings) -> Deployment | None:
 
 def store_of(settings: Settings) -> SqliteStore | None:
     """Return the store of the configuration, without the program; None if it is not there yet."""
-    path = database_path(settings, "paths.db_metadata")
+    path = configured_path(settings, "paths.db_metadata")
     if path is None:
         return None
     with stores_that_only_read():
