@@ -61,7 +61,7 @@ def _store_path(settings: Settings) -> Path:
     if not isinstance(text, str):
         raise ConfigurationError(
             "this sensor keeps its recordings where acoupi does not know them.",
-            "acoupi config show",
+            "acoupi config get",
             why="its program has no setting paths.db_metadata.",
         )
     path = Path(text).expanduser()

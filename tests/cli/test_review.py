@@ -141,7 +141,7 @@ def test_a_verdict_is_given_by_options_where_there_is_no_terminal(found: Found, 
     (one,) = verdicts(run)
     assert one["note"] == "a\tsong"
     assert one["given_time"].endswith("Z")
-    assert "other Turdus merula by Bo" in run("detections", "show", id_).stdout
+    assert "other Turdus merula by Bo: a" in run("detections", "show", id_).stdout
     assert "Turdus merula" in run("review", "list").stdout
     (row,) = csv.DictReader(io.StringIO(run("review", "list", "--csv").stdout))
     assert row["detection_id"] == id_
@@ -187,6 +187,9 @@ def test_the_sample_comes_first_one_of_each_kind_and_recordings_without_detectio
     quiet = add(sensor, store, 10)
     store.close()
 
+    assert len(data_of(run("detections", "list", "--sample", "--json"))) == 3
+    assert len(data_of(run("recordings", "list", "--sample", "--json"))) == 4
+    assert len(data_of(run("recordings", "list", "--json"))) == 11
     result = run("review", "next", input=f"rrw{BAT}\nr")
 
     assert "4 of 4 clips reviewed" in result.stdout
