@@ -1,6 +1,7 @@
 """``play``, ``picture`` and ``copy``, of recordings and of detections."""
 
-from collections.abc import Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,17 @@ from acoupi.errors import AcoupiError, ParameterError
 if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, RecordingRow
 
-__all__ = ["IdsAndFolder", "Output", "Slow", "copy", "draw", "parted", "picture", "play"]
+__all__ = [
+    "IdsAndFolder",
+    "Output",
+    "Slow",
+    "copy",
+    "draw",
+    "inline_picture",
+    "parted",
+    "picture",
+    "play",
+]
 
 AROUND_S = 0.5
 """What is heard before and after a detection, seconds."""
@@ -116,6 +127,25 @@ def picture(
     ]
     local = row.started_on.astimezone(heard.zone)
     return spectrogram(path, row.samplerate_hz, (start, end), boxes, local), shown
+
+
+def inline_picture(png: bytes, environ: Mapping[str, str]) -> str | None:
+    """Return what shows a picture in the terminal of these variables; None: it may show none.
+
+    By the protocols of kitty (ghostty has it, too) and of iTerm2 (and WezTerm).
+    """
+    text = b64encode(png).decode()
+    program = environ.get("TERM_PROGRAM", "")
+    if program in {"iTerm.app", "WezTerm"}:
+        return f"\x1b]1337;File=inline=1;size={len(png)}:{text}\a"
+    if "kitty" not in environ.get("TERM", "") and program != "ghostty":
+        return None
+    parts = [text[first : first + 4096] for first in range(0, len(text), 4096)]
+    last = len(parts) - 1
+    return "".join(
+        f"\x1b_G{'' if number else 'a=T,f=100,'}m={int(number < last)};{part}\x1b\\"
+        for number, part in enumerate(parts)
+    )
 
 
 def parted(words: Sequence[str]) -> tuple[Sequence[str], Path]:

@@ -167,7 +167,7 @@ class _Session:
         say(f"\n{place}  {_described(clip, self.heard)}")
         others = self.heard.reader.detections_in(_recording(clip).id)
         content, shown = listening.picture(self.heard, _recording(clip), others, _part(clip))
-        inline = _inline(content)
+        inline = sys.stdout.isatty() and listening.inline_picture(content, os.environ)
         if self.picture is not None:
             _write(self.picture, content)
             say(f"  picture: {self.picture}")
@@ -233,27 +233,6 @@ def _pressed() -> str:
     while (letter := sys.stdin.read(1)).isspace():
         pass
     return letter.lower() or "q"
-
-
-def _inline(png: bytes) -> str | None:
-    """Return what shows a picture in this terminal; None if it is not known to show any."""
-    from base64 import b64encode
-
-    program, name = os.environ.get("TERM_PROGRAM", ""), os.environ.get("TERM", "")
-    if not sys.stdout.isatty():
-        return None
-    text = b64encode(png).decode()
-    if program in {"iTerm.app", "WezTerm"}:
-        return f"\x1b]1337;File=inline=1;size={len(png)}:{text}\a"
-    if "kitty" in name or program == "ghostty":
-        parts = [text[first : first + 4096] for first in range(0, len(text), 4096)]
-        head = ["a=T,f=100,", *[""] * (len(parts) - 1)]
-        more = [*[1] * (len(parts) - 1), 0]
-        return "".join(
-            f"\x1b_G{what}m={rest};{part}\x1b\\"
-            for what, rest, part in zip(head, more, parts, strict=True)
-        )
-    return None
 
 
 def _verdict(clip: Any, word: str, species: str | None, note: str, reviewer: str) -> "VerdictRow":

@@ -1,8 +1,10 @@
 """``acoupi review``: what people say of detections, one key each, and what follows from it."""
 
+import base64
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from acoupi import data
+from acoupi.cli.listening import inline_picture
 from acoupi.components import SqliteStore
 from acoupi.heard import Verdict, VerdictRow
 from acoupi.sampling import Sampling
@@ -120,6 +123,18 @@ def test_each_clip_is_drawn_to_a_file(found: Found, run: Run, tmp_path: Path) ->
     assert picture.read_bytes()[:4] == b"\x89PNG"
     missing = tmp_path / "none" / "clip.png"
     assert "cannot write" in run("review", "next", "--picture", str(missing)).stderr
+
+
+def test_a_terminal_that_can_show_pictures_gets_them() -> None:
+    png = bytes(range(256)) * 40
+    kitty = inline_picture(png, {"TERM": "xterm-kitty"}) or ""
+    parts = re.findall(r"\x1b_G(.*?);(.*?)\x1b\\", kitty)
+
+    assert base64.b64decode("".join(part for _, part in parts)) == png
+    assert [head for head, _ in parts] == ["a=T,f=100,m=1", "m=1", "m=1", "m=0"]
+    iterm = inline_picture(png, {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}) or ""
+    assert base64.b64decode(iterm.rpartition(":")[2].rstrip("\a")) == png
+    assert inline_picture(png, {"TERM": "xterm-256color"}) is None
 
 
 def test_a_machine_without_a_sound_output_says_so_and_the_review_continues(
