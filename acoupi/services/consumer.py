@@ -5,6 +5,7 @@ so they find it there.
 """
 
 import errno
+import json
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,8 @@ from celery.worker.state import maybe_shutdown
 
 from acoupi import data
 from acoupi.errors import AcoupiError
+from acoupi.services.aside import Aside
+from acoupi.services.duties import Duties
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.services.transport import SensorTransport
 
@@ -28,7 +31,13 @@ TURN_EVERY = 2.0
 """Seconds between two turns of an event loop that has nothing to do."""
 
 
-def watch(app: Celery, monitor: WorkerMonitor, reclaim: Callable[[Any], None]) -> None:
+def watch(
+    app: Celery,
+    monitor: WorkerMonitor,
+    reclaim: Callable[[Any], None],
+    duties: Duties,
+    aside: Aside,
+) -> None:
     """Make the workers of an app report to a monitor.
 
     Parameters
@@ -40,9 +49,15 @@ def watch(app: Celery, monitor: WorkerMonitor, reclaim: Callable[[Any], None]) -
     reclaim
         Called with the first connection to the broker: puts back what this
         worker had in hand when it last ended.
+    duties
+        What this worker runs.
+    aside
+        Keeps the messages that it cannot read, or that order anything else.
     """
     app.acoupi_monitor = monitor
     app.acoupi_reclaim = reclaim
+    app.acoupi_duties = duties
+    app.acoupi_aside = aside
     app.conf.worker_consumer = SensorConsumer
     for task in app.tasks.values():
         task.Request = SensorRequest
@@ -61,6 +76,18 @@ class SensorRequest(Request):
     def _monitor(self) -> WorkerMonitor:
         monitor: WorkerMonitor = self.app.acoupi_monitor
         return monitor
+
+    def revoked(self) -> bool:
+        """Return whether it is not to run: it is late, or the same periodic task still runs."""
+        if super().revoked():
+            self._monitor.give_up(self.id)
+            return True
+        if self.name not in self.app.acoupi_duties.periodic or self._monitor.claim(
+            self.id, self.name
+        ):
+            return False
+        self.acknowledge()
+        return True
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Report that the task runs."""
@@ -102,7 +129,13 @@ class SensorConsumer(Consumer):
         self._reclaimed = self._is_lost = False
         self._monitor: WorkerMonitor = app.acoupi_monitor
         self._monitor.stop_loop = self._stop_loop
+        self._duties: Duties = app.acoupi_duties
+        self._aside: Aside = app.acoupi_aside
         super().__init__(*args, app=app, **kwargs)
+        # Whatever a broker answers, a worker reconnects: what it has in memory would be lost.
+        link: tuple[type[Exception], ...] = self.conninfo.connection_errors
+        self._link_errors = (*link, *self.conninfo.channel_errors)
+        self.connection_errors: tuple[type[Exception], ...] = (*link, Exception)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for the broker as long as it takes."""
@@ -126,6 +159,7 @@ class SensorConsumer(Consumer):
     def connect(self) -> Any:
         """Connect to the broker; the first time, put back what was in hand."""
         connection = super().connect()
+        self._monitor.give_up_waiting()
         if not self._reclaimed:
             # No other worker has this name, so unacknowledged messages are stale.
             self.app.acoupi_reclaim(connection)
@@ -144,7 +178,58 @@ class SensorConsumer(Consumer):
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         """Report that the connection was lost."""
         self._monitor.broker_lost(exc)
+        if isinstance(exc, json.JSONDecodeError):  # kombu's own redis has it in hand no more
+            self._aside.put(exc.doc, "the broker", str(exc))
         super().on_connection_error_after_connected(exc)
+
+    # Messages: what is not for this worker, or cannot be read, is put aside.
+
+    def update_strategies(self) -> None:
+        """Run the tasks of this worker and refuse all others, those of Celery among them."""
+        super().update_strategies()
+        for name in set(self.strategies) - self._duties.served:
+            del self.strategies[name]
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Return what handles a message; what it cannot handle ends nobody."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> None:
+            try:
+                _require_order(message)
+                handle(message)
+            except self._link_errors:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a stranger's message makes of it
+                self._put_aside(message, f"{type(error).__name__}: {error}")
+
+        return on_task_received
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Put aside what orders no task."""
+        del body
+        self._put_aside(message, "it orders no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Put aside an order for a task that this worker does not run."""
+        del body
+        self._put_aside(message, f"the task {exc} is not one of this worker")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Put aside an order that contradicts itself."""
+        del body
+        self._put_aside(message, str(exc))
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Put aside what cannot be read."""
+        self._put_aside(message, str(exc))
+
+    def _put_aside(self, message: Any, why: str) -> None:
+        """Keep a message, and remove it from its queue."""
+        queue = (message.delivery_info or {}).get("routing_key", "?")
+        self._aside.put([message.headers, message.body], str(queue), why)
+        if not message.acknowledged:
+            message.ack()
 
     # The loop: ours without a hub, kombu's event loop with one.
 
@@ -207,6 +292,13 @@ class SensorConsumer(Consumer):
     def _transport(self) -> SensorTransport | None:
         transport = getattr(getattr(self, "connection", None), "_transport", None)
         return transport if isinstance(transport, SensorTransport) else None
+
+
+def _require_order(message: Any) -> None:
+    """Raise unless a message has what Celery's own orders have; pools trust it unread."""
+    arguments, names, more = message.decode()
+    if not (isinstance(arguments, list) and isinstance(names, dict) and isinstance(more, dict)):
+        raise TypeError("its body is not [arguments, named arguments, what follows]")
 
 
 class SensorWorker(celery_worker.Worker):

@@ -1,7 +1,6 @@
 """Kombu's transport for the embedded broker, whose files are handled in `folder_files`."""
 
 import contextlib
-import json
 import logging
 import os
 from collections import deque
@@ -13,6 +12,7 @@ from typing import Any
 from kombu.exceptions import ChannelError
 
 from acoupi.services import folder_files
+from acoupi.services.envelopes import read_message, written_message
 from acoupi.services.folder_files import MAX_CRASHES, broker_folder, reclaim
 from acoupi.services.transport import SensorChannel, SensorTransport
 
@@ -30,14 +30,15 @@ class FolderChannel(SensorChannel):
         self.root = Path(options["folder"])
         self.worker: str = folder_files.safe(options.get("worker") or f"process-{os.getpid()}")
         self._listed: dict[str, deque[str]] = {}
-        self._taken: dict[str, tuple[Path, str]] = {}
         self._is_refused = False
 
     # The interface of a kombu channel.
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
         try:
-            folder_files.put(self.root, queue, message)
+            folder_files.put(self.root, queue, written_message(message))
+        except ValueError as error:
+            raise ChannelError(str(error)) from error
         except OSError as error:
             folder = self._queue_folder(queue)
             raise ChannelError(f"cannot write a message into {folder}: {error}") from error
@@ -80,7 +81,7 @@ class FolderChannel(SensorChannel):
 
     def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
         """Remove or put back the file of a message that was taken."""
-        path, queue = self._taken.pop(delivery_tag, (None, ""))
+        path, queue = self.taken.pop(delivery_tag, (None, ""))
         if path is None:
             return
         with contextlib.suppress(OSError):
@@ -123,8 +124,8 @@ class FolderChannel(SensorChannel):
                     return None
                 folder.mkdir(parents=True, exist_ok=True)
                 source.rename(path)
-            message: dict[str, Any] = json.loads(path.read_bytes())
-            tag = message["properties"]["delivery_tag"]
+            raw = path.read_bytes()
+            message, tag = read_message(raw)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -134,14 +135,14 @@ class FolderChannel(SensorChannel):
                 )
             self._is_refused = True
             return None
-        except (ValueError, KeyError, TypeError):
+        except ValueError as error:
             # A power cut leaves empty files. The store knows what was to be done.
-            logger.warning("A message in the queue %s cannot be read; dropped.", queue)
+            self.aside.put(raw, queue, str(error))
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
         self._is_refused = False
-        self._taken[tag] = (path, queue)
+        self.taken[tag] = (path, queue)
         return message
 
 

@@ -72,6 +72,8 @@ class WorkerMonitor:
         self._lock = threading.Lock()
         self._tasks: dict[str, tuple[str, float]] = {}
         self._errors: dict[str, str] = {}
+        self._claims: dict[str, str] = {}
+        """Which order of a periodic task is in hand, by the task's name."""
         self._loop_turned = data.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
@@ -119,9 +121,37 @@ class WorkerMonitor:
         with self._lock:
             self._tasks[key] = (task, data.monotonic())
 
+    def claim(self, key: str, task: str) -> bool:
+        """Return whether a periodic task may begin: its last run has ended. The pulse says if not.
+
+        One run that hangs would otherwise take every thread, and with them all other tasks.
+        """
+        with self._lock:
+            if self._claims.setdefault(task, key) == key:
+                return True
+            self._errors.pop(task, None)
+            self._errors[task] = f"{task}: it still runs, so it was not begun again"
+            self.pulse.pulse.last_error = self._errors[task]
+        logger.warning("%s", self._errors[task])
+        return False
+
+    def give_up(self, key: str) -> None:
+        """Note that an order will not run."""
+        with self._lock:
+            self._release(key)
+
+    def give_up_waiting(self) -> None:
+        """Note that the orders in hand that have not begun come again, from a new connection."""
+        with self._lock:
+            self._claims = {task: key for task, key in self._claims.items() if key in self._tasks}
+
+    def _release(self, key: str) -> None:
+        self._claims = {task: one for task, one in self._claims.items() if one != key}
+
     def task_ended(self, key: str, error: str | None) -> None:
         """Note that a task ended, with an error or None; a second call has no effect."""
         with self._lock:
+            self._release(key)
             task, _ = self._tasks.pop(key, (None, 0.0))
             if task is None:
                 return

@@ -23,7 +23,7 @@ class _FolderPublisher(Publisher):
         self._folder = folder_files.broker_folder(settings.run_dir)
 
     def send(self, queue: str, message: TaskMessage) -> None:
-        folder_files.put(self._folder, queue, message.in_list(queue))
+        folder_files.put(self._folder, queue, json.dumps(message.in_list(queue)))
 
     def close(self) -> None:
         pass

@@ -32,11 +32,13 @@ from acoupi.config.sensor import load_sensor
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
 from acoupi.services.address import masked_url
+from acoupi.services.aside import Aside, aside_file
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.child_processes import tie_to_worker
 from acoupi.services.construction import build_program
 from acoupi.services.consumer import SensorWorker, watch
 from acoupi.services.declared_deployments import settle_deployments
+from acoupi.services.duties import duties_of
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.services.program_hooks import settle_store
@@ -99,9 +101,12 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             if home_watch is not None:
                 declared = home_watch.known.deployments
                 settle_deployments(settings, name, stack, program, declared)
-            watch(app, monitor, reclaimer(name, settings, celery))
+            service = stack.service(name)
+            aside = Aside(aside_file(settings.run_dir, name))
+            reclaim = reclaimer(name, settings, celery, service.queues, aside)
+            watch(app, monitor, reclaim, duties_of(program, service), aside)
             tie_to_worker(lock)
-            return _work(app, stack.service(name), settings, monitor)
+            return _work(app, service, settings, monitor)
         finally:
             monitor.stop()
 
@@ -120,7 +125,7 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
         app=app,
         hostname=f"{service.name}@acoupi",
         queues=list(service.queues),
-        concurrency=service.concurrency,
+        concurrency=service.concurrency or _at_once(service),
         pool=service.pool or "threads",
         without_gossip=True,
         without_mingle=True,
@@ -139,6 +144,14 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return monitor.exit_code or int(worker.exitcode or 0)
+
+
+def _at_once(service: Service) -> int | None:
+    """Return how many tasks run at once where the program does not say; None: one a core.
+
+    Two threads at least: while one waits for a server, the other makes room on the disk.
+    """
+    return max(2, os.cpu_count() or 1) if service.pool == "threads" else None
 
 
 def overdue_after(service: Service, time_limit: float) -> float:
