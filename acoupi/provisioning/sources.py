@@ -14,7 +14,6 @@ from acoupi.config.documents import Document
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioning.fetching import (
     CACHE,
-    MOST_BYTES,
     Fetched,
     cache_file,
     load_cached,
@@ -162,12 +161,7 @@ def _document(
 
 def _read_file(path: Path) -> Document:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigurationError(
-                f'cannot use {FILE} "{path}".',
-                f"{FILE}=PATH",
-                why=f"it is longer than {MOST_BYTES} bytes.",
-            )
+        path.stat()
     except OSError as error:
         raise ConfigurationError(
             f'cannot read {FILE} "{path}".',

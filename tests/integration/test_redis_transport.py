@@ -176,7 +176,7 @@ def put_back(client: OwnRedis, aside: Path) -> tuple[int, int]:
         "no JSON",
         "{}",
         json.dumps([{"properties": {"delivery_tag": "a"}}, "", "recording"]),
-        json.dumps([{"properties": {"delivery_tag": "a"}, "headers": {"x-crashes": "x"}}, "", "detection"]),
+        json.dumps([{"properties": {"delivery_tag": "a"}, "headers": {"x-crashes": "x"}}, "", "q"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_in_hand_keeps_no_worker_from_starting(
