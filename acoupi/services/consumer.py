@@ -6,6 +6,7 @@ so they find it there.
 
 import errno
 import json
+import logging
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +16,20 @@ from celery.apps import worker as celery_worker
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from celery.worker.state import maybe_shutdown
+from kombu.message import Message
 
 from acoupi import data
 from acoupi.errors import AcoupiError
 from acoupi.services.aside import Aside
 from acoupi.services.duties import Duties
+from acoupi.services.entries import Entry
 from acoupi.services.monitor import WorkerMonitor
+from acoupi.services.task_messages import task_message
 from acoupi.services.transport import SensorTransport
 
 __all__ = ["SensorConsumer", "SensorRequest", "SensorWorker", "watch"]
+
+logger = logging.getLogger(__name__)
 
 RETRY_START, RETRY_STEP, RETRY_MAX = 0.5, 0.5, 5.0
 """Seconds between attempts to reach a broker."""
@@ -58,6 +64,7 @@ def watch(
     app.acoupi_reclaim = reclaim
     app.acoupi_duties = duties
     app.acoupi_aside = aside
+    app.acoupi_came = lambda task: True  # told of each order; whether it is to be followed
     app.conf.worker_consumer = SensorConsumer
     for task in app.tasks.values():
         task.Request = SensorRequest
@@ -66,8 +73,12 @@ def watch(
 class SensorRequest(Request):
     """A task in hand, as the main process of its worker sees it, whatever the pool."""
 
+    is_ours = False
+    """Whether this worker ordered it itself."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._may: bool | None = None
         # Celery derives a class whose on_success does not call ours.
         self._celery_success: Callable[..., Any] = self.on_success
         self.__dict__["on_success"] = self._done
@@ -78,15 +89,24 @@ class SensorRequest(Request):
         return monitor
 
     def revoked(self) -> bool:
-        """Return whether it is not to run: it is late, or the same periodic task still runs."""
+        """Return whether it is not to run: it is late, its slot is recorded, or it still runs."""
         if super().revoked():
             self._monitor.give_up(self.id)
             return True
-        if self.name not in self.app.acoupi_duties.periodic or self._monitor.claim(
-            self.id, self.name
-        ):
+        if self._may is None:  # Celery asks twice
+            self._may = self._may_run()
+        if self._may:
             return False
         self.acknowledge()
+        return True
+
+    def _may_run(self) -> bool:
+        task: str = self.type
+        if not self.is_ours and not self.app.acoupi_came(task):
+            logger.info("%s: already recorded, by this worker's own clock.", task)
+            return False
+        if task in self.app.acoupi_duties.periodic:
+            return self._monitor.claim(self.id, task)
         return True
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
@@ -226,7 +246,8 @@ class SensorConsumer(Consumer):
 
     def _put_aside(self, message: Any, why: str) -> None:
         """Keep a message, and remove it from its queue."""
-        queue = (message.delivery_info or {}).get("routing_key", "?")
+        place = message.delivery_info
+        queue = place.get("routing_key", "?") if isinstance(place, dict) else "?"
         self._aside.put([message.headers, message.body], str(queue), why)
         if not message.acknowledged:
             message.ack()
@@ -303,6 +324,32 @@ def _require_order(message: Any) -> None:
 
 class SensorWorker(celery_worker.Worker):
     """Celery's worker without what is meant for a terminal."""
+
+    _ordered: Any = None
+
+    def order(self, entry: Entry) -> bool:
+        """Run a periodic task without an order from the broker, in a pool of threads.
+
+        Returns False while the worker is busy, or there is no pool yet.
+        """
+        if getattr(self, "pool", None) is None or self._is_busy():
+            return False
+        message = task_message(entry.task, entry.args, entry.kwargs, expires=3600)
+        request = SensorRequest(
+            Message(headers=message.headers, delivery_info={}),
+            app=self.app,
+            hostname=self.hostname,
+            task=self.app.tasks[entry.task],
+            body=message.body,
+            decoded=True,
+        )
+        request.is_ours = True
+        self._ordered = request.execute_using_pool(self.pool)
+        return True
+
+    def _is_busy(self) -> bool:
+        is_ordered = self._ordered is not None and not self._ordered.f.done()
+        return is_ordered or self.app.acoupi_monitor.is_busy
 
     def install_platform_tweaks(self, worker: Any) -> None:
         """Stop warmly when asked to; handle no other signals."""

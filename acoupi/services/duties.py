@@ -6,10 +6,11 @@ from typing import Any
 from celery import Celery
 
 from acoupi.programs import AcoupiProgram
-from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.programs.core.base import ProgramTask
+from acoupi.programs.core.workers import DEFAULT_QUEUE, RECORDING_QUEUE, RECORDING_TASK
 from acoupi.stack.stack import Service
 
-__all__ = ["Duties", "duties_of"]
+__all__ = ["Duties", "duties_of", "recording_tasks"]
 
 CELERYS_OWN = "celery."
 """Begins the names of tasks that Celery brings; some run any other task that a message names."""
@@ -40,6 +41,15 @@ def duties_of(program: AcoupiProgram[Any], service: Service) -> Duties:
         return Duties(served, frozenset())
     scheduled = (program.app.conf.beat_schedule or {}).values()
     return Duties(served, frozenset(entry["task"] for entry in scheduled))
+
+
+def recording_tasks(program: AcoupiProgram[Any]) -> list[ProgramTask]:
+    """Return the tasks that record, as `stack.recording_queue_of` knows them."""
+    return [
+        task
+        for task in program.tasks.values()
+        if task.name == RECORDING_TASK or task.home_queue == RECORDING_QUEUE
+    ]
 
 
 def _queues_of_tasks(program: AcoupiProgram[Any]) -> dict[str, set[str]]:

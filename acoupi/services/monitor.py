@@ -65,6 +65,8 @@ class WorkerMonitor:
         self.lock = lock
         self.broker = broker
         self.time_limit = time_limit
+        self.keeps_time = False
+        """Whether the worker works without its loop, which a broker may hold."""
         self.stop_loop: Callable[[], None] = lambda: None
         """Makes the loop end at once; set by the consumer."""
         self._end = end
@@ -75,6 +77,7 @@ class WorkerMonitor:
         self._claims: dict[str, str] = {}
         """Which order of a periodic task is in hand, by the task's name."""
         self._loop_turned = data.monotonic()
+        self._is_held = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -94,6 +97,9 @@ class WorkerMonitor:
     def turn(self) -> None:
         """Note that the loop turns."""
         self._loop_turned = data.monotonic()
+        if self._is_held:
+            self._is_held = False
+            self._set_state("ready", None)
 
     def ready(self) -> None:
         """Note that the worker waits for messages."""
@@ -115,6 +121,12 @@ class WorkerMonitor:
         self.pulse.write()
         if is_new:
             logger.error("Cannot continue: %s. Trying again until it does.", message)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task runs."""
+        with self._lock:
+            return bool(self._tasks)
 
     def task_started(self, key: str, task: str) -> None:
         """Note that a task runs."""
@@ -179,7 +191,8 @@ class WorkerMonitor:
                 )
         if self.pulse.pulse.state == "starting" and now - self._created > START_PATIENCE:
             return f"it has not started within {START_PATIENCE:.0f} s"
-        if now - self._loop_turned > LOOP_PATIENCE and not self._has_no_loop():
+        is_held = now - self._loop_turned > LOOP_PATIENCE and not self._has_no_loop()
+        if is_held and not self.keeps_time:
             return f"its loop has not turned for {now - self._loop_turned:.0f} s"
         return None
 
@@ -203,7 +216,13 @@ class WorkerMonitor:
                 self._end(reason)
                 return
             self._restart_if_due()
-            if data.monotonic() - written >= PULSE_EVERY - CHECK_EVERY and self._loop_turns():
+            if data.monotonic() - written < PULSE_EVERY - CHECK_EVERY:
+                continue
+            if self.keeps_time and not self._loop_turns():
+                self._is_held = True
+                held = f"the broker {self.broker} has not answered for some time"
+                self._set_state("waiting for the broker", held)
+            if self._is_held or self._loop_turns():
                 self._note_task()
                 self.pulse.write()
                 written = data.monotonic()
