@@ -129,7 +129,6 @@ def _work(
 ) -> int:
     def on_stopping(**_: Any) -> None:
         monitor.stopping()
-        keeper.stop()
 
     signals.worker_shutting_down.connect(on_stopping, weak=False)
     # Celery warns root about pickled messages; ours are JSON.
@@ -157,7 +156,7 @@ def _work(
         worker.concurrency,
     )
     memory.settle_memory()
-    with _keeping_time(worker, service, settings, monitor, recording) as keeper:
+    with _keeping_time(worker, service, settings, monitor, recording):
         worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return monitor.exit_code or int(worker.exitcode or 0)
@@ -178,22 +177,23 @@ def _keeping_time(
     settings: Settings,
     monitor: WorkerMonitor,
     recording: Sequence[ProgramTask],
-) -> Iterator[RecorderClock]:
+) -> Iterator[None]:
     """Let a recorder record whatever becomes of the broker; it needs threads for that."""
     names = {task.name for task in recording} if service.pool == "threads" else set()
     entries = [one for one in _schedule(settings) if one.task in names]
     keeper = RecorderClock(entries, worker.order)
     if not entries:
-        yield keeper
+        yield
         return
     worker.app.acoupi_came = keeper.came
     monitor.keeps_time = True
     outbox = Outbox()
     for task in recording:
         task.outbox = outbox
+    signals.worker_shutting_down.connect(lambda **_: keeper.stop(), weak=False)
     keeper.start()
     try:
-        yield keeper
+        yield
     finally:
         keeper.stop()
         outbox.close()
