@@ -170,7 +170,7 @@ def test_a_worker_that_stops_finishes_its_task_and_leaves_the_others(
 ) -> None:
     start_workers(sensor.settings)
     for _ in range(3):
-        sensor.send("hold", queue="detection")
+        sensor.send("hold_in_detection", queue="detection")
     wait_for(lambda: bool(sensor.events("holds")), "a task in hand", sensor)
 
     stopping = threading.Thread(target=sensor.target.down)

@@ -80,6 +80,7 @@ class Program(AcoupiProgram[Config]):
             callback_queue="detection",
         )
         self.add_task(hold, schedule=config.interval if config.hangs else None)
+        self.add_task(hold, queue="detection", name="hold_in_detection")
         if config.hangs:
             self.add_task(lambda: note("tidied"), schedule=config.interval, name="tidy")
         self.add_task(poison)
