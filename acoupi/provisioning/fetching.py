@@ -111,7 +111,10 @@ def _get(session: DeadlineSession, url: str, auth: Auth, digest: str | None) -> 
         stream=True,
         hooks={"response": _require_same_server},
     ) as answer:
-        return _read(answer, digest)
+        found = _read(answer, digest)
+    if session.is_cut:  # an answer without a length ends with its connection
+        raise ConnectionAbortedError("the deadline cut it off")
+    return found
 
 
 def _require_same_server(answer: requests.Response, **_: object) -> None:

@@ -291,18 +291,3 @@ def test_queues_that_this_user_may_not_see_are_not_counted(
     client("ACL", "SETUSER", "default", "resetkeys", "~detection")
 
     assert count_waiting(Settings(home=home), ["detection", "recording"]) == {"detection": 2}
-
-
-def test_what_was_in_hand_and_cannot_be_read_keeps_no_worker_from_starting(
-    app: Celery, client: OwnRedis
-) -> None:
-    send(app, "a")
-    consumer = Consumer(app)
-    consumer.wait(1)
-    consumer.close(stopping=False)
-    client("HSET", "unacked:detection", "tag", "{rubbish")
-
-    assert reclaim(client, "detection") == (1, 1)
-
-    assert client("LRANGE", "dead:detection", 0, -1) == [b"{rubbish"]
-    assert client("LLEN", "detection") == 1

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -55,6 +54,11 @@ class DeadlineSession(requests.Session):
             raise requests.ConnectionError("the server has not answered to the end")
         return answer
 
+    def close(self) -> None:
+        """Close the connections; the next exchange opens another."""
+        super().close()
+        self._line.close()
+
     @property
     def is_cut(self) -> bool:
         """Whether this session is of no use any more."""
@@ -97,55 +101,51 @@ class DeadlineSession(requests.Session):
 
 
 class _Line:
-    """The connections of a session, which another thread may cut."""
+    """The last connection of a session, which another thread may cut."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connections: WeakSet[_Cuttable] = WeakSet()
+        # Of the same connection: TLS takes the socket itself away, and an answer that ends with
+        # its connection goes on reading after that was closed.
+        self._twin: socket.socket | None = None
         self.is_cut = False
 
     @property
     def is_connected(self) -> bool:
-        with self._lock:
-            return any(one.twin is not None for one in self._connections)
+        return self._twin is not None
 
-    def add(self, connection: "_Cuttable", channel: socket.socket) -> None:
+    def add(self, channel: socket.socket) -> None:
+        self.close()
         with self._lock:
             if self.is_cut:
                 channel.close()
                 raise ConnectionAbortedError(_OVER)
-            # Of the same connection: TLS takes the socket itself away.
-            connection.twin = socket.socket(fileno=os.dup(channel.fileno()))
-            self._connections.add(connection)
+            self._twin = socket.socket(fileno=os.dup(channel.fileno()))
 
-    def remove(self, connection: "_Cuttable") -> None:
+    def close(self) -> None:
         with self._lock:
-            twin, connection.twin = connection.twin, None
+            twin, self._twin = self._twin, None
         if twin is not None:
             twin.close()
 
     def cut(self) -> None:
         with self._lock:
             self.is_cut = True
-            for connection in self._connections:
-                if connection.twin is not None:
-                    with suppress(OSError):
-                        connection.twin.shutdown(socket.SHUT_RDWR)
+            if self._twin is not None:
+                with suppress(OSError):
+                    self._twin.shutdown(socket.SHUT_RDWR)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _Cuttable(HTTPConnection):
     line: _Line
-    twin: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
-        self.line.remove(self)
         channel = super()._new_conn()
-        self.line.add(self, channel)
+        self.line.add(channel)
         return channel
-
-    def close(self) -> None:
-        super().close()
-        self.line.remove(self)
 
 
 class _CuttableTLS(_Cuttable, HTTPSConnection):
