@@ -9,7 +9,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
-from acoupi.cli.output import done, example
+from acoupi.cli.output import done, example, warn
 from acoupi.cli.table import single
 from acoupi.cli.timezones import say_timezone
 from acoupi.errors import NotConfiguredError, ParameterError
@@ -224,6 +224,7 @@ def _program_of(before: "Sensor", *, asking: bool) -> str:
 
 
 def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
+    from acoupi.config.plain_credentials import plain_credential_warnings
     from acoupi.system.lifecycle import set_up
     from acoupi.system.sensor import Sensor
 
@@ -231,6 +232,8 @@ def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
     after = Sensor.at(found)
     done(f"The sensor is set up in {found.home} (program {request.program_name}).")
     say_timezone(found)
+    for warning in plain_credential_warnings(found.program_config_file, found.celery_config_file):
+        warn(warning)
     remind_of_restart(found, after.services)
     typer.echo(f"Next: {after.target.next_step}")
     return after

@@ -12,6 +12,7 @@ from pathlib import Path
 from acoupi import data
 from acoupi.commit import OLD_STAGING, changing, commit_files, is_there, read_whole
 from acoupi.config.names import BY_VARIABLES
+from acoupi.config.plain_credentials import plain_credential_warnings, warnings_of
 from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
@@ -19,7 +20,7 @@ from acoupi.devices.timezones import doubt_about_timezone
 from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
 from acoupi.provisioned import MARKER, Fault, Fetched, Provisioned, read_provisioned
 from acoupi.provisioning.fetching import fetch
-from acoupi.provisioning.sources import Sources, read_sources
+from acoupi.provisioning.sources import URL, Sources, read_sources
 from acoupi.services.provisioned_home import config_dir
 from acoupi.stack.configured import is_configured
 from acoupi.stack.settings import Settings
@@ -195,6 +196,10 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         | {marker: _marker(after)},
         folders=[settings.run_dir, settings.log_dir],
     )
+    warnings = plain_credential_warnings(settings.program_config_file, settings.celery_config_file)
+    url = {URL: sources.url} if sources.url else {}
+    for warning in warnings + warnings_of(url):
+        logger.warning(warning)
     return after
 
 

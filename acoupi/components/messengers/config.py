@@ -118,7 +118,8 @@ class HTTPConfig(BaseModel):
     content_type: str = "application/json"
     """Of what is posted."""
     timeout: int = Field(default=5, gt=0)
-    """Longest wait for the connection, and again for the answer, seconds."""
+    """Longest wait for the connection, and again for the answer, seconds; after twice that
+    an exchange is over."""
     token: SecretStr | None = None
     """Sent as ``Authorization: Bearer …``."""
     username: str | None = None

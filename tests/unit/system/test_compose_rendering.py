@@ -370,7 +370,6 @@ def test_only_beat_may_send_to_the_recorder(settings: Settings) -> None:
         "celery",
         "detection",
         "unacked:default",
-        "dead:default",
     }
     assert all(" -@all " in rule and "+@" not in rule for rule in rules.values())
 
