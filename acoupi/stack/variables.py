@@ -103,6 +103,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ACOUPI_PYTHON", "the interpreter", "bundle"),
     Variable("ACOUPI_START_TIMEOUT", "seconds a service may take to start", "bundle"),
     Variable("ACOUPI_IMAGE", "the image", "bundle"),
+    Variable("ACOUPI_IMAGE_ID", "its id, as it was when the services were started", "bundle"),
+    Variable("ACOUPI_IMAGE_SOURCE", "digest of the code that it was made from", "bundle"),
     Variable("ACOUPI_UID", "user of the containers", "bundle"),
     Variable("ACOUPI_GID", "group of the containers", "bundle"),
     Variable("ACOUPI_AUDIO_GID", "group of the sound device", "bundle"),

@@ -51,6 +51,7 @@ from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.errors import ConfigurationError
+from acoupi.provenance import IMAGE_VARIABLE
 from acoupi.stack.broker_users import (
     BROKER_FOLDER,
     USERS_FILE,
@@ -128,7 +129,7 @@ class HomeSite(Site):
             own.pop(name, None)  # those are in .env
         broker = {} if service.is_extra else broker_variables(service.name, PASSWORD)
         withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
-        settable = [setting("ACOUPI_LOG_LEVEL", "INFO")]
+        settable = [setting(IMAGE_VARIABLE, ""), setting("ACOUPI_LOG_LEVEL", "INFO")]
         if is_sound_worker(service):
             settable.append(setting("ACOUPI_SIMULATED_AUDIO", ""))
         return [*sorted((own | dict(service.environment) | broker | withheld).items()), *settable]

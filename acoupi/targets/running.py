@@ -8,7 +8,7 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,7 +23,7 @@ from acoupi.bundles.engine import (
     Host,
     compose_command,
 )
-from acoupi.bundles.images import image_name, without_password
+from acoupi.bundles.images import SOURCE_LABEL, image_name, without_password
 from acoupi.bundles.ownership import (
     can_write,
     give,
@@ -39,6 +39,7 @@ from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
 from acoupi.programs.core.workers import DETECTION_QUEUE
+from acoupi.provenance import IMAGE_VARIABLE
 from acoupi.services.program_hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
 from acoupi.stack.settings import Settings
@@ -82,6 +83,7 @@ DEFAULTS = {
     "ACOUPI_SIMULATED_AUDIO": "synthetic",
     "ACOUPI_IMAGE": "",
     "ACOUPI_PACKAGES": "",
+    IMAGE_VARIABLE: "",
     "ACOUPI_LOG_LEVEL": "INFO",
     "ACOUPI_BROKER_APPENDONLY": "no",
 }
@@ -417,7 +419,20 @@ class RunningBundle(Target):
 
     def _up(self, *args: str) -> None:
         """Start containers; those that must be replaced end first, within their stop grace."""
+        self.note_image()
         self._compose("up", "-d", *args, timeout=UP_PATIENCE + self._patience())
+
+    def note_image(self) -> None:
+        """Note in ``.env`` which image the services run from: outputs of models say so.
+
+        Where it cannot, they tell the digest of the code that is in the image.
+        """
+        with suppress(AcoupiError):
+            for found in self.engine.inspect("image", self.image):
+                labels = (found.get("Config") or {}).get("Labels") or {}
+                noted = f"{found.get('Id', '')}@{labels.get(SOURCE_LABEL, '')}"
+                if noted != self._chosen().get(IMAGE_VARIABLE):
+                    choose(self.settings.home, {IMAGE_VARIABLE: noted})
 
     def stop_workers(self) -> None:
         """Stop the workers, each after its current task; beat keeps running."""
