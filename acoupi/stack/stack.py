@@ -22,11 +22,11 @@ from acoupi.programs.core.workers import (
     Pool,
     WorkerConfig,
 )
+from acoupi.stack.access import Mount, Place, mounts_for
 from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.mounting import jobs_of, own_environment, own_mounts, worker_places
 from acoupi.stack.rights import (
-    Mount,
     can_withhold_secrets,
-    mounts_of,
     names_server,
     secret_names,
     sends_to_server,
@@ -47,12 +47,10 @@ __all__ = [
     "Role",
     "Service",
     "Stack",
-    "cache_variable",
     "check_name",
-    "home_mounts",
     "is_extra_role",
     "is_sound_worker",
-    "own_environment",
+    "own_health",
     "recording_queue_of",
     "service_command",
     "stack_for",
@@ -299,25 +297,26 @@ def stack_for(
     recorder = _find_recorder(program_class, workers, listens, recording_queue)
     sends = names_server(config) if sends is None else sends
     can_withhold = can_withhold_secrets(config)
-    inside = home_mounts(settings)
-    mounts = (*inside, Mount(settings.program_file, read_only=True))
-    mounts += mounts_of(config, settings.home, mounts)
+    places = worker_places(config, settings)
+    others_send = any(worker.network for worker in workers)
     services = [
         _worker_service(
             worker,
             tuple(dict.fromkeys(listens[worker.name])),
             records=worker.name == recorder,
+            recording_queue=recording_queue,
             config=config,
             settings=settings,
-            mounts=mounts,
+            places=places,
             sends=sends,
             can_withhold=can_withhold,
+            others_send=others_send,
         )
         for worker in workers
     ]
     return Stack(
         program=program_name or program_class.__module__,
-        services=(*services, _beat_service(settings, inside)),
+        services=(*services, _beat_service(settings)),
         broker=Broker("external", celery.broker_url)
         if celery.broker_url
         else Broker("embedded", None),
@@ -462,16 +461,20 @@ def _worker_service(
     queues: tuple[str, ...],
     *,
     records: bool,
+    recording_queue: str | None,
     config: BaseModel | None,
     settings: Settings,
-    mounts: tuple[Mount, ...],
+    places: dict[Path, set[Place]],
     sends: bool,
     can_withhold: bool,
+    others_send: bool,
 ) -> Service:
     runs_model = DETECTION_QUEUE in queues and not records
     pool = worker.pool or ("prefork" if runs_model else "threads")
     network = sends and DEFAULT_QUEUE in queues if worker.network is None else worker.network
-    needs_secrets = network or DEFAULT_QUEUE in queues or not can_withhold
+    runs_hooks = DEFAULT_QUEUE in queues and not others_send
+    needs_secrets = network or runs_hooks or not can_withhold
+    jobs = jobs_of(queues, recording_queue=recording_queue, records=records, network=network)
     score, memory = WORKER_SCORE, WORKER_MEMORY
     if records:
         score, memory = RECORDER_SCORE, RECORDER_MEMORY
@@ -489,41 +492,29 @@ def _worker_service(
         network=network,
         secrets=needs_secrets if worker.secrets is None else worker.secrets,
         environment=own_environment(settings, worker.name),
-        mounts=mounts,
-        health=HealthCheck(
-            settings.run_dir / f"{worker.name}.json", SAMPLES_ARRIVE if records else ""
-        ),
+        mounts=own_mounts(settings, worker.name) + mounts_for(jobs, places),
+        health=own_health(settings, worker.name, SAMPLES_ARRIVE if records else ""),
         stop_grace=_recorder_grace(config) if records else WORKER_STOP_GRACE,
         limits=Limits(memory_bytes=worker.memory_bytes or memory, out_of_memory_score=score),
     )
 
 
-def _beat_service(settings: Settings, mounts: tuple[Mount, ...]) -> Service:
+def _beat_service(settings: Settings) -> Service:
     return Service(
         name=BEAT,
         role="beat",
         command=service_command(BEAT),
         environment=own_environment(settings, BEAT),
-        mounts=mounts,
-        health=HealthCheck(settings.run_dir / f"{BEAT}.json"),
+        mounts=own_mounts(settings, BEAT),
+        health=own_health(settings, BEAT),
         stop_grace=STOP_MARGIN,
         limits=Limits(memory_bytes=BEAT_MEMORY, out_of_memory_score=BEAT_SCORE),
     )
 
 
-def cache_variable(home: Path) -> dict[str, str]:
-    """Return where libraries keep what they fetch: in containers nobody has a folder of a user.
-
-    A model that is fetched once (``acoupi task run detection_task``) is there for the detector,
-    which has no network.
-    """
-    return {"XDG_CACHE_HOME": str(home / "data" / "cache")}
-
-
-def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
-    """Return the variables that every service of ours has."""
-    variables = {"ACOUPI_HOME": str(settings.home), "ACOUPI_SERVICE": name}
-    return tuple((variables | cache_variable(settings.home)).items())
+def own_health(settings: Settings, name: str, words: str = "") -> HealthCheck:
+    """Return where the pulse of a service is in its container."""
+    return HealthCheck(settings.of_service(name).run_dir / f"{name}.json", words)
 
 
 def _recorder_grace(config: BaseModel | None) -> float:
@@ -532,13 +523,3 @@ def _recorder_grace(config: BaseModel | None) -> float:
     if not isinstance(duration, int | float) or duration <= 0:
         return RECORDER_STOP_GRACE
     return float(duration) + STOP_MARGIN
-
-
-def home_mounts(settings: Settings) -> tuple[Mount, ...]:
-    """Return what every service of ours sees of the home; the rest, secrets/ too, it does not."""
-    return (
-        Mount(settings.program_config_file.parent, read_only=True),
-        Mount(settings.home / "data"),
-        Mount(settings.log_dir),
-        Mount(settings.run_dir),
-    )

@@ -100,6 +100,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ACOUPI_BROKER_PASSWORD_FILE", "where its password is", "bundle"),
     Variable("ACOUPI_BROKER_RULES", "the users of redis and their rights", "bundle"),
     Variable("ACOUPI_BROKER_APPENDONLY", "whether redis writes to the disk", "bundle", "no"),
+    Variable("ACOUPI_SECRETS", "withheld: this service is not given the secrets", "bundle"),
     Variable("ACOUPI_PYTHON", "the interpreter", "bundle"),
     Variable("ACOUPI_START_TIMEOUT", "seconds a service may take to start", "bundle"),
     Variable("ACOUPI_IMAGE", "the image", "bundle"),

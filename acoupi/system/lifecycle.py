@@ -31,7 +31,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError
 from acoupi.home import using_home
 from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
-from acoupi.stack.pulse import is_locked
+from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
 from acoupi.system.deployments import (
     end_deployment,
@@ -141,7 +141,7 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
     before = plan.previous
     if before is None or before.target == plan.target.name:
         return
-    running = [one.name for one in before.services if is_locked(settings.run_dir, one.name)]
+    running = [one.name for one in before.services if runs_here(settings, one.name)]
     if running:
         raise ConfigurationError(
             f"cannot move the sensor from the target {before.target} to {plan.target.name}.",

@@ -216,6 +216,11 @@ class Target(ABC):
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines that each service (or only that one) logged."""
 
+    def settings_of(self, service: str) -> Settings:
+        """Return the settings with which a service runs: where its log and its pulse are."""
+        del service
+        return self.settings
+
     def start_workers(self) -> None:
         """Start the workers, without beat.
 

@@ -35,6 +35,7 @@ from acoupi.bundles.compose_file import (
 )
 from acoupi.bundles.engine import COMPOSE_FILE, Engine
 from acoupi.bundles.images import image_name, source_dir
+from acoupi.bundles.own_folders import part_own_folders
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
 from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
@@ -275,12 +276,13 @@ class ComposeTarget(RunningBundle):
 
         The folders are read from the rendered file: the program is not needed.
         """
-        del stack
         home = self.settings.home
         uid, gid = self.owner
-        written = [folder for folder, read_only in folders_of(home).items() if not read_only]
-        for folder in written:
+        mounted = folders_of(home)
+        written = [folder for folder, read_only in mounted.items() if not read_only]
+        for folder in (*written, *(one for one in mounted if one.is_relative_to(home / "data"))):
             make_folder(folder)
+        part_own_folders(self.settings, [one.name for one in (stack or self).services])
         part_secrets(home)
         for folder in (home / BROKER_FOLDER, home / "secrets"):
             folder.chmod(0o700)

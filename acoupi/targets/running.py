@@ -24,6 +24,7 @@ from acoupi.bundles.engine import (
     compose_command,
 )
 from acoupi.bundles.images import image_name, without_password
+from acoupi.bundles.own_folders import part_own_folders
 from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
 from acoupi.bundles.parted_secrets import part_secrets
 from acoupi.bundles.program_image import image_command
@@ -112,7 +113,7 @@ class RunningBundle(Target):
         return chosen_variables(self.settings.home, CHOSEN)
 
     def own_home(self) -> None:
-        """Restore the owner of the home and the link to its secrets before a start.
+        """Restore the owner of the home, its folders and the link to its secrets before a start.
 
         Root may have written there since the setup (a check, a deployment),
         and an editor may have replaced the link by a file.
@@ -123,6 +124,7 @@ class RunningBundle(Target):
             If the disk refuses.
         """
         part_secrets(self.settings.home)
+        part_own_folders(self.settings, [one.name for one in self.services])
         give_to([self.settings.home], *self.owner)
 
     @property
@@ -140,6 +142,10 @@ class RunningBundle(Target):
                 )
         first, second = (int(text) for text in texts)
         return first, second
+
+    def settings_of(self, service: str) -> Settings:
+        """Return the settings of a container, which has folders of its own."""
+        return self.settings.of_service(service)
 
     # --- running ----------------------------------------------------------------------------
 
@@ -428,7 +434,7 @@ class RunningBundle(Target):
         return {
             name: found[name]
             if found.get(name)
-            else tail(self.settings.log_dir / f"{name}.log", lines)
+            else tail(self.settings_of(name).log_dir / f"{name}.log", lines)
             for name in wanted
         }
 

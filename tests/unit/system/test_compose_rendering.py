@@ -90,8 +90,9 @@ def test_a_service_sees_of_the_home_what_it_needs(settings: Settings) -> None:
         f"{home}/config": True,
         f"{home}/app.py": True,
         f"{home}/data": False,
-        f"{home}/log": False,
-        f"{home}/run": False,
+        f"{home}/data/cache": True,
+        f"{home}/log/default": False,
+        f"{home}/run/default": False,
     }
 
 
@@ -164,9 +165,9 @@ def test_the_health_of_a_service_is_its_pulse(settings: Settings) -> None:
     setup(settings)
     probes = {name: one["healthcheck"]["test"] for name, one in services(settings).items()}
 
-    pulse = str(settings.run_dir / "recording.json")
+    pulse = str(settings.run_dir / "recording" / "recording.json")
     assert probes["recording"] == ["CMD", "acoupi-health", pulse, '"last_error":null']
-    pulse = str(settings.run_dir / "default.json")
+    pulse = str(settings.run_dir / "default" / "default.json")
     assert probes["default"] == ["CMD", "acoupi-health", pulse]
 
 
@@ -243,7 +244,7 @@ def test_a_home_of_any_name_is_what_compose_reads(tmp_path: Path, name: str) -> 
 
     # What it writes is to be read by it again, so it writes each $ twice.
     beat, written = content["services"]["beat"], str(settings.home).replace("$", "$$")
-    assert f"{written}/run" in [one["source"] for one in beat["volumes"]]
+    assert f"{written}/run/beat" in [one["source"] for one in beat["volumes"]]
     assert beat["environment"]["ACOUPI_HOME"] == written
 
 
@@ -334,7 +335,7 @@ def test_sound_from_a_folder_that_is_written_leaves_it_to_be_written(
     disk = str(tmp_path / "disk")
     monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", disk)
 
-    setup(settings, "demo", "--paths.recordings", disk)
+    setup(settings, "demo", "--paths.tmp_audio", disk)
 
     assert sources(services(settings)["recording"])[disk] is False
 
