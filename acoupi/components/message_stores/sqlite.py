@@ -31,10 +31,13 @@ from acoupi.components.stores.values import (
     from_microseconds,
     to_microseconds,
 )
+from acoupi.door.client import through_door
+from acoupi.errors import MessageStoreError
 
 __all__ = ["SqliteMessageStore"]
 
 
+@through_door("messages", MessageStoreError, deferred=("store_message",))
 class SqliteMessageStore(types.MessageStore):
     """Stores messages, and the state of their deliveries, in a SQLite file.
 

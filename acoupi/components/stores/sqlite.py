@@ -43,18 +43,38 @@ from acoupi.components.stores.values import (
     to_microseconds,
 )
 from acoupi.deployed import Deployed, deployed_here
+from acoupi.door.client import through_door
+from acoupi.errors import MetadataStoreError
 
 __all__ = ["SqliteStore"]
 
 WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
+def _first_attempt(recording: data.Recording, name_model: str) -> data.Analysis:
+    return begun(None, recording.id, name_model)
+
+
+@through_door(
+    "metadata",
+    MetadataStoreError,
+    deferred=("store_model_output", "store_model_outputs", "end_analysis"),
+    offline={
+        "begin_analysis": _first_attempt,
+        "get_recordings": lambda ids: [],
+        "get_recording_model_outputs": lambda recording: [],
+    },
+    caller=parent_process,
+)
 class SqliteStore(DeploymentTables, EffortTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
     each method is one transaction, on disk when it returns. The constructor
     touches nothing: folder and file are created at the first use.
+
+    In a worker that may not write the file, each method is called through the door
+    (`acoupi.door`) in the worker that may.
 
     For every list given as a filter, None means all, and an empty list none.
     A time without a zone counts as UTC.
