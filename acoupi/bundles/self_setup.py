@@ -30,6 +30,7 @@ from acoupi.config.names import SENSOR
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.config.sensor import sensor_schema
 from acoupi.config.variables import settings_table
+from acoupi.door.places import door_folder
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules
@@ -157,7 +158,8 @@ class SelfSetupSite(Site):
     def volumes(self, stack: Stack) -> list[str]:
         """Return the folders of the home, the broker's, and those of each service."""
         own = [f"{kind}-{name}" for name in _with_folders(stack) for kind in OWN_FOLDERS]
-        return [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own]
+        doors = {volume.partition(":")[0] for one in stack.workers for volume in _door_volumes(one)}
+        return [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
 
     def broker(self, stack: Stack) -> Block:
         """Return redis, started by a script that makes the passwords."""
@@ -224,6 +226,7 @@ class SelfSetupSite(Site):
                 *([f"secrets:{HOME / 'secrets'}:ro"] if service.secrets else []),
                 *_data_volume(service),
                 *_own_volumes(service.name),
+                *_door_volumes(service),
             ],
         )
 
@@ -249,10 +252,27 @@ def _own_volumes(service: str) -> list[str]:
     return [f"{kind}-{service}:{HOME / kind / service}" for kind in OWN_FOLDERS]
 
 
+def _door_volumes(service: Service) -> list[str]:
+    """Return the volumes of the doors that a service answers or calls at."""
+    home = _home_of(service)
+    places = {door_folder(home / "run", "x").parent: "door", home / "waiting": "waiting"}
+    return [
+        f"{places[one.source.parent]}-{one.source.name}:{HOME / one.source.relative_to(home)}"
+        f"{':ro' if one.read_only else ''}"
+        for one in service.mounts
+        if one.source.parent in places
+    ]
+
+
+def _home_of(service: Service) -> Path:
+    """Return the home for which a service was described."""
+    return Path(dict(service.environment)["ACOUPI_HOME"])
+
+
 def _data_volume(service: Service) -> list[str]:
     """Return the volume of ``data/``, as a whole: not every engine can mount a part of one."""
-    home = Path(dict(service.environment)["ACOUPI_HOME"])
-    mounts = [one for one in service.mounts if one.source.is_relative_to(home / "data")]
+    data = _home_of(service) / "data"
+    mounts = [one for one in service.mounts if one.source.is_relative_to(data)]
     read_only = "" if any(not one.read_only for one in mounts) else ":ro"
     return [f"data:{HOME / 'data'}{read_only}"] if mounts else []
 

@@ -1,41 +1,96 @@
 """What services see of the home, and of the folders that the configuration names."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel
 
+from acoupi.door.places import door_folder, waiting_folder
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
-from acoupi.stack.access import Job, Mount, Place
+from acoupi.stack.access import Job, Mount, Place, mounts_for
 from acoupi.stack.rights import places_of
 from acoupi.stack.settings import Settings
 
 __all__ = [
+    "Surroundings",
     "cache_folder",
     "cache_variable",
-    "jobs_of",
     "own_environment",
     "own_mounts",
-    "worker_places",
 ]
 
 
-def jobs_of(
-    queues: Collection[str], *, recording_queue: str | None, records: bool, network: bool
-) -> list[Job]:
-    """Return what a worker does, as the table of `acoupi.stack.access` calls it."""
-    others = set(queues) - {recording_queue, DETECTION_QUEUE}
-    sends_only = network and bool(others) and DEFAULT_QUEUE not in others
-    jobs: dict[Job, bool] = {
-        "recorder": records,
-        "model": DETECTION_QUEUE in queues,
-        "manager": bool(others) and not sends_only,
-        "sender": network and (bool(others) or not records),
-    }
-    return [job for job, has_it in jobs.items() if has_it]
+@dataclass(frozen=True)
+class Surroundings:
+    """What is the same for all workers of a program, as far as their mounts depend on it."""
+
+    settings: Settings
+    places: Mapping[Path, Collection[Place]]
+    recording_queue: str | None
+    keeper: str | None
+    """The worker that keeps the stores."""
+    callers: Collection[str]
+    """The workers that reach the stores through a door of their own."""
+
+    @classmethod
+    def of(
+        cls,
+        queues: Mapping[str, Collection[str]],
+        config: BaseModel | None,
+        settings: Settings,
+        *,
+        recorder: str | None,
+        recording_queue: str | None,
+    ) -> Self:
+        """Return those of workers that listen to these queues."""
+        keeper = next((name for name, some in queues.items() if DEFAULT_QUEUE in some), None)
+        models = [
+            name
+            for name, some in queues.items()
+            if DETECTION_QUEUE in some and DEFAULT_QUEUE not in some and name != recorder
+        ]
+        callers = models if keeper is not None else ()
+        return cls(settings, _places(config, settings), recording_queue, keeper, callers)
+
+    def mounts(
+        self, name: str, queues: Collection[str], *, records: bool, network: bool
+    ) -> tuple[Mount, ...]:
+        """Return what a worker sees."""
+        jobs = self._jobs(name, queues, records=records, network=network)
+        named = mounts_for(jobs, self.places)
+        return own_mounts(self.settings, name) + named + self._doors(name)
+
+    def _jobs(
+        self, name: str, queues: Collection[str], *, records: bool, network: bool
+    ) -> list[Job]:
+        """Return what a worker does, as the table of `acoupi.stack.access` calls it."""
+        if name in self.callers:
+            return ["model"]
+        others = set(queues) - {self.recording_queue, DETECTION_QUEUE}
+        sends_only = network and bool(others) and DEFAULT_QUEUE not in others
+        is_model = DETECTION_QUEUE in queues
+        jobs: dict[Job, bool] = {
+            "recorder": records,
+            "model": is_model,
+            # A model without a keeper of the stores keeps them itself.
+            "manager": (bool(others) or is_model) and not sends_only,
+            "sender": network,
+        }
+        return [job for job, has_it in jobs.items() if has_it]
+
+    def _doors(self, name: str) -> tuple[Mount, ...]:
+        home, run = self.settings.home, self.settings.home / "run"
+        if name in self.callers:
+            return Mount(door_folder(run, name), read_only=True), Mount(waiting_folder(home, name))
+        if name != self.keeper:
+            return ()
+        folders = (door_folder(run, one) for one in self.callers)
+        return (*map(Mount, folders), *(Mount(waiting_folder(home, one)) for one in self.callers))
 
 
-def worker_places(config: BaseModel | None, settings: Settings) -> dict[Path, set[Place]]:
+def _places(config: BaseModel | None, settings: Settings) -> dict[Path, set[Place]]:
     """Return every folder and file that a worker of a program may need, and what it is."""
     home, folder = settings.home, settings.program_config_file.parent
     places = {

@@ -22,9 +22,9 @@ from acoupi.programs.core.workers import (
     Pool,
     WorkerConfig,
 )
-from acoupi.stack.access import Mount, Place, mounts_for
+from acoupi.stack.access import Mount
 from acoupi.stack.celery_settings import CelerySettings
-from acoupi.stack.mounting import jobs_of, own_environment, own_mounts, worker_places
+from acoupi.stack.mounting import Surroundings, own_environment, own_mounts
 from acoupi.stack.rights import (
     can_withhold_secrets,
     names_server,
@@ -297,17 +297,18 @@ def stack_for(
     recorder = _find_recorder(program_class, workers, listens, recording_queue)
     sends = names_server(config) if sends is None else sends
     can_withhold = can_withhold_secrets(config)
-    places = worker_places(config, settings)
+    around = Surroundings.of(
+        listens, config, settings, recorder=recorder, recording_queue=recording_queue
+    )
     others_send = any(worker.network for worker in workers)
     services = [
         _worker_service(
             worker,
             tuple(dict.fromkeys(listens[worker.name])),
             records=worker.name == recorder,
-            recording_queue=recording_queue,
             config=config,
             settings=settings,
-            places=places,
+            around=around,
             sends=sends,
             can_withhold=can_withhold,
             others_send=others_send,
@@ -461,10 +462,9 @@ def _worker_service(
     queues: tuple[str, ...],
     *,
     records: bool,
-    recording_queue: str | None,
     config: BaseModel | None,
     settings: Settings,
-    places: dict[Path, set[Place]],
+    around: Surroundings,
     sends: bool,
     can_withhold: bool,
     others_send: bool,
@@ -474,7 +474,6 @@ def _worker_service(
     network = sends and DEFAULT_QUEUE in queues if worker.network is None else worker.network
     runs_hooks = DEFAULT_QUEUE in queues and not others_send
     needs_secrets = network or runs_hooks or not can_withhold
-    jobs = jobs_of(queues, recording_queue=recording_queue, records=records, network=network)
     score, memory = WORKER_SCORE, WORKER_MEMORY
     if records:
         score, memory = RECORDER_SCORE, RECORDER_MEMORY
@@ -492,7 +491,7 @@ def _worker_service(
         network=network,
         secrets=needs_secrets if worker.secrets is None else worker.secrets,
         environment=own_environment(settings, worker.name),
-        mounts=own_mounts(settings, worker.name) + mounts_for(jobs, places),
+        mounts=around.mounts(worker.name, queues, records=records, network=network),
         health=own_health(settings, worker.name, SAMPLES_ARRIVE if records else ""),
         stop_grace=_recorder_grace(config) if records else WORKER_STOP_GRACE,
         limits=Limits(memory_bytes=worker.memory_bytes or memory, out_of_memory_score=score),
