@@ -80,14 +80,8 @@ def test_a_disk_that_refuses_is_named(settings: Settings) -> None:
         part_own_folders(settings, ["beat"])
 
 
-def test_logs_are_read_in_the_folder_of_a_service(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logs_are_read_in_the_folder_of_a_service(home: Path) -> None:
     settings = Settings(home=home)
     setup_program(settings, "demo", target="compose", environ={})
-    (home / "log" / "beat" / "beat.log").write_text("first\nlast\n")
 
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{home}/no-engine")
-    target = target_for(settings)
-
-    assert target.logs("beat", 1) == {"beat": ["last"]}
+    assert target_for(settings).settings_of("beat").log_dir == home / "log" / "beat"
