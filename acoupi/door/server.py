@@ -6,6 +6,7 @@ floods its door is in nobody else's way.
 """
 
 import logging
+import math
 import os
 import selectors
 import socket
@@ -47,6 +48,11 @@ LEAST_BYTES = 1024
 
 _CREDENTIALS = struct.Struct("3i")
 _RETRY = 5.0
+"""Seconds until a door that could not be opened is tried again."""
+_REST = 0.02
+"""Seconds without a new connection after one that was malformed or too slow."""
+_AT_ONCE = 50
+"""Calls from files that are made before connections have their turn again."""
 
 
 class _OutsideRoleError(StoreError):
@@ -119,6 +125,7 @@ class DoorServer(threading.Thread):
         self._limits = limits or Limits()
         self._open: dict[int, _Connection] = {}
         self._reported: set[str] = set()
+        self._rests_until = -math.inf
         self._hour, self._taken = clock.monotonic(), 0
         self._ends, self._ended = socket.socketpair()
 
@@ -154,20 +161,21 @@ class DoorServer(threading.Thread):
             selector.register(self._ended, selectors.EVENT_READ)
             selector.register(listener, selectors.EVENT_READ)
             self.listens.set()
-            looked = -self._limits.look_every
+            look_at = 0.0
             while True:
-                for key, _ in selector.select(self._limits.look_every):
+                patience = min(look_at - clock.monotonic(), self._limits.look_every)
+                if 0 < self._rests_until - clock.monotonic() < patience:
+                    patience = _REST
+                for key, _ in selector.select(max(patience, 0)):
                     if key.fileobj is self._ended:
                         return
                     if key.fileobj is listener:
                         self._accept(selector, listener)
                     else:
                         self._turn(selector, key.data)
-                self._end_late(selector, listener)
-                now = clock.monotonic()
-                if abs(now - looked) >= self._limits.look_every:
-                    looked = now
-                    self._make_waiting()
+                self._settle(selector, listener)
+                if clock.monotonic() >= look_at and not self._make_waiting():
+                    look_at = clock.monotonic() + self._limits.look_every
 
     def _accept(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
         try:
@@ -186,8 +194,6 @@ class DoorServer(threading.Thread):
         one = _Connection(connection, clock.monotonic() + self._limits.seconds)
         self._open[connection.fileno()] = one
         selector.register(connection, selectors.EVENT_READ, one)
-        if len(self._open) >= self._limits.connections:
-            selector.unregister(listener)
 
     def _users(self) -> set[int]:
         users = {os.geteuid()}
@@ -209,6 +215,8 @@ class DoorServer(threading.Thread):
         except Exception as error:  # noqa: BLE001 - it ends this connection only
             self._report("a connection was ended", error)
             self._end(selector, one)
+            self._rests_until = clock.monotonic() + _REST
+            self._taken += LEAST_BYTES
         else:
             if one.answer is not None and not one.answer:
                 self._end(selector, one)
@@ -229,13 +237,18 @@ class DoorServer(threading.Thread):
         del self._open[one.socket.fileno()]
         one.socket.close()
 
-    def _end_late(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
+    def _settle(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
+        """End what is too slow, and listen only while another connection may come."""
         now = clock.monotonic()
         for one in [one for one in self._open.values() if one.end < now]:
             self._report("a connection was ended", TimeoutError("it was too slow"))
             self._end(selector, one)
-        if len(self._open) < self._limits.connections and listener not in selector.get_map():
-            selector.register(listener, selectors.EVENT_READ)
+        is_open = len(self._open) < self._limits.connections and self._rests_until <= now
+        if is_open != (listener in selector.get_map()):
+            if is_open:
+                selector.register(listener, selectors.EVENT_READ)
+            else:
+                selector.unregister(listener)
 
     def _close_all(self) -> None:
         self.listens.clear()
@@ -246,20 +259,23 @@ class DoorServer(threading.Thread):
     # --- calls -------------------------------------------------------------------------------
 
     def _answer(self, content: bytes) -> bytes:
-        request: Request = parse(content, Request)
+        request: Request | None = None
         try:
-            answer = Answer(result=self._make(request, len(content)))
-            packed = pack(answer, MOST_ANSWER_BYTES)
+            self._take(len(content))
+            request = parse(content, Request)
+            packed = pack(Answer(result=self._make(request)), MOST_ANSWER_BYTES)
         except StoreError as error:
             trouble = Trouble(message=error.message, help=error.help, why=error.why)
             packed = pack(Answer(error=trouble))
-        except Exception as error:  # noqa: BLE001 - whoever calls is told
+        except Exception as error:
+            if request is None:
+                raise  # it is malformed
             is_value = isinstance(error, ValueError)
             text = str(error) if is_value else f"{request.method} failed: {error!r}"
             packed = pack(Answer(error=Trouble(is_value=is_value, message=text)))
         return LENGTH.pack(len(packed)) + packed
 
-    def _make(self, request: Request, size: int) -> Any:
+    def _make(self, request: Request) -> Any:
         """Make a call and return what it returns.
 
         Raises
@@ -270,12 +286,10 @@ class DoorServer(threading.Thread):
             If an argument is wrong.
         """
         if request.method not in self._role.get(request.store, ()):
-            raise self._refused(request, "its role has no such method", _OutsideRoleError)
+            raise self._refused(request, "its role has no such method")
         store = self._find(request.store, request.path)
         if store is None:
-            why = f'there is no such store at "{request.path}"'
-            raise self._refused(request, why, _OutsideRoleError)
-        self._take(request, size)
+            raise self._refused(request, f'there is no such store at "{request.path}"')
         method = getattr(store, request.method)
         arguments = arguments_of(getattr(type(store), request.method), request.arguments)
         lists = [each for each in arguments.values() if isinstance(each, list)]
@@ -288,8 +302,8 @@ class DoorServer(threading.Thread):
         finally:
             caller.reset(token)
 
-    def _refused(self, request: Request, why: str, kind: type[StoreError]) -> StoreError:
-        error = kind(
+    def _refused(self, request: Request, why: str) -> "_OutsideRoleError":
+        error = _OutsideRoleError(
             f'the door refuses "{request.method}" to the worker {self.service}.',
             "do this in a task of the default queue",
             why=f"{why}.",
@@ -297,34 +311,43 @@ class DoorServer(threading.Thread):
         self._report("a call was refused", error)
         return error
 
-    def _take(self, request: Request, size: int) -> None:
+    def _take(self, size: int) -> None:
         """Count what a service sends, up to so much an hour."""
         now = clock.monotonic()
         if now - self._hour >= 3600:
             self._hour, self._taken = now, 0
         size = max(size, LEAST_BYTES)
         if self._taken + size > self._limits.bytes_an_hour:
-            why = f"{self._taken} bytes were accepted of it within the hour, and no more are"
-            raise self._refused(request, why, StoreError)
+            error = StoreError(
+                f"the door accepts no more of the worker {self.service} now.",
+                "make the model report less: acoupi config set detections.threshold 0.5",
+                why=f"{self._taken} bytes were accepted of it within the hour.",
+            )
+            self._report("a call was refused", error)
+            raise error
         self._taken += size
 
     # --- calls that wait ---------------------------------------------------------------------
 
-    def _make_waiting(self) -> None:
-        """Make the calls that wait, in their order; one that cannot be made now stops them."""
-        for name in self.waiting.names():
+    def _make_waiting(self) -> bool:
+        """Make the first calls that wait, in their order; return whether more can be made now."""
+        names = self.waiting.names()
+        for name in names[:_AT_ONCE]:
             try:
                 self._make_one(name)
             except FileNotFoundError:
                 continue
             except (OSError, StoreError) as error:
                 self._report("a call from a file could not be made yet", error)
-                return
+                return False
+        return len(names) > _AT_ONCE
 
     def _make_one(self, name: str) -> None:
         try:
+            self._take(0)
             content = self.waiting.read(name)
-            self._make(parse(content, Request), len(content))
+            self._take(len(content))
+            self._make(parse(content, Request))
         except (UnknownRecordingError, _OutsideRoleError) as error:
             self._set_aside(name, error)
         except (OSError, StoreError):

@@ -3,7 +3,7 @@
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.stack.stack import Service, Stack
 
-__all__ = ["MODEL", "door_keeper", "door_roles"]
+__all__ = ["MODEL", "door_keeper", "door_roles", "only_runs_models"]
 
 MODEL = "model"
 """Role at the door of a worker that runs a model."""
@@ -25,10 +25,13 @@ def door_roles(stack: Stack) -> dict[str, str]:
     """
     if door_keeper(stack) is None:
         return {}
-    return {
-        one.name: MODEL
-        for one in stack.workers
-        if one.role != "recorder"
-        and DETECTION_QUEUE in one.queues
-        and DEFAULT_QUEUE not in one.queues
-    }
+    return {one.name: MODEL for one in stack.workers if only_runs_models(one)}
+
+
+def only_runs_models(service: Service) -> bool:
+    """Return whether a service is a worker that runs models, and neither records nor tidies up."""
+    return (
+        service.role == "worker"
+        and DETECTION_QUEUE in service.queues
+        and DEFAULT_QUEUE not in service.queues
+    )

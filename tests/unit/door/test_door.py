@@ -206,8 +206,11 @@ def test_values_that_no_model_may_report_are_refused(doors: Doors, store: Sqlite
     assert "detection_score must be between 0 and 1" in answer
 
 
-def test_an_output_that_is_too_large_to_send_is_refused_in_three_lines(store: SqliteStore) -> None:
-    large = output(SOUND, *[detection(0.5)] * (MOST_VALUES // 4))
+def test_an_output_that_is_too_large_to_send_is_refused_in_three_lines(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acoupi.door.wire.MOST_VALUES", 200)
+    large = output(SOUND, *[detection(0.5)] * 50)
 
     with pytest.raises(MetadataStoreError, match="too large") as caught:
         store.store_model_output(large)
@@ -270,8 +273,9 @@ def test_what_is_accepted_of_a_service_is_bounded_by_the_hour(
         store = doors.store(kept)
         for _ in range(3):
             assert works(store)
-        with pytest.raises(MetadataStoreError, match="door refuses") as caught:
+        with pytest.raises(MetadataStoreError, match="door accepts no more") as caught:
             works(store)
+        assert len(caught.value.lines()) == 3
         assert "within the hour" in str(caught.value.why)
 
         monkeypatch.setattr("acoupi.clock.monotonic", lambda: hour + 3700)
@@ -332,6 +336,30 @@ def test_what_a_model_does_while_nobody_answers_is_stored_later(
     assert kept.get_recordings([SOUND.id]) == [(SOUND, [HEARD])]
     [analysis] = kept.get_analyses([SOUND])[SOUND.id]
     assert (analysis.state, analysis.attempts) == (data.AnalysisState.DONE, 1)
+
+
+def test_many_calls_that_wait_are_all_made(
+    doors: Doors, store: SqliteStore, kept: InMemoryStore
+) -> None:
+    doors.close()
+    every = [output(SOUND, name_model=f"model {number}") for number in range(120)]
+    for one in every:
+        store.store_model_output(one)
+
+    doors.open()
+
+    settle(doors)
+    assert len(kept.get_recording_model_outputs(SOUND)) == 120
+
+
+def test_what_was_being_written_when_a_worker_was_killed_is_removed(doors: Doors) -> None:
+    doors.waiting.put(b"whole")
+    part = doors.waiting.folder / ".000000000002-00000000.call.0.part"
+    part.write_text("hal")
+
+    doors.waiting.clear_parts()
+
+    assert not part.exists()
 
 
 def test_what_waits_is_stored_before_what_comes_later(tmp_path: Path, kept: InMemoryStore) -> None:
