@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["home_dir", "home_mark", "spool_dir", "using_home"]
+__all__ = ["home_dir", "home_mark", "spool_dir", "using_home", "without_dots"]
 
 _override: ContextVar[Path | None] = ContextVar("acoupi_home", default=None)
 
@@ -25,7 +25,12 @@ def home_dir() -> Path:
     '/srv/sensor'
     """
     home = _override.get() or os.environ.get("ACOUPI_HOME") or Path.home() / ".acoupi"
-    return Path(home).expanduser().absolute()
+    return without_dots(Path(home).expanduser().absolute())
+
+
+def without_dots(path: Path) -> Path:
+    """Return a path without ``..`` in it: names and mounts are made of its parts."""
+    return path.resolve() if ".." in path.parts else path
 
 
 def spool_dir() -> Path:

@@ -16,6 +16,7 @@ __all__ = [
     "RUNNABLE",
     "RenderedFile",
     "disk_error",
+    "keep_others_out",
     "make_folder",
     "new_mark",
     "part_of",
@@ -120,14 +121,41 @@ def write_files(
 
 
 def make_folder(folder: Path, made: list[Path]) -> None:
-    """Make a folder and its parents, and note which are new."""
+    """Make a folder and its parents, and note which are new; whatever the umask, others may read.
+
+    What root makes has the owner of the folder that holds it.
+    """
     missing = []
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
     for new in reversed(missing):
-        new.mkdir(exist_ok=True)
+        try:
+            new.mkdir(RUNNABLE)
+        except FileExistsError:
+            continue
+        handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(handle, RUNNABLE)
+            _inherit_owner(handle, new.parent)
+        finally:
+            os.close(handle)
         made.append(new)
+
+
+def _inherit_owner(handle: int, folder: Path) -> None:
+    """Give a file that root has just made to the owner of its folder, who may be a service."""
+    if os.geteuid() != 0:
+        return
+    owner = folder.stat()
+    if owner.st_uid != 0:
+        with contextlib.suppress(OSError):  # a file system without owners
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
+def keep_others_out() -> None:
+    """Let nobody but owner and group write what this process makes, whatever its umask is."""
+    os.umask(os.umask(0o077) | 0o002)
 
 
 def part_of(path: Path, mark: str) -> Path:
@@ -146,6 +174,7 @@ def stage(part: Path, content: bytes, mode: int) -> None:
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
         stream.flush()
+        _inherit_owner(stream.fileno(), part.parent)
         os.fchmod(stream.fileno(), mode)
         os.fsync(stream.fileno())
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from acoupi.opening import opened_folder
 from acoupi.stack.pulse import is_locked
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
@@ -18,31 +19,50 @@ __all__ = ["part_own_folders"]
 def part_own_folders(settings: Settings, services: Iterable[str]) -> None:
     """Give each service its folders, and move what is beside them there: logs of before.
 
+    Containers of before may be running: what they swap in the meantime leads nowhere.
+
     Raises
     ------
     DeviceError
         If the disk refuses.
     """
     for name in services:
-        own = settings.of_service(name)
+        for folder in (settings.log_dir, settings.run_dir):
+            try:
+                _make(folder, name)
+            except OSError as error:
+                raise disk_error("write", folder / name, error) from error
         try:
-            for folder in (own.log_dir, own.run_dir):
-                folder.mkdir(parents=True, exist_ok=True)
-            _move_logs(settings.log_dir, own.log_dir, name)
+            _move_logs(settings.log_dir, name)
         except OSError as error:
-            raise disk_error("write", own.log_dir, error) from error
+            raise disk_error("move", settings.log_dir / f"{name}.log", error) from error
         if not is_locked(settings.run_dir, name):
-            for kind in ("json", "pid", "lock"):
-                with contextlib.suppress(OSError):
-                    (settings.run_dir / f"{name}.{kind}").unlink()
+            _remove(settings.run_dir, (f"{name}.{kind}" for kind in ("json", "pid", "lock")))
 
 
-def _move_logs(before: Path, own: Path, name: str) -> None:
+def _make(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with opened_folder(folder) as handle, contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=handle)
+    with opened_folder(folder / name):
+        pass  # a folder, and no link that somebody else made
+
+
+def _move_logs(before: Path, name: str) -> None:
     """Move a log and its old parts; a log that is there already is kept under another name."""
-    link = before / f"{name}.log"
-    for file in before.glob(f"{name}.log*"):
-        if not file.is_symlink():
-            taken = (own / file.name).exists()
-            file.rename(own / (f"{file.name}.before" if taken else file.name))
-    if not link.is_symlink():
-        link.symlink_to(os.path.relpath(own / link.name, before))
+    own, log = before / name, f"{name}.log"
+    files = [one for one in before.glob(f"{log}*") if not one.is_symlink()]
+    with opened_folder(before) as old, opened_folder(own) as new:
+        for file in files:
+            taken = os.path.lexists(own / file.name)
+            kept = f"{file.name}.before" if taken else file.name
+            os.rename(file.name, kept, src_dir_fd=old, dst_dir_fd=new)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(f"{name}/{log}", log, dir_fd=old)
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    with opened_folder(folder) as handle:
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=handle)

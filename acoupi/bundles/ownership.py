@@ -1,20 +1,36 @@
 """Owner of the home and group of the sound device, as the numbers that containers use."""
 
+import contextlib
 import grp
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from acoupi import writing
 from acoupi.bundles.engine import existing
+from acoupi.opening import NotAFileError, opened_folder
 from acoupi.writing import disk_error
 
-__all__ = ["give_to", "host_owner", "make_folder", "sound_group"]
+__all__ = [
+    "can_write",
+    "give",
+    "give_contents",
+    "host_owner",
+    "is_empty",
+    "make_folder",
+    "make_private",
+    "sound_group",
+]
 
 NOBODYS = 1000
 """User and group of a home that root sets up; they exist in the image."""
 AUDIO = 29
 """The group of sound devices on Debian."""
 SOUND = Path("/dev/snd")
+LOST_AND_FOUND = "lost+found"
+DEEPEST = 32
+"""Levels of folders of a home; acoupi makes six."""
 
 
 def host_owner(home: Path) -> tuple[int, int]:
@@ -46,16 +62,18 @@ def sound_group() -> int:
         return AUDIO
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder if possible; if not, starting the containers reports it as missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder if possible, and return what was made; starting reports a missing one."""
+    made: list[Path] = []
+    with contextlib.suppress(OSError):
+        writing.make_folder(folder, made)
+    return made
 
 
-def give_to(folders: Iterable[Path], uid: int, gid: int, *, deep: bool = True) -> None:
-    """Change the owner of folders and their contents. Does nothing unless run by root.
+def give(paths: Iterable[Path], uid: int, gid: int) -> None:
+    """Change the owner of files and folders, and of nothing in them, if this is root.
+
+    A link, and a file with other names, keeps its owner: it may be another's.
 
     Raises
     ------
@@ -64,24 +82,75 @@ def give_to(folders: Iterable[Path], uid: int, gid: int, *, deep: bool = True) -
     """
     if os.getuid() != 0:
         return
-    for folder in folders:
-        for path in (*_inside(folder), folder) if deep else (folder,):
-            try:
-                _give(path, uid, gid)
-            except FileNotFoundError:  # gone in the meantime
-                continue
-            except OSError as error:
-                raise disk_error("change the owner of", path, error) from error
+    for path in paths:
+        try:
+            with opened_folder(path.parent) as folder:
+                _give(folder, path.name, uid, gid)
+        except (FileNotFoundError, NotAFileError):
+            continue
+        except OSError as error:
+            raise disk_error("change the owner of", path, error) from error
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        yield from (Path(place) / name for name in (*folders, *files))
+def give_contents(home: Path, names: Collection[str], uid: int, gid: int) -> None:
+    """Change the owner of what these names stand for in a home, if this is root.
+
+    Services may be running: every step is taken by the descriptor of a folder, so
+    what they swap in the meantime leads nowhere.
+
+    Raises
+    ------
+    DeviceError
+        If the file system has no owners.
+    """
+    if os.getuid() != 0:
+        return
+    try:
+        with opened_folder(home) as top:
+            for place, folders, files, handle in os.fwalk(".", dir_fd=top):
+                if place == ".":
+                    folders[:] = [name for name in folders if name in names]
+                    files = [name for name in files if name in names]  # noqa: PLW2901
+                for name in (*folders, *files):
+                    with contextlib.suppress(FileNotFoundError):
+                        _give(handle, name, uid, gid)
+                if place.count("/") >= DEEPEST:
+                    folders.clear()
+    except OSError as error:
+        raise disk_error("change the owner of what is in", home, error) from error
 
 
-def _give(path: Path, uid: int, gid: int) -> None:
-    status = path.lstat()
-    is_folder = path.is_dir() and not path.is_symlink()
-    # A hard link may be another name of a file outside the home.
-    if (status.st_uid, status.st_gid) != (uid, gid) and (is_folder or status.st_nlink == 1):
-        os.lchown(path, uid, gid)
+def _give(folder: int, name: str, uid: int, gid: int) -> None:
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(handle)
+        # A hard link may be another name of a file outside the home.
+        is_own = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if (found.st_uid, found.st_gid) != (uid, gid) and (is_own or stat.S_ISDIR(found.st_mode)):
+            os.chown(f"/proc/self/fd/{handle}", uid, gid)
+    finally:
+        os.close(handle)
+
+
+def make_private(folder: Path, home: Path) -> None:
+    """Let only the owner of a folder of the home look into it; a link there stays as it is."""
+    with contextlib.suppress(NotAFileError), opened_folder(folder, beneath=home) as handle:
+        Path(f"/proc/self/fd/{handle}").chmod(0o700)
+
+
+def can_write(folder: Path, uid: int, gid: int) -> bool:
+    """Return whether a user may write in a folder, or it is not there yet."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
+    right = 0o200 if found.st_uid == uid else 0o020 if found.st_gid == gid else 0o002
+    return bool(found.st_mode & right)
+
+
+def is_empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing, or what every new disk holds."""
+    try:
+        return {each.name for each in folder.iterdir()} <= {LOST_AND_FOUND}
+    except OSError:
+        return False

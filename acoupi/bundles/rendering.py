@@ -81,10 +81,12 @@ class Manifest:
     """Digest of each generated file, by its path below the home."""
     services: tuple[Service, ...] = ()
     """Name, role, queues, network and stop grace of each; the rest needs the program."""
+    adopted: tuple[str, ...] = ()
+    """What was in the folder of the home before the first setup: acoupi changes no owner there."""
 
     def to_file(self) -> RenderedFile:
         """Return the file that holds it."""
-        content = {
+        content: dict[str, Any] = {
             "acoupi": self.version,
             "files": dict(sorted(self.files.items())),
             "program": self.program,
@@ -100,6 +102,8 @@ class Manifest:
             ],
             "target": self.target,
         }
+        if self.adopted:
+            content["adopted"] = list(self.adopted)
         return RenderedFile(json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -129,6 +133,7 @@ class Manifest:
                     )
                     for one in content["services"]
                 ),
+                adopted=tuple(str(name) for name in content.get("adopted", ())),
             )
         except FileNotFoundError:
             return None

@@ -6,6 +6,7 @@ import typer
 
 import acoupi
 from acoupi.cli.handler import AcoupiGroup
+from acoupi.writing import keep_others_out
 
 __all__ = ["app"]
 
@@ -44,4 +45,5 @@ def root(
     ] = False,
 ) -> None:
     """Turn this board and a microphone into an acoustic sensor for wildlife."""
+    keep_others_out()
     context.command.debug = debug  # type: ignore[attr-defined]

@@ -100,7 +100,7 @@ def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
         check_files(found.settings, owns_data=not target.has_own_python)
 
     def check_settings() -> None:
-        home.load(found)
+        home.load(found, only_reads=True)
 
     files = ("files", "The files of the sensor are sound", check_all)
     can_run = ("target", "The services can run here", target.check)

@@ -124,7 +124,7 @@ def run(found: "ComposeTarget", *args: str) -> int:
     from acoupi.bundles.engine import compose_command, hand_over
 
     if args[0] in STARTING:
-        found.own_home()
+        found.restore_links()
     command = compose_command(found.settings, *args)
     echo(shlex.join(command))
     return hand_over(command)

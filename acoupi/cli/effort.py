@@ -99,7 +99,7 @@ def _store_and_plan() -> "tuple[Store, CapturePlan | None]":
 
     found = home.sensor()
     try:
-        program = home.load(found)
+        program = home.load(found, only_reads=True)
     except AcoupiError as error:
         store = store_of(found.settings)
         if store is None:

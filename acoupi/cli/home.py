@@ -39,8 +39,17 @@ def sensor() -> "Sensor":
     return Sensor.read(settings())
 
 
-def load(found: "Sensor") -> "AcoupiProgram[Any]":
-    """Return the program of the home, built on the microphone that its services have."""
+def load(found: "Sensor", *, only_reads: bool = False) -> "AcoupiProgram[Any]":
+    """Return the program of the home, built on the microphone that its services have.
+
+    Parameters
+    ----------
+    only_reads
+        Whether its stores create and change nothing.
+    """
+    from contextlib import nullcontext
+
+    from acoupi.components.stores.database import stores_that_only_read
     from acoupi.config.env_files import read_env
     from acoupi.targets.process import PASSED_ON
 
@@ -48,7 +57,8 @@ def load(found: "Sensor") -> "AcoupiProgram[Any]":
     for name in PASSED_ON:
         if name in written_down:
             os.environ.setdefault(name, written_down[name])
-    return found.program
+    with stores_that_only_read() if only_reads else nullcontext():
+        return found.program
 
 
 class complete:

@@ -48,7 +48,7 @@ def run_inside(
     command = target.command_inside(words, image, packages=packages, terminal=terminal)
     echo(shlex.join(command))
     code = hand_over(command)
-    if found.manifest_file.exists():
+    if words[0] == "setup" and found.manifest_file.exists():
         target.prepare()
     return code
 

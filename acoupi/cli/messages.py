@@ -37,7 +37,7 @@ DEAD_COLUMNS = {
 }
 
 
-def _store(found: "Sensor", messenger: str | None) -> Any:
+def _store(found: "Sensor", messenger: str | None, *, only_reads: bool) -> Any:
     """Return the message store of the program.
 
     Raises
@@ -45,7 +45,7 @@ def _store(found: "Sensor", messenger: str | None) -> Any:
     ConfigurationError
         If it sends no messages, or keeps no account of them, or knows no such messenger.
     """
-    program = home.load(found)
+    program = home.load(found, only_reads=only_reads)
     store: Any = getattr(program, "message_store", None)
     if not hasattr(store, "get_dead_letters"):
         raise ConfigurationError(
@@ -71,7 +71,7 @@ def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     A message is given up when its server has refused it ten times. If the
     server refuses the sensor, messages wait: correct the address, token or password.
     """
-    store = _store(home.sensor(), messenger)
+    store = _store(home.sensor(), messenger, only_reads=True)
     refusals = {each.messenger: each.error for each in store.get_refusals()}
     counts = [
         {"messenger": name, **states, "refusal": refusals.get(name)}
@@ -102,7 +102,8 @@ def _row(letter: Any) -> dict[str, Any]:
 @app.command(epilog=example("acoupi messages retry"))
 def retry(messenger: Messenger = None, as_json: AsJson = False) -> None:
     """Try again to deliver the messages that were given up."""
-    count = _store(home.sensor(), messenger).retry_dead_letters(messenger)
+    store = _store(home.sensor(), messenger, only_reads=False)
+    count = store.retry_dead_letters(messenger)
     if as_json:
         print_json({"retried": count})
     else:

@@ -80,6 +80,13 @@ def setup(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
     ] = False,
+    adopt_folder: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-folder",
+            help="Use a folder that holds other files; they and their owners stay as they are.",
+        ),
+    ] = False,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what would change, without changing anything.")
     ] = False,
@@ -104,6 +111,7 @@ def setup(
         words = ["setup", "--target", str(chosen), *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
         words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
+        words += ["--adopt-folder"] if adopt_folder else []
         words += [*(["--config", str(config)] if config else [])]
         words += [*(["--broker", broker] if broker else []), *context.args]
         raise typer.Exit(_set_up_inside(found, words, package))
@@ -116,6 +124,7 @@ def setup(
         broker=broker,
         ask=ask,
         force=force,
+        adopts_folder=adopt_folder,
     )
     if diff:
         show_diff(found, request, as_json=as_json)

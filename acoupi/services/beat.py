@@ -42,6 +42,7 @@ from acoupi.services.stopping import stop_event
 from acoupi.services.task_messages import Publisher, task_message
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import BEAT, RENEW, Settings
+from acoupi.writing import keep_others_out
 
 __all__ = ["Planner", "main", "run"]
 
@@ -357,6 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.celery.beat")
     parser.add_argument("--quiet", action="store_true", help="log to the file only")
     options = parser.parse_args(arguments)
+    keep_others_out()
     stop = stop_event()
     try:
         os.environ["ACOUPI_SERVICE"] = BEAT  # identifies it to servers

@@ -26,6 +26,7 @@ from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.stopping import stop_event
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import RENEW, Settings
+from acoupi.writing import keep_others_out
 
 __all__ = ["main"]
 
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("module", help="with its functions run and is_well")
     parser.add_argument("--quiet", action="store_true", help="log to the file only")
     options = parser.parse_args(arguments)
+    keep_others_out()
     stop = stop_event()
     try:
         os.environ["ACOUPI_SERVICE"] = options.name  # tells it apart to servers

@@ -50,6 +50,7 @@ from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service, check_name, stack_for, stack_of_program
+from acoupi.writing import keep_others_out
 
 __all__ = ["STUCK", "main", "overdue_after"]
 
@@ -189,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="the worker, as the program calls it")
     parser.add_argument("--quiet", action="store_true", help="log to the file only")
     options = parser.parse_args(arguments)
+    keep_others_out()
     try:
         check_name(options.name)
         os.environ["ACOUPI_SERVICE"] = options.name  # identifies it to servers

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
 from acoupi.errors import ParameterError
-from acoupi.home import home_dir
+from acoupi.home import home_dir, without_dots
 
 if TYPE_CHECKING:
     from acoupi.stack.celery_settings import CeleryConfig, CelerySettings
@@ -99,7 +99,7 @@ class Settings:
     celery_pool_type: PoolType = _usually("threads")
 
     def __post_init__(self) -> None:
-        self.home = Path(self.home or home_dir())
+        self.home = without_dots(Path(self.home or home_dir()))
         for one in fields(self):
             value = getattr(self, one.name)
             if value is None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any, get_args
 
+from acoupi.components.stores.database import stores_that_only_read
 from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import check_component, leaving_out
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(format=f"{NOTE}%(message)s", level=logging.WARNING)
     try:
-        said = check_parts(load_program(Settings()), options.parts)
+        with stores_that_only_read():
+            program = load_program(Settings())
+        said = check_parts(program, options.parts)
     except AcoupiError as error:
         tell(error)
         return error.exit_code

@@ -13,7 +13,7 @@ from acoupi.bundles.rendering import Manifest
 from acoupi.commit import is_there, read_whole
 from acoupi.components.message_stores import sql as message_sql
 from acoupi.components.stores import sql as metadata_sql
-from acoupi.components.stores.database import Database, Schema
+from acoupi.components.stores.database import Database, Schema, stores_that_only_read
 from acoupi.config import Document
 from acoupi.config.env_files import read_env
 from acoupi.deployed import read_deployed
@@ -102,7 +102,8 @@ def _databases(settings: Settings) -> Iterator[tuple[Path, Schema]]:
 
 
 def _examine(path: Path, schema: Schema, patience: float) -> None:
-    database = Database(path, schema)
+    with stores_that_only_read():
+        database = Database(path, schema)
     try:
         database.examine(patience)
     finally:

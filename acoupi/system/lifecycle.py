@@ -12,12 +12,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Literal
 
 from pydantic import BaseModel
 
 from acoupi import data
+from acoupi.bundles.home_folder import adopted_names, check_home
 from acoupi.bundles.rendering import (
     TEMPLATES,
     FileDiff,
@@ -40,7 +42,7 @@ from acoupi.system.deployments import (
     start_deployment,
     undo_deployment,
 )
-from acoupi.system.planning import Plan, SetupRequest, check_home, plan_setup
+from acoupi.system.planning import Plan, SetupRequest, plan_setup
 from acoupi.system.sensor import Sensor
 from acoupi.targets import find_target
 from acoupi.writing import PRIVATE, RenderedFile, write_atomic
@@ -76,11 +78,13 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
     AcoupiError
         If anything is wrong. Nothing was written then.
     """
-    check_home(settings.home)
+    check_home(settings, adopts=request.adopts_folder)
+    adopted = adopted_names(settings)
     config = settings.program_config_file.parent
     with changing(config, "acoupi setup"):
         plan = plan_setup(settings, request)
         _check_movable(settings, plan)
+        manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
         if not request.force:
             check_not_edited(settings.home, plan.generated, plan.previous)
         obsolete = [
@@ -91,7 +95,7 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
         files = {settings.home / path: one for path, one in plan.generated.items()}
         commit_files(
             config,
-            {**plan.settings_files, **files, settings.manifest_file: plan.manifest.to_file()},
+            {**plan.settings_files, **files, settings.manifest_file: manifest.to_file()},
             remove=sorted(obsolete),
             folders=[settings.log_dir, settings.run_dir, settings.home / "data"],
         )

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import acoupi
+from acoupi.bundles.home_folder import check_home
 from acoupi.bundles.rendering import Manifest
 from acoupi.config import Ask, Document, config_files, load_answers, parse_config_from_args
 from acoupi.config.env_files import read_text, updated_env
@@ -37,7 +38,7 @@ from acoupi.system.sensor import Sensor
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["Plan", "SetupRequest", "check_home", "plan_setup"]
+__all__ = ["Plan", "SetupRequest", "plan_setup"]
 
 BROKER_SECRET = CELERY.variable(("broker_url",))
 """What a broker's URL with a password in it is called in ``secrets.env``."""
@@ -92,6 +93,8 @@ class SetupRequest:
     """How errors name what the caller writes."""
     force: bool = False
     """Whether to write over generated files that were edited by hand."""
+    adopts_folder: bool = False
+    """Whether a folder that holds files of others may become the home."""
     keeps_answers: bool = True
     """Whether what the home holds already is the default of what is not given."""
 
@@ -104,7 +107,7 @@ def plan_setup(settings: Settings, request: SetupRequest) -> Plan:
     AcoupiError
         If anything is wrong.
     """
-    check_home(settings.home)
+    check_home(settings, adopts=request.adopts_folder)
     # Configurations name their default folders below the home.
     with using_home(settings.home):
         return _plan(settings, request)
@@ -138,6 +141,7 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
         program=name,
         files={path.as_posix(): one.digest for path, one in generated.items()},
         services=stack.services,
+        adopted=previous.adopted if previous else (),
     )
     return Plan(
         program_class=program_class,
@@ -196,30 +200,6 @@ def _program_and_sensor(
 def _known(path: Path, request: SetupRequest) -> Path:
     """Return where to look for earlier answers: at their path, or where there are none."""
     return path if request.keeps_answers else path.parent / "none" / path.name
-
-
-def check_home(home: Path) -> None:
-    """Raise if the home cannot be one.
-
-    Raises
-    ------
-    ConfigurationError
-        Saying why.
-    """
-    text = str(home)
-    if any(ord(character) < 32 for character in text):
-        raise ConfigurationError(
-            f"cannot use {text!r} as ACOUPI_HOME.",
-            "ACOUPI_HOME=~/.acoupi",
-            why="its name contains a line break or another control character.",
-        )
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not existing.is_dir():
-        raise ConfigurationError(
-            f'cannot use "{home}" as ACOUPI_HOME.',
-            "ACOUPI_HOME=~/.acoupi",
-            why=f"{existing} is a file.",
-        )
 
 
 def _below(home: Path, path: Path) -> PurePath:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
+from acoupi.components.stores.database import stores_that_only_read
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.deployed import known_deployed
 from acoupi.effort import gap_now
@@ -294,7 +295,8 @@ def store_of(settings: Settings) -> SqliteStore | None:
         return None
     if not path.exists():
         return None
-    return SqliteStore(path, deployed=lambda: known_deployed(settings.deployment_file))
+    with stores_that_only_read():
+        return SqliteStore(path, deployed=lambda: known_deployed(settings.deployment_file))
 
 
 def microphone_state(settings: Settings, deployment: Deployment | None) -> MicrophoneState | None:

@@ -34,9 +34,18 @@ from acoupi.bundles.compose_file import (
     variable,
 )
 from acoupi.bundles.engine import COMPOSE_FILE, Engine
+from acoupi.bundles.home_folder import is_adopted, own_names
 from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.own_folders import part_own_folders
-from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
+from acoupi.bundles.ownership import (
+    give,
+    give_contents,
+    host_owner,
+    is_empty,
+    make_folder,
+    make_private,
+    sound_group,
+)
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
 from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
 from acoupi.bundles.variables import ENV_FILE, chosen_texts
@@ -280,16 +289,17 @@ class ComposeTarget(RunningBundle):
         uid, gid = self.owner
         mounted = folders_of(home)
         written = [folder for folder, read_only in mounted.items() if not read_only]
+        own = [folder for folder in written if not folder.is_relative_to(home) and is_empty(folder)]
         for folder in (*written, *(one for one in mounted if one.is_relative_to(home / "data"))):
-            make_folder(folder)
+            own += make_folder(folder)
         part_own_folders(self.settings, [one.name for one in (stack or self).services])
         part_secrets(home)
         for folder in (home / BROKER_FOLDER, home / "secrets"):
-            folder.chmod(0o700)
-        give_to([home], uid, gid)
-        give_to(
-            sorted(one for one in written if not one.is_relative_to(home)), uid, gid, deep=False
-        )
+            make_private(folder, home)
+        if not is_adopted(self.settings):
+            own.append(home)
+        give(own, uid, gid)
+        give_contents(home, own_names(self.settings), uid, gid)
 
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:

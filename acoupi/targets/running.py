@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from acoupi import data
-from acoupi.bundles.bundle_checks import check_bundle
+from acoupi.bundles.bundle_checks import check_bundle, folders_of
 from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
@@ -24,8 +24,13 @@ from acoupi.bundles.engine import (
     compose_command,
 )
 from acoupi.bundles.images import image_name, without_password
-from acoupi.bundles.own_folders import part_own_folders
-from acoupi.bundles.ownership import give_to, host_owner, make_folder, sound_group
+from acoupi.bundles.ownership import (
+    can_write,
+    give,
+    host_owner,
+    make_folder,
+    sound_group,
+)
 from acoupi.bundles.parted_secrets import part_secrets
 from acoupi.bundles.program_image import image_command
 from acoupi.bundles.rendering import Manifest, check_not_edited
@@ -112,11 +117,10 @@ class RunningBundle(Target):
         """Return the variables in ``.env``; the environment has precedence."""
         return chosen_variables(self.settings.home, CHOSEN)
 
-    def own_home(self) -> None:
-        """Restore the owner of the home, its folders and the link to its secrets before a start.
+    def restore_links(self) -> None:
+        """Restore the link to the secrets before a start: an editor may have replaced it.
 
-        Root may have written there since the setup (a check, a deployment),
-        and an editor may have replaced the link by a file.
+        Owners are set at setup only. What root writes later has the owner of its folder.
 
         Raises
         ------
@@ -124,8 +128,6 @@ class RunningBundle(Target):
             If the disk refuses.
         """
         part_secrets(self.settings.home)
-        part_own_folders(self.settings, [one.name for one in self.services])
-        give_to([self.settings.home], *self.owner)
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -180,8 +182,7 @@ class RunningBundle(Target):
         """Return the command that runs ``acoupi WORDS`` in the image of the bundle, or another."""
         home = self.settings.home
         if not home.exists():
-            make_folder(home)
-            give_to([home], *self.owner)
+            give(make_folder(home), *self.owner)
         chosen = {} if image is None else image_variables(image, packages or ())
         group = self._chosen().get("ACOUPI_AUDIO_GID", "") or str(sound_group())
         return image_command(
@@ -199,9 +200,28 @@ class RunningBundle(Target):
         from acoupi.bundles.preflight import failure, run_preflight  # noqa: PLC0415 - only here
 
         self.check_files()
+        self._check_folders()
         error = failure(list(run_preflight(self.settings, Host(self.engine), self.manifest)))
         if error is not None:
             raise TargetError(error.message, error.help, why=error.why)
+
+    def _check_folders(self) -> None:
+        """Raise if the services could not write where they keep their data.
+
+        Raises
+        ------
+        TargetError
+            Naming the folder.
+        """
+        uid, gid = self.owner
+        for folder, read_only in folders_of(self.settings.home).items():
+            if not read_only and not can_write(folder, uid, gid):
+                raise TargetError(
+                    f'the services cannot write in "{folder}".',
+                    f"sudo chown {uid}:{gid} {shlex.quote(str(folder))}",
+                    why=f"they run as user {uid}, and acoupi changes the owner of no folder "
+                    "that it did not make.",
+                )
 
     def check_files(self) -> None:
         """Raise if the generated files were edited, or are not safe to start.
@@ -232,7 +252,7 @@ class RunningBundle(Target):
 
     def start(self) -> None:
         """Start every service, and do not wait."""
-        self.own_home()
+        self.restore_links()
         self._up("--remove-orphans")
 
     def wait_ready(self, patience: float = START_PATIENCE) -> None:
@@ -321,7 +341,7 @@ class RunningBundle(Target):
 
     def _run_once(self, service: str, *words: str, called: str) -> str:
         """Run a Python module in a container of its own, like a service's; return its output."""
-        self.own_home()
+        self.restore_links()
         # The limit is inside: the container would outlive the command that waits for it.
         limit = ("timeout", "--kill-after=10", f"{HOOK_PATIENCE:.0f}")
         run = ("run", "--rm", "--no-deps", "-T", service, *limit, "python", "-m", *words)
@@ -396,7 +416,7 @@ class RunningBundle(Target):
         self._up_workers()
 
     def _up_workers(self) -> None:
-        self.own_home()
+        self.restore_links()
         self._up(*self._workers())
 
     def _up(self, *args: str) -> None:

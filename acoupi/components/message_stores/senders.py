@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from acoupi.opening import open_file
+
 __all__ = ["Senders"]
 
 _FLOCK = struct.Struct("hhqqi")
@@ -41,7 +43,7 @@ class Senders:
         self.close()  # A lock of the parent process must not outlive it.
         byte = secrets.randbelow(2**62)
         try:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            handle = open_file(self._path, os.O_RDWR | os.O_CREAT)
         except OSError:
             return None
         try:

@@ -10,20 +10,25 @@ import logging
 import os
 import shlex
 import sqlite3
+import stat
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi import clock
 from acoupi.components.stores import faults
+from acoupi.components.stores.read_only import connect, has_file, not_a_file, open_read_only
 from acoupi.components.stores.values import as_path_text
 from acoupi.errors import StoreError
+from acoupi.opening import NotAFileError
+from acoupi.writing import READABLE
 
-__all__ = ["Database", "Schema"]
+__all__ = ["Database", "Schema", "open_read_only", "stores_that_only_read"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,22 @@ _PRAGMAS = (
     "PRAGMA temp_store = MEMORY",  # the root file system of a container is read-only
     "PRAGMA journal_size_limit = 8388608",
 )
+
+
+_only_reads: ContextVar[bool] = ContextVar("only_reads", default=False)
+
+
+@contextmanager
+def stores_that_only_read() -> Iterator[None]:
+    """Let every store that is made inside the block read only: it creates and updates nothing.
+
+    Where there is no file, it is empty; one of an earlier version is read from a copy.
+    """
+    token = _only_reads.set(True)
+    try:
+        yield
+    finally:
+        _only_reads.reset(token)
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,8 @@ class Schema:
 class Database:
     """Provides transactions on one file, created and updated at its first use.
 
+    One that is made in `stores_that_only_read` does neither.
+
     Parameters
     ----------
     path
@@ -70,6 +93,7 @@ class Database:
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path.expanduser().absolute()
         self.schema = schema
+        self._only_reads = _only_reads.get()
         self._idle: list[_Connection] = []
         self._borrowers: Counter[int] = Counter()
         self._is_forking = False
@@ -185,7 +209,7 @@ class Database:
             _inherited.append(borrowed.connection)  # closing it would harm the parent
         else:
             with self._changed:
-                keep = sound and len(self._idle) < _MOST_IDLE
+                keep = sound and not self._only_reads and len(self._idle) < _MOST_IDLE
                 if keep:
                     self._idle.append(borrowed)
             if not keep:
@@ -222,6 +246,20 @@ class Database:
     # Opening
 
     def _open(self) -> "_Connection":
+        open_ = self._open_to_read if self._only_reads else self._open_to_write
+        connection = None
+        try:
+            connection = open_()
+            connection = self._prepare(connection)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise self._explain(error, "open") from error
+            raise
+        return _Connection(connection, os.getpid(), _inode(self.path))
+
+    def _open_to_write(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -229,39 +267,45 @@ class Database:
                 error, store=self.schema.store, path=self.path, kind=self.schema.error
             ) from error
         try:
-            connection = sqlite3.connect(
-                self.path,
-                timeout=faults.BUSY_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-        except sqlite3.Error as error:
-            raise self._explain(error, "open") from error
-        try:
-            self._prepare(connection)
-        except sqlite3.Error as error:
-            connection.close()
-            raise self._explain(error, "open") from error
-        except BaseException:
-            connection.close()
-            raise
-        return _Connection(connection, os.getpid(), _inode(self.path))
+            if not has_file(self.path):
+                # SQLite would also make one where a link leads.
+                with suppress(OSError):
+                    os.mknod(self.path, stat.S_IFREG | READABLE)
+            return connect(self.path, "mode=rw")
+        except NotAFileError as error:
+            raise not_a_file(self.path, error, self.schema.error) from error
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-        connection.create_function("acoupi_blob", 1, bytes.fromhex, deterministic=True)
-        connection.create_function("acoupi_path", 1, _path_of_hex, deterministic=True)
+    def _open_to_read(self) -> sqlite3.Connection:
+        try:
+            return open_read_only(self.path, self.schema.error)
+        except FileNotFoundError:
+            return _in_memory()
+
+    def _prepare(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Return it, or another one, set up and with the content of this version."""
+        _set_up(connection)
         version = self._recognise(connection)
-        if version == self.schema.version and _journal_mode(connection) == "wal":
-            return
-        with _locked(self.path.parent):
-            self._bring_up_to_date(connection)
+        if version == self.schema.version and (self._only_reads or _is_wal(connection)):
+            return connection
+        if not self._only_reads:
+            with _locked(self.path.parent):
+                self._bring_up_to_date(connection)
+            return connection
+        copy = _in_memory()
+        connection.backup(copy)
+        connection.close()
+        _set_up(copy)
+        self._migrate(copy)
+        copy.execute("PRAGMA query_only = ON")
+        return copy
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             logger.warning('"%s" is on a file system that cannot do WAL: %s', self.path, mode)
+        self._migrate(connection)
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
         while (version := self._recognise(connection)) < self.schema.version:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -360,8 +404,20 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino)
 
 
-def _journal_mode(connection: sqlite3.Connection) -> str:
-    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+def _in_memory() -> sqlite3.Connection:
+    """Return an empty database, on disk only if it becomes large, and gone when it is closed."""
+    return sqlite3.connect("", isolation_level=None, check_same_thread=False)
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+    connection.create_function("acoupi_blob", 1, bytes.fromhex, deterministic=True)
+    connection.create_function("acoupi_path", 1, _path_of_hex, deterministic=True)
+
+
+def _is_wal(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
 
 
 def _path_of_hex(text: str) -> str | bytes:
