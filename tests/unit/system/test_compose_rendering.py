@@ -93,6 +93,8 @@ def test_a_service_sees_of_the_home_what_it_needs(settings: Settings) -> None:
         f"{home}/data/cache": True,
         f"{home}/log/default": False,
         f"{home}/run/default": False,
+        f"{home}/run/door/detection": False,
+        f"{home}/waiting/detection": False,
     }
 
 
