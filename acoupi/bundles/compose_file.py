@@ -39,6 +39,7 @@ __all__ = [
     "port_variable",
     "redis_options",
     "setting",
+    "user_variable",
     "variable",
 ]
 
@@ -103,6 +104,8 @@ class Block:
     environment: Sequence[Entry] = ()
     tmpfs: str | None = None
     volumes: Sequence[str] = ()
+    user: str | None = None
+    """User and group; None: those of the site."""
     port: str | None = None
     """As ``ports:`` takes it. Such a service has a network of its own, called as it is."""
 
@@ -269,10 +272,15 @@ def setting(name: str, default: str) -> Entry:
 def redis_options(*, append_only: str, more: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the options of redis; `more` is what the site adds."""
     return (
-        *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700", *more),
+        *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "770", *more),
         *("--dir", SOCKET_FOLDER, "--save", "", "--appendonly", append_only),
         *("--maxmemory", "32mb", "--maxmemory-policy", "noeviction"),
     )
+
+
+def user_variable(service: str) -> str:
+    """Return the name in ``.env`` of the user that a service has for itself."""
+    return f"ACOUPI_UID_{service.upper().replace('-', '_')}"
 
 
 def memory_variable(service: str) -> str:

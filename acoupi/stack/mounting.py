@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel
 
@@ -13,12 +13,16 @@ from acoupi.stack.access import Job, Mount, Place, mounts_for
 from acoupi.stack.rights import places_of
 from acoupi.stack.settings import Settings
 
+if TYPE_CHECKING:
+    from acoupi.stack.stack import Service
+
 __all__ = [
     "Surroundings",
     "cache_folder",
     "cache_variable",
     "own_environment",
     "own_mounts",
+    "writes_only_its_own",
 ]
 
 
@@ -130,6 +134,13 @@ def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...
         "ACOUPI_RUN_DIR": str(own.run_dir),
     }
     return tuple((variables | cache_variable(settings.home)).items())
+
+
+def writes_only_its_own(service: "Service", settings: Settings) -> bool:
+    """Return whether a service writes no folder that another writes, so that it can have a user."""
+    own = settings.of_service(service.name)
+    folders = {own.log_dir, own.run_dir, waiting_folder(settings.home, service.name)}
+    return folders.issuperset(one.source for one in service.mounts if not one.read_only)
 
 
 def own_mounts(settings: Settings, name: str) -> tuple[Mount, ...]:

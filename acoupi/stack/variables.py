@@ -117,7 +117,12 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 _EXACT = {one.name for one in VARIABLES if not one.is_prefix}
-_PREFIXES = (*(one.name for one in VARIABLES if one.is_prefix), "ACOUPI_MEMORY_", "ACOUPI_PORT_")
+_PREFIXES = (
+    *(one.name for one in VARIABLES if one.is_prefix),
+    "ACOUPI_MEMORY_",
+    "ACOUPI_PORT_",
+    "ACOUPI_UID_",
+)
 _SOURCES = tuple(
     one.name for one in VARIABLES if one.scope in ("configuration", "deployment", "device")
 )

@@ -6,6 +6,7 @@ stops the containers; their state is read through the engine's API.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from acoupi.bundles.compose_file import (
     port_variable,
     redis_options,
     setting,
+    user_variable,
     variable,
 )
 from acoupi.bundles.engine import COMPOSE_FILE, Engine
@@ -44,6 +46,8 @@ from acoupi.bundles.ownership import (
     is_empty,
     make_folder,
     make_private,
+    service_user,
+    share_folder,
     sound_group,
 )
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
@@ -51,6 +55,7 @@ from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
 from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
+from acoupi.door.places import waiting_folder
 from acoupi.errors import ConfigurationError
 from acoupi.stack.broker_users import (
     BROKER_FOLDER,
@@ -58,6 +63,7 @@ from acoupi.stack.broker_users import (
     broker_rules,
     broker_secrets,
 )
+from acoupi.stack.mounting import writes_only_its_own
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
@@ -119,9 +125,17 @@ class HomeSite(Site):
             self,
             labels=[("acoupi.configuration", digest, change)],
             environment=self._environment(service),
+            user=self._user(service),
             tmpfs=TEMPORARY,
             volumes=list(self._mounts(service)),
         )
+
+    def _user(self, service: Service) -> str | None:
+        """Return the user of a service that shares no file with another, if it has one."""
+        if not writes_only_its_own(service, self.settings):
+            return None
+        own = f"${{{user_variable(service.name)}:-{variable('ACOUPI_UID')}}}"
+        return f"{own}:{variable('ACOUPI_GID')}"
 
     def _environment(self, service: Service) -> list[Entry]:
         own = service_environment(self.settings)
@@ -251,6 +265,7 @@ class ComposeTarget(RunningBundle):
             "start_script": self.settings.start_script_path.name,
             "stop_script": self.settings.stop_script_path.name,
             "variables": variables,
+            "users": [name for name in variables if name.startswith("ACOUPI_UID_")],
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
             "ports": [name for name in variables if name.startswith("ACOUPI_PORT_")],
             "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
@@ -267,6 +282,13 @@ class ComposeTarget(RunningBundle):
             "ACOUPI_GID": str(gid),
             "ACOUPI_AUDIO_GID": str(sound_group()),
         }
+        is_chosen = "ACOUPI_UID" in os.environ or chosen.get("ACOUPI_UID", str(uid)) != str(uid)
+        if os.getuid() == 0 and not is_chosen:
+            facts |= {
+                user_variable(one.name): str(service_user(self.settings.home, one.name))
+                for one in stack.services
+                if writes_only_its_own(one, self.settings)
+            }
         memory = {
             memory_variable(one.name): mebibytes(one.limits.memory_bytes) for one in stack.services
         }
@@ -300,6 +322,22 @@ class ComposeTarget(RunningBundle):
             own.append(home)
         give(own, uid, gid)
         give_contents(home, own_names(self.settings), uid, gid)
+        self._give_to_services([one.name for one in (stack or self).services], gid)
+
+    def _give_to_services(self, names: Sequence[str], gid: int) -> None:
+        """Give what is of one service only to its user, where it has one."""
+        home, chosen = self.settings.home, self._chosen()
+        for name in names:
+            text = chosen.get(user_variable(name), "")
+            if not text.isdigit():
+                continue
+            own = self.settings.of_service(name)
+            for folder in (own.log_dir, own.run_dir, waiting_folder(home, name)):
+                if folder.is_dir():
+                    share_folder(folder, int(text), gid)
+            password = home / BROKER_FOLDER / name
+            if password.is_file():
+                password.chmod(0o640)  # the service is in the group, and nobody else sees it
 
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
