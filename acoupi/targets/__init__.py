@@ -122,6 +122,14 @@ class Target(ABC):
         """What to do after a setup, as a command."""
         return "acoupi check"
 
+    @property
+    def shared(self) -> str | None:
+        """What a service that is taken over could do to the others, in words; None: nothing."""
+        return (
+            "every service runs as one user and sees all of the home, its secrets too "
+            "(docs/security.md). Containers keep them apart: acoupi setup --target compose"
+        )
+
     def render_folder(
         self, folder: Path, stack: Stack, *, packages: Sequence[str] = (), force: bool = False
     ) -> str:

@@ -145,6 +145,16 @@ class RunningBundle(Target):
         first, second = (int(text) for text in texts)
         return first, second
 
+    @property
+    def shared(self) -> str | None:
+        """Return what all services have in common, unless some have a user of their own."""
+        if any(name.startswith("ACOUPI_UID_") for name in self._chosen()):
+            return None
+        return (
+            "all services run as one user: their mounts keep them apart, and nothing else "
+            "(docs/security.md). Where root runs acoupi setup, models have a user of their own"
+        )
+
     def settings_of(self, service: str) -> Settings:
         """Return the settings of a container, which has folders of its own."""
         return self.settings.of_service(service)

@@ -88,12 +88,15 @@ def test_a_model_that_is_taken_over_changes_no_store_no_recording_and_no_model(
 ) -> None:
     """Also as root, and whatever it does to the paths that it sees."""
     bundle.goes_on("work")
-    kept = [one.path for one in bundle.recordings() if one.path and one.path.exists()]
+    kept = list((bundle.home / "data" / "recordings").rglob("*.wav"))
     code = """
 import json, os, sys
 home, *files = sys.argv[1:]
 done = []
-for path in (*files, home + "/data/metadata.db", home + "/data/messages.db", home + "/app.py"):
+data = home + "/data"
+files += [data + "/spool/" + name for name in os.listdir(data + "/spool")]
+names = ("data/metadata.db", "data/messages.db", "data/cache/model", "data/spool/x.wav", "app.py")
+for path in (*files, *(home + "/" + name for name in names)):
     for act in (lambda: os.unlink(path), lambda: os.rename(path, path + ".x"),
                 lambda: os.symlink(home + "/secrets", path + ".link"),
                 lambda: open(path, "ab").close()):
@@ -105,9 +108,17 @@ for path in (*files, home + "/data/metadata.db", home + "/data/messages.db", hom
 print(json.dumps(done))
 """
 
-    for user in (None, "0"):
-        said = bundle.run_in(
-            "detection", "python", "-c", code, str(bundle.home), *map(str, kept), user=user
-        )
-        assert json.loads(said.stdout) == []
+    attack = ("python", "-c", code, str(bundle.home), *map(str, kept))
+    code_before = (bundle.home / "app.py").read_bytes()
+
+    assert json.loads(bundle.run_in("detection", *attack).stdout) == []
+    # As root it makes files beside the mounts, in the memory of its own container.
+    bundle.run_in("detection", *attack, user="0")
+
+    assert all(path.exists() for path in kept)
+    made = [
+        one for one in bundle.home.rglob("*") if one.name.endswith((".link", ".db.x", ".wav.x"))
+    ]
+    assert made == []
+    assert (bundle.home / "app.py").read_bytes() == code_before
     bundle.goes_on("work after that")

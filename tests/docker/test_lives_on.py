@@ -110,7 +110,7 @@ def test_it_comes_back_from_a_power_cut(bundle: Bundle) -> None:
         "everything analysed that had been recorded",
         RECOVERY,
     )
-    assert (run / "default.pid").read_text() != "1\n"
+    assert (run / "default" / "default.pid").read_text() != "1\n"
     bundle.eventually(lambda: not half.exists(), "the half a file gone", RECOVERY)
 
 

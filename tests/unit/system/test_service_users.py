@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from acoupi.system import Settings, setup_program
+from acoupi.system import Settings, setup_program, target_for
 from tests.services import require
 from tests.unit.system.test_compose_rendering import env_file
 
@@ -42,6 +42,7 @@ def test_each_has_another_user_and_keeps_it(settings: Settings) -> None:
     assert set(before) == OWN
     assert len({*before.values(), int(env_file(settings)["ACOUPI_UID"])}) == 3
     assert users(settings) == before
+    assert target_for(settings).shared is None
     services = yaml.safe_load((settings.home / "docker-compose.yml").read_text())["services"]
     assert {name for name in services if "ACOUPI_UID_" in services[name].get("user", "")} == OWN
 
@@ -81,3 +82,4 @@ def test_without_root_all_run_as_who_set_it_up(
     set_up(settings)
 
     assert users(settings) == {}
+    assert "one user" in (target_for(settings).shared or "")
