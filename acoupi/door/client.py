@@ -131,6 +131,7 @@ def through_door(
     deferred: Collection[str] = (),
     offline: Mapping[str, Callable[..., Any]] | None = None,
     caller: Callable[[], str | None] = lambda: None,
+    check: Callable[[Any, str, Mapping[str, Any]], None] = lambda *_: None,
 ) -> Callable[[type[T]], type[T]]:
     """Let the public methods of a store go through the door where this process has one.
 
@@ -147,6 +148,9 @@ def through_door(
         What other methods return then, from their arguments; the rest raises.
     caller
         Names the parent of this process.
+    check
+        Raises for a call that a store may refuse to whoever is behind a door: gets
+        the store, the method and its arguments.
     """
     rules = _Rules(kind, error, frozenset(deferred), offline or {}, caller)
 
@@ -156,6 +160,7 @@ def through_door(
                 setattr(store_class, name, rules.wrap(name, function))
         store_class.__init__ = _registering(store_class.__init__)
         store_class.door_kind = kind
+        store_class.door_check = check
         return store_class
 
     return decorate

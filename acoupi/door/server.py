@@ -67,9 +67,9 @@ class Limits:
     """At once; others wait until one has ended."""
     seconds: float = 10.0
     """For a request to arrive, and for its answer to be taken."""
-    bytes_an_hour: int = 128 * 1024 * 1024
+    bytes_an_hour: int = 64 * 1024 * 1024
     """Of its calls; a small one counts as `LEAST_BYTES`."""
-    listed: int = 256
+    listed: int = 8
     """Entries in a list that is an argument."""
     look_every: float = 1.0
     """Seconds between two looks for calls that wait in files."""
@@ -296,6 +296,10 @@ class DoorServer(threading.Thread):
         longest = max(map(len, lists), default=0)
         if longest > self._limits.listed:
             raise ValueError(f"a list of {longest} entries; at most {self._limits.listed}")
+        try:
+            store.door_check(request.method, arguments)
+        except StoreError as error:
+            raise _OutsideRoleError(error.message, error.help, why=error.why) from error
         token = caller.set(request.caller)
         try:
             return method(**arguments)

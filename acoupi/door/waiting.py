@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from acoupi.door.wire import MOST_BYTES
@@ -21,6 +22,8 @@ MOST_WAITING = 10_000
 """Calls that a service keeps."""
 MOST_WAITING_BYTES = 64 * 1024 * 1024
 
+_MOST_SEEN = 2 * MOST_WAITING
+"""Files that are looked at: a service can fill its folder, but not the memory of the reader."""
 _NAME = re.compile(r"([0-9]{12})-[0-9a-f]{8}\.call\Z")
 _MODE = 0o660
 """The reader may be another user, of the same group."""
@@ -79,11 +82,12 @@ class WaitingCalls:
     def names(self) -> list[str]:
         """Return the names of the calls that wait, in their order."""
         try:
-            with self._opened() as folder:
-                names = os.listdir(folder)  # noqa: PTH208 - of a descriptor
+            with self._opened() as folder, os.scandir(folder) as found:
+                return sorted(
+                    one.name for one in islice(found, _MOST_SEEN) if _NAME.match(one.name)
+                )
         except OSError:
             return []
-        return sorted(name for name in names if _NAME.match(name))
 
     # The worker that keeps the stores.
 

@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 LENGTH = struct.Struct(">I")
-MOST_BYTES = 8 * 1024 * 1024
+MOST_BYTES = 4 * 1024 * 1024
 """Size of a request."""
-MOST_VALUES = 400_000
-"""Values in a request: some 10,000 detections. Nested deeper than 200, it is not read at all."""
+MOST_VALUES = 200_000
+"""Values in a request: more than 5,000 detections. Nested deeper than 200, it is not read."""
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 
 _BYTES, _PATH = "$bytes", "$path"

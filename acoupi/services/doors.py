@@ -25,7 +25,6 @@ ROLES: Mapping[str, Role] = {
             "get_recordings_info_by_path",
             "get_recordings_model_outputs",
             "store_model_output",
-            "store_model_outputs",
         }),
         "messages": frozenset({"store_message"}),
     },

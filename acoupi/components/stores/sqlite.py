@@ -10,6 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import sql
+from acoupi.components.stores.behind_door import metadata_door
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
@@ -43,29 +44,13 @@ from acoupi.components.stores.values import (
     to_microseconds,
 )
 from acoupi.deployed import Deployed, deployed_here
-from acoupi.door.client import through_door
-from acoupi.errors import MetadataStoreError
 
 __all__ = ["SqliteStore"]
 
 WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
-def _first_attempt(recording: data.Recording, name_model: str) -> data.Analysis:
-    return begun(None, recording.id, name_model)
-
-
-@through_door(
-    "metadata",
-    MetadataStoreError,
-    deferred=("store_model_output", "store_model_outputs", "end_analysis"),
-    offline={
-        "begin_analysis": _first_attempt,
-        "get_recordings": lambda ids: [],
-        "get_recording_model_outputs": lambda recording: [],
-    },
-    caller=parent_process,
-)
+@metadata_door
 class SqliteStore(DeploymentTables, EffortTables):
     """Stores deployments, recordings and detections in one SQLite file.
 

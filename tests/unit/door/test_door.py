@@ -221,6 +221,60 @@ def test_an_output_that_is_too_large_to_send_is_refused_in_three_lines(
 # --- floods ---
 
 
+def test_no_recording_gets_more_results_than_can_be_read(
+    store: SqliteStore, kept: InMemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acoupi.components.stores.behind_door.MOST_OF_ONE", 3)
+    monkeypatch.setattr("acoupi.components.stores.behind_door.MOST_DETECTIONS", 4)
+    every = [output(SOUND, detection(), name_model=f"model {number}") for number in range(3)]
+    for one in (*every, every[0]):  # what is replaced does not count
+        store.begin_analysis(SOUND, one.name_model)
+        store.store_model_output(one)
+    more = output(SOUND, name_model="more")
+    larger = every[0].model_copy(update={"detections": [detection() for _ in range(3)]})
+    ended = data.Analysis(
+        recording_id=SOUND.id, name_model="more", state=data.AnalysisState.DONE, attempts=1
+    )
+
+    for refused in (
+        lambda: store.store_model_output(more),
+        lambda: store.store_model_output(larger),
+        lambda: store.begin_analysis(SOUND, "more"),
+        lambda: store.end_analysis(ended),
+    ):
+        with pytest.raises(MetadataStoreError, match="accepts no more results") as caught:
+            refused()
+        assert len(caught.value.lines()) == 3
+    assert len(kept.get_recording_model_outputs(SOUND)) == 3
+    assert len(kept.get_analyses([SOUND])[SOUND.id]) == 3
+
+
+def test_results_that_are_too_many_are_set_aside(
+    doors: Doors, store: SqliteStore, kept: InMemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acoupi.components.stores.behind_door.MOST_OF_ONE", 1)
+    doors.close()
+    for name in ("one", "more"):
+        store.store_model_output(output(SOUND, name_model=name))
+
+    doors.open()
+
+    settle(doors)
+    assert [one.name_model for one in kept.get_recording_model_outputs(SOUND)] == ["one"]
+
+
+def test_a_folder_that_was_filled_does_not_fill_the_memory(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doors.close()
+    monkeypatch.setattr("acoupi.door.waiting._MOST_SEEN", 5)
+    doors.waiting.folder.mkdir(parents=True)
+    for number in range(20):
+        (doors.waiting.folder / f"{number:012}-00000000.call").touch()
+
+    assert len(doors.waiting.names()) == 5
+
+
 def test_who_is_slow_is_in_nobodys_way_for_long(tmp_path: Path, kept: InMemoryStore) -> None:
     limits = Limits(connections=2, seconds=0.2, look_every=0.05)
     with Doors(tmp_path, MODEL, limits) as doors, ExitStack() as stack:
@@ -342,14 +396,14 @@ def test_many_calls_that_wait_are_all_made(
     doors: Doors, store: SqliteStore, kept: InMemoryStore
 ) -> None:
     doors.close()
-    every = [output(SOUND, name_model=f"model {number}") for number in range(120)]
+    every = [output(SOUND, name_model=f"model {number}") for number in range(80)]
     for one in every:
         store.store_model_output(one)
 
     doors.open()
 
     settle(doors)
-    assert len(kept.get_recording_model_outputs(SOUND)) == 120
+    assert len(kept.get_recording_model_outputs(SOUND)) == 80
 
 
 def test_what_was_being_written_when_a_worker_was_killed_is_removed(doors: Doors) -> None:
