@@ -24,6 +24,7 @@ from acoupi.home import home_dir
 
 __all__ = [
     "NotAFileError",
+    "at",
     "is_file",
     "kind_of",
     "open_binary",
@@ -164,6 +165,11 @@ def _check_is_file(handle: int, path: Path) -> None:
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         raise _refusal(path, kind_of(mode))
+
+
+def at(folder: int, name: str) -> Path:
+    """Return a path to a name in an open folder: it leads there whatever becomes of the folder."""
+    return Path(f"/proc/self/fd/{folder}", name)
 
 
 def open_binary(path: Path, *, beneath: Path | None = None) -> BinaryIO:

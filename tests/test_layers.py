@@ -36,7 +36,7 @@ ROWS = (
     ("data",),
     ("commit", "door"),
     ("locks", "opening", "writing"),
-    ("captures", "clock", "errors", "home", "lazy", "rights"),
+    ("captures", "clock", "errors", "home", "lazy", "printing", "rights"),
 )
 """The picture, from the top: a room may import from the rows below its own, and from itself."""
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}

@@ -1,7 +1,7 @@
 """Sound that libsndfile decodes: FLAC, compressed WAV files, and other containers."""
 
 import functools
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,6 @@ def read_info(path: Path) -> SoundInfo:
     AudioError
         If it is missing, or not sound.
     """
-    with open_sound(path):  # says why it cannot be opened
-        pass
     with _Opened(path) as file:
         bits = next((int(w) for w in file.subtype.split("_") if w.isdigit()), _ORDINARY_BITS)
         return SoundInfo(int(file.samplerate), int(file.channels), bits, _frames(path, file))
@@ -59,17 +57,21 @@ class _Opened:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: Any = None
+        self._opened = ExitStack()
 
     def __enter__(self) -> Any:
-        soundfile = _library(self._path)
-        try:
-            self._file = one_way(soundfile)(self._path)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise self._not_sound(error) from error
+        with ExitStack() as stack:
+            stream = stack.enter_context(open_sound(self._path))  # says why it cannot be opened
+            soundfile = _library(self._path)
+            try:
+                self._file = stack.enter_context(one_way(soundfile)(stream))
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise self._not_sound(error) from error
+            self._opened = stack.pop_all()
         return self._file
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._file.close()
+        self._opened.close()
         if isinstance(error, (RuntimeError, ValueError, MemoryError)):
             raise self._not_sound(error) from error
 
@@ -96,7 +98,7 @@ def _counted(path: Path, size: int, modified_ns: int) -> int:
     soundfile = _library(path)
     count = 0
     with (
-        path.open("rb") as source,
+        open_sound(path) as source,
         suppress(soundfile.SoundFileError),
         one_way(soundfile)(source) as sound,
     ):

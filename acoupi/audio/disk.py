@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from acoupi.errors import AudioError, RecordingError
+from acoupi.home import home_dir
+from acoupi.opening import NotAFileError, is_file, open_file
 
 __all__ = ["disk_errors", "find_parts", "holding", "open_new", "open_sound", "part_path", "publish"]
 
@@ -26,7 +28,12 @@ def part_path(path: Path) -> Path:
 
 def find_parts(folder: Path) -> list[Path]:
     """Return the unfinished files in a folder, by name; empty if there is no folder."""
-    return sorted(folder.glob(".*.part")) if folder.is_dir() else []
+    found = folder.glob(".*.part") if folder.is_dir() else ()
+    return sorted(part for part in found if is_file(part) or _is_folder(part))
+
+
+def _is_folder(part: Path) -> bool:
+    return part.is_dir() and not part.is_symlink()
 
 
 def publish(part: Path, path: Path) -> None:
@@ -63,7 +70,7 @@ def holding(part: Path) -> Iterator[bool]:
     it, or if it no longer exists.
     """
     try:
-        handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         yield False
         return
@@ -93,7 +100,13 @@ def open_sound(path: Path, mode: str = "rb") -> Iterator[BinaryIO]:
         If it cannot be opened.
     """
     try:
-        file = cast("BinaryIO", path.open(mode, buffering=0 if "+" in mode else -1))
+        file = _open(path, mode)
+    except NotAFileError as error:
+        raise AudioError(
+            f'cannot open "{path}".',
+            "give the path of the file itself",
+            why=f"{error.strerror}, where a file must be.",
+        ) from error
     except OSError as error:
         raise AudioError(
             f'cannot open "{path}".',
@@ -102,6 +115,15 @@ def open_sound(path: Path, mode: str = "rb") -> Iterator[BinaryIO]:
         ) from error
     with file:
         yield file
+
+
+def _open(path: Path, mode: str) -> BinaryIO:
+    is_changed = "+" in mode
+    # A link that a person made to a recording elsewhere is good enough to be read.
+    is_shared = is_changed or path.absolute().is_relative_to(home_dir())
+    flags = os.O_RDWR if is_changed else os.O_RDONLY
+    handle = open_file(path if is_shared else path.resolve(), flags)
+    return cast("BinaryIO", os.fdopen(handle, mode, buffering=0 if is_changed else -1))
 
 
 def _lock(handle: int) -> bool:

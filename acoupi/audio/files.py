@@ -13,6 +13,9 @@ completes the work when it is repeated, or `hidden_files` shows what is left:
 ==================  ===============================================================
 
 Nothing is ever overwritten: a taken name becomes ``NAME_1.wav``, ``NAME_2.wav``, ...
+Only regular files are moved and deleted, and no link is followed: a service that is taken over
+may put one into the spool. A file with two names is one that a crash left so.
+
 A destination that already holds exactly the same bytes is treated as this move,
 interrupted by a crash. (Every recording holds its own id, so two are never equal;
 where they might be, `is_taken` decides.)
@@ -21,16 +24,19 @@ where they might be, `is_taken` decides.)
 import ctypes
 import errno
 import fcntl
-import filecmp
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from acoupi.audio.formats import is_sound_file
+from acoupi.opening import NotAFileError, at, is_file, kind_of, open_binary, open_in, opened_folder
 
 __all__ = [
     "DELETED_SUFFIX",
@@ -44,10 +50,12 @@ __all__ = [
     "list_recordings",
     "make_folder",
     "move_file",
+    "strange_entries",
 ]
 
 DELETED_SUFFIX = ".deleted"
 MOVING_SUFFIX = ".moving"
+PART_SUFFIX = ".part"
 
 _COPY_BYTES = 1 << 20
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -102,13 +110,14 @@ def move_file(
         If the disk is full or refuses. The source is untouched then.
     """
     source, destination = Path(source), Path(destination)
-    if not source.is_file():
-        raise FileNotFoundError(errno.ENOENT, "no such recording", str(source))
-    make_folder(destination.parent)
-    final = _place(source, destination, is_taken or (lambda _: False))
-    _commit(commit, final)
-    if not is_same_entry(source, final):
-        source.unlink(missing_ok=True)
+    with opened_folder(source.parent) as spool, _opened(spool, source) as stream:
+        make_folder(destination.parent)
+        with opened_folder(destination.parent) as kept:
+            move = _Move(stream, at(spool, source.name), destination, kept)
+            final = move.place(is_taken or (lambda _: False))
+            _commit(commit, final)
+            if not is_same_entry(move.source, at(kept, final.name)):
+                move.source.unlink(missing_ok=True)
     return final
 
 
@@ -120,13 +129,17 @@ def delete_file(path: Path, *, commit: Commit | None = None) -> bool:
     """
     path = Path(path)
     mark = deletion_mark(path)
-    try:
-        path.rename(mark)
-    except FileNotFoundError:
-        if not mark.exists():
+    with _folder_if_there(path.parent) as folder:
+        if folder is None:
             return False
-    else:
-        _sync(path.parent)
+        named, marked = at(folder, path.name), at(folder, mark.name)
+        if is_file(named):
+            named.rename(marked)
+            _sync(at(folder, "."))
+        elif _is_something_else(named):
+            raise NotAFileError(errno.ELOOP, "it is no file", str(path))
+        elif not is_file(marked):
+            return False
     finish_deletion(mark, commit=commit)
     return True
 
@@ -145,7 +158,34 @@ def deletion_mark(path: Path) -> Path:
 def finish_deletion(mark: Path, *, commit: Commit | None = None) -> None:
     """Delete a file that is marked for deletion; `commit` gets its earlier name."""
     _commit(commit, mark.with_name(mark.name.removeprefix(".").removesuffix(DELETED_SUFFIX)))
-    mark.unlink(missing_ok=True)
+    with _folder_if_there(mark.parent) as folder:
+        if folder is not None:
+            at(folder, mark.name).unlink(missing_ok=True)
+
+
+def strange_entries(folder: Path) -> list[tuple[Path, str]]:
+    """Return what is in a folder of recordings that is no file though it should be, and what it is.
+
+    It is left alone: a program that records puts no link or FIFO there.
+    """
+    try:
+        entries = [path for path in Path(folder).iterdir() if _is_named_like_ours(path.name)]
+    except OSError:
+        return []
+    found = []
+    for path in sorted(entries):
+        with suppress(FileNotFoundError):
+            mode = path.lstat().st_mode
+            is_part = stat.S_ISDIR(mode) and path.name.endswith(PART_SUFFIX)
+            if not stat.S_ISREG(mode) and not is_part:
+                found.append((path, kind_of(mode)))
+    return found
+
+
+def _is_named_like_ours(name: str) -> bool:
+    return is_sound_file(name) or (
+        name[0] == "." and name.endswith((DELETED_SUFFIX, MOVING_SUFFIX, PART_SUFFIX))
+    )
 
 
 def _files(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
@@ -153,7 +193,7 @@ def _files(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
         named = [path for path in Path(folder).iterdir() if is_wanted(path.name)]
     except FileNotFoundError:
         return []
-    return sorted(path for path in named if path.is_file())
+    return sorted(path for path in named if is_file(path))
 
 
 def _commit(commit: Commit | None, path: Path) -> None:
@@ -161,31 +201,105 @@ def _commit(commit: Commit | None, path: Path) -> None:
         commit(path)
 
 
-def _place(source: Path, destination: Path, is_taken: Callable[[Path], bool]) -> Path:
-    """Make the file complete and durable under a free name, and return that."""
-    _sync(source)
+@contextmanager
+def _opened(folder: int, path: Path) -> Iterator[BinaryIO]:
+    with os.fdopen(open_in(folder, path), "rb") as stream:
+        yield stream
 
-    def publish(path: Path, put: Callable[[Path, Path], None]) -> Path:
-        for candidate in _numbered(destination):
-            if is_taken(candidate):
+
+@contextmanager
+def _folder_if_there(path: Path) -> Iterator[int | None]:
+    with ExitStack() as stack:
+        folder = None
+        with suppress(FileNotFoundError):
+            folder = stack.enter_context(opened_folder(path))
+        yield folder
+
+
+def _is_something_else(path: Path) -> bool:
+    """Return whether there is an entry of that name that is no file."""
+    return os.path.lexists(path) and not is_file(path)
+
+
+@dataclass
+class _Move:
+    """A file that is open, and where it goes, in a folder that is open."""
+
+    stream: BinaryIO
+    source: Path
+    """In its open folder, as `at` returns it."""
+    destination: Path
+    """As it was named."""
+    folder: int
+    """Of the destination."""
+
+    def place(self, is_taken: Callable[[Path], bool]) -> Path:
+        """Make the file complete and durable under a free name, and return that."""
+        os.fsync(self.stream.fileno())
+        try:
+            return self._publish(self.source, os.link, is_taken)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+        with _copied_beside(self.stream, at(self.folder, self.destination.name)) as copy:
+            return self._publish(copy, _rename_to_free, is_taken)
+
+    def _publish(
+        self, path: Path, put: Callable[[Path, Path], None], is_taken: Callable[[Path], bool]
+    ) -> Path:
+        for name in _numbered(self.destination):
+            if is_taken(name):
                 continue
+            candidate = at(self.folder, name.name)
             try:
                 put(path, candidate)
+                self._check_same(path, candidate)
             except FileExistsError:
-                if not (is_same_entry(source, candidate) or has_same_bytes(source, candidate)):
+                if not self._is_there(candidate):
                     continue
-                _remove_abandoned_copies(destination)
-            _sync(candidate.parent)
-            return candidate
+                _remove_abandoned_copies(at(self.folder, self.destination.name))
+            _sync(at(self.folder, "."))
+            return name
         raise AssertionError("there is always another number")
 
-    try:
-        return publish(source, os.link)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
+    def _check_same(self, path: Path, candidate: Path) -> None:
+        """Remove what was put if the source was swapped for something else in the meantime."""
+        if path == self.source and not self._is_open(candidate):
+            candidate.unlink(missing_ok=True)
+            raise FileNotFoundError(errno.ENOENT, "it was replaced", str(self.source))
+
+    def _is_open(self, path: Path) -> bool:
+        return os.path.samestat(os.fstat(self.stream.fileno()), path.lstat())
+
+    def _is_there(self, candidate: Path) -> bool:
+        if not is_file(candidate):
+            return False
+        if is_same_entry(self.source, candidate):
+            return True
+        with _opened(self.folder, candidate) as other:
+            return _hold_the_same(self.stream, other)
+
+
+@contextmanager
+def _copied_beside(stream: BinaryIO, destination: Path) -> Iterator[Path]:
+    """Make a durable, temporary copy under a hidden name in the destination's folder."""
+    _remove_abandoned_copies(destination)
+    copy = destination.with_name(f"{_copy_prefix(destination)}{uuid4().hex[:8]}{MOVING_SUFFIX}")
+    with copy.open("xb") as target:
+        _try_lock(target.fileno())
+        try:
+            stream.seek(0)
+            shutil.copyfileobj(stream, target, _COPY_BYTES)
+            target.flush()
+            os.fsync(target.fileno())
+            found = os.fstat(stream.fileno())
+            os.fchmod(target.fileno(), stat.S_IMODE(found.st_mode))
+            os.utime(target.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+            yield copy
+        except Exception:
+            copy.unlink(missing_ok=True)
             raise
-    with _copied_beside(source, destination) as copy:
-        return publish(copy, _rename_to_free)
+        copy.unlink(missing_ok=True)
 
 
 def _numbered(path: Path) -> Iterator[Path]:
@@ -196,35 +310,28 @@ def _numbered(path: Path) -> Iterator[Path]:
 
 def has_same_bytes(source: Path, other: Path) -> bool:
     """Return whether both files hold the same bytes, and any at all."""
-    return source.stat().st_size > 0 and filecmp.cmp(source, other, shallow=False)
+    with open_binary(source) as first, open_binary(other) as second:
+        return _hold_the_same(first, second)
+
+
+def _hold_the_same(first: BinaryIO, second: BinaryIO) -> bool:
+    size = os.fstat(first.fileno()).st_size
+    if size == 0 or size != os.fstat(second.fileno()).st_size:
+        return False
+    first.seek(0)
+    while block := first.read(_COPY_BYTES):
+        if block != second.read(len(block)):
+            return False
+    return True
 
 
 def is_same_entry(source: Path, other: Path) -> bool:
     """Return whether both paths are the same directory entry, e.g. through a linked folder."""
     try:
-        return source.samefile(other) and other.stat().st_nlink < 2
+        found = other.lstat()
+        return os.path.samestat(source.lstat(), found) and found.st_nlink < 2
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _copied_beside(source: Path, destination: Path) -> Iterator[Path]:
-    """Make a durable, temporary copy under a hidden name in the destination's folder."""
-    _remove_abandoned_copies(destination)
-    copy = destination.with_name(f"{_copy_prefix(destination)}{uuid4().hex[:8]}{MOVING_SUFFIX}")
-    with copy.open("xb") as target:
-        _try_lock(target.fileno())
-        try:
-            with source.open("rb") as stream:
-                shutil.copyfileobj(stream, target, _COPY_BYTES)
-            target.flush()
-            os.fsync(target.fileno())
-            shutil.copystat(source, copy)
-            yield copy
-        except Exception:
-            copy.unlink(missing_ok=True)
-            raise
-        copy.unlink(missing_ok=True)
 
 
 def _copy_prefix(destination: Path) -> str:
@@ -235,7 +342,7 @@ def _remove_abandoned_copies(destination: Path) -> None:
     """Remove earlier copies left by crashes: the kernel has released their locks."""
     for path in hidden_files(destination.parent, MOVING_SUFFIX):
         if path.name.startswith(_copy_prefix(destination)):
-            with suppress(FileNotFoundError), path.open("rb") as stream:
+            with suppress(FileNotFoundError, NotAFileError), open_binary(path) as stream:
                 if _try_lock(stream.fileno()):
                     path.unlink(missing_ok=True)
 
@@ -287,8 +394,9 @@ def make_folder(folder: Path) -> None:
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-        _sync(each.parent)
+        with opened_folder(each.parent) as parent:
+            at(parent, each.name).mkdir(exist_ok=True)
+            _sync(at(parent, "."))
 
 
 def _sync(path: Path) -> None:

@@ -26,6 +26,7 @@ from acoupi.audio.riff import write_all, write_at
 from acoupi.audio.sources import SAMPLE_BYTES
 from acoupi.audio.writer import SoundInfo, SoundWriter
 from acoupi.errors import AudioError, RecordingError
+from acoupi.opening import open_file
 
 __all__ = [
     "HEAD_ROOM",
@@ -343,7 +344,7 @@ def _copy_with(head: bytes, file: BinaryIO, audio: int, path: Path) -> None:
     """Write the file again with another head."""
     copy = path.with_name(f".{path.name}.guano")
     try:
-        with copy.open("wb") as target:
+        with os.fdopen(open_file(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as target:
             target.write(head)
             file.seek(audio)
             shutil.copyfileobj(file, target, 1 << 20)

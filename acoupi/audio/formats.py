@@ -28,6 +28,7 @@ from acoupi.audio.guano import (
 )
 from acoupi.audio.writer import SoundInfo, SoundWriter, WriterOptions
 from acoupi.errors import AudioError
+from acoupi.opening import is_file, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +117,8 @@ else:
     FileFormat = Literal[tuple(kind.NAME for kind in FORMATS)]
 """Also the suffix of the files."""
 
+LONGEST_TEXT = 1 << 20
+"""Bytes of a GUANO text."""
 _CRASHED = "the recorder ended while it was being written"
 
 
@@ -312,8 +315,8 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
         if not file.stat().st_size or not _repair(file):
             continue
         place = path
-        if not published and text.exists():
-            add_guano(file, text.read_text(encoding="utf-8", errors="replace"))
+        if not published and is_file(text):
+            add_guano(file, _text_of(text, part.parent))
         else:
             numbered = (path.with_stem(f"{path.stem}_{n}") for n in itertools.count(2))
             place = next(one for one in itertools.chain([path], numbered) if not one.exists())
@@ -323,10 +326,14 @@ def _salvage_folder(part: Path, path: Path) -> Path | None:
     return published[0] if published else None
 
 
+def _text_of(path: Path, spool: Path) -> str:
+    return read_bytes(path, LONGEST_TEXT, beneath=spool).decode(errors="replace")
+
+
 def _repair(part: Path) -> bool:
     """Make the headers match what is there; return whether there is any sound."""
     kind = _format_of(part)
-    with part.open("r+b", buffering=0) as file:
+    with open_sound(part, "r+b") as file:
         try:
             if kind.is_whole(file, part):
                 return True

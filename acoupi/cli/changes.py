@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from acoupi.cli.output import print_json, warn, working
+from acoupi.cli.output import print_json, say, warn, working
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
@@ -42,6 +42,6 @@ def show_diff(found: "Settings", request: "SetupRequest", *, as_json: bool) -> N
     differing = [one for one in changes if one.kind != "same"]
     for one in differing:
         typer.echo(f"{one.kind}: {one.path}")
-        typer.echo(one.diff)
+        say(one.diff)
     if not differing:
         typer.echo("Nothing would change.")

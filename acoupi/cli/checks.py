@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi.cli import home
-from acoupi.cli.output import done, example, print_json, print_table, warn, working
+from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.prompts import MICROPHONE_COLUMNS, microphones
 from acoupi.cli.table import single
 from acoupi.cli.timezones import warn_of_timezone
@@ -36,7 +36,7 @@ def check(as_json: AsJson = False) -> None:
     found = home.sensor()
     results: list[dict[str, Any]] = []
     try:
-        run_checks(found, results, quiet=as_json)
+        run_checks(found, results, quiet=as_json, only_reads=True)
         if (shared := found.target.shared) is not None:
             next(one for one in results if one["name"] == "target")["notes"].append(shared)
             if not as_json:
@@ -50,8 +50,25 @@ def check(as_json: AsJson = False) -> None:
         done("The sensor is ready. Next: acoupi deployment start")
 
 
-def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = False) -> None:
+def run_checks(
+    found: "Sensor",
+    results: list[dict[str, Any]],
+    *,
+    quiet: bool = False,
+    only_reads: bool = False,
+) -> None:
     """Run the checks in order, until one fails.
+
+    Parameters
+    ----------
+    found
+        What to check.
+    results
+        Gets the result of each.
+    quiet
+        Whether nothing is printed.
+    only_reads
+        Whether the stores of its program create and change nothing.
 
     Raises
     ------
@@ -60,7 +77,7 @@ def run_checks(found: "Sensor", results: list[dict[str, Any]], *, quiet: bool = 
     AcoupiError
         If the settings are wrong.
     """
-    for name, what, step in _steps(found):
+    for name, what, step in _steps(found, only_reads=only_reads):
         notes: list[str] = []
         result: dict[str, Any] = {"name": name, "ok": False, "message": None, "notes": notes}
         results.append(result)
@@ -92,7 +109,7 @@ def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
             warn(note)
 
 
-def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
+def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
     from acoupi.system.home_files import check_files
@@ -104,7 +121,7 @@ def _steps(found: "Sensor") -> list[tuple[str, str, Callable[[], Any]]]:
         check_files(found.settings, owns_data=not target.has_own_python)
 
     def check_settings() -> None:
-        home.load(found, only_reads=True)
+        home.load(found, only_reads=only_reads)
 
     files = ("files", "The files of the sensor are sound", check_all)
     can_run = ("target", "The services can run here", target.check)
@@ -146,4 +163,4 @@ def devices(
     print_table(rows, MICROPHONE_COLUMNS, empty=empty)
     if rows:
         name = rows[0]["identity"] or rows[0]["name"]
-        typer.echo(f'To use the first: acoupi config set microphone.device_name "{name}"')
+        say(f'To use the first: acoupi config set microphone.device_name "{name}"')

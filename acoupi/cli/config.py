@@ -7,7 +7,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart
-from acoupi.cli.output import done, example, print_json, print_table
+from acoupi.cli.output import done, example, print_json, print_table, say
 from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
@@ -56,7 +56,7 @@ def get(
 
         Console(force_terminal=True).print_json(text, indent=indent)
     else:
-        typer.echo(text)
+        say(text)
 
 
 @app.command(

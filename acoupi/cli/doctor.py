@@ -9,8 +9,9 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.handler import show_error
-from acoupi.cli.output import done, example, print_json, warn, working
+from acoupi.cli.output import done, example, print_json, say, warn, working
 from acoupi.cli.table import single
+from acoupi.printing import printable
 
 if TYPE_CHECKING:
     from acoupi.bundles.preflight import Result
@@ -82,7 +83,8 @@ def _said(results: "Iterable[Result]", *, quiet: bool) -> "Iterable[Result]":
 def show_result(result: "Result") -> None:
     """Print the result of a check, in one line."""
     mark, colour = MARKS[result.outcome]
-    typer.echo(f"{typer.style(mark, fg=colour)} {result.name:<18} {result.message.rstrip('.')}")
+    message = printable(result.message.rstrip("."))
+    typer.echo(f"{typer.style(mark, fg=colour)} {result.name:<18} {message}")
 
 
 def _show_advice(results: "Iterable[Result]") -> None:
@@ -90,4 +92,4 @@ def _show_advice(results: "Iterable[Result]") -> None:
     for result in results:
         if result.outcome == "warn":
             warn(f"{result.message}: {result.why}")
-            typer.echo(f"  Try: {result.help}", err=True)
+            say(f"  Try: {result.help}", err=True)

@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 
 from acoupi.cli.table import COMMANDS, LazyCommands
 from acoupi.errors import AcoupiError, ProgramNotFoundError
+from acoupi.printing import printable
 
 __all__ = ["AcoupiGroup", "run_console", "show_error"]
 
@@ -31,7 +32,7 @@ USAGE = 2
 def show_error(error: AcoupiError) -> None:
     """Print the one to three lines of an error on stderr."""
     for lines in error.lines():
-        line = " ".join(lines.splitlines())
+        line = printable(" ".join(lines.splitlines()), keep="\t")
         word, colon, rest = line.partition(":")
         colour = typer.colors.RED if word == "Error" else None
         typer.echo(typer.style(word + colon, fg=colour, bold=True) + rest, err=True)

@@ -1,8 +1,6 @@
 """Building an image with its progress on the terminal."""
 
-import typer
-
-from acoupi.cli.output import done, echo
+from acoupi.cli.output import done, echo, say
 
 __all__ = ["build_image_of"]
 
@@ -11,6 +9,6 @@ def build_image_of(packages: list[str]) -> str:
     """Build an image with these packages in it, showing what the engine says; return its name."""
     from acoupi.bundles.images import build_image
 
-    name = build_image(packages, on_line=lambda line: typer.echo(line, err=True), echo=echo)
+    name = build_image(packages, on_line=lambda line: say(line, err=True), echo=echo)
     done(f"The image {name} is built.")
     return name

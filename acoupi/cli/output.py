@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from acoupi.printing import printable
+
 __all__ = [
     "done",
     "echo",
@@ -15,12 +17,15 @@ __all__ = [
     "print_json",
     "print_record",
     "print_table",
+    "say",
     "shown",
     "warn",
     "working",
 ]
 
 _WIDTH_OF_A_PIPE = 200
+LINES = "\n\t"
+"""Control characters that are meant."""
 
 
 def example(command: str) -> str:
@@ -42,14 +47,20 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(shown(item) for item in value)
-    return str(value)
+    return printable(str(value))
 
 
 def print_json(data: Any) -> None:
     """Print anything as JSON on stdout, and nothing else."""
     from pydantic_core import to_jsonable_python
 
-    typer.echo(json.dumps(to_jsonable_python(data), indent=2, ensure_ascii=False))
+    text = json.dumps(to_jsonable_python(data), indent=2, ensure_ascii=False)
+    typer.echo(printable(text, keep="\n", escape="\\u{:04x}"))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line that may hold what strangers wrote."""
+    typer.echo(printable(text, keep=LINES), err=err)
 
 
 def print_table(
@@ -97,17 +108,17 @@ def print_record(record: Mapping[str, Any]) -> None:
 
 def done(text: str) -> None:
     """Report that something was done."""
-    typer.echo(typer.style("✓ ", fg=typer.colors.GREEN) + text)
+    typer.echo(typer.style("✓ ", fg=typer.colors.GREEN) + printable(text, keep=LINES))
 
 
 def warn(text: str) -> None:
     """Print something to watch out for, on stderr."""
-    typer.echo(typer.style("Note: ", bold=True) + text, err=True)
+    typer.echo(typer.style("Note: ", bold=True) + printable(text, keep=LINES), err=True)
 
 
 def echo(command: str) -> None:
     """Show a command line that is run, on stderr, ready to be copied."""
-    typer.echo(typer.style(f"+ {command}", dim=True), err=True)
+    typer.echo(typer.style(f"+ {printable(command, keep=LINES)}", dim=True), err=True)
 
 
 @contextmanager
@@ -118,5 +129,5 @@ def working(text: str) -> Iterator[None]:
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
+    with Console(stderr=True).status(printable(text)):
         yield

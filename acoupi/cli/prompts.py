@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from acoupi.cli.output import print_table
+from acoupi.cli.output import print_table, say
 from acoupi.errors import AcoupiError
+from acoupi.printing import printable
 
 if TYPE_CHECKING:
     from acoupi.config import Question
@@ -60,7 +61,9 @@ def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
 def ask(question: "Question") -> Any:
     """Put one question to the person at the terminal, and return the answer."""
     if question.problem is not None:
-        typer.secho(f"  Not accepted: {question.problem.why}", err=True, fg=typer.colors.RED)
+        typer.secho(
+            printable(f"  Not accepted: {question.problem.why}"), err=True, fg=typer.colors.RED
+        )
     if question.is_section:
         return _ask_section(question)
     if question.secret:
@@ -120,7 +123,7 @@ def _choices(question: "Question") -> Sequence[str]:
     if question.choices_from in sources:
         return sources[question.choices_from](question)
     for number, choice in enumerate(question.choices, start=1):
-        typer.echo(f"  {number}  {choice}")
+        say(f"  {number}  {choice}")
     return question.choices
 
 
@@ -129,7 +132,7 @@ def _show_microphones(question: "Question") -> list[str]:
     try:
         rows = microphones()
     except AcoupiError as error:
-        typer.echo(f"  {error.message} {error.why or ''}")
+        say(f"  {error.message} {error.why or ''}")
         return []
     empty = "  No microphone is plugged in here; its name can be given all the same."
     print_table(rows, MICROPHONE_COLUMNS, empty=empty)

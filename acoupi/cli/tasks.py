@@ -8,7 +8,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
-from acoupi.cli.output import done, example, print_json, print_table, warn, working
+from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.errors import AudioError, ParameterError
 
@@ -145,7 +145,7 @@ def _outputs(
 def _show(name: str, result: Any, outputs: "list[data.ModelOutput]") -> None:
     _show_outputs(outputs)
     if result is not None:
-        typer.echo(str(result))
+        say(str(result))
     done(f"{name} is done.")
 
 
@@ -202,7 +202,7 @@ def profile(
     if as_json:
         print_json(_functions(stats, lines))
     elif not quiet:
-        typer.echo(_printed(stats, lines))
+        say(_printed(stats, lines))
 
 
 def _keep(stats: "pstats.Stats", output: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from acoupi import data
-from acoupi.cli.output import done, shown
+from acoupi.cli.output import done, say, shown
 from acoupi.errors import TargetError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Watch:
             for service in services:
                 text = describe(service)
                 if last.get(service.name) != text:
-                    typer.echo(f"  {service.name:<12} {text}", err=True)
+                    say(f"  {service.name:<12} {text}", err=True)
                 last[service.name] = text
             if self.is_over(services):
                 return services
@@ -156,7 +156,7 @@ def _show_logs(target: "Target", services: "list[ServiceStatus]") -> str | None:
         lines = target.logs(service.name, LOG_LINES).get(service.name, [])
         typer.echo(typer.style(f"--- {service.name}: {service.state}", bold=True), err=True)
         for line in lines or ["(it logged nothing)"]:
-            typer.echo(f"    {line}", err=True)
+            say(f"    {line}", err=True)
         complaint = complaint or find_complaint(lines)
     return complaint
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from kombu.exceptions import ChannelError
 
+from acoupi.opening import NotAFileError, read_bytes
 from acoupi.services import folder_files
-from acoupi.services.folder_files import MAX_CRASHES, broker_folder, reclaim
+from acoupi.services.folder_files import LONGEST_MESSAGE, MAX_CRASHES, broker_folder, reclaim
 from acoupi.services.transport import SensorChannel, SensorTransport
 
 __all__ = ["MAX_CRASHES", "FolderChannel", "FolderTransport", "broker_folder", "reclaim"]
@@ -123,9 +124,12 @@ class FolderChannel(SensorChannel):
                     return None
                 folder.mkdir(parents=True, exist_ok=True)
                 source.rename(path)
-            message: dict[str, Any] = json.loads(path.read_bytes())
+            message: dict[str, Any] = json.loads(read_bytes(path, LONGEST_MESSAGE))
             tag = message["properties"]["delivery_tag"]
         except FileNotFoundError:
+            return None
+        except NotAFileError as error:
+            logger.warning("What is in the queue %s is put aside: %s", queue, error)
             return None
         except OSError as error:
             if not self._is_refused:

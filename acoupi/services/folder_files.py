@@ -29,9 +29,11 @@ from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from acoupi import clock
+from acoupi.opening import read_bytes
 
 __all__ = [
     "CRASHES_HEADER",
+    "LONGEST_MESSAGE",
     "MAX_CRASHES",
     "broker_folder",
     "messages",
@@ -49,6 +51,8 @@ MAX_CRASHES = 3
 """A message is put aside after its worker has died this often while it had it."""
 CRASHES_HEADER = "x-crashes"
 SUFFIX = ".msg"
+LONGEST_MESSAGE = 64 << 20
+"""Bytes of a file with one message."""
 
 
 def broker_folder(run_dir: Path) -> Path:
@@ -123,7 +127,7 @@ def messages(folder: Path) -> list[str]:
 def _poke(fifo: Path) -> None:
     """Wake the reader of a pipe; a pipe without a reader is skipped."""
     try:
-        handle = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:  # ENXIO: its reader is gone
         return
     try:
@@ -148,7 +152,7 @@ def reclaim(run_dir: Path, worker: str, limit: int = MAX_CRASHES) -> tuple[int, 
     back = aside = 0
     for path in sorted((root / "taken" / safe(worker)).glob(f"*/*{SUFFIX}")):
         try:
-            message = json.loads(path.read_bytes())
+            message = json.loads(read_bytes(path, LONGEST_MESSAGE))
             headers = message.setdefault("headers", {})
             crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
             headers[CRASHES_HEADER] = crashes

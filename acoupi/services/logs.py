@@ -1,6 +1,7 @@
 """The log of a service: a rotated file of its own, and standard error."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.opening import is_file, open_file
+from acoupi.printing import printable
 from acoupi.stack.settings import Settings
 
 __all__ = ["LOG_COPIES", "LOG_SIZE", "configure_logging", "note_crash", "tell"]
@@ -29,6 +32,10 @@ class _UTCFormatter(logging.Formatter):
         del datefmt
         time = datetime.fromtimestamp(record.created, tz=UTC)
         return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record, without escape sequences of strangers."""
+        return printable(super().format(record), keep="\n\t")
 
 
 class _SharedFileHandler(RotatingFileHandler):
@@ -60,6 +67,15 @@ class _SharedFileHandler(RotatingFileHandler):
             if self.stream is not None:
                 self.stream.close()
             self.stream = self._open()
+
+    def _open(self) -> io.TextIOWrapper:
+        """Open the file, and never what a link there leads to."""
+        path = Path(self.baseFilename)
+        if not is_file(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        handle = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        return os.fdopen(handle, "a", encoding="utf-8")
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
         return os.getpid() == self._owner and bool(super().shouldRollover(record))
@@ -116,7 +132,7 @@ def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> 
 def tell(error: AcoupiError) -> None:
     """Write an error to standard error in its three lines, and to the log if there is one."""
     _note(" ".join(line.strip() for line in error.lines()))
-    sys.stderr.write("\n".join(error.lines()) + "\n")
+    sys.stderr.write(printable("\n".join(error.lines()) + "\n", keep="\n\t"))
     sys.stderr.flush()
 
 

@@ -25,6 +25,7 @@ from typing import Any, Literal, Self, get_args
 from acoupi import clock
 from acoupi.errors import DeviceError, TargetError
 from acoupi.locks import lock_within
+from acoupi.opening import is_file, open_file, read_bytes
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
 
@@ -48,6 +49,7 @@ ServiceState = Literal[
 
 PULSE_SIZE = 2048
 """Size of the file in bytes: constant, so that one write replaces all of it."""
+LONGEST_PULSE = 64 * 1024
 LOCK_PATIENCE = 3.0
 """Seconds to wait for the lock: a process that tests it holds it for a moment."""
 
@@ -148,7 +150,8 @@ class ServiceLock:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            _clear(self.path)
+            handle = open_file(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise disk_error("write", self.path, error) from error
         if not lock_within(handle, patience):
@@ -161,14 +164,18 @@ class ServiceLock:
         self._handle = handle
         # Informational only: a service works without it.
         with contextlib.suppress(OSError):
-            self.pid_path.write_text(f"{os.getpid()}\n")
+            _clear(self.pid_path)
+            with os.fdopen(
+                open_file(self.pid_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w"
+            ) as file:
+                file.write(f"{os.getpid()}\n")
 
     def keep(self) -> bool:
         """Take the lock again if its file was removed; return whether it is still held."""
         if self._handle is None:
             return False
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(self._handle), self.path.stat()):
+            if os.path.samestat(os.fstat(self._handle), self.path.lstat()):
                 return True
         old, self._handle = self._handle, None
         try:
@@ -225,7 +232,7 @@ def has_open(path: Path, pid: int) -> bool:
 def is_locked(folder: Path, name: str) -> bool:
     """Return whether the service of that name is alive, on this machine."""
     try:
-        handle = os.open(folder / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_file(folder / f"{name}.lock")
     except OSError:
         return False
     try:
@@ -274,12 +281,20 @@ class PulseFile:
         block = (text + b"\n").ljust(PULSE_SIZE)  # a shell reads the first line byte by byte
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            _clear(self.path)
+            handle = open_file(self.path, os.O_WRONLY | os.O_CREAT)
             try:
                 os.pwrite(handle, block, 0)
                 os.ftruncate(handle, len(block))
             finally:
                 os.close(handle)
+
+
+def _clear(path: Path) -> None:
+    """Remove what is no file where this service has one: a link, a FIFO."""
+    with contextlib.suppress(OSError):
+        if not is_file(path):
+            path.unlink()
 
 
 def _count(text: str | None) -> int:
@@ -290,7 +305,7 @@ def read_pulse(folder: Path, name: str) -> Pulse | None:
     """Return the last pulse of a service, which may have ended long ago; None if there is none."""
     for _ in range(2):
         try:
-            text = (folder / f"{name}.json").read_bytes()
+            text = read_bytes(folder / f"{name}.json", LONGEST_PULSE)
             return Pulse.from_json(text)
         except FileNotFoundError:
             return None

@@ -7,10 +7,11 @@ contacted; the state of the services does not even need the program.
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from acoupi.audio.files import strange_entries
 from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
@@ -188,9 +189,26 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
     if provisioned and (trouble := provisioned.trouble()):
         failing.append(trouble)
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
+    failing += _strange_recordings(sensor.settings)
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
     return ProgramState(status="ok", program=name)
+
+
+def _strange_recordings(settings: Settings) -> list[str]:
+    """Return what waits in place of recordings and is no file: a link, a FIFO."""
+    try:
+        spool = Path(_raw_config(settings)["paths"]["tmp_audio"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [
+        f"{path} is {kind}, not a file, and is left alone" for path, kind in strange_entries(spool)
+    ]
+
+
+def _raw_config(settings: Settings) -> Any:
+    """Return the configuration as its file holds it: the program may be in an image only."""
+    return json.loads(read_whole(settings.program_config_file))
 
 
 def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
@@ -288,9 +306,7 @@ def unnamed_deployment(settings: Settings) -> Deployment | None:
 def store_of(settings: Settings) -> SqliteStore | None:
     """Return the store of the configuration, without the program; None if it is not there yet."""
     try:
-        # The raw file: the program may be in an image only.
-        content = json.loads(read_whole(settings.program_config_file))
-        path = Path(content["paths"]["db_metadata"])
+        path = Path(_raw_config(settings)["paths"]["db_metadata"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not path.exists():

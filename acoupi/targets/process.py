@@ -1,5 +1,6 @@
 """The services as plain processes, supervised by the scripts in ``bin/``."""
 
+import io
 import os
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from acoupi.bundles.rendering import TEMPLATES, render_tree
 from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
+from acoupi.opening import open_binary
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BEAT_MODULE, WORKER_MODULE, Service, Stack
 from acoupi.targets import ServiceStatus, Target, service_status
@@ -289,7 +291,7 @@ def run_python(
 def tail(path: Path, lines: int) -> list[str]:
     """Return the last lines of a file; none if it cannot be read."""
     try:
-        with path.open(errors="replace") as stream:
+        with io.TextIOWrapper(open_binary(path), errors="replace") as stream:
             return [line.rstrip("\n") for line in deque(stream, maxlen=lines)]
     except OSError:
         return []

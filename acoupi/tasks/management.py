@@ -1,6 +1,7 @@
 """The task that keeps or deletes the files of recordings."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,7 +222,7 @@ def note_missing(store: types.Store, recording: data.Recording, logger: logging.
     mark, or the file itself.
     """
     path = recording.path
-    if path is None or path.exists() or files.deletion_mark(path).exists():
+    if path is None or os.path.lexists(path) or files.deletion_mark(path).exists():
         return
     if any(row.path == path for row, _ in store.get_recordings([recording.id])):
         logger.error("The file of recording %s is lost: %s", recording.id, path)

@@ -93,6 +93,7 @@ def generate_recovery_task(  # noqa: PLR0917 - in the order of the others
             recovery.finish_deletions,
             recovery.mend_recordings,
             recovery.adopt_files,
+            recovery.note_strange_entries,
             recovery.note_lost_files,
             send_again,
         ):
@@ -139,6 +140,11 @@ class _Recovery:
             for path in batch:
                 if path not in known:
                     self._each(path, self._adopt)
+
+    def note_strange_entries(self) -> None:
+        """Say once what is in the folder that is no file though its name says so."""
+        for path, kind in files.strange_entries(self._spool()):
+            self._complain(path, f"it is {kind}, not a file")
 
     def note_lost_files(self) -> None:
         """Note which captured recordings have no file; a missing folder proves nothing."""

@@ -84,3 +84,14 @@ def test_a_store_that_is_written_creates_nothing_behind_a_link(tmp_path: Path) -
     with pytest.raises(MetadataStoreError, match="cannot open the database"):
         SqliteStore(path).count_recordings()
     assert not elsewhere.exists()
+
+
+def test_what_is_no_file_in_the_spool_is_told(run: Run, sensor: Path, tmp_path: Path) -> None:
+    spool = sensor / "data" / "spool"
+    spool.mkdir(parents=True, exist_ok=True)
+    (spool / "a.wav").symlink_to(tmp_path / "secrets.env")
+
+    result = run("deployment", "status")
+
+    shown = " ".join(f"{result.stdout} {result.stderr}".split())
+    assert "a.wav is a link, not a file, and is left alone" in shown

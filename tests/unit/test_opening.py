@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from acoupi import opening
 from acoupi.home import using_home
+from tests.swaps import swapped
 
 SECRET = "secret of another"
 
@@ -120,29 +120,17 @@ def test_the_folders_of_a_home_may_be_links(tmp_path: Path) -> None:
         assert opening.read_text(tmp_path / "home" / "data" / "entry", 100) == "row"
 
 
-def test_what_is_swapped_while_it_is_opened_gives_nothing_away(folder: Path, secret: Path) -> None:
-    """A service swaps the file, and its folder, for links while another one opens it."""
-    path = folder / "entry"
-    real, other = folder.with_name("real"), folder.with_name("other")
+@pytest.mark.parametrize("what", ["a file", "a folder"])
+def test_what_is_swapped_while_it_is_opened_gives_nothing_away(
+    folder: Path, secret: Path, what: str
+) -> None:
+    """A service swaps the file, or its folder, for a link while another one opens it."""
+    path = folder / secret.name
     path.write_text("own")
-    other.mkdir()
-    (other / "entry").symlink_to(secret)
-    stop = threading.Event()
-
-    def swap() -> None:
-        while not stop.is_set():
-            for old, new in ((folder, real), (other, folder), (folder, other), (real, folder)):
-                with suppress(OSError):
-                    old.rename(new)
-
-    swapping = threading.Thread(target=swap)
-    swapping.start()
+    entry, target = (path, secret) if what == "a file" else (folder, secret.parent)
     read = set()
-    try:
+    with swapped(entry, target):
         for _ in range(200):
             with suppress(OSError):
                 read.add(opening.read_text(path, 100, beneath=folder.parent))
-    finally:
-        stop.set()
-        swapping.join()
     assert read <= {"own"}

@@ -14,6 +14,7 @@ import uuid
 from typing import IO
 
 from acoupi.home import home_dir
+from acoupi.opening import open_file
 
 __all__ = ["ClientId"]
 
@@ -56,7 +57,7 @@ def _lock(name: str) -> IO[bytes]:
     """Return the open, locked file, or raise BlockingIOError."""
     folder = home_dir() / "run"
     folder.mkdir(parents=True, exist_ok=True)
-    file = os.fdopen(os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
+    file = os.fdopen(open_file(folder / name, os.O_RDWR | os.O_CREAT), "r+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

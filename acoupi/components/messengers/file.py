@@ -13,6 +13,7 @@ from acoupi.components import types
 from acoupi.components.messengers.config import FileConfig
 from acoupi.errors import HealthCheckError, MessageSendError
 from acoupi.home import home_dir
+from acoupi.opening import open_file
 
 __all__ = ["FileMessenger"]
 
@@ -70,8 +71,7 @@ class FileMessenger(types.Messenger):
         path = home_dir() / self.path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab"):
-                pass
+            os.close(open_file(path, os.O_RDWR | os.O_CREAT))
         except OSError as err:
             raise HealthCheckError(
                 f'messages cannot be written to "{path}".',
@@ -83,7 +83,8 @@ class FileMessenger(types.Messenger):
         """Write the whole line or none of it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
-        with path.open("a+b", buffering=0) as file:
+        handle = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(handle, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # held until the file is closed
             size = file.seek(0, os.SEEK_END)
             try:

@@ -310,7 +310,7 @@ def test_a_missing_source_is_said(tmp_path: Path) -> None:
 def test_a_copy_that_is_being_made_is_not_taken_for_rubbish(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.wav"
 
-    with files._copied_beside(source, target) as copy:
+    with source.open("rb") as stream, files._copied_beside(stream, target) as copy:
         files._remove_abandoned_copies(target)
 
         assert copy.exists()

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from acoupi.system import SetupRequest, setup_program
 from acoupi.system.lifecycle import set_up
 from acoupi.targets.compose import ComposeTarget
 from acoupi.writing import RenderedFile, make_folder, write_files
+from tests.swaps import swapped
 from tests.unit.system.test_home_folder import MODES, PROGRAM, modes_of
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="changes owners, which only root can")
@@ -77,29 +77,15 @@ def test_only_files_and_folders_change_their_owner(
 
 def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(home: Path, foreign: Path) -> None:
     """Issue 11: between the listing and the change of the owner a service renames the folder."""
-    data, aside = home / "data" / "zz", home / "data" / "zz2"
+    data = home / "data" / "zz"
     data.mkdir(parents=True)
     for number in range(50):
         (data / f"{number}").touch()
     (data / "shadow").touch()
-    stop = threading.Event()
 
-    def swap() -> None:
-        while not stop.is_set():
-            with suppress(OSError):
-                data.rename(aside)
-                data.symlink_to(foreign)
-                data.unlink()
-                aside.rename(data)
-
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    try:
+    with swapped(data, foreign):
         for number in range(200):
             ownership.give_contents(home, NAMES, OWNER + number % 2, OWNER)
-    finally:
-        stop.set()
-        swapping.join()
 
     assert {owner(path) for path in (foreign, *foreign.rglob("*"))} == {0}
 

@@ -468,3 +468,24 @@ def test_a_store_of_the_published_interface_is_asked_for_the_folder(
     generate_recovery_task(Published(), tmp_path=spool, **detection.options)()  # type: ignore[arg-type]
 
     assert [r.id for r in detection.sent] == [recording.id]
+
+
+def test_what_is_no_file_is_left_alone_and_said_once(
+    recover, store: SqliteStore, spool: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "secrets.env"
+    secret.write_text("token=secret")
+    spool.mkdir(parents=True, exist_ok=True)
+    (spool / "a.wav").symlink_to(secret)
+    os.mkfifo(spool / "b.wav")
+    os.mkfifo(spool / ".c.wav.part")
+    (spool / ".d.wav.deleted").symlink_to(secret)
+    recording = orphan(store, spool, "z.wav")
+
+    recover()
+    recover()
+
+    for name, kind in (("a.wav", "a link"), ("b.wav", "a FIFO"), (".c.wav.part", "a FIFO")):
+        assert caplog.text.count(f"{name} (it is {kind}, not a file)") == 1
+    assert rows(store, recording)[0].path == recording.path, "the others get their turn"
+    assert secret.read_text() == "token=secret"
