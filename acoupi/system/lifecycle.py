@@ -93,11 +93,13 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
             if PurePath(name) not in plan.generated
         ]
         files = {settings.home / path: one for path, one in plan.generated.items()}
+        seen = {mount.source for one in plan.stack.services for mount in one.mounts}
+        waiting = sorted(one for one in seen if one.parent == settings.home / "waiting")
         commit_files(
             config,
             {**plan.settings_files, **files, settings.manifest_file: manifest.to_file()},
             remove=sorted(obsolete),
-            folders=[settings.log_dir, settings.run_dir, settings.home / "data"],
+            folders=[settings.log_dir, settings.run_dir, settings.home / "data", *waiting],
         )
         plan.target.prepare(plan.stack)
 
