@@ -107,12 +107,12 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in MISLEADING}
 
 
-def compose_command(settings: Settings, *args: str) -> list[str]:
-    """Return the command line of Compose on the files of a home, the user's override included."""
+def compose_command(settings: Settings, *args: str, override: bool = True) -> list[str]:
+    """Return the command line of Compose on the files of a home, with the user's override or not."""
     files = [settings.home / COMPOSE_FILE]
-    override = settings.home / OVERRIDE_FILE
-    if override.is_file():
-        files.append(override)
+    changes = settings.home / OVERRIDE_FILE
+    if override and changes.is_file():
+        files.append(changes)
     given = [word for file in files for word in ("-f", str(file))]
     return ["docker", "compose", "--project-directory", str(settings.home), *given, *args]
 
@@ -293,9 +293,9 @@ class Host:
         """Return what ``docker ARGS`` answers."""
         return self.engine.ask(*args, timeout=timeout)
 
-    def compose(self, settings: Settings, *args: str) -> Answer:
+    def compose(self, settings: Settings, *args: str, override: bool = True) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
-        return self.engine.compose(settings, *args)
+        return self.engine.ask(*compose_command(settings, *args, override=override)[1:])
 
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""

@@ -92,7 +92,8 @@ class FakeHost:
         }
         return Answer(0, next((out for start, out in usual.items() if line.startswith(start)), ""))
 
-    def compose(self, settings: Settings, *args: str) -> Answer:
+    def compose(self, settings: Settings, *args: str, override: bool = True) -> Answer:
+        del settings, override
         self.asked.append(" ".join(("compose", *args)))
         wrong = self.answers.get("config")
         return wrong or Answer(0, json.dumps({"name": "acoupi", "services": self.services}))
