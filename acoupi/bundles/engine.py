@@ -108,7 +108,7 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def compose_command(settings: Settings, *args: str, override: bool = True) -> list[str]:
-    """Return the command line of Compose on the files of a home, with the user's override or not."""
+    """Return the command line of Compose on a home, with the user's override or not."""
     files = [settings.home / COMPOSE_FILE]
     changes = settings.home / OVERRIDE_FILE
     if override and changes.is_file():

@@ -33,17 +33,17 @@ VARIABLES = re.compile(
 """Variables that an override may set: none that names code to run or a file to read."""
 OWN_LABELS = ("acoupi.", "com.docker.")
 
-FREE_KEYS = frozenset(
-    "attach command container_name cpu_count cpu_percent cpu_period cpu_quota "
-    "cpu_shares cpus cpuset depends_on dns dns_opt dns_search domainname entrypoint environment "
-    "expose extra_hosts healthcheck hostname image init labels logging mac_address mem_limit "
-    "mem_reservation mem_swappiness memswap_limit pids_limit platform profiles pull_policy "
-    "read_only restart scale shm_size stdin_open stop_grace_period stop_signal tmpfs tty ulimits "
-    "user working_dir cap_drop configs secrets".split()
+FREE_KEYS = re.compile(
+    r"attach|command|container_name|cpu_count|cpu_percent|cpu_period|cpu_quota|cpu_shares"
+    r"|cpus|cpuset|depends_on|dns|dns_opt|dns_search|domainname|entrypoint|environment"
+    r"|expose|extra_hosts|healthcheck|hostname|image|init|labels|logging|mac_address"
+    r"|mem_limit|mem_reservation|mem_swappiness|memswap_limit|pids_limit|platform|profiles"
+    r"|pull_policy|read_only|restart|scale|shm_size|stdin_open|stop_grace_period"
+    r"|stop_signal|tmpfs|tty|ulimits|user|working_dir|cap_drop|configs|secrets"
 )
 """Keys of a service of the user's own that open nothing; those of `_OTHERS` are looked at."""
-SMALL_CAPABILITIES = frozenset(
-    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETGID SETPCAP SETUID".split()
+SMALL_CAPABILITIES = re.compile(
+    r"CHOWN|DAC_OVERRIDE|FOWNER|FSETID|KILL|NET_BIND_SERVICE|SETGID|SETPCAP|SETUID"
 )
 """Of those that every engine gives a container anyway."""
 DEVICES = re.compile(
@@ -230,9 +230,9 @@ class Places:
         if read_only and os.path.normpath(path) in READABLE_FILES:
             return None
         real = Path(os.path.realpath(path))
-        if self.home in real.parents:
-            if not OURS_IN_HOME.fullmatch(real.relative_to(self.home).parts[0]):
-                return None
+        inside = real.relative_to(self.home).parts if self.home in real.parents else ()
+        if inside and not OURS_IN_HOME.fullmatch(inside[0]):
+            return None
         if real in self.readable:
             return None if read_only else f'may only read "{path}" (read_only: true)'
         return f'has "{path}", which is no folder of its own in {self.home}'
@@ -241,7 +241,7 @@ class Places:
 def _additions(service: Service, rendered: Document, places: Places) -> Iterator[str]:
     """Yield what a service that an override adds may not have."""
     for key, value in service.items():
-        if not value or key in FREE_KEYS or key.startswith("x-"):
+        if not value or FREE_KEYS.fullmatch(key) or key.startswith("x-"):
             continue
         look = _OTHERS.get(key)
         if look is None:
@@ -300,7 +300,7 @@ def _look_at_devices(value: Any, _: Document, __: Places) -> Iterator[str]:
 
 def _look_at_capabilities(value: Any, _: Document, __: Places) -> Iterator[str]:
     for name in value:
-        if str(name).upper().removeprefix("CAP_") not in SMALL_CAPABILITIES:
+        if not SMALL_CAPABILITIES.fullmatch(str(name).upper().removeprefix("CAP_")):
             yield f"has cap_add {name}"
 
 
@@ -322,7 +322,7 @@ def _look_at_build(value: Any, _: Document, places: Places) -> Iterator[str]:
             yield f"has build.{key}"
     contexts = [value.get("context"), *(value.get("additional_contexts") or {}).values()]
     for context in contexts:
-        if context and os.path.isabs(context):
+        if context and Path(context).is_absolute():
             problem = places.problem(context, read_only=True)
             yield from [problem] if problem else []
 

@@ -132,9 +132,7 @@ def test_a_hook_that_hangs_is_ended_with_its_container(
     assert containers(ready) == []
 
 
-def test_a_service_that_cannot_start_says_why(
-    ready: Bundle, broken: Mapping[str, Any]
-) -> None:
+def test_a_service_that_cannot_start_says_why(ready: Bundle, broken: Mapping[str, Any]) -> None:
     ready.override(broken)
 
     up = ready.acoupi("compose", "up", "--timeout", "60")
