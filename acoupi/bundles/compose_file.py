@@ -16,7 +16,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
 from acoupi.stack.broker_users import broker_user
-from acoupi.stack.stack import BROKER, MEBIBYTE, Service, Stack, is_sound_worker
+from acoupi.stack.stack import BEAT_SHARES, BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
     "BROKER_GRACE",
@@ -47,6 +47,7 @@ SOCKET = f"{SOCKET_FOLDER}/redis.sock"
 BROKER_URL = f"redis+socket://{SOCKET}"
 BROKER_GRACE = 10.0
 BROKER_MEMORY = "64m"
+BROKER_SHARES = BEAT_SHARES
 BROKER_SCORE = 100
 """Added to every score: an engine without CAP_SYS_RESOURCE (rootless, or in a virtual
 machine) starts no container with a score below its own. The order stays."""
@@ -88,6 +89,7 @@ class Block:
     command: Sequence[str]
     memory: str
     score: int
+    shares: int
     stop_grace: float
     health: Sequence[str]
     has_long_command: bool = False
@@ -190,6 +192,7 @@ def block_of(service: Service, site: Site, **more: Any) -> Block:
         command=("python", *service.command),
         memory=site.setting(memory_variable(service.name), mebibytes(service.limits.memory_bytes)),
         score=service.limits.out_of_memory_score,
+        shares=service.limits.cpu_shares,
         stop_grace=service.stop_grace,
         health=health_probe(service),
         depends_on=None if service.is_extra else BROKER,
@@ -218,6 +221,7 @@ def broker_block(site: Site, **more: Any) -> Block:
     return Block(
         memory=site.setting(memory_variable(BROKER), BROKER_MEMORY),
         score=BROKER_SCORE,
+        shares=BROKER_SHARES,
         stop_grace=BROKER_GRACE,
         health=("CMD", HEALTH_COMMAND, SOCKET),
         has_long_command=True,

@@ -286,6 +286,13 @@ def test_the_image_has_no_tools_to_build_and_keeps_its_byte_code(image: str) -> 
     assert answer == ["[]", "True", "True"]
 
 
+def test_no_file_of_the_image_gives_another_user_or_group(image: str) -> None:
+    find = ("find", "/", "-xdev", "-type", "f", "-perm", "/6000")
+    done = docker("run", "--rm", "--network=none", "--user=0", "--entrypoint=", image, *find)
+
+    assert done.stdout == ""
+
+
 def test_the_image_is_small_and_our_code_a_small_part_of_it(image: str, tmp_path: Path) -> None:
     base = docker("image", "inspect", "--format", "{{.Size}}", "debian:bookworm-slim").stdout
     size = docker("image", "inspect", "--format", "{{.Size}}", image).stdout

@@ -160,6 +160,20 @@ def test_models_are_ended_first_when_memory_runs_out_and_the_recorder_last(
     assert min(scores.values()) >= 0  # less needs a capability that not every engine has
 
 
+def test_a_model_does_not_starve_the_recorder_of_the_processor(settings: Settings) -> None:
+    setup(settings)
+
+    shares = {name: one["cpu_shares"] for name, one in services(settings).items()}
+    assert sorted(shares, key=lambda name: (-shares[name], name)) == [
+        "recording",
+        "beat",
+        "redis",
+        "default",
+        "detection",
+    ]
+    assert shares["recording"] >= 16 * shares["detection"]
+
+
 def test_the_health_of_a_service_is_its_pulse(settings: Settings) -> None:
     setup(settings)
     probes = {name: one["healthcheck"]["test"] for name, one in services(settings).items()}
