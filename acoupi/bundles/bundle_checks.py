@@ -15,6 +15,7 @@ from acoupi.errors import ConfigurationError
 from acoupi.stack.rights import TOO_WIDE
 
 __all__ = [
+    "SECCOMP_FILE",
     "SOUND_RULE",
     "TOO_WIDE",
     "bundle_problems",
@@ -27,6 +28,11 @@ SOUND_RULE = "c 116:* rw"
 """The device cgroup rule: character devices of ALSA's major number, to read and write."""
 SOUND_FOLDER = "/dev/snd"
 HOST_NAMESPACES = ("pid", "ipc", "uts", "userns_mode", "network_mode", "cgroup")
+SECCOMP_FILE = "seccomp.json"
+_PROFILES = re.compile(
+    r"no-new-privileges:true|seccomp=(?:seccomp\.json|\$\{ACOUPI_SECCOMP:-seccomp\.json\})"
+    r"|apparmor=(?:acoupi-sensor|docker-default|\$\{ACOUPI_APPARMOR:-docker-default\})"
+)
 RESTARTS = ("no", "always", "unless-stopped")
 ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "balena.sock", "balena-engine.sock")
 _NUMBER = r"(?:[1-9][0-9]*|\$\{[A-Z_]+:\?[^}]*\})"
@@ -109,8 +115,11 @@ def _privileges(service: Mapping[str, Any]) -> Iterator[str]:
     options = [str(option) for option in service.get("security_opt") or ()]
     if "no-new-privileges:true" not in options:
         yield "has no security_opt no-new-privileges:true"
-    if any("unconfined" in option for option in options):
-        yield "is unconfined"
+    for option in options:
+        if option.endswith("unconfined"):
+            yield f"is unconfined ({option})"
+        elif not _PROFILES.fullmatch(option):
+            yield f"has security_opt {option}"
     if service.get("read_only") is not True:
         yield "has no read_only: true"
     yield from _user(service)

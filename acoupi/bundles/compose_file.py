@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from acoupi.bundles.bundle_checks import SOUND_RULE, check_bundle
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, SOUND_RULE, check_bundle
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
@@ -19,9 +19,11 @@ from acoupi.stack.broker_users import broker_user
 from acoupi.stack.stack import BEAT_SHARES, BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
+    "APPARMOR",
     "BROKER_GRACE",
     "BROKER_MEMORY",
     "BROKER_URL",
+    "SECCOMP",
     "SOCKET",
     "SOCKET_FOLDER",
     "Block",
@@ -53,6 +55,10 @@ BROKER_SCORE = 100
 machine) starts no container with a score below its own. The order stays."""
 PROCESSES = 64
 """Processes and threads that a container may have."""
+SECCOMP = f"seccomp=${{ACOUPI_SECCOMP:-{SECCOMP_FILE}}}"
+"""Compose reads the file, below its project's folder, and sends the engine what is in it."""
+APPARMOR = "apparmor=${ACOUPI_APPARMOR:-docker-default}"
+"""The engine's own profile unless another is chosen; without AppArmor the engine ignores it."""
 HEALTH_COMMAND = "acoupi-health"
 HEALTH = {
     "health_interval": 2.0,
@@ -124,6 +130,8 @@ class Site(ABC):
     restart: str = "unless-stopped"
     tmpfs: str | None = None
     """Of every service."""
+    profiles: tuple[str, ...] = ()
+    """Of seccomp and AppArmor, as ``security_opt`` takes them; none: those of the engine."""
     has_logging: bool = True
     """Whether the platform accepts ``logging``."""
 

@@ -27,6 +27,7 @@ from acoupi.errors import TargetError
 from acoupi.stack.settings import Settings
 
 __all__ = [
+    "APPARMOR_PROFILE",
     "Answer",
     "Engine",
     "Host",
@@ -34,6 +35,7 @@ __all__ = [
     "compose_command",
     "explain",
     "hand_over",
+    "has_apparmor_profile",
     "unreachable",
 ]
 
@@ -45,6 +47,10 @@ ANSWER_TIMEOUT = 30.0
 """Seconds; an engine on a board that has just started is slow."""
 SHORT_TIMEOUT = 5.0
 """Seconds, where there is another way without an engine."""
+APPARMOR_PROFILE = "acoupi-sensor"
+"""In ``compose/apparmor-acoupi``."""
+APPARMOR_LOADED = Path("/sys/kernel/security/apparmor/profiles")
+"""What the kernel has loaded; only root may read it."""
 MISLEADING = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES")
 """Variables that would make Compose look at another project than the home's."""
 
@@ -115,6 +121,14 @@ def compose_command(settings: Settings, *args: str, override: bool = True) -> li
         files.append(changes)
     given = [word for file in files for word in ("-f", str(file))]
     return ["docker", "compose", "--project-directory", str(settings.home), *given, *args]
+
+
+def has_apparmor_profile(loaded: Path = APPARMOR_LOADED) -> bool:
+    """Return whether the kernel says that acoupi's profile of AppArmor is loaded and enforced."""
+    try:
+        return f"{APPARMOR_PROFILE} (enforce)" in loaded.read_text().splitlines()
+    except OSError:
+        return False
 
 
 class Engine:

@@ -71,6 +71,7 @@ CHECKS: tuple[Check, ...] = (
     Check("compose", engine.check_compose, ("engine",)),
     Check("buildx", engine.check_buildx, ("engine",)),
     Check("bundle", bundle.check_bundle, ("engine version", "compose")),
+    Check("kernel profiles", engine.check_profiles, ("bundle",)),
     Check("sound device", machine.check_sound),
     Check("project name", bundle.check_project, ("bundle",)),
     Check("microphone", bundle.check_exclusive, ("bundle",)),

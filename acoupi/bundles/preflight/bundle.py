@@ -10,6 +10,7 @@ import acoupi
 from acoupi.bundles.bundle_checks import service_problems
 from acoupi.bundles.engine import COMPOSE_FILE, OVERRIDE_FILE
 from acoupi.bundles.overrides import file_problems, override_problems
+from acoupi.bundles.preflight.engine import has_security
 from acoupi.bundles.preflight.machine_state import (
     SIMULATED,
     SOUND_RULE,
@@ -128,8 +129,10 @@ def _apart(state: MachineState, bundle: Bundle) -> list[str]:
     if state.probes.is_folder(state.home / OVERRIDE_FILE):
         rendered = Bundle.parse(state.probes.compose(state.settings, *every, override=False).out)
         merged = Bundle.parse(state.probes.compose(state.settings, *every).out)
+    without = () if has_security(state, "seccomp") else ("(seccomp=unconfined)",)
+    found = service_problems(rendered.services)
     return [
-        *service_problems(rendered.services),
+        *(one for one in found if not one.endswith(without)),
         *override_problems(state.home, rendered.document, merged.document),
     ]
 

@@ -486,6 +486,8 @@ def test_a_safe_service_is_well() -> None:
         ({"read_only": "yes"}, "has no read_only"),
         ({"security_opt": None}, "no-new-privileges"),
         ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "is unconfined"),
+        ({"security_opt": ["no-new-privileges:true", "seccomp=/tmp/x.json"]}, "/tmp/x.json"),
+        ({"security_opt": ["no-new-privileges:true", "label=disable"]}, "label=disable"),
         ({"restart": None}, "restart"),
         ({"device_cgroup_rules": ["c *:* rwm"]}, "device rule"),
         ({"device_cgroup_rules": ["c 116:* rwm"]}, "device rule"),

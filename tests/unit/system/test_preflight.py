@@ -55,6 +55,7 @@ class FakeHost:
             "ServerVersion": "24.0.7",
             "DockerRootDir": "/var/lib/docker",
             "MemoryLimit": True,
+            "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default"],
             "Name": "pi",
         }
     )
