@@ -65,6 +65,7 @@ CHECKS: tuple[Check, ...] = (
     Check("generated files", bundle.check_generated),
     Check("space to record", machine.check_home_space),
     Check("clock", machine.check_clock),
+    Check("rights of services", machine.check_rights),
     Check("engine", engine.check_engine),
     Check("engine version", engine.check_engine_version, ("engine",)),
     Check("engine from a snap", engine.check_snap, ("engine",)),
