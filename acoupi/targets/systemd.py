@@ -18,6 +18,7 @@ from acoupi.targets.process import ProcessTarget, extras_of, stop_timeout
 from acoupi.writing import RenderedFile, write_files
 
 __all__ = [
+    "Scope",
     "SystemTarget",
     "SystemdTarget",
     "UnitState",
@@ -246,6 +247,11 @@ class SystemTarget(SystemdTarget):
         give_to([self.settings.home], *self.owner)
         super().prepare(stack)
 
+    def _install(self) -> None:
+        """Install the units, and give what root wrote since (a deployment) to their user."""
+        super()._install()
+        give_to([self.settings.home], *self.owner)
+
 
 def unit_names(settings: Settings) -> tuple[str, str]:
     """Return the names of the units: the workers', and beat's."""
@@ -326,12 +332,18 @@ def install_units(
     return list(files)
 
 
-def remove_units(settings: Settings, services: Iterable[Service], path: Path | None = None) -> None:
+def remove_units(
+    settings: Settings,
+    services: Iterable[Service],
+    path: Path | None = None,
+    *,
+    scope: Scope = "user",
+) -> None:
     """Remove the installed units; parameters as for `install_units`."""
     for name in _installed_units(settings, services):
-        (unit_folder(path) / name).unlink(missing_ok=True)
+        (unit_folder(path, scope=scope) / name).unlink(missing_ok=True)
     if path is None and shutil.which("systemctl"):
-        systemctl("daemon-reload")
+        systemctl("daemon-reload", scope=scope)
 
 
 def require_systemd(scope: Scope = "user") -> None:

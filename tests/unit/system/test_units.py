@@ -1,5 +1,6 @@
 """Units of systemd: one for each service, and what each may do."""
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -8,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from acoupi.system import Sensor, Settings, setup_program, target_for
+from acoupi.system.services import services_are_installed
 from acoupi.targets import systemd
-from tests.services import require_program
+from tests.services import require, require_program
 
 MQTT = ["--messaging.mqtt.host", "localhost", "--messaging.mqtt.topic", "acoupi"]
 WORKERS = ("recording", "detection", "default")
@@ -177,6 +179,27 @@ def test_what_runs_in_the_unit_of_an_earlier_version_ends_before_the_new_ones_st
     assert ("stop acoupi.service" in asked) is ends
     if ends:
         assert asked.index("stop acoupi.service") < asked.index("start acoupi.service")
+
+
+def test_what_root_wrote_belongs_to_the_user_of_the_units_when_they_start(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("only root starts units of the system", os.geteuid() == 0)
+    program = tmp_path / "fake" / "systemctl"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+    monkeypatch.setattr(systemd, "SYSTEM_UNITS", tmp_path / "units")
+    target = target_for(set_up(home, "systemd-system"))
+    (home / "data" / "spool").mkdir()
+
+    target.up()
+
+    assert (home / "data" / "spool").stat().st_uid > 0
+    assert services_are_installed(target.settings)
+    assert {path.name for path in (tmp_path / "units").iterdir()} == set(UNITS)
 
 
 def test_workers_are_not_active_while_one_of_them_has_failed(
