@@ -157,13 +157,21 @@ class Engine:
         """Return what ``docker compose WORDS`` answers on the files of a home."""
         return self.ask(*compose_command(settings, *words)[1:], timeout=timeout)
 
-    def stream(self, *words: str, on_line: Callable[[str], None]) -> Answer:
-        """Run ``docker WORDS``, pass on each line as it is printed, and return the last 200."""
+    def stream(
+        self,
+        *words: str,
+        on_line: Callable[[str], None],
+        variables: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Run ``docker WORDS``, pass on each line as it is printed, and return the last 200.
+
+        `variables` are given to it besides those of this process.
+        """
         said: deque[str] = deque(maxlen=200)
         try:
             process = subprocess.Popen(
                 ["docker", *words],
-                env=environment(),
+                env=environment() | dict(variables or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
