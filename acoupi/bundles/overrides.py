@@ -369,7 +369,9 @@ def _volume(volume: Mapping[str, Any], _: Places) -> Iterator[str]:
         yield "is external, so what it leads to cannot be seen"
     if volume.get("driver") not in (None, "", "local"):
         yield f"has the driver {volume['driver']}"
-    if options and options.get("type") != "tmpfs":
+    # With o=bind the kernel binds the device, whatever the type is.
+    in_memory = options.get("type") == options.get("device") == "tmpfs"
+    if options and (not in_memory or "bind" in str(options.get("o", ""))):
         yield f"leads to {options.get('device') or 'another place'} of this machine"
 
 

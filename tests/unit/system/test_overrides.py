@@ -48,7 +48,7 @@ CHANGED: dict[str, tuple[str, Any, str]] = {
 }
 """By the key: the service of the sensor, what an override says, what is told of it."""
 
-THEM = ["elsewhere:/a", "plugged:/b"]
+THEM = ["elsewhere:/a", "plugged:/b", "tmpfs-of-etc:/c", "tmpfs-bound:/d"]
 ADDED: dict[str, tuple[Mapping[str, Any], str]] = {
     "socket": ({"volumes": [f"{SOCKET}:/s"]}, SOCKET),
     "socket-long": ({"volumes": [{"type": "bind", "source": SOCKET, "target": "/s"}]}, SOCKET),
@@ -110,6 +110,8 @@ BESIDE = {
         "alias": {"name": "sensor-of-test_broker"},
         "elsewhere": {"external": True},
         "plugged": {"driver": "sshfs"},
+        "tmpfs-of-etc": {"driver_opts": {"type": "tmpfs", "o": "rbind", "device": "/etc"}},
+        "tmpfs-bound": {"driver_opts": {"type": "tmpfs", "o": "ro,bind", "device": "tmpfs"}},
     },
     "configs": {"shadow": {"file": "/etc/shadow"}},
     "secrets": {"mine": {"file": "./secrets/config/secrets.env"}},
@@ -120,6 +122,8 @@ SAID_BESIDE = {
     "volumes: alias": "_broker of the sensor",
     "volumes: elsewhere": "is external",
     "volumes: plugged": "the driver sshfs",
+    "volumes: tmpfs-of-etc": "leads to /etc",
+    "volumes: tmpfs-bound": "leads to tmpfs",
     "configs: shadow": "/etc/shadow",
     "secrets: mine": "secrets.env",
     "networks: wide": "no network of its own",
@@ -144,7 +148,7 @@ FINE = {
             "image": "eclipse-mosquitto",
             "user": "1883",
             "networks": ["default", "farm"],
-            "volumes": ["./mosquitto:/mosquitto/config", "kept:/mosquitto/data"],
+            "volumes": ["./mosquitto:/mosquitto/config", "kept:/mosquitto/data", "fast:/fast"],
             "ports": ["192.168.1.5:1883:1883"],
             "env_file": ["mosquitto/settings.env"],
             "cap_drop": ["ALL"],
@@ -160,7 +164,10 @@ FINE = {
             "profiles": ["seldom"],
         },
     },
-    "volumes": {"kept": {}},
+    "volumes": {
+        "kept": {},
+        "fast": {"driver_opts": {"type": "tmpfs", "o": "size=9m", "device": "tmpfs"}},
+    },
     "networks": {"farm": {}, "default": {"internal": True}},
     "configs": {"page": {"file": "./viewer/page.html"}},
 }

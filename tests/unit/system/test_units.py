@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,24 @@ def of_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The units of the system, of a program that sends messages."""
     home = tmp_path_factory.mktemp("units") / "home"
     return set_up(home, "systemd-system").home / "systemd"
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Give a machine whose systemctl does what a line of shell says."""
+
+    def says(line: str) -> None:
+        program = tmp_path / "fake" / "systemctl"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{line}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
+        monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+        monkeypatch.setattr(systemd, "SYSTEM_UNITS", tmp_path / "units")
+
+    return says
 
 
 def lines(folder: Path, name: str) -> list[str]:
@@ -158,17 +176,10 @@ def test_a_setup_alone_installs_nothing(
 
 @pytest.mark.parametrize(("process", "ends"), [("4711", True), ("0", False)])
 def test_what_runs_in_the_unit_of_an_earlier_version_ends_before_the_new_ones_start(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process: str, ends: bool
+    home: Path, tmp_path: Path, systemctl: Callable[[str], None], process: str, ends: bool
 ) -> None:
     said = tmp_path / "said"
-    program = tmp_path / "fake" / "systemctl"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$3 $4" >>"{said}"\necho {process}\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
-    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+    systemctl(f'echo "$3 $4" >>"{said}"; echo {process}')
     settings = set_up(home)
     (systemd.unit_folder()).mkdir(parents=True)
     (systemd.unit_folder() / "acoupi.service").write_text(BEFORE)
@@ -182,16 +193,10 @@ def test_what_runs_in_the_unit_of_an_earlier_version_ends_before_the_new_ones_st
 
 
 def test_what_root_wrote_belongs_to_the_user_of_the_units_when_they_start(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, systemctl: Callable[[str], None]
 ) -> None:
     require("only root starts units of the system", os.geteuid() == 0)
-    program = tmp_path / "fake" / "systemctl"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
-    monkeypatch.setattr(systemd, "SYSTEM_UNITS", tmp_path / "units")
+    systemctl("true")
     target = target_for(set_up(home, "systemd-system"))
     (home / "data" / "spool").mkdir()
 
@@ -199,21 +204,13 @@ def test_what_root_wrote_belongs_to_the_user_of_the_units_when_they_start(
 
     assert (home / "data" / "spool").stat().st_uid > 0
     assert services_are_installed(target.settings)
-    assert {path.name for path in (tmp_path / "units").iterdir()} == set(UNITS)
+    assert {path.name for path in systemd.SYSTEM_UNITS.iterdir()} == set(UNITS)
 
 
 def test_workers_are_not_active_while_one_of_them_has_failed(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, systemctl: Callable[[str], None]
 ) -> None:
-    program = tmp_path / "fake" / "systemctl"
-    program.parent.mkdir()
-    text = '#!/bin/sh\ncase "$*" in *detection*) echo failed ;; *) echo active ;; esac\n'
-    program.write_text(text)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
-    monkeypatch.setattr(systemd, "BOOTED", Path("/"))
+    systemctl('case "$*" in *detection*) echo failed ;; *) echo active ;; esac')
     settings = set_up(home)
     systemd.install_units(settings, Sensor.at(settings).services)
 
