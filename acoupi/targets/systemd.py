@@ -188,7 +188,8 @@ class SystemdTarget(ProcessTarget):
     def _install(self) -> None:
         """Install the units; end first what runs in the one unit that all workers once had."""
         workers, _ = unit_names(self.settings)
-        if (unit_folder(scope=self.scope) / workers).is_file():
+        installed = unit_folder(scope=self.scope) / workers
+        if installed.is_file() and worker_units(self.settings, self.services):
             words = ("show", "--property=MainPID", "--value", workers)
             process = systemctl(*words, check=False, scope=self.scope).stdout.strip()
             if process.isdigit() and int(process):
@@ -284,11 +285,23 @@ def unit_folder(path: Path | None = None, *, scope: Scope = "user") -> Path:
     return (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
 
 
+def worker_units(settings: Settings, services: Iterable[Service]) -> tuple[str, ...]:
+    """Return the names of the units of the workers, each its own.
+
+    None in a home that an earlier version set up: there one unit runs them all.
+    """
+    try:
+        group = (settings.home / "systemd" / settings.acoupi_service_file).read_text()
+    except OSError:
+        group = ""
+    named = (unit_of(one.name) for one in services if one.is_worker)
+    return () if "--foreground" in group else tuple(named)
+
+
 def _installed_units(settings: Settings, services: Iterable[Service]) -> tuple[str, ...]:
     """Return the names of all units: those that are started by name, and the workers'."""
     services = list(services)
-    workers = (unit_of(one.name) for one in services if one.is_worker)
-    return (*every_unit(settings, services), *workers)
+    return (*every_unit(settings, services), *worker_units(settings, services))
 
 
 def install_units(
@@ -446,7 +459,7 @@ def unit_states(
     That of the workers is the first of their own that is not active.
     """
     workers, beat = unit_names(settings)
-    names = [workers, *(unit_of(one.name) for one in services if one.is_worker)]
+    names = [workers, *worker_units(settings, services)]
     found = [unit_state(name, path, scope=scope) for name in names]
     state, why = next((one for one in found if one[0] != "active"), found[0])
     if not why and state == "active" and scope == "user" and lingers() is False:

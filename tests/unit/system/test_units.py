@@ -164,6 +164,24 @@ def test_the_unit_of_an_earlier_version_is_replaced_at_setup(
     assert (installed.parent / "acoupi-recording.service").is_file()
 
 
+def test_a_home_of_an_earlier_version_starts_without_a_new_setup(
+    home: Path, systemctl: Callable[[str], None]
+) -> None:
+    systemctl("echo active")
+    settings = set_up(home)
+    for name in UNITS:
+        if name not in ("acoupi.service", "acoupi-beat.service"):
+            (home / "systemd" / name).unlink()
+    (home / "systemd" / "acoupi.service").write_text(BEFORE)
+
+    target_for(settings).up()
+
+    assert (systemd.unit_folder() / "acoupi.service").read_text() == BEFORE
+    units = target_for(settings).unit_states()
+    assert units is not None
+    assert units[:2] == ("active", "active")
+
+
 def test_a_setup_alone_installs_nothing(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
