@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi.bundles.compose_file import (
+    SECCOMP,
     SOCKET_FOLDER,
     Block,
     ComposeFile,
@@ -309,6 +310,8 @@ AUDIO_GROUP = 29
 
 class CheckoutSite(SelfSetupSite):
     """Docker Compose in a checkout: variables of the host and of ``.env`` are passed on."""
+
+    profiles: tuple[str, ...] = (SECCOMP,)
 
     def setting(self, name: str, default: str) -> str:
         """Return a variable."""

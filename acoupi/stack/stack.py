@@ -92,6 +92,8 @@ RECORDER_SCORE, BEAT_SCORE, WORKER_SCORE, MODEL_SCORE = 0, 200, 400, 800
 
 None is negative: only an engine with CAP_SYS_RESOURCE starts such a container.
 """
+RECORDER_SHARES, BEAT_SHARES, WORKER_SHARES, MODEL_SHARES = 4096, 2048, 1024, 256
+"""Of the processor where it is wanted by several: a model does not starve what records."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class Limits:
     memory_bytes: int | None = None
     out_of_memory_score: int = 0
     """-1000 to 1000: who is ended first when memory runs out; the highest goes first."""
+    cpu_shares: int = WORKER_SHARES
+    """2 to 262144: its part of the processor where several want more than there is."""
 
 
 @dataclass(frozen=True)
@@ -474,11 +478,13 @@ def _worker_service(
     network = sends and DEFAULT_QUEUE in queues if worker.network is None else worker.network
     runs_hooks = DEFAULT_QUEUE in queues and not others_send
     needs_secrets = network or runs_hooks or not can_withhold
-    score, memory = WORKER_SCORE, WORKER_MEMORY
+    score, memory, shares = WORKER_SCORE, WORKER_MEMORY, WORKER_SHARES
     if records:
-        score, memory = RECORDER_SCORE, RECORDER_MEMORY
+        score, memory, shares = RECORDER_SCORE, RECORDER_MEMORY, RECORDER_SHARES
+    elif runs_model:
+        score, shares = MODEL_SCORE, MODEL_SHARES
     if DETECTION_QUEUE in queues:
-        score, memory = RECORDER_SCORE if records else MODEL_SCORE, MODEL_MEMORY
+        memory = MODEL_MEMORY
     return Service(
         name=worker.name,
         role="recorder" if records else "worker",
@@ -494,7 +500,7 @@ def _worker_service(
         mounts=around.mounts(worker.name, queues, records=records, network=network),
         health=own_health(settings, worker.name, SAMPLES_ARRIVE if records else ""),
         stop_grace=_recorder_grace(config) if records else WORKER_STOP_GRACE,
-        limits=Limits(memory_bytes=worker.memory_bytes or memory, out_of_memory_score=score),
+        limits=Limits(worker.memory_bytes or memory, score, shares),
     )
 
 
@@ -507,7 +513,7 @@ def _beat_service(settings: Settings) -> Service:
         mounts=own_mounts(settings, BEAT),
         health=own_health(settings, BEAT),
         stop_grace=STOP_MARGIN,
-        limits=Limits(memory_bytes=BEAT_MEMORY, out_of_memory_score=BEAT_SCORE),
+        limits=Limits(BEAT_MEMORY, BEAT_SCORE, BEAT_SHARES),
     )
 
 

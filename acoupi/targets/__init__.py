@@ -44,8 +44,11 @@ NOTE = "Note: "
 """Before each warning of such a check, in what its process prints on stderr."""
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
-HIDDEN = {"provisioned": "acoupi.provisioning.target:ProvisionedTarget"}
-"""Not to be chosen."""
+HIDDEN = {
+    "provisioned": "acoupi.provisioning.target:ProvisionedTarget",
+    "systemd-system": "acoupi.targets.systemd:SystemTarget",
+}
+"""Not to be chosen by their names."""
 PULSE_TOO_OLD = 30.0
 """Seconds; a service that runs writes its pulse every 5 s."""
 
@@ -101,6 +104,8 @@ class Target(ABC):
     """Whether packages of others are put into an image that it runs."""
     renders_folder: ClassVar[bool] = False
     """Whether it can write a folder that is deployed elsewhere; see `render_folder`."""
+    for_system: ClassVar[str | None] = None
+    """Name of the target that does the same for the whole system; see ``setup --system``."""
     reason_to_choose: ClassVar[str] = ""
     """Why it was chosen where it `is_chosen_where_possible`, as a sentence."""
     stop_command: ClassVar[str] = "acoupi workers stop"

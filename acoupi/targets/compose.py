@@ -14,9 +14,11 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.bundles.bundle_checks import TOO_WIDE, folders_of
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
+    APPARMOR,
     BROKER_MEMORY,
+    SECCOMP,
     SOCKET_FOLDER,
     Block,
     ComposeFile,
@@ -35,7 +37,12 @@ from acoupi.bundles.compose_file import (
     user_variable,
     variable,
 )
-from acoupi.bundles.engine import COMPOSE_FILE, Engine
+from acoupi.bundles.engine import (
+    APPARMOR_PROFILE,
+    COMPOSE_FILE,
+    Engine,
+    has_apparmor_profile,
+)
 from acoupi.bundles.home_folder import is_adopted, own_names
 from acoupi.bundles.images import image_name, source_dir
 from acoupi.bundles.own_folders import part_own_folders
@@ -84,6 +91,7 @@ class HomeSite(Site):
     """The home on this machine: its folders are bind mounts, at the path they have here."""
 
     user: str = f"{variable('ACOUPI_UID')}:{variable('ACOUPI_GID')}"
+    profiles: tuple[str, ...] = (SECCOMP, APPARMOR)
     settings: Settings
     simulated: tuple[Mount, ...] = ()
     """What the recorder plays instead of a microphone."""
@@ -218,7 +226,11 @@ class ComposeTarget(RunningBundle):
         """Return ``app.py``, the scripts, ``docker-compose.yml``, and what plays sound to it."""
         self._refuse_outside_broker(stack)
         compose = self._compose_file(stack)
-        files = {PurePath(COMPOSE_FILE): compose.render()}
+        profile = (source_dir() / "compose" / SECCOMP_FILE).read_text()
+        files = {
+            PurePath(COMPOSE_FILE): compose.render(),
+            PurePath(SECCOMP_FILE): RenderedFile(profile),
+        }
         others = self._render(stack, compose.blocks)
         if stack.recorder:
             files[SIMULATED_FILE] = others[SIMULATED_FILE]
@@ -281,6 +293,7 @@ class ComposeTarget(RunningBundle):
             "ACOUPI_UID": str(uid),
             "ACOUPI_GID": str(gid),
             "ACOUPI_AUDIO_GID": str(sound_group()),
+            **({"ACOUPI_APPARMOR": APPARMOR_PROFILE} if has_apparmor_profile() else {}),
         }
         is_chosen = "ACOUPI_UID" in os.environ or chosen.get("ACOUPI_UID", str(uid)) != str(uid)
         if os.getuid() == 0 and not is_chosen:
@@ -296,7 +309,7 @@ class ComposeTarget(RunningBundle):
         ports = {
             port_variable(one.name): str(one.port.number) for one in stack.services if one.port
         }
-        defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory, **ports}
+        defaults = {**DEFAULTS, **facts, "ACOUPI_IMAGE": image_name(), **memory, **ports}
         return {
             name: {"text": chosen.get(name, text), "chosen": name in chosen or name in facts}
             for name, text in defaults.items()

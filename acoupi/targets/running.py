@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from acoupi import data
-from acoupi.bundles.bundle_checks import check_bundle, folders_of
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, check_bundle, folders_of
 from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
@@ -84,6 +84,8 @@ DEFAULTS = {
     "ACOUPI_PACKAGES": "",
     "ACOUPI_LOG_LEVEL": "INFO",
     "ACOUPI_BROKER_APPENDONLY": "no",
+    "ACOUPI_SECCOMP": SECCOMP_FILE,
+    "ACOUPI_APPARMOR": "docker-default",
 }
 """Variables of ``.env`` besides the numbers of users and the memory limits."""
 CHOSEN = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")

@@ -56,7 +56,7 @@ class Bundle:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.out = home.parent / f"{home.name}-out"
+        self.out = home / "servers"
         self.settings = Settings(home=home)
 
     def set_up(self, *options: str, **more: Any) -> None:

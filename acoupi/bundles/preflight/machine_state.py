@@ -75,7 +75,7 @@ class Probes(Protocol):
     def docker(self, *args: str, timeout: float = ...) -> Answer:
         """Return what ``docker ARGS`` answers."""
 
-    def compose(self, settings: Settings, *args: str) -> Answer:
+    def compose(self, settings: Settings, *args: str, override: bool = ...) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
 
     def free_bytes(self, path: Path) -> int | None:
@@ -109,6 +109,8 @@ class Bundle:
 
     project: str
     services: Mapping[str, Mapping[str, Any]]
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """All that Compose says, volumes and networks included."""
 
     @classmethod
     def parse(cls, text: str) -> "Bundle":
@@ -122,7 +124,7 @@ class Bundle:
         content = json.loads(text)
         if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
             raise ValueError("it has no services")  # noqa: TRY004 - one kind of error to catch
-        return cls(str(content.get("name", "")), content["services"])
+        return cls(str(content.get("name", "")), content["services"], content)
 
     @property
     def memory_limit(self) -> int:
