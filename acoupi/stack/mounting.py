@@ -1,9 +1,9 @@
 """What services see of the home, and of the folders that the configuration names."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel
 
@@ -12,9 +12,6 @@ from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.stack.access import Job, Mount, Place, mounts_for
 from acoupi.stack.rights import places_of
 from acoupi.stack.settings import Settings
-
-if TYPE_CHECKING:
-    from acoupi.stack.stack import Service
 
 __all__ = [
     "Surroundings",
@@ -136,11 +133,11 @@ def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...
     return tuple((variables | cache_variable(settings.home)).items())
 
 
-def writes_only_its_own(service: "Service", settings: Settings) -> bool:
+def writes_only_its_own(settings: Settings, name: str, mounts: Iterable[Mount]) -> bool:
     """Return whether a service writes no folder that another writes, so that it can have a user."""
-    own = settings.of_service(service.name)
-    folders = {own.log_dir, own.run_dir, waiting_folder(settings.home, service.name)}
-    return folders.issuperset(one.source for one in service.mounts if not one.read_only)
+    own = settings.of_service(name)
+    folders = {own.log_dir, own.run_dir, waiting_folder(settings.home, name)}
+    return folders.issuperset(one.source for one in mounts if not one.read_only)
 
 
 def own_mounts(settings: Settings, name: str) -> tuple[Mount, ...]:

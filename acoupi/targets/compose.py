@@ -140,7 +140,7 @@ class HomeSite(Site):
 
     def _user(self, service: Service) -> str | None:
         """Return the user of a service that shares no file with another, if it has one."""
-        if not writes_only_its_own(service, self.settings):
+        if not writes_only_its_own(self.settings, service.name, service.mounts):
             return None
         own = f"${{{user_variable(service.name)}:-{variable('ACOUPI_UID')}}}"
         return f"{own}:{variable('ACOUPI_GID')}"
@@ -300,7 +300,7 @@ class ComposeTarget(RunningBundle):
             facts |= {
                 user_variable(one.name): str(service_user(self.settings.home, one.name))
                 for one in stack.services
-                if writes_only_its_own(one, self.settings)
+                if writes_only_its_own(self.settings, one.name, one.mounts)
             }
         memory = {
             memory_variable(one.name): mebibytes(one.limits.memory_bytes) for one in stack.services

@@ -153,7 +153,9 @@ class SystemdTarget(ProcessTarget):
     ) -> Unit:
         """Return the unit of a service; `outside`: its broker is on the network."""
         mine, home = self.settings, self.settings.home
-        written = [one.source for one in service.mounts if not one.read_only]
+        shared = (mine.run_dir, mine.log_dir)
+        mounts = [one.source for one in service.mounts if not one.read_only]
+        written = [one for one in mounts if not any(map(one.is_relative_to, shared))]
         withheld = () if service.secrets or not service.is_worker else ((WITHHOLD, WITHHELD),)
         secrets = mine.program_config_file.parent / "secrets.env"
         return Unit(
@@ -165,7 +167,7 @@ class SystemdTarget(ProcessTarget):
             environment=(*cache_variable(home).items(), *withheld) if self.owner else (),
             groups=service.groups,
             network=service.network or service.port is not None or outside,
-            written=tuple(dict.fromkeys((mine.run_dir, mine.log_dir, *written))),
+            written=tuple(dict.fromkeys((*shared, *written))),
             hidden=() if service.secrets else (secrets, home / "secrets"),
         )
 
@@ -256,6 +258,11 @@ class SystemTarget(SystemdTarget):
         give([] if is_adopted(self.settings) else [home], uid, gid)
         give_contents(home, own_names(self.settings), uid, gid)
         super().prepare(stack)
+
+    def _install(self) -> None:
+        """Install the units, and give what root wrote since (a deployment) to their user."""
+        super()._install()
+        give_contents(self.settings.home, own_names(self.settings), *self.owner)
 
 
 def unit_names(settings: Settings) -> tuple[str, str]:

@@ -114,7 +114,9 @@ def test_only_the_folders_of_the_sensor_are_written(of_system: Path) -> None:
     home = of_system.parent
     for name in UNITS[1:]:
         found = [line for line in lines(of_system, name) if line.startswith("ReadWritePaths=")]
-        allowed = {f'ReadWritePaths="-{home}/{one}"' for one in ("run", "log", "data")}
+        allowed = {
+            f'ReadWritePaths="-{home}/{one}"' for one in ("run", "log", "data", "waiting/detection")
+        }
         assert set(found) <= allowed
         assert "ProtectSystem=strict" in lines(of_system, name)
 
