@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from acoupi import data
+from acoupi.clock import shown_in_utc
 from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, horizon, ledger
@@ -15,8 +16,10 @@ from acoupi.errors import ConfigurationError, ParameterError
 __all__ = ["Day", "Effort", "Gap", "Tally", "find_deployment", "measure", "read_effort"]
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_PART = datetime.timedelta(days=1)
-"""How much is read from the store at once, so that a season fits in memory."""
+_PART = 86_400 * 1_000_000
+"""How much is read from the store at once, microseconds, so that a season fits in memory.
+
+Parts end at midnight, UTC, which no run of recordings crosses."""
 
 
 @dataclass
@@ -143,10 +146,22 @@ class Effort:
         """Count recordings made before any time server had set the clock."""
         low, high = data.to_microseconds(start), data.to_microseconds(end)
         self.unsynchronised += sum(
-            max(0, min(one.end, high) - max(one.start, low) - one.lost)
+            max(0, min(one.end, high) - max(one.start, low) - one.lost - one.pauses)
             for one in captured
             if one.is_synchronised is False
         )
+
+    def count_pauses(self, captured: Iterable[Captured]) -> None:
+        """Take the pauses of runs, whose spans were counted as recorded, from what was recorded."""
+        days = {day.date: day for day in self.days}
+        for one in captured:
+            if not one.pauses:
+                continue
+            local = data.from_microseconds(one.start).astimezone(self.timezone)
+            day = days[local.date()]
+            for tally in (self.total, day.tally, day.hours[local.hour]):
+                tally.add(EffortState.RECORDED, -one.pauses)
+                tally.add(EffortState.OFF_SCHEDULE, one.pauses)
 
     def close(self) -> None:
         """Note that there are no more spans."""
@@ -254,6 +269,7 @@ def read_effort(
     until: datetime.datetime | None = None,
     *,
     plan: CapturePlan | None = None,
+    grouped: bool = False,
 ) -> tuple[Effort, Iterator[EffortSpan]]:
     """Return an empty report of a deployment, and the spans to fill it with.
 
@@ -271,6 +287,10 @@ def read_effort(
         not ended.
     plan
         Plan of the program, in case its recorder has never stored it.
+    grouped
+        Whether runs of recordings may come as one span, pauses included, which is several
+        times faster; each span is then to be counted before the next one is asked for. The
+        report is the same.
 
     Raises
     ------
@@ -298,13 +318,13 @@ def read_effort(
             "",
             f'the deployment "{deployment.name}" does not reach into this time.',
             f"--from {begin:%Y-%m-%d} --to {end:%Y-%m-%dT%H:%M}",
-            why=f"it lasted from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC.",
+            why=f"it lasted from {shown_in_utc(begin)} to {shown_in_utc(end)} UTC.",
         )
     effort = Effort(latest.deployment, first, last, latest.timezone, bool(latest.plans))
     # The ledger looks a little beyond the requested time.
     longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
     around = datetime.timedelta(minutes=10, seconds=3 * longest)
-    return effort, _spans(store, effort, end, around, plan)
+    return effort, _spans(store, effort, end, around, plan, grouped=grouped)
 
 
 def _with_plan(history: EffortHistory, plan: CapturePlan | None) -> EffortHistory:
@@ -324,15 +344,24 @@ def _spans(
     end: datetime.datetime,
     around: datetime.timedelta,
     plan: CapturePlan | None,
+    *,
+    grouped: bool,
 ) -> Iterator[EffortSpan]:
     start = effort.since
     while start < effort.until:
-        stop = min(start + _PART, effort.until)
-        history = store.get_effort(effort.deployment, start - around, stop + around)
+        midnight = (data.to_microseconds(start) // _PART + 1) * _PART
+        stop = min(data.from_microseconds(midnight), effort.until)
+        wanted = effort.deployment, start - around, stop + around
+        history = (
+            store.get_grouped_effort(*wanted, (start, stop))
+            if grouped
+            else store.get_effort(*wanted)
+        )
         if history is None:
             return
         effort.count_unsynchronised(history.captured, start, stop)
         yield from ledger(_with_plan(history, plan), end, since=start, until=stop)
+        effort.count_pauses(history.captured)
         start = stop
 
 
