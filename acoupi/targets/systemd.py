@@ -163,7 +163,7 @@ class SystemdTarget(ProcessTarget):
             environment=(*cache_variable(home).items(), *withheld) if self.owner else (),
             groups=service.groups,
             network=service.network or service.port is not None or outside,
-            written=tuple(dict.fromkeys((mine.run_dir, mine.log_dir, *written))),
+            written=tuple(dict.fromkeys((mine.run_dir, mine.log_dir, home / "data", *written))),
             hidden=() if service.secrets else (secrets, home / "secrets"),
         )
 
