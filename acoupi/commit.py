@@ -294,7 +294,7 @@ def _read_journal(path: Path) -> _Change | None:
         return None
     except OSError as error:
         raise disk_error("read", path, error) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         quoted = shlex.quote(str(path))
         raise DeviceError(
             f'cannot read "{path}".',

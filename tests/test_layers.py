@@ -34,7 +34,7 @@ ROWS = (
     ("timelines", "windows"),
     ("sun",),
     ("data",),
-    ("commit",),
+    ("commit", "door"),
     ("locks", "writing"),
     ("captures", "clock", "errors", "home", "lazy", "rights"),
 )

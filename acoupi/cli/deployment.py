@@ -141,6 +141,7 @@ def _ask_degrees(text: str, most: float) -> float | None:
 @app.command(epilog=example("acoupi deployment stop"))
 def stop(as_json: AsJson = False) -> None:
     """Stop recording, finish the work in progress, and end the deployment."""
+    from acoupi.system.backlog import left_over
     from acoupi.system.lifecycle import finish
 
     found = home.sensor()
@@ -150,6 +151,8 @@ def stop(as_json: AsJson = False) -> None:
         print_json(deployment)
     else:
         done(f'The deployment "{deployment.name}" has ended.')
+        for line in left_over(found.settings):
+            typer.echo(line)
 
 
 @app.command(epilog=example("acoupi deployment status"))
@@ -227,6 +230,8 @@ def _show(state: "AcoupiStatus") -> None:
         record["microphone"] = _microphone(state.microphone)
     if state.analysis is not None:
         record["analysis"] = state.analysis.words()
+    if state.messages:
+        record["to send"] = ", ".join(one.words() for one in state.messages)
     print_record(record)
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')

@@ -421,6 +421,10 @@ class Messenger(ABC):
     def check(self) -> None:  # noqa: B027 - optional
         """Raise `HealthCheckError` if sending would fail."""
 
+    def trouble(self) -> str | None:
+        """Return what a person must put right although messages arrive; None: nothing."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - optional
         """Close the connection, if there is one."""
 

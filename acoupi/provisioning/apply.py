@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
 from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
-from acoupi.provisioned import MARKER, Fault, Provisioned, read_provisioned
-from acoupi.provisioning.fetching import Fetched, fetch
+from acoupi.provisioned import MARKER, Fault, Fetched, Provisioned, read_provisioned
+from acoupi.provisioning.fetching import fetch
 from acoupi.provisioning.sources import Sources, read_sources
 from acoupi.services.provisioned_home import config_dir
 from acoupi.stack.configured import is_configured
@@ -68,7 +69,7 @@ def provision(
     with changing(config, "the service that sets the home up", LOCK_PATIENCE):
         # Of an earlier version; what it had decided is in force by now.
         shutil.rmtree(config / OLD_STAGING, ignore_errors=True)
-        before = read_provisioned(config) or Provisioned()
+        before = _in_force(settings)
         after = _renewed(settings, environ, before, fetch)
         if after.fault and before.fault and after.fault.text() == before.fault.text():
             after.fault.since = before.fault.since
@@ -86,6 +87,7 @@ def _renewed(
         same = sources.digest == before.digest and is_configured(settings)
         same = same and _device_on_file(settings.device_file) is not None
         after = before if same else _put_in_force(settings, sources, before)
+        _keep_fetched(sources, config_dir(settings))
         fault = sources.fault
     except AcoupiError as error:
         after, fault = before, error
@@ -102,6 +104,39 @@ def _renewed(
         message=fault.message, why=fault.why, help=fault.help, since=data.utc_now()
     )
     return after.model_copy(update={"fault": found})
+
+
+def _keep_fetched(sources: Sources, config: Path) -> None:
+    """Write down what a URL gave, unless that is done: the file may have been damaged since."""
+    files = sources.to_keep(config)
+    if not _is_as_before(files):
+        commit_files(config, files)
+
+
+def _in_force(settings: Settings) -> Provisioned:
+    """Return what is in force; of a damaged file what is known elsewhere.
+
+    That is the configuration before, and the last deployment. The home is then set up again.
+    """
+    config = config_dir(settings)
+    try:
+        return read_provisioned(config) or Provisioned()
+    except ConfigurationError as error:
+        logger.warning("%s %s It is written again.", error.message, error.why)
+    before, last = Provisioned(), None
+    with suppress(ConfigurationError):
+        before = read_provisioned(config / PREVIOUS) or before
+    with suppress(AcoupiError):
+        last = read_deployment(settings)
+    known = before.deployments
+    if last is not None:
+        known = [
+            one if one.ended_on else one.model_copy(update={"ended_on": last.started_on})
+            for one in known
+            if one.id != last.id
+        ]
+        known.append(last)
+    return before.model_copy(update={"digest": "", "deployments": known})
 
 
 def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> Provisioned:
@@ -148,7 +183,6 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         files[settings.manifest_file] = replace(plan.manifest, files={}).to_file()
     if before.generation and _is_as_before(files):
         # The sources differ but mean the same: no service needs to restart.
-        commit_files(config, sources.to_keep(config))
         kept = {"generation": before.generation, "provisioned_on": before.provisioned_on}
         return after.model_copy(update=kept)
     marker = config / MARKER
@@ -232,14 +266,25 @@ def _is_as_before(files: Mapping[Path, RenderedFile]) -> bool:
 
 
 def _previous(config: Path, files: list[Path]) -> dict[Path, RenderedFile]:
-    """Return what is in force now, to be kept in ``config/previous``; no damaged id of the device.
+    """Return what is in force now, to be kept in ``config/previous``.
 
-    The copy of a sound one stays there.
+    Instead of a damaged id of the device or a damaged state, the copy of a sound one stays.
     """
     return {
         config / PREVIOUS / path.name: RenderedFile(
             path.read_text(errors="replace"), PRIVATE if path.name == SECRETS_FILE else READABLE
         )
         for path in files
-        if path.is_file() and (path.name != DEVICE or _device_on_file(path) is not None)
+        if path.is_file() and _is_sound(path)
     }
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        if path.name == DEVICE:
+            read_device_file(path)
+        elif path.name == MARKER:
+            read_provisioned(path.parent)
+    except ConfigurationError:
+        return False
+    return True

@@ -37,6 +37,7 @@ from acoupi.services.child_processes import tie_to_worker
 from acoupi.services.construction import build_program
 from acoupi.services.consumer import SensorWorker, watch
 from acoupi.services.declared_deployments import settle_deployments
+from acoupi.services.doors import go_through_door, open_doors
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.services.program_hooks import settle_store
@@ -94,8 +95,10 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
         try:
             app, program = build_program(settings, worker=name)
             program_name = read_program_name(settings)
-            settle_store(program)
             stack = stack_of_program(program, settings, celery, program_name)
+            if not go_through_door(settings, stack, name):
+                settle_store(program)
+                open_doors(settings, stack, name)
             if home_watch is not None:
                 declared = home_watch.known.deployments
                 settle_deployments(settings, name, stack, program, declared)

@@ -236,6 +236,8 @@ def _celery_settings(settings: Settings, args: list[str], request: SetupRequest)
     environ, broker = request.environ, request.broker
     names = CELERY.in_style(request.wording.style)
     previous = load_answers(_known(settings.celery_config_file, request), environ)
+    if broker is not None:
+        previous.pop("broker_url", None)
     celery = parse_config_from_args(
         CelerySettings, args, False, environ=environ, previous=previous, names=names
     )

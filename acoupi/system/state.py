@@ -4,14 +4,12 @@ No component is built, so the microphone is never opened and no server is
 contacted; the state of the services does not even need the program.
 """
 
-import json
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.deployed import known_deployed
@@ -22,8 +20,9 @@ from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
+from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
-from acoupi.system.home_files import faults_of_files
+from acoupi.system.home_files import database_path, faults_of_files
 from acoupi.system.pace import Pace, pace_of
 from acoupi.system.sensor import Sensor
 from acoupi.targets import ServiceStatus
@@ -111,6 +110,8 @@ class AcoupiStatus(BaseModel):
     """None until this deployment has a measured recording."""
     analysis: Pace | None = None
     """None if nothing has been analysed today."""
+    messages: list[MessagesWaiting] = Field(default_factory=list)
+    """By messenger; empty if the sensor has sent none."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -183,9 +184,9 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
     failing = [
         f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
     ]
-    provisioned = read_provisioned(sensor.settings.program_config_file.parent)
-    if provisioned and (trouble := provisioned.trouble()):
-        failing.append(trouble)
+    with suppress(AcoupiError):  # `faults_of_files` tells it
+        provisioned = read_provisioned(sensor.settings.program_config_file.parent)
+        failing += filter(None, [provisioned.trouble() if provisioned else None])
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
@@ -241,6 +242,7 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         services=services_status(sensor, services),
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
+        messages=waiting_messages(sensor.settings),
     )
 
 
@@ -286,13 +288,8 @@ def unnamed_deployment(settings: Settings) -> Deployment | None:
 
 def store_of(settings: Settings) -> SqliteStore | None:
     """Return the store of the configuration, without the program; None if it is not there yet."""
-    try:
-        # The raw file: the program may be in an image only.
-        content = json.loads(read_whole(settings.program_config_file))
-        path = Path(content["paths"]["db_metadata"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not path.exists():
+    path = database_path(settings, "paths.db_metadata")
+    if path is None:
         return None
     return SqliteStore(path, deployed=lambda: known_deployed(settings.deployment_file))
 

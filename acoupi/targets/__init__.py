@@ -96,6 +96,8 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
+    starts_here: ClassVar[bool] = True
+    """Whether acoupi starts and stops the services of this home."""
     has_own_python: ClassVar[bool] = False
     """Whether the program runs elsewhere, and may be missing here."""
     needs_engine: ClassVar[bool] = False

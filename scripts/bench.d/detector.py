@@ -1,5 +1,11 @@
-"""How much faster than real time the reference model is, on one core."""
+"""How much faster than real time the reference model is, on one core, and what it finds.
 
+Found are the calls of `_soundscapes` in each disturbance, beside the share that the same
+detections would reach if they were shifted at random, and the annotated calls of real bats
+(in ``../shared/audio`` beside the project, or where ACOUPI_TEST_AUDIO says).
+"""
+
+import importlib.util
 import json
 import os
 import resource
@@ -8,19 +14,26 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
+from types import ModuleType
 
 import numpy as np
 
 from acoupi import data
+from acoupi.audio.formats import read_audio
 from acoupi.audio.synthetic import synthesize_second
 from acoupi.audio.wav import WavWriter
-from acoupi.components.models import BandEnergyModel
+from acoupi.components.models import BandEnergyModel, detect
 
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 SECONDS = 30
+HERE = Path(__file__).parent
+AUDIO = Path(os.environ.get("ACOUPI_TEST_AUDIO") or HERE.parents[1] / ".." / "shared" / "audio")
+RATES = (48_000, 192_000, 384_000)
+SEEDS = range(3)
+MOST_A_MINUTE, LEAST_FOUND, LEAST_BOXED, OVERLAP = 10, 0.9, 28, 0.3
 
 
 def run(runs: int) -> dict[str, object]:
@@ -32,7 +45,75 @@ def run(runs: int) -> dict[str, object]:
         text=True,
         check=True,
     )
-    return dict(json.loads(done.stdout))
+    return {**json.loads(done.stdout), **_found_among_disturbances(), **_found_in_recordings()}
+
+
+def soundscapes() -> ModuleType:
+    """Return `_soundscapes`, which stands beside this file."""
+    spec = importlib.util.spec_from_file_location("bench_soundscapes", HERE / "_soundscapes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _found_among_disturbances() -> dict[str, object]:
+    """Return, for a minute of each, detections without calls, calls found, and found by chance."""
+    sounds = soundscapes()
+    found: dict[str, object] = {}
+    for rate in RATES:
+        for kind in sounds.MAKERS:
+            results = [sounds.trial(detect, kind, rate, seed, 60) for seed in SEEDS]
+            false = max(result.false for result in results)
+            recall = min(result.recall for result in results)
+            found[f"{rate // 1000} kHz, {kind}"] = {
+                "detections without calls": {
+                    "value": false,
+                    "unit": "a minute",
+                    "goal": MOST_A_MINUTE,
+                },
+                "calls found": {
+                    "value": round(recall, 3),
+                    "unit": "",
+                    "goal": f"≥ {LEAST_FOUND}",
+                    "is_met": recall >= LEAST_FOUND,
+                },
+                "found by chance": round(mean(result.chance for result in results), 3),
+            }
+    return found
+
+
+def _found_in_recordings() -> dict[str, object]:
+    """Return how many annotated calls of real bats are found, and how many boxes are tight."""
+    sounds = soundscapes()
+    calls = found = boxed = detections = 0
+    for path in sorted(AUDIO.glob("*.wav")):
+        samples, rate = read_audio(path)
+        boxes = sounds.boxes(detect(samples[:, 0], rate))
+        truth = [
+            sounds.Call(call["start_time"], call["end_time"], call["low_freq"], call["high_freq"])
+            for call in json.loads(Path(f"{path}.json").read_text())["annotation"]
+            if call["det_prob"] >= 0.5
+        ]
+        best = [max((sounds.overlap(box, call) for box in boxes), default=0) for call in truth]
+        calls, detections = calls + len(truth), detections + len(boxes)
+        found += sum(share > 0 for share in best)
+        boxed += sum(share >= OVERLAP for share in best)
+    return {
+        "real calls": {
+            "annotated": calls,
+            "found": found,
+            f"overlap of at least {OVERLAP}": {
+                "value": boxed,
+                "unit": "",
+                "goal": f"≥ {LEAST_BOXED}",
+                "is_met": boxed >= LEAST_BOXED,
+            },
+            "detections": detections,
+        }
+    }
 
 
 def _measure(runs: int) -> dict[str, object]:

@@ -66,6 +66,17 @@ def meet(one: data.BoundingBox, other: data.BoundingBox) -> bool:
     return start < other_end and other_start < end and low < other_high and other_low < high
 
 
+def overlap(one: data.BoundingBox, other: data.BoundingBox) -> float:
+    """Intersection over union."""
+    start, low, end, high = one.coordinates
+    other_start, other_low, other_end, other_high = other.coordinates
+    shared = max(0.0, min(end, other_end) - max(start, other_start)) * max(
+        0.0, min(high, other_high) - max(low, other_low)
+    )
+    areas = (end - start) * (high - low) + (other_end - other_start) * (other_high - other_low)
+    return shared / (areas - shared)
+
+
 def test_the_calls_of_real_bats_are_found_and_little_else() -> None:
     calls = found = detections = 0
     for path in recordings():
@@ -77,8 +88,18 @@ def test_the_calls_of_real_bats_are_found_and_little_else() -> None:
     ratio = detections / calls
     say(f"all: {found} of {calls} calls, {detections} detections, {ratio:.2f} for each call")
     assert calls == 33
-    assert found >= 30
+    assert found == 33
     assert detections <= 3 * calls
+
+
+def test_boxes_of_real_calls_are_tight() -> None:
+    best = [
+        max(overlap(box, call) for box in boxes_of(path))
+        for path in recordings()
+        for call in calls_of(path)
+    ]
+
+    assert sum(share >= 0.3 for share in best) >= 28
 
 
 def test_boxes_of_real_calls_are_not_just_large() -> None:

@@ -21,7 +21,8 @@ class BandEnergyConfig(BaseModel):
     min_snr_db: float = Field(default=10, ge=8, le=60)
     """How far a sound must be above the background at its strongest, dB."""
     low_freq: float | None = Field(default=None, ge=0)
-    """Lowest frequency to search, Hz; None: a hundredth of half the samplerate."""
+    """Lowest frequency to search, Hz; None: a hundredth of half the samplerate, or 15 kHz at
+    rates of 96 kHz and more."""
     high_freq: float | None = Field(default=None, gt=0)
     """Highest frequency to search, Hz; None: half the samplerate."""
 

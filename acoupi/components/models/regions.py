@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 __all__ = ["REGION", "RegionFinder"]
 
 REGION = np.dtype(
-    [("first", "i8"), ("last", "i8"), ("low", "i4"), ("high", "i4"), ("peak", "f4")],
+    [("first", "i8"), ("last", "i8"), ("low", "i4"), ("high", "i4"), ("peak", "f4"), ("sum", "f4")],
 )
-"""First and last frame, low and high bin (all inside the region), and its largest value."""
+"""First and last frame, low and high bin (all inside the region), its largest value, and the
+largest sum of neighbouring values in one frame."""
 
 _RUN = np.dtype([("frame", "i8"), ("low", "i4"), ("high", "i4"), ("region", REGION)])
 """Position of a run, and what is known so far about its region."""
@@ -77,6 +78,7 @@ class RegionFinder:
         region["first"] = region["last"] = runs["frame"]
         region["low"], region["high"] = runs["low"], runs["high"]
         region["peak"] = np.maximum.reduceat(block.ravel(), edges)[::2]
+        region["sum"] = np.add.reduceat(block.ravel(), edges)[::2]
         return runs
 
     def _settle(self, runs: Table, bins: int, still_open: int) -> Table:
@@ -142,6 +144,7 @@ def _united(parts: Table, owner: Indices) -> Table:
             ("last", np.maximum),
             ("high", np.maximum),
             ("peak", np.maximum),
+            ("sum", np.maximum),
         ):
             united[field] = reduce.reduceat(parts[field][order], starts)
     return united

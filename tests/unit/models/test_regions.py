@@ -1,5 +1,7 @@
 """Regions of a spectrogram do not depend on how it is cut into blocks."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from acoupi.components.models.regions import REGION, RegionFinder
 SHAPE = (24, 12)
 
 
-def by_flood(cells: np.ndarray, gap: int) -> set[tuple[int, int, int, int, float]]:
+def by_flood(cells: np.ndarray, gap: int) -> set[tuple[float, ...]]:
     """The same regions, found one cell at a time."""
     left = {(int(frame), int(column)) for frame, column in np.argwhere(cells > 1)}
     regions = set()
@@ -31,17 +33,24 @@ def by_flood(cells: np.ndarray, gap: int) -> set[tuple[int, int, int, int, float
             todo.extend(near)
         frames, columns = zip(*members, strict=True)
         peak = max(float(cells[cell]) for cell in members)
-        regions.add((min(frames), max(frames), min(columns), max(columns), peak))
+        loudest = max(_sums_of_runs(cells, members))
+        regions.add((min(frames), max(frames), min(columns), max(columns), peak, loudest))
     return regions
 
 
-def by_finder(
-    cells: np.ndarray, gap: int, cuts: list[int]
-) -> list[tuple[int, int, int, int, float]]:
+def _sums_of_runs(cells: np.ndarray, members: list[tuple[int, int]]) -> Iterator[float]:
+    """Sums of neighbouring members of one frame, to four digits."""
+    total = 0.0
+    for frame, column in sorted(members):
+        total = float(cells[frame, column]) + (total if (frame, column - 1) in members else 0)
+        yield round(total, 4)
+
+
+def by_finder(cells: np.ndarray, gap: int, cuts: list[int]) -> list[tuple[float, ...]]:
     finder = RegionFinder(threshold=1, gap=gap)
     blocks = np.split(cells, sorted(cuts))
     found = np.concatenate([*(finder.add(block) for block in blocks), finder.finish()])
-    return [tuple(region) for region in found.tolist()]
+    return [(*region[:-1], round(region[-1], 4)) for region in found.tolist()]
 
 
 @given(

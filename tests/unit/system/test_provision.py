@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from acoupi.cli.app import app
 from acoupi.config.sensor import load_sensor
 from acoupi.devices import get_device_id
 from acoupi.errors import AcoupiError, ConfigurationError
@@ -497,6 +499,15 @@ def test_another_setting_leaves_the_deployment_alone(settings: Settings) -> None
     second, _ = put(settings, DEPLOYMENT__NAME="Oak", CONFIG__RECORDING__DURATION="4")
 
     assert second.deployments == first.deployments
+
+
+def test_a_check_does_not_want_to_start_what_is_started_elsewhere(settings: Settings) -> None:
+    put(settings)
+
+    result = CliRunner().invoke(app, ["check", "--json"])
+
+    checks = {one["name"]: one for one in json.loads(result.stdout)["checks"]}
+    assert checks["target"]["ok"]
 
 
 def test_status_tells_what_is_wrong_with_the_sources(settings: Settings) -> None:
