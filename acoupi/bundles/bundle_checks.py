@@ -35,11 +35,12 @@ _PROFILES = re.compile(
 )
 RESTARTS = ("no", "always", "unless-stopped")
 ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "balena.sock", "balena-engine.sock")
-_NUMBER = r"(?:[1-9][0-9]*|\$\{[A-Z_]+:\?[^}]*\})"
-"""Of a user or group other than root; a variable that has no default."""
-_OF_SERVICE = r"\$\{ACOUPI_UID_[A-Z0-9_]+:-\$\{ACOUPI_UID:\?[^}]*\}\}"
-_USER = re.compile(rf"(?:{_NUMBER}|{_OF_SERVICE})(?::{_NUMBER})?")
-_GROUP = re.compile(rf"{_NUMBER}|\$\{{[A-Z_]+:-[1-9][0-9]*\}}")
+_GIVEN = r"\$\{[A-Z0-9_]+:\?[^{}]*\}"
+"""A variable that has no default: what it holds is checked when Compose has resolved it."""
+_NUMBER = rf"(?:[1-9][0-9]*|{_GIVEN}|\$\{{[A-Z0-9_]+:-(?:[1-9][0-9]*|{_GIVEN})\}})"
+"""Of a user or group other than root."""
+_USER = re.compile(rf"{_NUMBER}(?::{_NUMBER})?")
+_GROUP = re.compile(_NUMBER)
 
 
 def check_bundle(text: str) -> None:

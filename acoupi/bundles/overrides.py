@@ -53,7 +53,7 @@ DEVICES = re.compile(
 """Modems, satellite receivers, sensors, cameras; neither sound nor memory nor disks."""
 READABLE_FILES = ("/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo")
 OURS_IN_HOME = re.compile(
-    r"\..*|app\.py|bin|config|data|log|run|secrets|systemd|(docker-)?compose.*"
+    r"\..*|app\.py|bin|config|data|log|run|secrets|systemd|waiting|(docker-)?compose.*"
     r"|simulated-audio\.yml|seccomp\.json|apparmor.*"
 )
 """Names in a home that are acoupi's."""

@@ -511,6 +511,14 @@ def test_what_would_open_a_container_is_named(changes: dict[str, Any], said: str
     assert any(said in problem for problem in found), found
 
 
+@pytest.mark.parametrize(
+    "user",
+    ["1000:1000", "${ACOUPI_UID:?see .env}:${ACOUPI_GID:?see .env}", "${A:-${B:?see .env}}:29"],
+)
+def test_a_user_is_a_number_or_a_variable_that_must_be_given(user: str) -> None:
+    assert problems(user=user) == []
+
+
 def test_two_services_with_the_sound_device_are_refused() -> None:
     by_bind = {"volumes": [{"type": "bind", "source": "/dev/snd", "target": "/dev/snd"}]}
     text = yaml.safe_dump({"services": {"a": {**SAFE, **RULE}, "b": {**SAFE, **by_bind}}})

@@ -1,6 +1,7 @@
 """The profiles of seccomp and AppArmor: what they allow, and what is said of them."""
 
 import json
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def test_what_is_not_listed_is_refused() -> None:
     assert not allowed & {
         *("add_key", "bpf", "io_uring_setup", "keyctl", "mount", "perf_event_open", "ptrace"),
         *("process_vm_readv", "request_key", "setns", "setuid", "socketcall", "unshare"),
-        *("userfaultfd", "open_by_handle_at", "kexec_load", "init_module", "mknod", "personality"),
+        *("userfaultfd", "open_by_handle_at", "kexec_load", "init_module", "personality"),
     }
 
 
@@ -40,6 +41,18 @@ def test_sockets_are_of_the_families_that_services_use() -> None:
     families = [rule["args"][0]["value"] for rule in rules() if rule["names"] == ["socket"]]
 
     assert families == [1, 2, 10, 16]  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+
+
+def test_files_are_made_as_nodes_and_devices_are_not() -> None:
+    found = {
+        rule["names"][0]: [(one["index"], one["value"], one["valueTwo"]) for one in rule["args"]]
+        for rule in rules()
+        if rule["names"][0].startswith("mknod")
+    }
+
+    assert found == {"mknod": [(1, 0o020000, 0)], "mknodat": [(2, 0o020000, 0)]}
+    assert stat.S_IFCHR & stat.S_IFBLK & 0o020000
+    assert not (stat.S_IFREG | stat.S_IFIFO | stat.S_IFSOCK) & 0o020000
 
 
 def test_the_profile_of_apparmor_is_one() -> None:
