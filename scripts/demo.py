@@ -136,7 +136,9 @@ class Demo:
 
     def setup(self) -> None:
         """Make the home."""
-        self.acoupi("setup", "--program", PROGRAM, "--target", self.target, "--no-prompt")
+        # The folder holds the marker already.
+        answers = ("--program", PROGRAM, "--target", self.target, "--no-prompt")
+        self.acoupi("setup", "--adopt-folder", *answers)
         if self.target == "compose" and why_build(image_name()):
             say("Building the image of the sensor, which takes some minutes the first time ...")
             self.acoupi("compose", "build")
