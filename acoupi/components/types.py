@@ -377,8 +377,8 @@ class Store(ABC):
 
     # The sample that is kept for review (see `acoupi.sampling`). A store without one keeps none.
 
-    def keep_sample(self, sampling: Sampling) -> None:  # noqa: B027 - optional
-        """Say how large the sample is."""
+    sampling: Sampling = Sampling()
+    """How large the sample is; the sensor's settings are put here. It is not stored."""
 
     def sample_recording(
         self, recording: data.Recording, outputs: Sequence[data.ModelOutput]

@@ -47,7 +47,7 @@ def _keep_sample(program: AcoupiProgram[Any], settings: Settings) -> None:
     review = load_sensor(settings).review
     timezone = getattr(program.config, "timezone", None)
     zone = ZoneInfo(str(timezone)) if timezone else datetime.UTC
-    store.keep_sample(Sampling(review.sample_size, review.quiet_per_night, review.seed, zone))
+    store.sampling = Sampling(review.sample_size, review.quiet_per_night, review.seed, zone)
 
 
 def _read(

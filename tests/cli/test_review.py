@@ -195,7 +195,7 @@ def test_the_sample_comes_first_one_of_each_kind_and_recordings_without_detectio
 ) -> None:
     store = metadata(sensor)
     add(sensor, store, 0, bat(0.5))  # before there was a sample
-    store.keep_sample(Sampling(size=2, quiet_per_night=1))
+    store.sampling = Sampling(size=2, quiet_per_night=1)
     for minute in range(1, 9):
         add(sensor, store, minute, bat(0.95))
     add(sensor, store, 9, detection(0.6, ("species", BIRD, 0.6)))

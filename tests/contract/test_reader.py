@@ -80,7 +80,7 @@ def fill(store: SqliteStore) -> dict[str, UUID]:
         made = output(sound, *detections, name_model=model, provenance=MADE_BY)
         store.store_model_output(made)
         if name == "a":
-            store.keep_sample(Sampling(size=1))
+            store.sampling = Sampling(size=1)
             store.sample_recording(sound, [made])
         ids |= {f"{name}{number}": one.id for number, one in enumerate(detections)}
     store.end_recording(recording("b.wav", id=ids["b"]), STATE.DELETED)

@@ -59,11 +59,7 @@ class SampleTables:
     """The part of `SqliteStore` that holds the sample."""
 
     _database: Database
-    _sampling = Sampling()
-
-    def keep_sample(self, sampling: Sampling) -> None:
-        """Say how large the sample is; it is not stored."""
-        self._sampling = sampling
+    sampling: Sampling
 
     def sample_recording(
         self, recording: data.Recording, outputs: Sequence[data.ModelOutput]
@@ -72,10 +68,10 @@ class SampleTables:
 
         One with a larger hash leaves each group that is full. Repeating it changes nothing.
         """
-        groups = self._sampling.groups(recording, outputs)
+        groups = self.sampling.groups(recording, outputs)
         if not groups:
             return False
-        rank = self._sampling.rank(recording.id)
+        rank = self.sampling.rank(recording.id)
         with self._database.writing() as connection:
             for group, size in groups.items():
                 values = {"group": group, "rank": rank, "id": recording.id.bytes}

@@ -19,7 +19,7 @@ BAT, BIRD = "Myotis nattereri", "Turdus merula"
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore(tmp_path / "metadata.db")
-    store.keep_sample(Sampling(size=3, quiet_per_night=2))
+    store.sampling = Sampling(size=3, quiet_per_night=2)
     yield store
     store.close()
 
@@ -105,7 +105,7 @@ def test_a_recording_that_no_model_has_seen_is_not_sampled(store: SqliteStore) -
 
 
 def test_nothing_is_sampled_unless_it_is_asked_for(store: SqliteStore) -> None:
-    store.keep_sample(Sampling())
+    store.sampling = Sampling()
 
     assert not offered(store, sounds(1)[0], bat(0.95))
 
@@ -114,7 +114,7 @@ def test_a_larger_sample_later_does_not_prefer_what_comes_later(store: SqliteSto
     every = sounds(400)
     for one in every[:200]:
         offered(store, one, bat(0.95))
-    store.keep_sample(Sampling(size=100))
+    store.sampling = Sampling(size=100)
     for one in every[200:]:
         offered(store, one, bat(0.95))
 

@@ -35,7 +35,7 @@ def count(store: SqliteStore, state: data.RecordingState) -> int:
 @pytest.fixture
 def sampled(tmp_path: Path) -> SqliteStore:
     store = SqliteStore(tmp_path / "metadata.db")
-    store.keep_sample(Sampling(size=1))
+    store.sampling = Sampling(size=1)
     return store
 
 
