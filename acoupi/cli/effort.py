@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from acoupi.components.types import Store
     from acoupi.data import EffortSpan, EffortState
     from acoupi.effort import CapturePlan
+    from acoupi.exports.effort_report import Effort, Tally
     from acoupi.programs import AcoupiProgram
-    from acoupi.system.effort_report import Effort, Tally
 
 __all__ = ["app", "shown_seconds", "shown_share"]
 
@@ -65,7 +65,7 @@ def effort(
     condition refused, device missing, overrun, disk full, not running, clock
     unknown. Times of day are in the time zone of the program.
     """
-    from acoupi.system.effort_report import find_deployment, measure, read_effort
+    from acoupi.exports.effort_report import find_deployment, measure, read_effort
     from acoupi.system.reading import zone_of
 
     zone = zone_of(home.settings())
