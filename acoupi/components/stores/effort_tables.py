@@ -128,7 +128,7 @@ _CAPTURED = """
         r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER) AS until_us,
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
         c.overruns, c.incomplete, c.incomplete_detail,
-        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END
+        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END, c.clock_error_s
     FROM recording r
         LEFT JOIN capture c ON c.recording_row = r.row
         LEFT JOIN capture_clock k ON k.recording_row = r.row
@@ -355,7 +355,7 @@ def _note(columns: Row) -> EffortSpan:
 
 def _captured(columns: Row) -> Captured:
     start, end, samplerate, stream, first, frames, gap, overruns, *rest = columns
-    incomplete, detail, is_set = rest
+    incomplete, detail, is_set, clock_error = rest
     if stream is None:
         return Captured(start, end, samplerate)
     return Captured(
@@ -370,6 +370,7 @@ def _captured(columns: Row) -> Captured:
         None if incomplete is None else data.IncompleteReason(incomplete),
         detail or (incomplete and incomplete.replace("_", " ")),
         _as_bool(is_set),
+        clock_error,
     )
 
 
