@@ -8,7 +8,27 @@ from acoupi import data
 from acoupi.clock import from_microseconds, to_microseconds
 from acoupi.heard import DetectionRow, RecordingRow
 
-__all__ = ["Flat", "flat_detection", "flat_recording", "iso_time"]
+__all__ = [
+    "DETECTION_COLUMNS",
+    "RECORDING_COLUMNS",
+    "Flat",
+    "flat_detection",
+    "flat_recording",
+    "iso_time",
+]
+
+RECORDING_COLUMNS = (
+    "recording_id", "deployment_id", "deployment_name", "latitude", "longitude", "start_time",
+    "end_time", "duration_s", "samplerate_hz", "recording_state", "file_path", "channel_count",
+    "time_expansion",
+)  # fmt: skip
+DETECTION_COLUMNS = (
+    "detection_id", "recording_id", "deployment_id", "deployment_name", "latitude", "longitude",
+    "start_time", "end_time", "start_s", "end_s", "low_hz", "high_hz", "score", "prediction_type",
+    "species", "species_score", "tags", "samplerate_hz", "recording_state", "file_path",
+    "model_name", "model_version", "weights_sha256", "configuration_digest", "acoupi_version",
+    "image_id", "output_id", "analysed_time", "verdict", "verdict_species", "reviewer",
+)  # fmt: skip
 
 Flat = Mapping[str, Any]
 """A row: text, numbers, or None, by the name of the column."""

@@ -1,0 +1,137 @@
+"""``acoupi export``: what was heard, for other tools."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acoupi.cli.heard import Heard, filtered
+from acoupi.cli.output import done, example, warn, working
+from acoupi.cli.table import single
+from acoupi.errors import ParameterError
+
+if TYPE_CHECKING:
+    from acoupi.exports.formats import Format
+    from acoupi.exports.source import Site
+    from acoupi.heard import Filters
+
+__all__ = ["app"]
+
+app = single()
+
+
+def _purposes() -> str:
+    from acoupi.exports.formats import FORMATS
+
+    return "; ".join(f"{name} ({one.purpose})" for name, one in FORMATS.items())
+
+
+@app.command(epilog=example("acoupi export csv -o heard --from 2024-06-01 --to 2024-06-30"))
+@filtered
+def export(
+    heard: Heard,
+    filters: "Filters",
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of: {_purposes()}.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder for it.")
+    ],
+    boxes: Annotated[
+        bool | None, typer.Option("--boxes", help="audacity: labels with frequencies.")
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            "--coordinates-precision",
+            min=1e-6,
+            max=10,
+            metavar="DEGREES",
+            help="Round all coordinates: 0.1 is about 10 km.",
+        ),
+    ] = None,
+    latitude: Annotated[
+        float | None,
+        typer.Option(min=-90, max=90, metavar="DEGREES", help="Of sites that have none."),
+    ] = None,
+    longitude: Annotated[
+        float | None,
+        typer.Option(min=-180, max=180, metavar="DEGREES", help="Of sites that have none."),
+    ] = None,
+) -> None:
+    """Export what was heard, and when the sensor listened, for other tools.
+
+    Every export is a folder that also holds effort.csv (what every second was used for) and
+    failures.csv. A deployment that has not ended is exported up to its last known second.
+    """
+    from acoupi.exports import packages
+
+    chosen = _format(format_, {"boxes": boxes})
+    output = output.expanduser()
+    with working("Exporting"):
+        sites = packages.export(
+            chosen,
+            heard.reader,
+            filters,
+            output,
+            precision=precision,
+            place=_place(latitude, longitude),
+        )
+    done(f"{output} holds {chosen.name}, effort.csv and failures.csv of {_named(sites)}.")
+    for site in sites:
+        if site.is_open:
+            end = f"{heard.shown(site.ended_on)} ({heard.zone_name})"
+            warn(f"the deployment {site.deployment.name!r} has not ended: this is up to {end}.")
+
+
+def _format(name: str, options: dict[str, Any]) -> "Format":
+    """Return a format with its options.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name, or it has no such option.
+    """
+    from acoupi.config.names import nearest
+    from acoupi.exports.formats import FORMATS
+
+    if name not in FORMATS:
+        raise ParameterError(
+            name,
+            f'there is no format "{name}".',
+            f"acoupi export {nearest(name, list(FORMATS)) or 'csv'} -o heard",
+            why=f"it is one of {', '.join(FORMATS)}.",
+        )
+    kind: Any = FORMATS[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given.keys() - _options(kind):
+        owners = [one.name for one in FORMATS.values() if option in _options(one)]
+        raise ParameterError(
+            name,
+            f"{name} has no option --{option}.",
+            f"acoupi export {owners[0]} --{option}",
+            why=f"it is an option of {', '.join(owners)}.",
+        )
+    made: Format = kind(**given)
+    return made
+
+
+def _options(kind: Any) -> set[str]:
+    return {one.name for one in dataclasses.fields(kind)}
+
+
+def _place(latitude: float | None, longitude: float | None) -> tuple[float, float] | None:
+    if latitude is None and longitude is None:
+        return None
+    if latitude is None or longitude is None:
+        raise ParameterError(
+            str(latitude or longitude),
+            "a place has a latitude and a longitude.",
+            "--latitude 51.5 --longitude -0.1",
+            why="only one of them was given.",
+        )
+    return latitude, longitude
+
+
+def _named(sites: "list[Site]") -> str:
+    names = list(dict.fromkeys(one.deployment.name for one in sites))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

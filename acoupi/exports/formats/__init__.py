@@ -1,0 +1,17 @@
+"""The formats that what was heard is exported in, each a module of its own."""
+
+from collections.abc import Mapping
+
+from acoupi.exports.format import Format
+from acoupi.exports.formats.audacity import Audacity
+from acoupi.exports.formats.birdnet import BirdNet
+from acoupi.exports.formats.kaleidoscope import Kaleidoscope
+from acoupi.exports.formats.raven import Raven
+from acoupi.exports.formats.tables import Csv
+
+__all__ = ["FORMATS", "Format"]
+
+FORMATS: Mapping[str, type[Format]] = {
+    one.name: one for one in (Csv, Raven, Audacity, Kaleidoscope, BirdNet)
+}
+"""By what they are called on the command line."""
