@@ -39,6 +39,10 @@ def export(
     boxes: Annotated[
         bool | None, typer.Option("--boxes", help="audacity: labels with frequencies.")
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="camtrap-dp: 1.0.2, acoustic-2025 or pamdp."),
+    ] = None,
     precision: Annotated[
         float | None,
         typer.Option(
@@ -65,7 +69,7 @@ def export(
     """
     from acoupi.exports import packages
 
-    chosen = _format(format_, {"boxes": boxes})
+    chosen = _format(format_, {"boxes": boxes, "profile": profile})
     output = output.expanduser()
     with working("Exporting"):
         sites = packages.export(

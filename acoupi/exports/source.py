@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from uuid import UUID
 
 from acoupi import data
@@ -13,7 +14,7 @@ from acoupi.exports.effort_report import Effort
 from acoupi.exports.reader import Reader
 from acoupi.heard import By, DetectionRow, Filters, RecordingRow, VerdictRow
 
-__all__ = ["PlacedReader", "Site", "Source", "with_coordinates"]
+__all__ = ["PlacedReader", "Site", "Source", "rounded", "with_coordinates"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,48 @@ class Source:
     coordinate_precision: float | None = None
     """Degrees to which coordinates were rounded; None: they are as they were set."""
 
-    def site_of(self, row: RecordingRow) -> Site | None:
-        """Return the site of a recording."""
-        return next((one for one in self.sites if one.deployment.id == row.deployment.id), None)
+    def recordings(self) -> Iterator[tuple[RecordingRow, list[DetectionRow]]]:
+        """Yield every recording with its detections that pass, also one without any.
+
+        The two are read side by side, so that what the sensor stores meanwhile cannot part
+        them. A recording that began before the time that was chosen is there, too, if one of
+        its detections passes.
+        """
+        found = _by_start(self.reader.detections(self.filters))
+        start, rows = next(found, _NO_MORE)
+        for time, group in groupby(
+            self.reader.recordings(self.filters), key=lambda row: row.started_on
+        ):
+            while start < time:
+                yield from rows.values()
+                start, rows = next(found, _NO_MORE)
+            for recording in group:
+                own = rows.pop(recording.id, None) if start == time else None
+                yield recording, own[1] if own else []
+        while rows:
+            yield from rows.values()
+            start, rows = next(found, _NO_MORE)
 
     @property
     def latest(self) -> datetime.datetime:
         """The last moment that is accounted for."""
         return max(one.effort.until for one in self.sites)
+
+
+_Rows = dict[UUID, tuple[RecordingRow, list[DetectionRow]]]
+_NO_MORE: tuple[datetime.datetime, _Rows] = (
+    datetime.datetime.max.replace(tzinfo=datetime.UTC),
+    {},
+)
+
+
+def _by_start(rows: Iterator[DetectionRow]) -> Iterator[tuple[datetime.datetime, _Rows]]:
+    """Yield the recordings that begin at one moment, each with its detections."""
+    for start, group in groupby(rows, key=lambda row: row.recording.started_on):
+        found: _Rows = {}
+        for row in group:
+            found.setdefault(row.recording.id, (row.recording, []))[1].append(row)
+        yield start, found
 
 
 class PlacedReader:
