@@ -43,6 +43,10 @@ def export(
         str | None,
         typer.Option(metavar="NAME", help="camtrap-dp: 1.0.2, acoustic-2025 or pamdp."),
     ] = None,
+    occasion: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="darwin-core: events are nights, or hours."),
+    ] = None,
     precision: Annotated[
         float | None,
         typer.Option(
@@ -69,7 +73,7 @@ def export(
     """
     from acoupi.exports import packages
 
-    chosen = _format(format_, {"boxes": boxes, "profile": profile})
+    chosen = _format(format_, {"boxes": boxes, "profile": profile, "occasion": occasion})
     output = output.expanduser()
     with working("Exporting"):
         sites = packages.export(

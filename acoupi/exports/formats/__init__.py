@@ -6,6 +6,7 @@ from acoupi.exports.format import Format
 from acoupi.exports.formats.audacity import Audacity
 from acoupi.exports.formats.birdnet import BirdNet
 from acoupi.exports.formats.camtrap import CamtrapDp
+from acoupi.exports.formats.darwin_core import DarwinCore
 from acoupi.exports.formats.kaleidoscope import Kaleidoscope
 from acoupi.exports.formats.raven import Raven
 from acoupi.exports.formats.tables import Csv
@@ -13,6 +14,6 @@ from acoupi.exports.formats.tables import Csv
 __all__ = ["FORMATS", "Format"]
 
 FORMATS: Mapping[str, type[Format]] = {
-    one.name: one for one in (Csv, Raven, Audacity, Kaleidoscope, BirdNet, CamtrapDp)
+    one.name: one for one in (Csv, Raven, Audacity, Kaleidoscope, BirdNet, CamtrapDp, DarwinCore)
 }
 """By what they are called on the command line."""
