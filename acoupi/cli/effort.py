@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from acoupi.exports.effort_report import Effort, Tally
     from acoupi.programs import AcoupiProgram
 
-__all__ = ["app", "shown_seconds", "shown_share"]
+__all__ = ["app", "plan_of", "shown_seconds", "shown_share"]
 
 app = single()
 
@@ -107,10 +107,10 @@ def _store_and_plan() -> "tuple[Store, CapturePlan | None]":
             raise
         warn(f"without the program, this is from its store alone: {error.message}")
         return store, None
-    return _store_of(program), _plan_of(program)
+    return _store_of(program), plan_of(program)
 
 
-def _plan_of(program: "AcoupiProgram[Any]") -> "CapturePlan | None":
+def plan_of(program: "AcoupiProgram[Any]") -> "CapturePlan | None":
     """Return the recording plan of a program, if it has one."""
     ask = getattr(program, "get_capture_plan", None)
     return None if ask is None else ask(program.config)

@@ -1,17 +1,21 @@
 """``acoupi export``: what was heard, for other tools."""
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from acoupi.cli import home
 from acoupi.cli.heard import Heard, filtered
 from acoupi.cli.output import done, example, warn, working
 from acoupi.cli.table import single
-from acoupi.errors import ParameterError
+from acoupi.errors import AcoupiError, ParameterError
 
 if TYPE_CHECKING:
+    from acoupi.effort import CapturePlan
     from acoupi.exports.formats import Format
     from acoupi.exports.source import Site
     from acoupi.heard import Filters
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = single()
+
+_PASSWORD = re.compile(r"://[^/@\s]+@")
+"""Who logs in, in an address."""
 
 
 def _purposes() -> str:
@@ -73,7 +80,10 @@ def export(
     """
     from acoupi.exports import packages
 
-    chosen = _format(format_, {"boxes": boxes, "profile": profile, "occasion": occasion})
+    options: dict[str, Any] = {"boxes": boxes, "profile": profile, "occasion": occasion}
+    if format_ == "bundle":
+        options["files"] = _configuration(precision)
+    chosen = _format(format_, options)
     output = output.expanduser()
     with working("Exporting"):
         sites = packages.export(
@@ -83,6 +93,7 @@ def export(
             output,
             precision=precision,
             place=_place(latitude, longitude),
+            plan=_plan(heard),
         )
     done(f"{output} holds {chosen.name}, effort.csv and failures.csv of {_named(sites)}.")
     for site in sites:
@@ -125,6 +136,47 @@ def _format(name: str, options: dict[str, Any]) -> "Format":
 
 def _options(kind: Any) -> set[str]:
     return {one.name for one in dataclasses.fields(kind)}
+
+
+def _plan(heard: Heard) -> "CapturePlan | None":
+    """Return the plan of the program where the store lacks one, as ``acoupi effort`` does."""
+    from acoupi.cli.effort import plan_of
+
+    sites = heard.reader.get_deployments()
+    histories = [heard.reader.get_effort(one, one.started_on, one.started_on) for one in sites]
+    if all(one is None or one.plans for one in histories):
+        return None
+    try:
+        return plan_of(home.load(home.sensor(), only_reads=True))
+    except AcoupiError as error:
+        warn(f"without the program, effort is from the store alone: {error.message}")
+        return None
+
+
+def _configuration(precision: float | None) -> dict[str, str]:
+    """Return the settings of the sensor as a file; secrets and exact places are not in it."""
+    from acoupi.config.sensor import dump_setting
+    from acoupi.exports.source import rounded
+
+    try:
+        found = home.sensor()
+        settings = json.loads(dump_setting(found.config, found.own_config, "", 2))
+    except AcoupiError as error:
+        warn(f"the configuration is left out, as it cannot be read: {error.message}")
+        return {}
+
+    def cleaned(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: cleaned(item, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [cleaned(item) for item in value]
+        if isinstance(value, float) and name in ("latitude", "longitude"):
+            return rounded(value, precision)
+        return _PASSWORD.sub("://***@", value) if isinstance(value, str) else value
+
+    return {
+        "configuration.json": json.dumps(cleaned(settings), indent=2, ensure_ascii=False) + "\n"
+    }
 
 
 def _place(latitude: float | None, longitude: float | None) -> tuple[float, float] | None:

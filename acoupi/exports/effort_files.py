@@ -8,7 +8,7 @@ from typing import Any
 
 from acoupi.clock import to_microseconds
 from acoupi.data import Deployment, EffortSpan, EffortState
-from acoupi.effort import Captured, EffortHistory
+from acoupi.effort import Captured, CapturePlan, EffortHistory
 from acoupi.errors import ParameterError
 from acoupi.exports.effort_report import Part, measure, read_parts
 from acoupi.exports.flat import iso_time
@@ -48,18 +48,20 @@ FAILURES: EffortColumns = {
 }
 
 
-def write_effort(reader: Reader, filters: Filters, folder: Path) -> list[Site]:
+def write_effort(
+    reader: Reader, filters: Filters, folder: Path, plan: CapturePlan | None = None
+) -> list[Site]:
     """Write the effort of the deployments that are chosen, and return them with it.
 
     Only the deployment and the time of the filters choose: a sensor that listened for one
-    species has listened for all.
+    species has listened for all. `plan` is of those for which the store knows none.
     """
     sites = []
     with written(folder / "effort.csv") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(EFFORT)
         for deployment in _chosen(reader, filters):
-            site = _measured(reader, deployment, filters, writer)
+            site = _measured(reader, deployment, filters, writer, plan)
             if site is not None:
                 sites.append(site)
     write_table(folder / "failures.csv", list(FAILURES), _failures(sites))
@@ -72,11 +74,15 @@ def _chosen(reader: Reader, filters: Filters) -> Iterator[Deployment]:
             yield one
 
 
-def _measured(reader: Reader, deployment: Deployment, filters: Filters, writer: Any) -> Site | None:
+def _measured(
+    reader: Reader, deployment: Deployment, filters: Filters, writer: Any, plan: CapturePlan | None
+) -> Site | None:
     """Write a deployment's spans; None if it does not reach into the time of the filters."""
     try:
-        whole, _ = read_parts(reader, deployment, as_known=True)
-        effort, parts = read_parts(reader, deployment, filters.since, filters.until, as_known=True)
+        whole, _ = read_parts(reader, deployment, as_known=True, plan=plan)
+        effort, parts = read_parts(
+            reader, deployment, filters.since, filters.until, as_known=True, plan=plan
+        )
     except ParameterError:
         return None
     last: list[EffortHistory] = []

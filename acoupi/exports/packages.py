@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 from acoupi.exports.effort_files import write_effort
 from acoupi.exports.format import Format
@@ -15,7 +16,7 @@ from acoupi.exports.source import PlacedReader, Site, Source
 from acoupi.heard import Filters
 from acoupi.writing import disk_error, new_mark, part_of, sync_folder
 
-__all__ = ["export", "export_into"]
+__all__ = ["export"]
 
 
 def export(
@@ -26,6 +27,7 @@ def export(
     *,
     precision: float | None = None,
     place: tuple[float, float] | None = None,
+    plan: CapturePlan | None = None,
 ) -> list[Site]:
     """Write what was heard into a new folder; return the deployments that it is of.
 
@@ -37,6 +39,8 @@ def export(
         Degrees to round all coordinates to; None: as they are.
     place
         Latitude and longitude of deployments that have none.
+    plan
+        Plan of the program, for deployments of which the store knows none.
 
     Raises
     ------
@@ -49,26 +53,18 @@ def export(
     """
     if os.path.lexists(folder):
         raise _taken(format_, folder)
+    placed = PlacedReader(reader, precision, place)
     with _whole(folder) as part:
-        return export_into(
-            part, format_, PlacedReader(reader, precision, place), filters, precision
-        )
-
-
-def export_into(
-    folder: Path, format_: Format, reader: Reader, filters: Filters, precision: float | None
-) -> list[Site]:
-    """Write an export into an empty folder."""
-    sites = write_effort(reader, filters, folder)
-    if not sites:
-        raise ConfigurationError(
-            "there is nothing to export.",
-            "acoupi recordings list",
-            why="no deployment of this sensor reaches into the time that was chosen.",
-        )
-    if format_.needs_coordinates:
-        _check_coordinates(format_, sites)
-    format_.write(Source(reader, _until_known(filters, sites), sites, precision), folder)
+        sites = write_effort(placed, filters, part, plan)
+        if not sites:
+            raise ConfigurationError(
+                "there is nothing to export.",
+                "acoupi recordings list",
+                why="no deployment of this sensor reaches into the time that was chosen.",
+            )
+        if format_.needs_coordinates:
+            _check_coordinates(format_, sites)
+        format_.write(Source(placed, _until_known(filters, sites), sites, precision), part)
     return sites
 
 
