@@ -42,7 +42,8 @@ def iso_time(time: datetime.datetime) -> str:
     >>> iso_time(datetime.datetime(2024, 6, 1, 20, tzinfo=datetime.UTC))
     '2024-06-01T20:00:00.000000Z'
     """
-    return f"{time.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    text = time.astimezone(datetime.UTC).isoformat(timespec="microseconds")
+    return text.removesuffix("+00:00") + "Z"
 
 
 def flat_recording(row: RecordingRow) -> dict[str, Any]:

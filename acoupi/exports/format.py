@@ -149,4 +149,5 @@ def to_second(time: datetime.datetime, *, up: bool = False) -> str:
     """
     if up and time.microsecond:
         time += datetime.timedelta(seconds=1)
-    return f"{time.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    text = time.astimezone(datetime.UTC).isoformat(timespec="seconds")
+    return text.removesuffix("+00:00") + "Z"

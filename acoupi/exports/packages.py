@@ -53,7 +53,7 @@ def export(
     """
     if os.path.lexists(folder):
         raise _taken(format_, folder)
-    placed = PlacedReader(reader, precision, place)
+    placed = PlacedReader(reader, precision, place) if precision or place else reader
     with _whole(folder) as part:
         sites = write_effort(placed, filters, part, plan)
         if not sites:
