@@ -9,6 +9,7 @@ __all__ = [
     "from_microseconds",
     "monotonic",
     "nearest_second",
+    "shown_in_utc",
     "to_microseconds",
     "utc_now",
 ]
@@ -68,3 +69,14 @@ def nearest_second(time: datetime.datetime) -> datetime.datetime:
     datetime.time(14, 41, 10)
     """
     return (time + datetime.timedelta(milliseconds=500)).replace(microsecond=0)
+
+
+def shown_in_utc(time: datetime.datetime) -> str:
+    """Return a time as it is shown: in UTC, rounded to the second.
+
+    Examples
+    --------
+    >>> shown_in_utc(datetime.datetime(2026, 11, 29, 14, 41, 9, 999_998, datetime.UTC))
+    '2026-11-29 14:41:10'
+    """
+    return f"{nearest_second(time.astimezone(datetime.UTC)):%Y-%m-%d %H:%M:%S}"

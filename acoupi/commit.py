@@ -32,6 +32,7 @@ from acoupi.writing import (
     READABLE,
     RenderedFile,
     disk_error,
+    inherit_owner,
     make_folder,
     new_mark,
     part_of,
@@ -99,6 +100,7 @@ def _lock(config: Path, act: str, patience: float, made: list[Path]) -> int:
         while True:
             make_folder(config, made)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, READABLE)
+            inherit_owner(handle, config)
             if not lock_within(handle, patience):
                 raise _too_long(config, handle, patience)
             if _is_named(path, handle):
@@ -294,7 +296,7 @@ def _read_journal(path: Path) -> _Change | None:
         return None
     except OSError as error:
         raise disk_error("read", path, error) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         quoted = shlex.quote(str(path))
         raise DeviceError(
             f'cannot read "{path}".',

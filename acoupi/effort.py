@@ -10,6 +10,7 @@ import datetime
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from itertools import pairwise, zip_longest
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -48,6 +49,7 @@ __all__ = [
     "horizon",
     "last_sign_of_life",
     "ledger",
+    "plan_throughout",
 ]
 
 NOTE_SECONDS = 30.0
@@ -104,6 +106,16 @@ class Captured:
     """Whether the system clock was synchronised; None: not known."""
     clock_error_s: float | None = None
     """Error of the clock by its own estimate, seconds; None: not known."""
+    count: int = 1
+    """More than one: it stands for a run of recordings, each as long as planned and in its
+    slot, from the start of the first to the end of the last."""
+    pauses: int = 0
+    """Unplanned time between the recordings of a run, microseconds."""
+
+    @property
+    def last_start(self) -> int:
+        """When it begins; of a run, when its last recording does."""
+        return self.end - (self.end - self.start - self.pauses) // self.count
 
     @property
     def lost(self) -> int:
@@ -183,6 +195,12 @@ _GOES_ON = {
 }
 """Why a recording ended early that may also keep the next one from beginning in time, by
 whether both are from the same stream."""
+_CARRIED = {
+    True: (EffortState.DISK_FULL, EffortState.NOT_RUNNING),
+    False: (EffortState.DISK_FULL, EffortState.DEVICE_MISSING),
+}
+"""Which note goes on until there is a recording, by whether the stream was the same before it:
+if it was, the recorder ran, and what it noted of its running is that nobody asked it."""
 _FEW = 20
 """How many notes to look back over for one that is a cause."""
 
@@ -262,7 +280,7 @@ def ledger(
         facts.append(_fact(span.start, span.end, span.state, span.detail))
     for since_us, until_us, plan in plans:
         held = since_us, until_us
-        facts += _not_planned(plan, history.deployment, slots, held, (low, high))
+        facts += _not_planned(plan, history, slots, held, (low, high))
     pieces = _explained(painted(facts, low, high), plans, over_from=_over_from(history, end))
     return list(_spans(joined(clipped(pieces, first, last))))
 
@@ -275,6 +293,15 @@ def _spans(pieces: Iterable[Known]) -> Iterator[EffortSpan]:
         end = from_microseconds(stop)
         yield EffortSpan(begin, end, state, detail)
         begin = end
+
+
+def plan_throughout(plans: Sequence[PlanFrom], low: int, high: int) -> CapturePlan | None:
+    """Return the plan that is in force from `low` to `high`; None if it is not one alone."""
+    before = [one.plan for one in plans if to_microseconds(one.since) <= low] or [
+        one.plan for one in plans[:1]
+    ]
+    changes = any(low < to_microseconds(one.since) < high for one in plans[1:])
+    return None if changes or not before else before[-1]
 
 
 def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
@@ -362,6 +389,8 @@ def _facts_of_recordings(
             state = _STATE_OF_THE_REST.get(one.incomplete, EffortState.DEVICE_MISSING)
             facts.append((end, planned, _RANKS[state], state, one.incomplete_words or ""))
         slots.append(slot)
+        if one.count > 1:
+            slots.append((one.last_start, one.last_start))
         before = one
     return facts, sorted(slots)
 
@@ -435,7 +464,7 @@ def _reasons(
     """Yield why the planned time before a recording was lost.
 
     A full disk or a missing microphone that was the last thing known goes on until
-    there is a recording again: a recorder that is not asked to record notes nothing.
+    there is a recording again, and so does a recorder's own note that nobody asked it.
     """
     is_same_stream = before is not None and before.stream_id == one.stream_id
     state, detail = EffortState.OVERRUN, TOO_LATE
@@ -446,10 +475,7 @@ def _reasons(
         detail = before.incomplete_words or detail
     last = _last_note(notes, before, one)
     carried_from = one.start
-    if last is not None and (
-        last.state is EffortState.DISK_FULL
-        or (last.state is EffortState.DEVICE_MISSING and not is_same_stream)
-    ):
+    if last is not None and last.state in _CARRIED[is_same_stream]:
         carried_from = to_microseconds(last.start)
     for start, end in lost:
         middle = min(max(start, carried_from), end)
@@ -486,7 +512,7 @@ def _planned_end(slot: int, end: int, plan: CapturePlan | None) -> int:
 
 def _not_planned(
     plan: CapturePlan | None,
-    deployment: data.Deployment,
+    history: EffortHistory,
     slots: Sequence[Slot],
     held: tuple[int, int],
     window: tuple[int, int],
@@ -501,7 +527,7 @@ def _not_planned(
     outside = sorted(
         span
         for windows in plan.windows
-        for span in rest(planned_spans(windows, low, high, deployment), low, high)
+        for span in rest(planned_spans(windows, low, high, history.deployment), low, high)
     )
     for start, end in outside:
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, OUTSIDE
@@ -509,7 +535,9 @@ def _not_planned(
         return
     length = round(plan.duration * _SECOND)
     slot_begins = begins(plan.interval, slots, held, (low, high))
-    for start, end in between_slots(length, slot_begins, rest(outside, low, high)):
+    runs = ((one.start, one.end) for one in history.captured if one.count > 1)
+    hours = rest(merge(outside, runs), low, high)
+    for start, end in between_slots(length, slot_begins, hours):
         yield start, end, _NOT_PLANNED, EffortState.OFF_SCHEDULE, BETWEEN
 
 

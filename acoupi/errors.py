@@ -206,6 +206,10 @@ class MetadataStoreError(StoreError):
     """The metadata store could not be read or written."""
 
 
+class UnknownRecordingError(MetadataStoreError):
+    """The recording that something belongs to is not stored."""
+
+
 class MessageStoreError(StoreError):
     """The message store could not be read or written."""
 

@@ -4,19 +4,40 @@
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from acoupi.clock import shown_in_utc
 from acoupi.commit import read_whole
 from acoupi.data import AwareDatetime, Deployment
+from acoupi.errors import ConfigurationError
 from acoupi.home import home_dir
 
-__all__ = ["MARKER", "Fault", "Provisioned", "read_provisioned"]
+__all__ = [
+    "CACHE",
+    "MARKER",
+    "Fault",
+    "Fetched",
+    "Provisioned",
+    "read_cache",
+    "read_provisioned",
+]
 
 MARKER = "provisioned.json"
 """Name of its file, in ``config/``."""
+CACHE = "fetched.json"
+"""What a URL gave last, in ``config/``; private, because a configuration may hold passwords."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A configuration file as it came from a URL."""
+
+    text: str
+    suffix: str
+    """Says what kind of file it is: .json, .yaml or .toml."""
 
 
 class Fault(BaseModel):
@@ -53,7 +74,7 @@ class Provisioned(BaseModel):
         """Return which configuration is in force, in words."""
         if self.provisioned_on is None:
             return "no configuration is in force yet"
-        return f"the configuration of {self.provisioned_on:%Y-%m-%d %H:%M:%S} UTC is in force"
+        return f"the configuration of {shown_in_utc(self.provisioned_on)} UTC is in force"
 
     def trouble(self) -> str | None:
         """Describe the fault and the configuration in force; None if there is no fault."""
@@ -67,10 +88,42 @@ def read_provisioned(config: Path | None = None) -> Provisioned | None:
     ----------
     config
         The folder ``config/``; None: that of ACOUPI_HOME.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is there and cannot be read: the home did set itself up.
     """
     path = (config or home_dir() / "config") / MARKER
     try:
-        content: Any = json.loads(read_whole(path))
-        return Provisioned.model_validate(content)
-    except (OSError, ValueError, ValidationError):
+        return Provisioned.model_validate_json(read_whole(path))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f'cannot read "{path}".',
+            "restart the service that sets the home up: it writes the file again",
+            why="it does not say which configuration is in force.",
+        ) from error
+
+
+def read_cache(config: Path) -> tuple[str, Fetched] | None:
+    """Return what was fetched last, with the digest of its URL; None if nothing ever was.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is there and cannot be read.
+    """
+    path = config / CACHE
+    try:
+        content = json.loads(read_whole(path))
+        return str(content["url"]), Fetched(str(content["text"]), str(content["suffix"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigurationError(
+            f'cannot read "{path}".',
+            "make ACOUPI_CONFIG_URL answer: the file is written again then",
+            why="it does not hold the configuration that was fetched last.",
+        ) from error

@@ -16,6 +16,7 @@ __all__ = [
     "RUNNABLE",
     "RenderedFile",
     "disk_error",
+    "inherit_owner",
     "keep_others_out",
     "make_folder",
     "new_mark",
@@ -137,13 +138,13 @@ def make_folder(folder: Path, made: list[Path]) -> None:
         handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fchmod(handle, RUNNABLE)
-            _inherit_owner(handle, new.parent)
+            inherit_owner(handle, new.parent)
         finally:
             os.close(handle)
         made.append(new)
 
 
-def _inherit_owner(handle: int, folder: Path) -> None:
+def inherit_owner(handle: int, folder: Path) -> None:
     """Give a file that root has just made to the owner of its folder, who may be a service."""
     if os.geteuid() != 0:
         return
@@ -174,7 +175,7 @@ def stage(part: Path, content: bytes, mode: int) -> None:
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
         stream.flush()
-        _inherit_owner(stream.fileno(), part.parent)
+        inherit_owner(stream.fileno(), part.parent)
         os.fchmod(stream.fileno(), mode)
         os.fsync(stream.fileno())
 

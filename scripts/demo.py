@@ -24,7 +24,6 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from spectrogram import draw_spectrogram
 
 from acoupi import data
 from acoupi.bundles.engine import Host
@@ -34,6 +33,7 @@ from acoupi.cli.effort import shown_seconds
 from acoupi.components import SqliteStore
 from acoupi.errors import AcoupiError
 from acoupi.exports.effort_report import find_deployment, measure, read_effort
+from acoupi.exports.pictures import Box, spectrogram
 from acoupi.home import using_home
 from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.stack.pulse import is_locked, read_pulse
@@ -262,9 +262,25 @@ def report(demo: Demo) -> bool:
     ]
     if kept:
         best = max(kept, key=lambda output: len(output.detections))
-        draw_spectrogram(best.recording, best.detections, demo.picture)
+        _draw(best, demo.picture)
     _print_places(demo)
     return bool(found)
+
+
+def _draw(output: data.ModelOutput, picture: Path) -> None:
+    """Draw the spectrogram of a recording with what was found in it."""
+    recording = output.recording
+    boxes = [Box(*one.location.coordinates) for one in output.detections if one.location]
+    assert recording.path is not None
+    picture.write_bytes(
+        spectrogram(
+            recording.path,
+            recording.samplerate,
+            (0, recording.duration),
+            boxes,
+            recording.created_on.astimezone(),
+        )
+    )
 
 
 def _print_effort(demo: Demo) -> None:

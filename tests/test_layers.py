@@ -34,7 +34,7 @@ ROWS = (
     ("timelines", "windows"),
     ("sun",),
     ("data",),
-    ("commit",),
+    ("commit", "door"),
     ("locks", "opening", "writing"),
     ("captures", "clock", "errors", "home", "lazy", "printing", "provenance", "rights"),
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from acoupi import data
 from acoupi.audio.formats import read_audio, read_recording
+from acoupi.clock import shown_in_utc
 from acoupi.errors import AudioError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def read_span(
     ]
     if not found:
         raise AudioError(
-            f"nothing was recorded from {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC.",
+            f"nothing was recorded from {shown_in_utc(start)} to {shown_in_utc(end)} UTC.",
             "see what was recorded when: acoupi effort",
         )
     _require_one_stream(found)

@@ -81,7 +81,7 @@ class Answer:
         """Return the JSON objects that it printed, one a line; what is none is left out."""
         found = []
         for line in self.out.splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 found.append(json.loads(line))
         return [one for one in found if isinstance(one, dict)]
 
@@ -296,6 +296,10 @@ class Host:
     def compose(self, settings: Settings, *args: str) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
         return self.engine.compose(settings, *args)
+
+    def is_container(self) -> bool:
+        """Return whether this is the container of a service, in which Docker cannot be used."""
+        return "ACOUPI_SERVICE" in os.environ and shutil.which("docker") is None
 
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""

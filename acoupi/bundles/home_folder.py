@@ -91,7 +91,7 @@ def strangers_in(settings: Settings) -> list[str]:
         names = [each.name for each in home.iterdir()]
     except OSError:
         return []
-    own = own_names(settings)
+    own = {*own_names(settings), LOST_AND_FOUND}
     return sorted(
         repr(name)[1:-1] for name in names if name not in own and not _PART.fullmatch(name)
     )
@@ -112,9 +112,7 @@ def own_names(settings: Settings) -> frozenset[str]:
     listed = [Path(name) for name in (manifest.files if manifest else ())]
     names = {path.parts[0] for path in (*below, *listed, Path(ENV_FILE)) if path.parts}
     adopted = manifest.adopted if manifest else ()
-    return frozenset({*names, *OTHER_NAMES, COMPOSE_FILE, OVERRIDE_FILE, LOST_AND_FOUND}) - {
-        *adopted
-    }
+    return frozenset({*names, *OTHER_NAMES, COMPOSE_FILE, OVERRIDE_FILE}) - {*adopted}
 
 
 def _is_of_the_system(place: Path) -> bool:

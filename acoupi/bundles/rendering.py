@@ -139,7 +139,7 @@ class Manifest:
             return None
         except OSError as error:
             raise disk_error("read", path, error) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigurationError(
                 f'cannot read "{path}".',
                 f"rm {shlex.quote(str(path))} && acoupi setup --force",

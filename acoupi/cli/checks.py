@@ -1,6 +1,7 @@
 """``acoupi check`` and ``acoupi devices``."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +44,8 @@ def check(as_json: AsJson = False) -> None:
             print_json({"ok": is_well, "checks": results})
     if not as_json:
         warn_of_timezone(found.settings)
-        done("The sensor is ready. Next: acoupi deployment start")
+        following = " Next: acoupi deployment start" if found.target.starts_here else ""
+        done(f"The sensor is ready.{following}")
 
 
 def run_checks(
@@ -119,8 +121,15 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
     def check_settings() -> None:
         home.load(found, only_reads=only_reads)
 
+    def check_target() -> None:
+        if target.starts_here:
+            target.check()
+        for one in target.status():
+            if one.last_error:
+                logging.getLogger(__name__).warning("%s reports: %s", one.name, one.last_error)
+
     files = ("files", "The files of the sensor are sound", check_all)
-    can_run = ("target", "The services can run here", target.check)
+    can_run = ("target", "The services can run here", check_target)
     if target.has_own_python:
         return [files, can_run, *target.program_checks()]
 
@@ -136,6 +145,16 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
         ("broker", "Messages pass between the services", lambda: check_broker(found.settings)),
         ("program", "The program works: microphone, model, servers", check_program),
     ]
+
+
+def _no_microphone() -> str:
+    given = os.environ.get("ACOUPI_SIMULATED_AUDIO")
+    if given:
+        return f"No microphone is connected. Sound is simulated: ACOUPI_SIMULATED_AUDIO={given}"
+    return (
+        "No microphone is connected. To try without one: "
+        "ACOUPI_SIMULATED_AUDIO=synthetic acoupi setup"
+    )
 
 
 @devices_app.command(epilog=example("acoupi devices"))
@@ -155,8 +174,7 @@ def devices(
     if as_json:
         print_json(rows)
         return
-    empty = "No microphone is connected. To try without one: ACOUPI_SIMULATED_AUDIO=synthetic"
-    print_table(rows, MICROPHONE_COLUMNS, empty=empty)
+    print_table(rows, MICROPHONE_COLUMNS, empty=_no_microphone())
     if rows:
         name = rows[0]["identity"] or rows[0]["name"]
         say(f'To use the first: acoupi config set microphone.device_name "{name}"')

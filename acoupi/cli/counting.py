@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from acoupi.cli.output import print_json, say, shown
+from acoupi.cli.output import fitted, print_json, say, shown
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -110,12 +110,8 @@ def _show(rows: list[dict[str, Any]], by: str, what: str) -> None:
         numbers = "  ".join(
             f"{shown(row[name]):>{width}}" for name, width in zip(names, widths, strict=True)
         )
-        label = _fitted(str(row[by]), first)
+        label = f"{fitted(str(row[by]), first):<{first}}"
         say(f"{label}  {numbers}  {_bar(row[what], most, room)}".rstrip())
-
-
-def _fitted(text: str, width: int) -> str:
-    return f"{text:<{width}}" if len(text) <= width else text[: width - 1] + "…"
 
 
 def _bar(number: int, most: int, width: int) -> str:

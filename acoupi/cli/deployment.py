@@ -141,6 +141,7 @@ def _ask_degrees(text: str, most: float) -> float | None:
 @app.command(epilog=example("acoupi deployment stop"))
 def stop(as_json: AsJson = False) -> None:
     """Stop recording, finish the work in progress, and end the deployment."""
+    from acoupi.system.backlog import left_over
     from acoupi.system.lifecycle import finish
 
     found = home.sensor()
@@ -150,6 +151,8 @@ def stop(as_json: AsJson = False) -> None:
         print_json(deployment)
     else:
         done(f'The deployment "{deployment.name}" has ended.')
+        for line in left_over(found.settings):
+            typer.echo(line)
 
 
 @app.command(epilog=example("acoupi deployment status"))
@@ -184,10 +187,8 @@ def list_(as_json: AsJson = False) -> None:
         {
             "name": one.name,
             "place": None if None in place else "{:g}, {:g}".format(*place),
-            "started_on": f"{one.started_on:%Y-%m-%d %H:%M:%S}",
-            "ended_on": "still running"
-            if one.ended_on is None
-            else f"{one.ended_on:%Y-%m-%d %H:%M:%S}",
+            "started_on": shown_time(one.started_on),
+            "ended_on": "still running" if one.ended_on is None else shown_time(one.ended_on),
             "id": str(one.id),
         }
         for one in found
@@ -227,6 +228,8 @@ def _show(state: "AcoupiStatus") -> None:
         record["microphone"] = _microphone(state.microphone)
     if state.analysis is not None:
         record["analysis"] = state.analysis.words()
+    if state.messages:
+        record["to send"] = ", ".join(one.words() for one in state.messages)
     print_record(record)
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')

@@ -79,7 +79,7 @@ def effort(
     store, plan = _store_and_plan()
     with working("Adding up"):
         which = find_deployment(store, deployment)
-        found, spans = read_effort(store, which, first, last, plan=plan)
+        found, spans = read_effort(store, which, first, last, plan=plan, grouped=csv_file is None)
         if csv_file is not None:
             with _opened(csv_file) as file:
                 measure(found, _written(spans, file))

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 __all__ = [
     "After",
     "AsCsv",
+    "By",
     "Heard",
+    "Id",
     "Limit",
     "clock_words",
     "file_of",
     "filtered",
-    "listening",
+    "opened",
     "place_of",
     "print_rows",
     "short",
@@ -46,6 +48,8 @@ SHORTEST_ID = 8
 MOST_FIT = 5
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
+By = Annotated[str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
 Limit = Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")]
 After = Annotated[
     str | None, typer.Option(metavar="ID", help="Continue after this one, the last of a page.")
@@ -102,13 +106,18 @@ class Heard:
         return shown_time(time, zone=self.zone)
 
     @property
+    def title(self) -> str:
+        """What stands above a table with times."""
+        return f"Times in {self.zone_name}"
+
+    @property
     def zone_name(self) -> str:
         """What to call the zone in a heading."""
         return getattr(self.zone, "key", None) or str(self.zone)
 
 
 @contextmanager
-def listening() -> Iterator[Heard]:
+def opened() -> Iterator[Heard]:
     """Open the stores of the sensor; nothing is changed, and the sensor is not disturbed."""
     from acoupi.system.reading import reader_of, zone_of
 
@@ -123,7 +132,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_options(**given: Any) -> None:
         chosen = Chosen(**{one.name: given.pop(one.name) for one in CHOICES})
-        with listening() as heard:
+        with opened() as heard:
             command(heard, _filters(chosen, heard), **given)
 
     own = list(inspect.signature(command).parameters.values())[2:]

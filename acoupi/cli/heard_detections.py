@@ -1,7 +1,7 @@
 """``acoupi detections``: what the models found."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,18 +10,20 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import (
     After,
     AsCsv,
+    By,
     Heard,
+    Id,
     Limit,
     clock_words,
     filtered,
+    opened,
     place_of,
     print_rows,
     short,
     shown_band,
     the_only,
 )
-from acoupi.cli.heard import listening as opened
-from acoupi.cli.output import example, print_json, print_record, print_table
+from acoupi.cli.output import example, fitted, print_json, print_record, print_table
 from acoupi.cli.table import group
 
 if TYPE_CHECKING:
@@ -31,16 +33,11 @@ __all__ = ["app"]
 
 app = group("detections")
 
-COLUMNS = {
-    "time": "time",
-    "species": "species",
-    "score": "score",
-    "band": "kHz",
-    "site": "site",
-    "verdict": "",
-    "id": "id",
-}
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
+COLUMNS = {"time": "time", "species": "species", "score": "score", "band": "kHz", "id": "id"}
+COLUMNS_OF_SITES = {**COLUMNS, "band": "site"}
+"""Where there are several sites: a row has 80 characters."""
+MARKS = {"right": " ✓", "wrong": " ✗", "other": " ≠", "unsure": " ?"}
+WIDTH_OF_NAME, WIDTH_OF_SITE = 20, 12
 
 
 @app.command("list", epilog=example("acoupi detections list --from yesterday --min-score 0.8"))
@@ -62,20 +59,22 @@ def list_(
         print_rows(map(flat_detection, rows), as_csv=as_csv)
         return
     found = list(rows)
-    columns = {**COLUMNS, "time": f"time ({heard.zone_name})"}
-    print_table([_row(one, heard) for one in found], columns, empty="Nothing was found.")
+    has_sites = len({one.recording.deployment.id for one in found}) > 1
+    columns = COLUMNS_OF_SITES if has_sites else COLUMNS
+    rows_shown = [_row(one, heard, has_sites=has_sites) for one in found]
+    print_table(rows_shown, columns, empty="Nothing was found.", title=heard.title)
     if len(found) == limit:
         typer.echo(f"More: --after {short(found[-1].id)}, or --limit {10 * limit}")
 
 
-def _row(row: "DetectionRow", heard: Heard) -> dict[str, Any]:
+def _row(row: "DetectionRow", heard: Heard, *, has_sites: bool) -> dict[str, Any]:
+    mark = MARKS[row.verdict.verdict.value] if row.verdict else ""
+    site = fitted(row.recording.deployment.name, WIDTH_OF_SITE)
     return {
         "time": heard.shown(row.started_on),
-        "species": row.species and row.species.tag.value,
-        "score": f"{row.score:.2f}",
-        "band": shown_band(row),
-        "site": row.recording.deployment.name,
-        "verdict": row.verdict and row.verdict.verdict.value,
+        "species": row.species and fitted(row.species.tag.value, WIDTH_OF_NAME),
+        "score": f"{row.score:.2f}{mark}",
+        "band": site if has_sites else shown_band(row),
         "id": short(row.id),
     }
 
@@ -160,9 +159,7 @@ def _deliveries(message: "MessageRow") -> Iterator[dict[str, Any]]:
 def count(
     heard: Heard,
     filters: "Filters",
-    by: Annotated[
-        str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")
-    ] = "night",
+    by: By = "night",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:

@@ -1,6 +1,6 @@
 """``acoupi recordings``: what was recorded, with and without detections."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,18 +9,20 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import (
     After,
     AsCsv,
+    By,
     Heard,
+    Id,
     Limit,
     clock_words,
     filtered,
+    opened,
     place_of,
     print_rows,
     short,
     shown_band,
     the_only,
 )
-from acoupi.cli.heard import listening as opened
-from acoupi.cli.output import example, print_json, print_record, print_table
+from acoupi.cli.output import example, fitted, print_json, print_record, print_table
 from acoupi.cli.table import group
 
 if TYPE_CHECKING:
@@ -34,12 +36,12 @@ app = group("recordings")
 COLUMNS = {
     "time": "time",
     "length": "length",
-    "rate": "kHz",
     "site": "site",
     "state": "file",
-    "detections": "detections",
+    "detections": "found",
     "id": "id",
 }
+WIDTH_OF_SITE = 16
 FOUND_COLUMNS = {
     "start": "from",
     "end": "to",
@@ -49,7 +51,6 @@ FOUND_COLUMNS = {
     "model": "model",
     "id": "detection",
 }
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
 
 
 @app.command("list", epilog=example("acoupi recordings list --from yesterday --state kept"))
@@ -72,8 +73,8 @@ def list_(
         print_rows(flat, as_csv=as_csv)
         return
     found = list(rows)
-    columns = {**COLUMNS, "time": f"time ({heard.zone_name})"}
-    print_table([_row(one, heard) for one in found], columns, empty="Nothing was recorded.")
+    rows_shown = [_row(one, heard) for one in found]
+    print_table(rows_shown, COLUMNS, empty="Nothing was recorded.", title=heard.title)
     if len(found) == limit:
         typer.echo(f"More: --after {short(found[-1].id)}, or --limit {10 * limit}")
 
@@ -82,8 +83,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
     return {
         "time": heard.shown(row.started_on),
         "length": f"{row.duration_s:.4g} s",
-        "rate": f"{row.samplerate_hz / 1000:g}",
-        "site": row.deployment.name,
+        "site": fitted(row.deployment.name, WIDTH_OF_SITE),
         "state": row.state.value,
         "detections": row.detections,
         "id": short(row.id),
@@ -164,9 +164,7 @@ def _found(row: "DetectionRow") -> dict[str, Any]:
 def count(
     heard: Heard,
     filters: "Filters",
-    by: Annotated[
-        str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")
-    ] = "night",
+    by: By = "night",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:

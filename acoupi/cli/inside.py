@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["instead", "run_inside"]
 
 
+SETTING_UP = ("setup", "config")
+"""Commands after which other folders may be mounted."""
+
+
 def run_inside(
     found: "Settings",
     words: Sequence[str],
@@ -48,7 +52,7 @@ def run_inside(
     command = target.command_inside(words, image, packages=packages, terminal=terminal)
     echo(shlex.join(command))
     code = hand_over(command)
-    if words[0] == "setup" and found.manifest_file.exists():
+    if words[0] in SETTING_UP and found.manifest_file.exists():
         target.prepare()
     return code
 

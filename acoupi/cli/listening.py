@@ -17,7 +17,7 @@ __all__ = ["IdsAndFolder", "Output", "Slow", "copy", "draw", "parted", "play"]
 
 AROUND_S = 0.5
 """What is heard before and after a detection, seconds."""
-LONGEST_PICTURE_S = 60.0
+SHORTEST_PICTURE_S, LONGEST_PICTURE_S = 0.01, 60.0
 
 Slow = Annotated[
     float, typer.Option(min=0.1, max=100, metavar="TIMES", help="How many times slower.")
@@ -71,7 +71,8 @@ def draw(
             why="it is a PNG file.",
         )
     path = file_of(row)
-    start, end = part[0], min(part[1], part[0] + LONGEST_PICTURE_S)
+    start = part[0]
+    end = max(start + SHORTEST_PICTURE_S, min(part[1], start + LONGEST_PICTURE_S))
     shown = [one for one in detections if one.end_s > start and one.start_s < end]
     shown.sort(key=lambda one: one.box is None)
     boxes = [

@@ -9,6 +9,8 @@ from typing import Literal
 
 from acoupi import data, sun
 from acoupi.components.types import RecordingCondition, TimeCondition
+from acoupi.deployed import deployed_here
+from acoupi.errors import StoreError
 from acoupi.home import spool_dir
 from acoupi.windows import (
     DailyWindows,
@@ -107,7 +109,8 @@ class DawnTimeInterval(TimeCondition):
         Latitude and longitude, degrees. None: where the deployment is.
     get_deployment
         Returns the current deployment (`Store.get_current_deployment`); called
-        each time. Not needed if `location` is given.
+        each time. While the store fails, it is the one that the home says is
+        running, else the last known. Not needed if `location` is given.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class DawnTimeInterval(TimeCondition):
         self.timezone = timezone
         self.location = sun.Location(*location) if location is not None else None
         self.get_deployment = get_deployment
+        self._deployment: data.Deployment | None = None
 
     def spans(self, low: int, high: int) -> list[Span]:
         """Return the parts of [low, high) around dawn, microseconds since 1970."""
@@ -148,8 +152,14 @@ class DawnTimeInterval(TimeCondition):
         if self.location is not None:
             return self.location
         if self.get_deployment is not None:
-            return sun.deployment_location(self.get_deployment(), self.timezone)
-        return sun.reference_location(self.timezone)
+            try:
+                self._deployment = self.get_deployment()
+            except StoreError as error:  # recording does not depend on the store
+                logger.warning("The store gives no place for the time of dawn: %s", error)
+                self._deployment = deployed_here().current or self._deployment
+        if self._deployment is None:
+            return sun.reference_location(self.timezone)
+        return sun.deployment_location(self._deployment, self.timezone)
 
 
 class HasSufficientSpace(RecordingCondition):

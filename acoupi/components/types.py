@@ -316,6 +316,20 @@ class Store(ABC):
         """
         return None
 
+    def get_grouped_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime,
+        until: datetime,
+        within: tuple[datetime, datetime],
+    ) -> EffortHistory | None:
+        """Return the same as `get_effort`, with runs of recordings grouped where it is quicker.
+
+        A run lies within these times, and within a quarter of an hour (UTC).
+        """
+        del within
+        return self.get_effort(deployment, since, until)
+
     def correct_times(
         self, clock: data.BootClock, now: float, error_s: float | None = None
     ) -> tuple[int, float]:
@@ -420,6 +434,10 @@ class Messenger(ABC):
 
     def check(self) -> None:  # noqa: B027 - optional
         """Raise `HealthCheckError` if sending would fail."""
+
+    def trouble(self) -> str | None:
+        """Return what a person must put right although messages arrive; None: nothing."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - optional
         """Close the connection, if there is one."""

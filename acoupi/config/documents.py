@@ -21,7 +21,6 @@ from acoupi.config.secrets import (
     SECRETS_FILE,
     WITHHELD,
     WITHHOLD,
-    MissingSecret,
     referenced_secrets,
     resolve_secrets,
 )
@@ -222,8 +221,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
 def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what a configuration file holds, with its secrets, whatever its schema.
 
-    This is what an earlier setup leaves for the next one. A secret without a value is
-    left out. Nothing if there is no such file.
+    This is what an earlier setup leaves for the next one. A secret without a value is a
+    `MissingSecret`, which validation refuses: ``secrets.env`` may be damaged. Nothing if
+    there is no such file.
 
     Raises
     ------
@@ -232,20 +232,8 @@ def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[s
     """
     if not is_there(path):
         return {}
-    without = _without_missing(Document.read(path).with_secrets(environ))
-    return without if isinstance(without, dict) else {}
-
-
-def _without_missing(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {
-            key: _without_missing(item)
-            for key, item in data.items()
-            if not isinstance(item, MissingSecret)
-        }
-    if isinstance(data, list):
-        return [_without_missing(item) for item in data if not isinstance(item, MissingSecret)]
-    return data
+    found = Document.read(path).with_secrets(environ)
+    return found if isinstance(found, dict) else {}
 
 
 def load_config(path: Path, schema: type[S]) -> S:
@@ -310,6 +298,7 @@ def config_files(
     *,
     names: Names = PROGRAM,
     usual: BaseModel | None = None,
+    leave_out: Collection[str] = (),
 ) -> dict[Path, RenderedFile]:
     """Return the files that hold a configuration: its secrets if it has any, then itself.
 
@@ -324,6 +313,8 @@ def config_files(
         What its secrets are called after.
     usual
         Leave out what is as in this one.
+    leave_out
+        Names of settings that nobody answered: a later setup finds no answer to keep.
 
     Raises
     ------
@@ -333,6 +324,8 @@ def config_files(
     path = Path(path)
     secrets: dict[str, str] = {}
     data = {} if config is None else dumped(config, SecretSplitter(secrets, names))
+    for name in leave_out:
+        data.pop(name)
     if usual is not None:
         data = differing(describe(type(usual)), data, dumped(usual, mask))
     beside = path.parent / SECRETS_FILE

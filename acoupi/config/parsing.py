@@ -12,9 +12,10 @@ from acoupi.config.documents import Document
 from acoupi.config.names import PROGRAM, Names, Place
 from acoupi.config.problems import OPTION, Origin, as_error, named, show
 from acoupi.config.questions import Ask, interview
+from acoupi.config.secrets import MissingSecret
 from acoupi.config.sources import custom_places, read_environment, read_options
 from acoupi.config.tree import ConfigTree, describe
-from acoupi.config.validation import validate, validated
+from acoupi.config.validation import absent_secrets, validate, validated
 from acoupi.config.values import from_data
 from acoupi.errors import AcoupiError, ConfigurationError
 
@@ -149,6 +150,9 @@ def _take_over(answers: Answers, place: Place, foreign: list[str], *, prompt: bo
     own = _own_options(foreign, start)
     known = {option.partition("=")[0] for option in own}
     value = answers.get(place) if place else answers.data
+    absent = [one for one in absent_secrets(node, value) if one.node.option not in known]
+    if absent and not prompt:
+        raise as_error(absent, answers.origins)
     own += [text for pair in _as_options(value, start) if pair[0] not in known for text in pair]
     if not own and not prompt and not (node.is_required or not place):
         return
@@ -178,6 +182,8 @@ def _as_options(value: Any, start: str) -> list[tuple[str, str]]:
         return []
     found: list[tuple[str, str]] = []
     for key, item in value.items():
+        if isinstance(item, MissingSecret):
+            continue
         if isinstance(item, dict):
             found += _as_options(item, f"{start}{key}.")
         elif item is not None and show(item) is not None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from acoupi.config.answers import Answers, as_input
 from acoupi.config.names import Place
 from acoupi.config.problems import OPTION, Problem, as_error, problems_in, show
+from acoupi.config.secrets import MissingSecret
 from acoupi.config.tree import ConfigTree
 from acoupi.config.validation import validate
 from acoupi.config.values import from_data, from_text
@@ -96,7 +97,8 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
     """Describe the question about one place."""
     default = as_input(node.default)
     if answers.has(node.place):
-        default = answers.get(node.place)
+        held = answers.get(node.place)
+        default = None if isinstance(held, MissingSecret) else held
     if section and node.is_nullable:
         kind, default = "optional section", default is not None
     elif section:

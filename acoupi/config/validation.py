@@ -14,7 +14,7 @@ from acoupi.config.secrets import MissingSecret
 from acoupi.config.tree import ConfigTree
 from acoupi.errors import ConfigurationError
 
-__all__ = ["check_round_trip", "validate", "validated"]
+__all__ = ["absent_secrets", "check_round_trip", "validate", "validated"]
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -39,7 +39,7 @@ def validate(schema: type[S], answers: Answers) -> tuple[S | None, list[Problem]
     tree = answers.tree
     problems = [
         *answers.problems,
-        *_absent_secrets(tree, answers.data),
+        *absent_secrets(tree, answers.data),
         *_of_other_kinds(tree, answers.data),
     ]
     named = {problem.node.place for problem in problems}
@@ -69,7 +69,7 @@ def _is_covered(place: Place, named: set[Place]) -> bool:
     return any(place[: len(other)] == other for other in named if other)
 
 
-def _absent_secrets(node: ConfigTree, value: Any) -> Iterator[Problem]:
+def absent_secrets(node: ConfigTree, value: Any) -> Iterator[Problem]:
     """Give a problem for each secret that is named or masked, and has no value."""
     if isinstance(value, MissingSecret):
         why = f"its value is neither in secrets.env nor in the environment, as {value.name}"
@@ -78,7 +78,7 @@ def _absent_secrets(node: ConfigTree, value: Any) -> Iterator[Problem]:
         yield Problem(node, "the stars stand for a secret; give the secret itself")
     for child, item in below(node, value):
         if child is not None:
-            yield from _absent_secrets(child, item)
+            yield from absent_secrets(child, item)
 
 
 def check_round_trip(config: BaseModel) -> None:

@@ -66,7 +66,8 @@ def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tup
         given = getattr(value, name, None)
         usual = getattr(default, name, None) if same_kind else member.default
         # Who reads a suggested setting elsewhere would be suggested something else.
-        is_usual = given == usual and member.suggested is None
+        is_answered = member.suggested is not None and name in value.model_fields_set
+        is_usual = given == usual and not is_answered
         if member.is_secret or is_usual or _holds_secret(given):
             continue
         if isinstance(given, BaseModel):

@@ -46,7 +46,9 @@ def get_device_id() -> str:
         If that file is damaged. The others are no substitute: boards that were written
         from one image share the id of the operating system.
     """
-    return _read_device_id(home_dir() / "config" / "device.json") or _hardware_id()
+    return _read_device_id(home_dir() / "config" / "device.json") or (
+        _hardware_id() or derived_id("device", socket.gethostname()).hex[:16]
+    )
 
 
 def get_device_info() -> DeviceInfo:
@@ -81,7 +83,7 @@ def ensure_device_id(path: Path) -> str:
     known = _read_device_id(path)
     if known:
         return known
-    device_id = _hardware_id()
+    device_id = _hardware_id() or uuid.uuid4().hex[:16]
     content = json.dumps({"id": device_id}, indent=2) + "\n"
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -165,7 +167,8 @@ def _read_device_id(path: Path) -> str | None:
     return read_device_file(path).get("id")
 
 
-def _hardware_id() -> str:
+def _hardware_id() -> str | None:
+    """Return an id that no other board has; None if nothing here tells it from others."""
     if is_rpi():
         return get_rpi_serial_number()
     for path in MACHINE_ID_FILES:
@@ -177,6 +180,6 @@ def _hardware_id() -> str:
             # machine-id(5): the id itself must never be shown.
             return derived_id("device", machine_id).hex[:16]
     node = uuid.getnode()
-    if node >> 40 & 1:  # Python found no card and invented a number for this process.
-        return derived_id("device", socket.gethostname()).hex[:16]
-    return str(node)
+    # Of no card: a number that Python made up for this process, or one that Docker gives to
+    # the first container of every board.
+    return None if node >> 40 & 0b11 else str(node)

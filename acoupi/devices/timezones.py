@@ -1,11 +1,14 @@
 """Which time zone a sensor should have: that of the machine, or of its coordinates.
 
 Only setup and the checks ask. The zone of coordinates is known where the package
-``tzfpy`` is installed (``pip install "acoupi[place]"``, 5 MB); without it only
-what is hours away from the sun is noticed.
+``tzfpy`` is installed (in images, and with ``pip install "acoupi[place]"``, 5 MB);
+without it only what is hours away from the sun is noticed. It is asked in a process of
+its own: its map takes 36 MB, and a container that sets itself up runs for months.
 """
 
 import datetime
+import subprocess
+import sys
 from importlib.util import find_spec
 from zoneinfo import ZoneInfo
 
@@ -13,6 +16,8 @@ from acoupi import data
 from acoupi.devices.clock import get_system_timezone
 
 __all__ = ["doubt_about_timezone", "suggest_timezone", "timezone_at"]
+
+_ASK = "import sys; from tzfpy import get_tz; print(get_tz(*map(float, sys.argv[1:])))"
 
 Place = tuple[float, float]
 """Latitude and longitude, degrees."""
@@ -38,10 +43,13 @@ def timezone_at(place: Place) -> str | None:
     """Return the time zone of a place by its IANA name; None without the package ``tzfpy``."""
     if find_spec("tzfpy") is None:
         return None
-    from tzfpy import get_tz  # noqa: PLC0415 - its map is in memory from then on
-
     latitude, longitude = place
-    return get_tz(longitude, latitude) or None
+    command = [sys.executable, "-c", _ASK, repr(float(longitude)), repr(float(latitude))]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() or None
 
 
 def doubt_about_timezone(timezone: str, place: Place | None = None) -> str | None:

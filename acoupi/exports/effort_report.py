@@ -1,12 +1,14 @@
 """The effort of a deployment by day and by hour, from what the store knows."""
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from acoupi import data
+from acoupi.clock import shown_in_utc
+from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import (
     Captured,
@@ -33,8 +35,10 @@ __all__ = [
 ]
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_PART = datetime.timedelta(days=1)
-"""How much is read from the store at once, so that a season fits in memory."""
+_PART = 86_400 * 1_000_000
+"""How much is read from the store at once, microseconds, so that a season fits in memory.
+
+Parts end at midnight, UTC, which no run of recordings crosses."""
 
 
 @dataclass
@@ -161,10 +165,22 @@ class Effort:
         """Count recordings made before any time server had set the clock."""
         low, high = data.to_microseconds(start), data.to_microseconds(end)
         self.unsynchronised += sum(
-            max(0, min(one.end, high) - max(one.start, low) - one.lost)
+            max(0, min(one.end, high) - max(one.start, low) - one.lost - one.pauses)
             for one in captured
             if one.is_synchronised is False
         )
+
+    def count_pauses(self, captured: Iterable[Captured]) -> None:
+        """Take the pauses of runs, whose spans were counted as recorded, from what was recorded."""
+        days = {day.date: day for day in self.days}
+        for one in captured:
+            if not one.pauses:
+                continue
+            local = data.from_microseconds(one.start).astimezone(self.timezone)
+            day = days[local.date()]
+            for tally in (self.total, day.tally, day.hours[local.hour]):
+                tally.add(EffortState.RECORDED, -one.pauses)
+                tally.add(EffortState.OFF_SCHEDULE, one.pauses)
 
     def close(self) -> None:
         """Note that there are no more spans."""
@@ -247,6 +263,22 @@ class EffortSource(Protocol):
         """Return what is known of a deployment, or of a part of it."""
 
 
+Read = Callable[
+    [
+        data.Deployment,
+        datetime.datetime,
+        datetime.datetime,
+        tuple[datetime.datetime, datetime.datetime],
+    ],
+    EffortHistory | None,
+]
+"""Reads what is known of a deployment between two times, and of which part spans are wanted."""
+
+
+def _plainly(store: EffortSource) -> Read:
+    return lambda deployment, start, end, _: store.get_effort(deployment, start, end)
+
+
 class Part(NamedTuple):
     """A part of a deployment that was read at once."""
 
@@ -289,19 +321,28 @@ def find_deployment(store: EffortSource, text: str | None) -> data.Deployment:
 
 
 def read_effort(
-    store: EffortSource,
+    store: types.Store,
     deployment: data.Deployment,
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,
     *,
     plan: CapturePlan | None = None,
+    grouped: bool = False,
 ) -> tuple[Effort, Iterator[EffortSpan]]:
     """Return an empty report of a deployment, and the spans to fill it with.
 
-    The spans are read one day at a time; `measure` reads them all. Parameters and errors are
-    those of `read_parts`.
+    The spans are read one day at a time; `measure` reads them all. Further parameters, and
+    errors, are those of `read_parts`.
+
+    Parameters
+    ----------
+    grouped
+        Whether runs of recordings may come as one span, pauses included, which is several
+        times faster; each span is then to be counted before the next one is asked for. The
+        report is the same.
     """
-    effort, parts = read_parts(store, deployment, since, until, plan=plan)
+    read = store.get_grouped_effort if grouped else None
+    effort, parts = read_parts(store, deployment, since, until, plan=plan, read=read)
     return effort, (span for part in parts for span in part.spans)
 
 
@@ -313,6 +354,7 @@ def read_parts(
     *,
     plan: CapturePlan | None = None,
     as_known: bool = False,
+    read: Read | None = None,
 ) -> tuple[Effort, Iterator[Part]]:
     """Return an empty report of a deployment, and what to fill it with, a day at a time.
 
@@ -331,6 +373,8 @@ def read_parts(
     as_known
         A deployment that has not ended is reported up to its last sign of life, however long
         ago that was: the result does not depend on the time when it is asked for.
+    read
+        What reads a part; None: `EffortSource.get_effort`.
 
     Raises
     ------
@@ -358,13 +402,13 @@ def read_parts(
             "",
             f'the deployment "{deployment.name}" does not reach into this time.',
             f"--from {begin:%Y-%m-%d} --to {end:%Y-%m-%dT%H:%M}",
-            why=f"it lasted from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC.",
+            why=f"it lasted from {shown_in_utc(begin)} to {shown_in_utc(end)} UTC.",
         )
     effort = Effort(latest.deployment, first, last, latest.timezone, bool(latest.plans))
     # The ledger looks a little beyond the requested time.
     longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
     around = datetime.timedelta(minutes=10, seconds=3 * longest)
-    return effort, _parts(store, effort, end, around, plan)
+    return effort, _parts(effort, end, around, plan, read or _plainly(store))
 
 
 def _with_plan(history: EffortHistory, plan: CapturePlan | None) -> EffortHistory:
@@ -379,21 +423,23 @@ def _aware(time: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
 
 
 def _parts(
-    store: EffortSource,
     effort: Effort,
     end: datetime.datetime,
     around: datetime.timedelta,
     plan: CapturePlan | None,
+    read: Read,
 ) -> Iterator[Part]:
     start = effort.since
     while start < effort.until:
-        stop = min(start + _PART, effort.until)
-        history = store.get_effort(effort.deployment, start - around, stop + around)
+        midnight = (data.to_microseconds(start) // _PART + 1) * _PART
+        stop = min(data.from_microseconds(midnight), effort.until)
+        history = read(effort.deployment, start - around, stop + around, (start, stop))
         if history is None:
             return
         effort.count_unsynchronised(history.captured, start, stop)
         history = _with_plan(history, plan)
         yield Part(ledger(history, end, since=start, until=stop), history)
+        effort.count_pauses(history.captured)  # once its spans are counted
         start = stop
 
 

@@ -201,7 +201,8 @@ def _write(picture: Picture, column: int, line: int, text: str, colour: int = _I
         rows = [[int(row) >> bit & 1 for bit in (2, 1, 0)] for row in _GLYPHS[letter]]
         glyph = np.kron(np.array(rows, bool), np.ones((_SCALE, _SCALE), bool))
         at = column + 4 * _SCALE * number
-        picture[line : line + glyph.shape[0], at : at + glyph.shape[1]][glyph] = colour
+        place = picture[line : line + glyph.shape[0], at : at + glyph.shape[1]]
+        place[glyph[: place.shape[0], : place.shape[1]]] = colour
 
 
 def _png(picture: Picture) -> bytes:

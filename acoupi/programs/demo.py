@@ -46,7 +46,7 @@ class DemoMicrophone(MicrophoneConfig):
 class DemoRecording(AudioConfiguration):
     """Three seconds of every five, all day."""
 
-    interval: float = Field(default=5, gt=0)
+    interval: float = Field(default=5, gt=0, le=86_400, allow_inf_nan=False)
     schedule_start: TimeOfDay = datetime.time()
     schedule_end: TimeOfDay = datetime.time()
 
@@ -54,8 +54,8 @@ class DemoRecording(AudioConfiguration):
 class DemoMessaging(MessagingConfig):
     """Messages every ten seconds, to a file."""
 
-    message_send_interval: float = Field(default=10, gt=0)
-    heartbeat_interval: float = Field(default=60, gt=0)
+    message_send_interval: float = Field(default=10, gt=0, le=86_400, allow_inf_nan=False)
+    heartbeat_interval: float = Field(default=60, gt=0, le=86_400, allow_inf_nan=False)
     file: FileConfig | None = Field(default_factory=FileConfig)
 
 
@@ -70,7 +70,11 @@ class ConfigSchema(DetectionProgramConfiguration):
         default=0.5, ge=0, le=1, description="Keep recordings with a sound of at least this score."
     )
     management_interval: float = Field(
-        default=10, gt=0, description="Seconds between keeping or deleting what was recorded."
+        default=10,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds between keeping or deleting what was recorded.",
     )
 
 

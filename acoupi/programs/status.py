@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from acoupi import data
+from acoupi.clock import shown_in_utc
 from acoupi.components import types
 from acoupi.effort import gap_now
 
@@ -182,7 +183,7 @@ class StatusReport:
         if gap is None:
             return None
         what = gap.state.value.replace("_", " ")
-        return f"{what} since {gap.start:%Y-%m-%d %H:%M:%S} UTC: {gap.detail}"
+        return f"{what} since {shown_in_utc(gap.start)} UTC: {gap.detail}"
 
     def _waiting_for_long(self) -> str | None:
         ask = getattr(self._store, "get_captured_recordings", None)

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from acoupi.config.names import BY_VARIABLES
 from acoupi.config.secrets import SECRETS_FILE
 from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
+from acoupi.devices.timezones import doubt_about_timezone
 from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
-from acoupi.provisioned import MARKER, Fault, Provisioned, read_provisioned
-from acoupi.provisioning.fetching import Fetched, fetch
+from acoupi.provisioned import MARKER, Fault, Fetched, Provisioned, read_provisioned
+from acoupi.provisioning.fetching import fetch
 from acoupi.provisioning.sources import Sources, read_sources
 from acoupi.services.provisioned_home import config_dir
 from acoupi.stack.configured import is_configured
 from acoupi.stack.settings import Settings
+from acoupi.stack.variables import place_in
 from acoupi.system.deployments import new_deployment, read_deployment
 from acoupi.system.planning import Plan, SetupRequest, plan_setup
 from acoupi.writing import PRIVATE, READABLE, RenderedFile
@@ -68,7 +71,7 @@ def provision(
     with changing(config, "the service that sets the home up", LOCK_PATIENCE):
         # Of an earlier version; what it had decided is in force by now.
         shutil.rmtree(config / OLD_STAGING, ignore_errors=True)
-        before = read_provisioned(config) or Provisioned()
+        before = _in_force(settings)
         after = _renewed(settings, environ, before, fetch)
         if after.fault and before.fault and after.fault.text() == before.fault.text():
             after.fault.since = before.fault.since
@@ -86,6 +89,7 @@ def _renewed(
         same = sources.digest == before.digest and is_configured(settings)
         same = same and _device_on_file(settings.device_file) is not None
         after = before if same else _put_in_force(settings, sources, before)
+        _keep_fetched(sources, config_dir(settings))
         fault = sources.fault
     except AcoupiError as error:
         after, fault = before, error
@@ -102,6 +106,39 @@ def _renewed(
         message=fault.message, why=fault.why, help=fault.help, since=data.utc_now()
     )
     return after.model_copy(update={"fault": found})
+
+
+def _keep_fetched(sources: Sources, config: Path) -> None:
+    """Write down what a URL gave, unless that is done: the file may have been damaged since."""
+    files = sources.to_keep(config)
+    if not _is_as_before(files):
+        commit_files(config, files)
+
+
+def _in_force(settings: Settings) -> Provisioned:
+    """Return what is in force; of a damaged file what is known elsewhere.
+
+    That is the configuration before, and the last deployment. The home is then set up again.
+    """
+    config = config_dir(settings)
+    try:
+        return read_provisioned(config) or Provisioned()
+    except ConfigurationError as error:
+        logger.warning("%s %s It is written again.", error.message, error.why)
+    before, last = Provisioned(), None
+    with suppress(ConfigurationError):
+        before = read_provisioned(config / PREVIOUS) or before
+    with suppress(AcoupiError):
+        last = read_deployment(settings)
+    known = before.deployments
+    if last is not None:
+        known = [
+            one if one.ended_on else one.model_copy(update={"ended_on": last.started_on})
+            for one in known
+            if one.id != last.id
+        ]
+        known.append(last)
+    return before.model_copy(update={"digest": "", "deployments": known})
 
 
 def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> Provisioned:
@@ -123,6 +160,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     )
     plan = plan_setup(settings, request)
     _check_bundle(plan, sources, settings)
+    _say_timezone(plan, sources)
     device = make_device_id(_known_device(settings.device_file), sources.device_id)
     known = before.deployments or list(filter(None, [read_deployment(settings)]))
     deployments = _deployments(known, sources, device["id"])
@@ -148,7 +186,6 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         files[settings.manifest_file] = replace(plan.manifest, files={}).to_file()
     if before.generation and _is_as_before(files):
         # The sources differ but mean the same: no service needs to restart.
-        commit_files(config, sources.to_keep(config))
         kept = {"generation": before.generation, "provisioned_on": before.provisioned_on}
         return after.model_copy(update=kept)
     marker = config / MARKER
@@ -159,6 +196,21 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         folders=[settings.run_dir, settings.log_dir],
     )
     return after
+
+
+def _say_timezone(plan: Plan, sources: Sources) -> None:
+    """Log the time zone of the schedule: a container's own says nothing of where it stands."""
+    zone = getattr(plan.config, "timezone", None)
+    if zone is None:
+        return
+    place = place_in(sources.variables)
+    logger.info(
+        "Its local times are those of %s%s.",
+        zone,
+        "" if place else " (to let the coordinates decide: ACOUPI_DEPLOYMENT__LATITUDE and …)",
+    )
+    if doubt := doubt_about_timezone(str(zone), place):
+        logger.warning("%s To change it: ACOUPI_CONFIG__TIMEZONE=NAME", doubt)
 
 
 def _known_device(path: Path) -> dict[str, str]:
@@ -232,14 +284,25 @@ def _is_as_before(files: Mapping[Path, RenderedFile]) -> bool:
 
 
 def _previous(config: Path, files: list[Path]) -> dict[Path, RenderedFile]:
-    """Return what is in force now, to be kept in ``config/previous``; no damaged id of the device.
+    """Return what is in force now, to be kept in ``config/previous``.
 
-    The copy of a sound one stays there.
+    Instead of a damaged id of the device or a damaged state, the copy of a sound one stays.
     """
     return {
         config / PREVIOUS / path.name: RenderedFile(
             path.read_text(errors="replace"), PRIVATE if path.name == SECRETS_FILE else READABLE
         )
         for path in files
-        if path.is_file() and (path.name != DEVICE or _device_on_file(path) is not None)
+        if path.is_file() and _is_sound(path)
     }
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        if path.name == DEVICE:
+            read_device_file(path)
+        elif path.name == MARKER:
+            read_provisioned(path.parent)
+    except ConfigurationError:
+        return False
+    return True

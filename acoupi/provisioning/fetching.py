@@ -5,7 +5,6 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urljoin, urlsplit
 
@@ -13,16 +12,14 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 import acoupi
-from acoupi.commit import read_whole
 from acoupi.components.messengers.config import split_url
 from acoupi.components.messengers.http import root_cause
 from acoupi.errors import ConfigurationError
+from acoupi.provisioned import Fetched, read_cache
 from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["CACHE", "Fetched", "cache_file", "fetch", "load_cached", "shown_url"]
+__all__ = ["cache_file", "fetch", "load_cached", "shown_url"]
 
-CACHE = "fetched.json"
-"""In ``config/``; private, because a configuration may hold passwords."""
 VARIABLE = "ACOUPI_CONFIG_URL"
 MOST_BYTES = 1_000_000
 CHUNK = 65_536
@@ -30,15 +27,6 @@ FETCH_PATIENCE = 30.0
 ANSWER_PATIENCE = 10.0
 """Seconds without a byte."""
 SUFFIXES = (".json", ".yaml", ".yml", ".toml")
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A configuration file as it came."""
-
-    text: str
-    suffix: str
-    """Says what kind of file it is: .json, .yaml or .toml."""
 
 
 def shown_url(url: str) -> str:
@@ -185,14 +173,15 @@ def cache_file(url: str, fetched: Fetched) -> RenderedFile:
 
 
 def load_cached(config: Path, url: str) -> Fetched | None:
-    """Return what that URL gave last; None if it never gave anything good."""
-    try:
-        content = json.loads(read_whole(config / CACHE))
-        if content["url"] != _digest(url):
-            return None
-        return Fetched(str(content["text"]), str(content["suffix"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Return what that URL gave last; None if it never gave anything good.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file that keeps it is damaged.
+    """
+    kept = read_cache(config)
+    return kept[1] if kept is not None and kept[0] == _digest(url) else None
 
 
 def _digest(url: str) -> str:

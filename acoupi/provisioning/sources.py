@@ -12,10 +12,9 @@ from pathlib import Path
 import acoupi
 from acoupi.config.documents import Document
 from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.provisioned import CACHE, Fetched
 from acoupi.provisioning.fetching import (
-    CACHE,
     MOST_BYTES,
-    Fetched,
     cache_file,
     load_cached,
     shown_url,
@@ -153,7 +152,11 @@ def _document(
         document = Document(found.text, found.suffix, origin)
         _require_document(document)
     except ConfigurationError as error:
-        cached = load_cached(config, url)
+        try:
+            cached = load_cached(config, url)
+        except ConfigurationError as damaged:
+            why = f"{error.why or ''} Also, {damaged.message}".strip()
+            raise ConfigurationError(error.message, error.help, why=why) from error
         if cached is None:
             raise
         return Document(cached.text, cached.suffix, origin), error

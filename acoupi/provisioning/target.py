@@ -18,6 +18,7 @@ class ProvisionedTarget(ProcessTarget):
     """Services that are started elsewhere, with their pulses and logs in this home."""
 
     name: ClassVar[str] = "provisioned"
+    starts_here: ClassVar[bool] = False
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return nothing: the services are not started by scripts of this home."""

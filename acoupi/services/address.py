@@ -40,7 +40,7 @@ def read_address(settings: Settings) -> tuple[str | None, float] | None:
         url, sleep = content.get("broker_url"), content.get("beat_max_loop_interval", 1)
     except FileNotFoundError:
         url, sleep = None, 1
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     if not (url is None or isinstance(url, str)) or not isinstance(sleep, int) or sleep <= 0:
         return None

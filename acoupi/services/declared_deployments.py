@@ -2,31 +2,40 @@
 
 The worker that calls hooks (see `acoupi.services.program_hooks.hook_service`) does so
 when it starts, in the order of the deployments, and notes in ``data/deployments.json``
-which hooks it has called. The other workers wait for it, so that nothing is recorded
-into the previous deployment.
+which hooks it has called. It holds a lock on ``data/`` meanwhile, so that an old container
+that is being replaced and its successor do not both call one. The other workers wait
+for it, so that nothing is recorded into the previous deployment.
 """
 
 import json
 import logging
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from acoupi import data
 from acoupi.data import Deployment
-from acoupi.errors import AcoupiError
+from acoupi.errors import AcoupiError, ConfigurationError, DeviceError
+from acoupi.locks import lock_within
 from acoupi.programs import AcoupiProgram
 from acoupi.services.program_hooks import call_hook, hook_service
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
-from acoupi.writing import write_atomic
+from acoupi.writing import disk_error, write_atomic
 
-__all__ = ["settle_deployments"]
+__all__ = ["CALLED", "read_called", "settle_deployments"]
 
 logger = logging.getLogger(__name__)
 
+CALLED = "data/deployments.json"
+"""Which hooks were called; in the home."""
 PATIENCE = 60.0
 """Seconds that the other workers wait; a recording matters more than its deployment."""
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for another process that calls hooks."""
 RETRY_FIRST, RETRY_LONGEST = 5.0, 300.0
 LOOK_EVERY = 0.2
 
@@ -53,8 +62,10 @@ def settle_deployments(
     deployments
         In order, the current one last.
     """
-    called = _CalledHooks(settings.home / "data" / "deployments.json")
+    called = _CalledHooks(settings.home / CALLED)
     if name == hook_service(stack.workers):
+        with suppress(AcoupiError, OSError):  # each call of a hook tells it
+            called.put_damaged_aside()
         if not _call_all(called, program, deployments):
             retry = threading.Thread(
                 target=_retry, args=(called, program, deployments), name="hooks", daemon=True
@@ -74,20 +85,71 @@ class _CalledHooks:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process call hooks meanwhile.
+
+        Raises
+        ------
+        DeviceError
+            If one does so for too long, or the disk refuses.
+        """
+        folder = self._path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise disk_error("read", folder, error) from error
+        try:
+            if not lock_within(handle, LOCK_PATIENCE):
+                raise DeviceError(
+                    "cannot start the deployment yet.",
+                    "acoupi compose ps   (it is tried again)",
+                    why=f"another process has held the lock on {folder} for {LOCK_PATIENCE:.0f} s.",
+                )
+            yield
+        finally:
+            os.close(handle)
+
     def has(self, deployment: Deployment, what: str) -> bool:
-        return what in self._read().get(str(deployment.id), [])
+        return what in read_called(self._path).get(str(deployment.id), [])
 
     def note(self, deployment: Deployment, what: str) -> None:
-        known = self._read()
+        known = read_called(self._path)
         known.setdefault(str(deployment.id), []).append(what)
         write_atomic(self._path, json.dumps(known, indent=2) + "\n")
 
-    def _read(self) -> dict[str, list[str]]:
+    def put_damaged_aside(self) -> None:
+        """Begin again if the file is damaged: a hook may be called twice, but none is left out."""
+        aside = self._path.with_name(f"{self._path.name}.damaged")
         try:
-            content = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+            read_called(self._path)
+        except ConfigurationError as error:
+            logger.warning("%s %s It is kept as %s.", error.message, error.why, aside.name)
+            self._path.replace(aside)
+
+
+def read_called(path: Path) -> dict[str, list[str]]:
+    """Return which hooks were called, by the id of the deployment.
+
+    Raises
+    ------
+    AcoupiError
+        If the file cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {name: what for name, what in content.items() if isinstance(what, list)}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise ConfigurationError(
+            f'cannot read "{path}".',
+            "restart the services",
+            why="it does not say which hooks were called, so they are called again.",
+        ) from error
 
 
 def _call_all(
@@ -106,11 +168,13 @@ def _call(
     called: _CalledHooks, program: AcoupiProgram[Any], what: Any, deployment: Deployment
 ) -> bool:
     try:
-        if called.has(deployment, what):
-            return True
-        seen = deployment.model_copy(update={"ended_on": None}) if what == "start" else deployment
-        call_hook(program, what, seen)
-        called.note(deployment, what)
+        with called.locked():
+            if called.has(deployment, what):
+                return True
+            is_start = what == "start"
+            seen = deployment.model_copy(update={"ended_on": None}) if is_start else deployment
+            call_hook(program, what, seen)
+            called.note(deployment, what)
     except AcoupiError as error:
         logger.error("%s %s", error.message, error.why or "")  # noqa: TRY400 - it says all
         return False
@@ -132,8 +196,9 @@ def _retry(
 
 def _has_started_in_time(called: _CalledHooks, deployment: Deployment) -> bool:
     deadline = data.monotonic() + PATIENCE
-    while not called.has(deployment, "start"):
-        if data.monotonic() > deadline:
-            return False
+    while data.monotonic() <= deadline:
+        with suppress(AcoupiError):  # the worker that calls the hooks tells it
+            if called.has(deployment, "start"):
+                return True
         threading.Event().wait(LOOK_EVERY)
-    return True
+    return False

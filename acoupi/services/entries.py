@@ -118,7 +118,7 @@ def read_schedule(path: Path) -> list[Entry]:
         ) from error
     except OSError as error:
         raise disk_error("read", path, error) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
             f'cannot read "{path}".',
             "acoupi setup",

@@ -1,6 +1,7 @@
 """Kombu's transport for the embedded broker, whose files are handled in `folder_files`."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -138,7 +139,7 @@ class FolderChannel(SensorChannel):
                 )
             self._is_refused = True
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             # A power cut leaves empty files. The store knows what was to be done.
             logger.warning("A message in the queue %s cannot be read; dropped.", queue)
             with contextlib.suppress(OSError):
@@ -168,8 +169,10 @@ class FolderTransport(SensorTransport):
         """Check that the folder can be used."""
         folder = Path(self.options["folder"])
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied", str(folder))
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            is_read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+            number = errno.EROFS if is_read_only else errno.EACCES
+            raise OSError(number, os.strerror(number), str(folder))
         return super().establish_connection()
 
     def close_connection(self, connection: Any) -> None:

@@ -162,7 +162,7 @@ def reclaim(run_dir: Path, worker: str, limit: int = MAX_CRASHES) -> tuple[int, 
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder, path.name.removesuffix(SUFFIX), json.dumps(message))
             path.unlink()
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             with contextlib.suppress(OSError):
                 path.unlink()
             continue

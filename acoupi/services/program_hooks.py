@@ -16,6 +16,7 @@ from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.services.construction import load_program
 from acoupi.services.logs import tell
+from acoupi.stack.doors import only_runs_models
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service
 
@@ -29,11 +30,12 @@ Hook = Literal["start", "end", "settle"]
 def hook_service(services: Iterable[Service]) -> str | None:
     """Return the service in which hooks are called; None if there are no services.
 
-    It is the worker that sends messages; the recorder only if there is no other.
+    It is the worker that sends messages; one that runs models, which may not write
+    the stores, or the recorder only if there is no other.
     """
-    every = list(services)
+    every = sorted(services, key=only_runs_models)
     workers = [one for one in every if one.role == "worker"]
-    sending = [one for one in workers if one.network]
+    sending = [one for one in workers if one.network and not only_runs_models(one)]
     tidying = [one for one in workers if DEFAULT_QUEUE in one.queues]
     return next((one.name for one in [*sending, *tidying, *workers, *every]), None)
 

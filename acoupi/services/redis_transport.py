@@ -136,7 +136,7 @@ class RedisChannel(SensorChannel):
         try:
             message: dict[str, Any] = json.loads(raw)
             tag: str = message["properties"]["delivery_tag"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             # The store knows what was to be done.
             logger.warning("A message in the queue %s cannot be read; dropped.", queue)
             return None
@@ -184,10 +184,19 @@ def reclaim(client: OwnRedis, worker: str, limit: int = MAX_CRASHES) -> tuple[in
     unacked = _unacked(worker)
     answer = client("HGETALL", unacked)
     for tag, raw in zip(answer[::2], answer[1::2], strict=True):
-        message, exchange, routing_key = json.loads(raw)
-        headers = message.setdefault("headers", {})
-        crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
-        headers[CRASHES_HEADER] = crashes
+        try:
+            message, exchange, routing_key = json.loads(raw)
+            headers = message.setdefault("headers", {})
+            crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
+            headers[CRASHES_HEADER] = crashes
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            # The worker starts all the same; the store knows what was to be done.
+            logger.warning("A message that was in hand cannot be read; put aside.")
+            client.together(
+                ("MULTI",), ("RPUSH", f"dead:{worker}", raw), ("HDEL", unacked, tag), ("EXEC",)
+            )
+            aside += 1
+            continue
         message["redelivered"] = True
         place = routing_key or exchange  # pushed on the right, to be next
         if crashes >= limit:

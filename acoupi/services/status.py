@@ -1,6 +1,7 @@
 """Counts and removes waiting messages, on any broker."""
 
 import contextlib
+import errno
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,8 +10,10 @@ from kombu.exceptions import ChannelError, OperationalError
 from acoupi.errors import TargetError
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings, make_app
+from acoupi.services.folder_files import broker_folder
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.settings import Settings
+from acoupi.writing import disk_error
 
 __all__ = ["check_broker", "count_waiting", "purge_messages"]
 
@@ -28,15 +31,16 @@ def check_broker(settings: Settings, celery: CelerySettings | None = None) -> No
 
 
 def count_waiting(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
-    """Return how many messages wait in each queue.
+    """Return how many messages wait in each queue that this user may see.
 
     Raises
     ------
-    TargetError
-        If the broker does not answer.
+    TargetError, DeviceError
+        If the broker does not answer; if it is a folder and the disk refuses.
     """
     with _channel(settings) as channel:
-        return {queue: _count(channel, queue) for queue in queues}
+        counts = {queue: _count(channel, queue) for queue in queues}
+        return {queue: count for queue, count in counts.items() if count is not None}
 
 
 def purge_messages(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
@@ -62,11 +66,31 @@ def _remedy(settings: Settings, url: str | None) -> str:
     return "acoupi setup --broker URL   (is the broker running, and is that its address?)"
 
 
-def _count(channel: Any, queue: str) -> int:
+def _count(channel: Any, queue: str) -> int | None:
+    """Return how many messages wait; None if this user may not see that."""
     try:
         return int(channel.queue_declare(queue=queue, passive=True).message_count)
     except ChannelError:  # the queue was never used
         return 0
+    except Exception as error:
+        # By its name: `own_redis` loads a copy of that class.
+        if any(type(one).__name__ == "NoPermissionError" for one in _causes(error)):
+            return None  # in the container of a service, which may see its own queues
+        raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Give an error, and those behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _of_the_disk(error: BaseException) -> OSError | None:
+    """Return the error of the disk that is behind another one."""
+    numbers = (errno.EROFS, errno.EACCES, errno.ENOSPC)
+    found = (one for one in _causes(error) if isinstance(one, OSError) and one.errno in numbers)
+    return next(found, None)
 
 
 @contextlib.contextmanager
@@ -82,6 +106,8 @@ def _channel(settings: Settings, celery: CelerySettings | None = None) -> Iterat
         finally:
             connection.release()
     except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+        if celery.broker_url is None and (refused := _of_the_disk(error)):
+            raise disk_error("write", broker_folder(settings.run_dir), refused) from error
         url = masked_url(celery.broker_url)
         raise TargetError(
             f'cannot reach the broker "{url}".',

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 from acoupi import data
-from acoupi.commit import whole
-from acoupi.errors import NotConfiguredError
+from acoupi.commit import is_there, whole
+from acoupi.errors import ConfigurationError, NotConfiguredError
 from acoupi.provisioned import MARKER, Provisioned, read_provisioned
 from acoupi.services.provisioned_home import (
     SECRET_PREFIXES,
@@ -61,7 +62,7 @@ class Watch:
         stamp = self._stamp()
         if stamp == self._seen:
             return None
-        now = read_provisioned(self._path.parent)
+        now = _readable(self._path.parent)
         if now is None:  # it cannot be read; the next call tries again
             return None
         self._seen = stamp
@@ -157,7 +158,7 @@ class _Wait:
             if self._provisions and data.monotonic() - self._tried >= TRY_EVERY:
                 self._provision()
             reason = self._missing()
-            known = read_provisioned(self._config)
+            known = _readable(self._config)
             if reason is None and known is not None:
                 return known
             waited = data.monotonic() - began
@@ -168,11 +169,11 @@ class _Wait:
 
     def _is_by_hand(self) -> bool:
         """Return whether a person set the sensor up."""
-        return is_configured(self._settings) and read_provisioned(self._config) is None
+        return is_configured(self._settings) and not is_there(self._config / MARKER)
 
     def _missing(self) -> str | None:
         """Return what is missing; None if nothing is."""
-        known = read_provisioned(self._config)
+        known = _readable(self._config)
         if known is not None and known.generation == 0 and known.fault:
             return f"{self._config} to be set up, but: {known.fault.text()}"
         if known is None or known.generation == 0 or not is_configured(self._settings):
@@ -201,7 +202,7 @@ class _Wait:
             return
         if done.returncode not in (0, FAULTY):
             logger.error("Setting the home up ended with exit code %d.", done.returncode)
-        found = read_provisioned(self._config)
+        found = _readable(self._config)
         self._provisions = found is None or found.generation == 0
 
     def _say(self, reason: str) -> None:
@@ -220,6 +221,13 @@ class _Wait:
             "look at the log of the service that sets it up: docker compose logs setup",
             why=f"this service waited {waited:.0f} s for {reason}.",
         )
+
+
+def _readable(config: Path) -> Provisioned | None:
+    """Return the stored state; None if there is none, or if setting the home up must renew it."""
+    with suppress(ConfigurationError):
+        return read_provisioned(config)
+    return None
 
 
 def _has_text(path: Path) -> bool:

@@ -15,6 +15,7 @@ import faulthandler
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -27,16 +28,19 @@ from acoupi.services import memory  # before Celery
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
+from acoupi import clock
 from acoupi.commit import settle
 from acoupi.config.sensor import load_sensor
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
+from acoupi.programs import AcoupiProgram
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.child_processes import tie_to_worker
 from acoupi.services.construction import build_program
 from acoupi.services.consumer import SensorWorker, watch
 from acoupi.services.declared_deployments import settle_deployments
+from acoupi.services.doors import go_through_door, open_doors
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.services.program_hooks import settle_store
@@ -57,6 +61,8 @@ logger = logging.getLogger(__name__)
 
 STUCK = 70
 """Exit code of a worker that ended itself."""
+CALL_EVERY = 5.0
+"""Seconds from one call to the next of what tasks do while they wait."""
 OVERDUE_MARGIN = 10.0
 """Seconds that a pool which can end tasks has for it."""
 
@@ -92,18 +98,23 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             ),
         )
         monitor.start()
+        stopped = threading.Event()
         try:
             app, program = build_program(settings, worker=name)
             program_name = read_program_name(settings)
-            settle_store(program)
             stack = stack_of_program(program, settings, celery, program_name)
+            if not go_through_door(settings, stack, name):
+                settle_store(program)
+                open_doors(settings, stack, name)
             if home_watch is not None:
                 declared = home_watch.known.deployments
                 settle_deployments(settings, name, stack, program, declared)
             watch(app, monitor, reclaimer(name, settings, celery))
             tie_to_worker(lock)
+            _call_while_waiting(program, stopped)
             return _work(app, stack.service(name), settings, monitor)
         finally:
+            stopped.set()
             monitor.stop()
 
 
@@ -140,6 +151,32 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
     worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return monitor.exit_code or int(worker.exitcode or 0)
+
+
+def _call_while_waiting(program: AcoupiProgram[Any], stopped: threading.Event) -> None:
+    """Let functions that ask for it know, now and then, that time passes.
+
+    They are told by how many seconds the call comes late: this process may have been frozen.
+    """
+    waiting = [
+        function
+        for task in program.tasks.values()
+        if (function := getattr(task.function, "while_waiting", None)) is not None
+    ]
+
+    def wait() -> None:
+        due = clock.monotonic() + CALL_EVERY
+        while not stopped.wait(CALL_EVERY):
+            late = clock.monotonic() - due
+            for function in waiting:
+                try:
+                    function(late)
+                except Exception:
+                    logger.exception("A task cannot note that it waits.")
+            due = clock.monotonic() + CALL_EVERY
+
+    if waiting:
+        threading.Thread(target=wait, name="waiting", daemon=True).start()
 
 
 def overdue_after(service: Service, time_limit: float) -> float:

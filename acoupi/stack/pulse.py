@@ -107,7 +107,7 @@ class Pulse(ServiceFacts):
 
         Raises
         ------
-        ValueError, TypeError
+        ValueError, TypeError, KeyError, RecursionError
             If it is something else.
         """
         content: dict[str, Any] = json.loads(text)
@@ -301,6 +301,6 @@ def read_pulse(folder: Path, name: str) -> Pulse | None:
             return Pulse.from_json(text)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             continue
     return None

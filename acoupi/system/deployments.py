@@ -3,6 +3,7 @@
 from pydantic import ValidationError
 
 from acoupi import data
+from acoupi.clock import shown_in_utc
 from acoupi.commit import changing, commit_files
 from acoupi.deployed import HISTORY, Deployed, files_of, read_deployed, read_last
 from acoupi.errors import DeploymentError
@@ -105,7 +106,7 @@ def get_current_deployment(settings: Settings) -> data.Deployment:
             "there is no deployment.",
             "acoupi deployment start --name my-site",
             why=f'the last one, "{deployment.name}", ended on '
-            f"{deployment.ended_on:%Y-%m-%d %H:%M:%S %Z}.",
+            f"{shown_in_utc(deployment.ended_on)} UTC.",
         )
     return deployment
 
@@ -141,9 +142,13 @@ def start_deployment(
                 f'cannot start the deployment "{name}".',
                 "acoupi deployment stop",
                 why=f'the deployment "{old.name}" has been running since '
-                f"{old.started_on:%Y-%m-%d %H:%M:%S %Z}.",
+                f"{shown_in_utc(old.started_on)} UTC.",
             )
-        write_deployment(settings, deployment)
+        try:
+            write_deployment(settings, deployment)
+        except BaseException:  # an interrupt may come when it is written
+            undo_deployment(settings, deployment)
+            raise
     return deployment
 
 

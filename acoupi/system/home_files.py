@@ -19,12 +19,14 @@ from acoupi.config.env_files import read_env
 from acoupi.deployed import read_deployed
 from acoupi.devices import read_device_file
 from acoupi.errors import AcoupiError
+from acoupi.provisioned import read_cache, read_provisioned
 from acoupi.services.broker import load_celery_settings
+from acoupi.services.declared_deployments import CALLED, read_called
 from acoupi.services.entries import read_schedule
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.settings import Settings
 
-__all__ = ["DATABASES", "check_files", "faults_of_files"]
+__all__ = ["DATABASES", "check_files", "configured_path", "faults_of_files"]
 
 DATABASES: dict[str, Schema] = {
     "paths.db_metadata": metadata_sql.SCHEMA,
@@ -79,26 +81,28 @@ def _readers(
     yield lambda: read_device_file(settings.device_file)
     yield lambda: Manifest.read(settings.manifest_file)
     yield lambda: read_schedule(settings.schedule_file)
-    for path, schema in _databases(settings):
+    config = settings.program_config_file.parent
+    yield lambda: read_provisioned(config)
+    yield lambda: read_cache(config)
+    yield lambda: read_called(settings.home / CALLED)
+    for setting, schema in DATABASES.items():
+        path = configured_path(settings, setting)
+        if path is None:
+            continue
         if owns_data or os.access(path, os.R_OK | os.W_OK):
             yield partial(_examine, path, schema, patience)
 
 
-def _databases(settings: Settings) -> Iterator[tuple[Path, Schema]]:
-    """Return the databases that are there, with what belongs into them."""
+def configured_path(settings: Settings, setting: str) -> Path | None:
+    """Return the file or folder that a setting names; None if there is none (yet)."""
+    section, _, name = setting.partition(".")
     try:
         # The raw file: the program may be in an image only.
         content = json.loads(read_whole(settings.program_config_file))
-    except (OSError, ValueError, RecursionError):
-        return  # told by its own reader
-    for setting, schema in DATABASES.items():
-        section, _, name = setting.partition(".")
-        try:
-            path = Path(content[section][name])
-        except (KeyError, TypeError):
-            continue
-        if os.path.lexists(path):
-            yield path, schema
+        path = Path(content[section][name])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # a damaged file is told by its own reader
+    return path if os.path.lexists(path) else None
 
 
 def _examine(path: Path, schema: Schema, patience: float) -> None:

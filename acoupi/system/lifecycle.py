@@ -44,6 +44,7 @@ from acoupi.system.deployments import (
 )
 from acoupi.system.planning import Plan, SetupRequest, plan_setup
 from acoupi.system.sensor import Sensor
+from acoupi.system.state import unnamed_deployment
 from acoupi.targets import find_target
 from acoupi.writing import PRIVATE, RenderedFile, write_atomic
 
@@ -308,7 +309,8 @@ def _end_again(call: CallHook, deployment: data.Deployment) -> None:
 def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
-    The deployment is ended even if the program cannot finish; the error is
+    Without a deployment that was started, it is the unnamed one to which belongs what
+    has been recorded. The deployment is ended even if the program cannot finish; the error is
     still raised.
 
     Raises
@@ -322,9 +324,24 @@ def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data
         target.echo = echo or target.echo
         _require_deployment(sensor)
         target.down()
+        unnamed = _end_unnamed(sensor)
+        if unnamed is not None:
+            return unnamed
         deployment = end_deployment(sensor.settings)
         _hooks(sensor)("end", deployment)
     return deployment
+
+
+def _end_unnamed(sensor: Sensor) -> data.Deployment | None:
+    """End the unnamed deployment and return it; None if there is none."""
+    # No other command names it meanwhile, which would end it, too.
+    with changing(sensor.settings.deployment_file.parent, "acoupi deployment stop"):
+        unnamed = unnamed_deployment(sensor.settings)
+        if unnamed is None:
+            return None
+        ended = unnamed.model_copy(update={"ended_on": data.utc_now()})
+        _hooks(sensor)("end", ended)
+    return ended
 
 
 def _require_deployment(sensor: Sensor) -> None:
@@ -332,6 +349,8 @@ def _require_deployment(sensor: Sensor) -> None:
     try:
         get_current_deployment(sensor.settings)
     except DeploymentError:
+        if unnamed_deployment(sensor.settings) is not None:
+            return
         last = read_deployment(sensor.settings)
         if last is not None:
             _hooks(sensor)("settle", last)

@@ -19,6 +19,7 @@ from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
 from acoupi.config.secrets import REFERENCE, SECRETS_FILE
 from acoupi.config.sensor import is_about_sensor, sensor_files, sensor_schema, split_document
 from acoupi.config.sources import split_options
+from acoupi.config.tree import describe
 from acoupi.devices import ensure_device_id
 from acoupi.devices.timezones import suggest_timezone
 from acoupi.errors import ConfigurationError
@@ -125,7 +126,7 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     sections = [CELERY.section, *([SENSOR.section] if is_about_sensor(schema) else [])]
     options = split_options(request.args, sections)
     celery = _celery_settings(settings, options[CELERY.section], request)
-    config, sensor = _program_and_sensor(settings, schema, options, request)
+    config, sensor = _program_and_sensor(settings, schema, options, request, place)
     app = make_app(settings, celery)
     program = construct(program_class, config, app, name)
     stack = stack_of_program(program, settings, celery, name)
@@ -152,7 +153,7 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
         target=place,
         generated=dict(sorted(generated.items())),
         settings_files={
-            **_settings_files(settings, request, config, celery, sensor),
+            **_settings_files(settings, request, config, celery, sensor, target=place),
             **{settings.home / path: one for path, one in place.kept_files(stack).items()},
         },
         manifest=manifest,
@@ -165,8 +166,13 @@ def _program_and_sensor(
     schema: type[BaseModel],
     options: Mapping[str, list[str]],
     request: SetupRequest,
+    target: Target,
 ) -> tuple[BaseModel, BaseModel]:
     """Return the settings of the program, and those of the sensor itself."""
+    # Where other machines run it, this one suggests nothing: each of them sets itself up.
+    suggestions = (
+        {} if target.renders_folder else {"timezone": suggest_timezone(place_in(request.environ))}
+    )
     file = request.file
     document = Document.read(file) if isinstance(file, Path) else file
     own, about_sensor = split_document(document, schema)
@@ -181,7 +187,7 @@ def _program_and_sensor(
             previous=load_answers(_known(settings.program_config_file, request), request.environ),
             ask=request.ask,
             names=PROGRAM.in_style(request.wording.style),
-            suggestions={"timezone": suggest_timezone(place_in(request.environ))},
+            suggestions=suggestions,
         )
     if sensor is None:
         sensor = parse_config_from_args(
@@ -216,6 +222,8 @@ def _celery_settings(settings: Settings, args: list[str], request: SetupRequest)
     environ, broker = request.environ, request.broker
     names = CELERY.in_style(request.wording.style)
     previous = load_answers(_known(settings.celery_config_file, request), environ)
+    if broker is not None:
+        previous.pop("broker_url", None)
     celery = parse_config_from_args(
         CelerySettings, args, False, environ=environ, previous=previous, names=names
     )
@@ -239,8 +247,19 @@ def _settings_files(
     config: BaseModel,
     celery: CelerySettings,
     sensor: BaseModel,
+    *,
+    target: Target,
 ) -> dict[Path, RenderedFile]:
-    files = config_files(config, _known(settings.program_config_file, request))
+    unanswered = [
+        str(member.place[-1])
+        for member in describe(type(config)).members
+        if member.suggested is not None and member.place[-1] not in config.model_fields_set
+    ]
+    files = config_files(
+        config,
+        _known(settings.program_config_file, request),
+        leave_out=unanswered if target.renders_folder else (),
+    )
     files |= sensor_files(sensor, _known(settings.sensor_config_file, request), files)
     files |= _celery_files(_known(settings.celery_config_file, request), celery, files)
     if not request.keeps_answers:

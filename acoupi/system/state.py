@@ -4,15 +4,13 @@ No component is built, so the microphone is never opened and no server is
 contacted; the state of the services does not even need the program.
 """
 
-import json
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from acoupi.audio.files import strange_entries
-from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
@@ -24,8 +22,9 @@ from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
+from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
-from acoupi.system.home_files import faults_of_files
+from acoupi.system.home_files import configured_path, faults_of_files
 from acoupi.system.pace import Pace, pace_of
 from acoupi.system.sensor import Sensor
 from acoupi.targets import ServiceStatus
@@ -113,6 +112,8 @@ class AcoupiStatus(BaseModel):
     """None until this deployment has a measured recording."""
     analysis: Pace | None = None
     """None if nothing has been analysed today."""
+    messages: list[MessagesWaiting] = Field(default_factory=list)
+    """By messenger; empty if the sensor has sent none."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -185,9 +186,9 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
     failing = [
         f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
     ]
-    provisioned = read_provisioned(sensor.settings.program_config_file.parent)
-    if provisioned and (trouble := provisioned.trouble()):
-        failing.append(trouble)
+    with suppress(AcoupiError):  # `faults_of_files` tells it
+        provisioned = read_provisioned(sensor.settings.program_config_file.parent)
+        failing += filter(None, [provisioned.trouble() if provisioned else None])
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     failing += _strange_recordings(sensor.settings)
     if failing:
@@ -197,18 +198,12 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
 
 def _strange_recordings(settings: Settings) -> list[str]:
     """Return what waits in place of recordings and is no file: a link, a FIFO."""
-    try:
-        spool = Path(_raw_config(settings)["paths"]["tmp_audio"])
-    except (OSError, ValueError, KeyError, TypeError):
+    spool = configured_path(settings, "paths.tmp_audio")
+    if spool is None:
         return []
     return [
         f"{path} is {kind}, not a file, and is left alone" for path, kind in strange_entries(spool)
     ]
-
-
-def _raw_config(settings: Settings) -> Any:
-    """Return the configuration as its file holds it: the program may be in an image only."""
-    return json.loads(read_whole(settings.program_config_file))
 
 
 def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ServicesStatus:
@@ -260,6 +255,7 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         services=services_status(sensor, services),
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
+        messages=waiting_messages(sensor.settings),
     )
 
 
@@ -305,11 +301,8 @@ def unnamed_deployment(settings: Settings) -> Deployment | None:
 
 def store_of(settings: Settings) -> SqliteStore | None:
     """Return the store of the configuration, without the program; None if it is not there yet."""
-    try:
-        path = Path(_raw_config(settings)["paths"]["db_metadata"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not path.exists():
+    path = configured_path(settings, "paths.db_metadata")
+    if path is None:
         return None
     with stores_that_only_read():
         return SqliteStore(path, deployed=lambda: known_deployed(settings.deployment_file))

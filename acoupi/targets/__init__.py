@@ -6,6 +6,7 @@ folder of templates. Ours are found by their entry points, too.
 """
 
 import difflib
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import ClassVar, Literal
 
 from acoupi import data
 from acoupi.bundles.rendering import Manifest
+from acoupi.clock import shown_in_utc
 from acoupi.data import Deployment
 from acoupi.errors import TargetError
 from acoupi.stack.pulse import ServiceFacts, ServiceLock, has_open, is_locked, read_pulse
@@ -64,6 +66,7 @@ class ServiceStatus(ServiceFacts):
         "stopped",
         "restarting",
         "not answering",
+        "unsupervised",
         "unknown",
     ]
     memory_bytes: int | None = None
@@ -93,6 +96,8 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
+    starts_here: ClassVar[bool] = True
+    """Whether acoupi starts and stops the services of this home."""
     has_own_python: ClassVar[bool] = False
     """Whether the program runs elsewhere, and may be missing here."""
     needs_engine: ClassVar[bool] = False
@@ -417,11 +422,22 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
     if age > PULSE_TOO_OLD and pulse.state != "starting":
         return replace(status, state="not answering", message=f"its last pulse is {age:.0f} s old")
     is_here = has_open(ServiceLock(settings.run_dir, name).path, pulse.pid)
-    return replace(status, memory_bytes=process_memory(pulse.pid) if is_here else None)
+    status = replace(status, memory_bytes=process_memory(pulse.pid) if is_here else None)
+    if _lost_supervisor(settings.run_dir, name):
+        repair = f"bash {shlex.quote(str(settings.start_script_path))} {name}"
+        why = "it would not be started again if it ended: the script that does so was killed."
+        return replace(status, state="unsupervised", message=f"{why} Try: {repair}")
+    return status
+
+
+def _lost_supervisor(run_dir: Path, name: str) -> bool:
+    """Return whether the script that would start a service again was killed."""
+    supervisor = f"{name}.supervisor"
+    return (run_dir / f"{supervisor}.lock").exists() and not is_locked(run_dir, supervisor)
 
 
 def _moment(when: datetime) -> str:
-    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{shown_in_utc(when)} UTC"
 
 
 def process_memory(pid: int) -> int | None:

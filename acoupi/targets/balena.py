@@ -61,8 +61,9 @@ DEVICE_TYPES = (
 MICROPHONE_PATIENCE = 600
 """Seconds without a microphone after which the recorder ends itself: a restart gives it devices
 that were plugged in since."""
+TIMEZONE = "ACOUPI_CONFIG__TIMEZONE"
 SHOWN_FIRST = (
-    "ACOUPI_CONFIG__TIMEZONE",
+    TIMEZONE,
     "ACOUPI_CONFIG__RECORDING__DURATION",
     "ACOUPI_CONFIG__RECORDING__INTERVAL",
 )
@@ -321,7 +322,12 @@ def _context(stack: Stack, answers: Mapping[str, str]) -> dict[str, Any]:
         schema = type(stack.config) if stack.config is not None else schema_of(stack.program)
         settings = settings_table(schema)
     defaults = {row.variable: row.default for row in settings}
-    first = {name: answers.get(name, defaults[name]) for name in SHOWN_FIRST if defaults.get(name)}
+    # The time zone only if it was answered: else each device takes that of its coordinates.
+    first = {
+        name: answers.get(name, defaults[name])
+        for name in SHOWN_FIRST
+        if name in answers or (defaults.get(name) and name != TIMEZONE)
+    }
     return {
         "name": fleet_name(stack.program),
         "program": stack.program,

@@ -18,12 +18,16 @@ from acoupi.errors import StoreError
 __all__ = ["EffortLog", "state_of_failure"]
 
 STARTING = "the recorder was starting"
+UNASKED = "the recorder was not asked to record: beat or the broker did not answer"
+STOOD_STILL = "the recorder stood still: it was frozen, or the board was too busy"
 OFF = "the recorder left no trace: no power, a crash, a restart, or a disk it could not write to"
 
 _STEP_SECONDS = 1.0
 """Least difference between the clocks that counts as a step, seconds."""
 _STEP_SHARE = 1e-3
 """Largest rate at which a clock that is being slewed may differ from the monotonic clock."""
+_LATE_SECONDS = 5.0
+"""By how much an attempt to record may be late, seconds."""
 _UNKNOWN_INTERVAL = 30.0
 """Longest time between two attempts to record in one note, seconds, if no plan is known."""
 _MOST_UNWRITTEN = 1000
@@ -79,6 +83,8 @@ class EffortLog:
         self._known_until: datetime.datetime | None = None
         self._clocks: tuple[datetime.datetime, float] | None = None
         self._clock: data.BootClock | None = None
+        self._idle_since: float | None = None
+        """When the last attempt ended; None during one, and before the first."""
         self._open: EffortSpan | None = None
         self._written_at = 0.0
         self._is_written = True
@@ -91,6 +97,8 @@ class EffortLog:
         At the first attempt of a process that is the time for which the recorder
         was off; at any attempt, a step of the clock.
         """
+        self._unasked()
+        self._idle_since = None
         now = data.utc_now()
         if self._deployment is None or self._deployment.id != deployment.id:
             self.end()
@@ -104,18 +112,69 @@ class EffortLog:
         self._compare_clocks(now)
 
     @_one_at_a_time
+    def waited(self, late: float = 0.0) -> None:
+        """Note what nobody else would: that this process stood still, or that nobody asks it.
+
+        To be called every few seconds.
+
+        Parameters
+        ----------
+        late
+            By how much this call comes too late, seconds.
+        """
+        if late <= _LATE_SECONDS:
+            self._unasked()
+            return
+        if self._idle_since is not None:
+            self._idle_since += late  # nobody could ask
+        now = data.utc_now()
+        start = now - datetime.timedelta(seconds=late)
+        self._write(EffortSpan(start, now, EffortState.NOT_RUNNING, STOOD_STILL, self._clock))
+
+    def _unasked(self) -> None:
+        """Note if the next attempt to record is overdue.
+
+        What is known to keep it from recording may be what keeps others from asking,
+        as a full disk does: then that goes on.
+        """
+        if self._plan is None or self._idle_since is None:
+            return
+        idle = data.monotonic() - self._idle_since
+        if idle <= self._interval + _LATE_SECONDS or self._is_hindered:
+            return
+        now, going_on = data.utc_now(), self._open
+        if going_on is not None and going_on.detail == UNASKED:
+            self._grow(replace(going_on, end=max(now, going_on.end)))
+            return
+        start, known = now - datetime.timedelta(seconds=idle), self._known_until
+        if known is not None and abs((start - known).total_seconds()) <= self._interval:
+            start = known
+        self.end()
+        if start < now:
+            self._open = EffortSpan(start, now, EffortState.NOT_RUNNING, UNASKED, self._clock)
+            self._grow(self._open, at_once=True)
+
+    @property
+    def _is_hindered(self) -> bool:
+        hindrances = (EffortState.DISK_FULL, EffortState.DEVICE_MISSING)
+        return self._open is not None and self._open.state in hindrances
+
+    @_one_at_a_time
     def refused(self, state: EffortState, detail: str) -> None:
         """Note that a condition did not hold."""
+        self._idle_since = data.monotonic()
         self._note(state, detail)
 
     @_one_at_a_time
     def failed(self, error: Exception) -> None:
         """Note that the recorder failed."""
+        self._idle_since = data.monotonic()
         self._note(state_of_failure(error), str(error) or type(error).__name__)
 
     @_one_at_a_time
     def recorded(self, recording: data.Recording) -> None:
         """Take note of a recording; it needs no entry of its own."""
+        self._idle_since = data.monotonic()
         self.end()
         self._known_until = recording.created_on + datetime.timedelta(seconds=recording.duration)
 

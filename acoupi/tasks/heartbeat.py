@@ -112,7 +112,7 @@ def _take_heartbeat(
     device_id = attempt(devices.get_device_id, "the device id")
     if said is not None and said != HEALTHY:
         faults.insert(0, said)
-    provisioned = read_provisioned()
+    provisioned = attempt(read_provisioned, "the state of the configuration")
     if provisioned is not None and (trouble := provisioned.trouble()):
         faults.insert(0, trouble)
     return Heartbeat(

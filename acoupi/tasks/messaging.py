@@ -80,6 +80,11 @@ def generate_send_messages_task(
     ------
     ValueError
         If there is no messenger, or `max_messages` or `time_limit` is 0 or less.
+
+    Notes
+    -----
+    The task raises `MessageError` in the end if a messenger reports a trouble
+    (`Messenger.trouble`), so that status shows it.
     """
     if not messengers:
         raise ValueError("at least one messenger is needed to send messages")
@@ -104,8 +109,17 @@ def generate_send_messages_task(
                 logger.exception("Cannot send messages through %s", name)
         if keep is not None:
             _remove_old(message_store, keep, [name for name, _ in named], logger)
+        _raise_troubles(named)
 
     return send_messages_task
+
+
+def _raise_troubles(named: Sequence[tuple[str, types.Messenger]]) -> None:
+    """Let the task fail, so that status shows what a person must put right."""
+    for name, messenger in named:
+        ask = getattr(messenger, "trouble", None)  # published ones may have none
+        if ask is not None and (words := ask()):
+            raise MessageError(f"{name}: {words}.")
 
 
 def _remove_old(

@@ -77,6 +77,8 @@ def generate_recording_task(
 
     # Checked after each run: what waits in the recorder's memory is recorded at once.
     recording_task.is_behind = getattr(recorder, "is_behind", lambda: False)  # type: ignore[attr-defined]
+    # Called by the worker every few seconds.
+    recording_task.while_waiting = effort.waited  # type: ignore[attr-defined]
     return recording_task
 
 

@@ -24,6 +24,7 @@ class Calls:
 
     names: list[str] = field(default_factory=list)
     state: Any = "stopped"
+    last_error: str | None = None
     error: Exception | None = None
 
 
@@ -51,7 +52,9 @@ class FakeTarget(Target):
     def status(self) -> list[ServiceStatus]:
         roles = {"recording": "recorder", "default": "worker", "beat": "beat"}
         return [
-            ServiceStatus(name=name, role=role, state=self.calls.state)
+            ServiceStatus(
+                name=name, role=role, state=self.calls.state, last_error=self.calls.last_error
+            )
             for name, role in roles.items()
         ]
 

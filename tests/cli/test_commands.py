@@ -94,6 +94,29 @@ def test_what_the_check_finds_noteworthy_is_shown_and_is_no_failure(
     assert answer["ok"]
 
 
+def test_check_shows_what_running_services_report(run: Run, sensor: Path, target: Calls) -> None:
+    target.last_error = "send_messages_task: two sensors have one id"
+
+    result = run("check")
+
+    assert result.exit_code == 0
+    assert "Note: default reports: send_messages_task: two sensors have one id" in result.stderr
+
+
+def test_stop_says_what_is_left_to_do(run: Run, sensor: Path) -> None:
+    run("deployment", "start", "--name", "Oak", "--no-check")
+    (sensor / "data").mkdir(exist_ok=True)
+    store = SqliteMessageStore(sensor / "data" / "messages.db")
+    store.store_message(data.Message(content="{}"))
+    store.claim_messages("http")
+    store.close()
+
+    result = run("deployment", "stop")
+
+    assert result.exit_code == 0, result.stderr
+    assert "1 message waits to be sent to http after the next start." in result.stdout
+
+
 def test_check_has_the_microphone_that_setup_gave_to_the_services(
     run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +221,15 @@ def test_no_device_is_not_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert result.exit_code == 0
     assert "ACOUPI_SIMULATED_AUDIO" in result.stdout
     assert data_of(run("devices", "--json")) == []
+
+
+def test_without_a_microphone_nothing_is_offered_that_is_set_already(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", Sound())
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic")
+
+    assert "Sound is simulated: ACOUPI_SIMULATED_AUDIO=synthetic" in run("devices").stdout
 
 
 # ---- config

@@ -25,7 +25,7 @@ from tests.cli.support import Run, data_of
 from tests.stores import at, deployment, detection, output, recording
 
 OAK = deployment(name="Old oak", latitude=51.5, longitude=-0.1)
-POND = deployment(name="Pond", id=UUID(int=5))
+POND = deployment(name='\xdcber "1"\n\t\x1b[31m', id=UUID(int=5))
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
 MADE_BY = Provenance(model="bats", model_version="bats 1.2", weights="5f" * 32, configuration="c0")
 ID = "{:0<8}-0000-4000-8000-000000000000"
@@ -92,7 +92,7 @@ Heard = dict[str, data.Detection]
 
 
 def test_detections_are_listed_newest_first_in_80_columns(heard: Heard, run: Run) -> None:
-    result = run("detections", "list", env={"COLUMNS": "80"})
+    result = run("detections", "list")
 
     lines = [line for line in result.stdout.splitlines() if "2024-" in line]
     assert [line.strip()[:19] for line in lines] == [
@@ -101,7 +101,7 @@ def test_detections_are_listed_newest_first_in_80_columns(heard: Heard, run: Run
     assert "Europe/London" in result.stdout
     assert BAT in lines[0]
     assert "0.30" in lines[0]
-    assert "3-5" in result.stdout
+    assert "3-5" in run("detections", "list", "--deployment", "Old oak").stdout
     assert max(len(line.rstrip()) for line in result.stdout.splitlines()) <= 80
 
 
@@ -133,6 +133,7 @@ def test_csv_has_the_columns_of_the_view(heard: Heard, run: Run) -> None:
     [row, *_] = csv.DictReader(io.StringIO(run("detections", "list", "--csv").stdout))
 
     assert row["detection_id"] == str(heard["late"].id)
+    assert row["deployment_name"] == POND.name
     assert row["start_time"] == "2024-06-04T20:00:00.000000Z"
     assert set(row) == set(data_of(run("detections", "list", "--json"))[0])
 
@@ -143,7 +144,9 @@ def test_recordings_are_listed_with_their_state_and_detections(heard: Heard, run
     assert [(one["recording_state"], one["detection_count"]) for one in found] == [
         ("deleted", 1), ("deleted", 0), ("kept", 2),
     ]  # fmt: skip
-    assert "Old oak" in run("recordings", "list").stdout
+    lines = run("recordings", "list").stdout.splitlines()
+    assert "Old oak" in lines[-2]
+    assert max(len(line.rstrip()) for line in lines) <= 80
 
 
 def test_show_tells_everything_of_a_detection(heard: Heard, run: Run) -> None:
@@ -188,10 +191,24 @@ def test_other_counts(heard: Heard, run: Run) -> None:
 
     assert counts("detections", "--by", "species") == {BAT: 2, BIRD: 1}
     assert counts("detections", "--by", "hour") == {"21:00": 3}
-    assert counts("detections", "--by", "deployment", "--species", BAT) == {"Old oak": 1, "Pond": 1}
+    assert counts("detections", "--by", "deployment", "--species", BAT) == {
+        "Old oak": 1,
+        POND.name: 1,
+    }
     assert counts("recordings", "--by", "day", "--to", "2024-06-01") == {"2024-06-01": 1}
     words = ("recordings", "count", "--csv", "--by", "deployment")
     assert run(*words).stdout.splitlines()[1] == "Old oak,2"
+
+
+@pytest.mark.parametrize(
+    "words", ["detections list", "recordings list", "recordings count --by deployment",
+              "detections show 12", "recordings show c"]
+)  # fmt: skip
+def test_a_name_does_nothing_to_the_terminal(heard: Heard, run: Run, words: str) -> None:
+    result = run(*words.split())
+
+    assert "\xdcber" in result.stdout
+    assert "\x1b" not in result.stdout
 
 
 # Pictures, sound and copies

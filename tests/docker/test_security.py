@@ -268,7 +268,7 @@ def test_root_cannot_make_a_card_of_his_own_in_another_container(image: str) -> 
     assert done.stdout.strip() == errno.errorcode[errno.EPERM]
 
 
-def test_the_image_has_no_tools_to_build_and_keeps_its_byte_code(image: str) -> None:
+def test_the_image_has_no_tools_to_build_but_its_byte_code_and_the_time_zones(image: str) -> None:
     code = (
         "import pathlib, shutil, acoupi\n"
         "print([t for t in ('gcc', 'cc', 'make', 'pip', 'pip3', 'git') if shutil.which(t)])\n"
@@ -278,12 +278,14 @@ def test_the_image_has_no_tools_to_build_and_keeps_its_byte_code(image: str) -> 
         "print(len(compiled) / len(sources) > 0.95)\n"
         "print(all(pathlib.Path('/usr/share/acoupi', n).stat().st_size > 1000\n"
         "    for n in ('sbom.cdx.json', 'debian-packages.txt')))\n"
+        "from acoupi.devices.timezones import timezone_at\n"
+        "print(timezone_at((52.5, 13.4)))\n"
     )
 
     answer = docker("run", "--rm", "--network", "none", "--user", "4321:4321", "--read-only",
-                    image, "python", "-c", code).stdout.split("\n")[:3]  # fmt: skip
+                    image, "python", "-c", code).stdout.split("\n")[:4]  # fmt: skip
 
-    assert answer == ["[]", "True", "True"]
+    assert answer == ["[]", "True", "True", "Europe/Berlin"]
 
 
 def test_the_image_is_small_and_our_code_a_small_part_of_it(image: str, tmp_path: Path) -> None:

@@ -163,3 +163,17 @@ def test_a_named_deployment_takes_over_from_an_unnamed_one_while_it_records(
     assert EffortState.RECORDED in reached
     assert "the recorder was starting" not in {detail for _, detail in spans(store, oak)}
     assert spans(store, first)[-1] == (EffortState.RECORDED, "")
+
+
+def test_what_is_recorded_without_a_name_can_be_stopped(sensor: Sensor, store: SqliteStore) -> None:
+    sensor.target.up()
+    wait_for(lambda: len(store.get_deployments()) == 1, "a recording", sensor)
+
+    stop_program(sensor.settings)
+
+    [unnamed] = store.get_deployments()
+    assert unnamed.ended_on is not None
+    assert sensor.processes() == []
+    assert read_deployment(sensor.settings) is None
+    with pytest.raises(DeploymentError, match="there is no deployment"):
+        stop_program(sensor.settings)

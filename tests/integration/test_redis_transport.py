@@ -15,6 +15,7 @@ from acoupi.services.broker import make_app
 from acoupi.services.own_redis import OwnRedis, RedisFailedError
 from acoupi.services.publisher import open_publisher
 from acoupi.services.redis_transport import reclaim
+from acoupi.services.status import count_waiting
 from acoupi.services.task_messages import task_message
 from acoupi.system import Settings
 from tests.services import Redis
@@ -235,3 +236,27 @@ def test_beat_sends_and_finds_a_redis_that_was_restarted(
     with pytest.raises(OSError, match="WRONGTYPE"):
         publisher.send("detection", task_message("refused", expires=60))
     publisher.close()
+
+
+def test_queues_that_this_user_may_not_see_are_not_counted(
+    app: Celery, client: OwnRedis, home: Path
+) -> None:
+    send(app, "a", "b")
+    client("ACL", "SETUSER", "default", "resetkeys", "~detection")
+
+    assert count_waiting(Settings(home=home), ["detection", "recording"]) == {"detection": 2}
+
+
+def test_what_was_in_hand_and_cannot_be_read_keeps_no_worker_from_starting(
+    app: Celery, client: OwnRedis
+) -> None:
+    send(app, "a")
+    consumer = Consumer(app)
+    consumer.wait(1)
+    consumer.close(stopping=False)
+    client("HSET", "unacked:detection", "tag", "{rubbish")
+
+    assert reclaim(client, "detection") == (1, 1)
+
+    assert client("LRANGE", "dead:detection", 0, -1) == [b"{rubbish"]
+    assert client("LLEN", "detection") == 1

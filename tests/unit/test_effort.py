@@ -285,6 +285,17 @@ def test_a_full_disk_goes_on_over_the_slots_of_an_interval() -> None:
     assert seconds_of(spans, S.OVERRUN) == 0
 
 
+def test_a_recorder_that_nobody_asked_did_not_come_too_late() -> None:
+    # The buffer still held the last 20 s.
+    parts = [streamed(0, 0), streamed(33, 33, 23, gap_before_frames=30 * RATE)]
+    unasked = note(3, 52, S.NOT_RUNNING, "nobody asked")
+
+    spans = ledger(history(*parts, seconds=56, notes=(unasked,)), START)
+
+    assert states(spans) == [(0, 3, S.RECORDED), (3, 33, S.NOT_RUNNING), (33, 56, S.RECORDED)]
+    assert spans[1].detail == "nobody asked"
+
+
 def test_a_cause_that_was_not_the_last_known_does_not_go_on() -> None:
     parts = [streamed(0, 0), streamed(53, 53, gap_before_frames=20 * RATE)]
     notes = (

@@ -78,6 +78,9 @@ class Probes(Protocol):
     def compose(self, settings: Settings, *args: str) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
 
+    def is_container(self) -> bool:
+        """Return whether this is the container of a service, in which Docker cannot be used."""
+
     def free_bytes(self, path: Path) -> int | None:
         """Return the free space where a path is or would be; None if that is not known."""
 
@@ -242,7 +245,7 @@ def is_simulated(home: Path) -> bool:
     """Return whether the configuration of a home replaces the microphone."""
     try:
         content = json.loads((home / "config" / "program.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return _names_simulation(content)
 

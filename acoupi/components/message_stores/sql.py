@@ -165,6 +165,12 @@ IS_PAUSED = """
     WHERE row = :messenger_row AND paused_until_us BETWEEN :now + 1 AND :longest_pause
 """
 
+PAUSES = """
+    SELECT name, paused_until_us FROM messenger
+    WHERE paused_until_us BETWEEN :now + 1 AND :longest_pause
+    ORDER BY name
+"""
+
 PAUSE = "UPDATE messenger SET paused_until_us = :end WHERE row = :messenger_row"
 
 REFUSALS = """

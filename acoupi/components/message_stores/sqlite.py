@@ -31,10 +31,13 @@ from acoupi.components.stores.values import (
     from_microseconds,
     to_microseconds,
 )
+from acoupi.door.client import through_door
+from acoupi.errors import MessageStoreError
 
 __all__ = ["SqliteMessageStore"]
 
 
+@through_door("messages", MessageStoreError, deferred=("store_message",))
 class SqliteMessageStore(types.MessageStore):
     """Stores messages, and the state of their deliveries, in a SQLite file.
 
@@ -242,6 +245,15 @@ class SqliteMessageStore(types.MessageStore):
                 Refusal(name, from_microseconds(since), error)
                 for name, since, error in connection.execute(sql.REFUSALS)
             ]
+
+    def get_pauses(self) -> dict[str, datetime.datetime]:
+        """Return until when servers asked to be sent nothing, by messenger."""
+        now = data.utc_now()
+        longest = now + datetime.timedelta(seconds=data.LONGEST_PAUSE)
+        values = {"now": to_microseconds(now), "longest_pause": to_microseconds(longest)}
+        with self._database.reading() as connection:
+            rows = connection.execute(sql.PAUSES, values).fetchall()
+        return {name: from_microseconds(end) for name, end in rows}
 
     def remove_delivered(
         self, before: datetime.datetime, messengers: Sequence[str], limit: int = 1000

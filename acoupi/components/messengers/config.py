@@ -205,6 +205,12 @@ class MQTTConfig(BaseModel):
     websocket_path: str = "/mqtt"
     """With the transport "websockets"."""
 
+    @field_validator("host")
+    @classmethod
+    def validate_host(cls, value: str) -> str:
+        """Refuse what is neither a name nor perhaps the path of a socket."""
+        return value if "/" in value and "://" not in value else check_host(value)
+
     @field_validator("topic")
     @classmethod
     def validate_topic(cls, value: str) -> str:

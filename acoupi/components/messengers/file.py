@@ -132,6 +132,11 @@ def _entry(message: data.Message) -> dict[str, Any]:
     except UnicodeDecodeError:
         return {**entry, "content_base64": base64.b64encode(message.content).decode()}  # type: ignore[arg-type]
     try:
-        return {**entry, "content": json.loads(text)}
-    except ValueError:
+        return {**entry, "content": json.loads(text, parse_constant=_no_json)}
+    except (ValueError, RecursionError):
         return {**entry, "content": text}
+
+
+def _no_json(name: str) -> float:
+    """Refuse NaN and infinity, which Python reads and writes and no other reader takes."""
+    raise ValueError(f"{name} is not JSON")

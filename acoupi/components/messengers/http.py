@@ -283,7 +283,7 @@ class HTTPMessenger(types.Messenger):
             return body
         try:
             value = json.loads(body.decode())
-        except ValueError as err:  # UnicodeDecodeError among them
+        except (ValueError, RecursionError) as err:  # UnicodeDecodeError among them
             raise MessageError("the message can never be sent", why=f"not JSON: {err}") from err
         if is_json:
             return body

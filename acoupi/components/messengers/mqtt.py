@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 import re
 import threading
@@ -43,6 +44,9 @@ LONGEST_WAIT = 60.0
 """Most of these seconds; a connection that lasted as long was a good one."""
 MANY_BRIEF = 3
 """After so many shorter ones in a row, two clients probably have one id."""
+
+TWIN_SHOWN = 3600.0
+"""Seconds for which status shows that another client had the same id."""
 
 
 class _Link:
@@ -132,6 +136,7 @@ class MQTTMessenger(types.Messenger):
     ) -> None:
         if timeout <= 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+        self._twin = (-math.inf, "")
         self.host = host
         self.port = port
         self.topic = check_topic(topic)
@@ -470,15 +475,19 @@ class MQTTMessenger(types.Messenger):
 
     def _name_twin(self, connection: Connection, *, is_certain: bool) -> None:
         """Say that another sensor has the same id, or may have: few brokers tell."""
-        self.logger.error(
-            'two sensors %s one id, "%s": another client of the broker "%s" is called "%s". '
-            "Messages still arrive, but cannot be told apart. "
-            "Give one sensor another id, in config/device.json of its home",
-            "have" if is_certain else "may have",
-            devices.get_device_id(),
-            self._broker.place,
-            connection.client_id,
+        words = (
+            f"two sensors {'have' if is_certain else 'may have'} one id, "
+            f'"{devices.get_device_id()}": another client of the broker "{self._broker.place}" '
+            f'is called "{connection.client_id}". Messages still arrive, but cannot be told apart. '
+            "Give one sensor another id, in config/device.json of its home"
         )
+        self.logger.error(words)
+        self._twin = (data.monotonic(), words)
+
+    def trouble(self) -> str | None:
+        """Return that another sensor has the same id, for an hour after it was noticed."""
+        noticed, words = self._twin
+        return words if data.monotonic() - noticed < TWIN_SHOWN else None
 
     def _keep(self, link: _Link) -> None:
         """Retry until a connection is open or the messenger is closed."""

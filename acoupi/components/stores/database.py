@@ -125,7 +125,7 @@ class Database:
         Raises
         ------
         StoreError
-            If it cannot be opened, is damaged, or is of another version or program.
+            If it cannot be opened or written, is damaged, or is of another version or program.
         """
         with self.reading() as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -134,20 +134,12 @@ class Database:
             ).fetchall():
                 if kind == "table":
                     connection.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608 - a name from there
-            if patience <= 0:
-                return
-            end = clock.monotonic() + patience
-            connection.set_progress_handler(lambda: clock.monotonic() > end, 10_000)
-            try:
-                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                    raise
-                return  # sound as far as was seen
-            finally:
-                connection.set_progress_handler(None, 0)
-            if found != "ok":
-                raise sqlite3.DatabaseError(" ".join(str(found).split()))
+            if patience > 0:
+                _look_for_damage(connection, patience)
+        if not os.access(self.path, os.W_OK, effective_ids=True):
+            with self.writing() as connection:  # raises what SQLite says of it
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                connection.execute(f"PRAGMA user_version = {version}")
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -459,3 +451,18 @@ os.register_at_fork(
     after_in_parent=lambda: _after_fork(in_child=False),
     after_in_child=lambda: _after_fork(in_child=True),
 )
+
+
+def _look_for_damage(connection: sqlite3.Connection, patience: float) -> None:
+    end = clock.monotonic() + patience
+    connection.set_progress_handler(lambda: clock.monotonic() > end, 10_000)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        return  # sound as far as was seen
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise sqlite3.DatabaseError(" ".join(str(found).split()))

@@ -3,7 +3,8 @@
 import datetime
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from acoupi import data
@@ -13,12 +14,16 @@ from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import deployment_of, deployment_values, load_recordings
 from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
 from acoupi.data import EffortSpan, EffortState
-from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom
+from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, plan_throughout
 
 __all__ = ["EffortTables", "alive_until", "plans_of", "put_capture"]
 
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 
+_QUARTER = 900 * 1_000_000
+"""Microseconds. Every hour of every time zone begins with one of these."""
+_ROUNDING = 1000
+"""Microseconds by which a recording of a run may differ from its slot."""
 _LONGEST_RECORDING = 3600 * 1_000_000
 """Microseconds; a recording that began this long before a period may reach into it."""
 _DAWN_REFUSED = "DawnTimeInterval did not hold"
@@ -200,6 +205,26 @@ class EffortTables(ClockTables):
                 connection, deployment, to_microseconds(start), to_microseconds(end)
             )
 
+    def get_grouped_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        within: tuple[datetime.datetime, datetime.datetime],
+    ) -> EffortHistory | None:
+        """Return the same as `get_effort`, with runs of recordings as one.
+
+        A season has millions of recordings, nearly all of them complete and in their slots.
+        """
+        with self._database.reading() as connection:
+            return _load_history(
+                connection,
+                deployment,
+                to_microseconds(since),
+                to_microseconds(until),
+                (to_microseconds(within[0]), to_microseconds(within[1])),
+            )
+
     def get_last_recording(
         self, deployment: data.Deployment | None = None
     ) -> data.Recording | None:
@@ -317,20 +342,66 @@ def alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> 
 
 
 def _load_history(
-    connection: sqlite3.Connection, deployment: data.Deployment, start: int, end: int
+    connection: sqlite3.Connection,
+    deployment: data.Deployment,
+    start: int,
+    end: int,
+    within: tuple[int, int] | None = None,
 ) -> EffortHistory | None:
-    """Return what is known of a deployment from `start` to `end`; None if it is not stored."""
+    """Return what is known of a deployment from `start` to `end`; None if it is not stored.
+
+    Runs of recordings within some time are grouped.
+    """
     row = _deployment_row(connection, deployment)
     if row is None:
         return None
     values = {"deployment_row": row, "start": start - _LONGEST_RECORDING, "end": end}
     stored = connection.execute(sql.DEPLOYMENT_OF_ROW, {"row": row}).fetchone()
+    plans = _plans(connection, row)
+    plan = None if within is None else plan_throughout(plans, *within)
+    rows = connection.execute(CAPTURED, values)
     return EffortHistory(
         deployment=deployment_of(stored),
-        captured=[_captured(columns) for columns in connection.execute(CAPTURED, values)],
+        captured=[_captured(columns) for columns in rows]
+        if plan is None or within is None
+        else list(_grouped(rows, plan, within)),
         notes=[_note(columns) for columns in connection.execute(NOTES, values)],
-        plans=_plans(connection, row),
+        plans=plans,
     )
+
+
+def _grouped(rows: Iterable[Row], plan: CapturePlan, within: tuple[int, int]) -> Iterator[Captured]:
+    """Yield recordings; those that followed each other as planned come as one.
+
+    A season has millions of rows, so this looks at each of them only once.
+    """
+    low, high = within
+    run: list[Any] = []  # the row of its first recording, and its end so far
+    length = count = start_of_last = run_until = pauses = 0
+    every = round(max(plan.duration, plan.interval) * 1e6)
+    planned, is_continuous = round(plan.duration * 1e6), plan.is_continuous
+    for row in rows:
+        start, end, rate, stream, first, frames, gap, overruns, incomplete, _, is_set, _ = row
+        is_plain = not gap and overruns is None and incomplete is None and stream is not None
+        if (
+            is_plain
+            and end <= run_until
+            and end - start == length
+            and -_ROUNDING <= start - start_of_last - every <= _ROUNDING
+            and (first == run[4] + run[5] if is_continuous else start >= run[1])
+            and (stream, rate, is_set) == (run[3], run[2], run[10])
+        ):
+            pauses += 0 if is_continuous else start - run[1]
+            run[1], run[5], start_of_last = end, first + frames - run[4], start
+            count += 1
+            continue
+        if run:
+            yield replace(_captured(run), count=count, pauses=pauses)
+        run, length, count, pauses, start_of_last = list(row), end - start, 1, 0, start
+        fits = is_plain and low <= start and abs(length - planned) <= _ROUNDING
+        run_until = min((start // _QUARTER + 1) * _QUARTER, high) if fits else 0
+    if run:
+        yield replace(_captured(run), count=count, pauses=pauses)
 
 
 def plans_of(connection: sqlite3.Connection, deployment: data.Deployment) -> list[PlanFrom]:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from acoupi.audio.system_clock import read_boot_id
+from acoupi.door.caller import caller
 
 __all__ = ["MOST_INTERRUPTIONS", "parent_process"]
 
@@ -21,7 +22,13 @@ _START_TIME = 22
 
 
 def parent_process() -> str | None:
-    """Return what names this process's parent, unlike any other since; None if unknown."""
+    """Return what names the parent of the process that calls; None if unknown.
+
+    No other process had or will have this name. Behind a call through the door is
+    another process than this one.
+    """
+    if named := caller.get():
+        return named
     boot_id, parent = read_boot_id(), os.getppid()
     try:
         text = Path(f"/proc/{parent}/stat").read_text(encoding="utf-8", errors="replace")

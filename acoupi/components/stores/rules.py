@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from acoupi import data
-from acoupi.errors import MetadataStoreError
+from acoupi.errors import MetadataStoreError, UnknownRecordingError
 
 __all__ = [
     "begun",
@@ -63,7 +63,7 @@ def ended(stored: data.Analysis | None, reported: data.Analysis) -> data.Analysi
 
 def unknown_recordings(
     action: str, recordings: Iterable[tuple[UUID, object]]
-) -> MetadataStoreError:
+) -> UnknownRecordingError:
     """Return the error for recordings that must be stored first.
 
     Parameters
@@ -74,7 +74,7 @@ def unknown_recordings(
         Id and path of each.
     """
     named = "; ".join(f'{id_} ("{path}")' if path else str(id_) for id_, path in recordings)
-    return MetadataStoreError(
+    return UnknownRecordingError(
         f"cannot {action}: the recording is not in the metadata store: {named}.",
         "store.store_recording(recording) first",
         why="outputs and analyses refer to the row of their recording.",

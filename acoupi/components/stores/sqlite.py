@@ -10,6 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import sql
+from acoupi.components.stores.behind_door import metadata_door
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
@@ -51,12 +52,16 @@ __all__ = ["SqliteStore"]
 WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
+@metadata_door
 class SqliteStore(DeploymentTables, EffortTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
     each method is one transaction, on disk when it returns. The constructor
     touches nothing: folder and file are created at the first use.
+
+    In a worker that may not write the file, each method is called through the door
+    (`acoupi.door`) in the worker that may.
 
     For every list given as a filter, None means all, and an empty list none.
     A time without a zone counts as UTC.

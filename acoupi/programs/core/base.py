@@ -20,6 +20,7 @@ from acoupi.programs.core.messages import (
     decode,
     encode,
     unknown_class,
+    unsendable,
 )
 from acoupi.programs.core.periodic import ScheduleLike, as_schedule, seconds_between_slots
 from acoupi.programs.core.workers import (
@@ -35,6 +36,8 @@ ProgramConfig = TypeVar("ProgramConfig", bound=BaseModel)
 
 CATCH_UP_SECONDS = 60.0
 """Longest time for which a task that is behind is repeated, seconds."""
+
+_logger = logging.getLogger(__name__)
 
 
 class ProgramTask(Task):
@@ -285,6 +288,10 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         when = None if schedule is None else as_schedule(schedule)
         task = self._register(function, queue, name, acks_late)
         returned = classes_returned(function)
+        if callbacks and (what := unsendable(function)):
+            _logger.warning(
+                "the callbacks of the task %s cannot be given what it returns, %s", task.name, what
+            )
         for callback in callbacks or ():
             receiver = self._register(callback, callback_queue, None, None)
             receiver.classes = {**returned, **receiver.classes}

@@ -14,15 +14,24 @@ from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from functools import partial
+from inspect import isabstract
 from pathlib import Path, PurePath
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
 from acoupi import data
 
-__all__ = ["MARK", "classes_of", "classes_returned", "decode", "encode", "unknown_class"]
+__all__ = [
+    "MARK",
+    "classes_of",
+    "classes_returned",
+    "decode",
+    "encode",
+    "unknown_class",
+    "unsendable",
+]
 
 MARK = "__acoupi__"
 """The key that distinguishes an encoded object from a plain mapping."""
@@ -41,6 +50,11 @@ _DATA: dict[str, type] = {
     for name, value in vars(data).items()
     if isinstance(value, type) and value.__module__ == data.__name__
 }
+
+_SENDABLE: tuple[Any, ...] = (
+    *(bool, int, float, str, bytes, bytearray, type(None), list, tuple, set, frozenset),
+    *(Mapping, BaseModel, Enum, *_STANDARD.values()),
+)
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}
 
@@ -182,6 +196,47 @@ def classes_returned(function: Callable[..., Any]) -> dict[str, type]:
     found: dict[str, type] = {}
     _collect(_hints(function).get("return"), found)
     return found
+
+
+def unsendable(function: Callable[..., Any]) -> str | None:
+    """Return what a function's return annotation names that no callback can be given, and a cure.
+
+    None if there is nothing, or if the annotation does not tell.
+
+    Examples
+    --------
+    >>> class Peaks: ...
+    >>> def task() -> list[Peaks]: ...
+    >>> unsendable(task)
+    'Peaks: make it a dataclass, or return its parts'
+    """
+    return _unsendable(_hints(function).get("return"))
+
+
+def _unsendable(hint: Any) -> str | None:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return None
+    kind = origin or hint
+    if kind is Callable or (isinstance(kind, type) and issubclass(kind, Iterator)):
+        return f"{hint}: return a list"
+    is_mapping = isinstance(kind, type) and issubclass(kind, Mapping)
+    if is_mapping and parts and parts[0] not in (str, Any):
+        return f"a mapping with keys of {parts[0]}: use text"
+    if parts:
+        return next(filter(None, map(_unsendable, parts)), None)
+    if isinstance(hint, type) and not _can_be_sent(hint):
+        return f"{hint.__name__}: make it a dataclass, or return its parts"
+    return None
+
+
+def _can_be_sent(kind: type) -> bool:
+    """Return whether a value of a class, or of one below it that is known here, can be encoded."""
+    if kind is object or kind.__module__.partition(".")[0] in ("numpy", "typing", "collections"):
+        return True
+    if issubclass(kind, _SENDABLE) or is_dataclass(kind) or getattr(kind, "_is_protocol", False):
+        return True
+    return isabstract(kind) or any(map(_can_be_sent, kind.__subclasses__()))
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

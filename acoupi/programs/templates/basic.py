@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from acoupi import components, data, tasks
 from acoupi.components import types
+from acoupi.components.audio_recorder import MicrophoneConfig
 from acoupi.components.saving_managers import NAME_BY_TIME
 from acoupi.effort import CapturePlan
 from acoupi.errors import ConfigurationError
@@ -32,6 +33,7 @@ __all__ = [
     "AudioConfiguration",
     "BasicProgram",
     "BasicProgramConfiguration",
+    "MicrophoneConfig",
     "PathsConfiguration",
 ]
 

@@ -25,6 +25,9 @@ __all__ = [
     "PathsConfiguration",
 ]
 
+LONGEST_INTERVAL = 366 * 86_400
+"""Seconds between two runs of a task."""
+
 
 class AudioConfiguration(BaseModel):
     """How long, how often and when to record."""
@@ -45,7 +48,7 @@ class AudioConfiguration(BaseModel):
         "on multiples of it since midnight UTC. The duration or less: without a gap.",
     )
     chunksize: Annotated[int, NoUserPrompt] = Field(
-        default=8192, gt=0, description="Frames handled at once."
+        default=8192, gt=0, le=1_048_576, description="Frames handled at once."
     )
     schedule_start: TimeOfDay = Field(
         default=datetime.time(hour=6, minute=0, second=0),
@@ -137,6 +140,7 @@ class MessagingConfig(BaseModel):
     message_send_interval: float = Field(
         default=120,
         gt=0,
+        le=LONGEST_INTERVAL,
         allow_inf_nan=False,
         description="Seconds between attempts to send what waits.",
     )
@@ -147,7 +151,11 @@ class MessagingConfig(BaseModel):
         default="oldest_first", description="Which messages to send first."
     )
     heartbeat_interval: float = Field(
-        default=60 * 60, gt=0, allow_inf_nan=False, description="Seconds between signs of life."
+        default=60 * 60,
+        gt=0,
+        le=LONGEST_INTERVAL,
+        allow_inf_nan=False,
+        description="Seconds between signs of life.",
     )
     keep_days: Annotated[float | None, NoUserPrompt] = Field(
         default=KEEP_DAYS,

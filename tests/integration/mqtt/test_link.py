@@ -450,6 +450,7 @@ def test_one_that_lost_its_id_to_another_says_so(
 
         eventually(lambda: 'two sensors have one id, "sensor-7"' in caplog.text, "the log")
         assert 'is called "thing-1"' in caplog.text
+        assert "two sensors have one id" in (sender.trouble() or "")
         sender.close()
 
 

@@ -18,6 +18,7 @@ from acoupi.components.recording_conditions import (
     IsInIntervals,
     is_time_in_interval,
 )
+from acoupi.errors import MetadataStoreError
 from acoupi.testing import make_deployment
 from tests.clocks import Clock
 
@@ -127,6 +128,27 @@ def test_dawn_is_that_of_the_deployment(at) -> None:
     assert not DawnTimeInterval(
         10, LONDON, location=(51.5, 0), get_deployment=lambda: adelaide
     ).should_record()
+
+
+def test_the_place_of_dawn_does_not_depend_on_the_store(at, tmp_path: Path, monkeypatch) -> None:
+    at("2024-06-01T06:47", ADELAIDE)
+    adelaide = make_deployment(latitude=-34.93, longitude=138.6)
+    answers = [adelaide]
+
+    def ask() -> data.Deployment:
+        if not answers:
+            raise MetadataStoreError("the database is damaged.")
+        return answers.pop()
+
+    knows = DawnTimeInterval(10, LONDON, get_deployment=ask)
+    assert knows.should_record()
+    assert knows.should_record()  # the last place that the store gave
+    monkeypatch.setenv("ACOUPI_HOME", str(tmp_path))
+    new = DawnTimeInterval(10, LONDON, get_deployment=ask)
+    assert not new.should_record()  # the time zone is all that is known
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "deployment.json").write_text(adelaide.model_dump_json())
+    assert new.should_record()  # the place that the home names
 
 
 def test_a_margin_around_dawn_reaches_over_midnight(at) -> None:

@@ -19,7 +19,7 @@ from acoupi.config import (
     write_config,
 )
 from acoupi.config.env_files import parse_env, updated_env
-from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 
 
 class Server(BaseModel):
@@ -123,7 +123,8 @@ def test_a_secret_that_is_not_here_is_named(tmp_path: Path) -> None:
 
     assert "server.password" in caught.value.message
     assert NAME in (caught.value.why or "")
-    assert load_answers(path)["server"].get("password") is None
+    with pytest.raises(ParameterError, match=r"server\.password"):
+        parse_config_from_args(Schema, [], False, previous=load_answers(path), environ={})
 
 
 def test_a_file_of_another_sensor_can_be_given_with_its_secrets_as_options(tmp_path: Path) -> None:

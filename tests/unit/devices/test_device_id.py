@@ -139,3 +139,17 @@ def test_the_info_never_raises(home: Path) -> None:
     write_id(home, "[" * 100_000)  # nested too deeply to be read
 
     assert get_device_info().id == ""
+
+
+def test_a_card_that_docker_made_up_names_no_device(
+    home: Path, board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (board / "machine-id").unlink()
+    monkeypatch.setattr(uuid, "getnode", lambda: 0x0242_AC11_0002)  # in a container of every board
+    path = home / "config" / "device.json"
+
+    first = ensure_device_id(path)
+    path.unlink()
+
+    assert ensure_device_id(path) != first
+    assert str(0x0242_AC11_0002) not in (first, get_device_id())

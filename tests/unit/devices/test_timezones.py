@@ -92,7 +92,10 @@ def test_without_a_place_the_zone_is_compared_with_that_of_the_machine(
     assert (doubt_about_timezone("Europe/London") is not None) is is_doubted
 
 
-def test_the_map_is_loaded_by_nobody_who_does_not_ask() -> None:
-    code = "import sys, acoupi.devices.timezones; assert 'tzfpy' not in sys.modules"
+def test_the_map_stays_in_the_memory_of_nobody_who_asks() -> None:
+    code = (
+        "import sys; from acoupi.devices.timezones import timezone_at; "
+        "assert timezone_at((52.5, 13.4)) == 'Europe/Berlin'; assert 'tzfpy' not in sys.modules"
+    )
 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

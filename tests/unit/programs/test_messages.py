@@ -2,11 +2,13 @@
 
 import datetime
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -16,7 +18,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from acoupi import data
-from acoupi.programs.core.messages import MARK, classes_of, decode, encode, unknown_class
+from acoupi.programs.core.messages import (
+    MARK,
+    classes_of,
+    decode,
+    encode,
+    unknown_class,
+    unsendable,
+)
 
 DEPLOYMENT = data.Deployment(name="Ö wood", latitude=51.5, longitude=-0.1)
 RECORDING = data.Recording(
@@ -164,6 +173,41 @@ def test_content_that_does_not_fit_its_class_is_refused() -> None:
 def test_what_json_cannot_hold_is_refused_in_words(value: Any) -> None:
     with pytest.raises(TypeError, match="a task cannot be given"):
         encode(value)
+
+
+class Peaks:
+    """Of a program's own, and nothing that can be encoded."""
+
+
+class Shape(ABC):
+    @abstractmethod
+    def area(self) -> float: ...
+
+
+def returning(hint: Any) -> Any:
+    def task() -> Any: ...
+
+    task.__annotations__["return"] = hint
+    return task
+
+
+@pytest.mark.parametrize(
+    "hint", [Peaks, list[Peaks], dict[str, Peaks | None], dict[int, str], Iterator[int], Callable]
+)
+def test_a_return_that_no_callback_can_be_given_is_known_beforehand(hint: Any) -> None:
+    assert unsendable(returning(hint)) is not None
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        *(None, int, Any, object, dict, bytes, set[str], np.ndarray, np.float32, Path, Shape),
+        *(data.Recording | None, list[data.ModelOutput], dict[str, Any], Literal["a"], MyRecording),
+        *(tuple[str, int], datetime.datetime, "NotThere"),
+    ],
+)
+def test_what_may_be_sent_is_not_complained_of(hint: Any) -> None:
+    assert unsendable(returning(hint)) is None
 
 
 def test_objects_pass_through_decoding_untouched() -> None:

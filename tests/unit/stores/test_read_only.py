@@ -6,13 +6,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from acoupi.components.stores.database import open_read_only
+from acoupi.components.stores.database import Database, Schema, open_read_only
 from acoupi.errors import MetadataStoreError, StoreError
 
 WRITE = """
@@ -189,3 +190,36 @@ def test_a_file_of_something_else_is_named(path: Path) -> None:
     path.write_text("no database at all" * 100)
     with pytest.raises(StoreError, match="not a database"):
         open_read_only(path)
+
+
+def write(path: Path) -> None:
+    schema = Schema("store", 7, ((),), frozenset(), StoreError)
+    with Database(path, schema).writing() as connection:
+        connection.execute("CREATE TABLE taken (value)")
+
+
+@pytest.mark.parametrize("act", [rows, write])
+def test_a_store_that_is_swapped_for_a_link_when_it_is_opened_is_refused(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]
+) -> None:
+    """A service swaps the database for a link to another one, just before SQLite looks."""
+    foreign = tmp_path / "foreign.db"
+    for place in (path, foreign):
+        make(place)
+        with closing(sqlite3.connect(place, isolation_level=None)) as connection:
+            connection.execute("PRAGMA application_id = 7")
+            connection.execute("PRAGMA user_version = 1")
+    before = foreign.read_bytes()
+    connect = sqlite3.connect
+
+    def swap_and_connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        if not path.is_symlink():
+            path.rename(path.with_name("aside"))
+            path.symlink_to(foreign)
+        return connect(*args, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", swap_and_connect)
+    with pytest.raises(StoreError, match="cannot open"):
+        act(path)
+    assert foreign.read_bytes() == before
+    assert [each.name for each in tmp_path.glob("foreign.db*")] == ["foreign.db"]

@@ -39,6 +39,29 @@ def test_setup_makes_a_folder_to_be_pushed_with_what_the_image_is_built_from(
     assert not list((folder / "sensor").rglob("__pycache__"))
 
 
+def test_the_time_zone_of_this_machine_is_not_given_to_the_devices(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/Lima")
+    folder = settings.home / "balena"
+
+    def given() -> object:
+        environment = services(folder)["setup"]["environment"]
+        assert isinstance(environment, dict)
+        return environment.get("ACOUPI_CONFIG__TIMEZONE")
+
+    setup_program(settings, "default", target="balena", environ={})
+    assert given() is None
+    assert "TIMEZONE" not in (folder / "balena.yml").read_text()
+    setup_program(settings, "default", ["--recording.duration", "5"], target="balena", environ={})
+    assert given() is None  # nobody has answered yet
+    for _ in range(2):  # an answer stays, also one that is the default
+        setup_program(settings, "default", ["--timezone", "Europe/London"], target="balena")
+        assert given() == "Europe/London"
+    setup_program(settings, "default", target="balena", environ={})
+    assert given() == "Europe/London"
+
+
 def test_answers_are_given_to_setup_and_secrets_are_only_named(settings: Settings) -> None:
     options = ["--recording.duration", "5", "--messaging.http.base_url", "https://here/$in"]
     options += ["--messaging.http.token", TOKEN, "--paths.recordings", f"{settings.home}/data/kept"]

@@ -15,9 +15,13 @@ from acoupi import data
 from acoupi.cli.deployment import is_well
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.errors import AcoupiError
+from acoupi.provisioned import CACHE, MARKER, Fetched, Provisioned
+from acoupi.provisioning.fetching import cache_file
+from acoupi.services.declared_deployments import CALLED
 from acoupi.system import Settings, get_status, setup_program, start_deployment
 from acoupi.system.home_files import check_files
 from acoupi.system.sensor import Sensor
+from tests.superuser import rights_hold
 
 PAGE = Path(acoupi.__path__[0]) / "docs" / "damaged-files.md"
 OPTIONS = ["--messaging.mqtt.host", "localhost", "--messaging.mqtt.username", "bat"]
@@ -47,11 +51,18 @@ def folder(path: Path) -> None:
 
 
 def unreadable(path: Path) -> None:
-    if os.getuid():
-        path.chmod(0)
-        return
-    path.unlink()  # root may read everything, but not this
-    path.symlink_to(path.name)
+    path.chmod(0)
+
+
+def read_only(path: Path) -> None:
+    path.chmod(0o444)
+
+
+def another_owner(path: Path) -> None:
+    if os.getuid():  # who cannot give it away: what others may do with it
+        path.chmod(0o444 if path.stat().st_mode & 0o004 else 0)
+    else:
+        os.chown(path, 65534, 65534)
 
 
 def another_version(path: Path) -> None:
@@ -78,6 +89,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "noise": noise,
     "a folder": folder,
     "unreadable": unreadable,
+    "read-only": read_only,
+    "another owner": another_owner,
     "another version": another_version,
 }
 
@@ -106,9 +119,15 @@ def sensor_home(settings: Settings) -> Settings:
     messages = SqliteMessageStore(settings.home / "data" / "messages.db")
     messages.store_message(data.Message(content="{}"))
     messages.close()
+    config = settings.program_config_file.parent
+    (config / MARKER).write_text(Provisioned(deployments=[deployment]).model_dump_json())
+    fetched = Fetched("recording: {}", ".yaml")
+    (config / CACHE).write_text(cache_file("http://localhost", fetched).text)
+    (settings.home / CALLED).write_text(json.dumps({str(deployment.id): ["start"]}))
     return settings
 
 
+@rights_hold()
 def read_everything(settings: Settings) -> None:
     check_files(settings)
     sensor = Sensor.read(settings)
@@ -119,33 +138,47 @@ def read_everything(settings: Settings) -> None:
 
 def test_the_table_names_every_file_of_a_home(sensor_home: Settings) -> None:
     home = sensor_home.home
-    kept = {path.name for path in [*home.glob("config/*"), *home.glob("data/*"), *home.glob(".*")]}
+    found = [*home.glob("config/*"), *home.glob("data/*"), *home.glob(".*")]
+    kept = {path.relative_to(home).as_posix() for path in found}
 
     # Locks are never read; "env" belongs to the user and is empty.
-    unread = {name for name in kept if name.endswith((".lock", "-wal", "-shm"))} | {"env"}
-    assert kept - unread == {Path(file).name for file, _, _ in table()}
+    unread = {name for name in kept if name.endswith((".lock", "-wal", "-shm"))} | {"config/env"}
+    assert kept - unread == {file for file, _, _ in table()}
     read_everything(sensor_home)
 
 
-@pytest.mark.parametrize(("file", "damage", "right"), list(table()))
-def test_what_the_table_says_happens(
-    sensor_home: Settings, file: str, damage: str, right: str
-) -> None:
+@pytest.mark.parametrize("file", list(dict.fromkeys(file for file, _, _ in table())))
+def test_what_the_table_says_happens(sensor_home: Settings, file: str) -> None:
     path = sensor_home.home / file
-    DAMAGES[damage](path)
-    there = path.read_bytes() if path.is_file() else None
+    sound, mode = path.read_bytes(), path.stat().st_mode
+    for _, damage, right in (row for row in table() if row[0] == file):
+        DAMAGES[damage](path)
+        try:
+            if right == "refused":
+                check_refused(sensor_home, path, damage)
+            else:
+                read_everything(sensor_home)
+        except Exception as error:
+            error.add_note(f"{file}: {damage}")
+            raise
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(sound)
+        path.chmod(mode)
 
-    if right != "refused":
-        read_everything(sensor_home)
-        return
+
+def check_refused(home: Settings, path: Path, damage: str) -> None:
+    there = path.read_bytes() if path.is_file() else None
     with pytest.raises(AcoupiError) as found:
-        read_everything(sensor_home)
+        read_everything(home)
     said = f"{found.value.message} {found.value.why} {found.value.help}"
-    cut_name = there.decode().strip() if file == "config/name" and damage == "cut short" else None
+    cut_name = there.decode().strip() if path.name == "name" and damage == "cut short" else None
     assert path.name in said or (cut_name and cut_name in said)
     assert (path.read_bytes() if path.is_file() else None) == there
     try:
-        status = get_status(sensor_home)
+        with rights_hold():
+            status = get_status(home)
     except AcoupiError:
         return
     assert not is_well(status)
@@ -162,3 +195,19 @@ def test_a_setup_takes_no_damaged_answers_for_defaults(sensor_home: Settings, da
         setup_program(sensor_home, "connected")
 
     assert path.read_bytes() == there
+
+
+@pytest.mark.parametrize("damage", ["absent", "empty", "zeros", "noise", "another version"])
+def test_a_setup_drops_no_secret_in_silence(sensor_home: Settings, damage: str) -> None:
+    DAMAGES[damage](sensor_home.secrets_file)
+    if damage == "another version":
+        sensor_home.secrets_file.write_text("ANOTHER=b\n")
+    before = sensor_home.program_config_file.read_bytes()
+
+    with pytest.raises(AcoupiError, match=r"password|secrets\.env"):
+        setup_program(sensor_home, "connected", ["--recording.interval", "30"])
+
+    assert sensor_home.program_config_file.read_bytes() == before
+    if damage != "noise":
+        setup_program(sensor_home, "connected", ["--messaging.mqtt.password", "new"])
+        assert "new" in sensor_home.secrets_file.read_text()

@@ -1,6 +1,7 @@
 """The current deployment, in its file."""
 
 import datetime
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,24 @@ def test_a_broken_file_is_said_to_be(settings: Settings, text: str) -> None:
         get_current_deployment(settings)
 
     assert len(caught.value.lines()) == 3
+
+
+def test_an_interrupt_just_after_it_was_written_leaves_no_deployment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def interrupted(path: Path, to: Path) -> Path:
+        moved = replace(path, to)
+        if to.name == "deployment.json":
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        start_deployment(settings, "heath")
+
+    assert read_deployment(settings) is None
+    assert start_deployment(settings, "moor").name == "moor"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from acoupi.bundles import home_folder, ownership
+from acoupi.commit import changing
 from acoupi.stack.settings import Settings
 from acoupi.system import SetupRequest, setup_program
 from acoupi.system.lifecycle import set_up
@@ -108,6 +109,8 @@ def test_what_root_writes_later_has_the_owner_of_its_folder(home: Path) -> None:
 
     make_folder(home / "config" / "more", [])
     write_files({home / "config" / "deployment.json": RenderedFile("{}")})
+    with changing(home / "config", "a test"):
+        pass
 
     assert {owner(path) for path in home.rglob("*")} == {OWNER}
 
@@ -117,6 +120,13 @@ def bundle(home: Path) -> Settings:
     settings = Settings(home=home)
     setup_program(settings, PROGRAM, target="compose")
     return settings
+
+
+def test_what_the_disk_holds_keeps_its_owner(home: Path) -> None:
+    (home / "lost+found").mkdir(parents=True)
+    setup_program(Settings(home=home), PROGRAM, target="compose")
+    assert owner(home / "lost+found") == 0
+    assert owner(home) == owner(home / "data") != 0
 
 
 def test_a_start_changes_no_owner(bundle: Settings) -> None:

@@ -67,6 +67,7 @@ class FakeHost:
     free: int = 50_000_000_000
     memory: int = 4_000_000_000
     writable: bool = True
+    in_container: bool = False
     missing: tuple[str, ...] = ()
     file_system: Storage | None = field(
         default_factory=lambda: Storage("ext4", Path("/"), ("rw", "relatime"))
@@ -96,6 +97,9 @@ class FakeHost:
         self.asked.append(" ".join(("compose", *args)))
         wrong = self.answers.get("config")
         return wrong or Answer(0, json.dumps({"name": "acoupi", "services": self.services}))
+
+    def is_container(self) -> bool:
+        return self.in_container
 
     def free_bytes(self, path: Path) -> int | None:
         return self.free
@@ -193,6 +197,18 @@ def test_without_containers_nothing_of_docker_is_asked(settings: Settings) -> No
 
     assert host.asked == []
     assert {one.outcome for one in results} == {"ok"}
+
+
+def test_a_container_is_not_asked_for_docker(sensor: Settings) -> None:
+    host = FakeHost(in_container=True, writable=False)
+
+    results = list(run_preflight(sensor, host, Sensor.at(sensor).manifest))
+
+    assert host.asked == []
+    assert {one.outcome for one in results} == {"ok"}
+    assert [one.name for one in results] == [
+        *("container", "space to record", "clock", "sound device")
+    ]
 
 
 # ---- what bad input gets

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from acoupi.cli.app import app
 from acoupi.config.sensor import load_sensor
 from acoupi.devices import get_device_id
 from acoupi.errors import AcoupiError, ConfigurationError
@@ -491,12 +493,37 @@ def test_another_place_ends_the_deployment_and_begins_one(settings: Settings) ->
     assert second.ended_on is None
 
 
+def test_the_time_zone_is_that_of_the_coordinates_and_is_logged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    caplog.set_level("INFO")
+    berlin = {"DEPLOYMENT__LATITUDE": "52.5", "DEPLOYMENT__LONGITUDE": "13.4"}
+
+    put(settings, **berlin)
+    assert str(config_of(settings).timezone) == "Europe/Berlin"
+    assert "Its local times are those of Europe/Berlin." in caplog.text
+
+    put(settings, **berlin, CONFIG__TIMEZONE="America/Lima")  # an answer stays, with a warning
+    assert str(config_of(settings).timezone) == "America/Lima"
+    assert "the clocks at 52.5, 13.4 are those of Europe/Berlin" in caplog.text
+
+
 def test_another_setting_leaves_the_deployment_alone(settings: Settings) -> None:
     first, _ = put(settings, DEPLOYMENT__NAME="Oak")
 
     second, _ = put(settings, DEPLOYMENT__NAME="Oak", CONFIG__RECORDING__DURATION="4")
 
     assert second.deployments == first.deployments
+
+
+def test_a_check_does_not_want_to_start_what_is_started_elsewhere(settings: Settings) -> None:
+    put(settings)
+
+    result = CliRunner().invoke(app, ["check", "--json"])
+
+    checks = {one["name"]: one for one in json.loads(result.stdout)["checks"]}
+    assert checks["target"]["ok"]
 
 
 def test_status_tells_what_is_wrong_with_the_sources(settings: Settings) -> None:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, SecretStr
 from acoupi.errors import ConfigurationError
 from acoupi.programs import AcoupiProgram, AcoupiWorker, WorkerConfig
 from acoupi.rights import Folder, ReadOnly, WrittenFile
+from acoupi.services.program_hooks import hook_service
+from acoupi.stack.doors import door_keeper, door_roles
 from acoupi.stack.rights import Mount, secret_names
 from acoupi.stack.settings import CelerySettings, Settings
 from acoupi.stack.stack import stack_for
@@ -54,6 +56,28 @@ def test_the_pool_that_a_program_asks_for_is_given(settings: Settings) -> None:
     solo = DETECTION.model_copy(update={"pool": "solo"})
 
     assert stack_for(program(RECORDING, solo), None, settings).service("detection").pool == "solo"
+
+
+def test_only_a_worker_that_just_runs_models_has_a_door(settings: Settings) -> None:
+    tidies = AcoupiWorker(name="tidies", queues=["celery", "detection"])
+    records = AcoupiWorker(name="recording", queues=["recording", "detection"], concurrency=1)
+
+    def doors(*workers: AcoupiWorker) -> tuple[str | None, dict[str, str]]:
+        stack = stack_for(program(*workers), None, settings)
+        keeper = door_keeper(stack)
+        return keeper and keeper.name, door_roles(stack)
+
+    assert doors(RECORDING, DETECTION, DEFAULT) == ("default", {"detection": "model"})
+    assert doors(RECORDING, tidies) == ("tidies", {})
+    assert doors(records, DEFAULT) == ("default", {})
+    assert doors(RECORDING, DETECTION) == (None, {})  # nobody would answer
+
+
+def test_hooks_are_called_where_the_stores_may_be_written(settings: Settings) -> None:
+    online = DETECTION.model_copy(update={"network": True})
+    stack = stack_for(program(RECORDING, online, DEFAULT), None, settings)
+
+    assert hook_service(stack.services) == "default"
 
 
 def test_two_workers_that_would_record_are_refused(settings: Settings) -> None:

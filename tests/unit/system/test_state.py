@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -103,6 +104,24 @@ def test_one_that_is_being_started_again_is_said_to_be(sensor: Settings) -> None
         worker = get_celery_status(sensor).workers[1]
 
     assert worker.state == "restarting"
+
+
+def test_one_that_would_not_be_started_again_is_not_well(sensor: Settings) -> None:
+    names = ("recording", "default", "beat")
+    with ExitStack() as locks:
+        for name in names:
+            pulse(sensor, name)
+            locks.enter_context(ServiceLock(sensor.run_dir, name))
+        with ExitStack() as supervisors:
+            for name in names:
+                supervisors.enter_context(ServiceLock(sensor.run_dir, f"{name}.supervisor"))
+            assert get_status(sensor).celery.state == "ok"
+        status = get_status(sensor)
+
+    assert status.celery.state == "notok"
+    assert {one.state for one in status.celery.workers} == {"unsupervised"}
+    assert status.services.acoupi == "active"  # it still records
+    assert "acoupi-workers-start.sh recording" in (status.celery.workers[0].message or "")
 
 
 def test_failing_tasks_make_the_program_unhealthy(sensor: Settings) -> None:

@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, StoreError
 from acoupi.services import logs, worker
 from acoupi.services.consumer import SensorConsumer
 from acoupi.services.monitor import WorkerMonitor
@@ -328,3 +329,29 @@ def test_a_child_writes_into_the_new_log_after_a_rotation(settings: Settings) ->
     os.waitpid(child, 0)
 
     assert "from the child" in (settings.log_dir / "default.log").read_text()
+
+
+def test_a_task_is_told_that_time_passes_by_how_late_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "CALL_EVERY", 0.01)
+    told: list[float] = []
+    enough, stopped = threading.Event(), threading.Event()
+
+    def record() -> None:
+        """Do nothing."""
+
+    def while_waiting(late: float) -> None:
+        told.append(late)
+        if len(told) == 2:
+            enough.set()
+            stopped.set()
+        raise StoreError("the disk is full.")  # which does not end it
+
+    record.while_waiting = while_waiting  # type: ignore[attr-defined]
+    tasks = {"record": SimpleNamespace(function=record), "send": SimpleNamespace(function=print)}
+
+    worker._call_while_waiting(SimpleNamespace(tasks=tasks), stopped)  # type: ignore[arg-type]
+
+    assert enough.wait(20)
+    assert all(late >= 0 for late in told)

@@ -15,7 +15,7 @@ from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError, RecordingError
 from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recording_task
-from acoupi.tasks.effort_log import OFF, STARTING
+from acoupi.tasks.effort_log import OFF, STARTING, STOOD_STILL, UNASKED
 from acoupi.testing import FakeRecorder, InMemoryStore
 from tests.clocks import START, Clock
 from tests.faulty import Faulty
@@ -365,3 +365,50 @@ def test_a_deployment_that_starts_while_it_records_is_no_start_of_the_recorder(
         for span in ledger(found, sensor.clock.now)
     ] == [(5, 12, S.RECORDED)]
     assert sensor.spans() == [(0, 5, S.RECORDED)]
+
+
+def test_a_recorder_that_nobody_asks_notes_it_while_it_waits_and_when_it_is_asked(
+    sensor: Sensor,
+) -> None:
+    sensor.run(2)
+    sensor.clock.advance(4)  # the last recording ended a moment before its task did
+    sensor.task.while_waiting()
+    assert list(sensor.history().notes) == []  # the next attempt is not overdue yet
+
+    sensor.clock.advance(36)  # beat is dead
+    sensor.task.while_waiting()
+    [note] = sensor.history().notes
+    assert (seconds(note.start), seconds(note.end)) == (6, 46)
+    assert (note.state, note.detail) == (S.NOT_RUNNING, UNASKED)
+
+    sensor.clock.advance(10)
+    sensor.run()
+    [note] = sensor.history().notes
+    assert (seconds(note.start), seconds(note.end)) == (6, 56)
+    assert sensor.spans() == [
+        (0, 6, S.RECORDED),
+        (6, 56, S.NOT_RUNNING),
+        (56, 59, S.RECORDED),
+    ]
+
+
+def test_a_full_disk_that_keeps_others_from_asking_stays_the_reason(sensor: Sensor) -> None:
+    sensor.run()
+    sensor.fail(OSError(errno.ENOSPC, "No space left on device"))
+    sensor.clock.advance(60)
+    sensor.task.while_waiting()
+    sensor.run()
+
+    assert {note.detail for note in sensor.history().notes} != {UNASKED}
+    assert all(note.state is S.DISK_FULL for note in sensor.history().notes)
+
+
+def test_a_recorder_that_stood_still_says_so(sensor: Sensor) -> None:
+    sensor.run()
+    sensor.clock.advance(20)
+    sensor.task.while_waiting(18.0)
+    sensor.run()
+
+    assert [
+        (seconds(note.start), seconds(note.end), note.detail) for note in sensor.history().notes
+    ] == [(5, 23, STOOD_STILL)]

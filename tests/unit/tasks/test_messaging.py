@@ -54,6 +54,20 @@ def tracking() -> TrackingStore:
     return TrackingStore()
 
 
+def test_a_trouble_of_a_messenger_is_told_when_all_is_sent(messages: types.MessageStore) -> None:
+    class Twin(ListMessenger):
+        def trouble(self) -> str | None:
+            return "two sensors have one id"
+
+    fill(messages, 2)
+    one, other = Twin("mqtt"), ListMessenger("http")
+
+    with pytest.raises(MessageError, match="mqtt: two sensors have one id"):
+        generate_send_messages_task(messages, [one, other])()
+
+    assert len(one.sent) == len(other.sent) == 2
+
+
 @pytest.mark.parametrize("messengers", [None, []])
 def test_a_messenger_is_needed(messages: types.MessageStore, messengers: Any) -> None:
     with pytest.raises(ValueError, match="messenger"):

@@ -471,7 +471,7 @@ def test_a_store_of_the_published_interface_is_asked_for_the_folder(
 
 
 def test_what_is_no_file_is_left_alone_and_said_once(
-    recover, store: SqliteStore, spool: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: SqliteStore, spool: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = tmp_path / "secrets.env"
     secret.write_text("token=secret")
@@ -482,8 +482,9 @@ def test_what_is_no_file_is_left_alone_and_said_once(
     (spool / ".d.wav.deleted").symlink_to(secret)
     recording = orphan(store, spool, "z.wav")
 
-    recover()
-    recover()
+    task = generate_recovery_task(store, tmp_path=spool)
+    task()
+    task()
 
     for name, kind in (("a.wav", "a link"), ("b.wav", "a FIFO"), (".c.wav.part", "a FIFO")):
         assert caplog.text.count(f"{name} (it is {kind}, not a file)") == 1

@@ -1,0 +1,32 @@
+"""Where the door of a service is, and where its calls wait while nobody answers."""
+
+from pathlib import Path
+
+__all__ = ["SOCKET", "door_folder", "waiting_folder"]
+
+SOCKET = "door.sock"
+"""Name of the socket in the folder of a door."""
+
+
+def door_folder(run_dir: Path, service: str) -> Path:
+    """Return the folder of the socket of one service, and of nothing else.
+
+    The worker that keeps the stores writes it; the service itself only needs to read it.
+
+    Examples
+    --------
+    >>> str(door_folder(Path("/home/pi/.acoupi/run"), "detection"))
+    '/home/pi/.acoupi/run/door/detection'
+    """
+    return run_dir / "door" / service
+
+
+def waiting_folder(home: Path, service: str) -> Path:
+    """Return the folder that a service writes its calls to while nobody answers.
+
+    Examples
+    --------
+    >>> str(waiting_folder(Path("/home/pi/.acoupi"), "detection"))
+    '/home/pi/.acoupi/data/waiting/detection'
+    """
+    return home / "data" / "waiting" / service

@@ -1,0 +1,400 @@
+"""The side of a door that answers: a thread that makes the calls of one service.
+
+A connection carries one request and its answer. Whatever is wrong with it ends that
+connection only. Each door has a thread and limits of its own, so a service that
+floods its door is in nobody else's way.
+"""
+
+import logging
+import math
+import os
+import selectors
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from acoupi import clock
+from acoupi.door.caller import caller
+from acoupi.door.client import at_socket, find_store
+from acoupi.door.places import SOCKET
+from acoupi.door.waiting import WaitingCalls
+from acoupi.door.wire import (
+    LENGTH,
+    MOST_ANSWER_BYTES,
+    MOST_BYTES,
+    Answer,
+    Request,
+    Trouble,
+    arguments_of,
+    pack,
+    parse,
+)
+from acoupi.errors import StoreError, UnknownRecordingError
+
+__all__ = ["DoorServer", "Limits", "Role"]
+
+logger = logging.getLogger(__name__)
+
+Role = Mapping[str, Collection[str]]
+"""The methods that a service may call, by the kind of store."""
+
+LEAST_BYTES = 1024
+
+_CREDENTIALS = struct.Struct("3i")
+_RETRY = 5.0
+"""Seconds until a door that could not be opened is tried again."""
+_REST = 0.02
+"""Seconds without a new connection after one that was malformed or too slow."""
+_AT_ONCE = 50
+"""Calls from files that are made before connections have their turn again."""
+
+
+class _OutsideRoleError(StoreError):
+    """A call that the service may never make."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a door accepts."""
+
+    connections: int = 8
+    """At once; others wait until one has ended."""
+    seconds: float = 10.0
+    """For a request to arrive, and for its answer to be taken."""
+    bytes_an_hour: int = 64 * 1024 * 1024
+    """Of its calls; a small one counts as `LEAST_BYTES`."""
+    listed: int = 8
+    """Entries in a list that is an argument."""
+    look_every: float = 1.0
+    """Seconds between two looks for calls that wait in files."""
+
+
+@dataclass
+class _Connection:
+    socket: socket.socket
+    end: float
+    received: bytearray = field(default_factory=bytearray)
+    answer: memoryview | None = None
+
+    def length(self) -> int | None:
+        """Return the length of the whole request; None: not known yet."""
+        if len(self.received) < LENGTH.size:
+            return None
+        return LENGTH.size + int(LENGTH.unpack_from(self.received)[0])
+
+
+class DoorServer(threading.Thread):
+    """Makes the calls of one service.
+
+    Parameters
+    ----------
+    service
+        Its name, for the log.
+    folder
+        Gets the socket; it is made if need be.
+    waiting
+        The calls that it left in files.
+    role
+        What it may call.
+    find
+        Returns the store of a kind and a path, None if there is none.
+    limits
+        What is accepted.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        folder: Path,
+        waiting: WaitingCalls,
+        role: Role,
+        *,
+        find: Callable[[str, str], Any] = find_store,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(name=f"door {service}", daemon=True)
+        self.service, self.folder, self.waiting = service, folder, waiting
+        self.listens = threading.Event()
+        self._role, self._find = role, find
+        self._limits = limits or Limits()
+        self._open: dict[int, _Connection] = {}
+        self._reported: set[str] = set()
+        self._rests_until = -math.inf
+        self._hour, self._taken = clock.monotonic(), 0
+        self._ends, self._ended = socket.socketpair()
+
+    def close(self) -> None:
+        """End the thread, and wait for it."""
+        self._ends.send(b".")
+        self.join()
+        self._ends.close()
+        self._ended.close()
+
+    def run(self) -> None:
+        """Serve until `close` is called, whatever happens."""
+        while True:
+            try:
+                self._serve()
+            except Exception as error:  # noqa: BLE001 - the worker goes on
+                self._report("the door could not be opened", error)
+                self._make_waiting()
+            else:
+                return
+            self._ended.settimeout(_RETRY)
+            with suppress(TimeoutError):
+                if self._ended.recv(1):
+                    return
+
+    # --- connections -------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        with ExitStack() as stack:
+            selector = stack.enter_context(selectors.DefaultSelector())
+            listener = stack.enter_context(_listen(self.folder))
+            stack.callback(self._close_all)
+            selector.register(self._ended, selectors.EVENT_READ)
+            selector.register(listener, selectors.EVENT_READ)
+            self.listens.set()
+            look_at = 0.0
+            while True:
+                patience = min(look_at - clock.monotonic(), self._limits.look_every)
+                if 0 < self._rests_until - clock.monotonic() < patience:
+                    patience = _REST
+                for key, _ in selector.select(max(patience, 0)):
+                    if key.fileobj is self._ended:
+                        return
+                    if key.fileobj is listener:
+                        self._accept(selector, listener)
+                    else:
+                        self._turn(selector, key.data)
+                self._settle(selector, listener)
+                if clock.monotonic() >= look_at and not self._make_waiting():
+                    look_at = clock.monotonic() + self._limits.look_every
+
+    def _accept(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            self._report("a connection could not be accepted", error)
+            return
+        connection.setblocking(False)
+        uid = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )[1]
+        if uid not in self._users():
+            self._report("a connection was refused", PermissionError(f"of user {uid}"))
+            connection.close()
+            return
+        one = _Connection(connection, clock.monotonic() + self._limits.seconds)
+        self._open[connection.fileno()] = one
+        selector.register(connection, selectors.EVENT_READ, one)
+
+    def _users(self) -> set[int]:
+        users = {os.geteuid()}
+        with suppress(OSError):
+            users.add(self.waiting.folder.lstat().st_uid)
+        return users
+
+    def _turn(self, selector: selectors.BaseSelector, one: _Connection) -> None:
+        try:
+            if one.answer is None and self._receive(one):
+                one.answer = memoryview(self._answer(bytes(one.received[LENGTH.size :])))
+                one.end = clock.monotonic() + self._limits.seconds
+                one.received.clear()
+                selector.modify(one.socket, selectors.EVENT_WRITE, one)
+            if one.answer is not None:
+                one.answer = one.answer[one.socket.send(one.answer) :]
+        except BlockingIOError:
+            return
+        except Exception as error:  # noqa: BLE001 - it ends this connection only
+            self._report("a connection was ended", error)
+            self._end(selector, one)
+            self._rests_until = clock.monotonic() + _REST
+            self._taken += LEAST_BYTES
+        else:
+            if one.answer is not None and not one.answer:
+                self._end(selector, one)
+
+    def _receive(self, one: _Connection) -> bool:
+        """Receive what is there; return whether the request is complete."""
+        length = one.length() or LENGTH.size
+        if length > LENGTH.size + MOST_BYTES:
+            raise ValueError(f"a request of {length} bytes")
+        part = one.socket.recv(min(length - len(one.received), 1 << 18))
+        if not part:
+            raise ConnectionAbortedError("it was closed within a request")
+        one.received += part
+        return len(one.received) == one.length()
+
+    def _end(self, selector: selectors.BaseSelector, one: _Connection) -> None:
+        selector.unregister(one.socket)
+        del self._open[one.socket.fileno()]
+        one.socket.close()
+
+    def _settle(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
+        """End what is too slow, and listen only while another connection may come."""
+        now = clock.monotonic()
+        for one in [one for one in self._open.values() if one.end < now]:
+            self._report("a connection was ended", TimeoutError("it was too slow"))
+            self._end(selector, one)
+        is_open = len(self._open) < self._limits.connections and self._rests_until <= now
+        if is_open != (listener in selector.get_map()):
+            if is_open:
+                selector.register(listener, selectors.EVENT_READ)
+            else:
+                selector.unregister(listener)
+
+    def _close_all(self) -> None:
+        self.listens.clear()
+        for one in self._open.values():
+            one.socket.close()
+        self._open.clear()
+
+    # --- calls -------------------------------------------------------------------------------
+
+    def _answer(self, content: bytes) -> bytes:
+        request: Request | None = None
+        try:
+            self._take(len(content))
+            request = parse(content, Request)
+            packed = pack(Answer(result=self._make(request)), MOST_ANSWER_BYTES)
+        except StoreError as error:
+            trouble = Trouble(message=error.message, help=error.help, why=error.why)
+            packed = pack(Answer(error=trouble))
+        except Exception as error:
+            if request is None:
+                raise  # it is malformed
+            is_value = isinstance(error, ValueError)
+            text = str(error) if is_value else f"{request.method} failed: {error!r}"
+            packed = pack(Answer(error=Trouble(is_value=is_value, message=text)))
+        return LENGTH.pack(len(packed)) + packed
+
+    def _make(self, request: Request) -> Any:
+        """Make a call and return what it returns.
+
+        Raises
+        ------
+        StoreError
+            Of the store; or if the service may not make this call, or not now.
+        ValueError
+            If an argument is wrong.
+        """
+        if request.method not in self._role.get(request.store, ()):
+            raise self._refused(request, "its role has no such method")
+        store = self._find(request.store, request.path)
+        if store is None:
+            raise self._refused(request, f'there is no such store at "{request.path}"')
+        method = getattr(store, request.method)
+        arguments = arguments_of(getattr(type(store), request.method), request.arguments)
+        lists = [each for each in arguments.values() if isinstance(each, list)]
+        longest = max(map(len, lists), default=0)
+        if longest > self._limits.listed:
+            raise ValueError(f"a list of {longest} entries; at most {self._limits.listed}")
+        try:
+            store.door_check(request.method, arguments)
+        except StoreError as error:
+            raise _OutsideRoleError(error.message, error.help, why=error.why) from error
+        token = caller.set(request.caller)
+        try:
+            return method(**arguments)
+        finally:
+            caller.reset(token)
+
+    def _refused(self, request: Request, why: str) -> "_OutsideRoleError":
+        error = _OutsideRoleError(
+            f'the door refuses "{request.method}" to the worker {self.service}.',
+            "do this in a task of the default queue",
+            why=f"{why}.",
+        )
+        self._report("a call was refused", error)
+        return error
+
+    def _take(self, size: int) -> None:
+        """Count what a service sends, up to so much an hour."""
+        now = clock.monotonic()
+        if now - self._hour >= 3600:
+            self._hour, self._taken = now, 0
+        size = max(size, LEAST_BYTES)
+        if self._taken + size > self._limits.bytes_an_hour:
+            error = StoreError(
+                f"the door accepts no more of the worker {self.service} now.",
+                "make the model report less: acoupi config set detections.threshold 0.5",
+                why=f"{self._taken} bytes were accepted of it within the hour.",
+            )
+            self._report("a call was refused", error)
+            raise error
+        self._taken += size
+
+    # --- calls that wait ---------------------------------------------------------------------
+
+    def _make_waiting(self) -> bool:
+        """Make the first calls that wait, in their order; return whether more can be made now."""
+        names = self.waiting.names()
+        for name in names[:_AT_ONCE]:
+            try:
+                self._make_one(name)
+            except FileNotFoundError:
+                continue
+            except (OSError, StoreError) as error:
+                self._report("a call from a file could not be made yet", error)
+                return False
+        return len(names) > _AT_ONCE
+
+    def _make_one(self, name: str) -> None:
+        try:
+            self._take(0)
+            content = self.waiting.read(name)
+            self._take(len(content))
+            self._make(parse(content, Request))
+        except (UnknownRecordingError, _OutsideRoleError) as error:
+            self._set_aside(name, error)
+        except (OSError, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - it was written by somebody else
+            self._set_aside(name, error)
+        else:
+            self.waiting.remove(name)
+
+    def _set_aside(self, name: str, error: Exception) -> None:
+        self._report("a call from a file was set aside", error)
+        self.waiting.set_aside(name)
+
+    def _report(self, what: str, error: Exception) -> None:
+        """Log the first of each kind only: whoever floods the door must not flood the log."""
+        kind = f"{what} {type(error).__name__}"
+        if kind not in self._reported:
+            self._reported.add(kind)
+            text = " ".join(str(error).split())[:300]
+            logger.warning(
+                "The door of %s: %s: %r (the first of this kind; later ones are not logged).",
+                self.service, what, text,
+            )  # fmt: skip
+
+
+def _listen(folder: Path) -> socket.socket:
+    """Return a socket that listens in a folder, in place of one that an earlier process left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR((folder / SOCKET).lstat().st_mode):
+                (folder / SOCKET).unlink()
+        with at_socket(folder) as address:
+            listener.bind(address)
+            handle = os.open(address, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:  # through the handle: never of what a link leads to
+                Path(f"/proc/self/fd/{handle}").chmod(0o660)
+            finally:
+                os.close(handle)
+        listener.listen(64)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

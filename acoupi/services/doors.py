@@ -1,0 +1,74 @@
+"""The doors of the sensor: who may call what, who answers, and who goes through one."""
+
+from collections.abc import Mapping
+
+from acoupi.door.client import Door, use_door
+from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.server import DoorServer, Role
+from acoupi.door.waiting import WaitingCalls
+from acoupi.stack.doors import MODEL, door_keeper, door_roles
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Stack
+
+__all__ = ["ROLES", "go_through_door", "open_doors"]
+
+ROLES: Mapping[str, Role] = {
+    MODEL: {
+        "metadata": frozenset({
+            "begin_analysis",
+            "end_analysis",
+            "get_analyses",
+            "get_recording_model_outputs",
+            "get_recordings",
+            "get_recordings_by_path",
+            "get_recordings_info_by_path",
+            "get_recordings_model_outputs",
+            "store_model_output",
+        }),
+        "messages": frozenset({"store_message"}),
+    },
+    "web": {
+        "metadata": frozenset({
+            "count_analyses",
+            "count_recordings",
+            "get_alive_until",
+            "get_analyses",
+            "get_deployments",
+            "get_effort",
+            "get_last_recording",
+            "get_pace",
+            "get_recordings",
+            "get_recordings_by_path",
+            "get_recordings_info_by_path",
+            "get_recordings_model_outputs",
+        }),
+        "messages": frozenset({"count_deliveries", "get_dead_letters", "get_refusals"}),
+    },
+}  # fmt: skip
+"""The methods of the stores that a role may call; those of a model change its own outputs only."""
+
+
+def go_through_door(settings: Settings, stack: Stack, name: str) -> bool:
+    """Let the stores of this worker make their calls through its door, if it has one.
+
+    Returns
+    -------
+    bool
+        Whether it has one.
+    """
+    if name not in door_roles(stack):
+        return False
+    waiting = WaitingCalls(waiting_folder(settings.home, name))
+    waiting.clear_parts()
+    use_door(Door(door_folder(settings.run_dir, name), waiting))
+    return True
+
+
+def open_doors(settings: Settings, stack: Stack, name: str) -> None:
+    """Answer at every door of the sensor, if this worker keeps the stores; until it ends."""
+    keeper = door_keeper(stack)
+    if keeper is None or keeper.name != name:
+        return
+    for service, role in door_roles(stack).items():
+        waiting = WaitingCalls(waiting_folder(settings.home, service))
+        DoorServer(service, door_folder(settings.run_dir, service), waiting, ROLES[role]).start()

@@ -1,0 +1,37 @@
+"""Which services may not write the stores, and which one keeps them."""
+
+from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
+from acoupi.stack.stack import Service, Stack
+
+__all__ = ["MODEL", "door_keeper", "door_roles", "only_runs_models"]
+
+MODEL = "model"
+"""Role at the door of a worker that runs a model."""
+
+
+def door_keeper(stack: Stack) -> Service | None:
+    """Return the worker that keeps the stores and answers at every door; None: there is none.
+
+    It is the first that serves the default queue.
+    """
+    return next((one for one in stack.workers if DEFAULT_QUEUE in one.queues), None)
+
+
+def door_roles(stack: Stack) -> dict[str, str]:
+    """Return the services that reach the stores through a door of their own only, and their roles.
+
+    These are the workers that run models. Without a worker of the default queue, nobody would
+    answer them, and there is none.
+    """
+    if door_keeper(stack) is None:
+        return {}
+    return {one.name: MODEL for one in stack.workers if only_runs_models(one)}
+
+
+def only_runs_models(service: Service) -> bool:
+    """Return whether a service is a worker that runs models, and neither records nor tidies up."""
+    return (
+        service.role == "worker"
+        and DETECTION_QUEUE in service.queues
+        and DEFAULT_QUEUE not in service.queues
+    )
