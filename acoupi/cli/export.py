@@ -46,6 +46,9 @@ def export(
     boxes: Annotated[
         bool | None, typer.Option("--boxes", help="audacity: labels with frequencies.")
     ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio", help="Copy the sound files, too (not into a bundle).")
+    ] = False,
     profile: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="camtrap-dp: 1.0.2, acoustic-2025 or pamdp."),
@@ -81,6 +84,13 @@ def export(
     from acoupi.exports import packages
 
     options: dict[str, Any] = {"boxes": boxes, "profile": profile, "occasion": occasion}
+    if audio and format_ == "bundle":
+        raise ParameterError(
+            format_,
+            "bundle has no option --audio.",
+            f"acoupi export camtrap-dp --audio -o {output}",
+            why="a bundle is what can be attached to a paper.",
+        )
     if format_ == "bundle":
         options["files"] = _configuration(precision)
     chosen = _format(format_, options)
@@ -94,8 +104,11 @@ def export(
             precision=precision,
             place=_place(latitude, longitude),
             plan=_plan(heard),
+            audio=audio,
         )
     done(f"{output} holds {chosen.name}, effort.csv and failures.csv of {_named(sites)}.")
+    if (output / "audio-missing.csv").exists():
+        warn(f"some sound files are not there any more: {output / 'audio-missing.csv'} lists them.")
     for site in sites:
         if site.is_open:
             end = f"{heard.shown(site.ended_on)} ({heard.zone_name})"

@@ -13,6 +13,7 @@ from acoupi.heard import SPECIES_KEYS, DetectionRow, RecordingRow, Verdict
 
 __all__ = [
     "Format",
+    "audio_path",
     "bare",
     "by_recording",
     "file_for",
@@ -77,6 +78,22 @@ def file_name(row: RecordingRow) -> str:
     if row.path is not None:
         return row.path.name
     return f"{row.started_on:%Y%m%d_%H%M%S}_{str(row.id)[:8]}.wav"
+
+
+def audio_path(row: RecordingRow) -> str:
+    """Return where the file of a recording is in an export that holds the files.
+
+    Signs that paths in data packages cannot hold are written as in addresses (``%09``).
+    """
+    safe = "".join(
+        one if one.isprintable() and one not in "%~" else "".join(f"%{b:02X}" for b in _bytes(one))
+        for one in file_name(row)
+    )
+    return "audio/" + safe.replace("..", "%2E%2E")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def file_for(folder: Path, row: RecordingRow, suffix: str) -> Path:

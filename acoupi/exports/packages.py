@@ -9,6 +9,7 @@ from pathlib import Path
 
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
+from acoupi.exports.audio_files import copy_audio
 from acoupi.exports.effort_files import write_effort
 from acoupi.exports.format import Format
 from acoupi.exports.reader import Reader
@@ -28,6 +29,7 @@ def export(
     precision: float | None = None,
     place: tuple[float, float] | None = None,
     plan: CapturePlan | None = None,
+    audio: bool = False,
 ) -> list[Site]:
     """Write what was heard into a new folder; return the deployments that it is of.
 
@@ -41,9 +43,13 @@ def export(
         Latitude and longitude of deployments that have none.
     plan
         Plan of the program, for deployments of which the store knows none.
+    audio
+        Whether to copy the sound files, too, into ``audio/``.
 
     Raises
     ------
+    AudioError
+        If a sound file cannot be copied.
     ParameterError
         If the folder is there, or coordinates are missing that the format requires.
     ConfigurationError
@@ -64,7 +70,10 @@ def export(
             )
         if format_.needs_coordinates:
             _check_coordinates(format_, sites)
-        format_.write(Source(placed, _until_known(filters, sites), sites, precision), part)
+        source = Source(placed, _until_known(filters, sites), sites, precision)
+        format_.write(source, part)
+        if audio:
+            copy_audio(source, part)
     return sites
 
 

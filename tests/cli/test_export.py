@@ -64,6 +64,7 @@ def test_options_are_those_of_the_format(heard: Path, run: Run, tmp_path: Path) 
 
     for words, told in (
         (["csv", "--boxes"], "audacity"),
+        (["bundle", "--audio"], "camtrap-dp --audio"),
         (["camtrap-dp", "--profile", "2.0"], "1.0.2"),
         (["darwin-core", "--occasion", "week"], "night"),
         (["rave"], "raven"),

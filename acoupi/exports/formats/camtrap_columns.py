@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from acoupi import __version__, data
-from acoupi.exports.format import file_name, in_file, one_line, scientific_name, to_second, verified
+from acoupi.exports.format import (
+    audio_path,
+    file_name,
+    in_file,
+    one_line,
+    scientific_name,
+    to_second,
+    verified,
+)
 from acoupi.exports.source import Site
 from acoupi.heard import DetectionRow, RecordingRow, Verdict
 
@@ -167,19 +175,6 @@ def _has_clock_issues(site: Site) -> str:
     return "true" if unknown or site.effort.unsynchronised else "false"
 
 
-def _file_path(row: RecordingRow) -> str:
-    name = file_name(row)
-    safe = "".join(
-        one if one.isprintable() and one not in "%~" else "".join(f"%{b:02X}" for b in _bytes(one))
-        for one in name
-    )
-    return "audio/" + safe.replace("..", "%2E%2E")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
-
-
 def _type(row: RecordingRow) -> str:
     return _TYPES.get(file_name(row).rpartition(".")[2].lower(), "audio/x-unknown")
 
@@ -236,7 +231,7 @@ TABLES: Mapping[str, Sequence[Column]] = {
         _column("deploymentID", lambda row: row.deployment.id, constraints=REQUIRED),
         _column("captureMethod"),
         _column("timestamp", lambda row: to_second(row.started_on), "datetime", REQUIRED),
-        _column("filePath", _file_path, constraints=REQUIRED),
+        _column("filePath", audio_path, constraints=REQUIRED),
         _column("filePublic filePublic -", lambda _: "false", "boolean", REQUIRED),
         _column("fileName", file_name),
         _column("fileMediatype", _type, constraints=REQUIRED),

@@ -92,11 +92,13 @@ def exported(
     *,
     precision: float | None = None,
     place: tuple[float, float] | None = None,
+    audio: bool = False,
 ) -> list[Site]:
     """Export the store."""
     with SqliteReader(path) as reader:
+        chosen = filters or Filters()
         return export(
-            format_, reader, filters or Filters(), folder, precision=precision, place=place
+            format_, reader, chosen, folder, precision=precision, place=place, audio=audio
         )
 
 
