@@ -1,6 +1,5 @@
 """The effort that every export holds: ``effort.csv`` and ``failures.csv``."""
 
-import csv
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from acoupi.data import Deployment, EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory
 from acoupi.errors import ParameterError
 from acoupi.exports.effort_report import Part, measure, read_parts
-from acoupi.exports.flat import iso_time
+from acoupi.exports.flat import CsvWriter, iso_time
 from acoupi.exports.format import write_table, written
 from acoupi.exports.reader import Reader
 from acoupi.exports.source import Site
@@ -58,7 +57,7 @@ def write_effort(
     """
     sites = []
     with written(folder / "effort.csv") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file)
         writer.writerow(EFFORT)
         for deployment in _chosen(reader, filters):
             site = _measured(reader, deployment, filters, writer, plan)

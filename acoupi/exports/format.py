@@ -1,6 +1,5 @@
 """What a format of exports is, and what several share: tables of text."""
 
-import csv
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TextIO
 
+from acoupi.exports.flat import CsvWriter
 from acoupi.exports.source import Source
 from acoupi.heard import SPECIES_KEYS, DetectionRow, RecordingRow, Verdict
 
@@ -61,7 +61,7 @@ def written(path: Path) -> Iterator[TextIO]:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write comma-separated values with a head, as they are read."""
     with written(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file)
         writer.writerow(columns)
         writer.writerows(rows)
 

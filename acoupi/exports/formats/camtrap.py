@@ -1,6 +1,5 @@
 """Camtrap DP: data packages for GBIF, camtrapdp (R) and the like; also its acoustic relatives."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, get_args
 from acoupi import __version__
 from acoupi.errors import ParameterError
 from acoupi.exports.effort_files import EFFORT, FAILURES, EffortColumns
+from acoupi.exports.flat import CsvWriter
 from acoupi.exports.format import to_second, write_table, written
 from acoupi.exports.formats.camtrap_columns import TABLES, Profile, observations_of, schema_of
 from acoupi.exports.source import Source
@@ -88,7 +88,7 @@ class CamtrapDp:
     def _opened(self, stack: ExitStack, folder: Path, table: str) -> Any:
         """Return what writes one row of a table."""
         file = stack.enter_context(written(folder / f"{table}.csv"))
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file)
         writer.writerow(self._names(table))
         values = self._values(table)
         return lambda row: writer.writerow([value(row) for value in values])

@@ -1,6 +1,5 @@
 """Darwin Core archives: what GBIF's tools read, with the effort in the Humboldt extension."""
 
-import csv
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from acoupi import __version__
 from acoupi.clock import from_microseconds, to_microseconds
 from acoupi.errors import ParameterError
 from acoupi.exports.effort_report import Tally
-from acoupi.exports.flat import iso_time
+from acoupi.exports.flat import CsvWriter, iso_time
 from acoupi.exports.format import file_name, is_reviewed, one_line, scientific_name, written
 from acoupi.exports.source import Site, Source
 from acoupi.heard import DetectionRow, Verdict
@@ -160,7 +159,7 @@ def _night(day: datetime.date, hour: int) -> datetime.date:
 
 
 def _opened(stack: ExitStack, folder: Path, table: _File) -> Any:
-    writer = csv.writer(stack.enter_context(written(folder / table.name)), lineterminator="\n")
+    writer = CsvWriter(stack.enter_context(written(folder / table.name)))
     writer.writerow(one.rpartition("/")[2] for one in table.terms)
     return writer
 

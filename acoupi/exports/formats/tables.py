@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from acoupi.exports.flat import (
     DETECTION_COLUMNS,
     RECORDING_COLUMNS,
-    flat_detection,
+    Flattener,
     flat_recording,
     iso_time,
 )
@@ -37,7 +37,7 @@ class Csv:
     def write(self, source: Source, folder: Path) -> None:
         """Write ``detections.csv``, ``recordings.csv``, ``deployments.csv``, ``verdicts.csv``."""
         reader, filters = source.reader, source.filters
-        detections = map(flat_detection, reader.detections(filters))
+        detections = map(Flattener(), reader.detections(filters))
         write_table(folder / "detections.csv", DETECTION_COLUMNS, _values(detections))
         recordings = map(flat_recording, reader.recordings(filters))
         write_table(folder / "recordings.csv", RECORDING_COLUMNS, _values(recordings))

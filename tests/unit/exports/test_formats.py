@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from xml.etree import ElementTree
 
 import crowsetta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from soundevent import io
 
 from acoupi import data
 from acoupi.components.stores import SqliteReader, SqliteStore
@@ -24,7 +26,12 @@ from acoupi.exports.flat import (
     flat_recording,
 )
 from acoupi.exports.formats import FORMATS
+from acoupi.exports.formats.aoef import Aoef
 from acoupi.exports.formats.audacity import Audacity
+from acoupi.exports.formats.birdnet import BirdNet
+from acoupi.exports.formats.camtrap import CamtrapDp
+from acoupi.exports.formats.darwin_core import DarwinCore
+from acoupi.exports.formats.kaleidoscope import Kaleidoscope
 from acoupi.exports.formats.raven import Raven
 from acoupi.exports.formats.tables import Csv
 from acoupi.heard import Filters, Verdict
@@ -317,7 +324,9 @@ def test_any_text_stays_in_its_cell(
     store.store_model_output(output(sound, detection(0.5, ("species", species, 0.5))))
     store.close()
 
-    for one in (Csv(), Raven(), Audacity(boxes=True)):
+    kinds = (Csv(), Raven(), Audacity(boxes=True), Kaleidoscope(), BirdNet(), CamtrapDp(),
+             DarwinCore(), Aoef())  # fmt: skip
+    for one in kinds:
         exported(folder / "metadata.db", one, folder / one.name)
 
     (row,) = rows_of(folder / "csv" / "detections.csv")
@@ -326,6 +335,17 @@ def test_any_text_stays_in_its_cell(
     assert [len(line.split("\t")) for line in table.removesuffix("\n").split("\n")] == [14, 14]
     labels = next(_texts(folder / "audacity"))
     assert [len(line.split("\t")) for line in labels.removesuffix("\n").split("\n")] == [3, 3]
+    for table in ("kaleidoscope/id.csv", "birdnet/BirdNET_CombinedTable.csv",
+                  "camtrap-dp/observations.csv", "darwin-core/occurrence.csv"):  # fmt: skip
+        (row,) = rows_of(folder / table)
+        assert None not in row.values()
+    (row,) = rows_of(folder / "camtrap-dp" / "deployments.csv")
+    assert row["locationName"] == name
+    for file in ("meta.xml", "eml.xml"):
+        ElementTree.parse(folder / "darwin-core" / file)
+    (file,) = (folder / "aoef").glob("predictions-*.json")
+    (clip,) = io.load(file, type="prediction_set").clip_predictions
+    assert [tag.tag.value for tag in clip.sound_events[0].tags] == [species]
 
 
 def _texts(folder: Path) -> Iterator[str]:
