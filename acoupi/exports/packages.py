@@ -13,7 +13,7 @@ from acoupi.exports.audio_files import copy_audio
 from acoupi.exports.effort_files import write_effort
 from acoupi.exports.format import Format
 from acoupi.exports.reader import Reader
-from acoupi.exports.source import PlacedReader, Site, Source
+from acoupi.exports.source import Site, Source
 from acoupi.heard import Filters
 from acoupi.writing import disk_error, new_mark, part_of, sync_folder
 
@@ -59,18 +59,17 @@ def export(
     """
     if os.path.lexists(folder):
         raise _taken(format_, folder)
-    placed = PlacedReader(reader, precision, place) if precision or place else reader
     with _whole(folder) as part:
-        sites = write_effort(placed, filters, part, plan)
+        sites = write_effort(reader, filters, part, plan)
         if not sites:
             raise ConfigurationError(
                 "there is nothing to export.",
                 "acoupi recordings list",
                 why="no deployment of this sensor reaches into the time that was chosen.",
             )
+        source = Source(reader, _until_known(filters, sites), sites, precision, place)
         if format_.needs_coordinates:
-            _check_coordinates(format_, sites)
-        source = Source(placed, _until_known(filters, sites), sites, precision)
+            _check_coordinates(format_, source)
         format_.write(source, part)
         if audio:
             copy_audio(source, part)
@@ -85,8 +84,8 @@ def _until_known(filters: Filters, sites: list[Site]) -> Filters:
     return dataclasses.replace(filters, until=max(known))
 
 
-def _check_coordinates(format_: Format, sites: list[Site]) -> None:
-    for site in sites:
+def _check_coordinates(format_: Format, source: Source) -> None:
+    for site in source.sites:
         if site.deployment.latitude is None or site.deployment.longitude is None:
             raise ParameterError(
                 site.deployment.name,

@@ -1,20 +1,19 @@
 """What an export is made from: rows of a reader, and the effort of the deployments they are of."""
 
-import dataclasses
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from uuid import UUID
 
 from acoupi import data
-from acoupi.effort import EffortHistory, PlanFrom
+from acoupi.effort import PlanFrom
 from acoupi.errors import ParameterError
 from acoupi.exports.effort_report import Effort
 from acoupi.exports.reader import Reader
-from acoupi.heard import By, DetectionRow, Filters, RecordingRow, VerdictRow
+from acoupi.heard import DetectionRow, Filters, RecordingRow, VerdictRow
 
-__all__ = ["PlacedReader", "Site", "Source", "rounded", "with_coordinates"]
+__all__ = ["Site", "Source", "rounded", "with_coordinates"]
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,52 @@ class Site:
         return f"{plan.duration:g} s every {plan.interval:g} s"
 
 
-@dataclass(frozen=True)
 class Source:
-    """What is exported."""
+    """What is exported: rows with the coordinates that others may see.
 
-    reader: Reader
-    filters: Filters
-    sites: Sequence[Site]
-    coordinate_precision: float | None = None
-    """Degrees to which coordinates were rounded; None: they are as they were set."""
+    Parameters
+    ----------
+    reader
+        What reads them.
+    filters
+        Which.
+    sites
+        Their deployments, with their true coordinates.
+    precision
+        Degrees to which coordinates are rounded; None: they stay as they are.
+    place
+        Latitude and longitude of deployments that have none.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        filters: Filters,
+        sites: Sequence[Site],
+        precision: float | None = None,
+        place: tuple[float, float] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._filters = filters
+        self._is_placed = precision is not None or place is not None
+        self._place = place
+        self._known: dict[UUID, data.Deployment] = {}
+        self.coordinate_precision = precision
+        self.sites = [replace(one, deployment=self._deployment(one.deployment)) for one in sites]
+
+    @property
+    def latest(self) -> datetime.datetime:
+        """The last moment that is accounted for."""
+        return max(one.effort.until for one in self.sites)
+
+    def detections(self) -> Iterator[DetectionRow]:
+        """Yield the detections that pass; those of one recording share it."""
+        rows = self._reader.detections(self._filters)
+        return self._moved(rows) if self._is_placed else rows
+
+    def all_recordings(self) -> Iterator[RecordingRow]:
+        """Yield the recordings that pass."""
+        return map(self._recording, self._reader.recordings(self._filters))
 
     def recordings(self) -> Iterator[tuple[RecordingRow, list[DetectionRow]]]:
         """Yield every recording with its detections that pass, also one without any.
@@ -60,11 +96,9 @@ class Source:
         them. A recording that began before the time that was chosen is there, too, if one of
         its detections passes.
         """
-        found = _by_start(self.reader.detections(self.filters))
+        found = _by_start(self.detections())
         start, rows = next(found, _NO_MORE)
-        for time, group in groupby(
-            self.reader.recordings(self.filters), key=lambda row: row.started_on
-        ):
+        for time, group in groupby(self.all_recordings(), key=lambda row: row.started_on):
             while start < time:
                 yield from rows.values()
                 start, rows = next(found, _NO_MORE)
@@ -75,10 +109,31 @@ class Source:
             yield from rows.values()
             start, rows = next(found, _NO_MORE)
 
-    @property
-    def latest(self) -> datetime.datetime:
-        """The last moment that is accounted for."""
-        return max(one.effort.until for one in self.sites)
+    def verdicts(self) -> Iterator[VerdictRow]:
+        """Yield every verdict on the detections that pass, withdrawn ones too."""
+        return self._reader.verdicts(self._filters)
+
+    def count_detections(self) -> int:
+        """Return how many pass."""
+        return sum(self._reader.count_detections("species", self._filters).values())
+
+    def _moved(self, rows: Iterator[DetectionRow]) -> Iterator[DetectionRow]:
+        before: RecordingRow | None = None
+        for row in rows:
+            if before is None or before.id != row.recording.id:
+                before = self._recording(row.recording)
+            yield replace(row, recording=before)
+
+    def _recording(self, row: RecordingRow) -> RecordingRow:
+        if not self._is_placed:
+            return row
+        return replace(row, deployment=self._deployment(row.deployment))
+
+    def _deployment(self, one: data.Deployment) -> data.Deployment:
+        if one.id not in self._known:
+            precision, place = self.coordinate_precision, self._place
+            self._known[one.id] = with_coordinates(one, precision, place)
+        return self._known[one.id]
 
 
 _Rows = dict[UUID, tuple[RecordingRow, list[DetectionRow]]]
@@ -95,140 +150,6 @@ def _by_start(rows: Iterator[DetectionRow]) -> Iterator[tuple[datetime.datetime,
         for row in group:
             found.setdefault(row.recording.id, (row.recording, []))[1].append(row)
         yield start, found
-
-
-class PlacedReader:
-    """A reader that gives every deployment other coordinates, in every row.
-
-    Effort is still worked out with the true ones.
-
-    Parameters
-    ----------
-    reader
-        What reads.
-    precision
-        Degrees to which coordinates are rounded; None: they stay as they are.
-    place
-        Latitude and longitude of deployments that have none.
-    """
-
-    def __init__(
-        self,
-        reader: Reader,
-        precision: float | None = None,
-        place: tuple[float, float] | None = None,
-    ) -> None:
-        self._reader = reader
-        self._precision = precision
-        self._place = place
-        self._known: dict[UUID, data.Deployment] = {}
-
-    def close(self) -> None:
-        """Let go of the store."""
-        self._reader.close()
-
-    def get_deployments(self) -> list[data.Deployment]:
-        """Return all deployments, in order of their start."""
-        return [self._deployment(one) for one in self._reader.get_deployments()]
-
-    def get_models(self) -> list[str]:
-        """Return the names of the models that have analysed anything, sorted."""
-        return self._reader.get_models()
-
-    def get_tags(self) -> list[data.Tag]:
-        """Return every tag that a model ever gave, sorted."""
-        return self._reader.get_tags()
-
-    def recordings(
-        self,
-        filters: Filters,
-        *,
-        newest_first: bool = False,
-        after: UUID | None = None,
-        limit: int | None = None,
-    ) -> Iterator[RecordingRow]:
-        """Yield recordings, with the number of all their detections."""
-        rows = self._reader.recordings(filters, newest_first=newest_first, after=after, limit=limit)
-        return map(self._recording, rows)
-
-    def detections(
-        self,
-        filters: Filters,
-        *,
-        newest_first: bool = False,
-        after: UUID | None = None,
-        limit: int | None = None,
-    ) -> Iterator[DetectionRow]:
-        """Yield detections, each with its recording; those of one recording share it."""
-        rows = self._reader.detections(filters, newest_first=newest_first, after=after, limit=limit)
-        before: RecordingRow | None = None
-        for row in rows:
-            if before is None or before.id != row.recording.id:
-                before = self._recording(row.recording)
-            yield dataclasses.replace(row, recording=before)
-
-    def verdicts(self, filters: Filters) -> Iterator[VerdictRow]:
-        """Yield every verdict on the detections that pass, withdrawn ones too, in their order."""
-        return self._reader.verdicts(filters)
-
-    def count_recordings(self, by: By, filters: Filters) -> dict[str | int, int]:
-        """Return the number of recordings by what they have in common."""
-        return self._reader.count_recordings(by, filters)
-
-    def count_detections(self, by: By, filters: Filters) -> dict[str | int, int]:
-        """Return the number of detections by what they have in common."""
-        return self._reader.count_detections(by, filters)
-
-    def ids_of_recordings(self, beginning: str, limit: int = 10) -> list[UUID]:
-        """Return the ids that begin so."""
-        return self._reader.ids_of_recordings(beginning, limit)
-
-    def ids_of_detections(self, beginning: str, limit: int = 10) -> list[UUID]:
-        """Return the ids that begin so."""
-        return self._reader.ids_of_detections(beginning, limit)
-
-    def recording(self, id_: UUID) -> RecordingRow | None:
-        """Return a recording; None if there is none of that id."""
-        row = self._reader.recording(id_)
-        return None if row is None else self._recording(row)
-
-    def detection(self, id_: UUID) -> DetectionRow | None:
-        """Return a detection; None if there is none of that id."""
-        row = self._reader.detection(id_)
-        return row and dataclasses.replace(row, recording=self._recording(row.recording))
-
-    def detections_in(self, recording_id: UUID) -> list[DetectionRow]:
-        """Return all detections in a recording, in order of their start."""
-        return [
-            dataclasses.replace(row, recording=self._recording(row.recording))
-            for row in self._reader.detections_in(recording_id)
-        ]
-
-    def capture(self, recording_id: UUID) -> data.CaptureReport | None:
-        """Return how a recording was captured; None where that is not known."""
-        return self._reader.capture(recording_id)
-
-    def analyses(self, recording_id: UUID) -> list[data.Analysis]:
-        """Return what each model has done with a recording."""
-        return self._reader.analyses(recording_id)
-
-    def get_effort(
-        self,
-        deployment: data.Deployment,
-        since: datetime.datetime | None = None,
-        until: datetime.datetime | None = None,
-    ) -> EffortHistory | None:
-        """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-        return self._reader.get_effort(deployment, since, until)
-
-    def _recording(self, row: RecordingRow) -> RecordingRow:
-        return dataclasses.replace(row, deployment=self._deployment(row.deployment))
-
-    def _deployment(self, one: data.Deployment) -> data.Deployment:
-        known = self._known.get(one.id)
-        if known is None or known.ended_on != one.ended_on:
-            known = self._known[one.id] = with_coordinates(one, self._precision, self._place)
-        return known
 
 
 def with_coordinates(

@@ -29,7 +29,7 @@ class Audacity:
 
     def write(self, source: Source, folder: Path) -> None:
         """Write ``labels/DAY/NAME.txt``."""
-        for recording, rows in by_recording(source.reader.detections(source.filters)):
+        for recording, rows in by_recording(source.detections()):
             with written(file_for(folder / "labels", recording, ".txt")) as file:
                 file.writelines(line for row in rows for line in self._lines(row))
 

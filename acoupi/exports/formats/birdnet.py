@@ -31,7 +31,7 @@ class BirdNet:
 
     def write(self, source: Source, folder: Path) -> None:
         """Write ``BirdNET_CombinedTable.csv``."""
-        rows = map(_values, source.reader.detections(source.filters))
+        rows = map(_values, source.detections())
         write_table(folder / "BirdNET_CombinedTable.csv", COLUMNS, map(list, rows))
 
 

@@ -62,9 +62,8 @@ class Bundle:
             file.writelines(lines)
 
     def _readme(self, source: Source, packages: list[Format]) -> str:
-        counts = source.reader.count_detections("species", source.filters)
         lines = ["WHAT WAS HEARD", "", *map(_told, source.sites), ""]
-        lines += [f"Models found something {sum(counts.values())} times.", "", "FILES", ""]
+        lines += [f"Models found something {source.count_detections()} times.", "", "FILES", ""]
         lines += [f"{one.name}/  {_WORDS[one.name]}" for one in packages]
         if len(packages) < len(_WORDS):
             lines += ["Packages for GBIF are missing: a deployment has no coordinates."]
@@ -102,7 +101,7 @@ def _told(site: Site) -> str:
 
 
 def _versions(source: Source) -> dict[str, Any]:
-    rows = source.reader.detections(source.filters)
+    rows = source.detections()
     made_by = {row.provenance for row in rows if row.provenance is not None}
     told = [one.model_dump(mode="json") for one in made_by]
     return {

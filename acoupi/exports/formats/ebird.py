@@ -34,7 +34,7 @@ class EBird:
     def write(self, source: Source, folder: Path) -> None:
         """Write ``ebird-01.csv`` and so on, each small enough for eBird."""
         sites = {one.deployment.id: one for one in source.sites}
-        rows = (row for row in source.reader.detections(source.filters) if verified(row))
+        rows = (row for row in source.detections() if verified(row))
         hours = groupby(rows, key=lambda row: (row.recording.deployment.id, _hour(row, sites)))
         lines = (
             line for (id_, hour), group in hours for line in _checklist(sites[id_], hour, group)

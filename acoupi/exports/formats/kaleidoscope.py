@@ -36,7 +36,7 @@ class Kaleidoscope:
 
     def write(self, source: Source, folder: Path) -> None:
         """Write ``id.csv``."""
-        rows = map(_values, source.reader.detections(source.filters))
+        rows = map(_values, source.detections())
         write_table(folder / "id.csv", COLUMNS, map(list, rows))
 
 

@@ -37,7 +37,7 @@ class Raven:
         before, number = 0.0, 0
         with written(folder / f"all{SUFFIX}") as file:
             everything = _table(file)
-            for recording, rows in by_recording(source.reader.detections(source.filters)):
+            for recording, rows in by_recording(source.detections()):
                 own = file_for(folder / "files", recording, SUFFIX)
                 with written(own) as own_file:
                     one = _table(own_file)

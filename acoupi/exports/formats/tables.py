@@ -36,10 +36,9 @@ class Csv:
 
     def write(self, source: Source, folder: Path) -> None:
         """Write ``detections.csv``, ``recordings.csv``, ``deployments.csv``, ``verdicts.csv``."""
-        reader, filters = source.reader, source.filters
-        detections = map(Flattener(), reader.detections(filters))
+        detections = map(Flattener(), source.detections())
         write_table(folder / "detections.csv", DETECTION_COLUMNS, _values(detections))
-        recordings = map(flat_recording, reader.recordings(filters))
+        recordings = map(flat_recording, source.all_recordings())
         write_table(folder / "recordings.csv", RECORDING_COLUMNS, _values(recordings))
         write_table(folder / "deployments.csv", DEPLOYMENT_COLUMNS, _deployments(source))
         write_table(folder / "verdicts.csv", VERDICT_COLUMNS, _verdicts(source))
@@ -57,7 +56,7 @@ def _deployments(source: Source) -> Iterable[list[Any]]:
 
 
 def _verdicts(source: Source) -> Iterable[list[Any]]:
-    for one in source.reader.verdicts(source.filters):
+    for one in source.verdicts():
         ids = one.recording_id, one.detection_id
         said = one.verdict.value, one.species, one.reviewer, one.note
         yield [*ids, *said, iso_time(one.given_on)]

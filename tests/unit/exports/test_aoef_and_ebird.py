@@ -13,19 +13,9 @@ from acoupi.exports.formats.aoef import Aoef
 from acoupi.exports.formats.ebird import EBird
 from acoupi.heard import Verdict
 from tests.stores import at
-from tests.unit.exports.heard import BAT, BIRD, OAK, exported, fill, review
+from tests.unit.exports.heard import BAT, BIRD, OAK, exported, review
 
 Found = dict[UUID, data.Detection]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "metadata.db"
-
-
-@pytest.fixture
-def found(path: Path) -> Found:
-    return fill(path)
 
 
 def test_soundevent_reads_each_detection(path: Path, found: Found) -> None:

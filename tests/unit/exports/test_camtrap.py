@@ -18,7 +18,7 @@ from acoupi.exports.formats.camtrap import CamtrapDp
 from acoupi.exports.formats.camtrap_columns import Profile, schema_of
 from acoupi.heard import Filters, Verdict
 from tests.stores import at
-from tests.unit.exports.heard import BAT, BIRD, OAK, exported, fill, review, utc
+from tests.unit.exports.heard import BAT, BIRD, OAK, exported, review, utc
 from tests.unit.exports.test_formats import rows_of
 
 ROOT = Path(__file__).parents[3]
@@ -32,16 +32,6 @@ FLAVOURS = {
 needs_schemas = pytest.mark.skipif(not SCHEMAS.is_dir(), reason=f"there is no {SCHEMAS}")
 
 Found = dict[UUID, data.Detection]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "metadata.db"
-
-
-@pytest.fixture
-def found(path: Path) -> Found:
-    return fill(path)
 
 
 def published(profile: str, name: str) -> dict[str, Any]:

@@ -12,22 +12,12 @@ from acoupi.errors import ParameterError
 from acoupi.exports.formats.darwin_core import HUMBOLDT, MULTIMEDIA, OCCURRENCE, DarwinCore
 from acoupi.heard import Verdict
 from tests.stores import at
-from tests.unit.exports.heard import BAT, LAKE, OAK, exported, fill, review, utc
+from tests.unit.exports.heard import BAT, LAKE, OAK, exported, review, utc
 from tests.unit.exports.test_formats import rows_of
 
 DWC = "http://rs.tdwg.org/dwc/terms/"
 ECO = "http://rs.tdwg.org/eco/terms/"
 Found = dict[UUID, data.Detection]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "metadata.db"
-
-
-@pytest.fixture
-def found(path: Path) -> Found:
-    return fill(path)
 
 
 def term(row: Any, name: str) -> str:

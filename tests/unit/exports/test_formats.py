@@ -36,19 +36,9 @@ from acoupi.exports.formats.raven import Raven
 from acoupi.exports.formats.tables import Csv
 from acoupi.heard import Filters, Verdict
 from tests.stores import at, deployment, detection, output, recording
-from tests.unit.exports.heard import BAT, BIRD, LAKE, OAK, exported, fill, review, utc
+from tests.unit.exports.heard import BAT, BIRD, LAKE, OAK, exported, review, utc
 
 Found = dict[UUID, data.Detection]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "metadata.db"
-
-
-@pytest.fixture
-def found(path: Path) -> Found:
-    return fill(path)
 
 
 def rows_of(path: Path, **options: Any) -> list[dict[str, str]]:
