@@ -136,7 +136,9 @@ class Demo:
 
     def setup(self) -> None:
         """Make the home."""
-        self.acoupi("setup", "--program", PROGRAM, "--target", self.target, "--no-prompt")
+        # The folder holds the marker already.
+        answers = ("--program", PROGRAM, "--target", self.target, "--no-prompt")
+        self.acoupi("setup", "--adopt-folder", *answers)
         if self.target == "compose" and why_build(image_name()):
             say("Building the image of the sensor, which takes some minutes the first time ...")
             self.acoupi("compose", "build")
@@ -151,7 +153,12 @@ class Demo:
 
     def is_running(self) -> bool:
         """Return whether any service lives."""
-        return any(is_locked(self.home / "run", name) for name in SERVICES)
+        return any(is_locked(self._run(name), name) for name in SERVICES)
+
+    def _run(self, name: str) -> Path:
+        """Return where the pulse of a service is: a container has a folder of its own."""
+        run = self.home / "run"
+        return run / name if self.target == "compose" else run
 
     def progress(self) -> Progress:
         """Return what was done so far."""
@@ -173,9 +180,9 @@ class Demo:
         return progress
 
     def _health(self, name: str) -> str:
-        if not is_locked(self.home / "run", name):
+        if not is_locked(self._run(name), name):
             return "not running"
-        pulse = read_pulse(self.home / "run", name)
+        pulse = read_pulse(self._run(name), name)
         if pulse is None or pulse.state == "starting":
             return "starting"
         if pulse.state != "ready":
@@ -184,7 +191,7 @@ class Demo:
 
     def task_of(self, name: str) -> str:
         """Return what a service is doing."""
-        pulse = read_pulse(self.home / "run", name)
+        pulse = read_pulse(self._run(name), name)
         if pulse is None:
             return ""
         return f"{pulse.task or 'idle'}, {pulse.done} done"

@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -189,6 +189,37 @@ def silent_port() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
+@contextmanager
+def endless_server(first: bytes | Callable[[bytes], bytes], again: bytes) -> Iterator[int]:
+    """A port whose server answers what it is asked with `first`, and then `again` for ever."""
+    ended = threading.Event()
+
+    def serve(channel: socket.socket) -> None:
+        with channel, suppress(OSError):
+            asked = channel.recv(65_536)
+            channel.sendall(first(asked) if callable(first) else first)
+            while not ended.wait(0.02):
+                channel.sendall(again)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                channel, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(channel,), daemon=True))
+                threads[-1].start()
+
+    threads = [threading.Thread(target=accept, daemon=True)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads[0].start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            ended.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(DEADLINE)
+
+
 class ScriptedBroker:
     """An MQTT broker of few words, for what mosquitto cannot be made to do.
 
@@ -209,6 +240,8 @@ class ScriptedBroker:
         How many CONNECTs, of the first, it answers by hanging up, as a bad link does.
     bars_wills
         Whether it refuses a CONNECT with a last will as not authorised (MQTT 5).
+    most_bytes
+        The largest packet that it takes, by its own word (MQTT 5).
     """
 
     def __init__(
@@ -220,7 +253,9 @@ class ScriptedBroker:
         farewell: bytes = b"",
         resets: int = 0,
         bars_wills: bool = False,
+        most_bytes: int | None = None,
     ) -> None:
+        self.most_bytes = most_bytes
         self.bars_wills = bars_wills
         self.resets = resets
         self.speaks = speaks
@@ -297,6 +332,9 @@ class ScriptedBroker:
         if self.bars_wills and has_will:
             channel.sendall(b"\x20\x03\x00\x87\x00")
             return False
+        if version == 5 and self.most_bytes is not None:
+            channel.sendall(b"\x20\x08\x00\x00\x05\x27" + struct.pack("!I", self.most_bytes))
+            return True
         channel.sendall(b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00")
         return True
 

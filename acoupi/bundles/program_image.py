@@ -9,12 +9,13 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
 from acoupi.devices.clock import get_system_timezone
+from acoupi.stack.mounting import cache_variable
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import cache_variable
 
 __all__ = ["INSIDE", "bind_option", "image_command", "is_inside"]
 
@@ -22,6 +23,52 @@ INSIDE = "ACOUPI_INSIDE"
 """Set inside such a container, where commands are not handed on again."""
 SOUND = Path("/dev/snd")
 PASSED_ON = ("TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+
+
+LIMITS = ("--pids-limit=512", "--memory=2g")
+"""More than any command of ours needs, and less than what stops a board."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a command needs, and is given."""
+
+    home: bool = False
+    """All of the home, to write; else the settings, to read, and no file of the bundle."""
+    data: bool = False
+    """To write in the folders of the data."""
+    network: bool = False
+    sound: bool = False
+
+
+NEEDS: Mapping[tuple[str, ...], Needs] = {
+    ("setup",): Needs(home=True, sound=True),
+    ("config", "set"): Needs(home=True),
+    ("config",): Needs(),
+    ("task", "run"): Needs(data=True, network=True, sound=True),
+    ("task",): Needs(),
+    ("check",): Needs(data=True, network=True, sound=True),
+    ("devices",): Needs(sound=True),
+    ("effort",): Needs(data=True),
+    ("messages",): Needs(data=True),
+}
+"""By the first words of a command; any other gets everything."""
+READ = ("config", "app.py", ".generated.json", "run", "secrets/config")
+"""What a command reads that may not write all of the home."""
+
+
+def needs_of(words: Sequence[str]) -> Needs:
+    """Return what a command line of acoupi needs.
+
+    Examples
+    --------
+    >>> needs_of(["config", "get", "recording"]).home, needs_of(["config", "set"]).home
+    (False, True)
+    """
+    for length in (2, 1):
+        if found := NEEDS.get(tuple(words[:length])):
+            return found
+    return Needs(home=True, data=True, network=True, sound=True)
 
 
 def is_inside() -> bool:
@@ -41,9 +88,10 @@ def image_command(
 ) -> list[str]:
     """Return the command that runs ``acoupi WORDS`` in an image, as if it ran here.
 
-    The home is mounted where it is, with the folders that its bundle uses
-    and, read-only, each file that the words name. Variables are passed by
-    name, so that no secret stands in the command line.
+    What the command needs of the home (`NEEDS`) is mounted where it is, with the
+    folders that its bundle uses and, read-only, each file that the words name. Only some
+    commands have a network. Variables are passed by name, so that no secret stands in
+    the command line.
 
     Parameters
     ----------
@@ -62,7 +110,7 @@ def image_command(
     terminal
         Whether the command is interactive.
     """
-    home = settings.home
+    home, needs = settings.home, needs_of(words)
     set_here = {"ACOUPI_HOME": str(home), INSIDE: "1", **cache_variable(home), **(variables or {})}
     if zone := os.environ.get("TZ") or get_system_timezone():
         set_here["TZ"] = zone
@@ -74,11 +122,12 @@ def image_command(
     return [
         *("docker", "run", "--rm", "--init", "--interactive", *(["--tty"] if terminal else [])),
         *("--user", ":".join(map(str, owner)), "--read-only", "--tmpfs", "/tmp:mode=1777"),  # noqa: S108 - its own
-        *("--cap-drop=ALL", "--security-opt=no-new-privileges:true"),
+        *("--cap-drop=ALL", "--security-opt=no-new-privileges:true", *LIMITS),
+        *(() if needs.network else ("--network=none",)),
         *(part for name in passed for part in ("--env", name)),
         *(part for name, text in set_here.items() for part in ("--env", f"{name}={text}")),
-        *(part for mount in _mounts(home, words) for part in ("--mount", mount)),
-        *(_sound(sound_group) if SOUND.is_dir() else ()),
+        *(part for mount in _mounts(home, words, needs) for part in ("--mount", mount)),
+        *(_sound(sound_group) if needs.sound and SOUND.is_dir() else ()),
         *("--workdir", os.getcwd(), image, "acoupi", *words),  # noqa: PTH109 - as it is called
     ]
 
@@ -89,12 +138,20 @@ def _sound(group: str) -> tuple[str, ...]:
     return ("--mount", mount, "--device-cgroup-rule", SOUND_RULE, "--group-add", group)
 
 
-def _mounts(home: Path, words: Sequence[str]) -> Iterator[str]:
-    yield bind_option(home)
+def _mounts(home: Path, words: Sequence[str], needs: Needs) -> Iterator[str]:
+    may_write = needs.home or needs.data
+    if needs.home:
+        yield bind_option(home)
+    else:
+        for path in (home / name for name in READ):
+            if path.exists():
+                yield bind_option(path, read_only=path.name != "run" or not needs.data)
+        if (home / "data").exists():
+            yield bind_option(home / "data", read_only=not may_write)
     folders = folders_of(home)
     for folder, read_only in folders.items():
         if folder.exists() and not folder.is_relative_to(home):
-            yield bind_option(folder, read_only=read_only)
+            yield bind_option(folder, read_only=read_only or not may_write)
     for file in sorted({path for word in words for path in _named(word)}):
         if not any(file.is_relative_to(seen) for seen in (home, *folders)):
             yield bind_option(file, read_only=True)

@@ -23,6 +23,8 @@ __all__ = ["AsJson", "check_app", "devices_app", "run_checks"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+logger = logging.getLogger(__name__)
+
 check_app = single()
 devices_app = single()
 
@@ -38,6 +40,10 @@ def check(as_json: AsJson = False) -> None:
     results: list[dict[str, Any]] = []
     try:
         run_checks(found, results, quiet=as_json, only_reads=True)
+        if (shared := found.target.shared) is not None:
+            next(one for one in results if one["name"] == "target")["notes"].append(shared)
+            if not as_json:
+                warn(f"{shared}.")
     finally:
         if as_json:
             is_well = bool(results) and all(one["ok"] for one in results)
@@ -108,6 +114,7 @@ def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
 
 
 def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callable[[], Any]]]:
+    from acoupi.config.plain_credentials import plain_credential_warnings
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
     from acoupi.system.home_files import check_files
@@ -117,6 +124,9 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
 
     def check_all() -> None:
         check_files(found.settings, owns_data=not target.has_own_python)
+        files = found.settings.program_config_file, found.settings.celery_config_file
+        for warning in plain_credential_warnings(*files):
+            logger.warning(warning)
 
     def check_settings() -> None:
         home.load(found, only_reads=only_reads)

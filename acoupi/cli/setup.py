@@ -9,7 +9,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
-from acoupi.cli.output import done, example
+from acoupi.cli.output import done, example, warn
 from acoupi.cli.table import single
 from acoupi.cli.timezones import say_timezone
 from acoupi.errors import NotConfiguredError, ParameterError
@@ -62,6 +62,14 @@ def setup(
             autocompletion=home.complete.targets,
         ),
     ] = None,
+    system: Annotated[
+        bool,
+        typer.Option(
+            "--system",
+            help="With --target systemd: units of the system, which root installs and which keep "
+            "each service apart, instead of those of this user.",
+        ),
+    ] = False,
     package: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,6 +115,8 @@ def setup(
     before = Sensor.at(found)
     asking = sys.stdin.isatty() if prompt is None else prompt
     chosen = _target_of(before, target, broker, has_package=bool(package))
+    if system:
+        chosen = _for_system(chosen or before.target.name)
     if package:
         words = ["setup", "--target", str(chosen), *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
@@ -187,6 +197,26 @@ def _target_of(
     return next(iter(possible), DEFAULT_TARGET)
 
 
+def _for_system(target: str) -> str:
+    """Return the target that does the same for the whole system.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    from acoupi.targets import find_target
+
+    if found := find_target(target).for_system:
+        return found
+    raise ParameterError(
+        "--system",
+        f"--system cannot be used with --target {target}.",
+        "acoupi setup --target systemd --system",
+        why="only systemd has units of a user and units of the system.",
+    )
+
+
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:
     """Bake packages into an image, and set up inside it; return the exit code."""
     from acoupi.bundles.images import image_name, named_packages, why_build
@@ -224,6 +254,7 @@ def _program_of(before: "Sensor", *, asking: bool) -> str:
 
 
 def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
+    from acoupi.config.plain_credentials import plain_credential_warnings
     from acoupi.system.lifecycle import set_up
     from acoupi.system.sensor import Sensor
 
@@ -231,6 +262,8 @@ def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
     after = Sensor.at(found)
     done(f"The sensor is set up in {found.home} (program {request.program_name}).")
     say_timezone(found)
+    for warning in plain_credential_warnings(found.program_config_file, found.celery_config_file):
+        warn(warning)
     remind_of_restart(found, after.services)
     typer.echo(f"Next: {after.target.next_step}")
     return after

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,12 @@ from pydantic import BaseModel
 
 from acoupi.commit import is_there, read_whole
 from acoupi.config.answers import Answers
+from acoupi.config.bounds import (
+    require_bounds,
+    require_short_keys,
+    require_size,
+    whole_number,
+)
 from acoupi.config.dumping import SecretSplitter, differing, dumped, mask
 from acoupi.config.env_files import read_env, read_text, updated_env
 from acoupi.config.names import PROGRAM, Names
@@ -87,6 +94,7 @@ class Document:
                 why="the name of a configuration file ends in .json, .yaml, .yml or .toml.",
             )
         try:
+            _require_file(path)
             text = read_whole(path, "utf-8-sig")
         except UnicodeDecodeError as error:
             raise _broken(cls("", suffix, str(path)), error) from error
@@ -109,7 +117,9 @@ class Document:
             If it is broken: with the line.
         """
         try:
+            require_size(len(self.text))
             data = _READERS[self.suffix](self.text)
+            require_bounds(data)
         except (ValueError, RecursionError) as error:
             raise _broken(self, error) from error
         if data is None:
@@ -149,6 +159,13 @@ class Document:
         return found if isinstance(found, dict) else {}
 
 
+def _require_file(path: Path) -> None:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no ordinary file")
+    require_size(found.st_size)
+
+
 def _broken(document: Document, error: Exception) -> ConfigurationError:
     if not document.text.strip("\0 \t\r\n") and not isinstance(error, UnicodeDecodeError):
         return _emptied(document)
@@ -186,7 +203,7 @@ def _line_of(error: Exception) -> tuple[int, str]:
 
 def _read_json(text: str) -> Any:
     # Not even an empty configuration is written as an empty file: it is damaged, not absent.
-    return json.loads(text, object_pairs_hook=_unique)
+    return json.loads(text, object_pairs_hook=_unique, parse_int=whole_number)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -207,6 +224,7 @@ def _read_yaml(text: str) -> Any:
 def _read_toml(text: str) -> Any:
     import tomllib  # noqa: PLC0415 - services do without
 
+    require_short_keys(text)
     return tomllib.loads(text)
 
 

@@ -8,10 +8,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-__all__ = ["read_yaml"]
+from acoupi.config.bounds import MOST_DIGITS, MOST_NODES, MOST_YAML, require_size
 
-MOST_NODES = 100_000
-"""More than any configuration has, once what is repeated by an alias is written out."""
+__all__ = ["read_yaml"]
 
 
 class _YamlError(ValueError):
@@ -28,6 +27,8 @@ class _Constructor(SafeConstructor):
 
     def construct_yaml_int(self, node: Any) -> Any:
         text = str(self.construct_scalar(node))
+        if len(text) > MOST_DIGITS:
+            raise _YamlError(node.start_mark.line + 1, f"a number has {len(text)} digits")
         return text if text[:1] == "0" and text[1:].isdigit() else super().construct_yaml_int(node)
 
 
@@ -43,6 +44,7 @@ def read_yaml(text: str) -> Any:
     ValueError
         If it is broken, has a name twice, or holds itself; `lineno` says where.
     """
+    require_size(len(text), MOST_YAML)
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     try:

@@ -155,6 +155,7 @@ def through_door(
     rules = _Rules(kind, error, frozenset(deferred), offline or {}, caller)
 
     def decorate(store_class: Any) -> Any:
+        """Make the public methods of a class of stores calls at the door, where there is one."""
         for name, function in inspect.getmembers(store_class, inspect.isfunction):
             if not name.startswith("_") and name != "close":
                 setattr(store_class, name, rules.wrap(name, function))

@@ -13,14 +13,17 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from acoupi.rights import Folder, ReadOnly, Server, WrittenFile
+from acoupi.rights import Folder, Kept, ReadOnly, Sending, Server, Spool, WrittenFile
 
 __all__ = [
     "Duration",
     "Folder",
+    "Kept",
     "LocalPath",
     "ReadOnly",
+    "Sending",
     "Server",
+    "Spool",
     "TimeOfDay",
     "TimeZoneName",
     "WrittenFile",

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from urllib.parse import urljoin, urlsplit
@@ -13,7 +12,9 @@ from requests.auth import HTTPBasicAuth
 
 import acoupi
 from acoupi.components.messengers.config import split_url
+from acoupi.components.messengers.exchange import DeadlineError, DeadlineSession
 from acoupi.components.messengers.http import root_cause
+from acoupi.config.bounds import MOST_BYTES
 from acoupi.errors import ConfigurationError
 from acoupi.provisioned import Fetched, read_cache
 from acoupi.writing import PRIVATE, RenderedFile
@@ -21,7 +22,6 @@ from acoupi.writing import PRIVATE, RenderedFile
 __all__ = ["cache_file", "fetch", "load_cached", "shown_url"]
 
 VARIABLE = "ACOUPI_CONFIG_URL"
-MOST_BYTES = 1_000_000
 CHUNK = 65_536
 FETCH_PATIENCE = 30.0
 ANSWER_PATIENCE = 10.0
@@ -48,7 +48,8 @@ def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
     ----------
     url
         http:// or https://, perhaps with a login. A redirection may lead
-        elsewhere on the same server only.
+        elsewhere on the same server only. ``#sha256=…`` at its end is the digest
+        of what it must return.
     patience
         Seconds for all of it: looking up the name, the connection, every byte.
 
@@ -68,23 +69,27 @@ def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
         ) from error
     if not plain.isascii() or re.search(r"[\x00-\x20]", plain):
         raise _failed(url, "it has a character that no address has; a space is written %20")
-    found: list[Fetched | BaseException] = []
-
-    def attempt() -> None:
+    plain, digest = _wanted_digest(url, plain)
+    with DeadlineSession() as session:
         try:
-            found.append(_get(plain, _login(user, password)))
-        except BaseException as error:  # noqa: BLE001 - told below, in the thread that asked
-            found.append(error)
+            return session.within(
+                patience, lambda: _get(session, plain, _login(user, password), digest)
+            )
+        except DeadlineError as error:
+            raise _failed(url, f"no complete answer came within {patience:.0f} s") from error
+        except Exception as error:
+            raise _failed(url, _reason(error)) from error
 
-    # A thread of its own: neither looking up a name nor a trickle of bytes knows a deadline.
-    thread = threading.Thread(target=attempt, name="fetch", daemon=True)
-    thread.start()
-    thread.join(patience)
-    if not found:
-        raise _failed(url, f"no complete answer came within {patience:.0f} s")
-    if isinstance(found[0], Fetched):
-        return found[0]
-    raise _failed(url, _reason(found[0])) from found[0]
+
+def _wanted_digest(url: str, plain: str) -> tuple[str, str | None]:
+    """Return an address without the digest behind it, and the digest."""
+    plain, _, fragment = plain.partition("#")
+    if not fragment:
+        return plain, None
+    digest = fragment.removeprefix("sha256=").lower()
+    if digest == fragment.lower() or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise _failed(url, "what follows # must be sha256= and 64 hexadecimal digits")
+    return plain, digest
 
 
 Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
@@ -96,9 +101,9 @@ def _login(user: str | None, password: str | None) -> Auth:
     return HTTPBasicAuth(user.encode(), (password or "").encode())
 
 
-def _get(url: str, auth: Auth) -> Fetched:
+def _get(session: DeadlineSession, url: str, auth: Auth, digest: str | None) -> Fetched:
     """Fetch a URL; raises a ValueError that says why its answer cannot be used."""
-    with requests.get(
+    with session.get(
         url,
         headers={"User-Agent": f"acoupi/{acoupi.__version__}"},
         auth=auth,
@@ -106,7 +111,10 @@ def _get(url: str, auth: Auth) -> Fetched:
         stream=True,
         hooks={"response": _require_same_server},
     ) as answer:
-        return _read(answer)
+        found = _read(answer, digest)
+    if session.is_cut:  # an answer without a length ends with its connection
+        raise ConnectionAbortedError("the deadline cut it off")
+    return found
 
 
 def _require_same_server(answer: requests.Response, **_: object) -> None:
@@ -117,7 +125,7 @@ def _require_same_server(answer: requests.Response, **_: object) -> None:
             raise ValueError(f"it leads to another place, {shown_url(there)}")
 
 
-def _read(answer: requests.Response) -> Fetched:
+def _read(answer: requests.Response, digest: str | None) -> Fetched:
     if answer.status_code != requests.codes.ok:
         raise ValueError(f"the server answered {answer.status_code} {answer.reason}")
     content = b""
@@ -125,13 +133,18 @@ def _read(answer: requests.Response) -> Fetched:
         content += chunk
         if len(content) > MOST_BYTES:
             raise ValueError(f"it is longer than {MOST_BYTES} bytes")
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError("what came has another sha256 than the address says")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("it is not text in UTF-8") from None
     if not text.strip():
         raise ValueError("the answer is empty")
-    return Fetched(text, _suffix(answer.url, answer.headers.get("Content-Type", ""), text))
+    kind = answer.headers.get("Content-Type", "").lower()
+    if "html" in kind or text.lstrip().startswith("<"):
+        raise ValueError("it is a web page, such as the login page of a network")
+    return Fetched(text, _suffix(answer.url, kind, text))
 
 
 def _suffix(url: str, kind: str, text: str) -> str:

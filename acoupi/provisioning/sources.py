@@ -14,7 +14,6 @@ from acoupi.config.documents import Document
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.provisioned import CACHE, Fetched
 from acoupi.provisioning.fetching import (
-    MOST_BYTES,
     cache_file,
     load_cached,
     shown_url,
@@ -165,12 +164,7 @@ def _document(
 
 def _read_file(path: Path) -> Document:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigurationError(
-                f'cannot use {FILE} "{path}".',
-                f"{FILE}=PATH",
-                why=f"it is longer than {MOST_BYTES} bytes.",
-            )
+        path.stat()
     except OSError as error:
         raise ConfigurationError(
             f'cannot read {FILE} "{path}".',

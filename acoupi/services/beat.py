@@ -30,6 +30,7 @@ from acoupi.commit import settle
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.address import masked_url, read_address
 from acoupi.services.entries import (
+    ClockSteps,
     Entry,
     Interval,
     UnknownSchedule,
@@ -48,8 +49,6 @@ __all__ = ["Planner", "main", "run"]
 
 logger = logging.getLogger(__name__)
 
-STEP = 1.0
-"""Seconds by which the clocks must differ between two checks to count as a step."""
 LOOK_AGAIN = 60.0
 """Longest time between two checks of a wall-clock schedule, seconds."""
 PULSE_EVERY = 5.0
@@ -118,7 +117,7 @@ class Planner:
 
     def __init__(self, entries: Sequence[Entry], send: Send) -> None:
         self._send = send
-        self._clocks = _Clocks()
+        self._clocks = ClockSteps()
         now, wall = clock.monotonic(), clock.utc_now()
         # Intervals start at once: a sensor that was started shall record.
         self._plans = [
@@ -171,24 +170,6 @@ class Planner:
             logger.exception("Cannot tell when %s is due; asking again later.", plan.entry.name)
             return False, LOOK_AGAIN
         return bool(is_due), max(float(seconds), 0.001)
-
-
-class _Clocks:
-    """Notices steps of the wall clock against the monotonic clock."""
-
-    def __init__(self) -> None:
-        self._offset = self._measure()
-
-    @staticmethod
-    def _measure() -> float:
-        return clock.utc_now().timestamp() - clock.monotonic()
-
-    def stepped(self) -> float:
-        """Return by how many seconds the wall clock has stepped since the last call; 0 if not."""
-        offset = self._measure()
-        step = offset - self._offset
-        self._offset = offset
-        return step if abs(step) >= STEP else 0.0
 
 
 @dataclass

@@ -16,6 +16,7 @@ from acoupi.services.address import (
     check_broker_url,
     is_own_redis,
 )
+from acoupi.services.aside import aside_file
 from acoupi.services.folder_files import broker_folder
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.settings import Settings
@@ -125,11 +126,13 @@ def make_app(
 def _transport(settings: Settings, celery: CelerySettings, worker: str | None) -> dict[str, Any]:
     """Return what Celery must know to reach the broker."""
     url = celery.broker_url
+    aside = str(aside_file(settings.run_dir, worker)) if worker else None
+    own = {"worker": worker, "aside": aside}
     if url is None:
-        folder = {"folder": str(broker_folder(settings.run_dir)), "worker": worker}
+        folder = {"folder": str(broker_folder(settings.run_dir)), **own}
         return _settings(EMBEDDED_URL, FOLDER_TRANSPORT, folder)
     if is_own_redis(url):
-        return _settings(OWN_REDIS_URL, REDIS_TRANSPORT, {"url": SecretURL(url), "worker": worker})
+        return _settings(OWN_REDIS_URL, REDIS_TRANSPORT, {"url": SecretURL(url), **own})
     from acoupi.services.external_broker import ExternalBroker  # noqa: PLC0415 - seldom needed
 
     outside = ExternalBroker.parse(url, time_limit=celery.task_time_limit)

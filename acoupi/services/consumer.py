@@ -5,6 +5,8 @@ so they find it there.
 """
 
 import errno
+import json
+import logging
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +16,20 @@ from celery.apps import worker as celery_worker
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from celery.worker.state import maybe_shutdown
+from kombu.message import Message
 
 from acoupi import data
 from acoupi.errors import AcoupiError
+from acoupi.services.aside import Aside
+from acoupi.services.duties import Duties
+from acoupi.services.entries import Entry
 from acoupi.services.monitor import WorkerMonitor
+from acoupi.services.task_messages import task_message
 from acoupi.services.transport import SensorTransport
 
 __all__ = ["SensorConsumer", "SensorRequest", "SensorWorker", "watch"]
+
+logger = logging.getLogger(__name__)
 
 RETRY_START, RETRY_STEP, RETRY_MAX = 0.5, 0.5, 5.0
 """Seconds between attempts to reach a broker."""
@@ -28,7 +37,13 @@ TURN_EVERY = 2.0
 """Seconds between two turns of an event loop that has nothing to do."""
 
 
-def watch(app: Celery, monitor: WorkerMonitor, reclaim: Callable[[Any], None]) -> None:
+def watch(
+    app: Celery,
+    monitor: WorkerMonitor,
+    reclaim: Callable[[Any], None],
+    duties: Duties,
+    aside: Aside,
+) -> None:
     """Make the workers of an app report to a monitor.
 
     Parameters
@@ -40,9 +55,16 @@ def watch(app: Celery, monitor: WorkerMonitor, reclaim: Callable[[Any], None]) -
     reclaim
         Called with the first connection to the broker: puts back what this
         worker had in hand when it last ended.
+    duties
+        What this worker runs.
+    aside
+        Keeps the messages that it cannot read, or that order anything else.
     """
     app.acoupi_monitor = monitor
     app.acoupi_reclaim = reclaim
+    app.acoupi_duties = duties
+    app.acoupi_aside = aside
+    app.acoupi_came = lambda task: True  # told of each order; whether it is to be followed
     app.conf.worker_consumer = SensorConsumer
     for task in app.tasks.values():
         task.Request = SensorRequest
@@ -51,8 +73,12 @@ def watch(app: Celery, monitor: WorkerMonitor, reclaim: Callable[[Any], None]) -
 class SensorRequest(Request):
     """A task in hand, as the main process of its worker sees it, whatever the pool."""
 
+    is_ours = False
+    """Whether this worker ordered it itself."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._may: bool | None = None
         # Celery derives a class whose on_success does not call ours.
         self._celery_success: Callable[..., Any] = self.on_success
         self.__dict__["on_success"] = self._done
@@ -61,6 +87,27 @@ class SensorRequest(Request):
     def _monitor(self) -> WorkerMonitor:
         monitor: WorkerMonitor = self.app.acoupi_monitor
         return monitor
+
+    def revoked(self) -> bool:
+        """Return whether it is not to run: it is late, its slot is recorded, or it still runs."""
+        if super().revoked():
+            self._monitor.give_up(self.id)
+            return True
+        if self._may is None:  # Celery asks twice
+            self._may = self._may_run()
+        if self._may:
+            return False
+        self.acknowledge()
+        return True
+
+    def _may_run(self) -> bool:
+        task: str = self.type
+        if not self.is_ours and not self.app.acoupi_came(task):
+            logger.info("%s: already recorded, by this worker's own clock.", task)
+            return False
+        if task in self.app.acoupi_duties.periodic:
+            return self._monitor.claim(self.id, task)
+        return True
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Report that the task runs."""
@@ -102,7 +149,13 @@ class SensorConsumer(Consumer):
         self._reclaimed = self._is_lost = False
         self._monitor: WorkerMonitor = app.acoupi_monitor
         self._monitor.stop_loop = self._stop_loop
+        self._duties: Duties = app.acoupi_duties
+        self._aside: Aside = app.acoupi_aside
         super().__init__(*args, app=app, **kwargs)
+        # Whatever a broker answers, a worker reconnects: what it has in memory would be lost.
+        link: tuple[type[Exception], ...] = self.conninfo.connection_errors
+        self._link_errors = (*link, *self.conninfo.channel_errors)
+        self.connection_errors: tuple[type[Exception], ...] = (*link, Exception)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for the broker as long as it takes."""
@@ -126,6 +179,7 @@ class SensorConsumer(Consumer):
     def connect(self) -> Any:
         """Connect to the broker; the first time, put back what was in hand."""
         connection = super().connect()
+        self._monitor.give_up_waiting()
         if not self._reclaimed:
             # No other worker has this name, so unacknowledged messages are stale.
             self.app.acoupi_reclaim(connection)
@@ -144,7 +198,59 @@ class SensorConsumer(Consumer):
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         """Report that the connection was lost."""
         self._monitor.broker_lost(exc)
+        if isinstance(exc, json.JSONDecodeError):  # kombu's own redis has it in hand no more
+            self._aside.put(exc.doc, "the broker", str(exc))
         super().on_connection_error_after_connected(exc)
+
+    # Messages: what is not for this worker, or cannot be read, is put aside.
+
+    def update_strategies(self) -> None:
+        """Run the tasks of this worker and refuse all others, those of Celery among them."""
+        super().update_strategies()
+        for name in set(self.strategies) - self._duties.served:
+            del self.strategies[name]
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Return what handles a message; what it cannot handle ends nobody."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> None:
+            try:
+                _require_order(message)
+                handle(message)
+            except self._link_errors:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a stranger's message makes of it
+                self._put_aside(message, f"{type(error).__name__}: {error}")
+
+        return on_task_received
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Put aside what orders no task."""
+        del body
+        self._put_aside(message, "it orders no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Put aside an order for a task that this worker does not run."""
+        del body
+        self._put_aside(message, f"the task {exc} is not one of this worker")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Put aside an order that contradicts itself."""
+        del body
+        self._put_aside(message, str(exc))
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Put aside what cannot be read."""
+        self._put_aside(message, str(exc))
+
+    def _put_aside(self, message: Any, why: str) -> None:
+        """Keep a message, and remove it from its queue."""
+        place = message.delivery_info
+        queue = place.get("routing_key", "?") if isinstance(place, dict) else "?"
+        self._aside.put([message.headers, message.body], str(queue), why)
+        if not message.acknowledged:
+            message.ack()
 
     # The loop: ours without a hub, kombu's event loop with one.
 
@@ -209,8 +315,41 @@ class SensorConsumer(Consumer):
         return transport if isinstance(transport, SensorTransport) else None
 
 
+def _require_order(message: Any) -> None:
+    """Raise unless a message has what Celery's own orders have; pools trust it unread."""
+    arguments, names, more = message.decode()
+    if not (isinstance(arguments, list) and isinstance(names, dict) and isinstance(more, dict)):
+        raise TypeError("its body is not [arguments, named arguments, what follows]")
+
+
 class SensorWorker(celery_worker.Worker):
     """Celery's worker without what is meant for a terminal."""
+
+    _ordered: Any = None
+
+    def order(self, entry: Entry) -> bool:
+        """Run a periodic task without an order from the broker, in a pool of threads.
+
+        Returns False while the worker is busy, or there is no pool yet.
+        """
+        if getattr(self, "pool", None) is None or self._is_busy():
+            return False
+        message = task_message(entry.task, entry.args, entry.kwargs, expires=3600)
+        request = SensorRequest(
+            Message(headers=message.headers, delivery_info={}),
+            app=self.app,
+            hostname=self.hostname,
+            task=self.app.tasks[entry.task],
+            body=message.body,
+            decoded=True,
+        )
+        request.is_ours = True
+        self._ordered = request.execute_using_pool(self.pool)
+        return True
+
+    def _is_busy(self) -> bool:
+        is_ordered = self._ordered is not None and not self._ordered.f.done()
+        return is_ordered or self.app.acoupi_monitor.is_busy
 
     def install_platform_tweaks(self, worker: Any) -> None:
         """Stop warmly when asked to; handle no other signals."""

@@ -21,6 +21,7 @@ __all__ = [
     "CRONTAB_FIELDS",
     "VERSION",
     "Aligned",
+    "ClockSteps",
     "Entry",
     "Interval",
     "UnknownSchedule",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 VERSION = 1
+STEP = 1.0
+"""Seconds by which the clocks must differ between two checks to count as a step."""
 CRONTAB_FIELDS = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
 
 
@@ -141,3 +144,21 @@ def _entry(described: Mapping[str, Any]) -> Entry:
         expires=described["expires"],
         schedule=restore(described["schedule"]),
     )
+
+
+class ClockSteps:
+    """Notices steps of the wall clock against the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._offset = self._measure()
+
+    @staticmethod
+    def _measure() -> float:
+        return clock.utc_now().timestamp() - clock.monotonic()
+
+    def stepped(self) -> float:
+        """Return by how many seconds the wall clock has stepped since the last call; 0 if not."""
+        offset = self._measure()
+        step = offset - self._offset
+        self._offset = offset
+        return step if abs(step) >= STEP else 0.0

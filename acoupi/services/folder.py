@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 from collections import deque
@@ -13,9 +12,10 @@ from typing import Any
 
 from kombu.exceptions import ChannelError
 
-from acoupi.opening import NotAFileError, read_bytes
+from acoupi.opening import NotAFileError
 from acoupi.services import folder_files
-from acoupi.services.folder_files import LONGEST_MESSAGE, MAX_CRASHES, broker_folder, reclaim
+from acoupi.services.envelopes import read_message, written_message
+from acoupi.services.folder_files import MAX_CRASHES, broker_folder, reclaim
 from acoupi.services.transport import SensorChannel, SensorTransport
 
 __all__ = ["MAX_CRASHES", "FolderChannel", "FolderTransport", "broker_folder", "reclaim"]
@@ -32,14 +32,15 @@ class FolderChannel(SensorChannel):
         self.root = Path(options["folder"])
         self.worker: str = folder_files.safe(options.get("worker") or f"process-{os.getpid()}")
         self._listed: dict[str, deque[str]] = {}
-        self._taken: dict[str, tuple[Path, str]] = {}
         self._is_refused = False
 
     # The interface of a kombu channel.
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
         try:
-            folder_files.put(self.root, queue, message)
+            folder_files.put(self.root, queue, written_message(message))
+        except ValueError as error:
+            raise ChannelError(str(error)) from error
         except OSError as error:
             folder = self._queue_folder(queue)
             raise ChannelError(f"cannot write a message into {folder}: {error}") from error
@@ -82,7 +83,7 @@ class FolderChannel(SensorChannel):
 
     def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
         """Remove or put back the file of a message that was taken."""
-        path, queue = self._taken.pop(delivery_tag, (None, ""))
+        path, queue = self.taken.pop(delivery_tag, (None, ""))
         if path is None:
             return
         with contextlib.suppress(OSError):
@@ -125,8 +126,8 @@ class FolderChannel(SensorChannel):
                     return None
                 folder.mkdir(parents=True, exist_ok=True)
                 source.rename(path)
-            message: dict[str, Any] = json.loads(read_bytes(path, LONGEST_MESSAGE))
-            tag = message["properties"]["delivery_tag"]
+            raw = folder_files.read_start(path)
+            message, tag = read_message(raw)
         except FileNotFoundError:
             return None
         except NotAFileError as error:
@@ -139,14 +140,14 @@ class FolderChannel(SensorChannel):
                 )
             self._is_refused = True
             return None
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except ValueError as error:
             # A power cut leaves empty files. The store knows what was to be done.
-            logger.warning("A message in the queue %s cannot be read; dropped.", queue)
+            self.aside.put(raw, queue, str(error))
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
         self._is_refused = False
-        self._taken[tag] = (path, queue)
+        self.taken[tag] = (path, queue)
         return message
 
 

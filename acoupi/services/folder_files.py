@@ -14,7 +14,6 @@ Layout, below ``run/broker``::
 
     queues/QUEUE/TIME-ID.msg            waiting
     taken/WORKER/QUEUE/TIME-ID.msg      being worked on
-    dead/QUEUE/TIME-ID.msg              put aside: its worker died during it too often
     wake/QUEUE/WORKER.fifo              pipe that wakes a consumer
 """
 
@@ -24,21 +23,21 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from acoupi import clock
-from acoupi.opening import read_bytes
+from acoupi.opening import open_binary
+from acoupi.services.aside import Aside
+from acoupi.services.envelopes import MOST_BYTES, count_crash, read_message
 
 __all__ = [
-    "CRASHES_HEADER",
-    "LONGEST_MESSAGE",
     "MAX_CRASHES",
     "broker_folder",
     "messages",
     "put",
     "queue_folder",
+    "read_start",
     "reclaim",
     "safe",
     "wake_consumers",
@@ -49,10 +48,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
 """A message is put aside after its worker has died this often while it had it."""
-CRASHES_HEADER = "x-crashes"
 SUFFIX = ".msg"
-LONGEST_MESSAGE = 64 << 20
-"""Bytes of a file with one message."""
 
 
 def broker_folder(run_dir: Path) -> Path:
@@ -65,6 +61,18 @@ def safe(name: str) -> str:
     return quote(name, safe="") or "_"
 
 
+def read_start(path: Path) -> bytes:
+    """Return a message that is waiting, or so much of it that it is seen to be too large.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is a link or not a regular file.
+    """
+    with open_binary(path) as stream:
+        return stream.read(MOST_BYTES + 1)
+
+
 def queue_folder(root: Path, queue: str) -> Path:
     """Return where the messages of a queue wait."""
     return root / "queues" / safe(queue)
@@ -75,8 +83,8 @@ def wake_folder(root: Path, queue: str) -> Path:
     return root / "wake" / safe(queue)
 
 
-def put(root: Path, queue: str, message: dict[str, Any]) -> None:
-    """Put a message into a queue and wake its consumers.
+def put(root: Path, queue: str, text: str) -> None:
+    """Put a message, as JSON, into a queue and wake its consumers.
 
     Raises
     ------
@@ -85,7 +93,6 @@ def put(root: Path, queue: str, message: dict[str, Any]) -> None:
     """
     name = f"{int(clock.utc_now().timestamp() * 1e6):020d}-{uuid4().hex}"
     folder = queue_folder(root, queue)
-    text = json.dumps(message)
     try:
         _write(folder, name, text)
     except FileNotFoundError:  # the folder is new, or somebody deleted it
@@ -137,7 +144,7 @@ def _poke(fifo: Path) -> None:
         os.close(handle)
 
 
-def reclaim(run_dir: Path, worker: str, limit: int = MAX_CRASHES) -> tuple[int, int]:
+def reclaim(run_dir: Path, worker: str, aside: Aside, limit: int = MAX_CRASHES) -> tuple[int, int]:
     """Put back the messages that a worker had in hand when it was killed.
 
     Only the worker of that name may call this, and only before it consumes.
@@ -145,37 +152,32 @@ def reclaim(run_dir: Path, worker: str, limit: int = MAX_CRASHES) -> tuple[int, 
     Returns
     -------
     tuple
-        How many messages were put back, and how many were put aside because
-        the worker has died `limit` times with them in hand.
+        How many messages were put back, and how many were put aside because they cannot
+        be read, or because the worker has died `limit` times with them in hand.
     """
     root = broker_folder(run_dir)
-    back = aside = 0
+    back = gone = 0
     for path in sorted((root / "taken" / safe(worker)).glob(f"*/*{SUFFIX}")):
+        queue = unquote(path.parent.name)
         try:
-            message = json.loads(read_bytes(path, LONGEST_MESSAGE))
-            headers = message.setdefault("headers", {})
-            crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
-            headers[CRASHES_HEADER] = crashes
-            message["redelivered"] = True
-            place = "dead" if crashes >= limit else "queues"
-            folder = root / place / path.parent.name
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder, path.name.removesuffix(SUFFIX), json.dumps(message))
-            path.unlink()
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            raw = read_start(path)
+            message, _ = read_message(raw)
+            crashes = count_crash(message)
+            if crashes >= limit:
+                aside.put(message, queue, f"its worker died during it, {crashes} times")
+                gone += 1
+            else:
+                folder = queue_folder(root, queue)
+                folder.mkdir(parents=True, exist_ok=True)
+                _write(folder, path.name.removesuffix(SUFFIX), json.dumps(message))
+                back += 1
+        except ValueError as error:
+            aside.put(raw, queue, str(error))
+            gone += 1
+        except OSError:
+            continue
+        finally:
             with contextlib.suppress(OSError):
                 path.unlink()
-            continue
-        if place == "dead":
-            aside += 1
-            task = headers.get("task")
-            logger.error(
-                "The task %s was in hand when this worker died, %d times: put aside in %s.",
-                task,
-                crashes,
-                unquote(folder.name),
-            )
-        else:
-            back += 1
     shutil.rmtree(root / "taken" / safe(worker), ignore_errors=True)
-    return back, aside
+    return back, gone

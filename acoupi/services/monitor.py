@@ -65,6 +65,8 @@ class WorkerMonitor:
         self.lock = lock
         self.broker = broker
         self.time_limit = time_limit
+        self.keeps_time = False
+        """Whether the worker works without its loop, which a broker may hold."""
         self.stop_loop: Callable[[], None] = lambda: None
         """Makes the loop end at once; set by the consumer."""
         self._end = end
@@ -72,7 +74,10 @@ class WorkerMonitor:
         self._lock = threading.Lock()
         self._tasks: dict[str, tuple[str, float]] = {}
         self._errors: dict[str, str] = {}
+        self._claims: dict[str, str] = {}
+        """Which order of a periodic task is in hand, by the task's name."""
         self._loop_turned = data.monotonic()
+        self._is_held = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -92,6 +97,9 @@ class WorkerMonitor:
     def turn(self) -> None:
         """Note that the loop turns."""
         self._loop_turned = data.monotonic()
+        if self._is_held:
+            self._is_held = False
+            self._set_state("ready", None)
 
     def ready(self) -> None:
         """Note that the worker waits for messages."""
@@ -114,14 +122,48 @@ class WorkerMonitor:
         if is_new:
             logger.error("Cannot continue: %s. Trying again until it does.", message)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task runs."""
+        with self._lock:
+            return bool(self._tasks)
+
     def task_started(self, key: str, task: str) -> None:
         """Note that a task runs."""
         with self._lock:
             self._tasks[key] = (task, data.monotonic())
 
+    def claim(self, key: str, task: str) -> bool:
+        """Return whether a periodic task may begin: its last run has ended. The pulse says if not.
+
+        One run that hangs would otherwise take every thread, and with them all other tasks.
+        """
+        with self._lock:
+            if self._claims.setdefault(task, key) == key:
+                return True
+            self._errors.pop(task, None)
+            self._errors[task] = f"{task}: it still runs, so it was not begun again"
+            self.pulse.pulse.last_error = self._errors[task]
+        logger.warning("%s", self._errors[task])
+        return False
+
+    def give_up(self, key: str) -> None:
+        """Note that an order will not run."""
+        with self._lock:
+            self._release(key)
+
+    def give_up_waiting(self) -> None:
+        """Note that the orders in hand that have not begun come again, from a new connection."""
+        with self._lock:
+            self._claims = {task: key for task, key in self._claims.items() if key in self._tasks}
+
+    def _release(self, key: str) -> None:
+        self._claims = {task: one for task, one in self._claims.items() if one != key}
+
     def task_ended(self, key: str, error: str | None) -> None:
         """Note that a task ended, with an error or None; a second call has no effect."""
         with self._lock:
+            self._release(key)
             task, _ = self._tasks.pop(key, (None, 0.0))
             if task is None:
                 return
@@ -149,7 +191,8 @@ class WorkerMonitor:
                 )
         if self.pulse.pulse.state == "starting" and now - self._created > START_PATIENCE:
             return f"it has not started within {START_PATIENCE:.0f} s"
-        if now - self._loop_turned > LOOP_PATIENCE and not self._has_no_loop():
+        is_held = now - self._loop_turned > LOOP_PATIENCE and not self._has_no_loop()
+        if is_held and not self.keeps_time:
             return f"its loop has not turned for {now - self._loop_turned:.0f} s"
         return None
 
@@ -173,7 +216,13 @@ class WorkerMonitor:
                 self._end(reason)
                 return
             self._restart_if_due()
-            if data.monotonic() - written >= PULSE_EVERY - CHECK_EVERY and self._loop_turns():
+            if data.monotonic() - written < PULSE_EVERY - CHECK_EVERY:
+                continue
+            if self.keeps_time and not self._loop_turns():
+                self._is_held = True
+                held = f"the broker {self.broker} has not answered for some time"
+                self._set_state("waiting for the broker", held)
+            if self._is_held or self._loop_turns():
                 self._note_task()
                 self.pulse.write()
                 written = data.monotonic()

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from acoupi import clock
+
 if TYPE_CHECKING:
     from redis.connection import Connection, ConnectionPool
 
@@ -20,6 +22,8 @@ __all__ = ["ANSWER_TIMEOUT", "OwnRedis", "PendingAnswer", "RedisFailedError"]
 
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 30.0
+MOST_BYTES = 32_000_000
+"""Of one answer: as much as the redis of a target holds."""
 
 Argument = str | bytes | int
 Command = Sequence[Argument]
@@ -53,6 +57,9 @@ class OwnRedis:
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=answer_timeout,
         )
+        kind: type[Connection] = self._pool.connection_class
+        limits = {"seconds": answer_timeout}
+        self._pool.connection_class = type("Metered", (_MeteredConnection, kind), limits)
 
     def __call__(self, *command: Argument) -> Any:
         """Return the answer to one command: an int, bytes, None or a list of these.
@@ -74,6 +81,7 @@ class OwnRedis:
         """
         with _failures(), self._connection() as connection:
             connection.send_packed_command(connection.pack_commands(commands))
+            connection.meter.begin()
             answers = [_answer(connection) for _ in commands]
         for answer in answers:
             if isinstance(answer, _RedisError):
@@ -105,7 +113,7 @@ class OwnRedis:
         self._pool.disconnect(inuse_connections=False)
 
     @contextlib.contextmanager
-    def _connection(self) -> "Iterator[Connection]":
+    def _connection(self) -> Iterator[Any]:
         connection = self._pool.get_connection()
         try:
             yield connection
@@ -143,11 +151,13 @@ class PendingAnswer:
         RedisFailedError
             If it does not come, or is an error.
         """
-        connection, self._connection = self._connection, None
+        connection: Any = self._connection
+        self._connection = None
         if connection is None:
             return None
         try:
             with _failures():
+                connection.meter.begin()
                 return connection.read_response()
         finally:
             self._pool.release(connection)
@@ -163,6 +173,49 @@ class PendingAnswer:
         """Return the file descriptor to wait on; -1 if it is closed."""
         used = self._connection and self._connection._sock  # noqa: SLF001 - as kombu does
         return used.fileno() if used else -1
+
+
+class _Meter:
+    """A socket that reads for so long, and so much, and no more: for whole answers."""
+
+    def __init__(self, channel: Any, seconds: float) -> None:
+        self._channel, self._seconds = channel, seconds
+        self.begin()
+
+    def begin(self) -> None:
+        """Expect an answer from now on."""
+        self._end, self._left = clock.monotonic() + self._seconds, MOST_BYTES
+
+    def recv(self, size: int) -> bytes:
+        """Return what came; wait for it no longer than the answer may take."""
+        patience = self._channel.gettimeout()
+        if patience != 0:  # 0 only looks
+            seconds = self._end - clock.monotonic()
+            if seconds <= 0:
+                raise TimeoutError
+            self._channel.settimeout(min(seconds, patience or seconds))
+        try:
+            content: bytes = self._channel.recv(size)
+        finally:
+            self._channel.settimeout(patience)
+        self._left -= len(content)
+        if self._left < 0:
+            raise ConnectionError(f"its answer is longer than {MOST_BYTES} bytes")
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+class _MeteredConnection:
+    """A connection of the library, on such a socket."""
+
+    seconds: float
+    meter: _Meter
+
+    def _connect(self) -> _Meter:
+        self.meter = _Meter(super()._connect(), self.seconds)  # type: ignore[misc]
+        return self.meter
 
 
 def _library() -> ModuleType:

@@ -6,6 +6,7 @@ import select
 import socket
 from urllib.parse import unquote, urlsplit
 
+from acoupi import clock
 from acoupi.services import folder_files
 from acoupi.services.address import is_own_redis
 from acoupi.services.task_messages import Publisher, TaskMessage
@@ -14,6 +15,8 @@ from acoupi.stack.settings import Settings
 __all__ = ["open_publisher"]
 
 ANSWER_TIMEOUT = 30.0
+MOST_ANSWER = 4096
+"""Bytes of an answer; it is a number, or the reason of a refusal."""
 
 
 class _FolderPublisher(Publisher):
@@ -23,7 +26,7 @@ class _FolderPublisher(Publisher):
         self._folder = folder_files.broker_folder(settings.run_dir)
 
     def send(self, queue: str, message: TaskMessage) -> None:
-        folder_files.put(self._folder, queue, message.in_list(queue))
+        folder_files.put(self._folder, queue, json.dumps(message.in_list(queue)))
 
     def close(self) -> None:
         pass
@@ -70,8 +73,13 @@ class _SocketPublisher(Publisher):
         encoded = [word.encode() for word in words]
         parts = [b"*%d\r\n" % len(words), *(b"$%d\r\n%s\r\n" % (len(w), w) for w in encoded)]
         self._link.sendall(b"".join(parts))
-        answer = b""
+        answer, end = b"", clock.monotonic() + ANSWER_TIMEOUT
         while not answer.endswith(b"\r\n"):
+            if len(answer) > MOST_ANSWER:
+                raise ConnectionError("redis answers more than one line")
+            if (left := end - clock.monotonic()) <= 0:
+                raise TimeoutError("redis does not answer to the end")
+            self._link.settimeout(left)
             if not (more := self._link.recv(1024)):
                 raise ConnectionResetError(errno.ECONNRESET, "redis has closed the connection")
             answer += more

@@ -1,11 +1,12 @@
 """Puts back the messages that a worker had in hand when it was killed."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from acoupi.services import folder_files, redis_transport
 from acoupi.services.address import is_own_redis
+from acoupi.services.aside import Aside
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.settings import Settings
 
@@ -14,23 +15,25 @@ __all__ = ["reclaimer"]
 logger = logging.getLogger(__name__)
 
 
-def reclaimer(name: str, settings: Settings, celery: CelerySettings) -> Callable[[Any], None]:
+def reclaimer(
+    name: str, settings: Settings, celery: CelerySettings, queues: Sequence[str], aside: Aside
+) -> Callable[[Any], None]:
     """Return a function that puts back the messages this worker had in hand when it was killed."""
 
     def reclaim(connection: Any) -> None:
         if celery.broker_url is None:
-            back, aside = folder_files.reclaim(settings.run_dir, name)
+            back, gone = folder_files.reclaim(settings.run_dir, name, aside)
         elif is_own_redis(celery.broker_url):
             client = connection.default_channel.client
-            back, aside = redis_transport.reclaim(client, name)
+            back, gone = redis_transport.reclaim(client, name, queues, aside)
         else:  # AMQP does so by itself; elsewhere the visibility timeout counts
             return
-        if back or aside:
+        if back or gone:
             logger.warning(
                 "This worker had %d tasks in hand when it last ended: %d put back, %d put aside.",
-                back + aside,
+                back + gone,
                 back,
-                aside,
+                gone,
             )
 
     return reclaim

@@ -8,28 +8,31 @@ Keys::
 
     QUEUE             list; messages are pushed on the left and popped on the right
     unacked:WORKER    hash of what the worker has in hand, by delivery tag
-    dead:WORKER       list of messages during which it died too often
 """
 
 import contextlib
 import json
-import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from queue import Empty
 from typing import Any
 
+from kombu.exceptions import ChannelError
+
 from acoupi import clock
-from acoupi.services.folder_files import CRASHES_HEADER, MAX_CRASHES
+from acoupi.services.aside import Aside
+from acoupi.services.envelopes import count_crash, read_message, written_message
+from acoupi.services.folder_files import MAX_CRASHES
 from acoupi.services.own_redis import ANSWER_TIMEOUT, OwnRedis, PendingAnswer, RedisFailedError
 from acoupi.services.transport import SensorChannel, SensorTransport
 
 __all__ = ["RedisChannel", "RedisTransport", "reclaim"]
 
-logger = logging.getLogger(__name__)
-
 BLOCK = 1
 """Seconds for which one request waits for a message. Its answer is awaited when a worker stops:
 a message that redis hands to a client that has just hung up is lost."""
+MOST_WAITING = 4096
+"""Messages in one queue. At 2 kB each, three full queues leave a fifth of redis's 32 MB; what is
+refused stays in the store, and recovery orders it again."""
 
 
 class RedisChannel(SensorChannel):
@@ -43,12 +46,17 @@ class RedisChannel(SensorChannel):
         self._patience: float = BLOCK + options.get("answer_timeout", ANSWER_TIMEOUT)
         self._awaited: PendingAnswer | None = None
         self._asked_at = 0.0
-        self._taken: dict[str, tuple[bytes, str]] = {}
 
     # The interface of a kombu channel.
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
-        self.client("LPUSH", queue, json.dumps(message))
+        try:
+            text = written_message(message)
+        except ValueError as error:
+            raise ChannelError(str(error)) from error
+        if int(self.client("LLEN", queue)) >= MOST_WAITING:
+            raise ChannelError(f"{MOST_WAITING} messages wait in the queue {queue}: it is full")
+        self.client("LPUSH", queue, text)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         del timeout
@@ -82,7 +90,7 @@ class RedisChannel(SensorChannel):
 
     def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
         """Remove or put back a message that was taken."""
-        raw, queue = self._taken.pop(delivery_tag, (None, ""))
+        raw, queue = self.taken.pop(delivery_tag, (None, ""))
         if raw is None:
             return
         done = ("HDEL", self.unacked, delivery_tag)
@@ -134,15 +142,14 @@ class RedisChannel(SensorChannel):
     def _take(self, queue: str, raw: bytes) -> dict[str, Any] | None:
         """Note that a message is in hand; None if it cannot be read."""
         try:
-            message: dict[str, Any] = json.loads(raw)
-            tag: str = message["properties"]["delivery_tag"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            message, tag = read_message(raw)
+        except ValueError as error:
             # The store knows what was to be done.
-            logger.warning("A message in the queue %s cannot be read; dropped.", queue)
+            self.aside.put(raw, queue, str(error))
             return None
         in_hand = json.dumps([message, "", queue])
         self.client("HSET", self.unacked, tag, in_hand)
-        self._taken[tag] = (raw, queue)
+        self.taken[tag] = (raw, queue)
         return message
 
 
@@ -171,48 +178,56 @@ class RedisTransport(SensorTransport):
         return [number for channel in self.channels if (number := channel.fileno()) >= 0]
 
 
-def reclaim(client: OwnRedis, worker: str, limit: int = MAX_CRASHES) -> tuple[int, int]:
+def reclaim(
+    client: OwnRedis,
+    worker: str,
+    queues: Sequence[str],
+    aside: Aside,
+    limit: int = MAX_CRASHES,
+) -> tuple[int, int]:
     """Put back the messages that a worker had in hand when it was killed.
 
     Returns
     -------
     tuple
-        How many messages were put back, and how many were put aside (in the
-        list ``dead:WORKER``) because the worker died `limit` times while it had them.
+        How many messages were put back, and how many were put aside because they cannot be
+        read, are of a queue of another worker, or the worker died `limit` times with them.
     """
-    back = aside = 0
+    back = gone = 0
     unacked = _unacked(worker)
     answer = client("HGETALL", unacked)
     for tag, raw in zip(answer[::2], answer[1::2], strict=True):
         try:
-            message, exchange, routing_key = json.loads(raw)
-            headers = message.setdefault("headers", {})
-            crashes = int(headers.get(CRASHES_HEADER, 0)) + 1
-            headers[CRASHES_HEADER] = crashes
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            # The worker starts all the same; the store knows what was to be done.
-            logger.warning("A message that was in hand cannot be read; put aside.")
-            client.together(
-                ("MULTI",), ("RPUSH", f"dead:{worker}", raw), ("HDEL", unacked, tag), ("EXEC",)
-            )
-            aside += 1
+            message, queue = _in_hand(raw, queues)
+            crashes = count_crash(message)
+            if crashes >= limit:
+                raise ValueError(f"its worker died during it, {crashes} times")  # noqa: TRY301
+        except ValueError as error:
+            aside.put(raw, unacked, str(error))
+            client("HDEL", unacked, tag)
+            gone += 1
             continue
-        message["redelivered"] = True
-        place = routing_key or exchange  # pushed on the right, to be next
-        if crashes >= limit:
-            aside += 1
-            place = f"dead:{worker}"
-            logger.error(
-                "The task %s was in hand when this worker died, %d times: put aside.",
-                headers.get("task"),
-                crashes,
-            )
-        else:
-            back += 1
+        # Pushed on the right, to be next.
         client.together(
-            ("MULTI",), ("RPUSH", place, json.dumps(message)), ("HDEL", unacked, tag), ("EXEC",)
+            ("MULTI",), ("RPUSH", queue, json.dumps(message)), ("HDEL", unacked, tag), ("EXEC",)
         )
-    return back, aside
+        back += 1
+    return back, gone
+
+
+def _in_hand(raw: bytes, queues: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Return a message and its queue, from what `RedisChannel` notes of it."""
+    try:
+        message, exchange, routing_key = json.loads(raw)
+        message, _ = read_message(json.dumps(message).encode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except TypeError:
+        raise ValueError("it is JSON, but no message in hand") from None
+    queue = routing_key or exchange
+    if queue not in queues:
+        raise ValueError("its queue is that of another worker")
+    return message, queue
 
 
 def _unacked(worker: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from kombu.transport import virtual
 
 from acoupi import clock
+from acoupi.services.aside import Aside
 
 __all__ = ["LONGEST_WAIT", "SensorChannel", "SensorTransport", "WakePipe"]
 
@@ -90,6 +91,12 @@ class SensorChannel(virtual.Channel):
 
     QoS = SensorQoS
 
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        super().__init__(connection, **kwargs)
+        self.aside: Aside = connection.aside
+        self.taken: dict[str, tuple[Any, str]] = {}
+        """The messages in hand, by delivery tag, and the queue of each."""
+
     def settle(self, delivery_tag: str, *, requeue: bool = False) -> None:
         """Remove or put back a message that was taken."""
         raise NotImplementedError
@@ -127,6 +134,7 @@ class SensorTransport(virtual.Transport):
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         self.is_stopping = False
+        self.aside = Aside(self.options.get("aside"))
         self._pipe = WakePipe()
 
     @property
@@ -169,8 +177,17 @@ class SensorTransport(virtual.Transport):
         return any(channel.deliver_one() for channel in list(self.channels))
 
     def deliver(self, message: dict[str, Any], queue: str) -> None:
-        """Pass a message to the consumers of its queue."""
-        self._deliver(message, queue)
+        """Pass a message to the consumers of its queue; put it aside if they cannot read it."""
+        try:
+            self._deliver(message, queue)
+        except (*self.connection_errors, *self.channel_errors):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's message makes of it
+            self.aside.put(message, queue, f"{type(error).__name__}: {error}")
+            tag = message["properties"]["delivery_tag"]
+            for channel in self.channels:
+                if tag in channel.taken:
+                    channel.qos.reject(tag)
 
     def came(self, handle: int) -> None:
         """Handle that one of `handles` is readable."""

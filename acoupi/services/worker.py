@@ -17,7 +17,8 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -34,18 +35,23 @@ from acoupi.config.sensor import load_sensor
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
+from acoupi.programs.core.base import ProgramTask
 from acoupi.services.address import masked_url
+from acoupi.services.aside import Aside, aside_file
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.child_processes import tie_to_worker
 from acoupi.services.construction import build_program
 from acoupi.services.consumer import SensorWorker, watch
 from acoupi.services.declared_deployments import settle_deployments
 from acoupi.services.doors import go_through_door, open_doors
+from acoupi.services.duties import duties_of, recording_tasks
+from acoupi.services.entries import Entry, read_schedule
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.services.program_hooks import settle_store
 from acoupi.services.provisioned_home import drop_invalid_variables
 from acoupi.services.reclaiming import reclaimer
+from acoupi.services.recorder_clock import Outbox, RecorderClock
 from acoupi.services.restarts import RestartPolicy
 from acoupi.services.waiting import Watch, await_home
 from acoupi.stack.configured import read_program_name
@@ -109,16 +115,27 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             if home_watch is not None:
                 declared = home_watch.known.deployments
                 settle_deployments(settings, name, stack, program, declared)
-            watch(app, monitor, reclaimer(name, settings, celery))
+            service = stack.service(name)
+            aside = Aside(aside_file(settings.run_dir, name))
+            reclaim = reclaimer(name, settings, celery, service.queues, aside)
+            duties = duties_of(program, service)
+            watch(app, monitor, reclaim, duties, aside)
             tie_to_worker(lock)
             _call_while_waiting(program, stopped)
-            return _work(app, stack.service(name), settings, monitor)
+            recording = recording_tasks(program) if service.role == "recorder" else []
+            return _work(app, service, settings, monitor, recording)
         finally:
             stopped.set()
             monitor.stop()
 
 
-def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMonitor) -> int:
+def _work(
+    app: Celery,
+    service: Service,
+    settings: Settings,
+    monitor: WorkerMonitor,
+    recording: Sequence[ProgramTask],
+) -> int:
     def on_stopping(**_: Any) -> None:
         monitor.stopping()
 
@@ -132,7 +149,7 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
         app=app,
         hostname=f"{service.name}@acoupi",
         queues=list(service.queues),
-        concurrency=service.concurrency,
+        concurrency=service.concurrency or _at_once(service),
         pool=service.pool or "threads",
         without_gossip=True,
         without_mingle=True,
@@ -148,7 +165,8 @@ def _work(app: Celery, service: Service, settings: Settings, monitor: WorkerMoni
         worker.concurrency,
     )
     memory.settle_memory()
-    worker.start()
+    with _keeping_time(worker, service, settings, monitor, recording):
+        worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return monitor.exit_code or int(worker.exitcode or 0)
 
@@ -177,6 +195,51 @@ def _call_while_waiting(program: AcoupiProgram[Any], stopped: threading.Event) -
 
     if waiting:
         threading.Thread(target=wait, name="waiting", daemon=True).start()
+
+
+def _schedule(settings: Settings) -> list[Entry]:
+    try:
+        return read_schedule(settings.schedule_file)
+    except AcoupiError as error:
+        logger.warning("This worker cannot keep time itself: %s", error)
+        return []
+
+
+@contextmanager
+def _keeping_time(
+    worker: SensorWorker,
+    service: Service,
+    settings: Settings,
+    monitor: WorkerMonitor,
+    recording: Sequence[ProgramTask],
+) -> Iterator[None]:
+    """Let a recorder record whatever becomes of the broker; it needs threads for that."""
+    names = {task.name for task in recording} if service.pool == "threads" else set()
+    entries = [one for one in _schedule(settings) if one.task in names]
+    keeper = RecorderClock(entries, worker.order)
+    if not entries:
+        yield
+        return
+    worker.app.acoupi_came = keeper.came
+    monitor.keeps_time = True
+    outbox = Outbox()
+    for task in recording:
+        task.outbox = outbox
+    signals.worker_shutting_down.connect(lambda **_: keeper.stop(), weak=False)
+    keeper.start()
+    try:
+        yield
+    finally:
+        keeper.stop()
+        outbox.close()
+
+
+def _at_once(service: Service) -> int | None:
+    """Return how many tasks run at once where the program does not say; None: one a core.
+
+    Two threads at least: while one waits for a server, the other makes room on the disk.
+    """
+    return max(2, os.cpu_count() or 1) if service.pool == "threads" else None
 
 
 def overdue_after(service: Service, time_limit: float) -> float:

@@ -72,7 +72,7 @@ def _service_rules(service: Service, queues: list[str], only_beat_sends: set[str
     ]
     keys = [f"~{_literal(queue)}" for queue in reached]
     if service.is_worker:
-        keys += [f"~{key}:{service.name}" for key in ("unacked", "dead")]
+        keys.append(f"~unacked:{service.name}")
     return " ".join([*keys, COMMANDS])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from acoupi import data
-from acoupi.bundles.bundle_checks import check_bundle, folders_of
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, check_bundle, folders_of
 from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
@@ -86,6 +86,8 @@ DEFAULTS = {
     IMAGE_VARIABLE: "",
     "ACOUPI_LOG_LEVEL": "INFO",
     "ACOUPI_BROKER_APPENDONLY": "no",
+    "ACOUPI_SECCOMP": SECCOMP_FILE,
+    "ACOUPI_APPARMOR": "docker-default",
 }
 """Variables of ``.env`` besides the numbers of users and the memory limits."""
 CHOSEN = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
@@ -146,6 +148,20 @@ class RunningBundle(Target):
                 )
         first, second = (int(text) for text in texts)
         return first, second
+
+    @property
+    def shared(self) -> str | None:
+        """Return what all services have in common, unless some have a user of their own."""
+        if any(name.startswith("ACOUPI_UID_") for name in self._chosen()):
+            return None
+        return (
+            "all services run as one user: their mounts keep them apart, and nothing else "
+            "(docs/security.md). Where root runs acoupi setup, models have a user of their own"
+        )
+
+    def settings_of(self, service: str) -> Settings:
+        """Return the settings of a container, which has folders of its own."""
+        return self.settings.of_service(service)
 
     # --- running ----------------------------------------------------------------------------
 
@@ -465,7 +481,7 @@ class RunningBundle(Target):
         return {
             name: found[name]
             if found.get(name)
-            else tail(self.settings.log_dir / f"{name}.log", lines)
+            else tail(self.settings_of(name).log_dir / f"{name}.log", lines)
             for name in wanted
         }
 

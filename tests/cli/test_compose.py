@@ -275,6 +275,7 @@ def port_in_use(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch)
         "ports": [{"host_ip": "127.0.0.1", "published": str(docker.taken_port), "protocol": "tcp"}],
     }
     docker.answer("compose config", json.dumps(content))
+    (home / "docker-compose.override.yml").write_text("services: {page: {image: page}}\n")
 
 
 REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str, str, int]] = {

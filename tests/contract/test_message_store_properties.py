@@ -85,6 +85,8 @@ class Model:
 
     def claim(self, messenger: str) -> list[int]:
         now = data.utc_now()
+        for n in self.stored - self.closed:  # whoever asks has seen all that there is
+            self.deliveries[messenger].setdefault(n, Delivery())
         due = [n for n in sorted(self.stored) if is_due(self.of(messenger, n), now)][:2]
         until = now + datetime.timedelta(seconds=LEASE)
         for n in due:

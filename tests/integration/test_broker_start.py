@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from acoupi.services.aside import Aside
 from acoupi.services.broker import make_app
 from acoupi.services.redis_transport import reclaim
 from acoupi.stack.broker_users import HOST_USER, broker_rules, broker_user
@@ -105,7 +106,7 @@ def test_a_worker_receives_acknowledges_and_takes_back_with_its_rights(
                 connection.drain_events(timeout=10)
             taken[0].ack()
 
-            assert reclaim(channel.client, "default") == (1, 0)
+            assert reclaim(channel.client, "default", ["celery"], Aside(None)) == (1, 0)
             assert channel.queue_declare("celery", passive=True).message_count == 1
 
 

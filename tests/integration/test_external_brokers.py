@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
+from celery import Celery
+from kombu import Exchange, Queue
 from kombu.connection import Connection
 
 from acoupi.components import SqliteStore
@@ -24,7 +26,7 @@ from acoupi.services.task_messages import task_message
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.system import Settings, get_status, purge_queues, setup_program, start_workers
 from tests.sensors import Sensor, kill, sensor_at, wait_for
-from tests.services import RabbitMQ, Redis
+from tests.services import RabbitMQ, Redis, json_lines
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -55,6 +57,13 @@ def sensor(tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> I
         yield sensor
 
 
+def order_what_is_forbidden(url: str) -> None:
+    """Order a recording where a worker without a microphone listens, also in a roundabout way."""
+    with Celery(broker=url, set_as_current=False) as app:
+        app.send_task("recording_task", queue="celery")
+        app.send_task("celery.map", [{"task": "recording_task", "args": []}, [[]]], queue="celery")
+
+
 @contextlib.contextmanager
 def worker_of_celery(sensor: Sensor, queue: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``celery -A app worker`` in the home, as somebody would on another computer."""
@@ -78,6 +87,52 @@ def test_tasks_travel_through_it(sensor: Sensor) -> None:
 
     wait_for(lambda: len(sensor.events("detected")) >= 5, "five detections", sensor)
     wait_for(lambda: get_status(sensor.settings).celery.state == "ok", "all well", sensor)
+
+
+def test_a_worker_runs_only_tasks_of_its_own_queues_and_survives_what_it_cannot_read(
+    sensor: Sensor, broker: Broker
+) -> None:
+    sensor.set_up("--interval", "3600", broker=broker.url)
+    sensor.target.up()
+    wait_for(lambda: sensor.is_ready("default"), "the worker", sensor)
+    wait_for(lambda: sensor.events("detected"), "the first slot", sensor)
+    pid = sensor.pulse("default").pid
+
+    order_what_is_forbidden(broker.url)
+    with Connection(broker.url) as connection:
+        deep = "[" * 200_000
+        producer = connection.Producer()
+        for headers in ({"task": "hold", "id": "1"}, {"task": ["hold"]}, {"task": "no task"}, {}):
+            producer.publish(
+                deep, routing_key="celery", headers=headers, content_type="application/json",
+                content_encoding="utf-8", declare=[Queue("celery", Exchange("celery"), "celery")],
+            )  # fmt: skip
+    sensor.let_go()
+    sensor.send("hold")
+    wait_for(lambda: sensor.events("let go"), "the task after those", sensor)
+
+    assert len(sensor.events("recorded")) == 1
+    assert sensor.pulse("default").pid == pid
+    kept = json_lines(sensor.settings.run_dir / "default.aside.jsonl")
+    assert len(kept) == 6
+    assert ["is not one of this worker" in one["why"] for one in kept[:2]] == [True, True]
+
+
+def test_a_periodic_task_that_hangs_leaves_the_other_thread_to_the_others(
+    sensor: Sensor, broker: Broker
+) -> None:
+    sensor.set_up("--hangs", broker=broker.url)
+    sensor.target.up()
+    wait_for(lambda: sensor.events("holds"), "the task that hangs", sensor)
+
+    tidied = len(sensor.events("tidied"))
+    wait_for(lambda: len(sensor.events("tidied")) > tidied + 5, "its other tasks", sensor)
+
+    assert len(sensor.events("holds")) == 1
+    wait_for(lambda: sensor.pulse("default").last_error, "the word about it", sensor)
+    assert "hold: it still runs" in (sensor.pulse("default").last_error or "")
+    sensor.let_go()
+    wait_for(lambda: len(sensor.events("holds")) > 1, "its next time", sensor)
 
 
 def test_a_task_begins_as_soon_as_the_one_before_has_ended(sensor: Sensor) -> None:
@@ -115,7 +170,7 @@ def test_a_worker_that_stops_finishes_its_task_and_leaves_the_others(
 ) -> None:
     start_workers(sensor.settings)
     for _ in range(3):
-        sensor.send("hold", queue="detection")
+        sensor.send("hold_in_detection", queue="detection")
     wait_for(lambda: bool(sensor.events("holds")), "a task in hand", sensor)
 
     stopping = threading.Thread(target=sensor.target.down)

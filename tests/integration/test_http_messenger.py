@@ -18,8 +18,8 @@ from acoupi.tasks import generate_send_messages_task
 from acoupi.testing import InMemoryMessageStore
 from tests.clocks import RunningClock
 from tests.http_messengers import message, messenger
-from tests.servers import HTTPSink, silent_port
-from tests.services import free_port
+from tests.servers import HTTPSink, endless_server, silent_port
+from tests.services import eventually, free_port
 
 SECRET = "s3cr3t-pipistrelle"
 
@@ -258,6 +258,61 @@ def test_an_answer_without_end_does_not_hold_the_sensor_up(sink: HTTPSink) -> No
     response = messenger(sink.url, timeout=2).send_message(message())
 
     assert response.status is ResponseStatus.SUCCESS
+
+
+ENDLESS = {
+    "headers": (b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+    "1xx": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "status": (b"", b"H"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_a_server_that_never_ends_its_headers_is_left_at_the_deadline(what: str) -> None:
+    with endless_server(*ENDLESS[what]) as port:
+        sender = messenger(f"http://localhost:{port}/in", timeout=0.3)
+
+        response = sender.send_message(message())
+        with pytest.raises(HealthCheckError, match="did not answer"):
+            sender.check()
+
+    assert response.status is ResponseStatus.TIMEOUT
+    assert "no complete answer within 0.6 s" in str(response.content)
+    eventually(lambda: not [one for one in threading.enumerate() if one.name == "acoupi-http"])
+
+
+def test_an_early_hint_is_no_answer() -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    with endless_server(hint, hint) as port:
+        sender = messenger(f"http://localhost:{port}/in", timeout=0.5)
+
+        assert sender.send_message(message()).status is ResponseStatus.FAILED
+        with pytest.raises(HealthCheckError, match="did not answer"):
+            sender.check()
+
+
+def test_a_body_without_end_after_a_status_is_an_answer() -> None:
+    first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with endless_server(first, b"0") as port:
+        response = messenger(f"http://localhost:{port}/in", timeout=0.3).send_message(message())
+
+    assert response.status is ResponseStatus.SUCCESS
+
+
+def test_a_handshake_without_end_is_left_at_the_deadline() -> None:
+    with endless_server(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb", b"a") as port:
+        sender = messenger(f"https://localhost:{port}/in", timeout=0.3)
+        assert sender.send_message(message()).status is ResponseStatus.TIMEOUT
+        eventually(lambda: not [one for one in threading.enumerate() if one.name == "acoupi-http"])
+
+
+def test_after_a_deadline_the_next_message_takes_a_new_connection(sink: HTTPSink) -> None:
+    sender = messenger(sink.url, timeout=0.3)
+    sink.stall = True
+    assert sender.send_message(message()).status is ResponseStatus.TIMEOUT
+    sink.stall = False
+
+    assert sender.send_message(message()).status is ResponseStatus.SUCCESS
 
 
 def test_a_long_answer_is_cut(sink: HTTPSink) -> None:

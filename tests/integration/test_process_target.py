@@ -194,11 +194,11 @@ def test_stopping_finishes_what_the_child_in_place_of_one_that_died_is_doing(
     embedded: Sensor,
 ) -> None:
     start_workers(embedded.settings)
-    embedded.send("hold", queue="detection")
+    embedded.send("hold_in_detection", queue="detection")
     wait_for(lambda: bool(embedded.events("holds")), "the task in hand", embedded)
     kill(embedded.events("holds")[0]["pid"])
     wait_for(lambda: embedded.pulse("detection").failed == 1, "the loss to be noticed", embedded)
-    embedded.send("hold", queue="detection")
+    embedded.send("hold_in_detection", queue="detection")
     wait_for(lambda: len(embedded.events("holds")) == 2, "the task in the new child", embedded)
     worker = psutil.Process(embedded.pulse("detection").pid)
     threads = worker.num_threads()

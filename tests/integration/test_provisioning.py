@@ -1,6 +1,7 @@
 """Services that start on an empty home, in any order, with their variables and nothing else."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -21,7 +22,8 @@ from acoupi.provisioning.fetching import fetch
 from acoupi.stack.pulse import read_pulse
 from acoupi.stack.settings import RENEW
 from tests.sensors import SERVICES, Sensor, sensor_at, wait_for
-from tests.services import free_port
+from tests.servers import endless_server
+from tests.services import eventually, free_port
 
 SETUP = "setup"
 EVERY = (*SERVICES, SETUP)
@@ -360,6 +362,7 @@ def test_a_configuration_is_fetched_and_a_login_page_in_its_place_changes_nothin
         ("error", "the server answered 500"),
         ("endless", "longer than"),
         ("empty", "the answer is empty"),
+        ("nonsense", "it is a web page"),
         ("nothing", "the server answered 204"),
         ("short", "broke off before its end"),
         ("to http://localhost:1/sensor.yaml", "another place, http://localhost:1/sensor.yaml"),
@@ -380,6 +383,40 @@ def test_a_server_that_misbehaves_is_told_by_what_it_does(
     assert words in (caught.value.why or "")
     assert "ACOUPI_CONFIG_URL" in caught.value.message
     assert "geheim" not in "".join(caught.value.lines())
+
+
+def test_a_digest_beside_the_address_says_what_must_come(server: Server) -> None:
+    server.text = "recording: {duration: 4}"
+    digest = hashlib.sha256(server.text.encode()).hexdigest()
+
+    assert fetch(f"{server.url}#sha256={digest}").text == server.text
+    server.text = "recording: {duration: 5}"
+    with pytest.raises(ConfigurationError) as caught:
+        fetch(f"{server.url}#sha256={digest}")
+    assert "another sha256" in (caught.value.why or "")
+    for bad in ("#sha256=12", "#md5=" + digest, "#" + digest):
+        with pytest.raises(ConfigurationError) as caught:
+            fetch(server.url + bad)
+        assert "must be sha256=" in (caught.value.why or "")
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"a"),
+    ],
+)
+def test_a_server_without_end_is_left_with_nothing_that_waits_for_it(
+    first: bytes, again: bytes
+) -> None:
+    with endless_server(first, again) as port:
+        with pytest.raises(ConfigurationError) as caught:
+            fetch(f"http://127.0.0.1:{port}/sensor.yaml", 0.3)
+        eventually(lambda: not [one for one in threading.enumerate() if one.name == "acoupi-http"])
+
+    assert "no complete answer came" in (caught.value.why or "")
 
 
 def test_a_redirection_on_the_same_server_is_followed(server: Server) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from acoupi import data
+from acoupi.services import redis_transport
+from acoupi.services.aside import Aside
 from acoupi.services.broker import make_app
 from acoupi.services.own_redis import OwnRedis, RedisFailedError
 from acoupi.services.publisher import open_publisher
@@ -18,7 +21,7 @@ from acoupi.services.redis_transport import reclaim
 from acoupi.services.status import count_waiting
 from acoupi.services.task_messages import task_message
 from acoupi.system import Settings
-from tests.services import Redis
+from tests.services import Redis, json_lines
 
 pytestmark = pytest.mark.integration
 
@@ -163,9 +166,52 @@ def test_an_acknowledgement_that_fails_does_not_keep_the_worker_from_its_next_me
     consumer.close(stopping=False)
 
 
-def test_what_a_killed_worker_had_is_next_and_is_put_aside_in_the_end(
-    app: Celery, client: OwnRedis
+def put_back(client: OwnRedis, aside: Path) -> tuple[int, int]:
+    return reclaim(client, "detection", ["detection"], Aside(aside))
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        "[" * 200_000,
+        "no JSON",
+        "{}",
+        json.dumps([{"properties": {"delivery_tag": "a"}}, "", "recording"]),
+        json.dumps([{"properties": {"delivery_tag": "a"}, "headers": {"x-crashes": "x"}}, "", "q"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_in_hand_keeps_no_worker_from_starting(
+    app: Celery, client: OwnRedis, tmp_path: Path, rubbish: str
 ) -> None:
+    send(app, "good")
+    consumer = Consumer(app)
+    consumer.wait(1)
+    consumer.close(stopping=False)
+    client("HSET", "unacked:detection", "0", rubbish)
+
+    assert put_back(client, tmp_path / "aside") == (1, 1)
+
+    assert len(json_lines(tmp_path / "aside")) == 1
+    assert client("EXISTS", "unacked:detection") == 0
+    assert client("LLEN", "detection") == 1
+
+
+def test_a_queue_that_nobody_empties_leaves_room_for_the_others(
+    app: Celery, client: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_transport, "MOST_WAITING", 3)
+    send(app, "a", "b", "c")
+
+    with pytest.raises(OperationalError, match="it is full"):
+        send(app, "d")
+
+    assert client("LLEN", "detection") == 3
+
+
+def test_what_a_killed_worker_had_is_next_and_is_put_aside_in_the_end(
+    app: Celery, client: OwnRedis, tmp_path: Path
+) -> None:
+    aside = tmp_path / "aside"
     send(app, "poison", "other")
     for lives in range(1, 4):
         consumer = Consumer(app)
@@ -173,10 +219,10 @@ def test_what_a_killed_worker_had_is_next_and_is_put_aside_in_the_end(
         assert names(consumer.taken) == ["poison"]
         consumer.close(stopping=False)  # as far as redis can tell, a kill
 
-        assert reclaim(client, "detection") == ((1, 0) if lives < 3 else (0, 1))
+        assert put_back(client, aside) == ((1, 0) if lives < 3 else (0, 1))
 
-    (dead,) = client("LRANGE", "dead:detection", 0, -1)
-    assert json.loads(dead)["headers"]["task"] == "poison"
+    (kept,) = json_lines(aside)
+    assert "poison" in kept["message"]
     assert client("LLEN", "detection") == 1
 
 
@@ -203,7 +249,7 @@ def test_a_refusal_is_an_error_and_the_connection_is_as_good_as_before(
     assert client("GET", "nothing") is None
 
 
-def test_a_message_that_cannot_be_read_is_dropped(
+def test_a_message_that_cannot_be_read_is_put_aside(
     app: Celery, client: OwnRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     client("LPUSH", "detection", "{rubbish")
@@ -213,7 +259,7 @@ def test_a_message_that_cannot_be_read_is_dropped(
     consumer.wait(1)
 
     assert names(consumer.taken) == ["a"]
-    assert "cannot be read" in caplog.text
+    assert "put aside" in caplog.text
     consumer.close()
 
 
@@ -245,18 +291,3 @@ def test_queues_that_this_user_may_not_see_are_not_counted(
     client("ACL", "SETUSER", "default", "resetkeys", "~detection")
 
     assert count_waiting(Settings(home=home), ["detection", "recording"]) == {"detection": 2}
-
-
-def test_what_was_in_hand_and_cannot_be_read_keeps_no_worker_from_starting(
-    app: Celery, client: OwnRedis
-) -> None:
-    send(app, "a")
-    consumer = Consumer(app)
-    consumer.wait(1)
-    consumer.close(stopping=False)
-    client("HSET", "unacked:detection", "tag", "{rubbish")
-
-    assert reclaim(client, "detection") == (1, 1)
-
-    assert client("LRANGE", "dead:detection", 0, -1) == [b"{rubbish"]
-    assert client("LLEN", "detection") == 1

@@ -22,6 +22,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from acoupi import data, devices
 from acoupi.components import types
 from acoupi.components.messengers.config import HTTPConfig, split_url
+from acoupi.components.messengers.exchange import DeadlineError, DeadlineSession
 from acoupi.components.messengers.tls import Certificates, explain_tls
 from acoupi.errors import (
     ConfigurationError,
@@ -78,7 +79,8 @@ class HTTPMessenger(types.Messenger):
     headers
         Sent with every request, and kept out of messages and logs.
     timeout
-        Longest wait for the connection, and again for the answer, seconds.
+        Longest wait for the connection, and again for the answer, seconds. After twice
+        that an exchange is over, however slowly the server goes on.
     token
         Sent as ``Authorization: Bearer …``.
     username, password
@@ -125,7 +127,7 @@ class HTTPMessenger(types.Messenger):
         self._auth = _auth(token, username or url_user, password or url_password)
         self._certificates = Certificates(ca_certificate, client_certificate, client_key, verify)
         self._local = threading.local()
-        self._sessions: WeakSet[requests.Session] = WeakSet()
+        self._sessions: WeakSet[DeadlineSession] = WeakSet()
 
     @classmethod
     def from_config(cls, config: HTTPConfig, logger: logging.Logger | None = None) -> Self:
@@ -208,9 +210,10 @@ class HTTPMessenger(types.Messenger):
 
     def _request(self, method: str, **arguments: Any) -> tuple[int, str, Mapping[str, str]]:
         """Return status, text and headers of the answer."""
-        try:
+
+        def exchange() -> tuple[int, str, Mapping[str, str]]:
             with closing(
-                self._session().request(
+                session.request(
                     method,
                     self.base_url,
                     params=self.base_params,
@@ -224,21 +227,35 @@ class HTTPMessenger(types.Messenger):
             ) as answer:
                 deadline = data.monotonic() + self.timeout
                 return answer.status_code, _text(answer, deadline), answer.headers
+
+        try:
+            session = self._session()
+            return session.within(2 * self.timeout, exchange)
         except ConfigurationError as err:
             raise MessageSendError(err.message, err.help, why=err.why) from err
+        except DeadlineError as err:
+            session.close()
+            raise self._late(err) from err
         except OSError as err:  # requests.RequestException among them
             raise self._failure(err) from root_cause(err)
 
-    def _session(self) -> requests.Session:
+    def _late(self, err: DeadlineError) -> "MessageSendError | _UncertainError":
+        if err.was_connected:
+            return _UncertainError(data.ResponseStatus.TIMEOUT, f"{err}; it may have arrived")
+        why, help_ = _explain(err, 2 * self.timeout)
+        return MessageSendError(f'cannot reach the server "{self._place}".', help_, why=why)
+
+    def _session(self) -> DeadlineSession:
         """Return the session of this thread in this process."""
-        if getattr(self._local, "pid", None) != os.getpid():
+        session: DeadlineSession | None = getattr(self._local, "session", None)
+        if session is None or session.is_cut or self._local.pid != os.getpid():
             if self.base_url.startswith("https:"):
                 self._certificates.context()  # says better than requests what is wrong with a file
-            self._local.session = session = requests.Session()
+            self._local.session = session = DeadlineSession()
             self._local.pid = os.getpid()
             session.headers.update(self.headers)
             self._sessions.add(session)
-        return self._local.session  # type: ignore[no-any-return]
+        return session
 
     def _tls(self) -> dict[str, Any]:
         """Return the TLS arguments of a request.

@@ -22,6 +22,7 @@ from acoupi.components.messengers.config import DEVICE_ID, MQTTConfig, check_top
 from acoupi.components.messengers.mqtt_connection import (
     NOT_AUTHORISED,
     SESSION_TAKEN_OVER,
+    SMALLEST_LIMIT,
     Broker,
     Connection,
     ConnectionLostError,
@@ -285,7 +286,7 @@ class MQTTMessenger(types.Messenger):
                 f"no acknowledgement within {self.timeout} s; it may have arrived",
             )
         except ConnectionLostError as err:
-            if connection.is_garbled:
+            if connection.is_garbled and len(message.content) >= SMALLEST_LIMIT:
                 # mosquitto refuses what is too large with a code that MQTT does not have.
                 return _response(
                     data.ResponseStatus.ERROR,

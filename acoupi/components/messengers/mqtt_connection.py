@@ -19,10 +19,22 @@ from pydantic import SecretStr
 from acoupi.components.messengers.tls import Certificates, explain_tls
 from acoupi.errors import AccessRefusedError, ConfigurationError, MessageSendError
 
-__all__ = ["Broker", "Connection", "ConnectionLostError", "HungUpError", "OldProtocolError"]
+__all__ = [
+    "SMALLEST_LIMIT",
+    "Broker",
+    "Connection",
+    "ConnectionLostError",
+    "HungUpError",
+    "OldProtocolError",
+]
 
 TIDY_UP = 2.0
 """Longest wait for the network thread to end, seconds."""
+
+MOST_BYTES = 262_144
+"""Of a packet from the broker: it has nothing to say but acknowledgements and reasons."""
+SMALLEST_LIMIT = 512
+"""Bytes. A broker that takes no message of this size takes none: that says nothing about one."""
 
 UNSUPPORTED_PROTOCOL = 0x84
 NOT_AUTHORISED = 0x87
@@ -65,6 +77,66 @@ class Broker:
         return self.host if self.transport == "unix" else f"{self.host}:{self.port}"
 
 
+class _Client(mqtt.Client):
+    """A client that reads no packet of any size, and can be cut off while it connects."""
+
+    twin: socket.socket | None = None
+    """The same connection; TLS and websockets take the socket itself away."""
+    _unwrapped: socket.socket | None = None
+    """What paho forgets to close when a websocket cannot be opened on it."""
+
+    def _create_socket_connection(self) -> socket.socket:
+        return self._with_twin(super()._create_socket_connection())
+
+    def _create_unix_socket_connection(self) -> socket.socket:
+        return self._with_twin(super()._create_unix_socket_connection())
+
+    def _with_twin(self, channel: socket.socket) -> socket.socket:
+        channel.settimeout(self.connect_timeout)  # also for TLS and websockets
+        self.twin = socket.socket(fileno=os.dup(channel.fileno()))
+        self._unwrapped = channel
+        return channel
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        self._unwrapped = channel = super()._ssl_wrap_socket(tcp_sock)
+        return channel
+
+    def _create_socket(self) -> Any:
+        try:
+            channel: Any = super()._create_socket()
+        except (OSError, ValueError):
+            if self._unwrapped is not None:
+                self._unwrapped.close()
+            raise
+        finally:
+            self._unwrapped = None
+        read = getattr(channel, "_buffered_read", None)  # of a frame of a websocket
+        if read is not None:
+            channel._buffered_read = lambda length: read(_bounded(length))  # noqa: SLF001 - paho's
+        return channel
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        return super()._sock_recv(_bounded(bufsize))
+
+    def cut(self) -> None:
+        """Wake whoever reads or writes with the end of the stream."""
+        if self.twin is not None:
+            with suppress(OSError):
+                self.twin.shutdown(socket.SHUT_RDWR)
+
+    def let_go(self) -> None:
+        """Close our copy of the connection."""
+        twin, self.twin = self.twin, None
+        if twin is not None:
+            twin.close()
+
+
+def _bounded(length: int) -> int:
+    if length > MOST_BYTES:
+        raise ConnectionError(f"the broker sends {length} bytes at once; the most is {MOST_BYTES}")
+    return length
+
+
 class Connection:
     """A connection that is used once.
 
@@ -101,7 +173,7 @@ class Connection:
         self.will_topic = will_topic
         self.maximum_packet_size: int | None = None
         """Largest message the broker accepts, bytes; None: not stated."""
-        self.client: mqtt.Client | None = None
+        self.client: _Client | None = None
         self.end: str | None = None
         """Why the connection is over; None while it is not."""
         self.end_code: int | None = None
@@ -168,6 +240,10 @@ class Connection:
             properties.UserProperty = list(labels.items())
         size = len(payload) + len(topic.encode()) + 100
         if self.maximum_packet_size is not None and size > self.maximum_packet_size:
+            if self.maximum_packet_size < SMALLEST_LIMIT:
+                raise ConnectionLostError(
+                    f"it takes no message of more than {self.maximum_packet_size} bytes"
+                )
             raise ValueError(
                 f"it has {len(payload)} bytes, and the broker takes {self.maximum_packet_size}"
             )
@@ -224,9 +300,11 @@ class Connection:
         if channel is not None:
             with suppress(OSError):
                 channel.close()
+        if self.client:
+            self.client.let_go()
 
-    def _new_client(self, timeout: float) -> mqtt.Client:
-        client = mqtt.Client(
+    def _new_client(self, timeout: float) -> _Client:
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self.client_id,
             clean_session=None if self.protocol is MQTTProtocolVersion.MQTTv5 else True,
@@ -261,14 +339,24 @@ class Connection:
 
     # --- what runs in other threads ---
 
-    def _connect(self, client: mqtt.Client) -> None:
+    def _connect(self, client: _Client) -> None:
+        properties = None
+        if self.protocol is MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = MOST_BYTES
         try:
-            client.connect(self.broker.host, self.broker.port, keepalive=self.broker.keepalive)
+            client.connect(
+                self.broker.host,
+                self.broker.port,
+                keepalive=self.broker.keepalive,
+                properties=properties,
+            )
         except (OSError, ValueError) as err:
             with self._news:
                 # Its frames hold the socket, which should be closed now.
                 self._error = err.with_traceback(None)
                 self._news.notify_all()
+            client.let_go()
             return
         client.loop_start()
         if self._is_over:  # nobody waits any more
@@ -340,19 +428,17 @@ class Connection:
             return True
 
     @staticmethod
-    def _shut(client: mqtt.Client | None) -> None:
+    def _shut(client: "_Client | None") -> None:
         """Wake the network thread with the end of its stream, whatever it waits for."""
-        channel = client.socket() if client else None
-        if channel is None:
-            return
-        with suppress(OSError), socket.socket(fileno=os.dup(channel.fileno())) as twin:
-            twin.shutdown(socket.SHUT_RDWR)
+        if client:
+            client.cut()
 
     def _let_go(self) -> None:
         """Break the circle of references, so that paho's sockets are closed now."""
         client, self.client = self.client, None
         if client:
             client.on_connect = client.on_disconnect = client.on_publish = client.on_log = None
+            client.let_go()
 
     def _failure(self, timeout: float | None) -> MessageSendError:
         """Return why the connection failed; `timeout` is set if nothing happened within it."""

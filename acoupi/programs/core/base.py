@@ -60,6 +60,8 @@ class ProgramTask(Task):
     """Queue it is sent to by default; None means Celery's default queue."""
     callbacks: list[tuple["ProgramTask", str | None]]
     """The tasks that receive its return value, and the queues they are sent to."""
+    outbox: Callable[[Callable[[], None]], None] | None = None
+    """Sends return values later, where a worker must not wait for the broker; None: at once."""
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, send its return value to the callbacks, and return it.
@@ -81,7 +83,10 @@ class ProgramTask(Task):
         try:
             while True:
                 result = self.function(*positional, **named)
-                self.send_to_callbacks(result)
+                if self.outbox is None:
+                    self.send_to_callbacks(result)
+                else:
+                    self.outbox(partial(self.send_to_callbacks, result))
                 if is_behind is None or not is_behind() or data.monotonic() >= end:
                     break
         except TaskPredicate:  # retry, ignore, reject: not failures

@@ -2,10 +2,15 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
+import tracemalloc
+from base64 import b64encode
+from hashlib import sha1
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +22,7 @@ from acoupi.components.messengers.config import MQTTTransport
 from acoupi.data import MessageType, ResponseStatus
 from acoupi.errors import AccessRefusedError, HealthCheckError, MessageSendError
 from tests.integration.mqtt.conftest import Make, message
-from tests.servers import ScriptedBroker
+from tests.servers import ScriptedBroker, endless_server
 from tests.services import (
     DEADLINE,
     Authority,
@@ -225,6 +230,66 @@ def test_a_message_larger_than_the_broker_takes_is_an_error(tmp_path: Path, make
         assert response.status is ResponseStatus.ERROR
         assert "1000" in str(response.content)
         assert sender.send_message(message()).status is ResponseStatus.SUCCESS
+
+
+def test_a_broker_that_takes_no_message_at_all_says_nothing_about_this_one(make: Make) -> None:
+    with ScriptedBroker(most_bytes=1) as broker, pytest.raises(MessageSendError) as caught:
+        make(broker).send_message(message())
+
+    assert "no message of more than 1 bytes" in str(caught.value.why)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "websockets"])
+def test_a_packet_of_any_size_is_not_read(make: Make, transport: str) -> None:
+    flood = b"x" * 2_000_000
+
+    def answer(asked: bytes) -> bytes:
+        if transport == "tcp":
+            return b"\x20\xff\xff\xff\x7f" + flood  # a CONNACK of 256 MB
+        key = re.search(rb"Sec-Websocket-Key: (\S+)", asked, re.IGNORECASE)
+        assert key
+        seal = sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        frame = b"\x82\x7f" + (1 << 28).to_bytes(8, "big") + flood
+        return (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + b64encode(seal) + b"\r\n\r\n" + frame
+        )
+
+    with endless_server(answer, flood) as port:
+        sender = make(SimpleNamespace(host="localhost", port=port), transport=transport)
+        tracemalloc.start()
+        with pytest.raises(MessageSendError, match="hung up"):
+            sender.send_message(message())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert peak < 10_000_000
+
+
+def test_rubbish_for_a_small_message_is_no_verdict_on_it(make: Make) -> None:
+    with ScriptedBroker(hangs_up_on_publish=True, farewell=b"\xe0\x01\x05") as broker:
+        sender = make(broker, last_will=False)
+        assert sender.send_message(message()).status is ResponseStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "options"),
+    [
+        (b"", b"\x20", {}),
+        (b"\x20\x7f\x00\x00\x7c", b"\x00", {}),
+        (b"HTTP/1.1 101 Switching\r\nX: ", b"a", {"transport": "websockets"}),
+        (b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb", b"a", {"use_tls": True, "verify": False}),
+    ],
+)  # fmt: skip
+def test_a_broker_that_never_ends_is_left_at_the_deadline(
+    make: Make, first: bytes, again: bytes, options: dict[str, Any]
+) -> None:
+    with endless_server(first, again) as port:
+        sender = make(SimpleNamespace(host="localhost", port=port), timeout=0.5, **options)
+        with pytest.raises(MessageSendError):
+            sender.send_message(message())
+        sender.close()
+        eventually(lambda: not [one for one in threading.enumerate() if "mqtt-open" in one.name])
 
 
 def test_a_message_that_the_broker_refuses_in_its_own_way_is_an_error(

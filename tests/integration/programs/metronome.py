@@ -23,6 +23,7 @@ class Config(BaseModel):
     interval: float = 0.5
     fail_on_start: bool = False
     fail_on_end: bool = False
+    hangs: bool = False
 
 
 class Program(AcoupiProgram[Config]):
@@ -78,7 +79,10 @@ class Program(AcoupiProgram[Config]):
             queue="recording",
             callback_queue="detection",
         )
-        self.add_task(hold)
+        self.add_task(hold, schedule=config.interval if config.hangs else None)
+        self.add_task(hold, queue="detection", name="hold_in_detection")
+        if config.hangs:
+            self.add_task(lambda: note("tidied"), schedule=config.interval, name="tidy")
         self.add_task(poison)
         self.add_task(failing_task)
 

@@ -18,6 +18,7 @@ from acoupi.config import (
     parse_config_from_args,
     write_config,
 )
+from acoupi.config.documents import Document
 from acoupi.config.env_files import parse_env, updated_env
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 
@@ -191,3 +192,61 @@ def test_the_schema_is_json() -> None:
 )
 def test_any_secret_survives_the_secrets_file(value: str) -> None:
     assert parse_env(updated_env("", {"A": value, "B": "2"})) == {"A": value, "B": "2"}
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "why"),
+    [
+        ("a.yaml", BOMB, 1, "its aliases stand for too much"),
+        ("a.yaml", "b: 1\na: " + "[" * 60 + "]" * 60, 1, "nested too deeply"),
+        ("a.yaml", "[" * 100_000, 1, "nested too deeply"),
+        ("a.yaml", "b: 1\na: " + "9" * 4000, 2, "a number has 4000 digits"),
+        ("a.yaml", "b: 1\na: 0x" + "f" * 4000, 2, "a number has 4002 digits"),
+        ("a.yaml", "b: 1\nduration: 3\x07\n", 2, "the character U+0007"),
+        ("a.yaml", "b: 1\nduration: 3\x00\n", 2, "the character U+0000"),
+        ("a.yaml", "a: " + "x" * 300_000, 1, "longer than 262144 bytes"),
+        ("a.json", '{"a": ' + "[" * 60 + "]" * 60 + "}", 1, "nested too deeply"),
+        ("a.json", '{"a": ' + "[" * 100_000, 1, "nested too deeply"),
+        ("a.json", '{"a": ' + "9" * 4000 + "}", 1, "a number in it has 4000 digits"),
+        ("a.json", '{"a": [' + "1," * 120_000 + "1]}", 1, "more than 100000 values"),
+        ("a.toml", "a = " + "9" * 4000, 1, "more than 40 digits"),
+        ("a.toml", ".".join("a" * 200_000) + " = 1", 1, "a name in it has more than 50 parts"),
+        ("a.toml", "a = " + "[" * 60 + "]" * 60, 1, "nested too deeply"),
+    ],
+)
+def test_a_document_that_is_too_much_is_refused_at_once(
+    tmp_path: Path, name: str, text: str, line: int, why: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+
+    with pytest.raises(ConfigurationError) as caught:
+        Document.read(path).parsed()
+
+    assert f"line {line} " in caught.value.message
+    assert why in (caught.value.why or "")
+
+
+def test_a_file_that_is_too_long_is_not_even_read(tmp_path: Path) -> None:
+    path = tmp_path / "sensor.json"
+    with path.open("wb") as file:
+        file.truncate(10**12)
+
+    with pytest.raises(ConfigurationError) as caught:
+        Document.read(path)
+
+    assert "longer than 1000000 bytes" in (caught.value.why or "")
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sensor.json")
+
+    with pytest.raises(ConfigurationError) as caught:
+        Document.read(tmp_path / "sensor.json")
+
+    assert "no ordinary file" in (caught.value.why or "")

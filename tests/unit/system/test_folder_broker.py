@@ -5,17 +5,21 @@ import json
 import os
 import shutil
 import threading
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 from kombu import Connection
+from kombu.exceptions import ChannelError
 
 from acoupi.services import transport
+from acoupi.services.aside import Aside, aside_file
 from acoupi.services.broker import make_app
 from acoupi.services.folder import MAX_CRASHES, broker_folder, reclaim
 from acoupi.system import Settings
+from tests.services import json_lines
 
 
 @pytest.fixture
@@ -88,12 +92,12 @@ def test_a_killed_worker_finds_its_messages_again(settings: Settings, root: Path
     put(settings, "hello")
     take_and_die(settings, root)
 
-    assert reclaim(settings.run_dir, "another") == (0, 0)
-    assert reclaim(settings.run_dir, "w") == (1, 0)
+    assert reclaim(settings.run_dir, "another", Aside(None)) == (0, 0)
+    assert reclaim(settings.run_dir, "w", Aside(aside_file(settings.run_dir, "w"))) == (1, 0)
 
     (message,) = files(root, "queues/detection")
     assert json.loads(message.read_text())["headers"]["x-crashes"] == 1
-    assert reclaim(settings.run_dir, "w") == (0, 0)
+    assert reclaim(settings.run_dir, "w", Aside(aside_file(settings.run_dir, "w"))) == (0, 0)
 
 
 def test_a_message_that_kills_its_worker_is_put_aside(settings: Settings, root: Path) -> None:
@@ -101,12 +105,71 @@ def test_a_message_that_kills_its_worker_is_put_aside(settings: Settings, root: 
 
     for _ in range(MAX_CRASHES - 1):
         take_and_die(settings, root)
-        assert reclaim(settings.run_dir, "w") == (1, 0)
+        assert reclaim(settings.run_dir, "w", Aside(aside_file(settings.run_dir, "w"))) == (1, 0)
     take_and_die(settings, root)
 
-    assert reclaim(settings.run_dir, "w") == (0, 1)
+    assert reclaim(settings.run_dir, "w", Aside(aside_file(settings.run_dir, "w"))) == (0, 1)
     assert files(root, "queues") == []
-    assert len(files(root, "dead/detection")) == 1
+    (kept,) = json_lines(aside_file(settings.run_dir, "w"))
+    assert (kept["queue"], kept["why"]) == ("detection", "its worker died during it, 3 times")
+    assert "poison" in b64decode(json.loads(kept["message"])["body"]).decode()
+
+
+@pytest.mark.parametrize(
+    ("rubbish", "why"),
+    [
+        ("[" * 200_000, "nested too deeply"),
+        ("{", "Expecting"),
+        ("[1]", "no message"),
+        ('{"properties": {"delivery_tag": {}}}', "no message"),
+        ('{"properties": {"delivery_tag": "a"}, "headers": [1]}', "no message"),
+        ('{"properties": {"delivery_tag": "a"}, "headers": {"compression": "gzip"}}', "compressed"),
+        ('{"properties": {"delivery_tag": "a"}, "body": {"a": 1}}', "Error"),
+        ('"' + "x" * 1_000_001 + '"', "the most is 1000000"),
+    ],
+)
+def test_what_is_no_message_is_put_aside_and_the_next_one_comes(
+    settings: Settings, root: Path, rubbish: str, why: str
+) -> None:
+    put(settings, "good")
+    (root / "queues" / "detection" / "0-first.msg").write_text(rubbish)
+
+    with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
+        assert simple.get(timeout=5).payload == "good"
+
+    (kept,) = json_lines(aside_file(settings.run_dir, "w"))
+    assert why in kept["why"]
+    assert kept["message"][:5] == rubbish[:5]
+
+
+@pytest.mark.parametrize("rubbish", ["[" * 200_000, "{", '{"headers": 1}'])
+def test_what_cannot_be_read_in_hand_keeps_no_worker_from_starting(
+    settings: Settings, root: Path, rubbish: str
+) -> None:
+    put(settings, "hello")
+    take_and_die(settings, root)
+    (root / "taken" / "w" / "detection" / "9-last.msg").write_text(rubbish)
+
+    assert reclaim(settings.run_dir, "w", Aside(aside_file(settings.run_dir, "w"))) == (1, 1)
+
+    assert len(json_lines(aside_file(settings.run_dir, "w"))) == 1
+
+
+def test_a_message_that_is_too_large_is_refused_to_its_sender(settings: Settings) -> None:
+    with pytest.raises(ChannelError, match="too large"):
+        put(settings, "x" * 1_000_000)
+
+
+def test_rubbish_without_end_fills_neither_disk_nor_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    aside = Aside(tmp_path / "w.aside.jsonl")
+
+    for _ in range(200):
+        aside.put("x" * 100_000, "celery", "it is rubbish")
+
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_100_000
+    assert len(caplog.records) == 1
 
 
 def test_a_message_that_a_power_cut_left_empty_is_passed_over(

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from acoupi.services import redis_transport
+from acoupi.services import own_redis, publisher, redis_transport
 from acoupi.services.broker import make_app
 from acoupi.services.own_redis import OwnRedis, RedisFailedError
 from acoupi.services.redis_transport import RedisChannel
+from acoupi.services.task_messages import task_message
 from acoupi.system import Settings
 
 SOON = 0.05
@@ -164,3 +165,75 @@ def test_who_imports_the_library_later_has_all_of_it() -> None:
     )
 
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True)
+
+
+class EndlessRedis(HungRedis):
+    """Answers with something that never ends."""
+
+    def __init__(self, path: Path, first: bytes, again: bytes) -> None:
+        self.answer = first, again
+        super().__init__(path)
+
+    def _run(self) -> None:
+        first, again = self.answer
+        with suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                self._connections.append(connection)
+                connection.recv(1000)
+                connection.sendall(first)
+                while not self.ended.wait(0.01):
+                    connection.sendall(again)
+
+    ended = threading.Event()
+    """Never set: the connection ends first."""
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [(b"+", b"x"), (b"$1000000\r\n", b"x"), (b"*1000\r\n", b":1\r\n")],
+)
+def test_an_answer_that_trickles_is_a_lost_connection(
+    tmp_path: Path, first: bytes, again: bytes
+) -> None:
+    server = EndlessRedis(tmp_path / "redis.sock", first, again)
+    client = OwnRedis(server.url, 0.3)
+    try:
+        with pytest.raises(RedisFailedError, match="does not answer"):
+            client("HGETALL", "unacked:default")
+    finally:
+        server.close()
+        client.close()
+
+
+@pytest.mark.parametrize("first", [b"+", b"$1000000000\r\n"])
+def test_an_answer_of_any_size_is_not_read(
+    tmp_path: Path, first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_redis, "MOST_BYTES", 1_000_000)
+    server = EndlessRedis(tmp_path / "redis.sock", first + b"x" * 2_000_000, b"x")
+    client = OwnRedis(server.url, 20)
+    try:
+        with pytest.raises(RedisFailedError, match="longer than 1000000 bytes"):
+            client("PING")
+    finally:
+        server.close()
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("flood", "why"), [(10_000, "more than one line"), (0, "to the end|timed out")]
+)
+def test_beat_does_not_read_an_answer_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flood: int, why: str
+) -> None:
+    monkeypatch.setattr(publisher, "ANSWER_TIMEOUT", 0.3 if not flood else 20)
+    server = EndlessRedis(tmp_path / "redis.sock", b"+" + b"x" * flood, b"x")
+    monkeypatch.setenv("ACOUPI_BROKER", server.url)
+    sender = publisher.open_publisher(Settings(home=tmp_path), server.url)
+    try:
+        with pytest.raises(OSError, match=why):
+            sender.send("recording", task_message("recording_task", expires=1))
+    finally:
+        server.close()
+        sender.close()

@@ -24,15 +24,49 @@ def mounts(command: list[str]) -> list[str]:
 
 
 def test_the_home_is_mounted_where_it_is_and_the_words_come_last(bundle: ComposeTarget) -> None:
-    command = bundle.command_inside(["config", "get"])
+    command = bundle.command_inside(["config", "set"])
 
     home = bundle.settings.home
     assert mounts(command) == [f"type=bind,source={home},target={home}"]
-    assert command[-4:] == [bundle.image, "acoupi", "config", "get"]
+    assert command[-4:] == [bundle.image, "acoupi", "config", "set"]
     assert f"ACOUPI_HOME={home}" in command
     assert {"--read-only", "--cap-drop=ALL", "--rm"} <= set(command)
     assert "--tty" not in command
     assert "--tty" in bundle.command_inside([], terminal=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "writes", "has_network"),
+    [
+        (["config", "get"], [], False),
+        (["task", "list"], [], False),
+        (["effort"], ["data", "run"], False),
+        (["messages", "list"], ["data", "run"], False),
+        (["task", "run", "detection_task"], ["data", "run"], True),
+        (["check"], ["data", "run"], True),
+        (["setup"], [""], False),
+        (["config", "set", "a", "1"], [""], False),
+    ],
+)
+def test_a_command_gets_what_it_needs_and_no_more(
+    bundle: ComposeTarget, words: list[str], writes: list[str], has_network: bool
+) -> None:
+    home = bundle.settings.home
+    for folder in ("data", "run"):
+        (home / folder).mkdir(exist_ok=True)
+
+    command = bundle.command_inside(words)
+
+    found = mounts(command)
+    written = sorted(f"type=bind,source={home / name},target={home / name}" for name in writes)
+    assert sorted(one for one in found if not one.endswith("readonly")) == written
+    assert ("--network=none" in command) is not has_network
+    assert {"--pids-limit=512", "--memory=2g"} <= set(command)
+    if "" not in writes:
+        for name in ("docker-compose.yml", ".env", "secrets/broker"):
+            assert (home / name).exists()
+            assert not any(f"source={home / name}," in one for one in found)
+        assert f"type=bind,source={home},target={home}" not in found
 
 
 def test_it_runs_as_the_user_of_the_bundle(bundle: ComposeTarget) -> None:

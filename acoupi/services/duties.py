@@ -1,0 +1,74 @@
+"""What a worker may run: the tasks of its own queues, whoever orders them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+
+from acoupi.programs import AcoupiProgram
+from acoupi.programs.core.base import ProgramTask
+from acoupi.programs.core.workers import DEFAULT_QUEUE, RECORDING_QUEUE, RECORDING_TASK
+from acoupi.stack.stack import Service
+
+__all__ = ["Duties", "duties_of", "recording_tasks"]
+
+CELERYS_OWN = "celery."
+"""Begins the names of tasks that Celery brings; some run any other task that a message names."""
+
+
+@dataclass(frozen=True)
+class Duties:
+    """The tasks of one worker.
+
+    Parameters
+    ----------
+    served
+        Those that it runs. An order for any other is put aside: in the queue of another worker
+        it would need rights that the sender does not have.
+    periodic
+        Those that beat orders, and that could run twice at once.
+    """
+
+    served: frozenset[str]
+    periodic: frozenset[str]
+
+
+def duties_of(program: AcoupiProgram[Any], service: Service) -> Duties:
+    """Return what a worker runs."""
+    of_task = _queues_of_tasks(program)
+    served = frozenset(name for name, own in of_task.items() if own & set(service.queues))
+    if service.concurrency == 1:  # nothing runs twice; the order that waits is the next slot
+        return Duties(served, frozenset())
+    scheduled = (program.app.conf.beat_schedule or {}).values()
+    return Duties(served, frozenset(entry["task"] for entry in scheduled))
+
+
+def recording_tasks(program: AcoupiProgram[Any]) -> list[ProgramTask]:
+    """Return the tasks that record, as `stack.recording_queue_of` knows them."""
+    return [
+        task
+        for task in program.tasks.values()
+        if task.name == RECORDING_TASK or task.home_queue == RECORDING_QUEUE
+    ]
+
+
+def _queues_of_tasks(program: AcoupiProgram[Any]) -> dict[str, set[str]]:
+    """Return the queues to which the program sends each task."""
+    app = program.app
+    found = {name: {task.home_queue or DEFAULT_QUEUE} for name, task in program.tasks.items()}
+    for task in program.tasks.values():
+        for receiver, queue in task.callbacks:
+            found[receiver.name].add(queue or receiver.home_queue or DEFAULT_QUEUE)
+    for name, task in app.tasks.items():  # a program may register some with Celery itself
+        if not name.startswith(CELERYS_OWN) and name not in found:
+            found[name] = {_route(app, name) or getattr(task, "queue", None) or DEFAULT_QUEUE}
+    for entry in (app.conf.beat_schedule or {}).values():
+        if entry["task"] in found and (queue := (entry.get("options") or {}).get("queue")):
+            found[entry["task"]].add(queue)
+    return found
+
+
+def _route(app: Celery, name: str) -> str | None:
+    routes = app.conf.task_routes
+    route = routes.get(name) if isinstance(routes, dict) else None
+    return route.get("queue") if isinstance(route, dict) else None
