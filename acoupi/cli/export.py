@@ -76,7 +76,7 @@ def export(
         typer.Option(min=-180, max=180, metavar="DEGREES", help="Of sites that have none."),
     ] = None,
 ) -> None:
-    """Export what was heard, and when the sensor listened, for other tools.
+    """Export what was heard, and when, for R, Raven, GBIF and other tools.
 
     Every export is a folder that also holds effort.csv (what every second was used for) and
     failures.csv. A deployment that has not ended is exported up to its last known second.
