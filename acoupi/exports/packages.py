@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def export(
                 "acoupi recordings list",
                 why="no deployment of this sensor reaches into the time that was chosen.",
             )
-        source = Source(reader, _until_known(filters, sites), sites, precision, place)
+        source = Source(reader, _accounted(reader, filters, sites), sites, precision, place)
         if format_.needs_coordinates:
             _check_coordinates(format_, source)
         format_.write(source, part)
@@ -76,8 +77,15 @@ def export(
     return sites
 
 
-def _until_known(filters: Filters, sites: list[Site]) -> Filters:
-    """Return filters that pass nothing newer than the effort of a deployment that has not ended."""
+def _accounted(reader: Reader, filters: Filters, sites: list[Site]) -> Filters:
+    """Return filters that pass only what the effort accounts for.
+
+    That is nothing of a deployment that does not reach into the time that was chosen, and nothing
+    newer than the effort of one that has not ended.
+    """
+    ids = frozenset(one.deployment.id for one in sites)
+    if ids != {one.id for one in reader.get_deployments()}:
+        filters = dataclasses.replace(filters, deployments=ids)
     known = [one.ended_on for one in sites if one.is_open]
     if not known or (filters.until is not None and filters.until <= max(known)):
         return filters
@@ -100,7 +108,7 @@ def _taken(format_: Format, folder: Path) -> AcoupiError:
     return ParameterError(
         str(folder),
         f'"{folder}" is there already.',
-        f"acoupi export {format_.name} -o {folder}-2",
+        f"acoupi export {format_.name} -o {shlex.quote(f'{folder}-2')}",
         why="nothing is overwritten; an export is a folder of its own.",
     )
 

@@ -185,6 +185,26 @@ def test_only_the_chosen_time_and_site_are_exported(path: Path, found: Found) ->
     assert len(rows_of(path.parent / "out" / "detections.csv")) == 3
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_no_effort_accounts_for_is_left_out(path: Path, found: Found, name: str) -> None:
+    """A recording that went on after its deployment had ended, and a later time is chosen."""
+    store = SqliteStore(path)
+    late = recording("late.wav", 99, deployment=OAK)
+    box = data.BoundingBox.from_coordinates(2, 1, 3, 2)
+    bat = detection(0.5, ("species", "Late bat", 0.5), location=box)
+    store.store_recording(late)
+    store.store_model_output(output(late, bat))
+    store.close()
+    review(path, bat.id, Verdict.RIGHT)
+
+    exported(path, FORMATS[name](), path.parent / "out", Filters(since=at(100.5)))
+
+    assert b"Late bat" not in b"".join(contents(path.parent / "out").values())
+    assert {row["deploymentID"] for row in rows_of(path.parent / "out" / "effort.csv")} == {
+        str(LAKE.id)
+    }
+
+
 # Tables
 
 
