@@ -46,6 +46,9 @@ COMMANDS = {
     "review": Entry(
         "review:app", "Say whether detections are right; how often the model is, by its score."
     ),
+    "export": Entry(
+        "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
+    ),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",
