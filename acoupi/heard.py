@@ -71,6 +71,8 @@ class Filters:
     """Of the recording."""
     verdicts: frozenset[Verdict | None] | None = None
     """The last one; None (or WITHDRAWN) among them stands for not reviewed."""
+    are_sampled: bool = False
+    """Only of recordings in the sample that is kept for review (`acoupi.sampling`)."""
 
     @property
     def are_about_detections(self) -> bool:

@@ -30,6 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
+    ("sampling",),
     ("deployed", "effort", "heard", "provisioned"),
     ("timelines", "windows"),
     ("sun",),

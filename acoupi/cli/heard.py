@@ -87,6 +87,9 @@ class Chosen:
         list[str] | None,
         typer.Option(metavar="VERDICT", help="right, wrong, other, unsure, or none."),
     ] = None
+    sample: Annotated[
+        bool | None, typer.Option("--sample", help="In the sample that is kept for review.")
+    ] = None
 
 
 CHOICES = dataclasses.fields(Chosen)
@@ -180,6 +183,7 @@ def _filters(chosen: Chosen, heard: Heard) -> "Filters":
         min_score=chosen.min_score,
         states=_states(chosen.state),
         verdicts=_verdicts(chosen.verdict),
+        are_sampled=bool(chosen.sample),
     )
 
 

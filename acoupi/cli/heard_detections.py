@@ -127,7 +127,8 @@ def _told(row: "DetectionRow", heard: Heard) -> dict[str, Any]:
         "verdict": verdict
         and " ".join(
             filter(None, (verdict.verdict.value, verdict.species, f"by {verdict.reviewer}"))
-        ),
+        )
+        + (verdict.note and f": {verdict.note}"),
     }
 
 

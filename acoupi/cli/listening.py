@@ -1,6 +1,7 @@
 """``play``, ``picture`` and ``copy``, of recordings and of detections."""
 
-from collections.abc import Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,17 @@ from acoupi.errors import AcoupiError, ParameterError
 if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, RecordingRow
 
-__all__ = ["IdsAndFolder", "Output", "Slow", "copy", "draw", "parted", "play"]
+__all__ = [
+    "IdsAndFolder",
+    "Output",
+    "Slow",
+    "copy",
+    "draw",
+    "inline_picture",
+    "parted",
+    "picture",
+    "play",
+]
 
 AROUND_S = 0.5
 """What is heard before and after a detection, seconds."""
@@ -60,7 +71,6 @@ def draw(
     ParameterError
         If the file has a name that is not of a picture, or is there already.
     """
-    from acoupi.exports.pictures import Box, spectrogram
     from acoupi.writing import disk_error
 
     if output.suffix.lower() != ".png":
@@ -70,17 +80,7 @@ def draw(
             f"-o {output.with_suffix('.png')}",
             why="it is a PNG file.",
         )
-    path = file_of(row)
-    start = part[0]
-    end = max(start + SHORTEST_PICTURE_S, min(part[1], start + LONGEST_PICTURE_S))
-    shown = [one for one in detections if one.end_s > start and one.start_s < end]
-    shown.sort(key=lambda one: one.box is None)
-    boxes = [
-        Box(low_hz=low, high_hz=high, start_s=first, end_s=last)
-        for first, low, last, high in (one.box for one in shown if one.box)
-    ]
-    local = row.started_on.astimezone(heard.zone)
-    content = spectrogram(path, row.samplerate_hz, (start, end), boxes, local)
+    content, shown = picture(heard, row, detections, part)
     try:
         with output.open("xb") as file:
             file.write(content)
@@ -94,11 +94,58 @@ def draw(
     except OSError as error:
         output.unlink(missing_ok=True)
         raise disk_error("write", output, error) from error
+    start, end = drawn(part)
     done(f"{output}: {start:g} to {end:g} s of {row.duration_s:g} s, times in {heard.zone_name}.")
     for number, one in enumerate(shown, 1):
         name = one.species.tag.value if one.species else "without a tag"
         label = number if one.box else "-"
         say(f"  {label}  {name}, {one.score:.2f}, {one.start_s:.3f} to {one.end_s:.3f} s")
+
+
+def drawn(part: tuple[float, float]) -> tuple[float, float]:
+    """Return the part of a recording that a picture shows, seconds."""
+    start = part[0]
+    return start, max(start + SHORTEST_PICTURE_S, min(part[1], start + LONGEST_PICTURE_S))
+
+
+def picture(
+    heard: Heard,
+    row: "RecordingRow",
+    detections: Sequence["DetectionRow"],
+    part: tuple[float, float],
+) -> tuple[bytes, list["DetectionRow"]]:
+    """Return a PNG of a part of a recording, and the detections in it: boxes are in this order."""
+    from acoupi.exports.pictures import Box, spectrogram
+
+    path = file_of(row)
+    start, end = drawn(part)
+    shown = [one for one in detections if one.end_s > start and one.start_s < end]
+    shown.sort(key=lambda one: one.box is None)
+    boxes = [
+        Box(low_hz=low, high_hz=high, start_s=first, end_s=last)
+        for first, low, last, high in (one.box for one in shown if one.box)
+    ]
+    local = row.started_on.astimezone(heard.zone)
+    return spectrogram(path, row.samplerate_hz, (start, end), boxes, local), shown
+
+
+def inline_picture(png: bytes, environ: Mapping[str, str]) -> str | None:
+    """Return what shows a picture in the terminal of these variables; None: it may show none.
+
+    By the protocols of kitty (ghostty has it, too) and of iTerm2 (and WezTerm).
+    """
+    text = b64encode(png).decode()
+    program = environ.get("TERM_PROGRAM", "")
+    if program in {"iTerm.app", "WezTerm"}:
+        return f"\x1b]1337;File=inline=1;size={len(png)}:{text}\a"
+    if "kitty" not in environ.get("TERM", "") and program != "ghostty":
+        return None
+    parts = [text[first : first + 4096] for first in range(0, len(text), 4096)]
+    last = len(parts) - 1
+    return "".join(
+        f"\x1b_G{'' if number else 'a=T,f=100,'}m={int(number < last)};{part}\x1b\\"
+        for number, part in enumerate(parts)
+    )
 
 
 def parted(words: Sequence[str]) -> tuple[Sequence[str], Path]:

@@ -43,6 +43,9 @@ COMMANDS = {
     "detections": Entry(
         "heard_detections:app", "Look up what was heard: list, count, listen, draw, copy."
     ),
+    "review": Entry(
+        "review:app", "Say whether detections are right; how often the model is, by its score."
+    ),
     "export": Entry(
         "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
     ),

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.effort import CapturePlan, EffortHistory
+from acoupi.sampling import Sampling
 from acoupi.windows import DailyWindows, SolarWindows, Span
 
 __all__ = [
@@ -373,6 +374,38 @@ class Store(ABC):
     ) -> data.Recording | None:
         """Return the last recording (of a deployment) with its capture report."""
         return None
+
+    # The sample that is kept for review (see `acoupi.sampling`). A store without one keeps none.
+
+    sampling: Sampling = Sampling()
+    """How large the sample is; the sensor's settings are put here. It is not stored."""
+
+    def sample_recording(
+        self, recording: data.Recording, outputs: Sequence[data.ModelOutput]
+    ) -> bool:
+        """Put a recording into the sample where it belongs there; return whether it is in it.
+
+        Another one may be displaced by it.
+        """
+        del recording, outputs
+        return False
+
+    def note_kept_for_sample(  # noqa: B027 - optional
+        self, recording: data.Recording, path: Path
+    ) -> None:
+        """Note that only the sample keeps this file."""
+
+    def get_displaced_recordings(self) -> list[tuple[data.Recording, Path]]:
+        """Return the recordings that only the sample kept, and no longer keeps, with their files.
+
+        Each until `forget_displaced` is called for it.
+        """
+        return []
+
+    def forget_displaced(  # noqa: B027 - optional
+        self, recording: data.Recording
+    ) -> None:
+        """Note that the file of a displaced recording is gone."""
 
 
 class MessageBuilder(ABC, Generic[P]):

@@ -55,7 +55,27 @@ class Recorder(BaseModel):
     )
 
 
-BUILT_IN: dict[str, type[BaseModel]] = {"recorder": Recorder}
+class Review(BaseModel):
+    """The recordings that are kept as a fair sample, whatever the saving filters say."""
+
+    sample_size: Annotated[int, NoUserPrompt] = Field(
+        default=0,
+        ge=0,
+        description="Recordings to keep for review of each model, species and tenth of the score, "
+        "drawn at random; 0: none.",
+    )
+    quiet_per_night: Annotated[int, NoUserPrompt] = Field(
+        default=0,
+        ge=0,
+        description="Recordings to keep of each night in which nothing was found, drawn at "
+        "random: what a model misses is seen in them; 0: none.",
+    )
+    seed: Annotated[int, NoUserPrompt] = Field(
+        default=0, description="Another number draws another sample."
+    )
+
+
+BUILT_IN: dict[str, type[BaseModel]] = {"recorder": Recorder, "review": Review}
 
 
 class SensorPaths(Protocol):

@@ -1,13 +1,18 @@
 """Builds the program of a home on a Celery app."""
 
+import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from celery import Celery
 from pydantic import BaseModel
 
+from acoupi.components.types import Store
 from acoupi.config import load_config
+from acoupi.config.sensor import load_sensor
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
+from acoupi.sampling import Sampling
 from acoupi.services.broker import load_celery_settings, make_app
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.configured import read_program_name, read_steadily
@@ -29,7 +34,20 @@ def build_program(
     """
     name, program_class, config, celery = read_steadily(settings, lambda: _read(settings))
     app = make_app(settings, celery, worker=worker)
-    return app, construct(program_class, config, app, name)
+    program = construct(program_class, config, app, name)
+    _keep_sample(program, settings)
+    return app, program
+
+
+def _keep_sample(program: AcoupiProgram[Any], settings: Settings) -> None:
+    """Tell the store of a program which recordings are kept for review."""
+    store = getattr(program, "store", None)
+    if not isinstance(store, Store):
+        return
+    review = load_sensor(settings).review
+    timezone = getattr(program.config, "timezone", None)
+    zone = ZoneInfo(str(timezone)) if timezone else datetime.UTC
+    store.sampling = Sampling(review.sample_size, review.quiet_per_night, review.seed, zone)
 
 
 def _read(

@@ -2,13 +2,14 @@
 
 import datetime
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from acoupi.commit import read_whole
 from acoupi.components.message_stores import SqliteMessageReader
-from acoupi.components.stores import SqliteReader
+from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.config.names import nearest
 from acoupi.data import Deployment
 from acoupi.errors import ConfigurationError, ParameterError
@@ -16,7 +17,18 @@ from acoupi.exports import Reader
 from acoupi.stack.configured import require_configured
 from acoupi.stack.settings import Settings
 
-__all__ = ["deployments_named", "known_as", "message_reader_of", "reader_of", "zone_of"]
+__all__ = [
+    "deployments_named",
+    "known_as",
+    "message_reader_of",
+    "reader_of",
+    "store_of",
+    "threshold_of",
+    "zone_of",
+]
+
+THRESHOLDS = ("threshold", "detection_threshold")
+"""What programs call the lowest score that they report."""
 
 
 def reader_of(settings: Settings) -> SqliteReader:
@@ -29,12 +41,27 @@ def reader_of(settings: Settings) -> SqliteReader:
     ConfigurationError
         If nothing has been recorded yet, or its program stores recordings elsewhere.
     """
+    return SqliteReader(_store_path(settings))
+
+
+def store_of(settings: Settings) -> SqliteStore:
+    """Return the store of a sensor, for what a person adds to it.
+
+    Raises
+    ------
+    NotConfiguredError, ConfigurationError
+        As `reader_of`.
+    """
+    return SqliteStore(_store_path(settings))
+
+
+def _store_path(settings: Settings) -> Path:
     require_configured(settings)
     text = _setting(settings, "paths", "db_metadata")
     if not isinstance(text, str):
         raise ConfigurationError(
             "this sensor keeps its recordings where acoupi does not know them.",
-            "acoupi config show",
+            "acoupi config get",
             why="its program has no setting paths.db_metadata.",
         )
     path = Path(text).expanduser()
@@ -44,7 +71,7 @@ def reader_of(settings: Settings) -> SqliteReader:
             'acoupi deployment start --name "Old oak"',
             why=f'there is no "{path}".',
         )
-    return SqliteReader(path)
+    return path
 
 
 def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
@@ -63,6 +90,24 @@ def zone_of(settings: Settings) -> datetime.tzinfo:
     except (TypeError, ValueError, LookupError, OSError):
         here = datetime.datetime.fromtimestamp(0, datetime.UTC).astimezone().tzinfo
         return here or datetime.UTC
+
+
+def threshold_of(settings: Settings) -> tuple[str, float] | None:
+    """Return the setting of the program that is the lowest score it reports, and its value.
+
+    None if it has none, or several of which none is ``detections.threshold``.
+    """
+    found = dict(_thresholds(_setting(settings)))
+    usual = "detections.threshold"
+    name = usual if usual in found else next(iter(found), "")
+    return (name, found[name]) if name and (name == usual or len(found) == 1) else None
+
+
+def _thresholds(section: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in section.items() if isinstance(section, dict) else ():
+        if name in THRESHOLDS and isinstance(value, int | float):
+            yield f"{place}{name}", float(value)
+        yield from _thresholds(value, f"{place}{name}.")
 
 
 def _setting(settings: Settings, *names: str) -> Any:

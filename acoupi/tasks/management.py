@@ -37,6 +37,9 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
     still processed. Two passes at once do no harm. A file is removed only when
     the store knows its new place, or that it was deleted.
 
+    A recording in the store's sample for review is kept, whatever the filters say,
+    until others displace it from the sample.
+
     Parameters
     ----------
     store
@@ -74,6 +77,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
                     rules.manage(recording)
             except Exception:
                 logger.exception("Cannot manage %s; it stays for the next pass", recording.path)
+        rules.delete_displaced()
 
     return file_management_task
 
@@ -129,24 +133,27 @@ class _Management:
         analyses = self.store.get_analyses([recording]).get(recording.id, [])
         failed = _failed_models(outputs, analyses)
         is_untouched = not outputs and not analyses
-        if not failed and not self._is_wanted(recording, outputs, is_untouched=is_untouched):
+        is_sampled = self.store.sample_recording(recording, outputs)
+        is_wanted = self._is_wanted(recording, outputs, is_untouched=is_untouched)
+        if not failed and not is_wanted and not is_sampled:
             self.logger.info("Deleting %s: no filter wants it", path)
             self._delete(recording, path)
             return
         destination = self._find_place(recording, outputs)
-        if destination is None and failed:
+        is_for_sample = not failed and (destination is None or not is_wanted)
+        if destination is None and (failed or is_sampled):
             destination = self._find_place(recording, [])  # as if no model had run
         if destination is not None:
-            self._move(recording, path, destination)
-        elif not failed:
+            self._move(recording, path, destination, is_for_sample if is_sampled else None)
+        elif not failed and not is_sampled:
             self.logger.warning("Deleting %s: no manager names a place for it", path)
             self._delete(recording, path)
         elif recording.id not in self.reported:
             self.reported.add(recording.id)
-            names = ", ".join(failed)
-            self.logger.warning(
-                "Leaving %s: no manager names a place for it, and %s failed on it", path, names
+            why = (
+                f"{', '.join(failed)} failed on it" if failed else "it is in the sample for review"
             )
+            self.logger.warning("Leaving %s: no manager names a place for it, and %s", path, why)
 
     def _is_wanted(
         self, recording: data.Recording, outputs: list[data.ModelOutput], *, is_untouched: bool
@@ -184,11 +191,24 @@ class _Management:
             raise failure
         return None
 
-    def _move(self, recording: data.Recording, path: Path, destination: Path) -> None:
+    def _move(
+        self,
+        recording: data.Recording,
+        path: Path,
+        destination: Path,
+        is_for_sample: bool | None,
+    ) -> None:
+        def commit(final: Path) -> None:
+            if is_for_sample:
+                self.store.note_kept_for_sample(recording, final)
+            elif is_for_sample is False:  # the settings may have changed since a crash
+                self.store.forget_displaced(recording)
+            self.store.update_recording_path(recording, final)
+
         final = files.move_file(
             path,
             destination,
-            commit=lambda final: self.store.update_recording_path(recording, final),
+            commit=commit,
             is_taken=lambda name: self._is_anothers(recording, name),
         )
         self.logger.info("Moved %s to %s", path, final)
@@ -204,6 +224,18 @@ class _Management:
         )
         if not was_there:
             note_missing(self.store, recording, self.logger)
+
+    def delete_displaced(self) -> None:
+        """Delete the files that only the sample for review kept, and no longer keeps."""
+        for recording, path in self.store.get_displaced_recordings():
+            if recording.path not in {path, None}:
+                continue  # it is being moved there
+            try:
+                self.logger.info("Deleting %s: others took its place in the sample", path)
+                self._delete(recording, path)
+                self.store.forget_displaced(recording)
+            except Exception:
+                self.logger.exception("Cannot delete %s; it stays for the next pass", path)
 
 
 def _failed_models(

@@ -28,6 +28,7 @@ from acoupi.exports import (
 )
 from acoupi.heard import By, Delivery
 from acoupi.provenance import Provenance
+from acoupi.sampling import Sampling
 from tests.stores import SITE, at, deployment, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -78,6 +79,9 @@ def fill(store: SqliteStore) -> dict[str, UUID]:
         model = "birds" if name == "d" else "bats"
         made = output(sound, *detections, name_model=model, provenance=MADE_BY)
         store.store_model_output(made)
+        if name == "a":
+            store.sampling = Sampling(size=1)
+            store.sample_recording(sound, [made])
         ids |= {f"{name}{number}": one.id for number, one in enumerate(detections)}
     store.end_recording(recording("b.wav", id=ids["b"]), STATE.DELETED)
     return ids
@@ -104,6 +108,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a state": ({"states": frozenset({STATE.DELETED})}, "b", "b0"),
     "a span, by the start of each": (SPAN, "b", "a1 b0"),
     "not reviewed": ({"verdicts": frozenset({None})}, "a b d", "a0 a1 b0 d0"),
+    "the sample": ({"are_sampled": True}, "a", "a0 a1"),
     "several at once": ({"species": frozenset({BAT}), "min_score": 0.5}, "a d", "a0 d0"),
 }
 

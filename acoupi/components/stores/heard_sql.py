@@ -68,6 +68,7 @@ _OF_RECORDINGS = {
         WHERE id IN (SELECT acoupi_blob(value) FROM json_each(:deployments))
     )""",
     "states": "r.state IN (SELECT value FROM json_each(:states))",
+    "are_sampled": ":are_sampled AND r.row IN (SELECT recording_row FROM sample)",
 }
 
 _OF_DETECTIONS = {

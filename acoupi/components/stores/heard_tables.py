@@ -1,4 +1,4 @@
-"""Tables of how outputs were made and of what people say of them, and the views of everything."""
+"""Tables of how outputs were made, what people say of them, and the sample that they review."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -8,7 +8,15 @@ from acoupi.components.stores.views import METADATA_VIEWS, statements
 from acoupi.heard import Verdict, VerdictRow
 from acoupi.provenance import Provenance
 
-__all__ = ["HEARD", "VERDICT", "provenances", "put_provenance", "put_verdict", "verdict_of"]
+__all__ = [
+    "HEARD",
+    "SAMPLE",
+    "VERDICT",
+    "provenances",
+    "put_provenance",
+    "put_verdict",
+    "verdict_of",
+]
 
 HEARD = (
     # How outputs were made, once for each way.
@@ -42,6 +50,33 @@ HEARD = (
     *statements(METADATA_VIEWS),
 )
 """The migration to version 6 of the metadata store."""
+
+SAMPLE = (
+    # The sample that is kept for review (`sample_tables`): what is in each group; the smallest
+    # hash that a group ever refused; and files that only the sample keeps.
+    """
+    CREATE TABLE sample (
+        sample_group TEXT NOT NULL,
+        rank INTEGER NOT NULL,
+        recording_row INTEGER NOT NULL REFERENCES recording (row) ON DELETE CASCADE,
+        PRIMARY KEY (sample_group, rank, recording_row)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX sample_recording ON sample (recording_row)",
+    """
+    CREATE TABLE sample_limit (
+        sample_group TEXT PRIMARY KEY,
+        rank INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE sample_file (
+        recording_row INTEGER PRIMARY KEY REFERENCES recording (row) ON DELETE CASCADE,
+        path NOT NULL
+    )
+    """,
+)
+"""The migration to version 7."""
 
 FIELDS = tuple(Provenance.model_fields)
 

@@ -240,6 +240,7 @@ def _query(
         "states": _texts(filters.states and {state.value for state in filters.states}),
         "min_score": filters.min_score,
         "tag_rows": tag_rows,
+        "are_sampled": filters.are_sampled or None,
         "verdicts": _texts(
             filters.verdicts
             and {"" if one in (None, Verdict.WITHDRAWN) else one.value for one in filters.verdicts}

@@ -10,7 +10,7 @@ is one JSON array (see `values`), a filter that is NULL lets everything pass.
 from collections.abc import Mapping, Set
 
 from acoupi.components.stores.database import Schema
-from acoupi.components.stores.heard_tables import HEARD
+from acoupi.components.stores.heard_tables import HEARD, SAMPLE
 from acoupi.errors import MetadataStoreError
 
 __all__ = ["SCHEMA", "detections_where", "outputs_where", "tags_where"]
@@ -190,7 +190,7 @@ _VERSION_5 = (
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, HEARD),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, HEARD, SAMPLE),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )

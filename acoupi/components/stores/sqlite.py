@@ -34,6 +34,7 @@ from acoupi.components.stores.rules import (
     shared_path,
     unknown_recordings,
 )
+from acoupi.components.stores.sample_tables import SampleTables
 from acoupi.components.stores.values import (
     as_blob_list,
     as_id,
@@ -53,7 +54,7 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
 @metadata_door
-class SqliteStore(DeploymentTables, EffortTables):
+class SqliteStore(SampleTables, DeploymentTables, EffortTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
