@@ -176,6 +176,8 @@ class Calibration:
 
 def calibrations(reader: Reader, filters: Filters) -> list[Calibration]:
     """Return what verdicts say of each model and species with at least one, in their order."""
+    if next(reader.verdicts(filters), None) is None:
+        return []
     every: dict[tuple[str, str], Calibration] = {}
     found: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     for row in reader.detections(filters):

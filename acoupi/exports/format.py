@@ -43,7 +43,7 @@ class Format(Protocol):
     """Whether it can say nothing of a deployment without them."""
 
     def write(self, source: Source, folder: Path) -> None:
-        """Write its files into a folder, which holds ``effort.csv`` and ``failures.csv`` already.
+        """Write its files into a folder that holds those of effort and calibration already.
 
         Rows are written as they are read: memory does not grow with their number. The same
         source gives the same bytes.

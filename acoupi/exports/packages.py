@@ -11,6 +11,7 @@ from pathlib import Path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 from acoupi.exports.audio_files import copy_audio
+from acoupi.exports.calibration import write_calibration
 from acoupi.exports.effort_files import write_effort
 from acoupi.exports.format import Format
 from acoupi.exports.reader import Reader
@@ -68,7 +69,9 @@ def export(
                 "acoupi recordings list",
                 why="no deployment of this sensor reaches into the time that was chosen.",
             )
-        source = Source(reader, _accounted(reader, filters, sites), sites, precision, place)
+        known = _accounted(reader, filters, sites)
+        write_calibration(reader, known, part / "calibration.csv")
+        source = Source(reader, known, sites, precision, place)
         if format_.needs_coordinates:
             _check_coordinates(format_, source)
         format_.write(source, part)

@@ -38,7 +38,7 @@ def test_an_export_is_chosen_by_the_filters(heard: Path, run: Run, tmp_path: Pat
     assert "has not ended" not in result.output
     with (out / "detections.csv").open() as file:
         assert [row["deployment_name"] for row in csv.DictReader(file)] == ["Old oak"]
-    assert {"effort.csv", "failures.csv"} < {one.name for one in out.iterdir()}
+    assert {"effort.csv", "failures.csv", "calibration.csv"} < {one.name for one in out.iterdir()}
 
 
 def test_a_deployment_that_has_not_ended_is_told(heard: Path, run: Run, tmp_path: Path) -> None:

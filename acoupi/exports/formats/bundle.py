@@ -21,7 +21,7 @@ from acoupi.exports.source import Site, Source
 __all__ = ["MANIFEST", "Bundle"]
 
 MANIFEST = "manifest-sha256.txt"
-_EFFORT = ("effort.csv", "failures.csv")
+_IN_EACH = ("effort.csv", "failures.csv", "calibration.csv")
 _WORDS = {
     "csv": "every column of every row, as tables",
     "camtrap-dp": "the same as a Camtrap DP data package (version 1.0.2)",
@@ -46,7 +46,7 @@ class Bundle:
         for package in packages:
             own = folder / package.name
             own.mkdir()
-            for name in _EFFORT:
+            for name in _IN_EACH:
                 shutil.copyfile(folder / name, own / name)
             package.write(source, own)
         texts = {
@@ -70,6 +70,7 @@ class Bundle:
         lines += [
             "effort.csv  what every second of each deployment was used for, and why",
             "failures.csv  planned time in which nothing was recorded",
+            "calibration.csv  how often each model was right at a score, where people reviewed it",
             "versions.json  versions of the software, and which models, weights and settings",
             *(f"{name}  the settings of the sensor, without secrets" for name in self.files),
             f"{MANIFEST}  checksums; to check them: sha256sum -c {MANIFEST}",

@@ -19,6 +19,7 @@ def test_a_bundle_holds_packages_effort_versions_and_checksums(tmp_path: Path) -
     names = {one.name for one in out.iterdir()}
     assert names == {
         "README.txt", "csv", "camtrap-dp", "darwin-core", "effort.csv", "failures.csv",
+            "calibration.csv",
         "configuration.json", "versions.json", MANIFEST,
     }  # fmt: skip
     for package in ("csv", "camtrap-dp", "darwin-core"):
