@@ -106,7 +106,8 @@ def export(
             plan=_plan(heard),
             audio=audio,
         )
-    done(f"{output} holds {chosen.name}, effort.csv, failures.csv and calibration.csv of {_named(sites)}.")
+    tables = "effort.csv, failures.csv and calibration.csv"
+    done(f"{output} holds {chosen.name}, {tables} of {_named(sites)}.")
     if (output / "audio-missing.csv").exists():
         warn(f"some sound files are not there any more: {output / 'audio-missing.csv'} lists them.")
     for site in sites:
