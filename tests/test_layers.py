@@ -30,7 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("deployed", "effort", "provisioned"),
+    ("alarms", "deployed", "effort", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
     ("data",),
