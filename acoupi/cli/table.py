@@ -37,6 +37,7 @@ COMMANDS = {
     "effort": Entry(
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
+    "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",

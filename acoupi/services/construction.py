@@ -6,8 +6,10 @@ from celery import Celery
 from pydantic import BaseModel
 
 from acoupi.config import load_config
+from acoupi.config.sensor import load_sensor
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
+from acoupi.services.alarms import add_alarms
 from acoupi.services.broker import load_celery_settings, make_app
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.configured import read_program_name, read_steadily
@@ -29,7 +31,9 @@ def build_program(
     """
     name, program_class, config, celery = read_steadily(settings, lambda: _read(settings))
     app = make_app(settings, celery, worker=worker)
-    return app, construct(program_class, config, app, name)
+    program = construct(program_class, config, app, name)
+    add_alarms(program, settings, load_sensor(settings).alarms)
+    return app, program
 
 
 def _read(

@@ -1,7 +1,7 @@
 """The effort of a deployment by day and by hour, from what the store knows."""
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,6 +29,8 @@ class Tally:
     microseconds: dict[EffortState, int] = field(
         default_factory=lambda: dict.fromkeys(EffortState, 0)
     )
+    suspect: int = 0
+    """Recorded time in which the microphone heard nothing, by its own trend; it stays recorded."""
 
     def add(self, state: EffortState, microseconds: int) -> None:
         """Count a stretch of time."""
@@ -65,6 +67,7 @@ class Tally:
             "total_s": self.total,
             "planned_s": round(self.planned, 6),
             "recorded_s": self.recorded,
+            "microphone_suspect_s": self.suspect / 1e6,
             "captured_share": self.share,
             "states_s": {state.value: self.seconds(state) for state in EffortState},
         }
@@ -125,6 +128,8 @@ class Effort:
     has_plan: bool
     """Whether the schedule is known; without one, no time counts as planned."""
     total: Tally = field(default_factory=Tally)
+    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = ()
+    """When the microphone heard nothing by its own trend; in order, without overlap."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
@@ -137,8 +142,18 @@ class Effort:
         """Count consecutive spans."""
         for span in spans:
             self.total.add(span.state, (span.end - span.start) // _MICROSECOND)
+            self.total.suspect += self.suspect_in(span.state, span.start, span.end)
             self._add_gap(span)
             self._add_hours(span)
+
+    def suspect_in(
+        self, state: EffortState, start: datetime.datetime, end: datetime.datetime
+    ) -> int:
+        """Return for how long of a period the microphone was suspect while it recorded."""
+        if state is not EffortState.RECORDED:
+            return 0
+        shared = (min(end, last) - max(start, first) for first, last in self.suspect)
+        return sum(max(0, one // _MICROSECOND) for one in shared)
 
     def count_unsynchronised(
         self, captured: Iterable[Captured], start: datetime.datetime, end: datetime.datetime
@@ -193,6 +208,9 @@ class Effort:
             microseconds = (end - start) // _MICROSECOND
             tally.add(span.state, microseconds)
             self.days[-1].tally.add(span.state, microseconds)
+            suspect = self.suspect_in(span.state, start, end)
+            tally.suspect += suspect
+            self.days[-1].tally.suspect += suspect
             start = end
 
     def _begin_hour(self, time: datetime.datetime) -> tuple[Tally, datetime.datetime]:
@@ -270,6 +288,7 @@ def read_effort(
     *,
     plan: CapturePlan | None = None,
     grouped: bool = False,
+    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = (),
 ) -> tuple[Effort, Iterator[EffortSpan]]:
     """Return an empty report of a deployment, and the spans to fill it with.
 
@@ -291,6 +310,8 @@ def read_effort(
         Whether runs of recordings may come as one span, pauses included, which is several
         times faster; each span is then to be counted before the next one is asked for. The
         report is the same.
+    suspect
+        When the microphone heard nothing by its own trend; in order, without overlap.
 
     Raises
     ------
@@ -321,6 +342,8 @@ def read_effort(
             why=f"it lasted from {shown_in_utc(begin)} to {shown_in_utc(end)} UTC.",
         )
     effort = Effort(latest.deployment, first, last, latest.timezone, bool(latest.plans))
+    effort.suspect = [one for one in suspect if one[1] > first and one[0] < last]
+    grouped = grouped and not effort.suspect  # of the pauses of a run, the places are not known
     # The ledger looks a little beyond the requested time.
     longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
     around = datetime.timedelta(minutes=10, seconds=3 * longest)

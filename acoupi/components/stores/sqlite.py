@@ -14,6 +14,7 @@ from acoupi.components.stores.behind_door import metadata_door
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
+from acoupi.components.stores.health_tables import HealthTables
 from acoupi.components.stores.interruptions import MOST_INTERRUPTIONS, parent_process
 from acoupi.components.stores.rows import (
     analysis_of,
@@ -51,7 +52,7 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
 @metadata_door
-class SqliteStore(DeploymentTables, EffortTables):
+class SqliteStore(DeploymentTables, EffortTables, HealthTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
