@@ -63,6 +63,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("components/stores/", "components/message_stores/"),
     "requests": ("components/messengers/", "provisioning/fetching.py"),
     "paho": ("components/messengers/",),
+    "apprise": ("components/messengers/",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
     "mutagen": ("audio/",),

@@ -111,11 +111,6 @@ class FactFinder:
         )
         return facts, {"free": samples, "starts": starts}
 
-    def last_recorded(self) -> datetime | None:
-        """Return the end of the last recording; None if there is none."""
-        last = self._store.get_last_recording()
-        return None if last is None else last.created_on + timedelta(seconds=last.duration)
-
     def _deployment(self) -> data.Deployment | None:
         known = self._store.get_deployments()
         return known[-1] if known and known[-1].ended_on is None else None

@@ -19,7 +19,7 @@ from acoupi.stack.stack import BEAT
 from acoupi.tasks.alarms import generate_alarms_task
 from acoupi.tasks.messaging import messenger_names
 
-__all__ = ["add_alarms", "alarms_file", "calls_server"]
+__all__ = ["add_alarms", "alarms_file", "calls_server", "dead_mans_task"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def add_alarms(program: AcoupiProgram[Any], settings: Settings, limits: Alarms) 
     ]
     if limits.dead_mans_url is not None:
         url = limits.dead_mans_url.get_secret_value()
-        tasks.append((_dead_mans_task(url, find, alarms), CALL_INTERVAL))
+        tasks.append((dead_mans_task(url, store, alarms), CALL_INTERVAL))
     try:
         for task, interval in tasks:
             program.add_task(function=task, schedule=interval, queue=DEFAULT_QUEUE)
@@ -100,7 +100,7 @@ def _finder(
     )
 
 
-def _dead_mans_task(url: str, find: FactFinder, alarms: SqliteAlarmStore) -> Callable[[], None]:
+def dead_mans_task(url: str, store: Store, alarms: SqliteAlarmStore) -> Callable[[], None]:
     """Return the task that calls the dead man's switch if there is new sound."""
 
     def dead_mans_task() -> None:
@@ -108,12 +108,15 @@ def _dead_mans_task(url: str, find: FactFinder, alarms: SqliteAlarmStore) -> Cal
         # requests takes 10 MB: only the worker that calls has it.
         from acoupi.components.messengers.dead_man import call_dead_mans_switch  # noqa: PLC0415
 
-        last = find.last_recorded()
-        if last is None or alarms.get_notes().get("called_for") == last.isoformat():
+        last = store.get_last_recording()
+        if last is None:
+            return
+        new = str(last.created_on.timestamp() + last.duration)
+        if alarms.get_notes().get("called_for") == new:
             return
         if why := call_dead_mans_switch(url):
             logger.warning("The dead man's switch was not called: %s.", why)
         else:
-            alarms.put_look([], {"called_for": last.isoformat()})
+            alarms.put_look([], {"called_for": new})
 
     return dead_mans_task
