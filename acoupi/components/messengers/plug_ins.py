@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, create_model, model_serializer
@@ -53,9 +52,6 @@ _SHIPPED = {
     "http": _Kind(HTTPConfig, EntryPoint("http", f"{_HERE}.http:HTTPMessenger", GROUP)),
     "mqtt": _Kind(MQTTConfig, EntryPoint("mqtt", f"{_HERE}.mqtt:MQTTMessenger", GROUP)),
     "file": _Kind(FileConfig, EntryPoint("file", f"{_HERE}.file:FileMessenger", GROUP)),
-}
-# Those that need a library which not everybody has: they are there where it is installed.
-_WITH_LIBRARY = {
     "apprise": _Kind(
         AppriseConfig, EntryPoint("apprise", f"{_HERE}.phones:AppriseMessenger", GROUP)
     ),
@@ -73,8 +69,7 @@ def _known() -> _Known:
     installed: dict[str, set[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         installed.setdefault(point.name, set()).add(point)
-    extra = {key: kind for key, kind in _WITH_LIBRARY.items() if find_spec(key) is not None}
-    found = _Known(_SHIPPED | extra, {})
+    found = _Known(dict(_SHIPPED), {})
     for key, points in sorted(installed.items()):
         try:
             found.kinds[key] = _Kind(_load(key, points).Config, next(iter(points)))
@@ -92,9 +87,8 @@ def _load(key: str, points: set[EntryPoint]) -> type[types.Messenger]:
         If it cannot be imported, is not a messenger, or its key is another's.
     """
     packages = sorted({_package(point) for point in points})
-    is_ours = key in _SHIPPED or key in _WITH_LIBRARY
-    if is_ours or len({point.value for point in points}) > 1:
-        others = ["acoupi"] if is_ours else []
+    if key in _SHIPPED or len({point.value for point in points}) > 1:
+        others = ["acoupi"] if key in _SHIPPED else []
         raise _unusable(key, packages, f"{' and '.join([*others, *packages])} each bring one.")
     try:
         messenger = next(iter(points)).load()
