@@ -103,7 +103,7 @@ def test_a_muted_microphone_is_told_once(start: Callable[[str], Board]) -> None:
 def test_an_unplugged_microphone_is_told_and_so_is_its_return(
     start: Callable[[str], Board], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = start("unplug:6:75")
+    board = start("unplug:6:68")
 
     eventually(lambda: board.told("cannot_record") == ["raised"], "an alarm", 150)
     eventually(lambda: board.told("cannot_record") == ["raised", "cleared"], "its end", 60)
@@ -133,7 +133,7 @@ def remember_days(board: Board, floor: float) -> None:
     store = SqliteStore(board.home / "data" / "metadata.db")
     (deployment,) = store.get_deployments()
     began = deployment.started_on - timedelta(days=4)
-    store.update_deployment(deployment.model_copy(update={"started_on": began}))
+    store.store_deployment(deployment.model_copy(update={"started_on": began}))
     hours = [hour_of(data.utc_now()) - timedelta(hours=n) for n in range(1, 24 * 4)]
     floors = [HourFloor(hour, floor, floor - 2) for hour in hours]
     SqliteAlarmStore(board.home / "data" / "alarms.db").put_floors(floors, began)
