@@ -30,6 +30,7 @@ from acoupi.captures import (
     Overrun,
 )
 from acoupi.clock import assume_utc, from_microseconds, monotonic, to_microseconds, utc_now
+from acoupi.provenance import Provenance
 
 __all__ = [
     "CLIPPING",
@@ -58,6 +59,7 @@ __all__ = [
     "PredictedTag",
     "PredictionType",
     "PresenceDetection",
+    "Provenance",
     "Recording",
     "RecordingState",
     "Response",
@@ -408,6 +410,8 @@ class ModelOutput(BaseModel):
     detections: Sequence[Detection] = Field(default_factory=list)
     created_on: AwareDatetime = Field(default_factory=utc_now)
     """When the model ran."""
+    provenance: Provenance | None = None
+    """Which model, weights and settings made it; the detection task fills it in."""
 
     def __eq__(self, other: object) -> bool:
         """Compare without regard to the order of detections."""

@@ -7,8 +7,9 @@ that changes only the default of a field keeps its marks.
         address: Annotated[str, Server]
         labels: Annotated[Path | None, ReadOnly] = None
 
-A path without a mark can be written: its folder is mounted if its name has a
-suffix, else the path itself.
+A path without a mark can be written, but not by models: its folder is mounted if its
+name has a suffix, else the path itself. Which service may do what with each kind is
+told in `acoupi.stack.access`.
 """
 
 import typing
@@ -17,7 +18,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["Folder", "ReadOnly", "Server", "WrittenFile", "marks_of"]
+__all__ = [
+    "Folder",
+    "Kept",
+    "ReadOnly",
+    "Sending",
+    "Server",
+    "Spool",
+    "WrittenFile",
+    "marks_of",
+]
 
 
 class ReadOnly:
@@ -32,11 +42,23 @@ class WrittenFile:
     """A file that is written: its folder is mounted, because a database has a journal beside it."""
 
 
+class Spool:
+    """The folder where recordings wait: a model reads it, and recorder and manager write there."""
+
+
+class Kept:
+    """The folder where recordings are kept: only the manager writes there."""
+
+
+class Sending:
+    """Of messages only: models and the recorder neither read nor write it."""
+
+
 class Server:
     """The address of another machine: if it is set, the worker that sends has a network."""
 
 
-_MARKS = (ReadOnly, Folder, WrittenFile, Server)
+_MARKS = (ReadOnly, Folder, WrittenFile, Spool, Kept, Sending, Server)
 
 
 def marks_of(model: type[BaseModel], attribute: str) -> frozenset[type]:

@@ -24,7 +24,6 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from spectrogram import draw_spectrogram
 
 from acoupi import data
 from acoupi.bundles.engine import Host
@@ -33,6 +32,7 @@ from acoupi.bundles.preflight import failure, run_preflight
 from acoupi.cli.effort import shown_seconds
 from acoupi.components import SqliteStore
 from acoupi.errors import AcoupiError
+from acoupi.exports.pictures import Box, spectrogram
 from acoupi.home import using_home
 from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.stack.pulse import is_locked, read_pulse
@@ -136,7 +136,9 @@ class Demo:
 
     def setup(self) -> None:
         """Make the home."""
-        self.acoupi("setup", "--program", PROGRAM, "--target", self.target, "--no-prompt")
+        # The folder holds the marker already.
+        answers = ("--program", PROGRAM, "--target", self.target, "--no-prompt")
+        self.acoupi("setup", "--adopt-folder", *answers)
         if self.target == "compose" and why_build(image_name()):
             say("Building the image of the sensor, which takes some minutes the first time ...")
             self.acoupi("compose", "build")
@@ -151,7 +153,12 @@ class Demo:
 
     def is_running(self) -> bool:
         """Return whether any service lives."""
-        return any(is_locked(self.home / "run", name) for name in SERVICES)
+        return any(is_locked(self._run(name), name) for name in SERVICES)
+
+    def _run(self, name: str) -> Path:
+        """Return where the pulse of a service is: a container has a folder of its own."""
+        run = self.home / "run"
+        return run / name if self.target == "compose" else run
 
     def progress(self) -> Progress:
         """Return what was done so far."""
@@ -173,9 +180,9 @@ class Demo:
         return progress
 
     def _health(self, name: str) -> str:
-        if not is_locked(self.home / "run", name):
+        if not is_locked(self._run(name), name):
             return "not running"
-        pulse = read_pulse(self.home / "run", name)
+        pulse = read_pulse(self._run(name), name)
         if pulse is None or pulse.state == "starting":
             return "starting"
         if pulse.state != "ready":
@@ -184,7 +191,7 @@ class Demo:
 
     def task_of(self, name: str) -> str:
         """Return what a service is doing."""
-        pulse = read_pulse(self.home / "run", name)
+        pulse = read_pulse(self._run(name), name)
         if pulse is None:
             return ""
         return f"{pulse.task or 'idle'}, {pulse.done} done"
@@ -262,9 +269,25 @@ def report(demo: Demo) -> bool:
     ]
     if kept:
         best = max(kept, key=lambda output: len(output.detections))
-        draw_spectrogram(best.recording, best.detections, demo.picture)
+        _draw(best, demo.picture)
     _print_places(demo)
     return bool(found)
+
+
+def _draw(output: data.ModelOutput, picture: Path) -> None:
+    """Draw the spectrogram of a recording with what was found in it."""
+    recording = output.recording
+    boxes = [Box(*one.location.coordinates) for one in output.detections if one.location]
+    assert recording.path is not None
+    picture.write_bytes(
+        spectrogram(
+            recording.path,
+            recording.samplerate,
+            (0, recording.duration),
+            boxes,
+            recording.created_on.astimezone(),
+        )
+    )
 
 
 def _print_effort(demo: Demo) -> None:

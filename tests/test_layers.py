@@ -30,13 +30,13 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("alarms", "deployed", "effort", "provisioned"),
+    ("alarms", "deployed", "effort", "heard", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
     ("data",),
     ("commit", "door"),
     ("locks", "opening", "writing"),
-    ("captures", "clock", "errors", "home", "lazy", "printing", "rights"),
+    ("captures", "clock", "errors", "home", "lazy", "printing", "provenance", "rights"),
 )
 """The picture, from the top: a room may import from the rows below its own, and from itself."""
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}

@@ -4,7 +4,7 @@ No public linter checks these; the reasons are in ``compose/README.md``.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -15,22 +15,32 @@ from acoupi.errors import ConfigurationError
 from acoupi.stack.rights import TOO_WIDE
 
 __all__ = [
+    "SECCOMP_FILE",
     "SOUND_RULE",
     "TOO_WIDE",
     "bundle_problems",
     "check_bundle",
     "folders_of",
-    "merged_problems",
+    "service_problems",
 ]
 
 SOUND_RULE = "c 116:* rw"
 """The device cgroup rule: character devices of ALSA's major number, to read and write."""
 SOUND_FOLDER = "/dev/snd"
 HOST_NAMESPACES = ("pid", "ipc", "uts", "userns_mode", "network_mode", "cgroup")
+SECCOMP_FILE = "seccomp.json"
+_PROFILES = re.compile(
+    r"no-new-privileges:true|seccomp=(?:seccomp\.json|\$\{ACOUPI_SECCOMP:-seccomp\.json\})"
+    r"|apparmor=(?:acoupi-sensor|docker-default|\$\{ACOUPI_APPARMOR:-docker-default\})"
+)
 RESTARTS = ("no", "always", "unless-stopped")
 ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "balena.sock", "balena-engine.sock")
-_ROOT = re.compile(r"(?:0+|root)(?::.*)?\Z")
-_GROUP = re.compile(r"[0-9]+\Z|\$\{[A-Z_]+[:?-].*\}\Z")
+_GIVEN = r"\$\{[A-Z0-9_]+:\?[^{}]*\}"
+"""A variable that has no default: what it holds is checked when Compose has resolved it."""
+_NUMBER = rf"(?:[1-9][0-9]*|{_GIVEN}|\$\{{[A-Z0-9_]+:-(?:[1-9][0-9]*|{_GIVEN})\}})"
+"""Of a user or group other than root."""
+_USER = re.compile(rf"{_NUMBER}(?::{_NUMBER})?")
+_GROUP = re.compile(_NUMBER)
 
 
 def check_bundle(text: str) -> None:
@@ -59,19 +69,16 @@ def bundle_problems(text: str) -> list[str]:
     services = content.get("services") if isinstance(content, dict) else None
     if not isinstance(services, dict) or not services:
         return ["it has no services"]
-    return merged_problems(services, services)
+    return service_problems(services)
 
 
-def merged_problems(services: Mapping[str, Any], ours: Collection[str]) -> list[str]:
-    """Return what is wrong with services, including changes by an override; [] if nothing.
+def service_problems(services: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the services of a sensor; [] if nothing.
 
     Parameters
     ----------
     services
         By name, as a compose file or ``docker compose config`` has them.
-    ours
-        The names of the sensor's own. Others are free to differ, but must not be
-        privileged or reach the engine's socket or the sound device.
     """
     problems = []
     sound = []
@@ -79,13 +86,13 @@ def merged_problems(services: Mapping[str, Any], ours: Collection[str]) -> list[
         if not isinstance(service, dict):
             problems.append(f"{name} is not a service")
             continue
-        found = _problems_of(service) if name in ours else _problems_of_other(service)
-        problems += [f"{name} {problem}" for problem in found]
-        if _has_sound(service) if name not in ours else _device_keys(service):
+        problems += [f"{name} {problem}" for problem in _problems_of(service)]
+        if _device_keys(service):
             sound.append(str(name))
     if len(sound) > 1:
         problems.append(f"{' and '.join(sound)} have the sound device, and one may")
-    if "redis" in services and services["redis"].get("network_mode") != "none":
+    redis = services.get("redis")
+    if isinstance(redis, dict) and redis.get("network_mode") != "none":
         problems.append("redis has a network")
     return problems
 
@@ -96,25 +103,6 @@ def _problems_of(service: Mapping[str, Any]) -> Iterator[str]:
     yield from _mounts(service)
     if service.get("restart") not in RESTARTS:
         yield f"has no restart policy of {', '.join(RESTARTS)}"
-
-
-def _problems_of_other(service: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong even with a service that an override adds."""
-    if service.get("privileged"):
-        yield "is privileged"
-    for key in HOST_NAMESPACES:
-        if key != "network_mode" and str(service.get(key, "")) == "host":
-            yield f"has {key}: host"
-    yield from _mounts(service)
-
-
-def _has_sound(service: Mapping[str, Any]) -> bool:
-    """Return whether a service reaches sound devices, or all devices."""
-    rules = [str(rule) for rule in service.get("device_cgroup_rules") or ()]
-    sources = [*_device_sources(service), *(source for source, _ in _binds(service))]
-    return any(rule.startswith(("a", SOUND_RULE[:6], "c *")) for rule in rules) or any(
-        source == "/dev" or source.startswith(SOUND_FOLDER) for source in sources
-    )
 
 
 def _privileges(service: Mapping[str, Any]) -> Iterator[str]:
@@ -129,8 +117,11 @@ def _privileges(service: Mapping[str, Any]) -> Iterator[str]:
     options = [str(option) for option in service.get("security_opt") or ()]
     if "no-new-privileges:true" not in options:
         yield "has no security_opt no-new-privileges:true"
-    if any("unconfined" in option for option in options):
-        yield "is unconfined"
+    for option in options:
+        if option.endswith("unconfined"):
+            yield f"is unconfined ({option})"
+        elif not _PROFILES.fullmatch(option):
+            yield f"has security_opt {option}"
     if service.get("read_only") is not True:
         yield "has no read_only: true"
     yield from _user(service)
@@ -147,8 +138,8 @@ def _user(service: Mapping[str, Any]) -> Iterator[str]:
     user = str(service.get("user") or "")
     if not user:
         yield "has no user"
-    elif _ROOT.match(user):
-        yield "runs as root"
+    elif not _USER.fullmatch(user):
+        yield f"runs as {user}, which must be numbers other than 0"
 
 
 def _device_keys(service: Mapping[str, Any]) -> list[str]:
@@ -170,8 +161,8 @@ def _devices(service: Mapping[str, Any]) -> Iterator[str]:
         if target.startswith("/dev") and not target.startswith(SOUND_FOLDER):
             yield f'has "{source}" at {target}'
     for group in service.get("group_add") or ():
-        if not isinstance(group, str) or not _GROUP.match(group):
-            yield f"has the group {group!r}, which must be a number in quotes"
+        if not isinstance(group, str) or not _GROUP.fullmatch(group):
+            yield f"has the group {group!r}, which must be a number in quotes, other than 0"
 
 
 def _device_sources(service: Mapping[str, Any]) -> Iterator[str]:

@@ -11,17 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from acoupi.bundles.bundle_checks import SOUND_RULE, check_bundle
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, SOUND_RULE, check_bundle
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
 from acoupi.stack.broker_users import broker_user
-from acoupi.stack.stack import BROKER, MEBIBYTE, Service, Stack, is_sound_worker
+from acoupi.stack.stack import BEAT_SHARES, BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
+    "APPARMOR",
     "BROKER_GRACE",
     "BROKER_MEMORY",
     "BROKER_URL",
+    "SECCOMP",
     "SOCKET",
     "SOCKET_FOLDER",
     "Block",
@@ -39,6 +41,7 @@ __all__ = [
     "port_variable",
     "redis_options",
     "setting",
+    "user_variable",
     "variable",
 ]
 
@@ -47,11 +50,16 @@ SOCKET = f"{SOCKET_FOLDER}/redis.sock"
 BROKER_URL = f"redis+socket://{SOCKET}"
 BROKER_GRACE = 10.0
 BROKER_MEMORY = "64m"
+BROKER_SHARES = BEAT_SHARES
 BROKER_SCORE = 100
 """Added to every score: an engine without CAP_SYS_RESOURCE (rootless, or in a virtual
 machine) starts no container with a score below its own. The order stays."""
 PROCESSES = 64
 """Processes and threads that a container may have."""
+SECCOMP = f"seccomp=${{ACOUPI_SECCOMP:-{SECCOMP_FILE}}}"
+"""Compose reads the file, below its project's folder, and sends the engine what is in it."""
+APPARMOR = "apparmor=${ACOUPI_APPARMOR:-docker-default}"
+"""The engine's own profile unless another is chosen; without AppArmor the engine ignores it."""
 HEALTH_COMMAND = "acoupi-health"
 HEALTH = {
     "health_interval": 2.0,
@@ -88,6 +96,7 @@ class Block:
     command: Sequence[str]
     memory: str
     score: int
+    shares: int
     stop_grace: float
     health: Sequence[str]
     has_long_command: bool = False
@@ -103,6 +112,8 @@ class Block:
     environment: Sequence[Entry] = ()
     tmpfs: str | None = None
     volumes: Sequence[str] = ()
+    user: str | None = None
+    """User and group; None: those of the site."""
     port: str | None = None
     """As ``ports:`` takes it. Such a service has a network of its own, called as it is."""
 
@@ -122,6 +133,8 @@ class Site(ABC):
     restart: str = "unless-stopped"
     tmpfs: str | None = None
     """Of every service."""
+    profiles: tuple[str, ...] = ()
+    """Of seccomp and AppArmor, as ``security_opt`` takes them; none: those of the engine."""
     has_logging: bool = True
     """Whether the platform accepts ``logging``."""
 
@@ -190,6 +203,7 @@ def block_of(service: Service, site: Site, **more: Any) -> Block:
         command=("python", *service.command),
         memory=site.setting(memory_variable(service.name), mebibytes(service.limits.memory_bytes)),
         score=service.limits.out_of_memory_score,
+        shares=service.limits.cpu_shares,
         stop_grace=service.stop_grace,
         health=health_probe(service),
         depends_on=None if service.is_extra else BROKER,
@@ -218,6 +232,7 @@ def broker_block(site: Site, **more: Any) -> Block:
     return Block(
         memory=site.setting(memory_variable(BROKER), BROKER_MEMORY),
         score=BROKER_SCORE,
+        shares=BROKER_SHARES,
         stop_grace=BROKER_GRACE,
         health=("CMD", HEALTH_COMMAND, SOCKET),
         has_long_command=True,
@@ -269,13 +284,18 @@ def setting(name: str, default: str) -> Entry:
 def redis_options(*, append_only: str, more: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the options of redis; `more` is what the site adds."""
     return (
-        *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700", *more),
+        *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "770", *more),
         *("--dir", SOCKET_FOLDER, "--save", "", "--appendonly", append_only),
         # Of 64 MB: 32 for messages, 16 for what clients send and read; no message over 1 MB.
         *("--maxmemory", "32mb", "--maxmemory-policy", "noeviction"),
         *("--maxmemory-clients", "16mb", "--proto-max-bulk-len", "1mb"),
         *("--client-query-buffer-limit", "4mb"),
     )
+
+
+def user_variable(service: str) -> str:
+    """Return the name in ``.env`` of the user that a service has for itself."""
+    return f"ACOUPI_UID_{service.upper().replace('-', '_')}"
 
 
 def memory_variable(service: str) -> str:

@@ -27,6 +27,7 @@ from acoupi.errors import TargetError
 from acoupi.stack.settings import Settings
 
 __all__ = [
+    "APPARMOR_PROFILE",
     "Answer",
     "Engine",
     "Host",
@@ -34,6 +35,7 @@ __all__ = [
     "compose_command",
     "explain",
     "hand_over",
+    "has_apparmor_profile",
     "unreachable",
 ]
 
@@ -45,6 +47,10 @@ ANSWER_TIMEOUT = 30.0
 """Seconds; an engine on a board that has just started is slow."""
 SHORT_TIMEOUT = 5.0
 """Seconds, where there is another way without an engine."""
+APPARMOR_PROFILE = "acoupi-sensor"
+"""In ``compose/apparmor-acoupi``."""
+APPARMOR_LOADED = Path("/sys/kernel/security/apparmor/profiles")
+"""What the kernel has loaded; only root may read it."""
 MISLEADING = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES")
 """Variables that would make Compose look at another project than the home's."""
 
@@ -107,14 +113,22 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in MISLEADING}
 
 
-def compose_command(settings: Settings, *args: str) -> list[str]:
-    """Return the command line of Compose on the files of a home, the user's override included."""
+def compose_command(settings: Settings, *args: str, override: bool = True) -> list[str]:
+    """Return the command line of Compose on a home, with the user's override or not."""
     files = [settings.home / COMPOSE_FILE]
-    override = settings.home / OVERRIDE_FILE
-    if override.is_file():
-        files.append(override)
+    changes = settings.home / OVERRIDE_FILE
+    if override and changes.is_file():
+        files.append(changes)
     given = [word for file in files for word in ("-f", str(file))]
     return ["docker", "compose", "--project-directory", str(settings.home), *given, *args]
+
+
+def has_apparmor_profile(loaded: Path = APPARMOR_LOADED) -> bool:
+    """Return whether the kernel says that acoupi's profile of AppArmor is loaded and enforced."""
+    try:
+        return f"{APPARMOR_PROFILE} (enforce)" in loaded.read_text().splitlines()
+    except OSError:
+        return False
 
 
 class Engine:
@@ -143,13 +157,21 @@ class Engine:
         """Return what ``docker compose WORDS`` answers on the files of a home."""
         return self.ask(*compose_command(settings, *words)[1:], timeout=timeout)
 
-    def stream(self, *words: str, on_line: Callable[[str], None]) -> Answer:
-        """Run ``docker WORDS``, pass on each line as it is printed, and return the last 200."""
+    def stream(
+        self,
+        *words: str,
+        on_line: Callable[[str], None],
+        variables: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Run ``docker WORDS``, pass on each line as it is printed, and return the last 200.
+
+        `variables` are given to it besides those of this process.
+        """
         said: deque[str] = deque(maxlen=200)
         try:
             process = subprocess.Popen(
                 ["docker", *words],
-                env=environment(),
+                env=environment() | dict(variables or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -293,9 +315,9 @@ class Host:
         """Return what ``docker ARGS`` answers."""
         return self.engine.ask(*args, timeout=timeout)
 
-    def compose(self, settings: Settings, *args: str) -> Answer:
+    def compose(self, settings: Settings, *args: str, override: bool = True) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
-        return self.engine.compose(settings, *args)
+        return self.engine.ask(*compose_command(settings, *args, override=override)[1:])
 
     def is_container(self) -> bool:
         """Return whether this is the container of a service, in which Docker cannot be used."""

@@ -11,10 +11,12 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import acoupi
@@ -321,6 +323,26 @@ def without_password(requirement: str) -> str:
     return re.sub(r"//[^/@\s]+@", "//", requirement)
 
 
+PIP_SETTINGS = {
+    "index-url": "PIP_INDEX_URL",
+    "cert": "PIP_CERT",
+    "trusted-host": "PIP_TRUSTED_HOST",
+    "timeout": "PIP_DEFAULT_TIMEOUT",
+}
+"""What of pip's settings holds in an image, too; not folders of this machine."""
+
+
+def pip_variables() -> dict[str, str]:
+    """Return pip's settings on this machine that a build needs, as variables; none without pip."""
+    asked = [sys.executable, "-m", "pip", "config", "list"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    found = re.findall(r"(?m)^(?:global|:env:)\.([\w-]+)='([^'\n]*)'$", done.stdout)
+    return {PIP_SETTINGS[name]: text for name, text in found if name in PIP_SETTINGS}
+
+
 # --- asking the engine -----------------------------------------------------------------
 
 
@@ -391,9 +413,15 @@ class _Build:
     arguments: dict[str, str]
     network: str | None
 
+    @cached_property
+    def pip(self) -> dict[str, str]:
+        """Variables that tell pip what this machine asks, where the build is on its network."""
+        return pip_variables() if self.network == "host" else {}
+
     @property
     def words(self) -> list[str]:
         arguments = [f"{key}={value}" for key, value in sorted(self.arguments.items())]
+        arguments += sorted(self.pip)  # without the values: they may hold a password
         return [
             *("buildx", "build", "--load", "--progress", "plain"),
             *("--tag", self.name, "--file", str(self.file)),
@@ -412,7 +440,7 @@ def _run_build(build: _Build, told: _Callbacks) -> None:
         With the reason.
     """
     told.command(shlex.join(["docker", *build.words]))
-    answer = told.engine.stream(*build.words, on_line=told.line)
+    answer = told.engine.stream(*build.words, on_line=told.line, variables=build.pip)
     if not answer.is_ok:
         said = (answer.out or answer.err).splitlines()
         raise explain_build(answer) or _unknown_failure(build, said)

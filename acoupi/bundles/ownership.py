@@ -2,6 +2,7 @@
 
 import contextlib
 import grp
+import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable
@@ -20,11 +21,15 @@ __all__ = [
     "is_empty",
     "make_folder",
     "make_private",
+    "service_user",
+    "share_folder",
     "sound_group",
 ]
 
 NOBODYS = 1000
 """User and group of a home that root sets up; they exist in the image."""
+FIRST_OF_SERVICES = 1_600_000_000
+"""Beyond what systems and user namespaces assign, and below what a signed number holds."""
 AUDIO = 29
 """The group of sound devices on Debian."""
 SOUND = Path("/dev/snd")
@@ -45,6 +50,32 @@ def host_owner(home: Path) -> tuple[int, int]:
     if home.exists() and owner.st_uid != 0:
         return owner.st_uid, owner.st_gid or NOBODYS
     return NOBODYS, NOBODYS
+
+
+def service_user(home: Path, service: str) -> int:
+    """Return the number of a user for one service of a home: one that nobody else has."""
+    digest = hashlib.sha256(f"{home}\0{service}".encode()).hexdigest()
+    return FIRST_OF_SERVICES + int(digest[:7], 16)
+
+
+def share_folder(folder: Path, uid: int, gid: int) -> None:
+    """Give a folder and what is in it to a service, if this is root; its group stays in charge.
+
+    Whatever is made there belongs to the group, which may read and delete all of it.
+
+    Raises
+    ------
+    DeviceError
+        If the file system has no owners.
+    """
+    if os.getuid() != 0:
+        return
+    give_contents(folder.parent, {folder.name}, uid, gid)
+    try:
+        with opened_folder(folder) as handle:
+            Path(f"/proc/self/fd/{handle}").chmod(0o2770)
+    except OSError as error:
+        raise disk_error("change the mode of", folder, error) from error
 
 
 def sound_group() -> int:

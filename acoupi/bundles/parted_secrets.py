@@ -6,10 +6,11 @@ the file.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from acoupi.config.secrets import SECRETS_FILE
-from acoupi.writing import disk_error
+from acoupi.writing import PRIVATE, disk_error, new_mark, part_of, stage, sync_folder
 
 __all__ = ["SECRETS_FOLDER", "part_secrets"]
 
@@ -17,21 +18,39 @@ SECRETS_FOLDER = PurePath("secrets/config")
 """Below the home; mounted only where secrets are needed."""
 
 
-def part_secrets(home: Path) -> None:
+def part_secrets(home: Path, names: Iterable[str] = (SECRETS_FILE,)) -> None:
     """Move the secrets of a home, present or future, into their own folder.
+
+    Parameters
+    ----------
+    home
+        Of the sensor.
+    names
+        The files of ``config/`` that hold secrets.
 
     Raises
     ------
     DeviceError
         If the disk refuses.
     """
-    link, folder = home / "config" / SECRETS_FILE, home / SECRETS_FOLDER
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if link.is_symlink():
-            return
-        if link.exists():
-            link.replace(folder / SECRETS_FILE)
-        link.symlink_to(os.path.relpath(folder / SECRETS_FILE, link.parent))
-    except OSError as error:
-        raise disk_error("write", link, error) from error
+    for name in names:
+        link, place = home / "config" / name, home / SECRETS_FOLDER / name
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if link.is_symlink():
+                continue
+            if link.exists():
+                _move(link, place)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(place, link.parent))
+        except OSError as error:
+            raise disk_error("write", link, error) from error
+
+
+def _move(file: Path, place: Path) -> None:
+    """Move a file, perhaps to another disk: a volume is one."""
+    part = part_of(place, new_mark())
+    stage(part, file.read_bytes(), PRIVATE)
+    part.replace(place)
+    sync_folder(place.parent)
+    file.unlink()

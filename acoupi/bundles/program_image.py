@@ -14,8 +14,8 @@ from pathlib import Path
 
 from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
 from acoupi.devices.clock import get_system_timezone
+from acoupi.stack.mounting import cache_variable
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import cache_variable
 
 __all__ = ["INSIDE", "bind_option", "image_command", "is_inside"]
 

@@ -196,7 +196,8 @@ def _environment(folder: Path) -> jinja2.Environment:
         comment_start_string="<#",  # a shell has uses of its own for the usual ones
         comment_end_string="#>",
     )
-    environment.filters.update(sh=_shell, env=quoted, py=repr, unit=_unit, unit_path=_unit_path)
+    environment.filters.update(sh=_shell, env=quoted, py=repr)
+    environment.filters.update(unit=_unit, unit_path=_unit_path, unit_word=_unit_word)
     environment.filters.update(
         compose=compose_text, compose_list=_compose_list, seconds=_seconds, cell=_cell
     )
@@ -212,6 +213,11 @@ def _unit(value: object) -> str:
     """Quote one word of a command line in a systemd unit."""
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + text.replace("%", "%%").replace("$", "$$") + '"'
+
+
+def _unit_word(value: object) -> str:
+    """Quote one word of a setting of a systemd unit in which variables are not replaced."""
+    return _unit(value).replace("$$", "$")
 
 
 def _unit_path(value: object) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi.bundles.compose_file import (
+    SECCOMP,
     SOCKET_FOLDER,
     Block,
     ComposeFile,
@@ -27,12 +28,15 @@ from acoupi.bundles.compose_file import (
 )
 from acoupi.bundles.images import REPOSITORY
 from acoupi.config.names import SENSOR
+from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.config.sensor import sensor_schema
 from acoupi.config.variables import settings_table
+from acoupi.door.places import door_folder
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules
 from acoupi.stack.loading import load_program_class
+from acoupi.stack.mounting import cache_variable
 from acoupi.stack.stack import (
     BROKER,
     RECORDER_STOP_GRACE,
@@ -41,7 +45,6 @@ from acoupi.stack.stack import (
     Limits,
     Service,
     Stack,
-    cache_variable,
     is_sound_worker,
 )
 from acoupi.stack.variables import VARIABLES
@@ -65,10 +68,12 @@ KEY = "/run/key"
 PASSWORD = f"{KEY}/password"
 USER = 1000
 """User id that owns the mount points in the image; new volumes inherit it."""
-FOLDERS = ("config", "data", "log", "run")
-"""Of the home; each is a volume."""
+FOLDERS = ("config", "data", "log", "run", "secrets")
+"""Of the home; each is a volume. Only setup sees ``log`` and ``run``: others have their own."""
+OWN_FOLDERS = ("log", "run")
+"""Of which each service has a folder of its own, a volume."""
 SERVICES_OF_IMAGE = ("beat", "default", "detection", "recording")
-"""Services that have a folder for their key in every image; others are a build argument."""
+"""Services that have folders for their volumes in every image; others are a build argument."""
 SETUP_GRACE = 10.0
 
 
@@ -86,7 +91,7 @@ def fleet_stack(stack: Stack) -> Stack:
             replace(
                 one,
                 network=one.network or DEFAULT_QUEUE in one.queues,
-                health=replace(one.health, pulse=HOME / "run" / one.health.pulse.name),
+                health=replace(one.health, pulse=HOME / "run" / one.name / one.health.pulse.name),
                 stop_grace=max(one.stop_grace, recorder_grace),
             )
         )
@@ -112,7 +117,7 @@ def render_self_setup(stack: Stack, site: "SelfSetupSite") -> str:
 
 def image_arguments(stack: Stack) -> dict[str, str]:
     """Return the build arguments that name the services which the image does not know."""
-    names = _clients(stack)
+    names = _with_folders(stack)
     return {} if set(names) <= set(SERVICES_OF_IMAGE) else {"SERVICES": " ".join(names)}
 
 
@@ -137,6 +142,11 @@ class SelfSetupSite(Site):
             "ACOUPI_MANIFEST_FILE": str(HOME / "config" / "generated.json"),
             "ACOUPI_PROGRAM": stack.program,
             "ACOUPI_SERVICE": service.name,
+            **{
+                f"ACOUPI_{kind.upper()}_DIR": str(HOME / kind / service.name)
+                for kind in OWN_FOLDERS
+            },
+            **({} if service.secrets else {WITHHOLD: WITHHELD}),
             **cache_variable(HOME),
             **_scratch(),
         }
@@ -147,8 +157,10 @@ class SelfSetupSite(Site):
         return []
 
     def volumes(self, stack: Stack) -> list[str]:
-        """Return the folders of the home, the broker's, and one for the key of each client."""
-        return [*FOLDERS, "broker", *map(_key_volume, _clients(stack))]
+        """Return the folders of the home, the broker's, and those of each service."""
+        own = [f"{kind}-{name}" for name in _with_folders(stack) for kind in OWN_FOLDERS]
+        doors = {volume.partition(":")[0] for one in stack.workers for volume in _door_volumes(one)}
+        return [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
 
     def broker(self, stack: Stack) -> Block:
         """Return redis, started by a script that makes the passwords."""
@@ -175,7 +187,8 @@ class SelfSetupSite(Site):
             role=SETUP,
             command=("-m", "acoupi.system.provisioning"),
             network=True,
-            health=HealthCheck(HOME / "run" / f"{SETUP}.json"),
+            secrets=True,
+            health=HealthCheck(HOME / "run" / SETUP / f"{SETUP}.json"),
             stop_grace=SETUP_GRACE,
             limits=Limits(
                 memory_bytes=max(one.memory_bytes or 0 for one in limits),
@@ -191,7 +204,10 @@ class SelfSetupSite(Site):
             setup,
             self,
             environment=self._environment(environment, setup, stack),
-            volumes=[f"{name}:{HOME / name}" for name in ("config", "log", "run")],
+            volumes=[
+                *(f"{name}:{HOME / name}" for name in ("config", "secrets", *OWN_FOLDERS)),
+                *(f"{volume}:ro" for name in _with_folders(stack) for volume in _own_volumes(name)),
+            ],
         )
         return [replace(block, depends_on=None)]
 
@@ -208,7 +224,10 @@ class SelfSetupSite(Site):
             volumes=[
                 *volumes,
                 f"config:{HOME / 'config'}:ro",
-                *(f"{name}:{HOME / name}" for name in ("data", "log", "run")),
+                *([f"secrets:{HOME / 'secrets'}:ro"] if service.secrets else []),
+                *_data_volume(service),
+                *_own_volumes(service.name),
+                *_door_volumes(service),
             ],
         )
 
@@ -223,6 +242,40 @@ class SelfSetupSite(Site):
 def _clients(stack: Stack) -> list[str]:
     """Return the names of the services that talk to the broker."""
     return [one.name for one in (*stack.workers, stack.beat)]
+
+
+def _with_folders(stack: Stack) -> list[str]:
+    """Return the names of the services that have a log and a part of ``run/`` of their own."""
+    return [*_clients(stack), *(one.name for one in stack.extras)]
+
+
+def _own_volumes(service: str) -> list[str]:
+    return [f"{kind}-{service}:{HOME / kind / service}" for kind in OWN_FOLDERS]
+
+
+def _door_volumes(service: Service) -> list[str]:
+    """Return the volumes of the doors that a service answers or calls at."""
+    home = _home_of(service)
+    places = {door_folder(home / "run", "x").parent: "door", home / "waiting": "waiting"}
+    return [
+        f"{places[one.source.parent]}-{one.source.name}:{HOME / one.source.relative_to(home)}"
+        f"{':ro' if one.read_only else ''}"
+        for one in service.mounts
+        if one.source.parent in places
+    ]
+
+
+def _home_of(service: Service) -> Path:
+    """Return the home for which a service was described."""
+    return Path(dict(service.environment)["ACOUPI_HOME"])
+
+
+def _data_volume(service: Service) -> list[str]:
+    """Return the volume of ``data/``, as a whole: not every engine can mount a part of one."""
+    data = _home_of(service) / "data"
+    mounts = [one for one in service.mounts if one.source.is_relative_to(data)]
+    read_only = "" if any(not one.read_only for one in mounts) else ":ro"
+    return [f"data:{HOME / 'data'}{read_only}"] if mounts else []
 
 
 def _key_volume(service: str) -> str:
@@ -257,6 +310,8 @@ AUDIO_GROUP = 29
 
 class CheckoutSite(SelfSetupSite):
     """Docker Compose in a checkout: variables of the host and of ``.env`` are passed on."""
+
+    profiles: tuple[str, ...] = (SECCOMP,)
 
     def setting(self, name: str, default: str) -> str:
         """Return a variable."""

@@ -17,13 +17,13 @@ __all__ = ["remind_of_restart", "show_diff"]
 
 def remind_of_restart(settings: "Settings", services: "Iterable[Service]") -> None:
     """Print a reminder if services are running that do not have the new settings yet."""
-    from acoupi.stack.pulse import is_locked
+    from acoupi.stack.pulse import runs_here
     from acoupi.system.deployments import read_deployment
 
     deployment = read_deployment(settings)
     if deployment is not None and deployment.ended_on is None:
         who = f'the deployment "{deployment.name}" keeps'
-    elif any(is_locked(settings.run_dir, one.name) for one in services):
+    elif any(runs_here(settings, one.name) for one in services):
         who = "the running services keep"
     else:
         return

@@ -40,6 +40,10 @@ def check(as_json: AsJson = False) -> None:
     results: list[dict[str, Any]] = []
     try:
         run_checks(found, results, quiet=as_json, only_reads=True)
+        if (shared := found.target.shared) is not None:
+            next(one for one in results if one["name"] == "target")["notes"].append(shared)
+            if not as_json:
+                warn(f"{shared}.")
     finally:
         if as_json:
             is_well = bool(results) and all(one["ok"] for one in results)

@@ -124,6 +124,7 @@ def run(found: "ComposeTarget", *args: str) -> int:
     from acoupi.bundles.engine import compose_command, hand_over
 
     if args[0] in STARTING:
+        found.note_image()
         found.restore_links()
     command = compose_command(found.settings, *args)
     echo(shlex.join(command))

@@ -1,7 +1,6 @@
 """``acoupi effort``: what every second of a deployment was used for."""
 
 import csv
-import datetime
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
 from acoupi.cli.table import single
-from acoupi.cli.timezones import shown_time
-from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
+from acoupi.cli.timezones import shown_time, time_of
+from acoupi.errors import AcoupiError, ConfigurationError
 
 if TYPE_CHECKING:
     from acoupi.components.types import Store
@@ -48,7 +47,7 @@ def effort(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help="Only from this day or time on."),
+        typer.Option("--from", metavar="TIME", help="Only from then on: 2024-06-01, yesterday."),
     ] = None,
     until: Annotated[
         str | None,
@@ -68,8 +67,10 @@ def effort(
     """
     from acoupi.system.alarms import suspect_times
     from acoupi.system.effort_report import find_deployment, measure, read_effort
+    from acoupi.system.reading import zone_of
 
-    first, last = _time("--from", since), _time("--to", until, ends_day=True)
+    zone = zone_of(home.settings())
+    first, last = time_of("--from", since, zone), time_of("--to", until, zone, ends_day=True)
     if csv_file is not None and as_json:
         raise ConfigurationError(
             "--csv and --json cannot be given together.",
@@ -135,24 +136,6 @@ def _store_of(program: "AcoupiProgram[Any]") -> "Store":
             why="its program has no store of recordings.",
         )
     return store
-
-
-def _time(option: str, text: str | None, *, ends_day: bool = False) -> datetime.datetime | None:
-    """Read a day or a time; without a zone it is local to the program."""
-    if text is None:
-        return None
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ParameterError(
-            text,
-            f'{option} cannot be "{text}".',
-            f"{option} 2024-06-01, or {option} 2024-06-01T21:30",
-            why="it is neither a day nor a time.",
-        ) from error
-    if ends_day and len(text) <= len("2024-06-01"):
-        time += datetime.timedelta(days=1)
-    return time
 
 
 # Files

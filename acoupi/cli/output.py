@@ -14,6 +14,7 @@ __all__ = [
     "done",
     "echo",
     "example",
+    "fitted",
     "print_json",
     "print_record",
     "print_table",
@@ -48,6 +49,18 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(shown(item) for item in value)
     return printable(str(value))
+
+
+def fitted(text: str, width: int) -> str:
+    """Return a text of at most so many characters.
+
+    Examples
+    --------
+    >>> fitted("Myotis nattereri", 8), fitted("Myotis", 8)
+    ('Myotis …', 'Myotis')
+    """
+    text = printable(text)
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def print_json(data: Any) -> None:

@@ -62,6 +62,14 @@ def setup(
             autocompletion=home.complete.targets,
         ),
     ] = None,
+    system: Annotated[
+        bool,
+        typer.Option(
+            "--system",
+            help="With --target systemd: units of the system, which root installs and which keep "
+            "each service apart, instead of those of this user.",
+        ),
+    ] = False,
     package: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,6 +115,8 @@ def setup(
     before = Sensor.at(found)
     asking = sys.stdin.isatty() if prompt is None else prompt
     chosen = _target_of(before, target, broker, has_package=bool(package))
+    if system:
+        chosen = _for_system(chosen or before.target.name)
     if package:
         words = ["setup", "--target", str(chosen), *(["--program", program] if program else [])]
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
@@ -185,6 +195,26 @@ def _target_of(
         return DEFAULT_TARGET
     possible = targets_that(lambda kind: kind.is_chosen_where_possible())
     return next(iter(possible), DEFAULT_TARGET)
+
+
+def _for_system(target: str) -> str:
+    """Return the target that does the same for the whole system.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    from acoupi.targets import find_target
+
+    if found := find_target(target).for_system:
+        return found
+    raise ParameterError(
+        "--system",
+        f"--system cannot be used with --target {target}.",
+        "acoupi setup --target systemd --system",
+        why="only systemd has units of a user and units of the system.",
+    )
 
 
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:

@@ -38,6 +38,12 @@ COMMANDS = {
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
     "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
+    "recordings": Entry(
+        "heard_recordings:app", "Look up what was recorded; listen to it, draw it, copy it."
+    ),
+    "detections": Entry(
+        "heard_detections:app", "Look up what was heard: list, count, listen, draw, copy."
+    ),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",

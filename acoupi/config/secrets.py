@@ -12,6 +12,7 @@ from typing import Any
 from acoupi.config.names import PROGRAM, Names, Place
 
 __all__ = [
+    "OTHER_PREFIX",
     "REFERENCE",
     "SECRETS_FILE",
     "WITHHELD",

@@ -27,6 +27,6 @@ def waiting_folder(home: Path, service: str) -> Path:
     Examples
     --------
     >>> str(waiting_folder(Path("/home/pi/.acoupi"), "detection"))
-    '/home/pi/.acoupi/data/waiting/detection'
+    '/home/pi/.acoupi/waiting/detection'
     """
-    return home / "data" / "waiting" / service
+    return home / "waiting" / service

@@ -13,18 +13,22 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from acoupi.rights import Folder, ReadOnly, Server, WrittenFile
+from acoupi.rights import Folder, Kept, ReadOnly, Sending, Server, Spool, WrittenFile
 
 __all__ = [
     "Duration",
     "Folder",
+    "Kept",
     "LocalPath",
     "ReadOnly",
+    "Sending",
     "Server",
+    "Spool",
     "TimeOfDay",
     "TimeZoneName",
     "WrittenFile",
     "read_duration",
+    "read_moment",
     "read_path",
     "read_time",
 ]
@@ -81,6 +85,66 @@ def read_time(value: Any) -> Any:
         return datetime.time(hour, minute, second, int((match["f"] or "0").ljust(6, "0")))
     except ValueError as error:
         raise ValueError(f"{_A_TIME} ({error})") from error
+
+
+_A_MOMENT = "it must be a day or a time, such as 2024-06-01, 2024-06-01 21:30, yesterday or 21:30"
+
+
+def read_moment(text: str, today: datetime.date, *, ends_day: bool = False) -> datetime.datetime:
+    """Return the time that a person means; without a zone in the text, one without a zone.
+
+    Parameters
+    ----------
+    text
+        A day (``2024-06-01``, ``today``, ``yesterday``), a time of day of today, or both; also
+        ISO 8601 with a zone.
+    today
+        The local date.
+    ends_day
+        A day alone means its end, not its beginning.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these; the text says what would be right.
+
+    Examples
+    --------
+    >>> day = datetime.date(2024, 6, 2)
+    >>> for text in ("yesterday 9pm", "21:30", "2024-05-31", "2024-05-31T21:30Z"):
+    ...     print(read_moment(text, day))
+    2024-06-01 21:00:00
+    2024-06-02 21:30:00
+    2024-05-31 00:00:00
+    2024-05-31 21:30:00+00:00
+    >>> str(read_moment("today", day, ends_day=True))
+    '2024-06-03 00:00:00'
+    """
+    words = text.strip()
+    for word, ago in (("today", 0), ("yesterday", 1)):
+        if words.lower().startswith(word):
+            words = f"{today - datetime.timedelta(ago)}{words[len(word) :]}"
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", words) is None:
+        return _time_on_a_day(words, today)
+    day = _moment(words)
+    return day + datetime.timedelta(days=1) if ends_day else day
+
+
+def _time_on_a_day(words: str, today: datetime.date) -> datetime.datetime:
+    day, _, time = words.partition(" ")
+    if re.match(r"[0-9]{4}-", words) is None:
+        day, time = str(today), words
+    try:
+        return datetime.datetime.combine(datetime.date.fromisoformat(day), read_time(time))
+    except ValueError:
+        return _moment(words)
+
+
+def _moment(words: str) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromisoformat(words)
+    except ValueError:
+        raise ValueError(_A_MOMENT) from None
 
 
 def read_duration(value: Any) -> Any:

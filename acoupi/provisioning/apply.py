@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from acoupi import data
+from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
 from acoupi.commit import OLD_STAGING, changing, commit_files, is_there, read_whole
 from acoupi.config.names import BY_VARIABLES
 from acoupi.config.plain_credentials import plain_credential_warnings, warnings_of
@@ -18,7 +19,7 @@ from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
 from acoupi.devices.timezones import doubt_about_timezone
 from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
-from acoupi.provisioned import MARKER, Fault, Fetched, Provisioned, read_provisioned
+from acoupi.provisioned import CACHE, MARKER, Fault, Fetched, Provisioned, read_provisioned
 from acoupi.provisioning.fetching import fetch
 from acoupi.provisioning.sources import URL, Sources, read_sources
 from acoupi.services.provisioned_home import config_dir
@@ -38,6 +39,8 @@ PREVIOUS = "previous"
 DEVICE = "device.json"
 LOCK_PATIENCE = 300.0
 """Seconds that another process may take."""
+WITH_SECRETS = (SECRETS_FILE, CACHE, f"{PREVIOUS}/{SECRETS_FILE}")
+"""Files of ``config/`` that other services may not see."""
 MOST_DEPLOYMENTS = 20
 NOTHING_SET = RenderedFile("{}\n")
 
@@ -72,6 +75,8 @@ def provision(
     with changing(config, "the service that sets the home up", LOCK_PATIENCE):
         # Of an earlier version; what it had decided is in force by now.
         shutil.rmtree(config / OLD_STAGING, ignore_errors=True)
+        if os.access(settings.home / SECRETS_FOLDER.parts[0], os.W_OK):  # a bundle has it
+            part_secrets(settings.home, WITH_SECRETS)
         before = _in_force(settings)
         after = _renewed(settings, environ, before, fetch)
         if after.fault and before.fault and after.fault.text() == before.fault.text():

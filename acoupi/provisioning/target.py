@@ -1,11 +1,13 @@
 """The target of a home that set itself up: its services are run elsewhere, and only read here."""
 
+import os
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import ClassVar
 
 from acoupi.errors import TargetError
 from acoupi.stack.pulse import read_pulse
+from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP, Stack
 from acoupi.targets import ServiceStatus, service_status
 from acoupi.targets.process import ProcessTarget
@@ -28,9 +30,18 @@ class ProvisionedTarget(ProcessTarget):
     def status(self) -> list[ServiceStatus]:
         """Return the state of each service, including the one that set the home up."""
         services = super().status()
-        if read_pulse(self.settings.run_dir, SETUP) is None:
+        own = self.settings_of(SETUP)
+        if read_pulse(own.run_dir, SETUP) is None:
             return services
-        return [*services, service_status(self.settings, SETUP, SETUP)]
+        return [*services, service_status(own, SETUP, SETUP)]
+
+    def settings_of(self, service: str) -> Settings:
+        """Return the settings of a service: in a container, its folders are beside our own."""
+        run, log = self.settings.run_dir, self.settings.log_dir
+        if run.name != os.environ.get("ACOUPI_SERVICE"):
+            return self.settings
+        beside = {"run_dir": run.parent / service, "log_dir": log.parent / service}
+        return self.settings.model_copy(update=beside)
 
     def up(self) -> None:
         """Refuse."""

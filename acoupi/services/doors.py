@@ -1,6 +1,7 @@
 """The doors of the sensor: who may call what, who answers, and who goes through one."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from acoupi.door.client import Door, use_door
 from acoupi.door.places import door_folder, waiting_folder
@@ -60,7 +61,7 @@ def go_through_door(settings: Settings, stack: Stack, name: str) -> bool:
         return False
     waiting = WaitingCalls(waiting_folder(settings.home, name))
     waiting.clear_parts()
-    use_door(Door(door_folder(settings.run_dir, name), waiting))
+    use_door(Door(_folder(settings, name), waiting))
     return True
 
 
@@ -71,4 +72,9 @@ def open_doors(settings: Settings, stack: Stack, name: str) -> None:
         return
     for service, role in door_roles(stack).items():
         waiting = WaitingCalls(waiting_folder(settings.home, service))
-        DoorServer(service, door_folder(settings.run_dir, service), waiting, ROLES[role]).start()
+        DoorServer(service, _folder(settings, service), waiting, ROLES[role]).start()
+
+
+def _folder(settings: Settings, service: str) -> Path:
+    """Return where a door is: not in ``run_dir``, which in a container is that of one service."""
+    return door_folder(settings.home / "run", service)

@@ -1,9 +1,12 @@
 """A home that sets itself up: its folders and its variables. Small, because beat imports it."""
 
+import json
+import logging
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
+from acoupi.commit import read_whole
 from acoupi.services.logs import LEVELS
 from acoupi.stack.settings import Settings
 
@@ -12,8 +15,11 @@ __all__ = [
     "can_provision",
     "config_dir",
     "drop_invalid_variables",
+    "drop_secrets",
     "wrong_variables",
 ]
+
+logger = logging.getLogger(__name__)
 
 SECRET_PREFIXES = ("ACOUPI_CONFIG__", "ACOUPI_SENSOR__", "ACOUPI_CELERY__", "ACOUPI_SECRET__")
 """Prefixes of variables whose values are never shown, because one may be a password."""
@@ -54,6 +60,34 @@ def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
         for name, (is_valid, words) in _RUNNING.items()
         if environ.get(name) and not is_valid(environ[name])
     }
+
+
+def drop_secrets(settings: Settings, name: str, environ: MutableMapping[str, str]) -> None:
+    """Remove secrets from the variables of a service that is to have none, and say so.
+
+    On balena, a variable of the fleet reaches every container.
+    """
+    given = [one for one in environ if one.startswith(SECRET_PREFIXES)]
+    if not given:
+        return
+    from acoupi.config import secrets  # noqa: PLC0415 - beat does without, nearly always
+
+    if environ.get(secrets.WITHHOLD) != secrets.WITHHELD:
+        return
+    try:
+        known = secrets.referenced_secrets(json.loads(read_whole(settings.program_config_file)))
+    except (OSError, ValueError):
+        known = set()
+    for one in given:
+        if one in known or one.startswith(secrets.OTHER_PREFIX):
+            del environ[one]
+            logger.warning(
+                "%s is a secret in the environment of %s, which needs none: it is not used. "
+                "Set it for the service that sets the home up alone (on balena as a variable "
+                "of that service, not of the fleet).",
+                one,
+                name,
+            )
 
 
 def drop_invalid_variables(environ: MutableMapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from acoupi.services.provisioned_home import (
     SECRET_PREFIXES,
     can_provision,
     config_dir,
+    drop_secrets,
 )
 from acoupi.stack.configured import is_configured
 from acoupi.stack.pulse import PulseFile, ServiceLock
@@ -94,7 +95,8 @@ def await_home(
     name
         Of the service that waits.
     environ
-        Variables that hold settings are removed from it: the home has those in force.
+        Variables that hold settings are removed from it: the home has those in force. So are
+        secrets, where they are withheld from this service.
     stop
         Returns whether to give up waiting.
 
@@ -109,10 +111,12 @@ def await_home(
         If that takes too long; says what is missing.
     """
     if not environ.get("ACOUPI_PROGRAM"):
+        drop_secrets(settings, name, environ)
         return None
     config = config_dir(settings)
     with ServiceLock(settings.run_dir, name):
         known = _Wait(settings, name, environ, stop).until_ready()
+    drop_secrets(settings, name, environ)
     if known is None:
         return None
     for variable in [one for one in environ if one.startswith(SECRET_PREFIXES)]:

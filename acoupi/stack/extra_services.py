@@ -11,20 +11,19 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 
 from acoupi.errors import ConfigurationError
+from acoupi.stack.mounting import own_environment, own_mounts
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import (
     STOP_MARGIN,
     WORKER_MEMORY,
     WORKER_SCORE,
-    HealthCheck,
     Limits,
     Mount,
     Port,
     Service,
     Stack,
     check_name,
-    home_mounts,
-    own_environment,
+    own_health,
 )
 
 __all__ = ["extra_service", "extra_services", "with_extra_services"]
@@ -40,7 +39,7 @@ def extra_service(
     *,
     port: Port | None = None,
     network: bool = False,
-    mounts: Sequence[Mount] | None = None,
+    mounts: Sequence[Mount] = (),
     memory_bytes: int = WORKER_MEMORY,
 ) -> Service:
     """Describe a service that is run from a Python module.
@@ -58,7 +57,8 @@ def extra_service(
     network
         Whether it talks to other machines by itself.
     mounts
-        The folders that it sees; None: those of the home.
+        What it sees besides the configuration, its log and its part of ``run/``: ``data/``
+        of the home, for instance.
     memory_bytes
         What it may use.
 
@@ -76,8 +76,8 @@ def extra_service(
         network=network,
         port=port,
         environment=own_environment(settings, name),
-        mounts=home_mounts(settings) if mounts is None else tuple(mounts),
-        health=HealthCheck(settings.run_dir / f"{name}.json"),
+        mounts=(*own_mounts(settings, name), *mounts),
+        health=own_health(settings, name),
         stop_grace=STOP_MARGIN,
         limits=Limits(memory_bytes=memory_bytes, out_of_memory_score=WORKER_SCORE),
     )

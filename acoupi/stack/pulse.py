@@ -1,6 +1,6 @@
 """How a service shows that it is alive, and how others read it.
 
-Three files below ``run/``, named for the service:
+Three files below ``run/`` (in a container, in the folder ``run/NAME/``), named for the service:
 
 ``NAME.lock``
     A kernel lock (``flock``) that the service holds while it is alive. Only this
@@ -26,6 +26,7 @@ from acoupi import clock
 from acoupi.errors import DeviceError, TargetError
 from acoupi.locks import lock_within
 from acoupi.opening import is_file, open_file, read_bytes
+from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "has_open",
     "is_locked",
     "read_pulse",
+    "runs_here",
 ]
 
 ServiceState = Literal[
@@ -241,6 +243,12 @@ def is_locked(folder: Path, name: str) -> bool:
         return False
     finally:
         os.close(handle)
+
+
+def runs_here(settings: Settings, name: str) -> bool:
+    """Return whether a service of a home is alive on this machine, in a container or not."""
+    folders = (settings.run_dir, settings.of_service(name).run_dir)
+    return any(is_locked(folder, name) for folder in folders)
 
 
 class PulseFile:

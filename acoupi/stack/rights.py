@@ -12,7 +12,6 @@ Nothing is concluded from the name of a field. Fields say it by their marks
 
 import datetime
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,17 +19,26 @@ from pydantic import BaseModel
 
 from acoupi.config import describe, is_valid_without_secrets
 from acoupi.config.dumping import SecretSplitter, dumped
-from acoupi.rights import Folder, ReadOnly, Server, WrittenFile, marks_of
+from acoupi.rights import (
+    Folder,
+    Kept,
+    ReadOnly,
+    Sending,
+    Server,
+    Spool,
+    WrittenFile,
+    marks_of,
+)
+from acoupi.stack.access import Place
 
 if TYPE_CHECKING:
     from acoupi.programs import AcoupiProgram
 
 __all__ = [
     "TOO_WIDE",
-    "Mount",
     "can_withhold_secrets",
-    "mounts_of",
     "names_server",
+    "places_of",
     "secret_names",
     "sends_to_server",
 ]
@@ -38,14 +46,6 @@ __all__ = [
 TOO_WIDE = ("/", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/run")
 """Folders that hold more than a container may see."""
 _NO_ADDRESS = (int, float, Path, datetime.date, datetime.time, datetime.timedelta)
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A folder that a service sees; at the same absolute path as on the host."""
-
-    source: Path
-    read_only: bool = False
 
 
 class _Leaf(NamedTuple):
@@ -129,45 +129,44 @@ def can_withhold_secrets(config: BaseModel | None) -> bool:
     return config is None or is_valid_without_secrets(config)
 
 
-def mounts_of(
-    config: BaseModel | None, home: Path, covered: tuple[Mount, ...]
-) -> tuple[Mount, ...]:
-    """Return the folders and files outside the home that a configuration names.
+def places_of(config: BaseModel | None, home: Path) -> dict[Path, set[Place]]:
+    """Return the folders and files that a configuration names, and what each of them is.
 
     Parameters
     ----------
+    config
+        Of the program.
     home
         ACOUPI_HOME: a folder above it is not mounted for the sake of a file in it.
-    covered
-        What is mounted anyway.
     """
-    folders: dict[Path, bool] = {}
+    places: dict[Path, set[Place]] = {}
     for leaf in _leaves(config):
         if isinstance(leaf.value, Path) and leaf.value.is_absolute():
-            mount = _mount_for(leaf.value, leaf.marks, home)
-            # What one field writes, another may only read.
-            folders[mount.source] = folders.get(mount.source, True) and mount.read_only
-    named = [
-        Mount(folder, read_only=read_only)
-        for folder, read_only in sorted(folders.items())
-        if not any(folder.is_relative_to(other.source) for other in covered)
-    ]
-    return tuple(mount for mount in named if not any(_shows(other, mount) for other in named))
+            path, is_read = _seen_at(leaf.value, leaf.marks, home)
+            places.setdefault(path, set()).add(_place(leaf.marks, is_read=is_read))
+    return places
 
 
-def _mount_for(path: Path, marks: frozenset[type], home: Path) -> Mount:
+def _seen_at(path: Path, marks: frozenset[type], home: Path) -> tuple[Path, bool]:
+    """Return what of a path a service is shown, and whether nobody writes there."""
     if ReadOnly in marks:
-        return Mount(path, read_only=True)
+        return path, True
     if WrittenFile in marks:
-        return Mount(path.parent)
+        return path.parent, False
     if Folder in marks or not path.suffix:
-        return Mount(path)
+        return path, False
     if str(path.parent) in TOO_WIDE or home.is_relative_to(path.parent):
-        return Mount(path, read_only=True)
-    return Mount(path.parent)
+        return path, True
+    return path.parent, False
 
 
-def _shows(other: Mount, mount: Mount) -> bool:
-    """Return whether a mount above another does for it: in a read-only one nobody writes."""
-    is_above = mount.source != other.source and mount.source.is_relative_to(other.source)
-    return is_above and (mount.read_only or not other.read_only)
+def _place(marks: frozenset[type], *, is_read: bool) -> Place:
+    if Sending in marks:
+        return "keys" if is_read else "outbox"
+    if Spool in marks:
+        return "spool"
+    if Kept in marks:
+        return "recordings"
+    if WrittenFile in marks:
+        return "data"
+    return "read" if is_read else "written"

@@ -114,6 +114,10 @@ class Settings:
                 why=f"it is one of {', '.join(pools)}.",
             )
 
+    def of_service(self, name: str) -> Self:
+        """Return the settings of a service in a container, where it has folders of its own."""
+        return replace(self, log_dir=self.log_dir / name, run_dir=self.run_dir / name)
+
     def usual(self, name: str) -> Path | str:
         """Return the default of a setting, which follows from the home."""
         metadata = {one.name: one.metadata for one in fields(self)}[name]

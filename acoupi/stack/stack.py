@@ -22,11 +22,11 @@ from acoupi.programs.core.workers import (
     Pool,
     WorkerConfig,
 )
+from acoupi.stack.access import Mount
 from acoupi.stack.celery_settings import CelerySettings
+from acoupi.stack.mounting import Surroundings, own_environment, own_mounts
 from acoupi.stack.rights import (
-    Mount,
     can_withhold_secrets,
-    mounts_of,
     names_server,
     secret_names,
     sends_to_server,
@@ -47,12 +47,10 @@ __all__ = [
     "Role",
     "Service",
     "Stack",
-    "cache_variable",
     "check_name",
-    "home_mounts",
     "is_extra_role",
     "is_sound_worker",
-    "own_environment",
+    "own_health",
     "recording_queue_of",
     "service_command",
     "stack_for",
@@ -94,6 +92,8 @@ RECORDER_SCORE, BEAT_SCORE, WORKER_SCORE, MODEL_SCORE = 0, 200, 400, 800
 
 None is negative: only an engine with CAP_SYS_RESOURCE starts such a container.
 """
+RECORDER_SHARES, BEAT_SHARES, WORKER_SHARES, MODEL_SHARES = 4096, 2048, 1024, 256
+"""Of the processor where it is wanted by several: a model does not starve what records."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ class Limits:
     memory_bytes: int | None = None
     out_of_memory_score: int = 0
     """-1000 to 1000: who is ended first when memory runs out; the highest goes first."""
+    cpu_shares: int = WORKER_SHARES
+    """2 to 262144: its part of the processor where several want more than there is."""
 
 
 @dataclass(frozen=True)
@@ -299,9 +301,10 @@ def stack_for(
     recorder = _find_recorder(program_class, workers, listens, recording_queue)
     sends = names_server(config) if sends is None else sends
     can_withhold = can_withhold_secrets(config)
-    inside = home_mounts(settings)
-    mounts = (*inside, Mount(settings.program_file, read_only=True))
-    mounts += mounts_of(config, settings.home, mounts)
+    around = Surroundings.of(
+        listens, config, settings, recorder=recorder, recording_queue=recording_queue
+    )
+    others_send = any(worker.network for worker in workers)
     services = [
         _worker_service(
             worker,
@@ -309,15 +312,16 @@ def stack_for(
             records=worker.name == recorder,
             config=config,
             settings=settings,
-            mounts=mounts,
+            around=around,
             sends=sends,
             can_withhold=can_withhold,
+            others_send=others_send,
         )
         for worker in workers
     ]
     return Stack(
         program=program_name or program_class.__module__,
-        services=(*services, _beat_service(settings, inside)),
+        services=(*services, _beat_service(settings)),
         broker=Broker("external", celery.broker_url)
         if celery.broker_url
         else Broker("embedded", None),
@@ -472,19 +476,23 @@ def _worker_service(
     records: bool,
     config: BaseModel | None,
     settings: Settings,
-    mounts: tuple[Mount, ...],
+    around: Surroundings,
     sends: bool,
     can_withhold: bool,
+    others_send: bool,
 ) -> Service:
     runs_model = DETECTION_QUEUE in queues and not records
     pool = worker.pool or ("prefork" if runs_model else "threads")
     network = sends and DEFAULT_QUEUE in queues if worker.network is None else worker.network
-    needs_secrets = network or DEFAULT_QUEUE in queues or not can_withhold
-    score, memory = WORKER_SCORE, WORKER_MEMORY
+    runs_hooks = DEFAULT_QUEUE in queues and not others_send
+    needs_secrets = network or runs_hooks or not can_withhold
+    score, memory, shares = WORKER_SCORE, WORKER_MEMORY, WORKER_SHARES
     if records:
-        score, memory = RECORDER_SCORE, RECORDER_MEMORY
+        score, memory, shares = RECORDER_SCORE, RECORDER_MEMORY, RECORDER_SHARES
+    elif runs_model:
+        score, shares = MODEL_SCORE, MODEL_SHARES
     if DETECTION_QUEUE in queues:
-        score, memory = RECORDER_SCORE if records else MODEL_SCORE, MODEL_MEMORY
+        memory = MODEL_MEMORY
     return Service(
         name=worker.name,
         role="recorder" if records else "worker",
@@ -497,41 +505,29 @@ def _worker_service(
         network=network,
         secrets=needs_secrets if worker.secrets is None else worker.secrets,
         environment=own_environment(settings, worker.name),
-        mounts=mounts,
-        health=HealthCheck(
-            settings.run_dir / f"{worker.name}.json", SAMPLES_ARRIVE if records else ""
-        ),
+        mounts=around.mounts(worker.name, queues, records=records, network=network),
+        health=own_health(settings, worker.name, SAMPLES_ARRIVE if records else ""),
         stop_grace=_recorder_grace(config) if records else WORKER_STOP_GRACE,
-        limits=Limits(memory_bytes=worker.memory_bytes or memory, out_of_memory_score=score),
+        limits=Limits(worker.memory_bytes or memory, score, shares),
     )
 
 
-def _beat_service(settings: Settings, mounts: tuple[Mount, ...]) -> Service:
+def _beat_service(settings: Settings) -> Service:
     return Service(
         name=BEAT,
         role="beat",
         command=service_command(BEAT),
         environment=own_environment(settings, BEAT),
-        mounts=mounts,
-        health=HealthCheck(settings.run_dir / f"{BEAT}.json"),
+        mounts=own_mounts(settings, BEAT),
+        health=own_health(settings, BEAT),
         stop_grace=STOP_MARGIN,
-        limits=Limits(memory_bytes=BEAT_MEMORY, out_of_memory_score=BEAT_SCORE),
+        limits=Limits(BEAT_MEMORY, BEAT_SCORE, BEAT_SHARES),
     )
 
 
-def cache_variable(home: Path) -> dict[str, str]:
-    """Return where libraries keep what they fetch: in containers nobody has a folder of a user.
-
-    A model that is fetched once (``acoupi task run detection_task``) is there for the detector,
-    which has no network.
-    """
-    return {"XDG_CACHE_HOME": str(home / "data" / "cache")}
-
-
-def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
-    """Return the variables that every service of ours has."""
-    variables = {"ACOUPI_HOME": str(settings.home), "ACOUPI_SERVICE": name}
-    return tuple((variables | cache_variable(settings.home)).items())
+def own_health(settings: Settings, name: str, words: str = "") -> HealthCheck:
+    """Return where the pulse of a service is in its container."""
+    return HealthCheck(settings.of_service(name).run_dir / f"{name}.json", words)
 
 
 def _recorder_grace(config: BaseModel | None) -> float:
@@ -540,13 +536,3 @@ def _recorder_grace(config: BaseModel | None) -> float:
     if not isinstance(duration, int | float) or duration <= 0:
         return RECORDER_STOP_GRACE
     return float(duration) + STOP_MARGIN
-
-
-def home_mounts(settings: Settings) -> tuple[Mount, ...]:
-    """Return what every service of ours sees of the home; the rest, secrets/ too, it does not."""
-    return (
-        Mount(settings.program_config_file.parent, read_only=True),
-        Mount(settings.home / "data"),
-        Mount(settings.log_dir),
-        Mount(settings.run_dir),
-    )

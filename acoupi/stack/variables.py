@@ -100,9 +100,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ACOUPI_BROKER_PASSWORD_FILE", "where its password is", "bundle"),
     Variable("ACOUPI_BROKER_RULES", "the users of redis and their rights", "bundle"),
     Variable("ACOUPI_BROKER_APPENDONLY", "whether redis writes to the disk", "bundle", "no"),
+    Variable("ACOUPI_SECRETS", "withheld: this service is not given the secrets", "bundle"),
     Variable("ACOUPI_PYTHON", "the interpreter", "bundle"),
     Variable("ACOUPI_START_TIMEOUT", "seconds a service may take to start", "bundle"),
     Variable("ACOUPI_IMAGE", "the image", "bundle"),
+    Variable("ACOUPI_IMAGE_ID", "its id, as it was when the services were started", "bundle"),
+    Variable("ACOUPI_IMAGE_SOURCE", "digest of the code that it was made from", "bundle"),
     Variable("ACOUPI_UID", "user of the containers", "bundle"),
     Variable("ACOUPI_GID", "group of the containers", "bundle"),
     Variable("ACOUPI_AUDIO_GID", "group of the sound device", "bundle"),
@@ -116,7 +119,12 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 _EXACT = {one.name for one in VARIABLES if not one.is_prefix}
-_PREFIXES = (*(one.name for one in VARIABLES if one.is_prefix), "ACOUPI_MEMORY_", "ACOUPI_PORT_")
+_PREFIXES = (
+    *(one.name for one in VARIABLES if one.is_prefix),
+    "ACOUPI_MEMORY_",
+    "ACOUPI_PORT_",
+    "ACOUPI_UID_",
+)
 _SOURCES = tuple(
     one.name for one in VARIABLES if one.scope in ("configuration", "deployment", "device")
 )

@@ -33,7 +33,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError
 from acoupi.home import using_home
 from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
-from acoupi.stack.pulse import is_locked
+from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
 from acoupi.system.deployments import (
     end_deployment,
@@ -94,11 +94,13 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
             if PurePath(name) not in plan.generated
         ]
         files = {settings.home / path: one for path, one in plan.generated.items()}
+        seen = {mount.source for one in plan.stack.services for mount in one.mounts}
+        waiting = sorted(one for one in seen if one.parent == settings.home / "waiting")
         commit_files(
             config,
             {**plan.settings_files, **files, settings.manifest_file: manifest.to_file()},
             remove=sorted(obsolete),
-            folders=[settings.log_dir, settings.run_dir, settings.home / "data"],
+            folders=[settings.log_dir, settings.run_dir, settings.home / "data", *waiting],
         )
         plan.target.prepare(plan.stack)
 
@@ -146,7 +148,7 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
     before = plan.previous
     if before is None or before.target == plan.target.name:
         return
-    running = [one.name for one in before.services if is_locked(settings.run_dir, one.name)]
+    running = [one.name for one in before.services if runs_here(settings, one.name)]
     if running:
         raise ConfigurationError(
             f"cannot move the sensor from the target {before.target} to {plan.target.name}.",

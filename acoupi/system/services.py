@@ -1,4 +1,4 @@
-"""The systemd user units, under the function names that published programs use."""
+"""The units of systemd, under the function names that published programs use."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from acoupi.stack.settings import Settings
 from acoupi.system.sensor import Sensor
 from acoupi.targets.process import stop_timeout
 from acoupi.targets.systemd import (
+    Scope,
+    SystemTarget,
     UnitState,
     install_units,
     remove_units,
@@ -32,7 +34,7 @@ __all__ = [
 
 
 class UnitsStatus(BaseModel):
-    """The state of the user units."""
+    """The state of the units."""
 
     acoupi: UnitState
     beat: UnitState
@@ -40,9 +42,16 @@ class UnitsStatus(BaseModel):
     """Why it is not known, or a note about it."""
 
 
+def _scope(settings: Settings) -> Scope:
+    """Return for whom the home was set up: for its user, or for the system."""
+    manifest = Sensor.at(settings).manifest
+    return "system" if manifest and manifest.target == SystemTarget.name else "user"
+
+
 def services_are_installed(settings: Settings, path: Path | None = None) -> bool:
     """Return whether both units are where systemd looks for them (or in `path`)."""
-    return all((unit_folder(path) / name).is_file() for name in unit_names(settings))
+    folder = unit_folder(path, scope=_scope(settings))
+    return all((folder / name).is_file() for name in unit_names(settings))
 
 
 def install_services(settings: Settings, path: Path | None = None) -> list[Path]:
@@ -53,17 +62,17 @@ def install_services(settings: Settings, path: Path | None = None) -> list[Path]
     TargetError
         If the home was not set up for systemd.
     """
-    return install_units(settings, Sensor.at(settings).services, path)
+    return install_units(settings, Sensor.at(settings).services, path, scope=_scope(settings))
 
 
 def uninstall_services(settings: Settings, path: Path | None = None) -> None:
     """Remove the units from where systemd looks for them."""
-    remove_units(settings, Sensor.at(settings).services, path)
+    remove_units(settings, Sensor.at(settings).services, path, scope=_scope(settings))
 
 
 def _installed(settings: Settings, path: Path | None) -> tuple[str, str]:
     if not services_are_installed(settings, path):
-        install_units(settings, Sensor.at(settings).services, path)
+        install_services(settings, path)
     return unit_names(settings)
 
 
@@ -78,7 +87,7 @@ def enable_services(settings: Settings, path: Path | None = None, **kwargs: Any)
     TargetError
         If systemd is absent or refuses.
     """
-    systemctl("enable", *_installed(settings, path), **kwargs)
+    systemctl("enable", *_installed(settings, path), scope=_scope(settings), **kwargs)
 
 
 def disable_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
@@ -89,7 +98,7 @@ def disable_services(settings: Settings, path: Path | None = None, **kwargs: Any
     TargetError
         If systemd is absent or refuses.
     """
-    systemctl("disable", *_installed(settings, path), **kwargs)
+    systemctl("disable", *_installed(settings, path), scope=_scope(settings), **kwargs)
 
 
 def start_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
@@ -100,7 +109,7 @@ def start_services(settings: Settings, path: Path | None = None, **kwargs: Any) 
     TargetError
         If systemd is absent or refuses.
     """
-    systemctl("start", *_installed(settings, path), **kwargs)
+    systemctl("start", *_installed(settings, path), scope=_scope(settings), **kwargs)
 
 
 def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> None:
@@ -113,12 +122,14 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
     """
     workers, beat = _installed(settings, path)
     kwargs.setdefault("timeout", stop_timeout(Sensor.at(settings).services))
-    systemctl("stop", beat, **kwargs)
-    systemctl("stop", workers, **kwargs)
+    systemctl("stop", beat, scope=_scope(settings), **kwargs)
+    systemctl("stop", workers, scope=_scope(settings), **kwargs)
 
 
 def status_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> UnitsStatus:
     """Return the state of the units; never raises, even without systemd."""
     del kwargs
-    workers, beat, note = unit_states(settings, path)
+    workers, beat, note = unit_states(
+        settings, path, services=Sensor.at(settings).services, scope=_scope(settings)
+    )
     return UnitsStatus(acoupi=workers, beat=beat, message=note)

@@ -46,8 +46,11 @@ NOTE = "Note: "
 """Before each warning of such a check, in what its process prints on stderr."""
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
-HIDDEN = {"provisioned": "acoupi.provisioning.target:ProvisionedTarget"}
-"""Not to be chosen."""
+HIDDEN = {
+    "provisioned": "acoupi.provisioning.target:ProvisionedTarget",
+    "systemd-system": "acoupi.targets.systemd:SystemTarget",
+}
+"""Not to be chosen by their names."""
 PULSE_TOO_OLD = 30.0
 """Seconds; a service that runs writes its pulse every 5 s."""
 
@@ -106,6 +109,8 @@ class Target(ABC):
     """Whether packages of others are put into an image that it runs."""
     renders_folder: ClassVar[bool] = False
     """Whether it can write a folder that is deployed elsewhere; see `render_folder`."""
+    for_system: ClassVar[str | None] = None
+    """Name of the target that does the same for the whole system; see ``setup --system``."""
     reason_to_choose: ClassVar[str] = ""
     """Why it was chosen where it `is_chosen_where_possible`, as a sentence."""
     stop_command: ClassVar[str] = "acoupi workers stop"
@@ -126,6 +131,14 @@ class Target(ABC):
     def next_step(self) -> str:
         """What to do after a setup, as a command."""
         return "acoupi check"
+
+    @property
+    def shared(self) -> str | None:
+        """What a service that is taken over could do to the others, in words; None: nothing."""
+        return (
+            "every service runs as one user and sees all of the home, its secrets too "
+            "(docs/security.md). Containers keep them apart: acoupi setup --target compose"
+        )
 
     def render_folder(
         self, folder: Path, stack: Stack, *, packages: Sequence[str] = (), force: bool = False
@@ -220,6 +233,11 @@ class Target(ABC):
     @abstractmethod
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines that each service (or only that one) logged."""
+
+    def settings_of(self, service: str) -> Settings:
+        """Return the settings with which a service runs: where its log and its pulse are."""
+        del service
+        return self.settings
 
     def start_workers(self) -> None:
         """Start the workers, without beat.

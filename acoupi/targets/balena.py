@@ -281,7 +281,11 @@ def _audio_group() -> int:
 
 def _refuse_mounts(stack: Stack, home: Path) -> None:
     """Raise if a service needs a folder that is not in a volume of the home."""
-    inside = [*(home / name for name in FOLDERS), *_generated(home)]
+    inside = [
+        *(home / name for name in FOLDERS if name != "secrets"),
+        home / "waiting",
+        *_generated(home),
+    ]
     mounts = dict.fromkeys(mount for one in stack.services for mount in one.mounts)
     outside = [mount for mount in mounts if not _is_below(mount, inside)]
     if outside:

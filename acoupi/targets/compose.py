@@ -6,6 +6,7 @@ stops the containers; their state is read through the engine's API.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.bundles.bundle_checks import TOO_WIDE, folders_of
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
+    APPARMOR,
     BROKER_MEMORY,
+    SECCOMP,
     SOCKET_FOLDER,
     Block,
     ComposeFile,
@@ -31,11 +34,18 @@ from acoupi.bundles.compose_file import (
     port_variable,
     redis_options,
     setting,
+    user_variable,
     variable,
 )
-from acoupi.bundles.engine import COMPOSE_FILE, Engine
+from acoupi.bundles.engine import (
+    APPARMOR_PROFILE,
+    COMPOSE_FILE,
+    Engine,
+    has_apparmor_profile,
+)
 from acoupi.bundles.home_folder import is_adopted, own_names
 from acoupi.bundles.images import image_name, source_dir
+from acoupi.bundles.own_folders import part_own_folders
 from acoupi.bundles.ownership import (
     give,
     give_contents,
@@ -43,6 +53,8 @@ from acoupi.bundles.ownership import (
     is_empty,
     make_folder,
     make_private,
+    service_user,
+    share_folder,
     sound_group,
 )
 from acoupi.bundles.parted_secrets import SECRETS_FOLDER, part_secrets
@@ -50,13 +62,16 @@ from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
 from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
+from acoupi.door.places import waiting_folder
 from acoupi.errors import ConfigurationError
+from acoupi.provenance import IMAGE_VARIABLE
 from acoupi.stack.broker_users import (
     BROKER_FOLDER,
     USERS_FILE,
     broker_rules,
     broker_secrets,
 )
+from acoupi.stack.mounting import writes_only_its_own
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
@@ -77,6 +92,7 @@ class HomeSite(Site):
     """The home on this machine: its folders are bind mounts, at the path they have here."""
 
     user: str = f"{variable('ACOUPI_UID')}:{variable('ACOUPI_GID')}"
+    profiles: tuple[str, ...] = (SECCOMP, APPARMOR)
     settings: Settings
     simulated: tuple[Mount, ...] = ()
     """What the recorder plays instead of a microphone."""
@@ -118,9 +134,17 @@ class HomeSite(Site):
             self,
             labels=[("acoupi.configuration", digest, change)],
             environment=self._environment(service),
+            user=self._user(service),
             tmpfs=TEMPORARY,
             volumes=list(self._mounts(service)),
         )
+
+    def _user(self, service: Service) -> str | None:
+        """Return the user of a service that shares no file with another, if it has one."""
+        if not writes_only_its_own(self.settings, service.name, service.mounts):
+            return None
+        own = f"${{{user_variable(service.name)}:-{variable('ACOUPI_UID')}}}"
+        return f"{own}:{variable('ACOUPI_GID')}"
 
     def _environment(self, service: Service) -> list[Entry]:
         own = service_environment(self.settings)
@@ -128,7 +152,7 @@ class HomeSite(Site):
             own.pop(name, None)  # those are in .env
         broker = {} if service.is_extra else broker_variables(service.name, PASSWORD)
         withheld = {} if service.secrets else {WITHHOLD: WITHHELD}
-        settable = [setting("ACOUPI_LOG_LEVEL", "INFO")]
+        settable = [setting(IMAGE_VARIABLE, ""), setting("ACOUPI_LOG_LEVEL", "INFO")]
         if is_sound_worker(service):
             settable.append(setting("ACOUPI_SIMULATED_AUDIO", ""))
         return [*sorted((own | dict(service.environment) | broker | withheld).items()), *settable]
@@ -203,7 +227,11 @@ class ComposeTarget(RunningBundle):
         """Return ``app.py``, the scripts, ``docker-compose.yml``, and what plays sound to it."""
         self._refuse_outside_broker(stack)
         compose = self._compose_file(stack)
-        files = {PurePath(COMPOSE_FILE): compose.render()}
+        profile = (source_dir() / "compose" / SECCOMP_FILE).read_text()
+        files = {
+            PurePath(COMPOSE_FILE): compose.render(),
+            PurePath(SECCOMP_FILE): RenderedFile(profile),
+        }
         others = self._render(stack, compose.blocks)
         if stack.recorder:
             files[SIMULATED_FILE] = others[SIMULATED_FILE]
@@ -250,6 +278,7 @@ class ComposeTarget(RunningBundle):
             "start_script": self.settings.start_script_path.name,
             "stop_script": self.settings.stop_script_path.name,
             "variables": variables,
+            "users": [name for name in variables if name.startswith("ACOUPI_UID_")],
             "memory": [name for name in variables if name.startswith("ACOUPI_MEMORY_")],
             "ports": [name for name in variables if name.startswith("ACOUPI_PORT_")],
             "others": [f"{key}={text}" for key, text in chosen.items() if key not in variables],
@@ -265,7 +294,15 @@ class ComposeTarget(RunningBundle):
             "ACOUPI_UID": str(uid),
             "ACOUPI_GID": str(gid),
             "ACOUPI_AUDIO_GID": str(sound_group()),
+            **({"ACOUPI_APPARMOR": APPARMOR_PROFILE} if has_apparmor_profile() else {}),
         }
+        is_chosen = "ACOUPI_UID" in os.environ or chosen.get("ACOUPI_UID", str(uid)) != str(uid)
+        if os.getuid() == 0 and not is_chosen:
+            facts |= {
+                user_variable(one.name): str(service_user(self.settings.home, one.name))
+                for one in stack.services
+                if writes_only_its_own(self.settings, one.name, one.mounts)
+            }
         memory = {
             memory_variable(one.name): mebibytes(one.limits.memory_bytes) for one in stack.services
         }
@@ -273,7 +310,7 @@ class ComposeTarget(RunningBundle):
         ports = {
             port_variable(one.name): str(one.port.number) for one in stack.services if one.port
         }
-        defaults = {**facts, **DEFAULTS, "ACOUPI_IMAGE": image_name(), **memory, **ports}
+        defaults = {**DEFAULTS, **facts, "ACOUPI_IMAGE": image_name(), **memory, **ports}
         return {
             name: {"text": chosen.get(name, text), "chosen": name in chosen or name in facts}
             for name, text in defaults.items()
@@ -284,13 +321,14 @@ class ComposeTarget(RunningBundle):
 
         The folders are read from the rendered file: the program is not needed.
         """
-        del stack
         home = self.settings.home
         uid, gid = self.owner
-        written = [folder for folder, read_only in folders_of(home).items() if not read_only]
+        mounted = folders_of(home)
+        written = [folder for folder, read_only in mounted.items() if not read_only]
         own = [folder for folder in written if not folder.is_relative_to(home) and is_empty(folder)]
-        for folder in written:
+        for folder in (*written, *(one for one in mounted if one.is_relative_to(home / "data"))):
             own += make_folder(folder)
+        part_own_folders(self.settings, [one.name for one in (stack or self).services])
         part_secrets(home)
         for folder in (home / BROKER_FOLDER, home / "secrets"):
             make_private(folder, home)
@@ -298,6 +336,22 @@ class ComposeTarget(RunningBundle):
             own.append(home)
         give(own, uid, gid)
         give_contents(home, own_names(self.settings), uid, gid)
+        self._give_to_services([one.name for one in (stack or self).services], gid)
+
+    def _give_to_services(self, names: Sequence[str], gid: int) -> None:
+        """Give what is of one service only to its user, where it has one."""
+        home, chosen = self.settings.home, self._chosen()
+        for name in names:
+            text = chosen.get(user_variable(name), "")
+            if not text.isdigit():
+                continue
+            own = self.settings.of_service(name)
+            for folder in (own.log_dir, own.run_dir, waiting_folder(home, name)):
+                if folder.is_dir():
+                    share_folder(folder, int(text), gid)
+            password = home / BROKER_FOLDER / name
+            if password.is_file():
+                password.chmod(0o640)  # the service is in the group, and nobody else sees it
 
 
 def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:

@@ -83,7 +83,7 @@ def describe_container(
     attributes
         What ``docker inspect`` shows.
     run_dir
-        Where its pulse is.
+        Where its own folder is, with its pulse.
     """
     state = attributes.get("State", {})
     health = (state.get("Health") or {}).get("Status")
@@ -96,7 +96,8 @@ def describe_container(
         restarts=int(attributes.get("RestartCount") or 0),
         started_on=began,
     )
-    pulse = read_pulse(run_dir, name)
+    # Beside the others: written by a container of an earlier version.
+    pulse = read_pulse(run_dir / name, name) or read_pulse(run_dir, name)
     if pulse is not None and began is not None and pulse.started_on < began:
         pulse = None  # written by the previous container
     if pulse is not None:

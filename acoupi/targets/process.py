@@ -84,7 +84,9 @@ class ProcessTarget(Target):
 
     def status(self) -> list[ServiceStatus]:
         """Return the state of each service, from its lock and its pulse."""
-        return [service_status(self.settings, one.name, one.role) for one in self.services]
+        return [
+            service_status(self.settings_of(one.name), one.name, one.role) for one in self.services
+        ]
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Return the last lines of the files in ``log/``."""
@@ -96,7 +98,9 @@ class ProcessTarget(Target):
                 why=f"the services are {', '.join(names)}.",
             )
         wanted = [service] if service else names
-        return {name: tail(self.settings.log_dir / f"{name}.log", lines) for name in wanted}
+        return {
+            name: tail(self.settings_of(name).log_dir / f"{name}.log", lines) for name in wanted
+        }
 
     def check(self) -> None:
         """Raise if the scripts are missing or lack a tool.

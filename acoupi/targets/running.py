@@ -8,13 +8,13 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from acoupi import data
-from acoupi.bundles.bundle_checks import check_bundle, folders_of
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, check_bundle, folders_of
 from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
@@ -23,7 +23,7 @@ from acoupi.bundles.engine import (
     Host,
     compose_command,
 )
-from acoupi.bundles.images import image_name, without_password
+from acoupi.bundles.images import SOURCE_LABEL, image_name, without_password
 from acoupi.bundles.ownership import (
     can_write,
     give,
@@ -39,6 +39,7 @@ from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
 from acoupi.programs.core.workers import DETECTION_QUEUE
+from acoupi.provenance import IMAGE_VARIABLE
 from acoupi.services.program_hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
 from acoupi.stack.settings import Settings
@@ -82,8 +83,11 @@ DEFAULTS = {
     "ACOUPI_SIMULATED_AUDIO": "synthetic",
     "ACOUPI_IMAGE": "",
     "ACOUPI_PACKAGES": "",
+    IMAGE_VARIABLE: "",
     "ACOUPI_LOG_LEVEL": "INFO",
     "ACOUPI_BROKER_APPENDONLY": "no",
+    "ACOUPI_SECCOMP": SECCOMP_FILE,
+    "ACOUPI_APPARMOR": "docker-default",
 }
 """Variables of ``.env`` besides the numbers of users and the memory limits."""
 CHOSEN = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
@@ -144,6 +148,20 @@ class RunningBundle(Target):
                 )
         first, second = (int(text) for text in texts)
         return first, second
+
+    @property
+    def shared(self) -> str | None:
+        """Return what all services have in common, unless some have a user of their own."""
+        if any(name.startswith("ACOUPI_UID_") for name in self._chosen()):
+            return None
+        return (
+            "all services run as one user: their mounts keep them apart, and nothing else "
+            "(docs/security.md). Where root runs acoupi setup, models have a user of their own"
+        )
+
+    def settings_of(self, service: str) -> Settings:
+        """Return the settings of a container, which has folders of its own."""
+        return self.settings.of_service(service)
 
     # --- running ----------------------------------------------------------------------------
 
@@ -417,7 +435,20 @@ class RunningBundle(Target):
 
     def _up(self, *args: str) -> None:
         """Start containers; those that must be replaced end first, within their stop grace."""
+        self.note_image()
         self._compose("up", "-d", *args, timeout=UP_PATIENCE + self._patience())
+
+    def note_image(self) -> None:
+        """Note in ``.env`` which image the services run from: outputs of models say so.
+
+        Where it cannot, they tell the digest of the code that is in the image.
+        """
+        with suppress(AcoupiError):
+            for found in self.engine.inspect("image", self.image):
+                labels = (found.get("Config") or {}).get("Labels") or {}
+                noted = f"{found.get('Id', '')}@{labels.get(SOURCE_LABEL, '')}"
+                if noted != self._chosen().get(IMAGE_VARIABLE):
+                    choose(self.settings.home, {IMAGE_VARIABLE: noted})
 
     def stop_workers(self) -> None:
         """Stop the workers, each after its current task; beat keeps running."""
@@ -450,7 +481,7 @@ class RunningBundle(Target):
         return {
             name: found[name]
             if found.get(name)
-            else tail(self.settings.log_dir / f"{name}.log", lines)
+            else tail(self.settings_of(name).log_dir / f"{name}.log", lines)
             for name in wanted
         }
 

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
 from acoupi import data
 from acoupi.components import types
+from acoupi.provenance import Provenance, provenance_of
 
 __all__ = ["generate_detection_task", "model_name"]
 
@@ -73,6 +75,7 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
         model=model,
         name=name,
         configuration=configuration,
+        provenance=cache(partial(provenance_of, model, name, configuration)),
         message_store=message_store,
         cleaners=tuple(output_cleaners or ()),
         filters=tuple(processing_filters or ()),
@@ -128,6 +131,8 @@ class _Detection:
     model: types.Model
     name: str
     configuration: str
+    provenance: Callable[[], Provenance]
+    """Reads the weights: only called where the model runs, after it has."""
     message_store: types.MessageStore
     cleaners: tuple[types.ModelOutputCleaner, ...]
     filters: tuple[types.ProcessingFilter, ...]
@@ -174,7 +179,12 @@ class _Detection:
             _checked(detection, data.derived_id(output_id, index))
             for index, detection in enumerate(output.detections)
         ]
-        changes = {"id": output_id, "recording": recording, "detections": detections}
+        changes = {
+            "id": output_id,
+            "recording": recording,
+            "detections": detections,
+            "provenance": self.provenance(),
+        }
         return output.model_copy(update=changes)
 
     def _store_messages(self, output: data.ModelOutput) -> None:

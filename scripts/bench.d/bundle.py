@@ -169,8 +169,8 @@ def starts(home: Path, runs: int) -> Figures:
 def are_ready(home: Path) -> bool:
     """Return whether every service of ours waits for work."""
     run = home / "run"
-    pulses = [read_pulse(run, name) for name in SERVICES[1:]]
-    alive = all(is_locked(run, name) for name in SERVICES[1:])
+    pulses = [read_pulse(run / name, name) for name in SERVICES[1:]]
+    alive = all(is_locked(run / name, name) for name in SERVICES[1:])
     return alive and all(pulse is not None and pulse.state == "ready" for pulse in pulses)
 
 
@@ -268,7 +268,7 @@ def probes(home: Path, ids: dict[str, str]) -> Figures:
     is measured without the sleep between. What runs in the container for that is
     the engine's child, and its time is the engine's when it has ended.
     """
-    container, pulse = ids["default"], home / "run" / "default.json"
+    container, pulse = ids["default"], home / "run" / "default" / "default.json"
     names = ("dockerd", "containerd", "containerd-shim-runc-v2")
     engine = [one for one in psutil.process_iter() if one.name()[:15] in [n[:15] for n in names]]
 

@@ -120,7 +120,7 @@ def volume(name: str) -> Path:
 
 def is_set_up() -> bool:
     """Return whether the provisioning says that it is done."""
-    pulse = volume("run") / "setup.json"
+    pulse = volume("run") / "setup" / "setup.json"
     return pulse.exists() and '"state":"ready"' in pulse.read_text()
 
 

@@ -69,6 +69,7 @@ class FakeDocker:
             "ServerVersion": "24.0.7",
             "DockerRootDir": "/",
             "MemoryLimit": True,
+            "SecurityOptions": ["name=seccomp,profile=default"],
             "Name": "fake",
         }
         labels = {"org.opencontainers.image.version": acoupi.__version__}
@@ -89,7 +90,8 @@ class FakeDocker:
 
     def knows(self, home: Path) -> None:
         """Answer ``docker compose config`` as the home's own file has it."""
-        self.answer("compose config", json.dumps(resolved(home)))
+        for words in ("compose config", "compose --profile * config"):
+            self.answer(words, json.dumps(resolved(home)))
 
     @property
     def asked(self) -> list[str]:

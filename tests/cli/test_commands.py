@@ -76,6 +76,17 @@ def test_check_tries_everything_out(run: Run, sensor: Path) -> None:
     ]
 
 
+def test_check_says_what_services_have_in_common(run: Run, sensor: Path) -> None:
+    said = run("check")
+    answer = data_of(run("check", "--json"))
+
+    assert "every service runs as one user and sees all of the home" in " ".join(
+        said.stderr.split()
+    )
+    notes = {one["name"]: one["notes"] for one in answer["checks"]}
+    assert "every service runs as one user" in notes["target"][0]
+
+
 def test_what_the_check_finds_noteworthy_is_shown_and_is_no_failure(
     run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from acoupi import __version__
 from acoupi.bundles.images import image_name
 from acoupi.bundles.variables import choose
 from acoupi.cli.watching import describe
@@ -44,6 +45,19 @@ def test_up_looks_starts_and_waits_until_all_work(
     assert "✓ All 5 services are working" in result.stdout
     for command in ("acoupi compose ps", "acoupi compose logs", "acoupi compose down"):
         assert command in result.stdout
+
+
+def test_up_notes_the_image_for_the_outputs_of_models(
+    run: Run, docker: FakeDocker, bundle: Path, services: Services
+) -> None:
+    labels = {"org.opencontainers.image.version": __version__, "io.acoupi.source": "abc"}
+    found = {"Id": "sha256:12", "Config": {"Labels": labels}}
+    docker.answer("image inspect", json.dumps(found))
+    services(READY)
+
+    assert run("compose", "up").exit_code == 0
+
+    assert "ACOUPI_IMAGE_ID=sha256:12@abc" in (bundle / ".env").read_text().splitlines()
 
 
 def test_the_command_that_runs_is_shown_so_that_it_can_be_copied(
@@ -261,6 +275,7 @@ def port_in_use(docker: FakeDocker, home: Path, monkeypatch: pytest.MonkeyPatch)
         "ports": [{"host_ip": "127.0.0.1", "published": str(docker.taken_port), "protocol": "tcp"}],
     }
     docker.answer("compose config", json.dumps(content))
+    (home / "docker-compose.override.yml").write_text("services: {page: {image: page}}\n")
 
 
 REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str, str, int]] = {

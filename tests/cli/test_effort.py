@@ -187,7 +187,7 @@ def test_a_deployment_that_there_was_not_is_refused_by_name(run: Run, store: Sql
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (["--from", "yesterday"], '--from cannot be "yesterday"'),
+        (["--from", "last week"], '--from cannot be "last week"'),
         (["--from", "2025-01-01"], "does not reach into"),
         (["--csv", "/nowhere/at/all.csv"], 'cannot write "/nowhere/at/all.csv"'),
         (["--csv", "a.csv", "--json"], "cannot be given together"),

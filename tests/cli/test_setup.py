@@ -445,3 +445,21 @@ def test_a_target_of_another_package_is_a_module_and_a_folder_of_templates(
     assert (home / "list.txt").read_text() == "acoupibeat\n"
     assert run("compose", "up").exit_code == 1
     assert run("doctor").exit_code == 0
+
+
+def test_units_of_the_system_are_asked_for_and_kept(run: Run, home: Path) -> None:
+    first = run("setup", "--program", "test", "--target", "systemd", "--system", "--no-prompt")
+    again = run("setup", "--no-prompt")
+
+    assert (first.exit_code, again.exit_code) == (0, 0), first.stderr + again.stderr
+    assert "\nUser=" in (home / "systemd" / "acoupi.service").read_text()
+
+
+def test_only_systemd_has_units_of_the_system(run: Run, home: Path) -> None:
+    result = run("setup", "--program", "test", "--target", "process", "--system", "--no-prompt")
+
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Error: --system cannot be used with --target process."
+    assert len(lines) == 3
+    assert not home.exists()

@@ -56,7 +56,7 @@ class Bundle:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.out = home.parent / f"{home.name}-out"
+        self.out = home / "servers"
         self.settings = Settings(home=home)
 
     def set_up(self, *options: str, **more: Any) -> None:
@@ -156,10 +156,10 @@ class Bundle:
         return len(self.store.get_model_outputs())
 
     def pulse(self, service: str) -> Pulse | None:
-        return read_pulse(self.settings.run_dir, service)
+        return read_pulse(self.settings.of_service(service).run_dir, service)
 
     def is_ready(self, service: str) -> bool:
-        return is_ready(self.settings.run_dir, service)
+        return is_ready(self.settings.of_service(service).run_dir, service)
 
     def are_ready(self) -> bool:
         return all(self.is_ready(service) for service in SERVICES)

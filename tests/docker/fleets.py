@@ -89,11 +89,15 @@ class Device:
 
     def read(self, path: str) -> Any:
         """What a JSON file of the home holds; None if it is not there."""
-        done = self.run_in("beat", "cat", str(HOME / path))
+        done = self.run_in("setup", "cat", str(HOME / path))
         try:
             return json.loads(done.stdout.rstrip("\0 \n"))
         except ValueError:
             return None
+
+    def is_ready(self, service: str) -> bool:
+        """Whether the pulse of a service says so."""
+        return bool((self.read(f"run/{service}/{service}.json") or {}).get("state") == "ready")
 
     def recordings(self) -> int:
         """How many are in the store; waits until it can be asked."""

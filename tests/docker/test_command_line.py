@@ -1,7 +1,9 @@
 """The command line on a real engine: what starts, what stops, and what it says."""
 
 import json
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -9,12 +11,21 @@ from acoupi.data import Deployment
 from acoupi.errors import TargetError
 from acoupi.system.deployments import read_deployment
 from acoupi.targets import running
-from tests.docker.bundles import EVERY, QUICK, SERVICES, Bundle, bundle_at, ended_in
+from tests.docker.bundles import EVERY, QUICK, SERVICES, Bundle, bundle_at, docker, ended_in
 
-BROKEN = {
-    "detection": {"command": ["python", "-c", "raise SystemExit('Error: the model is missing.')"]}
-}
 NO_CARD = ("--recording.duration", "1", "--microphone.simulated", "null")
+
+
+@pytest.fixture(scope="module")
+def broken(image: str) -> Iterator[Mapping[str, Any]]:
+    """An override that runs the detector from an image in which it cannot start."""
+    name = "acoupi-test/no-model"
+    ends = json.dumps(["python", "-c", "raise SystemExit('Error: the model is missing.')"])
+    build = ["docker", "build", "--quiet", "--tag", name, "-"]
+    text = f"FROM {image}\nENTRYPOINT {ends}\n"
+    subprocess.run(build, input=text, text=True, check=True, capture_output=True, timeout=120)
+    yield {"detection": {"image": name}}
+    docker("rmi", "--force", name, check=False)
 
 
 @pytest.fixture
@@ -121,8 +132,8 @@ def test_a_hook_that_hangs_is_ended_with_its_container(
     assert containers(ready) == []
 
 
-def test_a_service_that_cannot_start_says_why(ready: Bundle) -> None:
-    ready.override(BROKEN)
+def test_a_service_that_cannot_start_says_why(ready: Bundle, broken: Mapping[str, Any]) -> None:
+    ready.override(broken)
 
     up = ready.acoupi("compose", "up", "--timeout", "60")
 
@@ -132,8 +143,10 @@ def test_a_service_that_cannot_start_says_why(ready: Bundle) -> None:
     assert "acoupi compose logs detection" in up.stderr
 
 
-def test_a_deployment_that_cannot_start_leaves_nothing_behind(ready: Bundle) -> None:
-    ready.override(BROKEN)
+def test_a_deployment_that_cannot_start_leaves_nothing_behind(
+    ready: Bundle, broken: Mapping[str, Any]
+) -> None:
+    ready.override(broken)
 
     started = ready.acoupi("deployment", "start", "--name", "Old oak", "--no-check")
 

@@ -71,7 +71,9 @@ def test_a_device_of_a_fleet_sets_itself_up_and_reports_what_it_hears(device: De
 def test_every_service_of_a_device_works(device: Device) -> None:
     for name in ("setup", *OURS):
         device.eventually(
-            lambda name=name: (device.read(f"run/{name}.json") or {}).get("state") == "ready",  # type: ignore[misc]
+            lambda name=name: (
+                (device.read(f"run/{name}/{name}.json") or {}).get("state") == "ready"
+            ),  # type: ignore[misc]
             f"{name} is ready",
         )
 
@@ -127,6 +129,31 @@ def test_a_secret_is_given_to_setup_alone(device: Device) -> None:
     assert shown == ["setup"]
 
 
+def test_secrets_are_seen_by_setup_and_by_who_sends(device: Device) -> None:
+    """In no file of any other service, whatever it looks through; nor in its environment."""
+    search = ("grep", "-rsl", TOKEN, "/acoupi", "/run", "/proc/1/environ")
+    holders = [name for name in device.services if device.run_in(name, *search).stdout.strip()]
+
+    assert holders == ["setup", "default"]
+    for name in ("recording", "detection", "beat"):
+        assert "Permission denied" not in device.run_in(name, *search).stderr
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_of_a_device_writes_what_the_table_says(device: Device, service: str) -> None:
+    is_written = {"recording": True, "default": True, "detection": False}.get(service)
+    mounts = {one["Destination"]: one["RW"] for one in device.inspect(service)["Mounts"]}
+    others = [name for name in OURS if name != service]
+
+    assert mounts.get("/acoupi/data") is is_written
+    said = device.python_in(service, WRITE, "/acoupi/data/tried")
+    assert said == ("written" if is_written else "EROFS")
+    assert device.python_in(service, WRITE, f"/acoupi/run/{service}/tried") == "written"
+    for kind in ("run", "log"):
+        for name in others:
+            assert device.python_in(service, WRITE, f"/acoupi/{kind}/{name}/tried") == "EROFS"
+
+
 def test_a_variable_that_changes_for_setup_alone_takes_effect_everywhere(
     device: Device, image: str, servers_image: str
 ) -> None:
@@ -151,7 +178,7 @@ def test_an_invalid_variable_stops_no_recording(
     device.compose("up", "-d")
 
     def is_said() -> bool:
-        pulse = device.read("run/setup.json") or {}
+        pulse = device.read("run/setup/setup.json") or {}
         named = "ACOUPI_CONFIG__RECORDING__DURATION" in str(pulse.get("message"))
         return pulse.get("state") == "degraded" and named
 
@@ -161,7 +188,7 @@ def test_an_invalid_variable_stops_no_recording(
     write_overlay(device, image, servers_image, {"": FLEET, "setup": OF_SETUP})
     device.compose("up", "-d")
     device.eventually(
-        lambda: (device.read("run/setup.json") or {}).get("state") == "ready",
+        lambda: device.is_ready("setup"),
         "setup is ready again",
     )
 

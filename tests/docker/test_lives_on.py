@@ -43,12 +43,12 @@ def test_the_engine_sees_who_works_and_who_has_stalled(bundle: Bundle) -> None:
     for service in EVERY:
         bundle.eventually(lambda one=service: health(bundle, one) == "healthy", f"{service} well")
 
-    bundle.run_in("beat", "sh", "-c", f"kill -STOP $(cat {bundle.home}/run/beat.pid)")
+    bundle.run_in("beat", "sh", "-c", f"kill -STOP $(cat {bundle.home}/run/beat/beat.pid)")
     try:
         bundle.eventually(lambda: health(bundle, "beat") == "unhealthy", "a stalled beat", RECOVERY)
         assert {health(bundle, one) for one in EVERY if one != "beat"} == {"healthy"}
     finally:  # other tests need it
-        bundle.run_in("beat", "sh", "-c", f"kill -CONT $(cat {bundle.home}/run/beat.pid)")
+        bundle.run_in("beat", "sh", "-c", f"kill -CONT $(cat {bundle.home}/run/beat/beat.pid)")
     bundle.eventually(lambda: health(bundle, "beat") == "healthy", "a beat that goes on")
 
 
@@ -90,9 +90,9 @@ def test_it_comes_back_from_a_power_cut(bundle: Bundle) -> None:
     run = bundle.settings.run_dir
     # What a cut leaves: numbers of other processes, a file of no length, half a file.
     for service in SERVICES:
-        assert (run / f"{service}.pid").exists()
-        (run / f"{service}.pid").write_text("1\n")
-    (run / "default.json").write_bytes(b"")
+        assert (run / service / f"{service}.pid").exists()
+        (run / service / f"{service}.pid").write_text("1\n")
+    (run / "default" / "default.json").write_bytes(b"")
     half = bundle.home / "data" / "spool" / ".half.wav.part"
     half.write_bytes(b"RIFF\0\0")
     os.utime(half, (0, 0))
@@ -110,7 +110,7 @@ def test_it_comes_back_from_a_power_cut(bundle: Bundle) -> None:
         "everything analysed that had been recorded",
         RECOVERY,
     )
-    assert (run / "default.pid").read_text() != "1\n"
+    assert (run / "default" / "default.pid").read_text() != "1\n"
     bundle.eventually(lambda: not half.exists(), "the half a file gone", RECOVERY)
 
 

@@ -34,7 +34,7 @@ def test_what_the_services_write_belongs_to_whom_they_run_as(bundle: Bundle) -> 
             owners.add(path.stat().st_uid)
 
     assert owners == {(bundle.home / "docker-compose.yml").stat().st_uid}
-    assert 0 not in owners
+    assert 0 not in owners, "models write nothing there"
 
 
 def test_the_overlay_takes_the_card_away_and_plays_sound(fresh: Bundle) -> None:

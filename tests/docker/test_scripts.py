@@ -51,7 +51,7 @@ def test_a_pid_file_names_the_process_in_its_container(sensor: Bundle) -> None:
     script(sensor, "workers-start", "default")
     sensor.eventually(lambda: sensor.is_ready("default"), "the worker ready")
 
-    pid = (sensor.home / "run" / "default.pid").read_text().strip()
+    pid = (sensor.home / "run" / "default" / "default.pid").read_text().strip()
 
     words = sensor.run_in("default", "cat", f"/proc/{pid}/cmdline").stdout.split("\0")
     assert words[1:4] == ["-m", "acoupi.system.celery.worker", "default"]

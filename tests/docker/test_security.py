@@ -1,8 +1,10 @@
 """What the containers cannot do, tried from inside each."""
 
+import ast
 import errno
 import gzip
 import json
+import platform
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,6 +288,50 @@ def test_the_image_has_no_tools_to_build_but_its_byte_code_and_the_time_zones(im
                     image, "python", "-c", code).stdout.split("\n")[:4]  # fmt: skip
 
     assert answer == ["[]", "True", "True", "Europe/Berlin"]
+
+
+KERNEL = """
+import ctypes, errno, socket, subprocess, threading
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(make):
+    try:
+        make()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "made"
+def call(number):
+    ctypes.set_errno(0)
+    libc.syscall(number, 0, 0, 0, 0, 0)
+    return errno.errorcode.get(ctypes.get_errno(), "done")
+families = {name: tried(lambda: socket.socket(number, kind)) for name, number, kind in (
+    ("UNIX", 1, 1), ("INET", 2, 1), ("VSOCK", 40, 1), ("ALG", 38, 5), ("BLUETOOTH", 31, 1))}
+calls = {"io_uring_setup": 425, "keyctl": 250, "ptrace": 101, "userfaultfd": 323, "unshare": 272}
+calls = {name: call(number) for name, number in calls.items()} if libc else {}
+assert libc.adjtimex(ctypes.create_string_buffer(208)) >= 0, "the clock cannot be asked"
+threading.Thread(target=print).start()
+print(families, calls, subprocess.run(["true"]).returncode, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_kernel_is_asked_for_what_services_need_and_no_more(
+    bundle: Bundle, service: str
+) -> None:
+    require("the numbers are those of x86-64", platform.machine() == "x86_64")
+    said = bundle.python_in(service, KERNEL).splitlines()[-3:]
+
+    families = ast.literal_eval(said[0])
+    assert families.pop("UNIX") == families.pop("INET") == "made"
+    assert set(families.values()) == {"EPERM"}, families
+    assert set(ast.literal_eval(said[1]).values()) == {"EPERM"}, said[1]
+    assert said[2] == "0"
+
+
+def test_no_file_of_the_image_gives_another_user_or_group(image: str) -> None:
+    find = ("find", "/", "-xdev", "-type", "f", "-perm", "/6000")
+    done = docker("run", "--rm", "--network=none", "--user=0", "--entrypoint=", image, *find)
+
+    assert done.stdout == ""
 
 
 def test_the_image_is_small_and_our_code_a_small_part_of_it(image: str, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_an_environment_that_holds_more_than_the_demo_needs_is_taken_in_silence(
     (tmp_path / ".venv" / "installed-dev").write_text(stamp)
     # Where SIGPIPE is ignored, a reader that ends early makes its writer complain, now and then.
     look = (
-        "trap '' PIPE; set -euo pipefail; extras=plot\n"
+        "trap '' PIPE; set -euo pipefail; extras=place\n"
         "for _ in {1..30}; do . scripts/environment; done"
     )
 

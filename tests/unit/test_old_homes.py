@@ -98,7 +98,7 @@ def places(service: dict[str, Any]) -> Iterator[str]:
 
 def folders_of_the_image() -> set[str]:
     """What the Dockerfile makes: a fresh volume takes the owner of the folder it is put on."""
-    text = (ROOT / "images" / "sensor" / "Dockerfile").read_text()
+    text = (ROOT / "images" / "sensor" / "Dockerfile").read_text().replace("\\\n", "")
     names = re.search(r'^ARG SERVICES="(.*)"$', text, re.MULTILINE)
     assert names is not None
     each = [text.replace("${name}", name) for name in names[1].split()]

@@ -7,8 +7,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import acoupi
-from acoupi.bundles.bundle_checks import merged_problems
+from acoupi.bundles.bundle_checks import service_problems
 from acoupi.bundles.engine import COMPOSE_FILE, OVERRIDE_FILE
+from acoupi.bundles.overrides import file_problems, override_problems
+from acoupi.bundles.preflight.engine import has_security
 from acoupi.bundles.preflight.machine_state import (
     SIMULATED,
     SOUND_RULE,
@@ -26,7 +28,6 @@ from acoupi.bundles.preflight.machine_state import (
 from acoupi.bundles.program_image import bind_option
 from acoupi.bundles.rendering import edited_files
 from acoupi.stack.configured import is_configured
-from acoupi.stack.stack import BROKER
 
 __all__ = [
     "check_bundle",
@@ -107,16 +108,33 @@ def check_bundle(state: MachineState) -> Result | None:
             f"{why.rstrip('.')}.",
             "look at docker-compose.override.yml and .env, or: acoupi compose render",
         )
-    services = state.bundle.services
-    ours = {BROKER, *(one.name for one in state.manifest.services)} if state.manifest else services
-    problems = merged_problems(services, ours)
+    try:
+        problems = [*file_problems(state.home), *_apart(state, state.bundle)]
+    except ValueError as error:
+        problems = [f"docker compose config answered something else ({error})"]
     if problems:
         return fail(
             "the bundle would not keep its containers apart.",
             f"{'; '.join(problems)}.",
             f"take it out of {OVERRIDE_FILE} or .env; compose/README.md says what may be there",
         )
+    services = state.bundle.services
     return ok(f"{len(services)} services: {', '.join(services)}")
+
+
+def _apart(state: MachineState, bundle: Bundle) -> list[str]:
+    """Return what is wrong with the bundle as ``.env`` and the override make it."""
+    every = ("--profile", "*", "config", "--format", "json")
+    rendered = merged = bundle
+    if state.probes.is_folder(state.home / OVERRIDE_FILE):
+        rendered = Bundle.parse(state.probes.compose(state.settings, *every, override=False).out)
+        merged = Bundle.parse(state.probes.compose(state.settings, *every).out)
+    without = () if has_security(state, "seccomp") else ("(seccomp=unconfined)",)
+    found = service_problems(rendered.services)
+    return [
+        *(one for one in found if not one.endswith(without)),
+        *override_problems(state.home, rendered.document, merged.document),
+    ]
 
 
 def check_project(state: MachineState) -> Result:

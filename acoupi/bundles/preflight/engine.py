@@ -1,6 +1,11 @@
 """Whether there is an engine that can run the bundle, and Compose."""
 
+import shlex
+from collections.abc import Collection
+
+from acoupi.bundles.bundle_checks import SECCOMP_FILE
 from acoupi.bundles.engine import Answer, unreachable
+from acoupi.bundles.images import source_dir
 from acoupi.bundles.preflight.machine_state import MachineState, Result, fail, json_of, ok, warn
 
 __all__ = [
@@ -8,7 +13,9 @@ __all__ = [
     "check_compose",
     "check_engine",
     "check_engine_version",
+    "check_profiles",
     "check_snap",
+    "has_security",
     "version_of",
 ]
 
@@ -70,6 +77,47 @@ def check_compose(state: MachineState) -> Result:
         message = "cannot run Docker Compose."
     help_text = "sudo apt-get install docker-compose-plugin   (Docker's own packages have it)"
     return fail(message, why, help_text)
+
+
+def has_security(state: MachineState, name: str) -> bool:
+    """Return whether the engine can use profiles of that kind, "seccomp" or "apparmor"."""
+    options = [str(one) for one in state.engine.get("SecurityOptions") or ()]
+    return any(one.split(",")[0] == f"name={name}" for one in options)
+
+
+def check_profiles(state: MachineState) -> Result | None:
+    """Say which profiles of seccomp and AppArmor the kernel enforces on the containers."""
+    services = state.bundle.services.values() if state.bundle else ()
+    chosen = {str(option) for one in services for option in one.get("security_opt") or ()}
+    profile = f"seccomp={SECCOMP_FILE}"
+    if profile in chosen and not has_security(state, "seccomp"):
+        return fail(
+            "the Docker engine cannot limit the system calls of containers.",
+            f"they name the profile {SECCOMP_FILE}, and this engine or kernel has no seccomp.",
+            f"ACOUPI_SECCOMP=unconfined   (in {state.home / '.env'})",
+        )
+    if not has_security(state, "seccomp"):
+        return warn(
+            "the system calls of containers are not limited",
+            "this engine or kernel has no seccomp.",
+            "a kernel with CONFIG_SECCOMP_FILTER",
+        )
+    return ok(
+        f"seccomp: {SECCOMP_FILE if profile in chosen else 'of the engine'}; "
+        f"AppArmor: {_apparmor(state, chosen)}"
+    )
+
+
+def _apparmor(state: MachineState, chosen: Collection[str]) -> str:
+    """Return which profile of AppArmor applies, in words."""
+    if not has_security(state, "apparmor"):
+        return "not in this kernel or engine"
+    names = sorted(one.partition("=")[2] for one in chosen if one.startswith("apparmor="))
+    file = source_dir() / "compose" / "apparmor-acoupi"
+    if names and names != ["docker-default"]:
+        return " ".join(names)
+    load = f"sudo apparmor_parser --replace {shlex.quote(str(file))}"
+    return f"docker-default   (for acoupi's own: {load} && acoupi setup)"
 
 
 def check_buildx(state: MachineState) -> Result:

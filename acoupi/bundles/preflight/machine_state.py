@@ -75,7 +75,7 @@ class Probes(Protocol):
     def docker(self, *args: str, timeout: float = ...) -> Answer:
         """Return what ``docker ARGS`` answers."""
 
-    def compose(self, settings: Settings, *args: str) -> Answer:
+    def compose(self, settings: Settings, *args: str, override: bool = ...) -> Answer:
         """Return what ``docker compose ARGS`` answers on the files of a home."""
 
     def is_container(self) -> bool:
@@ -112,6 +112,8 @@ class Bundle:
 
     project: str
     services: Mapping[str, Mapping[str, Any]]
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """All that Compose says, volumes and networks included."""
 
     @classmethod
     def parse(cls, text: str) -> "Bundle":
@@ -125,7 +127,7 @@ class Bundle:
         content = json.loads(text)
         if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
             raise ValueError("it has no services")  # noqa: TRY004 - one kind of error to catch
-        return cls(str(content.get("name", "")), content["services"])
+        return cls(str(content.get("name", "")), content["services"], content)
 
     @property
     def memory_limit(self) -> int:

@@ -6,6 +6,14 @@ from acoupi.components.message_stores.deliveries import (
     DeliveryState,
     Refusal,
 )
+from acoupi.components.message_stores.reader import SqliteMessageReader
 from acoupi.components.message_stores.sqlite import SqliteMessageStore
 
-__all__ = ["KEEP_DAYS", "DeadLetter", "DeliveryState", "Refusal", "SqliteMessageStore"]
+__all__ = [
+    "KEEP_DAYS",
+    "DeadLetter",
+    "DeliveryState",
+    "Refusal",
+    "SqliteMessageReader",
+    "SqliteMessageStore",
+]

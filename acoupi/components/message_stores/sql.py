@@ -7,6 +7,7 @@ by them.
 """
 
 from acoupi.components.stores.database import Schema
+from acoupi.components.stores.views import MESSAGE_VIEWS, statements
 from acoupi.errors import MessageStoreError
 
 __all__ = ["SCHEMA"]
@@ -95,10 +96,12 @@ _VERSION_5 = (
     """,
 )
 
+_VERSION_6 = statements(MESSAGE_VIEWS)
+
 SCHEMA = Schema(
     store="message store",
     application_id=0x61634D53,  # "acMS"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6),
     peer_tables=frozenset({"message", "response"}),
     error=MessageStoreError,
 )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from acoupi.data import MessageType
 from acoupi.home import home_dir
-from acoupi.rights import ReadOnly, Server, WrittenFile
+from acoupi.rights import ReadOnly, Sending, Server, WrittenFile
 
 __all__ = [
     "DEVICE_ID",
@@ -132,11 +132,11 @@ class HTTPConfig(BaseModel):
     """Further headers; their values are kept as secrets."""
     base_params: dict[str, str] = Field(default_factory=dict)
     """Query parameters of every request. Not for secrets: servers log them."""
-    ca_certificate: Annotated[Path | None, ReadOnly] = None
+    ca_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file that the server's certificate must be signed by; None: the usual authorities."""
-    client_certificate: Annotated[Path | None, ReadOnly] = None
+    client_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file by which the server knows this sensor."""
-    client_key: Annotated[Path | None, ReadOnly] = None
+    client_key: Annotated[Path | None, ReadOnly, Sending] = None
     """Its private key, not encrypted; None if it is in the same file."""
     verify: bool = True
     """False accepts any certificate: anyone in between can read and answer."""
@@ -188,11 +188,11 @@ class MQTTConfig(BaseModel):
     """How the broker is reached."""
     use_message_type: bool = False
     """Publish on ``topic/detection``, ``topic/summary``, … instead of ``topic``."""
-    ca_certificate: Annotated[Path | None, ReadOnly] = None
+    ca_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file that the broker's certificate must be signed by; None: the system's authorities."""
-    client_certificate: Annotated[Path | None, ReadOnly] = None
+    client_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file by which the broker knows this sensor."""
-    client_key: Annotated[Path | None, ReadOnly] = None
+    client_key: Annotated[Path | None, ReadOnly, Sending] = None
     """Its private key, not encrypted; None if it is in the same file."""
     verify: bool = True
     """False accepts any certificate: anyone in between can read and answer."""
@@ -252,7 +252,7 @@ class AppriseConfig(BaseModel):
 class FileConfig(BaseModel):
     """A file that takes messages, one line of JSON each."""
 
-    path: Annotated[Path, WrittenFile] = Field(
+    path: Annotated[Path, WrittenFile, Sending] = Field(
         default_factory=lambda: home_dir() / "data" / "messages.jsonl"
     )
     """A relative path is one below ACOUPI_HOME."""

@@ -1,5 +1,6 @@
 """Stores of deployments, recordings and detections."""
 
+from acoupi.components.stores.reader import SqliteReader
 from acoupi.components.stores.sqlite import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteReader", "SqliteStore"]

@@ -10,7 +10,6 @@ import logging
 import os
 import shlex
 import sqlite3
-import stat
 import threading
 import weakref
 from collections import Counter
@@ -261,8 +260,8 @@ class Database:
         try:
             if not has_file(self.path):
                 # SQLite would also make one where a link leads.
-                with suppress(OSError):
-                    os.mknod(self.path, stat.S_IFREG | READABLE)
+                with suppress(OSError):  # not by mknod, which no container may call
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, READABLE))
             return connect(self.path, "mode=rw")
         except NotAFileError as error:
             raise not_a_file(self.path, error, self.schema.error) from error

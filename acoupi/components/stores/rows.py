@@ -10,6 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import sql
+from acoupi.components.stores.heard_tables import provenances
 from acoupi.components.stores.values import (
     as_id,
     as_path_text,
@@ -27,6 +28,7 @@ __all__ = [
     "load_outputs",
     "load_recordings",
     "recording_values",
+    "tags_of",
 ]
 
 Row = tuple[Any, ...]
@@ -109,7 +111,7 @@ def load_outputs(
     Parameters
     ----------
     outputs
-        Rows of (row, id, recording_row, name_model, created_on_us).
+        Rows of (row, id, recording_row, name_model, created_on_us, provenance_row).
     recordings
         Recordings by row; None to load them.
     """
@@ -119,8 +121,9 @@ def load_outputs(
     if recordings is None:
         needed = json.dumps(sorted({output[2] for output in outputs}))
         recordings = load_recordings(connection, sql.RECORDINGS_BY_ROW, {"rows": needed})
+    known = provenances(connection)
     rows = {"rows": json.dumps([output[0] for output in outputs])}
-    tags = _tags(connection.execute(sql.TAGS_OF_OUTPUTS, rows))
+    tags = tags_of(connection.execute(sql.TAGS_OF_OUTPUTS, rows))
     detections: dict[int, list[data.Detection]] = defaultdict(list)
     for columns in connection.execute(sql.DETECTIONS_OF_OUTPUTS, rows):
         detections[columns[1]].append(_detection(columns, tags))
@@ -133,9 +136,10 @@ def load_outputs(
                 recording=recordings[recording_row],
                 detections=detections[row],
                 created_on=from_microseconds(created_on),
+                provenance=known.get(provenance_row),
             ),
         )
-        for row, id_, recording_row, name_model, created_on in outputs
+        for row, id_, recording_row, name_model, created_on, provenance_row in outputs
     ]
 
 
@@ -143,7 +147,7 @@ def load_detections(connection: sqlite3.Connection, found: Iterable[Row]) -> lis
     """Return the detections of these rows with their tags."""
     found = list(found)
     rows = {"rows": json.dumps([columns[0] for columns in found])}
-    tags = _tags(connection.execute(sql.TAGS_OF_DETECTIONS, rows))
+    tags = tags_of(connection.execute(sql.TAGS_OF_DETECTIONS, rows))
     return [_detection(columns, tags) for columns in found]
 
 
@@ -193,7 +197,8 @@ def _detection(columns: Row, tags: Mapping[int, list[data.PredictedTag]]) -> dat
     )
 
 
-def _tags(rows: Iterable[Row]) -> dict[int, list[data.PredictedTag]]:
+def tags_of(rows: Iterable[Row]) -> dict[int, list[data.PredictedTag]]:
+    """Return the tags of (detection_row, key, value, confidence), by the row of the detection."""
     tags: dict[int, list[data.PredictedTag]] = defaultdict(list)
     known: dict[tuple[str, str], data.Tag] = {}
     for detection_row, key, value, confidence in rows:
@@ -214,8 +219,8 @@ def _tag_row(connection: sqlite3.Connection, tag: data.Tag) -> int:
 
 
 def model_output_info(columns: Row) -> data.ModelOutputInfo:
-    """Return the record of a model run from (row, id, recording_row, name_model, created_on_us)."""
-    _, id_, _, name_model, created_on = columns
+    """Return the record of a model run from the columns row to created_on_us."""
+    _, id_, _, name_model, created_on, _ = columns
     return data.ModelOutputInfo(
         id=as_id(id_), name_model=name_model, created_on=from_microseconds(created_on)
     )

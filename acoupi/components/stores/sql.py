@@ -10,6 +10,7 @@ is one JSON array (see `values`), a filter that is NULL lets everything pass.
 from collections.abc import Mapping, Set
 
 from acoupi.components.stores.database import Schema
+from acoupi.components.stores.heard_tables import HEARD
 from acoupi.errors import MetadataStoreError
 
 __all__ = ["SCHEMA", "detections_where", "outputs_where", "tags_where"]
@@ -189,7 +190,7 @@ _VERSION_5 = (
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, HEARD),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )
@@ -401,12 +402,13 @@ COUNT_ANALYSES = "SELECT state, count(*) FROM analysis GROUP BY state"
 # Model outputs
 
 PUT_OUTPUT = """
-    INSERT INTO model_output (id, recording_row, name_model, created_on_us)
-    VALUES (:id, :recording_row, :name_model, :created_on)
+    INSERT INTO model_output (id, recording_row, name_model, created_on_us, provenance_row)
+    VALUES (:id, :recording_row, :name_model, :created_on, :provenance_row)
     ON CONFLICT (id) DO UPDATE SET
         recording_row = excluded.recording_row,
         name_model = excluded.name_model,
-        created_on_us = excluded.created_on_us
+        created_on_us = excluded.created_on_us,
+        provenance_row = excluded.provenance_row
 """
 
 ROW_OF_OUTPUT = "SELECT row FROM model_output WHERE id = :id"
@@ -433,20 +435,20 @@ INSERT_PREDICTED_TAG = """
 """
 
 OUTPUTS_OF_RECORDINGS = """
-    SELECT row, id, recording_row, name_model, created_on_us FROM model_output
+    SELECT row, id, recording_row, name_model, created_on_us, provenance_row FROM model_output
     WHERE recording_row IN (SELECT value FROM json_each(:rows))
     ORDER BY created_on_us DESC, row DESC
 """
 
 OUTPUTS_BY_RECORDING_TIME = """
-    SELECT o.row, o.id, o.recording_row, o.name_model, o.created_on_us
+    SELECT o.row, o.id, o.recording_row, o.name_model, o.created_on_us, o.provenance_row
     FROM recording r CROSS JOIN model_output o ON o.recording_row = r.row
     WHERE r.created_on_us >= :start AND r.created_on_us < :end
     ORDER BY r.created_on_us, r.row, o.created_on_us, o.row
 """
 
 _OUTPUTS = """
-    SELECT o.row, o.id, o.recording_row, o.name_model, o.created_on_us
+    SELECT o.row, o.id, o.recording_row, o.name_model, o.created_on_us, o.provenance_row
     FROM model_output o
     WHERE {filters}
     ORDER BY o.created_on_us DESC, o.row DESC

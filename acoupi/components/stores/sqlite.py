@@ -15,6 +15,7 @@ from acoupi.components.stores.database import Database
 from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
 from acoupi.components.stores.health_tables import HealthTables
+from acoupi.components.stores.heard_tables import put_provenance, put_verdict
 from acoupi.components.stores.interruptions import MOST_INTERRUPTIONS, parent_process
 from acoupi.components.stores.rows import (
     analysis_of,
@@ -45,6 +46,7 @@ from acoupi.components.stores.values import (
     to_microseconds,
 )
 from acoupi.deployed import Deployed, deployed_here
+from acoupi.heard import VerdictRow
 
 __all__ = ["SqliteStore"]
 
@@ -327,6 +329,18 @@ class SqliteStore(DeploymentTables, EffortTables, HealthTables):
             for output in model_outputs:
                 _put_output(connection, output, rows[output.recording.id])
 
+    def add_verdict(self, verdict: VerdictRow) -> None:
+        """Add what a person says of a detection; earlier verdicts stay, the last one counts.
+
+        Raises
+        ------
+        MetadataStoreError
+            If its recording is not stored.
+        """
+        with self._database.writing() as connection:
+            self._row_of(connection, verdict.recording_id, "add a verdict")
+            put_verdict(connection, verdict)
+
     def get_recording_model_outputs(self, recording: data.Recording) -> list[data.ModelOutput]:
         """Return the outputs of one recording, newest first."""
         return self.get_recordings_model_outputs([recording])[recording.id]
@@ -504,6 +518,7 @@ def _put_output(
         "recording_row": recording_row,
         "name_model": output.name_model,
         "created_on": to_microseconds(output.created_on),
+        "provenance_row": put_provenance(connection, output.provenance),
     }
     connection.execute(sql.PUT_OUTPUT, values)
     output_row: int = connection.execute(sql.ROW_OF_OUTPUT, values).fetchone()[0]

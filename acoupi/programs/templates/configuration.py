@@ -13,7 +13,7 @@ from acoupi.components.messengers.plug_ins import with_plug_ins
 from acoupi.home import home_dir, spool_dir
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.programs.fields import LocalPath, TimeOfDay, TimeZoneName
-from acoupi.rights import Folder, WrittenFile
+from acoupi.rights import Folder, Kept, Sending, Spool, WrittenFile
 
 __all__ = [
     "AudioConfiguration",
@@ -91,10 +91,10 @@ class AudioConfiguration(BaseModel):
 class PathsConfiguration(BaseModel):
     """Where things are kept."""
 
-    tmp_audio: Annotated[LocalPath, Folder] = Field(
+    tmp_audio: Annotated[LocalPath, Folder, Spool] = Field(
         default_factory=spool_dir, description="Where recordings wait for the model."
     )
-    recordings: Annotated[LocalPath, Folder] = Field(
+    recordings: Annotated[LocalPath, Folder, Kept] = Field(
         default_factory=lambda: home_dir() / "data" / "recordings",
         description="Where recordings are kept.",
     )
@@ -133,7 +133,7 @@ class MessagingConfig(BaseModel):
     installed as packages of their own have their sections here, too.
     """
 
-    messages_db: Annotated[LocalPath, WrittenFile] = Field(
+    messages_db: Annotated[LocalPath, WrittenFile, Sending] = Field(
         default_factory=lambda: home_dir() / "data" / "messages.db",
         description="The database of messages that wait.",
     )

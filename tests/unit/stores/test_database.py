@@ -1,5 +1,6 @@
 """The file behind a store: how it is made, recognised, migrated, shared and lost sight of."""
 
+import gc
 import os
 import pickle
 import re
@@ -18,10 +19,11 @@ import pytest
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.message_stores import sql as message_sql
-from acoupi.components.stores import SqliteStore, effort_tables, sql
+from acoupi.components.stores import SqliteReader, SqliteStore, effort_tables, sql
 from acoupi.components.stores.database import Database, Schema
 from acoupi.effort import Captured
 from acoupi.errors import MessageStoreError, MetadataStoreError, StoreError
+from acoupi.heard import Filters
 
 SITE = data.Deployment(name="Pond")
 
@@ -280,6 +282,51 @@ def test_a_metadata_store_without_an_effort_ledger_gets_one_and_keeps_its_record
         (FIRST_AT, FIRST_AT + 3_000_000, None)
     ]
     assert store.count_recordings()[data.RecordingState.KEPT] == 1
+
+
+@pytest.mark.parametrize("version", range(1, sql.SCHEMA.version + 1))
+def test_a_store_of_any_version_is_read_without_being_changed(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "metadata.db"
+    old_recordings(path, version, 3)
+    gc.collect()  # closes the connections of what wrote it
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+
+    with SqliteReader(path) as reader:
+        found = list(reader.recordings(Filters(), newest_first=True))
+        assert list(reader.detections(Filters())) == []
+        assert reader.get_effort(SITE) == SqliteReader(path).get_effort(SITE)
+
+    assert [data.to_microseconds(one.started_on) for one in found] == [
+        FIRST_AT + 20_000_000, FIRST_AT + 10_000_000, FIRST_AT
+    ]  # fmt: skip
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
+def test_a_store_of_before_keeps_its_detections_and_gets_views(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    old_recordings(path, 5, 1)
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "INSERT INTO model_output (id, recording_row, name_model, created_on_us)"
+        " VALUES (?, 1, 'bats', 5)",
+        (os.urandom(16),),
+    )
+    connection.execute(
+        "INSERT INTO detection (id, output_row, prediction_type, score)"
+        " VALUES (?, 1, 'event', 0.5)",
+        (os.urandom(16),),
+    )
+    connection.commit()
+    connection.close()
+
+    [output] = SqliteStore(path).get_model_outputs()
+
+    assert (output.name_model, output.provenance, len(output.detections)) == ("bats", None, 1)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT score, weights_sha256 FROM v_detection").fetchall() == [
+        (0.5, None)
+    ]
+    connection.close()
 
 
 def test_why_a_recording_broke_off_is_said_in_the_vocabulary_from_version_3_on(

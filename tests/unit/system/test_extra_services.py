@@ -88,7 +88,7 @@ def test_under_systemd_it_is_a_unit(settings: Settings) -> None:
     setup_program(settings, "demo", target="systemd", environ={})
 
     unit = (settings.home / "systemd" / "acoupi-hello.service").read_text()
-    assert f'ExecStart="{settings.start_script_path}" --foreground hello\n' in unit
+    assert f'ExecStart="{settings.start_script_path}" "--foreground" "hello"\n' in unit
     assert "TimeoutStopSec=25\n" in unit
     assert every_unit(settings, Sensor.read(settings).services) == (
         "acoupi.service",

@@ -154,3 +154,38 @@ def test_passwords_of_an_address_do_not_get_into_a_label() -> None:
     requirement = "bird @ git+https://me:secret@example.org/bird.git"
 
     assert "secret" not in images.without_password(requirement)
+
+
+def build(network: str | None) -> images._Build:
+    return images._Build("acoupi/sensor:x", Path("Dockerfile"), Path(), {"A": "b"}, network)
+
+
+def test_an_index_of_this_machine_is_asked_in_the_build_and_its_password_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret@index.example/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/opt/wheels")
+
+    one = build("host")
+
+    assert one.pip["PIP_INDEX_URL"] == "https://me:secret@index.example/simple"
+    assert "PIP_INDEX_URL" in one.words
+    assert "secret" not in " ".join(one.words)
+    assert not any("wheels" in text for text in one.pip.values())
+    assert build(None).pip == {}
+
+
+@pytest.mark.parametrize("name", ["sensor", "program"])
+def test_only_stages_that_are_not_shipped_know_the_index(name: str) -> None:
+    text = (images.source_dir() / "images" / name / "Dockerfile").read_text()
+    stages = re.split(r"(?m)^FROM ", text)[1:]
+
+    assert "PIP_INDEX_URL" in text
+    assert "PIP_INDEX_URL" not in stages[-1]
+
+
+def test_a_base_image_made_here_has_no_settings_of_pip() -> None:
+    script = (images.source_dir() / "scripts" / "docker-host").read_text()
+
+    assert "pip.conf" not in script
+    assert "pip config" not in script

@@ -55,6 +55,7 @@ class FakeHost:
             "ServerVersion": "24.0.7",
             "DockerRootDir": "/var/lib/docker",
             "MemoryLimit": True,
+            "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default"],
             "Name": "pi",
         }
     )
@@ -93,7 +94,8 @@ class FakeHost:
         }
         return Answer(0, next((out for start, out in usual.items() if line.startswith(start)), ""))
 
-    def compose(self, settings: Settings, *args: str) -> Answer:
+    def compose(self, settings: Settings, *args: str, override: bool = True) -> Answer:
+        del settings, override
         self.asked.append(" ".join(("compose", *args)))
         wrong = self.answers.get("config")
         return wrong or Answer(0, json.dumps({"name": "acoupi", "services": self.services}))
@@ -176,8 +178,10 @@ def test_a_machine_on_which_all_is_well_passes_every_check_that_concerns_it(
     results = found(sensor, FakeHost())
 
     assert {one.outcome for one in results.values()} == {"ok"}
-    # The engine is no snap's, and no port is opened.
-    assert {check.name for check in CHECKS} - set(results) == {"engine from a snap", "ports"}
+    # The engine is no snap's, no port is opened, and containers have rights of their own.
+    assert {check.name for check in CHECKS} - set(results) == {
+        *("engine from a snap", "ports", "rights of services"),
+    }
 
 
 def test_before_a_setup_the_machine_alone_is_looked_at(settings: Settings) -> None:
@@ -197,6 +201,26 @@ def test_without_containers_nothing_of_docker_is_asked(settings: Settings) -> No
 
     assert host.asked == []
     assert {one.outcome for one in results} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("process", "what this user may"),
+        ("systemd", "files, devices and the network are not"),
+        ("systemd-system", "that it needs"),
+    ],
+)
+def test_what_keeps_services_apart_without_containers_is_said(
+    sensor: Settings, target: str, said: str
+) -> None:
+    manifest = replace(Sensor.at(sensor).manifest or pytest.fail("no manifest"), target=target)
+
+    results = {
+        one.name: one for one in run_preflight(sensor, FakeHost(), manifest, containers=False)
+    }
+
+    assert said in results["rights of services"].message
 
 
 def test_a_container_is_not_asked_for_docker(sensor: Settings) -> None:

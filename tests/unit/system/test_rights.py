@@ -17,10 +17,11 @@ from acoupi.programs.templates import (
     PathsConfiguration,
 )
 from acoupi.services.broker import make_app
+from acoupi.stack.access import Mount, mounts_for
 from acoupi.stack.loading import load_program_class
-from acoupi.stack.rights import Mount, mounts_of, names_server, secret_names
+from acoupi.stack.rights import names_server, places_of, secret_names
 from acoupi.stack.settings import CelerySettings, Settings
-from acoupi.stack.stack import Stack, stack_of_program
+from acoupi.stack.stack import Service, Stack, stack_of_program
 
 PUBLISHED = Path(__file__).parents[2] / "integration" / "published"
 HOME = Path("/home/pi/.acoupi")
@@ -40,16 +41,26 @@ MESSAGING = {
     },
     "file": {"path": "/disk/out/messages"},
 }
-ALL = [
-    Mount(Path("/disk/db")),
-    Mount(Path("/disk/kept.2026")),
-    Mount(Path("/disk/out")),
-    Mount(Path("/disk/spool")),
-    Mount(Path("/disk/wavs.d"), read_only=True),
-    Mount(Path("/opt/certs/ca.pem"), read_only=True),
-    Mount(Path("/opt/certs/own.key"), read_only=True),
-    Mount(Path("/opt/certs/own.pem"), read_only=True),
-]
+KEYS = {"/opt/certs/ca.pem", "/opt/certs/own.key", "/opt/certs/own.pem"}
+"""Of messengers; the key is a secret."""
+SEEN = {
+    "recording": {
+        "/disk/db": "write",
+        "/disk/spool": "write",
+        "/disk/kept.2026": "read",
+        "/disk/wavs.d": "read",
+    },
+    "detection": {"/disk/spool": "read", "/disk/wavs.d": "read"},
+    "default": {
+        "/disk/db": "write",
+        "/disk/spool": "write",
+        "/disk/kept.2026": "write",
+        "/disk/out": "write",
+        "/disk/wavs.d": "read",
+        **dict.fromkeys(KEYS, "read"),
+    },
+    "beat": {},
+}
 
 
 def stack_of(settings: Settings, name: str, given: dict[str, Any]) -> Stack:
@@ -58,6 +69,15 @@ def stack_of(settings: Settings, name: str, given: dict[str, Any]) -> Stack:
     celery = CelerySettings()
     program = program_class(program_config=config, app=make_app(settings, celery))
     return stack_of_program(program, settings, celery, name)
+
+
+def outside(service: Service, home: Path) -> dict[str, str]:
+    """What a service sees outside the home, and what it may do there."""
+    return {
+        str(one.source): "read" if one.read_only else "write"
+        for one in service.mounts
+        if not one.source.is_relative_to(home)
+    }
 
 
 def with_network(stack: Stack) -> set[str]:
@@ -80,8 +100,8 @@ def test_programs_that_send_have_what_their_types_declare(settings: Settings, na
         settings, name, {"microphone": microphone, "paths": PATHS, "messaging": MESSAGING}
     )
 
-    for service in stack.workers:
-        assert list(service.mounts[5:]) == ALL
+    for service in stack.services:
+        assert outside(service, settings.home) == SEEN.get(service.name), service.name
     assert with_network(stack) == {"default"}
 
 
@@ -92,7 +112,7 @@ def test_shipped_programs_have_no_network_and_no_folder_by_default(
     stack = stack_of(settings, name, {})
 
     assert with_network(stack) == set()
-    assert all(len(service.mounts) == 5 for service in stack.workers)
+    assert all(outside(service, settings.home) == {} for service in stack.services)
 
 
 def test_the_weights_of_a_published_model_can_still_be_read(
@@ -100,12 +120,12 @@ def test_the_weights_of_a_published_model_can_still_be_read(
 ) -> None:
     """Not marked: its folder is mounted, or only the file where the folder is not to be seen."""
     given = {"microphone": {"device_name": "default"}, "model": {"weights": "/opt/nightjar/w.npz"}}
-    seen = stack_of(settings, published, given).service("detection").mounts[-1]
-    assert seen == Mount(Path("/opt/nightjar"))
+    seen = stack_of(settings, published, given).service("detection").mounts
+    assert Mount(Path("/opt/nightjar"), read_only=True) in seen
 
     given["model"] = {"weights": f"{settings.home.parent}/w.npz"}
-    seen = stack_of(settings, published, given).service("detection").mounts[-1]
-    assert seen == Mount(settings.home.parent / "w.npz", read_only=True)
+    seen = stack_of(settings, published, given).service("detection").mounts
+    assert Mount(settings.home.parent / "w.npz", read_only=True) in seen
 
 
 # --- paths ----------------------------------------------------------------------------------
@@ -122,7 +142,8 @@ class Paths(BaseModel):
 
 
 def mounts(**paths: Any) -> list[Mount]:
-    return list(mounts_of(Paths.model_validate(paths), HOME, (Mount(HOME / "data"),)))
+    """What a worker of the default queue is given."""
+    return list(mounts_for(["manager"], places_of(Paths.model_validate(paths), HOME)))
 
 
 @pytest.mark.parametrize(
@@ -144,8 +165,24 @@ def test_a_path_is_mounted_as_its_mark_says(paths: dict[str, Any], expected: Mou
     assert mounts(**paths) == [expected]
 
 
-def test_relative_paths_and_those_in_the_home_are_seen_already() -> None:
-    assert mounts(own="b.txt", written=HOME / "data" / "x.db") == []
+def test_relative_paths_are_in_no_place() -> None:
+    assert mounts(own="b.txt") == []
+
+
+def test_a_model_writes_none_of_them_whatever_their_marks() -> None:
+    paths = Paths.model_validate(
+        {name: f"/{name}/x" for name in ("read", "folder", "written", "own", "db_metadata")}
+    )
+
+    found = mounts_for(["model"], places_of(paths, HOME))
+
+    assert {str(one.source) for one in found} == {
+        "/read/x",
+        "/folder/x",
+        "/own/x",
+        "/db_metadata/x",
+    }
+    assert all(one.read_only for one in found)
 
 
 def test_what_one_field_writes_another_may_read() -> None:
@@ -160,7 +197,7 @@ class OwnPaths(PathsConfiguration):
 def test_a_field_of_ours_with_another_default_keeps_its_mark() -> None:
     paths = OwnPaths(tmp_audio=Path("/disk/spool"), recordings=Path("/disk/kept"))
 
-    assert Mount(Path("/disk/db")) in mounts_of(paths, HOME, ())
+    assert places_of(paths, HOME)[Path("/disk/db")] == {"data"}
 
 
 # --- networks -------------------------------------------------------------------------------

@@ -88,3 +88,36 @@ def test_a_watch_notices_what_changed_before_it_began(settings: Settings) -> Non
     watch = Watch(settings.program_config_file.parent, known)
 
     assert "configuration 2 is in force" in (watch.changed() or "")
+
+
+TOKEN = "ACOUPI_CONFIG__MESSAGING__HTTP__TOKEN"
+OF_SETUP = {
+    "ACOUPI_PROGRAM": "connected",
+    "ACOUPI_CONFIG__MESSAGING__HTTP__BASE_URL": "https://example.org",
+    TOKEN: "geheim",
+}
+
+
+@pytest.mark.parametrize("program", ["connected", ""], ids=["of a fleet", "of a home"])
+def test_a_secret_in_the_environment_of_who_needs_none_is_dropped_and_said(
+    settings: Settings, caplog: pytest.LogCaptureFixture, program: str
+) -> None:
+    provision(settings, OF_SETUP)
+    environ = {"ACOUPI_PROGRAM": program, "ACOUPI_SECRETS": "withheld", TOKEN: "geheim"}
+
+    await_home(settings, "recording", environ=environ)
+
+    assert TOKEN not in environ
+    assert f"{TOKEN} is a secret in the environment of recording" in caplog.text
+    assert "geheim" not in caplog.text
+
+
+def test_who_is_given_secrets_keeps_them_in_a_home_of_a_person(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {TOKEN: "geheim"}
+
+    await_home(settings, "default", environ=environ)
+
+    assert environ == {TOKEN: "geheim"}
+    assert caplog.text == ""

@@ -1,0 +1,331 @@
+"""What ``acoupi recordings`` and ``acoupi detections`` share: filters, ids, files, tables."""
+
+import csv
+import dataclasses
+import datetime
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.output import print_json
+from acoupi.cli.timezones import shown_time, time_of
+from acoupi.errors import AcoupiError, ParameterError
+
+if TYPE_CHECKING:
+    from acoupi.components.stores import SqliteReader
+    from acoupi.data import CaptureReport, Deployment
+    from acoupi.heard import DetectionRow, Filters, RecordingRow
+    from acoupi.stack.settings import Settings
+
+__all__ = [
+    "After",
+    "AsCsv",
+    "By",
+    "Heard",
+    "Id",
+    "Limit",
+    "clock_words",
+    "file_of",
+    "filtered",
+    "opened",
+    "place_of",
+    "print_rows",
+    "short",
+    "shown_band",
+    "the_only",
+    "written_csv",
+]
+
+SHORTEST_ID = 8
+MOST_FIT = 5
+
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
+By = Annotated[str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
+Limit = Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")]
+After = Annotated[
+    str | None, typer.Option(metavar="ID", help="Continue after this one, the last of a page.")
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The options that choose what was heard, as they were given."""
+
+    since: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help='From then on: "2024-06-01 21:30", yesterday.'),
+    ] = None
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Up to then, or the end of this day.")
+    ] = None
+    deployment: Annotated[
+        list[str] | None, typer.Option(metavar="NAME_OR_ID", help="Of this deployment.")
+    ] = None
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of this model.")] = None
+    species: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With this species (or other tag).")
+    ] = None
+    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="With this tag.")] = (
+        None
+    )
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="SCORE", help="Lowest score, 0 to 1.")
+    ] = None
+    state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATE", help="Of the recording: captured, kept, deleted, lost."),
+    ] = None
+    verdict: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERDICT", help="right, wrong, other, unsure, or none."),
+    ] = None
+
+
+CHOICES = dataclasses.fields(Chosen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """The stores of the sensor, open to be read."""
+
+    settings: "Settings"
+    reader: "SqliteReader"
+    zone: datetime.tzinfo
+
+    def shown(self, time: datetime.datetime) -> str:
+        """Return a time in the zone of the sensor."""
+        return shown_time(time, zone=self.zone)
+
+    @property
+    def title(self) -> str:
+        """What stands above a table with times."""
+        return f"Times in {self.zone_name}"
+
+    @property
+    def zone_name(self) -> str:
+        """What to call the zone in a heading."""
+        return getattr(self.zone, "key", None) or str(self.zone)
+
+
+@contextmanager
+def opened() -> Iterator[Heard]:
+    """Open the stores of the sensor; nothing is changed, and the sensor is not disturbed."""
+    from acoupi.system.reading import reader_of, zone_of
+
+    found = home.settings()
+    with reader_of(found) as reader:
+        yield Heard(found, reader, zone_of(found))
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Chosen`; it gets what they choose as ``heard, filters``."""
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        chosen = Chosen(**{one.name: given.pop(one.name) for one in CHOICES})
+        with opened() as heard:
+            command(heard, _filters(chosen, heard), **given)
+
+    own = list(inspect.signature(command).parameters.values())[2:]
+    options = [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=one.type
+        )
+        for one in CHOICES
+    ]
+    own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    vars(with_options).pop("__wrapped__")
+    with_options.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
+    return with_options
+
+
+def _filters(chosen: Chosen, heard: Heard) -> "Filters":
+    """Return the filters that options mean.
+
+    Raises
+    ------
+    ParameterError
+        If one names something that was never heard.
+    """
+    from acoupi.heard import Filters
+    from acoupi.system.reading import deployments_named, known_as
+
+    reader = heard.reader
+    models = chosen.model and [
+        known_as("--model", "model", one, reader.get_models()) for one in chosen.model
+    ]
+    species = chosen.species and [
+        known_as("--species", "species", one, [tag.value for tag in reader.get_tags()])
+        for one in chosen.species
+    ]
+    sites = {
+        site.id for name in chosen.deployment or () for site in deployments_named(reader, name)
+    }
+    return Filters(
+        since=_moment("--from", chosen.since, heard.zone),
+        until=_moment("--to", chosen.until, heard.zone, ends_day=True),
+        deployments=frozenset(sites) if sites else None,
+        models=frozenset(models) if models else None,
+        species=frozenset(species) if species else None,
+        tags=_tags(chosen, reader),
+        min_score=chosen.min_score,
+        states=_states(chosen.state),
+        verdicts=_verdicts(chosen.verdict),
+    )
+
+
+def _tags(chosen: Chosen, reader: "SqliteReader") -> Any:
+    from acoupi.system.reading import known_as
+
+    if not chosen.tag:
+        return None
+    known = {f"{tag.key}={tag.value}": tag for tag in reader.get_tags()}
+    return frozenset(known[known_as("--tag", "tag", one, list(known))] for one in chosen.tag)
+
+
+def _states(given: Sequence[str] | None) -> Any:
+    from acoupi.data import RecordingState
+
+    known = [one.value for one in RecordingState]
+    return _words("--state", given, known) and frozenset(map(RecordingState, given or ()))
+
+
+def _verdicts(given: Sequence[str] | None) -> Any:
+    from acoupi.heard import Verdict
+
+    known = [one.value for one in Verdict if one is not Verdict.WITHDRAWN] + ["none"]
+    words = _words("--verdict", given, known)
+    return words and frozenset(None if one == "none" else Verdict(one) for one in words)
+
+
+def _words(option: str, given: Sequence[str] | None, known: Sequence[str]) -> Sequence[str] | None:
+    for one in given or ():
+        if one not in known:
+            raise ParameterError(
+                one,
+                f'{option} cannot be "{one}".',
+                f"{option} {known[0]}",
+                why=f"it is one of {', '.join(known)}.",
+            )
+    return given or None
+
+
+def _moment(
+    option: str, text: str | None, zone: datetime.tzinfo, *, ends_day: bool = False
+) -> datetime.datetime | None:
+    """Return the time of an option, which is local to the sensor unless it has a zone."""
+    time = time_of(option, text, zone, ends_day=ends_day)
+    if time is None:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(datetime.UTC)
+
+
+# One of them
+
+
+def short(id_: UUID) -> str:
+    """Return the beginning of an id that tables show."""
+    return str(id_)[:SHORTEST_ID]
+
+
+def the_only(what: str, text: str, find: Callable[[str, int], list[UUID]]) -> UUID:
+    """Return the id that begins so.
+
+    Raises
+    ------
+    ParameterError
+        If none or several do.
+    """
+    found = find(text, MOST_FIT + 1)
+    if len(found) == 1:
+        return found[0]
+    if not found or not text.replace("-", ""):
+        raise ParameterError(
+            text,
+            f'there is no {what} "{text}".',
+            f"acoupi {what}s list",
+            why=f"no {what} of this sensor has an id that begins so.",
+        )
+    some = ", ".join(map(str, sorted(found)[:MOST_FIT])) + (", …" if len(found) > MOST_FIT else "")
+    raise ParameterError(
+        text,
+        f'"{text}" fits more than one {what}.',
+        f"acoupi {what}s show {min(found)}",
+        why=f"it is the beginning of {some}.",
+    )
+
+
+def file_of(row: "RecordingRow") -> Path:
+    """Return the file of a recording.
+
+    Raises
+    ------
+    AcoupiError
+        If it has none (any more).
+    """
+    if row.path is not None:
+        return row.path
+    reasons = {
+        "deleted": "it was analysed and then deleted, as the saving filters asked",
+        "lost": "it disappeared; acoupi did not delete it",
+    }
+    raise AcoupiError(
+        f"the recording {row.id} has no file any more.",
+        "acoupi recordings list --state kept",
+        why=f"{reasons.get(row.state.value, 'there never was one')}. What is known of it stays.",
+    )
+
+
+def place_of(deployment: "Deployment") -> str:
+    """Return the name of a site with its coordinates."""
+    if deployment.latitude is None or deployment.longitude is None:
+        return deployment.name
+    return f"{deployment.name} ({deployment.latitude:g}, {deployment.longitude:g})"
+
+
+def clock_words(capture: "CaptureReport | None") -> str:
+    """Return how far the time of a recording can be trusted, in words."""
+    if capture is None:
+        return "not known"
+    error = "" if capture.clock_error_s is None else f", to {1000 * capture.clock_error_s:.3g} ms"
+    if capture.clock_corrected_s:
+        return f"set later; corrected by {capture.clock_corrected_s:.3f} s{error}"
+    if capture.clock_synchronised is None:
+        return "does not say whether a time server set it"
+    return ("set" if capture.clock_synchronised else "not set") + f" by a time server{error}"
+
+
+def shown_band(row: "DetectionRow") -> str | None:
+    """Return the lowest and the highest frequency, kHz; None where there is no box."""
+    return None if row.box is None else f"{row.box[1] / 1000:.3g}-{row.box[3] / 1000:.3g}"
+
+
+# What is printed
+
+
+def print_rows(flat: Iterable[Mapping[str, Any]], *, as_csv: bool) -> None:
+    """Print rows as CSV (as they are read), or as JSON."""
+    if as_csv:
+        written_csv(flat)
+    else:
+        print_json(list(flat))
+
+
+def written_csv(flat: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows as comma-separated values with a head."""
+    writer = None
+    for row in flat:
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)

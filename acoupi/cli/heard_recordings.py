@@ -1,0 +1,205 @@
+"""``acoupi recordings``: what was recorded, with and without detections."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from acoupi.cli import counting, listening
+from acoupi.cli.checks import AsJson
+from acoupi.cli.heard import (
+    After,
+    AsCsv,
+    By,
+    Heard,
+    Id,
+    Limit,
+    clock_words,
+    filtered,
+    opened,
+    place_of,
+    print_rows,
+    short,
+    shown_band,
+    the_only,
+)
+from acoupi.cli.output import example, fitted, print_json, print_record, print_table
+from acoupi.cli.table import group
+
+if TYPE_CHECKING:
+    from acoupi.data import CaptureReport
+    from acoupi.heard import DetectionRow, Filters, RecordingRow
+
+__all__ = ["app"]
+
+app = group("recordings")
+
+COLUMNS = {
+    "time": "time",
+    "length": "length",
+    "site": "site",
+    "state": "file",
+    "detections": "found",
+    "id": "id",
+}
+WIDTH_OF_SITE = 16
+FOUND_COLUMNS = {
+    "start": "from",
+    "end": "to",
+    "species": "species",
+    "score": "score",
+    "band": "kHz",
+    "model": "model",
+    "id": "detection",
+}
+
+
+@app.command("list", epilog=example("acoupi recordings list --from yesterday --state kept"))
+@filtered
+def list_(
+    heard: Heard,
+    filters: "Filters",
+    limit: Limit = 20,
+    after: After = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """List recordings, the newest first. Times without a zone are those of the sensor."""
+    from acoupi.exports.flat import flat_recording
+
+    last = the_only("recording", after, heard.reader.ids_of_recordings) if after else None
+    rows = heard.reader.recordings(filters, newest_first=True, after=last, limit=limit)
+    if as_json or as_csv:
+        flat = ({**flat_recording(one), "detection_count": one.detections} for one in rows)
+        print_rows(flat, as_csv=as_csv)
+        return
+    found = list(rows)
+    rows_shown = [_row(one, heard) for one in found]
+    print_table(rows_shown, COLUMNS, empty="Nothing was recorded.", title=heard.title)
+    if len(found) == limit:
+        typer.echo(f"More: --after {short(found[-1].id)}, or --limit {10 * limit}")
+
+
+def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
+    return {
+        "time": heard.shown(row.started_on),
+        "length": f"{row.duration_s:.4g} s",
+        "site": fitted(row.deployment.name, WIDTH_OF_SITE),
+        "state": row.state.value,
+        "detections": row.detections,
+        "id": short(row.id),
+    }
+
+
+@app.command(epilog=example("acoupi recordings show 7c10e4d2"))
+def show(id_: Id, as_json: AsJson = False) -> None:
+    """Show everything that is known of a recording: its capture, analyses and detections."""
+    from acoupi.exports.flat import flat_detection, flat_recording
+
+    with opened() as heard:
+        row = _the(heard, id_)
+        capture = heard.reader.capture(row.id)
+        analyses = heard.reader.analyses(row.id)
+        found = heard.reader.detections_in(row.id)
+        if as_json:
+            print_json(
+                {
+                    **flat_recording(row),
+                    "capture": capture and capture.model_dump(mode="json"),
+                    "analyses": [one.model_dump(mode="json") for one in analyses],
+                    "detections": [flat_detection(one) for one in found],
+                }
+            )
+            return
+        record = {**_told(row, heard), **_captured(capture)}
+        record["analysis"] = "; ".join(
+            f"{one.name_model}: {one.state.value}" + (f", {one.error}" if one.error else "")
+            for one in analyses
+        )
+        print_record({name: value for name, value in record.items() if value})
+        print_table([_found(one) for one in found], FOUND_COLUMNS, empty="Nothing was found in it.")
+
+
+def _told(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
+    expansion = f", played {row.time_expansion:g} times slower by its file"
+    return {
+        "recording": str(row.id),
+        "time": f"{heard.shown(row.started_on)} ({heard.zone_name})",
+        "length": f"{row.duration_s:g} s",
+        "sound": f"{row.samplerate_hz:g} Hz, {row.audio_channels or '?'} channels"
+        + (expansion if row.time_expansion != 1 else ""),
+        "site": place_of(row.deployment),
+        "file": str(row.path) if row.path else f"none: {row.state.value}",
+        "state": row.state.value,
+    }
+
+
+def _captured(report: "CaptureReport | None") -> dict[str, Any]:
+    """Return how a recording was captured, in words."""
+    told: dict[str, Any] = {"clock": clock_words(report)}
+    if report is None:
+        return told
+    lost = sum(one.frames for one in report.overruns)
+    told["lost within it"] = f"{lost} frames" if lost else None
+    told["incomplete"] = report.incomplete_words
+    if report.health is not None:
+        faults = ", ".join(report.health.faults()) or "ok"
+        told["microphone"] = f"{faults} ({report.health.rms_dbfs:.0f} dBFS)"
+    return told
+
+
+def _found(row: "DetectionRow") -> dict[str, Any]:
+    return {
+        "start": f"{row.start_s:.3f} s",
+        "end": f"{row.end_s:.3f} s",
+        "species": row.species and row.species.tag.value,
+        "score": f"{row.score:.2f}",
+        "band": shown_band(row),
+        "model": row.provenance.words if row.provenance else row.model,
+        "id": short(row.id),
+    }
+
+
+@app.command(epilog=example("acoupi recordings count --by hour --from 2024-06-01"))
+@filtered
+def count(
+    heard: Heard,
+    filters: "Filters",
+    by: By = "night",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Count recordings; a night is from noon to noon, called by the date of its evening."""
+    form = "json" if as_json else "csv" if as_csv else "table"
+    counting.count("recordings", by, heard, filters, form)
+
+
+@app.command(epilog=example("acoupi recordings play 7c10e4d2 --slow 10"))
+def play(id_: Id, slow: listening.Slow = 1) -> None:
+    """Play a recording through the sound output."""
+    with opened() as heard:
+        row = _the(heard, id_)
+        listening.play(row, slow, (0, row.duration_s))
+
+
+@app.command(epilog=example("acoupi recordings picture 7c10e4d2 -o night.png"))
+def picture(id_: Id, output: listening.Output) -> None:
+    """Draw a recording (its first minute) as a spectrogram, with a box for each detection."""
+    with opened() as heard:
+        row = _the(heard, id_)
+        found = heard.reader.detections_in(row.id)
+        listening.draw(heard, row, found, (0, row.duration_s), output)
+
+
+@app.command(epilog=example("acoupi recordings copy --from yesterday --min-score 0.9 for-ana"))
+@filtered
+def copy(heard: Heard, filters: "Filters", words: listening.IdsAndFolder) -> None:
+    """Copy recordings, of these ids or as chosen, each with a .json file of what is known."""
+    ids, folder = listening.parted(words)
+    rows = [_the(heard, one) for one in ids] if ids else heard.reader.recordings(filters)
+    listening.copy(heard, rows, folder, named=bool(ids))
+
+
+def _the(heard: Heard, text: str) -> "RecordingRow":
+    found = heard.reader.recording(the_only("recording", text, heard.reader.ids_of_recordings))
+    assert found is not None
+    return found

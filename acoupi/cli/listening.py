@@ -1,0 +1,135 @@
+"""``play``, ``picture`` and ``copy``, of recordings and of detections."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acoupi.cli.heard import Heard, file_of
+from acoupi.cli.output import done, say, warn, working
+from acoupi.errors import AcoupiError, ParameterError
+
+if TYPE_CHECKING:
+    from acoupi.heard import DetectionRow, RecordingRow
+
+__all__ = ["IdsAndFolder", "Output", "Slow", "copy", "draw", "parted", "play"]
+
+AROUND_S = 0.5
+"""What is heard before and after a detection, seconds."""
+SHORTEST_PICTURE_S, LONGEST_PICTURE_S = 0.01, 60.0
+
+Slow = Annotated[
+    float, typer.Option(min=0.1, max=100, metavar="TIMES", help="How many times slower.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG file.")]
+IdsAndFolder = Annotated[
+    list[str], typer.Argument(metavar="[ID]... DIR", help="Which, and the folder to copy to.")
+]
+
+
+def play(row: "RecordingRow", slow: float, part: tuple[float, float]) -> None:
+    """Play a part of a recording, `slow` times slower."""
+    from acoupi.audio.listening import play as play_file
+
+    path, rate = file_of(row), row.samplerate_hz
+    start, end = (round(seconds * rate) for seconds in part)
+    if slow == 1 and rate > 100_000:
+        warn("bats and other ultrasound can be heard with --slow 10.")
+    with working(f"Playing {(end - start) / rate * slow:.1f} s"):
+        play_file(path, start=start, frames=max(1, end - start), rate=rate / slow)
+
+
+def around(row: "DetectionRow") -> tuple[float, float]:
+    """Return the part of a recording with a detection, and a little around it, seconds."""
+    start = max(0.0, row.start_s - AROUND_S)
+    return start, max(start, min(row.recording.duration_s, row.end_s + AROUND_S))
+
+
+def draw(
+    heard: Heard,
+    row: "RecordingRow",
+    detections: Sequence["DetectionRow"],
+    part: tuple[float, float],
+    output: Path,
+) -> None:
+    """Write the spectrogram of a part of a recording, and say which box is which.
+
+    Raises
+    ------
+    ParameterError
+        If the file has a name that is not of a picture, or is there already.
+    """
+    from acoupi.exports.pictures import Box, spectrogram
+    from acoupi.writing import disk_error
+
+    if output.suffix.lower() != ".png":
+        raise ParameterError(
+            str(output),
+            f'the picture cannot be "{output}".',
+            f"-o {output.with_suffix('.png')}",
+            why="it is a PNG file.",
+        )
+    path = file_of(row)
+    start = part[0]
+    end = max(start + SHORTEST_PICTURE_S, min(part[1], start + LONGEST_PICTURE_S))
+    shown = [one for one in detections if one.end_s > start and one.start_s < end]
+    shown.sort(key=lambda one: one.box is None)
+    boxes = [
+        Box(low_hz=low, high_hz=high, start_s=first, end_s=last)
+        for first, low, last, high in (one.box for one in shown if one.box)
+    ]
+    local = row.started_on.astimezone(heard.zone)
+    content = spectrogram(path, row.samplerate_hz, (start, end), boxes, local)
+    try:
+        with output.open("xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise ParameterError(
+            str(output),
+            f'"{output}" is there already.',
+            f"rm {output}   (or another name)",
+            why="nothing is overwritten.",
+        ) from error
+    except OSError as error:
+        output.unlink(missing_ok=True)
+        raise disk_error("write", output, error) from error
+    done(f"{output}: {start:g} to {end:g} s of {row.duration_s:g} s, times in {heard.zone_name}.")
+    for number, one in enumerate(shown, 1):
+        name = one.species.tag.value if one.species else "without a tag"
+        label = number if one.box else "-"
+        say(f"  {label}  {name}, {one.score:.2f}, {one.start_s:.3f} to {one.end_s:.3f} s")
+
+
+def parted(words: Sequence[str]) -> tuple[Sequence[str], Path]:
+    """Return the ids and the folder of a command line."""
+    return words[:-1], Path(words[-1]).expanduser()
+
+
+def copy(heard: Heard, rows: Iterable["RecordingRow"], folder: Path, *, named: bool) -> None:
+    """Copy files with their sidecars; say how many had no file.
+
+    Parameters
+    ----------
+    named
+        Each was asked for by its id: one without a file is an error.
+    """
+    from acoupi.exports.copies import copy_recording
+
+    copied, without = 0, 0
+    with working("Copying"):
+        for row in rows:
+            if row.path is None and not named:
+                without += 1
+                continue
+            copy_recording(heard.reader, row, file_of(row), folder)
+            copied += 1
+    if not copied and not without:
+        raise AcoupiError(
+            "there is no recording to copy.",
+            "acoupi recordings list",
+            why="none fits what was asked for.",
+        )
+    done(f"{copied} recordings are in {folder}, each with a .json file that tells what is known.")
+    if without:
+        warn(f"{without} more have no file any more; what is known of them: acoupi recordings list")

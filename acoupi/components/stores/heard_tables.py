@@ -1,0 +1,114 @@
+"""Tables of how outputs were made and of what people say of them, and the views of everything."""
+
+import sqlite3
+from collections.abc import Mapping
+
+from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
+from acoupi.components.stores.views import METADATA_VIEWS, statements
+from acoupi.heard import Verdict, VerdictRow
+from acoupi.provenance import Provenance
+
+__all__ = ["HEARD", "VERDICT", "provenances", "put_provenance", "put_verdict", "verdict_of"]
+
+HEARD = (
+    # How outputs were made, once for each way.
+    """
+    CREATE TABLE provenance (
+        row INTEGER PRIMARY KEY,
+        model TEXT NOT NULL,
+        model_version TEXT,
+        weights TEXT,
+        configuration TEXT NOT NULL,
+        acoupi TEXT NOT NULL,
+        image TEXT
+    )
+    """,
+    "ALTER TABLE model_output ADD COLUMN provenance_row INTEGER REFERENCES provenance (row)",
+    # What people say of detections; never changed. Ids: an output stored again has new rows.
+    """
+    CREATE TABLE verdict (
+        row INTEGER PRIMARY KEY,
+        recording_id BLOB NOT NULL,
+        detection_id BLOB,
+        verdict TEXT NOT NULL
+            CHECK (verdict IN ('right', 'wrong', 'other', 'unsure', 'withdrawn')),
+        species TEXT,
+        reviewer TEXT NOT NULL,
+        note TEXT NOT NULL,
+        given_on_us INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX verdict_detection ON verdict (detection_id)",
+    *statements(METADATA_VIEWS),
+)
+"""The migration to version 6 of the metadata store."""
+
+FIELDS = tuple(Provenance.model_fields)
+
+PROVENANCE = f"""
+    SELECT row FROM provenance
+    WHERE {" AND ".join(f"{field} IS :{field}" for field in FIELDS)}
+"""  # noqa: S608 - names of fields of ours
+
+ADD_PROVENANCE = f"""
+    INSERT INTO provenance ({", ".join(FIELDS)})
+    VALUES ({", ".join(f":{field}" for field in FIELDS)})
+"""  # noqa: S608 - as above
+
+PROVENANCES = f"SELECT row, {', '.join(FIELDS)} FROM provenance"  # noqa: S608 - as above
+
+PUT_VERDICT = """
+    INSERT INTO verdict
+        (recording_id, detection_id, verdict, species, reviewer, note, given_on_us)
+    VALUES (:recording, :detection, :verdict, :species, :reviewer, :note, :given_on)
+"""
+
+VERDICT = """
+    SELECT v.recording_id, v.detection_id, v.verdict, v.species, v.reviewer, v.note, v.given_on_us
+    FROM verdict v
+"""
+
+
+def put_provenance(connection: sqlite3.Connection, provenance: Provenance | None) -> int | None:
+    """Return the row of a provenance, which is stored if it is new."""
+    if provenance is None:
+        return None
+    values = provenance.model_dump()
+    found = connection.execute(PROVENANCE, values).fetchone()
+    return int(found[0]) if found else connection.execute(ADD_PROVENANCE, values).lastrowid
+
+
+def provenances(connection: sqlite3.Connection) -> Mapping[int | None, Provenance]:
+    """Return every provenance by its row; there are few."""
+    return {
+        row: Provenance(**dict(zip(FIELDS, values, strict=True)))
+        for row, *values in connection.execute(PROVENANCES)
+    }
+
+
+def put_verdict(connection: sqlite3.Connection, verdict: VerdictRow) -> None:
+    """Add a verdict; those before it stay."""
+    values = {
+        "recording": verdict.recording_id.bytes,
+        "detection": verdict.detection_id and verdict.detection_id.bytes,
+        "verdict": verdict.verdict.value,
+        "species": verdict.species,
+        "reviewer": verdict.reviewer,
+        "note": verdict.note,
+        "given_on": to_microseconds(verdict.given_on),
+    }
+    connection.execute(PUT_VERDICT, values)
+
+
+def verdict_of(row: tuple[bytes, bytes | None, str, str | None, str, str, int]) -> VerdictRow:
+    """Return the verdict of the columns of `VERDICT`."""
+    recording, detection, verdict, species, reviewer, note, given_on = row
+    return VerdictRow(
+        recording_id=as_id(recording),
+        detection_id=None if detection is None else as_id(detection),
+        verdict=Verdict(verdict),
+        species=species,
+        reviewer=reviewer,
+        note=note,
+        given_on=from_microseconds(given_on),
+    )

@@ -1,0 +1,278 @@
+"""The views of the stores, for other tools, and the one description of their columns.
+
+The statements that make them and the data dictionary (``acoupi/docs/stores.md``) come from
+here. Ids are UUIDs as text, times ISO 8601 in UTC, the rest seconds and hertz; no column has
+the name of an SQL keyword.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from acoupi.heard import SPECIES_KEYS
+
+__all__ = [
+    "MESSAGE_VIEWS",
+    "METADATA_VIEWS",
+    "SPECIES",
+    "SPECIES_SCORE",
+    "View",
+    "dictionary",
+    "statements",
+]
+
+
+class Column(NamedTuple):
+    """A column of a view."""
+
+    name: str
+    value: str
+    """In SQL, of the tables behind the view."""
+    meaning: str
+    """For people: what it says, in which unit, what an empty one means."""
+
+
+class View(NamedTuple):
+    """A view."""
+
+    name: str
+    row: str
+    """What one row is, for people."""
+    columns: Sequence[Column]
+    source: str
+    """What follows the columns in SQL."""
+    rest: str = ""
+    """A further SELECT with the same columns."""
+
+
+def _id(value: str) -> str:
+    """Return the UUID of 16 bytes, as text."""
+    parts = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+    return " || '-' || ".join(f"lower(substr(hex({value}), {at}, {n}))" for at, n in parts)
+
+
+def _time(microseconds: str) -> str:
+    """Return the ISO time of microseconds since 1970; NULL stays NULL."""
+    us = f"({microseconds})"
+    seconds = f"strftime('%Y-%m-%dT%H:%M:%S', {us} / 1000000, 'unixepoch')"
+    return f"{seconds} || printf('.%06dZ', {us} % 1000000)"
+
+
+def _from_start(seconds: str) -> str:
+    return f"r.created_on_us + CAST(round({seconds} * 1e6) AS INTEGER)"
+
+
+_NAMES_A_SPECIES = f"t.key IN ({', '.join(map(repr, SPECIES_KEYS))})"
+
+_SUREST = f"""
+    FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
+    WHERE p.detection_row = d.row
+    ORDER BY {_NAMES_A_SPECIES} DESC, coalesce(p.confidence, 0) DESC, p.position
+    LIMIT 1
+"""
+SPECIES = f"(SELECT t.value {_SUREST})"
+"""Of the detection `d`: the surest tag that names a species, else the surest tag."""
+SPECIES_SCORE = f"(SELECT coalesce(p.confidence, 0) {_SUREST})"
+"""Its confidence."""
+
+_TAGS = """(
+    SELECT group_concat(label, '; ') FROM (
+        SELECT t.key || '=' || t.value AS label
+        FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
+        WHERE p.detection_row = d.row
+        ORDER BY p.position
+    )
+)"""
+
+_DEPLOYMENT = (
+    Column("deployment_id", _id("w.id"), "UUID of the deployment"),
+    Column("deployment_name", "w.name", "name of the site"),
+    Column("latitude", "w.latitude_deg", "degrees north, WGS 84; empty: unknown"),
+    Column("longitude", "w.longitude_deg", "degrees east, WGS 84; empty: unknown"),
+)
+_OF_RECORDING = (
+    Column("samplerate_hz", "r.samplerate_hz", "frames per second of the original sound, Hz"),
+    Column(
+        "recording_state",
+        "r.state",
+        "captured (its file waits in the spool), kept, deleted (as the saving filters asked), lost",
+    ),
+    Column("file_path", "CAST(r.path AS TEXT)", "the file; empty: there is none (any more)"),
+)
+
+DEPLOYMENT = View(
+    "v_deployment",
+    "A deployment: the sensor at a place.",
+    (
+        *_DEPLOYMENT,
+        Column("start_time", _time("w.started_on_us"), "when it began"),
+        Column("end_time", _time("w.ended_on_us"), "when it ended; empty: it is running"),
+    ),
+    "FROM deployment w",
+)
+
+RECORDING = View(
+    "v_recording",
+    "A recording, also one with a file that was deleted.",
+    (
+        Column("recording_id", _id("r.id"), "UUID of the recording"),
+        *_DEPLOYMENT,
+        Column("start_time", _time("r.created_on_us"), "when its first frame was captured"),
+        Column("end_time", _time(_from_start("r.duration_s")), "when it ended"),
+        Column("duration_s", "r.duration_s", "length of the original sound, s"),
+        *_OF_RECORDING,
+        Column("channel_count", "r.audio_channels", "number of channels; empty: unknown"),
+        Column("time_expansion", "r.time_expansion", "how many times slower its file plays"),
+        Column(
+            "clock_synchronised",
+            "CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END",
+            "1: the clock was set, or the time corrected later; 0: it was not; empty: unknown",
+        ),
+        Column("clock_error_s", "c.clock_error_s", "error of the clock by its own estimate, s"),
+        Column("incomplete_reason", "c.incomplete", "why it is shorter than planned; empty: whole"),
+        Column("level_dbfs", "c.rms_dbfs", "root mean square, dB of full scale"),
+        Column("noise_floor_dbfs", "c.noise_floor_dbfs", "its quietest moments, dB of full scale"),
+    ),
+    """
+    FROM recording r
+        JOIN deployment w ON w.row = r.deployment_row
+        LEFT JOIN capture c ON c.recording_row = r.row
+        LEFT JOIN capture_clock k ON k.recording_row = r.row
+    """,
+)
+
+_START, _END = "coalesce(d.start_time_s, 0)", "coalesce(d.end_time_s, r.duration_s)"
+
+DETECTION = View(
+    "v_detection",
+    "Something that a model found in a recording.",
+    (
+        Column("detection_id", _id("d.id"), "UUID of the detection"),
+        Column("recording_id", _id("r.id"), "UUID of its recording"),
+        *_DEPLOYMENT,
+        Column("start_time", _time(_from_start(_START)), "when it starts"),
+        Column("end_time", _time(_from_start(_END)), "when it ends"),
+        Column("start_s", _START, "start, s from the first frame of the recording"),
+        Column("end_s", _END, "end, s from the first frame of the recording"),
+        Column("low_hz", "d.low_freq_hz", "lowest frequency, Hz; empty: the model gives no box"),
+        Column("high_hz", "d.high_freq_hz", "highest frequency, Hz; empty: as above"),
+        Column("score", "d.score", "how sure the model is that something is there, 0 to 1"),
+        Column(
+            "prediction_type",
+            "d.prediction_type",
+            "presence (something is in it), sequence (of sounds), event (one sound)",
+        ),
+        Column("species", SPECIES, "the surest tag that names a species, else the surest tag"),
+        Column("species_score", SPECIES_SCORE, "how sure the model is of it, 0 to 1"),
+        Column("tags", _TAGS, "every tag, as key=value, with semicolons between"),
+        *_OF_RECORDING,
+        Column("model_name", "o.name_model", "what the model is called"),
+        Column("model_version", "m.model_version", "its version, or that of its package"),
+        Column("weights_sha256", "m.weights", "SHA-256 of its weights; empty: none, or unknown"),
+        Column("configuration_digest", "m.configuration", "of the settings that the result has"),
+        Column("acoupi_version", "m.acoupi", "version of acoupi; empty: 1.0 or earlier"),
+        Column("image_id", "m.image", "id of the container image; empty: none, or unknown"),
+        Column("output_id", _id("o.id"), "UUID of the model's run on the recording"),
+        Column("analysed_time", _time("o.created_on_us"), "when the model ran"),
+        Column("verdict", "nullif(v.verdict, 'withdrawn')", "what a person said last: right, "
+               "wrong, other (species), unsure; empty: not reviewed"),
+        Column("verdict_species", "CASE WHEN v.verdict <> 'withdrawn' THEN v.species END",
+               "the species, by that person"),
+        Column("reviewer", "CASE WHEN v.verdict <> 'withdrawn' THEN v.reviewer END", "who"),
+    ),
+    """
+    FROM detection d
+        JOIN model_output o ON o.row = d.output_row
+        JOIN recording r ON r.row = o.recording_row
+        JOIN deployment w ON w.row = r.deployment_row
+        LEFT JOIN provenance m ON m.row = o.provenance_row
+        LEFT JOIN verdict v ON v.row = (
+            SELECT max(row) FROM verdict WHERE detection_id = d.id
+        )
+    """,
+)  # fmt: skip
+
+EFFORT = View(
+    "v_effort",
+    "A span of time that was recorded, or for which a reason was noted why not. "
+    "(`acoupi effort --csv FILE` accounts for every second.)",
+    (
+        *_DEPLOYMENT[:2],
+        Column("start_time", _time("r.created_on_us"), "its start"),
+        Column("end_time", _time(_from_start("r.duration_s")), "its end"),
+        Column("duration_s", "r.duration_s", "its length, s"),
+        Column("effort_state", "'recorded'", "recorded, off_schedule, condition_refused, "
+               "device_missing, overrun, disk_full, not_running or clock_unknown"),
+        Column("reason", "''", "why, in words; may be empty"),
+    ),
+    "FROM recording r JOIN deployment w ON w.row = r.deployment_row",
+    f"""
+    UNION ALL
+    SELECT {_id("w.id")}, w.name, {_time("n.start_us")}, {_time("n.end_us")},
+        (n.end_us - n.start_us) / 1e6, n.state, n.detail
+    FROM effort_note n JOIN deployment w ON w.row = n.deployment_row
+    """,  # noqa: S608 - constants of this file
+)  # fmt: skip
+
+MESSAGE = View(
+    "v_message",
+    "A message, once for each messenger that has asked for it.",
+    (
+        Column("message_id", _id("m.id"), "UUID of the message"),
+        Column("message_type", "m.message_type", "deployment, recording, detection, summary …"),
+        Column("created_time", _time("m.created_on_us"), "when it was made"),
+        Column("message_text", "CAST(m.content AS TEXT)", "what is sent; usually JSON"),
+        Column("messenger", "s.name", "which messenger; empty: none has asked yet"),
+        Column("delivery_state", "d.state", "pending, acknowledged, or dead (given up)"),
+        Column("attempt_count", "d.attempts", "how often it was tried"),
+        Column("last_error", "d.last_error", "the last answer that was no success"),
+        Column("updated_time", _time("d.updated_on_us"), "when that was"),
+    ),
+    """
+    FROM message m
+        LEFT JOIN delivery d ON d.message_row = m.row
+        LEFT JOIN messenger s ON s.row = d.messenger_row
+    """,
+)
+
+METADATA_VIEWS = (DEPLOYMENT, RECORDING, DETECTION, EFFORT)
+MESSAGE_VIEWS = (MESSAGE,)
+
+
+def statements(views: Sequence[View]) -> tuple[str, ...]:
+    """Return the statements that make views, also where older ones of these names are."""
+    drops = [f"DROP VIEW IF EXISTS {view.name}" for view in views]
+    return (*drops, *map(_create, views))
+
+
+def _create(view: View) -> str:
+    columns = ",\n".join(f"{column.value} AS {column.name}" for column in view.columns)
+    return f"CREATE VIEW {view.name} AS SELECT {columns} {view.source} {view.rest}"
+
+
+_HEAD = """\
+# The stores as tables
+
+`metadata.db` and `messages.db` (in `data/` of the home) are SQLite files. Their views are for
+you; the tables behind them may change. Open them read-only, also while the sensor runs:
+
+    sqlite3 -readonly -header -csv metadata.db "SELECT * FROM v_detection" > detections.csv
+
+In DuckDB: `ATTACH 'metadata.db' (TYPE sqlite, READ_ONLY); SELECT * FROM metadata.v_detection;`.
+In R: `DBI::dbReadTable(DBI::dbConnect(RSQLite::SQLite(), "metadata.db"), "v_detection")`.
+
+Times are ISO 8601 in UTC, with microseconds. Ids are UUIDs.
+"""
+
+
+def dictionary() -> str:
+    """Return the data dictionary, in Markdown."""
+    files = (("metadata.db", METADATA_VIEWS), ("messages.db", MESSAGE_VIEWS))
+    parts = [line for file, views in files for view in views for line in _described(view, file)]
+    return "\n".join([_HEAD, *parts])
+
+
+def _described(view: View, file: str) -> Iterator[str]:
+    yield f"## {view.name} ({file})\n\n{view.row}\n\n| column | meaning |\n|---|---|"
+    for column in view.columns:
+        yield f"| `{column.name}` | {column.meaning} |"
+    yield ""

@@ -1,0 +1,200 @@
+"""What was heard, as it is read: rows of recordings and detections, and what chooses them.
+
+Seconds, hertz and UTC everywhere; times inside a recording count from its first frame, of the
+original sound. The interface that reads them is `acoupi.exports.Reader`.
+"""
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from acoupi import data
+from acoupi.provenance import Provenance
+
+__all__ = [
+    "SPECIES_KEYS",
+    "By",
+    "Delivery",
+    "DetectionRow",
+    "Filters",
+    "MessageRow",
+    "RecordingRow",
+    "Verdict",
+    "VerdictRow",
+    "species_in",
+]
+
+By = Literal["quarter", "species", "deployment"]
+"""What is counted together; a quarter is 15 minutes of UTC, from which any zone has its hours."""
+
+SPECIES_KEYS = ("species", "scientific_name", "scientificName", "dwc:scientificName")
+"""Keys of tags that models name species by."""
+
+
+class Verdict(str, Enum):
+    """What a person says of a detection, or of a recording without one."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    OTHER = "other"
+    """It is another species, which the verdict may name."""
+    UNSURE = "unsure"
+    WITHDRAWN = "withdrawn"
+    """An earlier verdict is taken back: it counts as not reviewed again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which rows to read: those for which all that is given holds; None lets everything pass.
+
+    Of recordings, those with at least one detection that passes what is said of detections
+    (model, species, tag, score, verdict).
+    """
+
+    since: datetime.datetime | None = None
+    """Aware; a recording begins, a detection starts, then or later."""
+    until: datetime.datetime | None = None
+    """Aware; a recording begins, a detection starts, before it."""
+    deployments: frozenset[UUID] | None = None
+    models: frozenset[str] | None = None
+    species: frozenset[str] | None = None
+    """One of its tags has one of these values, whatever the key of the tag."""
+    tags: frozenset[data.Tag] | None = None
+    """It has one of these tags. With `species`, too, one of either."""
+    min_score: float | None = None
+    """Lowest score of the detection, 0 to 1."""
+    states: frozenset[data.RecordingState] | None = None
+    """Of the recording."""
+    verdicts: frozenset[Verdict | None] | None = None
+    """The last one; None (or WITHDRAWN) among them stands for not reviewed."""
+
+    @property
+    def are_about_detections(self) -> bool:
+        """Whether a recording without a detection cannot pass."""
+        of_detections = (self.models, self.species, self.tags, self.min_score, self.verdicts)
+        return any(one is not None for one in of_detections)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """A recording, whether its file is still there or not."""
+
+    id: UUID
+    deployment: data.Deployment
+    started_on: datetime.datetime
+    duration_s: float
+    samplerate_hz: int
+    audio_channels: int | None
+    time_expansion: float
+    """How many times slower the stored file plays."""
+    path: Path | None
+    """None: there is no file (any more); `state` says why."""
+    state: data.RecordingState
+    detections: int | None = None
+    """How many there are; None where they were not counted."""
+
+    @property
+    def ended_on(self) -> datetime.datetime:
+        """When it ended."""
+        return self.started_on + datetime.timedelta(seconds=self.duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """What a person said of a detection, or of a whole recording."""
+
+    recording_id: UUID
+    detection_id: UUID | None
+    """None: it is about the whole recording."""
+    verdict: Verdict
+    species: str | None
+    """What it is, where it is another species."""
+    reviewer: str
+    note: str
+    given_on: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRow:
+    """What a model found in a recording, and all that is known of how."""
+
+    id: UUID
+    recording: RecordingRow
+    output_id: UUID
+    model: str
+    analysed_on: datetime.datetime
+    provenance: Provenance | None
+    """None: it was found before provenance was stored."""
+    kind: data.PredictionType
+    box: tuple[float, float, float, float] | None
+    """Start (s), low (Hz), end (s), high (Hz); None: the whole recording."""
+    score: float
+    tags: tuple[data.PredictedTag, ...]
+    verdict: VerdictRow | None = None
+    """The last one; None: not reviewed."""
+
+    @property
+    def start_s(self) -> float:
+        """Seconds from the first frame of the recording."""
+        return 0.0 if self.box is None else self.box[0]
+
+    @property
+    def end_s(self) -> float:
+        """Seconds from the first frame of the recording."""
+        return self.recording.duration_s if self.box is None else self.box[2]
+
+    @property
+    def started_on(self) -> datetime.datetime:
+        """When it starts."""
+        return self.recording.started_on + datetime.timedelta(seconds=self.start_s)
+
+    @property
+    def ended_on(self) -> datetime.datetime:
+        """When it ends."""
+        return self.recording.started_on + datetime.timedelta(seconds=self.end_s)
+
+    @property
+    def species(self) -> data.PredictedTag | None:
+        """The most likely species; where no tag is one, the most likely tag. None: no tags."""
+        return species_in(self.tags)
+
+
+def species_in(tags: Iterable[data.PredictedTag]) -> data.PredictedTag | None:
+    """Return the surest tag that names a species, else the surest tag; None if there is none.
+
+    Examples
+    --------
+    >>> event = data.PredictedTag(data.Tag("event", "call"), 0.9)
+    >>> species = data.PredictedTag(data.Tag("species", "Myotis nattereri"), 0.7)
+    >>> species_in([event, species]).tag.value, species_in([event]).tag.value
+    ('Myotis nattereri', 'call')
+    """
+    return max(
+        tags, key=lambda one: (one.tag.key in SPECIES_KEYS, one.confidence_score), default=None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far a message got with one messenger."""
+
+    messenger: str
+    state: Literal["pending", "acknowledged", "dead"]
+    attempts: int
+    last_error: str | None
+    updated_on: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message of the sensor, and its deliveries."""
+
+    id: UUID
+    message_type: data.MessageType | None
+    created_on: datetime.datetime
+    content: str
+    deliveries: tuple[Delivery, ...]

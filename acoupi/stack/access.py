@@ -1,0 +1,110 @@
+"""What a service may do with each place of the disk: one table, for every target.
+
+A service has one or more jobs, which follow from its queues; it may do what any of
+them may. The table is also what ``tests/docker/test_access.py`` tries from inside
+containers, and what the page ``docs/security.md`` shows.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["ACCESS", "Access", "Job", "Mount", "Place", "access_of", "mounts_for", "place_table"]
+
+
+class Access(IntEnum):
+    """What may be done with a place; each allows what is before it."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+
+
+NONE, READ, WRITE = Access
+Job = Literal["recorder", "model", "manager", "sender", "beat"]
+"""recorder: serves the queue of the recording task; model: the queue ``detection``;
+manager: any other queue; sender: has a network; beat: sends the periodic tasks."""
+Place = Literal[
+    "config", "data", "spool", "recordings", "cache", "outbox", "keys", "read", "written"
+]
+
+ACCESS: Mapping[Place, Mapping[Job, Access]] = {
+    "config": dict.fromkeys(("recorder", "model", "manager", "sender", "beat"), READ),
+    "data": {"recorder": WRITE, "manager": WRITE, "sender": WRITE},
+    "spool": {"recorder": WRITE, "model": READ, "manager": WRITE, "sender": READ},
+    "recordings": {"recorder": READ, "manager": WRITE, "sender": READ},
+    "cache": {"recorder": READ, "model": READ, "manager": READ, "sender": READ},
+    "outbox": {"manager": WRITE, "sender": WRITE},
+    "keys": {"sender": READ},
+    "read": {"recorder": READ, "model": READ, "manager": READ, "sender": READ},
+    "written": {"recorder": WRITE, "model": READ, "manager": WRITE, "sender": WRITE},
+}
+"""What is not named is NONE. Everyone's own log and own part of ``run/`` are written besides."""
+
+_WORDS: Mapping[Place, str] = {
+    "config": "`config/` without secrets, `app.py`",
+    "data": "`data/`, with the databases",
+    "spool": "`data/spool/`, or `paths.tmp_audio`",
+    "recordings": "`data/recordings/`, or `paths.recordings`",
+    "cache": "`data/cache/`: models that libraries fetched",
+    "outbox": "the database or file of messages, if it is not in `data/`",
+    "keys": "certificates and keys of messengers",
+    "read": "other files that are marked as read only",
+    "written": "other files and folders that the configuration names",
+}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder that a service sees; at the same absolute path as on the host."""
+
+    source: Path
+    read_only: bool = False
+
+
+def access_of(jobs: Collection[Job], places: Iterable[Place]) -> Access:
+    """Return what a service with these jobs may do with something that is all these places.
+
+    Examples
+    --------
+    >>> access_of(["model"], ["spool"]).name, access_of(["model", "manager"], ["spool"]).name
+    ('READ', 'WRITE')
+    """
+    found = (ACCESS[place].get(job, NONE) for place in places for job in jobs)
+    return max(found, default=NONE)
+
+
+def mounts_for(
+    jobs: Collection[Job], places: Mapping[Path, Collection[Place]]
+) -> tuple[Mount, ...]:
+    """Return the mounts that give a service what it may have, by path.
+
+    A place below another is mounted by itself only if the service may do more or less
+    with it. It cannot be hidden there: who may write a folder reads all of it. What is
+    only read is left as it is there, because nobody makes it if it is missing.
+    """
+    mounts: dict[Path, Access] = {}
+    for path in sorted(places):
+        access = access_of(jobs, places[path])
+        above = next((mounts[one] for one in path.parents if one in mounts), NONE)
+        is_kept = access is not NONE and set(places[path]) != {"read"}
+        if access > above or (access < above and is_kept):
+            mounts[path] = access
+    return tuple(Mount(path, read_only=access is READ) for path, access in mounts.items())
+
+
+def place_table() -> str:
+    """Return the table in words, as Markdown."""
+    jobs: tuple[Job, ...] = ("recorder", "model", "manager", "sender", "beat")
+    rows = [
+        ("", *jobs),
+        *(["---"] * (len(jobs) + 1) for _ in range(1)),
+        *(
+            (_WORDS[place], *(of.get(job, NONE).name.lower() for job in jobs))
+            for place, of in ACCESS.items()
+        ),
+        ("its own folder in `log/` and in `run/`", *(["write"] * len(jobs))),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,131 @@
+"""How fast what was heard is read, with 1,000,000 detections in the store."""
+
+import datetime
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from acoupi import data
+from acoupi.components.stores import SqliteReader, SqliteStore
+from acoupi.heard import Filters
+from acoupi.provenance import Provenance
+
+DETECTIONS = 1_000_000
+EACH = 5
+SPECIES = 40
+BATCH = 5_000
+START = datetime.datetime(2024, 4, 1, 18, tzinfo=datetime.UTC)
+SITE = data.Deployment(name="bench", started_on=START)
+MADE_BY = Provenance(model="bench", model_version="bench 1.0", configuration="0")
+
+
+def run(runs: int) -> dict[str, Any]:
+    """Return the median seconds of each look over `runs`, the first of a reader."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "metadata.db"
+        _fill(path)
+        rare = Filters(species=frozenset({"Rarissima avis"}))
+        common = Filters(species=frozenset({"species 3"}))
+        looks: dict[str, tuple[Callable[[SqliteReader], object], float | None]] = {
+            "list_first_page": (lambda one: _page(one, Filters()), 0.5),
+            "list_rare_species": (lambda one: _page(one, rare), 0.5),
+            "list_common_species": (lambda one: _page(one, common), 0.5),
+            "list_high_score": (lambda one: _page(one, Filters(min_score=0.999)), None),
+            "recordings_first_page": (
+                lambda one: list(one.recordings(Filters(), newest_first=True, limit=20)), 0.5
+            ),
+            "count_by_quarter": (lambda one: one.count_detections("quarter", Filters()), 3),
+            "count_by_species": (lambda one: one.count_detections("species", Filters()), None),
+            "read_100000": (lambda one: _read(one.detections(Filters(), limit=100_000)), None),
+        }  # fmt: skip
+        return {
+            "detections_count": DETECTIONS,
+            **{
+                name: {"value": _median(path, look, runs), "unit": "s", "goal": goal}
+                for name, (look, goal) in looks.items()
+            },
+            "database_mb": round(path.stat().st_size / 1e6, 1),
+        }
+
+
+def _page(reader: SqliteReader, filters: Filters) -> int:
+    return _read(reader.detections(filters, newest_first=True, limit=20))
+
+
+def _read(rows: Iterable[object]) -> int:
+    return sum(1 for _ in rows)
+
+
+def _median(path: Path, look: Callable[[SqliteReader], object], runs: int) -> float:
+    taken = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        with SqliteReader(path) as reader:
+            look(reader)
+        taken.append(time.perf_counter() - start)
+    return round(statistics.median(taken), 3)
+
+
+def _fill(path: Path) -> None:
+    store = SqliteStore(path)
+    store.store_deployment(SITE)
+    numbers = iter(range(DETECTIONS // EACH))
+    database = store._database  # noqa: SLF001 - a season in one transaction takes a minute
+    with database.writing() as connection:
+        connection.execute("PRAGMA cache_size = -200000")
+    while batch := list(islice(numbers, BATCH)):
+        recordings = [_recording(number) for number in batch]
+        with database.writing() as connection:
+            deployment = connection.execute("SELECT row FROM deployment").fetchone()[0]
+            connection.executemany(
+                "INSERT INTO recording (id, deployment_row, created_on_us, duration_s,"
+                " samplerate_hz, audio_channels, time_expansion, state)"
+                " VALUES (?, ?, ?, 3, 256000, 1, 1, 'deleted')",
+                [
+                    (one.id.bytes, deployment, data.to_microseconds(one.created_on))
+                    for one in recordings
+                ],
+            )
+        store.store_model_outputs(
+            [_output(one, number) for one, number in zip(recordings, batch, strict=True)]
+        )
+    store.close()
+
+
+def _recording(number: int) -> data.Recording:
+    return data.Recording(
+        id=data.derived_id("bench", number),
+        duration=3,
+        samplerate=256_000,
+        deployment=SITE,
+        created_on=START + datetime.timedelta(seconds=30 * number),
+    )
+
+
+def _output(recording: data.Recording, number: int) -> data.ModelOutput:
+    return data.ModelOutput.model_construct(
+        id=data.derived_id(recording.id, "bench"),
+        name_model="bench",
+        recording=recording,
+        created_on=recording.created_on + datetime.timedelta(seconds=5),
+        detections=[_detection(number * EACH + place, place) for place in range(EACH)],
+        provenance=MADE_BY,
+    )
+
+
+def _detection(number: int, place: int) -> data.Detection:
+    species = "Rarissima avis" if number % 250_000 == 0 else f"species {number % SPECIES}"
+    box = data.BoundingBox.from_coordinates(0.5 * place, 20_000, 0.5 * place + 0.02, 60_000)
+    tags = [data.Tag("species", species), data.Tag("event", "call")]
+    return data.Detection.model_construct(
+        id=UUID(int=data.derived_id("detection", number).int),
+        prediction_type=data.PredictionType.EVENT,
+        location=box,
+        detection_score=0.5 + (number * 7919 % 5000) / 10_000,
+        tags=[data.PredictedTag(tag, 0.8) for tag in tags],
+    )
