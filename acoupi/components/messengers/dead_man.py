@@ -23,7 +23,7 @@ def call_dead_mans_switch(url: str, seconds: float = LONGEST) -> str | None:
 
     try:
         status = session.within(seconds, exchange)
-    except TimeoutError:
+    except (TimeoutError, requests.Timeout):
         return f"no answer within {seconds:g} s"
     except (requests.RequestException, OSError, ValueError) as error:
         return f"it cannot be reached ({type(error).__name__})"

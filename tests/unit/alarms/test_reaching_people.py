@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from celery import Celery
+from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.alarms.episodes import Alarm
@@ -15,8 +17,14 @@ from acoupi.components import SqliteStore
 from acoupi.components.messengers import AppriseMessenger
 from acoupi.components.messengers.dead_man import call_dead_mans_switch
 from acoupi.components.stores.alarms import SqliteAlarmStore
-from acoupi.errors import HealthCheckError, MessageSendError
-from acoupi.services.alarms import calls_server, dead_mans_task
+from acoupi.errors import ConfigurationError, HealthCheckError, MessageSendError
+from acoupi.programs import AcoupiProgram
+from acoupi.services.alarms import add_alarms, calls_server, dead_mans_task
+from acoupi.services.broker import load_celery_settings
+from acoupi.services.construction import load_program
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import stack_of_program
+from acoupi.system import setup_program
 from acoupi.tasks.alarms import alarm_message
 from tests.servers import HTTPSink, silent_port
 
@@ -189,8 +197,45 @@ def test_a_call_that_did_not_arrive_is_made_again_and_harms_nothing(tmp_path: Pa
         assert len(sink.requests) == 3
 
 
-def test_the_calls_of_the_switch_are_given_to_a_worker_with_a_network() -> None:
-    url = {"dead_mans_url": "https://example.org/ping"}
-    assert calls_server(Alarms.model_validate({"enabled": True, **url}))
-    assert not calls_server(Alarms.model_validate(url))
-    assert json.loads(Alarms.model_validate(url).model_dump_json())["dead_mans_url"] == "*" * 10
+URL = {"dead_mans_url": "https://example.org/ping"}
+
+
+def test_the_worker_that_calls_the_switch_has_a_network(home: Path) -> None:
+    settings = Settings(home=home)
+    setup_program(settings, "default", [])
+    program = load_program(settings)
+    celery = load_celery_settings(settings)
+
+    def with_network(**options: bool) -> list[str]:
+        stack = stack_of_program(program, settings, celery, "default", **options)
+        return [one.name for one in stack.services if one.network]
+
+    assert with_network() == []
+    assert with_network(calls_server=True) == ["default"]
+
+
+def test_only_alarms_that_are_on_call_the_switch() -> None:
+    assert calls_server(Alarms.model_validate({"enabled": True, **URL}))
+    assert not calls_server(Alarms.model_validate(URL))
+    assert json.loads(Alarms.model_validate(URL).model_dump_json())["dead_mans_url"] == "*" * 10
+
+
+class Nothing(BaseModel):
+    """No settings."""
+
+
+class NoStore(AcoupiProgram[Nothing]):
+    """A program that records nothing."""
+
+    config_schema = Nothing
+
+    def setup(self, config: Nothing) -> None:
+        """Register nothing."""
+
+
+def test_a_program_without_a_store_cannot_raise_alarms(tmp_path: Path) -> None:
+    program = NoStore(program_config=Nothing(), app=Celery())
+
+    add_alarms(program, Settings(home=tmp_path), Alarms())
+    with pytest.raises(ConfigurationError, match="NoStore cannot raise alarms"):
+        add_alarms(program, Settings(home=tmp_path), Alarms(enabled=True))
