@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from acoupi.data import MessageType
 from acoupi.home import home_dir
-from acoupi.rights import ReadOnly, Sending, Server, WrittenFile
+from acoupi.rights import NoUserPrompt, ReadOnly, Sending, Server, WrittenFile
 
 __all__ = [
     "DEVICE_ID",
@@ -239,13 +239,13 @@ class MQTTConfig(BaseModel):
 class AppriseConfig(BaseModel):
     """People's phones, chats and mail, by the library Apprise."""
 
-    url: Annotated[SecretStr, Server] = Field(min_length=5)
+    url: Annotated[SecretStr, Server, NoUserPrompt] = Field(min_length=5)
     """Address of one service in the notation of Apprise, such as ntfys://my-topic."""
-    message_types: list[MessageType] = Field(
+    message_types: Annotated[list[MessageType], NoUserPrompt] = Field(
         default_factory=lambda: [MessageType.ALARM], min_length=1
     )
     """Types of messages that are sent."""
-    timeout: float = Field(default=20, gt=0, le=60)
+    timeout: Annotated[float, NoUserPrompt] = Field(default=20, gt=0, le=60)
     """Seconds for one message."""
 
 
