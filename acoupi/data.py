@@ -486,6 +486,7 @@ class MessageType(str, Enum):
     DETECTION = "detection"
     SUMMARY = "summary"
     HEARTBEAT = "heartbeat"
+    ALARM = "alarm"
 
 
 class Message(BaseModel):

@@ -16,6 +16,7 @@
     │   └── RecordingError          it failed while recording
     ├── StoreError
     │   ├── MetadataStoreError
+    │   ├── AlarmStoreError
     │   └── MessageStoreError
     ├── MessageError
     │   └── MessageSendError        nothing reached the server
@@ -36,6 +37,7 @@ from typing import ClassVar, Self
 
 __all__ = [
     "AcoupiError",
+    "AlarmStoreError",
     "AudioError",
     "ConfigurationError",
     "DeploymentError",
@@ -208,6 +210,10 @@ class MetadataStoreError(StoreError):
 
 class UnknownRecordingError(MetadataStoreError):
     """The recording that something belongs to is not stored."""
+
+
+class AlarmStoreError(StoreError):
+    """The store of the alarms could not be read or written."""
 
 
 class MessageStoreError(StoreError):

@@ -1,4 +1,4 @@
-"""Marks of configuration fields that decide what a container may do.
+"""Marks of configuration fields: what a container may do with them, and whether setup asks.
 
 A field carries them in ``Annotated``, as classes. They are inherited: a subclass
 that changes only the default of a field keeps its marks.
@@ -21,6 +21,7 @@ from pydantic import BaseModel
 __all__ = [
     "Folder",
     "Kept",
+    "NoUserPrompt",
     "ReadOnly",
     "Sending",
     "Server",
@@ -91,3 +92,19 @@ def _annotated(annotation: Any) -> Iterator[Any]:
         yield from annotation.__metadata__
     for part in typing.get_args(annotation):
         yield from _annotated(part)
+
+
+class NoUserPrompt:
+    """Mark a field as one that setup never asks about.
+
+    It can still be given as an option, in a file or in the environment.
+
+    Examples
+    --------
+    >>> from typing import Annotated
+    >>> from pydantic import BaseModel
+    >>> class Buffer(BaseModel):
+    ...     frames: Annotated[int, NoUserPrompt] = 8192
+    >>> NoUserPrompt in Buffer.model_fields["frames"].metadata
+    True
+    """

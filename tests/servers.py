@@ -145,6 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self.sink.status)
 
+    def do_GET(self) -> None:
+        self._answer(self.sink.status)
+
     def do_OPTIONS(self) -> None:
         self._answer(self.sink.options_status or self.sink.status)
 

@@ -198,10 +198,10 @@ def list_(as_json: AsJson = False) -> None:
 
 
 def is_well(state: "AcoupiStatus") -> bool:
-    """Whether everything that should be running is, no task fails, and analysis keeps up."""
+    """Whether all that should run does, no task fails, analysis keeps up, and no alarm is on."""
     runs = (state.deployment or state.unnamed) is None or state.celery.state == "ok"
     keeps_up = state.analysis is None or not state.analysis.falls_behind
-    return runs and keeps_up and state.program.status == "ok"
+    return runs and keeps_up and state.program.status == "ok" and not state.alarms
 
 
 def _show(state: "AcoupiStatus") -> None:
@@ -233,10 +233,18 @@ def _show(state: "AcoupiStatus") -> None:
     print_record(record)
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')
-    for message in (state.program.message, state.services.message, state.celery.message):
-        if message:
-            warn(message)
+    for message in _warnings(state):
+        warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
+
+
+def _warnings(state: "AcoupiStatus") -> list[str]:
+    """Return what is wrong: with the program and the services, and by the active alarms."""
+    messages = state.program.message, state.services.message, state.celery.message
+    alarms = [
+        f"alarm {one.alarm} since {shown_time(one.since)} UTC: {one.detail}" for one in state.alarms
+    ]
+    return [*filter(None, messages), *alarms]
 
 
 def _microphone(state: "MicrophoneState") -> str:

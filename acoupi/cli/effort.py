@@ -35,7 +35,7 @@ LEGEND = (
     f"{NOTHING}: nothing of it; {NOT_PLANNED}: nothing planned"
 )
 MOST_GAPS = 30
-CSV_COLUMNS = ("start", "end", "duration_s", "state", "detail")
+CSV_COLUMNS = ("start", "end", "duration_s", "state", "detail", "microphone_suspect_s")
 GAP_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "detail": "why"}
 
 
@@ -66,6 +66,7 @@ def effort(
     unknown. Times of day are in the time zone of the program.
     """
     from acoupi.exports.effort_report import find_deployment, measure, read_effort
+    from acoupi.system.alarms import suspect_times
     from acoupi.system.reading import zone_of
 
     zone = zone_of(home.settings())
@@ -79,10 +80,18 @@ def effort(
     store, plan = _store_and_plan()
     with working("Adding up"):
         which = find_deployment(store, deployment)
-        found, spans = read_effort(store, which, first, last, plan=plan, grouped=csv_file is None)
+        found, spans = read_effort(
+            store,
+            which,
+            first,
+            last,
+            plan=plan,
+            grouped=csv_file is None,
+            suspect=suspect_times(home.settings()),
+        )
         if csv_file is not None:
             with _opened(csv_file) as file:
-                measure(found, _written(spans, file))
+                measure(found, _written(found, spans, file))
         else:
             measure(found, spans)
     if as_json:
@@ -148,13 +157,17 @@ def _opened(path: Path) -> Iterator[TextIO]:
         ) from error
 
 
-def _written(spans: Iterable["EffortSpan"], file: TextIO) -> Iterator["EffortSpan"]:
+def _written(
+    found: "Effort", spans: Iterable["EffortSpan"], file: TextIO
+) -> Iterator["EffortSpan"]:
     """Write spans as they are read."""
     writer = csv.writer(file)
     writer.writerow(CSV_COLUMNS)
     for span in spans:
         times = span.start.isoformat(), span.end.isoformat()
-        writer.writerow([*times, f"{span.duration:.6f}", span.state.value, span.detail])
+        suspect = found.suspect_in(span.state, span.start, span.end) / 1e6
+        row = [f"{span.duration:.6f}", span.state.value, span.detail, f"{suspect:.6f}"]
+        writer.writerow([*times, *row])
         yield span
 
 
@@ -179,6 +192,11 @@ def _show(found: "Effort") -> None:
             f"{shown_seconds(found.unsynchronised / 1e6)} were recorded while no time server had "
             "set the clock of the board; the times are those of its own clock."
         )
+    if total.suspect:
+        warn(
+            f"{shown_seconds(total.suspect / 1e6)} were recorded by a microphone that heard "
+            "nothing, by its own trend; they still count as recorded: acoupi alarms --history"
+        )
     print_table(_day_rows(found), _day_columns(total), empty="")
     _show_hours(found)
     _show_gaps(found)
@@ -202,6 +220,7 @@ def _day_columns(total: "Tally") -> dict[str, str]:
         "planned": "planned",
         "recorded": "recorded",
         "share": "captured",
+        **({"suspect": "mic. suspect"} if total.suspect else {}),
         **missed,
         "off_schedule": "off schedule",
         "total": "in all",
@@ -214,6 +233,7 @@ def _day_rows(found: "Effort") -> list[dict[str, Any]]:
             "date": day.date.isoformat(),
             "planned": shown_seconds(day.tally.planned),
             "share": shown_share(day.tally.share),
+            "suspect": shown_seconds(day.tally.suspect / 1e6),
             **{
                 state.value: shown_seconds(day.tally.seconds(state))
                 for state in day.tally.microseconds

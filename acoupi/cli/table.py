@@ -37,6 +37,7 @@ COMMANDS = {
     "effort": Entry(
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
+    "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
     "recordings": Entry(
         "heard_recordings:app", "Look up what was recorded; listen to it, draw it, copy it."
     ),

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
+from acoupi.alarms.limits import Alarms
 from acoupi.commit import is_there
 from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
@@ -75,7 +76,9 @@ class Review(BaseModel):
     )
 
 
-BUILT_IN: dict[str, type[BaseModel]] = {"recorder": Recorder, "review": Review}
+BUILT_IN: dict[str, type[BaseModel]] = {"recorder": Recorder, "review": Review, "alarms": Alarms}
+NEVER_ASKED = frozenset({"alarms"})
+"""Sections about which setup does not ask."""
 
 
 class SensorPaths(Protocol):
@@ -98,7 +101,10 @@ def sensor_schema() -> type[BaseModel]:
     """
     sections = {**BUILT_IN, **dict(_installed_sections())}
     fields: dict[str, Any] = {
-        name: (section, Field(default_factory=section, description=_first_line(section)))
+        name: (
+            Annotated[section, NoUserPrompt] if name in NEVER_ASKED else section,
+            Field(default_factory=section, description=_first_line(section)),
+        )
         for name, section in sorted(sections.items())
     }
     return create_model("Sensor", **fields)

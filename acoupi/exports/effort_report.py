@@ -1,7 +1,7 @@
 """The effort of a deployment by day and by hour, from what the store knows."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -48,6 +48,8 @@ class Tally:
     microseconds: dict[EffortState, int] = field(
         default_factory=lambda: dict.fromkeys(EffortState, 0)
     )
+    suspect: int = 0
+    """Recorded time in which the microphone heard nothing, by its own trend; it stays recorded."""
 
     def add(self, state: EffortState, microseconds: int) -> None:
         """Count a stretch of time."""
@@ -84,6 +86,7 @@ class Tally:
             "total_s": self.total,
             "planned_s": round(self.planned, 6),
             "recorded_s": self.recorded,
+            "microphone_suspect_s": self.suspect / 1e6,
             "captured_share": self.share,
             "states_s": {state.value: self.seconds(state) for state in EffortState},
         }
@@ -144,6 +147,8 @@ class Effort:
     has_plan: bool
     """Whether the schedule is known; without one, no time counts as planned."""
     total: Tally = field(default_factory=Tally)
+    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = ()
+    """When the microphone heard nothing by its own trend; in order, without overlap."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
@@ -156,8 +161,18 @@ class Effort:
         """Count consecutive spans."""
         for span in spans:
             self.total.add(span.state, (span.end - span.start) // _MICROSECOND)
+            self.total.suspect += self.suspect_in(span.state, span.start, span.end)
             self._add_gap(span)
             self._add_hours(span)
+
+    def suspect_in(
+        self, state: EffortState, start: datetime.datetime, end: datetime.datetime
+    ) -> int:
+        """Return for how long of a period the microphone was suspect while it recorded."""
+        if state is not EffortState.RECORDED:
+            return 0
+        shared = (min(end, last) - max(start, first) for first, last in self.suspect)
+        return sum(max(0, one // _MICROSECOND) for one in shared)
 
     def count_unsynchronised(
         self, captured: Iterable[Captured], start: datetime.datetime, end: datetime.datetime
@@ -212,6 +227,9 @@ class Effort:
             microseconds = (end - start) // _MICROSECOND
             tally.add(span.state, microseconds)
             self.days[-1].tally.add(span.state, microseconds)
+            suspect = self.suspect_in(span.state, start, end)
+            tally.suspect += suspect
+            self.days[-1].tally.suspect += suspect
             start = end
 
     def _begin_hour(self, time: datetime.datetime) -> tuple[Tally, datetime.datetime]:
@@ -328,6 +346,7 @@ def read_effort(
     *,
     plan: CapturePlan | None = None,
     grouped: bool = False,
+    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = (),
 ) -> tuple[Effort, Iterator[EffortSpan]]:
     """Return an empty report of a deployment, and the spans to fill it with.
 
@@ -342,7 +361,9 @@ def read_effort(
         report is the same.
     """
     read = store.get_grouped_effort if grouped else None
-    effort, parts = read_parts(store, deployment, since, until, plan=plan, read=read)
+    effort, parts = read_parts(
+        store, deployment, since, until, plan=plan, read=read, suspect=suspect
+    )
     return effort, (span for part in parts for span in part.spans)
 
 
@@ -355,6 +376,7 @@ def read_parts(
     plan: CapturePlan | None = None,
     as_known: bool = False,
     read: Read | None = None,
+    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = (),
 ) -> tuple[Effort, Iterator[Part]]:
     """Return an empty report of a deployment, and what to fill it with, a day at a time.
 
@@ -374,7 +396,9 @@ def read_parts(
         A deployment that has not ended is reported up to its last sign of life, however long
         ago that was: the result does not depend on the time when it is asked for.
     read
-        What reads a part; None: `EffortSource.get_effort`.
+        What reads a part; None, and where the microphone was suspect: `EffortSource.get_effort`.
+    suspect
+        When the microphone heard nothing by its own trend; in order, without overlap.
 
     Raises
     ------
@@ -405,10 +429,13 @@ def read_parts(
             why=f"it lasted from {shown_in_utc(begin)} to {shown_in_utc(end)} UTC.",
         )
     effort = Effort(latest.deployment, first, last, latest.timezone, bool(latest.plans))
+    effort.suspect = [one for one in suspect if one[1] > first and one[0] < last]
+    if read is None or effort.suspect:  # of the pauses of a run, the places are not known
+        read = _plainly(store)
     # The ledger looks a little beyond the requested time.
     longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
     around = datetime.timedelta(minutes=10, seconds=3 * longest)
-    return effort, _parts(effort, end, around, plan, read or _plainly(store))
+    return effort, _parts(effort, end, around, plan, read)
 
 
 def _with_plan(history: EffortHistory, plan: CapturePlan | None) -> EffortHistory:

@@ -9,10 +9,11 @@ from pydantic import BaseModel
 
 from acoupi.components.types import Store
 from acoupi.config import load_config
-from acoupi.config.sensor import load_sensor
+from acoupi.config.sensor import Review, load_sensor
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
 from acoupi.sampling import Sampling
+from acoupi.services.alarms import add_alarms
 from acoupi.services.broker import load_celery_settings, make_app
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.configured import read_program_name, read_steadily
@@ -35,16 +36,17 @@ def build_program(
     name, program_class, config, celery = read_steadily(settings, lambda: _read(settings))
     app = make_app(settings, celery, worker=worker)
     program = construct(program_class, config, app, name)
-    _keep_sample(program, settings)
+    sensor = load_sensor(settings)
+    _keep_sample(program, sensor.review)
+    add_alarms(program, settings, sensor.alarms)
     return app, program
 
 
-def _keep_sample(program: AcoupiProgram[Any], settings: Settings) -> None:
+def _keep_sample(program: AcoupiProgram[Any], review: Review) -> None:
     """Tell the store of a program which recordings are kept for review."""
     store = getattr(program, "store", None)
     if not isinstance(store, Store):
         return
-    review = load_sensor(settings).review
     timezone = getattr(program.config, "timezone", None)
     zone = ZoneInfo(str(timezone)) if timezone else datetime.UTC
     store.sampling = Sampling(review.sample_size, review.quiet_per_night, review.seed, zone)

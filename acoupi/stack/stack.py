@@ -348,8 +348,16 @@ def stack_of_program(
     settings: Settings,
     celery: CelerySettings,
     program_name: str,
+    *,
+    calls_server: bool = False,
 ) -> Stack:
-    """Describe the services of a program that has been built; see `stack_for`."""
+    """Describe the services of a program that has been built; see `stack_for`.
+
+    Parameters
+    ----------
+    calls_server
+        Whether the sensor itself calls a server, whatever the program sends.
+    """
     return stack_for(
         type(program),
         program.config,
@@ -358,7 +366,7 @@ def stack_of_program(
         program_name=program_name,
         queues=program.queues,
         recording_queue=recording_queue_of(program),
-        sends=sends_to_server(program),
+        sends=calls_server or sends_to_server(program),
     )
 
 

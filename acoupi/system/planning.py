@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import acoupi
+from acoupi.alarms.limits import Alarms
 from acoupi.bundles.home_folder import check_home
 from acoupi.bundles.rendering import Manifest
 from acoupi.config import Ask, Document, config_files, load_answers, parse_config_from_args
@@ -26,6 +27,7 @@ from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
 from acoupi.services.address import check_broker_url
+from acoupi.services.alarms import add_alarms, calls_server
 from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
 from acoupi.services.schedule import schedule_file
@@ -129,7 +131,10 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     config, sensor = _program_and_sensor(settings, schema, options, request, place)
     app = make_app(settings, celery)
     program = construct(program_class, config, app, name)
-    stack = stack_of_program(program, settings, celery, name)
+    alarms: Alarms = sensor.alarms  # type: ignore[attr-defined]
+    add_alarms(program, settings, alarms)
+    calls = calls_server(alarms)
+    stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
     stack = with_extra_services(stack, settings)
     generated = {

@@ -22,6 +22,7 @@ from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
+from acoupi.system.alarms import AlarmState, active_alarms
 from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
 from acoupi.system.home_files import configured_path, faults_of_files
@@ -114,6 +115,8 @@ class AcoupiStatus(BaseModel):
     """None if nothing has been analysed today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
+    alarms: list[AlarmState] = Field(default_factory=list)
+    """The active ones, the oldest first; empty if alarms are off."""
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -256,7 +259,16 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
         messages=waiting_messages(sensor.settings),
+        alarms=_alarms(sensor.settings),
     )
+
+
+def _alarms(settings: Settings) -> list[AlarmState]:
+    """Return the active alarms; none if they cannot be read."""
+    try:
+        return active_alarms(settings)
+    except AcoupiError:
+        return []  # the log of the worker tells it
 
 
 def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | None:

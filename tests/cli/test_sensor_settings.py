@@ -184,7 +184,12 @@ def test_what_get_prints_can_be_set_again(run: Run, sensor: Path) -> None:
             "the settings of sensor.recorder are microphone_patience",
             "--sensor.recorder.microphone_patience",
         ),
-        (["--sensor.x", "1"], "--sensor.x", "the settings of sensor are recorder", "config schema"),
+        (
+            ["--sensor.x", "1"],
+            "--sensor.x",
+            "the settings of sensor are alarms, recorder",
+            "config schema",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_in_full(

@@ -273,6 +273,20 @@ COUNT_UNSEEN = """
     FROM messenger s
 """
 
+OLDEST_WAITING = """
+    SELECT min(created_on_us) FROM (
+        SELECT min(d.created_on_us) AS created_on_us
+        FROM messenger m JOIN delivery d ON d.messenger_row = m.row AND d.state = 'pending'
+        WHERE m.name IN (SELECT value FROM json_each(:messengers))
+        UNION ALL
+        SELECT min(created_on_us) FROM message
+        WHERE is_closed = 0 AND row > (
+            SELECT min(coalesce(m.seen_row, 0))
+            FROM json_each(:messengers) n LEFT JOIN messenger m ON m.name = n.value
+        )
+    )
+"""
+
 DEAD_LETTERS = """
     SELECT s.name, d.attempts, d.last_error, d.updated_on_us,
         m.row, m.id, m.content, m.message_type, m.created_on_us

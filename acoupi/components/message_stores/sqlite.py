@@ -238,6 +238,12 @@ class SqliteMessageStore(types.MessageStore):
                 counts[name][state_] += count
         return counts
 
+    def get_oldest_waiting(self, messengers: Sequence[str]) -> datetime.datetime | None:
+        """Return when the oldest message that one of these must still deliver was made."""
+        values = {"messengers": json.dumps(list(messengers))}
+        with self._database.reading() as connection:
+            return _time(connection.execute(sql.OLDEST_WAITING, values).fetchone()[0])
+
     def get_refusals(self) -> list[Refusal]:
         """Return the servers that refuse access to the sensor, by their last answer."""
         with self._database.reading() as connection:

@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from acoupi.components.messengers.file import *
     from acoupi.components.messengers.http import *
     from acoupi.components.messengers.mqtt import *
+    from acoupi.components.messengers.phones import *
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        ".config": "FileConfig HTTPConfig MQTTConfig MQTTTransport",
+        ".config": "AppriseConfig FileConfig HTTPConfig MQTTConfig MQTTTransport",
         ".file": "FileMessenger",
         ".http": "HTTPMessenger",
         ".mqtt": "MQTTMessenger",
+        ".phones": "AppriseMessenger",
     },
 )

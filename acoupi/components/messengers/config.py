@@ -10,11 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from acoupi.data import MessageType
 from acoupi.home import home_dir
-from acoupi.rights import ReadOnly, Sending, Server, WrittenFile
+from acoupi.rights import NoUserPrompt, ReadOnly, Sending, Server, WrittenFile
 
 __all__ = [
     "DEVICE_ID",
+    "AppriseConfig",
     "FileConfig",
     "HTTPConfig",
     "MQTTConfig",
@@ -232,6 +234,19 @@ class MQTTConfig(BaseModel):
         if self.use_tls and self.transport is MQTTTransport.UNIX:
             raise ValueError('use_tls does not go with the transport "unix"')
         return self
+
+
+class AppriseConfig(BaseModel):
+    """People's phones, chats and mail, by the library Apprise."""
+
+    url: Annotated[SecretStr, Server, NoUserPrompt] = Field(min_length=5)
+    """Address of one service in the notation of Apprise, such as ntfys://my-topic."""
+    message_types: Annotated[list[MessageType], NoUserPrompt] = Field(
+        default_factory=lambda: [MessageType.ALARM], min_length=1
+    )
+    """Types of messages that are sent."""
+    timeout: Annotated[float, NoUserPrompt] = Field(default=20, gt=0, le=60)
+    """Seconds for one message."""
 
 
 class FileConfig(BaseModel):

@@ -19,7 +19,12 @@ from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, create_mod
 
 from acoupi import data
 from acoupi.components import types
-from acoupi.components.messengers.config import FileConfig, HTTPConfig, MQTTConfig
+from acoupi.components.messengers.config import (
+    AppriseConfig,
+    FileConfig,
+    HTTPConfig,
+    MQTTConfig,
+)
 from acoupi.errors import AcoupiError, ConfigurationError, HealthCheckError, MessageSendError
 
 __all__ = ["GROUP", "UnusableMessenger", "make_messengers", "unusable_messengers", "with_plug_ins"]
@@ -47,6 +52,9 @@ _SHIPPED = {
     "http": _Kind(HTTPConfig, EntryPoint("http", f"{_HERE}.http:HTTPMessenger", GROUP)),
     "mqtt": _Kind(MQTTConfig, EntryPoint("mqtt", f"{_HERE}.mqtt:MQTTMessenger", GROUP)),
     "file": _Kind(FileConfig, EntryPoint("file", f"{_HERE}.file:FileMessenger", GROUP)),
+    "apprise": _Kind(
+        AppriseConfig, EntryPoint("apprise", f"{_HERE}.phones:AppriseMessenger", GROUP)
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from acoupi.components.stores.behind_door import metadata_door
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
+from acoupi.components.stores.health_tables import HealthTables
 from acoupi.components.stores.heard_tables import put_provenance, put_verdict
 from acoupi.components.stores.interruptions import MOST_INTERRUPTIONS, parent_process
 from acoupi.components.stores.rows import (
@@ -54,7 +55,7 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
 @metadata_door
-class SqliteStore(SampleTables, DeploymentTables, EffortTables):
+class SqliteStore(SampleTables, DeploymentTables, EffortTables, HealthTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);

@@ -1,0 +1,58 @@
+"""What the rules judge: facts about the sensor at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from acoupi.captures import MicrophoneHealth
+
+__all__ = ["Facts", "Heard"]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a recording tells about the microphone."""
+
+    start: datetime
+    duration: float
+    """Seconds."""
+    bytes_per_second: float
+    health: MicrophoneHealth
+
+    @property
+    def floor(self) -> float:
+        """Its noise floor, dB re full scale."""
+        return self.health.noise_floor_dbfs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Facts at one moment; None where something is not known."""
+
+    now: datetime
+    cannot_record: str | None = None
+    """What keeps the recorder from recording now; "" if nothing does."""
+    missing_s: float | None = None
+    """Seconds since the first planned moment that was missed after the last recording; 0: none."""
+    planned_s: float | None = None
+    """Planned time of the last 24 hours, seconds, without refused conditions."""
+    recorded_s: float = 0
+    """Recorded time of it, seconds."""
+    heard: tuple[Heard, ...] = ()
+    """The last recordings that were measured, oldest first."""
+    floor_limit: float | None = None
+    """Below this noise floor, dB re full scale, the microphone is deaf; None: no verdict yet."""
+    floor_days: int = 0
+    """Days of the last ten about which a noise floor is known, at any hour."""
+    free_bytes: float | None = None
+    disk_hours: float | None = None
+    """Hours until the disk is full, as it fills now; infinite if it does not fill."""
+    oldest_message_s: float | None = None
+    """Age of the oldest message that waits, seconds; 0: none waits."""
+    oldest_recording_s: float | None = None
+    """Age of the oldest recording that is not analysed, seconds; 0: none waits."""
+    clock_is_set: bool | None = None
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    """How often each service was restarted within the last hour."""
+    temperature_celsius: float | None = None
+    has_low_voltage: bool | None = None
