@@ -308,26 +308,33 @@ def _end_again(call: CallHook, deployment: data.Deployment) -> None:
     call("end", deployment.model_copy(update={"ended_on": data.utc_now()}))
 
 
-def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment:
+def finish(
+    sensor: Sensor, *, echo: Callable[[str], None] | None = None
+) -> data.Deployment | None:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
     Without a deployment that was started, it is the unnamed one to which belongs what
     has been recorded. The deployment is ended even if the program cannot finish; the error is
     still raised.
 
+    Returns
+    -------
+    Deployment
+        None if services ran that had recorded nothing yet; they are stopped.
+
     Raises
     ------
     AcoupiError
-        If there is no deployment, or a service does not stop (then the
-        deployment continues), or the program could not finish.
+        If there is no deployment and nothing runs, or a service does not stop (then
+        the deployment continues), or the program could not finish.
     """
     target = sensor.target
     with using_home(sensor.settings.home):
         target.echo = echo or target.echo
-        _require_deployment(sensor)
+        is_named = _require_deployment(sensor)
         target.down()
         unnamed = _end_unnamed(sensor)
-        if unnamed is not None:
+        if unnamed is not None or not is_named:
             return unnamed
         deployment = end_deployment(sensor.settings)
         _hooks(sensor)("end", deployment)
@@ -346,17 +353,23 @@ def _end_unnamed(sensor: Sensor) -> data.Deployment | None:
     return ended
 
 
-def _require_deployment(sensor: Sensor) -> None:
-    """Refuse to end what has ended; but finish in the store what a cut command left open."""
+def _require_deployment(sensor: Sensor) -> bool:
+    """Return whether a deployment was started; refuse if there is nothing to end or to stop.
+
+    What a cut command left open in the store is finished there.
+    """
     try:
         get_current_deployment(sensor.settings)
     except DeploymentError:
         if unnamed_deployment(sensor.settings) is not None:
-            return
+            return False
         last = read_deployment(sensor.settings)
         if last is not None:
             _hooks(sensor)("settle", last)
-        raise
+        if not any(one.is_running for one in sensor.target.status()):
+            raise
+        return False  # nothing has been recorded yet
+    return True
 
 
 def stop_program(settings: Settings) -> None:

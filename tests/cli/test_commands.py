@@ -422,6 +422,18 @@ def test_there_is_nothing_to_stop(run: Run, sensor: Path) -> None:
     assert result.exit_code == 1
 
 
+def test_services_that_have_recorded_nothing_yet_are_stopped(
+    run: Run, sensor: Path, target: Calls
+) -> None:
+    target.state = "ready"
+
+    result = run("deployment", "stop")
+
+    assert result.exit_code == 0, result.stderr
+    assert "They had recorded nothing yet." in result.stdout
+    assert target.names == ["down"]
+
+
 # ---- workers, services, celery
 
 
