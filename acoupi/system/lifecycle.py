@@ -27,7 +27,7 @@ from acoupi.bundles.rendering import (
     compare_files,
     render_tree,
 )
-from acoupi.commit import changing, commit_files
+from acoupi.commit import changing, commit_files, read_whole
 from acoupi.config import Ask
 from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError
 from acoupi.home import using_home
@@ -87,7 +87,7 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
         _check_movable(settings, plan)
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
         if not request.force:
-            check_not_edited(settings.home, plan.generated, plan.previous)
+            _check_not_edited(settings, plan)
         obsolete = [
             settings.home / name
             for name in (plan.previous.files if plan.previous else {})
@@ -141,6 +141,25 @@ def setup_program(
         sensor=sensor,
     )
     set_up(settings, request)
+
+
+def _check_not_edited(settings: Settings, plan: Plan) -> None:
+    """Refuse to write over what was edited by hand, or what comes from variables.
+
+    A home that set itself up has a schedule that no setup wrote, and nobody by hand.
+    """
+    before, files = plan.previous, dict(plan.generated)
+    if before is not None and not before.files:
+        schedule = files.pop(PurePath(settings.schedule_file.relative_to(settings.home)))
+        is_another = schedule.text != read_whole(settings.schedule_file)
+        if is_another and before.target == plan.target.name:
+            raise ConfigurationError(
+                f"the settings of the sensor in {settings.home} come from variables.",
+                "where the services are run, set ACOUPI_CONFIG__… (in .env), and start them "
+                "again; or, to change them here all the same: acoupi setup --force",
+                why="it set itself up, and what is changed here is lost when they change.",
+            )
+    check_not_edited(settings.home, files, before)
 
 
 def _check_movable(settings: Settings, plan: Plan) -> None:

@@ -47,6 +47,27 @@ def test_up_looks_starts_and_waits_until_all_work(
         assert command in result.stdout
 
 
+def test_up_waits_for_a_setup_of_another_shell(
+    run: Run,
+    docker: FakeDocker,
+    bundle: Path,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services(READY)
+    compose = bundle / "docker-compose.yml"
+    before = compose.read_text()
+    compose.write_text(f"{before}# half written\n")
+    monkeypatch.setattr(commit, "PATIENCE", 30.0)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(bundle / "config" / ".setup.lock"):
+            up = pool.submit(run, "compose", "up")
+            wait_until(lambda: is_waited_for(bundle / "config" / ".setup.lock"))
+            compose.write_text(before)
+
+        assert up.result().exit_code == 0, up.result().stderr
+
+
 def test_up_notes_the_image_for_the_outputs_of_models(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
