@@ -327,9 +327,7 @@ def _end_again(call: CallHook, deployment: data.Deployment) -> None:
     call("end", deployment.model_copy(update={"ended_on": data.utc_now()}))
 
 
-def finish(
-    sensor: Sensor, *, echo: Callable[[str], None] | None = None
-) -> data.Deployment | None:
+def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment | None:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
     Without a deployment that was started, it is the unnamed one to which belongs what
