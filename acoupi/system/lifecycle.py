@@ -151,7 +151,9 @@ def _check_not_edited(settings: Settings, plan: Plan) -> None:
     before, files = plan.previous, dict(plan.generated)
     if before is not None and not before.files:
         schedule = files.pop(PurePath(settings.schedule_file.relative_to(settings.home)))
-        is_another = schedule.text != read_whole(settings.schedule_file)
+        answers = plan.settings_files[settings.program_config_file]
+        new = {settings.schedule_file: schedule, settings.program_config_file: answers}
+        is_another = any(file.text != read_whole(path) for path, file in new.items())
         if is_another and before.target == plan.target.name:
             raise ConfigurationError(
                 f"the settings of the sensor in {settings.home} come from variables.",

@@ -31,12 +31,20 @@ def test_nobody_is_said_to_have_edited_what_it_wrote_itself(
     assert (result.exit_code == 0) is (words != ("deployment", "status"))  # nothing runs here
 
 
-def test_a_change_is_answered_with_the_variables(run: Run, self_setup: Settings) -> None:
-    lines = lines_of(run("config", "set", "recording.interval", "30"))
+@pytest.mark.parametrize("name", ["interval", "duration"])  # one of them is in the schedule
+def test_a_change_is_answered_with_the_variables(run: Run, self_setup: Settings, name: str) -> None:
+    before = self_setup.program_config_file.read_text()
+    lines = lines_of(run("config", "set", f"recording.{name}", "5"))
 
     assert "come from variables" in lines[0]
     assert "ACOUPI_CONFIG__" in lines[2]
-    assert run("config", "get", "recording.interval").stdout.strip() == "20.0"
+    assert self_setup.program_config_file.read_text() == before
+
+
+def test_a_setup_that_changes_nothing_is_no_change(run: Run, self_setup: Settings) -> None:
+    result = run("setup", "--program", "default", "--no-prompt")
+
+    assert result.exit_code == 0, result.stderr
 
 
 def test_it_can_become_a_home_of_another_target(run: Run, self_setup: Settings) -> None:
