@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -19,7 +19,12 @@ __all__ = ["VARIABLE", "SimulatedAudio"]
 VARIABLE = "ACOUPI_SIMULATED_AUDIO"
 """Environment variable that replaces the microphone of every recorder."""
 
+SYNTHETIC = "synthetic"
 _OPTION = re.compile(r",\s*(seed|pace|faults)\s*=\s*([^,]*)$")
+
+
+def _path(value: Any) -> Any:
+    return None if str(value) == SYNTHETIC else value
 
 
 class SimulatedAudio(BaseModel):
@@ -27,9 +32,9 @@ class SimulatedAudio(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: Annotated[Path | None, ReadOnly] = None
-    """A WAV file, or a folder of them (in order of name), in an endless loop; None means a
-    synthetic soundscape of birds and, where the rate allows, bats."""
+    path: Annotated[Path | None, ReadOnly, BeforeValidator(_path)] = None
+    """A WAV file, or a folder of them (in order of name), in an endless loop; "synthetic" (None)
+    is a soundscape of birds and, where the rate allows, bats."""
     seed: int = Field(default=0, ge=0)
     """Of the synthetic soundscape: the same seed gives the same sound."""
     pace: Literal["realtime", "fast"] = "realtime"
@@ -69,7 +74,7 @@ class SimulatedAudio(BaseModel):
             raise _not_simulated(text, "it names neither a file, a folder nor synthetic.")
         if rest == "counter":
             options["signal"] = rest
-        path = None if rest in ("synthetic", "counter") else Path(rest).expanduser()
+        path = None if rest in (SYNTHETIC, "counter") else Path(rest).expanduser()
         try:
             return cls.model_validate({"path": path, **options})
         except ValueError as error:

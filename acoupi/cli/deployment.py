@@ -149,6 +149,8 @@ def stop(as_json: AsJson = False) -> None:
         deployment = finish(found, echo=echo)
     if as_json:
         print_json(deployment)
+    elif deployment is None:
+        done("The services have stopped. They had recorded nothing yet.")
     else:
         done(f'The deployment "{deployment.name}" has ended.')
         for line in left_over(found.settings):

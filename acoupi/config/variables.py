@@ -134,7 +134,7 @@ class Setting:
     variable: str
     kind: str
     default: str
-    """Empty: none."""
+    """Empty: none, or what is suggested for the place of the sensor."""
     valid: str
     """Its range or its choices; empty: what its kind says."""
     meaning: str
@@ -165,9 +165,9 @@ def _rows(node: ConfigTree, *, optional: bool = False) -> Iterator[Setting]:
         yield Setting(
             variable=member.variable,
             kind=kind_of(member),
-            default="" if member.is_secret else _shown(member.default),
+            default="" if member.is_secret or member.suggested else _shown(member.default),
             valid=", ".join(_valid(member)),
-            meaning=member.description or "",
+            meaning=_meaning(member),
             section=node.name,
             is_optional=optional,
             is_secret=member.is_secret,
@@ -175,6 +175,13 @@ def _rows(node: ConfigTree, *, optional: bool = False) -> Iterator[Setting]:
     for member in (one for one in node.members if one.is_section):
         absent = member.is_nullable and member.default is None
         yield from _rows(member, optional=optional or absent)
+
+
+def _meaning(member: ConfigTree) -> str:
+    text = member.description or ""
+    if member.suggested is None:
+        return text
+    return f"{text} Default: that of the coordinates, else that of the machine.".lstrip()
 
 
 def _shown(default: Any) -> str:

@@ -27,7 +27,7 @@ from acoupi.bundles.rendering import (
     compare_files,
     render_tree,
 )
-from acoupi.commit import changing, commit_files
+from acoupi.commit import changing, commit_files, read_whole
 from acoupi.config import Ask
 from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError
 from acoupi.home import using_home
@@ -87,7 +87,7 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
         _check_movable(settings, plan)
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
         if not request.force:
-            check_not_edited(settings.home, plan.generated, plan.previous)
+            _check_not_edited(settings, plan)
         obsolete = [
             settings.home / name
             for name in (plan.previous.files if plan.previous else {})
@@ -141,6 +141,27 @@ def setup_program(
         sensor=sensor,
     )
     set_up(settings, request)
+
+
+def _check_not_edited(settings: Settings, plan: Plan) -> None:
+    """Refuse to write over what was edited by hand, or what comes from variables.
+
+    A home that set itself up has a schedule that no setup wrote, and nobody by hand.
+    """
+    before, files = plan.previous, dict(plan.generated)
+    if before is not None and not before.files:
+        schedule = files.pop(PurePath(settings.schedule_file.relative_to(settings.home)))
+        answers = plan.settings_files[settings.program_config_file]
+        new = {settings.schedule_file: schedule, settings.program_config_file: answers}
+        is_another = any(file.text != read_whole(path) for path, file in new.items())
+        if is_another and before.target == plan.target.name:
+            raise ConfigurationError(
+                f"the settings of the sensor in {settings.home} come from variables.",
+                "where the services are run, set ACOUPI_CONFIG__… (in .env), and start them "
+                "again; or, to change them here all the same: acoupi setup --force",
+                why="it set itself up, and what is changed here is lost when they change.",
+            )
+    check_not_edited(settings.home, files, before)
 
 
 def _check_movable(settings: Settings, plan: Plan) -> None:
@@ -308,26 +329,31 @@ def _end_again(call: CallHook, deployment: data.Deployment) -> None:
     call("end", deployment.model_copy(update={"ended_on": data.utc_now()}))
 
 
-def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment:
+def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment | None:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
     Without a deployment that was started, it is the unnamed one to which belongs what
     has been recorded. The deployment is ended even if the program cannot finish; the error is
     still raised.
 
+    Returns
+    -------
+    Deployment
+        None if services ran that had recorded nothing yet; they are stopped.
+
     Raises
     ------
     AcoupiError
-        If there is no deployment, or a service does not stop (then the
-        deployment continues), or the program could not finish.
+        If there is no deployment and nothing runs, or a service does not stop (then
+        the deployment continues), or the program could not finish.
     """
     target = sensor.target
     with using_home(sensor.settings.home):
         target.echo = echo or target.echo
-        _require_deployment(sensor)
+        is_named = _require_deployment(sensor)
         target.down()
         unnamed = _end_unnamed(sensor)
-        if unnamed is not None:
+        if unnamed is not None or not is_named:
             return unnamed
         deployment = end_deployment(sensor.settings)
         _hooks(sensor)("end", deployment)
@@ -346,17 +372,23 @@ def _end_unnamed(sensor: Sensor) -> data.Deployment | None:
     return ended
 
 
-def _require_deployment(sensor: Sensor) -> None:
-    """Refuse to end what has ended; but finish in the store what a cut command left open."""
+def _require_deployment(sensor: Sensor) -> bool:
+    """Return whether a deployment was started; refuse if there is nothing to end or to stop.
+
+    What a cut command left open in the store is finished there.
+    """
     try:
         get_current_deployment(sensor.settings)
     except DeploymentError:
         if unnamed_deployment(sensor.settings) is not None:
-            return
+            return False
         last = read_deployment(sensor.settings)
         if last is not None:
             _hooks(sensor)("settle", last)
-        raise
+        if not any(one.is_running for one in sensor.target.status()):
+            raise
+        return False  # nothing has been recorded yet
+    return True
 
 
 def stop_program(settings: Settings) -> None:

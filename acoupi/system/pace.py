@@ -12,7 +12,7 @@ LAST = 20
 FEWEST = 3
 TOLERANCE = 1.05
 
-Row = tuple[datetime, bool, datetime | None]
+Row = tuple[datetime, bool, bool, datetime | None]
 
 
 class Pace(BaseModel):
@@ -20,6 +20,8 @@ class Pace(BaseModel):
 
     waiting: int
     """Recordings in the spool that are not analysed yet."""
+    has_ended: bool = True
+    """Whether any analysis has; if not, the first is still at work."""
     seconds_per_analysis: float | None = None
     """None: not known, because nothing has waited."""
     seconds_per_recording: float | None = None
@@ -33,6 +35,8 @@ class Pace(BaseModel):
 
     def words(self) -> str:
         """Describe it in a line."""
+        if not self.has_ended:
+            return f"the first has not ended yet, {self.waiting} waiting"
         if not self.falls_behind:
             judged = "keeps up, " if self.waiting < FEWEST else ""
             return f"{judged}{self.waiting} waiting"
@@ -45,7 +49,7 @@ class Pace(BaseModel):
 
 
 def pace_of(rows: Sequence[Row], now: datetime) -> Pace | None:
-    """Return the pace of analysis; None if there is no model, or nothing to tell yet.
+    """Return the pace of analysis; None if there is no model, or none has begun.
 
     While a recording waits, the model is not idle: the times between the ends of analyses
     since then are what each took.
@@ -55,12 +59,12 @@ def pace_of(rows: Sequence[Row], now: datetime) -> Pace | None:
     rows
         As `SqliteStore.get_pace` returns them.
     """
-    ends = sorted(end for _, _, end in rows if end is not None)[-LAST:]
-    if not ends:
+    if not any(has_begun for _, _, has_begun, _ in rows):
         return None
-    waiting = [start for start, is_in_spool, end in rows if is_in_spool and end is None]
-    pace = Pace(waiting=len(waiting))
-    starts = [start for start, _, _ in rows][-LAST:]
+    ends = sorted(end for *_, end in rows if end is not None)[-LAST:]
+    waiting = [start for start, is_in_spool, _, end in rows if is_in_spool and end is None]
+    pace = Pace(waiting=len(waiting), has_ended=bool(ends))
+    starts = [start for start, *_ in rows][-LAST:]
     every = _mean(starts)
     if every is not None and now - starts[-1] <= timedelta(seconds=3 * every):
         pace.seconds_per_recording = every

@@ -128,7 +128,10 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     sections = [CELERY.section, *([SENSOR.section] if is_about_sensor(schema) else [])]
     options = split_options(request.args, sections)
     celery = _celery_settings(settings, options[CELERY.section], request)
-    config, sensor = _program_and_sensor(settings, schema, options, request, place)
+    is_moved = previous is not None and previous.target != place.name
+    config, sensor = _program_and_sensor(
+        settings, schema, options, request, place, is_moved=is_moved
+    )
     app = make_app(settings, celery)
     program = construct(program_class, config, app, name)
     alarms: Alarms = sensor.alarms  # type: ignore[attr-defined]
@@ -172,12 +175,17 @@ def _program_and_sensor(
     options: Mapping[str, list[str]],
     request: SetupRequest,
     target: Target,
+    *,
+    is_moved: bool,
 ) -> tuple[BaseModel, BaseModel]:
     """Return the settings of the program, and those of the sensor itself."""
-    # Where other machines run it, this one suggests nothing: each of them sets itself up.
-    suggestions = (
-        {} if target.renders_folder else {"timezone": suggest_timezone(place_in(request.environ))}
-    )
+    suggestions = {"timezone": suggest_timezone(place_in(request.environ))}
+    answers = load_answers(_known(settings.program_config_file, request), request.environ)
+    if target.renders_folder:
+        # Where other machines run it, this one suggests nothing: each of them sets itself up.
+        if is_moved:
+            answers = _without_suggested(schema, answers, suggestions)
+        suggestions = {}
     file = request.file
     document = Document.read(file) if isinstance(file, Path) else file
     own, about_sensor = split_document(document, schema)
@@ -189,7 +197,7 @@ def _program_and_sensor(
             request.prompt,
             file=own,
             environ=request.environ,
-            previous=load_answers(_known(settings.program_config_file, request), request.environ),
+            previous=answers,
             ask=request.ask,
             names=PROGRAM.in_style(request.wording.style),
             suggestions=suggestions,
@@ -206,6 +214,22 @@ def _program_and_sensor(
             names=SENSOR.in_style(request.wording.style),
         )
     return config, sensor
+
+
+def _without_suggested(
+    schema: type[BaseModel], answers: Mapping[str, Any], suggestions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the answers without those that this machine had suggested for itself."""
+    suggested = {
+        str(member.place[-1]): suggestions.get(member.suggested)
+        for member in describe(schema).members
+        if member.suggested is not None
+    }
+    return {
+        name: value
+        for name, value in answers.items()
+        if name not in suggested or value != suggested[name]
+    }
 
 
 def _known(path: Path, request: SetupRequest) -> Path:

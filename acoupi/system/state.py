@@ -112,7 +112,7 @@ class AcoupiStatus(BaseModel):
     microphone: MicrophoneState | None = None
     """None until this deployment has a measured recording."""
     analysis: Pace | None = None
-    """None if nothing has been analysed today."""
+    """None if no analysis has begun today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
     alarms: list[AlarmState] = Field(default_factory=list)

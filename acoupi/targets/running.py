@@ -35,6 +35,7 @@ from acoupi.bundles.parted_secrets import part_secrets
 from acoupi.bundles.program_image import image_command
 from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.bundles.variables import ENV_FILE, choose, chosen_variables
+from acoupi.commit import changing
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, TargetError
 from acoupi.home import home_mark
@@ -246,7 +247,13 @@ class RunningBundle(Target):
             Naming the file, or the service.
         """
         path = self.settings.home / COMPOSE_FILE
-        check_not_edited(self.settings.home, {}, self.manifest)
+        try:
+            check_not_edited(self.settings.home, {}, self.manifest)
+        except ConfigurationError:
+            # What another shell is just writing looks so, too.
+            with changing(self.settings.program_config_file.parent, "a look at the files"):
+                self.manifest = Manifest.read(self.settings.manifest_file)
+                check_not_edited(self.settings.home, {}, self.manifest)
         try:
             check_bundle(path.read_text())
         except FileNotFoundError as error:

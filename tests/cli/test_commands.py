@@ -422,6 +422,18 @@ def test_there_is_nothing_to_stop(run: Run, sensor: Path) -> None:
     assert result.exit_code == 1
 
 
+def test_services_that_have_recorded_nothing_yet_are_stopped(
+    run: Run, sensor: Path, target: Calls
+) -> None:
+    target.state = "ready"
+
+    result = run("deployment", "stop")
+
+    assert result.exit_code == 0, result.stderr
+    assert "They had recorded nothing yet." in result.stdout
+    assert target.names == ["down"]
+
+
 # ---- workers, services, celery
 
 
@@ -537,3 +549,16 @@ def test_a_program_without_messages_says_so(run: Run) -> None:
 
     assert "connected" in lines_of(result)[2]
     assert result.exit_code == 2
+
+
+def test_what_the_advice_on_simulated_sound_offers_is_accepted(
+    run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACOUPI_SIMULATED_AUDIO")
+    run("config", "set", "microphone.simulated.path", "/nowhere.wav")
+    refused = run("check")
+    run("config", "set", "microphone.simulated.path", "synthetic")
+    accepted = run("check")
+
+    assert "or synthetic" in lines_of(refused)[2]
+    assert accepted.exit_code == 0, accepted.stderr

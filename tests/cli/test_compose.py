@@ -1,5 +1,6 @@
 """``acoupi compose``: what it runs, what it says, and what it refuses before anything starts."""
 
+import fcntl
 import json
 import shlex
 import socket
@@ -45,6 +46,36 @@ def test_up_looks_starts_and_waits_until_all_work(
     assert "✓ All 5 services are working" in result.stdout
     for command in ("acoupi compose ps", "acoupi compose logs", "acoupi compose down"):
         assert command in result.stdout
+
+
+@pytest.mark.parametrize("words", [("compose", "up"), ("deployment", "start", "--name", "Oak")])
+def test_a_setup_of_another_shell_is_waited_for(
+    run: Run,
+    docker: FakeDocker,
+    bundle: Path,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    services(READY)
+    compose = bundle / "docker-compose.yml"
+    whole, lock, tries = compose.read_text(), fcntl.flock, []
+
+    def flock(handle: int, how: int) -> None:
+        """The other shell holds the lock when it is first asked for, and ends then."""
+        tries.append(handle)
+        if len(tries) == 1:
+            raise BlockingIOError
+        compose.write_text(whole)
+        lock(handle, how)
+
+    compose.write_text(f"{whole}# half written\n")
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    result = run(*words)
+
+    assert "by hand" not in result.stderr
+    assert docker.started[0].startswith("compose up"), result.stderr
 
 
 def test_up_notes_the_image_for_the_outputs_of_models(

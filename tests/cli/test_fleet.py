@@ -33,6 +33,21 @@ def test_it_is_of_the_program_and_settings_of_the_home(
     assert 'ACOUPI_CONFIG__RECORDING__DURATION: "5.0"' in text
 
 
+@pytest.mark.parametrize("answer", [(), ("--timezone", "Asia/Tokyo")])
+def test_the_time_zone_of_this_machine_is_not_carried_and_an_answer_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("TZ", "America/Lima")
+    run("setup", "--program", "default", "--target", "process", "--no-prompt", *answer)
+
+    result = run("compose", "render", "--target", "balena", "-o", str(tmp_path / "fleet"))
+
+    assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "fleet" / "docker-compose.yml").read_text()
+    assert "America/Lima" not in text
+    assert ("ACOUPI_CONFIG__TIMEZONE: Asia/Tokyo" in text.replace('"', "")) is bool(answer)
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -386,13 +386,14 @@ PUT_BEGUN_BY = """
 
 # How recording and analysis go; by index, so that it costs little on a full card.
 PACE = """
-    SELECT r.created_on_us, r.state = 'captured', max(a.updated_on_us)
+    SELECT r.created_on_us, r.state = 'captured', count(a.recording_row) > 0, max(
+        CASE WHEN a.state IN ('done', 'skipped', 'failed') THEN a.updated_on_us END
+    )
     FROM (
         SELECT row, created_on_us, state FROM recording
         WHERE created_on_us >= :since ORDER BY created_on_us DESC LIMIT :limit
     ) r
-    LEFT JOIN analysis a
-        ON a.recording_row = r.row AND a.state IN ('done', 'skipped', 'failed')
+    LEFT JOIN analysis a ON a.recording_row = r.row
     GROUP BY r.row
     ORDER BY r.created_on_us
 """

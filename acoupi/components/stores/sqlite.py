@@ -275,17 +275,18 @@ class SqliteStore(SampleTables, DeploymentTables, EffortTables, HealthTables):
 
     def get_pace(
         self, since: datetime.datetime, limit: int = 10_000
-    ) -> list[tuple[datetime.datetime, bool, datetime.datetime | None]]:
+    ) -> list[tuple[datetime.datetime, bool, bool, datetime.datetime | None]]:
         """Return of each recording, oldest first: its start, and when its analysis ended.
 
-        Between them whether its file is still in the spool. The last `limit` are looked at.
+        Between them whether its file is still in the spool, and whether an analysis of it has
+        begun. The last `limit` are looked at.
         """
         values = {"since": to_microseconds(since), "limit": _limit(limit)}
         with self._database.reading() as connection:
             rows = connection.execute(sql.PACE, values).fetchall()
         return [
-            (from_microseconds(start), bool(captured), end and from_microseconds(end))
-            for start, captured, end in rows
+            (from_microseconds(start), bool(captured), bool(begun), end and from_microseconds(end))
+            for start, captured, begun, end in rows
         ]
 
     def count_analyses(self) -> dict[data.AnalysisState, int]:

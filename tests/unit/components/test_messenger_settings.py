@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from acoupi.components.messengers import HTTPConfig, MQTTConfig
 from acoupi.components.messengers.tls import explain_tls
+from acoupi.config import parse_config_from_args
+from acoupi.errors import ConfigurationError
 
 LONG_LABEL = "a" * 64 + ".example.org"
 
@@ -52,6 +54,18 @@ def test_an_address_must_have_a_host_too(host: str) -> None:
 @pytest.mark.parametrize("host", ["[::1]:8080", "user:pass@127.0.0.1", "acoupi_hub:80", "hub"])
 def test_an_address_with_a_host_is_taken(host: str) -> None:
     assert HTTPConfig(base_url=f"http://{host}/in").base_url.endswith("/in")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://bob:sesame@host/in", "http://bob:sesame@/in", "https://bob:sesame@host:99999/x"]
+)
+def test_a_wrong_address_is_not_repeated_with_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_config_from_args(HTTPConfig, ["--base_url", url], prompt=False)
+
+    said = f"{caught.value.message} {caught.value.why} {caught.value.help}"
+    assert "base_url" in said
+    assert "sesame" not in said
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,11 @@ def test_every_variable_of_the_table_is_one_that_is_understood(program: str) -> 
         read_environment(answers, {row.variable: row.default or "none"})
 
         assert answers.problems == [], row.variable
+
+
+def test_a_setting_that_is_suggested_on_each_device_has_no_other_default() -> None:
+    rows = settings_table(load_program_class("default").get_config_schema())
+
+    (zone,) = [row for row in rows if row.variable == "ACOUPI_CONFIG__TIMEZONE"]
+    assert zone.default == ""
+    assert "that of the coordinates" in zone.meaning

@@ -25,7 +25,7 @@ def rows(count: int, takes: float, every: float = 10.0) -> tuple[list, datetime.
     for number in range(count):
         start = every * number
         end = max(end, start + 3) + takes
-        made.append((at(start), end > now, at(end) if end <= now else None))
+        made.append((at(start), end > now, end - takes <= now, at(end) if end <= now else None))
     return made, at(now)
 
 
@@ -66,7 +66,16 @@ def test_a_sensor_that_falls_behind_is_not_well(takes: float, is_fine: bool) -> 
 
 
 def test_without_a_model_there_is_no_pace() -> None:
-    assert pace_of([(at(10.0 * number), True, None) for number in range(20)], at(200)) is None
+    assert pace_of([(at(10.0 * n), True, False, None) for n in range(20)], at(200)) is None
+
+
+def test_a_first_analysis_that_takes_long_is_told() -> None:
+    """Such as that of a model that hangs, or that loads its weights for minutes."""
+    pace = pace_of([(at(10.0 * n), True, n == 0, None) for n in range(20)], at(200))
+
+    assert pace is not None
+    assert pace.words() == "the first has not ended yet, 20 waiting"
+    assert not pace.falls_behind
 
 
 def test_the_store_tells_when_each_analysis_ended(tmp_path: Path) -> None:
@@ -78,5 +87,10 @@ def test_the_store_tells_when_each_analysis_ended(tmp_path: Path) -> None:
     store.end_analysis(begun.model_copy(update={"state": data.AnalysisState.DONE}))
     ((ended,),) = store.get_analyses(recordings[:1]).values()
 
-    assert store.get_pace(at(-1)) == [(at(0), True, ended.updated_on), (at(10), True, None)]
-    assert store.get_pace(at(5)) == [(at(10), True, None)]
+    assert store.get_pace(at(-1)) == [
+        (at(0), True, True, ended.updated_on),
+        (at(10), True, False, None),
+    ]
+    store.begin_analysis(recordings[1], "model")
+    assert store.get_pace(at(5)) == [(at(10), True, True, None)]
+    assert store.get_pace(at(11)) == []

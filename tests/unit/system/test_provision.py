@@ -448,7 +448,9 @@ def test_another_url_that_fails_is_not_served_from_what_the_first_gave(settings:
     assert found.fault is not None
 
 
-@pytest.mark.parametrize("page", ["<html>log in</html>", "recording: {duration: x}", "a: [1"])
+@pytest.mark.parametrize(
+    "page", ["<html>log in</html>", "recording: {duration: x}", "a: [1", "recording"]
+)
 def test_nonsense_from_a_url_is_not_put_in_force(settings: Settings, page: str) -> None:
     put(settings, PAGES, CONFIG_URL=URL)
 
