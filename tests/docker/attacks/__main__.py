@@ -3,7 +3,7 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -37,6 +37,38 @@ def rows_of(sensor: Sensor) -> Iterator[tuple[Attempt, str, list[str]]]:
             yield attempt, service or "owner", [attack_from_outside(sensor, attempt)]
 
 
+Row = tuple[str, Attempt, str, list[str]]
+
+
+def report(rows: Iterable[Row], console: Console) -> int:
+    """Print what was attempted, expected and got; return how many were not refused."""
+    table = Table("sensor", "attempted", "by", "expected", "got", box=None, pad_edge=False)
+    bad = 0
+    for kind, attempt, who, got in rows:
+        is_refused = attempt.is_refused(got)
+        bad += not is_refused
+        words = (" or ".join(sorted(attempt.expected)), ", ".join(got) or "nothing")
+        table.add_row(kind, attempt.what, who, *words, style=None if is_refused else "bold red")
+    console.print(table)
+    console.print(f"{table.row_count} attempts, {table.row_count - bad} refused, {bad} not")
+    return bad
+
+
+def attacked(kinds: Iterable[str], place: Path) -> Iterator[Row]:
+    """Start sensors of these kinds one after the other, and attack each."""
+    image = build_image() if why_build(image_name()) else image_name()
+    servers = build_on(image, "servers")
+    start: dict[str, Callable[[], AbstractContextManager[Sensor]]] = {
+        "compose": lambda: compose_sensor(place, servers),
+        "committed": lambda: committed_sensor(place, image, servers),
+        "balena": lambda: balena_sensor(place, image, servers),
+    }
+    for kind in kinds:
+        with start[kind]() as sensor:
+            for row in rows_of(sensor):
+                yield (kind, *row)
+
+
 def main() -> int:
     """Attack; 1 if an attempt was not refused."""
     parser = argparse.ArgumentParser(prog="scripts/attacks", description=__doc__)
@@ -47,30 +79,11 @@ def main() -> int:
     options = parser.parse_args()
     if wrong := set(options.kinds) - set(FREE):
         parser.error(f"there is no {', '.join(sorted(wrong))}")
-    outside.SETUPS = outside.RUNS if options.full else outside.SETUPS
-    image = build_image() if why_build(image_name()) else image_name()
-    servers = build_on(image, "servers")
-    table = Table("sensor", "attempted", "by", "expected", "got", box=None, pad_edge=False)
-    bad = 0
+    if options.full:
+        outside.SETUPS = outside.RUNS
     with tempfile.TemporaryDirectory(prefix="acoupi-attacks-") as folder:
-        place = Path(folder)
-        for kind in options.kinds or FREE:
-            started: AbstractContextManager[Sensor] = {
-                "compose": lambda: compose_sensor(place, servers),
-                "committed": lambda: committed_sensor(place, image, servers),
-                "balena": lambda: balena_sensor(place, image, servers),
-            }[kind]()
-            with started as sensor:
-                for attempt, who, got in rows_of(sensor):
-                    is_refused = attempt.is_refused(got)
-                    bad += not is_refused
-                    expected = " or ".join(sorted(attempt.expected))
-                    style = None if is_refused else "bold red"
-                    table.add_row(kind, attempt.what, who, expected, ", ".join(got), style=style)
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    console.print(f"{table.row_count} attempts, {table.row_count - bad} refused, {bad} not")
-    return int(bad > 0)
+        rows = attacked(options.kinds or FREE, Path(folder))
+        return int(report(rows, Console(highlight=False, markup=False)) > 0)
 
 
 if __name__ == "__main__":

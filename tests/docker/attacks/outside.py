@@ -308,6 +308,27 @@ def _takes_no_more_than(sensor: Sensor, what: str, most: int) -> str:
     return REFUSED if int(word.split()[0]) <= most else word
 
 
+def secrets_that_are_shown(sensor: Sensor) -> str:
+    """Find a secret in what the engine or acoupi shows of a sensor."""
+    bundle = bundle_of(sensor)
+    shown = {
+        "inspect": docker("inspect", *map(bundle.container, sensor.services)).stdout,
+        "history": docker("history", "--no-trunc", image_name()).stdout,
+        "logs": bundle.compose("logs").stdout,
+        "compose config": bundle.compose("config").stdout,
+    }
+    for words in (
+        ("config", "get"),
+        ("config", "get", "--json"),
+        ("setup", "--no-prompt", "--diff"),
+    ):
+        done = bundle.acoupi(*words, timeout=PATIENCE)
+        shown[" ".join(words)] = done.stdout + done.stderr
+    empty = [name for name, text in shown.items() if not text.strip()]
+    holders = [name for name, text in shown.items() if TOKEN in text]
+    return f"shown by {holders}, nothing by {empty}" if holders or empty else REFUSED
+
+
 # --- the owner ---
 
 
@@ -394,6 +415,7 @@ ATTACKS: tuple[tuple[str, tuple[str, ...], str, Callable[[Sensor], str]], ...] =
     ("a full broker stops the recorder", ("detection",), REFUSED, full_broker),
     ("a fork bomb", ("detection",), REFUSED, too_many_processes),
     ("a full scratch", ("detection",), REFUSED, too_much_scratch),
+    ("find a secret in what is shown", ("",), REFUSED, secrets_that_are_shown),
     ("a log without an end", ("detection",), REFUSED, log_without_end),
     ("a folder of the system as a home", ("",), REFUSED, homes_that_are_none),
     ("an override that oversteps", ("",), REFUSED, overrides_that_overstep),

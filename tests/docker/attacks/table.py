@@ -94,6 +94,8 @@ INSIDE = (
             ("detection", "beat")),
     Attempt("change a recording that is kept", NO_WRITE, "recordings_that_are_kept",
             ("recording",), at=("compose",)),
+    Attempt("see recordings and what was found", NO_READ, "recordings_at_all",
+            ("beat", "redis", "setup")),
     Attempt("write to logs and states of others", NO_WRITE, "folders_of_others", OURS),
     Attempt("take the place of a door", NO_WRITE, "doors_of_others", ("detection",)),
     Attempt("rule the broker", frozenset({"NOPERM", "UNKNOWN"}), "rule_the_broker", OURS),
