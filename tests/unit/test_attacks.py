@@ -1,15 +1,19 @@
 """The table of attacks: what counts as refused, and what `scripts/attacks` makes of it."""
 
 import io
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import acoupi
 from tests.docker.attacks import inside
 from tests.docker.attacks.__main__ import report
-from tests.docker.attacks.table import ATTEMPTS, INSIDE, Attempt
+from tests.docker.attacks.table import ATTEMPTS, INSIDE, OUTSIDE, Attempt
 
+PAGE = (Path(acoupi.__path__[0]) / "docs" / "security.md").read_text()
 ATTEMPT = Attempt("open a door", frozenset({"EPERM", "ENOENT"}), "rights")
 
 
@@ -34,3 +38,19 @@ def test_what_was_not_refused_is_counted_and_shown() -> None:
 def test_every_attempt_is_there_once() -> None:
     assert max(Counter(one.name for one in ATTEMPTS).values()) == 1
     assert [one.name for one in INSIDE if not callable(getattr(inside, one.name, None))] == []
+
+
+def test_the_page_names_attacks_that_exist() -> None:
+    named = re.findall(r"`attacks`:\s+((?:`\w+`[^`;|.]*)+)", PAGE)
+    names = {name for some in named for name in re.findall(r"`(\w+)`", some)}
+
+    assert len(names) > 20
+    assert {name for name in names if not name.startswith("test_")} <= {
+        one.name for one in ATTEMPTS
+    }
+
+
+def test_every_attack_of_a_model_backs_a_sentence_of_the_page() -> None:
+    tried = {one.name for one in OUTSIDE if one.by == ("detection",)}
+
+    assert {name for name in tried if f"`{name}`" not in PAGE} == set()
