@@ -47,6 +47,7 @@ __all__ = [
     "SolarWindows",
     "gap_now",
     "horizon",
+    "last_sign_of_life",
     "ledger",
     "plan_throughout",
 ]
@@ -103,6 +104,8 @@ class Captured:
     incomplete_words: str | None = None
     is_synchronised: bool | None = None
     """Whether the system clock was synchronised; None: not known."""
+    clock_error_s: float | None = None
+    """Error of the clock by its own estimate, seconds; None: not known."""
     count: int = 1
     """More than one: it stands for a run of recordings, each as long as planned and in its
     slot, from the start of the first to the end of the last."""
@@ -139,6 +142,7 @@ class Captured:
             report.incomplete,
             report.incomplete_words,
             True if report.clock_corrected_s else report.clock_synchronised,
+            report.clock_error_s,
         )
 
 
@@ -321,15 +325,24 @@ def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime
     progress is not stored yet. If there was none for long, it is now:
     something is wrong.
     """
+    plan = history.plans[-1].plan if history.plans else None
+    silent = to_microseconds(now) - _last_trace(history, now)
+    if history.deployment.ended_on is not None or silent <= _patience(plan):
+        return last_sign_of_life(history, now)
+    return now
+
+
+def last_sign_of_life(history: EffortHistory, now: datetime.datetime) -> datetime.datetime:
+    """Return when a deployment ended, or else its last recording or note; never after `now`."""
     if history.deployment.ended_on is not None:
         return history.deployment.ended_on
+    return max(from_microseconds(_last_trace(history, now)), history.deployment.started_on)
+
+
+def _last_trace(history: EffortHistory, now: datetime.datetime) -> int:
     ends = [one.end for one in history.captured]
     ends += [to_microseconds(note.end) for note in history.notes]
-    last = min(max(ends, default=0), to_microseconds(now))
-    plan = history.plans[-1].plan if history.plans else None
-    if to_microseconds(now) - last <= _patience(plan):
-        return max(from_microseconds(last), history.deployment.started_on)
-    return now
+    return min(max(ends, default=0), to_microseconds(now))
 
 
 # Known facts

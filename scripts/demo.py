@@ -32,12 +32,12 @@ from acoupi.bundles.preflight import failure, run_preflight
 from acoupi.cli.effort import shown_seconds
 from acoupi.components import SqliteStore
 from acoupi.errors import AcoupiError
+from acoupi.exports.effort_report import find_deployment, measure, read_effort
 from acoupi.exports.pictures import Box, spectrogram
 from acoupi.home import using_home
 from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.stack.pulse import is_locked, read_pulse
 from acoupi.stack.settings import Settings
-from acoupi.system.effort_report import find_deployment, measure, read_effort
 
 PROGRAM = "acoupi.programs.demo"
 PLACE = ("--latitude", "51.5465", "--longitude", "-0.0163")

@@ -70,6 +70,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "tzfpy": ("devices/timezones.py",),
     "ruamel": ("config/yaml_documents.py",),
     "dotenv": ("config/env_files.py",),
+    "soundevent": ("exports/formats/aoef.py",),
 }
 
 CLOCK = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from acoupi.components.types import Store
     from acoupi.data import EffortSpan, EffortState
     from acoupi.effort import CapturePlan
+    from acoupi.exports.effort_report import Effort, Tally
     from acoupi.programs import AcoupiProgram
-    from acoupi.system.effort_report import Effort, Tally
 
-__all__ = ["app", "shown_seconds", "shown_share"]
+__all__ = ["app", "plan_of", "shown_seconds", "shown_share"]
 
 app = single()
 
@@ -65,7 +65,7 @@ def effort(
     condition refused, device missing, overrun, disk full, not running, clock
     unknown. Times of day are in the time zone of the program.
     """
-    from acoupi.system.effort_report import find_deployment, measure, read_effort
+    from acoupi.exports.effort_report import find_deployment, measure, read_effort
     from acoupi.system.reading import zone_of
 
     zone = zone_of(home.settings())
@@ -107,10 +107,10 @@ def _store_and_plan() -> "tuple[Store, CapturePlan | None]":
             raise
         warn(f"without the program, this is from its store alone: {error.message}")
         return store, None
-    return _store_of(program), _plan_of(program)
+    return _store_of(program), plan_of(program)
 
 
-def _plan_of(program: "AcoupiProgram[Any]") -> "CapturePlan | None":
+def plan_of(program: "AcoupiProgram[Any]") -> "CapturePlan | None":
     """Return the recording plan of a program, if it has one."""
     ask = getattr(program, "get_capture_plan", None)
     return None if ask is None else ask(program.config)

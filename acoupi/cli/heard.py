@@ -1,6 +1,5 @@
 """What ``acoupi recordings`` and ``acoupi detections`` share: filters, ids, files, tables."""
 
-import csv
 import dataclasses
 import datetime
 import inspect
@@ -323,9 +322,10 @@ def print_rows(flat: Iterable[Mapping[str, Any]], *, as_csv: bool) -> None:
 
 def written_csv(flat: Iterable[Mapping[str, Any]]) -> None:
     """Print rows as comma-separated values with a head."""
-    writer = None
-    for row in flat:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
+    from acoupi.exports.flat import CsvWriter
+
+    writer = CsvWriter(sys.stdout)
+    for number, row in enumerate(flat):
+        if not number:
+            writer.writerow(row)
+        writer.writerow(row.values())

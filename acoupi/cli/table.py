@@ -43,6 +43,9 @@ COMMANDS = {
     "detections": Entry(
         "heard_detections:app", "Look up what was heard: list, count, listen, draw, copy."
     ),
+    "export": Entry(
+        "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
+    ),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",

@@ -1,7 +1,9 @@
-"""How fast what was heard is read, with 1,000,000 detections in the store."""
+"""How fast what was heard is read and exported, with 1,000,000 detections in the store."""
 
 import datetime
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -49,8 +51,37 @@ def run(runs: int) -> dict[str, Any]:
                 name: {"value": _median(path, look, runs), "unit": "s", "goal": goal}
                 for name, (look, goal) in looks.items()
             },
+            **_exported(path, Path(folder) / "out"),
             "database_mb": round(path.stat().st_size / 1e6, 1),
         }
+
+
+_EXPORT = """
+import sys, time
+from pathlib import Path
+from acoupi.components.stores import SqliteReader
+from acoupi.exports.formats import FORMATS
+from acoupi.exports.packages import export
+from acoupi.heard import Filters
+
+start = time.perf_counter()
+with SqliteReader(Path(sys.argv[1])) as reader:
+    export(FORMATS["csv"](), reader, Filters(), Path(sys.argv[2]))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.perf_counter() - start, int(peak.split()[1]) / 1024)
+"""
+
+
+def _exported(path: Path, folder: Path) -> dict[str, Any]:
+    """Return how long the export of everything takes a process of its own, and its memory."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EXPORT, path, folder], check=True, capture_output=True, text=True
+    )
+    seconds, peak = map(float, done.stdout.split())
+    return {
+        "export_csv": {"value": round(seconds, 1), "unit": "s", "goal": 60},
+        "export_csv_memory": {"value": round(peak, 1), "unit": "MiB", "goal": 80},
+    }
 
 
 def _page(reader: SqliteReader, filters: Filters) -> int:

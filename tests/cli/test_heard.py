@@ -381,3 +381,17 @@ def test_reading_touches_no_file_of_the_home(heard: Heard, run: Run, sensor: Pat
         one()
 
     assert seen() == before
+
+
+def test_a_carriage_return_in_a_name_ends_no_line_of_a_table(sensor: Path, run: Run) -> None:
+    paths = json.loads((sensor / "config" / "program.json").read_text())
+    store = SqliteStore(Path(paths["paths"]["db_metadata"]))
+    sound = recording(None, 0, deployment=deployment(name="Old\roak"))
+    store.store_recording(sound)
+    store.store_model_output(output(sound, detection(0.9, ("species", BAT, 0.9))))
+    store.close()
+
+    text = run("detections", "list", "--csv").stdout
+
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["deployment_name"] == "Old\roak"

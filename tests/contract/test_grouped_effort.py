@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from acoupi import data
 from acoupi.components import SqliteStore
 from acoupi.effort import CapturePlan, DailyWindows
-from acoupi.system.effort_report import measure, read_effort
+from acoupi.exports.effort_report import measure, read_effort
 from tests.stores import recording
 
 START = datetime.datetime(2026, 3, 29, 0, 10, 3, 250_000, tzinfo=datetime.UTC)

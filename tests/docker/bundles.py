@@ -18,9 +18,9 @@ import pytest
 
 from acoupi.components import SqliteStore
 from acoupi.data import Recording
+from acoupi.exports.effort_report import Tally, find_deployment, measure, read_effort
 from acoupi.stack.pulse import Pulse, read_pulse
 from acoupi.system import Settings, setup_program, target_for
-from acoupi.system.effort_report import Tally, find_deployment, measure, read_effort
 from acoupi.targets import Target
 from tests.sensors import is_ready
 from tests.services import eventually, json_lines

@@ -133,7 +133,7 @@ _CAPTURED = """
         r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER) AS until_us,
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
         c.overruns, c.incomplete, c.incomplete_detail,
-        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END
+        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END, c.clock_error_s
     FROM recording r
         LEFT JOIN capture c ON c.recording_row = r.row
         LEFT JOIN capture_clock k ON k.recording_row = r.row
@@ -381,7 +381,7 @@ def _grouped(rows: Iterable[Row], plan: CapturePlan, within: tuple[int, int]) ->
     every = round(max(plan.duration, plan.interval) * 1e6)
     planned, is_continuous = round(plan.duration * 1e6), plan.is_continuous
     for row in rows:
-        start, end, rate, stream, first, frames, gap, overruns, incomplete, _, is_set = row
+        start, end, rate, stream, first, frames, gap, overruns, incomplete, _, is_set, _ = row
         is_plain = not gap and overruns is None and incomplete is None and stream is not None
         if (
             is_plain
@@ -426,7 +426,7 @@ def _note(columns: Row) -> EffortSpan:
 
 def _captured(columns: Row) -> Captured:
     start, end, samplerate, stream, first, frames, gap, overruns, *rest = columns
-    incomplete, detail, is_set = rest
+    incomplete, detail, is_set, clock_error = rest
     if stream is None:
         return Captured(start, end, samplerate)
     return Captured(
@@ -441,6 +441,7 @@ def _captured(columns: Row) -> Captured:
         None if incomplete is None else data.IncompleteReason(incomplete),
         detail or (incomplete and incomplete.replace("_", " ")),
         _as_bool(is_set),
+        clock_error,
     )
 
 

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -379,9 +378,3 @@ def _last_verdicts(connection: sqlite3.Connection, ids: list[UUID]) -> dict[UUID
         assert verdict.detection_id is not None
         found[verdict.detection_id] = verdict
     return {id_: one for id_, one in found.items() if one.verdict is not Verdict.WITHDRAWN}
-
-
-def _box(*sides: float | None) -> tuple[float, float, float, float] | None:
-    """Return a box; earlier versions also stored sides that are no numbers: it says nothing."""
-    start, low, end, high = map(from_real, sides)
-    return (start, low, end, high) if all(map(math.isfinite, (start, low, end, high))) else None

@@ -1,19 +1,38 @@
 """The effort of a deployment by day and by hour, from what the store knows."""
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from acoupi import data
 from acoupi.clock import shown_in_utc
 from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
-from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, horizon, ledger
+from acoupi.effort import (
+    Captured,
+    CapturePlan,
+    EffortHistory,
+    PlanFrom,
+    horizon,
+    last_sign_of_life,
+    ledger,
+)
 from acoupi.errors import ConfigurationError, ParameterError
 
-__all__ = ["Day", "Effort", "Gap", "Tally", "find_deployment", "measure", "read_effort"]
+__all__ = [
+    "Day",
+    "Effort",
+    "EffortSource",
+    "Gap",
+    "Part",
+    "Tally",
+    "find_deployment",
+    "measure",
+    "read_effort",
+    "read_parts",
+]
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _PART = 86_400 * 1_000_000
@@ -229,7 +248,46 @@ class Effort:
         }
 
 
-def find_deployment(store: types.Store, text: str | None) -> data.Deployment:
+class EffortSource(Protocol):
+    """What the effort is read from: a store, or a `Reader`."""
+
+    def get_deployments(self) -> list[data.Deployment]:
+        """Return all deployments, in order of their start."""
+
+    def get_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> EffortHistory | None:
+        """Return what is known of a deployment, or of a part of it."""
+
+
+Read = Callable[
+    [
+        data.Deployment,
+        datetime.datetime,
+        datetime.datetime,
+        tuple[datetime.datetime, datetime.datetime],
+    ],
+    EffortHistory | None,
+]
+"""Reads what is known of a deployment between two times, and of which part spans are wanted."""
+
+
+def _plainly(store: EffortSource) -> Read:
+    return lambda deployment, start, end, _: store.get_effort(deployment, start, end)
+
+
+class Part(NamedTuple):
+    """A part of a deployment that was read at once."""
+
+    spans: list[EffortSpan]
+    history: EffortHistory
+    """What they were made from; it reaches a little beyond them."""
+
+
+def find_deployment(store: EffortSource, text: str | None) -> data.Deployment:
     """Return the deployment of this name or id; None: the last to start.
 
     If several have the same name, it is the last.
@@ -273,7 +331,32 @@ def read_effort(
 ) -> tuple[Effort, Iterator[EffortSpan]]:
     """Return an empty report of a deployment, and the spans to fill it with.
 
-    The spans are read one day at a time; `measure` reads them all.
+    The spans are read one day at a time; `measure` reads them all. Further parameters, and
+    errors, are those of `read_parts`.
+
+    Parameters
+    ----------
+    grouped
+        Whether runs of recordings may come as one span, pauses included, which is several
+        times faster; each span is then to be counted before the next one is asked for. The
+        report is the same.
+    """
+    read = store.get_grouped_effort if grouped else None
+    effort, parts = read_parts(store, deployment, since, until, plan=plan, read=read)
+    return effort, (span for part in parts for span in part.spans)
+
+
+def read_parts(
+    store: EffortSource,
+    deployment: data.Deployment,
+    since: datetime.datetime | None = None,
+    until: datetime.datetime | None = None,
+    *,
+    plan: CapturePlan | None = None,
+    as_known: bool = False,
+    read: Read | None = None,
+) -> tuple[Effort, Iterator[Part]]:
+    """Return an empty report of a deployment, and what to fill it with, a day at a time.
 
     Parameters
     ----------
@@ -287,10 +370,11 @@ def read_effort(
         not ended.
     plan
         Plan of the program, in case its recorder has never stored it.
-    grouped
-        Whether runs of recordings may come as one span, pauses included, which is several
-        times faster; each span is then to be counted before the next one is asked for. The
-        report is the same.
+    as_known
+        A deployment that has not ended is reported up to its last sign of life, however long
+        ago that was: the result does not depend on the time when it is asked for.
+    read
+        What reads a part; None: `EffortSource.get_effort`.
 
     Raises
     ------
@@ -310,7 +394,7 @@ def read_effort(
         )
     latest = _with_plan(latest, plan)
     begin = latest.deployment.started_on
-    end = horizon(latest, now)
+    end = last_sign_of_life(latest, now) if as_known else horizon(latest, now)
     first = begin if since is None else max(begin, _aware(since, latest.timezone))
     last = end if until is None else min(end, _aware(until, latest.timezone))
     if last <= first:
@@ -324,7 +408,7 @@ def read_effort(
     # The ledger looks a little beyond the requested time.
     longest = max((one.plan.interval + one.plan.duration for one in latest.plans), default=0)
     around = datetime.timedelta(minutes=10, seconds=3 * longest)
-    return effort, _spans(store, effort, end, around, plan, grouped=grouped)
+    return effort, _parts(effort, end, around, plan, read or _plainly(store))
 
 
 def _with_plan(history: EffortHistory, plan: CapturePlan | None) -> EffortHistory:
@@ -338,30 +422,24 @@ def _aware(time: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
     return aware.astimezone(datetime.UTC)
 
 
-def _spans(
-    store: types.Store,
+def _parts(
     effort: Effort,
     end: datetime.datetime,
     around: datetime.timedelta,
     plan: CapturePlan | None,
-    *,
-    grouped: bool,
-) -> Iterator[EffortSpan]:
+    read: Read,
+) -> Iterator[Part]:
     start = effort.since
     while start < effort.until:
         midnight = (data.to_microseconds(start) // _PART + 1) * _PART
         stop = min(data.from_microseconds(midnight), effort.until)
-        wanted = effort.deployment, start - around, stop + around
-        history = (
-            store.get_grouped_effort(*wanted, (start, stop))
-            if grouped
-            else store.get_effort(*wanted)
-        )
+        history = read(effort.deployment, start - around, stop + around, (start, stop))
         if history is None:
             return
         effort.count_unsynchronised(history.captured, start, stop)
-        yield from ledger(_with_plan(history, plan), end, since=start, until=stop)
-        effort.count_pauses(history.captured)
+        history = _with_plan(history, plan)
+        yield Part(ledger(history, end, since=start, until=stop), history)
+        effort.count_pauses(history.captured)  # once its spans are counted
         start = stop
 
 

@@ -1,0 +1,90 @@
+"""Sound files in an export, and the place in their metadata, as guano reads it."""
+
+import wave
+from pathlib import Path
+from uuid import UUID
+
+import guano
+import numpy as np
+import pytest
+
+from acoupi.audio import formats
+from acoupi.audio.guano import build_guano, guano_of_recording
+from acoupi.components.stores import SqliteStore
+from acoupi.errors import AudioError
+from acoupi.exports.audio_files import MISSING
+from acoupi.exports.formats.camtrap import CamtrapDp
+from acoupi.exports.formats.tables import Csv
+from tests.stores import at, deployment, recording
+from tests.unit.exports.heard import exported
+from tests.unit.exports.test_formats import rows_of
+
+RATE = 48_000
+OAK = deployment(name="Old oak", latitude=51.50741, longitude=-0.12785, ended_on=at(60))
+
+
+def record(store: SqliteStore, path: Path, number: int) -> bytes:
+    """Store a recording of noise with its metadata; return the bytes of its sound."""
+    sound = recording(None, 10 * number, deployment=OAK, id=UUID(int=number + 1), path=path,
+                      duration=1, samplerate=RATE)  # fmt: skip
+    samples = np.random.default_rng(number).integers(-99, 99, RATE, "<i2").tobytes()
+    path.parent.mkdir(exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(samples)
+    formats.add_guano(path, build_guano(guano_of_recording(sound)))
+    store.store_recording(sound)
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("precision", "place"), [(None, (51.50741, -0.12785)), (0.1, (51.5, -0.1))]
+)
+def test_a_copy_is_as_exact_as_the_rest(
+    tmp_path: Path, precision: float | None, place: tuple[float, float]
+) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    samples = record(store, tmp_path / "sound" / "one two.wav", 0)
+    store.close()
+
+    exported(
+        tmp_path / "metadata.db", CamtrapDp(), tmp_path / "out", precision=precision, audio=True
+    )
+
+    (medium,) = rows_of(tmp_path / "out" / "media.csv")
+    copy = tmp_path / "out" / medium["filePath"]
+    read = guano.GuanoFile(str(copy))
+    assert read["Loc Position"] == place
+    assert read["Acoupi|Recording ID"] == str(UUID(int=1))
+    with wave.open(str(copy)) as file:
+        assert file.readframes(RATE) == samples
+    original = guano.GuanoFile(str(tmp_path / "sound" / "one two.wav"))
+    assert original["Loc Position"] == (51.50741, -0.12785)
+    assert not (tmp_path / "out" / MISSING).exists()
+
+
+def test_files_that_are_gone_are_listed(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    record(store, tmp_path / "sound" / "a.wav", 0)
+    record(store, tmp_path / "sound" / "b.wav", 1)
+    store.close()
+    (tmp_path / "sound" / "a.wav").unlink()
+
+    exported(tmp_path / "metadata.db", Csv(), tmp_path / "out", audio=True)
+
+    assert [one.name for one in (tmp_path / "out" / "audio").iterdir()] == ["b.wav"]
+    (row,) = rows_of(tmp_path / "out" / MISSING)
+    assert row == {
+        "recording_id": str(UUID(int=1)), "file_path": str(tmp_path / "sound" / "a.wav"),
+    }  # fmt: skip
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    record(store, tmp_path / "1" / "a.wav", 0)
+    record(store, tmp_path / "2" / "a.wav", 1)
+    store.close()
+
+    with pytest.raises(AudioError, match=r"two recordings called \"a\.wav\""):
+        exported(tmp_path / "metadata.db", Csv(), tmp_path / "out", audio=True)
+    assert not (tmp_path / "out").exists()
