@@ -6,9 +6,11 @@ import pty
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from select import select
 
 from acoupi.bundles import ownership
 from acoupi.bundles.images import image_name
@@ -146,14 +148,12 @@ def _on_terminal(bundle: Bundle, *words: str) -> str:
     environ = {**os.environ, "ACOUPI_HOME": str(bundle.home), "TERM": "xterm", "COLUMNS": "200"}
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ) as one:
         os.close(theirs)
-        said = b""
+        said, end = b"", time.monotonic() + PATIENCE
         with suppress(OSError):  # the end of a terminal
-            while part := os.read(ours, 65536):
-                said += part
+            while select([ours], [], [], max(end - time.monotonic(), 0))[0]:
+                said += os.read(ours, 65536)
         os.close(ours)
-        try:
-            one.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        if time.monotonic() >= end:
             one.kill()
             return "waited"
     return said.decode(errors="replace")
