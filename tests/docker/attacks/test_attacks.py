@@ -1,0 +1,92 @@
+"""Every attack of the table, tried on sensors that run. See `table` for what is tried."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import pytest
+
+from acoupi.services.doors import ROLES
+from tests.docker.attacks.inside import MODEL_MAY
+from tests.docker.attacks.sensors import Sensor, balena_sensor, committed_sensor, compose_sensor
+from tests.docker.attacks.table import (
+    FREE,
+    INSIDE,
+    OUTSIDE,
+    Attempt,
+    Got,
+    attack_from_inside,
+    attack_from_outside,
+    attackers,
+)
+
+
+class Attacked(NamedTuple):
+    sensor: Sensor
+    got: Got
+
+
+@pytest.fixture(scope="module")
+def compose(servers_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sensor]:
+    with compose_sensor(tmp_path_factory.mktemp("attacked"), servers_image) as sensor:
+        yield sensor
+
+
+@pytest.fixture(scope="module", params=FREE)
+def attacked(
+    request: pytest.FixtureRequest,
+    image: str,
+    servers_image: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Attacked]:
+    """A sensor of each kind, after all attacks from inside."""
+    if request.param == "compose":
+        sensor = request.getfixturevalue("compose")
+        yield Attacked(sensor, attack_from_inside(sensor))
+        return
+    folder = tmp_path_factory.mktemp("attacked")
+    start: Callable[..., AbstractContextManager[Sensor]] = (
+        balena_sensor if request.param == "balena" else committed_sensor
+    )
+    with start(folder, image, servers_image) as sensor:
+        yield Attacked(sensor, attack_from_inside(sensor))
+
+
+@pytest.mark.parametrize("attempt", INSIDE, ids=lambda one: one.name)
+def test_who_is_taken_over_gets_no_further(attacked: Attacked, attempt: Attempt) -> None:
+    who = attackers(attacked.sensor, attempt)
+    got = {one: attacked.got[attempt.name, *one] for one in who}
+
+    assert {one: words for one, words in got.items() if not attempt.is_refused(words)} == {}
+
+
+@pytest.mark.parametrize("attempt", OUTSIDE, ids=lambda one: one.name)
+def test_what_is_left_for_others_harms_nobody(compose: Sensor, attempt: Attempt) -> None:
+    got = attack_from_outside(compose, attempt)
+
+    assert attempt.is_refused([got]), got
+
+
+WRITABLE = """
+import os, stat, sys
+home, found = sys.argv[1], set()
+for folder, _, names in os.walk(home):
+    if os.access(folder, os.W_OK):
+        found.add(os.path.relpath(folder, home))
+    for path in (f"{folder}/{name}" for name in names):
+        if os.access(path, os.W_OK) and not stat.S_ISSOCK(os.stat(path).st_mode):
+            found.add(os.path.relpath(path, home))
+print(*sorted({"/".join(one.split("/")[:2]) for one in found}))
+"""
+
+
+def test_a_model_that_is_taken_over_can_harm_its_own_outputs_only(compose: Sensor) -> None:
+    """On the disk its log, its state and its waiting calls; in the stores what it has found."""
+    bundle = compose.running
+
+    said = bundle.run_in("detection", "python", "-c", WRITABLE, str(compose.home)).stdout
+
+    assert said.split() == ["log/detection", "run/detection", "waiting/detection"]
+    assert {kind: set(methods) for kind, methods in ROLES["model"].items()} == MODEL_MAY
+    changing = {one for some in MODEL_MAY.values() for one in some if not one.startswith("get_")}
+    assert changing == {"begin_analysis", "end_analysis", "store_model_output", "store_message"}

@@ -1,0 +1,56 @@
+"""The table of attacks: what counts as refused, and what `scripts/attacks` makes of it."""
+
+import io
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import acoupi
+from tests.docker.attacks import inside
+from tests.docker.attacks.__main__ import report
+from tests.docker.attacks.table import ATTEMPTS, INSIDE, OUTSIDE, Attempt
+
+PAGE = (Path(acoupi.__path__[0]) / "docs" / "security.md").read_text()
+ATTEMPT = Attempt("open a door", frozenset({"EPERM", "ENOENT"}), "rights")
+
+
+@pytest.mark.parametrize(
+    ("got", "is_refused"),
+    [(["EPERM"], True), (["EPERM", "ENOENT"], True), (["EPERM", "DONE"], False), ([], False)],
+)
+def test_all_that_was_got_must_be_expected(got: list[str], is_refused: bool) -> None:
+    assert ATTEMPT.is_refused(got) is is_refused
+
+
+def test_what_was_not_refused_is_counted_and_shown() -> None:
+    said = io.StringIO()
+    rows = [("compose", ATTEMPT, "beat", [word]) for word in ("EPERM", "DONE")]
+
+    assert report(rows, Console(file=said, width=120)) == 1
+    assert "ENOENT or EPERM" in said.getvalue()
+    assert "2 attempts, 1 refused, 1 not" in said.getvalue()
+    assert report(rows[:1], Console(file=said)) == 0
+
+
+def test_every_attempt_is_there_once() -> None:
+    assert max(Counter(one.name for one in ATTEMPTS).values()) == 1
+    assert [one.name for one in INSIDE if not callable(getattr(inside, one.name, None))] == []
+
+
+def test_the_page_names_attacks_that_exist() -> None:
+    named = re.findall(r"`attacks`:\s+((?:`\w+`[^`;|.]*)+)", PAGE)
+    names = {name for some in named for name in re.findall(r"`(\w+)`", some)}
+
+    assert len(names) > 20
+    assert {name for name in names if not name.startswith("test_")} <= {
+        one.name for one in ATTEMPTS
+    }
+
+
+def test_every_attack_of_a_model_backs_a_sentence_of_the_page() -> None:
+    tried = {one.name for one in OUTSIDE if one.by == ("detection",)}
+
+    assert {name for name in tried if f"`{name}`" not in PAGE} == set()
