@@ -311,8 +311,6 @@ AUDIO_GROUP = 29
 class CheckoutSite(SelfSetupSite):
     """Docker Compose in a checkout: variables of the host and of ``.env`` are passed on."""
 
-    profiles: tuple[str, ...] = (SECCOMP,)
-
     def setting(self, name: str, default: str) -> str:
         """Return a variable."""
         return variable(name, default)
@@ -363,5 +361,6 @@ def checkout_bundle(stack: Stack) -> str:
         image=variable("ACOUPI_IMAGE", REPOSITORY),
         build=build,
         sound=sound,
+        profiles=(SECCOMP,),
     )
     return render_self_setup(stack, site)

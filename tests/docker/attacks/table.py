@@ -19,7 +19,7 @@ EVERY = ("redis", "recording", "detection", "default", "beat", "setup")
 OURS = ("recording", "detection", "default", "beat")
 OFFLINE = ("redis", "recording", "detection", "beat")
 FREE = ("compose", "committed", "balena")
-FILTERED = ("compose",)
+FILTERED = ("compose", "committed")
 """With the filter of system calls that acoupi brings; elsewhere it is the engine's own."""
 ROOT = "0"
 
