@@ -271,13 +271,10 @@ def up(
     the services as they are.
     """
     from acoupi.cli.watching import watch
-    from acoupi.commit import changing
 
-    # What another shell is just writing looks as if it had been edited by hand.
-    with changing(home.sensor().settings.program_config_file.parent, "acoupi compose up"):
-        found = bundle()
-        if check:
-            _check(found)
+    found = bundle()
+    if check:
+        _check(found)
     _get_image(found, rebuild=rebuild, fetch=fetch)
     code = run(found, "up", "--detach", "--remove-orphans")
     if code == INTERRUPTED:

@@ -23,6 +23,7 @@ ACOUPI = Path(sys.executable).with_name("acoupi")
 SETUP = [
     *("--program", "connected", "--target", "process", "--no-prompt"),
     *("--recording.duration", "1", "--recording.interval", "1"),
+    *("--recording.schedule_start", "00:00", "--recording.schedule_end", "00:00"),
     *("--messaging.file.path", "data/told.jsonl", "--messaging.message_send_interval", "1"),
     *("--sensor.alarms.enabled", "true", "--sensor.alarms.interval_seconds", "2"),
     *("--sensor.alarms.microphone_times", "3"),

@@ -401,7 +401,7 @@ def test_folders_that_were_moved_elsewhere_are_known_to_the_services(
 
         assert ready == [True, True, True]
         assert (tmp_path / "log" / "default.log").exists()
-        assert not (place / "run").exists()
+        assert [each.name for each in (place / "run").iterdir()] == ["door"]
         assert sensor.processes() == []
 
 
