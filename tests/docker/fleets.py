@@ -190,7 +190,7 @@ def committed_device(
 ) -> Iterator[Device]:
     """Give ``compose/docker-compose.yml`` as it is in the checkout, with variables in ``.env``."""
     folder.mkdir()
-    for name in ("docker-compose.yml", "simulated-audio.yml"):
+    for name in ("docker-compose.yml", "simulated-audio.yml", "seccomp.json"):
         (folder / name).write_bytes((ROOT / "compose" / name).read_bytes())
     lines = {"ACOUPI_IMAGE": image, **variables}
     (folder / ".env").write_text("".join(f"{key}={text}\n" for key, text in lines.items()))
