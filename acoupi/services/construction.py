@@ -13,7 +13,6 @@ from acoupi.config.sensor import Review, load_sensor
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
 from acoupi.sampling import Sampling
-from acoupi.services.alarms import add_alarms
 from acoupi.services.broker import load_celery_settings, make_app
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.configured import read_program_name, read_steadily
@@ -38,7 +37,10 @@ def build_program(
     program = construct(program_class, config, app, name)
     sensor = load_sensor(settings)
     _keep_sample(program, sensor.review)
-    add_alarms(program, settings, sensor.alarms)
+    if sensor.alarms.enabled:
+        from acoupi.services.alarms import add_alarms  # noqa: PLC0415 - most do without it
+
+        add_alarms(program, settings, sensor.alarms)
     return app, program
 
 

@@ -32,7 +32,9 @@ beat.run(Settings(), Once())
 print(*sys.modules)
 """
 FOR_THE_COMMAND_LINE = {
+    "acoupi.alarms.rules",  # they are off unless somebody turns them on
     "acoupi.cli",
+    "acoupi.components.stores.reader",
     "acoupi.system.lifecycle",
     "acoupi.system.planning",
     "acoupi.bundles.rendering",
