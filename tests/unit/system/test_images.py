@@ -164,7 +164,7 @@ def test_an_index_of_this_machine_is_asked_in_the_build_and_its_password_shown_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret@index.example/simple")
-    monkeypatch.setenv("PIP_FIND_LINKS", "/opt/wheels")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/srv/wheels")
 
     one = build("host")
 
