@@ -58,9 +58,7 @@ def _service(settings: Settings, web: Web) -> Service:
     return replace(service, command=("-m", MODULE))
 
 
-def _behind_the_door(
-    settings: Settings, keeper: Service, others: Iterable[str]
-) -> Iterable[Mount]:
+def _behind_the_door(settings: Settings, keeper: Service, others: Iterable[str]) -> Iterable[Mount]:
     """Yield what the worker that answers sees: it writes settings, and reads how others are."""
     home, config = settings.home, settings.program_config_file.parent
     for one in keeper.mounts:
