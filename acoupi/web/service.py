@@ -32,6 +32,10 @@ PATIENCE = 3.0
 """Seconds for the answer of this page to itself, and for open answers at the end."""
 AT_ONCE = 100
 """Connections."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks whether the page is still served."""
+TICK = 2.0
+"""Seconds between two looks whether it is to end."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -53,7 +57,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         serving.start()
         logger.info("The page is at http://%s:%d%s/", web.host, web.port, web.path_prefix)
         while serving.is_alive() and not stop.is_set():
-            stop.wait(PATIENCE)
+            stop.wait(LOOK_EVERY)
         server.should_exit = True
         serving.join()
 
@@ -86,12 +90,12 @@ def _config(settings: Settings, web: Web) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Wakes up once a second while nobody asks, not ten times."""
+    """Wakes up every other second while nobody asks, not ten times a second."""
 
     async def main_loop(self) -> None:
         """Wait until it is to end."""
         while not await self.on_tick(0):
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(TICK)
 
 
 def _cache(settings: Settings) -> Path:
