@@ -21,6 +21,7 @@ from tests.sensors import Sensor, sensor_at, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
+RESTARTED = ("recording", "default", "beat", "web")
 PASSWORD = "the owl sleeps at noon"
 
 
@@ -101,13 +102,13 @@ def test_settings_and_deployments_change_while_it_runs(watched: Watched) -> None
     wait_for(lambda: watched.recordings() > 0, "a recording", sensor)
     wait_for(lambda: "Oak" in browser.get("/api/v1/recordings"), "it on the page", sensor)
 
-    before = sensor.pulse("recording").pid
+    before = {name: sensor.pulse(name).pid for name in RESTARTED}
     changes = json.dumps({"recording.interval": 3})
     assert browser.post("/settings", changes=changes, csrf=browser.csrf()) == 200
 
     def applied() -> bool:
-        return sensor.pulse("recording").pid != before and all(
-            sensor.is_ready(name) for name in ("recording", "default", "beat", "web")
+        return all(
+            sensor.pulse(name).pid != pid and sensor.is_ready(name) for name, pid in before.items()
         )
 
     wait_for(applied, "all services with the new settings", sensor)
