@@ -198,7 +198,8 @@ class Pages:
     def settings(self, request: Request) -> Response:
         """Show all settings, as a form."""
         form = Form(self._recent.sensor.settings())
-        return self._page(request, "settings", sections=form.sections)
+        pending = self._recent.fresh()["status"].get("pending")
+        return self._page(request, "settings", sections=form.sections, pending=pending)
 
     async def plan(self, request: Request) -> Response:
         """Show what changed settings would do, before anything changes."""
