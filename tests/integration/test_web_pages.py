@@ -15,8 +15,8 @@ from acoupi import data
 from acoupi.stack.settings import Settings
 from acoupi.system.page import PageSensor
 from acoupi.web.pages import MENU
-from tests.pages import BAT, NOCTULE, PASSWORD, RECORDINGS, page_of, set_up
 from tests.services import eventually, require_program
+from tests.web.heard_home import BAT, NOCTULE, PASSWORD, RECORDINGS, page_of, set_up
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,7 @@ from acoupi.stack.settings import Settings
 from acoupi.system.page import PageSensor
 from acoupi.web import exporting
 from acoupi.web.asking import Ask
-from tests.pages import BAT, RECORDINGS, Visitor
+from tests.web.heard_home import BAT, RECORDINGS, Visitor
 
 
 def table(archive: zipfile.ZipFile, name: str) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from acoupi.stack.settings import Settings
-from tests.pages import Visitor, page_of, set_up
+from tests.web.heard_home import Visitor, page_of, set_up
 
 
 @pytest.fixture(scope="session")

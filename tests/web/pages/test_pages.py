@@ -18,7 +18,17 @@ from acoupi.web.access import PageAccess
 from acoupi.web.app import make_app
 from acoupi.web.door_sensor import DoorSensor
 from acoupi.web.pages import MENU
-from tests.pages import BAT, BIRD, NOCTULE, POND, RECORDINGS, Visitor, hear, page_of, set_up
+from tests.web.heard_home import (
+    BAT,
+    BIRD,
+    NOCTULE,
+    POND,
+    RECORDINGS,
+    Visitor,
+    hear,
+    page_of,
+    set_up,
+)
 
 DETECTION = data.derived_id("detection", 0)
 RECORDING = data.derived_id("recording", 0)

@@ -13,7 +13,7 @@ from acoupi import data
 from acoupi.exports.flat import DETECTION_COLUMNS, RECORDING_COLUMNS
 from acoupi.web import twins
 from acoupi.web.flat import Detection, Recording
-from tests.pages import BAT, NOCTULE, RECORDINGS, Visitor
+from tests.web.heard_home import BAT, NOCTULE, RECORDINGS, Visitor
 
 IDS = {
     "/detections/{id}": str(data.derived_id("detection", 0)),
