@@ -27,7 +27,15 @@ from acoupi.stack.settings import Settings
 from acoupi.system.planning import SetupRequest
 from acoupi.writing import RenderedFile, disk_error
 
-__all__ = ["Change", "InForce", "changes_between", "history_files", "read_history", "request_of"]
+__all__ = [
+    "Change",
+    "InForce",
+    "changes_between",
+    "history_file",
+    "history_files",
+    "read_history",
+    "request_of",
+]
 
 FILE = "history.jsonl"
 MOST = 1000
