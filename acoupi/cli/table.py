@@ -50,6 +50,10 @@ COMMANDS = {
     "export": Entry(
         "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
     ),
+    "backup": Entry(
+        "backup:backup_app", "Copy the settings and databases of the sensor into one file."
+    ),
+    "restore": Entry("backup:restore_app", "Make an empty folder into the sensor of a backup."),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",
