@@ -39,9 +39,9 @@ def backup(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the settings and the databases of a sensor into one file; it may be running.
+    """Copy the settings and the databases of a sensor into one file.
 
-    The sound is not in it: copy the folder of recordings for that.
+    It may be running. The sound is not in it: copy the folder of recordings for that.
     """
     from acoupi.backup.making import make_backup
 

@@ -51,9 +51,11 @@ COMMANDS = {
         "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
     ),
     "backup": Entry(
-        "backup:backup_app", "Copy the settings and databases of the sensor into one file."
+        "backup:backup_app", "Copy the settings and the databases of a sensor into one file."
     ),
-    "restore": Entry("backup:restore_app", "Make an empty folder into the sensor of a backup."),
+    "restore": Entry(
+        "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
+    ),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",
