@@ -61,6 +61,9 @@ COMMANDS = {
         "doctor:doctor_app",
         "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
     ),
+    "program": Entry(
+        "program:app", "Begin a program of your own, or try one on the recordings of a folder."
+    ),
     "task": Entry("tasks:app", "List the tasks of the program, or run one now."),
     "messages": Entry(
         "messages:app", "Show messages that were sent, are waiting, or were refused; retry them."
