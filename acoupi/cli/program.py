@@ -12,6 +12,7 @@ from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
+    from acoupi import data
     from acoupi.system.program_trial import Trial, TriedFile
 
 __all__ = ["app"]
@@ -19,6 +20,8 @@ __all__ = ["app"]
 app = group("program")
 
 UNHEALTHY = 3
+SHOWN = 100
+"""Characters of a message."""
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 COLUMNS = {
     "file": "file", "seconds": "sound (s)", "found": "detections", "best": "best score",
@@ -93,11 +96,16 @@ def try_(
                 _draw(tried, pictures)
         with working("Deciding what to keep"):
             trial.decide()
-        messages = [str(one.content) for one in trial.messages()]
+        messages = [_text(one) for one in trial.messages()]
         rows = [_row(one) for one in trial.files]
         _show(trial, rows, messages, as_json=as_json)
     if any(one.error for one in trial.files):
         raise typer.Exit(UNHEALTHY)
+
+
+def _text(message: "data.Message") -> str:
+    content = message.content
+    return content.decode() if isinstance(content, bytes) else content
 
 
 def _sound_files(folder: Path) -> list[Path]:
@@ -157,8 +165,8 @@ def _show(
     ]
     print_table(shown, COLUMNS, empty="")
     say(f"It would send {len(messages)} message{'' if len(messages) == 1 else 's'}.")
-    for message in messages[:1]:
-        say(f"  {message}")
+    if messages:
+        say(f"  the first: {messages[0][:SHOWN]} …")
     failed = len(rows) - len(worked)
     words = f", {speed:.0f} times real time" if speed else ""
     text = f"{len(worked)} of {len(rows)} recordings{words}, {trial.memory / 1e6:.0f} MB of memory."
