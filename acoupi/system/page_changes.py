@@ -103,7 +103,7 @@ def planned(settings: Settings, given: Mapping[str, Any]) -> Changes:
             return Changes(changes, problems, names, {}, None)
         try:
             files, command = _files(settings, sensor, before, after, given)
-        except ParameterError as error:
+        except ConfigurationError as error:
             return Changes(changes, [_problem("", error)], names, {}, None)
     return Changes(changes, [], names, files, command)
 
@@ -112,10 +112,13 @@ def _with_all(
     before: tuple[BaseModel, BaseModel], given: Mapping[str, Any]
 ) -> tuple[tuple[BaseModel, BaseModel], list[JsonObject]]:
     """Return the settings with all changes; one that is only valid after another comes after it."""
-    secrets = {node.name for tree in setting_trees(type(before[0])) for node in tree.walk()
-               if node.is_secret}  # fmt: skip
-    problems = [_secret(name) for name in given if name in secrets]
-    after, left = before, {name: one for name, one in given.items() if name not in secrets}
+    problems, after, left = [], before, dict(given)
+    nodes = {one.name: one for tree in setting_trees(type(before[0])) for one in tree.walk()}
+    for name in given:
+        node = nodes.get(name)
+        if name == "" or (node is not None and (node.is_section or node.is_secret)):
+            problems.append(_untold(name, is_secret=node is not None and node.is_secret))
+            del left[name]
     while left:
         errors: dict[str, ParameterError] = {}
         for name, value in left.items():
@@ -130,12 +133,13 @@ def _with_all(
     return after, problems
 
 
-def _problem(name: str, error: ParameterError) -> JsonObject:
+def _problem(name: str, error: ConfigurationError) -> JsonObject:
     return {"name": name, "message": (error.why or error.message).strip()}
 
 
-def _secret(name: str) -> JsonObject:
-    message = f"it is a secret, which does not pass through the page: acoupi config set {name} …"
+def _untold(name: str, *, is_secret: bool) -> JsonObject:
+    what = "it is a secret, which does" if is_secret else "it is several settings, which do"
+    message = f"{what} not pass through the page: acoupi config set {name} …"
     return {"name": name, "message": message}
 
 

@@ -120,6 +120,7 @@ class PageAccess:
         ends = text.partition(".")[0]
         known = (
             keys is not None
+            and ends.isascii()
             and ends.isdigit()
             and hmac.compare_digest(keys.sign(text).encode(), signature.encode())
             and int(ends) > _seconds()
