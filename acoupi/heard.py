@@ -23,6 +23,7 @@ __all__ = [
     "Filters",
     "MessageRow",
     "RecordingRow",
+    "SpeciesRow",
     "Verdict",
     "VerdictRow",
     "species_in",
@@ -163,6 +164,19 @@ class DetectionRow:
     def species(self) -> data.PredictedTag | None:
         """The most likely species; where no tag is one, the most likely tag. None: no tags."""
         return species_in(self.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeciesRow:
+    """What was heard of one species."""
+
+    name: str
+    """"": detections without a tag."""
+    detections: int
+    first_on: datetime.datetime
+    last_on: datetime.datetime
+    best: UUID | None
+    """The detection with the highest score among those with a file; None: no file is left."""
 
 
 def species_in(tags: Iterable[data.PredictedTag]) -> data.PredictedTag | None:

@@ -159,7 +159,8 @@ class SelfSetupSite(Site):
     def volumes(self, stack: Stack) -> list[str]:
         """Return the folders of the home, the broker's, and those of each service."""
         own = [f"{kind}-{name}" for name in _with_folders(stack) for kind in OWN_FOLDERS]
-        doors = {volume.partition(":")[0] for one in stack.workers for volume in _door_volumes(one)}
+        callers = (*stack.workers, *stack.extras)
+        doors = {volume.partition(":")[0] for one in callers for volume in _door_volumes(one)}
         return [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
 
     def broker(self, stack: Stack) -> Block:
@@ -223,10 +224,11 @@ class SelfSetupSite(Site):
             environment=self._environment(environment, service, stack),
             volumes=[
                 *volumes,
-                f"config:{HOME / 'config'}:ro",
+                *_config_volume(service),
                 *([f"secrets:{HOME / 'secrets'}:ro"] if service.secrets else []),
                 *_data_volume(service),
                 *_own_volumes(service.name),
+                *_volumes_of_others(service),
                 *_door_volumes(service),
             ],
         )
@@ -251,6 +253,24 @@ def _with_folders(stack: Stack) -> list[str]:
 
 def _own_volumes(service: str) -> list[str]:
     return [f"{kind}-{service}:{HOME / kind / service}" for kind in OWN_FOLDERS]
+
+
+def _config_volume(service: Service) -> list[str]:
+    """Return the volume of the settings, which only setup and who answers the page writes."""
+    config = _home_of(service) / "config"
+    writes = any(one.source == config and not one.read_only for one in service.mounts)
+    return [f"config:{HOME / 'config'}{'' if writes else ':ro'}"]
+
+
+def _volumes_of_others(service: Service) -> list[str]:
+    """Return the logs and parts of ``run/`` of other services that a service reads."""
+    home = _home_of(service)
+    places = [one.source for one in service.mounts if one.source.name != service.name]
+    return [
+        f"{one.parent.name}-{one.name}:{HOME / one.relative_to(home)}:ro"
+        for one in places
+        if one.parent in [home / kind for kind in OWN_FOLDERS]
+    ]
 
 
 def _door_volumes(service: Service) -> list[str]:

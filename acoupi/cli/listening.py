@@ -26,8 +26,6 @@ __all__ = [
     "play",
 ]
 
-AROUND_S = 0.5
-"""What is heard before and after a detection, seconds."""
 SHORTEST_PICTURE_S, LONGEST_PICTURE_S = 0.01, 60.0
 
 Slow = Annotated[
@@ -49,12 +47,6 @@ def play(row: "RecordingRow", slow: float, part: tuple[float, float]) -> None:
         warn("bats and other ultrasound can be heard with --slow 10.")
     with working(f"Playing {(end - start) / rate * slow:.1f} s"):
         play_file(path, start=start, frames=max(1, end - start), rate=rate / slow)
-
-
-def around(row: "DetectionRow") -> tuple[float, float]:
-    """Return the part of a recording with a detection, and a little around it, seconds."""
-    start = max(0.0, row.start_s - AROUND_S)
-    return start, max(start, min(row.recording.duration_s, row.end_s + AROUND_S))
 
 
 def draw(

@@ -21,12 +21,12 @@ from acoupi.cli.heard import (
     opened,
     print_rows,
     short,
-    shown_band,
     the_only,
 )
 from acoupi.cli.output import done, example, fitted, print_json, print_table, say, warn
 from acoupi.cli.table import group
 from acoupi.errors import AcoupiError, DeviceError, ParameterError
+from acoupi.telling import around, shown_band
 
 if TYPE_CHECKING:
     from acoupi.components.stores import SqliteStore
@@ -208,7 +208,7 @@ def _recording(clip: Any) -> Any:
 
 
 def _part(clip: Any) -> tuple[float, float]:
-    return listening.around(clip) if _is_detection(clip) else (0.0, clip.duration_s)
+    return around(clip) if _is_detection(clip) else (0.0, clip.duration_s)
 
 
 def _help(clip: "Clip") -> str:

@@ -24,6 +24,7 @@ from acoupi.config.fields import dump_config_field, set_config_field
 from acoupi.config.names import SENSOR
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
+from acoupi.config.web import Web
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.writing import RenderedFile
@@ -76,8 +77,13 @@ class Review(BaseModel):
     )
 
 
-BUILT_IN: dict[str, type[BaseModel]] = {"recorder": Recorder, "review": Review, "alarms": Alarms}
-NEVER_ASKED = frozenset({"alarms"})
+BUILT_IN: dict[str, type[BaseModel]] = {
+    "recorder": Recorder,
+    "review": Review,
+    "alarms": Alarms,
+    "web": Web,
+}
+NEVER_ASKED = frozenset({"alarms", "web"})
 """Sections about which setup does not ask."""
 
 

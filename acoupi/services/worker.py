@@ -59,6 +59,7 @@ from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service, check_name, stack_for, stack_of_program
+from acoupi.stack.web import with_web
 from acoupi.writing import keep_others_out
 
 __all__ = ["STUCK", "main", "overdue_after"]
@@ -90,7 +91,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
     AcoupiError
         If it cannot start.
     """
-    celery = load_celery_settings(settings)
+    celery, sensor = load_celery_settings(settings), load_sensor(settings)
     pulse = PulseFile(settings.run_dir, name)
     with ServiceLock(settings.run_dir, name) as lock:
         monitor = WorkerMonitor(
@@ -100,7 +101,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             end=partial(_end_at_once, pulse),
             lock=lock,
             restart_policy=RestartPolicy(
-                home_watch, patience=load_sensor(settings).recorder.microphone_patience
+                home_watch, patience=sensor.recorder.microphone_patience
             ),
         )
         monitor.start()
@@ -109,6 +110,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             app, program = build_program(settings, worker=name)
             program_name = read_program_name(settings)
             stack = stack_of_program(program, settings, celery, program_name)
+            stack = with_web(stack, settings, sensor.web)
             if not go_through_door(settings, stack, name):
                 settle_store(program)
                 open_doors(settings, stack, name)

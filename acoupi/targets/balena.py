@@ -298,7 +298,8 @@ def _refuse_mounts(stack: Stack, home: Path) -> None:
 
 
 def _generated(home: Path) -> tuple[Path, ...]:
-    return (Settings(home=home).program_file,)
+    settings = Settings(home=home)
+    return settings.program_file, settings.manifest_file
 
 
 def _is_below(mount: Mount, folders: Iterable[Path]) -> bool:

@@ -2,8 +2,10 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol
 from uuid import UUID
+
+from typing_extensions import TypedDict  # pydantic makes schemas of these, and wants it before 3.12
 
 from acoupi.exports.reader import Reader
 from acoupi.heard import VerdictRow
@@ -172,6 +174,13 @@ class Sensor(Protocol):
     @property
     def reader(self) -> Reader:
         """What reads recordings and detections."""
+
+    @property
+    def child_reader(self) -> tuple[str, str]:
+        """How a process of its own reads the same: a function as "module:name", its argument.
+
+        Exports and pictures need numpy, which the page does not import.
+        """
 
     def now(self) -> Now:
         """Return the state of the sensor; cheap enough to be asked for every few seconds."""

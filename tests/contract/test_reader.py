@@ -26,7 +26,7 @@ from acoupi.exports import (
     Verdict,
     VerdictRow,
 )
-from acoupi.heard import By, Delivery
+from acoupi.heard import By, Delivery, SpeciesRow
 from acoupi.provenance import Provenance
 from acoupi.sampling import Sampling
 from tests.stores import SITE, at, deployment, detection, output, recording
@@ -224,6 +224,24 @@ def test_counts(store: SqliteStore, reader: Reader) -> None:
     assert reader.count_recordings("species", Filters()) == {BAT: 3, BIRD: 1}
     assert reader.count_recordings("deployment", Filters()) == {str(SITE.id): 2, str(LAKE.id): 2}
     assert reader.count_detections("quarter", Filters()) == {quarter: 3, quarter + 2: 1}
+
+
+def test_species_have_a_first_a_last_and_a_best_that_can_be_heard(
+    store: SqliteStore, reader: Reader
+) -> None:
+    ids = fill(store)
+    store.end_recording(recording("d.wav", id=ids["d"]), STATE.DELETED)
+    untagged = recording("e.wav", 3000)
+    store.store_recording(untagged)
+    store.store_model_output(output(untagged, nameless := detection(0.7)))
+
+    assert reader.species(Filters()) == [
+        SpeciesRow(BAT, 3, at(0.5), at(2000), ids["a0"]),
+        SpeciesRow("", 1, at(3000), at(3000), nameless.id),
+        SpeciesRow(BIRD, 1, at(2), at(2), ids["a1"]),
+    ]
+    gone = Filters(models=frozenset({"birds"}))
+    assert reader.species(gone) == [SpeciesRow(BAT, 1, at(2000), at(2000), None)]
 
 
 def test_what_there_is(store: SqliteStore, reader: Reader) -> None:

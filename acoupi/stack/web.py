@@ -1,0 +1,75 @@
+"""The page of the sensor as a service, and what it changes for the worker behind its door."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from acoupi.config.web import Web
+from acoupi.door.places import door_folder, waiting_folder
+from acoupi.errors import ConfigurationError
+from acoupi.stack.access import Mount
+from acoupi.stack.doors import WEB, door_keeper
+from acoupi.stack.extra_services import extra_service
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import MEBIBYTE, Port, Service, Stack
+
+__all__ = ["with_web"]
+
+MODULE = "acoupi.web"
+MEMORY = 128 * MEBIBYTE
+
+
+def with_web(stack: Stack, settings: Settings, web: Web) -> Stack:
+    """Return a stack with the page, if it is on.
+
+    Raises
+    ------
+    ConfigurationError
+        If no worker could answer it.
+    """
+    if not web.enabled:
+        return stack
+    keeper = door_keeper(stack)
+    if keeper is None:
+        raise ConfigurationError(
+            "the page cannot be served.",
+            "--sensor.web.enabled false",
+            why=f"no worker of {stack.program} serves the default queue, and one that does answers "
+            "what the page asks.",
+        )
+    others = [one.name for one in stack.services if one is not keeper]
+    behind = replace(keeper, mounts=tuple(_behind_the_door(settings, keeper, others)))
+    services = [behind if one is keeper else one for one in stack.services]
+    return replace(stack, services=(*services, _service(settings, web)))
+
+
+def _service(settings: Settings, web: Web) -> Service:
+    home = settings.home
+    service = extra_service(
+        settings,
+        WEB,
+        MODULE,
+        port=Port(web.port, web.host),
+        mounts=(
+            Mount(door_folder(home / "run", WEB), read_only=True),
+            Mount(waiting_folder(home, WEB)),
+        ),
+        memory_bytes=MEMORY,
+    )
+    return replace(service, command=("-m", MODULE))
+
+
+def _behind_the_door(
+    settings: Settings, keeper: Service, others: Iterable[str]
+) -> Iterable[Mount]:
+    """Yield what the worker that answers sees: it writes settings, and reads how others are."""
+    home, config = settings.home, settings.program_config_file.parent
+    for one in keeper.mounts:
+        yield replace(one, read_only=False) if one.source == config else one
+    yield Mount(door_folder(home / "run", WEB))
+    yield Mount(waiting_folder(home, WEB))
+    if settings.manifest_file.parent == home:
+        yield Mount(settings.manifest_file, read_only=True)
+    for name in others:
+        own = settings.of_service(name)
+        yield Mount(own.log_dir, read_only=True)
+        yield Mount(own.run_dir, read_only=True)
