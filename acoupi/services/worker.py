@@ -53,6 +53,7 @@ from acoupi.services.provisioned_home import drop_invalid_variables
 from acoupi.services.reclaiming import reclaimer
 from acoupi.services.recorder_clock import Outbox, RecorderClock
 from acoupi.services.restarts import RestartPolicy
+from acoupi.services.showing import showing
 from acoupi.services.waiting import Watch, await_home
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.loading import load_program_class
@@ -100,9 +101,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             time_limit=float(celery.task_time_limit),
             end=partial(_end_at_once, pulse),
             lock=lock,
-            restart_policy=RestartPolicy(
-                home_watch, patience=sensor.recorder.microphone_patience
-            ),
+            restart_policy=RestartPolicy(home_watch, patience=sensor.recorder.microphone_patience),
         )
         monitor.start()
         stopped = threading.Event()
@@ -125,7 +124,8 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             tie_to_worker(lock)
             _call_while_waiting(program, stopped)
             recording = recording_tasks(program) if service.role == "recorder" else []
-            return _work(app, service, settings, monitor, recording)
+            with showing(service, settings, sensor.web):
+                return _work(app, service, settings, monitor, recording)
         finally:
             stopped.set()
             monitor.stop()

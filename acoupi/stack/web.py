@@ -39,7 +39,32 @@ def with_web(stack: Stack, settings: Settings, web: Web) -> Stack:
     others = [one.name for one in stack.services if one is not keeper]
     behind = replace(keeper, mounts=tuple(_behind_the_door(settings, keeper, others)))
     services = [behind if one is keeper else one for one in stack.services]
-    return replace(stack, services=(*services, _service(settings, web)))
+    page = _service(settings, web)
+    return _with_live(replace(stack, services=(*services, page)), settings)
+
+
+def _with_live(stack: Stack, settings: Settings) -> Stack:
+    """Let the page read what the recorder shows, and the recorder see that somebody watches.
+
+    Each reads the part of ``run/`` of the other; see `acoupi.audio.live_ring`.
+    """
+    recorder = stack.recorder
+    if recorder is None:
+        return stack
+    reads = {recorder.name: WEB, WEB: recorder.name}
+    return replace(
+        stack,
+        services=tuple(
+            _reading(one, settings, reads[one.name]) if one.name in reads else one
+            for one in stack.services
+        ),
+    )
+
+
+def _reading(service: Service, settings: Settings, other: str) -> Service:
+    """Return a service that sees the part of ``run/`` of another."""
+    mount = Mount(settings.of_service(other).run_dir, read_only=True)
+    return replace(service, mounts=tuple(dict.fromkeys((*service.mounts, mount))))
 
 
 def _service(settings: Settings, web: Web) -> Service:
@@ -58,9 +83,7 @@ def _service(settings: Settings, web: Web) -> Service:
     return replace(service, command=("-m", MODULE))
 
 
-def _behind_the_door(
-    settings: Settings, keeper: Service, others: Iterable[str]
-) -> Iterable[Mount]:
+def _behind_the_door(settings: Settings, keeper: Service, others: Iterable[str]) -> Iterable[Mount]:
     """Yield what the worker that answers sees: it writes settings, and reads how others are."""
     home, config = settings.home, settings.program_config_file.parent
     for one in keeper.mounts:
