@@ -24,10 +24,9 @@ def shown(home: Path, role: str = "recorder", **web: Any) -> set[str]:
             for one in threading.enumerate()
             if isinstance(one, LiveThread) and one not in before
         ]
-        rings = {ring.relative_to(home / "run") for one in live for ring in one._marks}
-        marks = {
-            mark._path.relative_to(home / "run") for one in live for mark in one._marks.values()
-        }
+        pairs = [pair for one in live for pair in one._marks.items()]
+    rings = {ring.relative_to(home / "run") for ring, _ in pairs}
+    marks = {mark._path.relative_to(home / "run") for _, mark in pairs}
     for one in live:
         one.join(10)
         assert not one.is_alive()
