@@ -22,6 +22,7 @@ __all__ = [
     "DetectionRow",
     "Filters",
     "MessageRow",
+    "RecordingFile",
     "RecordingRow",
     "SpeciesRow",
     "Verdict",
@@ -104,6 +105,18 @@ class RecordingRow:
     def ended_on(self) -> datetime.datetime:
         """When it ended."""
         return self.started_on + datetime.timedelta(seconds=self.duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFile:
+    """The file of a recording, as it can be read now."""
+
+    name: str
+    """Without folders."""
+    size: int
+    """Bytes."""
+    media_type: str
+    samplerate_hz: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "jinja2": ("bundles/rendering.py", "web/"),
     "starlette": ("web/",),
     "uvicorn": ("web/",),
-    "markdown_it": ("web/help.py",),
+    "markdown_it": ("web/help_pages.py",),
     # A worker lets a process of its own set the home up: services/waiting.py.
     "subprocess": ("bundles/", "targets/", "devices/", "services/waiting.py", "web/"),
     "docker": ("bundles/", "targets/", "devices/"),

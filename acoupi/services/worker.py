@@ -37,6 +37,7 @@ from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.base import ProgramTask
 from acoupi.services.address import masked_url
+from acoupi.services.applied import AppliedWatch
 from acoupi.services.aside import Aside, aside_file
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.child_processes import tie_to_worker
@@ -101,7 +102,10 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             time_limit=float(celery.task_time_limit),
             end=partial(_end_at_once, pulse),
             lock=lock,
-            restart_policy=RestartPolicy(home_watch, patience=sensor.recorder.microphone_patience),
+            restart_policy=RestartPolicy(
+                AppliedWatch(settings.program_config_file.parent, home_watch),
+                patience=sensor.recorder.microphone_patience,
+            ),
         )
         monitor.start()
         stopped = threading.Event()

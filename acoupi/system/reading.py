@@ -17,6 +17,7 @@ from acoupi.stack.settings import Settings
 __all__ = [
     "message_reader_of",
     "reader_of",
+    "store_file",
     "store_of",
     "threshold_of",
     "zone_of",
@@ -51,6 +52,26 @@ def store_of(settings: Settings) -> SqliteStore:
 
 
 def _store_path(settings: Settings) -> Path:
+    path = store_file(settings)
+    if not path.exists():
+        raise ConfigurationError(
+            "nothing has been recorded yet.",
+            'acoupi deployment start --name "Old oak"',
+            why=f'there is no "{path}".',
+        )
+    return path
+
+
+def store_file(settings: Settings) -> Path:
+    """Return where a sensor keeps what it heard; the file may not be there yet.
+
+    Raises
+    ------
+    NotConfiguredError
+        If there is no sensor in the home.
+    ConfigurationError
+        If its program does not say it.
+    """
     require_configured(settings)
     text = _setting(settings, "paths", "db_metadata")
     if not isinstance(text, str):
@@ -59,14 +80,7 @@ def _store_path(settings: Settings) -> Path:
             "acoupi config get",
             why="its program has no setting paths.db_metadata.",
         )
-    path = Path(text).expanduser()
-    if not path.exists():
-        raise ConfigurationError(
-            "nothing has been recorded yet.",
-            'acoupi deployment start --name "Old oak"',
-            why=f'there is no "{path}".',
-        )
-    return path
+    return Path(text).expanduser()
 
 
 def message_reader_of(settings: Settings) -> SqliteMessageReader | None:

@@ -8,9 +8,9 @@ from uuid import UUID
 from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
+from acoupi.errors import ParameterError
 from acoupi.exports.counting import by_time, count, keys
 from acoupi.exports.flat import Flattener, flat_recording, iso_time
-from acoupi.errors import ParameterError
 from acoupi.heard import DetectionRow, RecordingRow, SpeciesRow
 from acoupi.telling import around
 from acoupi.web.asking import Ask
@@ -144,11 +144,7 @@ def effort(ask: Ask) -> JsonObject:
 
 def _deployment(ask: Ask) -> UUID | None:
     name = ask.text("deployment")
-    if name is None:
-        return None
-    (*_, last) = ask.filters.deployments or ()
-    named = [one for one in ask.reader.get_deployments() if one.name == name]
-    return named[-1].id if named else last
+    return None if name is None else ask.choosing.deployments_named(name)[-1].id
 
 
 def deployments(ask: Ask) -> DeploymentsAnswer:
@@ -244,7 +240,7 @@ def _heard(row: SpeciesRow) -> Heard:
         "detections": row.detections,
         "first": iso_time(row.first_on),
         "last": iso_time(row.last_on),
-        "best_detection": row.best and str(row.best),
+        "best_detection": None if row.best is None else str(row.best),
     }
 
 

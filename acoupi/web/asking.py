@@ -3,8 +3,9 @@
 import datetime
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -105,15 +106,24 @@ class Ask:
         ParameterError
             If a parameter names what was never heard, or cannot be.
         """
-        several = {name: self.several(name) for name in _SEVERAL}
-        choice = Choice(
+        return self.choosing.filters(self.choice)
+
+    @property
+    def choosing(self) -> Choosing:
+        """What makes filters of words."""
+        return Choosing(self.reader, self.zone)
+
+    @property
+    def choice(self) -> Choice:
+        """What is chosen, as it was written."""
+        several: Any = {name: self.several(name) for name in _SEVERAL}
+        return Choice(
             since=self.text("from"),
             until=self.text("to"),
-            min_score=self._number("min_score", 0, 1),
+            min_score=self.number("min_score", 0, 1),
             sample=self.text("sample") in {"1", "on", "true"},
-            **several,  # type: ignore[arg-type]
+            **several,
         )
-        return Choosing(self.reader, self.zone).filters(choice)
 
     @property
     def period(self) -> tuple[datetime.datetime | None, datetime.datetime | None]:
@@ -137,7 +147,7 @@ class Ask:
     @property
     def limit(self) -> int:
         """How many rows are wanted."""
-        return int(self._number("limit", 1, LIMIT) or PAGE)
+        return int(self.number("limit", 1, LIMIT) or PAGE)
 
     @property
     def by(self) -> By:
@@ -150,7 +160,14 @@ class Ask:
             given, f'by cannot be "{given}".', "by=night", why=f"it is one of {', '.join(BY)}."
         )
 
-    def _number(self, name: str, least: float, most: float) -> float | None:
+    def number(self, name: str, least: float, most: float) -> float | None:
+        """Return a parameter that is a number.
+
+        Raises
+        ------
+        ParameterError
+            If it is none, or out of bounds.
+        """
         text = self.text(name)
         if text is None:
             return None
@@ -166,6 +183,14 @@ class Ask:
             f"{name}={most:g}",
             why=f"it is a number from {least:g} to {most:g}.",
         )
+
+    def of(self, id_: str) -> "Ask":
+        """Return the same question about the row of an id."""
+        return replace(self, path={"id": id_})
+
+    def with_limit(self, limit: int) -> "Ask":
+        """Return the same question, for so many rows, and without filters."""
+        return replace(self, query=QueryParams({"limit": str(limit)}))
 
     def address(self, **changed: str | None) -> str:
         """Return the parameters of this question with others, as they stand in an address."""

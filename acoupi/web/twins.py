@@ -41,7 +41,7 @@ class Twin(NamedTuple):
     path: str
     """Below `API`."""
     answer: Callable[[Ask], Any]
-    parameters: Mapping[str, str] = {}  # noqa: RUF012 - it is never changed
+    parameters: Mapping[str, str] = {}
 
 
 TWINS = (

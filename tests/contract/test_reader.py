@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageReader, SqliteMessageStore
 from acoupi.components.stores import SqliteReader, SqliteStore
+from acoupi.door.server import DoorServer, Limits
+from acoupi.door.waiting import WaitingCalls
 from acoupi.errors import MetadataStoreError
 from acoupi.exports import (
     DetectionRow,
@@ -29,6 +31,9 @@ from acoupi.exports import (
 from acoupi.heard import By, Delivery, SpeciesRow
 from acoupi.provenance import Provenance
 from acoupi.sampling import Sampling
+from acoupi.services.doors import ROLES
+from acoupi.stack.doors import WEB
+from acoupi.web.door_sensor import DoorReader
 from tests.stores import SITE, at, deployment, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -53,10 +58,20 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-@pytest.fixture
-def reader(path: Path) -> Iterator[Reader]:
+@pytest.fixture(params=["sqlite", "door"])
+def reader(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
     with SqliteReader(path) as reader:
-        yield reader
+        if request.param == "sqlite":
+            yield reader
+            return
+        folder = tmp_path / "door"
+        waiting = WaitingCalls(tmp_path / "waiting")
+        limits = Limits(rows=3)
+        server = DoorServer(WEB, folder, waiting, ROLES[WEB], find=lambda *_: reader, limits=limits)
+        server.start()
+        assert server.listens.wait(30)
+        yield DoorReader(folder)
+        server.close()
 
 
 def fill(store: SqliteStore) -> dict[str, UUID]:
