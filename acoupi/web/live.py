@@ -9,7 +9,6 @@ import asyncio
 import base64
 import json
 import logging
-import struct
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +34,7 @@ from acoupi.audio.live_ring import (
 )
 from acoupi.web.news import Event, News
 from acoupi.web.parts import Access
+from acoupi.web.remote import ENDLESS, wav_head
 from acoupi.web.sensor import Sensor
 
 __all__ = ["LiveFeed", "routes"]
@@ -163,7 +163,7 @@ class LiveFeed:
                 return
             if head is None:
                 head = self._sound.head
-                yield _wav_head(int(head["samplerate"]))
+                yield wav_head(int(head["samplerate"]), 1, 2, ENDLESS)
             yield content
 
     async def _listen(self) -> None:
@@ -367,12 +367,3 @@ def _columns(entries: Sequence[Entry]) -> bytes:
         "columns": base64.b64encode(b"".join(levels)).decode(),
     }
     return _framed("columns", content)
-
-
-def _wav_head(samplerate: int) -> bytes:
-    """Return the head of a WAV file of 16 bits and one channel that never ends."""
-    endless = 0xFFFF_FFFF
-    form = struct.pack("<HHIIHH", 1, 1, samplerate, 2 * samplerate, 2, 16)
-    return struct.pack(
-        "<4sI4s4sI16s4sI", b"RIFF", endless, b"WAVE", b"fmt ", 16, form, b"data", endless
-    )

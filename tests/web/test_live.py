@@ -82,7 +82,7 @@ class Page:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    sensor = Sensor(tmp_path / "metadata.db")
+    sensor = Sensor(tmp_path)
     sensor.store.store_deployment(SITE)
     feed = LiveFeed(sensor, tmp_path)  # type: ignore[arg-type]
     page = Page(sensor, tmp_path, feed, 0)

@@ -17,7 +17,7 @@ BAT = ("species", "Myotis nattereri", 0.9)
 
 @pytest.fixture
 def sensor(tmp_path: Path) -> Sensor:
-    sensor = Sensor(tmp_path / "metadata.db")
+    sensor = Sensor(tmp_path)
     sensor.store.store_deployment(SITE)
     return sensor
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,15 +16,29 @@ from starlette.routing import BaseRoute
 from acoupi import data
 from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.errors import AcoupiError
+from acoupi.heard import RecordingFile
+from acoupi.stack.settings import Settings
+from acoupi.system.page_files import RecordingFiles
 from tests.stores import output, recording
 
 
 class Sensor:
-    """A sensor of which only the stores are real."""
+    """A sensor of which only the stores and the files are real.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    home
+        Where they are, in ``data/``.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.data = home / "data"
+        path = self.data / "metadata.db"
         self.store = SqliteStore(path)
         self._reader = SqliteReader(path)
+        self._files = RecordingFiles(Settings(home=home), lambda: self._reader)
+        self.pieces: list[int] = []
+        """Lengths of the pieces of files that were asked for."""
         self.now_: dict[str, Any] = {"time": "1", "ok": True, "alarms": []}
         self.error: AcoupiError | None = None
         self.permits: threading.Semaphore | None = None
@@ -39,6 +54,13 @@ class Sensor:
 
     def now(self) -> dict[str, Any]:
         return self.now_
+
+    def find_file(self, recording_id: UUID) -> RecordingFile:
+        return self._files.find(recording_id)
+
+    def read_file(self, recording_id: UUID, offset: int, length: int) -> bytes:
+        self.pieces.append(length)
+        return self._files.read(recording_id, offset, length)
 
 
 def add(sensor: Sensor, seconds: float, *detections: data.Detection) -> data.Recording:
