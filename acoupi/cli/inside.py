@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["instead", "run_inside"]
 
 
-SETTING_UP = ("setup", "config")
+SETTING_UP = ("setup", "config", "web")
 """Commands after which other folders may be mounted."""
 
 

@@ -55,6 +55,7 @@ COMMANDS = {
         "doctor:doctor_app",
         "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
     ),
+    "web": Entry("web:app", "Log in to the page of the sensor; make the changes it leaves to you."),
     "task": Entry("tasks:app", "List the tasks of the program, or run one now."),
     "messages": Entry(
         "messages:app", "Show messages that were sent, are waiting, or were refused; retry them."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from acoupi.config.web import Web
 from acoupi.door.places import door_folder, waiting_folder
@@ -12,7 +13,7 @@ from acoupi.stack.extra_services import extra_service
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import MEBIBYTE, Port, Service, Stack
 
-__all__ = ["with_web"]
+__all__ = ["check_reach", "keys_file", "with_web"]
 
 MODULE = "acoupi.web"
 MEMORY = 128 * MEBIBYTE
@@ -65,6 +66,28 @@ def _reading(service: Service, settings: Settings, other: str) -> Service:
     """Return a service that sees the part of ``run/`` of another."""
     mount = Mount(settings.of_service(other).run_dir, read_only=True)
     return replace(service, mounts=tuple(dict.fromkeys((*service.mounts, mount))))
+
+
+def keys_file(settings: Settings) -> Path:
+    """Return the file with what opens the page; only the service itself and people see it."""
+    run = settings.run_dir
+    return (run if run.name == WEB else run / WEB) / "keys.json"
+
+
+def check_reach(web: Web, *, has_keys: bool) -> None:
+    """Raise if the page would be open to the world and nobody could log in.
+
+    Raises
+    ------
+    ConfigurationError
+        With what to do.
+    """
+    if web.enabled and not web.is_local and not has_keys:
+        raise ConfigurationError(
+            f"the page is not served at {web.host} without a password.",
+            "acoupi web token   (then log in, and choose a password)",
+            why="everybody in the network would reach it, and nobody could log in.",
+        )
 
 
 def _service(settings: Settings, web: Web) -> Service:

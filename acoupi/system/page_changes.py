@@ -41,7 +41,16 @@ from acoupi.system.sensor import Sensor
 from acoupi.system.state import unnamed_deployment
 from acoupi.writing import RenderedFile
 
-__all__ = ["PENDING", "Changes", "apply", "pending_of", "planned", "start", "stop"]
+__all__ = [
+    "PENDING",
+    "Changes",
+    "apply",
+    "forget_pending",
+    "pending_of",
+    "planned",
+    "start",
+    "stop",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +229,7 @@ def apply(settings: Settings, given: Mapping[str, Any], by: str) -> JsonObject:
             return found.as_json("applied")
         names = ", ".join(one["name"] for one in found.changes)
         if found.host_command is not None:
-            commit_files(config, {config / PENDING: _pending(given, by)})
+            commit_files(config, {config / PENDING: _pending(given, by, found.host_command)})
             logger.warning("%s is to be changed by %s: %s", names, by, found.host_command)
             return found.as_json("pending")
         schedule = settings.schedule_file.relative_to(settings.home).as_posix()
@@ -230,8 +239,13 @@ def apply(settings: Settings, given: Mapping[str, Any], by: str) -> JsonObject:
         return found.as_json("applied")
 
 
-def _pending(given: Mapping[str, Any], by: str) -> RenderedFile:
-    content = {"on": clock.utc_now().isoformat(), "by": by, "changes": dict(given)}
+def _pending(given: Mapping[str, Any], by: str, command: str) -> RenderedFile:
+    content = {
+        "on": clock.utc_now().isoformat(),
+        "by": by,
+        "host_command": command,
+        "changes": dict(given),
+    }
     return RenderedFile(json.dumps(content, indent=2) + "\n")
 
 
@@ -241,8 +255,14 @@ def pending_of(settings: Settings) -> JsonObject | None:
     with suppress(OSError, ValueError, RecursionError):
         found = json.loads(read_whole(path))
         if isinstance(found, dict) and isinstance(found.get("changes"), dict):
-            return {**found, "host_command": ON_THE_HOST}
+            return found
     return None
+
+
+def forget_pending(settings: Settings) -> None:
+    """Forget the changes that waited: they are made. To be called while changing the home."""
+    config = settings.program_config_file.parent
+    commit_files(config, {}, remove=[config / PENDING])
 
 
 # Deployments

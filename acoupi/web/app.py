@@ -128,7 +128,7 @@ class _Static(StaticFiles):
 def _told(pages: Pages) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, AcoupiError)
-        status = 503
+        status = getattr(error, "status", 503)
         if isinstance(error, ParameterError):
             status = 422
         elif isinstance(error, ConfigurationError):

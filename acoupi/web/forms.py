@@ -1,16 +1,41 @@
-"""The form of settings: which field shows one, and what comes back."""
+"""Forms: what comes back from one; and that of the settings."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from acoupi.web.sensor import Problem, Setting
 from acoupi.web.shown import FILTERS
 
-__all__ = ["Field", "Form", "changes_in"]
+__all__ = ["Field", "Form", "changes_in", "fields_of"]
+
+MOST_BYTES = 1 << 20
 
 _shown = FILTERS["value"]
 _COMPOUND = {"array", "object"}
+
+
+async def fields_of(request: Request) -> dict[str, str]:
+    """Return the fields of a form that was sent; of those with one name, the last.
+
+    Raises
+    ------
+    HTTPException
+        413: it is too long; 400: it is not text.
+    """
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise HTTPException(413, f"A form may have {MOST_BYTES} bytes.")
+    try:
+        return dict(parse_qsl(content.decode(), keep_blank_values=True))
+    except ValueError as error:
+        raise HTTPException(400, "This is not a form.") from error
 
 
 class Field(NamedTuple):

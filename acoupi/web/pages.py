@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -14,7 +15,7 @@ from acoupi import __version__
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.web import answers, help_pages, shown
 from acoupi.web.asking import FILTERS, Ask
-from acoupi.web.forms import Form, changes_in
+from acoupi.web.forms import Form, changes_in, fields_of
 from acoupi.web.parts import Access
 from acoupi.web.recent import Recent
 
@@ -199,10 +200,7 @@ class Pages:
 
     async def plan(self, request: Request) -> Response:
         """Show what changed settings would do, before anything changes."""
-        from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 - small, and used once
-
-        given = {name: str(value) for name, value in (await request.form()).items()}
-        return await run_in_threadpool(self._planned, request, given)
+        return await run_in_threadpool(self._planned, request, await fields_of(request))
 
     def _planned(self, request: Request, given: Mapping[str, str]) -> Response:
         if not self._access.visitor(request).may_write:
