@@ -32,7 +32,7 @@ __all__ = [
     "column_of",
     "find_ring",
     "levels_in",
-    "live_file",
+    "live_folder",
     "touch_mark",
 ]
 
@@ -48,17 +48,17 @@ _CHECK = struct.Struct("<I")
 _LEVELS = struct.Struct("<ff")
 
 
-def live_file(home: Path, service: str, name: str) -> Path:
-    """Return where the recorder writes a ring, or who shows it leaves the mark.
+def live_folder(home: Path, service: str) -> Path:
+    """Return where a recorder writes its rings, or who shows them leaves the marks.
 
-    Each in its own part of ``run/``, in a container or not, where nobody else writes.
+    A folder of its own for each, so that the other can be shown it and nothing else.
 
     Examples
     --------
-    >>> str(live_file(Path("/home/pi/.acoupi"), "recording", COLUMNS))
-    '/home/pi/.acoupi/run/recording/live.columns'
+    >>> str(live_folder(Path("/home/pi/.acoupi"), "recording"))
+    '/home/pi/.acoupi/run/live/recording'
     """
-    return home / "run" / service / f"live.{name}"
+    return home / "run" / "live" / service
 
 
 def find_ring(home: Path, name: str, watcher: str) -> Path | None:
@@ -67,10 +67,10 @@ def find_ring(home: Path, name: str, watcher: str) -> Path | None:
     Parameters
     ----------
     watcher
-        Who asks: what lies in its own part of ``run/`` is its mark.
+        Who asks: what lies in its own folder is its mark.
     """
-    found = (home / "run").glob(f"*/live.{name}")
-    return next((one for one in sorted(found) if one.parent.name != watcher), None)
+    found = sorted(live_folder(home, "x").parent.glob(f"*/{name}"))
+    return next((one for one in found if one.parent.name != watcher), None)
 
 
 class Entry(NamedTuple):

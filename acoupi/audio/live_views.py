@@ -25,7 +25,7 @@ _SECONDS_KEPT = 3.2
 
 def make_view(stream: CaptureStream, path: Path) -> "View":
     """Return the view of a stream that the ring at this path is of."""
-    return (Picture if path.suffix == f".{COLUMNS}" else Sound)(stream, path)
+    return (Picture if path.name == COLUMNS else Sound)(stream, path)
 
 
 class View(ABC):

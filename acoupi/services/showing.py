@@ -23,13 +23,11 @@ def showing(service: Service, settings: Settings, web: Web) -> Iterator[None]:
         return
     # Of use to recorders only.
     from acoupi.audio.live import LiveThread  # noqa: PLC0415
-    from acoupi.audio.live_ring import COLUMNS, SOUND, live_file  # noqa: PLC0415
+    from acoupi.audio.live_ring import COLUMNS, SOUND, live_folder  # noqa: PLC0415
 
     names = (COLUMNS,) if web.live_audio == "nobody" else (COLUMNS, SOUND)
-    place = settings.home
-    live = LiveThread(
-        {live_file(place, service.name, name): live_file(place, WEB, name) for name in names}
-    )
+    rings, marks = (live_folder(settings.home, name) for name in (service.name, WEB))
+    live = LiveThread({rings / name: marks / name for name in names})
     live.start()
     try:
         yield

@@ -1,9 +1,10 @@
 """The page of the sensor as a service, and what it changes for the worker behind its door."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.config.web import Web
 from acoupi.door.places import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
@@ -47,25 +48,25 @@ def with_web(stack: Stack, settings: Settings, web: Web) -> Stack:
 def _with_live(stack: Stack, settings: Settings) -> Stack:
     """Let the page read what the recorder shows, and the recorder see that somebody watches.
 
-    Each reads the part of ``run/`` of the other; see `acoupi.audio.live_ring`.
+    Each writes a folder of its own, and reads that of the other: see `acoupi.audio.live_ring`.
     """
     recorder = stack.recorder
     if recorder is None:
         return stack
-    reads = {recorder.name: WEB, WEB: recorder.name}
-    return replace(
-        stack,
-        services=tuple(
-            _reading(one, settings, reads[one.name]) if one.name in reads else one
-            for one in stack.services
-        ),
+    pair = (recorder.name, WEB)
+    services = (
+        replace(one, mounts=(*one.mounts, *_live_mounts(settings.home, one.name, pair)))
+        if one.name in pair
+        else one
+        for one in stack.services
     )
+    return replace(stack, services=tuple(services))
 
 
-def _reading(service: Service, settings: Settings, other: str) -> Service:
-    """Return a service that sees the part of ``run/`` of another."""
-    mount = Mount(settings.of_service(other).run_dir, read_only=True)
-    return replace(service, mounts=tuple(dict.fromkeys((*service.mounts, mount))))
+def _live_mounts(home: Path, name: str, pair: Iterable[str]) -> Iterator[Mount]:
+    """Yield the folders of two services that show and watch, as one of them sees them."""
+    for other in pair:
+        yield Mount(live_folder(home, other), read_only=other != name)
 
 
 def keys_file(settings: Settings) -> Path:

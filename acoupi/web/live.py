@@ -29,7 +29,7 @@ from acoupi.audio.live_ring import (
     RingReader,
     find_ring,
     levels_in,
-    live_file,
+    live_folder,
     touch_mark,
 )
 from acoupi.web.news import Event, News
@@ -68,7 +68,7 @@ def routes(feed: "LiveFeed", access: Access) -> list[Route]:
     """Return the routes of what happens now."""
 
     def live(_: Request) -> Response:
-        """Return a stream of events (SSE): picture, columns, detection, recording, now, problem."""
+        """Return a stream of events (SSE): picture, columns, detection, recording, now, problem, beat."""
         return feed.events()
 
     def live_audio(request: Request) -> Response:
@@ -118,7 +118,7 @@ class LiveFeed:
     async def _told(self, queue: "Queue") -> AsyncIterator[bytes]:
         yield b"".join((b"retry: 3000\n\n", *self._snapshot()))
         async for content in queue.contents(HEARTBEAT_SECONDS):
-            yield content or b": still here\n\n"
+            yield content or _framed("beat", {})
 
     def _snapshot(self) -> list[bytes]:
         """Return what somebody who has just come must know."""
@@ -185,7 +185,7 @@ class RingFeed:
     """
 
     def __init__(self, home: Path, name: str) -> None:
-        self._mark = live_file(home, WEB, name)
+        self._mark = live_folder(home, WEB) / name
         self._ring = RingReader(lambda: find_ring(home, name, WEB))
         self.head: Head | None = None
         """What the recorder says of it; None: there is nothing to show."""

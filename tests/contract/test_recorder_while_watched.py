@@ -10,7 +10,7 @@ from acoupi import data
 from acoupi.audio.counter import TURN
 from acoupi.audio.formats import read_audio
 from acoupi.audio.live import LiveThread
-from acoupi.audio.live_ring import COLUMNS, SOUND, Entry, RingReader, live_file, touch_mark
+from acoupi.audio.live_ring import COLUMNS, SOUND, Entry, RingReader, live_folder, touch_mark
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.components.audio_recorder import PARecorder
 
@@ -36,8 +36,8 @@ def recorder(tmp_path: Path) -> Iterator[PARecorder]:
 def test_no_sample_is_lost_while_somebody_watches_and_listens(
     tmp_path: Path, recorder: PARecorder
 ) -> None:
-    rings = {name: live_file(tmp_path, "recording", name) for name in (COLUMNS, SOUND)}
-    marks = {name: live_file(tmp_path, "web", name) for name in rings}
+    rings = {name: live_folder(tmp_path, "recording") / name for name in (COLUMNS, SOUND)}
+    marks = {name: live_folder(tmp_path, "web") / name for name in rings}
     readers = {name: RingReader(lambda name=name: rings[name]) for name in rings}  # type: ignore[misc]
     live = LiveThread({rings[name]: marks[name] for name in rings})
     recordings: list[data.Recording] = []

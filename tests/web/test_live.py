@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from acoupi.audio.live_ring import COLUMNS, SOUND, RingWriter, column_of, live_file
+from acoupi.audio.live_ring import COLUMNS, SOUND, RingWriter, column_of, live_folder
 from acoupi.web import live
 from acoupi.web.live import LiveFeed, Queue, routes
 from acoupi.web.parts import Visitor
@@ -46,7 +46,7 @@ class Recorder:
     def __init__(self, home: Path, name: str) -> None:
         content = column_of(-40, -20, bytes(range(BINS))) if name == COLUMNS else b"\1\2" * 2304
         head = HEAD if name == COLUMNS else {"samplerate": 48_000, "division": 10}
-        path = live_file(home, "recording", name)
+        path = live_folder(home, "recording") / name
         self._ring = RingWriter(path, head, content_bytes=len(content), slots=64)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, args=(content,), daemon=True)
@@ -77,7 +77,7 @@ class Page:
         return self.opened[-1]
 
     def mark(self, name: str) -> Path:
-        return live_file(self.home, "web", name)
+        return live_folder(self.home, "web") / name
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from acoupi.audio.live_ring import (
     RingWriter,
     find_ring,
     levels_in,
-    live_file,
+    live_folder,
     touch_mark,
 )
 from acoupi.audio.live_sound import (
@@ -43,7 +43,7 @@ SIZE, SLOTS = 40, 8
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "run" / "recording" / "live.columns"
+    return tmp_path / "run" / "recording" / "columns"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_reader_gets_the_last_entry_and_then_all_that_are_new(
 def test_whatever_the_reader_misses_it_never_gets_old_or_mixed_entries(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int]
 ) -> None:
-    path = tmp_path_factory.mktemp("ring") / "live.columns"
+    path = tmp_path_factory.mktemp("ring") / "columns"
     writer = RingWriter(path, {}, content_bytes=SIZE, slots=SLOTS)
     reader, written = reader_of(path), 0
     reader.read()
@@ -165,17 +165,17 @@ def test_a_file_that_is_no_ring_is_none(path: Path, head: bytes) -> None:
 
 def test_a_link_is_no_ring(path: Path, writer: RingWriter, tmp_path: Path) -> None:
     write(writer, 1)
-    link = tmp_path / "live.columns"
+    link = tmp_path / "columns"
     link.symlink_to(path)
 
     assert reader_of(link).read() == []
 
 
 def test_the_ring_is_found_whatever_the_recorder_is_called(tmp_path: Path) -> None:
-    touch_mark(live_file(tmp_path, "web", COLUMNS))
+    touch_mark(live_folder(tmp_path, "web") / COLUMNS)
     assert find_ring(tmp_path, COLUMNS, "web") is None
 
-    ring = live_file(tmp_path, "zoom", COLUMNS)
+    ring = live_folder(tmp_path, "zoom") / COLUMNS
     RingWriter(ring, {}, content_bytes=SIZE, slots=SLOTS)
 
     assert find_ring(tmp_path, COLUMNS, "web") == ring
@@ -193,7 +193,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_a_mark_is_fresh_for_some_seconds_after_each_touch(tmp_path: Path, clock: Clock) -> None:
-    path = tmp_path / "run" / "web" / "live.columns"
+    path = tmp_path / "run" / "web" / "columns"
     watch = MarkWatch(path)
 
     assert not watch.is_fresh()
@@ -212,7 +212,7 @@ def test_a_mark_is_fresh_for_some_seconds_after_each_touch(tmp_path: Path, clock
 def test_a_mark_that_was_left_behind_says_nothing_nor_does_its_removal(
     tmp_path: Path, clock: Clock
 ) -> None:
-    path = tmp_path / "live.columns"
+    path = tmp_path / "columns"
     touch_mark(path)
     watch = MarkWatch(path)
 
@@ -318,8 +318,8 @@ class Sensor:
     def __init__(self, home: Path, source: Any, clock: Clock) -> None:
         self.source, self.clock = source, clock
         self.pool = StreamPool()
-        self.ring = {name: live_file(home, "recording", name) for name in (COLUMNS, SOUND)}
-        self.mark = {name: live_file(home, "web", name) for name in (COLUMNS, SOUND)}
+        self.ring = {name: live_folder(home, "recording") / name for name in (COLUMNS, SOUND)}
+        self.mark = {name: live_folder(home, "web") / name for name in (COLUMNS, SOUND)}
         self.thread = LiveThread({self.ring[n]: self.mark[n] for n in self.ring}, self.pool)
 
     def hear(self, seconds: float) -> None:

@@ -15,7 +15,7 @@ from acoupi.stack.stack import Service
 
 
 def shown(home: Path, role: str = "recorder", **web: Any) -> set[str]:
-    """The rings that a worker of this role may write, below ``run/``."""
+    """The rings that a worker of this role may write, below ``run/live/``."""
     service = Service("recording", role, ())
     before = set(threading.enumerate())
     with showing(service, Settings(home=home), Web.model_validate({"enabled": True, **web})):
@@ -25,8 +25,8 @@ def shown(home: Path, role: str = "recorder", **web: Any) -> set[str]:
             if isinstance(one, LiveThread) and one not in before
         ]
         pairs = [pair for one in live for pair in one._marks.items()]
-    rings = {ring.relative_to(home / "run") for ring, _ in pairs}
-    marks = {mark._path.relative_to(home / "run") for _, mark in pairs}
+    rings = {ring.relative_to(home / "run" / "live") for ring, _ in pairs}
+    marks = {mark._path.relative_to(home / "run" / "live") for _, mark in pairs}
     for one in live:
         one.join(10)
         assert not one.is_alive()
@@ -35,11 +35,11 @@ def shown(home: Path, role: str = "recorder", **web: Any) -> set[str]:
 
 
 def test_a_recorder_shows_columns_and_sound_where_there_is_a_page(home: Path) -> None:
-    assert shown(home) == {"recording/live.columns", "recording/live.sound"}
+    assert shown(home) == {"recording/columns", "recording/sound"}
 
 
 def test_sound_leaves_the_recorder_only_where_somebody_may_listen(home: Path) -> None:
-    assert shown(home, live_audio="nobody") == {"recording/live.columns"}
+    assert shown(home, live_audio="nobody") == {"recording/columns"}
 
 
 @pytest.mark.parametrize(("role", "enabled"), [("recorder", False), ("worker", True)])
