@@ -68,7 +68,7 @@ def routes(feed: "LiveFeed", access: Access) -> list[Route]:
     """Return the routes of what happens now."""
 
     def live(_: Request) -> Response:
-        """Return a stream of events (SSE): picture, columns, detection, recording, now, problem, beat."""
+        """Return events (SSE): picture, columns, detection, recording, now, problem, beat."""
         return feed.events()
 
     def live_audio(request: Request) -> Response:

@@ -242,10 +242,9 @@
       const samples = buffer.getChannelData(0);
       for (let at = 0; at < count; at++) samples[at] = view.getInt16(2 * at, true) / 32768;
       bytes = bytes.slice(2 * count);
-      // Too late: a short gap. Too early by much: the sound would lag behind for ever.
-      if (next < output.currentTime || next > output.currentTime + 4 * BEHIND_S) {
-        next = output.currentTime + BEHIND_S;
-      }
+      // Too late: a short gap. Much too early: left out, or the sound would lag behind for ever.
+      if (next > output.currentTime + 4 * BEHIND_S) continue;
+      if (next < output.currentTime) next = output.currentTime + BEHIND_S;
       const piece = output.createBufferSource();
       piece.buffer = buffer;
       piece.connect(volume);
