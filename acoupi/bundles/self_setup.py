@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.bundles.compose_file import (
     SECCOMP,
     SOCKET_FOLDER,
@@ -31,7 +32,7 @@ from acoupi.config.names import SENSOR
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.config.sensor import sensor_schema
 from acoupi.config.variables import settings_table
-from acoupi.door.places import door_folder
+from acoupi.door.places import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules
@@ -274,9 +275,13 @@ def _volumes_of_others(service: Service) -> list[str]:
 
 
 def _door_volumes(service: Service) -> list[str]:
-    """Return the volumes of the doors that a service answers or calls at."""
+    """Return the volumes of doors that a service answers or calls at, and of what is live."""
     home = _home_of(service)
-    places = {door_folder(home / "run", "x").parent: "door", home / "waiting": "waiting"}
+    places = {
+        door_folder(home / "run", "x").parent: "door",
+        waiting_folder(home, "x").parent: "waiting",
+        live_folder(home, "x").parent: "live",
+    }
     return [
         f"{places[one.source.parent]}-{one.source.name}:{HOME / one.source.relative_to(home)}"
         f"{':ro' if one.read_only else ''}"

@@ -54,6 +54,7 @@ from acoupi.services.provisioned_home import drop_invalid_variables
 from acoupi.services.reclaiming import reclaimer
 from acoupi.services.recorder_clock import Outbox, RecorderClock
 from acoupi.services.restarts import RestartPolicy
+from acoupi.services.showing import showing
 from acoupi.services.waiting import Watch, await_home
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.loading import load_program_class
@@ -127,7 +128,8 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             tie_to_worker(lock)
             _call_while_waiting(program, stopped)
             recording = recording_tasks(program) if service.role == "recorder" else []
-            return _work(app, service, settings, monitor, recording)
+            with showing(service, settings, sensor.web):
+                return _work(app, service, settings, monitor, recording)
         finally:
             stopped.set()
             monitor.stop()

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.door.places import door_folder, waiting_folder
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.stack.access import Job, Mount, Place, mounts_for
@@ -136,7 +137,8 @@ def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...
 def writes_only_its_own(settings: Settings, name: str, mounts: Iterable[Mount]) -> bool:
     """Return whether a service writes no folder that another writes, so that it can have a user."""
     own = settings.of_service(name)
-    folders = {own.log_dir, own.run_dir, waiting_folder(settings.home, name)}
+    home = settings.home
+    folders = {own.log_dir, own.run_dir, waiting_folder(home, name), live_folder(home, name)}
     return folders.issuperset(one.source for one in mounts if not one.read_only)
 
 

@@ -1,9 +1,10 @@
 """The page of the sensor as a service, and what it changes for the worker behind its door."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.config.web import Web
 from acoupi.door.places import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
@@ -40,7 +41,32 @@ def with_web(stack: Stack, settings: Settings, web: Web) -> Stack:
     others = [one.name for one in stack.services if one is not keeper]
     behind = replace(keeper, mounts=tuple(_behind_the_door(settings, keeper, others)))
     services = [behind if one is keeper else one for one in stack.services]
-    return replace(stack, services=(*services, _service(settings, web)))
+    page = _service(settings, web)
+    return _with_live(replace(stack, services=(*services, page)), settings)
+
+
+def _with_live(stack: Stack, settings: Settings) -> Stack:
+    """Let the page read what the recorder shows, and the recorder see that somebody watches.
+
+    Each writes a folder of its own, and reads that of the other: see `acoupi.audio.live_ring`.
+    """
+    recorder = stack.recorder
+    if recorder is None:
+        return stack
+    pair = (recorder.name, WEB)
+    services = (
+        replace(one, mounts=(*one.mounts, *_live_mounts(settings.home, one.name, pair)))
+        if one.name in pair
+        else one
+        for one in stack.services
+    )
+    return replace(stack, services=tuple(services))
+
+
+def _live_mounts(home: Path, name: str, pair: Iterable[str]) -> Iterator[Mount]:
+    """Yield the folders of two services that show and watch, as one of them sees them."""
+    for other in pair:
+        yield Mount(live_folder(home, other), read_only=other != name)
 
 
 def keys_file(settings: Settings) -> Path:

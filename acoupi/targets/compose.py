@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.bundles.bundle_checks import SECCOMP_FILE, TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
@@ -346,7 +347,8 @@ class ComposeTarget(RunningBundle):
             if not text.isdigit():
                 continue
             own = self.settings.of_service(name)
-            for folder in (own.log_dir, own.run_dir, waiting_folder(home, name)):
+            places = (waiting_folder(home, name), live_folder(home, name))
+            for folder in (own.log_dir, own.run_dir, *places):
                 if folder.is_dir():
                     share_folder(folder, int(text), gid)
             password = home / BROKER_FOLDER / name

@@ -20,7 +20,7 @@ from acoupi.heard import Filters
 from acoupi.system.choosing import Choice, Choosing, moment_of
 from acoupi.web.sensor import Sensor
 
-__all__ = ["FILTERS", "LIMIT", "PAGE", "Ask"]
+__all__ = ["FILTERS", "LIMIT", "PAGE", "Ask", "zone_named"]
 
 LIMIT, PAGE = 500, 50
 """At most so many rows in an answer; and how many where it is not said."""
@@ -40,6 +40,14 @@ FILTERS: Mapping[str, str] = {
 """What chooses what was heard, as the options of ``acoupi detections``."""
 _SEVERAL = ("deployment", "model", "species", "tag", "state", "verdict")
 _ID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+def zone_named(key: str) -> datetime.tzinfo:
+    """Return a time zone; UTC where this machine does not know it."""
+    try:
+        return ZoneInfo(key)
+    except (ValueError, LookupError, OSError):
+        return datetime.UTC
 
 
 @dataclass(frozen=True)
@@ -71,10 +79,7 @@ class Ask:
     @cached_property
     def zone(self) -> datetime.tzinfo:
         """The zone of the sensor; UTC where this machine does not know it."""
-        try:
-            return ZoneInfo(self.timezone)
-        except (ValueError, LookupError, OSError):
-            return datetime.UTC
+        return zone_named(self.timezone)
 
     def text(self, name: str) -> str | None:
         """Return a parameter; None if it is not given, or empty."""

@@ -19,8 +19,13 @@ from acoupi.stack.settings import Settings
 from acoupi.stack.web import check_reach, keys_file
 from acoupi.web.access import ALIVE, PageAccess
 from acoupi.web.app import make_app
+from acoupi.web.asking import zone_named
 from acoupi.web.door_sensor import DoorSensor
 from acoupi.web.keys import read_keys
+from acoupi.web.live import LiveFeed
+from acoupi.web.live import routes as live_routes
+from acoupi.web.media import routes as media_routes
+from acoupi.web.recent import Recent
 from acoupi.web.writing import routes as writing_routes
 
 __all__ = ["is_well", "run"]
@@ -50,27 +55,32 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     web: Web = load_sensor(settings).web
     check_reach(web, has_keys=read_keys(keys_file(settings)) is not None)
+    sensor = DoorSensor(door_folder(settings.home / "run", WEB))
+    feed = LiveFeed(sensor, settings.home)
     with _listening(_host(settings, web), web.port) as listener:
-        server = _Server(_config(settings, web))
+        server = _Server(_config(settings, web, sensor, feed))
         # In a thread: the signals are those of this service.
         serving = threading.Thread(target=server.run, args=([listener],), name="page")
         serving.start()
         logger.info("The page is at http://%s:%d%s/", web.host, web.port, web.path_prefix)
         while serving.is_alive() and not stop.is_set():
             stop.wait(LOOK_EVERY)
+        feed.close()
         server.should_exit = True
         serving.join()
 
 
-def _config(settings: Settings, web: Web) -> uvicorn.Config:
-    sensor = DoorSensor(door_folder(settings.home / "run", WEB))
+def _config(settings: Settings, web: Web, sensor: DoorSensor, feed: LiveFeed) -> uvicorn.Config:
     access = PageAccess(web, keys_file(settings))
+    cache, recent = _cache(settings), Recent(sensor)
     app = make_app(
         sensor,
         web,
         access=access,
+        live=live_routes(feed, access),
+        media=media_routes(sensor, cache / "media", lambda: zone_named(recent.timezone())),
         writing=writing_routes(sensor, access),
-        folder=_cache(settings),
+        folder=cache,
     )
     return uvicorn.Config(
         app,
