@@ -69,7 +69,7 @@ class PageDoor(threading.Thread):
         number = listener.fileno()
         # Its input ends with this worker, however that ends, or with `close`.
         with subprocess.Popen(
-            [*self._command, str(number)], pass_fds=[number], stdin=self._ended
+            [*self._command, str(number)], pass_fds=[number], stdin=self._ended.fileno()
         ) as process:
             code = process.wait()
         if code:

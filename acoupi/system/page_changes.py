@@ -2,8 +2,8 @@
 
 Everything is written by the commit that setup uses, with ``config/applied.json``, by which the
 services notice (`acoupi.services.applied`). What would change what setup renders (mounts,
-devices, a network, limits) is kept in ``config/pending.json`` until ``acoupi web apply`` is run
-on the host.
+devices, a network, limits), and another server to send to, is kept in ``config/pending.json``
+until ``acoupi web apply`` is run on the host.
 """
 
 import json
@@ -29,6 +29,7 @@ from acoupi.provisioned import MARKER
 from acoupi.services.applied import applied_file, applied_path
 from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import call_hook
+from acoupi.stack.rights import addresses_in
 from acoupi.stack.settings import Settings
 from acoupi.system import planning
 from acoupi.system.deployments import (
@@ -189,7 +190,9 @@ def _files(
     if is_there(config / MARKER):
         return {}, " ".join(_as_variable(type(before[0]), *one) for one in given.items())
     old, new = (_plan(settings, sensor, *both) for both in (before, after))
-    if old.stack != new.stack:
+    # Secrets are sent to servers: whoever takes the page over must not choose them.
+    names_others = addresses_in(before[0]) != addresses_in(after[0])
+    if old.stack != new.stack or names_others:
         return {}, ON_THE_HOST
     schedule = PurePath(settings.schedule_file.relative_to(settings.home))
     answers = (settings.program_config_file, settings.sensor_config_file)

@@ -154,6 +154,22 @@ def test_what_changes_rendered_files_waits_for_the_host(
     assert page.now()["status"]["pending"] is None
 
 
+def test_another_server_waits_for_the_host_because_secrets_would_be_sent_to_it(
+    home: Path,
+) -> None:
+    settings = Settings(home=home)
+    url = "--messaging.http.base_url"
+    setup_program(
+        settings, "connected", [url, "https://ours.org/in", "--messaging.http.token", "t"]
+    )
+    page = PageSensor(settings)
+
+    plan = page.plan_settings({"messaging.http.base_url": "https://elsewhere.org/in"})
+
+    assert plan["host_command"] == "acoupi web apply"
+    assert page.plan_settings({"messaging.message_send_interval": 20})["host_command"] is None
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
