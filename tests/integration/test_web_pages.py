@@ -169,6 +169,26 @@ def test_what_is_new_appears_by_itself(browser: Browser, address: str) -> None:
     page.context.close()
 
 
+def test_a_clip_has_a_picture_and_can_be_heard_at_every_speed(
+    browser: Browser, address: str
+) -> None:
+    page, wrong = opened(browser, address)
+    page.goto(f"/detections/{DETECTION}")
+    page.wait_for_function("document.querySelector('.clip img').naturalWidth > 400")
+
+    lengths = {}
+    for slow in (1, 10):
+        page.get_by_role("link", name=f"{slow}×", exact=True).click()  # noqa: RUF001
+        page.wait_for_function("document.querySelector('audio').readyState > 0")
+        lengths[slow] = page.evaluate("document.querySelector('audio').duration")
+        page.evaluate("document.querySelector('audio').pause()")
+
+    assert lengths[1] == pytest.approx(1.25, abs=0.05)
+    assert lengths[10] == pytest.approx(12.5, abs=0.5)
+    assert wrong == []
+    page.context.close()
+
+
 def test_the_keyboard_goes_everywhere(browser: Browser, address: str) -> None:
     page, _ = opened(browser, address)
     page.goto("/species")
