@@ -39,26 +39,37 @@ class PageDoor(threading.Thread):
 
     def __init__(self, folder: Path, command: Sequence[str] = COMMAND) -> None:
         super().__init__(name="door of the page", daemon=True)
+        self.listens = threading.Event()
         self._folder, self._command = folder, command
+        self._ends, self._ended = socket.socketpair()
+
+    def close(self) -> None:
+        """End the thread and what answers, and wait for both."""
+        self._ends.close()
+        self.join()
+        self._ended.close()
 
     def run(self) -> None:
-        """Listen until this worker ends, whatever happens."""
-        while True:
+        """Listen until `close` is called, whatever happens."""
+        patience = 0.0
+        while not select.select([self._ended], [], [], patience)[0]:
             try:
                 with listen(self._folder) as listener:
+                    self.listens.set()
                     while self._answer(listener):
                         pass
             except OSError as error:
                 logger.warning("The door of the page could not be opened: %s", error)
-            threading.Event().wait(RETRY)
+            patience = RETRY
 
     def _answer(self, listener: socket.socket) -> bool:
         """Wait until somebody asks, and have a process answer; return whether it ended well."""
-        select.select([listener], [], [])
+        if self._ended in select.select([listener, self._ended], [], [])[0]:
+            return False
         number = listener.fileno()
-        # Its input is a pipe from here, which ends with this worker, however that ends.
+        # Its input ends with this worker, however that ends, or with `close`.
         with subprocess.Popen(
-            [*self._command, str(number)], pass_fds=[number], stdin=subprocess.PIPE
+            [*self._command, str(number)], pass_fds=[number], stdin=self._ended.fileno()
         ) as process:
             code = process.wait()
         if code:

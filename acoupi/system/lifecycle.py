@@ -35,6 +35,8 @@ from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
+from acoupi.stack.web import check_reach, keys_file
+from acoupi.system.config_history import history_files
 from acoupi.system.deployments import (
     end_deployment,
     get_current_deployment,
@@ -85,6 +87,8 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
     with changing(config, "acoupi setup"):
         plan = plan_setup(settings, request)
         _check_movable(settings, plan)
+        if plan.target.starts_here and not plan.target.renders_folder:
+            check_reach(plan.sensor.web, has_keys=keys_file(settings).exists())  # type: ignore[attr-defined]
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
         if not request.force:
             _check_not_edited(settings, plan)
@@ -98,7 +102,12 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
         waiting = sorted(one for one in seen if one.parent == settings.home / "waiting")
         commit_files(
             config,
-            {**plan.settings_files, **files, settings.manifest_file: manifest.to_file()},
+            {
+                **plan.settings_files,
+                **history_files(settings, plan.settings_files, request.origin),
+                **files,
+                settings.manifest_file: manifest.to_file(),
+            },
             remove=sorted(obsolete),
             folders=[settings.log_dir, settings.run_dir, settings.home / "data", *waiting],
         )

@@ -2,8 +2,8 @@
 
 Everything is written by the commit that setup uses, with ``config/applied.json``, by which the
 services notice (`acoupi.services.applied`). What would change what setup renders (mounts,
-devices, a network, limits) is kept in ``config/pending.json`` until ``acoupi web apply`` is run
-on the host.
+devices, a network, limits), and another server to send to, is kept in ``config/pending.json``
+until ``acoupi web apply`` is run on the host.
 """
 
 import json
@@ -29,6 +29,7 @@ from acoupi.provisioned import MARKER
 from acoupi.services.applied import applied_file, applied_path
 from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import call_hook
+from acoupi.stack.rights import addresses_in
 from acoupi.stack.settings import Settings
 from acoupi.system import planning
 from acoupi.system.deployments import (
@@ -103,7 +104,7 @@ def planned(settings: Settings, given: Mapping[str, Any]) -> Changes:
             return Changes(changes, problems, names, {}, None)
         try:
             files, command = _files(settings, sensor, before, after, given)
-        except ParameterError as error:
+        except ConfigurationError as error:
             return Changes(changes, [_problem("", error)], names, {}, None)
     return Changes(changes, [], names, files, command)
 
@@ -112,10 +113,13 @@ def _with_all(
     before: tuple[BaseModel, BaseModel], given: Mapping[str, Any]
 ) -> tuple[tuple[BaseModel, BaseModel], list[JsonObject]]:
     """Return the settings with all changes; one that is only valid after another comes after it."""
-    secrets = {node.name for tree in setting_trees(type(before[0])) for node in tree.walk()
-               if node.is_secret}  # fmt: skip
-    problems = [_secret(name) for name in given if name in secrets]
-    after, left = before, {name: one for name, one in given.items() if name not in secrets}
+    problems, after, left = [], before, dict(given)
+    nodes = {one.name: one for tree in setting_trees(type(before[0])) for one in tree.walk()}
+    for name in given:
+        node = nodes.get(name)
+        if name == "" or (node is not None and (node.is_section or node.is_secret)):
+            problems.append(_untold(name, is_secret=node is not None and node.is_secret))
+            del left[name]
     while left:
         errors: dict[str, ParameterError] = {}
         for name, value in left.items():
@@ -130,12 +134,13 @@ def _with_all(
     return after, problems
 
 
-def _problem(name: str, error: ParameterError) -> JsonObject:
+def _problem(name: str, error: ConfigurationError) -> JsonObject:
     return {"name": name, "message": (error.why or error.message).strip()}
 
 
-def _secret(name: str) -> JsonObject:
-    message = f"it is a secret, which does not pass through the page: acoupi config set {name} …"
+def _untold(name: str, *, is_secret: bool) -> JsonObject:
+    what = "it is a secret, which does" if is_secret else "it is several settings, which do"
+    message = f"{what} not pass through the page: acoupi config set {name} …"
     return {"name": name, "message": message}
 
 
@@ -185,7 +190,9 @@ def _files(
     if is_there(config / MARKER):
         return {}, " ".join(_as_variable(type(before[0]), *one) for one in given.items())
     old, new = (_plan(settings, sensor, *both) for both in (before, after))
-    if old.stack != new.stack:
+    # Secrets are sent to servers: whoever takes the page over must not choose them.
+    names_others = addresses_in(before[0]) != addresses_in(after[0])
+    if old.stack != new.stack or names_others:
         return {}, ON_THE_HOST
     schedule = PurePath(settings.schedule_file.relative_to(settings.home))
     answers = (settings.program_config_file, settings.sensor_config_file)

@@ -37,7 +37,7 @@ from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
 from acoupi.stack.variables import place_in
-from acoupi.stack.web import check_reach, keys_file, with_web
+from acoupi.stack.web import with_web
 from acoupi.system.sensor import Sensor
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 from acoupi.writing import PRIVATE, RenderedFile
@@ -99,6 +99,8 @@ class SetupRequest:
     """Whether to write over generated files that were edited by hand."""
     adopts_folder: bool = False
     """Whether a folder that holds files of others may become the home."""
+    origin: str = "acoupi setup"
+    """What asks for it, for the history of the configuration."""
     keeps_answers: bool = True
     """Whether what the home holds already is the default of what is not given."""
 
@@ -140,8 +142,6 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     calls = calls_server(alarms)
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
-    if place.starts_here and not place.renders_folder:
-        check_reach(sensor.web, has_keys=keys_file(settings).exists())  # type: ignore[attr-defined]
     stack = with_extra_services(with_web(stack, settings, sensor.web), settings)  # type: ignore[attr-defined]
     generated = {
         **place.files(stack),

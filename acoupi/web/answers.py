@@ -26,6 +26,7 @@ __all__ = [
     "SpeciesAnswer",
     "SpeciesList",
     "counts",
+    "deployment",
     "deployments",
     "detection",
     "detections",
@@ -139,10 +140,11 @@ def health(ask: Ask) -> Health:
 def effort(ask: Ask) -> JsonObject:
     """Return what every second of a deployment was used for."""
     since, until = ask.period
-    return ask.sensor.effort(_deployment(ask), since, until)
+    return ask.sensor.effort(deployment(ask), since, until)
 
 
-def _deployment(ask: Ask) -> UUID | None:
+def deployment(ask: Ask) -> UUID | None:
+    """Return the deployment that is asked about; None: the last."""
     name = ask.text("deployment")
     return None if name is None else ask.choosing.deployments_named(name)[-1].id
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-__all__ = ["HelpPage", "page"]
+__all__ = ["HelpPage", "page", "picture"]
 
 _NAME = re.compile(r"[a-z0-9-]+")
+_PICTURE = re.compile(r"[a-z0-9-]+\.png")
 _LINK = re.compile(r'href="(?!https?:|#|/)([^"]*)"')
 
 
@@ -38,6 +39,12 @@ def page(name: str, base: str) -> HelpPage | None:
     return HelpPage(title, Markup(_linked(html, base)))  # noqa: S704 - Markdown without HTML
 
 
+def picture(name: str) -> bytes | None:
+    """Return a picture (PNG) that stands on a page; None if there is none of that name."""
+    file = files("acoupi").joinpath("docs", name)
+    return file.read_bytes() if _PICTURE.fullmatch(name) and file.is_file() else None
+
+
 def _linked(html: str, base: str) -> str:
     """Let links to other pages lead to them; those to files that are not here are plain text."""
 
@@ -47,7 +54,7 @@ def _linked(html: str, base: str) -> str:
         mark = f"#{part}" if part else ""
         return f'href="{base}/{name.removesuffix(".md")}{mark}"' if is_here else ""
 
-    html = _LINK.sub(link, html)
+    html = _LINK.sub(link, html).replace('<img src="', f'<img src="{base}/')
     return html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace(
         "</table>", "</table></div>"
     )

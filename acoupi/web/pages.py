@@ -1,8 +1,10 @@
 """The pages: answers, laid out for people. All can be read without JavaScript."""
 
+import datetime
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from acoupi import __version__
+from acoupi import __version__, clock
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.web import answers, help_pages, shown
 from acoupi.web.asking import FILTERS, Ask
@@ -177,16 +179,16 @@ class Pages:
     def effort(self, request: Request) -> Response:
         """Show how much of the plan was recorded, and why the rest was not."""
         ask = self._ask(request)
-        sites = answers.deployments(ask)["deployments"]
-        found = answers.effort(ask) if sites else None
-        return self._page(
-            request,
-            "effort",
-            found=found and shown.effort(found, None if ask.text("from") else DAYS),
-            sites=sites,
-            chosen=ask.chosen(("from", "to", "deployment")),
-            days=DAYS,
-        )
+        sites = _deployments(ask)
+        found = None
+        if sites:
+            which = answers.deployment(ask) or UUID(sites[-1]["id"])
+            site = next(one for one in sites if one["id"] == str(which))
+            since, until = ask.period
+            since = since or _days_before(site, until, ask.zone)
+            found = shown.effort(self._recent.sensor.effort(which, since, until))
+        chosen = ask.chosen(("from", "to", "deployment"))
+        return self._page(request, "effort", found=found, sites=sites, chosen=chosen)
 
     def health(self, request: Request) -> Response:
         """Show what keeps the sensor going, and what has gone wrong."""
@@ -196,7 +198,8 @@ class Pages:
     def settings(self, request: Request) -> Response:
         """Show all settings, as a form."""
         form = Form(self._recent.sensor.settings())
-        return self._page(request, "settings", sections=form.sections)
+        pending = self._recent.fresh()["status"].get("pending")
+        return self._page(request, "settings", sections=form.sections, pending=pending)
 
     async def plan(self, request: Request) -> Response:
         """Show what changed settings would do, before anything changes."""
@@ -215,11 +218,7 @@ class Pages:
     def deployment(self, request: Request) -> Response:
         """Show the deployments, and the form that starts or stops one."""
         state, ask = self._recent.fresh(), self._ask(request)
-        try:
-            every = answers.deployments(ask)["deployments"]
-        except ConfigurationError:
-            every = []  # nothing has been recorded yet
-        return self._page(request, "deployment", state=state, every=every[::-1])
+        return self._page(request, "deployment", state=state, every=_deployments(ask)[::-1])
 
     def export(self, request: Request) -> Response:
         """Show the formats that what was heard can be exported in."""
@@ -231,6 +230,8 @@ class Pages:
     def help(self, request: Request) -> Response:
         """Show a page of the documentation that travels with acoupi."""
         name = request.path_params.get("page", "index")
+        if (image := help_pages.picture(name)) is not None:
+            return Response(image, media_type="image/png")
         content = help_pages.page(name, f"{self.base(request)}/help")
         if content is None:
             raise HTTPException(404, f'There is no page "{name}".')
@@ -268,3 +269,21 @@ class Pages:
             **context,
         )
         return HTMLResponse(html, status, headers)
+
+
+def _deployments(ask: Ask) -> list[Any]:
+    try:
+        return answers.deployments(ask)["deployments"]
+    except ConfigurationError:
+        return []  # nothing has been recorded yet
+
+
+def _days_before(
+    site: Mapping[str, Any], until: datetime.datetime | None, zone: datetime.tzinfo
+) -> datetime.datetime:
+    """Return the midnight before the last days of a deployment."""
+    ended_on = site["ended_on"] and datetime.datetime.fromisoformat(site["ended_on"])
+    ends = [one for one in (until, ended_on, clock.utc_now()) if one]
+    last: datetime.datetime = min(ends).astimezone(zone)
+    first = last - datetime.timedelta(days=DAYS - 1)
+    return first.replace(hour=0, minute=0, second=0, microsecond=0)

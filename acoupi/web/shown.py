@@ -88,20 +88,12 @@ def clock_of(capture: JsonObject | None) -> str:
     return clock_words(None if capture is None else CaptureReport.model_validate(capture))
 
 
-def effort(found: JsonObject, days: int | None) -> JsonObject:
-    """Return a report of effort as a page shows it: its last days, and its longest gaps.
-
-    Parameters
-    ----------
-    days
-        How many; None: all.
-    """
+def effort(found: JsonObject) -> JsonObject:
+    """Return a report of effort as a page shows it, with its longest gaps."""
     gaps = sorted(found["holes"], key=lambda one: -one["lost_s"])[:LONGEST_GAPS]
-    every = found["days"]
     return {
         **found,
-        "days": [_day(one) for one in (every if days is None else every[-days:])],
-        "earlier_days": 0 if days is None else max(0, len(every) - days),
+        "days": [_day(one) for one in found["days"]],
         "states": [(_words(state), s) for state, s in found["states_s"].items() if s],
         "holes": sorted(gaps, key=lambda one: str(one["start"])),
         "more_holes": len(found["holes"]) - len(gaps),

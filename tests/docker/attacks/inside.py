@@ -33,7 +33,7 @@ class Here:
     """What it looks for."""
 
     def of_others(self) -> list[str]:
-        names = ("recording", "detection", "default", "beat", "redis", "setup")
+        names = ("recording", "detection", "default", "beat", "redis", "setup", "web")
         return [name for name in names if name != self.service]
 
 
@@ -309,6 +309,16 @@ def configuration(here: Here) -> list[str]:
     return every(written(here.home / name) for name in OF_SETUP)
 
 
+def configuration_alone(here: Here) -> list[str]:
+    """The same, by the one service that may with a page."""
+    return configuration(here)
+
+
+def generated_files(here: Here) -> list[str]:
+    """Change what only a setup writes."""
+    return every(written(here.home / name) for name in OF_SETUP if not name.startswith("config/"))
+
+
 def data_of_others(here: Here) -> list[str]:
     """Change, move, remove or link anything below data/."""
     paths = [here.home / name for name in OF_THE_STORES]
@@ -478,8 +488,55 @@ def calls_of_others(here: Here) -> list[str]:
     return sorted({_asked(here, _call(*one)) for one in calls})
 
 
-def _call(kind: str, path: Path, method: str) -> bytes:
-    asked = {"store": kind, "path": str(path), "method": method, "arguments": {}}
+def calls_of_no_page(here: Here) -> list[str]:
+    """Call at its door the stores, and what is not for the page of what answers it."""
+    from acoupi.components import SqliteMessageStore, SqliteReader, SqliteStore  # noqa: PLC0415
+    from acoupi.services.doors import ROLES  # noqa: PLC0415
+
+    data = here.home / "data"
+    calls = [("metadata", data / "metadata.db", one) for one in dir(SqliteStore)]
+    calls += [("messages", data / "messages.db", one) for one in dir(SqliteMessageStore)]
+    calls += [("reader", Path(), one) for one in {*dir(SqliteReader)} - ROLES["web"]["reader"]]
+    calls += [("sensor", Path(), one) for one in ("find", "close", "reader", "_files", "__init__")]
+    return sorted({_asked(here, _call(*one)) for one in calls})
+
+
+def files_by_the_door(here: Here) -> list[str]:
+    """Read files by their paths, or by ids that are none."""
+    ids = ("../../etc/passwd", "/etc/passwd", "", f"{here.home}/config/program.json", "0" * 32, 1)
+    return sorted({
+        _asked(here, _call("sensor", Path(), method, recording_id=one, **more))
+        for one in ids
+        for method, more in (("find_file", {}), ("read_file", {"offset": 0, "length": 9}))
+    })  # fmt: skip
+
+
+def secrets_by_the_door(here: Here) -> list[str]:
+    """See a secret among the settings, replace it, or have it sent to another server."""
+    shown = [
+        _asked(here, _call("sensor", Path(), method), tells=here.secrets)
+        for method in ("settings", "now", "health", "settings_schema")
+    ]
+    replaced = ({"messaging.http.token": "mine"}, {"messaging.http": {"token": "mine"}})
+    for changes in (*replaced, {"messaging.http.base_url": "http://elsewhere.org/"}):
+        call = _call("sensor", Path(), "apply_settings", changes=changes, by="nobody")
+        shown.append(_asked(here, call, pending=b'"state":"pending"'))
+    return sorted(set(shown))
+
+
+def door_of_a_model(here: Here) -> list[str]:
+    """Connect to the door of the model, or make a call in its name."""
+    place = here.home / "run/door/detection/door.sock"
+
+    def connect() -> None:
+        with closing(socket.socket(socket.AF_UNIX)) as one:
+            one.connect(str(place))
+
+    return every([connect, written(here.home / "waiting/detection/1.call")])
+
+
+def _call(kind: str, path: Path, method: str, **arguments: object) -> bytes:
+    asked = {"store": kind, "path": str(path), "method": method, "arguments": arguments}
     return json.dumps(asked).encode()
 
 
@@ -492,8 +549,19 @@ def malformed_calls(here: Here) -> list[str]:
     })  # fmt: skip
 
 
-def _asked(here: Here, content: bytes, length: int | None = None) -> str:
-    """Return how a call at the door ended."""
+def _asked(
+    here: Here,
+    content: bytes,
+    length: int | None = None,
+    *,
+    tells: Iterable[str] = (),
+    pending: bytes | None = None,
+) -> str:
+    """Return how a call at the door ended.
+
+    An answer is as good as a refusal where it only must not tell something, or where it says that
+    it waits for the owner.
+    """
     place = os.open(here.home / "run/door" / here.service, os.O_PATH)
     with closing(socket.socket(socket.AF_UNIX)) as one:
         one.settimeout(30)
@@ -501,15 +569,27 @@ def _asked(here: Here, content: bytes, length: int | None = None) -> str:
         try:
             one.sendall((len(content) if length is None else length).to_bytes(4, "big") + content)
             one.shutdown(socket.SHUT_WR)
-            answer = one.recv(1 << 16)[4:]
+            answer = _all_of(one)[4:]
         except (BrokenPipeError, ConnectionResetError):
             answer = b""
         finally:
             os.close(place)
     if not answer:
         return "CLOSED"
+    if pending is not None and pending in answer:
+        return "PENDING"
     said = json.loads(answer)
+    if tells and not any(one.encode() in answer for one in tells):
+        return "REFUSED"
     return "REFUSED" if said.get("error") else f"{content[:200]!r} was answered"
+
+
+def _all_of(one: socket.socket) -> bytes:
+    """Return the whole of a short answer."""
+    found = b""
+    while part := one.recv(1 << 16):
+        found += part
+    return found
 
 
 def main() -> None:
