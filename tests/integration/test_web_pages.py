@@ -9,24 +9,19 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, expect
 
 from acoupi import data
 from acoupi.stack.settings import Settings
 from acoupi.system.page import PageSensor
 from acoupi.web.pages import MENU
-from tests.services import eventually, require_program
+from tests.services import eventually
+from tests.web.chromium import DESK, PHONE, chromium, opened
 from tests.web.heard_home import BAT, NOCTULE, PASSWORD, RECORDINGS, hear, page_of, set_up, store_of
 
 pytestmark = pytest.mark.integration
 
 AXE = (Path(__file__).parent / "axe-core" / "axe.min.js").read_text()
-PHONE = ViewportSize(width=360, height=780)
-DESK = ViewportSize(width=1280, height=900)
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 DETECTION = data.derived_id("detection", RECORDINGS - 3)
 """The last one of the bat; its file was kept."""
 PAGES = [
@@ -43,11 +38,8 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = require_program("chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield started
-        started.close()
+    with chromium() as browser:
+        yield browser
 
 
 @contextmanager
@@ -80,24 +72,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def address(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with served(settings, tmp_path_factory.mktemp("web")) as address:
         yield address
-
-
-@contextmanager
-def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
-    """Provide a page of a new window; fail if something goes wrong in it."""
-    context = browser.new_context(base_url=address, **{"viewport": DESK, **options})
-    context.set_default_timeout(20_000)
-    page, wrong = context.new_page(), list[str]()
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    try:
-        yield page
-    finally:
-        context.close()
-    assert wrong == []
 
 
 @pytest.mark.parametrize(
