@@ -1,6 +1,9 @@
 """A sensor whose page is looked at: a home in which something was heard, and its page."""
 
 import json
+import math
+import wave
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,9 @@ from acoupi.web.access import PageAccess
 from acoupi.web.app import make_app
 from acoupi.web.keys import Keys, write_keys
 from acoupi.web.limits import Rate
+from acoupi.web.live import LiveFeed
+from acoupi.web.live import routes as live_routes
+from acoupi.web.media import routes as media_routes
 from acoupi.web.writing import routes as writing_routes
 from tests.stores import at, deployment, detection, output, recording
 
@@ -39,6 +45,8 @@ REPORT = data.CaptureReport.model_validate(
 )
 RECORDINGS = 72
 """Two of three with a detection; one of three has kept its file."""
+LAST_KEPT = RECORDINGS - 3
+"""With a bat; the only one with a file that can be opened."""
 PASSWORD = "a bat in the belfry"
 
 
@@ -48,23 +56,44 @@ def set_up(home: Path) -> Settings:
     setup_program(
         settings, "connected", ["--recording.duration", "1", "--timezone", "Europe/Berlin"]
     )
-    paths = json.loads(settings.program_config_file.read_text())["paths"]
-    store = SqliteStore(Path(paths["db_metadata"]))
+    store = store_of(settings)
     store.store_deployment(OAK)
     store.note_plan(OAK, CapturePlan(duration=2, interval=60), OAK.started_on)
     for number in range(RECORDINGS):
-        hear(store, number)
+        hear(settings, store, number)
+    write_sound(_path(settings, LAST_KEPT))
     store.update_deployment(OAK.model_copy(update={"ended_on": at(86_400)}))
     store.close()
     return settings
 
 
-def hear(store: SqliteStore, number: int) -> data.ModelOutput:
+def store_of(settings: Settings) -> SqliteStore:
+    """Return the store of a home."""
+    paths = json.loads(settings.program_config_file.read_text())["paths"]
+    return SqliteStore(Path(paths["db_metadata"]))
+
+
+def _path(settings: Settings, number: int) -> Path:
+    paths = json.loads(settings.program_config_file.read_text())["paths"]
+    return Path(paths["tmp_audio"]) / f"{number}.wav"
+
+
+def write_sound(path: Path) -> None:
+    """Write the 2 s of a recording: calls at 40 kHz, ten a second."""
+    call = [round(8000 * math.sin(0.3125 * math.pi * n)) for n in range(2_560)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 256_000, 0, "NONE", ""))
+        file.writeframes(array("h", [*call, *([0] * 23_040)] * 20).tobytes())
+
+
+def hear(settings: Settings, store: SqliteStore, number: int) -> data.ModelOutput:
     """Store one recording more, and what was found in it."""
     site, start = (OAK, 0) if number < RECORDINGS / 2 else (POND, 86_400)
     one = recording(
-        f"{number}.wav",
+        None,
         start + 60.0 * number,
+        path=_path(settings, number),
         duration=2,
         deployment=site,
         capture=REPORT,
@@ -101,8 +130,16 @@ def page_of(settings: Settings, folder: Path, web: Mapping[str, Any] | None = No
     keys = folder / "keys.json"
     write_keys(keys, Keys.with_token()[0].with_password(PASSWORD))
     access = PageAccess(chosen, keys, rate=Rate(burst=10_000))
-    writing = writing_routes(sensor, access)
-    return make_app(sensor, chosen, access=access, writing=writing, folder=folder)
+    feed = LiveFeed(sensor, settings.home)
+    return make_app(
+        sensor,
+        chosen,
+        access=access,
+        live=live_routes(feed, access),
+        media=media_routes(sensor, folder / "media"),
+        writing=writing_routes(sensor, access),
+        folder=folder,
+    )
 
 
 class Visitor(TestClient):

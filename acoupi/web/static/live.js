@@ -91,8 +91,8 @@
     for (const value of columns) sum += value;
     const mean = sum / columns.length;
     noise = noise === null ? mean : noise + (mean - noise) * Math.min(1, 0.02 * count);
-    // From just above the background, 45 dB to the brightest.
-    const low = noise + 4 / (2 * picture.step_db), range = 45 / picture.step_db;
+    // The background is dark, but can be seen; 50 dB to the brightest.
+    const low = noise - 6 / picture.step_db, range = 50 / picture.step_db;
     const missed = last ? Math.max(0, number - count - last) : 0;
     last = number;
     const by = Math.min(count + missed, canvas.width);

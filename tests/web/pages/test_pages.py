@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from acoupi import data
-from acoupi.components.stores import SqliteStore
 from acoupi.config.web import Web
 from acoupi.stack.settings import Settings
 from acoupi.system import setup_program
@@ -28,6 +27,7 @@ from tests.web.heard_home import (
     hear,
     page_of,
     set_up,
+    store_of,
 )
 
 DETECTION = data.derived_id("detection", 0)
@@ -358,11 +358,10 @@ def test_a_detection_is_on_the_page_once_it_is_stored(
 ) -> None:
     monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
     settings = set_up(home)
-    paths = json.loads(settings.program_config_file.read_text())["paths"]
     with Visitor(page_of(settings, tmp_path)) as visitor:
         before = rows(visitor.get("/").text)
-        store = SqliteStore(Path(paths["db_metadata"]))
-        made = hear(store, RECORDINGS)
+        store = store_of(settings)
+        made = hear(settings, store, RECORDINGS)
         store.close()
         after = rows(visitor.get("/").text)
 
