@@ -9,18 +9,16 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from acoupi.config.page_keys import Keys, write_keys
 from acoupi.stack.settings import Settings
 from acoupi.stack.web import keys_file
-from acoupi.web.keys import Keys, write_keys
 
 PASSWORD = "the owl sleeps at noon"
 
 
 def choose_password(settings: Settings) -> None:
     """Let the owner of a home log in."""
-    keys = keys_file(settings)
-    keys.parent.mkdir(parents=True, exist_ok=True)
-    write_keys(keys, Keys.with_token()[0].with_password(PASSWORD))
+    write_keys(keys_file(settings), Keys.with_token()[0].with_password(PASSWORD)[0])
 
 
 def free_port() -> int:

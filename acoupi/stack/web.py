@@ -70,9 +70,8 @@ def _live_mounts(home: Path, name: str, pair: Iterable[str]) -> Iterator[Mount]:
 
 
 def keys_file(settings: Settings) -> Path:
-    """Return the file with what opens the page; only the service itself and people see it."""
-    run = settings.run_dir
-    return (run if run.name == WEB else run / WEB) / "keys.json"
+    """Return the file with the digests of what opens the page."""
+    return settings.program_config_file.with_name("page.json")
 
 
 def check_reach(web: Web, *, has_keys: bool) -> None:

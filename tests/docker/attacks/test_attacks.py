@@ -9,7 +9,7 @@ import pytest
 
 from acoupi.services.doors import ROLES
 from acoupi.stack.settings import Settings
-from tests.browsers import PASSWORD, Browser, choose_password
+from tests.browsers import PASSWORD, Browser
 from tests.docker.attacks.inside import MODEL_MAY
 from tests.docker.attacks.sensors import (
     PAGE_PORT,
@@ -81,7 +81,6 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     bundle, browser = compose.running, Browser(PAGE_PORT)
     assert isinstance(bundle, Bundle)
     settings = Settings(home=compose.home)
-    choose_password(settings)
     assert browser.post("/login", password=PASSWORD) == 200
     status = browser.now()["status"]
     assert {one["state"] for one in status["celery"]["workers"]} == {"ready"}
