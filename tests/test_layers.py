@@ -60,7 +60,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "uvicorn": ("web/",),
     "markdown_it": ("web/help_pages.py",),
     # A worker lets a process of its own set the home up: services/waiting.py.
-    "subprocess": ("bundles/", "targets/", "devices/", "services/waiting.py", "web/"),
+    "subprocess": (
+        *("bundles/", "targets/", "devices/", "web/"),
+        *("services/waiting.py", "services/page_door.py"),
+    ),
     "docker": ("bundles/", "targets/", "devices/"),
     "typer": ("cli/",),
     "click": ("cli/",),

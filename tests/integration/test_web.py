@@ -1,67 +1,21 @@
 """The page of a sensor that runs: who logs in changes it, and it goes on recording."""
 
-import http.cookiejar
 import json
-import re
 import socket
 import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from acoupi.errors import TargetError
-from acoupi.stack.web import keys_file
 from acoupi.system import Settings, setup_program
-from acoupi.web.keys import Keys, write_keys
+from tests.browsers import PASSWORD, Browser, choose_password, free_port
 from tests.sensors import Sensor, sensor_at, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 RESTARTED = ("recording", "default", "beat", "web")
-PASSWORD = "the owl sleeps at noon"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
-class Browser:
-    """Somebody who looks at the page."""
-
-    def __init__(self, port: int) -> None:
-        self.base = f"http://127.0.0.1:{port}"
-        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-        self._opener = urllib.request.build_opener(cookies)
-
-    def get(self, path: str) -> str:
-        with self._opener.open(self.base + path, timeout=60) as answer:
-            text: str = answer.read().decode()
-            return text
-
-    def now(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.get("/api/v1/now"))
-        return found
-
-    def post(self, path: str, **fields: str) -> int:
-        form = urllib.parse.urlencode(fields).encode()
-        request = urllib.request.Request(self.base + path, form, {"Origin": self.base})
-        try:
-            with self._opener.open(request, timeout=60) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    def csrf(self) -> str:
-        found = re.search(r'name="csrf" value="([0-9a-f]+)"', self.get("/deployment"))
-        assert found
-        return found[1]
 
 
 class Watched:
@@ -82,9 +36,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched
         options = {"recording.duration": 1, "recording.interval": 2, "sensor.web.port": port}
         given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         setup_program(settings, "demo", [*given, "--sensor.web.enabled", "true"])
-        keys = keys_file(settings)
-        keys.parent.mkdir(parents=True)
-        write_keys(keys, Keys.with_token()[0].with_password(PASSWORD))
+        choose_password(settings)
         sensor.target.up()
         yield Watched(sensor, port)
         sensor.target.down()

@@ -9,24 +9,19 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, expect
 
 from acoupi import data
 from acoupi.stack.settings import Settings
 from acoupi.system.page import PageSensor
 from acoupi.web.pages import MENU
-from tests.services import eventually, require_program
-from tests.web.heard_home import BAT, NOCTULE, PASSWORD, RECORDINGS, page_of, set_up
+from tests.services import eventually
+from tests.web.chromium import DESK, PHONE, chromium, opened
+from tests.web.heard_home import BAT, NOCTULE, PASSWORD, RECORDINGS, hear, page_of, set_up, store_of
 
 pytestmark = pytest.mark.integration
 
 AXE = (Path(__file__).parent / "axe-core" / "axe.min.js").read_text()
-PHONE = ViewportSize(width=360, height=780)
-DESK = ViewportSize(width=1280, height=900)
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 DETECTION = data.derived_id("detection", RECORDINGS - 3)
 """The last one of the bat; its file was kept."""
 PAGES = [
@@ -43,11 +38,8 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = require_program("chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield started
-        started.close()
+    with chromium() as browser:
+        yield browser
 
 
 @contextmanager
@@ -82,137 +74,120 @@ def address(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield address
 
 
-def opened(browser: Browser, address: str, **options: Any) -> tuple[Page, list[str]]:
-    """A page of a new window, and what goes wrong in it."""
-    context = browser.new_context(base_url=address, **{"viewport": DESK, **options})
-    context.set_default_timeout(20_000)
-    page, wrong = context.new_page(), list[str]()
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    return page, wrong
-
-
 @pytest.mark.parametrize(
     ("size", "scheme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone", "desk"]
 )
 def test_every_page_can_be_used_by_everybody(
     browser: Browser, address: str, size: ViewportSize, scheme: str
 ) -> None:
-    page, wrong = opened(browser, address, viewport=size, color_scheme=scheme)
-    found, wide = {}, {}
-    for path in PAGES:
-        page.goto(f"/{path}")
-        page.evaluate(AXE)
-        violations = page.evaluate("axe.run()")["violations"]
-        found[path] = [
-            f"{one['id']}: {one['nodes'][0]['html']}"
-            for one in violations
-            if one["impact"] in {"serious", "critical"}
-        ]
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > size["width"]:
-            wide[path] = width
-    page.context.close()
+    with opened(browser, address, viewport=size, color_scheme=scheme) as page:
+        found, wide = {}, {}
+        for path in PAGES:
+            page.goto(f"/{path}")
+            page.evaluate(AXE)
+            violations = page.evaluate("axe.run()")["violations"]
+            found[path] = [
+                f"{one['id']}: {one['nodes'][0]['html']}"
+                for one in violations
+                if one["impact"] in {"serious", "critical"}
+            ]
+            width = page.evaluate("document.documentElement.scrollWidth")
+            if width > size["width"]:
+                wide[path] = width
 
-    assert {path: told for path, told in found.items() if told} == {}
-    assert wide == {}, "wider than the window"
-    assert wrong == []
+        assert {path: told for path, told in found.items() if told} == {}
+        assert wide == {}, "wider than the window"
 
 
 def test_everything_can_be_read_without_scripts(browser: Browser, address: str) -> None:
-    page, _ = opened(browser, address, java_script_enabled=False, viewport=PHONE)
-    page.goto("/detections")
-    page.locator("select[name=species]").select_option(BAT)
-    page.get_by_role("button", name="Show", exact=True).click()
-    rows = page.get_by_role("link", name=BAT)
-    expect(rows).to_have_count(RECORDINGS // 3)
-    rows.first.click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text(BAT)
-    page.get_by_role("link", name="20").click()
-    assert "slow=20" in page.url
-    page.context.close()
+    with opened(browser, address, java_script_enabled=False, viewport=PHONE) as page:
+        page.goto("/detections")
+        page.locator("select[name=species]").select_option(BAT)
+        page.get_by_role("button", name="Show", exact=True).click()
+        rows = page.get_by_role("link", name=BAT)
+        expect(rows).to_have_count(RECORDINGS // 3)
+        rows.first.click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(BAT)
+        page.get_by_role("link", name="20").click()
+        assert "slow=20" in page.url
 
 
 def test_filters_and_further_rows_come_without_a_new_page(browser: Browser, address: str) -> None:
-    page, wrong = opened(browser, address)
-    page.goto("/detections?limit=20")
-    page.evaluate("window.mark = 1")
-    expect(page.locator("#found tbody tr")).to_have_count(21)
+    with opened(browser, address) as page:
+        page.goto("/detections?limit=20")
+        page.evaluate("window.mark = 1")
+        expect(page.locator("#found tbody tr")).to_have_count(21)
 
-    page.get_by_role("link", name="Show more").click()
-    expect(page.locator("#found tbody tr:not(#more)")).to_have_count(40)
+        page.get_by_role("link", name="Show more").click()
+        expect(page.locator("#found tbody tr:not(#more)")).to_have_count(40)
 
-    page.locator("select[name=species]").select_option(NOCTULE)
-    expect(page.get_by_role("link", name=BAT)).to_have_count(0)
-    expect(page.get_by_role("link", name=NOCTULE)).to_have_count(RECORDINGS // 3)
-    page.wait_for_url(f"**/detections?*species={NOCTULE.replace(' ', '+')}*")
-    assert page.evaluate("window.mark") == 1, "it is the same document"
-    page.go_back()
-    expect(page.get_by_role("link", name=BAT).first).to_be_visible()
-    assert wrong == []
-    page.context.close()
+        page.locator("select[name=species]").select_option(NOCTULE)
+        expect(page.get_by_role("link", name=BAT)).to_have_count(0)
+        expect(page.get_by_role("link", name=NOCTULE)).to_have_count(RECORDINGS // 3)
+        page.wait_for_url(f"**/detections?*species={NOCTULE.replace(' ', '+')}*")
+        assert page.evaluate("window.mark") == 1, "it is the same document"
+        page.go_back()
+        expect(page.get_by_role("link", name=BAT).first).to_be_visible()
 
 
-def test_what_is_new_appears_by_itself(browser: Browser, address: str) -> None:
-    page, wrong = opened(browser, address)
-    page.goto("/")
-    page.evaluate("document.querySelector('#now tbody').replaceChildren()")
-    expect(page.locator("#heard-head ~ table tbody tr")).to_have_count(0)
+def test_what_is_heard_appears_by_itself_in_every_tab(
+    browser: Browser, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
+    settings = set_up(home)
+    with served(settings, tmp_path) as address, opened(browser, address) as page:
+        tabs = [page, page.context.new_page(), page.context.new_page()]
+        for tab in tabs:
+            tab.goto("/")
+            expect(tab.locator("#heard-head ~ table tbody tr")).to_have_count(10)
+        store = store_of(settings)
+        made = hear(settings, store, RECORDINGS)
+        store.close()
 
-    page.evaluate("document.dispatchEvent(new Event('acoupi:heard'))")
-
-    expect(page.locator("#heard-head ~ table tbody tr")).to_have_count(10)
-    assert wrong == []
-    page.context.close()
+        for tab in tabs:
+            link = tab.locator(f"#heard-head ~ table a[href*='{made.detections[0].id}']")
+            expect(link).to_be_visible()
 
 
 def test_a_clip_has_a_picture_and_can_be_heard_at_every_speed(
     browser: Browser, address: str
 ) -> None:
-    page, wrong = opened(browser, address)
-    page.goto(f"/detections/{DETECTION}")
-    page.wait_for_function("document.querySelector('.clip img').naturalWidth > 400")
+    with opened(browser, address) as page:
+        page.goto(f"/detections/{DETECTION}")
+        eventually(lambda: page.evaluate("document.querySelector('.clip img').naturalWidth > 400"))
 
-    lengths = {}
-    for slow in (1, 10):
-        page.get_by_role("link", name=f"{slow}×", exact=True).click()  # noqa: RUF001
-        page.wait_for_function("document.querySelector('audio').readyState > 0")
-        lengths[slow] = page.evaluate("document.querySelector('audio').duration")
-        page.evaluate("document.querySelector('audio').pause()")
+        lengths = {}
+        for slow in (1, 10):
+            page.get_by_role("link", name=f"{slow}×", exact=True).click()  # noqa: RUF001
+            eventually(lambda: page.evaluate("document.querySelector('audio').readyState > 0"))
+            lengths[slow] = page.evaluate("document.querySelector('audio').duration")
+            page.evaluate("document.querySelector('audio').pause()")
 
-    assert lengths[1] == pytest.approx(1.25, abs=0.05)
-    assert lengths[10] == pytest.approx(12.5, abs=0.5)
-    assert wrong == []
-    page.context.close()
+        assert lengths[1] == pytest.approx(1.25, abs=0.05)
+        assert lengths[10] == pytest.approx(12.5, abs=0.5)
 
 
 def test_the_keyboard_goes_everywhere(browser: Browser, address: str) -> None:
-    page, _ = opened(browser, address)
-    page.goto("/species")
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
-    page.keyboard.press("Tab")
-    expect(page.get_by_label("From", exact=True)).to_be_focused()
-    page.context.close()
+    with opened(browser, address) as page:
+        page.goto("/species")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("From", exact=True)).to_be_focused()
 
 
 def test_the_trend_of_the_microphone_is_drawn(browser: Browser, address: str) -> None:
-    page, wrong = opened(browser, address)
-    levels = [
-        {"time": f"2024-06-01T20:0{n}:00Z", "rms_dbfs": -40 - n, "noise_floor_dbfs": -60,
-         "peak_dbfs": -20, "faults": []} for n in range(5)
-    ]  # fmt: skip
-    page.route("**/health", lambda route: _with_trend(route, levels))
-    page.goto("/health")
+    with opened(browser, address) as page:
+        levels = [
+            {"time": f"2024-06-01T20:0{n}:00Z", "rms_dbfs": -40 - n, "noise_floor_dbfs": -60,
+             "peak_dbfs": -20, "faults": []} for n in range(5)
+        ]  # fmt: skip
+        page.route("**/health", lambda route: _with_trend(route, levels))
+        page.goto("/health")
 
-    expect(page.locator("#trend canvas")).to_be_visible()
-    assert wrong == []
-    page.context.close()
+        expect(page.locator("#trend canvas")).to_be_visible()
 
 
 def _with_trend(route: Any, levels: list[dict[str, Any]]) -> None:
@@ -230,8 +205,7 @@ def test_clips_are_judged_with_one_key_each(
 ) -> None:
     monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
     settings = set_up(home)
-    with served(settings, tmp_path) as address:
-        page, wrong = opened(browser, address)
+    with served(settings, tmp_path) as address, opened(browser, address) as page:
         page.goto(f"/login?then=/detections/{DETECTION}%3Fspecies={BAT}")
         page.get_by_label("Password").fill(PASSWORD)
         page.keyboard.press("Enter")
@@ -247,8 +221,6 @@ def test_clips_are_judged_with_one_key_each(
         page.wait_for_url(f"**/{data.derived_id('detection', RECORDINGS - 12)}?*")
         page.keyboard.press("q")
         page.wait_for_url("**/detections?*")
-        assert wrong == []
-        page.context.close()
 
     reader = PageSensor(settings).reader
     said = [

@@ -490,7 +490,8 @@ def calls_of_others(here: Here) -> list[str]:
 
 def calls_of_no_page(here: Here) -> list[str]:
     """Call at its door the stores, and what is not for the page of what answers it."""
-    from acoupi.components import SqliteMessageStore, SqliteReader, SqliteStore  # noqa: PLC0415
+    from acoupi.components import SqliteMessageStore, SqliteStore  # noqa: PLC0415
+    from acoupi.components.stores import SqliteReader  # noqa: PLC0415
     from acoupi.services.doors import ROLES  # noqa: PLC0415
 
     data = here.home / "data"

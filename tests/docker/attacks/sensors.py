@@ -25,6 +25,7 @@ from tests.docker.fleets import QUICK as QUICK_FLEET
 from tests.docker.fleets import Device, balena_device, committed_device
 
 CODE = Path(inside.__file__).read_text()
+PAGE_PORT = 20000 + os.getpid() % 10000
 WITH_PAGE = ("--sensor.web.enabled", "true")
 TOKEN_OF_SETUP = {"ACOUPI_CONFIG__MESSAGING__HTTP__TOKEN": TOKEN}
 
@@ -72,7 +73,7 @@ def compose_sensor(folder: Path, servers_image: str) -> Iterator[Sensor]:
     """Give a bundle of the demo program that runs, with servers beside it."""
     with bundle_at(folder / "home") as bundle:
         bundle.set_up(*QUICK, *WITH_SERVERS, *WITH_PAGE, environ=SECRETS)
-        choose(bundle.home, {"ACOUPI_PORT_WEB": str(20000 + os.getpid() % 10000)})
+        choose(bundle.home, {"ACOUPI_PORT_WEB": str(PAGE_PORT)})
         bundle.add_servers(servers_image)
         bundle.compose("up", "-d")
         bundle.eventually(bundle.are_ready, "every service ready")
