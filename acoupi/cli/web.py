@@ -62,7 +62,10 @@ def apply() -> None:
             text = value if isinstance(value, str) else json.dumps(value)
             both = set_setting(*both, name, text, is_json=not isinstance(value, str))
         program, sensor = both
-        set_up(settings, SetupRequest(found.program_name, config=program, sensor=sensor))
+        request = SetupRequest(
+            found.program_name, config=program, sensor=sensor, origin="acoupi web apply"
+        )
+        set_up(settings, request)
         forget_pending(settings)
     done(f"Set: {', '.join(pending['changes'])}.")
     remind_of_restart(settings, found.services)

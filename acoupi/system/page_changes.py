@@ -32,6 +32,7 @@ from acoupi.services.program_hooks import call_hook
 from acoupi.stack.rights import addresses_in
 from acoupi.stack.settings import Settings
 from acoupi.system import planning
+from acoupi.system.config_history import history_files
 from acoupi.system.deployments import (
     end_deployment,
     read_deployment,
@@ -195,7 +196,11 @@ def _files(
     if old.stack != new.stack or names_others:
         return {}, ON_THE_HOST
     schedule = PurePath(settings.schedule_file.relative_to(settings.home))
-    answers = (settings.program_config_file, settings.sensor_config_file)
+    answers = (
+        settings.program_name_file,
+        settings.program_config_file,
+        settings.sensor_config_file,
+    )
     files = {path: new.settings_files[path] for path in answers if path in new.settings_files}
     return files | {settings.schedule_file: new.generated[schedule]}, None
 
@@ -241,7 +246,8 @@ def apply(settings: Settings, given: Mapping[str, Any], by: str) -> JsonObject:
             return found.as_json("pending")
         schedule = settings.schedule_file.relative_to(settings.home).as_posix()
         applied = applied_file(by, {schedule: found.files[settings.schedule_file]})
-        commit_files(config, {**found.files, applied_path(config): applied})
+        history = history_files(settings, found.files, f"the page ({by})")
+        commit_files(config, {**found.files, **history, applied_path(config): applied})
         logger.warning("%s was changed by %s", names, by)
         return found.as_json("applied")
 

@@ -26,6 +26,7 @@ from acoupi.services.applied import AppliedWatch
 from acoupi.services.page_door import PageDoor
 from acoupi.stack.doors import WEB
 from acoupi.system import Settings, setup_program
+from acoupi.system.config_history import read_history
 from acoupi.system.page import PageSensor
 from acoupi.web import sensor as words
 from acoupi.web.door_sensor import DoorSensor
@@ -110,6 +111,7 @@ def test_a_change_is_planned_applied_and_noticed(page: PageSensor, settings: Set
     assert "20" in settings.schedule_file.read_text()
     assert "changed on the page" in str(noticed.changed())
     assert watch(settings).changed() is None, "a service that starts has it already"
+    assert read_history(settings)[-1].by == "the page (owner)"
 
 
 def test_what_was_applied_is_not_taken_for_edited_by_hand(
