@@ -41,6 +41,20 @@ class Browser:
             text: str = answer.read().decode()
             return text
 
+    def begins(self, path: str, length: int) -> bytes:
+        """The first bytes of something that may have no end."""
+        with self._opener.open(self.base + path, timeout=60) as answer:
+            content: bytes = answer.read(length)
+            return content
+
+    def first(self, path: str, kind: str) -> dict[str, Any]:
+        """The first event of a kind in a stream."""
+        with self._opener.open(self.base + path, timeout=60) as answer:
+            lines = iter(answer.readline, b"")
+            next(line for line in lines if line == f"event: {kind}\n".encode())
+            found: dict[str, Any] = json.loads(next(lines).removeprefix(b"data: "))
+            return found
+
     def now(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.get("/api/v1/now"))
         return found

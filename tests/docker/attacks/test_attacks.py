@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from acoupi import data
 from acoupi.services.doors import ROLES
 from acoupi.stack.settings import Settings
 from tests.browsers import PASSWORD, Browser
@@ -108,6 +109,22 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     moved = json.dumps({"paths.recordings": "/somewhere/else"})
     assert browser.post("/settings", changes=moved, csrf=browser.csrf()) == 200
     assert browser.now()["status"]["pending"]["host_command"] == "acoupi web apply"
+
+
+def test_the_page_shows_what_is_heard_now_and_what_was_from_its_container(
+    compose: Sensor,
+) -> None:
+    browser = Browser(PAGE_PORT)
+    choose_password(Settings(home=compose.home))
+    assert browser.post("/login", password=PASSWORD) == 200
+
+    columns = browser.first("/api/v1/live", "columns")
+    assert columns["rms_dbfs"] > data.LOWEST_DBFS
+    assert browser.begins("/api/v1/live/audio", 20_000).startswith(b"RIFF")
+    rows = json.loads(browser.get("/api/v1/recordings?state=kept"))["recordings"]
+    clip = f"/api/v1/recordings/{rows[0]['recording_id']}"
+    assert browser.begins(f"{clip}/picture.png", 8) == b"\x89PNG\r\n\x1a\n"
+    assert browser.begins(f"{clip}/audio.wav?slow=10", 4) == b"RIFF"
 
 
 WRITABLE = """
