@@ -231,7 +231,7 @@ class Pages:
         """Show a page of the documentation that travels with acoupi."""
         name = request.path_params.get("page", "index")
         if (image := help_pages.picture(name)) is not None:
-            return Response(image, media_type="image/png")
+            return Response(image, media_type="image/jpeg")
         content = help_pages.page(name, f"{self.base(request)}/help")
         if content is None:
             raise HTTPException(404, f'There is no page "{name}".')

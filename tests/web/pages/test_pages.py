@@ -205,6 +205,16 @@ def test_help_is_the_documentation_and_its_links_lead_on(visitor: Visitor) -> No
     assert {visitor.get(f"/help/{name}").status_code for name in names} == {200}
 
 
+def test_pictures_of_the_help_are_there(visitor: Visitor) -> None:
+    pictures = re.findall(r'<img src="([^"]+)"', visitor.get("/help/page").text)
+
+    assert pictures == ["/help/page-desk.jpg", "/help/page-phone.jpg"]
+    for picture in pictures:
+        answer = visitor.get(picture)
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert answer.content.startswith(b"\xff\xd8")
+
+
 WRONG: Mapping[str, tuple[int, str]] = {
     "/detections/none": (404, "not an id"),
     f"/detections/{RECORDING}": (404, "no detection"),
