@@ -18,7 +18,8 @@ from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.devices.board import board_temperature, has_low_voltage
 from acoupi.effort import CapturePlan
 from acoupi.errors import AlarmStoreError, MessageStoreError
-from acoupi.services.alarm_facts import FactFinder, count_restarts, hours_until_full
+from acoupi.services.alarm_facts import FactFinder, hours_until_full
+from acoupi.services.pulses import count_restarts
 from acoupi.stack.pulse import Pulse, PulseFile
 from acoupi.tasks.alarms import generate_alarms_task
 from acoupi.testing import ListMessenger
@@ -251,7 +252,7 @@ class Board:
             self.outbox,
             self.alarms,
             LIMITS,
-            run_dir=self.folder / "run",
+            run_dirs=[self.folder / "run"],
             services=["recording", "beat"],
             folders=[self.folder / "not" / "there" / "yet"],
             messengers=["list"],
