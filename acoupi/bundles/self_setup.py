@@ -227,6 +227,7 @@ class SelfSetupSite(Site):
                 *([f"secrets:{HOME / 'secrets'}:ro"] if service.secrets else []),
                 *_data_volume(service),
                 *_own_volumes(service.name),
+                *_seen_volumes(service),
                 *_door_volumes(service),
             ],
         )
@@ -251,6 +252,13 @@ def _with_folders(stack: Stack) -> list[str]:
 
 def _own_volumes(service: str) -> list[str]:
     return [f"{kind}-{service}:{HOME / kind / service}" for kind in OWN_FOLDERS]
+
+
+def _seen_volumes(service: Service) -> list[str]:
+    """Return the volumes in which a service sees how others are: see `acoupi.stack.watching`."""
+    run = _home_of(service) / "run"
+    seen = [one.source.name for one in service.mounts if one.read_only and one.source.parent == run]
+    return [f"run-{name}:{HOME / 'run' / name}:ro" for name in seen]
 
 
 def _door_volumes(service: Service) -> list[str]:
