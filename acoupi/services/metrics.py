@@ -124,7 +124,7 @@ def _faults(state: SensorState) -> Iterable[Sample]:
 
 def _messages(state: SensorState) -> Iterable[Sample]:
     return [
-        ({"messenger": name, "state": kind.value}, count)
+        ({"messenger": name, "state": kind}, count)
         for name, counts in state.messages.items()
         for kind, count in counts.items()
     ]

@@ -10,12 +10,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 from acoupi import data
 from acoupi.alarms.episodes import Alarm
 from acoupi.alarms.facts import Facts
-from acoupi.cli import main
-from acoupi.components import SqliteStore
+from acoupi.cli.app import app
+from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.config.sensor import load_sensor
 from acoupi.errors import ConfigurationError
 from acoupi.services.construction import load_program
@@ -75,7 +76,7 @@ FULL = SensorState(
     recordings=dict.fromkeys(data.RecordingState, 3),
     analyses=dict.fromkeys(data.AnalysisState, 2),
     detections={'a "model"\\\nof two lines': 12},
-    messages={"mqtt:hub:1883/acoupi": dict.fromkeys(data.DeliveryState, 1)},
+    messages={"mqtt:hub:1883/acoupi": {"pending": 1, "dead": 2}},
     disks={Path("/home/data"): (5e9, 3e10)},
     clock_error_s=0.02,
 )
@@ -185,26 +186,30 @@ def record(settings: Settings, count: int) -> None:
             capture=report,
         )
         store.store_recording(recording)
-        found = data.Detection(score=0.9)
-        output = data.ModelOutput(name_model="oak", recording=recording, detections=[found] * 1)
+        found = data.Detection(detection_score=0.9)
+        output = data.ModelOutput(name_model="oak", recording=recording, detections=[found])
         store.store_model_output(output)
 
 
-def test_the_command_prints_the_state_of_a_sensor(
-    sensor: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_the_state_of_a_sensor(sensor: Settings) -> None:
     record(sensor, 4)
+    outbox = SqliteMessageStore(sensor.home / "data" / "messages.db")
+    outbox.store_message(data.Message(content="{}"))
+    file = load_program(sensor).messengers[0]
+    outbox.release_messages(file.name, outbox.claim_messages(file.name))
     PulseFile(sensor.run_dir, "recording").write()
     PulseFile(sensor.run_dir / "beat", "beat").write()  # as a container has it
     before = sorted((sensor.home / "data").iterdir())
 
-    assert main(["metrics"]) == 0
+    done = CliRunner().invoke(app, ["metrics"])
 
-    found = samples(capsys.readouterr().out)
+    assert done.exit_code == 0, done.output
+    found = samples(done.stdout)
     assert found["acoupi_recordings", 'state="captured"'] == 4
     assert found["acoupi_detections_total", 'model="oak"'] == 4
     assert found["acoupi_effort_seconds", 'state="recorded"'] == pytest.approx(12)
     assert found["acoupi_microphone_noise_floor_dbfs", ""] == -61
+    assert found["acoupi_messages", f'messenger="{file.name}",state="pending"'] == 1
     assert {text for name, text in found if name == "acoupi_service_up"} == {
         'service="recording"',
         'service="beat"',
@@ -233,10 +238,11 @@ def test_without_the_setting_there_is_no_such_task(home: Path) -> None:
 
 
 def test_a_text_file_that_nobody_would_read_is_refused(home: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"must end with \.prom"):
+    with pytest.raises(ConfigurationError) as raised:
         setup_program(
             Settings(home=home), "connected", ["--sensor.metrics.textfile", "metrics.txt"]
         )
+    assert "must end with .prom" in str(raised.value.why)
 
 
 # Who reads them
