@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import acoupi
-from acoupi import data, devices
+from acoupi import devices
 from acoupi.alarms.limits import Alarms
 from acoupi.audio.system_clock import read_clock_state
 from acoupi.components.stores.alarms import SqliteAlarmStore

@@ -26,7 +26,7 @@ from acoupi.stack.pulse import Pulse, PulseFile
 from acoupi.stack.settings import Settings
 from acoupi.system import setup_program
 from tests.services import require_program
-from tests.unit.alarms.field_sound import heard, health
+from tests.unit.alarms.field_sound import health, heard
 
 ROOT = Path(__file__).parent.parent.parent
 MONITORING = ROOT / "compose" / "monitoring"
@@ -36,6 +36,18 @@ LABELS = {
     *("alarm", "device", "folder", "kind", "messenger", "model", "program", "result"),
     *("service", "state", "version"),
 }
+
+
+def ask(*command: str | Path, **more: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a program of others."""
+    program, *arguments = command
+    return subprocess.run(
+        [require_program(str(program)), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        **more,
+    )
 
 
 def pulse(name: str) -> Pulse:
@@ -90,20 +102,15 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 
 
 def test_promtool_accepts_all_that_is_published() -> None:
-    promtool = require_program("promtool")
-
-    done = subprocess.run(
-        [promtool, "check", "metrics"], input=metrics(FULL), capture_output=True, text=True
-    )
+    done = ask("promtool", "check", "metrics", input=metrics(FULL))
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_promtool_would_say_what_is_wrong() -> None:
-    promtool = require_program("promtool")
     text = metrics(FULL).replace("# HELP acoupi_planned_seconds", "# about acoupi_planned_seconds")
 
-    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+    done = ask("promtool", "check", "metrics", input=text)
 
     assert done.returncode == 3
 
@@ -270,7 +277,6 @@ def test_the_dashboard_asks_for_what_is_published() -> None:
 
 
 def test_promtool_understands_what_the_dashboard_asks_for(tmp_path: Path) -> None:
-    promtool = require_program("promtool")
     rules = [
         {"record": f"panel:{panel['id']}:{number}", "expr": target["expr"]}
         for panel in dashboard()["panels"]
@@ -279,36 +285,27 @@ def test_promtool_understands_what_the_dashboard_asks_for(tmp_path: Path) -> Non
     path = tmp_path / "rules.yml"
     path.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
 
-    done = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True)
+    done = ask("promtool", "check", "rules", path)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(rules)} rules found" in done.stdout
 
 
 def test_promtool_accepts_the_configuration_of_prometheus() -> None:
-    promtool = require_program("promtool")
-
-    done = subprocess.run(
-        [promtool, "check", "config", MONITORING / "prometheus.yml"], capture_output=True, text=True
-    )
+    done = ask("promtool", "check", "config", MONITORING / "prometheus.yml")
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_compose_accepts_the_overlay_beside_a_bundle(home: Path) -> None:
-    docker = require_program("docker")
     setup_program(Settings(home=home), "connected", [], target="compose")
     shutil.copy(ROOT / "compose" / "monitoring.yml", home)
     shutil.copytree(MONITORING, home / "monitoring")
 
-    done = subprocess.run(
-        [
-            *(docker, "compose", "-f", "docker-compose.yml", "-f", "monitoring.yml"),
-            *("config", "--format", "json"),
-        ],
+    done = ask(
+        *("docker", "compose", "-f", "docker-compose.yml", "-f", "monitoring.yml"),
+        *("config", "--format", "json"),
         cwd=home,
-        capture_output=True,
-        text=True,
     )
 
     assert done.returncode == 0, done.stderr
@@ -319,5 +316,7 @@ def test_compose_accepts_the_overlay_beside_a_bundle(home: Path) -> None:
         assert set(services[name]["networks"]) == {"monitoring"}
         assert services[name]["cap_drop"] == ["ALL"]
         sources = [one["source"] for one in services[name]["volumes"] if one["type"] == "bind"]
-        assert all(one.startswith((f"{home}/monitoring", f"{home}/data/metrics")) for one in sources)
+        assert all(
+            one.startswith((f"{home}/monitoring", f"{home}/data/metrics")) for one in sources
+        )
     assert not any(added & set(one.get("networks") or {}) for one in services.values())
