@@ -30,6 +30,8 @@ UNKNOWN: dict[str, Any] = {}
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _GAP_SEEN = timedelta(minutes=15)
+_EFFORT_PAUSE = 30
+"""The effort of a day is not added up again before this many times as long as that took."""
 _STEP = 10.0
 """Seconds; time servers correct less than that now and then."""
 _NOT_MISSED = (
@@ -90,6 +92,8 @@ class FactFinder:
         self._messengers = messengers
         self._plan = plan
         self._learns = learns
+        self._effort: dict[str, Any] = {}
+        self._effort_due = 0.0
         self._clock_steps = ClockSteps()
         self._was_set: bool | None = None
 
@@ -204,17 +208,27 @@ class FactFinder:
     def _of_effort(self, deployment: data.Deployment | None, now: datetime) -> dict[str, Any]:
         if deployment is None:
             return {"cannot_record": "", "missing_s": 0.0}
-        since = max(deployment.started_on, now - _DAY)
-        around = timedelta(minutes=10)
         recent = self._with_plan(self._store.get_effort(deployment, now - _GAP_SEEN, now))
-        history = self._with_plan(
-            self._store.get_grouped_effort(deployment, since - around, now, (since, now))
-        )
-        if recent is None or history is None:
+        if recent is None:
             return {}
         gap = gap_now(recent, now)
         why = "" if gap is None else f"{gap.state.value.replace('_', ' ')}: {gap.detail}"
-        return {"cannot_record": why, **effort_facts(history, horizon(recent, now), now, since)}
+        begun = clock.monotonic()
+        if begun >= self._effort_due:
+            self._effort = self._of_day(deployment, now, horizon(recent, now))
+            self._effort_due = begun + _EFFORT_PAUSE * (clock.monotonic() - begun)
+        return {"cannot_record": why, **self._effort}
+
+    def _of_day(
+        self, deployment: data.Deployment, now: datetime, until: datetime
+    ) -> dict[str, Any]:
+        """Return what the last 24 hours were used for; a day without recordings takes long."""
+        since = max(deployment.started_on, now - _DAY)
+        around = timedelta(minutes=10)
+        history = self._with_plan(
+            self._store.get_grouped_effort(deployment, since - around, now, (since, now))
+        )
+        return {} if history is None else effort_facts(history, until, now, since)
 
     def _with_plan(self, history: EffortHistory | None) -> EffortHistory | None:
         if history is None or history.plans or self._plan is None:
