@@ -265,8 +265,9 @@ FAMILIES = (
     ),
     _Family(
         "clock_steps_last_hour",
-        "How often the clock was set, after it had been right, in the last hour.",
-        _fact(lambda f: len(f.clock_steps)),
+        "How often the clock was set, after it had been right, in the last hour; counted while "
+        "alarms are on.",
+        _one(lambda s: None if s.alarms is None else len(s.facts.clock_steps)),
     ),
     # The board
     _Family("disk_free_bytes", "Free space where the sensor writes.", _disks(0)),
@@ -298,8 +299,8 @@ FAMILIES = (
     ),
     _Family(
         "service_restarts_last_hour",
-        "How often the service was started again in the last hour.",
-        _by("service", lambda s: s.facts.restarts),
+        "How often the service was started again in the last hour; counted while alarms are on.",
+        _by("service", lambda s: {} if s.alarms is None else s.facts.restarts),
     ),
     _Family(
         "service_tasks",

@@ -147,7 +147,6 @@ def test_what_is_not_known_is_not_published() -> None:
 
     assert names == {
         "acoupi_build_info",
-        "acoupi_clock_steps_last_hour",
         "acoupi_state_timestamp_seconds",
     }
 
