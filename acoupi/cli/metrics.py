@@ -11,9 +11,9 @@ __all__ = ["app"]
 app = single()
 
 
-@app.command(epilog=example("acoupi metrics | grep disk"))
+@app.command(epilog=example("acoupi metrics"))
 def metrics() -> None:
-    """Print the metrics of the sensor in the text format of Prometheus.
+    """Print the state of the sensor as metrics for Prometheus.
 
     To have the sensor write them into a file for node_exporter:
     acoupi config set sensor.metrics.textfile data/metrics/acoupi.prom
