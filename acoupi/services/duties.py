@@ -14,8 +14,9 @@ from acoupi.stack.stack import Service, Stack
 
 __all__ = ["Duties", "duties_of", "kept_tasks"]
 
-ALARMS_TASK = "alarms_task"
-TELLING = (ALARMS_TASK, "send_messages_task")
+LOOKING = frozenset({"alarms_task", "metrics_task", "home_assistant_task"})
+"""Tasks by which a sensor looks after itself; see `acoupi.services.sensor_tasks`."""
+TELLING = LOOKING | {"send_messages_task"}
 
 CELERYS_OWN = "celery."
 """Begins the names of tasks that Celery brings; some run any other task that a message names."""
@@ -53,12 +54,12 @@ def kept_tasks(
 ) -> Sequence[ProgramTask]:
     """Return the tasks that a worker runs even if no order for them comes.
 
-    The recorder records; the worker that looks for faults looks, and tells: a broker or a beat
-    that is down is a fault.
+    The recorder records; the worker that looks after the sensor looks, and tells: a broker or a
+    beat that is down is a fault.
     """
     if service.role == "recorder":
         return _recording_tasks(program)
-    looks = ALARMS_TASK in program.tasks and service == door_keeper(stack)
+    looks = not LOOKING.isdisjoint(program.tasks) and service == door_keeper(stack)
     return [task for task in program.tasks.values() if looks and task.name in TELLING]
 
 
