@@ -16,6 +16,8 @@ def with_watcher(
 ) -> Stack:
     """Return a stack whose worker of the default queue sees how the other services are.
 
+    To be called when all of them are in the stack.
+
     Parameters
     ----------
     sees_services
@@ -34,6 +36,8 @@ def with_watcher(
     seen = [one.source for one in keeper.mounts if not one.read_only]
     if writes is not None and not any(writes.is_relative_to(folder) for folder in seen):
         mounts.append(Mount(writes.parent))
-    watcher = replace(keeper, mounts=(*keeper.mounts, *mounts))
+    known = {one.source for one in keeper.mounts}
+    new = (one for one in mounts if one.source not in known)
+    watcher = replace(keeper, mounts=(*keeper.mounts, *new))
     services = tuple(watcher if one is keeper else one for one in stack.services)
     return replace(stack, services=services)

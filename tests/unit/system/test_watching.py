@@ -6,6 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from acoupi.stack.settings import Settings
+from acoupi.stack.watching import with_watcher
 from acoupi.system import SetupRequest
 from acoupi.system.planning import Plan, plan_setup
 
@@ -33,6 +34,15 @@ def test_a_sensor_that_looks_for_faults_sees_the_pulses_of_all(tmp_path: Path) -
     assert seen_by_the_keeper(found, home) == {"default": False, "recording": True, "beat": True}
     others = [one for one in found.stack.services if one.name != "default"]
     assert others == [one for one in plan(home).stack.services if one.name != "default"]
+
+
+def test_what_is_mounted_already_is_not_mounted_twice(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    found = plan(home, *ALARMS)
+
+    again = with_watcher(found.stack, Settings(home=home), sees_services=True)
+
+    assert again == found.stack
 
 
 def test_a_fleet_that_looks_for_faults_sees_them_too(tmp_path: Path) -> None:
