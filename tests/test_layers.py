@@ -72,6 +72,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "requests": ("components/messengers/", "provisioning/fetching.py"),
     "paho": ("components/messengers/",),
     "apprise": ("components/messengers/",),
+    "prometheus_client": ("services/metrics.py",),
     "sounddevice": ("audio/",),
     "soundfile": ("audio/",),
     "mutagen": ("audio/",),

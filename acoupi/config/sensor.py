@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
 from acoupi.alarms.limits import Alarms
 from acoupi.commit import is_there
@@ -30,6 +30,7 @@ from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.writing import RenderedFile
 
 __all__ = [
+    "Metrics",
     "Recorder",
     "dump_setting",
     "is_about_sensor",
@@ -77,13 +78,32 @@ class Review(BaseModel):
     )
 
 
+def _text_file(path: Path) -> Path:
+    if path.suffix != ".prom":
+        raise ValueError("its name must end with .prom: node_exporter reads no others")
+    return path
+
+
+class Metrics(BaseModel):
+    """Metrics of the sensor for Prometheus, in a text file that node_exporter reads."""
+
+    textfile: Annotated[Path, AfterValidator(_text_file)] | None = Field(
+        default=None,
+        description="The file, NAME.prom; a relative path is one below ACOUPI_HOME; none: off.",
+    )
+    interval_seconds: float = Field(
+        default=60, ge=5, le=3600, description="Seconds from one writing to the next."
+    )
+
+
 BUILT_IN: dict[str, type[BaseModel]] = {
     "recorder": Recorder,
     "review": Review,
     "alarms": Alarms,
+    "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "web"})
+NEVER_ASKED = frozenset({"alarms", "metrics", "web"})
 """Sections about which setup does not ask."""
 
 

@@ -14,6 +14,7 @@ from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
 from acoupi.sampling import Sampling
 from acoupi.services.broker import load_celery_settings, make_app
+from acoupi.services.sensor_tasks import add_sensor_tasks
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.configured import read_program_name, read_steadily
 from acoupi.stack.loading import load_program_class
@@ -37,10 +38,7 @@ def build_program(
     program = construct(program_class, config, app, name)
     sensor = load_sensor(settings)
     _keep_sample(program, sensor.review)
-    if sensor.alarms.enabled:
-        from acoupi.services.alarms import add_alarms  # noqa: PLC0415 - most do without it
-
-        add_alarms(program, settings, sensor.alarms)
+    add_sensor_tasks(program, settings, name, sensor)
     return app, program
 
 
