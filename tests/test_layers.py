@@ -30,7 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("sampling",),
+    ("clips", "sampling"),
     ("alarms", "deployed", "effort", "heard", "provisioned"),
     ("timelines", "windows"),
     ("sun",),

@@ -165,7 +165,7 @@ class _Session:
 
     def _show(self, clip: "Clip", place: str) -> None:
         say(f"\n{place}  {_described(clip, self.heard)}")
-        others = self.heard.reader.detections_in(_recording(clip).id)
+        others = listening.shown_with(self.heard, clip)
         content, shown = listening.picture(self.heard, _recording(clip), others, _part(clip))
         inline = sys.stdout.isatty() and listening.inline_picture(content, os.environ)
         if self.picture is not None:
@@ -204,11 +204,15 @@ def _is_detection(clip: "Clip") -> bool:
 
 
 def _recording(clip: Any) -> Any:
-    return clip.recording if _is_detection(clip) else clip
+    return listening.in_its_file(clip).recording if _is_detection(clip) else clip
 
 
 def _part(clip: Any) -> tuple[float, float]:
-    return listening.around(clip) if _is_detection(clip) else (0.0, clip.duration_s)
+    return (
+        listening.around(listening.in_its_file(clip))
+        if _is_detection(clip)
+        else (0.0, clip.duration_s)
+    )
 
 
 def _help(clip: "Clip") -> str:

@@ -15,12 +15,15 @@ __all__ = ["Clip", "clips_of_sample", "newest_clips"]
 Clip = DetectionRow | RecordingRow
 """A detection, or a recording in which nothing was found."""
 
-WITH_FILE = frozenset({data.RecordingState.CAPTURED, data.RecordingState.KEPT})
+WITH_FILE = frozenset(
+    {data.RecordingState.CAPTURED, data.RecordingState.KEPT, data.RecordingState.CLIPPED}
+)
 
 
 def newest_clips(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
     """Return detections that have a file, the newest first; unless asked otherwise, unreviewed."""
-    return list(reader.detections(_open(filters), newest_first=True, limit=limit))
+    rows = reader.detections(_open(filters), newest_first=True)
+    return list(islice((row for row in rows if row.recording.path or row.clip), limit))
 
 
 def clips_of_sample(reader: Reader, filters: Filters, limit: int) -> list[Clip]:

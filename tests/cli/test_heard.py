@@ -328,7 +328,7 @@ def test_copies_come_with_what_is_known(heard: Heard, run: Run, tmp_path: Path) 
         (["list", "--model", "bat"], '--model "bats"'),
         (["list", "--deployment", "Old oke"], '--deployment "Old oak"'),
         (["list", "--tag", "species=x"], "--tag"),
-        (["list", "--state", "gone"], "captured, kept, deleted, lost"),
+        (["list", "--state", "gone"], "captured, kept, clipped, deleted, lost"),
         (["list", "--verdict", "good"], "right, wrong, other, unsure, none"),
         (["list", "--from", "last week"], "2024-06-01 21:30, yesterday or 21:30"),
         (["count", "--by", "month"], "night, day, hour, species, deployment"),

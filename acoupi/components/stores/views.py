@@ -74,6 +74,11 @@ SPECIES = f"(SELECT t.value {_SUREST})"
 SPECIES_SCORE = f"(SELECT coalesce(p.confidence, 0) {_SUREST})"
 """Its confidence."""
 
+STATE = """CASE WHEN r.state = 'deleted' AND EXISTS (
+    SELECT 1 FROM clip_part x WHERE x.recording_row = r.row
+) THEN 'clipped' ELSE r.state END"""
+"""Of the recording `r`: one that was deleted after clips were cut from it is clipped."""
+
 _TAGS = """(
     SELECT group_concat(label, '; ') FROM (
         SELECT t.key || '=' || t.value AS label
@@ -93,8 +98,9 @@ _OF_RECORDING = (
     Column("samplerate_hz", "r.samplerate_hz", "frames per second of the original sound, Hz"),
     Column(
         "recording_state",
-        "r.state",
-        "captured (its file waits in the spool), kept, deleted (as the saving filters asked), lost",
+        STATE,
+        "captured (its file waits in the spool), kept, clipped (clips are kept of it, see v_clip), "
+        "deleted (as the saving filters asked), lost",
     ),
     Column("file_path", "CAST(r.path AS TEXT)", "the file; empty: there is none (any more)"),
 )
@@ -142,6 +148,41 @@ RECORDING = View(
 
 _START, _END = "coalesce(d.start_time_s, 0)", "coalesce(d.end_time_s, r.duration_s)"
 
+# The clip that holds all of the detection `d`, as `heard.DetectionRow.clip` says.
+_IN_CLIP = f"""
+    FROM clip_part p CROSS JOIN clip b ON b.row = p.clip_row
+    WHERE r.path IS NULL AND p.recording_row = r.row AND p.start_s <= {_START} + 1e-6
+        AND min({_END}, r.duration_s) <= p.start_s + b.duration_s + 1e-6
+    ORDER BY p.start_s LIMIT 1
+"""
+
+CLIP = View(
+    "v_clip",
+    "A file with sound around detections, once for each recording that it has sound of.",
+    (
+        Column("clip_id", _id("b.id"), "UUID of the clip"),
+        Column("recording_id", _id("r.id"), "UUID of the recording"),
+        *_DEPLOYMENT,
+        Column("start_time", _time(_from_start("p.start_s")), "when its first frame was captured"),
+        Column("end_time", _time(_from_start("(p.start_s + b.duration_s)")), "when it ends"),
+        Column("start_s", "p.start_s",
+               "start, s from the first frame of the recording; negative: before it"),
+        Column("duration_s", "b.duration_s", "length of its sound, s"),
+        Column("missing_before_s", "b.missing_before_s",
+               "seconds that should precede it, and were not recorded"),
+        Column("missing_after_s", "b.missing_after_s",
+               "seconds that should follow it, and were not recorded"),
+        Column("samplerate_hz", "r.samplerate_hz", "frames per second of the sound, Hz"),
+        Column("file_path", "CAST(b.path AS TEXT)", "the file"),
+    ),
+    """
+    FROM clip_part p
+        JOIN clip b ON b.row = p.clip_row
+        JOIN recording r ON r.row = p.recording_row
+        JOIN deployment w ON w.row = r.deployment_row
+    """,
+)  # fmt: skip
+
 DETECTION = View(
     "v_detection",
     "Something that a model found in a recording.",
@@ -173,11 +214,17 @@ DETECTION = View(
         Column("image_id", "m.image", "id of the container image; empty: none, or unknown"),
         Column("output_id", _id("o.id"), "UUID of the model's run on the recording"),
         Column("analysed_time", _time("o.created_on_us"), "when the model ran"),
+        Column("clip_path", f"(SELECT CAST(b.path AS TEXT) {_IN_CLIP})",
+               "the clip that holds it, where the file is gone; empty: none"),
+        Column("start_in_clip_s", f"(SELECT {_START} - p.start_s {_IN_CLIP})",
+               "start, s from the first frame of the clip"),
         Column("verdict", "nullif(v.verdict, 'withdrawn')", "what a person said last: right, "
                "wrong, other (species), unsure; empty: not reviewed"),
         Column("verdict_species", "CASE WHEN v.verdict <> 'withdrawn' THEN v.species END",
                "the species, by that person"),
         Column("reviewer", "CASE WHEN v.verdict <> 'withdrawn' THEN v.reviewer END", "who"),
+        Column("verdict_note", "CASE WHEN v.verdict <> 'withdrawn' THEN nullif(v.note, '') END",
+               "what that person noted; may be empty"),
     ),
     """
     FROM detection d
@@ -191,6 +238,10 @@ DETECTION = View(
     """,
 )  # fmt: skip
 
+_FATE = f"""CASE {STATE}
+    WHEN 'clipped' THEN 'analysed, and given up but for its clips'
+    WHEN 'deleted' THEN 'given up, as the saving filters asked' ELSE '' END"""
+
 EFFORT = View(
     "v_effort",
     "A span of time that was recorded, or for which a reason was noted why not. "
@@ -202,7 +253,7 @@ EFFORT = View(
         Column("duration_s", "r.duration_s", "its length, s"),
         Column("effort_state", "'recorded'", "recorded, off_schedule, condition_refused, "
                "device_missing, overrun, disk_full, not_running or clock_unknown"),
-        Column("reason", "''", "why, in words; may be empty"),
+        Column("reason", _FATE, "why, in words; of what was recorded: what became of the file"),
     ),
     "FROM recording r JOIN deployment w ON w.row = r.deployment_row",
     f"""
@@ -234,7 +285,7 @@ MESSAGE = View(
     """,
 )
 
-METADATA_VIEWS = (DEPLOYMENT, RECORDING, DETECTION, EFFORT)
+METADATA_VIEWS = (DEPLOYMENT, RECORDING, CLIP, DETECTION, EFFORT)
 MESSAGE_VIEWS = (MESSAGE,)
 
 
