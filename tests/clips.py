@@ -43,7 +43,8 @@ class Stream:
         self.path = folder / "metadata.db"
         self.store = SqliteStore(self.path)
         self.store.clips = ClipSettings(True, before, after)
-        self.store.store_deployment(SITE)
+        if not self.store.get_deployments():
+            self.store.store_deployment(SITE)
         self.id = uuid4()
         self.position = 0
         self.file_format, self.bits, self.channels = "wav", 16, 1

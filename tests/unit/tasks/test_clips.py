@@ -1,7 +1,6 @@
 """Clips are the stream, sample for sample, and nothing that was found is given up without one."""
 
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from acoupi.tasks.clips import PATIENCE_S
 from tests.clips import BEGAN, RATE, SITE, Stream, numbers
 from tests.clocks import Clock
 from tests.faulty import Faulty
+from tests.kills import homes_killed_at_each_rename
 
 from .conftest import Crash
 
@@ -370,14 +370,14 @@ def test_without_the_option_nothing_is_cut(stream: Stream) -> None:
 # Crashes
 
 
-def lose_nothing_after(stream: Stream, interrupt: Callable[[], None]) -> None:
-    """Interrupt a pass, let another one follow, and see that all is there, once."""
+def record_three(stream: Stream) -> None:
     stream.record((0.95, 0.97))
     stream.record((0.3, 0.4), (0.9, 0.95))
     stream.record((0.5, 0.55))
     stream.end()
-    with pytest.raises(Crash):
-        interrupt()
+
+
+def check_that_nothing_is_lost_or_twice(stream: Stream) -> None:
     stream.recover()
     stream.manage()
 
@@ -393,36 +393,31 @@ def test_a_crash_between_steps_loses_nothing_and_leaves_nothing_twice(
     stream: Stream, method: str, is_after: bool
 ) -> None:
     store: Any = Faulty(stream.store)
+    record_three(stream)
+    with store.failing(method, Crash(), after=is_after), pytest.raises(Crash):
+        stream.task(store)()
 
-    def interrupt() -> None:
-        with store.failing(method, Crash(), after=is_after):
-            stream.task(store)()
-
-    lose_nothing_after(stream, interrupt)
+    check_that_nothing_is_lost_or_twice(stream)
 
 
-@pytest.mark.parametrize("number", range(1, 16))
-@pytest.mark.parametrize("name", ["link", "unlink", "rename", "fsync"])
-def test_a_crash_at_any_step_of_the_disk_loses_nothing(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch, name: str, number: int
-) -> None:
-    real, left = getattr(os, name), number
+KILLED_PASS = """
+from tests.clips import Stream
+from tests.unit.tasks.test_clips import record_three
 
-    def act(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if not left:
-            raise Crash
-        return real(*args, **kwargs)
+def before(home):
+    record_three(Stream(home))
 
-    def interrupt() -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(os, name, act)
-            stream.manage()
-        if left > 0:
-            raise Crash  # it does that less often
+def change(home):
+    Stream(home).manage()
+"""
 
-    lose_nothing_after(stream, interrupt)
+
+def test_a_kill_before_any_change_of_a_name_loses_nothing(tmp_path: Path, clock: Clock) -> None:
+    homes = homes_killed_at_each_rename(tmp_path, KILLED_PASS)
+
+    assert len(homes) > 12
+    for home in homes:
+        check_that_nothing_is_lost_or_twice(Stream(home))
 
 
 def test_two_passes_at_once_do_no_harm(stream: Stream) -> None:
