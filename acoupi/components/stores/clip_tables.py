@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608 - every piece is a constant of this file; values are bound
 
+import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
@@ -12,7 +13,7 @@ from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.effort_tables import capture_of_row
 from acoupi.components.stores.rows import load_recordings
-from acoupi.components.stores.values import as_path_text
+from acoupi.components.stores.values import as_path_text, to_microseconds
 
 __all__ = ["ClipTables"]
 
@@ -49,6 +50,18 @@ _CLIPPED = f"SELECT first_frame, first_frame + frames FROM {_FROM_FIRST.format(t
 _IS_CLIP = "SELECT 1 FROM clip WHERE path = :path LIMIT 1"
 
 _STREAM = f"SELECT recording_row FROM {_FROM_FIRST.format(table='capture')}"
+
+
+_GIVEN_UP = """
+    SELECT coalesce(sum(r.duration_s), 0), coalesce(sum((
+        SELECT sum(min(r.duration_s, p.start_s + c.duration_s) - max(0, p.start_s))
+        FROM clip_part p CROSS JOIN clip c ON c.row = p.clip_row
+        WHERE p.recording_row = r.row
+    )), 0)
+    FROM recording r INDEXED BY recording_deployment
+    WHERE r.deployment_row = (SELECT row FROM deployment WHERE id = :deployment)
+        AND r.created_on_us >= :since AND r.created_on_us < :until AND r.state = 'deleted'
+"""
 
 
 class ClipTables:
@@ -96,6 +109,22 @@ class ClipTables:
         with self._database.reading() as connection:
             found = connection.execute(_CLIPPED, _bounds(stream_id, frames))
             return [Stretch(first, last) for first, last in found]
+
+    def get_given_up(
+        self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
+    ) -> tuple[float, float]:
+        """Return how much sound of deleted files there was, and how much of it clips hold.
+
+        Seconds, of the recordings of a deployment that began in [since, until).
+        """
+        values = {
+            "deployment": deployment.id.bytes,
+            "since": to_microseconds(since),
+            "until": to_microseconds(until),
+        }
+        with self._database.reading() as connection:
+            deleted, in_clips = connection.execute(_GIVEN_UP, values).fetchone()
+        return deleted, in_clips
 
     def is_clip(self, path: Path) -> bool:
         """Return whether this is the file of a clip."""
