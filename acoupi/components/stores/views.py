@@ -40,8 +40,6 @@ class View(NamedTuple):
     columns: Sequence[Column]
     source: str
     """What follows the columns in SQL."""
-    rest: str = ""
-    """A further SELECT with the same columns."""
 
 
 def _id(value: str) -> str:
@@ -64,8 +62,8 @@ def _from_start(seconds: str) -> str:
 _NAMES_A_SPECIES = f"t.key IN ({', '.join(map(repr, SPECIES_KEYS))})"
 
 _SUREST = f"""
-    FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
-    WHERE p.detection_row = d.row
+    FROM predicted_tag p CROSS JOIN tag t
+    WHERE p.detection_row = d.row AND t.row = p.tag_row
     ORDER BY {_NAMES_A_SPECIES} DESC, coalesce(p.confidence, 0) DESC, p.position
     LIMIT 1
 """
@@ -82,8 +80,8 @@ STATE = """CASE WHEN r.state = 'deleted' AND EXISTS (
 _TAGS = """(
     SELECT group_concat(label, '; ') FROM (
         SELECT t.key || '=' || t.value AS label
-        FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
-        WHERE p.detection_row = d.row
+        FROM predicted_tag p CROSS JOIN tag t
+        WHERE p.detection_row = d.row AND t.row = p.tag_row
         ORDER BY p.position
     )
 )"""
@@ -150,8 +148,9 @@ _START, _END = "coalesce(d.start_time_s, 0)", "coalesce(d.end_time_s, r.duration
 
 # The clip that holds all of the detection `d`, as `heard.DetectionRow.clip` says.
 _IN_CLIP = f"""
-    FROM clip_part p CROSS JOIN clip b ON b.row = p.clip_row
-    WHERE r.path IS NULL AND p.recording_row = r.row AND p.start_s <= {_START} + 1e-6
+    FROM clip_part p CROSS JOIN clip b
+    WHERE p.recording_row = r.row AND b.row = p.clip_row AND r.path IS NULL
+        AND p.start_s <= {_START} + 1e-6
         AND min({_END}, r.duration_s) <= p.start_s + b.duration_s + 1e-6
     ORDER BY p.start_s LIMIT 1
 """
@@ -242,26 +241,29 @@ _FATE = f"""CASE {STATE}
     WHEN 'clipped' THEN 'analysed, and given up but for its clips'
     WHEN 'deleted' THEN 'given up, as the saving filters asked' ELSE '' END"""
 
+# No UNION: DuckDB sends a view to SQLite with brackets around the parts, which SQLite refuses.
 EFFORT = View(
     "v_effort",
     "A span of time that was recorded, or for which a reason was noted why not. "
     "(`acoupi effort --csv FILE` accounts for every second.)",
     (
         *_DEPLOYMENT[:2],
-        Column("start_time", _time("r.created_on_us"), "its start"),
-        Column("end_time", _time(_from_start("r.duration_s")), "its end"),
-        Column("duration_s", "r.duration_s", "its length, s"),
-        Column("effort_state", "'recorded'", "recorded, off_schedule, condition_refused, "
-               "device_missing, overrun, disk_full, not_running or clock_unknown"),
-        Column("reason", _FATE, "why, in words; of what was recorded: what became of the file"),
+        Column("start_time", _time("coalesce(r.created_on_us, n.start_us)"), "its start"),
+        Column("end_time", _time(f"coalesce({_from_start('r.duration_s')}, n.end_us)"), "its end"),
+        Column("duration_s", "coalesce(r.duration_s, (n.end_us - n.start_us) / 1e6)",
+               "its length, s"),
+        Column("effort_state", "coalesce(n.state, 'recorded')", "recorded, off_schedule, "
+               "condition_refused, device_missing, overrun, disk_full, not_running or "
+               "clock_unknown"),
+        Column("reason", f"coalesce(n.detail, {_FATE})",
+               "why, in words; of what was recorded: what became of the file"),
     ),
-    "FROM recording r JOIN deployment w ON w.row = r.deployment_row",
-    f"""
-    UNION ALL
-    SELECT {_id("w.id")}, w.name, {_time("n.start_us")}, {_time("n.end_us")},
-        (n.end_us - n.start_us) / 1e6, n.state, n.detail
-    FROM effort_note n JOIN deployment w ON w.row = n.deployment_row
-    """,  # noqa: S608 - constants of this file
+    """
+    FROM deployment w CROSS JOIN json_each('[0, 1]') k
+        LEFT JOIN recording r ON k.value = 0 AND r.deployment_row = w.row
+        LEFT JOIN effort_note n ON k.value = 1 AND n.deployment_row = w.row
+    WHERE r.row IS NOT NULL OR n.deployment_row IS NOT NULL
+    """,
 )  # fmt: skip
 
 MESSAGE = View(
@@ -297,7 +299,7 @@ def statements(views: Sequence[View]) -> tuple[str, ...]:
 
 def _create(view: View) -> str:
     columns = ",\n".join(f"{column.value} AS {column.name}" for column in view.columns)
-    return f"CREATE VIEW {view.name} AS SELECT {columns} {view.source} {view.rest}"
+    return f"CREATE VIEW {view.name} AS SELECT {columns} {view.source}"
 
 
 _HEAD = """\
@@ -309,6 +311,7 @@ you; the tables behind them may change. Open them read-only, also while the sens
     sqlite3 -readonly -header -csv metadata.db "SELECT * FROM v_detection" > detections.csv
 
 In DuckDB: `ATTACH 'metadata.db' (TYPE sqlite, READ_ONLY); SELECT * FROM metadata.v_detection;`.
+There every column of a view comes as text: `score::DOUBLE`, `start_time::TIMESTAMPTZ`.
 In R: `DBI::dbReadTable(DBI::dbConnect(RSQLite::SQLite(), "metadata.db"), "v_detection")`.
 
 Times are ISO 8601 in UTC, with microseconds. Ids are UUIDs.

@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
+import duckdb
+import duckdb_extension_sqlite_scanner
 import pytest
 
 import acoupi
@@ -125,6 +127,24 @@ def test_a_clip_is_found_from_the_detection_that_it_holds(path: Path) -> None:
     assert clips[0]["start_time"] == "2024-06-01T19:59:59.750001Z"
     said = [flat_clip(one) for one in told.clips]
     assert [{name: row[name] for name in said[0]} for row in clips] == said
+
+
+@pytest.mark.parametrize("view", METADATA_VIEWS, ids=lambda view: view.name)
+def test_duckdb_reads_what_is_there(path: Path, view: View) -> None:
+    package = Path(duckdb_extension_sqlite_scanner.__file__).parent
+    [extension] = package.rglob("*.duckdb_extension")
+    with duckdb.connect() as connection:
+        connection.execute(f"LOAD '{extension}'")
+        connection.execute(f"ATTACH '{path}' AS metadata (TYPE sqlite, READ_ONLY)")
+        found = connection.execute(f"SELECT * FROM metadata.{view.name}")
+        names = [one[0] for one in found.description]
+        told = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    expected = [
+        {name: None if value is None else str(value) for name, value in row.items()}
+        for row in rows(path, f"SELECT * FROM {view.name}")
+    ]
+    assert sorted(map(str, told)) == sorted(map(str, expected))
 
 
 def test_times_and_ids_are_text(path: Path) -> None:
