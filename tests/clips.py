@@ -37,12 +37,18 @@ class Stream:
     """
 
     def __init__(
-        self, folder: Path, *, before: float = 0.1, after: float = 0.2, **options: Any
+        self,
+        folder: Path,
+        *,
+        are_on: bool = True,
+        before: float = 0.1,
+        after: float = 0.2,
+        **options: Any,
     ) -> None:
         self.spool, self.kept = folder / "spool", folder / "kept"
         self.path = folder / "metadata.db"
         self.store = SqliteStore(self.path)
-        self.store.clips = ClipSettings(True, before, after)
+        self.store.clips = ClipSettings(are_on, before, after)
         if not self.store.get_deployments():
             self.store.store_deployment(SITE)
         self.id = uuid4()
