@@ -15,9 +15,8 @@ __all__ = ["Clip", "clips_of_sample", "newest_clips"]
 Clip = DetectionRow | RecordingRow
 """A detection, or a recording in which nothing was found."""
 
-WITH_FILE = frozenset(
-    {data.RecordingState.CAPTURED, data.RecordingState.KEPT, data.RecordingState.CLIPPED}
-)
+WITH_FILE = frozenset({data.RecordingState.CAPTURED, data.RecordingState.KEPT})
+WITH_SOUND = WITH_FILE | {data.RecordingState.CLIPPED}
 
 
 def newest_clips(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
@@ -49,7 +48,7 @@ def clips_of_sample(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
 def _open(filters: Filters) -> Filters:
     return replace(
         filters,
-        states=filters.states or WITH_FILE,
+        states=filters.states or WITH_SOUND,
         verdicts=filters.verdicts or frozenset({None}),
     )
 

@@ -8,7 +8,7 @@ is cut twice.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from math import ceil, floor
@@ -24,6 +24,7 @@ from acoupi.audio.spans import capture_of
 from acoupi.clips import LONGEST_S, Piece, Stretch, pieces
 from acoupi.components import types
 from acoupi.errors import AudioError
+from acoupi.opening import at, opened_folder
 
 __all__ = ["PATIENCE_S", "Cutter"]
 
@@ -67,7 +68,7 @@ class Cutter:
         logger: logging.Logger,
     ) -> None:
         self._store = store
-        self._work = folder / _WORK
+        self._spool = folder
         self._is_ready = is_ready
         self._wanted = wanted
         self._find_place = find_place
@@ -82,19 +83,36 @@ class Cutter:
 
         It is needed while a neighbour may still ask for some of its sound, and while another
         process cuts clips.
+
+        Raises
+        ------
+        AudioError
+            If it cannot be read.
         """
-        self._work.mkdir(parents=True, exist_ok=True)
-        with holding(self._work) as is_ours:
-            if not is_ours:
+        with self._working() as work:
+            if work is None:
                 return False
-            for leftover in self._work.iterdir():
-                leftover.unlink()
             found = self._find_pieces(_in_stream(self._store, recording))
             if found is None:
                 return False
             for piece, parts in found:
-                self._keep(piece, parts)
+                self._keep(piece, parts, work)
         return True
+
+    @contextmanager
+    def _working(self) -> Iterator[Path | None]:
+        """Provide the empty folder where clips are written; None: another process has it.
+
+        By its descriptor: the recorder may write to the spool, and might put a link there.
+        """
+        folder = self._spool / _WORK
+        with opened_folder(self._spool) as spool:
+            at(spool, _WORK).mkdir(mode=0o700, exist_ok=True)
+        with opened_folder(folder, beneath=self._spool) as handle, holding(folder) as is_ours:
+            work = at(handle, "")
+            for leftover in work.iterdir() if is_ours else ():
+                leftover.unlink()
+            yield work if is_ours else None
 
     def _find_pieces(
         self, recording: data.Recording
@@ -124,9 +142,9 @@ class Cutter:
         others = [
             one
             for one in rows
-            if one.path is not None
-            and one.id != recording.id
+            if one.id != recording.id
             and one.deployment.id == recording.deployment.id
+            and self._has_sound(one)
         ]
         run = [recording]
         for one in reversed(others):
@@ -137,6 +155,15 @@ class Cutter:
                 run.append(one)
         return run
 
+    def _has_sound(self, recording: data.Recording) -> bool:
+        """Return whether the file of a neighbour can be read, or is being moved or deleted."""
+        if recording.path is None:
+            return False
+        try:
+            return formats.read_info(recording.path).frames >= capture_of(recording).frames
+        except AudioError:
+            return recording.path.parent == self._spool and not recording.path.exists()
+
     def _is_settled(
         self, run: Sequence[data.Recording], recording: data.Recording, reach: Stretch
     ) -> bool:
@@ -145,6 +172,8 @@ class Cutter:
         if any(one == stream and reach.first <= at < reach.last for one, at in self._arriving):
             return False
         others = [one.path for one in run if one.id != recording.id]
+        if not all(path is not None and path.exists() for path in others):
+            return False
         known = self._store.get_recordings_info_by_path(others)
         if len(known) < len(others) or not all(self._is_ready(*one) for one in known):
             return False
@@ -179,9 +208,9 @@ class Cutter:
                 first, last = _frames(recording, detection)
                 yield Stretch(first - before, last + after)
 
-    def _keep(self, piece: Piece, recordings: list[data.Recording]) -> None:
+    def _keep(self, piece: Piece, recordings: list[data.Recording], work: Path) -> None:
         """Write a clip, bring it to its place, and note it."""
-        clip, described = describe_clip(recordings, piece, self._work)
+        clip, described = describe_clip(recordings, piece, work)
         cut_clip(recordings, clip, described)
         outputs = [one for r in recordings for one in _within(self._wanted(r), r, piece)]
         place = self._find_place(described, outputs)

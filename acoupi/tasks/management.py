@@ -10,6 +10,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.audio import files
 from acoupi.components import types
+from acoupi.errors import AudioError
 from acoupi.home import spool_dir
 from acoupi.tasks.clips import Cutter
 
@@ -152,8 +153,13 @@ class _Management:
         is_untouched = not outputs and not analyses
         is_sampled = self.store.sample_recording(recording, outputs)
         is_wanted = self._is_wanted(recording, outputs, is_untouched=is_untouched)
-        if cutter is not None and not failed and not is_wanted and not cutter.release(recording):
-            return
+        if cutter is not None and not failed and not is_wanted:
+            try:
+                if not cutter.release(recording):
+                    return
+            except AudioError:
+                self.logger.exception("No clip can be cut from %s, which stays whole", path)
+                is_wanted = True
         if not failed and not is_wanted and not is_sampled:
             self.logger.info("Deleting %s: no filter wants it whole", path)
             self._delete(recording, path)

@@ -262,6 +262,49 @@ def test_the_file_of_a_clip_gets_the_time_that_its_recording_gets_later(
     assert clip.id == formats.read_recording(clip.path).id
 
 
+def test_a_neighbour_that_cannot_be_read_is_a_gap(stream: Stream) -> None:
+    broken = stream.record()
+    stream.record((0.05, 0.5))
+    stream.end()
+    assert broken.path is not None
+    broken.path.write_bytes(broken.path.read_bytes()[:-100])
+    stream.manage()
+
+    assert stream.kept_frames() == [(1000, 1700)]
+    assert state(stream, broken) is State.KEPT  # what was to be cut from it is still in it
+
+
+def test_a_recording_that_cannot_be_read_stays_whole(
+    stream: Stream, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = stream.record((0.5, 0.6))
+    stream.end()
+    assert broken.path is not None
+    broken.path.write_bytes(broken.path.read_bytes()[:-100])
+    stream.manage()
+
+    assert state(stream, broken) is State.KEPT
+    assert "No clip can be cut" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["clips", "clips/link.wav"])
+def test_nothing_is_written_or_removed_through_a_link(
+    stream: Stream, tmp_path: Path, name: str
+) -> None:
+    valuable = tmp_path / "valuable"
+    valuable.mkdir()
+    (valuable / "a.wav").write_text("mine")
+    (stream.spool / name).parent.mkdir(parents=True, exist_ok=True)
+    (stream.spool / name).symlink_to(valuable)
+    recording = stream.record((0.5, 0.6))
+    stream.end()
+    stream.manage()
+
+    assert [one.read_text() for one in valuable.iterdir()] == ["mine"]
+    expected = State.CAPTURED if name == "clips" else State.CLIPPED
+    assert state(stream, recording) is expected
+
+
 # What is kept whole
 
 
