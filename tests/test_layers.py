@@ -30,7 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("sampling", "telling"),
+    ("clips", "sampling", "telling"),
     ("alarms", "deployed", "effort", "heard", "provisioned"),
     ("timelines", "windows"),
     ("sun",),

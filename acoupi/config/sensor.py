@@ -96,14 +96,29 @@ class Metrics(BaseModel):
     )
 
 
+class Clips(BaseModel):
+    """The seconds around detections, kept in place of whole recordings."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Keep clips around detections; the rest of a recording is given up once it "
+        "was analysed.",
+    )
+    before: float = Field(
+        default=1.0, ge=0, le=600, description="Seconds to keep before a detection."
+    )
+    after: float = Field(default=1.0, ge=0, le=600, description="Seconds to keep after it.")
+
+
 BUILT_IN: dict[str, type[BaseModel]] = {
     "recorder": Recorder,
     "review": Review,
+    "clips": Clips,
     "alarms": Alarms,
     "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "metrics", "web"})
+NEVER_ASKED = frozenset({"alarms", "clips", "metrics", "web"})
 """Sections about which setup does not ask."""
 
 

@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 from celery import Celery
 from pydantic import BaseModel
 
+from acoupi.clips import ClipSettings
 from acoupi.components.types import Store
 from acoupi.config import load_config
-from acoupi.config.sensor import Review, load_sensor
+from acoupi.config.sensor import Clips, Review, load_sensor
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
 from acoupi.sampling import Sampling
@@ -39,6 +40,7 @@ def build_program(
     sensor = load_sensor(settings)
     _keep_sample(program, sensor.review)
     add_sensor_tasks(program, settings, name, sensor)
+    _keep_clips(program, sensor.clips)
     return app, program
 
 
@@ -50,6 +52,15 @@ def _keep_sample(program: AcoupiProgram[Any], review: Review) -> None:
     timezone = getattr(program.config, "timezone", None)
     zone = ZoneInfo(str(timezone)) if timezone else datetime.UTC
     store.sampling = Sampling(review.sample_size, review.quiet_per_night, review.seed, zone)
+
+
+def _keep_clips(program: AcoupiProgram[Any], clips: Clips) -> None:
+    """Tell the store of a program what is kept around detections."""
+    store = getattr(program, "store", None)
+    if isinstance(store, Store) and store.can_clip:
+        store.clips = ClipSettings(clips.enabled, clips.before, clips.after)
+    elif clips.enabled:
+        program.logger.warning("Whole files are kept: the store of this program knows no clips")
 
 
 def _read(

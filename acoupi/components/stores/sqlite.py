@@ -11,6 +11,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.behind_door import metadata_door
+from acoupi.components.stores.clip_tables import ClipTables
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
@@ -55,7 +56,7 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
 @metadata_door
-class SqliteStore(SampleTables, DeploymentTables, EffortTables, HealthTables):
+class SqliteStore(ClipTables, SampleTables, DeploymentTables, EffortTables, HealthTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);

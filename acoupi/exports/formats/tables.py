@@ -9,6 +9,7 @@ from acoupi.exports.flat import (
     DETECTION_COLUMNS,
     RECORDING_COLUMNS,
     Flattener,
+    flat_clip,
     flat_recording,
     iso_time,
 )
@@ -20,6 +21,10 @@ __all__ = ["Csv"]
 DEPLOYMENT_COLUMNS = (
     "deployment_id", "deployment_name", "latitude", "longitude", "start_time", "end_time",
     "has_ended",
+)  # fmt: skip
+CLIP_COLUMNS = (
+    "recording_id", "start_time", "clip_id", "start_s", "duration_s", "missing_before_s",
+    "missing_after_s", "file_path",
 )  # fmt: skip
 VERDICT_COLUMNS = (
     "recording_id", "detection_id", "verdict", "species", "reviewer", "note", "given_time",
@@ -35,11 +40,12 @@ class Csv:
     needs_coordinates: ClassVar[bool] = False
 
     def write(self, source: Source, folder: Path) -> None:
-        """Write ``detections.csv``, ``recordings.csv``, ``deployments.csv``, ``verdicts.csv``."""
+        """Write tables of detections, recordings, clips, deployments and verdicts."""
         detections = map(Flattener(), source.detections())
         write_table(folder / "detections.csv", DETECTION_COLUMNS, _values(detections))
         recordings = map(flat_recording, source.all_recordings())
         write_table(folder / "recordings.csv", RECORDING_COLUMNS, _values(recordings))
+        write_table(folder / "clips.csv", CLIP_COLUMNS, _clips(source))
         write_table(folder / "deployments.csv", DEPLOYMENT_COLUMNS, _deployments(source))
         write_table(folder / "verdicts.csv", VERDICT_COLUMNS, _verdicts(source))
 
@@ -53,6 +59,12 @@ def _deployments(source: Source) -> Iterable[list[Any]]:
         one = site.deployment
         times = iso_time(one.started_on), iso_time(site.ended_on)
         yield [one.id, one.name, one.latitude, one.longitude, *times, str(not site.is_open).lower()]
+
+
+def _clips(source: Source) -> Iterable[list[Any]]:
+    for row in source.all_recordings():
+        for one in row.clips:
+            yield [row.id, iso_time(row.as_clip(one).started_on), *flat_clip(one).values()]
 
 
 def _verdicts(source: Source) -> Iterable[list[Any]]:
