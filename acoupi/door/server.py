@@ -106,6 +106,8 @@ class DoorServer(threading.Thread):
         Returns the store of a kind and a path, None if there is none.
     limits
         What is accepted.
+    user
+        The service's, if it is neither this process's nor that of its folder of calls.
     """
 
     def __init__(
@@ -117,11 +119,13 @@ class DoorServer(threading.Thread):
         *,
         find: Callable[[str, str], Any] = find_store,
         limits: Limits | None = None,
+        user: int | None = None,
     ) -> None:
         super().__init__(name=f"door {service}", daemon=True)
         self.service, self.folder, self.waiting = service, folder, waiting
         self.listens = threading.Event()
         self._role, self._find = role, find
+        self._own_users = {os.geteuid(), *([] if user is None else [user])}
         self._limits = limits or Limits()
         self._open: dict[int, _Connection] = {}
         self._reported: set[str] = set()
@@ -196,7 +200,7 @@ class DoorServer(threading.Thread):
         selector.register(connection, selectors.EVENT_READ, one)
 
     def _users(self) -> set[int]:
-        users = {os.geteuid()}
+        users = set(self._own_users)
         with suppress(OSError):
             users.add(self.waiting.folder.lstat().st_uid)
         return users

@@ -1,5 +1,6 @@
 """The doors of the sensor: who may call what, who answers, and who goes through one."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from acoupi.door.places import door_folder, waiting_folder
 from acoupi.door.server import DoorServer, Role
 from acoupi.door.waiting import WaitingCalls
 from acoupi.stack.doors import MODEL, door_keeper, door_roles
+from acoupi.stack.mounting import user_variable
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
 
@@ -72,7 +74,9 @@ def open_doors(settings: Settings, stack: Stack, name: str) -> None:
         return
     for service, role in door_roles(stack).items():
         waiting = WaitingCalls(waiting_folder(settings.home, service))
-        DoorServer(service, _folder(settings, service), waiting, ROLES[role]).start()
+        text = os.environ.get(user_variable(service), "")
+        user = int(text) if text.isdigit() else None
+        DoorServer(service, _folder(settings, service), waiting, ROLES[role], user=user).start()
 
 
 def _folder(settings: Settings, service: str) -> Path:
