@@ -361,6 +361,71 @@ def folders_of_others(here: Here) -> list[str]:
     )
 
 
+def own_folders(here: Here) -> list[str]:
+    """Make files beside those that it has, or replace these by links or FIFOs."""
+    pulse = here.home / "run" / here.service / f"{here.service}.json"
+    log = here.home / "log" / here.service / f"{here.service}.log"
+    return every(
+        act
+        for path in (pulse, log)
+        for act in (
+            path.unlink,
+            partial(path.rename, f"{path}.aside"),
+            written(path.with_name("tried")),
+            partial(path.with_name("link").symlink_to, "/etc/shadow"),
+            partial(os.mkfifo, path.with_name("fifo")),
+            partial(os.link, path, path.with_name("second")),
+            path.with_name("folder").mkdir,
+        )
+    )
+
+
+MOST = 512
+"""Mebibytes that a service may fill."""
+
+
+def the_disk(here: Here) -> list[str]:
+    """Fill each file and folder that it can write, other than its scratch."""
+    files, folders = _writable(here.home)
+    sizes = {path: path.stat().st_size for path in files}
+    made: list[Path] = []
+    try:
+        for path in files:
+            _fill(path, sizes, made)
+        for folder in folders:
+            made.append(folder / "filled")
+            _fill(made[-1], sizes, made)
+            with suppress(OSError):
+                for number in range(200_000):
+                    (folder / f"filled-{number}").touch()
+                    made.append(folder / f"filled-{number}")
+        size = sum(path.stat().st_size for path in (*files, *made)) >> 20
+        is_bounded = size <= MOST and len(made) < 20_000
+        return ["BOUNDED"] if is_bounded else [f"{size} MiB in {len(made)} new files"]
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+        for path, length in sizes.items():
+            os.truncate(path, length)
+
+
+def _writable(home: Path) -> tuple[list[Path], list[Path]]:
+    files, folders = [], []
+    for place, _, names in os.walk(home):
+        folders += [Path(place)] if os.access(place, os.W_OK) else []
+        paths = (Path(place, name) for name in names)
+        files += [one for one in paths if one.is_file() and os.access(one, os.W_OK)]
+    return [one for one in files if one.parent not in folders], folders
+
+
+def _fill(path: Path, sizes: dict[Path, int], made: list[Path]) -> None:
+    """Write to a file until that is refused, or all is more than may be."""
+    done = sum(one.stat().st_size for one in (*sizes, *made) if one.exists())
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while done >> 20 <= MOST:
+            done += file.write(b"x" * (1 << 20))
+
+
 def doors_of_others(here: Here) -> list[str]:
     """Take the place of a door, or leave calls in the name of another model."""
     return every([
@@ -402,6 +467,25 @@ def rule_the_broker(_: Here) -> list[str]:
 def order_recordings(_: Here) -> list[str]:
     """Send to the recorder's queue, read it, or touch what others have in hand."""
     return _commands(TAKE)
+
+
+OF_OTHERS = """LPUSH celery {}|RPUSH celery {}|RPOP celery|BRPOP celery 1|LLEN celery
+EXISTS celery"""
+
+
+def order_from_others(_: Here) -> list[str]:
+    """Order tasks of other workers, or take their orders away."""
+    return _commands(OF_OTHERS)
+
+
+def take_from_others(here: Here) -> list[str]:
+    """Take away orders of other workers, or put some back before all others."""
+    queues = {"celery", "detection", "recording"} - {OWN_QUEUES.get(here.service)}
+    words = ("RPUSH {} x", "RPOP {}", "BRPOP {} 1", "DEL {}")
+    return _commands("|".join(one.replace("{}", queue) for queue in queues for one in words))
+
+
+OWN_QUEUES = {"default": "celery", "detection": "detection", "recording": "recording"}
 
 
 def _commands(text: str) -> list[str]:
