@@ -363,45 +363,39 @@ def folders_of_others(here: Here) -> list[str]:
 
 def own_folders(here: Here) -> list[str]:
     """Make files beside those that it has, or replace these by links or FIFOs."""
-    pulse = here.home / "run" / here.service / f"{here.service}.json"
-    log = here.home / "log" / here.service / f"{here.service}.log"
+    name = here.service
     return every(
         act
-        for path in (pulse, log)
+        for path in (here.home / f"run/{name}/{name}.json", here.home / f"log/{name}/{name}.log")
         for act in (
             path.unlink,
             partial(path.rename, f"{path}.aside"),
             written(path.with_name("tried")),
             partial(path.with_name("link").symlink_to, "/etc/shadow"),
             partial(os.mkfifo, path.with_name("fifo")),
-            partial(os.link, path, path.with_name("second")),
-            path.with_name("folder").mkdir,
         )
     )
 
 
-MOST = 512
-"""Mebibytes that a service may fill."""
+MOST = 512  # mebibytes that a service may fill
 
 
 def the_disk(here: Here) -> list[str]:
     """Fill each file and folder that it can write, other than its scratch."""
     files, folders = _writable(here.home)
     sizes = {path: path.stat().st_size for path in files}
-    made: list[Path] = []
+    made = [folder / "filled" for folder in folders]
     try:
-        for path in files:
+        for path in (*files, *made):
             _fill(path, sizes, made)
         for folder in folders:
-            made.append(folder / "filled")
-            _fill(made[-1], sizes, made)
             with suppress(OSError):
                 for number in range(200_000):
                     (folder / f"filled-{number}").touch()
                     made.append(folder / f"filled-{number}")
-        size = sum(path.stat().st_size for path in (*files, *made)) >> 20
-        is_bounded = size <= MOST and len(made) < 20_000
-        return ["BOUNDED"] if is_bounded else [f"{size} MiB in {len(made)} new files"]
+        size = sum(path.stat().st_size for path in (*files, *made) if path.exists()) >> 20
+        said = f"{size} MiB, {len(made)} new files"
+        return ["BOUNDED" if size <= MOST and len(made) < 20_000 else said]
     finally:
         for path in made:
             path.unlink(missing_ok=True)
@@ -469,23 +463,15 @@ def order_recordings(_: Here) -> list[str]:
     return _commands(TAKE)
 
 
-OF_OTHERS = """LPUSH celery {}|RPUSH celery {}|RPOP celery|BRPOP celery 1|LLEN celery
-EXISTS celery"""
-
-
-def order_from_others(_: Here) -> list[str]:
-    """Order tasks of other workers, or take their orders away."""
-    return _commands(OF_OTHERS)
-
-
-def take_from_others(here: Here) -> list[str]:
-    """Take away orders of other workers, or put some back before all others."""
-    queues = {"celery", "detection", "recording"} - {OWN_QUEUES.get(here.service)}
-    words = ("RPUSH {} x", "RPOP {}", "BRPOP {} 1", "DEL {}")
-    return _commands("|".join(one.replace("{}", queue) for queue in queues for one in words))
-
-
 OWN_QUEUES = {"default": "celery", "detection": "detection", "recording": "recording"}
+
+
+def orders_of_others(here: Here) -> list[str]:
+    """Take away orders of other workers, or put some before them; as a model, order at all."""
+    words = ["RPUSH {} x", "RPOP {}", "DEL {}"]
+    words += ["LPUSH {} x", "LLEN {}"] if here.service == "detection" else []
+    queues = {*OWN_QUEUES.values()} - {OWN_QUEUES.get(here.service)}
+    return _commands("|".join(one.replace("{}", str(queue)) for queue in queues for one in words))
 
 
 def _commands(text: str) -> list[str]:
