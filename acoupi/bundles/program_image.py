@@ -46,6 +46,7 @@ class Needs:
 NEEDS: Mapping[tuple[str, ...], Needs] = {
     ("setup",): Needs(home=True, sound=True),
     ("config", "set"): Needs(home=True),
+    ("config", "undo"): Needs(home=True),
     ("config",): Needs(),
     ("task", "run"): Needs(data=True, network=True, sound=True),
     ("task",): Needs(),

@@ -49,6 +49,7 @@ def test_the_home_is_mounted_where_it_is_and_the_words_come_last(bundle: Compose
         (["check"], ["data", "run"], True),
         (["setup"], [""], False),
         (["config", "set", "a", "1"], [""], False),
+        (["config", "undo"], [""], False),
     ],
 )
 def test_a_command_gets_what_it_needs_and_no_more(
