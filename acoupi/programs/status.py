@@ -173,6 +173,9 @@ class StatusReport:
     def _nothing_recorded(self) -> str | None:
         before, self._recorded = self._recorded, None
         counts = self._recordings()
+        deployments = _ask(self._store, "get_deployments", [])
+        if deployments and deployments[-1].ended_on is not None:
+            return None  # what waits is still processed and sent
         if not counts or not all(each.should_record() for each in self._conditions):
             return None
         self._recorded = sum(counts.values())
