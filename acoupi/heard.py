@@ -269,7 +269,7 @@ class Delivery:
     """How far a message got with one messenger."""
 
     messenger: str
-    state: Literal["pending", "acknowledged", "dead"]
+    state: Literal["pending", "acknowledged", "dead", "expired"]
     attempts: int
     last_error: str | None
     updated_on: datetime.datetime | None

@@ -110,15 +110,57 @@ class Clips(BaseModel):
     after: float = Field(default=1.0, ge=0, le=600, description="Seconds to keep after it.")
 
 
+class LongestDays(BaseModel):
+    """Days after which a message of a kind is no longer sent; none: it waits for ever."""
+
+    alarm: float | None = Field(default=None, gt=0, description="Alarms.")
+    deployment: float | None = Field(default=None, gt=0, description="Deployments.")
+    heartbeat: float | None = Field(default=None, gt=0, description="Heartbeats.")
+    summary: float | None = Field(default=None, gt=0, description="Summaries.")
+    detection: float | None = Field(default=None, gt=0, description="Detections.")
+    recording: float | None = Field(default=None, gt=0, description="Recordings.")
+    other: float | None = Field(
+        default=None, gt=0, description="What a program sends without saying what kind it is."
+    )
+
+
+class Outbox(BaseModel):
+    """What messages may cost on a metered link."""
+
+    bytes_per_day: int | None = Field(
+        default=None,
+        ge=10_000,
+        description="Bytes that each destination on a network may cost in a day (UTC), with an "
+        "allowance for headers; none: no limit.",
+    )
+    kept_percent: float = Field(
+        default=20,
+        ge=0,
+        le=90,
+        description="Percent of these bytes that only alarms, deployments and heartbeats may use.",
+    )
+    batch_messages: int = Field(
+        default=20,
+        ge=1,
+        le=50,
+        description="Messages taken at once; a power cut costs at most what these would.",
+    )
+    longest_days: LongestDays = Field(
+        default_factory=LongestDays,
+        description="Days after which a message is no longer sent, by its kind.",
+    )
+
+
 BUILT_IN: dict[str, type[BaseModel]] = {
     "recorder": Recorder,
     "review": Review,
     "clips": Clips,
     "alarms": Alarms,
+    "outbox": Outbox,
     "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "clips", "metrics", "web"})
+NEVER_ASKED = frozenset({"alarms", "clips", "metrics", "outbox", "web"})
 """Sections about which setup does not ask."""
 
 

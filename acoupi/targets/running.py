@@ -354,6 +354,11 @@ class RunningBundle(Target):
         for step in DOWN:
             self._compose(*step, timeout=self._patience())
 
+    def stop_recorder(self) -> None:
+        """Stop the recorder's container after its current recording."""
+        if self.recorder is not None:
+            self._compose("stop", self.recorder.name, timeout=self._patience())
+
     def restart(self) -> None:
         """Stop and start every service, with the configuration as it is now.
 
