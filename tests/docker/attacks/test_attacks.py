@@ -88,6 +88,7 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     assert status["celery"]["beat"]["state"] == "ready"
     assert status["services"]["target"] == "provisioned"
     assert status["program"]["status"] == "ok", status["program"]
+    assert browser.now()["ok"]
     assert json.loads(browser.get("/api/v1/detections"))["detections"]
 
     def restarts() -> dict[str, int]:
