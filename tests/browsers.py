@@ -9,18 +9,16 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from acoupi.config.page_keys import Keys, write_keys
 from acoupi.stack.settings import Settings
 from acoupi.stack.web import keys_file
-from acoupi.web.keys import Keys, write_keys
 
 PASSWORD = "the owl sleeps at noon"
 
 
 def choose_password(settings: Settings) -> None:
     """Let the owner of a home log in."""
-    keys = keys_file(settings)
-    keys.parent.mkdir(parents=True, exist_ok=True)
-    write_keys(keys, Keys.with_token()[0].with_password(PASSWORD))
+    write_keys(keys_file(settings), Keys.with_token()[0].with_password(PASSWORD)[0])
 
 
 def free_port() -> int:
@@ -42,6 +40,20 @@ class Browser:
         with self._opener.open(self.base + path, timeout=60) as answer:
             text: str = answer.read().decode()
             return text
+
+    def begins(self, path: str, length: int) -> bytes:
+        """The first bytes of something that may have no end."""
+        with self._opener.open(self.base + path, timeout=60) as answer:
+            content: bytes = answer.read(length)
+            return content
+
+    def first(self, path: str, kind: str) -> dict[str, Any]:
+        """The first event of a kind in a stream."""
+        with self._opener.open(self.base + path, timeout=60) as answer:
+            lines = iter(answer.readline, b"")
+            next(line for line in lines if line == f"event: {kind}\n".encode())
+            found: dict[str, Any] = json.loads(next(lines).removeprefix(b"data: "))
+            return found
 
     def now(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.get("/api/v1/now"))

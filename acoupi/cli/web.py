@@ -21,15 +21,14 @@ def token() -> None:
     Also for a forgotten password, and after too many wrong ones. Whoever is logged in must log in
     again. A password that was chosen before still works, until another is chosen.
     """
+    from acoupi.config.page_keys import Keys, read_keys, write_keys
     from acoupi.config.web import Web
     from acoupi.stack.web import keys_file
-    from acoupi.web.keys import Keys, read_keys, write_keys
 
     found = home.sensor()
     web: Web = found.own_config.web  # type: ignore[attr-defined]
     path = keys_file(found.settings)
     keys, text = Keys.with_token(read_keys(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_keys(path, keys)
     say(text)
     if web.enabled:
@@ -62,7 +61,10 @@ def apply() -> None:
             text = value if isinstance(value, str) else json.dumps(value)
             both = set_setting(*both, name, text, is_json=not isinstance(value, str))
         program, sensor = both
-        set_up(settings, SetupRequest(found.program_name, config=program, sensor=sensor))
+        request = SetupRequest(
+            found.program_name, config=program, sensor=sensor, origin="acoupi web apply"
+        )
+        set_up(settings, request)
         forget_pending(settings)
     done(f"Set: {', '.join(pending['changes'])}.")
     remind_of_restart(settings, found.services)

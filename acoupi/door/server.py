@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi import clock
-from acoupi.door.caller import caller
+from acoupi.door.caller import caller, owner_key
 from acoupi.door.client import at_socket, find_store
 from acoupi.door.places import SOCKET
 from acoupi.door.waiting import WaitingCalls
@@ -342,15 +342,16 @@ class DoorServer(threading.Thread):
         if longest > self._limits.listed:
             raise ValueError(f"a list of {longest} entries; at most {self._limits.listed}")
         check = getattr(store, "door_check", lambda *_: None)
+        tokens = caller.set(request.caller), owner_key.set(request.key)
         try:
-            check(request.method, arguments)
-        except StoreError as error:
-            raise _OutsideRoleError(error.message, error.help, why=error.why) from error
-        token = caller.set(request.caller)
-        try:
+            try:
+                check(request.method, arguments)
+            except StoreError as error:
+                raise _OutsideRoleError(error.message, error.help, why=error.why) from error
             return method(**arguments)
         finally:
-            caller.reset(token)
+            caller.reset(tokens[0])
+            owner_key.reset(tokens[1])
 
     def _refused(self, request: Request, why: str) -> "_OutsideRoleError":
         error = _OutsideRoleError(

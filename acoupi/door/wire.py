@@ -62,6 +62,8 @@ class Request(_Strict):
     arguments: dict[str, Any]
     caller: str | None = Field(default=None, max_length=100)
     """Names the parent of the process that calls; see `acoupi.door.caller`."""
+    key: str | None = Field(default=None, max_length=200)
+    """Shows that the owner of the sensor asks, where only they may."""
 
 
 class Trouble(_Strict):

@@ -58,6 +58,7 @@ ROLES: Mapping[str, Role] = {
             "now",
             "plan_settings",
             "read_file",
+            "set_password",
             "settings",
             "settings_schema",
             "start_deployment",

@@ -5,6 +5,7 @@ by their pulses.
 """
 
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,28 +17,30 @@ from acoupi.audio.system_clock import read_clock_state
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteReader
 from acoupi.components.stores.database import stores_that_only_read
+from acoupi.config.page_keys import Keys, read_keys, write_keys
 from acoupi.data import Deployment
 from acoupi.deployed import known_deployed
 from acoupi.devices import get_device_info
+from acoupi.door.caller import owner_key
 from acoupi.effort import CapturePlan, EffortHistory
-from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError, StoreError
 from acoupi.exports.effort_report import find_deployment, measure, read_effort
 from acoupi.heard import RecordingFile, VerdictRow
 from acoupi.home import using_home
 from acoupi.opening import open_binary
 from acoupi.services.alarm_facts import hours_until_full
 from acoupi.stack.settings import Settings
+from acoupi.stack.web import keys_file
 from acoupi.system import page_changes, page_settings
 from acoupi.system.alarms import alarm_store, every_alarm, suspect_times
 from acoupi.system.home_files import configured_path
 from acoupi.system.page_files import RecordingFiles
 from acoupi.system.reading import reader_of, store_file, store_of, zone_of
-from acoupi.system.sensor import Sensor
+from acoupi.system.sensor import running_sensor
 from acoupi.system.state import sensor_status
 from acoupi.system.state import store_of as store_that_is_there
-from acoupi.targets import load_target
 
-__all__ = ["PageSensor", "running_sensor"]
+__all__ = ["PageSensor"]
 
 JsonObject = dict[str, Any]
 
@@ -47,19 +50,15 @@ PLAN_DAYS = 2
 """How far ahead the next recording is looked for."""
 LOG_END = 256 * 1024
 """Bytes at the end of a log that are read."""
+OF_THE_OWNER = frozenset({
+    "add_verdict",
+    "apply_settings",
+    "set_password",
+    "start_deployment",
+    "stop_deployment",
+})  # fmt: skip
+"""What a call at the door does only with the owner's key."""
 TROUBLE = (" ERROR ", " CRITICAL ")
-
-
-def running_sensor(settings: Settings) -> Sensor:
-    """Return the sensor in a home, seen from one of its services.
-
-    In a container, no engine answers: its services are those of the home, with their pulses
-    beside that of this one.
-    """
-    sensor = Sensor.read(settings)
-    if settings.run_dir.name == os.environ.get("ACOUPI_SERVICE"):
-        vars(sensor)["target"] = load_target("provisioned", settings, sensor.manifest)
-    return sensor
 
 
 class PageSensor:
@@ -250,6 +249,28 @@ class PageSensor:
         return self._files.read(recording_id, offset, length)
 
     # Writing
+
+    def door_check(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """Refuse what only the owner may do, unless the call has the key of the owner.
+
+        Raises
+        ------
+        StoreError
+            If it has not.
+        """
+        del arguments
+        keys = read_keys(keys_file(self._settings))
+        if method in OF_THE_OWNER and (keys is None or not keys.opens(owner_key.get())):
+            raise StoreError(
+                "only who is logged in may change this.",
+                "log in again",
+                why=f"{method} came without the key of the owner.",
+            )
+
+    def set_password(self, salt: str, password: str) -> None:
+        """Put a password in place of what opened the page; see `acoupi.config.page_keys.Keys`."""
+        keys = Keys(secrets.token_hex(16), salt=salt, password=password)
+        write_keys(keys_file(self._settings), keys, "the page")
 
     def add_verdict(self, verdict: VerdictRow) -> None:
         """Store what a person says of a detection, or of a recording."""

@@ -31,15 +31,18 @@ from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import call_hook
 from acoupi.stack.rights import addresses_in
 from acoupi.stack.settings import Settings
+from acoupi.stack.web import is_contained
 from acoupi.system import planning
+from acoupi.system.config_history import history_files
 from acoupi.system.deployments import (
     end_deployment,
     read_deployment,
     start_deployment,
     undo_deployment,
 )
-from acoupi.system.sensor import Sensor
+from acoupi.system.sensor import Sensor, running_sensor
 from acoupi.system.state import unnamed_deployment
+from acoupi.targets import DEFAULT_TARGET
 from acoupi.writing import RenderedFile
 
 __all__ = [
@@ -95,7 +98,7 @@ def planned(settings: Settings, given: Mapping[str, Any]) -> Changes:
         New values by the names of settings.
     """
     with using_home(settings.home):
-        sensor = Sensor.read(settings)
+        sensor = running_sensor(settings)
         before = sensor.config, sensor.own_config
         after, problems = _with_all(before, given)
         changes = _differences(before, after)
@@ -195,7 +198,11 @@ def _files(
     if old.stack != new.stack or names_others:
         return {}, ON_THE_HOST
     schedule = PurePath(settings.schedule_file.relative_to(settings.home))
-    answers = (settings.program_config_file, settings.sensor_config_file)
+    answers = (
+        settings.program_name_file,
+        settings.program_config_file,
+        settings.sensor_config_file,
+    )
     files = {path: new.settings_files[path] for path in answers if path in new.settings_files}
     return files | {settings.schedule_file: new.generated[schedule]}, None
 
@@ -203,7 +210,9 @@ def _files(
 def _plan(
     settings: Settings, sensor: Sensor, program: BaseModel, own: BaseModel
 ) -> "planning.Plan":
-    request = planning.SetupRequest(sensor.program_name, config=program, sensor=own)
+    # What runs is the same on every target; in a container, the home does not say on which.
+    target = DEFAULT_TARGET if is_contained(settings) else None
+    request = planning.SetupRequest(sensor.program_name, config=program, sensor=own, target=target)
     return planning.plan_setup(settings, request)
 
 
@@ -241,7 +250,8 @@ def apply(settings: Settings, given: Mapping[str, Any], by: str) -> JsonObject:
             return found.as_json("pending")
         schedule = settings.schedule_file.relative_to(settings.home).as_posix()
         applied = applied_file(by, {schedule: found.files[settings.schedule_file]})
-        commit_files(config, {**found.files, applied_path(config): applied})
+        history = history_files(settings, found.files, f"the page ({by})")
+        commit_files(config, {**found.files, **history, applied_path(config): applied})
         logger.warning("%s was changed by %s", names, by)
         return found.as_json("applied")
 

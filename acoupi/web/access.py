@@ -1,13 +1,14 @@
 """Who may see and do what: log in and out, sessions, forms from elsewhere, limits, headers.
 
 There is one account, the owner's. A session is a signed cookie, so nothing of it is kept here;
-a new password or token ends all of them.
+a new password or token ends all of them. The cookie holds the owner's key, which goes to the door
+with what changes the sensor.
 """
 
 import hmac
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -20,9 +21,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acoupi import clock
+from acoupi.config.page_keys import Keys, read_keys, write_keys
 from acoupi.config.web import Web
+from acoupi.door.caller import owner_key
 from acoupi.errors import ConfigurationError
-from acoupi.web.keys import Keys, read_keys, write_keys
 from acoupi.web.limits import Attempts, Rate
 from acoupi.web.login import login_page, password_page
 from acoupi.web.parts import Visitor
@@ -62,6 +64,10 @@ class PageAccess:
         Of the page.
     file
         Holds the keys; the command line writes it, too.
+    signing
+        Signs sessions; None: they end with this process.
+    set_password
+        Stores the salt and the digest of another password; None: in the file.
     rate, attempts
         What is allowed.
     """
@@ -71,12 +77,16 @@ class PageAccess:
         settings: Web,
         file: Path,
         *,
+        signing: str | None = None,
+        set_password: Callable[[str, str], None] | None = None,
         rate: Rate | None = None,
         attempts: Attempts | None = None,
     ) -> None:
         self.settings = settings
         self.rate, self._attempts = rate or Rate(), attempts or Attempts()
         self._file = file
+        self._signing = (signing or secrets.token_hex(32)).encode()
+        self._set_in = set_password or self._write_password
         self._stamp: tuple[int, int] | None = None
         self._known: Keys | None = None
 
@@ -115,21 +125,35 @@ class PageAccess:
 
     def visitor_with(self, cookie: str) -> Visitor:
         """Return who has a cookie."""
-        keys, listening = self.keys(), self.settings.live_audio
-        text, _, signature = cookie.rpartition(".")
-        ends = text.partition(".")[0]
-        known = (
-            keys is not None
-            and ends.isascii()
-            and ends.isdigit()
-            and hmac.compare_digest(keys.sign(text).encode(), signature.encode())
-            and int(ends) > _seconds()
-        )
-        if keys is None or not known:
+        listening = self.settings.live_audio
+        text = self._session(cookie)
+        if text is None:
             hears = self.settings.public and listening == "everybody"
             return Visitor(None, "", may_write=False, may_listen=hears)
-        csrf = keys.sign(f"csrf {text}")
+        csrf = self._signed(f"csrf {text}")
         return Visitor(OWNER, csrf, may_write=True, may_listen=listening != "nobody")
+
+    def key(self, request: Request) -> str | None:
+        """Return the key of the owner, if they ask."""
+        text = self._session(request.cookies.get(COOKIE, ""))
+        return None if text is None else text.split(".")[2]
+
+    def _session(self, cookie: str) -> str | None:
+        """Return what a cookie says of a session, if it is one and has not ended.
+
+        It is ``END.NONCE.KEY``, and a signature.
+        """
+        keys = self.keys()
+        text, _, signature = cookie.rpartition(".")
+        parts = text.split(".")
+        if keys is None or len(parts) != 3 or not cookie.isascii():
+            return None
+        if not hmac.compare_digest(self._signed(f"{keys.mark} {text}"), signature):
+            return None
+        return text if int(parts[0]) > _seconds() and keys.opens(parts[2]) else None
+
+    def _signed(self, text: str) -> str:
+        return hmac.digest(self._signing, text.encode(), "sha256").hex()
 
     # Routes
 
@@ -156,21 +180,22 @@ class PageAccess:
             answer.headers["Retry-After"] = f"{seconds:.0f}"
             return answer
         fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
-        if not await run_in_threadpool(keys.open_with, fields.get("password", "")):
+        key = await run_in_threadpool(keys.key_of, fields.get("password", ""))
+        if key is None:
             self._attempts.failed(address)
             return self._login_page(request, "That is not the password.", 401)
         self._attempts.forget()
         logger.info("The owner logged in, from %s.", address)
         then = fields.get("then", "") if keys.password else "/password"
-        return self._welcomed(request, keys, then)
+        return self._welcomed(request, keys.mark, key, then)
 
-    def _welcomed(self, request: Request, keys: Keys, then: str) -> Response:
-        text = f"{_seconds() + LASTS}.{secrets.token_hex(8)}"
+    def _welcomed(self, request: Request, mark: str, key: str, then: str) -> Response:
+        text = f"{_seconds() + LASTS}.{secrets.token_hex(8)}.{key}"
         base = request.scope.get("root_path", "")
         answer = RedirectResponse(f"{base}{_own_path(then) or '/'}", 303)
         answer.set_cookie(
             COOKIE,
-            f"{text}.{keys.sign(text)}",
+            f"{text}.{self._signed(f'{mark} {text}')}",
             max_age=LASTS,
             path=base or "/",
             secure=request.url.scheme == "https",
@@ -197,16 +222,22 @@ class PageAccess:
         """Put a password in place of the token, or of the password of before."""
         keys = self.keys()
         fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
-        if keys is None or not await run_in_threadpool(keys.open_with, fields.get("password", "")):
+        present = fields.get("password", "")
+        if keys is None or await run_in_threadpool(keys.key_of, present) is None:
             self._attempts.failed(_address(request.scope))
             return self._password_page(request, "That is not the present one.", 401)
         try:
-            fresh = await run_in_threadpool(keys.with_password, fields.get("new", ""))
+            fresh, key = await run_in_threadpool(keys.with_password, fields.get("new", ""))
         except ConfigurationError as error:
             return self._password_page(request, f"{error.message} {error.why}", 422)
-        await run_in_threadpool(write_keys, self._file, fresh)
+        await run_in_threadpool(self._set_in, fresh.salt, fresh.password)
         logger.warning("The password of the page was changed, from %s.", _address(request.scope))
-        return self._welcomed(request, fresh, "/")
+        stored = self.keys()
+        return self._welcomed(request, stored.mark if stored else "", key, "/")
+
+    def _write_password(self, salt: str, password: str) -> None:
+        keys = Keys(secrets.token_hex(16), salt=salt, password=password)
+        write_keys(self._file, keys, "the page")
 
 
 class _Guard:
@@ -227,6 +258,8 @@ class _Guard:
         if refused is not None:
             await refused(scope, receive, _with_headers(send))
             return
+        if request.method not in SAFE:
+            owner_key.set(self._access.key(request))
         await self._app(scope, receive, _with_headers(send))
 
     def _refusal(self, request: Request) -> Response | None:

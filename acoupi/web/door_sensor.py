@@ -14,6 +14,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi import errors as all_errors
+from acoupi.door.caller import owner_key
 from acoupi.door.client import exchanged
 from acoupi.door.wire import (
     MOST_ANSWER_BYTES,
@@ -74,7 +75,9 @@ class _Door:
 
     def _answers(self, function: Callable[..., Any], given: dict[str, Any]) -> Any:
         name = inspect.unwrap(function).__name__
-        request = pack(Request(store=self._kind, path="", method=name, arguments=given))
+        request = pack(
+            Request(store=self._kind, path="", method=name, arguments=given, key=owner_key.get())
+        )
         try:
             for content in exchanged(self._folder, request, DEADLINE):
                 answer: Answer = parse(content, Answer, MOST_ANSWER_BYTES)
@@ -97,11 +100,9 @@ def _error_of(trouble: Trouble) -> Exception:
         return RecordingFileError(
             trouble.message, trouble.help, why=trouble.why, status=trouble.status
         )
-    kind = getattr(all_errors, trouble.kind, AcoupiError)
+    kind = getattr(all_errors, trouble.kind, StoreError)
     if issubclass(kind, ParameterError):
         return ParameterError("", trouble.message, trouble.help, why=trouble.why)
-    if not issubclass(kind, AcoupiError):
-        kind = AcoupiError
     found: AcoupiError = kind(trouble.message, trouble.help, why=trouble.why)
     return found
 
@@ -314,6 +315,10 @@ class DoorSensor:
         """Stop recording and end the deployment; return it, None if none was running."""
         found: JsonObject | None = self._door.plain(Sensor.stop_deployment, by=by)
         return found
+
+    def set_password(self, salt: str, password: str) -> None:
+        """Put a password in place of what opened the page; see `acoupi.config.page_keys.Keys`."""
+        self._door.plain(self.set_password, salt=salt, password=password)
 
 
 def reader_at(folder: str) -> DoorReader:

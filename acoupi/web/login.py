@@ -2,7 +2,7 @@
 
 from html import escape
 
-from acoupi.web.keys import LEAST_LENGTH
+from acoupi.config.page_keys import LEAST_LENGTH
 
 __all__ = ["login_page", "password_page"]
 

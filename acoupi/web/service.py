@@ -3,30 +3,32 @@
 import asyncio
 import errno
 import logging
-import os
+import secrets
 import socket
 import threading
 from pathlib import Path
 
 import uvicorn
 
+from acoupi.config.page_keys import read_keys
 from acoupi.config.sensor import load_sensor
 from acoupi.config.web import LISTEN_HERE, Web
 from acoupi.door.places import door_folder
 from acoupi.errors import DeviceError
+from acoupi.opening import read_text
 from acoupi.stack.doors import WEB
 from acoupi.stack.settings import Settings
-from acoupi.stack.web import check_reach, keys_file
+from acoupi.stack.web import check_reach, is_contained, keys_file
 from acoupi.web.access import ALIVE, PageAccess
 from acoupi.web.app import make_app
 from acoupi.web.asking import zone_named
 from acoupi.web.door_sensor import DoorSensor
-from acoupi.web.keys import read_keys
 from acoupi.web.live import LiveFeed
 from acoupi.web.live import routes as live_routes
 from acoupi.web.media import routes as media_routes
 from acoupi.web.recent import Recent
 from acoupi.web.writing import routes as writing_routes
+from acoupi.writing import PRIVATE, write_atomic
 
 __all__ = ["is_well", "run"]
 
@@ -71,7 +73,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 def _config(settings: Settings, web: Web, sensor: DoorSensor, feed: LiveFeed) -> uvicorn.Config:
-    access = PageAccess(web, keys_file(settings))
+    access = PageAccess(
+        web,
+        keys_file(settings),
+        signing=_signing_key(_own_folder(settings) / "sessions.key"),
+        set_password=sensor.set_password,
+    )
     cache, recent = _cache(settings), Recent(sensor)
     app = make_app(
         sensor,
@@ -110,15 +117,33 @@ class _Server(uvicorn.Server):
 
 def _cache(settings: Settings) -> Path:
     """Return where files are made for a moment: of this service alone."""
-    folder = keys_file(settings).parent / "cache"
+    folder = _own_folder(settings) / "cache"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
+def _own_folder(settings: Settings) -> Path:
+    """Return the part of ``run/`` that is of this service alone."""
+    run = settings.run_dir
+    return run if run.name == WEB else run / WEB
+
+
+def _signing_key(path: Path) -> str:
+    """Return what signs sessions, which outlive a restart of this service; made if need be."""
+    try:
+        found = read_text(path, 200)
+    except OSError:
+        found = ""
+    if len(found) < 64:
+        found = secrets.token_hex(32)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, found, PRIVATE)
+    return found
+
+
 def _host(settings: Settings, web: Web) -> str:
     """Return where to listen: in a container, the engine publishes it where the settings say."""
-    is_inside = settings.run_dir.name == os.environ.get("ACOUPI_SERVICE")
-    return EVERYWHERE if is_inside else web.host
+    return EVERYWHERE if is_contained(settings) else web.host
 
 
 def _listening(host: str, port: int) -> socket.socket:

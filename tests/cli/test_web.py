@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.config.page_keys import read_keys
 from acoupi.config.sensor import load_sensor
 from acoupi.stack.web import keys_file
 from acoupi.system import Settings
-from acoupi.web.keys import read_keys
 from tests.cli.support import Run, lines_of
 
 
@@ -57,14 +57,14 @@ def test_a_token_is_printed_once_and_opens_the_page(run: Run, settings: Settings
     token = said.stdout.strip()
     keys = read_keys(keys_file(settings))
     assert keys is not None
-    assert keys.open_with(token)
+    assert keys.key_of(token)
     assert token not in keys_file(settings).read_text()
     assert "http://127.0.0.1:8080/login" in said.stderr
     run("web", "token")
     again = read_keys(keys_file(settings))
     assert again is not None
-    assert not again.open_with(token), "the one before opens nothing any more"
-    assert again.signing != keys.signing, "and its sessions have ended"
+    assert again.key_of(token) is None, "the one before opens nothing any more"
+    assert again.mark != keys.mark, "and its sessions have ended"
 
 
 def test_where_nothing_waits_nothing_is_applied(run: Run) -> None:

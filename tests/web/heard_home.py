@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from acoupi import data
 from acoupi.components.stores import SqliteStore
+from acoupi.config.page_keys import Keys, write_keys
 from acoupi.config.web import Web
 from acoupi.effort import CapturePlan
 from acoupi.provenance import Provenance
@@ -22,7 +23,6 @@ from acoupi.system import setup_program
 from acoupi.system.page import PageSensor
 from acoupi.web.access import PageAccess
 from acoupi.web.app import make_app
-from acoupi.web.keys import Keys, write_keys
 from acoupi.web.limits import Rate
 from acoupi.web.live import LiveFeed
 from acoupi.web.live import routes as live_routes
@@ -133,7 +133,7 @@ def page_of(settings: Settings, folder: Path, web: Mapping[str, Any] | None = No
     sensor = PageSensor(settings)
     chosen = Web(**{"public": True, **(web or {})})
     keys = folder / "keys.json"
-    write_keys(keys, Keys.with_token()[0].with_password(PASSWORD))
+    write_keys(keys, Keys.with_token()[0].with_password(PASSWORD)[0])
     access = PageAccess(chosen, keys, rate=Rate(burst=10_000))
     feed = LiveFeed(sensor, settings.home)
     return make_app(

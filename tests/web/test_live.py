@@ -9,25 +9,14 @@ from typing import Any
 
 import pytest
 
-from acoupi.audio.live_ring import COLUMNS, SOUND, RingWriter, column_of, live_folder
+from acoupi.audio.live_ring import COLUMNS, SOUND, live_folder
 from acoupi.web import live
 from acoupi.web.live import LiveFeed, Queue, routes
 from acoupi.web.parts import Visitor
 from tests.stores import SITE, detection
-from tests.web.watched import Browser, Sensor, add, served
+from tests.web.watched import BINS, HEAD, Browser, Recorder, Sensor, add, served
 
 pytestmark = pytest.mark.integration
-
-BINS = 256
-HEAD = {
-    "samplerate": 384_000,
-    "low_hz": 1500.0,
-    "high_hz": 192_000.0,
-    "columns_per_second": 20,
-    "lowest_db": -120.0,
-    "step_db": 0.5,
-    "bins": BINS,
-}
 
 
 class Doorkeeper:
@@ -38,30 +27,6 @@ class Doorkeeper:
     def visitor(self, request: object) -> Visitor:
         del request
         return Visitor(None, "", may_write=False, may_listen=self.may_listen)
-
-
-class Recorder:
-    """Writes rings, as the recorder would; a thread writes until it is closed."""
-
-    def __init__(self, home: Path, name: str) -> None:
-        content = column_of(-40, -20, bytes(range(BINS))) if name == COLUMNS else b"\1\2" * 2304
-        head = HEAD if name == COLUMNS else {"samplerate": 48_000, "division": 10}
-        path = live_folder(home, "recording") / name
-        self._ring = RingWriter(path, head, content_bytes=len(content), slots=64)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._write, args=(content,), daemon=True)
-        self._thread.start()
-
-    def _write(self, content: bytes) -> None:
-        number = 0
-        while not self._closing.wait(0.05):
-            number += 1
-            self._ring.write(1000 + number / 20, content)
-
-    def close(self) -> None:
-        self._closing.set()
-        self._thread.join(10)
-        self._ring.close()
 
 
 class Page:

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from acoupi.cli.app import app as command_line
 from acoupi.components.stores import SqliteStore
+from acoupi.config.page_keys import Keys, write_keys
 from acoupi.data import RecordingState
 from acoupi.deployed import stands_by_here
+from acoupi.door.caller import owner_key
 from acoupi.door.places import door_folder
 from acoupi.errors import (
     ConfigurationError,
@@ -25,7 +27,9 @@ from acoupi.heard import Filters, Verdict, VerdictRow
 from acoupi.services.applied import AppliedWatch
 from acoupi.services.page_door import PageDoor
 from acoupi.stack.doors import WEB
+from acoupi.stack.web import keys_file
 from acoupi.system import Settings, setup_program
+from acoupi.system.config_history import read_history
 from acoupi.system.page import PageSensor
 from acoupi.web import sensor as words
 from acoupi.web.door_sensor import DoorSensor
@@ -110,6 +114,7 @@ def test_a_change_is_planned_applied_and_noticed(page: PageSensor, settings: Set
     assert "20" in settings.schedule_file.read_text()
     assert "changed on the page" in str(noticed.changed())
     assert watch(settings).changed() is None, "a service that starts has it already"
+    assert read_history(settings)[-1].by == "the page (owner)"
 
 
 def test_what_was_applied_is_not_taken_for_edited_by_hand(
@@ -295,12 +300,17 @@ def door(settings: Settings) -> Iterator[DoorSensor]:
     server = PageDoor(folder)
     server.start()
     assert server.listens.wait(30)
+    token = owner_key.set(None)
     yield DoorSensor(folder)
+    owner_key.reset(token)
     server.close()
 
 
 def test_the_page_asks_through_its_door_what_it_would_ask_the_sensor(
-    door: DoorSensor, page: PageSensor, settings: Settings, store: SqliteStore
+    door: DoorSensor,
+    page: PageSensor,
+    settings: Settings,
+    store: SqliteStore,
 ) -> None:
     sound = recording(path=settings.home / "data" / "a.wav", created_on=at(0))
     sound.path.write_bytes(SOUND)  # type: ignore[union-attr]
@@ -315,6 +325,9 @@ def test_the_page_asks_through_its_door_what_it_would_ask_the_sensor(
     assert door.find_file(sound.id) == page.find_file(sound.id)
     assert door.read_file(sound.id, 5, 70_000) == SOUND[5:70_005]
 
+    keys, key = Keys.with_token()[0].with_password("the owl sleeps at noon")
+    write_keys(keys_file(settings), keys)
+    owner_key.set(key)
     verdict = VerdictRow(sound.id, None, Verdict.RIGHT, None, "owner", "", at(500))
     door.add_verdict(verdict)
     assert list(door.reader.verdicts(Filters())) == [verdict]
@@ -330,6 +343,36 @@ def test_the_page_asks_through_its_door_what_it_would_ask_the_sensor(
         door.apply_settings({"recording.duration": -1}, "owner")
     with pytest.raises(DeploymentError, match="without a name"):
         door.start_deployment("", None, None, "owner")
+
+
+def test_only_with_the_key_of_the_owner_is_anything_changed(
+    door: DoorSensor, settings: Settings
+) -> None:
+    keys, token = Keys.with_token()
+    write_keys(keys_file(settings), keys)
+    before = {one.name: one.read_bytes() for one in settings.schedule_file.parent.iterdir()}
+    verdict = VerdictRow(uuid4(), None, Verdict.RIGHT, None, "owner", "", at(500))
+
+    for key in (None, "", token, keys.token, keys.mark):  # what the page may know without a login
+        owner_key.set(key)
+        for change in (
+            lambda: door.add_verdict(verdict),
+            lambda: door.apply_settings({"recording.interval": 30}, "owner"),
+            lambda: door.start_deployment("Oak", None, None, "owner"),
+            lambda: door.stop_deployment("owner"),
+            lambda: door.set_password("", ""),
+        ):
+            with pytest.raises(StoreError, match="only who is logged in"):
+                change()
+
+    after = {one.name: one.read_bytes() for one in settings.schedule_file.parent.iterdir()}
+    assert after == before
+    owner_key.set(keys.key_of(token))
+    assert door.start_deployment("Oak", None, None, "owner")["name"] == "Oak"
+    new, _ = keys.with_password("the owl sleeps at noon")
+    door.set_password(new.salt, new.password)
+    with pytest.raises(StoreError, match="only who is logged in"):
+        door.stop_deployment("owner")
 
 
 def test_where_nobody_answers_the_page_says_so(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,12 +14,24 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from acoupi import data
+from acoupi.audio.live_ring import COLUMNS, RingWriter, column_of, live_folder
 from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.errors import AcoupiError
 from acoupi.heard import RecordingFile
 from acoupi.stack.settings import Settings
 from acoupi.system.page_files import RecordingFiles
 from tests.stores import output, recording
+
+BINS = 256
+HEAD = {
+    "samplerate": 384_000,
+    "low_hz": 1500.0,
+    "high_hz": 192_000.0,
+    "columns_per_second": 20,
+    "lowest_db": -120.0,
+    "step_db": 0.5,
+    "bins": BINS,
+}
 
 
 class Sensor:
@@ -71,11 +83,16 @@ def add(sensor: Sensor, seconds: float, *detections: data.Detection) -> data.Rec
     return one
 
 
+def served(routes: Sequence[BaseRoute], end: Any = lambda: None) -> AbstractContextManager[int]:
+    """Serve routes; see `serving`."""
+    return serving(Starlette(routes=routes), end)
+
+
 @contextmanager
-def served(routes: Sequence[BaseRoute], end: Any = lambda: None) -> Iterator[int]:
-    """Serve routes with uvicorn; yield the port. `end` is called before the server is stopped."""
+def serving(app: Any, end: Any = lambda: None) -> Iterator[int]:
+    """Serve with uvicorn; yield the port. `end` is called before the server is stopped."""
     config = uvicorn.Config(
-        Starlette(routes=routes), port=0, log_config=None, lifespan="off", ws="none"
+        app, port=0, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=3
     )
     server = uvicorn.Server(config)
     sockets = [config.bind_socket()]
@@ -127,3 +144,27 @@ class Browser:
     def close(self) -> None:
         self.answer.close()
         self._connection.close()
+
+
+class Recorder:
+    """Writes rings, as the recorder would; a thread writes until it is closed."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        content = column_of(-40, -20, bytes(range(BINS))) if name == COLUMNS else b"\1\2" * 2304
+        head = HEAD if name == COLUMNS else {"samplerate": 48_000, "division": 10}
+        path = live_folder(home, "recording") / name
+        self._ring = RingWriter(path, head, content_bytes=len(content), slots=64)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._write, args=(content,), daemon=True)
+        self._thread.start()
+
+    def _write(self, content: bytes) -> None:
+        number = 0
+        while not self._closing.wait(0.05):
+            number += 1
+            self._ring.write(1000 + number / 20, content)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(10)
+        self._ring.close()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from acoupi.bundles.self_setup import HOME
 from acoupi.bundles.variables import choose
+from acoupi.stack.settings import Settings
+from tests.browsers import choose_password
 from tests.docker.attacks import inside
 from tests.docker.bundles import (
     EVERY,
@@ -74,6 +76,7 @@ def compose_sensor(folder: Path, servers_image: str) -> Iterator[Sensor]:
     with bundle_at(folder / "home") as bundle:
         bundle.set_up(*QUICK, *WITH_SERVERS, *WITH_PAGE, environ=SECRETS)
         choose(bundle.home, {"ACOUPI_PORT_WEB": str(PAGE_PORT)})
+        choose_password(Settings(home=bundle.home))
         bundle.add_servers(servers_image)
         bundle.compose("up", "-d")
         bundle.eventually(bundle.are_ready, "every service ready")

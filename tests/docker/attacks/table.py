@@ -118,8 +118,10 @@ INSIDE = (
             ("web",)),
     Attempt("read files that are no recordings", frozenset({"REFUSED"}), "files_by_the_door",
             ("web",)),
-    Attempt("have secrets shown, changed or sent elsewhere", frozenset({"REFUSED", "PENDING"}),
+    Attempt("have secrets shown, changed or sent elsewhere", frozenset({"REFUSED"}),
             "secrets_by_the_door", ("web",)),
+    Attempt("change what only the owner may", frozenset({"REFUSED"}), "changes_of_nobody",
+            ("web",)),
     Attempt("call at the door of another", NO_READ, "door_of_a_model", ("web",)),
 )  # fmt: skip
 """Tried from within a container that runs."""

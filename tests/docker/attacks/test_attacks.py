@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
+from acoupi import data
 from acoupi.services.doors import ROLES
 from acoupi.stack.settings import Settings
-from tests.browsers import PASSWORD, Browser, choose_password
+from tests.browsers import PASSWORD, Browser
 from tests.docker.attacks.inside import MODEL_MAY
 from tests.docker.attacks.sensors import (
     PAGE_PORT,
@@ -81,13 +82,13 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     bundle, browser = compose.running, Browser(PAGE_PORT)
     assert isinstance(bundle, Bundle)
     settings = Settings(home=compose.home)
-    choose_password(settings)
     assert browser.post("/login", password=PASSWORD) == 200
     status = browser.now()["status"]
     assert {one["state"] for one in status["celery"]["workers"]} == {"ready"}
     assert status["celery"]["beat"]["state"] == "ready"
     assert status["services"]["target"] == "provisioned"
     assert status["program"]["status"] == "ok", status["program"]
+    assert browser.now()["ok"]
     assert json.loads(browser.get("/api/v1/detections"))["detections"]
 
     def restarts() -> dict[str, int]:
@@ -109,6 +110,22 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     moved = json.dumps({"paths.recordings": "/somewhere/else"})
     assert browser.post("/settings", changes=moved, csrf=browser.csrf()) == 200
     assert browser.now()["status"]["pending"]["host_command"] == "acoupi web apply"
+
+
+def test_the_page_shows_what_is_heard_now_and_what_was_from_its_container(
+    compose: Sensor,
+) -> None:
+    browser = Browser(PAGE_PORT)
+    choose_password(Settings(home=compose.home))
+    assert browser.post("/login", password=PASSWORD) == 200
+
+    columns = browser.first("/api/v1/live", "columns")
+    assert columns["rms_dbfs"] > data.LOWEST_DBFS
+    assert browser.begins("/api/v1/live/audio", 20_000).startswith(b"RIFF")
+    rows = json.loads(browser.get("/api/v1/recordings?state=kept"))["recordings"]
+    clip = f"/api/v1/recordings/{rows[0]['recording_id']}"
+    assert browser.begins(f"{clip}/picture.png", 8) == b"\x89PNG\r\n\x1a\n"
+    assert browser.begins(f"{clip}/audio.wav?slow=10", 4) == b"RIFF"
 
 
 WRITABLE = """
