@@ -9,7 +9,7 @@ from markupsafe import Markup
 __all__ = ["HelpPage", "page", "picture"]
 
 _NAME = re.compile(r"[a-z0-9-]+")
-_PICTURE = re.compile(r"[a-z0-9-]+\.png")
+_PICTURE = re.compile(r"[a-z0-9-]+\.jpg")
 _LINK = re.compile(r'href="(?!https?:|#|/)([^"]*)"')
 
 
@@ -40,7 +40,7 @@ def page(name: str, base: str) -> HelpPage | None:
 
 
 def picture(name: str) -> bytes | None:
-    """Return a picture (PNG) that stands on a page; None if there is none of that name."""
+    """Return a picture (JPEG) that stands on a page; None if there is none of that name."""
     file = files("acoupi").joinpath("docs", name)
     return file.read_bytes() if _PICTURE.fullmatch(name) and file.is_file() else None
 

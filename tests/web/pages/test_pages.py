@@ -85,7 +85,7 @@ def test_now_tells_what_was_just_heard_and_what_became_of_it(visitor: Visitor) -
 
     assert rows(html)[0] == str(data.derived_id("detection", RECORDINGS - 2))
     assert NOCTULE in html
-    assert "its file was deleted, as the saving filters asked" in html
+    assert "1 found; file deleted, as the saving filters asked" in html
 
 
 FILTERED: Mapping[str, tuple[str, set[int]]] = {
@@ -203,6 +203,16 @@ def test_help_is_the_documentation_and_its_links_lead_on(visitor: Visitor) -> No
 
     assert "review" in names
     assert {visitor.get(f"/help/{name}").status_code for name in names} == {200}
+
+
+def test_pictures_of_the_help_are_there(visitor: Visitor) -> None:
+    pictures = re.findall(r'<img src="([^"]+)"', visitor.get("/help/page").text)
+
+    assert pictures == ["/help/page-desk.jpg", "/help/page-phone.jpg"]
+    for picture in pictures:
+        answer = visitor.get(picture)
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert answer.content.startswith(b"\xff\xd8")
 
 
 WRONG: Mapping[str, tuple[int, str]] = {
@@ -330,10 +340,7 @@ def test_nobody_plans_who_has_not_logged_in(visitor: Visitor) -> None:
 # Verdicts
 
 
-def test_a_verdict_is_stored_and_the_next_clip_is_shown(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
+def test_a_verdict_is_stored_and_the_next_clip_is_shown(home: Path, tmp_path: Path) -> None:
     settings = set_up(home)
     with Visitor(page_of(settings, tmp_path)) as visitor:
         visitor.log_in()
@@ -353,10 +360,7 @@ def test_a_verdict_is_stored_and_the_next_clip_is_shown(
     assert "✗" in wrong
 
 
-def test_a_detection_is_on_the_page_once_it_is_stored(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
+def test_a_detection_is_on_the_page_once_it_is_stored(home: Path, tmp_path: Path) -> None:
     settings = set_up(home)
     with Visitor(page_of(settings, tmp_path)) as visitor:
         before = rows(visitor.get("/").text)
