@@ -1,5 +1,6 @@
 """The page of the sensor as a service, and what it changes for the worker behind its door."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from acoupi.stack.extra_services import extra_service
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import MEBIBYTE, Port, Service, Stack
 
-__all__ = ["check_reach", "keys_file", "with_web"]
+__all__ = ["check_reach", "is_contained", "keys_file", "with_web"]
 
 MODULE = "acoupi.web"
 MEMORY = 128 * MEBIBYTE
@@ -69,6 +70,11 @@ def _live_mounts(home: Path, name: str, pair: Iterable[str]) -> Iterator[Mount]:
         yield Mount(live_folder(home, other), read_only=other != name)
 
 
+def is_contained(settings: Settings) -> bool:
+    """Return whether this service is in a container, where it has a part of ``run/`` of its own."""
+    return settings.run_dir.name == os.environ.get("ACOUPI_SERVICE")
+
+
 def keys_file(settings: Settings) -> Path:
     """Return the file with the digests of what opens the page."""
     return settings.program_config_file.with_name("page.json")
@@ -113,8 +119,6 @@ def _behind_the_door(settings: Settings, keeper: Service, others: Iterable[str])
         yield replace(one, read_only=False) if one.source == config else one
     yield Mount(door_folder(home / "run", WEB))
     yield Mount(waiting_folder(home, WEB))
-    if settings.manifest_file.parent == home:
-        yield Mount(settings.manifest_file, read_only=True)
     for name in others:
         own = settings.of_service(name)
         yield Mount(own.log_dir, read_only=True)

@@ -36,12 +36,11 @@ from acoupi.system.alarms import alarm_store, every_alarm, suspect_times
 from acoupi.system.home_files import configured_path
 from acoupi.system.page_files import RecordingFiles
 from acoupi.system.reading import reader_of, store_file, store_of, zone_of
-from acoupi.system.sensor import Sensor
+from acoupi.system.sensor import running_sensor
 from acoupi.system.state import sensor_status
 from acoupi.system.state import store_of as store_that_is_there
-from acoupi.targets import load_target
 
-__all__ = ["PageSensor", "running_sensor"]
+__all__ = ["PageSensor"]
 
 JsonObject = dict[str, Any]
 
@@ -60,18 +59,6 @@ OF_THE_OWNER = frozenset({
 })  # fmt: skip
 """What a call at the door does only with the owner's key."""
 TROUBLE = (" ERROR ", " CRITICAL ")
-
-
-def running_sensor(settings: Settings) -> Sensor:
-    """Return the sensor in a home, seen from one of its services.
-
-    In a container, no engine answers: its services are those of the home, with their pulses
-    beside that of this one.
-    """
-    sensor = Sensor.read(settings)
-    if settings.run_dir.name == os.environ.get("ACOUPI_SERVICE"):
-        vars(sensor)["target"] = load_target("provisioned", settings, sensor.manifest)
-    return sensor
 
 
 class PageSensor:

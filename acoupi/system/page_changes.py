@@ -31,6 +31,7 @@ from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import call_hook
 from acoupi.stack.rights import addresses_in
 from acoupi.stack.settings import Settings
+from acoupi.stack.web import is_contained
 from acoupi.system import planning
 from acoupi.system.config_history import history_files
 from acoupi.system.deployments import (
@@ -39,8 +40,9 @@ from acoupi.system.deployments import (
     start_deployment,
     undo_deployment,
 )
-from acoupi.system.sensor import Sensor
+from acoupi.system.sensor import Sensor, running_sensor
 from acoupi.system.state import unnamed_deployment
+from acoupi.targets import DEFAULT_TARGET
 from acoupi.writing import RenderedFile
 
 __all__ = [
@@ -96,7 +98,7 @@ def planned(settings: Settings, given: Mapping[str, Any]) -> Changes:
         New values by the names of settings.
     """
     with using_home(settings.home):
-        sensor = Sensor.read(settings)
+        sensor = running_sensor(settings)
         before = sensor.config, sensor.own_config
         after, problems = _with_all(before, given)
         changes = _differences(before, after)
@@ -208,7 +210,9 @@ def _files(
 def _plan(
     settings: Settings, sensor: Sensor, program: BaseModel, own: BaseModel
 ) -> "planning.Plan":
-    request = planning.SetupRequest(sensor.program_name, config=program, sensor=own)
+    # What runs is the same on every target; in a container, the home does not say on which.
+    target = DEFAULT_TARGET if is_contained(settings) else None
+    request = planning.SetupRequest(sensor.program_name, config=program, sensor=own, target=target)
     return planning.plan_setup(settings, request)
 
 

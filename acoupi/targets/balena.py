@@ -298,8 +298,7 @@ def _refuse_mounts(stack: Stack, home: Path) -> None:
 
 
 def _generated(home: Path) -> tuple[Path, ...]:
-    settings = Settings(home=home)
-    return settings.program_file, settings.manifest_file
+    return (Settings(home=home).program_file,)
 
 
 def _is_below(mount: Mount, folders: Iterable[Path]) -> bool:

@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from acoupi import __version__, clock
+from acoupi import __version__, clock, data
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.web import answers, help_pages, shown
 from acoupi.web.asking import FILTERS, Ask
@@ -111,9 +111,12 @@ class Pages:
         return self._page(request, "now", state=state, detections=found, recordings=made)
 
     def _latest(self, ask: Ask) -> tuple[Any, Any]:
+        """Return the last detections, and the last recordings with what became of them."""
         try:
             few = ask.with_limit(HEARD_NOW)
-            return answers.detections(few)["detections"], answers.recordings(few)["recordings"]
+            made = answers.recordings(few)["recordings"]
+            fates = [shown.fate(one, _analyses(ask, one["recording_id"])) for one in made]
+            return answers.detections(few)["detections"], list(zip(made, fates, strict=True))
         except ConfigurationError:
             return [], []  # nothing has been recorded yet
 
@@ -269,6 +272,10 @@ class Pages:
             **context,
         )
         return HTMLResponse(html, status, headers)
+
+
+def _analyses(ask: Ask, recording_id: str) -> Sequence[data.Analysis]:
+    return ask.reader.analyses(UUID(recording_id))
 
 
 def _deployments(ask: Ask) -> list[Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import os
 import secrets
 import socket
 import threading
@@ -19,7 +18,7 @@ from acoupi.errors import DeviceError
 from acoupi.opening import read_text
 from acoupi.stack.doors import WEB
 from acoupi.stack.settings import Settings
-from acoupi.stack.web import check_reach, keys_file
+from acoupi.stack.web import check_reach, is_contained, keys_file
 from acoupi.web.access import ALIVE, PageAccess
 from acoupi.web.app import make_app
 from acoupi.web.asking import zone_named
@@ -144,8 +143,7 @@ def _signing_key(path: Path) -> str:
 
 def _host(settings: Settings, web: Web) -> str:
     """Return where to listen: in a container, the engine publishes it where the settings say."""
-    is_inside = settings.run_dir.name == os.environ.get("ACOUPI_SERVICE")
-    return EVERYWHERE if is_inside else web.host
+    return EVERYWHERE if is_contained(settings) else web.host
 
 
 def _listening(host: str, port: int) -> socket.socket:

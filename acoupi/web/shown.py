@@ -2,20 +2,33 @@
 
 import datetime
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from acoupi.clock import nearest_second
-from acoupi.data import CaptureReport
+from acoupi.data import Analysis, AnalysisState, CaptureReport
 from acoupi.telling import clock_words, shown_seconds, shown_share
+from acoupi.web.flat import Recording
 from acoupi.web.sensor import JsonObject
 
-__all__ = ["FILTERS", "clock_of", "effort", "zone"]
+__all__ = ["FILTERS", "clock_of", "effort", "fate", "zone"]
 
 LEVELS = 8
 """How many shades an hour of effort has, beside none at all."""
 LONGEST_GAPS = 30
+_STATES = {
+    "captured": "",
+    "kept": "file kept",
+    "deleted": "file deleted, as the saving filters asked",
+    "lost": "its file disappeared; acoupi did not delete it",
+}
+_ANALYSES = {
+    AnalysisState.RUNNING: "{} analyses it now",
+    AnalysisState.RETRY: "{} will try again",
+    AnalysisState.SKIPPED: "not analysed by {}: a processing filter refused it",
+    AnalysisState.FAILED: "{} failed",
+}
 _MARKS = {"right": "✓", "wrong": "✗", "other": "≠", "unsure": "?"}
 
 
@@ -86,6 +99,24 @@ FILTERS: dict[str, Callable[..., str]] = {
 def clock_of(capture: JsonObject | None) -> str:
     """Return how far the time of a recording can be trusted."""
     return clock_words(None if capture is None else CaptureReport.model_validate(capture))
+
+
+def fate(row: Recording, analyses: Sequence[Analysis]) -> str:
+    """Return what became of a recording, and why."""
+    number = row["detection_count"]
+    state = _STATES[row["recording_state"]]
+    troubles = [
+        f"{_ANALYSES[one.state].format(one.name_model)}{f': {one.error}' if one.error else ''}"
+        for one in analyses
+        if one.state in _ANALYSES
+    ]
+    if number:
+        found = f"{number} found"
+    elif any(one.state is AnalysisState.DONE for one in analyses):
+        found = "nothing found"
+    else:
+        found = "" if analyses else "waits for its analysis"
+    return "; ".join(filter(None, [found, *troubles, state]))
 
 
 def effort(found: JsonObject) -> JsonObject:

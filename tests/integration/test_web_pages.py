@@ -19,7 +19,7 @@ from tests.services import eventually
 from tests.web.chromium import DESK, PHONE, chromium, opened
 from tests.web.heard_home import BAT, NOCTULE, PASSWORD, RECORDINGS, hear, page_of, set_up, store_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 AXE = (Path(__file__).parent / "axe-core" / "axe.min.js").read_text()
 DETECTION = data.derived_id("detection", RECORDINGS - 3)
@@ -59,13 +59,7 @@ def served(settings: Settings, folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    home = tmp_path_factory.mktemp("page") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACOUPI_HOME", str(home))
-        patch.setenv("HOME", str(home.parent))
-        patch.setenv("ACOUPI_TARGET", "process")
-        patch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
-        return set_up(home)
+    return set_up(tmp_path_factory.mktemp("page") / "home")
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +125,8 @@ def test_filters_and_further_rows_come_without_a_new_page(browser: Browser, addr
 
 
 def test_what_is_heard_appears_by_itself_in_every_tab(
-    browser: Browser, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    browser: Browser, home: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
     settings = set_up(home)
     with served(settings, tmp_path) as address, opened(browser, address) as page:
         tabs = [page, page.context.new_page(), page.context.new_page()]
@@ -200,10 +193,7 @@ def _with_trend(route: Any, levels: list[dict[str, Any]]) -> None:
         route.fulfill(response=answer, body=answer.text().replace("<h2>Messages", plot + "<h2>M"))
 
 
-def test_clips_are_judged_with_one_key_each(
-    browser: Browser, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
+def test_clips_are_judged_with_one_key_each(browser: Browser, home: Path, tmp_path: Path) -> None:
     settings = set_up(home)
     with served(settings, tmp_path) as address, opened(browser, address) as page:
         page.goto(f"/login?then=/detections/{DETECTION}%3Fspecies={BAT}")

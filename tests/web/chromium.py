@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.services import require_program
 
@@ -15,6 +15,11 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]  # fmt: skip
+
+PATIENCE_MS = 60_000
+"""How long anything may take, on a busy machine."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
@@ -31,7 +36,7 @@ def chromium() -> Iterator[Browser]:
 def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     """Provide a page of a new window; fail if something goes wrong in it."""
     context = browser.new_context(base_url=address, **{"viewport": DESK, **options})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     page, wrong = context.new_page(), list[str]()
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
@@ -53,9 +54,13 @@ PASSWORD = "a bat in the belfry"
 def set_up(home: Path) -> Settings:
     """Return a home with the connected program, and what it heard at two sites, a night each."""
     settings = Settings(home=home)
-    setup_program(
-        settings, "connected", ["--recording.duration", "1", "--timezone", "Europe/Berlin"]
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home.parent))
+        patch.setenv("ACOUPI_TARGET", "process")
+        patch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
+        options = {"recording.duration": "1", "timezone": "Europe/Berlin"}
+        given = [word for name, value in options.items() for word in (f"--{name}", value)]
+        setup_program(settings, "connected", given)
     store = store_of(settings)
     store.store_deployment(OAK)
     store.note_plan(OAK, CapturePlan(duration=2, interval=60), OAK.started_on)

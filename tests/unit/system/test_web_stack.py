@@ -79,7 +79,6 @@ def test_only_who_answers_the_page_writes_the_configuration(settings: Settings) 
         "config": "write",
         "run/door/web": "write",
         "waiting/web": "write",
-        ".generated.json": "read",
         **{f"{kind}/{name}": "read" for kind in ("log", "run")
            for name in ("recording", "detection", "beat")},
     }  # fmt: skip
