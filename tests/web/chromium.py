@@ -7,15 +7,10 @@ from typing import Any
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.services import require_program
+from tests.web.browsers import CHROMIUM
 
 PHONE = ViewportSize(width=360, height=780)
 DESK = ViewportSize(width=1280, height=900)
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]  # fmt: skip
-
 PATIENCE_MS = 60_000
 """How long anything may take, on a busy machine."""
 
@@ -27,7 +22,7 @@ def chromium() -> Iterator[Browser]:
     """Start it; without a window."""
     program = require_program("chromium")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
         yield started
         started.close()
 
