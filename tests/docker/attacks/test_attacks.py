@@ -116,7 +116,6 @@ def test_the_page_shows_what_is_heard_now_and_what_was_from_its_container(
     compose: Sensor,
 ) -> None:
     browser = Browser(PAGE_PORT)
-    choose_password(Settings(home=compose.home))
     assert browser.post("/login", password=PASSWORD) == 200
 
     columns = browser.first("/api/v1/live", "columns")
