@@ -279,8 +279,11 @@ class _Guard:
         return is_read or self._access.visitor(request).may_write
 
     def _asked_to_log_in(self, request: Request, path: str) -> Response:
+        base = request.scope.get("root_path", "")
+        if request.method not in SAFE and "text/html" in request.headers.get("accept", ""):
+            words = "Log in first, or again: the session has ended. Nothing was changed."
+            return HTMLResponse(login_page(base, words, ""), 401)
         if request.method in SAFE and not path.startswith("/api/"):
-            base = request.scope.get("root_path", "")
             query = f"?{request.url.query}" if request.url.query else ""
             return RedirectResponse(f"{base}/login?then={quote(path + query, safe='')}", 303)
         return _told(401, "log in first.", {"WWW-Authenticate": 'Form realm="acoupi"'})

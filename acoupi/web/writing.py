@@ -125,11 +125,13 @@ def _verdict(fields: Fields, recording_id: UUID, detection_id: UUID | None, by: 
     except ValueError as error:
         words = ", ".join(one.value for one in Verdict)
         raise _wrong("verdict", given, f"it is one of {words}") from error
+    # Another species; or, of a whole recording, the one that was missed.
+    names = verdict is Verdict.OTHER or (verdict is Verdict.WRONG and detection_id is None)
     return VerdictRow(
         recording_id=recording_id,
         detection_id=detection_id,
         verdict=verdict,
-        species=_text(fields, "species") or None if verdict is Verdict.OTHER else None,
+        species=_text(fields, "species") or None if names else None,
         reviewer=by,
         note=_text(fields, "note"),
         given_on=clock.utc_now(),

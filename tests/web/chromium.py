@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.services import require_program
+from tests.web.browsers import CHROMIUM
 
 PHONE = ViewportSize(width=360, height=780)
 DESK = ViewportSize(width=1280, height=900)
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]  # fmt: skip
+PATIENCE_MS = 60_000
+"""How long anything may take, on a busy machine."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def chromium() -> Iterator[Browser]:
     """Start it; without a window."""
     program = require_program("chromium")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
         yield started
         started.close()
 
@@ -31,7 +31,7 @@ def chromium() -> Iterator[Browser]:
 def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     """Provide a page of a new window; fail if something goes wrong in it."""
     context = browser.new_context(base_url=address, **{"viewport": DESK, **options})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     page, wrong = context.new_page(), list[str]()
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(

@@ -114,6 +114,8 @@ def test_logging_in_leads_nowhere_else(page: Page, then: str) -> None:
 def test_without_a_session_scripts_are_told_and_nothing_changes(page: Page) -> None:
     assert page.client.get("/api/v1/now").status_code == 401
     assert page.client.post("/settings", headers=FROM_HERE).status_code == 401
+    browser = page.client.post("/settings", headers={**FROM_HERE, "Accept": "text/html"})
+    assert (browser.status_code, "Nothing was changed" in browser.text) == (401, True)
     assert page.changes == []
 
 

@@ -214,6 +214,9 @@ def test_a_deployment_is_started_and_stopped_while_the_services_run(page: PageSe
     assert ended is not None
     assert (ended["id"], ended["ended_on"] is None) == (started["id"], False)
     assert stands_by_here(), "nothing is recorded until the next one"
+    assert page.now()["status"]["stands_by"]
+    shown = CliRunner().invoke(command_line, ["deployment", "status"])
+    assert "nothing is recorded until: acoupi deployment start" in shown.output
     assert page.stop_deployment("owner") is None
     page.start_deployment("Wood", None, None, "owner")
     assert not stands_by_here()

@@ -11,8 +11,10 @@ import pytest
 
 from acoupi import data
 from acoupi.config.web import Web
+from acoupi.heard import Filters, Verdict
 from acoupi.stack.settings import Settings
 from acoupi.system import setup_program
+from acoupi.system.reading import reader_of
 from acoupi.web.access import PageAccess
 from acoupi.web.app import make_app
 from acoupi.web.door_sensor import DoorSensor
@@ -358,6 +360,28 @@ def test_a_verdict_is_stored_and_the_next_clip_is_shown(home: Path, tmp_path: Pa
     assert answer.headers["location"] == f"/detections/{DETECTION}?species=Myotis+nattereri"
     assert rows(wrong) == [str(data.derived_id("detection", 3))]
     assert "✗" in wrong
+
+
+@pytest.mark.parametrize(
+    ("thing", "verdict", "species"),
+    [("detections", "other", "Bubo bubo"), ("detections", "wrong", None),
+     ("recordings", "wrong", "Bubo bubo"), ("recordings", "right", None)],
+)  # fmt: skip
+def test_a_species_is_named_where_the_command_line_asks_for_it(
+    home: Path, tmp_path: Path, thing: str, verdict: str, species: str | None
+) -> None:
+    settings = set_up(home)
+    number = 0 if thing == "detections" else 2
+    with Visitor(page_of(settings, tmp_path)) as visitor:
+        visitor.log_in()
+        fields = {"csrf": visitor.csrf(), "verdict": verdict, "species": "Bubo bubo"}
+        id_ = data.derived_id(thing.removesuffix("s"), number)
+        answer = visitor.post(f"/{thing}/{id_}/verdict", data=fields)
+    assert answer.status_code == 200
+
+    with reader_of(settings) as reader:
+        (said,) = reader.verdicts(Filters())
+    assert (said.verdict, said.species, said.reviewer) == (Verdict(verdict), species, "owner")
 
 
 def test_a_detection_is_on_the_page_once_it_is_stored(home: Path, tmp_path: Path) -> None:
