@@ -249,6 +249,7 @@ def test_a_text_file_that_nobody_would_read_is_refused(home: Path) -> None:
             Settings(home=home), "connected", ["--sensor.metrics.textfile", "metrics.txt"]
         )
     assert "must end with .prom" in str(raised.value.why)
+    assert str(raised.value.help).endswith("--sensor.metrics.textfile data/metrics/acoupi.prom")
 
 
 # Who reads them
