@@ -297,6 +297,40 @@ def test_promtool_accepts_the_configuration_of_prometheus() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_alerts_are_those_of_the_sensor_and_of_one_that_is_silent(tmp_path: Path) -> None:
+    series = [
+        {"series": 'acoupi_alarm_active{instance="oak",alarm="disk_low"}', "values": "0x4 1x10"},
+        {"series": 'acoupi_state_timestamp_seconds{instance="oak"}', "values": "0+60x3 180x30"},
+    ]
+    known = {"instance": "oak", "alertname": "AcoupiAlarm", "alarm": "disk_low"}
+    told = [
+        {"eval_time": "4m", "alertname": "AcoupiAlarm", "exp_alerts": []},
+        {
+            "eval_time": "6m",
+            "alertname": "AcoupiAlarm",
+            "exp_alerts": [{"exp_labels": known, "exp_annotations": {"summary": "oak: disk_low"}}],
+        },
+        {"eval_time": "12m", "alertname": "AcoupiSilent", "exp_alerts": []},
+        {
+            "eval_time": "15m",
+            "alertname": "AcoupiSilent",
+            "exp_alerts": [
+                {
+                    "exp_labels": {"instance": "oak", "alertname": "AcoupiSilent"},
+                    "exp_annotations": {"summary": "oak has said nothing for 12m 0s"},
+                }
+            ],
+        },
+    ]
+    tests = [{"interval": "1m", "input_series": series, "alert_rule_test": told}]
+    path = tmp_path / "tests.yml"
+    path.write_text(json.dumps({"rule_files": [str(MONITORING / "alerts.yml")], "tests": tests}))
+
+    done = ask("promtool", "test", "rules", path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_compose_accepts_the_overlay_beside_a_bundle(home: Path) -> None:
     setup_program(Settings(home=home), "connected", [], target="compose")
     shutil.copy(ROOT / "compose" / "monitoring.yml", home)
