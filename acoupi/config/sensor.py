@@ -89,6 +89,7 @@ class Metrics(BaseModel):
 
     textfile: Annotated[Path, AfterValidator(_text_file)] | None = Field(
         default=None,
+        examples=["data/metrics/acoupi.prom"],
         description="The file, NAME.prom; a relative path is one below ACOUPI_HOME; none: off.",
     )
     interval_seconds: float = Field(

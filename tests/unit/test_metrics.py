@@ -249,6 +249,7 @@ def test_a_text_file_that_nobody_would_read_is_refused(home: Path) -> None:
             Settings(home=home), "connected", ["--sensor.metrics.textfile", "metrics.txt"]
         )
     assert "must end with .prom" in str(raised.value.why)
+    assert str(raised.value.help).endswith("--sensor.metrics.textfile data/metrics/acoupi.prom")
 
 
 # Who reads them
@@ -292,6 +293,40 @@ def test_promtool_understands_what_the_dashboard_asks_for(tmp_path: Path) -> Non
 
 def test_promtool_accepts_the_configuration_of_prometheus() -> None:
     done = ask("promtool", "check", "config", MONITORING / "prometheus.yml")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_are_those_of_the_sensor_and_of_one_that_is_silent(tmp_path: Path) -> None:
+    series = [
+        {"series": 'acoupi_alarm_active{instance="oak",alarm="disk_low"}', "values": "0x4 1x10"},
+        {"series": 'acoupi_state_timestamp_seconds{instance="oak"}', "values": "0+60x3 180x30"},
+    ]
+    known = {"instance": "oak", "alertname": "AcoupiAlarm", "alarm": "disk_low"}
+    told = [
+        {"eval_time": "4m", "alertname": "AcoupiAlarm", "exp_alerts": []},
+        {
+            "eval_time": "6m",
+            "alertname": "AcoupiAlarm",
+            "exp_alerts": [{"exp_labels": known, "exp_annotations": {"summary": "oak: disk_low"}}],
+        },
+        {"eval_time": "12m", "alertname": "AcoupiSilent", "exp_alerts": []},
+        {
+            "eval_time": "15m",
+            "alertname": "AcoupiSilent",
+            "exp_alerts": [
+                {
+                    "exp_labels": {"instance": "oak", "alertname": "AcoupiSilent"},
+                    "exp_annotations": {"summary": "oak has said nothing for 12m 0s"},
+                }
+            ],
+        },
+    ]
+    tests = [{"interval": "1m", "input_series": series, "alert_rule_test": told}]
+    path = tmp_path / "tests.yml"
+    path.write_text(json.dumps({"rule_files": [str(MONITORING / "alerts.yml")], "tests": tests}))
+
+    done = ask("promtool", "test", "rules", path)
 
     assert done.returncode == 0, done.stdout + done.stderr
 

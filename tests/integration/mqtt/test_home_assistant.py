@@ -7,12 +7,15 @@ from typing import Any
 import paho.mqtt.publish as publish
 import pytest
 
+from acoupi import data
+from acoupi.alarms.episodes import Alarm
 from acoupi.components.messengers import MQTTMessenger
 from acoupi.components.messengers.home_assistant import ENTITIES
 from acoupi.errors import MessageSendError
 from acoupi.services.construction import load_program
 from acoupi.stack.settings import Settings
 from acoupi.system import setup_program
+from acoupi.tasks.alarms import alarm_message
 from tests.integration.mqtt.conftest import Make, message
 from tests.services import Listener, Mosquitto, eventually
 
@@ -102,6 +105,15 @@ def test_a_new_container_has_the_same_ids(broker: Mosquitto, make: Make) -> None
         eventually(lambda: len(home_assistant.on(CONFIG)) == 2, "two announcements")
 
     assert len(set(home_assistant.on(CONFIG))) == 1
+
+
+def test_an_alarm_arrives_on_a_topic_of_its_own(broker: Mosquitto, make: Make) -> None:
+    alarm = alarm_message(Alarm("disk_low", data.utc_now()), "raised", "sensor-7")
+    with Listener(broker, topic="acoupi/pond/alarm") as listener:
+        make(broker, use_message_type=True).send_message(alarm)
+        eventually(lambda: listener.messages, "the alarm")
+
+    assert json.loads(listener.on("acoupi/pond/alarm")[0])["alarm"] == "disk_low"
 
 
 def test_a_command_announces_nothing(

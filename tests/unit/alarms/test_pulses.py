@@ -1,14 +1,16 @@
 """What the worker that looks sees of the other services: their pulses, wherever these are."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.construction import load_program
 from acoupi.services.duties import kept_tasks
-from acoupi.services.pulses import SILENT, last_pulses, not_working
+from acoupi.services.pulses import SILENT, count_restarts, last_pulses, not_working
 from acoupi.stack.pulse import Pulse, PulseFile
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import stack_of_program
@@ -44,6 +46,47 @@ def test_a_pulse_that_is_none_is_no_pulse(tmp_path: Path) -> None:
     (tmp_path / "recording.json").write_text('{"state": "ready"}')
 
     assert last_pulses([tmp_path], ["beat", "recording"]) == {}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"name": "recording"},
+        {"restarts": "often"},
+        {"restarts": True},
+        {"done": 10**400},
+        {"failed": -1},
+        {"started_on": None},
+        {"pulse_on": "2024-06-20T12:00:00"},
+        {"message": ["x"]},
+    ],
+)
+def test_a_pulse_that_makes_no_sense_is_not_believed(tmp_path: Path, lie: dict[str, Any]) -> None:
+    path = tmp_path / "beat.json"
+    good = json.loads(pulse("beat").to_json())
+    path.write_text(json.dumps(good))
+    assert set(last_pulses([tmp_path], ["beat"])) == {"beat"}
+
+    path.write_text(json.dumps(good | lie))
+
+    assert last_pulses([tmp_path], ["beat"]) == {}
+
+
+def test_a_service_can_claim_restarts_without_end_to_no_effect() -> None:
+    before = count_restarts({}, [pulse("beat", 60)], NOW, None)
+
+    after = count_restarts(before, [pulse("beat", restarts=2**52)], NOW, None)
+
+    assert len(after["beat"]["times"]) == 1000
+
+
+def test_what_a_service_says_of_itself_is_short_and_harmless() -> None:
+    of = pulse("beat", state="stopped", message="\x1b]0;title\x07" + "x" * 5000)
+
+    (why,) = not_working({"beat": of}, NOW).values()
+
+    assert why.startswith(r"stopped: \x1b]0;title\x07xxx")
+    assert len(why) < 250
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from acoupi import data
 from acoupi.alarms.episodes import Alarm
 from acoupi.alarms.limits import Alarms
 from acoupi.components import SqliteStore
-from acoupi.components.messengers import AppriseMessenger
+from acoupi.components.messengers import AppriseMessenger, HTTPMessenger
 from acoupi.components.messengers.dead_man import call_dead_mans_switch
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.config.sensor import sensor_schema
@@ -53,6 +53,17 @@ def test_an_alarm_arrives_in_words() -> None:
     assert body.split("\n")[0] == "silent in the last 5 recordings"
     assert "board-1" in body
     assert "2024-06-20 12:00 UTC" in body
+
+
+def test_an_alarm_arrives_by_http_as_it_is() -> None:
+    with HTTPSink() as sink:
+        sender = HTTPMessenger(base_url=sink.url)
+        response = sender.send_message(alarm_message(ALARM, "raised", "board-1"))
+
+    assert response.status is data.ResponseStatus.SUCCESS
+    (request,) = sink.posts
+    assert request.json()["alarm"] == "microphone_silent"
+    assert request.json()["state"] == "raised"
 
 
 def test_what_is_not_for_people_is_not_sent() -> None:
