@@ -17,7 +17,7 @@ ROWS = (
     ("cli",),
     ("hub",),
     ("web",),
-    ("provisioning",),
+    ("backup", "provisioning"),
     ("system",),
     ("targets",),
     ("bundles",),
@@ -54,6 +54,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "kombu": ("programs/", "services/"),
     "billiard": ("programs/", "services/"),
     "redis": ("services/",),
+    "cryptography": ("backup/encryption.py",),
     "jinja2": ("bundles/rendering.py",),
     # A worker lets a process of its own set the home up: services/waiting.py.
     "subprocess": ("bundles/", "targets/", "devices/", "services/waiting.py"),

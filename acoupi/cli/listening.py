@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, RecordingRow
 
 __all__ = [
+    "LONGEST_PICTURE_S",
     "IdsAndFolder",
     "Output",
     "Slow",

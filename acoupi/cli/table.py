@@ -50,10 +50,19 @@ COMMANDS = {
     "export": Entry(
         "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
     ),
+    "backup": Entry(
+        "backup:backup_app", "Copy the settings and the databases of a sensor into one file."
+    ),
+    "restore": Entry(
+        "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
+    ),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",
         "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
+    ),
+    "program": Entry(
+        "program:app", "Begin a program of your own, or try one on the recordings of a folder."
     ),
     "task": Entry("tasks:app", "List the tasks of the program, or run one now."),
     "messages": Entry(

@@ -35,6 +35,7 @@ from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
+from acoupi.system.config_history import history_files
 from acoupi.system.deployments import (
     end_deployment,
     get_current_deployment,
@@ -98,7 +99,12 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
         waiting = sorted(one for one in seen if one.parent == settings.home / "waiting")
         commit_files(
             config,
-            {**plan.settings_files, **files, settings.manifest_file: manifest.to_file()},
+            {
+                **plan.settings_files,
+                **history_files(settings, plan.settings_files, request.origin),
+                **files,
+                settings.manifest_file: manifest.to_file(),
+            },
             remove=sorted(obsolete),
             folders=[settings.log_dir, settings.run_dir, settings.home / "data", *waiting],
         )

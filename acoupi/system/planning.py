@@ -98,6 +98,8 @@ class SetupRequest:
     """Whether to write over generated files that were edited by hand."""
     adopts_folder: bool = False
     """Whether a folder that holds files of others may become the home."""
+    origin: str = "acoupi setup"
+    """What asks for it, for the history of the configuration."""
     keeps_answers: bool = True
     """Whether what the home holds already is the default of what is not given."""
 
