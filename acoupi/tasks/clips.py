@@ -35,6 +35,9 @@ the sound in memory for less."""
 _WORK = "clips"
 """Folder in the spool, where clips are written."""
 
+_ROUNDING = 1e-4
+"""Of a frame: what seconds times a rate may be off, as numbers go."""
+
 Infos = list[data.ModelOutputInfo]
 
 
@@ -134,7 +137,7 @@ class Cutter:
 
     def _margins(self, recording: data.Recording) -> tuple[int, int]:
         settings, rate = self._store.clips, recording.samplerate
-        return ceil(settings.before * rate), ceil(settings.after * rate)
+        return _up(settings.before * rate), _up(settings.after * rate)
 
     def _unbroken(self, recording: data.Recording, reach: Stretch) -> list[data.Recording]:
         """Return the recordings within reach that follow each other without a gap."""
@@ -281,8 +284,12 @@ def _frames(recording: data.Recording, detection: data.Detection) -> Stretch:
         return own
     start, _, end, _ = box.coordinates
     rate = recording.samplerate
-    first = min(max(own.first + floor(start * rate), own.first), own.last)
-    return Stretch(first, max(first, min(own.first + ceil(end * rate), own.last)))
+    first = min(max(own.first + floor(start * rate + _ROUNDING), own.first), own.last)
+    return Stretch(first, max(first, min(own.first + _up(end * rate), own.last)))
+
+
+def _up(frames: float) -> int:
+    return ceil(frames - _ROUNDING)
 
 
 def _within(
