@@ -7,6 +7,7 @@ is cut twice.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,14 +27,12 @@ from acoupi.components import types
 from acoupi.errors import AudioError
 from acoupi.opening import at, opened_folder
 
-__all__ = ["PATIENCE_S", "Cutter"]
+__all__ = ["PATIENCE_S", "Cutter", "work_folder"]
 
 PATIENCE_S = 180.0
 """How long the recording after the last one is waited for, seconds: a recorder that is late has
 the sound in memory for less."""
 
-_WORK = "clips"
-"""Folder in the spool, where clips are written."""
 
 _ROUNDING = 1e-4
 """Of a frame: what seconds times a rate may be off, as numbers go."""
@@ -108,10 +107,10 @@ class Cutter:
 
         By its descriptor: the recorder may write to the spool, and might put a link there.
         """
-        folder = self._spool / _WORK
+        folder = work_folder(self._spool)
         with opened_folder(self._spool) as spool:
-            at(spool, _WORK).mkdir(mode=0o700, exist_ok=True)
-        with opened_folder(folder, beneath=self._spool) as handle, holding(folder) as is_ours:
+            at(spool, folder.name).mkdir(mode=0o700, exist_ok=True)
+        with opened_folder(folder, beneath=self._spool) as handle, holding(self._spool) as is_ours:
             work = at(handle, "")
             for leftover in work.iterdir() if is_ours else ():
                 leftover.unlink()
@@ -232,6 +231,11 @@ class Cutter:
 
     def _is_taken(self, path: Path) -> bool:
         return self._store.is_clip(path) or bool(self._store.get_recordings_info_by_path([path]))
+
+
+def work_folder(spool: Path) -> Path:
+    """Return the folder where this user writes clips: the owner, too, runs this task at the end."""
+    return spool / f"clips-{os.geteuid()}"
 
 
 def _arriving(

@@ -15,7 +15,7 @@ from acoupi.components.stores import SqliteReader
 from acoupi.components.types import RecordingSavingFilter
 from acoupi.heard import Filters
 from acoupi.sampling import Sampling
-from acoupi.tasks.clips import PATIENCE_S
+from acoupi.tasks.clips import PATIENCE_S, work_folder
 from tests.clips import BEGAN, RATE, SITE, Stream, numbers
 from tests.clocks import Clock
 from tests.faulty import Faulty
@@ -290,22 +290,22 @@ def test_a_recording_that_cannot_be_read_stays_whole(
     assert "No clip can be cut" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["clips", "clips/link.wav"])
+@pytest.mark.parametrize("is_folder", [True, False])
 def test_nothing_is_written_or_removed_through_a_link(
-    stream: Stream, tmp_path: Path, name: str
+    stream: Stream, tmp_path: Path, is_folder: bool
 ) -> None:
-    valuable = tmp_path / "valuable"
+    valuable, work = tmp_path / "valuable", work_folder(stream.spool)
     valuable.mkdir()
     (valuable / "a.wav").write_text("mine")
-    (stream.spool / name).parent.mkdir(parents=True, exist_ok=True)
-    (stream.spool / name).symlink_to(valuable)
+    link = work if is_folder else work / "link.wav"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(valuable)
     recording = stream.record((0.5, 0.6))
     stream.end()
     stream.manage()
 
     assert [one.read_text() for one in valuable.iterdir()] == ["mine"]
-    expected = State.CAPTURED if name == "clips" else State.CLIPPED
-    assert state(stream, recording) is expected
+    assert state(stream, recording) is (State.CAPTURED if is_folder else State.CLIPPED)
 
 
 @pytest.mark.parametrize("seed", [3, 25, 30, 31])
