@@ -210,6 +210,8 @@ class DetectionRow:
     @property
     def clip(self) -> ClipRow | None:
         """The clip that holds all of it; None: there is none, or the whole file is there."""
+        if not self.recording.clips:
+            return None
         end = min(self.end_s, self.recording.duration_s)
         return next(
             (

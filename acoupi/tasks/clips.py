@@ -7,6 +7,7 @@ is cut twice.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,14 +27,15 @@ from acoupi.components import types
 from acoupi.errors import AudioError
 from acoupi.opening import at, opened_folder
 
-__all__ = ["PATIENCE_S", "Cutter"]
+__all__ = ["PATIENCE_S", "Cutter", "work_folder"]
 
 PATIENCE_S = 180.0
 """How long the recording after the last one is waited for, seconds: a recorder that is late has
 the sound in memory for less."""
 
-_WORK = "clips"
-"""Folder in the spool, where clips are written."""
+
+_ROUNDING = 1e-4
+"""Of a frame: what seconds times a rate may be off, as numbers go."""
 
 Infos = list[data.ModelOutputInfo]
 
@@ -105,10 +107,10 @@ class Cutter:
 
         By its descriptor: the recorder may write to the spool, and might put a link there.
         """
-        folder = self._spool / _WORK
+        folder = work_folder(self._spool)
         with opened_folder(self._spool) as spool:
-            at(spool, _WORK).mkdir(mode=0o700, exist_ok=True)
-        with opened_folder(folder, beneath=self._spool) as handle, holding(folder) as is_ours:
+            at(spool, folder.name).mkdir(mode=0o700, exist_ok=True)
+        with opened_folder(folder, beneath=self._spool) as handle, holding(self._spool) as is_ours:
             work = at(handle, "")
             for leftover in work.iterdir() if is_ours else ():
                 leftover.unlink()
@@ -134,7 +136,7 @@ class Cutter:
 
     def _margins(self, recording: data.Recording) -> tuple[int, int]:
         settings, rate = self._store.clips, recording.samplerate
-        return ceil(settings.before * rate), ceil(settings.after * rate)
+        return _up(settings.before * rate), _up(settings.after * rate)
 
     def _unbroken(self, recording: data.Recording, reach: Stretch) -> list[data.Recording]:
         """Return the recordings within reach that follow each other without a gap."""
@@ -231,6 +233,11 @@ class Cutter:
         return self._store.is_clip(path) or bool(self._store.get_recordings_info_by_path([path]))
 
 
+def work_folder(spool: Path) -> Path:
+    """Return the folder where this user writes clips: the owner, too, runs this task at the end."""
+    return spool / f"clips-{os.geteuid()}"
+
+
 def _arriving(
     store: types.Store, folder: Path, now: data.AwareDatetime
 ) -> Iterator[tuple[UUID, int]]:
@@ -281,8 +288,12 @@ def _frames(recording: data.Recording, detection: data.Detection) -> Stretch:
         return own
     start, _, end, _ = box.coordinates
     rate = recording.samplerate
-    first = min(max(own.first + floor(start * rate), own.first), own.last)
-    return Stretch(first, max(first, min(own.first + ceil(end * rate), own.last)))
+    first = min(max(own.first + floor(start * rate + _ROUNDING), own.first), own.last)
+    return Stretch(first, max(first, min(own.first + _up(end * rate), own.last)))
+
+
+def _up(frames: float) -> int:
+    return ceil(frames - _ROUNDING)
 
 
 def _within(

@@ -22,6 +22,7 @@ import pytest
 
 from acoupi import data
 from acoupi.cli.listening import inline_picture
+from acoupi.clips import ClipSettings
 from acoupi.components import SqliteStore
 from acoupi.heard import Verdict, VerdictRow
 from acoupi.sampling import Sampling
@@ -238,6 +239,16 @@ def test_the_settings_of_the_sample_reach_the_store_of_the_program(sensor: Path,
 
     assert program.store.sample_recording(one, [output(one, bat(0.5))])
     assert not program.store.sample_recording(one, [output(one)])
+
+
+def test_the_settings_of_clips_reach_the_store_of_the_program(sensor: Path, run: Run) -> None:
+    before = load_program(Settings(home=sensor))
+    assert run("config", "set", "sensor.clips.enabled", "true").exit_code == 0
+    assert run("config", "set", "sensor.clips.after", "2.5").exit_code == 0
+    program: Any = load_program(Settings(home=sensor))
+
+    assert not before.store.clips.are_on
+    assert program.store.clips == ClipSettings(True, 1.0, 2.5)
 
 
 # Calibration

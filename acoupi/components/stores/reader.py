@@ -47,6 +47,7 @@ Row = tuple[Any, ...]
 
 _BATCH = 500
 """Detections with tags that are looked up together."""
+_MAY_HAVE_CLIPS = {data.RecordingState.CLIPPED.value, data.RecordingState.LOST.value}
 _LONGEST_RECORDING = datetime.timedelta(days=1)
 
 
@@ -366,7 +367,7 @@ def _recording(
         path=from_path_text(path),
         state=data.RecordingState(state),
         detections=row[-1] if len(row) == heard.RECORDING_COLUMNS + 1 else None,
-        clips=clips_of(connection, number) if path is None else (),
+        clips=clips_of(connection, number) if state in _MAY_HAVE_CLIPS else (),
     )
 
 

@@ -1,6 +1,6 @@
 """Plain tables for R, Python and spreadsheets."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 from acoupi.exports.flat import (
     DETECTION_COLUMNS,
     RECORDING_COLUMNS,
+    CsvWriter,
     Flattener,
     flat_clip,
     flat_recording,
     iso_time,
 )
-from acoupi.exports.format import write_table
+from acoupi.exports.format import write_table, written
 from acoupi.exports.source import Source
+from acoupi.heard import RecordingRow
 
 __all__ = ["Csv"]
 
@@ -43,9 +45,11 @@ class Csv:
         """Write tables of detections, recordings, clips, deployments and verdicts."""
         detections = map(Flattener(), source.detections())
         write_table(folder / "detections.csv", DETECTION_COLUMNS, _values(detections))
-        recordings = map(flat_recording, source.all_recordings())
-        write_table(folder / "recordings.csv", RECORDING_COLUMNS, _values(recordings))
-        write_table(folder / "clips.csv", CLIP_COLUMNS, _clips(source))
+        with written(folder / "clips.csv") as file:
+            clips = CsvWriter(file)
+            clips.writerow(CLIP_COLUMNS)
+            recordings = map(flat_recording, _with_clips(source, clips))
+            write_table(folder / "recordings.csv", RECORDING_COLUMNS, _values(recordings))
         write_table(folder / "deployments.csv", DEPLOYMENT_COLUMNS, _deployments(source))
         write_table(folder / "verdicts.csv", VERDICT_COLUMNS, _verdicts(source))
 
@@ -61,10 +65,13 @@ def _deployments(source: Source) -> Iterable[list[Any]]:
         yield [one.id, one.name, one.latitude, one.longitude, *times, str(not site.is_open).lower()]
 
 
-def _clips(source: Source) -> Iterable[list[Any]]:
+def _with_clips(source: Source, clips: CsvWriter) -> Iterator[RecordingRow]:
+    """Yield the recordings, and write the clips of each."""
     for row in source.all_recordings():
         for one in row.clips:
-            yield [row.id, iso_time(row.as_clip(one).started_on), *flat_clip(one).values()]
+            start = iso_time(row.as_clip(one).started_on)
+            clips.writerow([row.id, start, *flat_clip(one).values()])
+        yield row
 
 
 def _verdicts(source: Source) -> Iterable[list[Any]]:

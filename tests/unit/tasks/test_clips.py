@@ -1,6 +1,7 @@
 """Clips are the stream, sample for sample, and nothing that was found is given up without one."""
 
 import os
+import random
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from acoupi import clips, data
 from acoupi.audio import formats
 from acoupi.components import SavingThreshold
+from acoupi.components.stores import SqliteReader
 from acoupi.components.types import RecordingSavingFilter
+from acoupi.heard import Filters
 from acoupi.sampling import Sampling
-from acoupi.tasks.clips import PATIENCE_S
+from acoupi.tasks.clips import PATIENCE_S, work_folder
 from tests.clips import BEGAN, RATE, SITE, Stream, numbers
 from tests.clocks import Clock
 from tests.faulty import Faulty
@@ -287,22 +290,69 @@ def test_a_recording_that_cannot_be_read_stays_whole(
     assert "No clip can be cut" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["clips", "clips/link.wav"])
+@pytest.mark.parametrize("is_folder", [True, False])
 def test_nothing_is_written_or_removed_through_a_link(
-    stream: Stream, tmp_path: Path, name: str
+    stream: Stream, tmp_path: Path, is_folder: bool
 ) -> None:
-    valuable = tmp_path / "valuable"
+    valuable, work = tmp_path / "valuable", work_folder(stream.spool)
     valuable.mkdir()
     (valuable / "a.wav").write_text("mine")
-    (stream.spool / name).parent.mkdir(parents=True, exist_ok=True)
-    (stream.spool / name).symlink_to(valuable)
+    link = work if is_folder else work / "link.wav"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(valuable)
     recording = stream.record((0.5, 0.6))
     stream.end()
     stream.manage()
 
     assert [one.read_text() for one in valuable.iterdir()] == ["mine"]
-    expected = State.CAPTURED if name == "clips" else State.CLIPPED
-    assert state(stream, recording) is expected
+    assert state(stream, recording) is (State.CAPTURED if is_folder else State.CLIPPED)
+
+
+@pytest.mark.parametrize("seed", [3, 25, 30, 31])
+def test_whatever_comes_in_whatever_order_exactly_the_windows_are_kept(
+    tmp_path: Path, clock: Clock, seed: int
+) -> None:
+    """Recordings of many lengths, gaps, detections anywhere, and passes while models lag."""
+    chance = random.Random(seed)
+    before, after = chance.choice([(0, 0), (0.1, 0.2), (0.7, 0.4), (2, 3)])
+    clock.now, stream = BEGAN, Stream(tmp_path, before=before, after=after)
+    waiting, runs, windows = [], [[0, 0]], []
+    for _ in range(12):
+        if chance.random() < 0.2:
+            stream.skip(chance.randrange(1, 300))
+            runs.append([stream.position, stream.position])
+        frames = chance.randrange(200, 1500)
+        starts = [chance.randrange(frames) for _ in range(chance.choice([0, 0, 1, 2]))]
+        ends = [min(frames, start + chance.randrange(1, 400)) for start in starts]
+        for start, end in zip(starts, ends, strict=True):
+            first, last = stream.position + start - before * RATE, stream.position + end
+            windows.append((len(runs) - 1, round(first), round(last + after * RATE)))
+        recording = stream.file(frames)
+        runs[-1][1] = stream.position
+        stream.store.store_recording(recording)
+        found = [(one / RATE, other / RATE) for one, other in zip(starts, ends, strict=True)]
+        waiting.append((recording, found))
+        while waiting and chance.random() < 0.6:
+            lagging, found = waiting.pop(chance.randrange(len(waiting)))
+            stream.analyse(lagging, *found)
+        if chance.random() < 0.5:
+            stream.manage()
+    for lagging, found in waiting:
+        stream.analyse(lagging, *found)
+    stream.end()
+    stream.manage()
+
+    wanted = {
+        frame
+        for run, first, last in windows
+        for frame in range(max(first, runs[run][0]), min(last, runs[run][1]))
+    }
+    kept = [frame for first, last in stream.kept_frames() for frame in range(first, last)]
+    assert len(kept) == len(set(kept))
+    assert set(kept) == wanted
+    assert stream.waiting() == []
+    with SqliteReader(stream.path) as reader:
+        assert all(row.clip is not None for row in reader.detections(Filters()))
 
 
 # What is kept whole
