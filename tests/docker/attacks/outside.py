@@ -338,7 +338,7 @@ def servers_that_never_end(sensor: Sensor) -> str:
     """Hold the sender ten minutes at a time, or fill its memory, as whoever it sends to."""
     bundle = bundle_of(sensor)
     begun = bundle.state("default")["StartedAt"]
-    image = bundle.inspect("http")["Config"]["Image"]
+    image = bundle.inspect("http")["Image"]
     (network,) = bundle.inspect("default")["NetworkSettings"]["Networks"]
     run = ("run", "--detach", "--rm", "--network", network, "--network-alias", "hostile")
     hostile = docker(*run, image, "hostile").stdout.strip()
