@@ -62,15 +62,23 @@ def live_folder(home: Path, service: str) -> Path:
 
 
 def find_ring(home: Path, name: str, watcher: str) -> Path | None:
-    """Return where some service writes a ring of this name; None: there is none now.
+    """Return where a ring of this name was written last; None: there is none now.
 
     Parameters
     ----------
     watcher
         Who asks: what lies in its own folder is its mark.
     """
-    found = sorted(live_folder(home, "x").parent.glob(f"*/{name}"))
-    return next((one for one in found if one.parent.name != watcher), None)
+    found = live_folder(home, "x").parent.glob(f"*/{name}")
+    rings = [one for one in found if one.parent.name != watcher]
+    return max(rings, key=_changed_on, default=None)
+
+
+def _changed_on(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
 
 
 class Entry(NamedTuple):
@@ -168,12 +176,15 @@ class RingReader:
         self._seen = 0
 
     def read(self) -> list[Entry]:
-        """Return what came since the last call, in order; of a ring just found, the last entry.
+        """Return what came since the last call, in order.
 
-        What was overwritten in the meantime is left out: the numbers show it.
+        What a ring holds when it is found is not new: it may be long over. What was overwritten
+        in the meantime is left out: the numbers show it.
         """
         if self._handle < 0:
-            return self._scan()[-1:] if self._open() else []
+            if self._open():
+                self._scan()
+            return []
         found: list[Entry] = []
         while (entry := self._slot(self._seen + 1)) and entry.number == self._seen + 1:
             found.append(entry)

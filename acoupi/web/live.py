@@ -55,7 +55,10 @@ GONE_SECONDS = 3.0
 """A picture without a new column for so long is over."""
 SOUND_PATIENCE = 5.0
 """How long who wants to listen waits for the recorder to send sound, seconds."""
-MOST_QUEUED = 200
+MOST_QUEUED, MOST_SOUNDS_QUEUED = 200, 40
+"""What waits for one viewer at most; for one listener: 4 s."""
+STUCK_SECONDS = 30.0
+"""A viewer who takes nothing any more is sent away so long after his stream should have ended."""
 WEB = "web"
 Head = dict[str, Any]
 """What the recorder says of a ring."""
@@ -96,8 +99,8 @@ class LiveFeed:
         self._news = News(sensor)
         self._columns = RingFeed(home, COLUMNS)
         self._sound = RingFeed(home, SOUND)
-        self._viewers = Group(self._watch)
-        self._listeners = Group(self._listen)
+        self._viewers = Group(self._watch, MOST_QUEUED)
+        self._listeners = Group(self._listen, MOST_SOUNDS_QUEUED)
         self._picture: dict[str, Any] = {}
 
     def close(self) -> None:
@@ -156,10 +159,10 @@ class LiveFeed:
     # --- sound -------------------------------------------------------------------------------
 
     async def _heard(self, queue: "Queue") -> AsyncIterator[bytes]:
-        """Yield the head of a file once there is sound, then the sound, until it changes."""
+        """Yield the head of a file once there is sound, then the sound, until it ends."""
         head: Head | None = None
         async for content in queue.contents(SOUND_PATIENCE):
-            if not content or self._sound.head is None or head not in (None, self._sound.head):
+            if not content or self._sound.head is None:
                 return
             if head is None:
                 head = self._sound.head
@@ -168,9 +171,16 @@ class LiveFeed:
 
     async def _listen(self) -> None:
         """Pass on what the microphone hears, while somebody listens."""
-        await self._sound.run(
-            lambda _, entries: self._listeners.tell(b"".join(one.content for one in entries), list)
-        )
+        before: Head | None = None
+
+        def pass_on(head: Head | None, entries: Sequence[Entry]) -> None:
+            nonlocal before
+            if before is not None and head != before:
+                self._listeners.end()
+            before = head
+            self._listeners.tell(b"".join(one.content for one in entries), list)
+
+        await self._sound.run(pass_on)
 
 
 class RingFeed:
@@ -186,6 +196,7 @@ class RingFeed:
 
     def __init__(self, home: Path, name: str) -> None:
         self._mark = live_folder(home, WEB) / name
+        self._can_tell = True
         self._ring = RingReader(lambda: find_ring(home, name, WEB))
         self.head: Head | None = None
         """What the recorder says of it; None: there is nothing to show."""
@@ -193,6 +204,7 @@ class RingFeed:
     async def run(self, show: Callable[[Head | None, Sequence[Entry]], None]) -> None:
         """Call `show` with the head of the ring and what is new, until this is cancelled."""
         touched = came = clock.monotonic() - GONE_SECONDS
+        heard = clock.monotonic()
         try:
             while True:
                 now = clock.monotonic()
@@ -203,6 +215,9 @@ class RingFeed:
                 came = now if entries else came
                 self.head = self._ring.head if now - came < GONE_SECONDS else None
                 show(self.head, entries)
+                heard = now if entries or self._ring.head is None else heard
+                if now - heard >= GONE_SECONDS:
+                    self._ring.close()  # there may be another
                 await asyncio.sleep(READ_SECONDS)
         finally:
             self._ring.close()
@@ -211,14 +226,24 @@ class RingFeed:
     def _touch(self) -> None:
         try:
             touch_mark(self._mark)
+            self._can_tell = True
         except OSError as error:
-            logger.warning("The recorder cannot be told that somebody watches: %s", error)
+            if self._can_tell:
+                logger.warning("The recorder cannot be told that somebody watches: %s", error)
+            self._can_tell = False
 
 
 class Queue:
-    """What waits for one viewer."""
+    """What waits for one viewer.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most
+        Entries.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._waiting: deque[bytes] = deque()
         self._came = asyncio.Event()
         self._until = clock.monotonic() + LONGEST_SECONDS
@@ -227,7 +252,7 @@ class Queue:
     def put(self, content: bytes, instead: Callable[[], Sequence[bytes]]) -> None:
         """Add what is new; if too much waits, what is `instead` takes the place of all."""
         self._waiting.append(content)
-        if len(self._waiting) > MOST_QUEUED:
+        if len(self._waiting) > self._most:
             self._waiting = deque(instead())
         self._came.set()
 
@@ -256,10 +281,12 @@ class Group:
     ----------
     source
         Tells the group what is new, until it is cancelled.
+    most_queued
+        For each of them.
     """
 
-    def __init__(self, source: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._source = source
+    def __init__(self, source: Callable[[], Coroutine[Any, Any, None]], most_queued: int) -> None:
+        self._source, self._most_queued = source, most_queued
         self._queues: set[Queue] = set()
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -271,7 +298,7 @@ class Group:
         if self._is_closed or len(self._queues) >= MOST_VIEWERS:
             yield None
             return
-        queue = Queue()
+        queue = Queue(self._most_queued)
         self._queues.add(queue)
         if self._task is None or self._task.done():
             self._loop = asyncio.get_running_loop()
@@ -294,9 +321,10 @@ class Group:
         """End all streams, and admit nobody any more; from any thread."""
         self._is_closed = True
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._close_queues)
+            self._loop.call_soon_threadsafe(self.end)
 
-    def _close_queues(self) -> None:
+    def end(self) -> None:
+        """End all streams; browsers may ask again."""
         for queue in self._queues:
             queue.close()
 
@@ -305,7 +333,7 @@ class Group:
             await self._source()
         except Exception:
             logger.exception("What happens now cannot be shown any more.")
-            self._close_queues()  # browsers ask again
+            self.end()
 
 
 class _Stream(StreamingResponse):
@@ -319,22 +347,28 @@ class _Stream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._group.joined() as queue:
-            if queue is None:
-                why = f"{MOST_VIEWERS} are watching already, or the page is being restarted."
-                answer: Response = _refusal(503, "you cannot watch now.", "close another tab", why)
-                return await answer(scope, receive, send)
-            if scope["method"] == "HEAD":
-                return await Response(headers=self.headers)(scope, receive, send)
-            contents = self._make(queue)
-            try:
-                # Nothing is promised before there is something to send.
-                first = await anext(contents)
-            except StopAsyncIteration:
-                why = "the microphone is closed, or the sensor does not record."
-                answer = _refusal(503, "there is nothing to hear now.", "acoupi status", why)
-                return await answer(scope, receive, send)
-            self.body_iterator = _after(first, contents)
-            return await super().__call__(scope, receive, send)
+            if answer := await self._instead(scope["method"], queue):
+                await answer(scope, receive, send)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_SECONDS + STUCK_SECONDS):
+                    await super().__call__(scope, receive, send)
+
+    async def _instead(self, method: str, queue: Queue | None) -> Response | None:
+        """Return what is answered in place of the stream; None: it begins."""
+        if queue is None:
+            why = f"{MOST_VIEWERS} are watching already, or the page is being restarted."
+            return _refusal(503, "you cannot watch now.", "close another tab", why)
+        if method == "HEAD":
+            return Response(headers=self.headers)
+        contents = self._make(queue)
+        try:
+            # Nothing is promised before there is something to send.
+            self.body_iterator = _after(await anext(contents), contents)
+        except StopAsyncIteration:
+            why = "the microphone is closed, or the sensor does not record."
+            return _refusal(503, "there is nothing to hear now.", "acoupi status", why)
+        return None
 
 
 async def _after(first: bytes, contents: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

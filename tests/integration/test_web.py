@@ -53,6 +53,7 @@ def test_settings_and_deployments_change_while_it_runs(watched: Watched) -> None
     assert browser.now()["status"]["deployment"]["name"] == "Oak"
     wait_for(lambda: watched.recordings() > 0, "a recording", sensor)
     wait_for(lambda: "Oak" in browser.get("/api/v1/recordings"), "it on the page", sensor)
+    assert browser.first("/api/v1/live", "columns")["columns"]
 
     before = {name: sensor.pulse(name).pid for name in RESTARTED}
     changes = json.dumps({"recording.interval": 3})

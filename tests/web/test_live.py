@@ -1,9 +1,10 @@
 """Watching a sensor through a real server: events, sound, and nothing while nobody watches."""
 
+import asyncio
 import base64
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from acoupi.audio.live_ring import COLUMNS, SOUND, live_folder
 from acoupi.web import live
-from acoupi.web.live import LiveFeed, Queue, routes
+from acoupi.web.live import Group, LiveFeed, Queue, routes
 from acoupi.web.parts import Visitor
 from tests.stores import SITE, detection
 from tests.web.watched import BINS, HEAD, Browser, Recorder, Sensor, add, served
@@ -212,7 +213,8 @@ def test_a_source_that_fails_ends_the_streams_and_is_begun_again(
 def test_sound_is_a_wav_file_that_ends_with_the_sound(
     page: Page, recorder: Callable[[str], Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "SOUND_PATIENCE", 2.0)
+    monkeypatch.setattr(live, "SOUND_PATIENCE", 60.0)
+    monkeypatch.setattr(live, "GONE_SECONDS", 60.0)
     ring = recorder(SOUND)
     browser = page.watch("/api/v1/live/audio")
 
@@ -223,6 +225,7 @@ def test_sound_is_a_wav_file_that_ends_with_the_sound(
     assert browser.answer.read(20_000) == b"\1\2" * 10_000
     assert page.mark(SOUND).exists()
     ring.close()
+    monkeypatch.setattr(live, "GONE_SECONDS", 0.0)
     assert len(browser.answer.read()) % 2 == 0
 
 
@@ -247,16 +250,43 @@ def test_who_may_not_listen_is_refused_and_the_recorder_is_not_told(page: Page) 
 # --- what waits for a viewer ------------------------------------------------------------------
 
 
-def test_who_is_too_slow_gets_the_present_state_in_place_of_what_was_missed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(live, "MOST_QUEUED", 3)
-    queue = Queue()
+def test_who_is_too_slow_gets_the_present_state_in_place_of_what_was_missed() -> None:
+    queue = Queue(3)
     for number in range(4):
         queue.put(str(number).encode(), lambda: [b"now"])
     queue.put(b"4", lambda: [b"now"])
 
     assert list(queue._waiting) == [b"now", b"4"]
+
+
+def test_who_takes_nothing_any_more_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LONGEST_SECONDS", 0.05)
+    monkeypatch.setattr(live, "STUCK_SECONDS", 0.05)
+    began: list[str] = []
+
+    async def rest() -> None:
+        await asyncio.Event().wait()
+
+    async def contents(queue: Queue) -> AsyncIterator[bytes]:
+        yield b"first"
+        async for content in queue.contents(60):
+            yield content
+
+    async def send(message: Any) -> None:
+        began.append(message["type"])
+        if message["type"] == "http.response.body":
+            await rest()
+
+    async def watch() -> Group:
+        group = Group(rest, 10)
+        stream = live._Stream(group, contents, "text/plain")
+        await stream({"type": "http", "method": "GET"}, rest, send)
+        return group
+
+    group = asyncio.run(watch())
+
+    assert began == ["http.response.start", "http.response.body"]
+    assert not group._queues
 
 
 def test_news_of_one_kind_reaches_the_page_under_its_name() -> None:

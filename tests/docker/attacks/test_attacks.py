@@ -10,7 +10,7 @@ import pytest
 from acoupi import data
 from acoupi.services.doors import ROLES
 from acoupi.stack.settings import Settings
-from tests.browsers import PASSWORD, Browser, choose_password
+from tests.browsers import PASSWORD, Browser
 from tests.docker.attacks.inside import MODEL_MAY
 from tests.docker.attacks.sensors import (
     PAGE_PORT,

@@ -1,5 +1,6 @@
 """What is shown of the microphone while somebody watches, and that it costs nothing otherwise."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,16 +70,16 @@ def reader_of(path: Path) -> RingReader:
 # --- the ring --------------------------------------------------------------------------------
 
 
-def test_a_reader_gets_the_last_entry_and_then_all_that_are_new(
+def test_a_reader_gets_what_is_new_and_nothing_that_was_there_before(
     path: Path, writer: RingWriter
 ) -> None:
     reader = reader_of(path)
     write(writer, 1, 2)
 
-    assert reader.read() == [Entry(2, 1002.0, content(2))]
+    assert reader.read() == []
     assert reader.read() == []
     write(writer, 3, 4, 5)
-    assert [one.number for one in reader.read()] == [3, 4, 5]
+    assert reader.read() == [Entry(n, 1000.0 + n, content(n)) for n in (3, 4, 5)]
     assert reader.head is not None
     assert reader.head["samplerate"] == 48_000
 
@@ -135,6 +136,7 @@ def test_a_reader_follows_when_the_ring_is_replaced_and_notices_when_it_is_gone(
     assert reader.read() == []
     assert reader.head is None
     again = RingWriter(path, {"samplerate": 384_000}, content_bytes=SIZE, slots=SLOTS)
+    assert reader.read() == []
     write(again, 1)
     assert [one.number for one in reader.read()] == [1]
     assert reader.head is not None
@@ -178,6 +180,10 @@ def test_the_ring_is_found_whatever_the_recorder_is_called(tmp_path: Path) -> No
     ring = live_folder(tmp_path, "zoom") / COLUMNS
     RingWriter(ring, {}, content_bytes=SIZE, slots=SLOTS)
 
+    assert find_ring(tmp_path, COLUMNS, "web") == ring
+    older = live_folder(tmp_path, "older") / COLUMNS
+    RingWriter(older, {}, content_bytes=SIZE, slots=SLOTS)
+    os.utime(older, (1, 1))
     assert find_ring(tmp_path, COLUMNS, "web") == ring
     assert find_ring(tmp_path, SOUND, "web") is None
 
