@@ -23,9 +23,11 @@ from acoupi.bundles.compose_file import (
     block_of,
     broker_block,
     broker_variables,
+    in_memory,
     redis_options,
     setting,
     variable,
+    waiting_volumes,
 )
 from acoupi.bundles.images import REPOSITORY
 from acoupi.config.names import SENSOR
@@ -36,8 +38,10 @@ from acoupi.door.places import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules
+from acoupi.stack.doors import door_roles
 from acoupi.stack.loading import load_program_class
-from acoupi.stack.mounting import cache_variable
+from acoupi.stack.mounting import cache_variable, writes_only_its_own
+from acoupi.stack.settings import Settings
 from acoupi.stack.stack import (
     BROKER,
     RECORDER_STOP_GRACE,
@@ -71,8 +75,8 @@ USER = 1000
 """User id that owns the mount points in the image; new volumes inherit it."""
 FOLDERS = ("config", "data", "log", "run", "secrets")
 """Of the home; each is a volume. Only setup sees ``log`` and ``run``: others have their own."""
-OWN_FOLDERS = ("log", "run")
-"""Of which each service has a folder of its own, a volume."""
+OWN_FOLDERS = {"log": 16, "run": 2}
+"""Of which each service has a folder of its own, a volume; and its size in memory, mebibytes."""
 SERVICES_OF_IMAGE = ("beat", "default", "detection", "recording")
 """Services that have folders for their volumes in every image; others are a build argument."""
 SETUP_GRACE = 10.0
@@ -157,12 +161,15 @@ class SelfSetupSite(Site):
         del service, stack
         return []
 
-    def volumes(self, stack: Stack) -> list[str]:
+    def volumes(self, stack: Stack) -> Mapping[str, str]:
         """Return the folders of the home, the broker's, and those of each service."""
-        own = [f"{kind}-{name}" for name in _with_folders(stack) for kind in OWN_FOLDERS]
+        services = (*stack.workers, stack.beat, *stack.extras)
+        own = {name: kind for one in services for name, kind in _kinds_of_own(one).items()}
         callers = (*stack.workers, *stack.extras)
         doors = {volume.partition(":")[0] for one in callers for volume in _door_volumes(one)}
-        return [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
+        names = [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
+        kinds = waiting_volumes(door_roles(stack))
+        return dict.fromkeys(names, "") | own | {name: kinds[name] for name in doors & kinds.keys()}
 
     def broker(self, stack: Stack) -> Block:
         """Return redis, started by a script that makes the passwords."""
@@ -250,6 +257,22 @@ def _clients(stack: Stack) -> list[str]:
 def _with_folders(stack: Stack) -> list[str]:
     """Return the names of the services that have a log and a part of ``run/`` of their own."""
     return [*_clients(stack), *(one.name for one in stack.extras)]
+
+
+def _kinds_of_own(service: Service) -> dict[str, str]:
+    """Return the volumes of a service itself, and what they are.
+
+    Who writes no other has them in memory, with a size: it cannot fill the disk.
+    """
+    settings = Settings(home=_home_of(service))
+    writes_only_own = writes_only_its_own(settings, service.name, service.mounts)
+    in_bounds = writes_only_own and not service.is_extra
+    return {
+        f"{kind}-{service.name}": in_memory(size, 1024, f"uid={USER},gid={USER},mode=0755")
+        if in_bounds
+        else ""
+        for kind, size in OWN_FOLDERS.items()
+    }
 
 
 def _own_volumes(service: str) -> list[str]:

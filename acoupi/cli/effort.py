@@ -91,6 +91,7 @@ def effort(
             grouped=csv_file is None,
             suspect=suspect_times(home.settings()),
         )
+        found.deleted, found.in_clips = store.get_given_up(which, found.since, found.until)
         if csv_file is not None:
             with _opened(csv_file) as file:
                 measure(found, _written(found, spans, file))
@@ -176,6 +177,14 @@ def _written(
 # What is shown
 
 
+def _given_up(found: "Effort") -> dict[str, str]:
+    """Return what became of the sound, where clips are kept of it."""
+    if not found.in_clips:
+        return {}
+    given_up = shown_seconds(found.deleted - found.in_clips)
+    return {"given up": f"{given_up}, once analysed; {shown_seconds(found.in_clips)} are in clips"}
+
+
 def _show(found: "Effort") -> None:
     total, zone = found.total, found.timezone
     print_record(
@@ -185,6 +194,7 @@ def _show(found: "Effort") -> None:
             "to": f"{shown_time(found.until, zone=zone)} ({zone.key})",
             "planned": shown_seconds(total.planned),
             "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
+            **_given_up(found),
         }
     )
     if not found.has_plan:

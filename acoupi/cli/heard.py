@@ -196,6 +196,7 @@ def file_of(row: "RecordingRow") -> Path:
     if row.path is not None:
         return row.path
     reasons = {
+        "clipped": "it was analysed and given up, but for what its clips hold",
         "deleted": "it was analysed and then deleted, as the saving filters asked",
         "lost": "it disappeared; acoupi did not delete it",
     }

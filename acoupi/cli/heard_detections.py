@@ -115,6 +115,7 @@ def _told(row: "DetectionRow", heard: Heard) -> dict[str, Any]:
         "frequencies": band and f"{band} kHz",
         "recording": f"{recording.id}, {recording.state.value}",
         "file": str(recording.path) if recording.path else None,
+        "clip": row.clip and f"{row.start_s - row.clip.start_s:.3f} s into {row.clip.path}",
         "site": place_of(recording.deployment),
         "model": made_by.words if made_by else f"{row.model} (by an earlier acoupi)",
         "weights": made_by and made_by.weights and f"sha256:{made_by.weights}",
@@ -171,7 +172,7 @@ def count(
 def play(id_: Id, slow: listening.Slow = 1) -> None:
     """Play a detection, and half a second around it, through the sound output."""
     with opened() as heard:
-        row = _the(heard, id_)
+        row = listening.in_its_file(_the(heard, id_))
         listening.play(row.recording, slow, around(row))
 
 
@@ -179,8 +180,8 @@ def play(id_: Id, slow: listening.Slow = 1) -> None:
 def picture(id_: Id, output: listening.Output) -> None:
     """Draw a detection, and half a second around it, as a spectrogram."""
     with opened() as heard:
-        row = _the(heard, id_)
-        others = heard.reader.detections_in(row.recording.id)
+        found = _the(heard, id_)
+        row, others = listening.in_its_file(found), listening.shown_with(heard, found)
         listening.draw(heard, row.recording, others, around(row), output)
 
 

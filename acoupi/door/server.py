@@ -117,6 +117,8 @@ class DoorServer(threading.Thread):
         What is accepted.
     listener
         A socket that listens already; None: one in `folder`.
+    user
+        The service's, if it is neither this process's nor that of its folder of calls.
     """
 
     def __init__(
@@ -129,11 +131,13 @@ class DoorServer(threading.Thread):
         find: Callable[[str, str], Any] = find_store,
         limits: Limits | None = None,
         listener: socket.socket | None = None,
+        user: int | None = None,
     ) -> None:
         super().__init__(name=f"door {service}", daemon=True)
         self.service, self.folder, self.waiting = service, folder, waiting
         self.listens = threading.Event()
         self._role, self._find = role, find
+        self._own_users = {os.geteuid(), *([] if user is None else [user])}
         self._limits, self._listener = limits or Limits(), listener
         self.asked_on = clock.monotonic()
         """When it was last asked something, or answered."""
@@ -212,7 +216,7 @@ class DoorServer(threading.Thread):
         selector.register(connection, selectors.EVENT_READ, one)
 
     def _users(self) -> set[int]:
-        users = {os.geteuid()}
+        users = set(self._own_users)
         with suppress(OSError):
             users.add(self.waiting.folder.lstat().st_uid)
         return users

@@ -1,5 +1,6 @@
 """The doors of the sensor: who may call what, who answers, and who goes through one."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from acoupi.door.server import DoorServer, Role
 from acoupi.door.waiting import WaitingCalls
 from acoupi.services.page_door import PageDoor
 from acoupi.stack.doors import MODEL, WEB, door_keeper, door_roles
+from acoupi.stack.mounting import user_variable
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
 
-__all__ = ["ROLES", "go_through_door", "open_doors"]
+__all__ = ["ROLES", "go_through_door", "open_doors", "user_of"]
 
 ROLES: Mapping[str, Role] = {
     MODEL: {
@@ -95,7 +97,14 @@ def open_doors(settings: Settings, stack: Stack, name: str) -> None:
             PageDoor(_folder(settings, service)).start()
             continue
         waiting = WaitingCalls(waiting_folder(settings.home, service))
-        DoorServer(service, _folder(settings, service), waiting, ROLES[role]).start()
+        folder, user = _folder(settings, service), user_of(service)
+        DoorServer(service, folder, waiting, ROLES[role], user=user).start()
+
+
+def user_of(service: str) -> int | None:
+    """Return the user that calls at the door of a service, if it has one of its own."""
+    text = os.environ.get(user_variable(service), "")
+    return int(text) if text.isdigit() else None
 
 
 def _folder(settings: Settings, service: str) -> Path:

@@ -45,7 +45,7 @@ from acoupi.services.construction import build_program
 from acoupi.services.consumer import SensorWorker, watch
 from acoupi.services.declared_deployments import settle_deployments
 from acoupi.services.doors import go_through_door, open_doors
-from acoupi.services.duties import duties_of, recording_tasks
+from acoupi.services.duties import duties_of, kept_tasks
 from acoupi.services.entries import Entry, read_schedule
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.monitor import WorkerMonitor
@@ -127,9 +127,9 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             watch(app, monitor, reclaim, duties, aside)
             tie_to_worker(lock)
             _call_while_waiting(program, stopped)
-            recording = recording_tasks(program) if service.role == "recorder" else []
+            kept = kept_tasks(program, service, stack)
             with showing(service, settings, sensor.web):
-                return _work(app, service, settings, monitor, recording)
+                return _work(app, service, settings, monitor, kept)
         finally:
             stopped.set()
             monitor.stop()
@@ -140,7 +140,7 @@ def _work(
     service: Service,
     settings: Settings,
     monitor: WorkerMonitor,
-    recording: Sequence[ProgramTask],
+    kept: Sequence[ProgramTask],
 ) -> int:
     def on_stopping(**_: Any) -> None:
         monitor.stopping()
@@ -171,7 +171,7 @@ def _work(
         worker.concurrency,
     )
     memory.settle_memory()
-    with _keeping_time(worker, service, settings, monitor, recording):
+    with _keeping_time(worker, service, settings, monitor, kept):
         worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return monitor.exit_code or int(worker.exitcode or 0)
@@ -217,10 +217,10 @@ def _keeping_time(
     service: Service,
     settings: Settings,
     monitor: WorkerMonitor,
-    recording: Sequence[ProgramTask],
+    kept: Sequence[ProgramTask],
 ) -> Iterator[None]:
-    """Let a recorder record whatever becomes of the broker; it needs threads for that."""
-    names = {task.name for task in recording} if service.pool == "threads" else set()
+    """Let a worker do what must be done whatever becomes of the broker; it needs threads for it."""
+    names = {task.name for task in kept} if service.pool == "threads" else set()
     entries = [one for one in _schedule(settings) if one.task in names]
     keeper = RecorderClock(entries, worker.order)
     if not entries:
@@ -229,7 +229,7 @@ def _keeping_time(
     worker.app.acoupi_came = keeper.came
     monitor.keeps_time = True
     outbox = Outbox()
-    for task in recording:
+    for task in kept:
         task.outbox = outbox
     signals.worker_shutting_down.connect(lambda **_: keeper.stop(), weak=False)
     keeper.start()

@@ -19,7 +19,9 @@ __all__ = [
     "cache_folder",
     "cache_variable",
     "own_environment",
+    "own_files",
     "own_mounts",
+    "user_variable",
     "writes_only_its_own",
 ]
 
@@ -140,6 +142,23 @@ def writes_only_its_own(settings: Settings, name: str, mounts: Iterable[Mount]) 
     home = settings.home
     folders = {own.log_dir, own.run_dir, waiting_folder(home, name), live_folder(home, name)}
     return folders.issuperset(one.source for one in mounts if not one.read_only)
+
+
+def user_variable(service: str) -> str:
+    """Return the variable of the user that a service has for itself in a container."""
+    return f"ACOUPI_UID_{service.upper().replace('-', '_')}"
+
+
+def own_files(settings: Settings, name: str) -> tuple[Path, ...]:
+    """Return all files that a service writes in its folders in ``log/`` and ``run/``.
+
+    They are written in place, so a container can be given them and not the folders: then it
+    can make no other files.
+    """
+    own = settings.of_service(name)
+    logs = (own.log_dir / f"{name}.log{end}" for end in ("", ".1"))
+    states = (own.run_dir / f"{name}.{kind}" for kind in ("json", "lock", "pid", "aside.jsonl"))
+    return (*logs, *states)
 
 
 def own_mounts(settings: Settings, name: str) -> tuple[Mount, ...]:

@@ -13,7 +13,7 @@ from acoupi import clock
 from acoupi.door.places import door_folder, waiting_folder
 from acoupi.door.server import DoorServer, Limits
 from acoupi.door.waiting import WaitingCalls
-from acoupi.services.doors import ROLES
+from acoupi.services.doors import ROLES, user_of
 from acoupi.services.logs import configure_logging, note_crash
 from acoupi.stack.doors import WEB
 from acoupi.stack.settings import Settings
@@ -52,6 +52,7 @@ def answer(settings: Settings, listener: socket.socket, idle: float = IDLE) -> N
             find=page.find,
             limits=LIMITS,
             listener=listener.dup(),
+            user=user_of(WEB),
         )
         for _ in range(AT_ONCE)
     ]

@@ -1,13 +1,18 @@
-"""How fast what was heard is read and exported, with 1,000,000 detections in the store."""
+"""How fast what was heard is read and exported, with 1,000,000 detections in the store.
+
+A recorder at 384 kHz, which hears a counter, stores its recordings there meanwhile: it must lose
+no sample. ACOUPI_BENCH_EXPORTS_SECONDS (60) says how long it records while everything is read.
+"""
 
 import datetime
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -52,6 +57,7 @@ def run(runs: int) -> dict[str, Any]:
                 for name, (look, goal) in looks.items()
             },
             **_exported(path, Path(folder) / "out"),
+            **_recorded_beside(path, Path(folder) / "spool"),
             "database_mb": round(path.stat().st_size / 1e6, 1),
         }
 
@@ -81,6 +87,55 @@ def _exported(path: Path, folder: Path) -> dict[str, Any]:
     return {
         "export_csv": {"value": round(seconds, 1), "unit": "s", "goal": 60},
         "export_csv_memory": {"value": round(peak, 1), "unit": "MiB", "goal": 80},
+    }
+
+
+_RECORDER = """
+import sys
+from pathlib import Path
+import numpy as np
+from acoupi.audio.counter import count_frames
+from acoupi.audio.formats import read_audio
+from acoupi.audio.simulated import SimulatedAudio
+from acoupi.components import PARecorder, SqliteStore
+from acoupi.tasks import generate_recording_task
+
+store = SqliteStore(Path(sys.argv[1]))
+recorder = PARecorder(3, 384_000, 1, "default", audio_dir=Path(sys.argv[2]), interval=3,
+                      simulated=SimulatedAudio(signal="counter"))
+record, recorded, lost, end = generate_recording_task(recorder, store), 0, 0, None
+print("ready", flush=True)
+while recorded < float(sys.argv[3]) * 384_000:
+    recording = record()
+    report = recording.capture
+    lost += 0 if end is None else report.first_frame - end
+    heard, _ = read_audio(recording.path)
+    right = count_frames(report.first_frame, report.frames)[:, 0]
+    lost += int((np.rint(heard[:, 0] * 32_768) != right).sum())
+    recording.path.unlink()
+    recorded, end = recorded + report.frames, report.first_frame + report.frames
+print(recorded, lost, flush=True)
+recorder.close()
+"""
+
+
+def _recorded_beside(path: Path, spool: Path) -> dict[str, Any]:
+    """Return what a recorder lost while others read the whole store again and again."""
+    seconds = os.environ.get("ACOUPI_BENCH_EXPORTS_SECONDS", "60")
+    command = [sys.executable, "-c", _RECORDER, path, spool, seconds]
+    reads = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stdout is not None
+        recorder.stdout.readline()
+        while recorder.poll() is None:
+            with SqliteReader(path) as reader:
+                rows = reader.detections(Filters())
+                reads += _read(takewhile(lambda _: recorder.poll() is None, rows))
+        recorded, lost = map(int, recorder.stdout.read().split())
+    return {
+        "recorded_beside_samples": recorded,
+        "recorded_beside_reads": reads,
+        "recorded_beside_lost": {"value": lost, "unit": "samples", "goal": 0},
     }
 
 

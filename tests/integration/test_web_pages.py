@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,10 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(settings: Settings, folder: Path) -> Iterator[str]:
-    """Serve the page of a home; provide its address."""
+def served(settings: Settings, folder: Path, web: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Serve the page of a home, with settings of its own; provide its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(page_of(settings, folder), log_config=None))
+        server = uvicorn.Server(uvicorn.Config(page_of(settings, folder, web), log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -140,6 +140,47 @@ def test_what_is_heard_appears_by_itself_in_every_tab(
         for tab in tabs:
             link = tab.locator(f"#heard-head ~ table a[href*='{made.detections[0].id}']")
             expect(link).to_be_visible()
+
+
+def test_a_filter_that_cannot_be_is_told(browser: Browser, address: str) -> None:
+    with opened(browser, address) as page:
+        page.goto("/detections")
+        page.get_by_label("From", exact=True).fill("teatime")
+        page.keyboard.press("Enter")
+
+        expect(page.get_by_role("heading", level=1)).to_contain_text('from cannot be "teatime"')
+
+
+def test_while_the_sensor_does_not_answer_what_is_shown_stays(
+    browser: Browser, address: str
+) -> None:
+    with opened(browser, address) as page:
+        page.goto("/")
+        page.route(f"{address}/", lambda route: route.fulfill(status=503, body="<p>not now</p>"))
+        with page.expect_response(lambda answer: answer.status == 503):
+            page.evaluate("document.dispatchEvent(new Event('acoupi:heard'))")
+        with page.expect_response(lambda answer: answer.status == 503):
+            page.evaluate("document.dispatchEvent(new Event('acoupi:heard'))")
+
+        expect(page.locator("#heard-head ~ table tbody tr")).to_have_count(10)
+
+
+def test_who_was_logged_out_meanwhile_is_asked_to_log_in(
+    browser: Browser, settings: Settings, tmp_path: Path
+) -> None:
+    with (
+        served(settings, tmp_path, {"public": False}) as address,
+        opened(browser, address) as page,
+    ):
+        page.goto("/login?then=/")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.locator("#now")).to_be_visible()
+
+        page.context.clear_cookies()
+        page.evaluate("document.dispatchEvent(new Event('acoupi:heard'))")
+
+        expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
 def test_a_clip_has_a_picture_and_can_be_heard_at_every_speed(

@@ -15,6 +15,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components.stores import heard_sql as heard
 from acoupi.components.stores import sql
+from acoupi.components.stores.clip_rows import clips_of
 from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.heard_tables import provenances, verdict_of
 from acoupi.components.stores.rows import analysis_of, deployment_of, tags_of
@@ -46,6 +47,7 @@ Row = tuple[Any, ...]
 
 _BATCH = 500
 """Detections with tags that are looked up together."""
+_MAY_HAVE_CLIPS = {data.RecordingState.CLIPPED.value, data.RecordingState.LOST.value}
 _LONGEST_RECORDING = datetime.timedelta(days=1)
 
 
@@ -118,7 +120,7 @@ class SqliteReader:
                 query = query.with_values(after_us=place[0], after_row=place[1])
             known = _deployments(connection)
             for row in connection.execute(heard.recordings(query), query.values):
-                yield _recording(row, known)
+                yield _recording(connection, row, known)
 
     def detections(
         self,
@@ -200,7 +202,7 @@ class SqliteReader:
         """Return a recording; None if there is none of that id."""
         with self._database.reading() as connection:
             row = connection.execute(heard.RECORDING, {"id": id_.bytes}).fetchone()
-            return None if row is None else _recording(row, _deployments(connection))
+            return None if row is None else _recording(connection, row, _deployments(connection))
 
     def detection(self, id_: UUID) -> DetectionRow | None:
         """Return a detection; None if there is none of that id."""
@@ -348,10 +350,12 @@ def _deployments(connection: sqlite3.Connection) -> Mapping[int, data.Deployment
     }
 
 
-def _recording(row: Row, deployments: Mapping[int, data.Deployment]) -> RecordingRow:
-    _, id_, created_on, duration, samplerate, channels, expansion, path, state, deployment = row[
-        : heard.RECORDING_COLUMNS
-    ]
+def _recording(
+    connection: sqlite3.Connection, row: Row, deployments: Mapping[int, data.Deployment]
+) -> RecordingRow:
+    number, id_, created_on, duration, samplerate, channels, expansion, path, state, deployment = (
+        row[: heard.RECORDING_COLUMNS]
+    )
     return RecordingRow(
         id=as_id(id_),
         deployment=deployments[deployment],
@@ -363,6 +367,7 @@ def _recording(row: Row, deployments: Mapping[int, data.Deployment]) -> Recordin
         path=from_path_text(path),
         state=data.RecordingState(state),
         detections=row[-1] if len(row) == heard.RECORDING_COLUMNS + 1 else None,
+        clips=clips_of(connection, number) if state in _MAY_HAVE_CLIPS else (),
     )
 
 
@@ -380,7 +385,7 @@ def _detections(
         verdicts = _last_verdicts(connection, [as_id(columns[1]) for columns in found])
         for row, columns in zip(batch, found, strict=True):
             if recording is None or row[0] != recording_row:
-                recording, recording_row = _recording(row[:10], deployments), row[0]
+                recording, recording_row = _recording(connection, row[:10], deployments), row[0]
             yield _detection(columns, recording, made_by, tags, verdicts)
 
 

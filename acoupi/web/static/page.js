@@ -16,6 +16,18 @@
     document.addEventListener("visibilitychange", refresh);
   }
 
+  // An answer that is not the page that was asked for has no such part: the session has ended
+  // (then the page to log in is shown), something cannot be (then the browser goes and shows why),
+  // or the sensor does not answer just now (then what is shown stays).
+  document.addEventListener("htmx:before:swap", (event) => {
+    const answer = event.detail.ctx.response.raw;
+    if (answer.ok && !answer.redirected) return;
+    event.preventDefault();
+    const isRefreshed = event.target.matches("[data-refresh]");
+    if (answer.redirected) location.reload();
+    else if (!isRefreshed) location.assign(answer.url);
+  });
+
   // Sound at another speed is played here, not on a page of its own.
   document.addEventListener("click", (event) => {
     const link = event.target.closest("[data-slow]");

@@ -371,6 +371,65 @@ def folders_of_others(here: Here) -> list[str]:
     )
 
 
+def own_folders(here: Here) -> list[str]:
+    """Make files beside those that it has, or replace these by links or FIFOs."""
+    name = here.service
+    return every(
+        act
+        for path in (here.home / f"run/{name}/{name}.json", here.home / f"log/{name}/{name}.log")
+        for act in (
+            path.unlink,
+            partial(path.rename, f"{path}.aside"),
+            written(path.with_name("tried")),
+            partial(path.with_name("link").symlink_to, "/etc/shadow"),
+            partial(os.mkfifo, path.with_name("fifo")),
+        )
+    )
+
+
+MOST = 512  # mebibytes that a service may fill
+
+
+def the_disk(here: Here) -> list[str]:
+    """Fill each file and folder that it can write, other than its scratch."""
+    files, folders = _writable(here.home)
+    sizes = {path: path.stat().st_size for path in files}
+    made = [folder / "filled" for folder in folders]
+    try:
+        for path in (*files, *made):
+            _fill(path, sizes, made)
+        for folder in folders:
+            with suppress(OSError):
+                for number in range(200_000):
+                    (folder / f"filled-{number}").touch()
+                    made.append(folder / f"filled-{number}")
+        size = sum(path.stat().st_size for path in (*files, *made) if path.exists()) >> 20
+        said = f"{size} MiB, {len(made)} new files"
+        return ["BOUNDED" if size <= MOST and len(made) < 20_000 else said]
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+        for path, length in sizes.items():
+            os.truncate(path, length)
+
+
+def _writable(home: Path) -> tuple[list[Path], list[Path]]:
+    files, folders = [], []
+    for place, _, names in os.walk(home):
+        folders += [Path(place)] if os.access(place, os.W_OK) else []
+        paths = (Path(place, name) for name in names)
+        files += [one for one in paths if one.is_file() and os.access(one, os.W_OK)]
+    return [one for one in files if one.parent not in folders], folders
+
+
+def _fill(path: Path, sizes: dict[Path, int], made: list[Path]) -> None:
+    """Write to a file until that is refused, or all is more than may be."""
+    done = sum(one.stat().st_size for one in (*sizes, *made) if one.exists())
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while done >> 20 <= MOST:
+            done += file.write(b"x" * (1 << 20))
+
+
 def doors_of_others(here: Here) -> list[str]:
     """Take the place of a door, or leave calls in the name of another model."""
     return every([
@@ -412,6 +471,17 @@ def rule_the_broker(_: Here) -> list[str]:
 def order_recordings(_: Here) -> list[str]:
     """Send to the recorder's queue, read it, or touch what others have in hand."""
     return _commands(TAKE)
+
+
+OWN_QUEUES = {"default": "celery", "detection": "detection", "recording": "recording"}
+
+
+def orders_of_others(here: Here) -> list[str]:
+    """Take away orders of other workers, or put some before them; as a model, order at all."""
+    words = ["RPUSH {} x", "RPOP {}", "DEL {}"]
+    words += ["LPUSH {} x", "LLEN {}"] if here.service == "detection" else []
+    queues = {*OWN_QUEUES.values()} - {OWN_QUEUES.get(here.service)}
+    return _commands("|".join(one.replace("{}", str(queue)) for queue in queues for one in words))
 
 
 def _commands(text: str) -> list[str]:

@@ -99,7 +99,7 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     assert browser.post("/settings", changes=changes, csrf=browser.csrf()) == 200
     bundle.eventually(
         lambda: (
-            all(bundle.restarts(name) > before[name] for name in SERVICES) and bundle.are_ready()
+            all(number > before[name] for name, number in restarts().items()) and bundle.are_ready()
         ),
         "every service with the new settings",
     )
