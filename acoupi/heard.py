@@ -23,7 +23,9 @@ __all__ = [
     "DetectionRow",
     "Filters",
     "MessageRow",
+    "RecordingFile",
     "RecordingRow",
+    "SpeciesRow",
     "Verdict",
     "VerdictRow",
     "species_in",
@@ -140,6 +142,18 @@ class RecordingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingFile:
+    """The file of a recording, as it can be read now."""
+
+    name: str
+    """Without folders."""
+    size: int
+    """Bytes."""
+    media_type: str
+    samplerate_hz: int
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictRow:
     """What a person said of a detection, or of a whole recording."""
 
@@ -224,6 +238,19 @@ class DetectionRow:
         return species_in(self.tags)
 
 
+@dataclass(frozen=True, slots=True)
+class SpeciesRow:
+    """What was heard of one species."""
+
+    name: str
+    """"": detections without a tag."""
+    detections: int
+    first_on: datetime.datetime
+    last_on: datetime.datetime
+    best: UUID | None
+    """The detection with the highest score among those with a file; None: no file is left."""
+
+
 def species_in(tags: Iterable[data.PredictedTag]) -> data.PredictedTag | None:
     """Return the surest tag that names a species, else the surest tag; None if there is none.
 
@@ -244,7 +271,7 @@ class Delivery:
     """How far a message got with one messenger."""
 
     messenger: str
-    state: Literal["pending", "acknowledged", "dead"]
+    state: Literal["pending", "acknowledged", "dead", "expired"]
     attempts: int
     last_error: str | None
     updated_on: datetime.datetime | None

@@ -14,17 +14,15 @@ from acoupi.cli.heard import (
     Heard,
     Id,
     Limit,
-    clock_words,
     filtered,
     opened,
-    place_of,
     print_rows,
     short,
-    shown_band,
     the_only,
 )
 from acoupi.cli.output import example, fitted, print_json, print_record, print_table
 from acoupi.cli.table import group
+from acoupi.telling import around, clock_words, place_of, shown_band
 
 if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, Filters, MessageRow, RecordingRow
@@ -175,7 +173,7 @@ def play(id_: Id, slow: listening.Slow = 1) -> None:
     """Play a detection, and half a second around it, through the sound output."""
     with opened() as heard:
         row = listening.in_its_file(_the(heard, id_))
-        listening.play(row.recording, slow, listening.around(row))
+        listening.play(row.recording, slow, around(row))
 
 
 @app.command(epilog=example("acoupi detections picture 3f2a91c0 -o call.png"))
@@ -184,7 +182,7 @@ def picture(id_: Id, output: listening.Output) -> None:
     with opened() as heard:
         found = _the(heard, id_)
         row, others = listening.in_its_file(found), listening.shown_with(heard, found)
-        listening.draw(heard, row.recording, others, listening.around(row), output)
+        listening.draw(heard, row.recording, others, around(row), output)
 
 
 @app.command(epilog=example("acoupi detections copy 3f2a91c0 for-ana"))

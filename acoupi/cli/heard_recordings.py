@@ -13,17 +13,15 @@ from acoupi.cli.heard import (
     Heard,
     Id,
     Limit,
-    clock_words,
     filtered,
     opened,
-    place_of,
     print_rows,
     short,
-    shown_band,
     the_only,
 )
 from acoupi.cli.output import example, fitted, print_json, print_record, print_table, say
 from acoupi.cli.table import group
+from acoupi.telling import clock_words, place_of, shown_band
 
 if TYPE_CHECKING:
     from acoupi.data import CaptureReport

@@ -30,8 +30,6 @@ __all__ = [
     "shown_with",
 ]
 
-AROUND_S = 0.5
-"""What is heard before and after a detection, seconds."""
 SHORTEST_PICTURE_S, LONGEST_PICTURE_S = 0.01, 60.0
 
 Slow = Annotated[
@@ -70,12 +68,6 @@ def shown_with(heard: Heard, row: "DetectionRow | RecordingRow") -> Sequence["De
     clip, recording = getattr(row, "clip", None), getattr(row, "recording", row)
     others = heard.reader.detections_in(recording.id)
     return others if clip is None else [one.in_clip(clip) for one in others]
-
-
-def around(row: "DetectionRow") -> tuple[float, float]:
-    """Return the part of a recording with a detection, and a little around it, seconds."""
-    start = max(0.0, row.start_s - AROUND_S)
-    return start, max(start, min(row.recording.duration_s, row.end_s + AROUND_S))
 
 
 def draw(

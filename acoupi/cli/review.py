@@ -21,12 +21,12 @@ from acoupi.cli.heard import (
     opened,
     print_rows,
     short,
-    shown_band,
     the_only,
 )
 from acoupi.cli.output import done, example, fitted, print_json, print_table, say, warn
 from acoupi.cli.table import group
 from acoupi.errors import AcoupiError, DeviceError, ParameterError
+from acoupi.telling import around, shown_band
 
 if TYPE_CHECKING:
     from acoupi.components.stores import SqliteStore
@@ -213,11 +213,9 @@ def _sound(clip: Any) -> Any:
 
 
 def _part(clip: Any) -> tuple[float, float]:
-    return (
-        listening.around(listening.in_its_file(clip))
-        if _is_detection(clip)
-        else (0.0, clip.duration_s)
-    )
+    if _is_detection(clip):
+        return around(listening.in_its_file(clip))
+    return 0.0, clip.duration_s
 
 
 def _help(clip: "Clip") -> str:

@@ -550,14 +550,20 @@ class MessageStore(ABC):
         """
         return self.get_unsent_messages(limit=limit, order=order)
 
-    def settle_message(self, messenger: str, response: data.Response) -> None:
+    def settle_message(self, messenger: str, response: data.Response) -> bool | None:
         """Store the result of an attempt to deliver a claimed message.
 
         SUCCESS completes it. Anything else counts the attempt and sets the time
         of the next one, or gives the message up (a dead letter) if the server
         has refused it (ERROR) too often.
+
+        Returns
+        -------
+        bool or None
+            True if the later messages of its kind must wait for it.
         """
         self.store_response(response)
+        return None
 
     def release_messages(  # noqa: B027 - optional
         self, messenger: str, messages: Sequence[data.Message]

@@ -35,7 +35,7 @@ def run(runs: int) -> dict[str, Any]:
     """Return the median seconds of each look over `runs`, the first of a reader."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metadata.db"
-        _fill(path)
+        fill(path, DETECTIONS)
         rare = Filters(species=frozenset({"Rarissima avis"}))
         common = Filters(species=frozenset({"species 3"}))
         looks: dict[str, tuple[Callable[[SqliteReader], object], float | None]] = {
@@ -157,15 +157,16 @@ def _median(path: Path, look: Callable[[SqliteReader], object], runs: int) -> fl
     return round(statistics.median(taken), 3)
 
 
-def _fill(path: Path) -> None:
+def fill(path: Path, detections: int) -> None:
+    """Store so many detections: a season of recordings, each with `EACH`."""
     store = SqliteStore(path)
     store.store_deployment(SITE)
-    numbers = iter(range(DETECTIONS // EACH))
+    numbers = iter(range(detections // EACH))
     database = store._database  # noqa: SLF001 - a season in one transaction takes a minute
     with database.writing() as connection:
         connection.execute("PRAGMA cache_size = -200000")
     while batch := list(islice(numbers, BATCH)):
-        recordings = [_recording(number) for number in batch]
+        recordings = [recording(number) for number in batch]
         with database.writing() as connection:
             deployment = connection.execute("SELECT row FROM deployment").fetchone()[0]
             connection.executemany(
@@ -178,12 +179,12 @@ def _fill(path: Path) -> None:
                 ],
             )
         store.store_model_outputs(
-            [_output(one, number) for one, number in zip(recordings, batch, strict=True)]
+            [output(one, number) for one, number in zip(recordings, batch, strict=True)]
         )
     store.close()
 
 
-def _recording(number: int) -> data.Recording:
+def recording(number: int) -> data.Recording:
     return data.Recording(
         id=data.derived_id("bench", number),
         duration=3,
@@ -193,7 +194,7 @@ def _recording(number: int) -> data.Recording:
     )
 
 
-def _output(recording: data.Recording, number: int) -> data.ModelOutput:
+def output(recording: data.Recording, number: int) -> data.ModelOutput:
     return data.ModelOutput.model_construct(
         id=data.derived_id(recording.id, "bench"),
         name_model="bench",

@@ -13,7 +13,7 @@ from typing import Any
 
 from acoupi.components.stores.views import SPECIES, STATE
 
-__all__ = ["Query", "count", "detections", "recordings", "verdicts"]
+__all__ = ["Query", "count", "detections", "recordings", "species", "verdicts"]
 
 _RECORDING = f"""
     r.row, r.id, r.created_on_us, r.duration_s, r.samplerate_hz, r.audio_channels,
@@ -229,6 +229,15 @@ def count(what: str, by: str, query: Query) -> str:
     return f"""
         SELECT r.row, {key} FROM {query.recordings}
         WHERE {of_recordings} AND {_with_detections(query)}
+    """
+
+
+def species(query: Query) -> str:
+    """Return the statement that reads what `SpeciesRow` is made of, of each detection."""
+    return f"""
+        SELECT coalesce({SPECIES}, ''), {_START_US}, d.id,
+            CASE WHEN r.state IN ('captured', 'kept') THEN d.score END
+        FROM {_sources(query)} WHERE {_where_detections(query)}
     """
 
 

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -34,6 +35,7 @@ from acoupi.heard import (
     DetectionRow,
     Filters,
     RecordingRow,
+    SpeciesRow,
     Verdict,
     VerdictRow,
 )
@@ -164,6 +166,18 @@ class SqliteReader:
                 return {ids[row]: number for row, number in found.items()}
             return dict(found)
 
+    def species(self, filters: Filters) -> list[SpeciesRow]:
+        """Return what was heard of each species, the most frequent first, then by name."""
+        found: dict[str, _Heard] = {}
+        with self._database.reading() as connection:
+            query = _query(connection, filters)
+            for name, start, id_, score in connection.execute(heard.species(query), query.values):
+                if name not in found:
+                    found[name] = _Heard(start, start)
+                found[name].add(start, id_, score)
+        rows = [one.row(name) for name, one in found.items()]
+        return sorted(rows, key=lambda one: (-one.detections, one.name))
+
     # One of them
 
     def ids_of_recordings(self, beginning: str, limit: int = 10) -> list[UUID]:
@@ -224,6 +238,32 @@ class SqliteReader:
 
 
 # Within a reader
+
+
+@dataclass
+class _Heard:
+    """What was heard of a species so far; times in microseconds."""
+
+    first: int
+    last: int
+    number: int = 0
+    best: bytes | None = None
+    score: float = -1.0
+
+    def add(self, start: int, id_: bytes, score: float | None) -> None:
+        self.number += 1
+        self.first, self.last = min(self.first, start), max(self.last, start)
+        if score is not None and score > self.score:
+            self.best, self.score = id_, score
+
+    def row(self, name: str) -> SpeciesRow:
+        return SpeciesRow(
+            name=name,
+            detections=self.number,
+            first_on=from_microseconds(self.first),
+            last_on=from_microseconds(self.last),
+            best=None if self.best is None else as_id(self.best),
+        )
 
 
 def _query(

@@ -400,6 +400,10 @@ PACE = """
 """
 
 COUNT_ANALYSES = "SELECT state, count(*) FROM analysis GROUP BY state"
+COUNT_DETECTIONS = """
+    SELECT o.name_model, count(*) FROM detection d JOIN model_output o ON o.row = d.output_row
+    GROUP BY o.name_model
+"""
 
 # Model outputs
 

@@ -298,6 +298,11 @@ class SqliteStore(ClipTables, SampleTables, DeploymentTables, EffortTables, Heal
 
     # Model outputs
 
+    def count_detections_by_model(self) -> dict[str, int]:
+        """Return how many detections each model has reported."""
+        with self._database.reading() as connection:
+            return dict(connection.execute(sql.COUNT_DETECTIONS).fetchall())
+
     def store_model_output(self, model_output: data.ModelOutput) -> None:
         """Store a model's output with all its detections.
 

@@ -275,7 +275,11 @@ MESSAGE = View(
         Column("created_time", _time("m.created_on_us"), "when it was made"),
         Column("message_text", "CAST(m.content AS TEXT)", "what is sent; usually JSON"),
         Column("messenger", "s.name", "which messenger; empty: none has asked yet"),
-        Column("delivery_state", "d.state", "pending, acknowledged, or dead (given up)"),
+        Column(
+            "delivery_state",
+            "d.state",
+            "pending, acknowledged, dead (given up), or expired (too old to be sent)",
+        ),
         Column("attempt_count", "d.attempts", "how often it was tried"),
         Column("last_error", "d.last_error", "the last answer that was no success"),
         Column("updated_time", _time("d.updated_on_us"), "when that was"),
