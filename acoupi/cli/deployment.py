@@ -272,6 +272,8 @@ def _show(state: "AcoupiStatus") -> None:
     print_record(record)
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')
+    if state.stands_by:
+        warn("nothing is recorded until: acoupi deployment start   (it was stopped on the page)")
     for message in _warnings(state):
         warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")

@@ -38,6 +38,7 @@ COMMANDS = {
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
     "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
+    "metrics": Entry("metrics:app", "Print the state of the sensor as metrics for Prometheus."),
     "recordings": Entry(
         "heard_recordings:app", "Look up what was recorded; listen to it, draw it, copy it."
     ),
@@ -61,6 +62,7 @@ COMMANDS = {
         "doctor:doctor_app",
         "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
     ),
+    "web": Entry("web:app", "Log in to the page of the sensor; make the changes it leaves to you."),
     "program": Entry(
         "program:app", "Begin a program of your own, or try one on the recordings of a folder."
     ),

@@ -36,6 +36,7 @@ from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
+from acoupi.stack.web import check_reach, keys_file
 from acoupi.system.config_history import history_files
 from acoupi.system.deployments import (
     end_deployment,
@@ -87,6 +88,8 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
     with changing(config, "acoupi setup"):
         plan = plan_setup(settings, request)
         _check_movable(settings, plan)
+        if plan.target.starts_here and not plan.target.renders_folder:
+            check_reach(plan.sensor.web, has_keys=keys_file(settings).exists())  # type: ignore[attr-defined]
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
         if not request.force:
             _check_not_edited(settings, plan)

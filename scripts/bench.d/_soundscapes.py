@@ -19,10 +19,12 @@ Detect = Callable[[Samples, float], list[data.Detection]]
 
 FLOOR = 10 ** (-70 / 20)
 """Standard deviation of the noise floor: -70 dBFS."""
-LEVEL = 10 ** (-50 / 20)
-"""Root mean square of a disturbance in its recording."""
+LEVEL, WIND_LEVEL = 10 ** (-50 / 20), 10 ** (-30 / 20)
+"""Root mean square of a disturbance in its recording; of wind, most is below 200 Hz."""
 ABOVE_DB = 10
 """How far the calls of a trial are above its disturbance, dB."""
+MOST_TIMES = 4
+"""A box that is more times as long or as wide as a call is not about that call."""
 FRAME = 512
 """Samples over which the power of a disturbance is measured."""
 ULTRASONIC = 96_000
@@ -46,7 +48,7 @@ class Trial(NamedTuple):
     false: int
     """Detections where there is no call."""
     recall: float
-    """Share of the calls mixed in that some detection meets."""
+    """Share of the calls mixed in that some detection meets (`meets`)."""
     chance: float
     """The same share when all detections are shifted in time, mean over ten shifts."""
 
@@ -77,6 +79,18 @@ def overlap(box: tuple[float, float, float, float], call: Call) -> float:
     return shared / (both - shared)
 
 
+def meets(box: tuple[float, float, float, float], call: Call) -> bool:
+    """Return whether a box is about the call: both overlap, and it is not far longer or wider.
+
+    One box around everything would meet all calls and tell of none.
+    """
+    start, low, end, high = box
+    is_close = end - start <= MOST_TIMES * (call.end - call.start) and high - low <= MOST_TIMES * (
+        call.high - call.low
+    )
+    return is_close and overlap(box, call) > 0
+
+
 def _shared(first: float, last: float, other_first: float, other_last: float) -> float:
     return max(0.0, min(last, other_last) - max(first, other_first))
 
@@ -87,7 +101,7 @@ def _shifted(call: Call, shift: float, seconds: float) -> Call:
 
 
 def _recall(truth: list[Call], found: list[tuple[float, float, float, float]]) -> float:
-    return sum(any(overlap(box, call) > 0 for box in found) for call in truth) / len(truth)
+    return sum(any(meets(box, call) for box in found) for call in truth) / len(truth)
 
 
 def disturbance(kind: str, seconds: float, rate: int, seed: int) -> Samples:
@@ -95,7 +109,7 @@ def disturbance(kind: str, seconds: float, rate: int, seed: int) -> Samples:
     random = np.random.default_rng((seed, rate, sorted(MAKERS).index(kind)))
     count = round(seconds * rate)
     sound = MAKERS[kind](random, count, rate)
-    sound *= LEVEL / np.sqrt(np.mean(sound**2))
+    sound *= (WIND_LEVEL if kind == "wind" else LEVEL) / np.sqrt(np.mean(sound**2))
     return (sound + FLOOR * random.standard_normal(count)).astype(np.float32)
 
 
@@ -166,24 +180,54 @@ def _cricket(random: np.random.Generator, count: int, rate: int) -> NDArray[np.f
 
 
 def _rain(random: np.random.Generator, count: int, rate: int) -> NDArray[np.float64]:
-    """Drops at random, 60 a second, over the hiss of those farther away."""
+    """Drops at random, 60 a second, over the hiss of those farther away.
+
+    Each is a knock with rings that hold as much energy as it. A leaf is damped heavily and rings
+    at a frequency of its own; half of the drops fall on the housing, which rings longer, at the
+    same five frequencies every time.
+    """
     starts = np.sort(random.uniform(0, count, 60 * count // rate))
     levels = random.lognormal(0, 0.8, len(starts))
-    time = np.arange(int(0.004 * rate)) / rate
+    time = np.arange(int(0.02 * rate)) / rate
+    housing = [_ring(random, time, random.uniform(5, 12)) for _ in range(5)]
 
     def drop(number: int) -> NDArray[np.float64]:
-        return levels[number] * np.exp(-time / 0.0007) * random.standard_normal(len(time))
+        knock = _unit(np.exp(-time / 0.0007) * random.standard_normal(len(time)))
+        if random.random() < 0.5:
+            ring = random.normal(0, 5**-0.5, 5) @ housing
+        else:
+            ring = _ring(random, time, random.uniform(1, 4))
+        return levels[number] * (knock + ring)
 
-    return _placed(count, starts, drop) + 0.05 * random.standard_normal(count)
+    return _placed(count, starts, drop) + random.normal(0, (3 / rate) ** 0.5, count)
+
+
+def _ring(
+    random: np.random.Generator, time: NDArray[np.float64], quality: float
+) -> NDArray[np.float64]:
+    """A damped resonance between 600 Hz and 12 kHz; higher ones overlap and are the knock."""
+    freq = 600 * 20 ** random.uniform()
+    return _unit(np.exp(-np.pi * freq / quality * time) * np.sin(2 * np.pi * freq * time))
+
+
+def _unit(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return it with an energy of 1."""
+    unit: NDArray[np.float64] = wave / np.sqrt(np.sum(wave**2))
+    return unit
 
 
 def _wind(random: np.random.Generator, count: int, rate: int) -> NDArray[np.float64]:
-    """Noise that falls by 12 dB an octave above 100 Hz, in gusts of seconds."""
+    """Noise that falls by 6 to 12 dB an octave above 100 Hz, in gusts; the strongest overload."""
+    slope = random.uniform(1, 2)
     freqs = np.fft.rfftfreq(count, 1 / rate)
-    spectrum = np.fft.rfft(random.standard_normal(count)) / (1 + (freqs / 100) ** 2)
-    slow = np.fft.rfft(random.standard_normal(count)) * (freqs < 0.5)
-    gusts = np.fft.irfft(slow, count)
-    return np.fft.irfft(spectrum, count) * 10 ** (gusts / gusts.std() * 8 / 20)
+    noise = np.fft.irfft(
+        np.fft.rfft(random.standard_normal(count)) / (1 + (freqs / 100) ** slope), count
+    )
+    points = np.arange(0, count + rate, rate)
+    gusts = np.interp(np.arange(count), points, random.normal(0, 8, len(points)))
+    wind = noise * 10 ** (gusts / 20)
+    most = 3 * wind.std()
+    return np.clip(wind, -most, most)
 
 
 def _chorus(random: np.random.Generator, count: int, rate: int) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ SECONDS = 30
 HERE = Path(__file__).parent
 AUDIO = Path(os.environ.get("ACOUPI_TEST_AUDIO") or HERE.parents[1] / ".." / "shared" / "audio")
 RATES = (48_000, 192_000, 384_000)
-SEEDS = range(3)
+SEEDS = range(5)
 MOST_A_MINUTE, LEAST_FOUND, LEAST_BOXED, OVERLAP = 10, 0.9, 28, 0.3
 
 

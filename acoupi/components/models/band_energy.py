@@ -23,19 +23,25 @@ background of each frequency is removed, and a threshold.
   turned into a mean by what that quantile is for Gaussian noise, whose powers
   are exponentially distributed (the quantile q of an exponential distribution
   of mean m is -m ln(1 - q)). A sound needs to be silent for only a quarter of
-  the time to be told from the background. Also specific: recurring sounds, choruses,
+  the time to be told from the background. Also specific: what is done about knocks, wind,
+  and what never pauses (`disturbances`), choruses,
   the two thresholds, the masking, the score, and that everything scales with the
   samplerate. The thresholds were chosen on made-up soundscapes with known calls and on three
   bat recordings, for the overlap of boxes with annotations: expect somewhat
-  less on other recordings (`scripts/bench detector` prints both).
+  less on other recordings (`scripts/bench detector` prints both, for soundscapes that were
+  not looked at when choosing).
 
 1. Frames of 512 samples, half overlapping, Hann window: 10.7 ms and 94 Hz at
    48 kHz, 1.3 ms and 750 Hz at 384 kHz. Recordists choose a rate to suit their
    animals, and higher sounds tend to be faster.
-2. The background of each frequency. A sound that comes back in nearly every moment of
-   25 ms is part of it: the buzz of mains, a cricket's or bush-cricket's song.
-3. Power over background for each cell. A frame in which most bins rose at once (a drop
-   of rain, a knock) is divided by how far they rose. Then the average over 3 frames and 3 bins.
+2. The background of each frequency, and power over it for each cell.
+3. Disturbances are divided away. A frame in which most bins rose at once (a drop
+   of rain, a knock) is divided by how far they rose, and below 15 kHz what rings right after it
+   makes no detection. Cells are divided by how far all those below them rose, down to
+   the lowest frequency (wind). Then by the level of what is heard in nearly every moment of
+   25 ms (the buzz of mains, a cricket) or of a crowd of animals that never pauses, which only
+   louder calls exceed. In this order: rain that is part of the background in some bins only
+   would be a sound in the others. Then the average over 3 frames and 3 bins.
 4. Echoes are removed: a cell is dropped if it is 12 dB below the level of its
    frequency shortly before, which counts 0.5 dB less for each frame that has
    passed, or 12 dB below a cell at most 64 bins away in its own frame. The ear does the same
@@ -45,13 +51,14 @@ background of each frequency is removed, and a threshold.
    above `min_snr_db` is a detection. In white noise a cell exceeds 10 dB with a
    probability below 1e-15 (the mean of 9 correlated cells is close to a gamma
    distribution of shape 5).
-6. Long, wide regions at the low edge of the band (wind) are left out. Where so many sounds
-   follow each other that nobody could tell them apart, for three seconds or more,
-   they are one detection, and only louder ones have detections of their own.
+6. Where so many sounds with pauses between them follow each other that nobody could tell
+   them apart, for three seconds or more, they are one detection, and only louder ones have
+   detections of their own.
 
 What lasts for more than three quarters of a stretch (8192 frames: 44 s at
 48 kHz, 5.5 s at 384 kHz; the recording, if it is shorter) is background: a
-whine of the electronics is never reported, nor is a cricket that never pauses.
+whine of the electronics is never reported, nor is a cricket or a pond of frogs that never
+pauses.
 Where there is hardly any noise, the rounding to 16 bits is the background.
 
 Two things are neither background nor sound, and nothing is reported in them:
@@ -82,6 +89,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +101,8 @@ from acoupi.components.models.choruses import (
     CROWDED_ULTRASONIC,
     ULTRASONIC,
     with_choruses_merged,
-    without_rumble,
 )
+from acoupi.components.models.disturbances import CONTEXT, cleaned, never_pausing
 from acoupi.components.models.regions import REGION, RegionFinder
 from acoupi.errors import AudioError
 
@@ -116,10 +124,8 @@ MOMENT = 0.025
 often if it lasts. The calls of one bat are at least twice as far apart, but for a feeding buzz."""
 MOMENTS = 60
 """Moments of a stretch that are looked at."""
-RECURS = 0.1
-"""Quantile of the moments: a recurring sound is missing from fewer than these."""
-RECURRING = 10 ** (4 / 10)
-"""Power over background from which a recurring sound is more than a fluctuation of noise."""
+FEWEST_MOMENTS = 20
+"""Fewer do not tell what is heard in nearly every moment."""
 MIN_FRAMES = 16
 """Fewer frames are not enough to estimate the background."""
 GROW_SNR = 10 ** (6.5 / 10)
@@ -140,6 +146,8 @@ HALF_AMPLITUDE = 10.0
 HIGH_PASS = 15_000
 """Lowest frequency searched at ultrasonic rates unless told otherwise, Hz: where bat detectors
 have their high-pass, above most of wind, rain, steps and birds, below nearly all bats."""
+RINGING = 15_000
+"""Highest frequency at which what a knock hits rings, Hz: above, its resonances overlap."""
 LOUDEST = 1e6
 """Larger values are not samples: their squares exceed single precision."""
 
@@ -149,6 +157,18 @@ Read = Callable[[int, int], NDArray[np.floating]]
 """Returns the samples from the first index up to the second."""
 Lost = Sequence[tuple[int, int]]
 """First samples that were lost, and the first ones after them."""
+
+
+class Search(NamedTuple):
+    """Where to search at a samplerate."""
+
+    band: Flags
+    """Which bins are searched, shape ``(BINS,)``."""
+    ringing: int
+    """Bins below `RINGING`."""
+    moment: int
+    """Frames of a moment (`MOMENT`)."""
+
 
 WINDOW: Floats = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
 QUIETEST = float((WINDOW**2).sum()) * 2.0**-30 / 12
@@ -241,24 +261,23 @@ def find(
     AudioError
         If some of them are not numbers.
     """
-    band = _band(samplerate, low_freq, high_freq)
+    search = _search(samplerate, low_freq, high_freq)
     finder = RegionFinder(GROW_SNR, GAP)
-    blocks = _without_echoes(_snr_blocks(read, count, band, lost, samplerate))
+    blocks = _without_echoes(_snr_blocks(read, count, search, lost))
     regions = np.concatenate(
         [np.empty(0, REGION), *(finder.add(block) for block in blocks), finder.finish()]
     )
     regions = regions[regions["peak"] >= 10 ** (min_snr_db / 10)]
     # A sound fills several cells; a single cell is a remainder of masking.
     cells = (regions["last"] > regions["first"]) | (regions["high"] > regions["low"])
-    regions = without_rumble(regions[cells], int(band.argmax()))
     crowded = CROWDED_ULTRASONIC if samplerate >= ULTRASONIC else CROWDED
-    regions = with_choruses_merged(regions, count // HOP, count / samplerate, crowded)
+    regions = with_choruses_merged(regions[cells], count // HOP, count / samplerate, crowded)
     regions = regions[np.lexsort((regions["low"], regions["first"]))]
     return [_detection(region, samplerate) for region in regions]
 
 
-def _band(samplerate: float, low_freq: float | None, high_freq: float | None) -> Flags:
-    """Return the bins to search, never those of 0 Hz and half the samplerate."""
+def _search(samplerate: float, low_freq: float | None, high_freq: float | None) -> Search:
+    """Return what to search, never the bins of 0 Hz and half the samplerate."""
     nyquist = samplerate / 2
     freqs = np.arange(BINS) * (samplerate / FRAME)
     usual = HIGH_PASS if samplerate >= ULTRASONIC else nyquist / 100
@@ -266,7 +285,8 @@ def _band(samplerate: float, low_freq: float | None, high_freq: float | None) ->
     high = nyquist if high_freq is None else high_freq
     band: Flags = (freqs >= low) & (freqs <= high)
     band[[0, -1]] = False
-    return band
+    moment = max(1, round(MOMENT * samplerate / HOP))
+    return Search(band, int(np.count_nonzero(freqs < RINGING)), moment)
 
 
 def _powers(read: Read, first: int, last: int, step: int = 1) -> Floats:
@@ -277,22 +297,21 @@ def _powers(read: Read, first: int, last: int, step: int = 1) -> Floats:
     return (spectra.real**2 + spectra.imag**2).astype(np.float32, copy=False)
 
 
-def _snr_blocks(
-    read: Read, count: int, band: Flags, lost: Lost, samplerate: float
-) -> Iterator[Floats]:
+def _snr_blocks(read: Read, count: int, search: Search, lost: Lost) -> Iterator[Floats]:
     """Yield power over background, averaged over 3 frames and 3 bins, in order of time."""
     frames = (count - FRAME) // HOP + 1
     if frames < MIN_FRAMES:
         return
     is_sound = _are_sound(read, frames, lost)
-    centres, gains = _gains(read, is_sound, band, max(1, round(MOMENT * samplerate / HOP)))
+    centres, gains = _gains(read, is_sound, search)
     for first in range(0, frames - 2, BLOCK):
         last = min(first + BLOCK + 2, frames)
-        gain = _interpolated(centres, gains, (first + last) / 2)
-        power = _powers(read, first, last) * gain
-        power[~is_sound[first:last]] = 0
-        _without_clicks(power, band)
-        yield _smoothed(power)
+        begin, end = max(0, first - CONTEXT), min(last + CONTEXT, frames)
+        noise, heard = _interpolated(centres, gains, (first + last) / 2)
+        snr = _powers(read, begin, end) * noise
+        snr[~is_sound[begin:end]] = 0
+        snr = cleaned(snr, search.band, search.ringing)[first - begin : last - begin]
+        yield _smoothed(snr * heard)
 
 
 def _are_sound(read: Read, frames: int, lost: Lost) -> Flags:
@@ -328,25 +347,20 @@ def _stuck_hops(read: Read, first: int, last: int) -> Flags:
     return stuck
 
 
-def _gains(
-    read: Read, is_sound: Flags, band: Flags, moment: int
-) -> tuple[NDArray[np.float64], Floats]:
+def _gains(read: Read, is_sound: Flags, search: Search) -> tuple[NDArray[np.float64], Floats]:
     """Return one over the background power of each bin, in each stretch.
 
     Parameters
     ----------
     is_sound
         Which frames tell of the background, shape ``(frames,)``.
-    band
-        Which bins are searched.
-    moment
-        Frames of a moment (`MOMENT`).
 
     Returns
     -------
     The frame in the middle of each stretch whose background is known, shape
-    ``(stretches,)``, and the gains, shape ``(stretches, BINS)``, 0 outside the
-    band. Where no background is known at all, one stretch whose gains are 0.
+    ``(stretches,)``, and the gains, shape ``(stretches, 2, BINS)``: one over the power of the
+    noise, and one over how far what never pauses is above it, 0 outside the band. Where no
+    background is known at all, one stretch whose gains are 0.
     """
     edges = np.linspace(0, len(is_sound), 1 + math.ceil(len(is_sound) / STRETCH)).astype(int)
     centres, gains = [], []
@@ -355,13 +369,12 @@ def _gains(
         shown = is_sound[first:last:step]
         if np.count_nonzero(shown) >= MIN_FRAMES:
             power = _powers(read, first, last, step)[shown]
-            background = _background(power)
-            recurring = _recurring(read, first, is_sound[first:last], background, moment)
-            background = np.maximum(background, recurring)
+            noise = np.float32(1) / _background(power)
+            heard = _never_pausing(read, first, is_sound[first:last], noise, search)
             centres.append((first + last) / 2)
-            gains.append(np.where(band, 1 / background, 0).astype(np.float32))
+            gains.append(np.stack([noise, search.band / heard]).astype(np.float32))
     if not gains:
-        return np.zeros(1), np.zeros((1, BINS), np.float32)
+        return np.zeros(1), np.zeros((1, 2, BINS), np.float32)
     return np.array(centres), np.stack(gains)
 
 
@@ -377,23 +390,30 @@ def _background(power: Floats) -> Floats:
     return mean
 
 
-def _recurring(read: Read, first: int, is_sound: Flags, background: Floats, moment: int) -> Floats:
-    """Return the power of sounds that come back in nearly every moment: shape (BINS,).
+def _never_pausing(
+    read: Read, first: int, is_sound: Flags, noise: Floats, search: Search
+) -> Floats:
+    """Return `never_pausing` of moments spread over a stretch that begins with the frame `first`.
 
-    0 in bins without such a sound, and everywhere if the stretch has too few moments.
-    `is_sound` is that of the stretch, which begins with the frame `first`.
+    1 everywhere if the stretch has too few of them. `is_sound` is that of the stretch, `noise`
+    the gains of its noise.
     """
-    frames = moment + 2  # two are lost to smoothing
+    frames = search.moment + 2  # two are lost to smoothing
     places = np.linspace(0, max(0, len(is_sound) - frames), MOMENTS).astype(int)
-    loudest = [
-        _smoothed(_powers(read, first + place, first + place + frames)).max(axis=0)
+    moments = [
+        _smoothed(
+            cleaned(
+                _powers(read, first + place, first + place + frames) * noise,
+                search.band,
+                search.ringing,
+            )
+        )
         for place in np.unique(places).tolist()
         if place + frames <= len(is_sound) and is_sound[place : place + frames].all()
     ]
-    if len(loudest) < 2 / RECURS:
-        return np.zeros(BINS, np.float32)
-    least, usual = np.quantile(np.stack(loudest), [RECURS, 0.5], axis=0).astype(np.float32)
-    return np.where(least > RECURRING * background, usual, np.float32(0))
+    if len(moments) < FEWEST_MOMENTS:
+        return np.ones(BINS, np.float32)
+    return never_pausing(np.stack(moments))
 
 
 def _interpolated(centres: NDArray[np.float64], gains: Floats, frame: float) -> Floats:
@@ -405,20 +425,6 @@ def _interpolated(centres: NDArray[np.float64], gains: Floats, frame: float) -> 
     share = np.clip((frame - centres[right - 1]) / (centres[right] - centres[right - 1]), 0, 1)
     between: Floats = (gains[right - 1] ** (1 - share) * gains[right] ** share).astype(np.float32)
     return between
-
-
-def _without_clicks(snr: Floats, band: Flags) -> None:
-    """Divide each frame in place by how far most of its bins rose above the background at once.
-
-    A call is in a few bins at a time; a drop of rain, a crackle or a knock is in most. Twice
-    as far, since the spectrum of so short a sound has few independent bins.
-    """
-    searched = np.flatnonzero(band)
-    if len(searched):
-        inside = snr[:, searched[0] : searched[-1] + 1]
-        # A third of the bins tell the median as well, and three times as fast.
-        level = np.median(inside[:, ::3], axis=1, keepdims=True) / np.float32(math.log(2))
-        inside /= np.maximum(2 * level - 1, 1)
 
 
 def _smoothed(snr: Floats) -> Floats:

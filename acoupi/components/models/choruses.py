@@ -1,14 +1,11 @@
-"""Sounds that are no distinct call: many animals at once, and wind at the edge of the band."""
+"""Many sounds one after the other, too many to tell apart, that leave pauses between them."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["with_choruses_merged", "without_rumble"]
+__all__ = ["with_choruses_merged"]
 
 Table = NDArray[np.void]
-
-RUMBLE_BINS, RUMBLE_FRAMES = 5, 40
-"""What reaches the low edge of the band over more bins and frames than these is no call."""
 
 ULTRASONIC = 96_000
 """Samplerate, Hz, from which sounds are taken to be those of bats and bush-crickets."""
@@ -21,22 +18,6 @@ BESIDE = 1.3
 """How far beyond the frequencies of nine tenths of its sounds a chorus reaches, as a ratio."""
 STANDS_OUT = 10 ** (5 / 10)
 """Power over that of the loudest tenth of a chorus, above which a sound is one of its own."""
-
-
-def without_rumble(regions: Table, lowest: int) -> Table:
-    """Leave out the upper end of wind, rain on leaves and handling.
-
-    Parameters
-    ----------
-    regions
-        Table of dtype `regions.REGION`.
-    lowest
-        Lowest bin that is searched.
-    """
-    is_wide = regions["high"] - regions["low"] >= RUMBLE_BINS
-    is_long = regions["last"] - regions["first"] >= RUMBLE_FRAMES
-    calls: Table = regions[~((regions["low"] <= lowest) & is_wide & is_long)]
-    return calls
 
 
 def with_choruses_merged(regions: Table, frames: int, seconds: float, crowded: float) -> Table:
