@@ -1,13 +1,12 @@
 """Browsers of Debian, driven alike: Chromium, Firefox and WebKit (the engine of Apple's).
 
-Chromium is there wherever the page is tested. The others are tried where somebody has
-installed them: apt-get install firefox-esr webkit2gtk-driver xvfb; pip install selenium.
+`scripts/test` installs them: chromium, firefox-esr, webkit2gtk-driver, xvfb.
 """
 
+import importlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -77,8 +76,8 @@ def _chromium(folder: Path) -> Iterator[Window]:
 
 @contextmanager
 def _webkit(folder: Path) -> Iterator[Window]:
-    driver, display = _installed("WebKitWebDriver"), _installed("Xvfb")
-    webdriver = pytest.importorskip("selenium.webdriver")
+    driver, display = require_program("WebKitWebDriver"), require_program("Xvfb")
+    webdriver = importlib.import_module("selenium.webdriver")
     read, write = os.pipe()
     screen = subprocess.Popen(
         [display, "-displayfd", str(write), "-screen", "0", "1280x1024x24"],
@@ -121,8 +120,8 @@ def _webkit(folder: Path) -> Iterator[Window]:
 @contextmanager
 def _firefox(folder: Path) -> Iterator[Window]:
     """Speak with Firefox itself: Debian has no driver for it."""
-    program = _installed("firefox-esr")
-    websocket = pytest.importorskip("websocket")
+    program = require_program("firefox-esr")
+    websocket = importlib.import_module("websocket")
     lines = (
         f"user_pref({json.dumps(name)}, {json.dumps(value)});\n"
         for name, value in FIREFOX_SETTINGS.items()
@@ -185,14 +184,6 @@ class _Bidi:
 
     def close(self) -> None:
         self._line.close()
-
-
-def _installed(name: str) -> str:
-    """Return the path of a program, or skip: CI has Chromium only."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 BROWSERS = {"chromium": _chromium, "firefox": _firefox, "webkit": _webkit}
