@@ -23,7 +23,7 @@ FIRST_STEPS = """\b
 Set the sensor up, test it, and start recording:
   acoupi setup --program default
   acoupi check
-  acoupi deployment start --name "Old oak"
+  acoupi start "Old oak"
 """
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from acoupi.system.sensor import Sensor
     from acoupi.system.state import AcoupiStatus, CeleryStatus, MicrophoneState
 
-__all__ = ["app", "service_rows"]
+__all__ = ["UNHEALTHY", "app", "microphone_words", "service_rows", "start", "stop", "warnings_of"]
 
 app = group("deployment")
 
@@ -237,10 +237,8 @@ def list_(as_json: AsJson = False) -> None:
 
 
 def is_well(state: "AcoupiStatus") -> bool:
-    """Whether all that should run does, no task fails, analysis keeps up, and no alarm is on."""
-    runs = (state.deployment or state.unnamed) is None or state.celery.state == "ok"
-    keeps_up = state.analysis is None or not state.analysis.falls_behind
-    return runs and keeps_up and state.program.status == "ok" and not state.alarms
+    """Whether nothing is wrong."""
+    return state.is_well
 
 
 def _show(state: "AcoupiStatus") -> None:
@@ -264,7 +262,7 @@ def _show(state: "AcoupiStatus") -> None:
         else ", ".join(f"{queue} {count}" for queue, count in waiting.items()),
     }
     if state.microphone is not None:
-        record["microphone"] = _microphone(state.microphone)
+        record["microphone"] = microphone_words(state.microphone)
     if state.analysis is not None:
         record["analysis"] = state.analysis.words()
     if state.messages:
@@ -274,12 +272,12 @@ def _show(state: "AcoupiStatus") -> None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')
     if state.stands_by:
         warn("nothing is recorded until: acoupi deployment start   (it was stopped on the page)")
-    for message in _warnings(state):
+    for message in warnings_of(state):
         warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
 
 
-def _warnings(state: "AcoupiStatus") -> list[str]:
+def warnings_of(state: "AcoupiStatus") -> list[str]:
     """Return what is wrong: with the program and the services, and by the active alarms."""
     messages = state.program.message, state.services.message, state.celery.message
     alarms = [
@@ -288,7 +286,7 @@ def _warnings(state: "AcoupiStatus") -> list[str]:
     return [*filter(None, messages), *alarms]
 
 
-def _microphone(state: "MicrophoneState") -> str:
+def microphone_words(state: "MicrophoneState") -> str:
     """Describe the microphone, from the last recording and from what prevents the next."""
     health = state.health
     if state.missing_since is not None:

@@ -54,8 +54,15 @@ class AcoupiGroup(TyperGroup):
         if not isinstance(self.commands, LazyCommands):
             super().format_commands(ctx, formatter)
             return
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.purpose) for name, entry in COMMANDS.items()])
+        for title, is_advanced in (("Commands", False), ("Advanced", True)):
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (name, entry.purpose)
+                        for name, entry in COMMANDS.items()
+                        if entry.is_advanced == is_advanced
+                    ]
+                )
 
     def main(
         self,

@@ -20,6 +20,8 @@ class Entry(NamedTuple):
     """Module below `acoupi.cli`, and the name of the `typer.Typer` in it."""
     purpose: str
     """One line for the list of commands."""
+    is_advanced: bool = False
+    """Whether it is for those who know what is behind it."""
 
 
 COMMANDS = {
@@ -27,12 +29,25 @@ COMMANDS = {
         "setup:app", "Set this board up as a sensor: choose a program and its settings."
     ),
     "check": Entry("checks:check_app", "Test everything: settings, microphone, model, servers."),
+    "start": Entry("daily:start_app", 'Start recording at a site, until "acoupi stop".'),
+    "stop": Entry(
+        "daily:stop_app", "Stop recording, finish the work in progress, and end the deployment."
+    ),
+    "status": Entry(
+        "daily:status_app", "Show whether it records, what was heard today, and what is wrong."
+    ),
+    "watch": Entry(
+        "daily:watch_app", "Show the state of the sensor, again every two seconds, until Ctrl-C."
+    ),
+    "logs": Entry("daily:logs_app", "Show the last lines that the services logged."),
     "devices": Entry(
         "checks:devices_app", "List the connected microphones and their sample rates."
     ),
     "config": Entry("config:app", "Show the settings, or change one."),
     "deployment": Entry(
-        "deployment:app", "Start or stop recording at a site; show the state of the sensor."
+        "deployment:app",
+        "Start or stop recording at a site; show the state of the sensor.",
+        is_advanced=True,
     ),
     "effort": Entry(
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
@@ -57,7 +72,9 @@ COMMANDS = {
     "restore": Entry(
         "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
     ),
-    "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
+    "compose": Entry(
+        "compose:app", "Run the sensor in containers, one per worker.", is_advanced=True
+    ),
     "doctor": Entry(
         "doctor:doctor_app",
         "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
@@ -66,17 +83,22 @@ COMMANDS = {
     "program": Entry(
         "program:app", "Begin a program of your own, or try one on the recordings of a folder."
     ),
-    "task": Entry("tasks:app", "List the tasks of the program, or run one now."),
+    "task": Entry("tasks:app", "List the tasks of the program, or run one now.", is_advanced=True),
     "messages": Entry(
         "messages:app", "Show messages that were sent, are waiting, or were refused; retry them."
     ),
     "workers": Entry(
         "workers:app",
         "Start, stop and inspect the worker processes; a deployment does so by itself.",
+        is_advanced=True,
     ),
-    "services": Entry("services:app", "Have systemd start the sensor when the board starts."),
+    "services": Entry(
+        "services:app", "Have systemd start the sensor when the board starts.", is_advanced=True
+    ),
     "celery": Entry(
-        "workers:celery_app", "Run a Celery command on this sensor (for Celery users)."
+        "workers:celery_app",
+        "Run a Celery command on this sensor (for Celery users).",
+        is_advanced=True,
     ),
 }
 

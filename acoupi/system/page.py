@@ -128,9 +128,7 @@ class PageSensor:
             "timezone": getattr(zone_of(settings), "key", "UTC"),
             "device": get_device_info().id,
             "version": __version__,
-            "ok": status.celery.state == "ok"
-            and status.program.status == "ok"
-            and not status.alarms,
+            "ok": status.is_well,
             "status": words | {"pending": page_changes.pending_of(settings)},
             "alarms": words["alarms"],
             "next_recording": self._next_recording(),

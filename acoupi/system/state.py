@@ -121,6 +121,13 @@ class AcoupiStatus(BaseModel):
     alarms: list[AlarmState] = Field(default_factory=list)
     """The active ones, the oldest first; empty if alarms are off."""
 
+    @property
+    def is_well(self) -> bool:
+        """Whether all that should run does, no task fails, analysis keeps up, no alarm is on."""
+        runs = (self.deployment or self.unnamed) is None or self.celery.state == "ok"
+        keeps_up = self.analysis is None or not self.analysis.falls_behind
+        return runs and keeps_up and self.program.status == "ok" and not self.alarms
+
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
     """Return the state of the workers; a failing worker raises nothing.

@@ -73,7 +73,7 @@ def test_every_command_has_one_example_and_it_parses(run: Run, path: tuple[str, 
 
 def test_the_first_steps_parse(run: Run) -> None:
     lines = re.findall(
-        r"^ +(acoupi (?:setup|check|deployment).*)$", run("--help").stdout, re.MULTILINE
+        r"^ +(acoupi (?:setup .*|check|start .*))$", run("--help").stdout, re.MULTILINE
     )
 
     assert len(lines) == 3

@@ -1,0 +1,131 @@
+"""How a sensor is, as people ask: whether it records, what was heard today, what is wrong."""
+
+import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from typing import Any
+
+from acoupi import clock
+from acoupi.errors import AcoupiError
+from acoupi.heard import Filters
+from acoupi.stack.settings import Settings
+from acoupi.system.page import PageSensor
+from acoupi.system.reading import zone_of
+from acoupi.system.state import AcoupiStatus
+from acoupi.telling import shown_share
+
+__all__ = ["Summary", "summary_of"]
+
+GIGABYTE = 1e9
+
+
+class Summary:
+    """The state of a sensor at one moment, and how to tell it.
+
+    Parameters
+    ----------
+    now
+        What `acoupi.system.page.PageSensor.now` returns.
+    zone
+        Of the sensor's times.
+    today
+        Counts since midnight there: recordings, detections.
+    effort
+        Of the last 24 hours; empty where nothing was planned or recorded.
+    """
+
+    def __init__(
+        self,
+        now: Mapping[str, Any],
+        zone: datetime.tzinfo,
+        today: Mapping[str, int],
+        effort: Mapping[str, Any],
+    ) -> None:
+        self.now, self.zone, self.today, self.effort = now, zone, today, effort
+        self.state = AcoupiStatus.model_validate(now["status"])
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.state.is_well
+
+    def rows(self) -> dict[str, str]:
+        """Return what to tell, a line for each subject."""
+        rows = {
+            "recording": self._recording(),
+            "next": self._time(self.now["next_recording"]) or "none is planned",
+            "today": ", ".join(f"{count} {what}" for what, count in self.today.items()),
+            "last 24 hours": self._effort(),
+            "disk": "; ".join(self._disks()),
+            "clock": self._clock(),
+        }
+        if self.state.analysis is not None:
+            rows["analysis"] = self.state.analysis.words()
+        if self.state.messages:
+            rows["to send"] = ", ".join(one.words() for one in self.state.messages)
+        rows["program"] = f"{self.state.program.program}, acoupi {self.now['version']}"
+        return rows
+
+    def _recording(self) -> str:
+        deployment, unnamed = self.state.deployment, self.state.unnamed
+        if self.state.stands_by:
+            return "no: it was stopped on the page"
+        if deployment is None and unnamed is None:
+            return "no: acoupi start"
+        runs = self.state.celery.state == "ok"
+        where = f'at "{deployment.name}"' if deployment else "without a named place"
+        began = (deployment or unnamed).started_on  # type: ignore[union-attr]
+        since = self._time(began.isoformat())
+        return f"{where}, since {since}" if runs else f"should be {where}, since {since}"
+
+    def _effort(self) -> str:
+        planned = self.effort.get("planned_s") or 0
+        if not planned:
+            return "nothing was planned"
+        return f"{shown_share(self.effort.get('captured_share'))} of the plan was recorded"
+
+    def _disks(self) -> Iterator[str]:
+        for one in self.now["disks"]:
+            free, total = one["free_bytes"] / GIGABYTE, one["total_bytes"] / GIGABYTE
+            hours = one["hours_left"]
+            left = "" if hours is None else f", full in {hours:.0f} hours"
+            yield f"{free:.1f} of {total:.1f} GB free{left}"
+
+    def _clock(self) -> str:
+        synchronised, error = self.now["clock"]["synchronised"], self.now["clock"]["error_s"]
+        if synchronised is None:
+            return "nobody says whether a time server set it"
+        known = "" if error is None or not synchronised else f", to {error * 1000:.3g} ms"
+        return ("set" if synchronised else "not set") + f" by a time server{known}"
+
+    def _time(self, text: str | None) -> str | None:
+        if text is None:
+            return None
+        moment = datetime.datetime.fromisoformat(text).astimezone(self.zone)
+        return f"{moment:%Y-%m-%d %H:%M:%S} {self.now['timezone']}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for scripts."""
+        return {**self.now, "today": dict(self.today), "last_day": dict(self.effort)}
+
+
+def summary_of(settings: Settings) -> Summary:
+    """Return how the sensor of a home is.
+
+    Raises
+    ------
+    AcoupiError
+        If there is none.
+    """
+    zone = zone_of(settings)
+    time = clock.utc_now().astimezone(zone)
+    with closing(PageSensor(settings)) as page:
+        since_midnight = Filters(since=time.replace(hour=0, minute=0, second=0, microsecond=0))
+        today = {
+            "recordings": sum(page.reader.count_recordings("deployment", since_midnight).values()),
+            "detections": sum(page.reader.count_detections("deployment", since_midnight).values()),
+        }
+        effort: dict[str, Any] = {}
+        with suppress(AcoupiError):  # nothing was recorded yet
+            effort = page.effort(None, time - datetime.timedelta(days=1), None)
+        return Summary(page.now(), zone, today, effort)

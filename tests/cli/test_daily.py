@@ -1,0 +1,106 @@
+"""The commands of every day: start, stop, status, logs, watch."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from acoupi import data
+from acoupi.cli import daily
+from acoupi.components import SqliteStore
+from acoupi.system import Settings
+from acoupi.system.deployments import read_deployment
+from tests.cli.support import Calls, Run, data_of
+
+
+@pytest.fixture
+def recorded(run: Run, sensor: Path) -> Path:
+    """A sensor at a site, with a recording and two detections of today."""
+    started = run("start", "Old oak", "--at", "51.54,-0.02", "--no-check")
+    assert started.exit_code == 0, started.stderr
+    deployment = read_deployment(Settings(home=sensor))
+    assert deployment is not None
+    store = SqliteStore(sensor / "data" / "metadata.db")
+    recording = data.Recording(
+        deployment=deployment, created_on=data.utc_now(), duration=1, samplerate=8000
+    )
+    store.store_recording(recording)
+    detections = [data.Detection(detection_score=score) for score in (0.5, 0.9)]
+    store.store_model_output(
+        data.ModelOutput(name_model="m", recording=recording, detections=detections)
+    )
+    store.close()
+    return sensor
+
+
+def test_a_deployment_starts_and_stops(run: Run, target: Calls, recorded: Path) -> None:
+    deployment = read_deployment(Settings(home=recorded))
+    assert deployment is not None
+    place = deployment.name, deployment.latitude, deployment.longitude
+    assert place == ("Old oak", 51.54, -0.02)
+
+    stopped = run("stop")
+
+    assert stopped.exit_code == 0, stopped.stderr
+    assert 'The deployment "Old oak" has ended.' in stopped.stdout
+
+
+@pytest.mark.parametrize("place", ["51.54", "here", "51.54,-0.02,3", "91,0"])
+def test_a_place_that_is_none_is_refused_and_nothing_starts(
+    run: Run, sensor: Path, place: str
+) -> None:
+    result = run("start", "Old oak", "--at", place, "--no-check")
+    assert result.exit_code == 2
+    assert "51.54" in result.stderr
+    assert read_deployment(Settings(home=sensor)) is None
+
+
+def test_status_says_what_people_ask(run: Run, recorded: Path) -> None:
+    shown = run("status").stdout
+    found = data_of(run("status", "--json"))
+
+    assert 'at "Old oak", since ' in shown
+    assert "1 recordings, 2 detections" in shown
+    assert "GB free" in shown
+    assert found["today"] == {"recordings": 1, "detections": 2}
+    assert found["status"]["deployment"]["name"] == "Old oak"
+
+
+def test_a_sensor_that_is_not_to_record_is_well(run: Run, sensor: Path) -> None:
+    result = run("status")
+    assert result.exit_code == 0, result.stderr
+    assert "no: acoupi start" in result.stdout
+
+
+def test_recordings_of_yesterday_are_not_of_today(run: Run, recorded: Path) -> None:
+    store = SqliteStore(recorded / "data" / "metadata.db")
+    deployment = store.get_current_deployment()
+    yesterday = data.utc_now() - datetime.timedelta(days=2)
+    store.store_recording(
+        data.Recording(deployment=deployment, created_on=yesterday, duration=1, samplerate=8000)
+    )
+    store.close()
+    assert data_of(run("status", "--json"))["today"]["recordings"] == 1
+
+
+def test_logs_are_those_of_the_services(run: Run, sensor: Path) -> None:
+    every, one = run("logs"), run("logs", "recording", "-n", "1")
+    assert every.exit_code == 0, every.stderr
+    assert one.exit_code == 0, one.stderr
+    assert data_of(run("logs", "--json")).keys() == data_of(run("logs", "--json")).keys()
+
+
+def test_watch_looks_again_until_it_is_interrupted(
+    run: Run, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(daily.time, "sleep", sleep)
+    result = run("watch")
+    assert result.exit_code == 130
+    assert result.stdout.count('at "Old oak"') == 2
