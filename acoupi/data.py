@@ -441,6 +441,8 @@ class RecordingState(str, Enum):
     """Its file is complete and waits in the spool."""
     KEPT = "kept"
     """Its file was moved to where recordings are kept."""
+    CLIPPED = "clipped"
+    """Its file was deleted, and clips hold some of its sound (see `acoupi.clips`)."""
     DELETED = "deleted"
     """Its file was deleted, as the saving filters asked."""
     LOST = "lost"

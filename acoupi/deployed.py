@@ -11,15 +11,26 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from acoupi.commit import read_whole
+from acoupi.commit import is_there, read_whole
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, DeploymentError
 from acoupi.home import home_dir
 from acoupi.writing import RenderedFile, disk_error
 
-__all__ = ["Deployed", "deployed_here", "files_of", "known_deployed", "read_deployed", "read_last"]
+__all__ = [
+    "Deployed",
+    "deployed_here",
+    "files_of",
+    "known_deployed",
+    "read_deployed",
+    "read_last",
+    "standby_file",
+    "stands_by_here",
+]
 
 CURRENT, HISTORY = "deployment.json", "deployments.json"
+STANDBY = "standby.json"
+"""While it is there, nothing is recorded: the deployment was ended, and the services go on."""
 
 _logger = logging.getLogger(__name__)
 
@@ -99,6 +110,16 @@ def read_last(path: Path) -> Deployment | None:
 def deployed_here() -> Deployed:
     """Return the deployments of ACOUPI_HOME; see `known_deployed`."""
     return known_deployed(home_dir() / "config" / CURRENT)
+
+
+def standby_file(path: Path) -> Path:
+    """Return the file beside ``deployment.json`` that keeps the recorder from recording."""
+    return path.with_name(STANDBY)
+
+
+def stands_by_here() -> bool:
+    """Return whether ACOUPI_HOME waits for the next deployment, and records nothing meanwhile."""
+    return is_there(home_dir() / "config" / STANDBY)
 
 
 def known_deployed(path: Path) -> Deployed:

@@ -17,6 +17,7 @@
     ├── StoreError
     │   ├── MetadataStoreError
     │   ├── AlarmStoreError
+    │   ├── RecordingFileError      a recording has no file (any more, or yet)
     │   └── MessageStoreError
     ├── MessageError
     │   └── MessageSendError        nothing reached the server
@@ -55,6 +56,7 @@ __all__ = [
     "ProgramError",
     "ProgramNotFoundError",
     "RecordingError",
+    "RecordingFileError",
     "StoreError",
     "TargetError",
 ]
@@ -214,6 +216,25 @@ class UnknownRecordingError(MetadataStoreError):
 
 class AlarmStoreError(StoreError):
     """The store of the alarms could not be read or written."""
+
+
+class RecordingFileError(StoreError):
+    """There is no file of a recording.
+
+    Parameters
+    ----------
+    message, help, why
+        As for `AcoupiError`.
+    status
+        As HTTP has it: 404, there is no such recording; 410, its file is no more; 503, it cannot
+        be read now.
+    """
+
+    def __init__(
+        self, message: str, help: str | None = None, *, why: str | None = None, status: int = 404
+    ) -> None:
+        super().__init__(message, help, why=why)
+        self.status = status
 
 
 class MessageStoreError(StoreError):

@@ -6,7 +6,7 @@ original sound. The interface that reads them is `acoupi.exports.Reader`.
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Literal
@@ -18,11 +18,14 @@ from acoupi.provenance import Provenance
 __all__ = [
     "SPECIES_KEYS",
     "By",
+    "ClipRow",
     "Delivery",
     "DetectionRow",
     "Filters",
     "MessageRow",
+    "RecordingFile",
     "RecordingRow",
+    "SpeciesRow",
     "Verdict",
     "VerdictRow",
     "species_in",
@@ -82,6 +85,29 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipRow:
+    """A file with a part of a recording's sound, which may begin before it and end after it."""
+
+    id: UUID
+    path: Path
+    start_s: float
+    """Seconds from the first frame of the recording; negative: before it."""
+    duration_s: float
+    missing_before_s: float = 0.0
+    """Seconds that should precede it, and were not recorded; likewise after it."""
+    missing_after_s: float = 0.0
+
+    @property
+    def end_s(self) -> float:
+        """Seconds from the first frame of the recording."""
+        return self.start_s + self.duration_s
+
+
+_A_FRAME_S = 1e-6
+"""What counts as the same time: less than a frame."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingRow:
     """A recording, whether its file is still there or not."""
 
@@ -98,11 +124,33 @@ class RecordingRow:
     state: data.RecordingState
     detections: int | None = None
     """How many there are; None where they were not counted."""
+    clips: tuple[ClipRow, ...] = ()
+    """What is kept of it where its file is gone, in order."""
 
     @property
     def ended_on(self) -> datetime.datetime:
         """When it ended."""
         return self.started_on + datetime.timedelta(seconds=self.duration_s)
+
+    def as_clip(self, clip: ClipRow) -> "RecordingRow":
+        """Return one of its clips as a recording of its own."""
+        began = self.started_on + datetime.timedelta(seconds=clip.start_s)
+        return replace(
+            self, id=clip.id, started_on=began, duration_s=clip.duration_s, path=clip.path,
+            detections=None, clips=(),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFile:
+    """The file of a recording, as it can be read now."""
+
+    name: str
+    """Without folders."""
+    size: int
+    """Bytes."""
+    media_type: str
+    samplerate_hz: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +208,47 @@ class DetectionRow:
         return self.recording.started_on + datetime.timedelta(seconds=self.end_s)
 
     @property
+    def clip(self) -> ClipRow | None:
+        """The clip that holds all of it; None: there is none, or the whole file is there."""
+        if not self.recording.clips:
+            return None
+        end = min(self.end_s, self.recording.duration_s)
+        return next(
+            (
+                one
+                for one in self.recording.clips
+                if one.start_s <= self.start_s + _A_FRAME_S and end <= one.end_s + _A_FRAME_S
+            ),
+            None,
+        )
+
+    def in_clip(self, clip: ClipRow, sound: RecordingRow | None = None) -> "DetectionRow":
+        """Return it with its times in a clip of its recording, in place of that.
+
+        `sound` is the clip as a recording, if it is known already.
+        """
+        whole = self.recording
+        start, low, end, high = self.box or (0.0, 0.0, whole.duration_s, whole.samplerate_hz / 2)
+        moved = (start - clip.start_s, low, end - clip.start_s, high)
+        return replace(self, recording=sound or whole.as_clip(clip), box=moved)
+
+    @property
     def species(self) -> data.PredictedTag | None:
         """The most likely species; where no tag is one, the most likely tag. None: no tags."""
         return species_in(self.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeciesRow:
+    """What was heard of one species."""
+
+    name: str
+    """"": detections without a tag."""
+    detections: int
+    first_on: datetime.datetime
+    last_on: datetime.datetime
+    best: UUID | None
+    """The detection with the highest score among those with a file; None: no file is left."""
 
 
 def species_in(tags: Iterable[data.PredictedTag]) -> data.PredictedTag | None:
@@ -185,7 +271,7 @@ class Delivery:
     """How far a message got with one messenger."""
 
     messenger: str
-    state: Literal["pending", "acknowledged", "dead"]
+    state: Literal["pending", "acknowledged", "dead", "expired"]
     attempts: int
     last_error: str | None
     updated_on: datetime.datetime | None

@@ -93,11 +93,14 @@ class Demo:
         Its ACOUPI_HOME.
     target
         Where it runs: "compose" or "process".
+    page
+        Port of its page; None: it has none.
     """
 
-    def __init__(self, home: Path, target: str = "process") -> None:
+    def __init__(self, home: Path, target: str = "process", page: int | None = None) -> None:
         self.home = home
         self.target = target
+        self.page = page
         self.picture = home / "spectrogram.png"
         with using_home(home):
             self.config = ConfigSchema()
@@ -138,10 +141,20 @@ class Demo:
         """Make the home."""
         # The folder holds the marker already.
         answers = ("--program", PROGRAM, "--target", self.target, "--no-prompt")
-        self.acoupi("setup", "--adopt-folder", *answers)
+        self.acoupi("setup", "--adopt-folder", *answers, *self._page_answers())
         if self.target == "compose" and why_build(image_name()):
             say("Building the image of the sensor, which takes some minutes the first time ...")
             self.acoupi("compose", "build")
+
+    def _page_answers(self) -> list[str]:
+        if self.page is None:
+            return []
+        return ["--web", "--sensor.web.port", str(self.page), "--sensor.web.public", "true"]
+
+    def say_page(self) -> None:
+        """Say where the page is, and what opens it."""
+        token = self.acoupi("web", "token").split()[0]
+        say(f"The page: http://127.0.0.1:{self.page}/ (to change anything, log in with {token})")
 
     def start(self) -> None:
         """Check the sensor and start its services."""
@@ -352,7 +365,7 @@ def _short(path: Path) -> str:
 
 
 @contextmanager
-def own_home(home: Path, target: str = "process") -> Iterator[Demo]:
+def own_home(home: Path, target: str = "process", page: int | None = None) -> Iterator[Demo]:
     """Take a home for the demo alone; what an earlier demo left there is removed.
 
     Raises
@@ -377,7 +390,7 @@ def own_home(home: Path, target: str = "process") -> Iterator[Demo]:
                 "another one runs there.",
                 "scripts/run --home SOMEWHERE_ELSE",
             ) from error
-        demo = Demo(home, target)
+        demo = Demo(home, target, page)
         if demo.is_running():
             say("Stopping the services that an earlier demo left ...")
             demo.stop()
@@ -397,6 +410,8 @@ def run(demo: Demo, seconds: float) -> bool:
     try:
         say("Checking and starting the sensor ...")
         demo.start()
+        if demo.page is not None:
+            demo.say_page()
         say(f"Listening for {seconds:.0f} s (Ctrl-C stops) ...")
         watch(demo, seconds)
     except KeyboardInterrupt:
@@ -460,6 +475,14 @@ def arguments() -> argparse.Namespace:
         default="auto",
         help="containers, plain processes, or whichever can be had (auto)",
     )
+    parser.add_argument(
+        "--web",
+        nargs="?",
+        type=int,
+        const=8080,
+        metavar="PORT",
+        help="show the page of the sensor, too, at http://127.0.0.1:PORT (8080)",
+    )
     return parser.parse_args()
 
 
@@ -476,7 +499,7 @@ def _positive(text: str) -> float:
 def main(options: argparse.Namespace) -> int:
     """Run the demo; 0 if the sensor detected something."""
     home = options.home.absolute()
-    with own_home(home, choose_target(options.target, home)) as demo:
+    with own_home(home, choose_target(options.target, home), options.web) as demo:
         interrupted = run(demo, options.seconds)
         found = report(demo)
     if interrupted:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from acoupi import data
 from acoupi.captures import MicrophoneHealth
 
 __all__ = ["Facts", "Heard"]
@@ -38,6 +39,8 @@ class Facts:
     """Planned time of the last 24 hours, seconds, without refused conditions."""
     recorded_s: float = 0
     """Recorded time of it, seconds."""
+    effort: Mapping[data.EffortState, float] = field(default_factory=dict)
+    """What the last 24 hours of the deployment were used for, seconds."""
     heard: tuple[Heard, ...] = ()
     """The last recordings that were measured, oldest first."""
     floor_limit: float | None = None
@@ -52,7 +55,11 @@ class Facts:
     oldest_recording_s: float | None = None
     """Age of the oldest recording that is not analysed, seconds; 0: none waits."""
     clock_is_set: bool | None = None
+    clock_steps: tuple[float, ...] = ()
+    """Steps of a clock that had been set before, within the last hour, seconds."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """How often each service was restarted within the last hour."""
+    down: Mapping[str, str] = field(default_factory=dict)
+    """Services that do not work now, and why."""
     temperature_celsius: float | None = None
     has_low_voltage: bool | None = None

@@ -19,6 +19,8 @@ Key = Literal[
     "messages_old",
     "recordings_old",
     "clock_unknown",
+    "clock_stepped",
+    "service_down",
     "service_restarts",
     "temperature_high",
     "voltage_low",

@@ -151,6 +151,16 @@ def _clock(facts: Facts, limits: Alarms) -> Verdict:
     return Verdict(None if known is None else not known, words, lasting_s=60 * limits.clock_minutes)
 
 
+def _stepped(facts: Facts, _: Alarms) -> Verdict:
+    words = ", ".join(f"by {seconds:+.0f} s" for seconds in facts.clock_steps)
+    return Verdict(bool(facts.clock_steps), f"the clock of the board was set {words}")
+
+
+def _down(facts: Facts, _: Alarms) -> Verdict:
+    words = "; ".join(f"{name}: {why}" for name, why in sorted(facts.down.items()))
+    return Verdict(bool(facts.down), words, lasting_s=STEADY)
+
+
 def _restarts(facts: Facts, limits: Alarms) -> Verdict:
     often = {name: n for name, n in facts.restarts.items() if n >= limits.restarts_per_hour}
     words = ", ".join(f"{name} {count} times" for name, count in sorted(often.items()))
@@ -205,6 +215,8 @@ RULES = (
         _age("oldest_recording_s", "recording_hours", "recording"),
     ),
     Rule("clock_unknown", "The time is not certain.", _clock),
+    Rule("clock_stepped", "The clock was right, and was set to another time.", _stepped),
+    Rule("service_down", "A part of the sensor does not run.", _down),
     Rule("service_restarts", "A service ends again and again.", _restarts),
     Rule("temperature_high", "The board is too hot.", _temperature),
     Rule("voltage_low", "The board has too little power.", _voltage),

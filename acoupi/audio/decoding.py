@@ -3,7 +3,7 @@
 import functools
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from acoupi.audio.disk import open_sound
 from acoupi.audio.writer import SoundInfo
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["one_way", "read_audio", "read_info"]
+__all__ = ["one_way", "read_audio", "read_info", "read_samples"]
 
 _UNKNOWN = 2**62
 """From this length on, libsndfile says that it does not know it."""
@@ -37,14 +37,33 @@ def read_info(path: Path) -> SoundInfo:
 def read_audio(path: Path, start: int, frames: int | None) -> "tuple[NDArray[np.float32], int]":
     """Read samples, as `formats.read_audio`."""
     with _Opened(path) as file:
-        total = _frames(path, file)
-        start = min(start, total)
-        wanted = total - start if frames is None else min(frames, total - start)
-        file.seek(start)
-        samples, samplerate = file.read(wanted, "float32", always_2d=True), file.samplerate
+        return _read(file, path, _frames(path, file), start, frames)
+
+
+def read_samples(
+    stream: BinaryIO, name: Path, start: int, frames: int | None
+) -> "tuple[NDArray[np.float32], int]":
+    """Read samples of an open file, as `formats.read_samples`."""
+    with _Opened(name, stream) as file:
+        if file.frames >= _UNKNOWN:
+            raise AudioError(
+                f'cannot read "{name.name}".',
+                "copy it, and open the copy",
+                why="its header does not tell how long it is.",
+            )
+        return _read(file, name, file.frames, start, frames)
+
+
+def _read(
+    file: Any, name: Path, total: int, start: int, frames: int | None
+) -> "tuple[NDArray[np.float32], int]":
+    start = min(start, total)
+    wanted = total - start if frames is None else min(frames, total - start)
+    file.seek(start)
+    samples, samplerate = file.read(wanted, "float32", always_2d=True), file.samplerate
     if len(samples) < wanted:
         raise AudioError(
-            f'"{path.name}" is cut off or damaged.',
+            f'"{name.name}" is cut off or damaged.',
             "copy or record it again",
             why=f"of {wanted} frames from frame {start} on, only {len(samples)} can be decoded.",
         )
@@ -52,16 +71,25 @@ def read_audio(path: Path, start: int, frames: int | None) -> "tuple[NDArray[np.
 
 
 class _Opened:
-    """A file opened by libsndfile; its errors become an `AudioError`."""
+    """A file opened by libsndfile; its errors become an `AudioError`.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Parameters
+    ----------
+    path
+        Of it.
+    stream
+        It, if it is open already.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO | None = None) -> None:
+        self._path, self._stream = path, stream
         self._file: Any = None
         self._opened = ExitStack()
 
     def __enter__(self) -> Any:
         with ExitStack() as stack:
-            stream = stack.enter_context(open_sound(self._path))  # says why it cannot be opened
+            # This says why it cannot be opened.
+            stream = self._stream or stack.enter_context(open_sound(self._path))
             soundfile = _library(self._path)
             try:
                 self._file = stack.enter_context(one_way(soundfile)(stream))

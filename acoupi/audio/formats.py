@@ -50,6 +50,7 @@ __all__ = [
     "read_guano",
     "read_info",
     "read_recording",
+    "read_samples",
     "salvage",
 ]
 
@@ -247,6 +248,32 @@ def read_audio(
     if kind is not None and (found := kind.read_audio(path, start, frames)) is not None:
         return found
     return decoding.read_audio(path, start, frames)
+
+
+def read_samples(
+    file: BinaryIO, name: Path, *, start: int = 0, frames: int | None = None
+) -> "tuple[NDArray[np.float32], int]":
+    """Read the samples of an open file, as `read_audio`.
+
+    Parameters
+    ----------
+    file
+        It need not be on a disk of this machine.
+    name
+        For messages.
+
+    Raises
+    ------
+    AudioError
+        As `read_audio`.
+    """
+    file.seek(0)
+    is_wav = file.read(4) in wav.MAGICS
+    file.seek(0)
+    if is_wav and (found := wav.read_samples(file, name, start, frames)) is not None:
+        return found
+    file.seek(0)
+    return decoding.read_samples(file, name, start, frames)
 
 
 def _known_format(path: Path) -> SoundFormat | None:

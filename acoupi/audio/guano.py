@@ -21,6 +21,7 @@ __all__ = [
     "corrected_time",
     "guano_of_recording",
     "parse_guano",
+    "place_in_stream",
     "position",
     "recording_of_guano",
     "time_expansion",
@@ -293,9 +294,10 @@ def _fields_of_capture(capture: data.CaptureReport) -> dict[str, str]:
 
 def _capture_of(fields: Mapping[str, str], frames: int) -> data.CaptureReport | None:
     """Return the report, as far as its fields can be read; None without a place in a stream."""
-    stream, first = _id(fields.get(_STREAM_ID)), _whole(fields.get(_FIRST_FRAME))
-    if stream is None or first is None:
+    place = place_in_stream(fields)
+    if place is None:
         return None
+    stream, first = place
     reason, detail = _incomplete_of(fields)
     return data.CaptureReport(
         stream_id=stream,
@@ -312,6 +314,12 @@ def _capture_of(fields: Mapping[str, str], frames: int) -> data.CaptureReport | 
         incomplete_detail=detail,
         health=_health_of(fields.get(_HEALTH, "")),
     )
+
+
+def place_in_stream(fields: Mapping[str, str]) -> tuple[UUID, int] | None:
+    """Return the stream of a recording and its first frame there; None if it does not say."""
+    stream, first = _id(fields.get(_STREAM_ID)), _whole(fields.get(_FIRST_FRAME))
+    return None if stream is None or first is None else (stream, first)
 
 
 def _overruns_of(text: str, first: int) -> Iterator[data.Overrun]:

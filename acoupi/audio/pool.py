@@ -90,6 +90,12 @@ class StreamPool:
             entry = self._entries.get(key) if os.getpid() == self._process else None
             return entry.stream if entry is not None and entry.stream.is_alive else None
 
+    def newest(self) -> CaptureStream | None:
+        """Return the stream that works and was opened last; None if there is none."""
+        with self._lock:
+            entries = list(self._entries.values()) if os.getpid() == self._process else []
+        return next((one.stream for one in reversed(entries) if one.stream.is_alive), None)
+
     def close_after_use(self, stream: CaptureStream) -> None:
         """Close a stream as soon as it is no longer in use."""
         with self._lock:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Span", "read_span"]
+__all__ = ["Span", "capture_of", "read_frames", "read_span"]
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,26 @@ def read_span(
             "see what was recorded when: acoupi effort",
         )
     _require_one_stream(found)
-    found.sort(key=lambda recording: _report(recording).first_frame)
+    found.sort(key=lambda recording: capture_of(recording).first_frame)
     # Times apply within one file; between files, frames do.
     anchor = max((r for r in found if r.created_on <= start), key=_start_of, default=found[0])
     first = _frame_at(anchor, start)
-    return _read_frames(found, first, first + round((end - start).total_seconds() * _rate(anchor)))
+    return read_frames(found, first, first + round((end - start).total_seconds() * _rate(anchor)))
 
 
-def _read_frames(found: Sequence[data.Recording], first: int, last: int) -> Span:
+def read_frames(found: Sequence[data.Recording], first: int, last: int) -> Span:
+    """Read frames of a stream, the last not included.
+
+    Parameters
+    ----------
+    found
+        Recordings of the stream with files, the earliest first.
+
+    Raises
+    ------
+    AudioError
+        If one cannot be read.
+    """
     import numpy as np  # noqa: PLC0415 - only where sound is read
 
     samplerate = found[0].samplerate
@@ -85,7 +97,7 @@ def _read_frames(found: Sequence[data.Recording], first: int, last: int) -> Span
     missing: list[data.Overrun] = []
     position = first
     for recording in found:
-        report = _report(recording)
+        report = capture_of(recording)
         begin = max(position, report.first_frame)
         stop = min(last, report.first_frame + report.frames)
         if stop <= begin:
@@ -118,8 +130,8 @@ def _require_one_stream(found: Sequence[data.Recording]) -> None:
                 f"the file of recording {recording.id} no longer exists.",
                 "ask for another time",
             )
-        _report(recording)
-    if len({_report(recording).stream_id for recording in found}) > 1:
+        capture_of(recording)
+    if len({capture_of(recording).stream_id for recording in found}) > 1:
         raise AudioError(
             "cannot join recordings of several streams.",
             "ask for a span before or after the interruption: acoupi effort",
@@ -127,7 +139,14 @@ def _require_one_stream(found: Sequence[data.Recording]) -> None:
         )
 
 
-def _report(recording: data.Recording) -> data.CaptureReport:
+def capture_of(recording: data.Recording) -> data.CaptureReport:
+    """Return which frames of its stream a recording holds.
+
+    Raises
+    ------
+    AudioError
+        If that is not known.
+    """
     if recording.capture is None:
         name = recording.path.name if recording.path else recording.id
         raise AudioError(
@@ -139,7 +158,7 @@ def _report(recording: data.Recording) -> data.CaptureReport:
 
 
 def _rate(recording: data.Recording) -> float:
-    return _report(recording).samplerate_measured or recording.samplerate
+    return capture_of(recording).samplerate_measured or recording.samplerate
 
 
 def _start_of(recording: data.Recording) -> datetime.datetime:
@@ -152,4 +171,4 @@ def _end_of(recording: data.Recording) -> datetime.datetime:
 
 def _frame_at(recording: data.Recording, time: datetime.datetime) -> int:
     seconds = (time - recording.created_on).total_seconds()
-    return _report(recording).first_frame + round(seconds * _rate(recording))
+    return capture_of(recording).first_frame + round(seconds * _rate(recording))

@@ -212,18 +212,25 @@ def read_audio(
         If it is missing, not a WAV file, or shorter than its header says.
     """
     with open_sound(path) as file:
-        layout = riff.read_layout(file, path)
-        info = _info(layout, path)
-        if not layout.format.is_plain:
-            return None
-        start = min(start, info.frames)
-        count = info.frames - start if frames is None else min(frames, info.frames - start)
-        file.seek(layout.samples.offset + start * layout.format.frame_bytes)
-        content = file.read(count * layout.format.frame_bytes)
-        samples = decode(content, layout.format)
-        if riff.holds_low_bits(file, layout):
-            samples *= 2 ** (8 * layout.format.sample_bytes - layout.format.bits)
-        return samples, info.samplerate
+        return read_samples(file, path, start, frames)
+
+
+def read_samples(
+    file: BinaryIO, name: Path, start: int, frames: int | None
+) -> "tuple[NDArray[np.float32], int] | None":
+    """Read the samples of an open file, as `read_audio`."""
+    layout = riff.read_layout(file, name)
+    info = _info(layout, name)
+    if not layout.format.is_plain:
+        return None
+    start = min(start, info.frames)
+    count = info.frames - start if frames is None else min(frames, info.frames - start)
+    file.seek(layout.samples.offset + start * layout.format.frame_bytes)
+    content = file.read(count * layout.format.frame_bytes)
+    samples = decode(content, layout.format)
+    if riff.holds_low_bits(file, layout):
+        samples *= 2 ** (8 * layout.format.sample_bytes - layout.format.bits)
+    return samples, info.samplerate
 
 
 def decode(content: bytes, form: riff.Format) -> "NDArray[np.float32]":

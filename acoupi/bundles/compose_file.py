@@ -7,7 +7,7 @@ literal. The template is ``compose/balena/docker-compose.yml.jinja2``.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,13 +36,15 @@ __all__ = [
     "broker_block",
     "broker_variables",
     "health_probe",
+    "in_memory",
     "mebibytes",
     "memory_variable",
     "port_variable",
     "redis_options",
     "setting",
-    "user_variable",
     "variable",
+    "waiting_volume",
+    "waiting_volumes",
 ]
 
 SOCKET_FOLDER = "/run/broker"
@@ -114,6 +116,8 @@ class Block:
     volumes: Sequence[str] = ()
     user: str | None = None
     """User and group; None: those of the site."""
+    largest_file: int | None = None
+    """Bytes that a file may have which the service writes; None: it is not bounded."""
     port: str | None = None
     """As ``ports:`` takes it. Such a service has a network of its own, called as it is."""
 
@@ -156,8 +160,8 @@ class Site(ABC):
         """Return the block of a service of the stack."""
 
     @abstractmethod
-    def volumes(self, stack: Stack) -> list[str]:
-        """Return the names of the volumes."""
+    def volumes(self, stack: Stack) -> Mapping[str, str]:
+        """Return the volumes: their names, and what they are if not folders of the engine."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,34 @@ def bind(source: str, target: str, *, read_only: bool = True, creates: bool = Fa
     )
 
 
+def in_memory(mebibytes: int, files: int, rights: str) -> str:
+    """Return a volume that is in memory, and holds no more than that.
+
+    Examples
+    --------
+    >>> in_memory(1, 8, "mode=0755")[47:81]
+    'size=1m,nr_inodes=8,mode=0755,noex'
+    """
+    options = f"size={mebibytes}m,nr_inodes={files},{rights},noexec,nosuid,nodev"
+    return f'{{driver_opts: {{type: tmpfs, device: tmpfs, o: "{options}"}}}}'
+
+
+def waiting_volume(service: str) -> str:
+    """Return the name of the volume where calls of a service wait for the door."""
+    return f"waiting-{service}"
+
+
+def waiting_volumes(services: Iterable[str]) -> dict[str, str]:
+    """Return the volumes where calls of these services wait.
+
+    They are in memory, so that nobody fills the disk there. What is lost with the power is done
+    again: a recording that has no output in the store is analysed once more. There is room for
+    more files than `acoupi.door.waiting` writes; two users write there.
+    """
+    kind = in_memory(64, 16_384, "mode=0777")
+    return dict.fromkeys(map(waiting_volume, services), kind)
+
+
 def variable(name: str, default: str | None = None) -> str:
     """Return a variable of ``.env`` or of the environment; None: it must be set there.
 
@@ -291,11 +323,6 @@ def redis_options(*, append_only: str, more: Sequence[str] = ()) -> tuple[str, .
         *("--maxmemory-clients", "16mb", "--proto-max-bulk-len", "1mb"),
         *("--client-query-buffer-limit", "4mb"),
     )
-
-
-def user_variable(service: str) -> str:
-    """Return the name in ``.env`` of the user that a service has for itself."""
-    return f"ACOUPI_UID_{service.upper().replace('-', '_')}"
 
 
 def memory_variable(service: str) -> str:

@@ -1,5 +1,6 @@
 """Which folder may become ACOUPI_HOME, and what in it acoupi made."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -83,18 +84,25 @@ def adopted_names(settings: Settings) -> tuple[str, ...]:
 
 
 def strangers_in(settings: Settings) -> list[str]:
-    """Return what a folder holds that acoupi does not name; nothing if it is a home already."""
+    """Return what a folder holds that acoupi does not name; nothing if it is a home already.
+
+    An empty file is nobody's work: a redirection may just have made it.
+    """
     home = settings.home
     if settings.manifest_file.exists() or settings.program_config_file.exists():
         return []
     try:
-        names = [each.name for each in home.iterdir()]
+        names = [each.name for each in os.scandir(home) if not _is_empty(each)]
     except OSError:
         return []
     own = {*own_names(settings), LOST_AND_FOUND}
     return sorted(
         repr(name)[1:-1] for name in names if name not in own and not _PART.fullmatch(name)
     )
+
+
+def _is_empty(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file(follow_symlinks=False) and not entry.stat(follow_symlinks=False).st_size
 
 
 def is_adopted(settings: Settings) -> bool:

@@ -21,7 +21,7 @@ from acoupi.bundles.engine import OVERRIDE_FILE
 from acoupi.config.env_files import read_env
 from acoupi.config.yaml_documents import read_yaml
 
-__all__ = ["file_problems", "override_problems"]
+__all__ = ["file_problems", "files_of_others", "override_problems"]
 
 LEAST_MEMORY = 32 * 1024 * 1024
 """Bytes: with less, Python does not start."""
@@ -76,6 +76,12 @@ def file_problems(home: Path) -> Iterator[str]:
     for name in ("COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR", "COMPOSE_ENV_FILES"):
         if name in read_env(home / ".env"):
             yield f".env sets {name}, which names files that acoupi does not read"
+
+
+def files_of_others(home: Path) -> set[str]:
+    """Return in words what Compose reads in a home besides what setup writes."""
+    has_override = (home / OVERRIDE_FILE).exists()
+    return {*file_problems(home), *([f"{OVERRIDE_FILE} is there"] if has_override else ())}
 
 
 def override_problems(home: Path, rendered: Document, merged: Document) -> list[str]:

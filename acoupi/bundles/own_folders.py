@@ -8,12 +8,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from acoupi.opening import opened_folder
+from acoupi.opening import open_in, opened_folder
 from acoupi.stack.pulse import is_locked
 from acoupi.stack.settings import Settings
-from acoupi.writing import disk_error
+from acoupi.writing import RUNNABLE, disk_error, inherit_owner
 
-__all__ = ["part_own_folders"]
+__all__ = ["make_own_files", "part_own_folders"]
+
+
+_SHARED = 0o660
+"""The owner of the home reads what a service with a user of its own writes, as its group."""
 
 
 def part_own_folders(settings: Settings, services: Iterable[str]) -> None:
@@ -40,12 +44,46 @@ def part_own_folders(settings: Settings, services: Iterable[str]) -> None:
             _remove(settings.run_dir, (f"{name}.{kind}" for kind in ("json", "pid", "lock")))
 
 
+def make_own_files(files: Iterable[Path]) -> None:
+    """Make the files that a container is given one by one, where they are missing.
+
+    They have the owner of their folder.
+
+    Raises
+    ------
+    DeviceError
+        If the disk refuses, or something else is there.
+    """
+    for file in files:
+        try:
+            with opened_folder(file.parent) as folder:
+                _make_file(folder, file)
+        except OSError as error:
+            raise disk_error("write", file, error) from error
+
+
+def _make_file(folder: int, file: Path) -> None:
+    try:
+        handle = open_in(folder, file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SHARED)
+    except FileExistsError:
+        os.close(open_in(folder, file))  # a file, and no link that somebody else made
+        return
+    try:
+        os.fchmod(handle, _SHARED)
+        inherit_owner(handle, file.parent)
+    finally:
+        os.close(handle)
+
+
 def _make(folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    is_new = False
     with opened_folder(folder) as handle, contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=handle)
-    with opened_folder(folder / name):
-        pass  # a folder, and no link that somebody else made
+        is_new = True
+    with opened_folder(folder / name) as handle:  # a folder, and no link that somebody else made
+        if is_new:
+            Path(f"/proc/self/fd/{handle}").chmod(RUNNABLE)
 
 
 def _move_logs(before: Path, name: str) -> None:

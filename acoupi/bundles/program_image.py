@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi.bundles.bundle_checks import SOUND_RULE, TOO_WIDE, folders_of
+from acoupi.bundles.engine import OVERRIDE_FILE
+from acoupi.bundles.home_folder import own_names
 from acoupi.devices.clock import get_system_timezone
 from acoupi.stack.mounting import cache_variable
 from acoupi.stack.settings import Settings
@@ -34,7 +36,7 @@ class Needs:
     """What a command needs, and is given."""
 
     home: bool = False
-    """All of the home, to write; else the settings, to read, and no file of the bundle."""
+    """What setup writes in the home; else the settings, to read, and no file of the bundle."""
     data: bool = False
     """To write in the folders of the data."""
     network: bool = False
@@ -44,6 +46,7 @@ class Needs:
 NEEDS: Mapping[tuple[str, ...], Needs] = {
     ("setup",): Needs(home=True, sound=True),
     ("config", "set"): Needs(home=True),
+    ("config", "undo"): Needs(home=True),
     ("config",): Needs(),
     ("task", "run"): Needs(data=True, network=True, sound=True),
     ("task",): Needs(),
@@ -126,7 +129,7 @@ def image_command(
         *(() if needs.network else ("--network=none",)),
         *(part for name in passed for part in ("--env", name)),
         *(part for name, text in set_here.items() for part in ("--env", f"{name}={text}")),
-        *(part for mount in _mounts(home, words, needs) for part in ("--mount", mount)),
+        *(part for mount in _mounts(settings, words, needs) for part in ("--mount", mount)),
         *(_sound(sound_group) if needs.sound and SOUND.is_dir() else ()),
         *("--workdir", os.getcwd(), image, "acoupi", *words),  # noqa: PTH109 - as it is called
     ]
@@ -138,10 +141,12 @@ def _sound(group: str) -> tuple[str, ...]:
     return ("--mount", mount, "--device-cgroup-rule", SOUND_RULE, "--group-add", group)
 
 
-def _mounts(home: Path, words: Sequence[str], needs: Needs) -> Iterator[str]:
-    may_write = needs.home or needs.data
+def _mounts(settings: Settings, words: Sequence[str], needs: Needs) -> Iterator[str]:
+    home, may_write = settings.home, needs.data
     if needs.home:
         yield bind_option(home)
+        kept = () if needs.data else _kept(settings)
+        yield from (bind_option(path, read_only=True) for path in kept)
     else:
         for path in (home / name for name in READ):
             if path.exists():
@@ -155,6 +160,20 @@ def _mounts(home: Path, words: Sequence[str], needs: Needs) -> Iterator[str]:
     for file in sorted({path for word in words for path in _named(word)}):
         if not any(file.is_relative_to(seen) for seen in (home, *folders)):
             yield bind_option(file, read_only=True)
+
+
+def _kept(settings: Settings) -> list[Path]:
+    """Return what is in a home and setup writes nothing of: data, models, files of the owner.
+
+    The rest is what a setup is for. Folders for new data are made on the host afterwards.
+    """
+    own = own_names(settings) - {"data", OVERRIDE_FILE}
+    found = sorted(settings.home.iterdir()) if settings.home.exists() else []
+    return [
+        path
+        for path in found
+        if path.name not in own and not path.is_symlink() and not path.name.endswith(".part")
+    ]
 
 
 def _named(word: str) -> Iterator[Path]:

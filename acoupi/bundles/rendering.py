@@ -21,6 +21,7 @@ import jinja2
 from acoupi.commit import read_whole
 from acoupi.config.env_files import quoted
 from acoupi.errors import ConfigurationError
+from acoupi.services.applied import applied_digests
 from acoupi.stack.stack import Service
 from acoupi.writing import (
     READABLE,
@@ -261,11 +262,13 @@ def edited_files(
     counts too, unless the content is the same.
     """
     known = manifest.files if manifest else {}
+    applied = applied_digests(home / "config")
     edited = []
     for path in sorted({*files, *map(PurePath, known)}):
         digest = _digest(home / path)
         wanted = files[path].digest if path in files else None
-        if digest not in (None, known.get(path.as_posix()), wanted):
+        name = path.as_posix()
+        if digest not in (None, known.get(name), applied.get(name), wanted):
             edited.append(path)
     return edited
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.bundles.compose_file import (
     SECCOMP,
     SOCKET_FOLDER,
@@ -22,21 +23,25 @@ from acoupi.bundles.compose_file import (
     block_of,
     broker_block,
     broker_variables,
+    in_memory,
     redis_options,
     setting,
     variable,
+    waiting_volumes,
 )
 from acoupi.bundles.images import REPOSITORY
 from acoupi.config.names import SENSOR
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.config.sensor import sensor_schema
 from acoupi.config.variables import settings_table
-from acoupi.door.places import door_folder
+from acoupi.door.places import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules
+from acoupi.stack.doors import door_roles
 from acoupi.stack.loading import load_program_class
-from acoupi.stack.mounting import cache_variable
+from acoupi.stack.mounting import cache_variable, writes_only_its_own
+from acoupi.stack.settings import Settings
 from acoupi.stack.stack import (
     BROKER,
     RECORDER_STOP_GRACE,
@@ -70,8 +75,8 @@ USER = 1000
 """User id that owns the mount points in the image; new volumes inherit it."""
 FOLDERS = ("config", "data", "log", "run", "secrets")
 """Of the home; each is a volume. Only setup sees ``log`` and ``run``: others have their own."""
-OWN_FOLDERS = ("log", "run")
-"""Of which each service has a folder of its own, a volume."""
+OWN_FOLDERS = {"log": 16, "run": 2}
+"""Of which each service has a folder of its own, a volume; and its size in memory, mebibytes."""
 SERVICES_OF_IMAGE = ("beat", "default", "detection", "recording")
 """Services that have folders for their volumes in every image; others are a build argument."""
 SETUP_GRACE = 10.0
@@ -156,11 +161,15 @@ class SelfSetupSite(Site):
         del service, stack
         return []
 
-    def volumes(self, stack: Stack) -> list[str]:
+    def volumes(self, stack: Stack) -> Mapping[str, str]:
         """Return the folders of the home, the broker's, and those of each service."""
-        own = [f"{kind}-{name}" for name in _with_folders(stack) for kind in OWN_FOLDERS]
-        doors = {volume.partition(":")[0] for one in stack.workers for volume in _door_volumes(one)}
-        return [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
+        services = (*stack.workers, stack.beat, *stack.extras)
+        own = {name: kind for one in services for name, kind in _kinds_of_own(one).items()}
+        callers = (*stack.workers, *stack.extras)
+        doors = {volume.partition(":")[0] for one in callers for volume in _door_volumes(one)}
+        names = [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
+        kinds = waiting_volumes(door_roles(stack))
+        return dict.fromkeys(names, "") | own | {name: kinds[name] for name in doors & kinds.keys()}
 
     def broker(self, stack: Stack) -> Block:
         """Return redis, started by a script that makes the passwords."""
@@ -223,10 +232,11 @@ class SelfSetupSite(Site):
             environment=self._environment(environment, service, stack),
             volumes=[
                 *volumes,
-                f"config:{HOME / 'config'}:ro",
+                *_config_volume(service),
                 *([f"secrets:{HOME / 'secrets'}:ro"] if service.secrets else []),
                 *_data_volume(service),
                 *_own_volumes(service.name),
+                *_volumes_of_others(service),
                 *_door_volumes(service),
             ],
         )
@@ -249,14 +259,52 @@ def _with_folders(stack: Stack) -> list[str]:
     return [*_clients(stack), *(one.name for one in stack.extras)]
 
 
+def _kinds_of_own(service: Service) -> dict[str, str]:
+    """Return the volumes of a service itself, and what they are.
+
+    Who writes no other has them in memory, with a size: it cannot fill the disk.
+    """
+    settings = Settings(home=_home_of(service))
+    writes_only_own = writes_only_its_own(settings, service.name, service.mounts)
+    in_bounds = writes_only_own and not service.is_extra
+    return {
+        f"{kind}-{service.name}": in_memory(size, 1024, f"uid={USER},gid={USER},mode=0755")
+        if in_bounds
+        else ""
+        for kind, size in OWN_FOLDERS.items()
+    }
+
+
 def _own_volumes(service: str) -> list[str]:
     return [f"{kind}-{service}:{HOME / kind / service}" for kind in OWN_FOLDERS]
 
 
-def _door_volumes(service: Service) -> list[str]:
-    """Return the volumes of the doors that a service answers or calls at."""
+def _config_volume(service: Service) -> list[str]:
+    """Return the volume of the settings, which only setup and who answers the page writes."""
+    config = _home_of(service) / "config"
+    writes = any(one.source == config and not one.read_only for one in service.mounts)
+    return [f"config:{HOME / 'config'}{'' if writes else ':ro'}"]
+
+
+def _volumes_of_others(service: Service) -> list[str]:
+    """Return the logs and parts of ``run/`` of other services that a service reads."""
     home = _home_of(service)
-    places = {door_folder(home / "run", "x").parent: "door", home / "waiting": "waiting"}
+    places = [one.source for one in service.mounts if one.source.name != service.name]
+    return [
+        f"{one.parent.name}-{one.name}:{HOME / one.relative_to(home)}:ro"
+        for one in places
+        if one.parent in [home / kind for kind in OWN_FOLDERS]
+    ]
+
+
+def _door_volumes(service: Service) -> list[str]:
+    """Return the volumes of doors that a service answers or calls at, and of what is live."""
+    home = _home_of(service)
+    places = {
+        door_folder(home / "run", "x").parent: "door",
+        waiting_folder(home, "x").parent: "waiting",
+        live_folder(home, "x").parent: "live",
+    }
     return [
         f"{places[one.source.parent]}-{one.source.name}:{HOME / one.source.relative_to(home)}"
         f"{':ro' if one.read_only else ''}"

@@ -7,12 +7,15 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart
+from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table, say
 from acoupi.cli.table import group
+from acoupi.cli.timezones import shown_time
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
     from acoupi.config import ConfigTree
+    from acoupi.system.config_history import Change, InForce
 
 __all__ = ["app"]
 
@@ -94,9 +97,73 @@ def set_(
     ):
         found = home.sensor()
         program, sensor = set_setting(found.config, found.own_config, name, value, is_json=as_json)
-        set_up(settings, SetupRequest(found.program_name, config=program, sensor=sensor))
+        origin = f"acoupi config set {name}".strip()
+        request = SetupRequest(found.program_name, config=program, sensor=sensor, origin=origin)
+        set_up(settings, request)
     done(f"{name or 'The configuration'} is set.")
     remind_of_restart(settings, found.services)
+
+
+@app.command(epilog=example("acoupi config history"))
+def history(as_json: AsJson = False) -> None:
+    """List every configuration that was in force, and what changed. Secrets are not kept."""
+    from acoupi.system.config_history import read_history
+
+    known = read_history(home.settings())
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in known])
+        return
+    rows = [_change_row(number, known) for number in range(len(known))]
+    columns = {"number": "", "on": "since (UTC)", "by": "set by", "changed": "what changed"}
+    print_table(rows, columns, empty="Nothing is known of earlier configurations.")
+
+
+def _change_row(number: int, known: "list[InForce]") -> dict[str, Any]:
+    from acoupi.system.config_history import changes_between
+
+    before = known[max(number - 1, 0)]
+    changed = [_shown(one) for one in changes_between(before, known[number])]
+    return {
+        "number": number + 1,
+        "on": shown_time(known[number].on),
+        "by": known[number].by,
+        "changed": "; ".join(changed),
+    }
+
+
+def _shown(change: "Change") -> str:
+    from acoupi.config.problems import show
+
+    return f"{change.setting} {show(change.before)} -> {show(change.after)}"
+
+
+@app.command(epilog=example("acoupi config undo --to 3"))
+def undo(
+    to: Annotated[
+        int | None,
+        typer.Option(min=1, help="Its number in the history; if not given, the one before."),
+    ] = None,
+) -> None:
+    """Put an earlier configuration in force again. Secrets stay as they are now."""
+    from acoupi.commit import changing
+    from acoupi.home import using_home
+    from acoupi.stack.configured import require_configured
+    from acoupi.system.config_history import changes_between, read_history, request_of
+    from acoupi.system.lifecycle import set_up
+
+    settings = home.settings()
+    require_configured(settings)
+    with (
+        using_home(settings.home),
+        changing(settings.program_config_file.parent, "acoupi config undo"),
+    ):
+        present = read_history(settings)[-1:]
+        wanted, request = request_of(settings, to)
+        set_up(settings, request)
+    done(f"The configuration of {shown_time(wanted.on)} UTC is in force again.")
+    for change in changes_between(present[0], wanted):
+        say(f"  {_shown(change)}")
+    remind_of_restart(settings, home.sensor().services)
 
 
 def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """``acoupi deployment``: starting and ending a deployment, and its state."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from acoupi.cli.timezones import shown_time, warn_of_timezone
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
+    from acoupi.system.sensor import Sensor
     from acoupi.system.state import AcoupiStatus, CeleryStatus, MicrophoneState
 
 __all__ = ["app", "service_rows"]
@@ -138,15 +140,29 @@ def _ask_degrees(text: str, most: float) -> float | None:
         typer.echo(f"A number from -{most:g} to {most:g}, such as 51.54.", err=True)
 
 
-@app.command(epilog=example("acoupi deployment stop"))
-def stop(as_json: AsJson = False) -> None:
-    """Stop recording, finish the work in progress, and end the deployment."""
+@app.command(epilog=example("acoupi deployment stop --drain"))
+def stop(
+    drain: Annotated[
+        bool,
+        typer.Option("--drain", help="Then wait until all is analysed and sent; Ctrl-C ends that."),
+    ] = False,
+    drain_limit: Annotated[
+        float, typer.Option(metavar="MINUTES", min=0, help="Longest wait, with --drain.")
+    ] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Stop recording, finish the work in progress, and end the deployment.
+
+    With --drain the deployment ends when recording has stopped; the other
+    services first process and send what waits.
+    """
     from acoupi.system.backlog import left_over
     from acoupi.system.lifecycle import finish
 
     found = home.sensor()
-    with working("Stopping the services; work in progress is finished first"):
-        deployment = finish(found, echo=echo)
+    with working("Stopping the services; work in progress is finished first") as tell:
+        drained = _drain(found, drain_limit, tell) if drain else None
+        deployment = finish(found, echo=echo, drain=drained)
     if as_json:
         print_json(deployment)
     elif deployment is None:
@@ -155,6 +171,27 @@ def stop(as_json: AsJson = False) -> None:
         done(f'The deployment "{deployment.name}" has ended.')
         for line in left_over(found.settings):
             typer.echo(line)
+
+
+def _drain(found: "Sensor", minutes: float, tell: Callable[[str], None]) -> Callable[[], None]:
+    """Return what waits until all is done, telling how much is left when that changes."""
+    from acoupi.system.draining import NOTHING, Work, check_can_drain, wait_until_drained
+
+    check_can_drain(found)
+    told: list[Work] = []
+
+    def show(work: Work) -> None:
+        if [work] != told:
+            told[:] = [work]
+            tell(f"Recording has stopped. Still {work.words()} (Ctrl-C: stop now)")
+
+    def drained() -> None:
+        left = wait_until_drained(found, minutes * 60, show)
+        if left != NOTHING:
+            warn(f"the waiting has ended with {left.words()}.")
+        tell("Stopping the services")
+
+    return drained
 
 
 @app.command(epilog=example("acoupi deployment status"))
@@ -235,6 +272,8 @@ def _show(state: "AcoupiStatus") -> None:
     print_record(record)
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')
+    if state.stands_by:
+        warn("nothing is recorded until: acoupi deployment start   (it was stopped on the page)")
     for message in _warnings(state):
         warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")

@@ -13,8 +13,9 @@ from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
 from acoupi.cli.table import single
-from acoupi.cli.timezones import shown_time, time_of
+from acoupi.cli.timezones import shown_time
 from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.telling import shown_seconds, shown_share
 
 if TYPE_CHECKING:
     from acoupi.components.types import Store
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from acoupi.exports.effort_report import Effort, Tally
     from acoupi.programs import AcoupiProgram
 
-__all__ = ["app", "plan_of", "shown_seconds", "shown_share"]
+__all__ = ["app", "plan_of"]
 
 app = single()
 
@@ -67,6 +68,7 @@ def effort(
     """
     from acoupi.exports.effort_report import find_deployment, measure, read_effort
     from acoupi.system.alarms import suspect_times
+    from acoupi.system.choosing import time_of
     from acoupi.system.reading import zone_of
 
     zone = zone_of(home.settings())
@@ -89,6 +91,7 @@ def effort(
             grouped=csv_file is None,
             suspect=suspect_times(home.settings()),
         )
+        found.deleted, found.in_clips = store.get_given_up(which, found.since, found.until)
         if csv_file is not None:
             with _opened(csv_file) as file:
                 measure(found, _written(found, spans, file))
@@ -174,6 +177,14 @@ def _written(
 # What is shown
 
 
+def _given_up(found: "Effort") -> dict[str, str]:
+    """Return what became of the sound, where clips are kept of it."""
+    if not found.in_clips:
+        return {}
+    given_up = shown_seconds(found.deleted - found.in_clips)
+    return {"given up": f"{given_up}, once analysed; {shown_seconds(found.in_clips)} are in clips"}
+
+
 def _show(found: "Effort") -> None:
     total, zone = found.total, found.timezone
     print_record(
@@ -183,6 +194,7 @@ def _show(found: "Effort") -> None:
             "to": f"{shown_time(found.until, zone=zone)} ({zone.key})",
             "planned": shown_seconds(total.planned),
             "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
+            **_given_up(found),
         }
     )
     if not found.has_plan:
@@ -320,30 +332,3 @@ def _percents(parts: list[int]) -> list[int]:
 
 def _words(state: "EffortState") -> str:
     return state.value.replace("_", " ")
-
-
-def shown_seconds(seconds: float) -> str:
-    """Return a length of time as people read it; below a minute with its fraction.
-
-    Examples
-    --------
-    >>> shown_seconds(0), shown_seconds(2.5), shown_seconds(45_296.2)
-    ('-', '2.5 s', '12:34:56')
-    """
-    if seconds < 60:
-        return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s" if seconds else "-"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-def shown_share(share: float | None) -> str:
-    """Return a share in percent, never rounded up: 100 % is all of it.
-
-    Examples
-    --------
-    >>> shown_share(1), shown_share(0.999999), shown_share(None)
-    ('100 %', '99.999 %', '-')
-    """
-    if share is None:
-        return "-"
-    return "100 %" if share >= 1 else f"{int(share * 100_000) / 1000:.3f} %"

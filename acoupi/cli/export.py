@@ -82,6 +82,7 @@ def export(
     failures.csv. A deployment that has not ended is exported up to its last known second.
     """
     from acoupi.exports import packages
+    from acoupi.system.alarms import suspect_times
 
     options: dict[str, Any] = {"boxes": boxes, "profile": profile, "occasion": occasion}
     if audio and format_ == "bundle":
@@ -105,6 +106,7 @@ def export(
             place=_place(latitude, longitude),
             plan=_plan(heard),
             audio=audio,
+            suspect=suspect_times(heard.settings),
         )
     tables = "effort.csv, failures.csv and calibration.csv"
     done(f"{output} holds {chosen.name}, {tables} of {_named(sites)}.")

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -15,13 +15,12 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.output import print_json
-from acoupi.cli.timezones import shown_time, time_of
+from acoupi.cli.timezones import shown_time
 from acoupi.errors import AcoupiError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.components.stores import SqliteReader
-    from acoupi.data import CaptureReport, Deployment
-    from acoupi.heard import DetectionRow, Filters, RecordingRow
+    from acoupi.heard import RecordingRow
     from acoupi.stack.settings import Settings
 
 __all__ = [
@@ -31,14 +30,11 @@ __all__ = [
     "Heard",
     "Id",
     "Limit",
-    "clock_words",
     "file_of",
     "filtered",
     "opened",
-    "place_of",
     "print_rows",
     "short",
-    "shown_band",
     "the_only",
     "written_csv",
 ]
@@ -133,9 +129,12 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_options(**given: Any) -> None:
-        chosen = Chosen(**{one.name: given.pop(one.name) for one in CHOICES})
+        from acoupi.system.choosing import Choice, Choosing
+
+        chosen = Choice(**{one.name: given.pop(one.name) for one in CHOICES})
         with opened() as heard:
-            command(heard, _filters(chosen, heard), **given)
+            choosing = Choosing(heard.reader, heard.zone, before="--")
+            command(heard, choosing.filters(chosen), **given)
 
     own = list(inspect.signature(command).parameters.values())[2:]
     options = [
@@ -149,88 +148,6 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     with_options.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
     with_options.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
     return with_options
-
-
-def _filters(chosen: Chosen, heard: Heard) -> "Filters":
-    """Return the filters that options mean.
-
-    Raises
-    ------
-    ParameterError
-        If one names something that was never heard.
-    """
-    from acoupi.heard import Filters
-    from acoupi.system.reading import deployments_named, known_as
-
-    reader = heard.reader
-    models = chosen.model and [
-        known_as("--model", "model", one, reader.get_models()) for one in chosen.model
-    ]
-    species = chosen.species and [
-        known_as("--species", "species", one, [tag.value for tag in reader.get_tags()])
-        for one in chosen.species
-    ]
-    sites = {
-        site.id for name in chosen.deployment or () for site in deployments_named(reader, name)
-    }
-    return Filters(
-        since=_moment("--from", chosen.since, heard.zone),
-        until=_moment("--to", chosen.until, heard.zone, ends_day=True),
-        deployments=frozenset(sites) if sites else None,
-        models=frozenset(models) if models else None,
-        species=frozenset(species) if species else None,
-        tags=_tags(chosen, reader),
-        min_score=chosen.min_score,
-        states=_states(chosen.state),
-        verdicts=_verdicts(chosen.verdict),
-        are_sampled=bool(chosen.sample),
-    )
-
-
-def _tags(chosen: Chosen, reader: "SqliteReader") -> Any:
-    from acoupi.system.reading import known_as
-
-    if not chosen.tag:
-        return None
-    known = {f"{tag.key}={tag.value}": tag for tag in reader.get_tags()}
-    return frozenset(known[known_as("--tag", "tag", one, list(known))] for one in chosen.tag)
-
-
-def _states(given: Sequence[str] | None) -> Any:
-    from acoupi.data import RecordingState
-
-    known = [one.value for one in RecordingState]
-    return _words("--state", given, known) and frozenset(map(RecordingState, given or ()))
-
-
-def _verdicts(given: Sequence[str] | None) -> Any:
-    from acoupi.heard import Verdict
-
-    known = [one.value for one in Verdict if one is not Verdict.WITHDRAWN] + ["none"]
-    words = _words("--verdict", given, known)
-    return words and frozenset(None if one == "none" else Verdict(one) for one in words)
-
-
-def _words(option: str, given: Sequence[str] | None, known: Sequence[str]) -> Sequence[str] | None:
-    for one in given or ():
-        if one not in known:
-            raise ParameterError(
-                one,
-                f'{option} cannot be "{one}".',
-                f"{option} {known[0]}",
-                why=f"it is one of {', '.join(known)}.",
-            )
-    return given or None
-
-
-def _moment(
-    option: str, text: str | None, zone: datetime.tzinfo, *, ends_day: bool = False
-) -> datetime.datetime | None:
-    """Return the time of an option, which is local to the sensor unless it has a zone."""
-    time = time_of(option, text, zone, ends_day=ends_day)
-    if time is None:
-        return None
-    return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(datetime.UTC)
 
 
 # One of them
@@ -279,6 +196,7 @@ def file_of(row: "RecordingRow") -> Path:
     if row.path is not None:
         return row.path
     reasons = {
+        "clipped": "it was analysed and given up, but for what its clips hold",
         "deleted": "it was analysed and then deleted, as the saving filters asked",
         "lost": "it disappeared; acoupi did not delete it",
     }
@@ -287,30 +205,6 @@ def file_of(row: "RecordingRow") -> Path:
         "acoupi recordings list --state kept",
         why=f"{reasons.get(row.state.value, 'there never was one')}. What is known of it stays.",
     )
-
-
-def place_of(deployment: "Deployment") -> str:
-    """Return the name of a site with its coordinates."""
-    if deployment.latitude is None or deployment.longitude is None:
-        return deployment.name
-    return f"{deployment.name} ({deployment.latitude:g}, {deployment.longitude:g})"
-
-
-def clock_words(capture: "CaptureReport | None") -> str:
-    """Return how far the time of a recording can be trusted, in words."""
-    if capture is None:
-        return "not known"
-    error = "" if capture.clock_error_s is None else f", to {1000 * capture.clock_error_s:.3g} ms"
-    if capture.clock_corrected_s:
-        return f"set later; corrected by {capture.clock_corrected_s:.3f} s{error}"
-    if capture.clock_synchronised is None:
-        return "does not say whether a time server set it"
-    return ("set" if capture.clock_synchronised else "not set") + f" by a time server{error}"
-
-
-def shown_band(row: "DetectionRow") -> str | None:
-    """Return the lowest and the highest frequency, kHz; None where there is no box."""
-    return None if row.box is None else f"{row.box[1] / 1000:.3g}-{row.box[3] / 1000:.3g}"
 
 
 # What is printed

@@ -14,17 +14,15 @@ from acoupi.cli.heard import (
     Heard,
     Id,
     Limit,
-    clock_words,
     filtered,
     opened,
-    place_of,
     print_rows,
     short,
-    shown_band,
     the_only,
 )
 from acoupi.cli.output import example, fitted, print_json, print_record, print_table
 from acoupi.cli.table import group
+from acoupi.telling import around, clock_words, place_of, shown_band
 
 if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, Filters, MessageRow, RecordingRow
@@ -117,6 +115,7 @@ def _told(row: "DetectionRow", heard: Heard) -> dict[str, Any]:
         "frequencies": band and f"{band} kHz",
         "recording": f"{recording.id}, {recording.state.value}",
         "file": str(recording.path) if recording.path else None,
+        "clip": row.clip and f"{row.start_s - row.clip.start_s:.3f} s into {row.clip.path}",
         "site": place_of(recording.deployment),
         "model": made_by.words if made_by else f"{row.model} (by an earlier acoupi)",
         "weights": made_by and made_by.weights and f"sha256:{made_by.weights}",
@@ -173,17 +172,17 @@ def count(
 def play(id_: Id, slow: listening.Slow = 1) -> None:
     """Play a detection, and half a second around it, through the sound output."""
     with opened() as heard:
-        row = _the(heard, id_)
-        listening.play(row.recording, slow, listening.around(row))
+        row = listening.in_its_file(_the(heard, id_))
+        listening.play(row.recording, slow, around(row))
 
 
 @app.command(epilog=example("acoupi detections picture 3f2a91c0 -o call.png"))
 def picture(id_: Id, output: listening.Output) -> None:
     """Draw a detection, and half a second around it, as a spectrogram."""
     with opened() as heard:
-        row = _the(heard, id_)
-        others = heard.reader.detections_in(row.recording.id)
-        listening.draw(heard, row.recording, others, listening.around(row), output)
+        found = _the(heard, id_)
+        row, others = listening.in_its_file(found), listening.shown_with(heard, found)
+        listening.draw(heard, row.recording, others, around(row), output)
 
 
 @app.command(epilog=example("acoupi detections copy 3f2a91c0 for-ana"))

@@ -13,17 +13,15 @@ from acoupi.cli.heard import (
     Heard,
     Id,
     Limit,
-    clock_words,
     filtered,
     opened,
-    place_of,
     print_rows,
     short,
-    shown_band,
     the_only,
 )
-from acoupi.cli.output import example, fitted, print_json, print_record, print_table
+from acoupi.cli.output import example, fitted, print_json, print_record, print_table, say
 from acoupi.cli.table import group
+from acoupi.telling import clock_words, place_of, shown_band
 
 if TYPE_CHECKING:
     from acoupi.data import CaptureReport
@@ -93,7 +91,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
 @app.command(epilog=example("acoupi recordings show 7c10e4d2"))
 def show(id_: Id, as_json: AsJson = False) -> None:
     """Show everything that is known of a recording: its capture, analyses and detections."""
-    from acoupi.exports.flat import flat_detection, flat_recording
+    from acoupi.exports.flat import flat_clip, flat_detection, flat_recording
 
     with opened() as heard:
         row = _the(heard, id_)
@@ -104,6 +102,7 @@ def show(id_: Id, as_json: AsJson = False) -> None:
             print_json(
                 {
                     **flat_recording(row),
+                    "clips": [flat_clip(one) for one in row.clips],
                     "capture": capture and capture.model_dump(mode="json"),
                     "analyses": [one.model_dump(mode="json") for one in analyses],
                     "detections": [flat_detection(one) for one in found],
@@ -129,6 +128,9 @@ def _told(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
         + (expansion if row.time_expansion != 1 else ""),
         "site": place_of(row.deployment),
         "file": str(row.path) if row.path else f"none: {row.state.value}",
+        "clips": "; ".join(
+            f"{one.start_s:.3f} to {one.end_s:.3f} s in {one.path}" for one in row.clips
+        ),
         "state": row.state.value,
     }
 
@@ -175,19 +177,25 @@ def count(
 
 @app.command(epilog=example("acoupi recordings play 7c10e4d2 --slow 10"))
 def play(id_: Id, slow: listening.Slow = 1) -> None:
-    """Play a recording through the sound output."""
+    """Play a recording, or what clips keep of it, through the sound output."""
     with opened() as heard:
-        row = _the(heard, id_)
-        listening.play(row, slow, (0, row.duration_s))
+        for row in listening.files_of(_the(heard, id_)):
+            listening.play(row, slow, (0, row.duration_s))
 
 
 @app.command(epilog=example("acoupi recordings picture 7c10e4d2 -o night.png"))
 def picture(id_: Id, output: listening.Output) -> None:
-    """Draw a recording (its first minute) as a spectrogram, with a box for each detection."""
+    """Draw a recording (its first minute) as a spectrogram, with a box for each detection.
+
+    Of one that was given up, draw the first of its clips.
+    """
     with opened() as heard:
-        row = _the(heard, id_)
-        found = heard.reader.detections_in(row.id)
+        whole = _the(heard, id_)
+        found, row = heard.reader.detections_in(whole.id), listening.files_of(whole)[0]
+        found = [one.in_clip(whole.clips[0], row) for one in found] if whole.clips else found
         listening.draw(heard, row, found, (0, row.duration_s), output)
+        if len(whole.clips) > 1:
+            say(f"It is the first of {len(whole.clips)} clips: acoupi detections picture ID")
 
 
 @app.command(epilog=example("acoupi recordings copy --from yesterday --min-score 0.9 for-ana"))

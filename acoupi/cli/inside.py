@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["instead", "run_inside"]
 
 
-SETTING_UP = ("setup", "config")
+SETTING_UP = ("setup", "config", "web")
 """Commands after which other folders may be mounted."""
 
 
@@ -42,17 +42,23 @@ def run_inside(
     Raises
     ------
     TargetError
-        If docker cannot be run.
+        If docker cannot be run, or the program in the image left what containers could be
+        started from.
+    ConfigurationError
+        If the bundle that was written there is not safe to start.
     """
     from acoupi.bundles.engine import hand_over
+    from acoupi.bundles.overrides import files_of_others
     from acoupi.targets.compose import ComposeTarget
 
     target = ComposeTarget(found)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     command = target.command_inside(words, image, packages=packages, terminal=terminal)
     echo(shlex.join(command))
+    before = files_of_others(found.home)
     code = hand_over(command)
     if words[0] in SETTING_UP and found.manifest_file.exists():
+        target.check_written(before)
         target.prepare()
     return code
 

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, RecordingRow
 
 __all__ = [
+    "LONGEST_PICTURE_S",
     "IdsAndFolder",
     "Output",
     "Slow",
     "copy",
     "draw",
+    "files_of",
+    "in_its_file",
     "inline_picture",
     "parted",
     "picture",
     "play",
+    "shown_with",
 ]
 
-AROUND_S = 0.5
-"""What is heard before and after a detection, seconds."""
 SHORTEST_PICTURE_S, LONGEST_PICTURE_S = 0.01, 60.0
 
 Slow = Annotated[
@@ -51,10 +53,21 @@ def play(row: "RecordingRow", slow: float, part: tuple[float, float]) -> None:
         play_file(path, start=start, frames=max(1, end - start), rate=rate / slow)
 
 
-def around(row: "DetectionRow") -> tuple[float, float]:
-    """Return the part of a recording with a detection, and a little around it, seconds."""
-    start = max(0.0, row.start_s - AROUND_S)
-    return start, max(start, min(row.recording.duration_s, row.end_s + AROUND_S))
+def files_of(row: "RecordingRow") -> Sequence["RecordingRow"]:
+    """Return a recording, or, where the whole file is gone, its clips as recordings."""
+    return [row.as_clip(one) for one in row.clips] or [row]
+
+
+def in_its_file(row: "DetectionRow") -> "DetectionRow":
+    """Return a detection as it is in the clip that holds it, where the whole file is gone."""
+    return row if row.clip is None else row.in_clip(row.clip)
+
+
+def shown_with(heard: Heard, row: "DetectionRow | RecordingRow") -> Sequence["DetectionRow"]:
+    """Return what was found in a recording, or in that of a detection, as it is in its file."""
+    clip, recording = getattr(row, "clip", None), getattr(row, "recording", row)
+    others = heard.reader.detections_in(recording.id)
+    return others if clip is None else [one.in_clip(clip) for one in others]
 
 
 def draw(
@@ -161,15 +174,18 @@ def copy(heard: Heard, rows: Iterable["RecordingRow"], folder: Path, *, named: b
     named
         Each was asked for by its id: one without a file is an error.
     """
+    from acoupi.exports.clipped import in_files
     from acoupi.exports.copies import copy_recording
 
     copied, without = 0, 0
     with working("Copying"):
-        for row in rows:
+        for row, found in in_files((one, heard.reader.detections_in(one.id)) for one in rows):
+            if row.clips:
+                continue  # what is in none of its clips
             if row.path is None and not named:
                 without += 1
                 continue
-            copy_recording(heard.reader, row, file_of(row), folder)
+            copy_recording(row, found, file_of(row), folder)
             copied += 1
     if not copied and not without:
         raise AcoupiError(

@@ -26,6 +26,8 @@ COUNT_COLUMNS = {
     "acknowledged": "delivered",
     "pending": "waiting",
     "dead": "given up",
+    "expired": "too old",
+    "bytes_today": "bytes today",
     "refusal": "refused because",
 }
 DEAD_COLUMNS = {
@@ -70,11 +72,19 @@ def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
 
     A message is given up when its server has refused it ten times. If the
     server refuses the sensor, messages wait: correct the address, token or password.
+    Messages older than sensor.outbox.longest_days are too old to be sent.
     """
     store = _store(home.sensor(), messenger, only_reads=True)
     refusals = {each.messenger: each.error for each in store.get_refusals()}
+    spent = store.get_bytes_sent()
     counts = [
-        {"messenger": name, **states, "refusal": refusals.get(name)}
+        {
+            "messenger": name,
+            "expired": 0,
+            **states,
+            "bytes_today": spent.get(name),
+            "refusal": refusals.get(name),
+        }
         for name, states in store.count_deliveries().items()
         if messenger in (None, name)
     ]
@@ -100,10 +110,17 @@ def _row(letter: Any) -> dict[str, Any]:
 
 
 @app.command(epilog=example("acoupi messages retry"))
-def retry(messenger: Messenger = None, as_json: AsJson = False) -> None:
+def retry(
+    messenger: Messenger = None,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Those that were too old to be sent, instead.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Try again to deliver the messages that were given up."""
     store = _store(home.sensor(), messenger, only_reads=False)
-    count = store.retry_dead_letters(messenger)
+    again = store.retry_expired if expired else store.retry_dead_letters
+    count = again(messenger)
     if as_json:
         print_json({"retried": count})
     else:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -135,12 +135,15 @@ def echo(command: str) -> None:
 
 
 @contextmanager
-def working(text: str) -> Iterator[None]:
-    """Show a progress indicator, on a terminal, until the block ends."""
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """Show a progress indicator, on a terminal, until the block ends; provide what changes it.
+
+    Elsewhere, what it is changed to is printed.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda text: say(text, err=True)
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(printable(text)):
-        yield
+    with Console(stderr=True).status(printable(text)) as status:
+        yield lambda text: status.update(printable(text))

@@ -21,12 +21,12 @@ from acoupi.cli.heard import (
     opened,
     print_rows,
     short,
-    shown_band,
     the_only,
 )
 from acoupi.cli.output import done, example, fitted, print_json, print_table, say, warn
 from acoupi.cli.table import group
 from acoupi.errors import AcoupiError, DeviceError, ParameterError
+from acoupi.telling import around, shown_band
 
 if TYPE_CHECKING:
     from acoupi.components.stores import SqliteStore
@@ -165,8 +165,8 @@ class _Session:
 
     def _show(self, clip: "Clip", place: str) -> None:
         say(f"\n{place}  {_described(clip, self.heard)}")
-        others = self.heard.reader.detections_in(_recording(clip).id)
-        content, shown = listening.picture(self.heard, _recording(clip), others, _part(clip))
+        others = listening.shown_with(self.heard, clip)
+        content, shown = listening.picture(self.heard, _sound(clip), others, _part(clip))
         inline = sys.stdout.isatty() and listening.inline_picture(content, os.environ)
         if self.picture is not None:
             _write(self.picture, content)
@@ -180,7 +180,7 @@ class _Session:
         say(f"  {_help(clip)}")
 
     def _play(self, clip: "Clip") -> None:
-        row = _recording(clip)
+        row = _sound(clip)
         slow = self.slow or (10 if row.samplerate_hz > 100_000 else 1)
         try:
             listening.play(row, slow, _part(clip))
@@ -207,8 +207,15 @@ def _recording(clip: Any) -> Any:
     return clip.recording if _is_detection(clip) else clip
 
 
+def _sound(clip: Any) -> Any:
+    """Return the recording or clip that has the file."""
+    return listening.in_its_file(clip).recording if _is_detection(clip) else clip
+
+
 def _part(clip: Any) -> tuple[float, float]:
-    return listening.around(clip) if _is_detection(clip) else (0.0, clip.duration_s)
+    if _is_detection(clip):
+        return around(listening.in_its_file(clip))
+    return 0.0, clip.duration_s
 
 
 def _help(clip: "Clip") -> str:

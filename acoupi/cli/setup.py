@@ -85,6 +85,14 @@ def setup(
             metavar="URL", help="redis://... or amqp://..., if you run one; else embedded."
         ),
     ] = None,
+    web: Annotated[
+        bool | None,
+        typer.Option(
+            "--web/--no-web",
+            help='Serve a page for browsers; off unless asked for. "acoupi web token" to log in.',
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
     ] = False,
@@ -114,6 +122,7 @@ def setup(
     found = home.settings()
     before = Sensor.at(found)
     asking = sys.stdin.isatty() if prompt is None else prompt
+    options = [*context.args, *_web_option(web)]
     chosen = _target_of(before, target, broker, has_package=bool(package))
     if system:
         chosen = _for_system(chosen or before.target.name)
@@ -123,11 +132,11 @@ def setup(
         words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
         words += ["--adopt-folder"] if adopt_folder else []
         words += [*(["--config", str(config)] if config else [])]
-        words += [*(["--broker", broker] if broker else []), *context.args]
+        words += [*(["--broker", broker] if broker else []), *options]
         raise typer.Exit(_set_up_inside(found, words, package))
     request = SetupRequest(
         program or _program_of(before, asking=asking),
-        context.args,
+        options,
         prompt=asking and not diff,
         target=chosen,
         file=config,
@@ -142,6 +151,10 @@ def setup(
         after = _set_up(found, request)
         if before.manifest is None and target is None:
             _say_where(after)
+
+
+def _web_option(web: bool | None) -> list[str]:
+    return [] if web is None else ["--sensor.web.enabled", str(web).lower()]
 
 
 def _say_where(found: "Sensor") -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
     "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
+    "metrics": Entry("metrics:app", "Print the state of the sensor as metrics for Prometheus."),
     "recordings": Entry(
         "heard_recordings:app", "Look up what was recorded; listen to it, draw it, copy it."
     ),
@@ -50,10 +51,20 @@ COMMANDS = {
     "export": Entry(
         "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
     ),
+    "backup": Entry(
+        "backup:backup_app", "Copy the settings and the databases of a sensor into one file."
+    ),
+    "restore": Entry(
+        "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
+    ),
     "compose": Entry("compose:app", "Run the sensor in containers, one per worker."),
     "doctor": Entry(
         "doctor:doctor_app",
         "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
+    ),
+    "web": Entry("web:app", "Log in to the page of the sensor; make the changes it leaves to you."),
+    "program": Entry(
+        "program:app", "Begin a program of your own, or try one on the recordings of a folder."
     ),
     "task": Entry("tasks:app", "List the tasks of the program, or run one now."),
     "messages": Entry(

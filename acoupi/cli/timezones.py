@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from acoupi.cli.output import warn
-from acoupi.clock import nearest_second, utc_now
-from acoupi.errors import ParameterError
+from acoupi.clock import nearest_second
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
 
-__all__ = ["say_timezone", "shown_time", "time_of", "warn_of_timezone"]
+__all__ = ["say_timezone", "shown_time", "warn_of_timezone"]
 
 
 def shown_time(
@@ -23,36 +22,6 @@ def shown_time(
 ) -> str:
     """Return a time as it is shown, rounded to the second; its zone is named beside it."""
     return nearest_second(time).astimezone(zone).strftime(timeformat)
-
-
-def time_of(
-    option: str, text: str | None, zone: datetime.tzinfo, *, ends_day: bool = False
-) -> datetime.datetime | None:
-    """Return the day or time that an option means; without a zone if the text has none.
-
-    Parameters
-    ----------
-    zone
-        Of the sensor: what day it is there.
-    ends_day
-        A day alone means its end.
-
-    Raises
-    ------
-    ParameterError
-        If it is neither a day nor a time.
-    """
-    from acoupi.programs.fields import read_moment
-
-    if text is None:
-        return None
-    today = utc_now().astimezone(zone).date()
-    try:
-        return read_moment(text, today, ends_day=ends_day)
-    except ValueError as error:
-        raise ParameterError(
-            text, f'{option} cannot be "{text}".', f'{option} "{today} 21:30"', why=f"{error}."
-        ) from error
 
 
 def say_timezone(found: "Settings") -> None:

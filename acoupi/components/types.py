@@ -17,6 +17,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from acoupi import data
+from acoupi.clips import Clip, ClipSettings, Stretch
 from acoupi.effort import CapturePlan, EffortHistory
 from acoupi.sampling import Sampling
 from acoupi.windows import DailyWindows, SolarWindows, Span
@@ -407,6 +408,44 @@ class Store(ABC):
     ) -> None:
         """Note that the file of a displaced recording is gone."""
 
+    # Clips that are kept in place of files (see `acoupi.clips`). A store without them keeps none.
+
+    can_clip: ClassVar[bool] = False
+    """Whether the store has what follows."""
+    clips: ClipSettings = ClipSettings()
+    """How much is kept around a detection; the sensor's settings are put here, as above."""
+
+    def get_stream(self, stream_id: UUID, frames: Stretch) -> list[data.Recording]:
+        """Return the recordings that have some of these frames, the earliest first.
+
+        Each comes with the report of its capture; also those that have no file any more.
+        """
+        del stream_id, frames
+        return []
+
+    def put_clip(self, clip: Clip) -> None:  # noqa: B027 - optional
+        """Note that a clip is in its file; the same again changes nothing."""
+
+    def get_clipped(self, stream_id: UUID, frames: Stretch) -> list[Stretch]:
+        """Return which of these frames (and which beside them) clips hold, in order."""
+        del stream_id, frames
+        return []
+
+    def get_given_up(
+        self, deployment: data.Deployment, since: datetime, until: datetime
+    ) -> tuple[float, float]:
+        """Return how much sound of deleted files there was, and how much of it clips hold.
+
+        Seconds, of the recordings of a deployment that began in [since, until).
+        """
+        del deployment, since, until
+        return 0.0, 0.0
+
+    def is_clip(self, path: Path) -> bool:
+        """Return whether this is the file of a clip."""
+        del path
+        return False
+
 
 class MessageBuilder(ABC, Generic[P]):
     """Builds a message from its arguments, or none."""
@@ -511,14 +550,20 @@ class MessageStore(ABC):
         """
         return self.get_unsent_messages(limit=limit, order=order)
 
-    def settle_message(self, messenger: str, response: data.Response) -> None:
+    def settle_message(self, messenger: str, response: data.Response) -> bool | None:
         """Store the result of an attempt to deliver a claimed message.
 
         SUCCESS completes it. Anything else counts the attempt and sets the time
         of the next one, or gives the message up (a dead letter) if the server
         has refused it (ERROR) too often.
+
+        Returns
+        -------
+        bool or None
+            True if the later messages of its kind must wait for it.
         """
         self.store_response(response)
+        return None
 
     def release_messages(  # noqa: B027 - optional
         self, messenger: str, messages: Sequence[data.Message]

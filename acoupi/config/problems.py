@@ -235,9 +235,11 @@ def _wording(detail: Mapping[str, Any]) -> str:
 
 
 def example(node: ConfigTree) -> str | None:
-    """Return a value that a place could have: its default, or one of its kind."""
+    """Return a value that a place could have: an example or its default, or one of its kind."""
     if node.is_secret:
         return None
+    if node.info is not None and node.info.examples:
+        return show(node.info.examples[0])
     if node.default is not None:
         return show(node.default)
     if node.choices:

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
 from acoupi.alarms.limits import Alarms
 from acoupi.commit import is_there
@@ -24,11 +24,13 @@ from acoupi.config.fields import dump_config_field, set_config_field
 from acoupi.config.names import SENSOR
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
+from acoupi.config.web import Web
 from acoupi.errors import ConfigurationError
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.writing import RenderedFile
 
 __all__ = [
+    "Metrics",
     "Recorder",
     "dump_setting",
     "is_about_sensor",
@@ -76,8 +78,90 @@ class Review(BaseModel):
     )
 
 
-BUILT_IN: dict[str, type[BaseModel]] = {"recorder": Recorder, "review": Review, "alarms": Alarms}
-NEVER_ASKED = frozenset({"alarms"})
+def _text_file(path: Path) -> Path:
+    if path.suffix != ".prom":
+        raise ValueError("its name must end with .prom: node_exporter reads no others")
+    return path
+
+
+class Metrics(BaseModel):
+    """Metrics of the sensor for Prometheus, in a text file that node_exporter reads."""
+
+    textfile: Annotated[Path, AfterValidator(_text_file)] | None = Field(
+        default=None,
+        examples=["data/metrics/acoupi.prom"],
+        description="The file, NAME.prom; a relative path is one below ACOUPI_HOME; none: off.",
+    )
+    interval_seconds: float = Field(
+        default=60, ge=5, le=3600, description="Seconds from one writing to the next."
+    )
+
+
+class Clips(BaseModel):
+    """The seconds around detections, kept in place of whole recordings."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Keep clips around detections; the rest of a recording is given up once it "
+        "was analysed.",
+    )
+    before: float = Field(
+        default=1.0, ge=0, le=600, description="Seconds to keep before a detection."
+    )
+    after: float = Field(default=1.0, ge=0, le=600, description="Seconds to keep after it.")
+
+
+class LongestDays(BaseModel):
+    """Days after which a message of a kind is no longer sent; none: it waits for ever."""
+
+    alarm: float | None = Field(default=None, gt=0, description="Alarms.")
+    deployment: float | None = Field(default=None, gt=0, description="Deployments.")
+    heartbeat: float | None = Field(default=None, gt=0, description="Heartbeats.")
+    summary: float | None = Field(default=None, gt=0, description="Summaries.")
+    detection: float | None = Field(default=None, gt=0, description="Detections.")
+    recording: float | None = Field(default=None, gt=0, description="Recordings.")
+    other: float | None = Field(
+        default=None, gt=0, description="What a program sends without saying what kind it is."
+    )
+
+
+class Outbox(BaseModel):
+    """What messages may cost on a metered link."""
+
+    bytes_per_day: int | None = Field(
+        default=None,
+        ge=10_000,
+        description="Bytes that each destination on a network may cost in a day (UTC), with an "
+        "allowance for headers; none: no limit.",
+    )
+    kept_percent: float = Field(
+        default=20,
+        ge=0,
+        le=90,
+        description="Percent of these bytes that only alarms, deployments and heartbeats may use.",
+    )
+    batch_messages: int = Field(
+        default=20,
+        ge=1,
+        le=50,
+        description="Messages taken at once; a power cut costs at most what these would.",
+    )
+    longest_days: LongestDays = Field(
+        default_factory=LongestDays,
+        description="Days after which a message is no longer sent, by its kind.",
+    )
+
+
+BUILT_IN: dict[str, type[BaseModel]] = {
+    "recorder": Recorder,
+    "review": Review,
+    "clips": Clips,
+    "alarms": Alarms,
+    "outbox": Outbox,
+    "metrics": Metrics,
+    "web": Web,
+}
+NEVER_ASKED = frozenset({"alarms", "clips", "metrics", "outbox", "web"})
 """Sections about which setup does not ask."""
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from acoupi.door.wire import (
 )
 from acoupi.errors import StoreError
 
-__all__ = ["Door", "at_socket", "find_store", "through_door", "use_door"]
+__all__ = ["Door", "at_socket", "exchanged", "find_store", "through_door", "use_door"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,16 +63,32 @@ class Door:
         OSError
             If nobody answers in time.
         """
-        end = clock.monotonic() + self.deadline
-        with closing(socket.socket(socket.AF_UNIX)) as connection:
-            connection.settimeout(self.deadline)
-            with at_socket(self.folder) as address:
-                connection.connect(address)
-            connection.sendall(LENGTH.pack(len(request)) + request)
+        with closing(exchanged(self.folder, request, self.deadline)) as answers:
+            return next(answers)
+
+
+def exchanged(
+    folder: Path, request: bytes, deadline: float = DEADLINE
+) -> Generator[bytes, None, None]:
+    """Send a request and yield its answers: as many as are asked for, each in time.
+
+    Raises
+    ------
+    OSError
+        If nobody answers in time.
+    """
+    with closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(deadline)
+        end = clock.monotonic() + deadline
+        with at_socket(folder) as address:
+            connection.connect(address)
+        connection.sendall(LENGTH.pack(len(request)) + request)
+        while True:
             (length,) = LENGTH.unpack(_receive(connection, LENGTH.size, end))
             if length > MOST_ANSWER_BYTES:
                 raise ConnectionAbortedError("the answer is too long")
-            return _receive(connection, length, end)
+            yield _receive(connection, length, end)
+            end = clock.monotonic() + deadline
 
 
 @contextmanager

@@ -13,14 +13,15 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from acoupi import clock
-from acoupi.door.caller import caller
+from acoupi.door.caller import caller, owner_key
 from acoupi.door.client import at_socket, find_store
 from acoupi.door.places import SOCKET
 from acoupi.door.waiting import WaitingCalls
@@ -35,9 +36,9 @@ from acoupi.door.wire import (
     pack,
     parse,
 )
-from acoupi.errors import StoreError, UnknownRecordingError
+from acoupi.errors import AcoupiError, StoreError, UnknownRecordingError
 
-__all__ = ["DoorServer", "Limits", "Role"]
+__all__ = ["DoorServer", "Limits", "Role", "listen"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,10 @@ class Limits:
     """For a request to arrive, and for its answer to be taken."""
     bytes_an_hour: int = 64 * 1024 * 1024
     """Of its calls; a small one counts as `LEAST_BYTES`."""
+    rows: int = 200
+    """Of a stream, in one answer; it has `seconds` to be taken."""
+    stream_seconds: float = 600.0
+    """For a whole stream: the store keeps what it was meanwhile."""
     listed: int = 8
     """Entries in a list that is an argument."""
     look_every: float = 1.0
@@ -81,6 +86,10 @@ class _Connection:
     end: float
     received: bytearray = field(default_factory=bytearray)
     answer: memoryview | None = None
+    rows: Iterator[Any] | None = None
+    """What is still to be answered of a stream."""
+    last: float = math.inf
+    """When the stream ends, whether all was taken or not."""
 
     def length(self) -> int | None:
         """Return the length of the whole request; None: not known yet."""
@@ -106,6 +115,10 @@ class DoorServer(threading.Thread):
         Returns the store of a kind and a path, None if there is none.
     limits
         What is accepted.
+    listener
+        A socket that listens already; None: one in `folder`.
+    user
+        The service's, if it is neither this process's nor that of its folder of calls.
     """
 
     def __init__(
@@ -117,12 +130,17 @@ class DoorServer(threading.Thread):
         *,
         find: Callable[[str, str], Any] = find_store,
         limits: Limits | None = None,
+        listener: socket.socket | None = None,
+        user: int | None = None,
     ) -> None:
         super().__init__(name=f"door {service}", daemon=True)
         self.service, self.folder, self.waiting = service, folder, waiting
         self.listens = threading.Event()
         self._role, self._find = role, find
-        self._limits = limits or Limits()
+        self._own_users = {os.geteuid(), *([] if user is None else [user])}
+        self._limits, self._listener = limits or Limits(), listener
+        self.asked_on = clock.monotonic()
+        """When it was last asked something, or answered."""
         self._open: dict[int, _Connection] = {}
         self._reported: set[str] = set()
         self._rests_until = -math.inf
@@ -156,7 +174,7 @@ class DoorServer(threading.Thread):
     def _serve(self) -> None:
         with ExitStack() as stack:
             selector = stack.enter_context(selectors.DefaultSelector())
-            listener = stack.enter_context(_listen(self.folder))
+            listener = stack.enter_context(self._listener or listen(self.folder))
             stack.callback(self._close_all)
             selector.register(self._ended, selectors.EVENT_READ)
             selector.register(listener, selectors.EVENT_READ)
@@ -180,6 +198,8 @@ class DoorServer(threading.Thread):
     def _accept(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
+        except BlockingIOError:  # another thread has it
+            return
         except OSError as error:
             self._report("a connection could not be accepted", error)
             return
@@ -196,7 +216,7 @@ class DoorServer(threading.Thread):
         selector.register(connection, selectors.EVENT_READ, one)
 
     def _users(self) -> set[int]:
-        users = {os.geteuid()}
+        users = set(self._own_users)
         with suppress(OSError):
             users.add(self.waiting.folder.lstat().st_uid)
         return users
@@ -204,12 +224,13 @@ class DoorServer(threading.Thread):
     def _turn(self, selector: selectors.BaseSelector, one: _Connection) -> None:
         try:
             if one.answer is None and self._receive(one):
-                one.answer = memoryview(self._answer(bytes(one.received[LENGTH.size :])))
-                one.end = clock.monotonic() + self._limits.seconds
+                self._begin(one)
                 one.received.clear()
                 selector.modify(one.socket, selectors.EVENT_WRITE, one)
             if one.answer is not None:
                 one.answer = one.answer[one.socket.send(one.answer) :]
+                if not one.answer and one.rows is not None:
+                    self._next_rows(one)
         except BlockingIOError:
             return
         except Exception as error:  # noqa: BLE001 - it ends this connection only
@@ -220,6 +241,31 @@ class DoorServer(threading.Thread):
         else:
             if one.answer is not None and not one.answer:
                 self._end(selector, one)
+
+    def _begin(self, one: _Connection) -> None:
+        """Make the call, and answer it, or the first rows of it."""
+        self.asked_on = clock.monotonic()
+        found = self._answer(bytes(one.received[LENGTH.size :]))
+        one.end = clock.monotonic() + self._limits.seconds
+        if isinstance(found, bytes):
+            one.answer = memoryview(found)
+        else:
+            one.rows, one.last = found, clock.monotonic() + self._limits.stream_seconds
+            self._next_rows(one)
+
+    def _next_rows(self, one: _Connection) -> None:
+        assert one.rows is not None
+        self.asked_on = clock.monotonic()
+        one.end = min(one.last, clock.monotonic() + self._limits.seconds)
+        try:
+            rows = list(islice(one.rows, self._limits.rows))
+            has_more = len(rows) == self._limits.rows
+            content = pack(Answer(result=rows, more=has_more), MOST_ANSWER_BYTES)
+        except (AcoupiError, ValueError) as error:
+            has_more, content = False, pack(Answer(error=_trouble(error)))
+        one.answer = memoryview(LENGTH.pack(len(content)) + content)
+        if not has_more:
+            one.rows = None
 
     def _receive(self, one: _Connection) -> bool:
         """Receive what is there; return whether the request is complete."""
@@ -258,21 +304,24 @@ class DoorServer(threading.Thread):
 
     # --- calls -------------------------------------------------------------------------------
 
-    def _answer(self, content: bytes) -> bytes:
+    def _answer(self, content: bytes) -> bytes | Iterator[Any]:
+        """Return the answer to a request; where it is a stream, its rows."""
         request: Request | None = None
         try:
             self._take(len(content))
             request = parse(content, Request)
-            packed = pack(Answer(result=self._make(request)), MOST_ANSWER_BYTES)
-        except StoreError as error:
-            trouble = Trouble(message=error.message, help=error.help, why=error.why)
-            packed = pack(Answer(error=trouble))
+            result = self._make(request)
+            if isinstance(result, Iterator):
+                return result
+            packed = pack(Answer(result=result), MOST_ANSWER_BYTES)
+        except (AcoupiError, ValueError) as error:
+            if request is None and not isinstance(error, AcoupiError):
+                raise  # it is malformed
+            packed = pack(Answer(error=_trouble(error)))
         except Exception as error:
             if request is None:
-                raise  # it is malformed
-            is_value = isinstance(error, ValueError)
-            text = str(error) if is_value else f"{request.method} failed: {error!r}"
-            packed = pack(Answer(error=Trouble(is_value=is_value, message=text)))
+                raise
+            packed = pack(Answer(error=Trouble(message=f"{request.method} failed: {error!r}")))
         return LENGTH.pack(len(packed)) + packed
 
     def _make(self, request: Request) -> Any:
@@ -296,15 +345,17 @@ class DoorServer(threading.Thread):
         longest = max(map(len, lists), default=0)
         if longest > self._limits.listed:
             raise ValueError(f"a list of {longest} entries; at most {self._limits.listed}")
+        check = getattr(store, "door_check", lambda *_: None)
+        tokens = caller.set(request.caller), owner_key.set(request.key)
         try:
-            store.door_check(request.method, arguments)
-        except StoreError as error:
-            raise _OutsideRoleError(error.message, error.help, why=error.why) from error
-        token = caller.set(request.caller)
-        try:
+            try:
+                check(request.method, arguments)
+            except StoreError as error:
+                raise _OutsideRoleError(error.message, error.help, why=error.why) from error
             return method(**arguments)
         finally:
-            caller.reset(token)
+            caller.reset(tokens[0])
+            owner_key.reset(tokens[1])
 
     def _refused(self, request: Request, why: str) -> "_OutsideRoleError":
         error = _OutsideRoleError(
@@ -377,7 +428,20 @@ class DoorServer(threading.Thread):
             )  # fmt: skip
 
 
-def _listen(folder: Path) -> socket.socket:
+def _trouble(error: AcoupiError | ValueError) -> Trouble:
+    """Return an error as an answer holds it."""
+    if isinstance(error, AcoupiError):
+        return Trouble(
+            kind=type(error).__name__,
+            status=getattr(error, "status", None),
+            message=error.message,
+            help=error.help,
+            why=error.why,
+        )
+    return Trouble(is_value=True, message=str(error))
+
+
+def listen(folder: Path) -> socket.socket:
     """Return a socket that listens in a folder, in place of one that an earlier process left."""
     folder.mkdir(parents=True, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
@@ -30,6 +30,7 @@ __all__ = [
     "pack",
     "parse",
     "result_of",
+    "rows_of",
 ]
 
 LENGTH = struct.Struct(">I")
@@ -61,6 +62,8 @@ class Request(_Strict):
     arguments: dict[str, Any]
     caller: str | None = Field(default=None, max_length=100)
     """Names the parent of the process that calls; see `acoupi.door.caller`."""
+    key: str | None = Field(default=None, max_length=200)
+    """Shows that the owner of the sensor asks, where only they may."""
 
 
 class Trouble(_Strict):
@@ -68,6 +71,10 @@ class Trouble(_Strict):
 
     is_value: bool = False
     """A ``ValueError``; otherwise an error of the store."""
+    kind: str = ""
+    """Name of the class of an error of acoupi."""
+    status: int | None = None
+    """As HTTP has it, where the error says one."""
     message: str
     help: str | None = None
     why: str | None = None
@@ -78,6 +85,8 @@ class Answer(_Strict):
 
     result: Any = None
     error: Trouble | None = None
+    more: bool = False
+    """Rows of a stream: another answer follows, with the next ones."""
 
 
 def pack(document: BaseModel, most: int = MOST_BYTES) -> bytes:
@@ -115,22 +124,36 @@ def arguments_of(function: Callable[..., Any], given: Mapping[str, Any]) -> dict
     ValueError
         If one is unknown, or not of its type.
     """
-    adapters = _adapters(function)
-    unknown = given.keys() - adapters.keys() | given.keys() & {"return"}
+    unknown = given.keys() - _hints(function).keys() | given.keys() & {"return"}
     if unknown:
         raise ValueError(f"no argument is called {', '.join(sorted(unknown))}")
-    return {name: adapters[name].validate_python(value) for name, value in given.items()}
+    return {name: _adapter(function, name).validate_python(one) for name, one in given.items()}
 
 
 def result_of(function: Callable[..., Any], given: Any) -> Any:
     """Return what a method returned from what JSON held."""
-    return _adapters(function)["return"].validate_python(given)
+    return _adapter(function, "return").validate_python(given)
+
+
+def rows_of(function: Callable[..., Any], given: list[Any]) -> list[Any]:
+    """Return some rows of what a method yields, from what JSON held."""
+    return _rows_adapter(function).validate_python(given)
 
 
 @functools.cache
-def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
-    hints = get_type_hints(inspect.unwrap(function))
-    return {name: TypeAdapter(hint) for name, hint in hints.items()}
+def _rows_adapter(function: Callable[..., Any]) -> TypeAdapter[list[Any]]:
+    (row,) = get_args(_hints(function)["return"])
+    return TypeAdapter(list[row])  # type: ignore[valid-type]
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(inspect.unwrap(function))
+
+
+@functools.cache
+def _adapter(function: Callable[..., Any], name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_hints(function)[name])
 
 
 def _check_size(content: bytes, most: int) -> None:

@@ -4,27 +4,29 @@ import filecmp
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from acoupi.audio.disk import part_path, publish
 from acoupi.exports.flat import flat_detection, flat_recording
-from acoupi.exports.reader import Reader
-from acoupi.heard import RecordingRow
+from acoupi.heard import DetectionRow, RecordingRow
 from acoupi.opening import open_binary
 from acoupi.writing import disk_error, write_atomic
 
 __all__ = ["copy_recording"]
 
 
-def copy_recording(reader: Reader, row: RecordingRow, path: Path, folder: Path) -> Path:
+def copy_recording(
+    row: RecordingRow, found: Iterable[DetectionRow], path: Path, folder: Path
+) -> Path:
     """Copy the file of a recording with its sidecar (``NAME.json``); return the copy.
 
     A file of that name that holds the same stays; nothing is overwritten.
 
     Parameters
     ----------
-    row, path
-        The recording, and its file.
+    row, found, path
+        The recording (or a clip as one), what was found in it, and its file.
     folder
         Where to; it is made if it is not there.
 
@@ -42,8 +44,7 @@ def copy_recording(reader: Reader, row: RecordingRow, path: Path, folder: Path) 
             _copy(path, target)
     except OSError as error:
         raise disk_error("copy to", target, error) from error
-    found = [flat_detection(one) for one in reader.detections_in(row.id)]
-    told = {"recording": flat_recording(row), "detections": found}
+    told = {"recording": flat_recording(row), "detections": list(map(flat_detection, found))}
     text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
     write_atomic(target.with_name(f"{target.name}.json"), text)
     return target

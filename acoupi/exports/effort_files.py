@@ -9,9 +9,10 @@ from acoupi.clock import to_microseconds
 from acoupi.data import Deployment, EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory
 from acoupi.errors import ParameterError
-from acoupi.exports.effort_report import Part, measure, read_parts
+from acoupi.exports.effort_report import Effort, Part, Times, measure, read_parts
 from acoupi.exports.flat import CsvWriter, iso_time
 from acoupi.exports.format import write_table, written
+from acoupi.exports.given_up import GivenUp
 from acoupi.exports.reader import Reader
 from acoupi.exports.source import Site
 from acoupi.heard import Filters
@@ -36,6 +37,14 @@ EFFORT: EffortColumns = {
         "number",
         "largest error of the clock by its own estimate, seconds; empty: not known",
     ),
+    "microphoneSuspect_s": (
+        "number",
+        "seconds of it in which the microphone heard nothing, by its own trend; they stay recorded",
+    ),
+    "givenUp_s": (
+        "number",
+        "seconds of it that were recorded and analysed, and are in no file or clip any more",
+    ),
 }
 FAILURES: EffortColumns = {
     "deploymentID": ("string", "the deployment"),
@@ -48,19 +57,24 @@ FAILURES: EffortColumns = {
 
 
 def write_effort(
-    reader: Reader, filters: Filters, folder: Path, plan: CapturePlan | None = None
+    reader: Reader,
+    filters: Filters,
+    folder: Path,
+    plan: CapturePlan | None = None,
+    suspect: Times = (),
 ) -> list[Site]:
     """Write the effort of the deployments that are chosen, and return them with it.
 
     Only the deployment and the time of the filters choose: a sensor that listened for one
-    species has listened for all. `plan` is of those for which the store knows none.
+    species has listened for all. `plan` is of those for which the store knows none, `suspect`
+    when the microphone heard nothing by its own trend.
     """
     sites = []
     with written(folder / "effort.csv") as file:
         writer = CsvWriter(file)
         writer.writerow(EFFORT)
         for deployment in _chosen(reader, filters):
-            site = _measured(reader, deployment, filters, writer, plan)
+            site = _measured(reader, deployment, filters, writer, plan=plan, suspect=suspect)
             if site is not None:
                 sites.append(site)
     write_table(folder / "failures.csv", list(FAILURES), _failures(sites))
@@ -74,24 +88,35 @@ def _chosen(reader: Reader, filters: Filters) -> Iterator[Deployment]:
 
 
 def _measured(
-    reader: Reader, deployment: Deployment, filters: Filters, writer: Any, plan: CapturePlan | None
+    reader: Reader,
+    deployment: Deployment,
+    filters: Filters,
+    writer: Any,
+    *,
+    plan: CapturePlan | None,
+    suspect: Times,
 ) -> Site | None:
     """Write a deployment's spans; None if it does not reach into the time of the filters."""
     try:
         whole, _ = read_parts(reader, deployment, as_known=True, plan=plan)
         effort, parts = read_parts(
-            reader, deployment, filters.since, filters.until, as_known=True, plan=plan
-        )
+            reader, deployment, filters.since, filters.until, as_known=True, plan=plan,
+            suspect=suspect,
+        )  # fmt: skip
     except ParameterError:
         return None
     last: list[EffortHistory] = []
-    rows = _written(deployment, parts, writer, last)
+    rows = _written(effort, parts, GivenUp(reader, deployment), writer, last)
     measure(effort, rows)
     return Site(deployment, whole.until, effort, last[-1].plans if last else ())
 
 
 def _written(
-    deployment: Deployment, parts: Iterable[Part], writer: Any, last: list[EffortHistory]
+    effort: Effort,
+    parts: Iterable[Part],
+    given_up: GivenUp,
+    writer: Any,
+    last: list[EffortHistory],
 ) -> Iterator[EffortSpan]:
     """Write spans as they are read, and keep the last history."""
     for spans, history in parts:
@@ -99,7 +124,7 @@ def _written(
         starts = [one.start for one in history.captured]
         for span in spans:
             writer.writerow([
-                deployment.id,
+                effort.deployment.id,
                 iso_time(span.start),
                 iso_time(span.end),
                 f"{span.duration:.6f}",
@@ -107,6 +132,8 @@ def _written(
                 span.detail,
                 _sampling_fraction(span, history),
                 _clock_error(span, history.captured, starts),
+                f"{effort.suspect_in(span.state, span.start, span.end) / 1e6:.6f}",
+                f"{given_up.within(span) / 1e6:.6f}",
             ])  # fmt: skip
             yield span
 

@@ -28,6 +28,7 @@ __all__ = [
     "Gap",
     "Part",
     "Tally",
+    "Times",
     "find_deployment",
     "measure",
     "read_effort",
@@ -39,6 +40,9 @@ _PART = 86_400 * 1_000_000
 """How much is read from the store at once, microseconds, so that a season fits in memory.
 
 Parts end at midnight, UTC, which no run of recordings crosses."""
+
+
+Times = Sequence[tuple[datetime.datetime, datetime.datetime]]
 
 
 @dataclass
@@ -147,8 +151,12 @@ class Effort:
     has_plan: bool
     """Whether the schedule is known; without one, no time counts as planned."""
     total: Tally = field(default_factory=Tally)
-    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = ()
+    suspect: Times = ()
     """When the microphone heard nothing by its own trend; in order, without overlap."""
+    deleted: float = 0.0
+    """Recorded time whose files were given up after they were analysed, seconds."""
+    in_clips: float = 0.0
+    """How much of it clips hold, seconds."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
@@ -251,6 +259,8 @@ class Effort:
             "timezone": self.timezone.key,
             "schedule_known": self.has_plan,
             **self.total.as_json(),
+            "given_up_s": round(self.deleted - self.in_clips, 6),
+            "in_clips_s": round(self.in_clips, 6),
             "clock_not_synchronised_s": self.unsynchronised / 1e6,
             "days": [
                 {
@@ -346,7 +356,7 @@ def read_effort(
     *,
     plan: CapturePlan | None = None,
     grouped: bool = False,
-    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = (),
+    suspect: Times = (),
 ) -> tuple[Effort, Iterator[EffortSpan]]:
     """Return an empty report of a deployment, and the spans to fill it with.
 
@@ -376,7 +386,7 @@ def read_parts(
     plan: CapturePlan | None = None,
     as_known: bool = False,
     read: Read | None = None,
-    suspect: Sequence[tuple[datetime.datetime, datetime.datetime]] = (),
+    suspect: Times = (),
 ) -> tuple[Effort, Iterator[Part]]:
     """Return an empty report of a deployment, and what to fill it with, a day at a time.
 

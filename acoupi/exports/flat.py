@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from acoupi import data
 from acoupi.clock import from_microseconds, to_microseconds
-from acoupi.heard import DetectionRow, RecordingRow
+from acoupi.heard import ClipRow, DetectionRow, RecordingRow
 
 __all__ = [
     "DETECTION_COLUMNS",
@@ -15,6 +15,7 @@ __all__ = [
     "CsvWriter",
     "Flat",
     "Flattener",
+    "flat_clip",
     "flat_detection",
     "flat_recording",
     "iso_time",
@@ -30,7 +31,8 @@ DETECTION_COLUMNS = (
     "start_time", "end_time", "start_s", "end_s", "low_hz", "high_hz", "score", "prediction_type",
     "species", "species_score", "tags", "samplerate_hz", "recording_state", "file_path",
     "model_name", "model_version", "weights_sha256", "configuration_digest", "acoupi_version",
-    "image_id", "output_id", "analysed_time", "verdict", "verdict_species", "reviewer",
+    "image_id", "output_id", "analysed_time", "clip_path", "start_in_clip_s", "verdict",
+    "verdict_species", "reviewer", "verdict_note",
 )  # fmt: skip
 
 Flat = Mapping[str, Any]
@@ -82,6 +84,18 @@ def flat_recording(row: RecordingRow) -> dict[str, Any]:
     }
 
 
+def flat_clip(clip: ClipRow) -> dict[str, Any]:
+    """Return a clip of a recording as columns."""
+    return {
+        "clip_id": str(clip.id),
+        "start_s": clip.start_s,
+        "duration_s": clip.duration_s,
+        "missing_before_s": clip.missing_before_s,
+        "missing_after_s": clip.missing_after_s,
+        "file_path": str(clip.path),
+    }
+
+
 def flat_detection(row: DetectionRow) -> dict[str, Any]:
     """Return a detection as columns."""
     return Flattener()(row)
@@ -107,7 +121,7 @@ class Flattener:
         if row.analysed_on != self._analysed[0]:
             self._analysed = row.analysed_on, iso_time(row.analysed_on)
         low, high = (None, None) if row.box is None else (row.box[1], row.box[3])
-        species, made_by, verdict = row.species, row.provenance, row.verdict
+        species, made_by, verdict, clip = row.species, row.provenance, row.verdict, row.clip
         return {
             "detection_id": str(row.id),
             **self._head,
@@ -131,9 +145,12 @@ class Flattener:
             "image_id": made_by and made_by.image,
             "output_id": str(row.output_id),
             "analysed_time": self._analysed[1],
+            "clip_path": clip and str(clip.path),
+            "start_in_clip_s": clip and row.start_s - clip.start_s,
             "verdict": verdict and verdict.verdict.value,
             "verdict_species": verdict and verdict.species,
             "reviewer": verdict and verdict.reviewer,
+            "verdict_note": (verdict and verdict.note) or None,
         }
 
     def _time(self, seconds: float) -> str:

@@ -3,7 +3,6 @@
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TextIO
 
@@ -15,7 +14,6 @@ __all__ = [
     "Format",
     "audio_path",
     "bare",
-    "by_recording",
     "file_for",
     "file_name",
     "in_file",
@@ -64,13 +62,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
         writer = CsvWriter(file)
         writer.writerow(columns)
         writer.writerows(rows)
-
-
-def by_recording(rows: Iterable[DetectionRow]) -> Iterator[tuple[RecordingRow, list[DetectionRow]]]:
-    """Yield each recording with its detections; rows of one recording must follow each other."""
-    for _, found in groupby(rows, key=lambda row: row.recording.id):
-        group = list(found)
-        yield group[0].recording, group
 
 
 def file_name(row: RecordingRow) -> str:

@@ -13,6 +13,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 from acoupi.exports.audio_files import copy_audio
 from acoupi.exports.calibration import write_calibration
 from acoupi.exports.effort_files import write_effort
+from acoupi.exports.effort_report import Times
 from acoupi.exports.format import Format
 from acoupi.exports.reader import Reader
 from acoupi.exports.source import Site, Source
@@ -32,6 +33,7 @@ def export(
     place: tuple[float, float] | None = None,
     plan: CapturePlan | None = None,
     audio: bool = False,
+    suspect: Times = (),
 ) -> list[Site]:
     """Write what was heard into a new folder; return the deployments that it is of.
 
@@ -47,6 +49,8 @@ def export(
         Plan of the program, for deployments of which the store knows none.
     audio
         Whether to copy the sound files, too, into ``audio/``.
+    suspect
+        When the microphone heard nothing by its own trend; in order, without overlap.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def export(
     if os.path.lexists(folder):
         raise _taken(format_, folder)
     with _whole(folder) as part:
-        sites = write_effort(reader, filters, part, plan)
+        sites = write_effort(reader, filters, part, plan, suspect)
         if not sites:
             raise ConfigurationError(
                 "there is nothing to export.",

@@ -9,7 +9,8 @@ deficiency read alike; brighter is always louder.
 import datetime
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,8 @@ _GLYPHS = {
 }  # fmt: skip
 
 Picture = NDArray[np.uint8]
+Samples = Callable[[int, int], NDArray[np.float32]]
+"""Reads samples from a first frame on, at most so many: shape (frames, channels)."""
 
 
 class Box(NamedTuple):
@@ -71,7 +74,7 @@ class _Frame(NamedTuple):
 
 
 def spectrogram(
-    path: Path,
+    source: Path | Samples,
     samplerate: float,
     part: tuple[float, float],
     boxes: Sequence[Box] = (),
@@ -81,8 +84,8 @@ def spectrogram(
 
     Parameters
     ----------
-    path
-        The file.
+    source
+        The file, or what reads its samples.
     samplerate
         Of the original sound, Hz.
     part
@@ -99,7 +102,8 @@ def spectrogram(
     """
     frame = _Frame(*part, samplerate / 2)
     picture = np.full((TOP + HEIGHT + BOTTOM, LEFT + WIDTH + RIGHT, 3), _PAPER, np.uint8)
-    levels = np.concatenate(list(_columns(path, samplerate, *part)))
+    read = partial(_samples_of, source) if isinstance(source, Path) else source
+    levels = np.concatenate(list(_columns(read, samplerate, *part)))
     picture[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH] = _coloured(levels)
     _draw_axes(picture, frame)
     if title is not None:
@@ -109,8 +113,12 @@ def spectrogram(
     return _png(picture)
 
 
+def _samples_of(path: Path, start: int, frames: int) -> NDArray[np.float32]:
+    return read_audio(path, start=start, frames=frames)[0]
+
+
 def _columns(
-    path: Path, samplerate: float, start_s: float, end_s: float
+    read: Samples, samplerate: float, start_s: float, end_s: float
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the levels of some columns, dB: shape (columns, frequencies)."""
     step = (end_s - start_s) * samplerate / WIDTH
@@ -119,7 +127,7 @@ def _columns(
         begin = round(start_s * samplerate + first * step)
         count = round(step * _BLOCK) + _FFT
         samples = np.zeros(count, np.float32)
-        found, _ = read_audio(path, start=begin, frames=count)
+        found = read(begin, count)
         samples[: len(found)] = found.mean(axis=1)
         yield np.stack([
             _level(samples, round(number * step), step, window) for number in range(_BLOCK)

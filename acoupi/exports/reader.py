@@ -7,7 +7,15 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.effort import EffortHistory
-from acoupi.heard import By, DetectionRow, Filters, MessageRow, RecordingRow, VerdictRow
+from acoupi.heard import (
+    By,
+    DetectionRow,
+    Filters,
+    MessageRow,
+    RecordingRow,
+    SpeciesRow,
+    VerdictRow,
+)
 
 __all__ = ["MessageReader", "Reader"]
 
@@ -99,6 +107,12 @@ class Reader(Protocol):
 
         By species, each counts once, for its most likely one (`heard.species_in`); "" stands
         for those without a tag.
+        """
+
+    def species(self, filters: Filters) -> list[SpeciesRow]:
+        """Return what was heard of each species, the most frequent first, then by name.
+
+        Each detection counts once, for its most likely species.
         """
 
     # One of them

@@ -16,11 +16,13 @@ Clip = DetectionRow | RecordingRow
 """A detection, or a recording in which nothing was found."""
 
 WITH_FILE = frozenset({data.RecordingState.CAPTURED, data.RecordingState.KEPT})
+WITH_SOUND = WITH_FILE | {data.RecordingState.CLIPPED}
 
 
 def newest_clips(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
     """Return detections that have a file, the newest first; unless asked otherwise, unreviewed."""
-    return list(reader.detections(_open(filters), newest_first=True, limit=limit))
+    rows = reader.detections(_open(filters), newest_first=True)
+    return list(islice((row for row in rows if row.recording.path or row.clip), limit))
 
 
 def clips_of_sample(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
@@ -46,7 +48,7 @@ def clips_of_sample(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
 def _open(filters: Filters) -> Filters:
     return replace(
         filters,
-        states=filters.states or WITH_FILE,
+        states=filters.states or WITH_SOUND,
         verdicts=filters.verdicts or frozenset({None}),
     )
 

@@ -1,7 +1,7 @@
 """What an export is made from: rows of a reader, and the effort of the deployments they are of."""
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.effort import PlanFrom
 from acoupi.errors import ParameterError
+from acoupi.exports.clipped import in_files
 from acoupi.exports.effort_report import Effort
 from acoupi.exports.reader import Reader
 from acoupi.heard import DetectionRow, Filters, RecordingRow, VerdictRow
@@ -89,13 +90,26 @@ class Source:
         """Yield the recordings that pass."""
         return map(self._recording, self._reader.recordings(self._filters))
 
+    def files(self) -> Iterator[tuple[RecordingRow, list[DetectionRow]]]:
+        """Yield recordings and clips with those of their detections that pass, at least one each.
+
+        The times of a detection are those in its file.
+        """
+        for sound, rows in in_files(by_recording(self.detections())):
+            if rows:
+                yield sound, rows
+
     def recordings(self) -> Iterator[tuple[RecordingRow, list[DetectionRow]]]:
-        """Yield every recording with its detections that pass, also one without any.
+        """Yield every recording or clip with its detections that pass, also one without any.
 
         The two are read side by side, so that what the sensor stores meanwhile cannot part
         them. A recording that began before the time that was chosen is there, too, if one of
-        its detections passes.
+        its detections passes. Of one that was given up after clips were cut from it come the
+        clips, each as a recording of its own.
         """
+        return in_files(self._side_by_side())
+
+    def _side_by_side(self) -> Iterator[tuple[RecordingRow, list[DetectionRow]]]:
         found = _by_start(self.detections())
         start, rows = next(found, _NO_MORE)
         for time, group in groupby(self.all_recordings(), key=lambda row: row.started_on):
@@ -134,6 +148,13 @@ class Source:
             precision, place = self.coordinate_precision, self._place
             self._known[one.id] = with_coordinates(one, precision, place)
         return self._known[one.id]
+
+
+def by_recording(rows: Iterable[DetectionRow]) -> Iterator[tuple[RecordingRow, list[DetectionRow]]]:
+    """Yield each recording with its detections; rows of one recording must follow each other."""
+    for _, found in groupby(rows, key=lambda row: row.recording.id):
+        group = list(found)
+        yield group[0].recording, group
 
 
 _Rows = dict[UUID, tuple[RecordingRow, list[DetectionRow]]]

@@ -27,8 +27,8 @@ class StatusReport:
     - the last recording is silent, or the microphone stuck;
     - a server refuses everything from the sensor, as with an expired token;
     - since the last report, recordings were lost or could not be analysed, or
-      messages were given up. The first report of a process covers everything
-      in the stores.
+      messages were given up or had become too old to be sent. The first report of
+      a process covers everything in the stores.
 
     Stores without counts are skipped.
 
@@ -57,7 +57,7 @@ class StatusReport:
         self._message_store = message_store
         self._conditions = conditions
         self._messengers = messengers
-        self._told = dict.fromkeys(("lost", "failed", "dead"), 0)
+        self._told = dict.fromkeys(("lost", "failed", "dead", "expired"), 0)
         self._recorded: int | None = None
         """Number of recordings at the last report; None if none should have been made then."""
 
@@ -71,7 +71,8 @@ class StatusReport:
             self._barred(),
             self._news("lost", self.count_lost(), "recordings were lost"),
             self._news("failed", self.count_failed(), "recordings could not be analysed"),
-            self._news("dead", self.count_dead(), "messages were given up"),
+            self._news("dead", self._count("dead"), "messages were given up"),
+            self._news("expired", self._count("expired"), "messages had become too old to be sent"),
         ]
         return "; ".join(fault for fault in faults if fault) or HEALTHY
 
@@ -149,7 +150,10 @@ class StatusReport:
 
     def count_dead(self) -> int:
         """Return the number of deliveries given up."""
-        return sum(states.get("dead", 0) for states in self._deliveries().values())
+        return self._count("dead")
+
+    def _count(self, state: str) -> int:
+        return sum(states.get(state, 0) for states in self._deliveries().values())
 
     def _recordings(self) -> dict[data.RecordingState, int]:
         counts: dict[data.RecordingState, int] = _ask(self._store, "count_recordings", {})
@@ -169,6 +173,9 @@ class StatusReport:
     def _nothing_recorded(self) -> str | None:
         before, self._recorded = self._recorded, None
         counts = self._recordings()
+        deployments = _ask(self._store, "get_deployments", [])
+        if deployments and deployments[-1].ended_on is not None:
+            return None  # what waits is still processed and sent
         if not counts or not all(each.should_record() for each in self._conditions):
             return None
         self._recorded = sum(counts.values())

@@ -26,6 +26,7 @@ from acoupi.services.provisioned_home import config_dir
 from acoupi.stack.configured import is_configured
 from acoupi.stack.settings import Settings
 from acoupi.stack.variables import place_in
+from acoupi.system.config_history import history_files
 from acoupi.system.deployments import new_deployment, read_deployment
 from acoupi.system.planning import Plan, SetupRequest, plan_setup
 from acoupi.writing import PRIVATE, READABLE, RenderedFile
@@ -195,9 +196,10 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         kept = {"generation": before.generation, "provisioned_on": before.provisioned_on}
         return after.model_copy(update=kept)
     marker = config / MARKER
+    history = history_files(settings, files, f"variables: {', '.join(sources.taken)}")
     commit_files(
         config,
-        {**_previous(config, [*files, marker]), **files, **sources.to_keep(config)}
+        {**_previous(config, [*files, marker]), **files, **history, **sources.to_keep(config)}
         | {marker: _marker(after)},
         folders=[settings.run_dir, settings.log_dir],
     )

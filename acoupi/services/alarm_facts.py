@@ -15,9 +15,11 @@ from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.devices.board import board_temperature, has_low_voltage
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, gap_now, horizon, ledger
-from acoupi.stack.pulse import Pulse, read_pulse
+from acoupi.services.entries import ClockSteps
+from acoupi.services.pulses import count_restarts, last_pulses, not_working
+from acoupi.stack.pulse import Pulse
 
-__all__ = ["FactFinder", "count_restarts", "effort_facts", "hours_until_full"]
+__all__ = ["FactFinder", "Notes", "effort_facts", "existing", "hours_until_full"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,10 @@ UNKNOWN: dict[str, Any] = {}
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _GAP_SEEN = timedelta(minutes=15)
+_EFFORT_PAUSE = 30
+"""The effort of a day is not added up again before this many times as long as that took."""
+_STEP = 10.0
+"""Seconds; time servers correct less than that now and then."""
 _NOT_MISSED = (
     data.EffortState.RECORDED,
     data.EffortState.OFF_SCHEDULE,
@@ -47,41 +53,49 @@ class FactFinder:
     message_store
         Of the messages; None: there is none.
     alarms
-        Keeps the usual noise floors.
+        Keeps the usual noise floors; None: they are not known.
     limits
         What counts as wrong.
-    run_dir, services
-        Where the services have their pulses, and their names.
+    run_dirs, services
+        Where the services have their pulses (`pulses.last_pulses`), and their names.
     folders
         Where the disk must have room.
     messengers
         Names of the current messengers.
     plan
         Of the program, in case its recorder has never stored it.
+    learns
+        Whether to store the usual noise floors: one of those that look does.
     """
 
     def __init__(
         self,
         store: Any,
         message_store: Any,
-        alarms: SqliteAlarmStore,
+        alarms: SqliteAlarmStore | None,
         limits: Alarms,
         *,
-        run_dir: Path,
+        run_dirs: Sequence[Path],
         services: Sequence[str],
         folders: Sequence[Path],
         messengers: Sequence[str] = (),
         plan: CapturePlan | None = None,
+        learns: bool = True,
     ) -> None:
         self._store = store
         self._message_store = message_store
         self._alarms = alarms
         self._limits = limits
-        self._run_dir = run_dir
+        self._run_dirs = run_dirs
         self._services = services
         self._folders = folders
         self._messengers = messengers
         self._plan = plan
+        self._learns = learns
+        self._effort: dict[str, Any] = {}
+        self._effort_due = 0.0
+        self._clock_steps = ClockSteps()
+        self._was_set: bool | None = None
 
     def __call__(self, notes: Notes) -> tuple[Facts, dict[str, Any]]:
         """Return the facts, and what to remember for the next time."""
@@ -89,34 +103,53 @@ class FactFinder:
         deployment = _tried(self._deployment, None, "the deployment")
         free = _tried(self._free_bytes, None, "the disk")
         samples = _free_samples(notes.get("free", []), free, now)
-        pulses = [read_pulse(self._run_dir, name) for name in self._services]
-        starts = count_restarts(
-            notes.get("starts", {}),
-            [one for one in pulses if one is not None],
-            now,
-            None if deployment is None else deployment.started_on,
-        )
+        pulses = self.pulses()
+        begun = None if deployment is None else deployment.started_on
+        starts = count_restarts(notes.get("starts", {}), pulses.values(), now, begun)
+        is_set = is_clock_synchronised()
+        steps = self._steps(notes.get("steps", []), now, is_set)
         facts = Facts(
             now=now,
             free_bytes=free,
             disk_hours=hours_until_full(samples, free, now),
             oldest_message_s=_tried(lambda: self._oldest_message(now), None, "the messages"),
             oldest_recording_s=_tried(lambda: self._oldest_recording(now), None, "the spool"),
-            clock_is_set=is_clock_synchronised(),
+            clock_is_set=is_set,
+            clock_steps=tuple(seconds for _, seconds in steps),
+            down=not_working(pulses, now),
             restarts={name: len(one["times"]) for name, one in starts.items()},
             temperature_celsius=board_temperature(),
             has_low_voltage=has_low_voltage(),
             **_tried(lambda: self._of_sound(deployment, now), UNKNOWN, "the recordings"),
             **_tried(lambda: self._of_effort(deployment, now), UNKNOWN, "the effort"),
         )
-        return facts, {"free": samples, "starts": starts}
+        return facts, {"free": samples, "starts": starts, "steps": steps}
+
+    def pulses(self) -> dict[str, Pulse]:
+        """Return the last pulse of each service that is seen here."""
+        return last_pulses(self._run_dirs, self._services)
+
+    def _steps(
+        self, noted: Iterable[Sequence[Any]], now: datetime, is_set: bool | None
+    ) -> list[list[Any]]:
+        """Return the steps of the clock within the last hour; not the one that set it first."""
+        steps = [
+            [time, seconds]
+            for time, seconds in noted
+            if timedelta(0) <= now - datetime.fromisoformat(time) < _HOUR
+        ]
+        step, was_set = self._clock_steps.stepped(), self._was_set
+        self._was_set = is_set
+        if abs(step) >= _STEP and was_set is not False:
+            steps.append([now.isoformat(), round(step, 1)])
+        return steps
 
     def _deployment(self) -> data.Deployment | None:
         known = self._store.get_deployments()
         return known[-1] if known and known[-1].ended_on is None else None
 
     def _free_bytes(self) -> float:
-        return min(shutil.disk_usage(_existing(folder)).free for folder in self._folders)
+        return min(shutil.disk_usage(existing(folder)).free for folder in self._folders)
 
     def _oldest_message(self, now: datetime) -> float | None:
         ask = getattr(self._message_store, "get_oldest_waiting", None)
@@ -140,7 +173,10 @@ class FactFinder:
         heard = self._store.get_heard(
             max(first, now - _DAY), now, limit=self._limits.microphone_times
         )
-        self._note_floors(first, now)
+        if self._alarms is None:
+            return {"heard": tuple(heard)}
+        if self._learns:
+            self._note_floors(self._alarms, first, now)
         since = max(first, now - timedelta(days=DAYS + 1))
         floors = self._alarms.get_floors(hour_of(since))
         last = heard[-1].start if heard else now
@@ -150,14 +186,14 @@ class FactFinder:
             "floor_days": known_days(floors, now),
         }
 
-    def _note_floors(self, first: datetime, now: datetime) -> None:
+    def _note_floors(self, alarms: SqliteAlarmStore, first: datetime, now: datetime) -> None:
         """Store the noise floor of each hour that is over, unless the microphone was suspect."""
         oldest = hour_of(max(first, now - timedelta(days=DAYS)))
-        known = self._alarms.get_floors(oldest)
+        known = alarms.get_floors(oldest)
         start = known[-1].hour + _HOUR if known else oldest
         if start >= hour_of(now):
             return
-        suspect = self._alarms.get_suspect(start, now)
+        suspect = alarms.get_suspect(start, now)
         heard: list[Heard] = self._store.get_heard(start, hour_of(now))
         by_hour: dict[datetime, list[float]] = {}
         for one in heard:
@@ -165,24 +201,34 @@ class FactFinder:
                 by_hour.setdefault(hour_of(one.start), []).append(one.floor)
         floors = [hour_floor(hour, levels) for hour, levels in sorted(by_hour.items())]
         if floors:
-            self._alarms.put_floors(floors, oldest - _DAY)
+            alarms.put_floors(floors, oldest - _DAY)
 
     # The effort
 
     def _of_effort(self, deployment: data.Deployment | None, now: datetime) -> dict[str, Any]:
         if deployment is None:
             return {"cannot_record": "", "missing_s": 0.0}
-        since = max(deployment.started_on, now - _DAY)
-        around = timedelta(minutes=10)
         recent = self._with_plan(self._store.get_effort(deployment, now - _GAP_SEEN, now))
-        history = self._with_plan(
-            self._store.get_grouped_effort(deployment, since - around, now, (since, now))
-        )
-        if recent is None or history is None:
+        if recent is None:
             return {}
         gap = gap_now(recent, now)
         why = "" if gap is None else f"{gap.state.value.replace('_', ' ')}: {gap.detail}"
-        return {"cannot_record": why, **effort_facts(history, horizon(recent, now), now, since)}
+        begun = clock.monotonic()
+        if begun >= self._effort_due:
+            self._effort = self._of_day(deployment, now, horizon(recent, now))
+            self._effort_due = begun + _EFFORT_PAUSE * (clock.monotonic() - begun)
+        return {"cannot_record": why, **self._effort}
+
+    def _of_day(
+        self, deployment: data.Deployment, now: datetime, until: datetime
+    ) -> dict[str, Any]:
+        """Return what the last 24 hours were used for; a day without recordings takes long."""
+        since = max(deployment.started_on, now - _DAY)
+        around = timedelta(minutes=10)
+        history = self._with_plan(
+            self._store.get_grouped_effort(deployment, since - around, now, (since, now))
+        )
+        return {} if history is None else effort_facts(history, until, now, since)
 
     def _with_plan(self, history: EffortHistory | None) -> EffortHistory | None:
         if history is None or history.plans or self._plan is None:
@@ -193,28 +239,31 @@ class FactFinder:
 
 def effort_facts(
     history: EffortHistory, until: datetime, now: datetime, since: datetime
-) -> dict[str, float]:
-    """Return planned and recorded seconds of a period, and since when something is missing.
+) -> dict[str, Any]:
+    """Return what a period was used for, and since when something is missing.
 
     Parameters
     ----------
     until
         What can be accounted for; the recording in progress is not stored yet.
     """
-    planned = recorded = 0.0
+    effort = dict.fromkeys(data.EffortState, 0.0)
     missed: datetime | None = None
     for span in ledger(history, until, since=since, until=until):
+        effort[span.state] += span.duration
         if span.state is data.EffortState.RECORDED:
-            recorded += span.duration
             missed = None
         elif span.state not in _NOT_MISSED:
-            planned += span.duration
             missed = missed or span.start
     pauses = sum(one.pauses for one in history.captured) / 1e6
-    recorded = max(0.0, recorded - pauses)
+    pauses = min(pauses, effort[data.EffortState.RECORDED])
+    effort[data.EffortState.RECORDED] -= pauses
+    effort[data.EffortState.OFF_SCHEDULE] += pauses
+    lost = sum(seconds for state, seconds in effort.items() if state not in _NOT_MISSED)
     return {
-        "planned_s": planned + recorded,
-        "recorded_s": recorded,
+        "planned_s": lost + effort[data.EffortState.RECORDED],
+        "recorded_s": effort[data.EffortState.RECORDED],
+        "effort": effort,
         "missing_s": 0.0 if missed is None else max(0.0, (now - missed).total_seconds()),
     }
 
@@ -251,40 +300,12 @@ def _free_samples(
     return kept
 
 
-def count_restarts(
-    noted: Mapping[str, Any], pulses: Iterable[Pulse], now: datetime, begun: datetime | None
-) -> dict[str, Any]:
-    """Return when each service was restarted within the last hour.
-
-    Parameters
-    ----------
-    noted
-        What this returned at the last look.
-    begun
-        When the deployment began: what ended before was stopped on purpose.
-    """
-    found = {}
-    for pulse in pulses:
-        before = noted.get(pulse.name)
-        times = [
-            time
-            for time in (before or {}).get("times", [])
-            if timedelta(0) <= now - datetime.fromisoformat(time) < _HOUR
-        ]
-        started = pulse.started_on.isoformat()
-        if before is not None and before["started"] != started:
-            was = datetime.fromisoformat(before["started"])
-            if begun is None or begun <= was:
-                times += [now.isoformat()] * max(1, pulse.restarts - before["restarts"])
-        found[pulse.name] = {"started": started, "restarts": pulse.restarts, "times": times}
-    return found
-
-
 def _age(time: datetime | None, now: datetime) -> float:
     return 0.0 if time is None else max(0.0, (now - time).total_seconds())
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that is there."""
     return next(one for one in (folder, *folder.parents) if one.exists())
 
 

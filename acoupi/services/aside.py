@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi import clock
+from acoupi.opening import open_file
 
 __all__ = ["Aside", "aside_file"]
 
@@ -74,7 +75,7 @@ class Aside:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 if self.path.lstat().st_size > MOST_BYTES:
-                    self.path.replace(f"{self.path}.1")
+                    self._begin_anew()
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             handle = os.open(self.path, flags | os.O_NONBLOCK, 0o600)
             try:
@@ -83,6 +84,14 @@ class Aside:
                 os.close(handle)
             return f" in {self.path}"
         return ""
+
+    def _begin_anew(self) -> None:
+        assert self.path is not None
+        try:
+            self.path.replace(f"{self.path}.1")
+        except OSError:  # a container that was given this file, and no folder
+            handle = open_file(self.path, os.O_WRONLY | os.O_TRUNC)
+            os.close(handle)
 
 
 def _text(message: Any) -> str:

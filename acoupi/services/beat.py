@@ -29,6 +29,7 @@ from acoupi import clock
 from acoupi.commit import settle
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.address import masked_url, read_address
+from acoupi.services.applied import AppliedWatch
 from acoupi.services.entries import (
     ClockSteps,
     Entry,
@@ -331,7 +332,8 @@ def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
     configure_logging(settings, BEAT, quiet=quiet)
     settle(settings.program_config_file.parent)
     watch = await_home(settings, BEAT, stop=stop.is_set)
-    return run(settings, stop, changed=watch.changed if watch else lambda: None)
+    changed = AppliedWatch(settings.program_config_file.parent, watch).changed
+    return run(settings, stop, changed=changed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -347,7 +349,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = Settings()
             configure_logging(settings, BEAT, quiet=options.quiet)
             settle(settings.program_config_file.parent)
-            return run(settings, stop)
+            watch = AppliedWatch(settings.program_config_file.parent)
+            return run(settings, stop, changed=watch.changed)
         return _run_provisioned(stop, quiet=options.quiet)
     except AcoupiError as error:
         if stop.is_set():

@@ -1,23 +1,29 @@
 """Builds the program of a home on a Celery app."""
 
 import datetime
+import logging
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from celery import Celery
 from pydantic import BaseModel
 
+from acoupi.clips import ClipSettings
+from acoupi.components.message_stores.outbox import OutboxLimits
 from acoupi.components.types import Store
 from acoupi.config import load_config
-from acoupi.config.sensor import Review, load_sensor
+from acoupi.config.sensor import Clips, Outbox, Review, load_sensor
 from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
 from acoupi.sampling import Sampling
 from acoupi.services.broker import load_celery_settings, make_app
+from acoupi.services.sensor_tasks import add_sensor_tasks
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.configured import read_program_name, read_steadily
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["build_program", "construct", "load_program"]
 
@@ -37,10 +43,9 @@ def build_program(
     program = construct(program_class, config, app, name)
     sensor = load_sensor(settings)
     _keep_sample(program, sensor.review)
-    if sensor.alarms.enabled:
-        from acoupi.services.alarms import add_alarms  # noqa: PLC0415 - most do without it
-
-        add_alarms(program, settings, sensor.alarms)
+    add_sensor_tasks(program, settings, name, sensor)
+    _keep_clips(program, sensor.clips)
+    _limit_outbox(program, sensor.outbox)
     return app, program
 
 
@@ -52,6 +57,35 @@ def _keep_sample(program: AcoupiProgram[Any], review: Review) -> None:
     timezone = getattr(program.config, "timezone", None)
     zone = ZoneInfo(str(timezone)) if timezone else datetime.UTC
     store.sampling = Sampling(review.sample_size, review.quiet_per_night, review.seed, zone)
+
+
+def _keep_clips(program: AcoupiProgram[Any], clips: Clips) -> None:
+    """Tell the store of a program what is kept around detections."""
+    store = getattr(program, "store", None)
+    if isinstance(store, Store) and store.can_clip:
+        store.clips = ClipSettings(clips.enabled, clips.before, clips.after)
+    elif clips.enabled:
+        program.logger.warning("Whole files are kept: the store of this program knows no clips")
+
+
+def _limit_outbox(program: AcoupiProgram[Any], outbox: Outbox) -> None:
+    """Tell the message store of a program what its destinations may cost."""
+    if outbox == Outbox():
+        return
+    store: Any = getattr(program, "message_store", None)
+    if not hasattr(store, "outbox"):
+        logger.warning(
+            "The settings sensor.outbox are not kept: the program has a message store of its "
+            "own, or none"
+        )
+        return
+    ages = outbox.longest_days.model_dump(exclude_none=True)
+    store.outbox = OutboxLimits(
+        outbox.bytes_per_day,
+        outbox.kept_percent / 100,
+        outbox.batch_messages,
+        {kind: days * 86_400 for kind, days in ages.items()},
+    )
 
 
 def _read(

@@ -1,5 +1,6 @@
 """The doors of the sensor: who may call what, who answers, and who goes through one."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,11 +8,13 @@ from acoupi.door.client import Door, use_door
 from acoupi.door.places import door_folder, waiting_folder
 from acoupi.door.server import DoorServer, Role
 from acoupi.door.waiting import WaitingCalls
-from acoupi.stack.doors import MODEL, door_keeper, door_roles
+from acoupi.services.page_door import PageDoor
+from acoupi.stack.doors import MODEL, WEB, door_keeper, door_roles
+from acoupi.stack.mounting import user_variable
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
 
-__all__ = ["ROLES", "go_through_door", "open_doors"]
+__all__ = ["ROLES", "go_through_door", "open_doors", "user_of"]
 
 ROLES: Mapping[str, Role] = {
     MODEL: {
@@ -28,25 +31,44 @@ ROLES: Mapping[str, Role] = {
         }),
         "messages": frozenset({"store_message"}),
     },
-    "web": {
-        "metadata": frozenset({
-            "count_analyses",
+    WEB: {
+        "reader": frozenset({
+            "analyses",
+            "capture",
+            "count_detections",
             "count_recordings",
-            "get_alive_until",
-            "get_analyses",
+            "detection",
+            "detections",
+            "detections_in",
             "get_deployments",
             "get_effort",
-            "get_last_recording",
-            "get_pace",
-            "get_recordings",
-            "get_recordings_by_path",
-            "get_recordings_info_by_path",
-            "get_recordings_model_outputs",
+            "get_models",
+            "get_tags",
+            "ids_of_detections",
+            "ids_of_recordings",
+            "recording",
+            "recordings",
+            "species",
+            "verdicts",
         }),
-        "messages": frozenset({"count_deliveries", "get_dead_letters", "get_refusals"}),
+        "sensor": frozenset({
+            "add_verdict",
+            "apply_settings",
+            "effort",
+            "find_file",
+            "health",
+            "now",
+            "plan_settings",
+            "read_file",
+            "set_password",
+            "settings",
+            "settings_schema",
+            "start_deployment",
+            "stop_deployment",
+        }),
     },
 }  # fmt: skip
-"""The methods of the stores that a role may call; those of a model change its own outputs only."""
+"""What a role may call; what a model may changes its own outputs only."""
 
 
 def go_through_door(settings: Settings, stack: Stack, name: str) -> bool:
@@ -71,8 +93,18 @@ def open_doors(settings: Settings, stack: Stack, name: str) -> None:
     if keeper is None or keeper.name != name:
         return
     for service, role in door_roles(stack).items():
+        if role == WEB:
+            PageDoor(_folder(settings, service)).start()
+            continue
         waiting = WaitingCalls(waiting_folder(settings.home, service))
-        DoorServer(service, _folder(settings, service), waiting, ROLES[role]).start()
+        folder, user = _folder(settings, service), user_of(service)
+        DoorServer(service, folder, waiting, ROLES[role], user=user).start()
+
+
+def user_of(service: str) -> int | None:
+    """Return the user that calls at the door of a service, if it has one of its own."""
+    text = os.environ.get(user_variable(service), "")
+    return int(text) if text.isdigit() else None
 
 
 def _folder(settings: Settings, service: str) -> Path:

@@ -1,5 +1,6 @@
 """What a worker may run: the tasks of its own queues, whoever orders them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,14 @@ from celery import Celery
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.base import ProgramTask
 from acoupi.programs.core.workers import DEFAULT_QUEUE, RECORDING_QUEUE, RECORDING_TASK
-from acoupi.stack.stack import Service
+from acoupi.stack.doors import door_keeper
+from acoupi.stack.stack import Service, Stack
 
-__all__ = ["Duties", "duties_of", "recording_tasks"]
+__all__ = ["Duties", "duties_of", "kept_tasks"]
+
+LOOKING = frozenset({"alarms_task", "metrics_task", "home_assistant_task"})
+"""Tasks by which a sensor looks after itself; see `acoupi.services.sensor_tasks`."""
+TELLING = LOOKING | {"send_messages_task"}
 
 CELERYS_OWN = "celery."
 """Begins the names of tasks that Celery brings; some run any other task that a message names."""
@@ -43,7 +49,21 @@ def duties_of(program: AcoupiProgram[Any], service: Service) -> Duties:
     return Duties(served, frozenset(entry["task"] for entry in scheduled))
 
 
-def recording_tasks(program: AcoupiProgram[Any]) -> list[ProgramTask]:
+def kept_tasks(
+    program: AcoupiProgram[Any], service: Service, stack: Stack
+) -> Sequence[ProgramTask]:
+    """Return the tasks that a worker runs even if no order for them comes.
+
+    The recorder records; the worker that looks after the sensor looks, and tells: a broker or a
+    beat that is down is a fault.
+    """
+    if service.role == "recorder":
+        return _recording_tasks(program)
+    looks = not LOOKING.isdisjoint(program.tasks) and service == door_keeper(stack)
+    return [task for task in program.tasks.values() if looks and task.name in TELLING]
+
+
+def _recording_tasks(program: AcoupiProgram[Any]) -> list[ProgramTask]:
     """Return the tasks that record, as `stack.recording_queue_of` knows them."""
     return [
         task

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.opening import is_file, open_file
+from acoupi.opening import is_file, open_binary, open_file
 from acoupi.printing import printable
 from acoupi.stack.settings import Settings
 
@@ -22,6 +23,7 @@ LOG_SIZE = 2_000_000
 LOG_COPIES = 5
 """Number of old files kept."""
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_OVERWRITE = os.O_WRONLY | os.O_TRUNC
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -43,11 +45,26 @@ class _SharedFileHandler(RotatingFileHandler):
 
     Only the process that opened it rotates it; a child notices and writes to the new
     file. On a full disk the line is lost, and nothing else.
+
+    In a container that has its log and one old log, and cannot make or rename files, it copies
+    the log over the old one and empties it; the two hold as much as the files elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
         self._owner = os.getpid()
-        super().__init__(path, maxBytes=LOG_SIZE, backupCount=LOG_COPIES, encoding="utf-8")
+        self._is_fixed = not os.access(path.parent, os.W_OK)
+        size = LOG_SIZE * (LOG_COPIES + 1) // 2 if self._is_fixed else LOG_SIZE
+        super().__init__(path, maxBytes=size, backupCount=LOG_COPIES, encoding="utf-8")
+
+    def doRollover(self) -> None:  # noqa: N802
+        """Begin a new file, or the same from its beginning."""
+        if not self._is_fixed:
+            super().doRollover()
+            return
+        log, old = Path(self.baseFilename), Path(f"{self.baseFilename}.1")
+        with open_binary(log) as source, os.fdopen(open_file(old, _OVERWRITE), "wb") as copy:
+            shutil.copyfileobj(source, copy)
+        os.close(open_file(log, _OVERWRITE))
 
     def emit(self, record: logging.LogRecord) -> None:
         if os.getpid() != self._owner:

@@ -1,10 +1,13 @@
-"""The recorder's own clock: it records its slots whether or not an order comes for them.
+"""A worker's own clock: it records its slots whether or not an order comes for them.
 
 Beat orders recordings through the broker, which may be full, gone, or in the hands of somebody
 else. So the worker that records reads the same schedule, and where no order has come when one
 should have, it makes one itself. There is one truth about each slot of the clock: an order that
 comes after that is answered "already recorded". Recordings without a pause need no such answer:
 each order is for the next frames of the stream, and none is recorded twice.
+
+The worker that looks for faults does so in the same way, and sends what it finds: a beat or a
+broker that is down is a fault that somebody must be told.
 
 Results go to the other workers through an `Outbox`, for which no recording waits.
 """
@@ -122,7 +125,7 @@ class RecorderClock:
         else:
             slots.due = None
         if self._is_needed:
-            logger.info("Orders to record come again.")
+            logger.info("Orders come again.")
         self._is_needed = False
         return True
 
@@ -131,7 +134,9 @@ class RecorderClock:
             slots.due = now + LOOK_AGAIN
             return
         if not self._is_needed:
-            logger.warning("No order to record has come in time: this worker keeps time itself.")
+            logger.warning(
+                "No order of %s has come in time: this worker keeps time itself.", slots.entry.task
+            )
         self._is_needed = slots.was_ordered_here = True
         every = slots.entry.schedule
         slots.due = now + every.seconds if isinstance(every, Interval) else None

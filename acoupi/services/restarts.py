@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from acoupi import data
 from acoupi.errors import ConfigurationError, DeviceUnavailableError
-from acoupi.services.waiting import Watch
+from acoupi.services.applied import Changing
 from acoupi.stack.settings import RENEW
 
 __all__ = ["NO_MICROPHONE", "RestartPolicy"]
@@ -27,7 +27,7 @@ class RestartPolicy:
     Parameters
     ----------
     watch
-        Notices a new configuration in a home that sets itself up; None elsewhere.
+        Notices a new configuration; None: nothing does.
     environ
         Environment variables.
     patience
@@ -42,7 +42,7 @@ class RestartPolicy:
 
     def __init__(
         self,
-        watch: Watch | None,
+        watch: Changing | None,
         environ: Mapping[str, str] = os.environ,
         patience: float | None = None,
     ) -> None:

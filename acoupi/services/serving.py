@@ -22,6 +22,7 @@ from typing import Protocol, cast
 
 from acoupi.commit import settle
 from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.services.applied import AppliedWatch
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.stopping import stop_event
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
@@ -98,7 +99,7 @@ def _home_of(
         settings = Settings()
         configure_logging(settings, name, quiet=quiet)
         settle(settings.program_config_file.parent)
-        return settings, lambda: None
+        return settings, AppliedWatch(settings.program_config_file.parent).changed
     # Heavy, and only of use where a home sets itself up.
     from acoupi.services.provisioned_home import drop_invalid_variables  # noqa: PLC0415
     from acoupi.services.waiting import await_home  # noqa: PLC0415
@@ -108,7 +109,7 @@ def _home_of(
     configure_logging(settings, name, quiet=quiet)
     settle(settings.program_config_file.parent)
     watch = await_home(settings, name, stop=stop.is_set)
-    return settings, watch.changed if watch else lambda: None
+    return settings, AppliedWatch(settings.program_config_file.parent, watch).changed
 
 
 @dataclass

@@ -37,6 +37,7 @@ from acoupi.errors import AcoupiError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.base import ProgramTask
 from acoupi.services.address import masked_url
+from acoupi.services.applied import AppliedWatch
 from acoupi.services.aside import Aside, aside_file
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.child_processes import tie_to_worker
@@ -44,7 +45,7 @@ from acoupi.services.construction import build_program
 from acoupi.services.consumer import SensorWorker, watch
 from acoupi.services.declared_deployments import settle_deployments
 from acoupi.services.doors import go_through_door, open_doors
-from acoupi.services.duties import duties_of, recording_tasks
+from acoupi.services.duties import duties_of, kept_tasks
 from acoupi.services.entries import Entry, read_schedule
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.monitor import WorkerMonitor
@@ -53,12 +54,14 @@ from acoupi.services.provisioned_home import drop_invalid_variables
 from acoupi.services.reclaiming import reclaimer
 from acoupi.services.recorder_clock import Outbox, RecorderClock
 from acoupi.services.restarts import RestartPolicy
+from acoupi.services.showing import showing
 from acoupi.services.waiting import Watch, await_home
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service, check_name, stack_for, stack_of_program
+from acoupi.stack.web import with_web
 from acoupi.writing import keep_others_out
 
 __all__ = ["STUCK", "main", "overdue_after"]
@@ -90,7 +93,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
     AcoupiError
         If it cannot start.
     """
-    celery = load_celery_settings(settings)
+    celery, sensor = load_celery_settings(settings), load_sensor(settings)
     pulse = PulseFile(settings.run_dir, name)
     with ServiceLock(settings.run_dir, name) as lock:
         monitor = WorkerMonitor(
@@ -100,7 +103,8 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             end=partial(_end_at_once, pulse),
             lock=lock,
             restart_policy=RestartPolicy(
-                home_watch, patience=load_sensor(settings).recorder.microphone_patience
+                AppliedWatch(settings.program_config_file.parent, home_watch),
+                patience=sensor.recorder.microphone_patience,
             ),
         )
         monitor.start()
@@ -109,6 +113,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             app, program = build_program(settings, worker=name)
             program_name = read_program_name(settings)
             stack = stack_of_program(program, settings, celery, program_name)
+            stack = with_web(stack, settings, sensor.web)
             if not go_through_door(settings, stack, name):
                 settle_store(program)
                 open_doors(settings, stack, name)
@@ -122,8 +127,9 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             watch(app, monitor, reclaim, duties, aside)
             tie_to_worker(lock)
             _call_while_waiting(program, stopped)
-            recording = recording_tasks(program) if service.role == "recorder" else []
-            return _work(app, service, settings, monitor, recording)
+            kept = kept_tasks(program, service, stack)
+            with showing(service, settings, sensor.web):
+                return _work(app, service, settings, monitor, kept)
         finally:
             stopped.set()
             monitor.stop()
@@ -134,7 +140,7 @@ def _work(
     service: Service,
     settings: Settings,
     monitor: WorkerMonitor,
-    recording: Sequence[ProgramTask],
+    kept: Sequence[ProgramTask],
 ) -> int:
     def on_stopping(**_: Any) -> None:
         monitor.stopping()
@@ -165,7 +171,7 @@ def _work(
         worker.concurrency,
     )
     memory.settle_memory()
-    with _keeping_time(worker, service, settings, monitor, recording):
+    with _keeping_time(worker, service, settings, monitor, kept):
         worker.start()
     logger.info("The worker %s has stopped.", service.name)
     return monitor.exit_code or int(worker.exitcode or 0)
@@ -211,10 +217,10 @@ def _keeping_time(
     service: Service,
     settings: Settings,
     monitor: WorkerMonitor,
-    recording: Sequence[ProgramTask],
+    kept: Sequence[ProgramTask],
 ) -> Iterator[None]:
-    """Let a recorder record whatever becomes of the broker; it needs threads for that."""
-    names = {task.name for task in recording} if service.pool == "threads" else set()
+    """Let a worker do what must be done whatever becomes of the broker; it needs threads for it."""
+    names = {task.name for task in kept} if service.pool == "threads" else set()
     entries = [one for one in _schedule(settings) if one.task in names]
     keeper = RecorderClock(entries, worker.order)
     if not entries:
@@ -223,7 +229,7 @@ def _keeping_time(
     worker.app.acoupi_came = keeper.came
     monitor.keeps_time = True
     outbox = Outbox()
-    for task in recording:
+    for task in kept:
         task.outbox = outbox
     signals.worker_shutting_down.connect(lambda **_: keeper.stop(), weak=False)
     keeper.start()

@@ -23,15 +23,16 @@ class Access(IntEnum):
 
 
 NONE, READ, WRITE = Access
-Job = Literal["recorder", "model", "manager", "sender", "beat"]
+Job = Literal["recorder", "model", "manager", "sender", "beat", "web"]
 """recorder: serves the queue of the recording task; model: the queue ``detection``;
-manager: any other queue; sender: has a network; beat: sends the periodic tasks."""
+manager: any other queue; sender: has a network; beat: sends the periodic tasks; web: serves
+the page (its mounts, and what the page adds to others, are in `acoupi.stack.web`)."""
 Place = Literal[
     "config", "data", "spool", "recordings", "cache", "outbox", "keys", "read", "written"
 ]
 
 ACCESS: Mapping[Place, Mapping[Job, Access]] = {
-    "config": dict.fromkeys(("recorder", "model", "manager", "sender", "beat"), READ),
+    "config": dict.fromkeys(("recorder", "model", "manager", "sender", "beat", "web"), READ),
     "data": {"recorder": WRITE, "manager": WRITE, "sender": WRITE},
     "spool": {"recorder": WRITE, "model": READ, "manager": WRITE, "sender": READ},
     "recordings": {"recorder": READ, "manager": WRITE, "sender": READ},
@@ -97,7 +98,7 @@ def mounts_for(
 
 def place_table() -> str:
     """Return the table in words, as Markdown."""
-    jobs: tuple[Job, ...] = ("recorder", "model", "manager", "sender", "beat")
+    jobs: tuple[Job, ...] = ("recorder", "model", "manager", "sender", "beat", "web")
     rows = [
         ("", *jobs),
         *(["---"] * (len(jobs) + 1) for _ in range(1)),

@@ -2,14 +2,16 @@
 
 A service that can write to the recording queue can order recordings. So each
 service has its own redis user, which may read only its own queues and keys, and
-may send to every queue except the recorder's; only beat may send to that.
+may send to every queue except the recorder's; only beat may send to that. A model
+may send to where results go that are not recordings.
 """
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
+from acoupi.stack.doors import only_runs_models
 from acoupi.stack.stack import BEAT, Service, Stack
 from acoupi.writing import PRIVATE, RenderedFile, disk_error
 
@@ -33,7 +35,9 @@ COMMANDS = (
     "resetchannels -@all +auth +select +ping +lpush +rpush +rpop +brpop +llen +exists "
     "+hset +hdel +hgetall +multi +exec"
 )
-"""The commands that `acoupi.services` uses, and no others."""
+"""The commands that `acoupi.services` uses, and no others; with keys, for the own keys only."""
+SENDING = "+lpush +llen +exists"
+"""Those for queues of others."""
 HOST_COMMANDS = "resetchannels -@all +auth +ping +llen +del"
 PASSWORD_BYTES = 32
 
@@ -55,25 +59,24 @@ def broker_rules(stack: Stack) -> dict[str, str]:
     recorders = set(stack.recorder.queues if stack.recorder else ())
     others = {queue for one in stack.workers if one is not stack.recorder for queue in one.queues}
     only_beat_sends = recorders - others if len(stack.workers) > 1 else set()
+    usual = [queue for queue in queues if queue not in only_beat_sends]
+    results = usual if stack.result_queues is None else stack.result_queues
     rules = {
-        service.name: _service_rules(service, queues, only_beat_sends)
-        for service in stack.services
-        if service.is_worker or service.name == BEAT
+        one.name: _service_rules(one, results if only_runs_models(one) else usual)
+        for one in stack.workers
     }
+    rules[BEAT] = _service_rules(stack.beat, queues)
     rules[HOST_USER] = " ".join([*(f"~{_literal(queue)}" for queue in queues), HOST_COMMANDS])
     return rules
 
 
-def _service_rules(service: Service, queues: list[str], only_beat_sends: set[str]) -> str:
-    reached = [
-        queue
-        for queue in queues
-        if queue in service.queues or service.name == BEAT or queue not in only_beat_sends
-    ]
-    keys = [f"~{_literal(queue)}" for queue in reached]
+def _service_rules(service: Service, reached: Sequence[str]) -> str:
+    """Return the rights of a service: all in what is its own, and sending to some others."""
+    own = [f"~{_literal(queue)}" for queue in service.queues]
     if service.is_worker:
-        keys.append(f"~unacked:{service.name}")
-    return " ".join([*keys, COMMANDS])
+        own.append(f"~unacked:{service.name}")
+    others = [f"~{_literal(queue)}" for queue in reached if queue not in service.queues]
+    return " ".join([*own, COMMANDS, *([f"( {SENDING}", *others, ")"] if others else [])])
 
 
 def _literal(queue: str) -> str:

@@ -3,10 +3,12 @@
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.stack.stack import Service, Stack
 
-__all__ = ["MODEL", "door_keeper", "door_roles", "only_runs_models"]
+__all__ = ["MODEL", "WEB", "door_keeper", "door_roles", "only_runs_models"]
 
 MODEL = "model"
 """Role at the door of a worker that runs a model."""
+WEB = "web"
+"""Role at the door of the page; also its name, and its role in the stack."""
 
 
 def door_keeper(stack: Stack) -> Service | None:
@@ -20,12 +22,13 @@ def door_keeper(stack: Stack) -> Service | None:
 def door_roles(stack: Stack) -> dict[str, str]:
     """Return the services that reach the stores through a door of their own only, and their roles.
 
-    These are the workers that run models. Without a worker of the default queue, nobody would
-    answer them, and there is none.
+    These are the workers that run models, and the page. Without a worker of the default queue,
+    nobody would answer them, and there is none.
     """
     if door_keeper(stack) is None:
         return {}
-    return {one.name: MODEL for one in stack.workers if only_runs_models(one)}
+    models = {one.name: MODEL for one in stack.workers if only_runs_models(one)}
+    return models | {one.name: WEB for one in stack.extras if one.role == WEB}
 
 
 def only_runs_models(service: Service) -> bool:

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.door.places import door_folder, waiting_folder
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.stack.access import Job, Mount, Place, mounts_for
@@ -18,7 +19,9 @@ __all__ = [
     "cache_folder",
     "cache_variable",
     "own_environment",
+    "own_files",
     "own_mounts",
+    "user_variable",
     "writes_only_its_own",
 ]
 
@@ -136,8 +139,26 @@ def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...
 def writes_only_its_own(settings: Settings, name: str, mounts: Iterable[Mount]) -> bool:
     """Return whether a service writes no folder that another writes, so that it can have a user."""
     own = settings.of_service(name)
-    folders = {own.log_dir, own.run_dir, waiting_folder(settings.home, name)}
+    home = settings.home
+    folders = {own.log_dir, own.run_dir, waiting_folder(home, name), live_folder(home, name)}
     return folders.issuperset(one.source for one in mounts if not one.read_only)
+
+
+def user_variable(service: str) -> str:
+    """Return the variable of the user that a service has for itself in a container."""
+    return f"ACOUPI_UID_{service.upper().replace('-', '_')}"
+
+
+def own_files(settings: Settings, name: str) -> tuple[Path, ...]:
+    """Return all files that a service writes in its folders in ``log/`` and ``run/``.
+
+    They are written in place, so a container can be given them and not the folders: then it
+    can make no other files.
+    """
+    own = settings.of_service(name)
+    logs = (own.log_dir / f"{name}.log{end}" for end in ("", ".1"))
+    states = (own.run_dir / f"{name}.{kind}" for kind in ("json", "lock", "pid", "aside.jsonl"))
+    return (*logs, *states)
 
 
 def own_mounts(settings: Settings, name: str) -> tuple[Mount, ...]:

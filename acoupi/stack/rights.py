@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TOO_WIDE",
+    "addresses_in",
     "can_withhold_secrets",
     "names_server",
     "places_of",
@@ -104,6 +105,17 @@ def names_server(config: BaseModel | None) -> bool:
     if config is None or _declares_server(type(config)):
         return False
     return any(leaf.is_foreign and not isinstance(leaf.value, _NO_ADDRESS) for leaf in leaves)
+
+
+def addresses_in(config: BaseModel | None) -> list[Any]:
+    """Return the servers that a configuration names, and what might be one, in their order."""
+    declares = config is not None and _declares_server(type(config))
+    return [
+        leaf.value
+        for leaf in _leaves(config)
+        if Server in leaf.marks
+        or (not declares and leaf.is_foreign and not isinstance(leaf.value, _NO_ADDRESS))
+    ]
 
 
 def _declares_server(schema: type[BaseModel]) -> bool:

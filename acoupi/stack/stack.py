@@ -6,7 +6,7 @@ compared, rendered and tested without anything running.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -180,6 +180,8 @@ class Stack:
     broker: Broker
     secrets: tuple[str, ...] = ()
     """Names of the secrets in the configuration, never their values."""
+    result_queues: tuple[str, ...] | None = None
+    """Where tasks that do not record send their results; None: it is not known."""
     config: BaseModel | None = field(default=None, compare=False, repr=False)
     """What the program is set to, for targets that have to carry it elsewhere."""
     sensor: BaseModel | None = field(default=None, compare=False, repr=False)
@@ -358,7 +360,7 @@ def stack_of_program(
     calls_server
         Whether the sensor itself calls a server, whatever the program sends.
     """
-    return stack_for(
+    stack = stack_for(
         type(program),
         program.config,
         settings,
@@ -368,6 +370,21 @@ def stack_of_program(
         recording_queue=recording_queue_of(program),
         sends=calls_server or sends_to_server(program),
     )
+    return replace(stack, result_queues=_result_queues(program))
+
+
+def _result_queues(program: "AcoupiProgram[Any]") -> tuple[str, ...] | None:
+    """Return where results go that are not recordings; None if the program has tasks of Celery."""
+    known = {name for name in program.app.tasks if not name.startswith("celery.")}
+    if known - set(program.tasks):
+        return None
+    sent = [
+        queue or receiver.home_queue or DEFAULT_QUEUE
+        for task in program.tasks.values()
+        if task.name != RECORDING_TASK and task.home_queue != RECORDING_QUEUE
+        for receiver, queue in task.callbacks
+    ]
+    return tuple(dict.fromkeys(sent))
 
 
 def is_sound_worker(service: Service) -> bool:

@@ -4,6 +4,7 @@ from pydantic import BaseModel
 
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteStore
+from acoupi.config.sensor import load_sensor
 from acoupi.data import AwareDatetime
 from acoupi.errors import AcoupiError
 from acoupi.stack.settings import Settings
@@ -19,13 +20,29 @@ class MessagesWaiting(BaseModel):
     waiting: int
     paused_until: AwareDatetime | None = None
     """The server asked to be sent nothing before."""
+    expired: int = 0
+    """Messages that had become too old to be sent."""
+    bytes_today: int | None = None
+    """Spent today (UTC) of `bytes_per_day`; None: nothing, or there is no budget."""
+    bytes_per_day: int | None = None
 
     def words(self) -> str:
-        """Describe it."""
-        text = f"{self.messenger} {self.waiting}"
-        if self.paused_until is None:
-            return text
-        return f"{text} (none before {self.paused_until:%H:%M:%S} UTC, as the server asks)"
+        """Describe it.
+
+        Examples
+        --------
+        >>> MessagesWaiting(messenger="http", waiting=3, expired=1).words()
+        'http 3 (1 too old to be sent)'
+        """
+        notes = []
+        if self.paused_until is not None:
+            notes.append(f"none before {self.paused_until:%H:%M:%S} UTC, as the server asks")
+        if self.expired:
+            notes.append(f"{self.expired} too old to be sent")
+        if self.bytes_per_day is not None and self.bytes_today is not None:
+            today, most = (number / 1000 for number in (self.bytes_today, self.bytes_per_day))
+            notes.append(f"{today:.0f} of {most:.0f} kB sent today")
+        return f"{self.messenger} {self.waiting}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def waiting_messages(settings: Settings) -> list[MessagesWaiting]:
@@ -36,13 +53,19 @@ def waiting_messages(settings: Settings) -> list[MessagesWaiting]:
     store = SqliteMessageStore(path)
     try:
         counts, pauses = store.count_deliveries(), store.get_pauses()
+        spent, budget = store.get_bytes_sent(), load_sensor(settings).outbox.bytes_per_day
     except AcoupiError:
         return []  # `program_state` tells it
     finally:
         store.close()
     return [
         MessagesWaiting(
-            messenger=name, waiting=states.get("pending", 0), paused_until=pauses.get(name)
+            messenger=name,
+            waiting=states.get("pending", 0),
+            paused_until=pauses.get(name),
+            expired=states.get("expired", 0),
+            bytes_today=spent.get(name),
+            bytes_per_day=budget,
         )
         for name, states in counts.items()
     ]

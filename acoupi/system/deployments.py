@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from acoupi import data
 from acoupi.clock import shown_in_utc
 from acoupi.commit import changing, commit_files
-from acoupi.deployed import HISTORY, Deployed, files_of, read_deployed, read_last
+from acoupi.deployed import HISTORY, Deployed, files_of, read_deployed, read_last, standby_file
 from acoupi.errors import DeploymentError
 from acoupi.stack.settings import Settings
 
@@ -69,7 +69,8 @@ def write_deployment(settings: Settings, deployment: data.Deployment) -> None:
     path = settings.deployment_file
     deployed = read_deployed(path)
     before = tuple(one for one in deployed.every if one.id != deployment.id)
-    commit_files(path.parent, files_of(path, Deployed(deployment, before)))
+    begins = [standby_file(path)] if deployment.ended_on is None else []
+    commit_files(path.parent, files_of(path, Deployed(deployment, before)), remove=begins)
 
 
 def undo_deployment(settings: Settings, deployment: data.Deployment) -> None:

@@ -25,6 +25,7 @@ from acoupi.services.declared_deployments import CALLED, read_called
 from acoupi.services.entries import read_schedule
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.settings import Settings
+from acoupi.system.config_history import read_history
 
 __all__ = ["DATABASES", "check_files", "configured_path", "faults_of_files"]
 
@@ -81,6 +82,7 @@ def _readers(
     yield lambda: read_device_file(settings.device_file)
     yield lambda: Manifest.read(settings.manifest_file)
     yield lambda: read_schedule(settings.schedule_file)
+    yield lambda: read_history(settings)
     config = settings.program_config_file.parent
     yield lambda: read_provisioned(config)
     yield lambda: read_cache(config)

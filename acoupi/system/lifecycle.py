@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -35,6 +36,8 @@ from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
+from acoupi.stack.web import check_reach, keys_file
+from acoupi.system.config_history import history_files
 from acoupi.system.deployments import (
     end_deployment,
     get_current_deployment,
@@ -85,6 +88,8 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
     with changing(config, "acoupi setup"):
         plan = plan_setup(settings, request)
         _check_movable(settings, plan)
+        if plan.target.starts_here and not plan.target.renders_folder:
+            check_reach(plan.sensor.web, has_keys=keys_file(settings).exists())  # type: ignore[attr-defined]
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
         if not request.force:
             _check_not_edited(settings, plan)
@@ -98,7 +103,12 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
         waiting = sorted(one for one in seen if one.parent == settings.home / "waiting")
         commit_files(
             config,
-            {**plan.settings_files, **files, settings.manifest_file: manifest.to_file()},
+            {
+                **plan.settings_files,
+                **history_files(settings, plan.settings_files, request.origin),
+                **files,
+                settings.manifest_file: manifest.to_file(),
+            },
             remove=sorted(obsolete),
             folders=[settings.log_dir, settings.run_dir, settings.home / "data", *waiting],
         )
@@ -329,12 +339,27 @@ def _end_again(call: CallHook, deployment: data.Deployment) -> None:
     call("end", deployment.model_copy(update={"ended_on": data.utc_now()}))
 
 
-def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data.Deployment | None:
+def finish(
+    sensor: Sensor,
+    *,
+    echo: Callable[[str], None] | None = None,
+    drain: Callable[[], object] | None = None,
+) -> data.Deployment | None:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
     Without a deployment that was started, it is the unnamed one to which belongs what
     has been recorded. The deployment is ended even if the program cannot finish; the error is
     still raised.
+
+    Parameters
+    ----------
+    sensor
+        The sensor.
+    echo
+        Called with each command line that is run.
+    drain
+        Called when only the recorder has stopped, and with it the deployment has ended; it
+        returns when the other services are to be stopped. None: all stop at once.
 
     Returns
     -------
@@ -351,23 +376,41 @@ def finish(sensor: Sensor, *, echo: Callable[[str], None] | None = None) -> data
     with using_home(sensor.settings.home):
         target.echo = echo or target.echo
         is_named = _require_deployment(sensor)
-        target.down()
-        unnamed = _end_unnamed(sensor)
-        if unnamed is not None or not is_named:
-            return unnamed
-        deployment = end_deployment(sensor.settings)
-        _hooks(sensor)("end", deployment)
+        if drain is None:
+            target.down()
+            return _end(sensor, is_named=is_named)
+        target.stop_recorder()
+        ended_on = data.utc_now()
+        deployment = end_deployment(sensor.settings) if is_named else None
+        try:
+            drain()
+        finally:
+            target.down()
+            if deployment is None:
+                deployment = _end_unnamed(sensor, ended_on)
+            else:
+                _hooks(sensor)("end", deployment)
     return deployment
 
 
-def _end_unnamed(sensor: Sensor) -> data.Deployment | None:
+def _end(sensor: Sensor, *, is_named: bool) -> data.Deployment | None:
+    """End the deployment now, and return it; None if there is none."""
+    unnamed = _end_unnamed(sensor, data.utc_now())
+    if unnamed is not None or not is_named:
+        return unnamed
+    deployment = end_deployment(sensor.settings)
+    _hooks(sensor)("end", deployment)
+    return deployment
+
+
+def _end_unnamed(sensor: Sensor, ended_on: datetime) -> data.Deployment | None:
     """End the unnamed deployment and return it; None if there is none."""
     # No other command names it meanwhile, which would end it, too.
     with changing(sensor.settings.deployment_file.parent, "acoupi deployment stop"):
         unnamed = unnamed_deployment(sensor.settings)
         if unnamed is None:
             return None
-        ended = unnamed.model_copy(update={"ended_on": data.utc_now()})
+        ended = unnamed.model_copy(update={"ended_on": ended_on})
         _hooks(sensor)("end", ended)
     return ended
 

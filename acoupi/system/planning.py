@@ -27,16 +27,19 @@ from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
 from acoupi.services.address import check_broker_url
-from acoupi.services.alarms import add_alarms, calls_server
+from acoupi.services.alarms import calls_server
 from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
 from acoupi.services.schedule import schedule_file
+from acoupi.services.sensor_tasks import add_sensor_tasks, metrics_file
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.extra_services import with_extra_services
 from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_of_program
 from acoupi.stack.variables import place_in
+from acoupi.stack.watching import with_watcher
+from acoupi.stack.web import with_web
 from acoupi.system.sensor import Sensor
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 from acoupi.writing import PRIVATE, RenderedFile
@@ -98,6 +101,8 @@ class SetupRequest:
     """Whether to write over generated files that were edited by hand."""
     adopts_folder: bool = False
     """Whether a folder that holds files of others may become the home."""
+    origin: str = "acoupi setup"
+    """What asks for it, for the history of the configuration."""
     keeps_answers: bool = True
     """Whether what the home holds already is the default of what is not given."""
 
@@ -135,11 +140,12 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     app = make_app(settings, celery)
     program = construct(program_class, config, app, name)
     alarms: Alarms = sensor.alarms  # type: ignore[attr-defined]
-    add_alarms(program, settings, alarms)
+    add_sensor_tasks(program, settings, name, sensor)
     calls = calls_server(alarms)
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
-    stack = with_extra_services(stack, settings)
+    stack = with_extra_services(with_web(stack, settings, sensor.web), settings)  # type: ignore[attr-defined]
+    stack = _with_watcher(stack, settings, sensor)
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),
@@ -167,6 +173,13 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
         manifest=manifest,
         previous=previous,
     )
+
+
+def _with_watcher(stack: Stack, settings: Settings, sensor: Any) -> Stack:
+    """Let the worker of the default queue do what ``config/sensor.json`` turns on."""
+    writes = metrics_file(settings, sensor.metrics) if sensor.metrics.textfile else None
+    sees = sensor.alarms.enabled or writes is not None
+    return with_watcher(stack, settings, sees_services=sees, writes=writes)
 
 
 def _program_and_sensor(

@@ -10,18 +10,14 @@ from zoneinfo import ZoneInfo
 from acoupi.commit import read_whole
 from acoupi.components.message_stores import SqliteMessageReader
 from acoupi.components.stores import SqliteReader, SqliteStore
-from acoupi.config.names import nearest
-from acoupi.data import Deployment
-from acoupi.errors import ConfigurationError, ParameterError
-from acoupi.exports import Reader
+from acoupi.errors import ConfigurationError
 from acoupi.stack.configured import require_configured
 from acoupi.stack.settings import Settings
 
 __all__ = [
-    "deployments_named",
-    "known_as",
     "message_reader_of",
     "reader_of",
+    "store_file",
     "store_of",
     "threshold_of",
     "zone_of",
@@ -56,6 +52,26 @@ def store_of(settings: Settings) -> SqliteStore:
 
 
 def _store_path(settings: Settings) -> Path:
+    path = store_file(settings)
+    if not path.exists():
+        raise ConfigurationError(
+            "nothing has been recorded yet.",
+            'acoupi deployment start --name "Old oak"',
+            why=f'there is no "{path}".',
+        )
+    return path
+
+
+def store_file(settings: Settings) -> Path:
+    """Return where a sensor keeps what it heard; the file may not be there yet.
+
+    Raises
+    ------
+    NotConfiguredError
+        If there is no sensor in the home.
+    ConfigurationError
+        If its program does not say it.
+    """
     require_configured(settings)
     text = _setting(settings, "paths", "db_metadata")
     if not isinstance(text, str):
@@ -64,14 +80,7 @@ def _store_path(settings: Settings) -> Path:
             "acoupi config get",
             why="its program has no setting paths.db_metadata.",
         )
-    path = Path(text).expanduser()
-    if not path.exists():
-        raise ConfigurationError(
-            "nothing has been recorded yet.",
-            'acoupi deployment start --name "Old oak"',
-            why=f'there is no "{path}".',
-        )
-    return path
+    return Path(text).expanduser()
 
 
 def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
@@ -118,46 +127,3 @@ def _setting(settings: Settings, *names: str) -> Any:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return value
-
-
-def deployments_named(reader: Reader, text: str) -> list[Deployment]:
-    """Return the deployments of a name, or the one of an id or its unique beginning.
-
-    Raises
-    ------
-    ParameterError
-        If there is none; the nearest name is told.
-    """
-    found = reader.get_deployments()
-    named = [one for one in found if one.name == text]
-    begins = [one for one in found if len(text) > 3 and str(one.id).startswith(text.lower())]
-    if named or len(begins) == 1:
-        return named or begins
-    known_as("--deployment", "deployment", text, [one.name for one in found])
-    raise ParameterError(
-        text,
-        f'"{text}" is the beginning of {len(begins)} ids of deployments.',
-        f"--deployment {begins[0].id}",
-        why="a beginning must fit one of them only.",
-    )
-
-
-def known_as(option: str, what: str, text: str, known: list[str]) -> str:
-    """Return a text that is known.
-
-    Raises
-    ------
-    ParameterError
-        If it is not; the nearest one is told.
-    """
-    if text in known:
-        return text
-    few = list(dict.fromkeys(known))
-    near = nearest(text, few) or (few[0] if few else None)
-    names = ", ".join(f'"{one}"' for one in few[:8]) + (", …" if len(few) > 8 else "")
-    raise ParameterError(
-        text,
-        f'there is no {what} "{text}" in what was heard.',
-        f'{option} "{near}"' if near else "acoupi recordings list",
-        why=f"there is {names or 'none at all'}.",
-    )

@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from acoupi import __version__
 from acoupi.bundles.rendering import Manifest
 from acoupi.commit import settle
 from acoupi.config import load_config
@@ -11,7 +12,8 @@ from acoupi.home import using_home
 from acoupi.stack.configured import read_program_name, require_configured
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Service
+from acoupi.stack.stack import Service, stack_for
+from acoupi.stack.web import is_contained
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from acoupi.programs import AcoupiProgram
 
-__all__ = ["Sensor", "target_for"]
+__all__ = ["Sensor", "running_sensor", "target_for"]
 
 
 class Sensor:
@@ -157,3 +159,18 @@ def target_for(settings: Settings) -> Target:
         If it was set up for a target that is no longer installed.
     """
     return Sensor.read(settings).target
+
+
+def running_sensor(settings: Settings) -> Sensor:
+    """Return the sensor in a home, seen from one of its services.
+
+    In a container, no engine answers, and nothing is seen of what setup rendered: its services
+    are those of the program, with their pulses beside that of this one.
+    """
+    sensor = Sensor.read(settings)
+    if is_contained(settings):
+        name = sensor.program_name
+        services = stack_for(sensor.program_class, None, settings).services
+        sensor.manifest = Manifest(__version__, "provisioned", name, services=services)
+        vars(sensor)["target"] = load_target("provisioned", settings, sensor.manifest)
+    return sensor

@@ -11,10 +11,11 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from acoupi.audio.files import strange_entries
+from acoupi.commit import is_there
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
-from acoupi.deployed import known_deployed
+from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
@@ -115,6 +116,8 @@ class AcoupiStatus(BaseModel):
     """None if no analysis has begun today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
+    stands_by: bool = False
+    """Whether nothing is recorded until a deployment is started: it was stopped on the page."""
     alarms: list[AlarmState] = Field(default_factory=list)
     """The active ones, the oldest first; empty if alarms are off."""
 
@@ -259,6 +262,7 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
         messages=waiting_messages(sensor.settings),
+        stands_by=is_there(standby_file(sensor.settings.deployment_file)),
         alarms=_alarms(sensor.settings),
     )
 

@@ -173,6 +173,11 @@ class Target(ABC):
         """The services that the last setup rendered, without the broker."""
         return self.manifest.services if self.manifest else ()
 
+    @property
+    def recorder(self) -> Service | None:
+        """The service that records; None: nothing does."""
+        return next((one for one in self.services if one.role == "recorder"), None)
+
     @abstractmethod
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return the files that this target generates, by their path below the home.
@@ -220,6 +225,23 @@ class Target(ABC):
         TargetError
             If one could not be stopped.
         """
+
+    def stop_recorder(self) -> None:
+        """Stop the recorder after its current recording; the other services keep running.
+
+        Raises
+        ------
+        TargetError
+            If it does not stop, or this target cannot.
+        """
+        raise self._stops_all()
+
+    def _stops_all(self) -> TargetError:
+        return TargetError(
+            "cannot stop the recorder alone.",
+            "acoupi deployment stop",
+            why=f'this home was set up for the target "{self.name}", which stops all together.',
+        )
 
     def restart(self) -> None:
         """Stop and start every service."""

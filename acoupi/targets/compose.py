@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
+from acoupi.audio.live_ring import live_folder
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.bundles.bundle_checks import SECCOMP_FILE, TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
@@ -34,8 +35,9 @@ from acoupi.bundles.compose_file import (
     port_variable,
     redis_options,
     setting,
-    user_variable,
     variable,
+    waiting_volume,
+    waiting_volumes,
 )
 from acoupi.bundles.engine import (
     APPARMOR_PROFILE,
@@ -45,7 +47,7 @@ from acoupi.bundles.engine import (
 )
 from acoupi.bundles.home_folder import is_adopted, own_names
 from acoupi.bundles.images import image_name, source_dir
-from acoupi.bundles.own_folders import part_own_folders
+from acoupi.bundles.own_folders import make_own_files, part_own_folders
 from acoupi.bundles.ownership import (
     give,
     give_contents,
@@ -62,7 +64,6 @@ from acoupi.bundles.rendering import TEMPLATES, Yaml, compose_text, render_tree
 from acoupi.bundles.variables import ENV_FILE, chosen_texts
 from acoupi.config import dump_config
 from acoupi.config.secrets import WITHHELD, WITHHOLD
-from acoupi.door.places import waiting_folder
 from acoupi.errors import ConfigurationError
 from acoupi.provenance import IMAGE_VARIABLE
 from acoupi.stack.broker_users import (
@@ -71,9 +72,10 @@ from acoupi.stack.broker_users import (
     broker_rules,
     broker_secrets,
 )
-from acoupi.stack.mounting import writes_only_its_own
+from acoupi.stack.doors import door_keeper, door_roles
+from acoupi.stack.mounting import own_files, user_variable, writes_only_its_own
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BEAT, BROKER, Mount, Service, Stack, is_sound_worker
+from acoupi.stack.stack import BEAT, BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
 from acoupi.targets.running import CHOSEN, DEFAULTS, DOWN, RunningBundle, project_name
 from acoupi.writing import RenderedFile
@@ -85,6 +87,8 @@ USERS = "/run/secrets/users.acl"
 TEMPORARY = "/tmp:size=16m,mode=1777"  # noqa: S108 - its own
 VOLUME = "broker"
 SIMULATED_FILE = PurePath("simulated-audio.yml")
+LARGEST_FILE = 64 * MEBIBYTE
+"""Bytes of a file of a service that writes only its own: what /dev/shm, the largest, holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +105,14 @@ class HomeSite(Site):
         """Return a variable of ``.env``."""
         return variable(name, default)
 
-    def volumes(self, stack: Stack) -> list[str]:
-        """Return the one of the socket of redis."""
-        del stack
-        return [Yaml(VOLUME)]
+    def volumes(self, stack: Stack) -> Mapping[str, str]:
+        """Return the one of the socket of redis, and those where calls wait for the door."""
+        waiting = self.settings.home / "waiting"
+        seen = dict.fromkeys(one.source for service in stack.services for one in service.mounts)
+        return {
+            Yaml(VOLUME): "",
+            **waiting_volumes(one.name for one in seen if one.parent == waiting),
+        }
 
     def broker(self, stack: Stack) -> Block:
         """Return redis, with the users that setup wrote."""
@@ -133,18 +141,31 @@ class HomeSite(Site):
             service,
             self,
             labels=[("acoupi.configuration", digest, change)],
-            environment=self._environment(service),
+            environment=[*self._environment(service), *self._callers(service, stack)],
             user=self._user(service),
+            largest_file=LARGEST_FILE if self._is_given_files(service) else None,
             tmpfs=TEMPORARY,
             volumes=list(self._mounts(service)),
         )
 
     def _user(self, service: Service) -> str | None:
         """Return the user of a service that shares no file with another, if it has one."""
-        if not writes_only_its_own(self.settings, service.name, service.mounts):
+        if not self._writes_only_its_own(service):
             return None
         own = f"${{{user_variable(service.name)}:-{variable('ACOUPI_UID')}}}"
         return f"{own}:{variable('ACOUPI_GID')}"
+
+    def _callers(self, service: Service, stack: Stack) -> list[Entry]:
+        """Return the users that call at the doors, for the service that answers there."""
+        callers = door_roles(stack) if service is door_keeper(stack) else ()
+        return [setting(user_variable(one), "") for one in callers]
+
+    def _writes_only_its_own(self, service: Service) -> bool:
+        return writes_only_its_own(self.settings, service.name, service.mounts)
+
+    def _is_given_files(self, service: Service) -> bool:
+        """Return whether a service has the files that it writes, and no folder for others."""
+        return self._writes_only_its_own(service) and not service.is_extra
 
     def _environment(self, service: Service) -> list[Entry]:
         own = service_environment(self.settings)
@@ -166,13 +187,24 @@ class HomeSite(Site):
         if service.secrets:
             secrets = compose_text(home / SECRETS_FOLDER)
             yield bind(secrets, secrets)
-        mounts = {one.source: one for one in service.mounts}
+        mounts = {one.source: one for one in self._seen(service)}
         for one in self.simulated if is_sound_worker(service) else ():
             mounts.setdefault(one.source, one)  # a mount that can be written can be read, too
         for one in mounts.values():
             self._refuse_wide_mount(one.source)
             source = compose_text(one.source)
+            if one.source.parent == home / "waiting":
+                volume = f"source: {waiting_volume(one.source.name)}, target: {source}"
+                yield Yaml(f"{{type: volume, {volume}}}")
+                continue
             yield bind(source, source, read_only=one.read_only)
+
+    def _seen(self, service: Service) -> Iterator[Mount]:
+        """Yield what a service sees; who writes only its own is given files, and no folder."""
+        own = self.settings.of_service(service.name)
+        folders = (own.log_dir, own.run_dir) if self._is_given_files(service) else ()
+        yield from (one for one in service.mounts if one.source not in folders)
+        yield from map(Mount, own_files(self.settings, service.name) if folders else ())
 
     def _refuse_wide_mount(self, place: Path) -> None:
         secrets = self.settings.home / "secrets"
@@ -324,11 +356,14 @@ class ComposeTarget(RunningBundle):
         home = self.settings.home
         uid, gid = self.owner
         mounted = folders_of(home)
-        written = [folder for folder, read_only in mounted.items() if not read_only]
+        services = [one.name for one in (stack or self).services]
+        part_own_folders(self.settings, services)
+        files = self.own_files(services)
+        make_own_files(files)
+        written = [one for one, read_only in mounted.items() if not read_only and one not in files]
         own = [folder for folder in written if not folder.is_relative_to(home) and is_empty(folder)]
         for folder in (*written, *(one for one in mounted if one.is_relative_to(home / "data"))):
             own += make_folder(folder)
-        part_own_folders(self.settings, [one.name for one in (stack or self).services])
         part_secrets(home)
         for folder in (home / BROKER_FOLDER, home / "secrets"):
             make_private(folder, home)
@@ -336,7 +371,7 @@ class ComposeTarget(RunningBundle):
             own.append(home)
         give(own, uid, gid)
         give_contents(home, own_names(self.settings), uid, gid)
-        self._give_to_services([one.name for one in (stack or self).services], gid)
+        self._give_to_services(services, gid)
 
     def _give_to_services(self, names: Sequence[str], gid: int) -> None:
         """Give what is of one service only to its user, where it has one."""
@@ -346,7 +381,7 @@ class ComposeTarget(RunningBundle):
             if not text.isdigit():
                 continue
             own = self.settings.of_service(name)
-            for folder in (own.log_dir, own.run_dir, waiting_folder(home, name)):
+            for folder in (own.log_dir, own.run_dir, live_folder(home, name)):
                 if folder.is_dir():
                     share_folder(folder, int(text), gid)
             password = home / BROKER_FOLDER / name

@@ -67,6 +67,11 @@ class ProcessTarget(Target):
         if errors:
             raise errors[0]
 
+    def stop_recorder(self) -> None:
+        """Stop the recorder after its current recording."""
+        if self.recorder is not None:
+            self._run(self.settings.stop_script_path, self.recorder.name)
+
     def start_workers(self) -> None:
         """Start the workers, without beat."""
         self._run(self.settings.start_script_path)

@@ -7,7 +7,7 @@ import logging
 import re
 import shlex
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from acoupi.bundles.engine import (
     compose_command,
 )
 from acoupi.bundles.images import SOURCE_LABEL, image_name, without_password
+from acoupi.bundles.overrides import files_of_others
+from acoupi.bundles.own_folders import make_own_files
 from acoupi.bundles.ownership import (
     can_write,
     give,
@@ -43,6 +45,7 @@ from acoupi.programs.core.workers import DETECTION_QUEUE
 from acoupi.provenance import IMAGE_VARIABLE
 from acoupi.services.program_hooks import hook_service
 from acoupi.stack.broker_users import BROKER_FOLDER
+from acoupi.stack.mounting import own_files
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER, WORKER_ROLES
 from acoupi.targets import NOTE, CheckPart, ServiceStatus, Target
@@ -123,7 +126,7 @@ class RunningBundle(Target):
         return chosen_variables(self.settings.home, CHOSEN)
 
     def restore_links(self) -> None:
-        """Restore the link to the secrets before a start: an editor may have replaced it.
+        """Restore the link to the secrets, and files that somebody removed, before a start.
 
         Owners are set at setup only. What root writes later has the owner of its folder.
 
@@ -133,6 +136,14 @@ class RunningBundle(Target):
             If the disk refuses.
         """
         part_secrets(self.settings.home)
+        make_own_files(self.own_files([one.name for one in self.services]))
+
+    def own_files(self, services: Iterable[str]) -> list[Path]:
+        """Return the files that these services are given one by one, of those that can have it."""
+        mounted = folders_of(self.settings.home)
+        return [
+            file for name in services for file in own_files(self.settings, name) if file in mounted
+        ]
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -238,6 +249,31 @@ class RunningBundle(Target):
                     "that it did not make.",
                 )
 
+    def check_written(self, before: Collection[str]) -> None:
+        """Raise if a setup in the image wrote what is not safe to start.
+
+        There, code of the program runs: it could leave an override, which anybody may write.
+
+        Parameters
+        ----------
+        before
+            What `files_of_others` returned before it.
+
+        Raises
+        ------
+        TargetError, ConfigurationError
+            Naming it.
+        """
+        home = self.settings.home
+        if added := sorted(files_of_others(home) - {*before}):
+            raise TargetError(
+                "the setup in the image left files that it must not write.",
+                f"ls -la {shlex.quote(str(home))}   (and remove what you did not make)",
+                why="; ".join(added) + ".",
+            )
+        if (home / COMPOSE_FILE).exists():
+            check_bundle((home / COMPOSE_FILE).read_text())
+
     def check_files(self) -> None:
         """Raise if the generated files were edited, or are not safe to start.
 
@@ -317,6 +353,11 @@ class RunningBundle(Target):
         """Stop beat, then the workers, each after its current task, and remove the containers."""
         for step in DOWN:
             self._compose(*step, timeout=self._patience())
+
+    def stop_recorder(self) -> None:
+        """Stop the recorder's container after its current recording."""
+        if self.recorder is not None:
+            self._compose("stop", self.recorder.name, timeout=self._patience())
 
     def restart(self) -> None:
         """Stop and start every service, with the configuration as it is now.

@@ -216,6 +216,15 @@ class SystemdTarget(ProcessTarget):
         for name in (beat, workers, *extras):
             self._ask("stop", name, timeout=stop_timeout(self.services))
 
+    def stop_recorder(self) -> None:
+        """Stop the recorder's unit, and start nothing with the board any more."""
+        self.check()
+        if not worker_units(self.settings, self.services):  # one unit runs all workers
+            raise self._stops_all()
+        if self.recorder is not None:
+            self._ask("stop", unit_of(self.recorder.name), timeout=stop_timeout(self.services))
+            self._ask("disable", *every_unit(self.settings, self.services))
+
     def start_workers(self) -> None:
         """Start the units of the workers, without beat's."""
         self.check()

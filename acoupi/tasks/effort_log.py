@@ -131,6 +131,11 @@ class EffortLog:
         start = now - datetime.timedelta(seconds=late)
         self._write(EffortSpan(start, now, EffortState.NOT_RUNNING, STOOD_STILL, self._clock))
 
+    @_one_at_a_time
+    def stand_by(self) -> None:
+        """Note nothing until the next attempt: no deployment is running."""
+        self._idle_since = None
+
     def _unasked(self) -> None:
         """Note if the next attempt to record is overdue.
 

@@ -10,7 +10,9 @@ from uuid import UUID
 from acoupi import data
 from acoupi.audio import files
 from acoupi.components import types
+from acoupi.errors import AudioError
 from acoupi.home import spool_dir
+from acoupi.tasks.clips import Cutter
 
 __all__ = ["RecordingManagementCondition", "generate_file_management_task", "note_missing"]
 
@@ -39,6 +41,9 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
 
     A recording in the store's sample for review is kept, whatever the filters say,
     until others displace it from the sample.
+
+    Where clips are kept (`Store.clips`), the filters that judge detections choose
+    those that get one, and the others what is kept whole; see `acoupi.tasks.clips`.
 
     Parameters
     ----------
@@ -71,10 +76,12 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
 
     def file_management_task() -> None:
         """Keep or delete the files of recordings whose processing is finished."""
-        for recording, infos in rules.find_recordings(tmp_path or spool_dir()):
+        folder = tmp_path or spool_dir()
+        cutter = rules.cutter(folder) if store.clips.are_on else None
+        for recording, infos in rules.find_recordings(folder):
             try:
                 if rules.is_ready(recording, infos):
-                    rules.manage(recording)
+                    rules.manage(recording, cutter)
             except Exception:
                 logger.exception("Cannot manage %s; it stays for the next pass", recording.path)
         rules.delete_displaced()
@@ -116,27 +123,45 @@ class _Management:
         is_done = self.required_models <= done
         return is_done and all(condition(recording, infos) for condition in self.conditions)
 
-    def manage(self, recording: data.Recording) -> None:
-        """Move or delete the file of a recording."""
+    def cutter(self, folder: Path) -> Cutter:
+        """Return what cuts clips in one pass."""
+        return Cutter(
+            store=self.store,
+            folder=folder,
+            is_ready=self.is_ready,
+            wanted=self.find_wanted,
+            find_place=self._find_place,
+            logger=self.logger,
+        )
+
+    def manage(self, recording: data.Recording, cutter: Cutter | None) -> None:
+        """Move or delete the file of a recording, once what is wanted of it is in clips."""
         path = recording.path
         if path is None:
             return
         try:
-            self._decide(recording, path)
+            self._decide(recording, path, cutter)
         except FileNotFoundError:
             if path.exists():
                 raise
             note_missing(self.store, recording, self.logger)
 
-    def _decide(self, recording: data.Recording, path: Path) -> None:
+    def _decide(self, recording: data.Recording, path: Path, cutter: Cutter | None) -> None:
         outputs = self.store.get_recording_model_outputs(recording)
         analyses = self.store.get_analyses([recording]).get(recording.id, [])
         failed = _failed_models(outputs, analyses)
         is_untouched = not outputs and not analyses
         is_sampled = self.store.sample_recording(recording, outputs)
         is_wanted = self._is_wanted(recording, outputs, is_untouched=is_untouched)
+        if cutter is not None and not failed and not is_wanted:
+            try:
+                if not cutter.release(recording):
+                    return
+            except AudioError:
+                self.logger.exception("No clip can be cut from %s, which stays whole", path)
+                is_wanted = True
         if not failed and not is_wanted and not is_sampled:
-            self.logger.info("Deleting %s: no filter wants it", path)
+            self.logger.info("Deleting %s: no filter wants it whole", path)
             self._delete(recording, path)
             return
         destination = self._find_place(recording, outputs)
@@ -158,10 +183,17 @@ class _Management:
     def _is_wanted(
         self, recording: data.Recording, outputs: list[data.ModelOutput], *, is_untouched: bool
     ) -> bool:
+        """Return whether a filter wants the whole file; without filters all are wanted.
+
+        Of a recording that was analysed where clips are kept, those that judge detections do not.
+        """
         is_doubtful = False
+        are_clipped = self.store.clips.are_on and bool(outputs)
         for saving_filter in self.filters:
             if is_untouched and saving_filter.judges_detections:
                 is_doubtful = True
+                continue
+            if are_clipped and saving_filter.judges_detections:
                 continue
             try:
                 if saving_filter.should_save_recording(recording, outputs):
@@ -170,7 +202,29 @@ class _Management:
                 is_doubtful = True
                 name = type(saving_filter).__name__
                 self.logger.exception("%s failed on %s, which is kept", name, recording.path)
-        return is_doubtful or not self.filters
+        return is_doubtful or not (self.filters or are_clipped)
+
+    def find_wanted(self, recording: data.Recording) -> list[data.ModelOutput]:
+        """Return the outputs with the detections that are to be kept in clips.
+
+        Those that a filter accepts each by itself; all, if none is accepted so though a filter
+        accepts them together, or no filter judges them. None of a recording that stays whole.
+        """
+        outputs = self.store.get_recording_model_outputs(recording)
+        analyses = self.store.get_analyses([recording]).get(recording.id, [])
+        if _failed_models(outputs, analyses) or self._is_wanted(
+            recording, outputs, is_untouched=not outputs and not analyses
+        ):
+            return []
+        judges = [one for one in self.filters if one.judges_detections]
+        if not judges:
+            return outputs
+        accepted = [
+            _only(output, lambda one: _accept(judges, recording, one)) for output in outputs
+        ]
+        if any(output.detections for output in accepted):
+            return accepted
+        return outputs if _accept(judges, recording, *outputs) else []
 
     def _find_place(
         self, recording: data.Recording, outputs: list[data.ModelOutput]
@@ -215,7 +269,7 @@ class _Management:
 
     def _is_anothers(self, recording: data.Recording, path: Path) -> bool:
         owners = self.store.get_recordings_info_by_path([path])
-        return any(owner.id != recording.id for owner, _ in owners)
+        return self.store.is_clip(path) or any(owner.id != recording.id for owner, _ in owners)
 
     def _delete(self, recording: data.Recording, path: Path) -> None:
         was_there = files.delete_file(
@@ -236,6 +290,31 @@ class _Management:
                 self.store.forget_displaced(recording)
             except Exception:
                 self.logger.exception("Cannot delete %s; it stays for the next pass", path)
+
+
+def _only(
+    output: data.ModelOutput, is_accepted: Callable[[data.ModelOutput], bool]
+) -> data.ModelOutput:
+    """Return an output with those of its detections that are accepted each by itself."""
+    alone = (output.model_copy(update={"detections": [one]}) for one in output.detections)
+    kept = [one.detections[0] for one in alone if is_accepted(one)]
+    return output.model_copy(update={"detections": kept})
+
+
+def _accept(
+    judges: Sequence[types.RecordingSavingFilter],
+    recording: data.Recording,
+    *outputs: data.ModelOutput,
+) -> bool:
+    """Return whether one accepts; one that fails does, for no fault may cost a detection."""
+    for judge in judges:
+        try:
+            if judge.should_save_recording(recording, list(outputs)):
+                return True
+        except Exception:
+            _logger.exception("%s failed on %s", type(judge).__name__, recording.path)
+            return True
+    return False
 
 
 def _failed_models(

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from acoupi import data
@@ -184,10 +184,11 @@ class _SharedMessages:
         self._next[messenger] += len(claimed)
         return claimed
 
-    def settle_message(self, messenger: str, response: data.Response) -> None:
+    def settle_message(self, messenger: str, response: data.Response) -> bool | None:
         self._store.store_response(response)
         if end := response.pause_end:
             self._paused_until[messenger] = end
+        return None
 
     def _is_paused(self, messenger: str) -> bool:
         end = self._paused_until.get(messenger)
@@ -216,13 +217,18 @@ class _Pass:
     is_paused: bool = False
     """Whether the server asks to be sent nothing for some time."""
     accepted: bool = False
+    held_up: set[data.MessageType | None] = field(default_factory=set)
+    """Kinds of which an earlier message must be sent first."""
 
     def run(self, max_messages: int | None, order: Order) -> None:
         for batch in self._batches(max_messages, order):
             waiting = list(batch)
             try:
-                while waiting and self._deliver(waiting.pop(0)):
-                    pass
+                while waiting and not self._is_over:
+                    if waiting[0].message_type in self.held_up:
+                        self.store.release_messages(self.name, [waiting.pop(0)])
+                    else:
+                        self._deliver(waiting.pop(0))
             finally:
                 if waiting:
                     self.store.release_messages(self.name, waiting)
@@ -231,6 +237,20 @@ class _Pass:
         if self.counts:
             summary = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
             self.logger.info("Messages through %s: %s", self.name, summary)
+
+    @property
+    def _limits(self) -> Any:
+        """What the destination may cost, as its store keeps it; None: no network, or no limits."""
+        needs_network = getattr(self.messenger, "needs_network", True)
+        return getattr(self.store, "outbox", None) if needs_network else None
+
+    def _claim(self, limit: int, order: Order) -> list[data.Message]:
+        limits = self._limits
+        if limits is None:
+            return self.store.claim_messages(self.name, limit=limit, order=order)
+        claim: Any = self.store.claim_messages
+        claimed: list[data.Message] = claim(self.name, limit=limit, order=order, outbox=limits)
+        return claimed
 
     @property
     def _is_over(self) -> bool:
@@ -246,12 +266,12 @@ class _Pass:
             # Try the newest to see whether access is still refused: the oldest may be on
             # a topic that stays forbidden, and would block all others for good.
             limit = _MAX_REFUSED if max_messages is None else min(_MAX_REFUSED, max_messages)
-            newest = self.store.claim_messages(self.name, limit=limit, order="newest_first")
+            newest = self._claim(limit, "newest_first")
             seen.update(message.id for message in newest)
             yield newest
         while max_messages is None or len(seen) < max_messages:
             limit = _BATCH if max_messages is None else min(_BATCH, max_messages - len(seen))
-            claimed = self.store.claim_messages(self.name, limit=limit, order=order)
+            claimed = self._claim(limit, order)
             fresh = [message for message in claimed if message.id not in seen]
             stale = [message for message in claimed if message.id in seen]
             if stale:
@@ -262,11 +282,14 @@ class _Pass:
             yield fresh
 
     def _was_barred(self) -> bool:
+        limits = self._limits
+        if limits is not None and limits.bytes_per_day is not None:
+            return False  # the first of each kind is tried, and the order kept
         ask = getattr(self.store, "get_refusals", None)
         return ask is not None and any(refusal.messenger == self.name for refusal in ask())
 
-    def _deliver(self, message: data.Message) -> bool:
-        """Try one message; return whether to try another."""
+    def _deliver(self, message: data.Message) -> None:
+        """Try one message."""
         self.logger.debug("%s sends %s", self.name, repr(message.content)[:_SHOWN])
         try:
             response = self.messenger.send_message(message)
@@ -276,7 +299,7 @@ class _Pass:
             )
             self._settle(_failure(message, error))
             self.counts["unreachable"] += 1
-            return False
+            return
         except MessageError as error:
             # It cannot be converted to what the server accepts, and never will be.
             self.logger.warning("%s cannot send %s: %s", self.name, message.id, error)
@@ -287,7 +310,7 @@ class _Pass:
             self.logger.exception("%s failed", self.name)
             self._settle(_failure(message, error))
             self.counts["unreachable"] += 1
-            return False
+            return
         self._settle(response)
         is_sent = response.status is data.ResponseStatus.SUCCESS
         if not is_sent:
@@ -299,7 +322,6 @@ class _Pass:
         self.accepted |= is_sent or (
             response.status is data.ResponseStatus.ERROR and not response.is_access_refused
         )
-        return not self._is_over
 
     def _note_pause(self, response: data.Response) -> None:
         if end := response.pause_end:
@@ -308,7 +330,8 @@ class _Pass:
 
     def _settle(self, response: data.Response) -> None:
         try:
-            self.store.settle_message(self.name, response)
+            if self.store.settle_message(self.name, response):
+                self.held_up.add(response.message.message_type)
         except Exception:
             # It may be sent again: twice is better than never.
             self.logger.exception("Cannot note what became of message %s", response.message.id)

@@ -9,7 +9,7 @@ from acoupi import data, devices
 from acoupi.audio import formats
 from acoupi.audio.guano import RECORDING_ID, build_guano, guano_of_recording
 from acoupi.components import types
-from acoupi.deployed import deployed_here
+from acoupi.deployed import deployed_here, stands_by_here
 from acoupi.devices.update_lock import UpdateLock, update_lock_path
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, DeviceError, StoreError
@@ -68,7 +68,10 @@ def generate_recording_task(
         recorder.device_listener = effort
 
     def recording_task() -> data.Recording | None:
-        """Record once, if every condition holds."""
+        """Record once, if a deployment may be recorded and every condition holds."""
+        if stands_by_here():
+            task.stand_by()
+            return None
         for condition in recording_conditions or ():
             if not condition.should_record():
                 task.refuse(condition)
@@ -95,6 +98,12 @@ class _Task:
     known: data.Deployment | None = None
     """The last deployment that the store gave."""
 
+    def stand_by(self) -> None:
+        """Say that nothing is to be recorded until a deployment is started."""
+        self.logger.info("Not recording: the deployment was stopped, and no other was started")
+        self.effort.stand_by()
+        self._skip()
+
     def refuse(self, condition: types.RecordingCondition) -> None:
         """Note that a condition does not hold."""
         name = type(condition).__name__
@@ -102,7 +111,10 @@ class _Task:
         with suppress(StoreError):
             self.effort.begin(self._deployment())
             self.effort.refused(condition.refusal, f"{name} did not hold")
-        # Tell a continuous recorder that this slot is skipped on purpose.
+        self._skip()
+
+    def _skip(self) -> None:
+        """Tell a continuous recorder that this slot is skipped on purpose."""
         if (skip := getattr(self.recorder, "skip", None)) is not None:
             skip()
 

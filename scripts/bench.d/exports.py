@@ -1,13 +1,18 @@
-"""How fast what was heard is read and exported, with 1,000,000 detections in the store."""
+"""How fast what was heard is read and exported, with 1,000,000 detections in the store.
+
+A recorder at 384 kHz, which hears a counter, stores its recordings there meanwhile: it must lose
+no sample. ACOUPI_BENCH_EXPORTS_SECONDS (60) says how long it records while everything is read.
+"""
 
 import datetime
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,7 +35,7 @@ def run(runs: int) -> dict[str, Any]:
     """Return the median seconds of each look over `runs`, the first of a reader."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metadata.db"
-        _fill(path)
+        fill(path, DETECTIONS)
         rare = Filters(species=frozenset({"Rarissima avis"}))
         common = Filters(species=frozenset({"species 3"}))
         looks: dict[str, tuple[Callable[[SqliteReader], object], float | None]] = {
@@ -52,6 +57,7 @@ def run(runs: int) -> dict[str, Any]:
                 for name, (look, goal) in looks.items()
             },
             **_exported(path, Path(folder) / "out"),
+            **_recorded_beside(path, Path(folder) / "spool"),
             "database_mb": round(path.stat().st_size / 1e6, 1),
         }
 
@@ -84,6 +90,55 @@ def _exported(path: Path, folder: Path) -> dict[str, Any]:
     }
 
 
+_RECORDER = """
+import sys
+from pathlib import Path
+import numpy as np
+from acoupi.audio.counter import count_frames
+from acoupi.audio.formats import read_audio
+from acoupi.audio.simulated import SimulatedAudio
+from acoupi.components import PARecorder, SqliteStore
+from acoupi.tasks import generate_recording_task
+
+store = SqliteStore(Path(sys.argv[1]))
+recorder = PARecorder(3, 384_000, 1, "default", audio_dir=Path(sys.argv[2]), interval=3,
+                      simulated=SimulatedAudio(signal="counter"))
+record, recorded, lost, end = generate_recording_task(recorder, store), 0, 0, None
+print("ready", flush=True)
+while recorded < float(sys.argv[3]) * 384_000:
+    recording = record()
+    report = recording.capture
+    lost += 0 if end is None else report.first_frame - end
+    heard, _ = read_audio(recording.path)
+    right = count_frames(report.first_frame, report.frames)[:, 0]
+    lost += int((np.rint(heard[:, 0] * 32_768) != right).sum())
+    recording.path.unlink()
+    recorded, end = recorded + report.frames, report.first_frame + report.frames
+print(recorded, lost, flush=True)
+recorder.close()
+"""
+
+
+def _recorded_beside(path: Path, spool: Path) -> dict[str, Any]:
+    """Return what a recorder lost while others read the whole store again and again."""
+    seconds = os.environ.get("ACOUPI_BENCH_EXPORTS_SECONDS", "60")
+    command = [sys.executable, "-c", _RECORDER, path, spool, seconds]
+    reads = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stdout is not None
+        recorder.stdout.readline()
+        while recorder.poll() is None:
+            with SqliteReader(path) as reader:
+                rows = reader.detections(Filters())
+                reads += _read(takewhile(lambda _: recorder.poll() is None, rows))
+        recorded, lost = map(int, recorder.stdout.read().split())
+    return {
+        "recorded_beside_samples": recorded,
+        "recorded_beside_reads": reads,
+        "recorded_beside_lost": {"value": lost, "unit": "samples", "goal": 0},
+    }
+
+
 def _page(reader: SqliteReader, filters: Filters) -> int:
     return _read(reader.detections(filters, newest_first=True, limit=20))
 
@@ -102,15 +157,16 @@ def _median(path: Path, look: Callable[[SqliteReader], object], runs: int) -> fl
     return round(statistics.median(taken), 3)
 
 
-def _fill(path: Path) -> None:
+def fill(path: Path, detections: int) -> None:
+    """Store so many detections: a season of recordings, each with `EACH`."""
     store = SqliteStore(path)
     store.store_deployment(SITE)
-    numbers = iter(range(DETECTIONS // EACH))
+    numbers = iter(range(detections // EACH))
     database = store._database  # noqa: SLF001 - a season in one transaction takes a minute
     with database.writing() as connection:
         connection.execute("PRAGMA cache_size = -200000")
     while batch := list(islice(numbers, BATCH)):
-        recordings = [_recording(number) for number in batch]
+        recordings = [recording(number) for number in batch]
         with database.writing() as connection:
             deployment = connection.execute("SELECT row FROM deployment").fetchone()[0]
             connection.executemany(
@@ -123,12 +179,12 @@ def _fill(path: Path) -> None:
                 ],
             )
         store.store_model_outputs(
-            [_output(one, number) for one, number in zip(recordings, batch, strict=True)]
+            [output(one, number) for one, number in zip(recordings, batch, strict=True)]
         )
     store.close()
 
 
-def _recording(number: int) -> data.Recording:
+def recording(number: int) -> data.Recording:
     return data.Recording(
         id=data.derived_id("bench", number),
         duration=3,
@@ -138,7 +194,7 @@ def _recording(number: int) -> data.Recording:
     )
 
 
-def _output(recording: data.Recording, number: int) -> data.ModelOutput:
+def output(recording: data.Recording, number: int) -> data.ModelOutput:
     return data.ModelOutput.model_construct(
         id=data.derived_id(recording.id, "bench"),
         name_model="bench",

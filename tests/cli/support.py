@@ -26,6 +26,8 @@ class Calls:
     state: Any = "stopped"
     last_error: str | None = None
     error: Exception | None = None
+    meanwhile: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """What happens while it does something of that name."""
 
 
 class FakeTarget(Target):
@@ -43,10 +45,14 @@ class FakeTarget(Target):
     def down(self) -> None:
         self._called("down", "stopped")
 
+    def stop_recorder(self) -> None:
+        self._called("stop_recorder", "ready")
+
     def _called(self, name: str, state: str) -> None:
         if self.calls.error is not None:
             raise self.calls.error
         self.calls.names.append(name)
+        self.calls.meanwhile.get(name, lambda: None)()
         self.calls.state = state
 
     def status(self) -> list[ServiceStatus]:

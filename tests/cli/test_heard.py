@@ -22,6 +22,7 @@ from acoupi.components import SqliteStore
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.provenance import Provenance
 from tests.cli.support import Run, data_of
+from tests.clips import Stream
 from tests.stores import at, deployment, detection, output, recording
 
 OAK = deployment(name="Old oak", latitude=51.5, longitude=-0.1)
@@ -328,7 +329,7 @@ def test_copies_come_with_what_is_known(heard: Heard, run: Run, tmp_path: Path) 
         (["list", "--model", "bat"], '--model "bats"'),
         (["list", "--deployment", "Old oke"], '--deployment "Old oak"'),
         (["list", "--tag", "species=x"], "--tag"),
-        (["list", "--state", "gone"], "captured, kept, deleted, lost"),
+        (["list", "--state", "gone"], "captured, kept, clipped, deleted, lost"),
         (["list", "--verdict", "good"], "right, wrong, other, unsure, none"),
         (["list", "--from", "last week"], "2024-06-01 21:30, yesterday or 21:30"),
         (["count", "--by", "month"], "night, day, hour, species, deployment"),
@@ -395,3 +396,80 @@ def test_a_carriage_return_in_a_name_ends_no_line_of_a_table(sensor: Path, run: 
 
     (row,) = csv.DictReader(io.StringIO(text, newline=""))
     assert row["deployment_name"] == "Old\roak"
+
+
+# Clips
+
+
+@pytest.fixture
+def clipped(sensor: Path) -> Stream:
+    """A sensor that keeps clips: one across two recordings, one in the second, one without any."""
+    stream = Stream(sensor / "data")
+    stream.record((0.95, 0.97))
+    stream.record((0.6, 0.7))
+    stream.record()
+    stream.end()
+    stream.manage()
+    assert stream.kept_frames() == [(850, 1170), (1500, 1900)]
+    return stream
+
+
+def detections_in(run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = data_of(run("detections", "list", "--json"))
+    return found
+
+
+def test_what_is_left_of_a_clipped_recording_is_told(clipped: Stream, run: Run) -> None:
+    listed = run("recordings", "list", "--state", "clipped", "--json")
+    last, first = data_of(listed)
+    shown = run("recordings", "show", last["recording_id"])
+    told = data_of(run("recordings", "show", last["recording_id"], "--json"))
+    detection_id = detections_in(run)[-1]["detection_id"]
+
+    assert first["recording_state"] == last["recording_state"] == "clipped"
+    assert "-0.150 to 0.170 s in" in shown.stdout
+    assert [one["start_s"] for one in told["clips"]] == [-0.15, 0.5]
+    assert "0.100 s into" in run("detections", "show", detection_id).stdout
+    assert "2 s" in run("effort").stdout
+
+
+def test_a_detection_is_played_and_drawn_from_its_clip(
+    clipped: Stream, run: Run, played: list[NDArray[np.float32]], tmp_path: Path
+) -> None:
+    last, first = detections_in(run)
+    for one in (last, first):
+        assert run("detections", "play", one["detection_id"]).exit_code == 0
+    drawn = run("detections", "picture", first["detection_id"], "-o", str(tmp_path / "a.png"))
+
+    lengths = [one / 8 for one in map(len, played)]
+    assert sum(lengths) == pytest.approx(400 + 320, abs=4)  # ms: all of both clips
+    assert "0.100 to 0.120 s" in drawn.stdout
+
+
+def test_a_clipped_recording_is_played_drawn_and_copied_from_its_clips(
+    clipped: Stream, run: Run, played: list[NDArray[np.float32]], tmp_path: Path
+) -> None:
+    recording_id = detections_in(run)[0]["recording_id"]
+    run("recordings", "play", recording_id)
+    drawn = run("recordings", "picture", recording_id, "-o", str(tmp_path / "a.png"))
+    copied = run("recordings", "copy", str(tmp_path / "copies"))
+
+    assert sum(map(len, played)) / 8 == pytest.approx(720, abs=4)
+    assert "the first of 2 clips" in drawn.stdout
+    assert "2 recordings are in" in copied.stdout
+    assert "1 more have no file" in copied.stderr
+    copies = [json.loads(one.read_text()) for one in (tmp_path / "copies").glob("*.json")]
+    assert (
+        sorted(one["start_s"] for told in copies for one in told["detections"])
+        == [pytest.approx(0.1)] * 2
+    )
+
+
+def test_what_a_clip_holds_can_be_reviewed(clipped: Stream, run: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "clip.png"
+    words = ("review", "next", "--reviewer", "Ana", "--all", "--picture", str(picture))
+
+    result = run(*words, input="rw")
+
+    assert "2 of 2 clips reviewed" in result.stdout, (result.stderr, result.exception)
+    assert picture.exists()

@@ -4,7 +4,16 @@ import base64
 import csv
 import io
 import json
+import os
+import pty
 import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +22,7 @@ import pytest
 
 from acoupi import data
 from acoupi.cli.listening import inline_picture
+from acoupi.clips import ClipSettings
 from acoupi.components import SqliteStore
 from acoupi.heard import Verdict, VerdictRow
 from acoupi.sampling import Sampling
@@ -20,6 +30,7 @@ from acoupi.services.construction import load_program
 from acoupi.stack.settings import Settings
 from tests.cli.support import Run, data_of
 from tests.cli.test_heard import write_tone
+from tests.services import eventually
 from tests.stores import at, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -230,6 +241,16 @@ def test_the_settings_of_the_sample_reach_the_store_of_the_program(sensor: Path,
     assert not program.store.sample_recording(one, [output(one)])
 
 
+def test_the_settings_of_clips_reach_the_store_of_the_program(sensor: Path, run: Run) -> None:
+    before = load_program(Settings(home=sensor))
+    assert run("config", "set", "sensor.clips.enabled", "true").exit_code == 0
+    assert run("config", "set", "sensor.clips.after", "2.5").exit_code == 0
+    program: Any = load_program(Settings(home=sensor))
+
+    assert not before.store.clips.are_on
+    assert program.store.clips == ClipSettings(True, 1.0, 2.5)
+
+
 # Calibration
 
 
@@ -288,3 +309,90 @@ def test_too_few_verdicts_are_refused(found: Found, run: Run) -> None:
     assert "needs 20 verdicts" in result.stderr
     assert "the most that one has is 2" in result.stderr
     assert "acoupi review next" in result.stderr
+
+
+# On a terminal
+
+
+class Terminal:
+    """A person at a terminal: reads until something is shown, and presses keys."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._shown = b""
+
+    def wait_for(self, text: str) -> str:
+        """Return what was shown, up to a text."""
+        end = time.monotonic() + 60
+        while text.encode() not in self._shown:
+            left = end - time.monotonic()
+            assert left > 0, f"{text!r} is not in {self._shown.decode()!r}"
+            if select.select([self._descriptor], [], [], left)[0]:
+                self._shown += os.read(self._descriptor, 65_536)
+        before, _, self._shown = self._shown.partition(text.encode())
+        return before.decode()
+
+    def press(self, key: str) -> None:
+        """Press a key once it is waited for: what is typed earlier is lost, as getchar does it."""
+        eventually(lambda: not self._waits_for_lines(), f"{key!r} is waited for", 60)
+        os.write(self._descriptor, key.encode())
+
+    def type(self, line: str) -> None:
+        os.write(self._descriptor, f"{line}\n".encode())
+
+    def _waits_for_lines(self) -> bool:
+        return bool(termios.tcgetattr(self._descriptor)[3] & termios.ICANON)
+
+
+@contextmanager
+def on_terminal(*words: str) -> Iterator[Terminal]:
+    """Run the command line on a terminal of its own; it ends well."""
+    ours, theirs = pty.openpty()
+    command = [Path(sys.executable).with_name("acoupi"), *words]
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        try:
+            yield Terminal(ours)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def test_ten_clips_are_walked_through_on_a_terminal(sensor: Path, run: Run, tmp_path: Path) -> None:
+    store = metadata(sensor)
+    for minute in range(10):
+        add(sensor, store, minute, bat(0.9 - minute / 100))
+    store.close()
+    picture = tmp_path / "clip.png"
+
+    with on_terminal("review", "next", "--reviewer", "Ana", "--picture", str(picture)) as terminal:
+
+        def see(place: int) -> None:
+            terminal.wait_for(f"{place}/10")
+            terminal.wait_for("q quit")
+            assert picture.read_bytes().startswith(b"\x89PNG")
+
+        for place, key in enumerate("rrwu", 1):
+            see(place)
+            terminal.press(key)
+        see(5)
+        terminal.press("z")  # back to the last one, which is wrong
+        terminal.wait_for("withdrawn")
+        see(4)
+        terminal.press("w")
+        for place, key in enumerate("rsorrr", 5):
+            see(place)
+            terminal.press(key)
+            if key == "o":
+                terminal.wait_for("Which species")
+                terminal.type("Turdus viscivorus")
+        terminal.wait_for("9 of 10 clips reviewed")
+
+    said = " ".join(one["verdict"] for one in verdicts(run))
+    assert said == "right right wrong unsure withdrawn wrong right other right right right"
+    left = run("review", "next", "--reviewer", "Ana", "--picture", str(picture), input="q")
+    assert "1/1" in left.stdout

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageReader, SqliteMessageStore
 from acoupi.components.stores import SqliteReader, SqliteStore
+from acoupi.door.server import DoorServer, Limits
+from acoupi.door.waiting import WaitingCalls
 from acoupi.errors import MetadataStoreError
 from acoupi.exports import (
     DetectionRow,
@@ -26,9 +28,12 @@ from acoupi.exports import (
     Verdict,
     VerdictRow,
 )
-from acoupi.heard import By, Delivery
+from acoupi.heard import By, Delivery, SpeciesRow
 from acoupi.provenance import Provenance
 from acoupi.sampling import Sampling
+from acoupi.services.doors import ROLES
+from acoupi.stack.doors import WEB
+from acoupi.web.door_sensor import DoorReader
 from tests.stores import SITE, at, deployment, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -53,10 +58,20 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-@pytest.fixture
-def reader(path: Path) -> Iterator[Reader]:
+@pytest.fixture(params=["sqlite", "door"])
+def reader(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
     with SqliteReader(path) as reader:
-        yield reader
+        if request.param == "sqlite":
+            yield reader
+            return
+        folder = tmp_path / "door"
+        waiting = WaitingCalls(tmp_path / "waiting")
+        limits = Limits(rows=3)
+        server = DoorServer(WEB, folder, waiting, ROLES[WEB], find=lambda *_: reader, limits=limits)
+        server.start()
+        assert server.listens.wait(30)
+        yield DoorReader(folder)
+        server.close()
 
 
 def fill(store: SqliteStore) -> dict[str, UUID]:
@@ -224,6 +239,24 @@ def test_counts(store: SqliteStore, reader: Reader) -> None:
     assert reader.count_recordings("species", Filters()) == {BAT: 3, BIRD: 1}
     assert reader.count_recordings("deployment", Filters()) == {str(SITE.id): 2, str(LAKE.id): 2}
     assert reader.count_detections("quarter", Filters()) == {quarter: 3, quarter + 2: 1}
+
+
+def test_species_have_a_first_a_last_and_a_best_that_can_be_heard(
+    store: SqliteStore, reader: Reader
+) -> None:
+    ids = fill(store)
+    store.end_recording(recording("d.wav", id=ids["d"]), STATE.DELETED)
+    untagged = recording("e.wav", 3000)
+    store.store_recording(untagged)
+    store.store_model_output(output(untagged, nameless := detection(0.7)))
+
+    assert reader.species(Filters()) == [
+        SpeciesRow(BAT, 3, at(0.5), at(2000), ids["a0"]),
+        SpeciesRow("", 1, at(3000), at(3000), nameless.id),
+        SpeciesRow(BIRD, 1, at(2), at(2), ids["a1"]),
+    ]
+    gone = Filters(models=frozenset({"birds"}))
+    assert reader.species(gone) == [SpeciesRow(BAT, 1, at(2000), at(2000), None)]
 
 
 def test_what_there_is(store: SqliteStore, reader: Reader) -> None:

@@ -1,7 +1,6 @@
 """Sound across the borders of files."""
 
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +22,15 @@ WOOD = data.Deployment(name="Wood")
 @pytest.fixture(scope="module", params=["wav", "flac"])
 def recordings(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[data.Recording]]:
+) -> list[data.Recording]:
     recorder = PARecorder(
         FRAMES / RATE, RATE, 1, "default", audio_dir=tmp_path_factory.mktemp("spool"),
         simulated=SimulatedAudio(signal="counter"), interval=FRAMES / RATE,
         file_format=request.param,
     )  # fmt: skip
-    yield [recorder.record(WOOD) for _ in range(5)]
+    made = [recorder.record(WOOD) for _ in range(5)]
     recorder.close()
+    return made
 
 
 def time_of(recordings: list[data.Recording], frame: int) -> datetime.datetime:

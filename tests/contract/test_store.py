@@ -355,6 +355,7 @@ def test_captured_recordings_come_oldest_first(store: Store) -> None:
     assert store.count_recordings() == {
         data.RecordingState.CAPTURED: 2,
         data.RecordingState.KEPT: 1,
+        data.RecordingState.CLIPPED: 0,
         data.RecordingState.DELETED: 0,
         data.RecordingState.LOST: 1,
     }

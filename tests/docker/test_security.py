@@ -204,7 +204,8 @@ def test_a_worker_can_neither_order_recordings_nor_rule_the_broker(
         ("MODULE", "LIST"),
         ("HGETALL", "unacked:recording"),
     ]
-    code = BROKER + f"for one in {refused!r}: print(try_to(*one))\nprint(try_to('LLEN', 'celery'))"
+    own = {"default": "celery"}.get(service, service)
+    code = BROKER + f"for one in {refused!r}: print(try_to(*one))\nprint(try_to('LLEN', {own!r}))"
 
     *answers, allowed = bundle.python_in(service, code).splitlines()
 

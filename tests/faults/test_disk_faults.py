@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.components.stores import SqliteReader
 from acoupi.errors import AcoupiError, DeviceError
+from acoupi.exports.formats import FORMATS
+from acoupi.exports.packages import export
+from acoupi.heard import Filters
 from acoupi.system import Settings, end_deployment, setup_program, start_deployment, start_workers
+from tests.clips import Stream
 from tests.sensors import PROGRAMS
 from tests.services import require
 
@@ -40,14 +45,15 @@ def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(PROGRAMS))
 
 
-def fill(disk: Path) -> None:
-    """Leave not one byte."""
+def fill(disk: Path, room: int = 0) -> None:
+    """Leave so many bytes, or not one."""
     with (disk / "ballast").open("wb", buffering=0) as ballast:
         while True:
             try:
                 ballast.write(bytes(1024))
             except OSError:
                 break
+        ballast.truncate(ballast.tell() - room)
 
 
 def make_read_only(disk: Path) -> None:
@@ -119,3 +125,41 @@ def test_workers_on_a_bad_disk_say_so(disk: Path, harm: object) -> None:
 
     assert len(caught.value.lines()) == 3
     assert "cannot be written" in "\n".join(caught.value.lines())
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with 400 detections in ten recordings, whose files are kept."""
+    stream = Stream(tmp_path_factory.mktemp("heard"), are_on=False)
+    for _ in range(10):
+        stream.record(*[(number / 50, (number + 1) / 50) for number in range(40)])
+    stream.end()
+    stream.manage()
+    return stream.path
+
+
+def export_until_full(disk: Path, heard: Path, name: str, *, audio: bool) -> None:
+    """Export again and again: some formats are small."""
+    with SqliteReader(heard) as reader:
+        for number in range(30):
+            export(FORMATS[name](), reader, Filters(), disk / f"out-{number}", audio=audio)
+
+
+@pytest.mark.parametrize("room", [0, 16_384, 65_536])
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_to_a_disk_that_fills_up_leaves_nothing(
+    disk: Path, heard: Path, name: str, room: int
+) -> None:
+    fill(disk, room)
+    before = contents(disk)
+
+    with pytest.raises(DeviceError) as caught:
+        export_until_full(disk, heard, name, audio=room > 0)
+
+    lines = caught.value.lines()
+    assert len(lines) == 3
+    assert "no space left on device" in lines[1]
+    left = {one.partition("/")[0] for one in contents(disk).keys() - before.keys()}
+    assert left == {f"out-{done}" for done in range(len(left))}
+    for folder in left:
+        assert sorted(contents(disk / folder)) == sorted(contents(disk / "out-0"))

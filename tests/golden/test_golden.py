@@ -8,6 +8,7 @@ difference.
 from pathlib import Path
 
 import pytest
+import yaml
 
 import acoupi
 from acoupi.bundles.self_setup import HOME as IN_CONTAINERS
@@ -20,13 +21,22 @@ ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
 HOME = Path("/home/pi/.acoupi")
 PYTHON = "/home/pi/acoupi/bin/python"
-PROGRAMS = ["test", "default", "connected", "demo"]
+WITH_WEB = ("--sensor.web.enabled", "true")
+CASES_OF: dict[str, tuple[str, tuple[str, ...]]] = {
+    "test": ("test", ()),
+    "default": ("default", ()),
+    "connected": ("connected", ()),
+    "demo": ("demo", ()),
+    "web": ("default", WITH_WEB),
+}
+"""The program, and the options of setup."""
 TARGETS = ["process", "systemd", "compose", "balena"]
 
 
-def generated(target: str, program: str) -> str:
+def generated(target: str, case: str) -> str:
     """Every generated file, one after the other; of those that are kept, what is no secret."""
-    request = SetupRequest(program, target=target, environ={"ACOUPI_NOTHING": "here"})
+    program, options = CASES_OF[case]
+    request = SetupRequest(program, options, target=target, environ={"ACOUPI_NOTHING": "here"})
     plan = plan_setup(Settings(home=HOME), request)
     kept = {
         path: file
@@ -40,7 +50,7 @@ def generated(target: str, program: str) -> str:
     return "\n".join(parts)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", CASES_OF)
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_is_generated_is_what_was_found_good(
     target: str, program: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -64,7 +74,18 @@ def test_what_is_generated_is_what_was_found_good(
 def test_there_is_no_case_that_is_not_compared() -> None:
     found = {path.relative_to(CASES).as_posix() for path in CASES.rglob("*.txt")}
 
-    assert found == {f"{target}/{program}.txt" for target in TARGETS for program in PROGRAMS}
+    assert found == {f"{target}/{program}.txt" for target in TARGETS for program in CASES_OF}
+
+
+@pytest.mark.parametrize("target", ["compose", "balena"])
+def test_with_the_page_on_too_only_the_recorder_has_the_sound_device(target: str) -> None:
+    case = (CASES / target / "web.txt").read_text()
+    _, _, text = case.partition("docker-compose.yml 644\n")
+    services = yaml.safe_load(text.partition("\n=== ")[0])["services"]
+
+    assert "web" in services
+    named = [name for name, one in services.items() if "/dev/snd" in str(one)]
+    assert named == ["recording"]
 
 
 def test_the_committed_bundle_is_what_is_rendered(request: pytest.FixtureRequest) -> None:

@@ -17,7 +17,7 @@ from acoupi.alarms.facts import Heard
 from acoupi.alarms.floors import HourFloor, hour_of
 from acoupi.components import SqliteStore
 from acoupi.components.stores.alarms import SqliteAlarmStore
-from tests.services import eventually
+from tests.services import Redis, eventually
 
 ACOUPI = Path(sys.executable).with_name("acoupi")
 SETUP = [
@@ -75,10 +75,10 @@ class Board:
 def start(home: Path) -> Iterator[Callable[[str], Board]]:
     boards = []
 
-    def begin(faults: str) -> Board:
+    def begin(faults: str, *options: str) -> Board:
         board = Board(home, faults)
         boards.append(board)
-        board.run("setup", *SETUP)
+        board.run("setup", *SETUP, *options)
         board.run("deployment", "start", "--name", "oak", "--no-check")
         return board
 
@@ -127,6 +127,25 @@ def test_a_microphone_that_hears_20_db_less_than_for_days_is_deaf(
 
     assert board.told("microphone_deaf") == ["raised"]
     assert board.heard()[-1].floor == pytest.approx(usual - 20, abs=4)
+
+
+def test_a_broker_that_is_gone_is_told_without_it(
+    start: Callable[..., Board], tmp_path: Path
+) -> None:
+    with Redis(tmp_path / "redis") as redis:
+        board = start("drift:0:1", "--broker", redis.url)
+        eventually(lambda: len(board.heard()) >= 3, "the first recordings", 60)
+
+        redis.kill()
+        eventually(lambda: board.told("service_down") == ["raised"], "an alarm", 150)
+        (found,) = [
+            one
+            for one in json.loads(board.run("alarms", "--json", code=3))["alarms"]
+            if one["alarm"] == "service_down"
+        ]
+        assert "default: waiting for the broker" in found["detail"]
+        redis.start()
+        eventually(lambda: board.told("service_down") == ["raised", "cleared"], "its end", 60)
 
 
 def remember_days(board: Board, floor: float) -> None:

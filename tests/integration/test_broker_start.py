@@ -80,9 +80,17 @@ def test_each_client_gets_a_password_of_its_own_that_stays(folder: Path) -> None
 
 def test_a_client_has_its_rights_and_no_others(folder: Path) -> None:
     with running(folder):
-        assert client(folder, "beat").rpush("recording", "x") == 1
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            client(folder, "default").rpush("recording", "x")
+        assert client(folder, "beat").lpush("recording", "x") == 1
+        assert client(folder, "recording").lpush("celery", "x") == 1
+        assert client(folder, "default").rpop("celery") == "x"
+        for refused in (
+            lambda: client(folder, "default").lpush("recording", "x"),
+            lambda: client(folder, "recording").rpop("celery"),
+            lambda: client(folder, "recording").rpush("celery", "x"),
+            lambda: client(folder, "beat").rpop("recording"),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                refused()
         with pytest.raises(redis.exceptions.AuthenticationError):
             redis.Redis(unix_socket_path=str(folder / "redis.sock")).ping()
 

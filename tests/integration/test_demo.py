@@ -18,6 +18,7 @@ from acoupi.components import SqliteStore
 from acoupi.components.models import BandEnergyModel
 from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.stack.pulse import is_locked
+from tests.browsers import Browser, free_port
 
 ROOT = Path(__file__).parents[2]
 RUN = (
@@ -114,6 +115,24 @@ def test_an_interrupted_demo_leaves_nothing_running(place: Path, number: int) ->
     assert seen is not None
     assert process.returncode == 130, output
     assert running(place) == []
+
+
+@pytest.mark.timeout(700)
+def test_the_page_of_the_demo_is_where_it_says(place: Path) -> None:
+    port = free_port()
+    with demo(place, "--seconds", "600", "--web", str(port)) as process:
+        said = next((line for line in process.stdout if "The page" in line), "")
+        assert f"http://127.0.0.1:{port}/" in said, said + process.stdout.read()
+        page = Browser(port)
+        token = said.split()[-1].rstrip(")")
+
+        assert page.now()["status"]["deployment"]["name"] == "demo"
+        assert page.post("/login", password=token) == 200
+        assert page.csrf()
+
+    assert running(place) == []
+    with pytest.raises(OSError, match="refused"):
+        page.get("/")
 
 
 @pytest.mark.timeout(700)

@@ -13,8 +13,10 @@ import pytest
 from celery import Celery
 
 from acoupi import components, data
+from acoupi.clips import ClipSettings
 from acoupi.components import types
 from acoupi.testing import FakeRecorder
+from tests.clips import numbers
 from tests.clocks import Clock
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -152,6 +154,41 @@ def test_delivering_a_message_twice_changes_nothing(
 
     assert len(program.store.get_model_outputs()) == 1
     assert len(sent(home)) == 1
+
+
+def test_it_keeps_clips_of_the_recorders_stream(
+    package: ModuleType, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "counter,pace=fast")
+    detect = package.model.Nightjar.run
+
+    def short(self: Any, recording: data.Recording) -> data.ModelOutput:
+        """Hear it in the last tenth of a recording."""
+        output = detect(self, recording)
+        box = data.BoundingBox.from_coordinates(0.9, 0, 1, 4000)
+        found = [one.model_copy(update={"location": box}) for one in output.detections]
+        return output.model_copy(update={"detections": found})
+
+    monkeypatch.setattr(package.model.Nightjar, "run", short)
+    always = {"schedule_start": "00:00", "schedule_end": "00:00", "duration": 1, "interval": 1}
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=2)
+    never = {"starttime": f"{now:%H:%M}", "endtime": f"{now:%H:%M}:01"}
+    config = configured(package, recording=always, saving_filters=never, timezone="UTC")
+    program = package.Program(config, app)
+    program.store.clips = ClipSettings(True, before=0.1, after=0.2)
+    program.on_start(DEPLOYMENT)
+
+    for _ in range(3):
+        program.resend(program.tasks["recording_task"].function())
+    program.on_end(DEPLOYMENT.model_copy(update={"ended_on": data.utc_now()}))
+
+    clips = [numbers(path) for path in sorted((config.paths.recordings / "nightjars").iterdir())]
+    assert [len(one) for one in clips] == [3200, 3200, 1600]
+    assert [one[0] % 8000 for one in clips] == [6400] * 3
+    assert all(one == list(range(one[0], one[0] + len(one))) for one in clips)
+    counts = program.store.count_recordings()
+    assert counts[data.RecordingState.CLIPPED] == 3
+    assert [one for one in config.paths.tmp_audio.rglob("*") if one.is_file()] == []
 
 
 def test_it_records_with_our_recorder_what_is_simulated(

@@ -11,9 +11,11 @@ from rich.console import Console
 import acoupi
 from tests.docker.attacks import inside
 from tests.docker.attacks.__main__ import report
-from tests.docker.attacks.table import ATTEMPTS, INSIDE, OUTSIDE, Attempt
+from tests.docker.attacks.table import ATTEMPTS, INSIDE, Attempt
 
 PAGE = (Path(acoupi.__path__[0]) / "docs" / "security.md").read_text()
+TESTS = Path(__file__).parents[1]
+FILES = {path.stem for path in TESTS.rglob("test_*.py")}
 ATTEMPT = Attempt("open a door", frozenset({"EPERM", "ENOENT"}), "rights")
 
 
@@ -50,7 +52,30 @@ def test_the_page_names_attacks_that_exist() -> None:
     }
 
 
-def test_every_attack_of_a_model_backs_a_sentence_of_the_page() -> None:
-    tried = {one.name for one in OUTSIDE if one.by == ("detection",)}
+def test_every_attack_backs_a_sentence_of_the_page() -> None:
+    assert [one.name for one in ATTEMPTS if f"`{one.name}`" not in PAGE] == []
 
-    assert {name for name in tried if f"`{name}`" not in PAGE} == set()
+
+def rows_of_the_page() -> list[str]:
+    """What services and others can and cannot do, a row of a table each."""
+    tables = PAGE[PAGE.index("## What a service can do when") : PAGE.index("## Secrets")]
+    lines = [line for line in tables.splitlines() if line.startswith("|")]
+    return [line for line in lines if "tried by" not in line and "---" not in line]
+
+
+@pytest.mark.parametrize("row", rows_of_the_page())
+def test_every_sentence_of_the_tables_names_what_tries_it(row: str) -> None:
+    named = re.findall(r"`(\w+)`", row.rstrip(" |").rpartition(" | ")[2])
+    tried = {one.name for one in ATTEMPTS}
+    tests = {name for name in named if name.startswith("test_") and name not in FILES}
+
+    assert {name for name in named if name in tried or name in tests}
+    assert {name for name in named if name not in tried | tests | FILES | {"attacks"}} == set()
+
+
+def test_every_test_that_the_page_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", PAGE)) - FILES
+    text = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
+
+    assert len(named) > 20
+    assert [name for name in sorted(named) if f"def {name}(" not in text] == []

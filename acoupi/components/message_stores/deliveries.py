@@ -12,6 +12,10 @@ A delivery is the task of one messenger for one message. The rules:
 * A resting or claimed message does not block others: newer ones go first.
 * A server that asks for a pause (`retry_after`) gets no message at all until it is
   over, at most a day. The pause is stored, so it outlasts a restart.
+* Where a budget keeps the order (`outbox`), a message that waits for another attempt holds up
+  the later ones of its kind, unless the server refused the message itself, or fails it again
+  and again while it takes others (`Delivery.holds_up`).
+* A message that is too old to be sent (`outbox`) has expired. It is kept, and can be retried.
 * Times further ahead than any rest or lease come from a clock that was set back
   since; they count as past.
 """
@@ -45,7 +49,7 @@ __all__ = [
     "unknown_message",
 ]
 
-DeliveryState = Literal["pending", "acknowledged", "dead"]
+DeliveryState = Literal["pending", "acknowledged", "dead", "expired"]
 Order = Literal["oldest_first", "newest_first"]
 
 FIRST_REST = 30.0
@@ -56,6 +60,11 @@ LONGEST_REST_OF_LINK = 300.0
 """Longest rest if nothing reached the server, seconds."""
 MOST_REFUSALS = 10
 """Number of refusals by the server that make a dead letter."""
+MOST_FAILURES = 10
+"""Failed attempts, some four hours, after which a message holds up no other if its server takes
+others."""
+MOST_FAILURES_OF_SERVER = 100
+"""The same if the server takes nothing: some four days."""
 LEASE = 300.0
 """Seconds for which a claimed message is reserved."""
 
@@ -73,11 +82,24 @@ class Delivery:
     attempts: int = 0
     refusals: int = 0
     """Number of attempts that the server refused."""
+    failures: int = 0
+    """Number of attempts that failed after something had reached the server."""
     next_attempt_on: datetime.datetime | None = None
     """None: at once."""
     claimed_until: datetime.datetime | None = None
     last_error: str | None = None
     updated_on: datetime.datetime | None = None
+
+    def holds_up(self, *, takes_others: bool) -> bool:
+        """Return whether later messages of its kind wait for it, where the order is kept.
+
+        Parameters
+        ----------
+        takes_others
+            Whether the server has taken another message since this one failed.
+        """
+        most = MOST_FAILURES if takes_others else MOST_FAILURES_OF_SERVER
+        return self.state == "pending" and not self.refusals and self.failures < most
 
 
 @dataclass(frozen=True)
@@ -122,7 +144,14 @@ def settled(delivery: Delivery, response: data.Response) -> Delivery:
     if delivery.state == "acknowledged":
         return delivery  # a late result of an attempt that a newer one has overtaken
     is_refused = response.status is data.ResponseStatus.ERROR and not response.is_access_refused
-    done = replace(done, refusals=done.refusals + is_refused, last_error=error_of(response))
+    done = replace(
+        done,
+        refusals=done.refusals + is_refused,
+        failures=done.failures + (not response.is_unsent),
+        last_error=error_of(response),
+    )
+    if done.state == "expired":
+        return done
     if done.state == "dead" or done.refusals >= MOST_REFUSALS:
         return replace(done, state="dead", next_attempt_on=None)
     rest = rest_after(done.attempts)

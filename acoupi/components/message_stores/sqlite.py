@@ -9,7 +9,7 @@ from typing import Any
 
 from acoupi import data
 from acoupi.components import types
-from acoupi.components.message_stores import sql
+from acoupi.components.message_stores import claims, sql
 from acoupi.components.message_stores.deliveries import (
     LEASE,
     LONGEST_REST,
@@ -23,6 +23,7 @@ from acoupi.components.message_stores.deliveries import (
     settled,
     unknown_message,
 )
+from acoupi.components.message_stores.outbox import OutboxLimits, day_number
 from acoupi.components.message_stores.senders import Senders
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.values import (
@@ -73,6 +74,8 @@ class SqliteMessageStore(types.MessageStore):
             raise ValueError(f"lease must be more than 0 seconds, not {lease}")
         self.db_path = Path(db_path)
         self.lease = lease
+        self.outbox: OutboxLimits | None = None
+        """What each destination on a network may cost; the task that sends asks for it."""
         self._database = Database(self.db_path, sql.SCHEMA)
         self._senders = Senders(self.db_path.with_name(f"{self.db_path.name}.senders"))
 
@@ -159,13 +162,22 @@ class SqliteMessageStore(types.MessageStore):
         messenger: str,
         limit: int | None = None,
         order: Order = "oldest_first",
+        *,
+        outbox: OutboxLimits | None = None,
     ) -> list[data.Message]:
         """Return what this messenger should try to deliver now, reserved for it.
 
         Each message must be settled or released; otherwise others may claim it
         once this process has ended, or the lease is over. If several processes ask
         at once, each message goes to only one of them. There are none while the
-        server has asked for a pause.
+        server has asked for a pause, or what is left of the day's bytes is too little.
+
+        Parameters
+        ----------
+        messenger, limit, order
+            For whom; how many at most; which first.
+        outbox
+            What it may cost; None: there are no limits.
         """
         check_request(limit, order)
         with self._database.writing() as connection:
@@ -185,19 +197,27 @@ class SqliteMessageStore(types.MessageStore):
             }
             if connection.execute(sql.IS_PAUSED, values).fetchone():
                 return []
-            rows = connection.execute(sql.DUE[order], values).fetchall()
+            rows = _due(connection, outbox, values, order)
             if rows:
                 claimed = json.dumps([row[0] for row in rows])
                 connection.execute(sql.CLAIM, {**values, "rows": claimed})
-        return [_message(row) for row in rows]
+            for row in rows:
+                _reserve(connection, messenger_row, row)
+        return [_message(row[:5]) for row in rows]
 
-    def settle_message(self, messenger: str, response: data.Response) -> None:
+    def settle_message(self, messenger: str, response: data.Response) -> bool:
         """Store the result of an attempt to deliver a claimed message.
 
         SUCCESS completes it. Anything else counts the attempt and sets the time
         of the next one, or makes it a dead letter if the server has refused it
         (ERROR, but not for lack of access) 10 times. If the answer asks for a
         pause, this messenger gets no message until it is over.
+
+        Returns
+        -------
+        bool
+            Whether the later messages of its kind wait for it: it was claimed
+            within a budget, which keeps their order, and is to be tried again.
 
         Raises
         ------
@@ -211,10 +231,15 @@ class SqliteMessageStore(types.MessageStore):
             rows = {"messenger_row": messenger_row, "message_row": message_row}
             delivery = settled(_delivery(connection, rows), response)
             connection.execute(sql.PUT_DELIVERY, {**rows, **_delivery_values(delivery)})
+            has_budget = claims.spend(connection, rows, was_sent=not response.is_unsent)
             if response.status is data.ResponseStatus.SUCCESS:
                 connection.execute(sql.ACKNOWLEDGE, rows)
+                if has_budget:
+                    now = to_microseconds(data.utc_now())
+                    connection.execute(sql.ACCEPTED, {**rows, "now": now})
             _note_refusal(connection, messenger, response, rows)
             _note_pause(connection, response, rows)
+        return has_budget and delivery.holds_up(takes_others=True)
 
     def release_messages(self, messenger: str, messages: Sequence[data.Message]) -> None:
         """Release claimed messages that were not tried; no attempt is counted."""
@@ -227,7 +252,8 @@ class SqliteMessageStore(types.MessageStore):
     def count_deliveries(self) -> dict[str, dict[DeliveryState, int]]:
         """Return the number of messages in each state, for each known messenger.
 
-        Messages that a messenger has not asked for yet count as pending.
+        Messages that a messenger has not asked for yet count as pending. Expired
+        ones are only named where there are some.
         """
         counts: dict[str, dict[DeliveryState, int]] = {}
         with self._database.reading() as connection:
@@ -235,8 +261,14 @@ class SqliteMessageStore(types.MessageStore):
                 counts[name] = {"pending": unseen, "acknowledged": 0, "dead": 0}
             for name, state, count in connection.execute(sql.COUNT_DELIVERIES):
                 state_: DeliveryState = state
-                counts[name][state_] += count
+                counts[name][state_] = counts[name].get(state_, 0) + count
         return counts
+
+    def get_bytes_sent(self) -> dict[str, int]:
+        """Return how many bytes each messenger has spent today (UTC), where it has a budget."""
+        values = {"day": day_number(data.utc_now())}
+        with self._database.reading() as connection:
+            return dict(connection.execute(sql.TRAFFIC_OF_DAY, values).fetchall())
 
     def get_oldest_waiting(self, messengers: Sequence[str]) -> datetime.datetime | None:
         """Return when the oldest message that one of these must still deliver was made."""
@@ -271,8 +303,9 @@ class SqliteMessageStore(types.MessageStore):
         before
             Only messages created before this time.
         messengers
-            All of these must have acknowledged a message. It stays if it is a
-            dead letter of any messenger, even one that is not named.
+            All of these must have acknowledged a message, or it has expired. It
+            stays if it is a dead letter of any messenger, even one that is not
+            named, or has expired since then.
         limit
             Remove at most this many, oldest first.
 
@@ -290,6 +323,8 @@ class SqliteMessageStore(types.MessageStore):
         }
         with self._database.reading() as connection:
             rows = [row for (row,) in connection.execute(sql.REMOVABLE, values)]
+            values["limit"] = limit - len(rows)
+            rows += [row for (row,) in connection.execute(sql.REMOVABLE_UNSENT, values)]
         if rows:
             with self._database.writing() as connection:
                 for statement in sql.REMOVE:
@@ -319,9 +354,20 @@ class SqliteMessageStore(types.MessageStore):
         messenger
             None for those of every messenger.
         """
-        values = {"messenger": messenger, "now": to_microseconds(data.utc_now())}
+        return self._retry("dead", messenger)
+
+    def retry_expired(self, messenger: str | None = None) -> int:
+        """Make expired messages pending again, as `retry_dead_letters` does; return how many.
+
+        They expire again unless the limit of their age was raised.
+        """
+        return self._retry("expired", messenger)
+
+    def _retry(self, state: DeliveryState, messenger: str | None) -> int:
+        now = to_microseconds(data.utc_now())
+        values = {"state": state, "messenger": messenger, "now": now}
         with self._database.writing() as connection:
-            return connection.execute(sql.RETRY_DEAD_LETTERS, values).rowcount
+            return connection.execute(sql.RETRY, values).rowcount
 
     # Within a transaction
 
@@ -358,6 +404,27 @@ class SqliteMessageStore(types.MessageStore):
         senders = [number for (number,) in connection.execute(sql.CLAIMED_BY, values)]
         if ended := self._senders.ended(senders):
             connection.execute(sql.RELEASE_CLAIMS_OF, {**values, "senders": json.dumps(ended)})
+
+
+def _due(
+    connection: sqlite3.Connection,
+    outbox: OutboxLimits | None,
+    values: dict[str, Any],
+    order: Order,
+) -> list[tuple[Any, ...]]:
+    """Return the rows that are due, with what they cost where there is a budget."""
+    if outbox is not None:
+        claims.spend_lapsed(connection, values)
+        claims.expire(connection, outbox, values)
+        if outbox.bytes_per_day is not None:
+            return claims.reserve(connection, outbox, values, order)
+    return connection.execute(sql.DUE[order], values).fetchall()
+
+
+def _reserve(connection: sqlite3.Connection, messenger_row: int, row: tuple[Any, ...]) -> None:
+    for bytes_, excess in [row[5:]] if row[5:] else ():
+        rows = {"messenger_row": messenger_row, "message_row": row[0]}
+        connection.execute(sql.RESERVE, {**rows, "bytes": bytes_, "excess": excess})
 
 
 def _limit(limit: int | None) -> int:
@@ -419,11 +486,13 @@ def _delivery(connection: sqlite3.Connection, rows: dict[str, int]) -> Delivery:
     if found is None:
         is_closed = connection.execute(sql.IS_CLOSED, rows).fetchone()[0]
         return Delivery(state="acknowledged" if is_closed else "pending")
-    state, attempts, refusals, next_attempt_on, claimed_until, last_error, updated_on = found
+    state, attempts, refusals, failures, *times, last_error, updated_on = found
+    next_attempt_on, claimed_until = times
     return Delivery(
         state=state,
         attempts=attempts,
         refusals=refusals,
+        failures=failures,
         next_attempt_on=_time(next_attempt_on),
         claimed_until=_time(claimed_until),
         last_error=last_error,
@@ -436,6 +505,7 @@ def _delivery_values(delivery: Delivery) -> dict[str, Any]:
         "state": delivery.state,
         "attempts": delivery.attempts,
         "refusals": delivery.refusals,
+        "failures": delivery.failures,
         "next_attempt_on": _microseconds(delivery.next_attempt_on),
         "claimed_until": _microseconds(delivery.claimed_until),
         "last_error": delivery.last_error,

@@ -208,13 +208,18 @@ class MQTTConfig(BaseModel):
     websocket_path: str = "/mqtt"
     """With the transport "websockets"."""
 
+    home_assistant: Annotated[bool, NoUserPrompt] = False
+    """Announce the sensor to Home Assistant, and keep the states of its entities there."""
+    discovery_prefix: Annotated[str, NoUserPrompt] = "homeassistant"
+    """Where Home Assistant looks for devices."""
+
     @field_validator("host")
     @classmethod
     def validate_host(cls, value: str) -> str:
         """Refuse what is neither a name nor perhaps the path of a socket."""
         return value if "/" in value and "://" not in value else check_host(value)
 
-    @field_validator("topic")
+    @field_validator("topic", "discovery_prefix")
     @classmethod
     def validate_topic(cls, value: str) -> str:
         """Refuse a topic that nothing can be published on."""
@@ -233,6 +238,8 @@ class MQTTConfig(BaseModel):
             raise ValueError("certificates need use_tls")
         if self.use_tls and self.transport is MQTTTransport.UNIX:
             raise ValueError('use_tls does not go with the transport "unix"')
+        if self.home_assistant and not self.last_will:
+            raise ValueError("home_assistant needs last_will")
         return self
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
@@ -19,6 +19,7 @@ from acoupi import data, devices
 from acoupi.components import types
 from acoupi.components.messengers.client_ids import ClientId
 from acoupi.components.messengers.config import DEVICE_ID, MQTTConfig, check_topic
+from acoupi.components.messengers.home_assistant import Announcement
 from acoupi.components.messengers.mqtt_connection import (
     NOT_AUTHORISED,
     SESSION_TAKEN_OVER,
@@ -103,6 +104,8 @@ class MQTTMessenger(types.Messenger):
         a type goes to `topic`.
     ca_certificate, client_certificate, client_key, verify, keepalive, last_will, client_id
         See `MQTTConfig`.
+    home_assistant, discovery_prefix
+        Announce the sensor to Home Assistant: see `MQTTConfig` and `home_assistant`.
 
     Raises
     ------
@@ -134,6 +137,8 @@ class MQTTMessenger(types.Messenger):
         last_will: bool = True,
         client_id: str | None = None,
         websocket_path: str = "/mqtt",
+        home_assistant: bool = False,
+        discovery_prefix: str = "homeassistant",
     ) -> None:
         if timeout <= 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
@@ -159,6 +164,10 @@ class MQTTMessenger(types.Messenger):
             keepalive=keepalive,
             websocket_path=websocket_path,
         )
+        self.home_assistant = home_assistant
+        self._discovery_prefix = discovery_prefix
+        self._states: dict[str, str] = {}
+        """By topic, as the broker has them."""
         self._protocol: MQTTProtocolVersion | None = None
         """What the broker is known to speak; None: not known."""
         self._links: dict[int, _Link] = {}
@@ -187,6 +196,11 @@ class MQTTMessenger(types.Messenger):
         device = re.sub(r"[+#/\0]", "_", devices.get_device_id())
         has_device = device in self.topic.split("/")
         return f"{self.topic}/status" if has_device else f"{self.topic}/{device}/status"
+
+    @property
+    def announcement(self) -> Announcement:
+        """What Home Assistant is told of this sensor."""
+        return Announcement(self._discovery_prefix, devices.get_device_id(), self.status_topic)
 
     @property
     def client_id(self) -> str:
@@ -224,6 +238,55 @@ class MQTTMessenger(types.Messenger):
                 why=str(err),
             ) from err
         return self._outcome(connection, number, message)
+
+    def publish_states(self, states: Mapping[str, str]) -> None:
+        """Keep the states of entities, by topic, at the broker; what it has is not sent again.
+
+        Raises
+        ------
+        MessageSendError
+            If there is no connection, or the broker does not take one of them.
+        """
+        connection = self._connected()
+        try:
+            for topic, state in states.items():
+                if self._states.get(topic) == state:
+                    continue
+                code = connection.wait_for(
+                    connection.publish(topic, state.encode(), {}, True), self.timeout
+                )
+                if code.is_failure:
+                    raise MessageSendError(
+                        f'the broker "{self._broker.place}" refuses "{topic}".',
+                        "let the sensor write there, or switch messaging.mqtt.home_assistant off",
+                        why=f"it answered {code}.",
+                    )
+                self._states[topic] = state
+        except (ConnectionLostError, TimeoutError) as err:
+            raise MessageSendError(
+                f'lost the broker "{self._broker.place}" before the states were published.',
+                "nothing: they will be published when the connection is back",
+                why=str(err) or "no acknowledgement",
+            ) from err
+
+    def _announce(self, connection: Connection) -> None:
+        """Tell Home Assistant of the sensor, and listen for when it has started."""
+        self._states = {}  # another broker, or one that forgot, has none
+        connection.subscribe(self.announcement.birth_topic)
+        self._publish_announcement(connection)
+
+    def _publish_announcement(self, connection: Connection) -> None:
+        announcement = self.announcement
+        connection.publish(announcement.topic, announcement.payload(), {}, True)
+
+    def _received(self, connection: Connection, topic: str, content: bytes) -> None:
+        """Announce again when Home Assistant has started; called in the network thread."""
+        if topic != self.announcement.birth_topic or content != b"online":
+            return
+        with suppress(ConnectionLostError):
+            self._publish_announcement(connection)
+            for place, state in list(self._states.items()):
+                connection.publish(place, state.encode(), {}, True)
 
     def check(self) -> None:
         """Connect once, without touching an open connection, and disconnect.
@@ -372,6 +435,8 @@ class MQTTMessenger(types.Messenger):
             with suppress(ConnectionLostError, TimeoutError):
                 self._say("online", connection)
                 self._clear_old_status(connection)
+                if self.home_assistant:
+                    self._announce(connection)
 
     def _open_as_service(self, link: _Link) -> Connection:
         """Open a connection with the last will, or without where the broker forbids it."""
@@ -438,6 +503,7 @@ class MQTTMessenger(types.Messenger):
                 protocol,
                 will_topic,
                 on_lost=(lambda lost: self._lost(link, lost)) if link else None,
+                on_message=self._received,
             )
             try:
                 connection.open(max(deadline - data.monotonic(), 0.1))

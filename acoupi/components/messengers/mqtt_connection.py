@@ -157,6 +157,9 @@ class Connection:
     on_lost
         Called once, from another thread, when an open connection has ended
         in another way than by `close`.
+    on_message
+        Called with topic and content of what arrives (see `subscribe`), from the network
+        thread: it must not wait.
     """
 
     def __init__(
@@ -165,7 +168,9 @@ class Connection:
         client_id: str,
         protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
         will_topic: str | None = None,
+        *,
         on_lost: "Callable[[Connection], None] | None" = None,
+        on_message: "Callable[[Connection, str, bytes], None] | None" = None,
     ) -> None:
         self.broker = broker
         self.client_id = client_id
@@ -180,6 +185,7 @@ class Connection:
         self.is_garbled = False
         """Whether it ended because the broker answered something that cannot be read."""
         self._on_lost = on_lost
+        self._on_message = on_message
         self._news = threading.Condition()
         self._is_up = False
         self._is_closing = False
@@ -251,6 +257,19 @@ class Connection:
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise ConnectionLostError(mqtt.error_string(info.rc))
         return info.mid
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for what is published on a topic.
+
+        Raises
+        ------
+        ConnectionLostError
+            If there is no connection.
+        """
+        client = self.client
+        if client is None or not self.is_open:
+            raise ConnectionLostError(self.end or "closed")
+        client.subscribe(topic, qos=1)
 
     def wait_for(self, number: int, timeout: float) -> ReasonCode:
         """Return the broker's reason code for a message.
@@ -327,6 +346,7 @@ class Connection:
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_publish = self._published
+        client.on_message = self._received
         client.on_log = self._logged
         return client
 
@@ -409,6 +429,10 @@ class Connection:
             self._acknowledged[number] = code
             self._news.notify_all()
 
+    def _received(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if self._on_message:
+            self._on_message(self, message.topic, bytes(message.payload))
+
     def _logged(self, client: mqtt.Client, _data: Any, level: int, text: str) -> None:
         """Keep paho's last warning: its callbacks get less detail."""
         if level in (LogLevel.MQTT_LOG_ERR, LogLevel.MQTT_LOG_WARNING):
@@ -438,6 +462,7 @@ class Connection:
         client, self.client = self.client, None
         if client:
             client.on_connect = client.on_disconnect = client.on_publish = client.on_log = None
+            client.on_message = None
             client.let_go()
 
     def _failure(self, timeout: float | None) -> MessageSendError:

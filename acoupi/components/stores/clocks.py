@@ -16,6 +16,7 @@ from typing import Any
 from acoupi import data
 from acoupi.components import types
 from acoupi.components.stores import sql
+from acoupi.components.stores.clip_rows import beginning_in
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.values import as_id
@@ -163,7 +164,7 @@ class ClockTables(types.Store):
                 recordings = load_recordings(connection, statement, {"rows": f"[{row}]"})
                 for recording in recordings.values():
                     recording.capture = self._report(connection, row)
-                    found.append(recording)
+                    found += [recording, *beginning_in(connection, row, recording)]
         return found
 
     def note_file_corrected(self, recording: data.Recording) -> None:

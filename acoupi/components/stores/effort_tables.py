@@ -16,7 +16,7 @@ from acoupi.components.stores.values import as_id, from_microseconds, to_microse
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, plan_throughout
 
-__all__ = ["EffortTables", "alive_until", "plans_of", "put_capture"]
+__all__ = ["EffortTables", "alive_until", "capture_of_row", "plans_of", "put_capture"]
 
 Row = Sequence[Any]
 
@@ -234,12 +234,12 @@ class EffortTables(ClockTables):
             statement, values = sql.LAST_RECORDING_OF, {"deployment": deployment.id.bytes}
         with self._database.reading() as connection:
             for row, recording in load_recordings(connection, statement, values).items():
-                recording.capture = _capture_of(connection, row)
+                recording.capture = capture_of_row(connection, row)
                 return recording
         return None
 
     def _report(self, connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
-        return _capture_of(connection, row)
+        return capture_of_row(connection, row)
 
 
 def _deployment_row(
@@ -276,7 +276,7 @@ def put_capture(connection: sqlite3.Connection, recording: data.Recording) -> No
     put_clock(connection, recording)
 
 
-def _capture_of(connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
+def capture_of_row(connection: sqlite3.Connection, row: int) -> data.CaptureReport | None:
     """Return how the recording of a row was captured; None if that is not known."""
     found = connection.execute(CAPTURE, {"row": row}).fetchone()
     if found is None:

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from acoupi.components.stores.views import SPECIES
+from acoupi.components.stores.views import SPECIES, STATE
 
-__all__ = ["Query", "count", "detections", "recordings", "verdicts"]
+__all__ = ["Query", "count", "detections", "recordings", "species", "verdicts"]
 
-_RECORDING = """
+_RECORDING = f"""
     r.row, r.id, r.created_on_us, r.duration_s, r.samplerate_hz, r.audio_channels,
-    r.time_expansion, r.path, r.state, r.deployment_row
+    r.time_expansion, r.path, {STATE}, r.deployment_row
 """
 RECORDING_COLUMNS = 10
 
@@ -67,7 +67,7 @@ _OF_RECORDINGS = {
         SELECT row FROM deployment
         WHERE id IN (SELECT acoupi_blob(value) FROM json_each(:deployments))
     )""",
-    "states": "r.state IN (SELECT value FROM json_each(:states))",
+    "states": f"{STATE} IN (SELECT value FROM json_each(:states))",
     "are_sampled": ":are_sampled AND r.row IN (SELECT recording_row FROM sample)",
 }
 
@@ -229,6 +229,15 @@ def count(what: str, by: str, query: Query) -> str:
     return f"""
         SELECT r.row, {key} FROM {query.recordings}
         WHERE {of_recordings} AND {_with_detections(query)}
+    """
+
+
+def species(query: Query) -> str:
+    """Return the statement that reads what `SpeciesRow` is made of, of each detection."""
+    return f"""
+        SELECT coalesce({SPECIES}, ''), {_START_US}, d.id,
+            CASE WHEN r.state IN ('captured', 'kept') THEN d.score END
+        FROM {_sources(query)} WHERE {_where_detections(query)}
     """
 
 

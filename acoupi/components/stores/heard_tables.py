@@ -9,6 +9,7 @@ from acoupi.heard import Verdict, VerdictRow
 from acoupi.provenance import Provenance
 
 __all__ = [
+    "CLIPS",
     "HEARD",
     "SAMPLE",
     "VERDICT",
@@ -77,6 +78,38 @@ SAMPLE = (
     """,
 )
 """The migration to version 7."""
+
+CLIPS = (
+    # Files with sound around detections, and the recordings that the sound is of: `start_s` is
+    # that of the clip, from the first frame of the recording (negative: before it).
+    """
+    CREATE TABLE clip (
+        row INTEGER PRIMARY KEY,
+        id BLOB NOT NULL UNIQUE,
+        path NOT NULL,
+        stream_id BLOB NOT NULL,
+        first_frame INTEGER NOT NULL,
+        frames INTEGER NOT NULL,
+        duration_s REAL NOT NULL,
+        missing_before_s REAL NOT NULL,
+        missing_after_s REAL NOT NULL
+    )
+    """,
+    "CREATE INDEX clip_stream ON clip (stream_id, first_frame)",
+    "CREATE INDEX clip_path ON clip (path)",
+    """
+    CREATE TABLE clip_part (
+        recording_row INTEGER NOT NULL REFERENCES recording (row) ON DELETE CASCADE,
+        clip_row INTEGER NOT NULL REFERENCES clip (row) ON DELETE CASCADE,
+        start_s REAL NOT NULL,
+        PRIMARY KEY (recording_row, clip_row)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX clip_part_clip ON clip_part (clip_row)",
+    "CREATE INDEX capture_stream ON capture (stream_id, first_frame)",
+    *statements(METADATA_VIEWS),
+)
+"""The migration to version 8."""
 
 FIELDS = tuple(Provenance.model_fields)
 

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -14,6 +15,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components.stores import heard_sql as heard
 from acoupi.components.stores import sql
+from acoupi.components.stores.clip_rows import clips_of
 from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.heard_tables import provenances, verdict_of
 from acoupi.components.stores.rows import analysis_of, deployment_of, tags_of
@@ -33,6 +35,7 @@ from acoupi.heard import (
     DetectionRow,
     Filters,
     RecordingRow,
+    SpeciesRow,
     Verdict,
     VerdictRow,
 )
@@ -44,6 +47,7 @@ Row = tuple[Any, ...]
 
 _BATCH = 500
 """Detections with tags that are looked up together."""
+_MAY_HAVE_CLIPS = {data.RecordingState.CLIPPED.value, data.RecordingState.LOST.value}
 _LONGEST_RECORDING = datetime.timedelta(days=1)
 
 
@@ -116,7 +120,7 @@ class SqliteReader:
                 query = query.with_values(after_us=place[0], after_row=place[1])
             known = _deployments(connection)
             for row in connection.execute(heard.recordings(query), query.values):
-                yield _recording(row, known)
+                yield _recording(connection, row, known)
 
     def detections(
         self,
@@ -162,6 +166,18 @@ class SqliteReader:
                 return {ids[row]: number for row, number in found.items()}
             return dict(found)
 
+    def species(self, filters: Filters) -> list[SpeciesRow]:
+        """Return what was heard of each species, the most frequent first, then by name."""
+        found: dict[str, _Heard] = {}
+        with self._database.reading() as connection:
+            query = _query(connection, filters)
+            for name, start, id_, score in connection.execute(heard.species(query), query.values):
+                if name not in found:
+                    found[name] = _Heard(start, start)
+                found[name].add(start, id_, score)
+        rows = [one.row(name) for name, one in found.items()]
+        return sorted(rows, key=lambda one: (-one.detections, one.name))
+
     # One of them
 
     def ids_of_recordings(self, beginning: str, limit: int = 10) -> list[UUID]:
@@ -186,7 +202,7 @@ class SqliteReader:
         """Return a recording; None if there is none of that id."""
         with self._database.reading() as connection:
             row = connection.execute(heard.RECORDING, {"id": id_.bytes}).fetchone()
-            return None if row is None else _recording(row, _deployments(connection))
+            return None if row is None else _recording(connection, row, _deployments(connection))
 
     def detection(self, id_: UUID) -> DetectionRow | None:
         """Return a detection; None if there is none of that id."""
@@ -222,6 +238,32 @@ class SqliteReader:
 
 
 # Within a reader
+
+
+@dataclass
+class _Heard:
+    """What was heard of a species so far; times in microseconds."""
+
+    first: int
+    last: int
+    number: int = 0
+    best: bytes | None = None
+    score: float = -1.0
+
+    def add(self, start: int, id_: bytes, score: float | None) -> None:
+        self.number += 1
+        self.first, self.last = min(self.first, start), max(self.last, start)
+        if score is not None and score > self.score:
+            self.best, self.score = id_, score
+
+    def row(self, name: str) -> SpeciesRow:
+        return SpeciesRow(
+            name=name,
+            detections=self.number,
+            first_on=from_microseconds(self.first),
+            last_on=from_microseconds(self.last),
+            best=None if self.best is None else as_id(self.best),
+        )
 
 
 def _query(
@@ -308,10 +350,12 @@ def _deployments(connection: sqlite3.Connection) -> Mapping[int, data.Deployment
     }
 
 
-def _recording(row: Row, deployments: Mapping[int, data.Deployment]) -> RecordingRow:
-    _, id_, created_on, duration, samplerate, channels, expansion, path, state, deployment = row[
-        : heard.RECORDING_COLUMNS
-    ]
+def _recording(
+    connection: sqlite3.Connection, row: Row, deployments: Mapping[int, data.Deployment]
+) -> RecordingRow:
+    number, id_, created_on, duration, samplerate, channels, expansion, path, state, deployment = (
+        row[: heard.RECORDING_COLUMNS]
+    )
     return RecordingRow(
         id=as_id(id_),
         deployment=deployments[deployment],
@@ -323,6 +367,7 @@ def _recording(row: Row, deployments: Mapping[int, data.Deployment]) -> Recordin
         path=from_path_text(path),
         state=data.RecordingState(state),
         detections=row[-1] if len(row) == heard.RECORDING_COLUMNS + 1 else None,
+        clips=clips_of(connection, number) if state in _MAY_HAVE_CLIPS else (),
     )
 
 
@@ -340,7 +385,7 @@ def _detections(
         verdicts = _last_verdicts(connection, [as_id(columns[1]) for columns in found])
         for row, columns in zip(batch, found, strict=True):
             if recording is None or row[0] != recording_row:
-                recording, recording_row = _recording(row[:10], deployments), row[0]
+                recording, recording_row = _recording(connection, row[:10], deployments), row[0]
             yield _detection(columns, recording, made_by, tags, verdicts)
 
 

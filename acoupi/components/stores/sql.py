@@ -10,7 +10,8 @@ is one JSON array (see `values`), a filter that is NULL lets everything pass.
 from collections.abc import Mapping, Set
 
 from acoupi.components.stores.database import Schema
-from acoupi.components.stores.heard_tables import HEARD, SAMPLE
+from acoupi.components.stores.heard_tables import CLIPS, HEARD, SAMPLE
+from acoupi.components.stores.views import STATE
 from acoupi.errors import MetadataStoreError
 
 __all__ = ["SCHEMA", "detections_where", "outputs_where", "tags_where"]
@@ -190,7 +191,7 @@ _VERSION_5 = (
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, HEARD, SAMPLE),
+    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, HEARD, SAMPLE, CLIPS),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )
@@ -348,7 +349,7 @@ LAST_RECORDING_OF = (
 """
 )
 
-COUNT_RECORDINGS = "SELECT state, count(*) FROM recording GROUP BY state"
+COUNT_RECORDINGS = f"SELECT {STATE} AS shown, count(*) FROM recording r GROUP BY shown"
 
 # Analyses
 
@@ -399,6 +400,10 @@ PACE = """
 """
 
 COUNT_ANALYSES = "SELECT state, count(*) FROM analysis GROUP BY state"
+COUNT_DETECTIONS = """
+    SELECT o.name_model, count(*) FROM detection d JOIN model_output o ON o.row = d.output_row
+    GROUP BY o.name_model
+"""
 
 # Model outputs
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.behind_door import metadata_door
+from acoupi.components.stores.clip_tables import ClipTables
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
@@ -55,7 +56,7 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
 @metadata_door
-class SqliteStore(SampleTables, DeploymentTables, EffortTables, HealthTables):
+class SqliteStore(ClipTables, SampleTables, DeploymentTables, EffortTables, HealthTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk);
@@ -296,6 +297,11 @@ class SqliteStore(SampleTables, DeploymentTables, EffortTables, HealthTables):
         return {state: counts.get(state.value, 0) for state in data.AnalysisState}
 
     # Model outputs
+
+    def count_detections_by_model(self) -> dict[str, int]:
+        """Return how many detections each model has reported."""
+        with self._database.reading() as connection:
+            return dict(connection.execute(sql.COUNT_DETECTIONS).fetchall())
 
     def store_model_output(self, model_output: data.ModelOutput) -> None:
         """Store a model's output with all its detections.

@@ -40,8 +40,6 @@ class View(NamedTuple):
     columns: Sequence[Column]
     source: str
     """What follows the columns in SQL."""
-    rest: str = ""
-    """A further SELECT with the same columns."""
 
 
 def _id(value: str) -> str:
@@ -64,8 +62,8 @@ def _from_start(seconds: str) -> str:
 _NAMES_A_SPECIES = f"t.key IN ({', '.join(map(repr, SPECIES_KEYS))})"
 
 _SUREST = f"""
-    FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
-    WHERE p.detection_row = d.row
+    FROM predicted_tag p CROSS JOIN tag t
+    WHERE p.detection_row = d.row AND t.row = p.tag_row
     ORDER BY {_NAMES_A_SPECIES} DESC, coalesce(p.confidence, 0) DESC, p.position
     LIMIT 1
 """
@@ -74,11 +72,16 @@ SPECIES = f"(SELECT t.value {_SUREST})"
 SPECIES_SCORE = f"(SELECT coalesce(p.confidence, 0) {_SUREST})"
 """Its confidence."""
 
+STATE = """CASE WHEN r.state = 'deleted' AND EXISTS (
+    SELECT 1 FROM clip_part x WHERE x.recording_row = r.row
+) THEN 'clipped' ELSE r.state END"""
+"""Of the recording `r`: one that was deleted after clips were cut from it is clipped."""
+
 _TAGS = """(
     SELECT group_concat(label, '; ') FROM (
         SELECT t.key || '=' || t.value AS label
-        FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
-        WHERE p.detection_row = d.row
+        FROM predicted_tag p CROSS JOIN tag t
+        WHERE p.detection_row = d.row AND t.row = p.tag_row
         ORDER BY p.position
     )
 )"""
@@ -93,8 +96,9 @@ _OF_RECORDING = (
     Column("samplerate_hz", "r.samplerate_hz", "frames per second of the original sound, Hz"),
     Column(
         "recording_state",
-        "r.state",
-        "captured (its file waits in the spool), kept, deleted (as the saving filters asked), lost",
+        STATE,
+        "captured (its file waits in the spool), kept, clipped (clips are kept of it, see v_clip), "
+        "deleted (as the saving filters asked), lost",
     ),
     Column("file_path", "CAST(r.path AS TEXT)", "the file; empty: there is none (any more)"),
 )
@@ -142,6 +146,42 @@ RECORDING = View(
 
 _START, _END = "coalesce(d.start_time_s, 0)", "coalesce(d.end_time_s, r.duration_s)"
 
+# The clip that holds all of the detection `d`, as `heard.DetectionRow.clip` says.
+_IN_CLIP = f"""
+    FROM clip_part p CROSS JOIN clip b
+    WHERE p.recording_row = r.row AND b.row = p.clip_row AND r.path IS NULL
+        AND p.start_s <= {_START} + 1e-6
+        AND min({_END}, r.duration_s) <= p.start_s + b.duration_s + 1e-6
+    ORDER BY p.start_s LIMIT 1
+"""
+
+CLIP = View(
+    "v_clip",
+    "A file with sound around detections, once for each recording that it has sound of.",
+    (
+        Column("clip_id", _id("b.id"), "UUID of the clip"),
+        Column("recording_id", _id("r.id"), "UUID of the recording"),
+        *_DEPLOYMENT,
+        Column("start_time", _time(_from_start("p.start_s")), "when its first frame was captured"),
+        Column("end_time", _time(_from_start("(p.start_s + b.duration_s)")), "when it ends"),
+        Column("start_s", "p.start_s",
+               "start, s from the first frame of the recording; negative: before it"),
+        Column("duration_s", "b.duration_s", "length of its sound, s"),
+        Column("missing_before_s", "b.missing_before_s",
+               "seconds that should precede it, and were not recorded"),
+        Column("missing_after_s", "b.missing_after_s",
+               "seconds that should follow it, and were not recorded"),
+        Column("samplerate_hz", "r.samplerate_hz", "frames per second of the sound, Hz"),
+        Column("file_path", "CAST(b.path AS TEXT)", "the file"),
+    ),
+    """
+    FROM clip_part p
+        JOIN clip b ON b.row = p.clip_row
+        JOIN recording r ON r.row = p.recording_row
+        JOIN deployment w ON w.row = r.deployment_row
+    """,
+)  # fmt: skip
+
 DETECTION = View(
     "v_detection",
     "Something that a model found in a recording.",
@@ -173,11 +213,17 @@ DETECTION = View(
         Column("image_id", "m.image", "id of the container image; empty: none, or unknown"),
         Column("output_id", _id("o.id"), "UUID of the model's run on the recording"),
         Column("analysed_time", _time("o.created_on_us"), "when the model ran"),
+        Column("clip_path", f"(SELECT CAST(b.path AS TEXT) {_IN_CLIP})",
+               "the clip that holds it, where the file is gone; empty: none"),
+        Column("start_in_clip_s", f"(SELECT {_START} - p.start_s {_IN_CLIP})",
+               "start, s from the first frame of the clip"),
         Column("verdict", "nullif(v.verdict, 'withdrawn')", "what a person said last: right, "
                "wrong, other (species), unsure; empty: not reviewed"),
         Column("verdict_species", "CASE WHEN v.verdict <> 'withdrawn' THEN v.species END",
                "the species, by that person"),
         Column("reviewer", "CASE WHEN v.verdict <> 'withdrawn' THEN v.reviewer END", "who"),
+        Column("verdict_note", "CASE WHEN v.verdict <> 'withdrawn' THEN nullif(v.note, '') END",
+               "what that person noted; may be empty"),
     ),
     """
     FROM detection d
@@ -191,26 +237,33 @@ DETECTION = View(
     """,
 )  # fmt: skip
 
+_FATE = f"""CASE {STATE}
+    WHEN 'clipped' THEN 'analysed, and given up but for its clips'
+    WHEN 'deleted' THEN 'given up, as the saving filters asked' ELSE '' END"""
+
+# No UNION: DuckDB sends a view to SQLite with brackets around the parts, which SQLite refuses.
 EFFORT = View(
     "v_effort",
     "A span of time that was recorded, or for which a reason was noted why not. "
     "(`acoupi effort --csv FILE` accounts for every second.)",
     (
         *_DEPLOYMENT[:2],
-        Column("start_time", _time("r.created_on_us"), "its start"),
-        Column("end_time", _time(_from_start("r.duration_s")), "its end"),
-        Column("duration_s", "r.duration_s", "its length, s"),
-        Column("effort_state", "'recorded'", "recorded, off_schedule, condition_refused, "
-               "device_missing, overrun, disk_full, not_running or clock_unknown"),
-        Column("reason", "''", "why, in words; may be empty"),
+        Column("start_time", _time("coalesce(r.created_on_us, n.start_us)"), "its start"),
+        Column("end_time", _time(f"coalesce({_from_start('r.duration_s')}, n.end_us)"), "its end"),
+        Column("duration_s", "coalesce(r.duration_s, (n.end_us - n.start_us) / 1e6)",
+               "its length, s"),
+        Column("effort_state", "coalesce(n.state, 'recorded')", "recorded, off_schedule, "
+               "condition_refused, device_missing, overrun, disk_full, not_running or "
+               "clock_unknown"),
+        Column("reason", f"coalesce(n.detail, {_FATE})",
+               "why, in words; of what was recorded: what became of the file"),
     ),
-    "FROM recording r JOIN deployment w ON w.row = r.deployment_row",
-    f"""
-    UNION ALL
-    SELECT {_id("w.id")}, w.name, {_time("n.start_us")}, {_time("n.end_us")},
-        (n.end_us - n.start_us) / 1e6, n.state, n.detail
-    FROM effort_note n JOIN deployment w ON w.row = n.deployment_row
-    """,  # noqa: S608 - constants of this file
+    """
+    FROM deployment w CROSS JOIN json_each('[0, 1]') k
+        LEFT JOIN recording r ON k.value = 0 AND r.deployment_row = w.row
+        LEFT JOIN effort_note n ON k.value = 1 AND n.deployment_row = w.row
+    WHERE r.row IS NOT NULL OR n.deployment_row IS NOT NULL
+    """,
 )  # fmt: skip
 
 MESSAGE = View(
@@ -222,7 +275,11 @@ MESSAGE = View(
         Column("created_time", _time("m.created_on_us"), "when it was made"),
         Column("message_text", "CAST(m.content AS TEXT)", "what is sent; usually JSON"),
         Column("messenger", "s.name", "which messenger; empty: none has asked yet"),
-        Column("delivery_state", "d.state", "pending, acknowledged, or dead (given up)"),
+        Column(
+            "delivery_state",
+            "d.state",
+            "pending, acknowledged, dead (given up), or expired (too old to be sent)",
+        ),
         Column("attempt_count", "d.attempts", "how often it was tried"),
         Column("last_error", "d.last_error", "the last answer that was no success"),
         Column("updated_time", _time("d.updated_on_us"), "when that was"),
@@ -234,7 +291,7 @@ MESSAGE = View(
     """,
 )
 
-METADATA_VIEWS = (DEPLOYMENT, RECORDING, DETECTION, EFFORT)
+METADATA_VIEWS = (DEPLOYMENT, RECORDING, CLIP, DETECTION, EFFORT)
 MESSAGE_VIEWS = (MESSAGE,)
 
 
@@ -246,7 +303,7 @@ def statements(views: Sequence[View]) -> tuple[str, ...]:
 
 def _create(view: View) -> str:
     columns = ",\n".join(f"{column.value} AS {column.name}" for column in view.columns)
-    return f"CREATE VIEW {view.name} AS SELECT {columns} {view.source} {view.rest}"
+    return f"CREATE VIEW {view.name} AS SELECT {columns} {view.source}"
 
 
 _HEAD = """\
@@ -258,6 +315,7 @@ you; the tables behind them may change. Open them read-only, also while the sens
     sqlite3 -readonly -header -csv metadata.db "SELECT * FROM v_detection" > detections.csv
 
 In DuckDB: `ATTACH 'metadata.db' (TYPE sqlite, READ_ONLY); SELECT * FROM metadata.v_detection;`.
+There every column of a view comes as text: `score::DOUBLE`, `start_time::TIMESTAMPTZ`.
 In R: `DBI::dbReadTable(DBI::dbConnect(RSQLite::SQLite(), "metadata.db"), "v_detection")`.
 
 Times are ISO 8601 in UTC, with microseconds. Ids are UUIDs.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from acoupi.exports.format import bare, by_recording, file_for, in_file, label_of, written
+from acoupi.exports.format import bare, file_for, in_file, label_of, written
 from acoupi.exports.source import Source
 from acoupi.heard import DetectionRow
 
@@ -29,7 +29,7 @@ class Audacity:
 
     def write(self, source: Source, folder: Path) -> None:
         """Write ``labels/DAY/NAME.txt``."""
-        for recording, rows in by_recording(source.detections()):
+        for recording, rows in source.files():
             with written(file_for(folder / "labels", recording, ".txt")) as file:
                 file.writelines(line for row in rows for line in self._lines(row))
 

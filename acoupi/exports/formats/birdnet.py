@@ -31,7 +31,7 @@ class BirdNet:
 
     def write(self, source: Source, folder: Path) -> None:
         """Write ``BirdNET_CombinedTable.csv``."""
-        rows = map(_values, source.detections())
+        rows = (_values(row) for _, found in source.files() for row in found)
         write_table(folder / "BirdNET_CombinedTable.csv", COLUMNS, map(list, rows))
 
 

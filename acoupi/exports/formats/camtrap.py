@@ -32,10 +32,10 @@ _PROFILES: Mapping[Profile, tuple[str, str]] = {
 DESCRIPTION = (
     "Recordings of an autonomous acoustic sensor and what models found in them. Times without "
     "fractions are rounded outwards; the exact ones are in observationTags (seconds from the "
-    "beginning of the recording). Media are the recordings that were kept; observations at the "
-    "level of events are from recordings that were analysed and then deleted. effort.csv says "
-    "what every second of each deployment was used for. The time in `created` is the last moment "
-    "that the package accounts for."
+    "beginning of the file). Media are the recordings, or clips of them, that were kept; "
+    "observations at the level of events are from recordings that were analysed and then deleted. "
+    "effort.csv says what every second of each deployment was used for. The time in `created` is "
+    "the last moment that the package accounts for."
 )
 
 

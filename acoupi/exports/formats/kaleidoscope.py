@@ -36,7 +36,7 @@ class Kaleidoscope:
 
     def write(self, source: Source, folder: Path) -> None:
         """Write ``id.csv``."""
-        rows = map(_values, source.detections())
+        rows = (_values(row) for _, found in source.files() for row in found)
         write_table(folder / "id.csv", COLUMNS, map(list, rows))
 
 

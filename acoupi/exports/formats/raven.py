@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from acoupi.exports.format import bare, by_recording, file_for, in_file, label_of, written
+from acoupi.exports.format import bare, file_for, in_file, label_of, written
 from acoupi.exports.source import Source
 from acoupi.heard import DetectionRow, RecordingRow
 
@@ -37,7 +37,7 @@ class Raven:
         before, number = 0.0, 0
         with written(folder / f"all{SUFFIX}") as file:
             everything = _table(file)
-            for recording, rows in by_recording(source.detections()):
+            for recording, rows in source.files():
                 own = file_for(folder / "files", recording, SUFFIX)
                 with written(own) as own_file:
                     one = _table(own_file)

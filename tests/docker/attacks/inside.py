@@ -33,7 +33,7 @@ class Here:
     """What it looks for."""
 
     def of_others(self) -> list[str]:
-        names = ("recording", "detection", "default", "beat", "redis", "setup")
+        names = ("recording", "detection", "default", "beat", "redis", "setup", "web")
         return [name for name in names if name != self.service]
 
 
@@ -309,6 +309,16 @@ def configuration(here: Here) -> list[str]:
     return every(written(here.home / name) for name in OF_SETUP)
 
 
+def configuration_alone(here: Here) -> list[str]:
+    """The same, by the one service that may with a page."""
+    return configuration(here)
+
+
+def generated_files(here: Here) -> list[str]:
+    """Change what only a setup writes."""
+    return every(written(here.home / name) for name in OF_SETUP if not name.startswith("config/"))
+
+
 def data_of_others(here: Here) -> list[str]:
     """Change, move, remove or link anything below data/."""
     paths = [here.home / name for name in OF_THE_STORES]
@@ -361,6 +371,65 @@ def folders_of_others(here: Here) -> list[str]:
     )
 
 
+def own_folders(here: Here) -> list[str]:
+    """Make files beside those that it has, or replace these by links or FIFOs."""
+    name = here.service
+    return every(
+        act
+        for path in (here.home / f"run/{name}/{name}.json", here.home / f"log/{name}/{name}.log")
+        for act in (
+            path.unlink,
+            partial(path.rename, f"{path}.aside"),
+            written(path.with_name("tried")),
+            partial(path.with_name("link").symlink_to, "/etc/shadow"),
+            partial(os.mkfifo, path.with_name("fifo")),
+        )
+    )
+
+
+MOST = 512  # mebibytes that a service may fill
+
+
+def the_disk(here: Here) -> list[str]:
+    """Fill each file and folder that it can write, other than its scratch."""
+    files, folders = _writable(here.home)
+    sizes = {path: path.stat().st_size for path in files}
+    made = [folder / "filled" for folder in folders]
+    try:
+        for path in (*files, *made):
+            _fill(path, sizes, made)
+        for folder in folders:
+            with suppress(OSError):
+                for number in range(200_000):
+                    (folder / f"filled-{number}").touch()
+                    made.append(folder / f"filled-{number}")
+        size = sum(path.stat().st_size for path in (*files, *made) if path.exists()) >> 20
+        said = f"{size} MiB, {len(made)} new files"
+        return ["BOUNDED" if size <= MOST and len(made) < 20_000 else said]
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+        for path, length in sizes.items():
+            os.truncate(path, length)
+
+
+def _writable(home: Path) -> tuple[list[Path], list[Path]]:
+    files, folders = [], []
+    for place, _, names in os.walk(home):
+        folders += [Path(place)] if os.access(place, os.W_OK) else []
+        paths = (Path(place, name) for name in names)
+        files += [one for one in paths if one.is_file() and os.access(one, os.W_OK)]
+    return [one for one in files if one.parent not in folders], folders
+
+
+def _fill(path: Path, sizes: dict[Path, int], made: list[Path]) -> None:
+    """Write to a file until that is refused, or all is more than may be."""
+    done = sum(one.stat().st_size for one in (*sizes, *made) if one.exists())
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while done >> 20 <= MOST:
+            done += file.write(b"x" * (1 << 20))
+
+
 def doors_of_others(here: Here) -> list[str]:
     """Take the place of a door, or leave calls in the name of another model."""
     return every([
@@ -402,6 +471,17 @@ def rule_the_broker(_: Here) -> list[str]:
 def order_recordings(_: Here) -> list[str]:
     """Send to the recorder's queue, read it, or touch what others have in hand."""
     return _commands(TAKE)
+
+
+OWN_QUEUES = {"default": "celery", "detection": "detection", "recording": "recording"}
+
+
+def orders_of_others(here: Here) -> list[str]:
+    """Take away orders of other workers, or put some before them; as a model, order at all."""
+    words = ["RPUSH {} x", "RPOP {}", "DEL {}"]
+    words += ["LPUSH {} x", "LLEN {}"] if here.service == "detection" else []
+    queues = {*OWN_QUEUES.values()} - {OWN_QUEUES.get(here.service)}
+    return _commands("|".join(one.replace("{}", str(queue)) for queue in queues for one in words))
 
 
 def _commands(text: str) -> list[str]:
@@ -478,8 +558,72 @@ def calls_of_others(here: Here) -> list[str]:
     return sorted({_asked(here, _call(*one)) for one in calls})
 
 
-def _call(kind: str, path: Path, method: str) -> bytes:
-    asked = {"store": kind, "path": str(path), "method": method, "arguments": {}}
+def calls_of_no_page(here: Here) -> list[str]:
+    """Call at its door the stores, and what is not for the page of what answers it."""
+    from acoupi.components import SqliteMessageStore, SqliteStore  # noqa: PLC0415
+    from acoupi.components.stores import SqliteReader  # noqa: PLC0415
+    from acoupi.services.doors import ROLES  # noqa: PLC0415
+
+    data = here.home / "data"
+    calls = [("metadata", data / "metadata.db", one) for one in dir(SqliteStore)]
+    calls += [("messages", data / "messages.db", one) for one in dir(SqliteMessageStore)]
+    calls += [("reader", Path(), one) for one in {*dir(SqliteReader)} - ROLES["web"]["reader"]]
+    calls += [("sensor", Path(), one) for one in ("find", "close", "reader", "_files", "__init__")]
+    return sorted({_asked(here, _call(*one)) for one in calls})
+
+
+def files_by_the_door(here: Here) -> list[str]:
+    """Read files by their paths, or by ids that are none."""
+    ids = ("../../etc/passwd", "/etc/passwd", "", f"{here.home}/config/program.json", "0" * 32, 1)
+    return sorted({
+        _asked(here, _call("sensor", Path(), method, recording_id=one, **more))
+        for one in ids
+        for method, more in (("find_file", {}), ("read_file", {"offset": 0, "length": 9}))
+    })  # fmt: skip
+
+
+def secrets_by_the_door(here: Here) -> list[str]:
+    """See a secret among the settings, replace it, or have it sent to another server."""
+    shown = [
+        _asked(here, _call("sensor", Path(), method), tells=here.secrets)
+        for method in ("settings", "now", "health", "settings_schema")
+    ]
+    replaced = ({"messaging.http.token": "mine"}, {"messaging.http": {"token": "mine"}})
+    for changes in (*replaced, {"messaging.http.base_url": "http://elsewhere.org/"}):
+        call = _call("sensor", Path(), "apply_settings", changes=changes, by="nobody")
+        shown.append(_asked(here, call))
+    return sorted(set(shown))
+
+
+def changes_of_nobody(here: Here) -> list[str]:
+    """Change at its door what only the owner may, with all that the page knows of them."""
+    known = json.loads((here.home / "config/page.json").read_text())
+    return sorted({
+        _asked(here, _call("sensor", Path(), method, key, **more))
+        for key in (None, "", *known.values())
+        for method, more in (
+            ("apply_settings", {"changes": {"recording.interval": 9}, "by": "x"}),
+            ("start_deployment", {"name": "x", "latitude": None, "longitude": None, "by": "x"}),
+            ("stop_deployment", {"by": "x"}),
+            ("set_password", {"salt": "", "password": ""}),
+        )
+    })  # fmt: skip
+
+
+def door_of_a_model(here: Here) -> list[str]:
+    """Connect to the door of the model, or make a call in its name."""
+    place = here.home / "run/door/detection/door.sock"
+
+    def connect() -> None:
+        with closing(socket.socket(socket.AF_UNIX)) as one:
+            one.connect(str(place))
+
+    return every([connect, written(here.home / "waiting/detection/1.call")])
+
+
+def _call(kind: str, path: Path, method: str, key: str | None = None, **arguments: object) -> bytes:
+    asked = {"store": kind, "path": str(path), "method": method, "arguments": arguments}
+    asked |= {"key": key} if key is not None else {}
     return json.dumps(asked).encode()
 
 
@@ -492,8 +636,17 @@ def malformed_calls(here: Here) -> list[str]:
     })  # fmt: skip
 
 
-def _asked(here: Here, content: bytes, length: int | None = None) -> str:
-    """Return how a call at the door ended."""
+def _asked(
+    here: Here,
+    content: bytes,
+    length: int | None = None,
+    *,
+    tells: Iterable[str] = (),
+) -> str:
+    """Return how a call at the door ended.
+
+    An answer is as good as a refusal where it only must not tell something.
+    """
     place = os.open(here.home / "run/door" / here.service, os.O_PATH)
     with closing(socket.socket(socket.AF_UNIX)) as one:
         one.settimeout(30)
@@ -501,7 +654,7 @@ def _asked(here: Here, content: bytes, length: int | None = None) -> str:
         try:
             one.sendall((len(content) if length is None else length).to_bytes(4, "big") + content)
             one.shutdown(socket.SHUT_WR)
-            answer = one.recv(1 << 16)[4:]
+            answer = _all_of(one)[4:]
         except (BrokenPipeError, ConnectionResetError):
             answer = b""
         finally:
@@ -509,7 +662,17 @@ def _asked(here: Here, content: bytes, length: int | None = None) -> str:
     if not answer:
         return "CLOSED"
     said = json.loads(answer)
+    if tells and not any(one.encode() in answer for one in tells):
+        return "REFUSED"
     return "REFUSED" if said.get("error") else f"{content[:200]!r} was answered"
+
+
+def _all_of(one: socket.socket) -> bytes:
+    """Return the whole of a short answer."""
+    found = b""
+    while part := one.recv(1 << 16):
+        found += part
+    return found
 
 
 def main() -> None:

@@ -98,19 +98,19 @@ def changes_in(folder: Path) -> str:
 def swap_race(sensor: Sensor) -> str:
     """Swap a folder for a link while its owner is changed, 200 times, and set up meanwhile."""
     bundle = bundle_of(sensor)
-    own = bundle.home / "run" / "detection"
+    own = bundle.home / "run" / "recording"
     race = own / "race"
-    assert leave(bundle, "detection", "many_files", str(race)) == "made"
+    assert leave(bundle, "recording", "many_files", str(race)) == "made"
     user = (race / "shadow").stat()
     with foreign_folder(bundle) as foreign:
         swap = ("swap", SWAP, str(race), f"{race}.aside", str(foreign))
-        with while_planted(bundle, "detection", *swap):
+        with while_planted(bundle, "recording", *swap):
             for _ in range(RUNS):
                 ownership.give_contents(own, ("race",), user.st_uid, user.st_gid)
             for _ in range(SETUPS):
                 bundle.set_up(*QUICK, *WITH_SERVERS, environ=SECRETS)
             assert bundle.acoupi("compose", "up", "-d").returncode == 0
-        bundle.run_in("detection", "sh", "-c", f"rm -rf {shlex.quote(str(race))}*")
+        bundle.run_in("recording", "sh", "-c", f"rm -rf {shlex.quote(str(race))}*")
         return changes_in(foreign)
 
 
@@ -130,15 +130,15 @@ def databases_through_links(sensor: Sensor) -> str:
 # --- pulses ---
 
 
-def _with_forged_pulse(sensor: Sensor, kind: str) -> Iterator[str]:
-    """Yield what commands print on a terminal while the pulse of a model is forged."""
+def _with_forged_pulse(sensor: Sensor, service: str, kind: str) -> Iterator[str]:
+    """Yield what commands print on a terminal while the pulse of a service is forged."""
     bundle = bundle_of(sensor)
-    pulse = bundle.settings.of_service("detection").run_dir / "detection.json"
+    pulse = bundle.settings.of_service(service).run_dir / f"{service}.json"
     secret = bundle.home / "secrets" / "config" / "secrets.env"
-    with while_planted(bundle, "detection", "pulse", str(pulse), kind, str(secret)):
+    with while_planted(bundle, service, "pulse", str(pulse), kind, str(secret)):
         for words in (("workers", "status"), ("deployment", "status")):
             yield _on_terminal(bundle, *words)
-    bundle.eventually(lambda: bundle.is_ready("detection"), "the model works again")
+    bundle.eventually(lambda: bundle.is_ready(service), f"{service} works again")
 
 
 def _on_terminal(bundle: Bundle, *words: str) -> str:
@@ -161,7 +161,7 @@ def _on_terminal(bundle: Bundle, *words: str) -> str:
 
 def escapes_in_a_pulse(sensor: Sensor) -> str:
     """Write to the title and the clipboard of who looks at the sensor."""
-    said = "".join(_with_forged_pulse(sensor, "text"))
+    said = "".join(_with_forged_pulse(sensor, "detection", "text"))
     if "PWNED" not in said:
         return f"not tried: the pulse was not shown: {said[-300:]}"
     return "reached the terminal" if "\x1b]" in said else REFUSED
@@ -169,12 +169,14 @@ def escapes_in_a_pulse(sensor: Sensor) -> str:
 
 def fifo_as_pulse(sensor: Sensor) -> str:
     """Have a command wait for ever."""
-    return "waited" if "waited" in [*_with_forged_pulse(sensor, "fifo")] else REFUSED
+    return "waited" if "waited" in [*_with_forged_pulse(sensor, "recording", "fifo")] else REFUSED
 
 
 def link_as_pulse(sensor: Sensor) -> str:
     """Have a command print a file of secrets."""
-    return "printed" if TOKEN in "".join(_with_forged_pulse(sensor, "link")) else REFUSED
+    return (
+        "printed" if TOKEN in "".join(_with_forged_pulse(sensor, "recording", "link")) else REFUSED
+    )
 
 
 # --- files that pass from service to service ---
@@ -211,7 +213,10 @@ def calls_that_are_none(sensor: Sensor) -> str:
     left = leave(bundle, "detection", "calls", str(folder), str(secret), str(database))
     if left != "left":
         return left
-    eventually(lambda: not [*folder.glob("*.call")], "none of them waits", PATIENCE)
+    calls = f"ls {shlex.quote(str(folder))}/*.call"
+    bundle.eventually(
+        lambda: not bundle.run_in("default", "sh", "-c", calls).stdout, "none waits", PATIENCE
+    )
     bundle.goes_on("work after them")
     bundle.run_in("detection", "sh", "-c", f"rm -rf {shlex.quote(str(folder))}/*.refused")
     return REFUSED if bundle.state("default")["StartedAt"] == begun else "ended the worker"
@@ -226,7 +231,7 @@ def messages_that_are_none(sensor: Sensor) -> str:
     begun = bundle.state("default")["StartedAt"]
     aside = bundle.settings.of_service("default").run_dir / "default.aside.jsonl"
     before = len(aside.read_text().splitlines()) if aside.exists() else 0
-    sent = leave(bundle, "detection", "messages", _recording_task(bundle))
+    sent = leave(bundle, "recording", "messages", _recording_task(bundle))
     if not sent.isdigit():
         return sent
 
@@ -329,6 +334,28 @@ def secrets_that_are_shown(sensor: Sensor) -> str:
     return f"shown by {holders}, nothing by {empty}" if holders or empty else REFUSED
 
 
+def servers_that_never_end(sensor: Sensor) -> str:
+    """Hold the sender ten minutes at a time, or fill its memory, as whoever it sends to."""
+    bundle = bundle_of(sensor)
+    begun = bundle.state("default")["StartedAt"]
+    image = bundle.inspect("http")["Image"]
+    (network,) = bundle.inspect("default")["NetworkSettings"]["Networks"]
+    run = ("run", "--detach", "--rm", "--network", network, "--network-alias", "hostile")
+    hostile = docker(*run, image, "hostile").stdout.strip()
+    try:
+        eventually(lambda: docker("logs", hostile).stdout == "ready\n", "it listens", PATIENCE)
+        got = bundle.run_in("default", "python", "-c", ALONE, "servers", "hostile")
+        asked = {int(port) for port in docker("logs", hostile).stdout.split()[1:]}
+    finally:
+        docker("rm", "--force", hostile)
+    bundle.goes_on("work after that")
+    if bundle.state("default")["StartedAt"] != begun:
+        return "ended the worker"
+    if left := {*alone.HTTP, *alone.MQTT} - asked:
+        return f"not tried: {left} were not asked"
+    return got.stdout or f"not tried: {got.stderr[-300:]}"
+
+
 # --- the owner ---
 
 
@@ -383,7 +410,11 @@ def overrides_that_overstep(sensor: Sensor) -> str:
     return "started" if done.returncode == 0 else f"unnamed: {unnamed}" if unnamed else REFUSED
 
 
-COMMANDS = {("config", "get"): (), ("task", "list"): (), ("effort",): ("data/cache/model",)}
+OF_SETUP = ("secrets of the broker", ".env", "app.py", "config/program.json", "config/x")
+COMMANDS = {
+    ("config", "get"): (), ("task", "list"): (), ("effort",): ("data/cache/model",),
+    ("setup",): OF_SETUP, ("config", "set"): OF_SETUP,
+}  # fmt: skip
 """Commands that load the program, and what of it they may write."""
 
 
@@ -403,14 +434,14 @@ def commands_in_the_image(sensor: Sensor) -> str:
 
 
 ATTACKS: tuple[tuple[str, tuple[str, ...], str, Callable[[Sensor], str]], ...] = (
-    ("have root give a file away: the swap race", ("detection",), REFUSED, swap_race),
+    ("have root give a file away: the swap race", ("recording",), REFUSED, swap_race),
     ("make databases through a link", ("default",), REFUSED, databases_through_links),
     ("escape sequences in a pulse", ("detection",), REFUSED, escapes_in_a_pulse),
-    ("a FIFO as a pulse", ("detection",), REFUSED, fifo_as_pulse),
-    ("a link as a pulse", ("detection",), REFUSED, link_as_pulse),
+    ("a FIFO as a pulse", ("recording",), REFUSED, fifo_as_pulse),
+    ("a link as a pulse", ("recording",), REFUSED, link_as_pulse),
     ("a link to the secrets in the spool", ("recording",), REFUSED, link_in_the_spool),
     ("links and forbidden calls where calls wait", ("detection",), REFUSED, calls_that_are_none),
-    ("orders to record, pickles, rubbish", ("detection",), REFUSED, messages_that_are_none),
+    ("orders to record, pickles, rubbish", ("recording",), REFUSED, messages_that_are_none),
     ("rubbish as messages in hand", ("detection",), REFUSED, bogus_messages_in_hand),
     ("a full broker stops the recorder", ("detection",), REFUSED, full_broker),
     ("a fork bomb", ("detection",), REFUSED, too_many_processes),
@@ -420,6 +451,7 @@ ATTACKS: tuple[tuple[str, tuple[str, ...], str, Callable[[Sensor], str]], ...] =
     ("a folder of the system as a home", ("",), REFUSED, homes_that_are_none),
     ("an override that oversteps", ("",), REFUSED, overrides_that_overstep),
     ("a poisoned model in a command", ("",), REFUSED, commands_in_the_image),
+    ("servers and brokers that never end", ("",), REFUSED, servers_that_never_end),
     ("half, endless and foreign documents", ("",), REFUSED, documents_that_are_none),
 )
 """What is tried, by whom, what must come of it, and how."""

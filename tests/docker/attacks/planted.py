@@ -66,15 +66,14 @@ def pulse(place: str, kind: str, secret: str) -> Iterator[str]:
     said = json.loads(path.read_bytes().rstrip(b"\0 \n"))
     said["last_error"] = said["message"] = "E\x1b]0;PWNED\x07\x1b[31m\u202e"
     said["failed"], said["pulse_on"] = 3, datetime.now(UTC).isoformat()
-    path.unlink()
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "link":
-        path.symlink_to(secret)
+    if kind == "text":
+        path.write_text(json.dumps(said))  # in place: a model can make no other file
     else:
-        path.write_text(json.dumps(said))
+        path.unlink()
+        os.mkfifo(path) if kind == "fifo" else path.symlink_to(secret)
     yield "forged"
-    path.unlink()
+    if kind != "text":
+        path.unlink()
     for pid in workers:
         os.kill(pid, signal.SIGCONT)
 

@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi.bundles.self_setup import HOME
+from acoupi.bundles.variables import choose
+from acoupi.stack.settings import Settings
+from tests.browsers import choose_password
 from tests.docker.attacks import inside
 from tests.docker.bundles import (
     EVERY,
@@ -23,6 +27,8 @@ from tests.docker.fleets import QUICK as QUICK_FLEET
 from tests.docker.fleets import Device, balena_device, committed_device
 
 CODE = Path(inside.__file__).read_text()
+PAGE_PORT = 20000 + os.getpid() % 10000
+WITH_PAGE = ("--sensor.web.enabled", "true")
 TOKEN_OF_SETUP = {"ACOUPI_CONFIG__MESSAGING__HTTP__TOKEN": TOKEN}
 
 
@@ -37,7 +43,7 @@ class Sensor:
 
     @property
     def services(self) -> tuple[str, ...]:
-        return self.running.services if isinstance(self.running, Device) else EVERY
+        return self.running.services if isinstance(self.running, Device) else (*EVERY, "web")
 
     def attack(
         self, service: str, names: Sequence[str], user: str | None = None
@@ -68,10 +74,13 @@ class Sensor:
 def compose_sensor(folder: Path, servers_image: str) -> Iterator[Sensor]:
     """Give a bundle of the demo program that runs, with servers beside it."""
     with bundle_at(folder / "home") as bundle:
-        bundle.set_up(*QUICK, *WITH_SERVERS, environ=SECRETS)
+        bundle.set_up(*QUICK, *WITH_SERVERS, *WITH_PAGE, environ=SECRETS)
+        choose(bundle.home, {"ACOUPI_PORT_WEB": str(PAGE_PORT)})
+        choose_password(Settings(home=bundle.home))
         bundle.add_servers(servers_image)
         bundle.compose("up", "-d")
         bundle.eventually(bundle.are_ready, "every service ready")
+        bundle.eventually(lambda: bundle.is_ready("web"), "the page ready")
         bundle.goes_on("a recording and its analysis")
         yield Sensor("compose", bundle, bundle.home)
 

@@ -14,9 +14,10 @@ Failed = pytest.fail.Exception
 
 __all__ = ["ATTEMPTS", "INSIDE", "OUTSIDE", "Attempt", "attackers"]
 
-EVERY = ("redis", "recording", "detection", "default", "beat", "setup")
+EVERY = ("redis", "recording", "detection", "default", "beat", "setup", "web")
 """Of all kinds of sensors; each has those that it has."""
 OURS = ("recording", "detection", "default", "beat")
+WITH_PAGE = (*OURS, "web")
 OFFLINE = ("redis", "recording", "detection", "beat")
 FREE = ("compose", "committed", "balena")
 FILTERED = ("compose", "committed")
@@ -67,18 +68,18 @@ INSIDE = (
     Attempt("have a capability, or gain one", NONE, "rights", EVERY, ANYBODY),
     Attempt("become another user", frozenset({"EPERM"}), "another_user", EVERY),
     Attempt("ask the kernel for what hosts do", NO_CALL, "calls_of_hosts", EVERY, ANYBODY),
-    Attempt("ask the kernel for what nobody needs", NO_CALL, "calls_of_nobody", OURS, ANYBODY,
+    Attempt("ask the kernel for what nobody needs", NO_CALL, "calls_of_nobody", WITH_PAGE, ANYBODY,
             at=FILTERED),
     Attempt("make a node of a card, disk or memory", NO_WRITE, "devices", EVERY, ANYBODY),
     Attempt("open memory, kernel log, disk or card", NO_READ, "devices_that_exist", EVERY, ANYBODY),
     Attempt("make packets of its own", frozenset({"EPERM"}), "raw_sockets", EVERY, ANYBODY),
-    Attempt("use sockets that nobody needs", frozenset({"EPERM"}), "sockets_of_nobody", OURS,
+    Attempt("use sockets that nobody needs", frozenset({"EPERM"}), "sockets_of_nobody", WITH_PAGE,
             ANYBODY, at=FILTERED),
     Attempt("write to the kernel's settings", NO_WRITE, "settings_of_the_kernel", EVERY, ANYBODY),
     Attempt("be preferred to the recorder", frozenset({"EPERM", "EACCES"}), "precedence",
-            ("detection", "default", "beat", "redis")),
+            ("detection", "default", "beat", "redis", "web")),
     Attempt("be spared when memory is short", frozenset({"EACCES"}), "be_spared",
-            ("detection", "default", "beat"), is_decided_here=_may_set_limits),
+            ("detection", "default", "beat", "web"), is_decided_here=_may_set_limits),
     Attempt("change the code that it runs", frozenset({"EROFS"}), "own_image", EVERY, ANYBODY),
     Attempt("run a program from memory", frozenset({"EACCES", "EROFS"}), "programs_of_its_own",
             EVERY, ANYBODY),
@@ -87,26 +88,45 @@ INSIDE = (
     Attempt("order a container at the engine", NO_READ, "engine", EVERY, ANYBODY),
     Attempt("reach a network", frozenset({"ENETUNREACH"}), "network", OFFLINE, ANYBODY),
     Attempt("have a network interface", frozenset({"lo"}), "interfaces", OFFLINE),
-    Attempt("find a secret in files and processes", NONE, "secrets", OFFLINE, ANYBODY),
-    Attempt("open files of secrets", NO_READ, "secret_files", OFFLINE, ANYBODY),
-    Attempt("change what the sensor is to do", NO_WRITE, "configuration", OURS),
+    Attempt("find a secret in files and processes", NONE, "secrets", (*OFFLINE, "web"), ANYBODY),
+    Attempt("open files of secrets", NO_READ, "secret_files", (*OFFLINE, "web"), ANYBODY),
+    Attempt("change what the sensor is to do", NO_WRITE, "configuration",
+            ("recording", "detection", "beat", "web")),
+    Attempt("change what the sensor is to do, without a page", NO_WRITE, "configuration_alone",
+            ("default",), at=("committed", "balena")),
+    Attempt("change what the page does not", NO_WRITE, "generated_files", ("default",),
+            at=("compose",)),
     Attempt("change databases, recordings, models", NO_WRITE, "data_of_others",
-            ("detection", "beat")),
+            ("detection", "beat", "web")),
     Attempt("change a recording that is kept", NO_WRITE, "recordings_that_are_kept",
             ("recording",), at=("compose",)),
     Attempt("see recordings and what was found", NO_READ, "recordings_at_all",
-            ("beat", "redis", "setup")),
-    Attempt("write to logs and states of others", NO_WRITE, "folders_of_others", OURS),
-    Attempt("take the place of a door", NO_WRITE, "doors_of_others", ("detection",)),
+            ("beat", "redis", "setup", "web")),
+    Attempt("write to logs and states of others", NO_WRITE, "folders_of_others", WITH_PAGE),
+    Attempt("make files of its own, or links", NO_WRITE | {"EBUSY", "EXDEV"}, "own_folders",
+            ("detection", "beat"), at=("compose",)),
+    Attempt("fill the disk", frozenset({"BOUNDED"}), "the_disk", ("detection", "beat")),
+    Attempt("take the place of a door", NO_WRITE, "doors_of_others",
+            ("detection", "web")),
     Attempt("rule the broker", frozenset({"NOPERM", "UNKNOWN"}), "rule_the_broker", OURS),
     Attempt("order recordings", frozenset({"NOPERM"}), "order_recordings",
             ("detection", "default")),
+    Attempt("take orders of others away", frozenset({"NOPERM"}), "orders_of_others", OURS),
     Attempt("enter the broker without a password", frozenset({"-WRONGPASS", "-NOAUTH"}),
             "enter_without_password", OURS),
     Attempt("call at the door what no model needs", frozenset({"REFUSED"}), "calls_of_others",
             ("detection",)),
     Attempt("send to the door what is no call", frozenset({"REFUSED", "CLOSED"}), "malformed_calls",
-            ("detection",)),
+            ("detection", "web")),
+    Attempt("call at the door what no page needs", frozenset({"REFUSED"}), "calls_of_no_page",
+            ("web",)),
+    Attempt("read files that are no recordings", frozenset({"REFUSED"}), "files_by_the_door",
+            ("web",)),
+    Attempt("have secrets shown, changed or sent elsewhere", frozenset({"REFUSED"}),
+            "secrets_by_the_door", ("web",)),
+    Attempt("change what only the owner may", frozenset({"REFUSED"}), "changes_of_nobody",
+            ("web",)),
+    Attempt("call at the door of another", NO_READ, "door_of_a_model", ("web",)),
 )  # fmt: skip
 """Tried from within a container that runs."""
 

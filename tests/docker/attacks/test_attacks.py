@@ -1,14 +1,24 @@
 """Every attack of the table, tried on sensors that run. See `table` for what is tried."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import pytest
 
+from acoupi import data
 from acoupi.services.doors import ROLES
+from acoupi.stack.settings import Settings
+from tests.browsers import PASSWORD, Browser
 from tests.docker.attacks.inside import MODEL_MAY
-from tests.docker.attacks.sensors import Sensor, balena_sensor, committed_sensor, compose_sensor
+from tests.docker.attacks.sensors import (
+    PAGE_PORT,
+    Sensor,
+    balena_sensor,
+    committed_sensor,
+    compose_sensor,
+)
 from tests.docker.attacks.table import (
     FREE,
     INSIDE,
@@ -19,6 +29,7 @@ from tests.docker.attacks.table import (
     attack_from_outside,
     attackers,
 )
+from tests.docker.bundles import SERVICES, Bundle
 
 
 class Attacked(NamedTuple):
@@ -65,6 +76,55 @@ def test_what_is_left_for_others_harms_nobody(compose: Sensor, attempt: Attempt)
     got = attack_from_outside(compose, attempt)
 
     assert attempt.is_refused([got]), got
+
+
+def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Sensor) -> None:
+    bundle, browser = compose.running, Browser(PAGE_PORT)
+    assert isinstance(bundle, Bundle)
+    settings = Settings(home=compose.home)
+    assert browser.post("/login", password=PASSWORD) == 200
+    status = browser.now()["status"]
+    assert {one["state"] for one in status["celery"]["workers"]} == {"ready"}
+    assert status["celery"]["beat"]["state"] == "ready"
+    assert status["services"]["target"] == "provisioned"
+    assert status["program"]["status"] == "ok", status["program"]
+    assert browser.now()["ok"]
+    assert json.loads(browser.get("/api/v1/detections"))["detections"]
+
+    def restarts() -> dict[str, int]:
+        return {name: bundle.inspect(name)["RestartCount"] for name in SERVICES}
+
+    before = restarts()
+    changes = json.dumps({"recording.interval": 3.5})
+    assert browser.post("/settings", changes=changes, csrf=browser.csrf()) == 200
+    bundle.eventually(
+        lambda: (
+            all(number > before[name] for name, number in restarts().items()) and bundle.are_ready()
+        ),
+        "every service with the new settings",
+    )
+    bundle.goes_on("a recording with them")
+    assert json.loads(settings.program_config_file.read_text())["recording"]["interval"] == 3.5
+
+    bundle.eventually(lambda: bundle.is_ready("web"), "the page ready")
+    moved = json.dumps({"paths.recordings": "/somewhere/else"})
+    assert browser.post("/settings", changes=moved, csrf=browser.csrf()) == 200
+    assert browser.now()["status"]["pending"]["host_command"] == "acoupi web apply"
+
+
+def test_the_page_shows_what_is_heard_now_and_what_was_from_its_container(
+    compose: Sensor,
+) -> None:
+    browser = Browser(PAGE_PORT)
+    assert browser.post("/login", password=PASSWORD) == 200
+
+    columns = browser.first("/api/v1/live", "columns")
+    assert columns["rms_dbfs"] > data.LOWEST_DBFS
+    assert browser.begins("/api/v1/live/audio", 20_000).startswith(b"RIFF")
+    rows = json.loads(browser.get("/api/v1/recordings?state=kept"))["recordings"]
+    clip = f"/api/v1/recordings/{rows[0]['recording_id']}"
+    assert browser.begins(f"{clip}/picture.png", 8) == b"\x89PNG\r\n\x1a\n"
+    assert browser.begins(f"{clip}/audio.wav?slow=10", 4) == b"RIFF"
 
 
 WRITABLE = """

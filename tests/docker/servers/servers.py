@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 OUT = Path("/out")
 
@@ -45,8 +48,49 @@ def mqtt() -> None:
         time.sleep(0.1)
 
 
+HOSTILE: dict[int, tuple[bytes, bytes, float]] = {
+    9001: (b"HTTP/1.1 200 OK\r\nX: ", b"a", 0.2),
+    9002: (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0),
+    9003: (b"HTTP/1.1 200 OK\r\n", b"X-a: aaaa\r\n", 0),
+    9004: (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", b"x", 0.2),
+    9005: (b"", b"", 1),
+    9011: (b"\x20\x7f\x00\x00\x7c", b"\x00", 0.2),
+    9012: (b"\x20\xff\xff\xff\x7f", b"x" * 65536, 0),
+    9013: (b"\x20\x03\x00\x00\x00", b"\xd0\x00", 0),
+    9014: (b"", b"", 1),
+}
+"""What a server answers at each port, what it says then without an end, and how often."""
+
+
+class Hostile(BaseRequestHandler):
+    """Never ends."""
+
+    def handle(self) -> None:
+        port = self.server.server_address[1]
+        first, again, pause = HOSTILE[port]
+        sys.stdout.write(f"{port}\n")
+        sys.stdout.flush()
+        with suppress(OSError):
+            self.request.recv(4096)
+            self.request.sendall(first)
+            while True:
+                self.request.sendall(again)
+                time.sleep(pause)
+
+
+def hostile() -> None:
+    """Answer at all these ports, and say when."""
+    for port in HOSTILE:
+        server = ThreadingTCPServer(("", port), Hostile)
+        threading.Thread(target=server.serve_forever).start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "mqtt":
         mqtt()
+    elif sys.argv[1] == "hostile":
+        hostile()
     else:
         ThreadingHTTPServer(("", 8080), Handler).serve_forever()

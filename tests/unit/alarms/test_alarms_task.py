@@ -18,7 +18,8 @@ from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.devices.board import board_temperature, has_low_voltage
 from acoupi.effort import CapturePlan
 from acoupi.errors import AlarmStoreError, MessageStoreError
-from acoupi.services.alarm_facts import FactFinder, count_restarts, hours_until_full
+from acoupi.services.alarm_facts import FactFinder, hours_until_full
+from acoupi.services.pulses import count_restarts
 from acoupi.stack.pulse import Pulse, PulseFile
 from acoupi.tasks.alarms import generate_alarms_task
 from acoupi.testing import ListMessenger
@@ -246,17 +247,19 @@ class Board:
         self.store.note_effort(self.deployment, [note])
 
     def find(self, notes: Any = None) -> tuple[Facts, dict[str, Any]]:
-        finder = FactFinder(
+        return self.finder()(notes or {})
+
+    def finder(self) -> FactFinder:
+        return FactFinder(
             self.store,
             self.outbox,
             self.alarms,
             LIMITS,
-            run_dir=self.folder / "run",
+            run_dirs=[self.folder / "run"],
             services=["recording", "beat"],
             folders=[self.folder / "not" / "there" / "yet"],
             messengers=["list"],
         )
-        return finder(notes or {})
 
 
 @pytest.fixture
@@ -367,6 +370,31 @@ def test_the_age_of_the_oldest_message_is_that_of_one_that_still_waits(board: Bo
     board.outbox.release_messages("list", [])
 
     assert board.find()[0].oldest_message_s == 7 * 3600
+
+
+class SlowStore(SqliteStore):
+    """One that takes 4 s to add up a day."""
+
+    clock: Clock
+    asked = 0
+
+    def get_grouped_effort(self, *args: Any, **kwargs: Any) -> Any:
+        self.asked += 1
+        self.clock.advance(4)
+        return super().get_grouped_effort(*args, **kwargs)
+
+
+def test_adding_up_a_day_takes_a_small_part_of_the_time(board: Board) -> None:
+    board.record(3)
+    board.store = SlowStore(board.folder / "metadata.db")
+    board.store.clock = board.clock
+    find = board.finder()
+
+    for _ in range(10):
+        board.clock.advance(26)
+        assert find({})[0].recorded_s == 30
+
+    assert board.store.asked == 2
 
 
 class BrokenStore(SqliteStore):

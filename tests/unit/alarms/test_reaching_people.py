@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -14,14 +15,16 @@ from acoupi import data
 from acoupi.alarms.episodes import Alarm
 from acoupi.alarms.limits import Alarms
 from acoupi.components import SqliteStore
-from acoupi.components.messengers import AppriseMessenger
+from acoupi.components.messengers import AppriseMessenger, HTTPMessenger
 from acoupi.components.messengers.dead_man import call_dead_mans_switch
 from acoupi.components.stores.alarms import SqliteAlarmStore
+from acoupi.config.sensor import sensor_schema
 from acoupi.errors import ConfigurationError, HealthCheckError, MessageSendError
 from acoupi.programs import AcoupiProgram
-from acoupi.services.alarms import add_alarms, calls_server, dead_mans_task
+from acoupi.services.alarms import calls_server, dead_mans_task
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.construction import load_program
+from acoupi.services.sensor_tasks import add_sensor_tasks
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import stack_of_program
 from acoupi.system import setup_program
@@ -50,6 +53,17 @@ def test_an_alarm_arrives_in_words() -> None:
     assert body.split("\n")[0] == "silent in the last 5 recordings"
     assert "board-1" in body
     assert "2024-06-20 12:00 UTC" in body
+
+
+def test_an_alarm_arrives_by_http_as_it_is() -> None:
+    with HTTPSink() as sink:
+        sender = HTTPMessenger(base_url=sink.url)
+        response = sender.send_message(alarm_message(ALARM, "raised", "board-1"))
+
+    assert response.status is data.ResponseStatus.SUCCESS
+    (request,) = sink.posts
+    assert request.json()["alarm"] == "microphone_silent"
+    assert request.json()["state"] == "raised"
 
 
 def test_what_is_not_for_people_is_not_sent() -> None:
@@ -233,9 +247,19 @@ class NoStore(AcoupiProgram[Nothing]):
         """Register nothing."""
 
 
-def test_a_program_without_a_store_cannot_raise_alarms(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "setting", [{"alarms": {"enabled": True}}, {"metrics": {"textfile": "data/acoupi.prom"}}]
+)
+def test_a_program_without_a_store_cannot_look_after_itself(
+    tmp_path: Path, setting: dict[str, dict[str, Any]]
+) -> None:
     program = NoStore(program_config=Nothing(), app=Celery())
+    (section,) = setting
+    (name,) = setting[section]
+    schema = sensor_schema()
 
-    add_alarms(program, Settings(home=tmp_path), Alarms())
-    with pytest.raises(ConfigurationError, match="NoStore cannot raise alarms"):
-        add_alarms(program, Settings(home=tmp_path), Alarms(enabled=True))
+    add_sensor_tasks(program, Settings(home=tmp_path), "nothing", schema())
+    with pytest.raises(ConfigurationError, match=f"NoStore cannot have sensor.{section}.{name}"):
+        add_sensor_tasks(
+            program, Settings(home=tmp_path), "nothing", schema.model_validate(setting)
+        )

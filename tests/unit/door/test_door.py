@@ -109,27 +109,24 @@ def test_a_model_may_leave_messages_and_do_nothing_else_with_them(doors: Doors) 
         messages.get_unsent_messages()
 
 
-def test_the_page_reads_and_writes_nothing(tmp_path: Path, kept: InMemoryStore) -> None:
+def test_the_page_calls_no_method_of_a_store(tmp_path: Path, kept: InMemoryStore) -> None:
     with Doors(tmp_path, ROLES["web"]) as doors:
         page = doors.store(kept)
 
-        assert page.count_recordings()[data.RecordingState.CAPTURED] == 1
         for forbidden in (
+            page.count_recordings,
             lambda: page.store_model_output(HEARD),
             lambda: page.begin_analysis(SOUND, "bats"),
-            page.get_current_deployment,
         ):
             with pytest.raises(MetadataStoreError, match="door refuses"):
                 forbidden()
     assert kept.get_analyses([SOUND]) == {SOUND.id: []}
-    assert doors.waiting.names() == []
 
 
 def test_every_method_of_a_role_exists(kept: InMemoryStore) -> None:
     stores = {"metadata": kept, "messages": InMemoryMessageStore()}
-    for role in ROLES.values():
-        for kind, methods in role.items():
-            assert [name for name in methods if not hasattr(stores[kind], name)] == []
+    for kind, methods in MODEL.items():
+        assert [name for name in methods if not hasattr(stores[kind], name)] == []
 
 
 @pytest.mark.parametrize("method", ["_row_of", "__init__", "close", "_database", "nonsense", ""])

@@ -605,7 +605,14 @@ def test_a_file_that_is_moved_aside_is_made_anew(tmp_path: Path) -> None:
         (message_sql.SCHEMA, message_sql.DUE["newest_first"]),
         (message_sql.SCHEMA, message_sql.UNSENT["newest_first"]),
         (message_sql.SCHEMA, message_sql.CLOSE_DELIVERIES),
+        (message_sql.SCHEMA, message_sql.CANDIDATES_OF_KIND["oldest_first"]),
+        (message_sql.SCHEMA, message_sql.CANDIDATES_OF_KIND["newest_first"]),
+        (message_sql.SCHEMA, message_sql.RESERVED),
+        (message_sql.SCHEMA, message_sql.RESERVED_BY_LAPSED),
+        (message_sql.SCHEMA, message_sql.TRAFFIC),
+        (message_sql.SCHEMA, message_sql.EXPIRE),
         (message_sql.SCHEMA, message_sql.REMOVABLE),
+        (message_sql.SCHEMA, message_sql.REMOVABLE_UNSENT),
         *((message_sql.SCHEMA, statement) for statement in message_sql.REMOVE),
     ],
 )
@@ -620,9 +627,9 @@ def test_a_frequent_statement_reads_no_whole_table(
 
     steps = [str(step[3]) for step in plan]
     scans = [step for step in steps if step.startswith("SCAN")]
-    # An array is read whole, and so is the index of what is unsent, up to the limit;
-    # and the deployments, which are few.
-    allowed = ("VIRTUAL TABLE", "message_unsent", "SCAN d")
+    # An array is read whole, and so are the indexes of what is unsent and of what has
+    # expired, up to the limit; and the deployments, which are few.
+    allowed = ("VIRTUAL TABLE", "message_unsent", "delivery_expired", "SCAN d")
     assert [step for step in scans if not any(name in step for name in allowed)] == [], steps
 
 

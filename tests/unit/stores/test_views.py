@@ -5,16 +5,20 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
+import duckdb
+import duckdb_extension_sqlite_scanner
 import pytest
 
 import acoupi
 from acoupi import data
+from acoupi.clips import Clip
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.components.stores.views import MESSAGE_VIEWS, METADATA_VIEWS, View, dictionary
 from acoupi.exports import Filters, Verdict, VerdictRow
-from acoupi.exports.flat import flat_detection, flat_recording
+from acoupi.exports.flat import flat_clip, flat_detection, flat_recording
 from acoupi.provenance import Provenance
 from tests.stores import SITE, at, deployment, detection, output, recording
 
@@ -58,8 +62,22 @@ def path(tmp_path: Path) -> Iterator[Path]:
         ]
         made_by = Provenance(model="bats", model_version="1", weights="a", image="sha256:1")
         store.store_model_output(output(sound, *found, provenance=made_by if name else None))
-    for said in (Verdict.WRONG, Verdict.OTHER):
-        store.add_verdict(VerdictRow(sound.id, found[0].id, said, "Plecotus", "Ana", "", at(1)))
+    for said, note in ((Verdict.WRONG, ""), (Verdict.OTHER, "a social call")):
+        store.add_verdict(VerdictRow(sound.id, found[0].id, said, "Plecotus", "Ana", note, at(1)))
+    store.end_recording(sound, data.RecordingState.DELETED)
+    for number, (start, missing) in enumerate([(-0.25, 0.0), (1.5, 0.5)]):
+        store.put_clip(
+            Clip(
+                id=UUID(int=number),
+                path=Path(f"/kept/{number}.wav"),
+                stream_id=UUID(int=9),
+                first_frame=number,
+                frames=256_000,
+                samplerate=256_000,
+                missing_before_s=missing,
+                parts={sound.id: start},
+            )
+        )
     store.add_verdict(VerdictRow(sound.id, found[1].id, Verdict.WITHDRAWN, None, "Ana", "", at(1)))
     store.note_effort(SITE, [data.EffortSpan(at(5), at(6.5), data.EffortState.DISK_FULL, "full")])
     yield path
@@ -93,6 +111,40 @@ def test_the_view_of_recordings_says_what_a_reader_says(path: Path) -> None:
         said = expected.pop(row["recording_id"])
         assert {name: row[name] for name in said} == said
     assert expected == {}
+
+
+def test_a_clip_is_found_from_the_detection_that_it_holds(path: Path) -> None:
+    statement = "SELECT * FROM v_detection WHERE recording_state = 'clipped'"
+    found = {row["score"]: row for row in rows(path, statement)}
+    clips = rows(path, "SELECT * FROM v_clip ORDER BY start_s")
+    with SqliteReader(path) as reader:
+        [told] = [one for one in reader.recordings(Filters()) if one.clips]
+
+    assert (found[0.5]["clip_path"], found[0.5]["start_in_clip_s"]) == ("/kept/0.wav", 0.5)
+    assert found[0.5]["verdict_note"] == "a social call"
+    assert found[0.75]["clip_path"] is None  # no box: all of the recording, which no clip holds
+    assert [(row["start_s"], row["missing_before_s"]) for row in clips] == [(-0.25, 0), (1.5, 0.5)]
+    assert clips[0]["start_time"] == "2024-06-01T19:59:59.750001Z"
+    said = [flat_clip(one) for one in told.clips]
+    assert [{name: row[name] for name in said[0]} for row in clips] == said
+
+
+@pytest.mark.parametrize("view", METADATA_VIEWS, ids=lambda view: view.name)
+def test_duckdb_reads_what_is_there(path: Path, view: View) -> None:
+    package = Path(duckdb_extension_sqlite_scanner.__file__).parent
+    [extension] = package.rglob("*.duckdb_extension")
+    with duckdb.connect() as connection:
+        connection.execute(f"LOAD '{extension}'")
+        connection.execute(f"ATTACH '{path}' AS metadata (TYPE sqlite, READ_ONLY)")
+        found = connection.execute(f"SELECT * FROM metadata.{view.name}")
+        names = [one[0] for one in found.description]
+        told = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    expected = [
+        {name: None if value is None else str(value) for name, value in row.items()}
+        for row in rows(path, f"SELECT * FROM {view.name}")
+    ]
+    assert sorted(map(str, told)) == sorted(map(str, expected))
 
 
 def test_times_and_ids_are_text(path: Path) -> None:

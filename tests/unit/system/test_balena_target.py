@@ -39,6 +39,21 @@ def test_setup_makes_a_folder_to_be_pushed_with_what_the_image_is_built_from(
     assert not list((folder / "sensor").rglob("__pycache__"))
 
 
+def test_who_writes_nothing_of_others_writes_to_memory_of_a_bounded_size(
+    settings: Settings,
+) -> None:
+    setup_program(settings, "demo", target="balena", environ={})
+
+    content = yaml.safe_load((settings.home / "balena" / "docker-compose.yml").read_text())
+    bounded = {name for name, kind in content["volumes"].items() if kind}
+    own = {f"{kind}-{name}" for kind in ("log", "run") for name in ("detection", "beat")}
+    assert bounded == {*own, "waiting-detection"}
+    for name in ("detection", "beat"):
+        mounts = [one.split(":") for one in content["services"][name]["volumes"]]
+        written = {source for source, _, *mode in mounts if mode != ["ro"]}
+        assert written <= bounded
+
+
 def test_the_time_zone_of_this_machine_is_not_given_to_the_devices(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.address import broker_from_environment
 from acoupi.services.broker import load_celery_settings
 from acoupi.stack.broker_users import broker_rules
+from acoupi.stack.mounting import own_files
 from acoupi.system import Settings, setup_program, target_for
 from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets import load_target
@@ -94,8 +96,37 @@ def test_a_service_sees_of_the_home_what_it_needs(settings: Settings) -> None:
         f"{home}/log/default": False,
         f"{home}/run/default": False,
         f"{home}/run/door/detection": False,
-        f"{home}/waiting/detection": False,
     }
+
+
+@pytest.mark.parametrize("name", ["detection", "beat"])
+def test_who_writes_nothing_of_others_has_files_of_a_bounded_size_and_no_folder(
+    settings: Settings, name: str
+) -> None:
+    setup(settings)
+
+    service = services(settings)[name]
+    written = {Path(path) for path, read_only in sources(service).items() if not read_only}
+    assert written == {*own_files(settings, name)}
+    assert all(path.is_file() for path in written)
+    assert service["ulimits"] == {"fsize": 64 * 1024 * 1024}
+    assert "ulimits" not in services(settings)["default"]
+
+
+def test_calls_wait_in_memory_for_the_door(settings: Settings) -> None:
+    setup(settings)
+
+    options = bundle(settings)["volumes"]["waiting-detection"]["driver_opts"]
+    assert (options["type"], options["device"]) == ("tmpfs", "tmpfs")
+    assert "size=64m,nr_inodes=16384," in options["o"]
+    target = str(settings.home / "waiting" / "detection")
+    for name in ("detection", "default"):
+        mounts = {one["target"]: one for one in services(settings)[name]["volumes"]}
+        assert mounts[target] == {
+            "type": "volume",
+            "source": "waiting-detection",
+            "target": target,
+        }
 
 
 def test_a_folder_outside_the_home_is_mounted_at_its_own_path(
@@ -260,7 +291,7 @@ def test_a_home_of_any_name_is_what_compose_reads(tmp_path: Path, name: str) -> 
 
     # What it writes is to be read by it again, so it writes each $ twice.
     beat, written = content["services"]["beat"], str(settings.home).replace("$", "$$")
-    assert f"{written}/run/beat" in [one["source"] for one in beat["volumes"]]
+    assert f"{written}/run/beat/beat.json" in [one["source"] for one in beat["volumes"]]
     assert beat["environment"]["ACOUPI_HOME"] == written
 
 
@@ -389,6 +420,27 @@ def test_only_beat_may_send_to_the_recorder(settings: Settings) -> None:
         "unacked:default",
     }
     assert all(" -@all " in rule and "+@" not in rule for rule in rules.values())
+    assert keys(rules["detection"]) == {"detection", "unacked:detection"}
+
+
+def test_what_is_of_others_may_be_sent_to_and_not_be_taken(settings: Settings) -> None:
+    for name, rule in broker_rules(stack_of(settings)).items():
+        own, _, others = rule.partition(" ( ")
+        if name == "_host":
+            continue
+        mine = {"default": "celery", "beat": ""}.get(name, name)
+        assert keys(own) == ({mine, f"unacked:{name}"} if mine else set())
+        assert {word for word in others.split() if word[0] == "+"} <= {"+lpush", "+llen", "+exists"}
+
+
+def test_a_model_may_send_to_where_its_results_go(settings: Settings) -> None:
+    stack = stack_of(settings)
+    assert stack.result_queues == ()
+
+    followed = replace(stack, result_queues=("celery",))
+    assert broker_rules(followed)["detection"].endswith("( +lpush +llen +exists ~celery )")
+    unknown = broker_rules(replace(stack, result_queues=None))["detection"]
+    assert unknown.endswith("( +lpush +llen +exists ~celery )")
 
 
 def test_passwords_are_made_once_and_only_their_digest_is_with_redis(settings: Settings) -> None:

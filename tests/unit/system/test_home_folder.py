@@ -66,7 +66,7 @@ def test_dots_are_resolved_first(tmp_path: Path) -> None:
 def test_a_folder_with_files_of_others_is_refused_and_stays_as_it_is(home: Path) -> None:
     home.mkdir()
     for number in range(8):
-        (home / f"photo{number}.jpg").touch()
+        (home / f"photo{number}.jpg").write_text("oak")
     with pytest.raises(ConfigurationError) as caught:
         setup_program(Settings(home=home), PROGRAM)
     assert "photo0.jpg" in str(caught.value.why)
@@ -83,6 +83,16 @@ def test_a_folder_with_files_of_others_can_be_adopted(home: Path) -> None:
     set_up(settings, SetupRequest(PROGRAM))  # it is a home now
     assert (home / "photo.jpg").read_text() == "oak"
     assert home_folder.is_adopted(settings)
+
+
+def test_an_empty_file_is_nobodys_work(home: Path) -> None:
+    home.mkdir()
+    (home / "requests").touch()  # acoupi setup > "$ACOUPI_HOME/requests"
+    home_folder.check_home(Settings(home=home))
+
+    (home / "link").symlink_to("requests")
+    with pytest.raises(ConfigurationError, match="files of others"):
+        home_folder.check_home(Settings(home=home))
 
 
 @pytest.mark.parametrize("name", ["lost+found", ".env", "docker-compose.override.yml", "data"])

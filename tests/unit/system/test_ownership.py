@@ -189,4 +189,4 @@ def test_modes_of_a_bundle_do_not_depend_on_the_umask(home: Path, umask: int) ->
     finally:
         os.umask(before)
 
-    assert modes_of(home) <= {*MODES, 0o640, 0o2770}  # of services that have a user
+    assert modes_of(home) <= {*MODES, 0o640, 0o660, 0o2770}  # of services that have a user

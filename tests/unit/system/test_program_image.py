@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from acoupi.bundles.images import named_packages
+from acoupi.bundles.overrides import files_of_others
 from acoupi.bundles.variables import choose, chosen_variables
+from acoupi.errors import ConfigurationError, TargetError
 from acoupi.system import Settings, setup_program
 from acoupi.targets.compose import ComposeTarget
 
@@ -27,7 +29,8 @@ def test_the_home_is_mounted_where_it_is_and_the_words_come_last(bundle: Compose
     command = bundle.command_inside(["config", "set"])
 
     home = bundle.settings.home
-    assert mounts(command) == [f"type=bind,source={home},target={home}"]
+    data = f"type=bind,source={home / 'data'},target={home / 'data'},readonly"
+    assert mounts(command) == [f"type=bind,source={home},target={home}", data]
     assert command[-4:] == [bundle.image, "acoupi", "config", "set"]
     assert f"ACOUPI_HOME={home}" in command
     assert {"--read-only", "--cap-drop=ALL", "--rm"} <= set(command)
@@ -46,6 +49,7 @@ def test_the_home_is_mounted_where_it_is_and_the_words_come_last(bundle: Compose
         (["check"], ["data", "run"], True),
         (["setup"], [""], False),
         (["config", "set", "a", "1"], [""], False),
+        (["config", "undo"], [""], False),
     ],
 )
 def test_a_command_gets_what_it_needs_and_no_more(
@@ -67,6 +71,48 @@ def test_a_command_gets_what_it_needs_and_no_more(
             assert (home / name).exists()
             assert not any(f"source={home / name}," in one for one in found)
         assert f"type=bind,source={home},target={home}" not in found
+
+
+@pytest.mark.parametrize("words", [["setup"], ["config", "set", "a", "1"]])
+def test_a_setup_writes_neither_data_nor_files_of_the_owner(
+    bundle: ComposeTarget, words: list[str]
+) -> None:
+    home = bundle.settings.home
+    (home / "docker-compose.override.yml").touch()
+    (home / "mosquitto").mkdir()
+    (home / "disk").symlink_to("/elsewhere")
+
+    found = mounts(bundle.command_inside(words))
+
+    kept = {one for one in found if one.endswith("readonly")}
+    names = ("data", "docker-compose.override.yml", "mosquitto")
+    assert kept == {f"type=bind,source={home / one},target={home / one},readonly" for one in names}
+
+
+@pytest.mark.parametrize("name", ["docker-compose.override.yml", "compose.yaml", ".env"])
+def test_what_a_program_leaves_for_compose_during_its_setup_is_refused(
+    bundle: ComposeTarget, name: str
+) -> None:
+    home = bundle.settings.home
+    before = files_of_others(home)
+    with (home / name).open("a") as file:
+        file.write("COMPOSE_FILE=/tmp/mine.yml\n")
+
+    with pytest.raises(TargetError) as caught:
+        bundle.check_written(before)
+
+    assert name in str(caught.value.why)
+    bundle.check_written(files_of_others(home))  # what was there before is the owner's
+
+
+def test_a_bundle_that_a_program_made_unsafe_during_its_setup_is_refused(
+    bundle: ComposeTarget,
+) -> None:
+    path = bundle.settings.home / "docker-compose.yml"
+    path.write_text(path.read_text().replace("read_only: true", "privileged: true", 1))
+
+    with pytest.raises(ConfigurationError, match="not safe"):
+        bundle.check_written(())
 
 
 def test_it_runs_as_the_user_of_the_bundle(bundle: ComposeTarget) -> None:
@@ -101,7 +147,7 @@ def test_a_file_that_is_named_can_be_read_there(
     assert f'type=bind,"source={place}","target={place}",readonly' in mounts(command)
     assert any("c.wav" in one and one.endswith("readonly") for one in mounts(command))
     assert command[command.index("--workdir") + 1] == str(tmp_path)
-    assert len(mounts(command)) == 3
+    assert len(mounts(command)) == 4
 
 
 def test_folders_that_the_bundle_uses_are_there_too(settings: Settings, tmp_path: Path) -> None:

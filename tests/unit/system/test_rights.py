@@ -264,6 +264,29 @@ def test_a_published_program_that_sends_in_its_own_way_keeps_its_network(
     assert with_network(stack) == {"default"}
 
 
+def of_celery() -> None:
+    """A task that a program registers with Celery itself."""
+
+
+class Following(Uploading):
+    def setup(self, config: Uploads) -> None:
+        super().setup(config)
+        self.add_task(lambda: None, [lambda _: None], queue="celery", name="analyse")
+
+
+def test_results_go_where_callbacks_are_and_recordings_are_none(settings: Settings) -> None:
+    def result_queues(kind: type[Uploading], *, adds: bool = False) -> tuple[str, ...] | None:
+        program = kind(program_config=Uploads(), app=make_app(settings, CelerySettings()))
+        if adds:
+            program.app.task(of_celery, name="of_celery", shared=False)
+        stack = stack_of_program(program, settings, CelerySettings(), "uploading")
+        return stack.result_queues
+
+    assert result_queues(Uploading) == ()
+    assert result_queues(Following) == ("celery",)
+    assert result_queues(Uploading, adds=True) is None
+
+
 def test_secrets_are_named_as_they_are_kept() -> None:
     class Config(BaseModel):
         code: str = Field(default="1234", json_schema_extra={"secret": True})

@@ -56,7 +56,7 @@ def test_its_folders_are_its_own_and_the_owner_of_the_home_can_empty_them(
     set_up(settings)
     gid = int(env_file(settings)["ACOUPI_GID"])
 
-    for folder in (log, settings.run_dir / "detection", settings.home / "waiting" / "detection"):
+    for folder in (log, settings.run_dir / "detection"):
         found = folder.stat()
         assert (found.st_uid, found.st_gid) == (users(settings)["detection"], gid)
         assert found.st_mode & 0o7777 == 0o2770

@@ -11,6 +11,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, ParameterError, Targe
 from acoupi.services.broker import load_celery_settings
 from acoupi.stack.pulse import ServiceLock
 from acoupi.system import Settings, SetupRequest, setup_diff, setup_program
+from acoupi.system.config_history import history_file
 from tests.unit.system.conftest import WriteModule
 
 FILES = [
@@ -24,6 +25,7 @@ FILES = [
     "config/celery.json",
     "config/device.json",
     "config/env",
+    "config/history.jsonl",
     "config/name",
     "config/program.json",
     "config/schedule.json",
@@ -40,6 +42,7 @@ def snapshot(home: Path) -> dict[str, tuple[bytes, int]]:
             stat.S_IMODE(path.stat().st_mode),
         )
         for path in [home, *sorted(home.rglob("*"))]
+        if path.name != "history.jsonl"  # it holds the time
     }
 
 
@@ -56,11 +59,12 @@ def test_a_setup_writes_what_a_sensor_needs(settings: Settings, program_name: st
 
 def test_the_same_setup_twice_changes_nothing(settings: Settings, program_name: str) -> None:
     setup_program(settings, program_name, ["--site", "moor"])
-    before = snapshot(settings.home)
+    before, history = snapshot(settings.home), history_file(settings).read_bytes()
 
     setup_program(settings, program_name)
 
     assert snapshot(settings.home) == before
+    assert history_file(settings).read_bytes() == history
 
 
 def test_generated_files_do_not_depend_on_where_the_home_is(

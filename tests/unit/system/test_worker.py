@@ -284,6 +284,31 @@ def test_a_log_is_rotated_and_five_old_ones_are_kept(
 
 
 @pytest.mark.usefixtures("_quiet_logging")
+def test_in_a_folder_where_no_file_can_be_made_a_log_and_one_old_one_hold_as_much(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(logs, "LOG_SIZE", 2_000)
+    settings.log_dir.mkdir(parents=True)
+    files = [settings.log_dir / f"default.log{end}" for end in ("", ".1")]
+    for file in files:
+        file.touch()
+    before = [file.stat().st_ino for file in files]
+    logs.configure_logging(settings, "default", quiet=True)
+
+    for number in range(500):
+        logging.getLogger("acoupi.test").info("line %d of a long log", number)
+
+    assert sorted(settings.log_dir.iterdir()) == files
+    assert [file.stat().st_ino for file in files] == before
+    assert all(file.stat().st_size <= 6_000 for file in files)
+    lines = [line for file in reversed(files) for line in file.read_text().splitlines()]
+    said = [int(line.split("line ")[1].split()[0]) for line in lines]
+    assert said == list(range(said[0], 500))
+    assert files[1].stat().st_size > 5_000
+
+
+@pytest.mark.usefixtures("_quiet_logging")
 def test_times_in_a_log_are_utc(settings: Settings) -> None:
     logs.configure_logging(settings, "default", quiet=True)
 

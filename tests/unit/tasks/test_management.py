@@ -475,6 +475,7 @@ def test_overlapping_passes_do_no_harm(
     assert store.count_recordings() == {
         data.RecordingState.CAPTURED: 0,
         data.RecordingState.KEPT: 6,
+        data.RecordingState.CLIPPED: 0,
         data.RecordingState.DELETED: 6,
         data.RecordingState.LOST: 0,
     }

@@ -9,9 +9,11 @@ from acoupi import data
 from acoupi.audio import formats
 from acoupi.audio.guano import build_guano
 from acoupi.components import SqliteStore, types
+from acoupi.deployed import standby_file
 from acoupi.effort import CapturePlan
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError
 from acoupi.system import Settings, start_deployment
+from acoupi.system.deployments import end_deployment
 from acoupi.tasks import generate_recording_task, generate_recovery_task
 from acoupi.testing import FakeRecorder, make_deployment
 from tests.faulty import Faulty
@@ -47,6 +49,24 @@ def test_all_conditions_must_hold(store: SqliteStore, recorder: FakeRecorder) ->
 
     assert recorder.recordings == []
     assert [condition.asked for condition in conditions] == [1, 1, 0]
+
+
+def test_nothing_is_recorded_between_two_deployments_that_the_page_stops_and_starts(
+    store: SqliteStore, recorder: FakeRecorder, home: Path
+) -> None:
+    task = generate_recording_task(recorder, store)
+    settings = Settings(home=home)
+    start_deployment(settings, "Oak")
+    standby = standby_file(settings.deployment_file)
+    standby.write_text("{}")
+
+    assert task() is None
+    assert recorder.recordings == []
+    assert store.get_unnamed_deployment() is None
+    end_deployment(settings)
+    assert standby.exists(), "the end of a deployment does not begin another"
+    start_deployment(settings, "Wood")
+    assert task() is not None
 
 
 def test_conditions_that_hold_let_it_record(store: SqliteStore, recorder: FakeRecorder) -> None:

@@ -77,6 +77,7 @@ def test_the_sample_is_kept_whatever_the_filters_say_until_it_is_displaced(
     assert sampled.count_recordings() == {
         data.RecordingState.CAPTURED: 0,
         data.RecordingState.KEPT: 1,
+        data.RecordingState.CLIPPED: 0,
         data.RecordingState.DELETED: 1,
         data.RecordingState.LOST: 0,
     }

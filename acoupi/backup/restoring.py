@@ -1,0 +1,294 @@
+"""Putting a backup into an empty home."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from acoupi.backup import CONTENTS, FORMAT, SECRETS, STORES, Contents, Made
+from acoupi.backup.encryption import decrypt
+from acoupi.bundles.home_folder import check_home
+from acoupi.bundles.ownership import LOST_AND_FOUND
+from acoupi.config.env_files import read_env
+from acoupi.config.secrets import referenced_secrets
+from acoupi.errors import ConfigurationError
+from acoupi.stack.configured import is_configured
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.settings import Settings
+from acoupi.system.home_files import DATABASES
+from acoupi.system.lifecycle import set_up
+from acoupi.system.planning import SetupRequest
+from acoupi.writing import PRIVATE, disk_error, sync_folder
+
+__all__ = ["needs_secrets", "read_backup", "restore"]
+
+MOST_CONTENTS = 10_000_000
+CHUNK = 1 << 20
+BROKEN = (tarfile.TarError, EOFError, zlib.error, ValidationError, ValueError, KeyError)
+
+
+def restore(
+    settings: Settings,
+    path: Path,
+    ask: Callable[[], str] | None = None,
+    target: str | None = None,
+) -> Made:
+    """Make an empty home into the sensor that a backup holds.
+
+    Everything is read and compared with its digest before anything is written.
+
+    Parameters
+    ----------
+    ask
+        Returns the password of the secrets, if the backup has any; None: they are not restored.
+    target
+        Where it will run; None: as before.
+
+    Raises
+    ------
+    AcoupiError
+        If the backup is cut short, changed, or of a newer acoupi; if the home is not empty; if
+        the program is not installed here. The home is as it was then.
+    """
+    check_home(settings)
+    _require_empty(settings)
+    home = settings.home
+    existed = home.exists()
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=home, prefix=".restore-") as name:
+            folder = Path(name)
+            made = _extracted(path, folder)
+            _require_usable(made.contents)
+            secrets = _secrets(folder, made.contents, ask)
+            with _undone_if_it_fails(home, folder) as placed:
+                _place_settings(settings, folder, made.contents, secrets)
+                if secrets or not needs_secrets(settings):
+                    _set_up(settings, made.contents, target)
+                _place_stores(settings, folder, made.contents, placed)
+    except OSError as error:
+        raise disk_error("write", Path(error.filename or home), error) from error
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                home.rmdir()
+    return made
+
+
+def read_backup(path: Path) -> Made:
+    """Return what a backup holds, after comparing every byte with its digest.
+
+    Raises
+    ------
+    ConfigurationError, DeviceError
+        If it is no backup, is cut short or was changed; if it cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _extracted(path, Path(folder), keep=False)
+
+
+def _require_empty(settings: Settings) -> None:
+    home = settings.home
+    found = [one.name for one in home.iterdir()] if home.is_dir() else []
+    if set(found) - {LOST_AND_FOUND}:
+        what = "there is a sensor in" if is_configured(settings) else "there are files in"
+        raise ConfigurationError(
+            f"{what} {home} already.",
+            f"mv {shlex.quote(str(home))} {shlex.quote(f'{home}.before')}   (then again)",
+            why="a backup is put into an empty folder only.",
+        )
+
+
+def _require_usable(contents: Contents) -> None:
+    """Refuse what this version could not run."""
+    load_program_class(contents.program)
+    for setting, member in STORES.items():
+        version = contents.schemas.get(member, 0)
+        if version > DATABASES[setting].version:
+            raise ConfigurationError(
+                "the backup is of a newer acoupi.",
+                f"install acoupi {contents.acoupi}, then again",
+                why=f"its {DATABASES[setting].store} has version {version}; "
+                f"acoupi here writes version {DATABASES[setting].version}.",
+            )
+
+
+# --- reading the archive --------------------------------------------------------------
+
+
+def _extracted(path: Path, folder: Path, *, keep: bool = True) -> Made:
+    """Read an archive from its beginning to its end; keep its members in a folder."""
+    path = path.expanduser()
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            members = iter(archive)
+            contents = _contents(archive, next(members, None))
+            seen = {CONTENTS}
+            for member in members:
+                _extract(archive, member, contents, folder if keep else None)
+                seen.add(member.name)
+            missing = sorted({CONTENTS, *contents.members} - seen)
+            if missing:
+                raise ValueError(f"{missing[0]} is missing")
+        return Made(str(path), path.stat().st_size, contents)
+    except BROKEN as error:
+        raise ConfigurationError(
+            f'"{path}" is no whole backup.',
+            "take another copy of it",
+            why=f"it was cut short or changed ({error or type(error).__name__}).",
+        ) from error
+    except OSError as error:
+        if error.filename is None:  # gzip: no gzip file, or a wrong checksum
+            raise ConfigurationError(
+                f'"{path}" is no whole backup.', "take another copy of it", why=f"{error}."
+            ) from error
+        raise disk_error("read", path, error) from error
+
+
+def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo | None) -> Contents:
+    if member is None or member.name != CONTENTS or member.size > MOST_CONTENTS:
+        raise ValueError(f"it does not begin with {CONTENTS}")
+    content = json.loads(_stream(archive, member).read())
+    if content.get("format") != FORMAT:
+        raise ConfigurationError(
+            "the backup is of another version of acoupi.",
+            f"install acoupi {content.get('acoupi', 'of that version')}, then again",
+            why=f"its format is {content.get('format')}, and this acoupi reads {FORMAT}.",
+        )
+    return Contents.model_validate(content)
+
+
+def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    stream = archive.extractfile(member) if member.isreg() else None
+    if stream is None:
+        raise ValueError(f"{member.name} is no file")
+    return stream
+
+
+def _extract(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, contents: Contents, folder: Path | None
+) -> None:
+    """Copy one member that the contents name, and compare it with them."""
+    expected = contents.members.get(member.name)
+    if expected is None or ".." in Path(member.name).parts or member.name.startswith("/"):
+        raise ValueError(f"{member.name} does not belong to it")
+    digest, size = hashlib.sha256(), 0
+    with _target(folder, member.name) as into:
+        stream = _stream(archive, member)
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            if into is not None:
+                into.write(chunk)
+    if (size, digest.hexdigest()) != (expected.bytes, expected.sha256):
+        raise ValueError(f"{member.name} is not what it was")
+
+
+@contextlib.contextmanager
+def _target(folder: Path | None, name: str) -> Iterator[IO[bytes] | None]:
+    if folder is None:
+        yield None
+        return
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as into:
+        path.chmod(PRIVATE)
+        yield into
+
+
+# --- writing the home -----------------------------------------------------------------
+
+
+def _secrets(folder: Path, contents: Contents, ask: Callable[[], str] | None) -> bytes:
+    if ask is None or SECRETS not in contents.members:
+        return b""
+    return decrypt((folder / SECRETS).read_bytes(), ask())
+
+
+@contextlib.contextmanager
+def _undone_if_it_fails(home: Path, keep: Path) -> Iterator[list[Path]]:
+    """Empty the home again if the block fails, which was empty, and remove what it lists."""
+    placed: list[Path] = []
+    try:
+        yield placed
+    except BaseException:
+        for one in home.iterdir():
+            if one.is_dir() and one != keep and one.name != LOST_AND_FOUND:
+                shutil.rmtree(one, ignore_errors=True)
+            elif not one.is_dir():
+                placed.append(one)
+        for one in placed:
+            with contextlib.suppress(OSError):
+                one.unlink(missing_ok=True)
+        raise
+
+
+def _place_settings(settings: Settings, folder: Path, contents: Contents, secrets: bytes) -> None:
+    """Write the settings; where they name the old home, they name this one."""
+    config = settings.program_config_file.parent
+    config.mkdir()
+    for file in sorted((folder / "config").iterdir()):
+        text = file.read_text()
+        if file.suffix == ".json":
+            moved = _moved(json.loads(text), contents.home, settings.home)
+            text = f"{json.dumps(moved, indent=2, ensure_ascii=False)}\n"
+        (config / file.name).write_text(text)
+    settings.secrets_file.touch(PRIVATE)
+    settings.secrets_file.write_bytes(secrets)
+    beside = folder / "home"
+    for file in beside.iterdir() if beside.is_dir() else ():
+        shutil.copyfile(file, settings.home / file.name)
+
+
+def _place_stores(settings: Settings, folder: Path, contents: Contents, placed: list[Path]) -> None:
+    content = json.loads(settings.program_config_file.read_text())
+    for setting, member in STORES.items():
+        if member not in contents.members:
+            continue
+        section, _, name = setting.partition(".")
+        store = Path(content[section][name])
+        if os.path.lexists(store):
+            raise ConfigurationError(
+                f'"{store}" is there already.',
+                f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.before')}   (then again)",
+                why="a backup writes over nothing.",
+            )
+        store.parent.mkdir(parents=True, exist_ok=True)
+        placed.append(store)
+        shutil.copyfile(folder / member, store)
+        sync_folder(store.parent)
+
+
+def _moved(value: Any, old: str, new: Path) -> Any:
+    if isinstance(value, dict):
+        return {name: _moved(item, old, new) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item, old, new) for item in value]
+    if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
+        return f"{new}{value[len(old) :]}"
+    return value
+
+
+def needs_secrets(settings: Settings) -> bool:
+    """Return whether settings refer to secrets that are not there."""
+    known = read_env(settings.secrets_file)
+    files = (settings.program_config_file, settings.sensor_config_file, settings.celery_config_file)
+    found = [referenced_secrets(json.loads(one.read_text())) for one in files if one.exists()]
+    return bool(set().union(*found) - known.keys())
+
+
+def _set_up(settings: Settings, contents: Contents, target: str | None) -> None:
+    set_up(
+        settings,
+        SetupRequest(contents.program, target=target or contents.target, origin="acoupi restore"),
+    )

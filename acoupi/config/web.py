@@ -1,0 +1,61 @@
+"""The section ``web`` of ``config/sensor.json``: the page of the sensor."""
+
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+
+__all__ = ["Web"]
+
+LISTEN_HERE = "127.0.0.1"
+
+
+def _address(text: str) -> str:
+    ip_address(text)
+    return text
+
+
+def _prefix(text: str) -> str:
+    parts = text.split("/")
+    if text and (parts[0] or not all(part.replace("-", "").isalnum() for part in parts[1:])):
+        raise ValueError("must begin with / and hold letters, digits and -, such as /oak")
+    return text
+
+
+def _proxy(text: str) -> str:
+    if text:
+        ip_network(text)
+    return text
+
+
+class Web(BaseModel):
+    """The page of the sensor, in a browser."""
+
+    enabled: bool = Field(default=False, description="Whether the page is served.")
+    host: Annotated[str, AfterValidator(_address)] = Field(
+        default=LISTEN_HERE,
+        description="Address of this machine on which the page is reached: 127.0.0.1 from this "
+        "machine only, 0.0.0.0 from everywhere.",
+    )
+    port: int = Field(default=8080, ge=1, le=65_535, description="Port of the page.")
+    public: bool = Field(
+        default=False, description="Whether everybody may read it; to change anything, log in."
+    )
+    live_audio: Literal["nobody", "members", "everybody"] = Field(
+        default="members",
+        description="Who may listen to what the microphone hears now: nobody, who is logged in, "
+        "or everybody who may read the page.",
+    )
+    path_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        default="", description='Path below which a reverse proxy shows the page, such as "/oak".'
+    )
+    trusted_proxy: Annotated[str, AfterValidator(_proxy)] = Field(
+        default="",
+        description="Address or network of a reverse proxy; what it says of the browser's address "
+        "and of https is believed.",
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return ip_address(self.host).is_loopback

@@ -1,0 +1,83 @@
+"""What was changed on the page of a running sensor, and how its services notice.
+
+Whoever applies a change writes ``config/applied.json`` with it, in one commit. Each service
+looks at that file now and then, ends itself after the work in hand, and is started again.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from acoupi import clock
+from acoupi.commit import read_whole, whole
+from acoupi.writing import RenderedFile
+
+__all__ = ["AppliedWatch", "Changing", "applied_digests", "applied_file", "applied_path"]
+
+NAME = "applied.json"
+
+
+class Changing(Protocol):
+    """Notices when another configuration is in force."""
+
+    def changed(self) -> str | None:
+        """Return why the service must be restarted; None if it need not."""
+
+
+class AppliedWatch:
+    """Notices what is changed on the page from now on.
+
+    Parameters
+    ----------
+    config
+        The folder ``config/``.
+    other
+        Notices other changes; None: nothing does.
+    """
+
+    def __init__(self, config: Path, other: Changing | None = None) -> None:
+        self._path, self._other = applied_path(config), other
+        self._known = _stamp(self._path)
+
+    def changed(self) -> str | None:
+        """Return why the service must be restarted; None if it need not."""
+        if _stamp(self._path) != self._known:
+            return "something was changed on the page"
+        return None if self._other is None else self._other.changed()
+
+
+def applied_path(config: Path) -> Path:
+    """Return the file that says what was applied."""
+    return config / NAME
+
+
+def applied_file(by: str, files: Mapping[str, RenderedFile]) -> RenderedFile:
+    """Return that file.
+
+    Parameters
+    ----------
+    by
+        Who asked for the change.
+    files
+        Generated files that were written, by their path below the home: nobody edited them.
+    """
+    digests = {name: one.digest for name, one in sorted(files.items())}
+    content = {"on": clock.utc_now().isoformat(), "by": by, "files": digests}
+    return RenderedFile(json.dumps(content, indent=2) + "\n")
+
+
+def applied_digests(config: Path) -> dict[str, str]:
+    """Return the digests of generated files that the last change wrote; none if unreadable."""
+    with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        found = json.loads(read_whole(applied_path(config)))["files"]
+        return {str(name): str(digest) for name, digest in found.items()}
+    return {}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        status = whole(path).stat()
+        return status.st_ino, status.st_mtime_ns
+    return None

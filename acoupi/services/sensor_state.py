@@ -1,0 +1,125 @@
+"""Finds out, in the worker of the default queue or in a command, how the whole sensor is."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import acoupi
+from acoupi import devices
+from acoupi.alarms.limits import Alarms
+from acoupi.audio.system_clock import read_clock_state
+from acoupi.components.stores.alarms import SqliteAlarmStore
+from acoupi.components.types import Store
+from acoupi.programs import AcoupiProgram
+from acoupi.services.alarm_facts import FactFinder, existing
+from acoupi.services.metrics import SensorState
+from acoupi.stack.extra_services import extra_services
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import BEAT
+from acoupi.tasks.messaging import messenger_names
+
+__all__ = ["StateFinder", "alarms_file", "fact_finder"]
+
+
+def alarms_file(settings: Settings) -> Path:
+    """Return where the alarms of a home are stored; there is none unless they are on."""
+    return settings.home / "data" / "alarms.db"
+
+
+def fact_finder(
+    program: AcoupiProgram[Any],
+    settings: Settings,
+    limits: Alarms,
+    alarms: SqliteAlarmStore | None,
+    *,
+    learns: bool,
+) -> FactFinder:
+    """Return what finds the facts about a sensor; see `FactFinder`."""
+    plan = getattr(program, "get_capture_plan", None)
+    workers = [worker.name for worker in program.get_worker_config().workers]
+    return FactFinder(
+        program.store,  # type: ignore[attr-defined]
+        getattr(program, "message_store", None),
+        alarms,
+        limits,
+        run_dirs=(settings.run_dir, settings.home / "run"),
+        services=[*workers, BEAT, *(one.name for one in extra_services(settings))],
+        folders=_folders(program, settings),
+        messengers=messenger_names(getattr(program, "messengers", None) or []),
+        plan=None if plan is None else plan(program.config),
+        learns=learns,
+    )
+
+
+def _folders(program: AcoupiProgram[Any], settings: Settings) -> Sequence[Path]:
+    """Return the folders that the sensor writes."""
+    recordings = getattr(getattr(program.config, "paths", None), "recordings", None)
+    return [settings.home / "data", *([recordings] if isinstance(recordings, Path) else [])]
+
+
+class StateFinder:
+    """Finds out how a sensor is, and changes nothing.
+
+    Parameters
+    ----------
+    program
+        With a store of recordings; of one that is not acoupi's, some things stay unknown.
+    settings
+        Of the home.
+    name
+        Of the program, as it was set up.
+    limits
+        What counts as wrong.
+    """
+
+    def __init__(
+        self, program: AcoupiProgram[Any], settings: Settings, name: str, limits: Alarms
+    ) -> None:
+        self._store: Store = program.store  # type: ignore[attr-defined]
+        self._messages = getattr(program, "message_store", None)
+        is_kept = limits.enabled and alarms_file(settings).exists()
+        self._alarms = SqliteAlarmStore(alarms_file(settings)) if is_kept else None
+        self._find = fact_finder(program, settings, limits, self._alarms, learns=False)
+        self._folders = _folders(program, settings)
+        self._info = {"version": acoupi.__version__, "program": name}
+
+    def __call__(self) -> SensorState:
+        """Return the state of the sensor now.
+
+        Raises
+        ------
+        MetadataStoreError, MessageStoreError, AlarmStoreError
+            If a store cannot be read.
+        """
+        facts, _ = self._find({} if self._alarms is None else self._alarms.get_notes())
+        deployments = self._store.get_deployments()
+        running = [one for one in deployments[-1:] if one.ended_on is None]
+        return SensorState(
+            facts=facts,
+            pulses=self._find.pulses(),
+            alarms=None if self._alarms is None else self._alarms.get_active(),
+            info={**self._info, "device": devices.get_device_id()},
+            deployment=running[0] if running else None,
+            last_recording=self._ask("get_last_recording", None),
+            recordings=self._ask("count_recordings", {}),
+            analyses=self._ask("count_analyses", {}),
+            detections=self._ask("count_detections_by_model", {}),
+            messages=_asked(self._messages, "count_deliveries", {}),
+            disks={folder: _space(folder) for folder in self._folders},
+            clock_error_s=read_clock_state().error,
+        )
+
+    def _ask(self, method: str, otherwise: Any) -> Any:
+        return _asked(self._store, method, otherwise)
+
+
+def _asked(store: object, method: str, otherwise: Any) -> Any:
+    """Return what a store says; stores of published programs know less."""
+    ask = getattr(store, method, None)
+    return otherwise if ask is None else ask()
+
+
+def _space(folder: Path) -> tuple[float, float]:
+    usage = shutil.disk_usage(existing(folder))
+    return usage.free, usage.total

@@ -1,0 +1,135 @@
+"""Gives a program the tasks by which the sensor looks after itself, where they are turned on."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from acoupi.alarms.limits import Alarms
+from acoupi.components.types import Store
+from acoupi.config.sensor import Metrics
+from acoupi.errors import ConfigurationError
+from acoupi.opening import at, opened_folder
+from acoupi.programs import AcoupiProgram
+from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.stack.settings import Settings
+from acoupi.writing import write_atomic
+
+__all__ = ["add_sensor_tasks", "metrics_file", "metrics_task"]
+
+HOME_ASSISTANT_INTERVAL = timedelta(seconds=60)
+Tasks = list[tuple[Callable[[], None], timedelta]]
+
+
+def add_sensor_tasks(
+    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any
+) -> None:
+    """Register what is turned on in ``config/sensor.json`` in the default queue.
+
+    Raises
+    ------
+    ConfigurationError
+        If the program has no store of recordings, or nobody listens to the default queue.
+    """
+    if sensor.alarms.enabled:
+        setting = "sensor.alarms.enabled false"
+        _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
+    if sensor.metrics.textfile is not None:
+        setting = "sensor.metrics.textfile null"
+        _add(program, setting, lambda: _metrics_tasks(program, settings, name, sensor))
+    if told := _tell_home_assistant(program):
+        setting = "messaging.mqtt.home_assistant false"
+        _add(program, setting, lambda: _state_tasks(program, settings, name, sensor, told))
+
+
+def _add(program: AcoupiProgram[Any], turned_off: str, make: Callable[[], Tasks]) -> None:
+    """Register tasks; `turned_off` is the setting without which there are none."""
+    if not isinstance(getattr(program, "store", None), Store):
+        raise _impossible(program, turned_off, "it has no store of recordings")
+    try:
+        for task, interval in make():
+            program.add_task(function=task, schedule=interval, queue=DEFAULT_QUEUE)
+    except ValueError as error:
+        raise _impossible(program, turned_off, str(error)) from error
+
+
+def _impossible(program: AcoupiProgram[Any], turned_off: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the program {type(program).__name__} cannot have {turned_off.partition(' ')[0]}.",
+        f"acoupi config set {turned_off}",
+        why=f"{why}.",
+    )
+
+
+# Most sensors do without; each pays for what it has, where it runs.
+
+
+def _alarm_tasks(program: AcoupiProgram[Any], settings: Settings, limits: Alarms) -> Tasks:
+    from acoupi.services.alarms import alarm_tasks  # noqa: PLC0415
+
+    return alarm_tasks(program, settings, limits)
+
+
+def _metrics_tasks(
+    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any
+) -> Tasks:
+    wanted: Metrics = sensor.metrics
+    find = _finder(program, settings, name, sensor)
+    task = metrics_task(find, metrics_file(settings, wanted))
+    return [(task, timedelta(seconds=wanted.interval_seconds))]
+
+
+def _tell_home_assistant(program: AcoupiProgram[Any]) -> list[Any]:
+    """Return the messengers that announce the sensor to Home Assistant."""
+    messengers = getattr(program, "messengers", None) or []
+    return [one for one in messengers if getattr(one, "home_assistant", False)]
+
+
+def _state_tasks(
+    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any, told: list[Any]
+) -> Tasks:
+    find = _finder(program, settings, name, sensor)
+
+    def home_assistant_task() -> None:
+        """Publish the state of every entity that has changed."""
+        from acoupi.services.home_assistant import publish_states  # noqa: PLC0415
+
+        publish_states(program, find(), told)
+
+    return [(home_assistant_task, HOME_ASSISTANT_INTERVAL)]
+
+
+def _finder(
+    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any
+) -> Callable[[], Any]:
+    @cache
+    def finder() -> Callable[[], Any]:
+        from acoupi.services.sensor_state import StateFinder  # noqa: PLC0415
+
+        return StateFinder(program, settings, name, sensor.alarms)
+
+    def find() -> Any:
+        return finder()()
+
+    return find
+
+
+def metrics_file(settings: Settings, wanted: Metrics) -> Path:
+    """Return the path of the text file, which must be turned on."""
+    assert wanted.textfile is not None
+    return settings.home / wanted.textfile.expanduser()
+
+
+def metrics_task(find: Callable[[], Any], path: Path) -> Callable[[], None]:
+    """Return the task that writes the metrics into a text file."""
+
+    def metrics_task() -> None:
+        """Write the metrics of the sensor; whoever reads sees the old file or the new one."""
+        from acoupi.services.metrics import metrics  # noqa: PLC0415 - see above
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with opened_folder(path.parent) as folder:
+            write_atomic(at(folder, path.name), metrics(find()))
+
+    return metrics_task

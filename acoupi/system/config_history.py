@@ -1,0 +1,240 @@
+"""Every configuration that was in force: since when, and what set it.
+
+They stand in ``config/history.jsonl``, one a line, without secrets: written with the
+configuration itself, all or nothing. The newest `MOST` are kept.
+"""
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+import acoupi
+from acoupi import data
+from acoupi.commit import is_there, read_whole, whole
+from acoupi.config import Document
+from acoupi.config.documents import load_document
+from acoupi.config.names import SENSOR
+from acoupi.config.sensor import sensor_schema
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.home import using_home
+from acoupi.stack.configured import read_program_name
+from acoupi.stack.loading import load_program_class
+from acoupi.stack.settings import Settings
+from acoupi.system.planning import SetupRequest
+from acoupi.writing import RenderedFile, disk_error
+
+__all__ = [
+    "Change",
+    "InForce",
+    "changes_between",
+    "history_file",
+    "history_files",
+    "read_history",
+    "request_of",
+]
+
+FILE = "history.jsonl"
+MOST = 1000
+BEFORE = "before the history was kept"
+
+
+class InForce(BaseModel):
+    """A configuration, as it was put in force."""
+
+    on: datetime.datetime
+    by: str
+    """What put it in force, such as "acoupi setup"."""
+    version: str
+    """Of acoupi; empty if it is not known."""
+    program: str
+    settings: dict[str, Any]
+    """As in ``program.json``: secrets are references."""
+    sensor: dict[str, Any]
+    """As in ``sensor.json``."""
+
+    def is_same(self, other: "InForce") -> bool:
+        """Return whether it says the same as another."""
+        return not any(changes_between(other, self))
+
+
+class Change(NamedTuple):
+    """A setting that differs."""
+
+    setting: str
+    before: Any
+    after: Any
+    """None: it is not there."""
+
+
+def history_file(settings: Settings) -> Path:
+    """Return where the history of a home is."""
+    return settings.program_config_file.with_name(FILE)
+
+
+def read_history(settings: Settings) -> list[InForce]:
+    """Return the configurations that were in force, the oldest first.
+
+    Lines that were damaged are left out.
+
+    Raises
+    ------
+    DeviceError
+        If the file cannot be read.
+    """
+    return list(_entries(_text(settings)))
+
+
+def history_files(
+    settings: Settings, files: Mapping[Path, RenderedFile], by: str
+) -> dict[Path, RenderedFile]:
+    """Return the history with the configuration that some files will put in force.
+
+    Nothing if that is in force already.
+
+    Parameters
+    ----------
+    files
+        What is written with it; a file of the configuration that is missing there stays as it is.
+    by
+        What puts it in force.
+    """
+    text = _text(settings)
+    known = list(_entries(text))
+    if not known and (old := _present(settings)) is not None:
+        known = [old]
+        text = _line(old)
+    new = _entry(settings, files, by)
+    if known and new.is_same(known[-1]):
+        return {}
+    lines = [*text.splitlines(), _line(new)][-MOST:]
+    return {history_file(settings): RenderedFile("\n".join(lines) + "\n")}
+
+
+def changes_between(before: InForce, after: InForce) -> Iterator[Change]:
+    """Yield the settings that differ, by name."""
+    old, new = _flat(before), _flat(after)
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield Change(name, old.get(name), new.get(name))
+
+
+def request_of(settings: Settings, number: int | None = None) -> tuple[InForce, SetupRequest]:
+    """Return an earlier configuration, and what puts it in force again.
+
+    Parameters
+    ----------
+    number
+        Which, from 1 for the oldest; None: the one before the present.
+
+    Raises
+    ------
+    AcoupiError
+        If there is none, or it is not valid any more (a secret may be gone).
+    """
+    known = read_history(settings)
+    number = len(known) - 1 if number is None else number
+    if not 1 <= number <= len(known):
+        raise ConfigurationError(
+            "there is no earlier configuration to return to."
+            if number < 1
+            else f"there is no configuration {number}.",
+            "acoupi config history",
+            why=f"the history of this sensor has {len(known)}.",
+        )
+    wanted = known[number - 1]
+    folder = settings.program_config_file.parent
+    with using_home(settings.home):
+        schema = load_program_class(wanted.program).get_config_schema()
+        document = _document(wanted.settings, wanted, folder)
+        sensor = _document(wanted.sensor, wanted, folder)
+        own = sensor_schema()
+        request = SetupRequest(
+            wanted.program,
+            config=load_document(document, schema),
+            sensor=load_document(sensor, own, names=SENSOR, only=frozenset(own.model_fields)),
+            origin=f"acoupi config undo, to that of {wanted.on:%Y-%m-%d %H:%M:%S} UTC",
+        )
+    return wanted, request
+
+
+def _document(content: dict[str, Any], entry: InForce, folder: Path) -> Document:
+    origin = f"the configuration of {entry.on:%Y-%m-%d %H:%M:%S} UTC"
+    return Document(json.dumps(content), ".json", origin, folder)
+
+
+def _text(settings: Settings) -> str:
+    path = history_file(settings)
+    try:
+        return read_whole(path, errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+
+
+def _line(entry: InForce) -> str:
+    return entry.model_dump_json()
+
+
+def _entries(text: str) -> Iterator[InForce]:
+    for line in text.splitlines():
+        try:
+            yield InForce.model_validate_json(line)
+        except ValidationError:
+            continue
+
+
+def _present(settings: Settings) -> InForce | None:
+    """Return what is in force in a home that has no history yet; None if that cannot be read."""
+    path = settings.program_config_file
+    if not is_there(path):
+        return None
+    try:
+        return InForce(
+            on=datetime.datetime.fromtimestamp(whole(path).stat().st_mtime, datetime.UTC),
+            by=BEFORE,
+            version="",
+            program=read_program_name(settings),
+            settings=_parsed(path, {}),
+            sensor=_parsed(settings.sensor_config_file, {}),
+        )
+    except (AcoupiError, OSError):
+        return None
+
+
+def _entry(settings: Settings, files: Mapping[Path, RenderedFile], by: str) -> InForce:
+    return InForce(
+        on=data.utc_now(),
+        by=by,
+        version=acoupi.__version__,
+        program=files[settings.program_name_file].text.strip(),
+        settings=_parsed(settings.program_config_file, files),
+        sensor=_parsed(settings.sensor_config_file, files),
+    )
+
+
+def _parsed(path: Path, files: Mapping[Path, RenderedFile]) -> dict[str, Any]:
+    if path in files:
+        return Document(files[path].text, ".json", str(path)).parsed()
+    return Document.read(path).parsed() if is_there(path) else {}
+
+
+def _flat(entry: InForce) -> dict[str, Any]:
+    sections = {"": entry.settings, f"{SENSOR.section}.": entry.sensor}
+    return {"program": entry.program} | {
+        f"{section}{name}": value
+        for section, content in sections.items()
+        for name, value in _leaves(content)
+    }
+
+
+def _leaves(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

@@ -1,0 +1,134 @@
+"""Finishing what waits before a sensor stops: ``acoupi deployment stop --drain``."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from acoupi import clock
+from acoupi.components.stores.database import stores_that_only_read
+from acoupi.data import RecordingState
+from acoupi.errors import AcoupiError, TargetError
+from acoupi.stack.stack import Service
+from acoupi.system.backlog import waiting_messages
+from acoupi.system.sensor import Sensor
+from acoupi.system.state import store_of
+from acoupi.tasks.messaging import messenger_names
+
+__all__ = ["NOTHING", "Work", "check_can_drain", "wait_until_drained", "work_left"]
+
+INTERVAL = 2.0
+"""Seconds between two looks at what is left."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a sensor has still to do."""
+
+    recordings: int
+    messages: int
+    """Once for each messenger that has still to send it."""
+
+    def words(self) -> str:
+        """Describe it.
+
+        Examples
+        --------
+        >>> Work(1, 20).words()
+        '1 recording to process, 20 messages to send'
+        """
+        recordings = "1 recording" if self.recordings == 1 else f"{self.recordings} recordings"
+        messages = "1 message" if self.messages == 1 else f"{self.messages} messages"
+        return f"{recordings} to process, {messages} to send"
+
+
+NOTHING = Work(0, 0)
+
+
+def check_can_drain(sensor: Sensor) -> None:
+    """Refuse if nothing would work on once the recorder has stopped.
+
+    Raises
+    ------
+    TargetError
+        Naming the worker that records and does the rest, too.
+    """
+    recorder = sensor.target.recorder
+    workers = [one for one in sensor.target.services if one.is_worker and one is not recorder]
+    if recorder is not None and not _does_the_rest(recorder, workers):
+        return
+    why = "it has no recorder" if recorder is None else f"one worker, {recorder.name}, does it all"
+    raise TargetError(
+        "cannot finish what waits after recording has stopped.",
+        "acoupi deployment stop   (what waits is done after the next start)",
+        why=f"{why}.",
+    )
+
+
+def _does_the_rest(recorder: Service, others: list[Service]) -> bool:
+    """Return whether the recorder serves more than one queue that no other worker serves."""
+    served = {queue for one in others for queue in one.queues}
+    return not others or len(set(recorder.queues) - served) > 1
+
+
+def work_left(sensor: Sensor, messengers: set[str] | None) -> Work:
+    """Return what is left to do.
+
+    Parameters
+    ----------
+    sensor
+        The sensor.
+    messengers
+        Names of the messengers that count; None: all that the store knows.
+
+    Raises
+    ------
+    AcoupiError
+        If a store cannot be read.
+    """
+    with stores_that_only_read():
+        store = store_of(sensor.settings)
+        recordings = 0 if store is None else store.count_recordings()[RecordingState.CAPTURED]
+        messages = sum(
+            one.waiting
+            for one in waiting_messages(sensor.settings)
+            if messengers is None or one.messenger in messengers
+        )
+    return Work(recordings, messages)
+
+
+def wait_until_drained(sensor: Sensor, limit: float, show: Callable[[Work], None]) -> Work:
+    """Wait until everything is processed and sent; a Ctrl-C ends the waiting.
+
+    Parameters
+    ----------
+    sensor
+        The sensor; its recorder has stopped.
+    limit
+        Longest wait, seconds.
+    show
+        Called at each look with what is left.
+
+    Returns
+    -------
+    Work
+        What is left.
+    """
+    end, messengers = clock.monotonic() + limit, _current_messengers(sensor)
+    work = NOTHING
+    with suppress(KeyboardInterrupt):
+        while (work := work_left(sensor, messengers)) != NOTHING and clock.monotonic() < end:
+            show(work)
+            threading.Event().wait(INTERVAL)
+    return work
+
+
+def _current_messengers(sensor: Sensor) -> set[str] | None:
+    """Return the names of the messengers; the store knows former ones, too, which send nothing.
+
+    None: the program is not installed here.
+    """
+    try:
+        return set(messenger_names(getattr(sensor.program, "messengers", [])))
+    except AcoupiError:
+        return None

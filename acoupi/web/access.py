@@ -1,0 +1,367 @@
+"""Who may see and do what: log in and out, sessions, forms from elsewhere, limits, headers.
+
+There is one account, the owner's. A session is a signed cookie, so nothing of it is kept here;
+a new password or token ends all of them. The cookie holds the owner's key, which goes to the door
+with what changes the sensor.
+"""
+
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from acoupi import clock
+from acoupi.config.page_keys import Keys, read_keys, write_keys
+from acoupi.config.web import Web
+from acoupi.door.caller import owner_key
+from acoupi.errors import ConfigurationError
+from acoupi.web.limits import Attempts, Rate
+from acoupi.web.login import login_page, password_page
+from acoupi.web.parts import Visitor
+
+__all__ = ["ALIVE", "PageAccess"]
+
+logger = logging.getLogger(__name__)
+
+ALIVE = "/alive"
+OWNER = "owner"
+COOKIE = "acoupi"
+LASTS = 12 * 3600
+"""Seconds of a session."""
+MOST_BYTES = 1 << 20
+"""Of the body of a request."""
+SAFE = ("GET", "HEAD")
+KNOWN = (*SAFE, "POST")
+OPEN = ("/login", "/static/", ALIVE)
+"""What is answered to everybody."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'; object-src 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class PageAccess:
+    """Who may see and do what.
+
+    Parameters
+    ----------
+    settings
+        Of the page.
+    file
+        Holds the keys; the command line writes it, too.
+    signing
+        Signs sessions; None: they end with this process.
+    set_password
+        Stores the salt and the digest of another password; None: in the file.
+    rate, attempts
+        What is allowed.
+    """
+
+    def __init__(
+        self,
+        settings: Web,
+        file: Path,
+        *,
+        signing: str | None = None,
+        set_password: Callable[[str, str], None] | None = None,
+        rate: Rate | None = None,
+        attempts: Attempts | None = None,
+    ) -> None:
+        self.settings = settings
+        self.rate, self._attempts = rate or Rate(), attempts or Attempts()
+        self._file = file
+        self._signing = (signing or secrets.token_hex(32)).encode()
+        self._set_in = set_password or self._write_password
+        self._stamp: tuple[int, int] | None = None
+        self._known: Keys | None = None
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Log in and out, and whether the page is there."""
+        return [
+            Route("/login", self._show_login, methods=["GET"]),
+            Route("/login", self._log_in, methods=["POST"]),
+            Route("/logout", self._log_out, methods=["POST"]),
+            Route("/password", self._show_password, methods=["GET"]),
+            Route("/password", self._set_password, methods=["POST"]),
+            Route(ALIVE, lambda _: Response(status_code=204)),
+        ]
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """What stands before every page."""
+        return [Middleware(_Guard, access=self)]
+
+    def keys(self) -> Keys | None:
+        """Return the keys; read again, and wrong passwords forgotten, where they changed."""
+        try:
+            found = self._file.lstat()
+            stamp = found.st_ino, found.st_mtime_ns
+        except OSError:
+            stamp = None
+        if stamp != self._stamp or stamp is None:
+            self._stamp, self._known = stamp, read_keys(self._file)
+            self._attempts.forget()
+        return self._known
+
+    def visitor(self, request: Request) -> Visitor:
+        """Return who asks."""
+        return self.visitor_with(request.cookies.get(COOKIE, ""))
+
+    def visitor_with(self, cookie: str) -> Visitor:
+        """Return who has a cookie."""
+        listening = self.settings.live_audio
+        text = self._session(cookie)
+        if text is None:
+            hears = self.settings.public and listening == "everybody"
+            return Visitor(None, "", may_write=False, may_listen=hears)
+        csrf = self._signed(f"csrf {text}")
+        return Visitor(OWNER, csrf, may_write=True, may_listen=listening != "nobody")
+
+    def key(self, request: Request) -> str | None:
+        """Return the key of the owner, if they ask."""
+        text = self._session(request.cookies.get(COOKIE, ""))
+        return None if text is None else text.split(".")[2]
+
+    def _session(self, cookie: str) -> str | None:
+        """Return what a cookie says of a session, if it is one and has not ended.
+
+        It is ``END.NONCE.KEY``, and a signature.
+        """
+        keys = self.keys()
+        text, _, signature = cookie.rpartition(".")
+        parts = text.split(".")
+        if keys is None or len(parts) != 3 or not cookie.isascii():
+            return None
+        if not hmac.compare_digest(self._signed(f"{keys.mark} {text}"), signature):
+            return None
+        return text if int(parts[0]) > _seconds() and keys.opens(parts[2]) else None
+
+    def _signed(self, text: str) -> str:
+        return hmac.digest(self._signing, text.encode(), "sha256").hex()
+
+    # Routes
+
+    def _show_login(self, request: Request) -> Response:
+        return self._login_page(request)
+
+    def _login_page(self, request: Request, trouble: str = "", status: int = 200) -> Response:
+        then = _own_path(request.query_params.get("then", ""))
+        content = login_page(request.scope.get("root_path", ""), trouble, then)
+        return HTMLResponse(content, status)
+
+    async def _log_in(self, request: Request) -> Response:
+        """Look at a password or token; with the token, ask for a password."""
+        keys, address = self.keys(), _address(request.scope)
+        if keys is None:
+            words = "Nobody can log in yet. On the sensor, run: acoupi web token"
+            return self._login_page(request, words, 403)
+        if seconds := self._attempts.wait():
+            words = (
+                f"Too many wrong passwords: wait {seconds:.0f} s, or run on the sensor: "
+                "acoupi web token"
+            )
+            answer = self._login_page(request, words, 429)
+            answer.headers["Retry-After"] = f"{seconds:.0f}"
+            return answer
+        fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
+        key = await run_in_threadpool(keys.key_of, fields.get("password", ""))
+        if key is None:
+            self._attempts.failed(address)
+            return self._login_page(request, "That is not the password.", 401)
+        self._attempts.forget()
+        logger.info("The owner logged in, from %s.", address)
+        then = fields.get("then", "") if keys.password else "/password"
+        return self._welcomed(request, keys.mark, key, then)
+
+    def _welcomed(self, request: Request, mark: str, key: str, then: str) -> Response:
+        text = f"{_seconds() + LASTS}.{secrets.token_hex(8)}.{key}"
+        base = request.scope.get("root_path", "")
+        answer = RedirectResponse(f"{base}{_own_path(then) or '/'}", 303)
+        answer.set_cookie(
+            COOKIE,
+            f"{text}.{self._signed(f'{mark} {text}')}",
+            max_age=LASTS,
+            path=base or "/",
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    async def _log_out(self, request: Request) -> Response:
+        base = request.scope.get("root_path", "")
+        answer = RedirectResponse(f"{base}/login", 303)
+        answer.delete_cookie(COOKIE, path=base or "/", httponly=True, samesite="strict")
+        return answer
+
+    def _show_password(self, request: Request) -> Response:
+        return self._password_page(request)
+
+    def _password_page(self, request: Request, trouble: str = "", status: int = 200) -> Response:
+        csrf = self.visitor(request).csrf
+        content = password_page(request.scope.get("root_path", ""), trouble, csrf)
+        return HTMLResponse(content, status)
+
+    async def _set_password(self, request: Request) -> Response:
+        """Put a password in place of the token, or of the password of before."""
+        keys = self.keys()
+        fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
+        present = fields.get("password", "")
+        if keys is None or await run_in_threadpool(keys.key_of, present) is None:
+            self._attempts.failed(_address(request.scope))
+            return self._password_page(request, "That is not the present one.", 401)
+        try:
+            fresh, key = await run_in_threadpool(keys.with_password, fields.get("new", ""))
+        except ConfigurationError as error:
+            return self._password_page(request, f"{error.message} {error.why}", 422)
+        await run_in_threadpool(self._set_in, fresh.salt, fresh.password)
+        logger.warning("The password of the page was changed, from %s.", _address(request.scope))
+        stored = self.keys()
+        return self._welcomed(request, stored.mark if stored else "", key, "/")
+
+    def _write_password(self, salt: str, password: str) -> None:
+        keys = Keys(secrets.token_hex(16), salt=salt, password=password)
+        write_keys(self._file, keys, "the page")
+
+
+class _Guard:
+    """Turns away who asks too often, who may not, and forms of other pages."""
+
+    def __init__(self, app: ASGIApp, access: PageAccess) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        refused = self._refusal(request)
+        if refused is None and request.method not in SAFE:
+            refused, receive = await self._of_form(request, receive)
+        if refused is not None:
+            await refused(scope, receive, _with_headers(send))
+            return
+        if request.method not in SAFE:
+            owner_key.set(self._access.key(request))
+        await self._app(scope, receive, _with_headers(send))
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Return why a request is not answered; None if it is."""
+        path = _path(request)
+        if path == ALIVE:
+            return None
+        if not self._access.rate.allows(_address(request.scope)):
+            return _told(429, "too many requests.", {"Retry-After": "5"})
+        if request.method not in KNOWN:
+            return _told(405, "this is not answered.", {"Allow": ", ".join(KNOWN)})
+        is_open = any(path == one or (one[-1] == "/" and path.startswith(one)) for one in OPEN)
+        return None if is_open or self._may(request) else self._asked_to_log_in(request, path)
+
+    def _may(self, request: Request) -> bool:
+        is_read = self._access.settings.public and request.method in SAFE
+        return is_read or self._access.visitor(request).may_write
+
+    def _asked_to_log_in(self, request: Request, path: str) -> Response:
+        base = request.scope.get("root_path", "")
+        if request.method not in SAFE and "text/html" in request.headers.get("accept", ""):
+            words = "Log in first, or again: the session has ended. Nothing was changed."
+            return HTMLResponse(login_page(base, words, ""), 401)
+        if request.method in SAFE and not path.startswith("/api/"):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"{base}/login?then={quote(path + query, safe='')}", 303)
+        return _told(401, "log in first.", {"WWW-Authenticate": 'Form realm="acoupi"'})
+
+    async def _of_form(self, request: Request, receive: Receive) -> tuple[Response | None, Receive]:
+        """Return why a form is refused, and what it was made of, to be read again."""
+        if not _is_from_here(request):
+            where = request.headers.get("origin", "nowhere")
+            logger.warning("A form from %s was refused.", where[:200])
+            return _told(403, "this form is not of this page."), receive
+        content = await _body(request)
+        if content is None:
+            return _told(413, f"a request may have {MOST_BYTES} bytes."), receive
+        if _path(request) != "/login":
+            fields = dict(parse_qsl(content.decode(errors="replace")))
+            given = request.headers.get("x-csrf-token") or fields.get("csrf", "")
+            wanted = self._access.visitor(request).csrf
+            if not wanted or not hmac.compare_digest(given.encode(), wanted.encode()):
+                logger.warning("A form without its token was refused.")
+                return _told(403, "this form is too old: open the page again."), receive
+
+        async def again() -> Message:
+            nonlocal content
+            if content is None:
+                return await receive()
+            body, content = content, None
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return None, again
+
+
+def _is_from_here(request: Request) -> bool:
+    """Return whether a browser says that a form is of this page; what says nothing is not."""
+    origin = request.headers.get("origin") or request.headers.get("referer", "")
+    return urlsplit(origin).netloc == request.headers.get("host", "") != ""
+
+
+async def _body(request: Request) -> bytes | None:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MOST_BYTES:
+            return None
+    return bytes(content)
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return sending
+
+
+def _told(status: int, words: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": words}, status, headers)
+
+
+def _path(request: Request) -> str:
+    """Return the path below the prefix of a proxy."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", "")) or "/"
+
+
+def _own_path(text: str) -> str:
+    """Return a path of this page; "" for anything that leads elsewhere."""
+    is_own = text.startswith("/") and text[1:2] not in ("/", "\\") and text.isprintable()
+    return text if is_own else ""
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "nowhere"
+
+
+def _seconds() -> int:
+    return int(clock.utc_now().timestamp())

@@ -1,0 +1,175 @@
+"""The application: pages, their JSON twins and what the other parts answer, under one address."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
+from acoupi.web import exporting, twins
+from acoupi.web.asking import Ask
+from acoupi.web.pages import Pages
+from acoupi.web.parts import Access, WebSettings
+from acoupi.web.recent import Recent
+from acoupi.web.sensor import Sensor
+
+__all__ = ["make_app"]
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4
+"""Answers that are made at the same time; each thread keeps memory."""
+STATIC = Path(__file__).parent / "static"
+_A_DAY = 86_400
+
+
+def make_app(
+    sensor: Sensor,
+    settings: WebSettings,
+    *,
+    access: Access,
+    live: Sequence[BaseRoute] = (),
+    media: Sequence[BaseRoute] = (),
+    writing: Sequence[BaseRoute] = (),
+    folder: Path | None = None,
+) -> ASGIApp:
+    """Return the page of a sensor.
+
+    Parameters
+    ----------
+    sensor
+        Whom it asks.
+    settings
+        Of the page.
+    access
+        Who may see and do what.
+    live, media, writing
+        Further routes: what is heard now; pictures and sound; what changes the sensor.
+    folder
+        Where exports are made before they are sent; None: the temporary one.
+    """
+    recent = Recent(sensor)
+
+    def ask(request: Request) -> Ask:
+        return Ask(sensor, request.query_params, request.path_params, recent.timezone())
+
+    pages = Pages(recent, ask, access, has_live=bool(live), has_writing=bool(writing))
+    routes: list[BaseRoute] = [
+        *twins.routes(ask),
+        *exporting.routes(ask, folder),
+        *(one for part in (access.routes, live, media, writing) for one in part),
+    ]
+    described = Route(f"{twins.API}/openapi.json", _described(lambda: app.routes))
+    app = Starlette(
+        routes=[*routes, described, *pages.routes(), Mount("/static", _Static(directory=STATIC))],
+        middleware=[*access.middleware, Middleware(GZipMiddleware, minimum_size=500)],
+        exception_handlers={
+            AcoupiError: _told(pages),
+            HTTPException: _refused(pages),
+            Exception: _failed(pages),
+        },
+        lifespan=_few_threads,
+    )
+    return _Prefixed(app, settings.path_prefix.rstrip("/"))
+
+
+@asynccontextmanager
+async def _few_threads(_: Starlette) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield
+
+
+def _described(routes: Callable[[], Sequence[BaseRoute]]) -> Callable[[Request], Response]:
+    def openapi(_: Request) -> Response:
+        """Return this document."""
+        return JSONResponse(twins.document(routes()))
+
+    return openapi
+
+
+class _Prefixed:
+    """Serves an application below a path, whether a proxy passes that path on or strips it."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app, self._prefix = app, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._prefix:
+            path = scope["path"]
+            if path != self._prefix and not path.startswith(f"{self._prefix}/"):
+                path = self._prefix + path
+            scope = {**scope, "root_path": self._prefix, "path": path}
+        await self._app(scope, receive, send)
+
+
+class _Static(StaticFiles):
+    """Files of this version, which the address names: they may be kept."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = f"public, max-age={_A_DAY}"
+        return response
+
+
+# What goes wrong
+
+
+def _told(pages: Pages) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, AcoupiError)
+        status = getattr(error, "status", 503)
+        if isinstance(error, ParameterError):
+            status = 422
+        elif isinstance(error, ConfigurationError):
+            status = 409
+        logger.warning("%s %s: %s", request.method, request.url.path, error.message)
+        return _problem(pages, request, status, error)
+
+    return answer
+
+
+def _refused(pages: Pages) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        told = AcoupiError(error.detail)
+        return _problem(pages, request, error.status_code, told, dict(error.headers or {}))
+
+    return answer
+
+
+def _failed(pages: Pages) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        logger.error("%s %s", request.method, request.url.path, exc_info=error)
+        told = AcoupiError(
+            "this cannot be shown.",
+            "the log of the service web tells more",
+            why=f"{type(error).__name__} inside acoupi.",
+        )
+        return _problem(pages, request, 500, told)
+
+    return answer
+
+
+def _problem(
+    pages: Pages,
+    request: Request,
+    status: int,
+    error: AcoupiError,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Return what happened, why, and what to try: as JSON below the API, else as a page."""
+    if request.scope.get("path", "").removeprefix(pages.base(request)).startswith("/api/"):
+        told = {"error": error.message, "why": error.why, "try": error.help}
+        return JSONResponse(told, status, headers)
+    return pages.problem(request, status, error, headers)

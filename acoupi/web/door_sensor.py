@@ -1,0 +1,326 @@
+"""The sensor behind a door: what the page asks is answered by the worker of the default queue.
+
+This process opens no store and sees no recording. Rows come in answers of some hundred, so
+neither side ever holds all of them.
+"""
+
+import datetime
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from acoupi import data
+from acoupi import errors as all_errors
+from acoupi.door.caller import owner_key
+from acoupi.door.client import exchanged
+from acoupi.door.wire import (
+    MOST_ANSWER_BYTES,
+    Answer,
+    Request,
+    Trouble,
+    pack,
+    parse,
+    result_of,
+    rows_of,
+)
+from acoupi.effort import EffortHistory
+from acoupi.errors import AcoupiError, ParameterError, RecordingFileError, StoreError
+from acoupi.exports.reader import Reader
+from acoupi.heard import (
+    By,
+    DetectionRow,
+    Filters,
+    RecordingFile,
+    RecordingRow,
+    SpeciesRow,
+    VerdictRow,
+)
+from acoupi.web.sensor import Health, JsonObject, Now, Plan, Sensor, Setting
+
+__all__ = ["DoorReader", "DoorSensor", "reader_at"]
+
+DEADLINE = 30.0
+"""Seconds for an answer: the process that gives the first one may have to start."""
+
+T = TypeVar("T")
+
+
+class _Door:
+    """Makes calls through the door in a folder."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder, self._kind = folder, kind
+
+    def call(self, function: Callable[..., T], **given: Any) -> T:
+        """Return what a method of the sensor returns."""
+        with closing(self._answers(function, given)) as answers:
+            result: T = result_of(function, next(answers).result)
+            return result
+
+    def plain(self, function: Callable[..., T], **given: Any) -> Any:
+        """Return what a method of the sensor returns, as JSON holds it."""
+        with closing(self._answers(function, given)) as answers:
+            return next(answers).result
+
+    def rows(self, function: Callable[..., Iterator[T]], **given: Any) -> Iterator[T]:
+        """Yield what a method of the sensor yields."""
+        with closing(self._answers(function, given)) as answers:
+            for answer in answers:
+                yield from rows_of(function, answer.result)
+                if not answer.more:
+                    return
+
+    def _answers(self, function: Callable[..., Any], given: dict[str, Any]) -> Any:
+        name = inspect.unwrap(function).__name__
+        request = pack(
+            Request(store=self._kind, path="", method=name, arguments=given, key=owner_key.get())
+        )
+        try:
+            for content in exchanged(self._folder, request, DEADLINE):
+                answer: Answer = parse(content, Answer, MOST_ANSWER_BYTES)
+                if answer.error is not None:
+                    raise _error_of(answer.error)
+                yield answer
+        except OSError as problem:
+            raise StoreError(
+                "the sensor does not answer the page.",
+                "acoupi workers status",
+                why=f"the worker of the default queue gave no answer to {name} ({problem}).",
+            ) from problem
+
+
+def _error_of(trouble: Trouble) -> Exception:
+    """Return the error that an answer tells."""
+    if trouble.is_value:
+        return ParameterError("", "this cannot be answered.", why=f"{trouble.message}.")
+    if trouble.status is not None:
+        return RecordingFileError(
+            trouble.message, trouble.help, why=trouble.why, status=trouble.status
+        )
+    kind = getattr(all_errors, trouble.kind, StoreError)
+    if issubclass(kind, ParameterError):
+        return ParameterError("", trouble.message, trouble.help, why=trouble.why)
+    found: AcoupiError = kind(trouble.message, trouble.help, why=trouble.why)
+    return found
+
+
+class DoorReader:
+    """Reads what a sensor heard through its door; see `acoupi.exports.Reader`.
+
+    Parameters
+    ----------
+    folder
+        Of the door: see `acoupi.door.places.door_folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._door = _Door(folder, "reader")
+
+    def close(self) -> None:
+        """Do nothing: nothing is kept open."""
+
+    def get_deployments(self) -> list[data.Deployment]:
+        """Return all deployments, in order of their start."""
+        return self._door.call(Reader.get_deployments)
+
+    def get_models(self) -> list[str]:
+        """Return the names of the models that have analysed anything, sorted."""
+        return self._door.call(Reader.get_models)
+
+    def get_tags(self) -> list[data.Tag]:
+        """Return every tag that a model ever gave, sorted."""
+        return self._door.call(Reader.get_tags)
+
+    def recordings(
+        self,
+        filters: Filters,
+        *,
+        newest_first: bool = False,
+        after: UUID | None = None,
+        limit: int | None = None,
+    ) -> Iterator[RecordingRow]:
+        """Yield recordings, with the number of all their detections."""
+        return self._door.rows(
+            Reader.recordings, filters=filters, newest_first=newest_first, after=after, limit=limit
+        )
+
+    def detections(
+        self,
+        filters: Filters,
+        *,
+        newest_first: bool = False,
+        after: UUID | None = None,
+        limit: int | None = None,
+    ) -> Iterator[DetectionRow]:
+        """Yield detections, each with its recording."""
+        return self._door.rows(
+            Reader.detections, filters=filters, newest_first=newest_first, after=after, limit=limit
+        )
+
+    def verdicts(self, filters: Filters) -> Iterator[VerdictRow]:
+        """Yield every verdict on the detections that pass, in their order."""
+        return self._door.rows(Reader.verdicts, filters=filters)
+
+    def count_recordings(self, by: By, filters: Filters) -> dict[str | int, int]:
+        """Return the number of recordings by what they have in common."""
+        return _counts(by, self._door.plain(Reader.count_recordings, by=by, filters=filters))
+
+    def count_detections(self, by: By, filters: Filters) -> dict[str | int, int]:
+        """Return the number of detections by what they have in common."""
+        return _counts(by, self._door.plain(Reader.count_detections, by=by, filters=filters))
+
+    def species(self, filters: Filters) -> list[SpeciesRow]:
+        """Return each species, when it was first and last heard, and its best clip."""
+        return self._door.call(Reader.species, filters=filters)
+
+    def ids_of_recordings(self, beginning: str, limit: int = 10) -> list[UUID]:
+        """Return the ids that begin so, at most `limit`."""
+        return self._door.call(Reader.ids_of_recordings, beginning=beginning, limit=limit)
+
+    def ids_of_detections(self, beginning: str, limit: int = 10) -> list[UUID]:
+        """Return the ids that begin so, at most `limit`."""
+        return self._door.call(Reader.ids_of_detections, beginning=beginning, limit=limit)
+
+    def recording(self, id_: UUID) -> RecordingRow | None:
+        """Return a recording; None if there is none of that id."""
+        return self._door.call(Reader.recording, id_=id_)
+
+    def detection(self, id_: UUID) -> DetectionRow | None:
+        """Return a detection; None if there is none of that id."""
+        return self._door.call(Reader.detection, id_=id_)
+
+    def detections_in(self, recording_id: UUID) -> list[DetectionRow]:
+        """Return all detections in a recording, in order of their start."""
+        return self._door.call(Reader.detections_in, recording_id=recording_id)
+
+    def capture(self, recording_id: UUID) -> data.CaptureReport | None:
+        """Return how a recording was captured; None where that is not known."""
+        return self._door.call(Reader.capture, recording_id=recording_id)
+
+    def analyses(self, recording_id: UUID) -> list[data.Analysis]:
+        """Return what each model has done with a recording."""
+        return self._door.call(Reader.analyses, recording_id=recording_id)
+
+    def get_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> EffortHistory | None:
+        """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+        return self._door.call(Reader.get_effort, deployment=deployment, since=since, until=until)
+
+
+def _counts(by: By, found: dict[str, int]) -> dict[str | int, int]:
+    """Return counts with their keys; in JSON every key is text."""
+    return {int(key) if by == "quarter" else key: number for key, number in found.items()}
+
+
+class DoorSensor:
+    """The sensor, through its door; see `acoupi.web.sensor.Sensor`.
+
+    Parameters
+    ----------
+    folder
+        Of the door.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._door = _Door(folder, "sensor")
+        self._reader = DoorReader(folder)
+
+    @property
+    def reader(self) -> DoorReader:
+        """What reads recordings and detections."""
+        return self._reader
+
+    @property
+    def child_reader(self) -> tuple[str, str]:
+        """How a process of its own reads the same: a function, and its argument."""
+        return "acoupi.web.door_sensor:reader_at", str(self._folder)
+
+    def now(self) -> Now:
+        """Return the state of the sensor."""
+        found: Now = self._door.plain(Sensor.now)
+        return found
+
+    def health(self) -> Health:
+        """Return what has been going on."""
+        found: Health = self._door.plain(Sensor.health)
+        return found
+
+    def effort(
+        self,
+        deployment: UUID | None,
+        since: datetime.datetime | None,
+        until: datetime.datetime | None,
+    ) -> JsonObject:
+        """Return what ``acoupi effort --json`` prints."""
+        given = {"deployment": deployment, "since": since, "until": until}
+        found: JsonObject = self._door.plain(Sensor.effort, **given)
+        return found
+
+    def find_file(self, recording_id: UUID) -> RecordingFile:
+        """Return what there is of the file of a recording.
+
+        Raises
+        ------
+        RecordingFileError
+            If there is none; says why.
+        """
+        return self._door.call(self.find_file, recording_id=recording_id)
+
+    def read_file(self, recording_id: UUID, offset: int, length: int) -> bytes:
+        """Return a part of the file of a recording: at most 1 MiB, less at its end."""
+        given = {"recording_id": recording_id, "offset": offset, "length": length}
+        return self._door.call(self.read_file, **given)
+
+    def add_verdict(self, verdict: VerdictRow) -> None:
+        """Store what a person says of a detection, or of a recording."""
+        self._door.plain(Sensor.add_verdict, verdict=verdict)
+
+    def settings_schema(self) -> JsonObject:
+        """Return the JSON Schema of all settings, those of the sensor below ``sensor``."""
+        found: JsonObject = self._door.plain(Sensor.settings_schema)
+        return found
+
+    def settings(self) -> list[Setting]:
+        """Return every setting in the order of the configuration."""
+        found: list[Setting] = self._door.plain(Sensor.settings)
+        return found
+
+    def plan_settings(self, changes: Mapping[str, Any]) -> Plan:
+        """Return what changes would do; nothing changes yet."""
+        found: Plan = self._door.plain(Sensor.plan_settings, changes=dict(changes))
+        return found
+
+    def apply_settings(self, changes: Mapping[str, Any], by: str) -> Plan:
+        """Change settings."""
+        found: Plan = self._door.plain(Sensor.apply_settings, changes=dict(changes), by=by)
+        return found
+
+    def start_deployment(
+        self, name: str, latitude: float | None, longitude: float | None, by: str
+    ) -> JsonObject:
+        """Start a deployment; return it."""
+        given = {"name": name, "latitude": latitude, "longitude": longitude, "by": by}
+        found: JsonObject = self._door.plain(Sensor.start_deployment, **given)
+        return found
+
+    def stop_deployment(self, by: str) -> JsonObject | None:
+        """Stop recording and end the deployment; return it, None if none was running."""
+        found: JsonObject | None = self._door.plain(Sensor.stop_deployment, by=by)
+        return found
+
+    def set_password(self, salt: str, password: str) -> None:
+        """Put a password in place of what opened the page; see `acoupi.config.page_keys.Keys`."""
+        self._door.plain(self.set_password, salt=salt, password=password)
+
+
+def reader_at(folder: str) -> DoorReader:
+    """Return what reads through the door in a folder."""
+    return DoorReader(Path(folder))

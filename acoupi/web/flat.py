@@ -1,0 +1,62 @@
+"""Rows of what was heard as JSON: the columns of `acoupi.exports.flat`, with their types."""
+
+from typing_extensions import TypedDict
+
+__all__ = ["Detection", "Recording"]
+
+
+class _OfRecording(TypedDict):
+    recording_id: str
+    deployment_id: str
+    deployment_name: str
+    latitude: float | None
+    longitude: float | None
+    start_time: str
+    """ISO 8601, in UTC."""
+    end_time: str
+    samplerate_hz: int
+    recording_state: str
+    """captured: waits for its analysis; kept; deleted, as the saving filters asked; lost."""
+    file_path: str | None
+    """On the sensor; None: there is no file."""
+
+
+class Recording(_OfRecording):
+    """A recording, whether its file is still there or not."""
+
+    duration_s: float
+    channel_count: int | None
+    time_expansion: float
+    """How many times slower the stored file plays."""
+    detection_count: int | None
+
+
+class Detection(_OfRecording):
+    """A detection; its times are those of the sound itself, not of its recording."""
+
+    detection_id: str
+    start_s: float
+    """From the first frame of the recording."""
+    end_s: float
+    low_hz: float | None
+    """None: it has no box."""
+    high_hz: float | None
+    score: float
+    prediction_type: str
+    species: str | None
+    """The most likely species; where no tag is one, the most likely tag."""
+    species_score: float | None
+    tags: str | None
+    """All of them, ``KEY=VALUE`` with ``; `` between."""
+    model_name: str
+    model_version: str | None
+    weights_sha256: str | None
+    configuration_digest: str | None
+    acoupi_version: str | None
+    image_id: str | None
+    output_id: str
+    analysed_time: str
+    verdict: str | None
+    """right, wrong, other, unsure, withdrawn; None: not reviewed."""
+    verdict_species: str | None
+    reviewer: str | None

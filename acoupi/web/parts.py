@@ -1,0 +1,70 @@
+"""What the parts of the page owe each other: who may do what, and where each part answers.
+
+======================================  =========================================  ==============
+path (below the path prefix)            what                                       answered by
+======================================  =========================================  ==============
+``/``, ``/detections`` …                pages, GET only                            pages
+``/api/v1/…``                           JSON twins, GET only                       twins
+``/settings/plan``                      POST: form fields by dotted name; a page   pages
+``/settings``                           POST: ``changes`` (JSON text); 303         writing
+``/deployment/start``, ``…/stop``       POST: name, latitude, longitude; 303       writing
+``/detections/{id}/verdict``            POST: verdict, species, note; 303          writing
+``/recordings/{id}/verdict``            POST: the same, of a whole recording       writing
+``/login``, ``/logout``                 access                                     access
+``/api/v1/recordings/{id}/picture.png`` ``?start=&end=`` seconds                   media
+``/api/v1/recordings/{id}/audio.wav``   ``?start=&end=&slow=``                     media
+``/api/v1/recordings/{id}/file``        the file as it was stored                  media
+``/api/v1/live``, ``/api/v1/live/…``    events; live sound                         live
+======================================  =========================================  ==============
+
+Every POST of a form has the field ``csrf``; htmx and scripts send it as ``X-CSRF-Token``. With
+``HX-Request`` a POST answers 200 and, in place of 303, ``HX-Redirect``. An `AcoupiError` that is
+raised anywhere becomes a page (or JSON below ``/api``) of three lines: `acoupi.web.app`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+__all__ = ["Access", "Visitor", "WebSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks, and what they may do."""
+
+    name: str | None
+    """None: not logged in."""
+    csrf: str
+    """Token for forms; "" for who may not write."""
+    may_write: bool
+    may_listen: bool
+    """To live sound."""
+
+
+class Access(Protocol):
+    """Who may see and do what."""
+
+    @property
+    def routes(self) -> "Sequence[BaseRoute]":
+        """Log in and out."""
+
+    @property
+    def middleware(self) -> "Sequence[Middleware]":
+        """Sessions, rate limits, headers; turns away who may not see a page."""
+
+    def visitor(self, request: "Request") -> Visitor:
+        """Return who asks."""
+
+
+class WebSettings(Protocol):
+    """What pages need of the section ``web`` of the configuration."""
+
+    @property
+    def path_prefix(self) -> str:
+        """Such as "/oak", where a proxy serves the page below a path; "" for none."""

@@ -1,0 +1,248 @@
+"""What the page asks of a sensor, whoever answers: the door of a sensor, or a hub."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from typing_extensions import TypedDict  # pydantic makes schemas of these, and wants it before 3.12
+
+from acoupi.exports.reader import Reader
+from acoupi.heard import VerdictRow
+
+__all__ = [
+    "Change",
+    "Clock",
+    "DeadLetter",
+    "Disk",
+    "Health",
+    "Level",
+    "LogError",
+    "Now",
+    "Plan",
+    "Problem",
+    "Sensor",
+    "Setting",
+]
+
+JsonObject = dict[str, Any]
+
+
+class Disk(TypedDict):
+    """A disk that the sensor writes to."""
+
+    path: str
+    free_bytes: int
+    total_bytes: int
+    hours_left: float | None
+    """At the present rate of recording; None: nothing is recorded."""
+
+
+class Clock(TypedDict):
+    """How far times can be trusted."""
+
+    synchronised: bool | None
+    """Whether a time server has set it; None: not known."""
+    error_s: float | None
+
+
+class Now(TypedDict):
+    """The state of the sensor at this moment. Times are ISO 8601 with a zone."""
+
+    time: str
+    timezone: str
+    """Key of the zone of the program, such as Europe/London; "UTC" if it has none."""
+    device: str
+    """Name of the sensor."""
+    version: str
+    """Of acoupi."""
+    ok: bool
+    status: JsonObject
+    """What ``acoupi deployment status --json`` prints: celery (state, workers, beat, broker,
+    waiting, message), deployment, unnamed, program, services, microphone, analysis, messages."""
+    alarms: list[JsonObject]
+    """The active ones, the oldest first: alarm, description, detail, since, until."""
+    next_recording: str | None
+    """When the next one is planned to begin; None: none is planned, or it is not known."""
+    disks: list[Disk]
+    clock: Clock
+
+
+class Level(TypedDict):
+    """How loud one recording was, and what was wrong with its microphone."""
+
+    time: str
+    rms_dbfs: float
+    peak_dbfs: float
+    noise_floor_dbfs: float
+    faults: list[str]
+
+
+class DeadLetter(TypedDict):
+    """A message that no more attempt is made to send."""
+
+    message_id: str
+    messenger: str
+    created_on: str
+    attempts: int
+    last_error: str | None
+
+
+class LogError(TypedDict):
+    """The last line of a log that says what went wrong."""
+
+    service: str
+    time: str | None
+    line: str
+
+
+class Health(TypedDict):
+    """What has been going on: dearer to find out than `Now`."""
+
+    levels: list[Level]
+    """The trend of the microphone over the last days, the oldest first; at most 500."""
+    alarms: list[JsonObject]
+    """Of the last 30 days, those that are over, too; the oldest first."""
+    dead_letters: list[DeadLetter]
+    """At most 50, the newest first."""
+    errors: list[LogError]
+    """At most one for each service."""
+
+
+class Change(TypedDict):
+    """A setting that would change; secrets are shown as ``***``."""
+
+    name: str
+    """Dotted: recording.duration; sensor.alarms.enabled."""
+    old: Any
+    new: Any
+
+
+class Problem(TypedDict):
+    """Why a setting cannot be so."""
+
+    name: str
+    """Dotted; "" where it is about several."""
+    message: str
+
+
+class Plan(TypedDict):
+    """What a change of settings would do, or has done."""
+
+    changes: list[Change]
+    problems: list[Problem]
+    """Where there are any, nothing can be applied."""
+    restarts: list[str]
+    """Services that end themselves after the work in hand, and start with the new settings."""
+    host_command: str | None
+    """What to run on the host because rendered files change; None: nothing."""
+    state: Literal["planned", "applied", "pending"]
+    """pending: kept until `host_command` is run."""
+
+
+class Setting(TypedDict):
+    """One setting as a form shows it: a leaf of the tree of the configuration."""
+
+    name: str
+    """Dotted: recording.duration; sensor.alarms.enabled."""
+    section: str
+    """The part of the name before the last dot; "" at the top."""
+    title: str
+    description: str
+    schema: JsonObject
+    """JSON Schema of the value: type, enum, minimum, maximum, default, … without ``$ref``."""
+    value: Any
+    """As it is now, what JSON can hold; None for secrets."""
+    is_secret: bool
+    """Its value never leaves the sensor; an empty field leaves it as it is."""
+    restarts: list[str]
+    """Services that a change restarts."""
+
+
+class Sensor(Protocol):
+    """What the page asks of a sensor.
+
+    The methods block: the page calls them in threads, several at a time.
+
+    Raises
+    ------
+    AcoupiError
+        From every method, with what happened, why, and what to try: shown on the page. Of bad
+        input, `ParameterError` (an answer with status 422).
+    """
+
+    @property
+    def reader(self) -> Reader:
+        """What reads recordings and detections."""
+
+    @property
+    def child_reader(self) -> tuple[str, str]:
+        """How a process of its own reads the same: a function as "module:name", its argument.
+
+        Exports and pictures need numpy, which the page does not import.
+        """
+
+    def now(self) -> Now:
+        """Return the state of the sensor; cheap enough to be asked for every few seconds."""
+
+    def health(self) -> Health:
+        """Return what has been going on."""
+
+    def effort(
+        self,
+        deployment: UUID | None,
+        since: datetime.datetime | None,
+        until: datetime.datetime | None,
+    ) -> JsonObject:
+        """Return what ``acoupi effort --json`` prints.
+
+        Parameters
+        ----------
+        deployment
+            Its id; None: the last to start.
+        since, until
+            Aware; None: from its beginning, to its end.
+
+        Raises
+        ------
+        ConfigurationError
+            If there has been no deployment, or the store keeps no record of effort.
+        """
+
+    # Writing: checked once more by whoever answers.
+
+    def add_verdict(self, verdict: VerdictRow) -> None:
+        """Store what a person says of a detection, or of a recording."""
+
+    def settings_schema(self) -> JsonObject:
+        """Return the JSON Schema of all settings, those of the sensor below ``sensor``."""
+
+    def settings(self) -> list[Setting]:
+        """Return every setting in the order of the configuration."""
+
+    def plan_settings(self, changes: Mapping[str, Any]) -> Plan:
+        """Return what changes would do; nothing changes yet.
+
+        Parameters
+        ----------
+        changes
+            Values, as JSON holds them, by dotted name; those not named stay. Text is taken for
+            a number, true or false where the setting is one, as ``acoupi config set`` does.
+        """
+
+    def apply_settings(self, changes: Mapping[str, Any], by: str) -> Plan:
+        """Change settings; `by` is who asked, for the log.
+
+        Raises
+        ------
+        ParameterError
+            If one cannot be so.
+        """
+
+    def start_deployment(
+        self, name: str, latitude: float | None, longitude: float | None, by: str
+    ) -> JsonObject:
+        """Start one, as ``acoupi deployment start`` does; return it."""
+
+    def stop_deployment(self, by: str) -> JsonObject | None:
+        """Stop recording and end the deployment; return it, None if none was running."""

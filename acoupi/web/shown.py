@@ -1,0 +1,150 @@
+"""How values look on a page."""
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from acoupi.clock import nearest_second
+from acoupi.data import Analysis, AnalysisState, CaptureReport
+from acoupi.telling import clock_words, shown_seconds, shown_share
+from acoupi.web.flat import Recording
+from acoupi.web.sensor import JsonObject
+
+__all__ = ["FILTERS", "clock_of", "effort", "fate", "zone"]
+
+LEVELS = 8
+"""How many shades an hour of effort has, beside none at all."""
+LONGEST_GAPS = 30
+_STATES = {
+    "captured": "",
+    "kept": "file kept",
+    "deleted": "file deleted, as the saving filters asked",
+    "lost": "its file disappeared; acoupi did not delete it",
+}
+_ANALYSES = {
+    AnalysisState.RUNNING: "{} analyses it now",
+    AnalysisState.RETRY: "{} will try again",
+    AnalysisState.SKIPPED: "not analysed by {}: a processing filter refused it",
+    AnalysisState.FAILED: "{} failed",
+}
+_MARKS = {"right": "✓", "wrong": "✗", "other": "≠", "unsure": "?"}
+
+
+def zone(key: str) -> datetime.tzinfo:
+    """Return a time zone; UTC where this machine does not know it."""
+    try:
+        return ZoneInfo(key)
+    except (ValueError, LookupError, OSError):
+        return datetime.UTC
+
+
+def _time(text: str, where: datetime.tzinfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return a time as it is shown: local to the sensor, to the second."""
+    return nearest_second(datetime.datetime.fromisoformat(text)).astimezone(where).strftime(form)
+
+
+def _band(row: Mapping[str, Any]) -> str:
+    if row["low_hz"] is None:
+        return ""
+    return f"{row['low_hz'] / 1000:.3g}-{row['high_hz'] / 1000:.3g}"
+
+
+def _size(number: float) -> str:
+    """Return a number of bytes for people.
+
+    Examples
+    --------
+    >>> _size(999), _size(12_340_000_000)
+    ('999 B', '12.3 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def _value(value: Any) -> str:
+    """Return a setting as a form shows it, and as it comes back unchanged."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _mark(verdict: str | None) -> str:
+    return _MARKS.get(verdict or "", "")
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "band": _band,
+    "mark": _mark,
+    "seconds": shown_seconds,
+    "share": shown_share,
+    "size": _size,
+    "time": _time,
+    "value": _value,
+    "words": _words,
+}
+"""Of the templates."""
+
+
+def clock_of(capture: JsonObject | None) -> str:
+    """Return how far the time of a recording can be trusted."""
+    return clock_words(None if capture is None else CaptureReport.model_validate(capture))
+
+
+def fate(row: Recording, analyses: Sequence[Analysis]) -> str:
+    """Return what became of a recording, and why."""
+    number = row["detection_count"]
+    state = _STATES[row["recording_state"]]
+    troubles = [
+        f"{_ANALYSES[one.state].format(one.name_model)}{f': {one.error}' if one.error else ''}"
+        for one in analyses
+        if one.state in _ANALYSES
+    ]
+    if number:
+        found = f"{number} found"
+    elif any(one.state is AnalysisState.DONE for one in analyses):
+        found = "nothing found"
+    else:
+        found = "" if analyses else "waits for its analysis"
+    return "; ".join(filter(None, [found, *troubles, state]))
+
+
+def effort(found: JsonObject) -> JsonObject:
+    """Return a report of effort as a page shows it, with its longest gaps."""
+    gaps = sorted(found["holes"], key=lambda one: -one["lost_s"])[:LONGEST_GAPS]
+    return {
+        **found,
+        "days": [_day(one) for one in found["days"]],
+        "states": [(_words(state), s) for state, s in found["states_s"].items() if s],
+        "holes": sorted(gaps, key=lambda one: str(one["start"])),
+        "more_holes": len(found["holes"]) - len(gaps),
+    }
+
+
+def _day(day: JsonObject) -> JsonObject:
+    hours = {one["hour"]: one for one in day["hours"]}
+    return {**day, "hours": [_hour(hour, hours.get(hour)) for hour in range(24)]}
+
+
+def _hour(hour: int, known: JsonObject | None) -> JsonObject:
+    """Return the shade of an hour, and what it says."""
+    when = f"{hour:02}:00"
+    if known is None:
+        return {"level": "outside", "says": f"{when}: not part of this"}
+    share = known["captured_share"]
+    if share is None:
+        return {"level": "idle", "says": f"{when}: nothing planned"}
+    if not known["recorded_s"]:
+        return {"level": "none", "says": f"{when}: nothing of the plan"}
+    level = 1 + int(share * (LEVELS - 1))
+    return {"level": str(level), "says": f"{when}: {shown_share(share)}"}
