@@ -218,7 +218,9 @@ def calls_that_are_none(sensor: Sensor) -> str:
         lambda: not bundle.run_in("default", "sh", "-c", calls).stdout, "none waits", PATIENCE
     )
     bundle.goes_on("work after them")
-    bundle.run_in("detection", "sh", "-c", f"rm -rf {shlex.quote(str(folder))}/*.refused")
+    bundle.run_in(
+        "detection", "sh", "-c", f"cd {shlex.quote(str(folder))} && rm -rf *.refused other"
+    )
     return REFUSED if bundle.state("default")["StartedAt"] == begun else "ended the worker"
 
 

@@ -116,7 +116,9 @@ def calls(folder: str, secret: str, database: str) -> str:
     name(4).mkdir()
     name(5).write_text(json.dumps(forbidden))
     name(6).write_text("x" * 9_000_000)
-    os.link(name(3), name(7))
+    other = pathlib.Path(folder) / "other"  # of a call it may be taken away at any moment
+    other.write_text("{}")
+    os.link(other, name(7))
     return "left"
 
 
