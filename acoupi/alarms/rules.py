@@ -111,7 +111,8 @@ def _deaf(facts: Facts, limits: Alarms) -> Verdict:
 
     def is_deaf(one: Heard) -> bool | None:
         is_between = limit <= one.floor < limit + FLOOR_BACK_DB
-        return None if is_between else one.floor < limit
+        # What delivers no sound at all has an alarm of its own.
+        return None if is_between or one.health.is_silent else one.floor < limit
 
     floor = facts.heard[-1].floor if facts.heard else limit
     what = f"noise floor {floor:.0f} dBFS, for this hour unusual below {limit:.0f} dBFS,"

@@ -11,9 +11,11 @@ from acoupi.alarms.limits import Alarms
 from acoupi.audio.system_clock import read_clock_state
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.types import Store
+from acoupi.config.sensor import load_sensor
 from acoupi.programs import AcoupiProgram
 from acoupi.services.alarm_facts import FactFinder, existing
 from acoupi.services.metrics import SensorState
+from acoupi.stack.doors import WEB
 from acoupi.stack.extra_services import extra_services
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT
@@ -37,19 +39,25 @@ def fact_finder(
 ) -> FactFinder:
     """Return what finds the facts about a sensor; see `FactFinder`."""
     plan = getattr(program, "get_capture_plan", None)
-    workers = [worker.name for worker in program.get_worker_config().workers]
     return FactFinder(
         program.store,  # type: ignore[attr-defined]
         getattr(program, "message_store", None),
         alarms,
         limits,
         run_dirs=(settings.run_dir, settings.home / "run"),
-        services=[*workers, BEAT, *(one.name for one in extra_services(settings))],
+        services=_services(program, settings),
         folders=_folders(program, settings),
         messengers=messenger_names(getattr(program, "messengers", None) or []),
         plan=None if plan is None else plan(program.config),
         learns=learns,
     )
+
+
+def _services(program: AcoupiProgram[Any], settings: Settings) -> Sequence[str]:
+    """Return the names of all services that have a pulse."""
+    workers = [worker.name for worker in program.get_worker_config().workers]
+    page = [WEB] if load_sensor(settings).web.enabled else []
+    return [*workers, BEAT, *page, *(one.name for one in extra_services(settings))]
 
 
 def _folders(program: AcoupiProgram[Any], settings: Settings) -> Sequence[Path]:

@@ -21,10 +21,11 @@ from acoupi.config.sensor import load_sensor
 from acoupi.errors import ConfigurationError, DeviceError
 from acoupi.services.construction import load_program
 from acoupi.services.metrics import FAMILIES, PREFIX, SensorState, metrics
+from acoupi.services.sensor_state import StateFinder
 from acoupi.services.sensor_tasks import metrics_file
 from acoupi.stack.pulse import Pulse, PulseFile
 from acoupi.stack.settings import Settings
-from acoupi.system import setup_program
+from acoupi.system import Sensor, setup_program
 from acoupi.system.page import PageSensor
 from tests.services import require_program
 from tests.unit.alarms.field_sound import health, heard
@@ -266,6 +267,18 @@ def test_a_text_file_that_nobody_would_read_is_refused(home: Path) -> None:
         )
     assert "must end with .prom" in str(raised.value.why)
     assert str(raised.value.help).endswith("--sensor.metrics.textfile data/metrics/acoupi.prom")
+
+
+def test_the_page_is_one_of_the_services(home: Path) -> None:
+    settings = Settings(home=home)
+    setup_program(settings, "default", ["--sensor.web.enabled", "true"])
+    for name in ("web", "beat"):
+        PulseFile(settings.run_dir, name).write()
+    limits: Any = Sensor.read(settings).own_config
+
+    state = StateFinder(load_program(settings), settings, "default", limits.alarms)()
+
+    assert set(state.pulses) == {"web", "beat"}
 
 
 # Who reads them

@@ -49,6 +49,7 @@ def test_a_fault_is_told_within_two_minutes_and_so_is_its_end(
     assert cleared is not None
     states = [one.state for one in sensor.told if one.alarm == FAULTS[name].alarm]
     assert states == ["raised", "cleared"]
+    assert {one.alarm for one in sensor.told} == {FAULTS[name].alarm}
     assert FAULTS[name].alarm not in sensor.active()
 
 

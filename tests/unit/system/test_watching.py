@@ -68,3 +68,11 @@ def test_the_text_file_of_metrics_can_be_written(
     assert (Path("/srv/prom") in written) is (folder is not None)
     assert any((home / path).is_relative_to(folder) for folder in written)
     assert "recording" in seen_by_the_keeper(found, home)
+
+
+def test_with_the_page_each_folder_is_mounted_once(tmp_path: Path) -> None:
+    found = plan(tmp_path / "home", *ALARMS, "--sensor.web.enabled", "true")
+
+    sources = [one.source for one in found.stack.service("default").mounts]
+    assert len(sources) == len(set(sources))
+    assert tmp_path / "home" / "run" / "web" in sources
