@@ -33,7 +33,7 @@ FILTERS: Mapping[str, str] = {
     "species": "Species, or another tag.",
     "tag": "KEY=VALUE of a tag.",
     "min_score": "Lowest score, 0 to 1.",
-    "state": "Of the recording: captured, kept, deleted or lost.",
+    "state": "Of the recording: captured, kept, clipped, deleted or lost.",
     "verdict": "right, wrong, other, unsure, or none.",
     "sample": "1: only of recordings in the sample that is kept for review.",
 }

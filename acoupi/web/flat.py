@@ -16,7 +16,8 @@ class _OfRecording(TypedDict):
     end_time: str
     samplerate_hz: int
     recording_state: str
-    """captured: waits for its analysis; kept; deleted, as the saving filters asked; lost."""
+    """captured: waits for its analysis; kept; clipped: only its clips were kept; deleted, as the
+    saving filters asked; lost."""
     file_path: str | None
     """On the sensor; None: there is no file."""
 
@@ -56,7 +57,11 @@ class Detection(_OfRecording):
     image_id: str | None
     output_id: str
     analysed_time: str
+    clip_path: str | None
+    """On the sensor: the file with the clip that holds it, where only clips were kept."""
+    start_in_clip_s: float | None
     verdict: str | None
     """right, wrong, other, unsure, withdrawn; None: not reviewed."""
     verdict_species: str | None
     reviewer: str | None
+    verdict_note: str | None

@@ -20,6 +20,7 @@ LONGEST_GAPS = 30
 _STATES = {
     "captured": "",
     "kept": "file kept",
+    "clipped": "clips kept in place of the file",
     "deleted": "file deleted, as the saving filters asked",
     "lost": "its file disappeared; acoupi did not delete it",
 }

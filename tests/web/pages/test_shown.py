@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from acoupi.data import Analysis, AnalysisState
+from acoupi.data import Analysis, AnalysisState, RecordingState
 from acoupi.web import shown
 
 STATE = AnalysisState
@@ -23,6 +23,7 @@ FATES: dict[str, tuple[int, str, dict[str, Any] | None]] = {
     "nothing found; file deleted, as the saving filters asked": (
         0, "deleted", {"state": STATE.DONE}
     ),
+    "3 found; clips kept in place of the file": (3, "clipped", {"state": STATE.DONE}),
     "3 found; file kept": (3, "kept", {"state": STATE.DONE}),
     "3 found; its file disappeared; acoupi did not delete it": (3, "lost", {"state": STATE.DONE}),
 }  # fmt: skip
@@ -35,6 +36,11 @@ def test_what_became_of_a_recording_is_told_with_the_reason(words: str) -> None:
     found = analysis and Analysis(recording_id=UUID(int=1), name_model="bats", **analysis)
 
     assert shown.fate(row, [found] if found else []) == words
+
+
+def test_every_state_of_a_recording_has_words() -> None:
+    for state in RecordingState:
+        shown.fate(cast("Any", {"detection_count": 1, "recording_state": state.value}), [])
 
 
 def test_an_hour_has_the_shade_of_its_share_and_says_it() -> None:
