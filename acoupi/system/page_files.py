@@ -21,6 +21,7 @@ MOST = 1024 * 1024
 SOUNDS = {".wav": "audio/wav", ".flac": "audio/flac"}
 FOLDERS = ("paths.tmp_audio", "paths.recordings")
 REASONS = {
+    RecordingState.CLIPPED: "only clips are left of it, which acoupi detections play and copy find",
     RecordingState.DELETED: "the saving filters did not keep it",
     RecordingState.LOST: "it disappeared; acoupi did not delete it",
 }
