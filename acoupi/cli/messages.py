@@ -76,7 +76,7 @@ def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     """
     store = _store(home.sensor(), messenger, only_reads=True)
     refusals = {each.messenger: each.error for each in store.get_refusals()}
-    spent = store.get_bytes_sent()
+    spent = store.get_bytes_sent() if hasattr(store, "get_bytes_sent") else {}
     counts = [
         {
             "messenger": name,
@@ -119,8 +119,7 @@ def retry(
 ) -> None:
     """Try again to deliver the messages that were given up."""
     store = _store(home.sensor(), messenger, only_reads=False)
-    again = store.retry_expired if expired else store.retry_dead_letters
-    count = again(messenger)
+    count = store.retry_expired(messenger) if expired else store.retry_dead_letters(messenger)
     if as_json:
         print_json({"retried": count})
     else:

@@ -46,6 +46,10 @@ class Web(BaseModel):
         description="Who may listen to what the microphone hears now: nobody, who is logged in, "
         "or everybody who may read the page.",
     )
+    metrics: bool = Field(
+        default=False,
+        description="Whether everybody who reaches the page may read /metrics, for Prometheus.",
+    )
     path_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         default="", description='Path below which a reverse proxy shows the page, such as "/oak".'
     )

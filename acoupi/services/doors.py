@@ -57,6 +57,7 @@ ROLES: Mapping[str, Role] = {
             "effort",
             "find_file",
             "health",
+            "metrics",
             "now",
             "plan_settings",
             "read_file",

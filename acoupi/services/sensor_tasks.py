@@ -18,6 +18,7 @@ from acoupi.writing import write_atomic
 
 __all__ = ["add_sensor_tasks", "metrics_file", "metrics_task"]
 
+OWN_FILE = "acoupi.prom"
 HOME_ASSISTANT_INTERVAL = timedelta(seconds=60)
 Tasks = list[tuple[Callable[[], None], timedelta]]
 
@@ -35,8 +36,9 @@ def add_sensor_tasks(
     if sensor.alarms.enabled:
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
-    if sensor.metrics.textfile is not None:
-        setting = "sensor.metrics.textfile null"
+    if metrics_file(settings, sensor) is not None:
+        in_file = sensor.metrics.textfile is not None
+        setting = "sensor.metrics.textfile null" if in_file else "sensor.web.metrics false"
         _add(program, setting, lambda: _metrics_tasks(program, settings, name, sensor))
     if told := _tell_home_assistant(program):
         setting = "messaging.mqtt.home_assistant false"
@@ -76,7 +78,9 @@ def _metrics_tasks(
 ) -> Tasks:
     wanted: Metrics = sensor.metrics
     find = _finder(program, settings, name, sensor)
-    task = metrics_task(find, metrics_file(settings, wanted))
+    path = metrics_file(settings, sensor)
+    assert path is not None
+    task = metrics_task(find, path)
     return [(task, timedelta(seconds=wanted.interval_seconds))]
 
 
@@ -115,10 +119,14 @@ def _finder(
     return find
 
 
-def metrics_file(settings: Settings, wanted: Metrics) -> Path:
-    """Return the path of the text file, which must be turned on."""
-    assert wanted.textfile is not None
-    return settings.home / wanted.textfile.expanduser()
+def metrics_file(settings: Settings, sensor: Any) -> Path | None:
+    """Return the file in which the metrics are; None if they are turned off.
+
+    Without one for node_exporter it is beside the pulse of the worker that writes it, for the page.
+    """
+    if sensor.metrics.textfile is not None:
+        return settings.home / Path(sensor.metrics.textfile).expanduser()
+    return settings.run_dir / OWN_FILE if sensor.web.enabled and sensor.web.metrics else None
 
 
 def metrics_task(find: Callable[[], Any], path: Path) -> Callable[[], None]:

@@ -18,17 +18,19 @@ from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteReader
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.config.page_keys import Keys, read_keys, write_keys
+from acoupi.config.sensor import load_sensor
 from acoupi.data import Deployment
 from acoupi.deployed import known_deployed
 from acoupi.devices import get_device_info
 from acoupi.door.caller import owner_key
 from acoupi.effort import CapturePlan, EffortHistory
-from acoupi.errors import AcoupiError, ConfigurationError, StoreError
+from acoupi.errors import AcoupiError, ConfigurationError, DeviceError, StoreError
 from acoupi.exports.effort_report import find_deployment, measure, read_effort
 from acoupi.heard import RecordingFile, VerdictRow
 from acoupi.home import using_home
-from acoupi.opening import open_binary
+from acoupi.opening import open_binary, read_text
 from acoupi.services.alarm_facts import hours_until_full
+from acoupi.services.sensor_tasks import metrics_file
 from acoupi.stack.settings import Settings
 from acoupi.stack.web import keys_file
 from acoupi.system import page_changes, page_settings
@@ -48,6 +50,8 @@ LEVEL_DAYS, ALARM_DAYS = 7, 30
 MOST_LEVELS, MOST_LETTERS = 500, 50
 PLAN_DAYS = 2
 """How far ahead the next recording is looked for."""
+MOST_METRICS = 1024 * 1024
+"""Bytes of the metrics."""
 LOG_END = 256 * 1024
 """Bytes at the end of a log that are read."""
 OF_THE_OWNER = frozenset({
@@ -98,6 +102,18 @@ class PageSensor:
         return "acoupi.system.page:reader_at", str(self._settings.home)
 
     # What is
+
+    def metrics(self) -> str:
+        """Return the metrics as they were last written; a worker does so once a minute."""
+        path = metrics_file(self._settings, load_sensor(self._settings))
+        try:
+            return read_text(path, MOST_METRICS) if path is not None else ""
+        except OSError as error:
+            raise DeviceError(
+                "there are no metrics yet.",
+                "ask again in a minute",
+                why="the worker of the default queue has written none since it started.",
+            ) from error
 
     def now(self) -> JsonObject:
         """Return the state of the sensor."""

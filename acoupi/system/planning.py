@@ -177,8 +177,9 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
 
 def _with_watcher(stack: Stack, settings: Settings, sensor: Any) -> Stack:
     """Let the worker of the default queue do what ``config/sensor.json`` turns on."""
-    writes = metrics_file(settings, sensor.metrics) if sensor.metrics.textfile else None
-    sees = sensor.alarms.enabled or writes is not None
+    file = metrics_file(settings, sensor)
+    writes = file if sensor.metrics.textfile else None
+    sees = sensor.alarms.enabled or file is not None
     return with_watcher(stack, settings, sees_services=sees, writes=writes)
 
 

@@ -225,10 +225,10 @@ class _Pass:
             waiting = list(batch)
             try:
                 while waiting and not self._is_over:
-                    if waiting[0].message_type in self.held_up:
-                        self.store.release_messages(self.name, [waiting.pop(0)])
-                    else:
-                        self._deliver(waiting.pop(0))
+                    self._deliver(waiting.pop(0))
+                    if held_up := [m for m in waiting if m.message_type in self.held_up]:
+                        self.store.release_messages(self.name, held_up)
+                        waiting = [m for m in waiting if m.message_type not in self.held_up]
             finally:
                 if waiting:
                     self.store.release_messages(self.name, waiting)
@@ -272,8 +272,9 @@ class _Pass:
         while max_messages is None or len(seen) < max_messages:
             limit = _BATCH if max_messages is None else min(_BATCH, max_messages - len(seen))
             claimed = self._claim(limit, order)
-            fresh = [message for message in claimed if message.id not in seen]
-            stale = [message for message in claimed if message.id in seen]
+            passed = {one.id for one in claimed if one.message_type in self.held_up} | seen
+            fresh = [message for message in claimed if message.id not in passed]
+            stale = [message for message in claimed if message.id in passed]
             if stale:
                 self.store.release_messages(self.name, stale)
             if not fresh:

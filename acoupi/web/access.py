@@ -27,7 +27,7 @@ from acoupi.door.caller import owner_key
 from acoupi.errors import ConfigurationError
 from acoupi.web.limits import Attempts, Rate
 from acoupi.web.login import login_page, password_page
-from acoupi.web.parts import Visitor
+from acoupi.web.parts import METRICS, Visitor
 
 __all__ = ["ALIVE", "PageAccess"]
 
@@ -272,6 +272,7 @@ class _Guard:
         if request.method not in KNOWN:
             return _told(405, "this is not answered.", {"Allow": ", ".join(KNOWN)})
         is_open = any(path == one or (one[-1] == "/" and path.startswith(one)) for one in OPEN)
+        is_open |= path == METRICS and self._access.settings.metrics
         return None if is_open or self._may(request) else self._asked_to_log_in(request, path)
 
     def _may(self, request: Request) -> bool:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +20,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 from acoupi.web import exporting, twins
 from acoupi.web.asking import Ask
 from acoupi.web.pages import Pages
-from acoupi.web.parts import Access, WebSettings
+from acoupi.web.parts import METRICS, Access, WebSettings
 from acoupi.web.recent import Recent
 from acoupi.web.sensor import Sensor
 
@@ -70,6 +70,8 @@ def make_app(
         *exporting.routes(ask, folder),
         *(one for part in (access.routes, live, media, writing) for one in part),
     ]
+    if settings.metrics:
+        routes.append(Route(METRICS, _metrics_of(sensor)))
     described = Route(f"{twins.API}/openapi.json", _described(lambda: app.routes))
     app = Starlette(
         routes=[*routes, described, *pages.routes(), Mount("/static", _Static(directory=STATIC))],
@@ -88,6 +90,14 @@ def make_app(
 async def _few_threads(_: Starlette) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     yield
+
+
+def _metrics_of(sensor: Sensor) -> Callable[[Request], Response]:
+    def metrics(_: Request) -> Response:
+        """Return the state of the sensor in the text format of Prometheus."""
+        return PlainTextResponse(sensor.metrics(), media_type="text/plain; version=0.0.4")
+
+    return metrics
 
 
 def _described(routes: Callable[[], Sequence[BaseRoute]]) -> Callable[[Request], Response]:

@@ -243,6 +243,10 @@ class DoorSensor:
         """How a process of its own reads the same: a function, and its argument."""
         return "acoupi.web.door_sensor:reader_at", str(self._folder)
 
+    def metrics(self) -> str:
+        """Return the metrics for Prometheus."""
+        return str(self._door.plain(Sensor.metrics))
+
     def now(self) -> Now:
         """Return the state of the sensor."""
         found: Now = self._door.plain(Sensor.now)

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-__all__ = ["Access", "Visitor", "WebSettings"]
+__all__ = ["METRICS", "Access", "Visitor", "WebSettings"]
+
+METRICS = "/metrics"
+"""Where Prometheus reads the state of the sensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,7 @@ class WebSettings(Protocol):
     @property
     def path_prefix(self) -> str:
         """Such as "/oak", where a proxy serves the page below a path; "" for none."""
+
+    @property
+    def metrics(self) -> bool:
+        """Whether there are metrics for Prometheus, for everybody who reaches the page."""

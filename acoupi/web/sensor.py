@@ -182,6 +182,15 @@ class Sensor(Protocol):
         Exports and pictures need numpy, which the page does not import.
         """
 
+    def metrics(self) -> str:
+        """Return the metrics for Prometheus, as they were last written.
+
+        Raises
+        ------
+        AcoupiError
+            If there are none yet.
+        """
+
     def now(self) -> Now:
         """Return the state of the sensor; cheap enough to be asked for every few seconds."""
 

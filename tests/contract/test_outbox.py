@@ -6,10 +6,18 @@ import signal
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from acoupi import data
 from acoupi.components import SqliteMessageStore as Store
-from acoupi.components.message_stores.outbox import CLAIM_BYTES, MESSAGE_BYTES, OutboxLimits
+from acoupi.components.message_stores.outbox import (
+    CLAIM_BYTES,
+    KINDS,
+    MESSAGE_BYTES,
+    Day,
+    OutboxLimits,
+)
 from tests.clocks import START, Clock
 from tests.message_stores import ERROR, FAILED, SUCCESS, TIMEOUT, answer
 
@@ -202,6 +210,26 @@ def test_a_clock_set_back_a_day_neither_blocks_nor_pays_twice(store: Store, cloc
     assert send(store, limits) == [1]
     clock.step(DAY)
     assert send(store, limits) == []
+
+
+@given(
+    days=st.lists(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 60_000)))),
+    kept=st.floats(0, 0.9),
+)
+def test_whatever_is_sent_no_day_exceeds_its_bytes_and_what_does_is_saved_again(
+    days: list[list[tuple[Kind | None, int]]], kept: float
+) -> None:
+    limits, traffic, everything = OutboxLimits(40_000, kept_share=kept), [], 0
+    for number, sizes in enumerate(days):
+        day = Day.after(limits, number, traffic)
+        sent, excess = 0, 0
+        for kind, size in sizes:
+            cost = day.reserve(kind, size) or (0, 0)
+            sent, excess, everything = sent + cost[0], excess + cost[1], everything + sum(cost)
+        assert sent == day.spent <= 40_000
+        traffic.append((number, sent, excess))
+    idle = everything // 40_000 + 1
+    assert Day.after(limits, len(days) + idle, traffic).owed == 0
 
 
 # Retries

@@ -18,13 +18,14 @@ from acoupi.alarms.facts import Facts
 from acoupi.cli.app import app
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.config.sensor import load_sensor
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, DeviceError
 from acoupi.services.construction import load_program
 from acoupi.services.metrics import FAMILIES, PREFIX, SensorState, metrics
 from acoupi.services.sensor_tasks import metrics_file
 from acoupi.stack.pulse import Pulse, PulseFile
 from acoupi.stack.settings import Settings
 from acoupi.system import setup_program
+from acoupi.system.page import PageSensor
 from tests.services import require_program
 from tests.unit.alarms.field_sound import health, heard
 
@@ -225,7 +226,7 @@ def test_the_command_prints_the_state_of_a_sensor(sensor: Settings) -> None:
 
 def test_the_worker_writes_the_text_file(sensor: Settings) -> None:
     record(sensor, 2)
-    path = metrics_file(sensor, load_sensor(sensor).metrics)
+    path = metrics_file(sensor, load_sensor(sensor))
     program = load_program(sensor)
 
     program.tasks["metrics_task"].function()
@@ -234,6 +235,21 @@ def test_the_worker_writes_the_text_file(sensor: Settings) -> None:
     assert samples(path.read_text())["acoupi_recordings", 'state="captured"'] == 2
     assert path.stat().st_mode & 0o777 == 0o644
     assert [one.name for one in path.parent.iterdir()] == ["acoupi.prom"]
+
+
+def test_with_a_page_that_has_metrics_they_are_beside_the_pulse_of_the_worker(home: Path) -> None:
+    settings = Settings(home=home)
+    options = ["--sensor.web.enabled", "true", "--sensor.web.metrics", "true"]
+    setup_program(settings, "connected", options)
+    page = PageSensor(settings)
+    with pytest.raises(DeviceError, match="no metrics yet"):
+        page.metrics()
+
+    load_program(settings).tasks["metrics_task"].function()
+
+    assert any(name == "acoupi_build_info" for name, _ in samples(page.metrics()))
+    assert metrics_file(settings, load_sensor(settings)) == settings.run_dir / "acoupi.prom"
+    page.close()
 
 
 def test_without_the_setting_there_is_no_such_task(home: Path) -> None:

@@ -314,5 +314,15 @@ def test_every_answer_forbids_what_is_not_of_this_page(page: Page) -> None:
         assert headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize(("metrics", "status"), [(True, 200), (False, 303)])
+def test_prometheus_reads_metrics_without_a_session_where_they_are_on(
+    make: Callable[..., Page], metrics: bool, status: int
+) -> None:
+    page = make(metrics=metrics).with_password()
+    page.app.routes.append(Route("/metrics", lambda _: PlainTextResponse("acoupi_up 1")))
+    assert page.client.get("/metrics").status_code == status
+    assert page.client.get("/metrics/more").status_code == 303
+
+
 def test_a_service_asks_itself_without_a_session(page: Page) -> None:
     assert page.client.get("/alive").status_code == 204
