@@ -254,13 +254,15 @@ class PageSensor:
 
     # Sound
 
-    def find_file(self, recording_id: UUID) -> RecordingFile:
+    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
         """Return what there is of the file of a recording."""
-        return self._files.find(recording_id)
+        return self._files.find(recording_id, clip_id)
 
-    def read_file(self, recording_id: UUID, offset: int, length: int) -> bytes:
+    def read_file(
+        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
+    ) -> bytes:
         """Return a part of the file of a recording, at most `page_files.MOST` bytes."""
-        return self._files.read(recording_id, offset, length)
+        return self._files.read(recording_id, offset, length, clip_id)
 
     # Writing
 

@@ -24,6 +24,7 @@ REASONS = {
     RecordingState.CLIPPED: "only clips are left of it, which acoupi detections play and copy find",
     RecordingState.DELETED: "the saving filters did not keep it",
     RecordingState.LOST: "it disappeared; acoupi did not delete it",
+    RecordingState.CLIPPED: "only its clips were kept",
 }
 
 
@@ -41,15 +42,15 @@ class RecordingFiles:
     def __init__(self, settings: Settings, reader: Callable[[], Reader]) -> None:
         self._settings, self._reader = settings, reader
 
-    def find(self, recording_id: UUID) -> RecordingFile:
-        """Return what there is of a file.
+    def find(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
+        """Return what there is of a file, or of that of a clip.
 
         Raises
         ------
         RecordingFileError
             If there is none; says why, and whether there may be one later.
         """
-        path, samplerate = self._path(recording_id)
+        path, samplerate = self._path(recording_id, clip_id)
         with self._open(path) as file:
             return RecordingFile(
                 name=path.name,
@@ -58,7 +59,9 @@ class RecordingFiles:
                 samplerate_hz=samplerate,
             )
 
-    def read(self, recording_id: UUID, offset: int, length: int) -> bytes:
+    def read(
+        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
+    ) -> bytes:
         """Return a part of a file, at most `MOST` bytes; less at its end.
 
         Raises
@@ -66,14 +69,19 @@ class RecordingFiles:
         RecordingFileError
             As `find`.
         """
-        with self._open(self._path(recording_id)[0]) as file:
+        with self._open(self._path(recording_id, clip_id)[0]) as file:
             file.seek(max(offset, 0))
             return file.read(min(max(length, 0), MOST))
 
-    def _path(self, recording_id: UUID) -> tuple[Path, int]:
+    def _path(self, recording_id: UUID, clip_id: UUID | None) -> tuple[Path, int]:
         row = self._reader().recording(recording_id)
         if row is None:
             raise _none(404, "there is no recording of that id")
+        if clip_id is not None:
+            paths = [one.path for one in row.clips if one.id == clip_id]
+            if not paths:
+                raise _none(410, "it has no such clip (any more)")
+            return paths[0], row.samplerate_hz
         if row.path is None or row.state in REASONS:
             raise _none(410, REASONS.get(row.state, "there is no file of it any more"))
         return row.path, row.samplerate_hz

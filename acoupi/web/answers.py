@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from acoupi.errors import ParameterError
 from acoupi.exports.counting import by_time, count, keys
-from acoupi.exports.flat import Flattener, flat_recording, iso_time
+from acoupi.exports.flat import Flattener, flat_clip, flat_recording, iso_time
 from acoupi.heard import DetectionRow, RecordingRow, SpeciesRow
 from acoupi.telling import around
 from acoupi.web.asking import Ask
@@ -52,8 +52,10 @@ class Detections(TypedDict):
 
 
 class Clip(TypedDict):
-    """The part of a recording with a detection, and a little around it: seconds."""
+    """The part of a file with a detection, and a little around it: seconds."""
 
+    id: str | None
+    """Of the clip that holds it; None: there is none, and the times are those of the recording."""
     start: float
     end: float
 
@@ -80,6 +82,8 @@ class RecordingAnswer(TypedDict):
     """Everything that is known of a recording."""
 
     recording: Recording
+    clips: list[JsonObject]
+    """What is kept of it where its file is gone."""
     capture: JsonObject | None
     analyses: list[JsonObject]
     detections: list[Detection]
@@ -180,11 +184,13 @@ def detection(ask: Ask) -> DetectionAnswer:
     row = ask.reader.detection(ask.id())
     if row is None:
         raise HTTPException(404, f"There is no detection {ask.id()}.")
-    start, end = around(row)
+    held_by = row.clip
+    start, end = around(row if held_by is None else row.in_clip(held_by))
+    clip_id = None if held_by is None else str(held_by.id)
     found = ask.reader.detections_in(row.recording.id)
     return {
         "detection": _flat([row])[0],
-        "clip": {"start": start, "end": end},
+        "clip": {"id": clip_id, "start": start, "end": end},
         "capture": _capture(ask, row.recording.id),
         "others": _flat(one for one in found if one.id != row.id),
     }
@@ -207,6 +213,7 @@ def recording(ask: Ask) -> RecordingAnswer:
         raise HTTPException(404, f"There is no recording {id_}.")
     return {
         "recording": _recording(row),
+        "clips": list(map(flat_clip, row.clips)),
         "capture": _capture(ask, id_),
         "analyses": [one.model_dump(mode="json") for one in ask.reader.analyses(id_)],
         "detections": _flat(ask.reader.detections_in(id_)),

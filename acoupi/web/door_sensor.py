@@ -268,7 +268,7 @@ class DoorSensor:
         found: JsonObject = self._door.plain(Sensor.effort, **given)
         return found
 
-    def find_file(self, recording_id: UUID) -> RecordingFile:
+    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
         """Return what there is of the file of a recording.
 
         Raises
@@ -276,12 +276,14 @@ class DoorSensor:
         RecordingFileError
             If there is none; says why.
         """
-        return self._door.call(self.find_file, recording_id=recording_id)
+        return self._door.call(self.find_file, recording_id=recording_id, clip_id=clip_id)
 
-    def read_file(self, recording_id: UUID, offset: int, length: int) -> bytes:
+    def read_file(
+        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
+    ) -> bytes:
         """Return a part of the file of a recording: at most 1 MiB, less at its end."""
         given = {"recording_id": recording_id, "offset": offset, "length": length}
-        return self._door.call(self.read_file, **given)
+        return self._door.call(self.read_file, **given, clip_id=clip_id)
 
     def add_verdict(self, verdict: VerdictRow) -> None:
         """Store what a person says of a detection, or of a recording."""

@@ -45,8 +45,8 @@ _KEEP = {"Cache-Control": "private, max-age=3600"}
 class Files(Sensor, Protocol):
     """A sensor that gives away the files of its recordings."""
 
-    def find_file(self, recording_id: UUID) -> RecordingFile:
-        """Return what there is of the file of a recording.
+    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
+        """Return what there is of the file of a recording, or of that of one of its clips.
 
         Raises
         ------
@@ -54,7 +54,9 @@ class Files(Sensor, Protocol):
             If there is none; says why.
         """
 
-    def read_file(self, recording_id: UUID, offset: int, length: int) -> bytes:
+    def read_file(
+        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
+    ) -> bytes:
         """Return a part of it: at most 1 MiB, less at its end."""
 
 
@@ -103,15 +105,15 @@ class _Media:
     async def picture(self, request: Request) -> Response:
         """Return a spectrogram (PNG), with axes and a box around each detection.
 
-        ``start`` and ``end``: seconds of the recording; at most a minute.
+        ``start`` and ``end``: seconds of the recording; at most a minute. ``clip``: the id of one
+        of its clips, in place of it.
         """
-        id_ = request.path_params["id"]
-        file, row = await run_in_threadpool(self._found, id_)
+        file, row, read = await run_in_threadpool(self._found, request)
         part = _part_of(request, row, LONGEST_PICTURE_S)
-        boxes, title = await run_in_threadpool(self._drawn, row, part)
+        boxes, title = await run_in_threadpool(self._drawn, request, row, part)
         order = {
             "what": "picture",
-            "id": str(id_),
+            "id": str(row.id),
             "name": file.name,
             "size": file.size,
             "samplerate": row.samplerate_hz,
@@ -120,29 +122,27 @@ class _Media:
             "boxes": boxes,
             "title": title.isoformat(),
         }
-        path = await self.workshop.made(order, ".png", partial(self.sensor.read_file, id_))
+        path = await self.workshop.made(order, ".png", read)
         return FileResponse(path, media_type="image/png", headers=_KEEP)
 
     async def audio(self, request: Request) -> Response:
         """Return the sound of a part (WAV), ``slow`` times slower, or a range of it.
 
         ``start`` and ``end``: seconds of the recording. ``slow``: 1 to 100; 10 lowers 45 kHz to
-        4.5 kHz.
+        4.5 kHz. ``clip``: the id of one of its clips, in place of it.
         """
-        id_ = request.path_params["id"]
-        file, row = await run_in_threadpool(self._found, id_)
+        file, row, read = await run_in_threadpool(self._found, request)
         part, slow = _part_of(request, row), _number(request, "slow", 1.0)
         if not 1 <= slow <= MOST_SLOWER:
             raise _wrong("slow", f"{slow:g}", f"it is 1 to {MOST_SLOWER:g}.")
         first, last = (round(seconds * row.samplerate_hz) for seconds in part)
         rate = max(1, round(row.samplerate_hz / slow))
-        read = partial(self.sensor.read_file, id_)
         content = await run_in_threadpool(_slower, file, read, first, last, rate)
         if content is not None:
             return _ranged(request, *content, "audio/wav", _KEEP)
         order = {
             "what": "sound",
-            "id": str(id_),
+            "id": str(row.id),
             "name": file.name,
             "size": file.size,
             "samplerate": row.samplerate_hz,
@@ -154,22 +154,39 @@ class _Media:
         return FileResponse(path, media_type="audio/wav", headers=_KEEP)
 
     async def file(self, request: Request) -> Response:
-        """Return the file of a recording as it was stored, or a range of it, to be saved."""
-        id_ = request.path_params["id"]
-        file = await run_in_threadpool(self.sensor.find_file, id_)
+        """Return the file of a recording as it was stored, or a range of it, to be saved.
+
+        ``clip``: the id of one of its clips, in place of it.
+        """
+        id_, clip_id = _ids(request)
+        file = await run_in_threadpool(self.sensor.find_file, id_, clip_id)
         headers = {"Content-Disposition": f"attachment; filename*=utf-8''{quote(file.name)}"}
-        read = partial(self.sensor.read_file, id_)
+        read = partial(self.sensor.read_file, id_, clip_id=clip_id)
         return _ranged(request, read, file.size, file.media_type, headers)
 
-    def _found(self, id_: UUID) -> tuple[RecordingFile, RecordingRow]:
-        file, row = self.sensor.find_file(id_), self.sensor.reader.recording(id_)
+    def _found(self, request: Request) -> tuple[RecordingFile, RecordingRow, Read]:
+        """Return the file that is asked for, the recording (or clip), and what reads it."""
+        id_, clip_id = _ids(request)
+        file, row = self.sensor.find_file(id_, clip_id), self.sensor.reader.recording(id_)
         if row is None:
             raise RecordingFileError("there is no recording of that id.", "acoupi recordings list")
-        return file, row
+        clips = [row.as_clip(one) for one in row.clips if one.id == clip_id]
+        read = partial(self.sensor.read_file, id_, clip_id=clip_id)
+        return file, clips[0] if clips else row, read
 
-    def _drawn(self, row: RecordingRow, part: Part) -> tuple[list[_Box], datetime.datetime]:
-        """Return the boxes in a picture, and when the recording began."""
-        found = self.sensor.reader.detections_in(row.id)
+    def _drawn(
+        self, request: Request, row: RecordingRow, part: Part
+    ) -> tuple[list[_Box], datetime.datetime]:
+        """Return the boxes in a picture, and when the recording (or clip) began."""
+        id_, clip_id = _ids(request)
+        found = self.sensor.reader.detections_in(id_)
+        if clip_id is not None:
+            found = [
+                one.in_clip(clip, row)
+                for one in found
+                for clip in one.recording.clips
+                if clip.id == clip_id
+            ]
         boxes = [
             (start, low, end, high)
             for start, low, end, high in (one.box for one in found if one.box)
@@ -214,6 +231,15 @@ def _part_of(request: Request, row: RecordingRow, longest: float = math.inf) -> 
         asked = f"{start:g} to {end:g} s"
         raise _wrong("start", asked, f"the recording has {row.duration_s:g} s.")
     return Part(start, max(start + SHORTEST_S, min(end, start + longest, row.duration_s)))
+
+
+def _ids(request: Request) -> tuple[UUID, UUID | None]:
+    """Return the recording, and the clip of it, that are asked for."""
+    text = request.query_params.get("clip") or ""
+    try:
+        return request.path_params["id"], UUID(text) if text else None
+    except ValueError as error:
+        raise _wrong("clip", text, "it is the id of a clip.") from error
 
 
 def _number(request: Request, name: str, usual: float) -> float:

@@ -16,7 +16,7 @@ import soundfile
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from acoupi import data
+from acoupi import clips, data
 from acoupi.audio.formats import open_writer
 from acoupi.errors import AudioError
 from acoupi.web import making, media
@@ -323,9 +323,9 @@ def test_a_file_that_disappears_while_it_is_drawn_says_so(
     assert one.path is not None
     path, read = one.path, page.sensor.read_file
 
-    def read_and_remove(*given: Any) -> bytes:
+    def read_and_remove(*given: Any, **named: Any) -> bytes:
         path.unlink(missing_ok=True)
-        return read(*given)
+        return read(*given, **named)
 
     page.sensor.read_file = read_and_remove  # type: ignore[method-assign]
 
@@ -353,3 +353,37 @@ def test_who_waits_too_long_and_who_finds_too_many_waiting_is_told(
 def test_a_child_that_ends_without_an_answer_is_told(page: Page, tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="cannot be made"):
         asyncio.run(Workshop(tmp_path / "kept").made({"what": "picture"}, ".png", lambda *_: b""))
+
+
+def test_where_only_a_clip_was_kept_its_picture_and_sound_are_there(page: Page) -> None:
+    whole = page.record("whole.wav")
+    found = detection(
+        0.9, ("species", "Bat", 0.9), location=data.BoundingBox.from_coordinates(1.1, 0, 1.2, 9e3)
+    )
+    page.sensor.store.store_model_output(output(whole, found))
+    path = page.sensor.data / "recordings" / "clip.wav"
+    with open_writer(path, RATE, 1) as writer:
+        writer.write(page.samples[RATE // 2 : RATE].tobytes())
+        writer.finish()
+    clip = clips.Clip(
+        id=uuid4(), path=path, stream_id=uuid4(), first_frame=RATE, frames=RATE // 2,
+        samplerate=RATE, parts={whole.id: 1.0},
+    )  # fmt: skip
+    page.sensor.store.put_clip(clip)
+    whole.path.unlink()  # type: ignore[union-attr]
+    page.sensor.store.end_recording(whole, data.RecordingState.DELETED)
+
+    sound, rate = sound_of(page.ask(whole, f"audio.wav?clip={clip.id}&start=0.1&end=0.2&slow=10"))
+    picture = page.ask(whole, f"picture.png?clip={clip.id}&start=0.1&end=0.2")
+    file = page.ask(whole, f"file?clip={clip.id}")
+
+    assert (len(sound), rate) == (RATE // 10, RATE // 10)
+    assert np.array_equal(sound.ravel(), page.samples[RATE // 2 + RATE // 10 :][: RATE // 10])
+    assert picture.content.startswith(b"\x89PNG"), picture.text
+    assert file.content == path.read_bytes()
+    assert page.ask(whole, "audio.wav").status_code == 410
+    assert page.ask(whole, f"audio.wav?clip={uuid4()}").status_code == 410
+    assert page.ask(whole, "audio.wav?clip=none").status_code == 422
+    (row,) = page.sensor.reader.detections_in(whole.id)
+    assert row.clip is not None
+    assert (row.clip.id, row.in_clip(row.clip).start_s) == (clip.id, pytest.approx(0.1))

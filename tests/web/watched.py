@@ -67,12 +67,14 @@ class Sensor:
     def now(self) -> dict[str, Any]:
         return self.now_
 
-    def find_file(self, recording_id: UUID) -> RecordingFile:
-        return self._files.find(recording_id)
+    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
+        return self._files.find(recording_id, clip_id)
 
-    def read_file(self, recording_id: UUID, offset: int, length: int) -> bytes:
+    def read_file(
+        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
+    ) -> bytes:
         self.pieces.append(length)
-        return self._files.read(recording_id, offset, length)
+        return self._files.read(recording_id, offset, length, clip_id)
 
 
 def add(sensor: Sensor, seconds: float, *detections: data.Detection) -> data.Recording:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 
-from acoupi import data
+from acoupi import clips, data
 from acoupi.config.web import Web
 from acoupi.heard import Filters, Verdict
 from acoupi.stack.settings import Settings
@@ -156,6 +157,31 @@ def test_a_detection_without_a_file_says_why(visitor: Visitor) -> None:
 
     assert "as the saving filters asked" in html
     assert "<audio" not in html
+
+
+def test_where_only_a_clip_was_kept_it_is_shown(home: Path, tmp_path: Path) -> None:
+    settings = set_up(home)
+    id_ = data.derived_id("recording", 0)
+    kept = clips.Clip(
+        id=uuid4(), path=Path("/data/clip.wav"), stream_id=uuid4(), first_frame=0, frames=256_000,
+        samplerate=256_000, parts={id_: 0.0},
+    )  # fmt: skip
+    store = store_of(settings)
+    store.put_clip(kept)
+    (whole,) = (row for row, _ in store.get_recordings([id_]))
+    store.end_recording(whole, data.RecordingState.DELETED)
+    store.close()
+    with Visitor(page_of(settings, tmp_path)) as visitor:
+        detection = visitor.get(f"/detections/{DETECTION}").text
+        recording = visitor.get(f"/recordings/{id_}").text
+        listed = visitor.get("/detections?state=clipped").text
+
+    audio = f"/api/v1/recordings/{id_}/audio.wav?start=0.000&amp;end="
+    assert f"{audio}1.000&amp;clip={kept.id}&amp;slow=10" in detection
+    assert "Download the whole clip" in detection
+    assert "from 0.250 s in" in detection
+    assert f"{audio}1.000&amp;clip={kept.id}&amp;slow=10" in recording
+    assert rows(listed) == [str(DETECTION)]
 
 
 def test_who_may_not_write_sees_no_buttons(visitor: Visitor) -> None:
