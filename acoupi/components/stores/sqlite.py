@@ -59,9 +59,8 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 class SqliteStore(ClipTables, SampleTables, DeploymentTables, EffortTables, HealthTables):
     """Stores deployments, recordings and detections in one SQLite file.
 
-    Threads, processes and containers may share the file (on a local disk);
-    each method is one transaction, on disk when it returns. The constructor
-    touches nothing: folder and file are created at the first use.
+    Threads, processes and containers may share the file (on a local disk); each method is one
+    transaction, on disk when it returns. Folder and file are created at the first use.
 
     In a worker that may not write the file, each method is called through the door
     (`acoupi.door`) in the worker that may.
