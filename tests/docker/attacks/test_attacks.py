@@ -10,6 +10,7 @@ import pytest
 from acoupi import data
 from acoupi.services.doors import ROLES
 from acoupi.stack.settings import Settings
+from acoupi.system.pace import Pace
 from tests.browsers import PASSWORD, Browser
 from tests.docker.attacks.inside import MODEL_MAY
 from tests.docker.attacks.sensors import (
@@ -88,7 +89,10 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     assert status["celery"]["beat"]["state"] == "ready"
     assert status["services"]["target"] == "provisioned"
     assert status["program"]["status"] == "ok", status["program"]
-    assert browser.now()["ok"]
+    now = browser.now()
+    analysis = now["status"]["analysis"]
+    # Its model was attacked before, and may have fallen behind.
+    assert now["ok"] or Pace.model_validate(analysis).falls_behind, now
     assert json.loads(browser.get("/api/v1/detections"))["detections"]
 
     def restarts() -> dict[str, int]:
