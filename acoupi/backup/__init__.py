@@ -7,17 +7,27 @@ is used.
 
 import datetime
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel
 
-__all__ = ["CONTENTS", "FORMAT", "SECRETS", "STORES", "Contents", "Made", "Member"]
+from acoupi.bundles.engine import OVERRIDE_FILE
+from acoupi.stack.settings import Settings
+
+__all__ = ["CONTENTS", "FORMAT", "SECRETS", "STORES", "Contents", "Made", "Member", "private_files"]
 
 FORMAT = 1
 CONTENTS = "backup.json"
 STORES = {"paths.db_metadata": "stores/metadata.db", "messaging.messages_db": "stores/messages.db"}
 """Members with the databases, by the setting that names the file in a home."""
-SECRETS = "secrets.env.encrypted"
+SECRETS = "secrets.encrypted"
+"""Member with the files that may hold secrets: texts by name, encrypted."""
+
+
+def private_files(settings: Settings) -> tuple[Path, ...]:
+    """Return the files of a home that may hold secrets and are answers of its owner."""
+    return settings.secrets_file, settings.home / OVERRIDE_FILE
 
 
 class Member(BaseModel):

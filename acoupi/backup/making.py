@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tarfile
@@ -11,15 +12,16 @@ from pathlib import Path
 
 import acoupi
 from acoupi import data
-from acoupi.backup import CONTENTS, FORMAT, SECRETS, STORES, Contents, Made, Member
+from acoupi.backup import CONTENTS, FORMAT, SECRETS, STORES, Contents, Made, Member, private_files
 from acoupi.backup.encryption import encrypt
-from acoupi.bundles.engine import OVERRIDE_FILE
 from acoupi.commit import changing
 from acoupi.components.stores.copying import copy_database
 from acoupi.devices import read_device_file
 from acoupi.errors import ConfigurationError
 from acoupi.opening import is_file, open_binary
+from acoupi.provisioned import CACHE
 from acoupi.stack.settings import Settings
+from acoupi.stack.web import keys_file
 from acoupi.system.home_files import configured_path
 from acoupi.system.sensor import Sensor
 from acoupi.writing import PRIVATE, disk_error, sync_folder
@@ -79,11 +81,11 @@ def _made(sensor: Sensor, path: Path, folder: Path, password: str | None) -> Mad
         if (store := configured_path(settings, setting)) is not None:
             schemas[member] = copy_database(store, folder / member)
     with changing(settings.program_config_file.parent, "acoupi backup", PATIENCE):
-        for name, file in _settings_files(settings):
+        for name, file in _settings_files(sensor):
             _copy(file, folder / name)
         if password is not None:
-            secrets = _content(settings.secrets_file)
-            _write(folder / SECRETS, encrypt(secrets, password))
+            private = {one.name: _text(one) for one in private_files(settings) if is_file(one)}
+            _write(folder / SECRETS, encrypt(json.dumps(private).encode(), password))
     contents = Contents(
         format=FORMAT,
         acoupi=acoupi.__version__,
@@ -99,24 +101,23 @@ def _made(sensor: Sensor, path: Path, folder: Path, password: str | None) -> Mad
     return Made(str(path), _pack(folder, path, contents), contents)
 
 
-def _settings_files(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """Yield the files with answers, and what a user put beside the rendered ones."""
+def _settings_files(sensor: Sensor) -> Iterator[tuple[str, Path]]:
+    """Yield the files with answers: none that may hold a secret."""
+    settings = sensor.settings
     config = settings.program_config_file.parent
+    # Setup makes its files anew; what a URL gave is fetched again; the page gets a token again.
+    generated = {
+        settings.home / name for name in (sensor.manifest.files if sensor.manifest else ())
+    }
+    left_out = {*generated, *private_files(settings), config / CACHE, keys_file(settings)}
     for file in sorted(config.iterdir()):
-        is_ours = is_file(file) and not file.name.startswith(".")
-        if is_ours and file.name != settings.secrets_file.name:
+        if is_file(file) and not file.name.startswith(".") and file not in left_out:
             yield f"config/{file.name}", file
-    if is_file(settings.home / OVERRIDE_FILE):
-        yield f"home/{OVERRIDE_FILE}", settings.home / OVERRIDE_FILE
 
 
-def _content(path: Path) -> bytes:
-    """Return what a file holds; nothing if there is none."""
-    try:
-        with open_binary(path) as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
+def _text(path: Path) -> str:
+    with open_binary(path) as file:
+        return file.read().decode()
 
 
 def _copy(file: Path, copy: Path) -> None:

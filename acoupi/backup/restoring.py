@@ -9,13 +9,13 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
-from acoupi.backup import CONTENTS, FORMAT, SECRETS, STORES, Contents, Made
+from acoupi.backup import CONTENTS, FORMAT, SECRETS, STORES, Contents, Made, private_files
 from acoupi.backup.encryption import decrypt
 from acoupi.bundles.home_folder import check_home
 from acoupi.bundles.ownership import LOST_AND_FOUND
@@ -209,10 +209,12 @@ def _target(folder: Path | None, name: str) -> Iterator[IO[bytes] | None]:
 # --- writing the home -----------------------------------------------------------------
 
 
-def _secrets(folder: Path, contents: Contents, ask: Callable[[], str] | None) -> bytes:
+def _secrets(folder: Path, contents: Contents, ask: Callable[[], str] | None) -> dict[str, str]:
+    """Return the files that may hold secrets, by name."""
     if ask is None or SECRETS not in contents.members:
-        return b""
-    return decrypt((folder / SECRETS).read_bytes(), ask())
+        return {}
+    found: dict[str, str] = json.loads(decrypt((folder / SECRETS).read_bytes(), ask()))
+    return found
 
 
 @contextlib.contextmanager
@@ -233,7 +235,9 @@ def _undone_if_it_fails(home: Path, keep: Path) -> Iterator[list[Path]]:
         raise
 
 
-def _place_settings(settings: Settings, folder: Path, contents: Contents, secrets: bytes) -> None:
+def _place_settings(
+    settings: Settings, folder: Path, contents: Contents, secrets: Mapping[str, str]
+) -> None:
     """Write the settings; where they name the old home, they name this one."""
     config = settings.program_config_file.parent
     config.mkdir()
@@ -244,10 +248,10 @@ def _place_settings(settings: Settings, folder: Path, contents: Contents, secret
             text = f"{json.dumps(moved, indent=2, ensure_ascii=False)}\n"
         (config / file.name).write_text(text)
     settings.secrets_file.touch(PRIVATE)
-    settings.secrets_file.write_bytes(secrets)
-    beside = folder / "home"
-    for file in beside.iterdir() if beside.is_dir() else ():
-        shutil.copyfile(file, settings.home / file.name)
+    for path in private_files(settings):
+        if path.name in secrets:
+            path.touch(PRIVATE)
+            path.write_text(secrets[path.name])
 
 
 def _place_stores(settings: Settings, folder: Path, contents: Contents, placed: list[Path]) -> None:

@@ -14,8 +14,11 @@ from acoupi import data
 from acoupi.backup import CONTENTS
 from acoupi.backup.making import make_backup
 from acoupi.backup.restoring import needs_secrets, read_backup, restore
+from acoupi.bundles.engine import OVERRIDE_FILE
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.errors import AcoupiError
+from acoupi.provisioned import CACHE
+from acoupi.stack.web import keys_file
 from acoupi.system import Settings, setup_program, start_deployment
 from acoupi.system.config_history import read_history
 from acoupi.system.sensor import Sensor
@@ -52,6 +55,7 @@ def password() -> str:
 
 
 def test_what_comes_back_is_what_was_there(sensor: Settings, tmp_path: Path) -> None:
+    (sensor.home / OVERRIDE_FILE).write_text("services: {}\n")
     made = make_backup(sensor, tmp_path, password())
     another = Settings(home=tmp_path / "another")
 
@@ -62,6 +66,8 @@ def test_what_comes_back_is_what_was_there(sensor: Settings, tmp_path: Path) -> 
     assert there.config.recording.duration == 2  # type: ignore[attr-defined]
     assert there.config.messaging.http.token.get_secret_value() == TOKEN  # type: ignore[attr-defined]
     assert (another.home / "app.py").exists()
+    assert (another.home / OVERRIDE_FILE).read_text() == "services: {}\n"
+    assert another.secrets_file.stat().st_mode & 0o077 == 0
     store = SqliteStore(another.home / "data" / "metadata.db")
     assert store.get_current_deployment().name == "Oak"
     assert sum(store.count_recordings().values()) == 1
@@ -75,8 +81,13 @@ def test_what_comes_back_is_what_was_there(sensor: Settings, tmp_path: Path) -> 
 
 
 def test_without_a_password_no_secret_is_in_it(sensor: Settings, tmp_path: Path) -> None:
+    config = sensor.program_config_file.parent
+    hidden = [config / "env", config / CACHE, keys_file(sensor), sensor.home / OVERRIDE_FILE]
+    for file in hidden:
+        file.write_text(f"# {TOKEN}")
     made = make_backup(sensor, tmp_path)
     assert TOKEN.encode() not in gzip.decompress(Path(made.path).read_bytes())
+    assert not {file.name for file in hidden} & {Path(one).name for one in made.contents.members}
 
     another = Settings(home=tmp_path / "another")
     restore(another, Path(made.path), password)
