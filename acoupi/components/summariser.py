@@ -18,6 +18,8 @@ overlap as they are meant to. Each message covers one device and one deployment:
 ``recordings`` is the number of recordings in the window that a model has
 analysed. If a model failed on some for good, ``not_analysed`` is their number:
 nothing is known of what was to be heard in them. Without any, it is left out. If
+the models had no time for some (`acoupi.backlog`), ``left_out`` is their number, and
+``analysed_fraction`` the share of the others: counts are to be divided by it. If
 the model lags behind the microphone, set ``delay``, so that the window ends early
 enough for its last recordings to be included.
 """
@@ -27,7 +29,7 @@ import json
 import logging
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -89,9 +91,16 @@ class _DetectionsSummariser(types.Summariser):
         for recording in self._not_analysed(start, end):
             deployments[recording.deployment.id] = recording.deployment
             failed[recording.deployment.id] += 1
+        left_out = self._left_out(start, end)
         self._last_end = end
         messages = [
-            self._message(deployment, heard[id_], failed[id_], start, end)
+            self._message(
+                deployment,
+                heard[id_],
+                _not_analysed(failed[id_], left_out.get(id_, (0, 0))),
+                start,
+                end,
+            )
             for id_, deployment in deployments.items()
             if failed[id_] or _scores(heard[id_])
         ]
@@ -104,6 +113,12 @@ class _DetectionsSummariser(types.Summariser):
     ) -> Sequence[data.Recording]:
         ask = getattr(self.store, "get_unanalysed_recordings", None)  # a published store has none
         return [] if ask is None else ask(start, end)
+
+    def _left_out(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> Mapping[UUID, tuple[int, int]]:
+        ask = getattr(self.store, "count_left_out", None)
+        return {} if ask is None else ask(start, end)
 
     def _start_of(self, end: datetime.datetime) -> datetime.datetime:
         """Return where a window begins: at the end of the last one, if it follows that."""
@@ -124,7 +139,7 @@ class _DetectionsSummariser(types.Summariser):
         self,
         deployment: data.Deployment,
         outputs: Sequence[data.ModelOutput],
-        failed: int,
+        not_analysed: Mapping[str, float],
         start: datetime.datetime,
         end: datetime.datetime,
     ) -> data.Message:
@@ -141,7 +156,7 @@ class _DetectionsSummariser(types.Summariser):
             ),
             "models": sorted({output.name_model for output in outputs}),
             "recordings": len({output.recording.id for output in outputs}),
-            **({"not_analysed": failed} if failed else {}),
+            **not_analysed,
             "tags": tags,
         }
         return data.Message(
@@ -238,6 +253,15 @@ def _scores(outputs: Iterable[data.ModelOutput]) -> Scores:
             for predicted in detection.tags:
                 scores[predicted.tag].append(float(predicted.confidence_score))
     return scores
+
+
+def _not_analysed(failed: int, counts: tuple[int, int]) -> dict[str, float]:
+    """Return what is said of recordings that no model analysed; nothing if there are none."""
+    made, left_out = counts
+    told: dict[str, float] = {"not_analysed": failed} if failed else {}
+    if left_out:
+        told |= {"left_out": left_out, "analysed_fraction": round(1 - left_out / made, 6)}
+    return told
 
 
 def _mean(scores: Sequence[float]) -> float:

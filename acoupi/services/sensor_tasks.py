@@ -13,6 +13,7 @@ from acoupi.errors import ConfigurationError
 from acoupi.opening import at, opened_folder
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.services.backlog import limit_backlog
 from acoupi.stack.settings import Settings
 from acoupi.writing import write_atomic
 
@@ -31,8 +32,10 @@ def add_sensor_tasks(
     Raises
     ------
     ConfigurationError
-        If the program has no store of recordings, or nobody listens to the default queue.
+        If the program has no store of recordings, nobody listens to the default queue, or
+        the backlog policy cannot be followed.
     """
+    limit_backlog(program, sensor.backlog)
     if sensor.alarms.enabled:
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
