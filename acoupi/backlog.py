@@ -33,6 +33,8 @@ __all__ = [
 
 Policy = Literal["none", "thin", "newest_first", "nightly"]
 
+ENOUGH = 6
+"""Analyses that must be measured before anything is left out, which cannot be undone."""
 _DAY = datetime.timedelta(days=1)
 _BLOCK = datetime.timedelta(minutes=15)
 """What the oldest are left out by."""
@@ -136,7 +138,7 @@ def choose(
     backlog
         The policy.
     pace
-        Measured; nothing is decided while it is not known how long an analysis takes.
+        Measured; nothing is left out while it is not well known how long an analysis takes.
     waiting
         Oldest first.
     now
@@ -147,7 +149,7 @@ def choose(
         yield Change(1, "another policy is set")
     elif pace is not None and pace.every > 1 and len(waiting) < FEWEST:
         yield Change(1, "nothing waits any more")
-    elif takes and pace is not None:
+    elif takes and pace is not None and pace.measured >= ENOUGH:
         most = max(FEWEST, int(3600 * backlog.limit_hours / takes))
         if len(waiting) > most:
             yield from _CHOICES[backlog.policy](pace, waiting, most, now)

@@ -45,6 +45,8 @@ class Pace(BaseModel):
     """Whether any analysis has; if not, the first is still at work."""
     seconds_per_analysis: float | None = None
     """Of all models; None: not known, because nothing has waited."""
+    measured: int = 0
+    """How many analyses that is the mean of."""
     seconds_per_recording: float | None = None
     """None: nothing is being recorded now."""
     recorded_on: AwareDatetime | None = None
@@ -137,6 +139,7 @@ def pace_of(
         busy = [(end, model) for end, model in progress.ends[-LAST:] if end >= progress.oldest_on]
         each = _mean([end for end, _ in busy])
         pace.seconds_per_analysis = each and each * len({model for _, model in busy})
+        pace.measured = max(0, len(busy) - 1)
     return pace
 
 

@@ -79,7 +79,7 @@ class _Model(types.Model):
     def run(self, recording: data.Recording) -> data.ModelOutput:
         self.night.pass_time(self.takes * self._random.uniform(0.9, 1.1))
         self.done += 1
-        found = [data.Detection() for _ in range(self.night.calls[recording.id])]
+        found = [data.Detection(detection_score=0.5) for _ in range(self.night.calls[recording.id])]
         return data.ModelOutput(name_model=MODEL, recording=recording, detections=found)
 
 
@@ -175,7 +175,7 @@ def simulated_night(
         )
         look = generate_backlog_task(store, [MODEL])
         manage = generate_file_management_task(
-            store, [], file_filters=[SavingThreshold(1.0)], required_models=[MODEL], tmp_path=folder
+            store, [], file_filters=[SavingThreshold(0.9)], required_models=[MODEL], tmp_path=folder
         )
         recover = generate_recovery_task(
             store, waiting.append, lambda: len(waiting), required_models=[MODEL], tmp_path=folder
@@ -205,7 +205,7 @@ def simulated_night(
         night.every(PASS, watch, first=PASS)
         night.every(10 * PASS, recover, first=PASS + 30)
         night.every(10 * PASS, manage, first=PASS + 40)
-        while night.seconds < 3600 * (hours + 14):
+        while night.seconds < 3600 * hours or waiting or store.get_waiting():
             if waiting:
                 detect(waiting.popleft())
             else:

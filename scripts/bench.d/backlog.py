@@ -237,7 +237,7 @@ def _drain(
     """Do what the other workers do, until nothing is left."""
     detect = generate_detection_task(store, FakeModel(name=MODEL), InMemoryMessageStore())
     manage = generate_file_management_task(
-        store, [], file_filters=[SavingThreshold(1.0)], required_models=[MODEL], tmp_path=spool
+        store, [], file_filters=[SavingThreshold(0.9)], required_models=[MODEL], tmp_path=spool
     )
     recover = generate_recovery_task(store, required_models=[MODEL], tmp_path=spool)
     start = time.monotonic()

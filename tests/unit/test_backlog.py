@@ -21,8 +21,11 @@ def waiting(count: int, deployment: UUID = DEPLOYMENT, until: float = 0) -> list
     return [Waiting(uuid4(), deployment, start) for start in starts]
 
 
-def pace(takes: float | None = 36, comes: float | None = 10, every: int = 1) -> Pace:
-    return Pace(waiting=0, seconds_per_analysis=takes, seconds_per_recording=comes, every=every)
+def pace(
+    takes: float | None = 36, comes: float | None = 10, every: int = 1, measured: int = 19
+) -> Pace:
+    return Pace(waiting=0, seconds_per_analysis=takes, seconds_per_recording=comes, every=every,
+                measured=measured)  # fmt: skip
 
 
 def chosen(policy: Policy, measured: Pace, rows: list[Waiting]) -> list[Change | LeftOut]:
@@ -38,6 +41,7 @@ def test_within_the_limit_nothing_is_left_out(policy: Policy) -> None:
 @pytest.mark.parametrize("policy", ["thin", "newest_first", "nightly"])
 def test_nothing_is_decided_before_the_model_was_measured(policy: Policy) -> None:
     assert chosen(policy, pace(takes=None), waiting(5000)) == []
+    assert chosen(policy, pace(measured=5), waiting(5000)) == []
 
 
 @pytest.mark.parametrize(("takes", "every"), [(12, 2), (19, 2), (36, 4), (39, 5), (95, 10)])
