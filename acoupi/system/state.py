@@ -10,13 +10,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from acoupi import clock
 from acoupi.audio.files import strange_entries
 from acoupi.backlog import recording_ends
 from acoupi.commit import is_there
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.config.sensor import load_sensor
-from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
+from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth
 from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
@@ -288,7 +289,7 @@ def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | N
     """Return how analysis keeps up with recording, from the store of a running deployment."""
     if deployment is None:
         return None
-    now = utc_now()
+    now = clock.utc_now()
     since = max(deployment.started_on, now - timedelta(days=1))
     try:
         store, backlog = store_of(settings), load_sensor(settings).backlog
@@ -350,7 +351,7 @@ def microphone_state(settings: Settings, deployment: Deployment | None) -> Micro
     """
     if deployment is None:
         return None
-    now = utc_now()
+    now = clock.utc_now()
     try:
         store = store_of(settings)
         if store is None:

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from acoupi import data
-from acoupi.backlog import Backlog, LeftOut
+from acoupi.backlog import Backlog, Change, LeftOut
 from acoupi.components import SqliteStore
+from acoupi.effort import CapturePlan, DailyWindows
 from acoupi.services.construction import load_program
 from acoupi.stack.settings import Settings
+from acoupi.system.state import analysis_pace
 from acoupi.testing import make_recording
 from tests.cli.support import Run, lines_of
+from tests.clocks import Clock
 
 MODEL = "model"
 
@@ -94,3 +97,44 @@ def test_effort_says_what_was_left_out(run: Run, home: Path, tmp_path: Path) -> 
     assert [(one["duration_s"], one["analysed_fraction"]) for one in rows] == [
         ("40.000000", "0.25")
     ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "is_behind", "told"),
+    [
+        ("none", "4", True, "30 s per recording, one comes every 10 s: "),
+        ("thin", "4", False, "each 4th recording is analysed; 30 s per recording"),
+        ("thin", "0.01", True, "each 4th recording is analysed; 30 s per recording"),
+    ],
+)
+def test_status_says_how_far_behind_it_is_and_by_which_policy(
+    run: Run, home: Path, clock: Clock, policy: str, limit: str, is_behind: bool, told: str
+) -> None:
+    assert run("config", "set", "sensor.backlog.policy", policy).exit_code == 0
+    assert run("config", "set", "sensor.backlog.limit_hours", limit).exit_code == 0
+    store = SqliteStore(home / "data" / "metadata.db")
+    site = data.Deployment(name="Old oak", started_on=clock.now)
+    night = data.TimeInterval(
+        start=clock.now.time(), end=(clock.now + datetime.timedelta(hours=8)).time()
+    )
+    windows = (DailyWindows(intervals=(night,), timezone="UTC"),)
+    store.note_plan(site, CapturePlan(duration=10, interval=10, windows=windows), clock.now)
+    if policy == "thin":
+        store.change_sampling(Change(4, "the model is slow"), [MODEL])
+    made = []
+    for number in range(300):  # all are stored, and every third is analysed meanwhile
+        clock.advance(10)
+        made.append(make_recording(deployment=site, created_on=clock.now, duration=10))
+        store.store_recording(made[-1])
+        if number % 3 == 2:
+            analysis = store.begin_analysis(made[number // 3], MODEL)
+            done = {"state": data.AnalysisState.DONE}
+            store.end_analysis(analysis.model_copy(update=done))
+    store.close()
+
+    pace = analysis_pace(Settings(home=home), site)
+
+    assert pace is not None
+    assert pace.words().startswith(told)
+    assert "h behind by" in pace.words()
+    assert pace.falls_behind is is_behind
