@@ -93,14 +93,16 @@ _COUNT_SPAN = """
 """
 _COUNT_ONE = "UPDATE sampling SET made = made + 1, analysed = analysed + :kept WHERE row = :row"
 
-# Those that came into a span and are in none yet; one may have been stored after its end.
+# Those that came into a span and are in none yet; one may have been stored after its end. Where
+# the clock was set back, into the later one.
 _ARRIVED = f"""
-    SELECT r.row, s.row, s.models, s.reason
+    SELECT r.row, max(s.row), s.models, s.reason
     FROM sampling s CROSS JOIN recording r INDEXED BY recording_state
     WHERE s.every > 1 AND (s.ended_us IS NULL OR s.ended_us > :yesterday)
         AND r.state = 'captured' AND r.created_on_us >= s.began_us
         AND (s.ended_us IS NULL OR r.created_on_us < s.ended_us)
         AND r.sampling_row IS NULL AND {_NOT_BEGUN}
+    GROUP BY r.row
     ORDER BY r.created_on_us, r.row
 """
 _PLACE_IN_SPAN = "SELECT made % every FROM sampling WHERE row = :row"

@@ -179,6 +179,23 @@ def test_a_span_lasts_a_day_at_most(store: SqliteStore, clock: Clock) -> None:
     assert store.get_progress(START).every == 2
 
 
+def test_a_clock_that_is_set_back_counts_no_recording_twice(
+    store: SqliteStore, clock: Clock
+) -> None:
+    thin(store, 2)
+    clock.advance(100)
+    store.change_sampling(Change(4, "the model got slower"), [MODEL])
+    clock.step(-60)
+    store.change_sampling(Change(2, "the model got faster"), [MODEL])
+    recordings = record(store, 4, first=50)
+
+    store.take_in_arrived()
+
+    left_out = AnalysisState.LEFT_OUT
+    assert states(store, recordings) == [None, left_out, None, left_out]
+    assert fractions(store, recordings) == [0.5] * 4
+
+
 def test_a_policy_that_was_turned_off_leaves_nothing_out(
     store: SqliteStore, clock: Clock, detect: Callable[[data.Recording], None]
 ) -> None:
