@@ -186,13 +186,13 @@ def test_a_clock_that_is_set_back_counts_no_recording_twice(
     clock.advance(100)
     store.change_sampling(Change(4, "the model got slower"), [MODEL])
     clock.step(-60)
-    store.change_sampling(Change(2, "the model got faster"), [MODEL])
+    store.change_sampling(Change(3, "the model got faster"), [MODEL])
     recordings = record(store, 4, first=50)
 
     store.take_in_arrived()
 
     left_out = AnalysisState.LEFT_OUT
-    assert states(store, recordings) == [None, left_out, None, left_out]
+    assert states(store, recordings) == [None, left_out, left_out, None]
     assert fractions(store, recordings) == [0.5] * 4
 
 
