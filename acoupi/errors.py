@@ -16,6 +16,7 @@
     │   └── RecordingError          it failed while recording
     ├── StoreError
     │   ├── MetadataStoreError
+    │   │   └── HubError            the database of a hub
     │   ├── AlarmStoreError
     │   ├── RecordingFileError      a recording has no file (any more, or yet)
     │   └── MessageStoreError
@@ -46,6 +47,7 @@ __all__ = [
     "DeviceError",
     "DeviceUnavailableError",
     "HealthCheckError",
+    "HubError",
     "InvalidProgramError",
     "MessageError",
     "MessageSendError",
@@ -212,6 +214,10 @@ class MetadataStoreError(StoreError):
 
 class UnknownRecordingError(MetadataStoreError):
     """The recording that something belongs to is not stored."""
+
+
+class HubError(MetadataStoreError):
+    """The database of a hub cannot be read or written, or what is sent to it does not fit."""
 
 
 class AlarmStoreError(StoreError):

@@ -523,7 +523,7 @@ TAGS_OF_OUTPUTS = """
 TAGS_OF_DETECTIONS = """
     SELECT p.detection_row, t.key, t.value, p.confidence
     FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
-    WHERE p.detection_row IN (SELECT value FROM json_each(:rows))
+    WHERE p.detection_row IN (SELECT CAST(value AS BIGINT) FROM json_each(:rows))
     ORDER BY p.detection_row, p.position
 """
 
