@@ -16,7 +16,8 @@
     │   └── RecordingError          it failed while recording
     ├── StoreError
     │   ├── MetadataStoreError
-    │   │   └── HubError            the database of a hub
+    │   │   └── HubError            what is sent to a hub, or its database, does not fit
+    │   │       └── HubUnavailableError  its database does not answer
     │   ├── AlarmStoreError
     │   ├── RecordingFileError      a recording has no file (any more, or yet)
     │   └── MessageStoreError
@@ -48,6 +49,7 @@ __all__ = [
     "DeviceUnavailableError",
     "HealthCheckError",
     "HubError",
+    "HubUnavailableError",
     "InvalidProgramError",
     "MessageError",
     "MessageSendError",
@@ -217,7 +219,11 @@ class UnknownRecordingError(MetadataStoreError):
 
 
 class HubError(MetadataStoreError):
-    """The database of a hub cannot be read or written, or what is sent to it does not fit."""
+    """What is sent to a hub does not fit, or its database is not one of this acoupi."""
+
+
+class HubUnavailableError(HubError):
+    """The database of a hub does not answer (yet, or any more)."""
 
 
 class AlarmStoreError(StoreError):

@@ -18,6 +18,7 @@ from acoupi.provenance import Provenance
 __all__ = [
     "ClipReport",
     "DeploymentReport",
+    "MessageReport",
     "NoteReport",
     "OutputReport",
     "RecordingReport",
@@ -94,8 +95,18 @@ class DeploymentReport(_Strict):
     verdicts: Sequence[VerdictRow] = ()
 
 
+class MessageReport(_Strict):
+    """A message that the program of the sensor made, or a heartbeat."""
+
+    id: UUID
+    message_type: data.MessageType | None = None
+    created_on: AwareDatetime
+    content: str
+
+
 class Report(_Strict):
     """A part of what a sensor knows; deployments before the recordings made in them."""
 
     deployments: Sequence[DeploymentReport] = ()
     recordings: Sequence[RecordingReport] = ()
+    messages: Sequence[MessageReport] = ()

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.services import free_port
 
-__all__ = ["Postgres", "running_postgres"]
+__all__ = ["Postgres", "postgres", "running_postgres"]
 
 
 class Postgres:
@@ -76,3 +77,10 @@ def running_postgres() -> Iterator[Postgres]:
         run(control, "-D", data, "-m", "immediate", "-w", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Run one server for all tests of a process."""
+    with running_postgres() as server:
+        yield server

@@ -30,7 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("clips", "sampling", "telling"),
+    ("clips", "reports", "sampling", "telling"),
     ("alarms", "deployed", "effort", "heard", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
@@ -56,8 +56,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "redis": ("services/",),
     "cryptography": ("backup/encryption.py",),
     "jinja2": ("bundles/rendering.py", "web/"),
-    "starlette": ("web/",),
-    "uvicorn": ("web/",),
+    "starlette": ("web/", "hub/"),
+    "uvicorn": ("web/", "hub/"),
+    "psycopg": ("hub/",),
     "markdown_it": ("web/help_pages.py",),
     # A worker lets a process of its own set the home up: services/waiting.py.
     "subprocess": (

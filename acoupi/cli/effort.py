@@ -1,6 +1,7 @@
 """``acoupi effort``: what every second of a deployment was used for."""
 
 import csv
+import datetime
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
+from acoupi.cli.heard import Hub, hub_reader
 from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
 from acoupi.cli.table import single
 from acoupi.cli.timezones import shown_time
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from acoupi.components.types import Store
     from acoupi.data import EffortSpan, EffortState
     from acoupi.effort import CapturePlan
-    from acoupi.exports.effort_report import Effort, Tally
+    from acoupi.exports.effort_report import Effort, GroupedSource, Tally
     from acoupi.programs import AcoupiProgram
 
 __all__ = ["app", "plan_of"]
@@ -58,6 +60,7 @@ def effort(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write every span into a file; - prints them."),
     ] = None,
+    hub: Hub = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how much of the planned time was recorded, and why the rest was not.
@@ -71,7 +74,7 @@ def effort(
     from acoupi.system.choosing import time_of
     from acoupi.system.reading import zone_of
 
-    zone = zone_of(home.settings())
+    zone = zone_of(home.settings()) if hub is None else datetime.UTC
     first, last = time_of("--from", since, zone), time_of("--to", until, zone, ends_day=True)
     if csv_file is not None and as_json:
         raise ConfigurationError(
@@ -79,7 +82,7 @@ def effort(
             "acoupi effort --csv effort.csv",
             why="each prints in a format of its own.",
         )
-    store, plan = _store_and_plan()
+    store, plan = _store_and_plan() if hub is None else (hub_reader(hub), None)
     with working("Adding up"):
         which = find_deployment(store, deployment)
         found, spans = read_effort(
@@ -89,7 +92,7 @@ def effort(
             last,
             plan=plan,
             grouped=csv_file is None,
-            suspect=suspect_times(home.settings()),
+            suspect=suspect_times(home.settings()) if hub is None else (),
         )
         found.deleted, found.in_clips = store.get_given_up(which, found.since, found.until)
         if csv_file is not None:
@@ -103,7 +106,7 @@ def effort(
         _show(found)
 
 
-def _store_and_plan() -> "tuple[Store, CapturePlan | None]":
+def _store_and_plan() -> "tuple[GroupedSource, CapturePlan | None]":
     """Return the store of the sensor and the plan of its program.
 
     Without the program, what was recorded is still known: the plan is the stored one.

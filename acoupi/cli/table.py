@@ -72,6 +72,7 @@ COMMANDS = {
     "restore": Entry(
         "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
     ),
+    "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
     "compose": Entry(
         "compose:app", "Run the sensor in containers, one per worker.", is_advanced=True
     ),

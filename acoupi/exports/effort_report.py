@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 from acoupi import data
 from acoupi.clock import shown_in_utc
-from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import (
     Captured,
@@ -291,6 +290,24 @@ class EffortSource(Protocol):
         """Return what is known of a deployment, or of a part of it."""
 
 
+class GroupedSource(EffortSource, Protocol):
+    """One that can also read runs of recordings as one, and knows what was given up."""
+
+    def get_grouped_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        within: tuple[datetime.datetime, datetime.datetime],
+    ) -> EffortHistory | None:
+        """Return the same as `get_effort`, with runs of recordings as one."""
+
+    def get_given_up(
+        self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
+    ) -> tuple[float, float]:
+        """Return how much sound of deleted files there was, and how much of it clips hold, s."""
+
+
 Read = Callable[
     [
         data.Deployment,
@@ -349,7 +366,7 @@ def find_deployment(store: EffortSource, text: str | None) -> data.Deployment:
 
 
 def read_effort(
-    store: types.Store,
+    store: GroupedSource,
     deployment: data.Deployment,
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,

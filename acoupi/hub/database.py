@@ -1,6 +1,7 @@
 """The database of a hub: PostgreSQL 15 or newer."""
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -8,15 +9,19 @@ from itertools import count
 from typing import Any
 
 import psycopg
+from psycopg.abc import Buffer
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import StrDumper
 
-from acoupi.errors import HubError
+from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
 from acoupi.hub.schema import STATEMENTS, VERSION
 
-__all__ = ["Connection", "HubDatabase", "translated"]
+__all__ = ["Connection", "HubDatabase", "storable", "translated"]
 
 PATIENCE = 10
 """Seconds to wait for the server."""
+LONGEST_WRITE = 60
+"""Seconds that one statement may take which changes something."""
 _OPTIONS = "-c search_path=public,acoupi_sqlite,pg_catalog"
 _MAKING = 0x61634855
 """Key of the lock that lets one process at a time make the tables; "acHU"."""
@@ -53,13 +58,18 @@ class Connection:
 
     def execute(self, statement: str, values: Any = ()) -> psycopg.Cursor[Any]:
         """Run a statement; all of its rows are fetched at once."""
-        return self.plain.execute(translated(statement), values or None)  # type: ignore[arg-type]
+        return self.plain.execute(translated(statement), values or None)
+
+    def one(self, statement: str, values: Any = ()) -> tuple[Any, ...]:
+        """Return the only row of a statement, which has one."""
+        [row] = self.execute(statement, values).fetchall()
+        return tuple(row)
 
     def stream(self, statement: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a statement, some thousands of which are held at a time."""
         with self.plain.cursor(f"stream_{next(self._names)}") as cursor:
             cursor.itersize = _FETCHED
-            cursor.execute(translated(statement), values)  # type: ignore[arg-type]
+            cursor.execute(translated(statement), values)
             yield from cursor
 
 
@@ -79,7 +89,8 @@ class HubDatabase:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._url, self._place = url, _place(url)
+        self._writes = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
 
     def close(self) -> None:
@@ -100,10 +111,12 @@ class HubDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Provide a connection; what it wrote is undone by an exception."""
-        with self._told():
+        """Provide the only connection that writes; an exception undoes its changes."""
+        with self._writes, self._told():
             if self._connection is None or self._connection.closed:
                 self._connection = self._connect()
+                self._connection.execute(f"SET statement_timeout = '{LONGEST_WRITE}s'")
+                self._connection.commit()
             with self._connection.transaction():
                 yield Connection(self._connection)
 
@@ -116,7 +129,10 @@ class HubDatabase:
             connection.close()
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self._url, connect_timeout=PATIENCE, options=_OPTIONS)
+        connection = psycopg.connect(
+            self._url, connect_timeout=PATIENCE, options=_OPTIONS, tcp_user_timeout=PATIENCE * 1000
+        )
+        connection.adapters.register_dumper(str, _TextDumper)
         try:
             _make(connection)
         except BaseException:
@@ -129,10 +145,16 @@ class HubDatabase:
         try:
             yield
         except psycopg.OperationalError as error:
-            raise HubError(
-                f"the database of the hub does not answer ({_place(self._url)}).",
+            raise HubUnavailableError(
+                f"the database of the hub does not answer ({self._place}).",
                 "start PostgreSQL, or give the address that it has",
-                why=str(error).strip().splitlines()[0],
+                why=_first_line(error),
+            ) from error
+        except psycopg.Error as error:
+            raise HubError(
+                f"the database of the hub refused ({self._place}).",
+                "acoupi hub sensors, with the same --database",
+                why=f"{type(error).__name__}: {_first_line(error)}",
             ) from error
 
 
@@ -143,7 +165,7 @@ def _make(connection: psycopg.Connection[Any]) -> None:
         found = connection.execute("SELECT to_regclass('public.acoupi_hub')").fetchone()
         if found == (None,):
             for statement in STATEMENTS:
-                connection.execute(statement)  # type: ignore[arg-type]
+                connection.execute(statement)
             return
         version = connection.execute("SELECT max(version) FROM public.acoupi_hub").fetchone()
     if version != (VERSION,):
@@ -154,8 +176,31 @@ def _make(connection: psycopg.Connection[Any]) -> None:
         )
 
 
+class _TextDumper(StrDumper):
+    """Sends text without the character 0, which PostgreSQL cannot store."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        return super().dump(storable(obj))
+
+
+def storable(text: str) -> str:
+    """Return text as PostgreSQL can store it, which has no character 0."""
+    return text.replace("\0", "\ufffd")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _place(url: str) -> str:
     """Return where a database is, without a password."""
-    parts = conninfo_to_dict(url)
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            "this is not the address of a PostgreSQL database.",
+            "postgresql://acoupi@localhost/acoupi",
+            why=_first_line(error),
+        ) from error
     host, port = parts.get("host", "this machine"), parts.get("port", 5432)
     return f"{parts.get('dbname', '')} at {host}:{port}"

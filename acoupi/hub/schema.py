@@ -43,6 +43,10 @@ _FUNCTIONS = (
         LANGUAGE sql AS $$ SELECT least($1, $2) $$
     """,
     """
+    CREATE FUNCTION acoupi_sqlite.max(float8, float8) RETURNS float8 IMMUTABLE PARALLEL SAFE
+        LANGUAGE sql AS $$ SELECT greatest($1, $2) $$
+    """,
+    """
     CREATE FUNCTION acoupi_sqlite.joined(text, text, text) RETURNS text IMMUTABLE PARALLEL SAFE
         LANGUAGE sql AS $$ SELECT coalesce($1 || $3, '') || $2 $$
     """,
@@ -57,7 +61,7 @@ _TABLES = (
     CREATE TABLE sensor (
         {_ROW},
         id TEXT NOT NULL UNIQUE,
-        token BYTEA UNIQUE,
+        token_sha256 BYTEA UNIQUE,
         added_on_us BIGINT NOT NULL,
         reported_on_us BIGINT
     )
@@ -246,6 +250,20 @@ _TABLES = (
     """,
 )
 
+_MESSAGES = (
+    f"""
+    CREATE TABLE message (
+        {_ROW},
+        id BYTEA NOT NULL UNIQUE,
+        sensor_row BIGINT NOT NULL REFERENCES sensor (row),
+        message_type TEXT,
+        created_on_us BIGINT NOT NULL,
+        content TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX message_of_sensor ON message (sensor_row, message_type, created_on_us)",
+)
+
 _SENSOR = Column(
     "sensor_id",
     "(SELECT one.id FROM sensor one WHERE one.row = w.sensor_row)",
@@ -265,6 +283,7 @@ _VERSION = (
 STATEMENTS = (
     *_FUNCTIONS,
     *_TABLES,
+    *_MESSAGES,
     *statements([_of_many(view) for view in METADATA_VIEWS]),
     *_VERSION,
 )

@@ -8,18 +8,15 @@ from uuid import UUID
 from acoupi import data
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError
-from acoupi.hub.database import Connection, HubDatabase
-from acoupi.reports import DeploymentReport, OutputReport, RecordingReport, Report
+from acoupi.hub.database import Connection, HubDatabase, storable
+from acoupi.hub.sensors import locked_row_of, note_contact
+from acoupi.reports import DeploymentReport, MessageReport, OutputReport, RecordingReport, Report
 
-__all__ = ["add_sensor", "take_in"]
+__all__ = ["take_in"]
 
 Row = Sequence[Any]
 Recordings = Sequence[tuple[int, RecordingReport]]
 """Each with its row."""
-
-_ADD_SENSOR = """
-    INSERT INTO sensor (id, added_on_us) VALUES (:id, :now) ON CONFLICT (id) DO NOTHING
-"""
 
 _PUT_DEPLOYMENT = """
     INSERT INTO deployment
@@ -97,18 +94,22 @@ _PUT_OUTPUT = """
     RETURNING row
 """
 
+_NEW_ROWS = "SELECT nextval('detection_row_seq') FROM generate_series(1, :count)"
+
 _TAGS = "INSERT INTO tag (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-
-
-def add_sensor(database: HubDatabase, name: str) -> None:
-    """Let a hub know a sensor; it may know it already."""
-    with database.writing() as connection:
-        now = to_microseconds(data.utc_now())
-        connection.execute(_ADD_SENSOR, {"id": name, "now": now})
 
 
 def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
     """Store what a sensor reports; the same again changes nothing.
+
+    Parameters
+    ----------
+    database
+        Of the hub.
+    sensor
+        Name under which the hub knows it.
+    report
+        What it reports.
 
     Raises
     ------
@@ -117,27 +118,14 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
         recording is of a deployment that was not reported. Nothing is stored then.
     """
     with database.writing() as connection:
-        row = _row_of(connection, sensor)
+        row = locked_row_of(connection, sensor)
         for deployment in report.deployments:
             _put_deployment(connection, row, sensor, deployment)
         if report.recordings:
             _put_recordings(connection, row, sensor, report.recordings)
-        values = {"row": row, "now": to_microseconds(data.utc_now())}
-        connection.execute("UPDATE sensor SET reported_on_us = :now WHERE row = :row", values)
-
-
-def _row_of(connection: Connection, sensor: str) -> int:
-    """Return the row of a sensor, of which one report at a time is taken in."""
-    found = connection.execute(
-        "SELECT row FROM sensor WHERE id = :id FOR UPDATE", {"id": sensor}
-    ).fetchone()
-    if found is None:
-        raise HubError(
-            f'this hub does not know the sensor "{sensor}".',
-            "acoupi hub sensors",
-            why="nobody has added it.",
-        )
-    return int(found[0])
+        for message in report.messages:
+            _put_message(connection, row, message)
+        note_contact(connection, row)
 
 
 def _put_deployment(
@@ -159,9 +147,7 @@ def _put_deployment(
         "ended_on": one.ended_on and to_microseconds(one.ended_on),
     }
     connection.execute(_PUT_DEPLOYMENT, values)
-    row = connection.execute(
-        "SELECT row FROM deployment WHERE id = :id", {"id": one.id.bytes}
-    ).fetchone()[0]
+    (row,) = connection.one("SELECT row FROM deployment WHERE id = :id", {"id": one.id.bytes})
     notes = [
         (row, to_microseconds(n.start), n.state.value, to_microseconds(n.end), n.detail)
         for n in report.notes
@@ -184,14 +170,31 @@ def _put_deployment(
     _put_many(connection, _PUT_VERDICT, verdicts)
 
 
+_PUT_MESSAGE = """
+    INSERT INTO message (id, sensor_row, message_type, created_on_us, content)
+    VALUES (:id, :sensor, :type, :created_on, :content) ON CONFLICT (id) DO NOTHING
+"""
+
+
+def _put_message(connection: Connection, sensor_row: int, message: MessageReport) -> None:
+    values = {
+        "id": message.id.bytes,
+        "sensor": sensor_row,
+        "type": message.message_type and message.message_type.value,
+        "created_on": to_microseconds(message.created_on),
+        "content": message.content,
+    }
+    connection.execute(_PUT_MESSAGE, values)
+
+
 def _put_many(connection: Connection, statement: str, rows: Sequence[Row]) -> None:
     if rows:
         with connection.plain.cursor() as cursor:
-            cursor.executemany(statement, rows)  # type: ignore[arg-type]
+            cursor.executemany(statement, rows)
 
 
 def _copy(connection: Connection, into: str, rows: Iterable[Row]) -> None:
-    with connection.plain.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:  # type: ignore[arg-type]
+    with connection.plain.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
 
@@ -263,7 +266,7 @@ _DETAILS = ("capture", "capture_clock", "analysis", "sample", "clip_part")
 def _put_details(connection: Connection, recordings: Recordings) -> None:
     for table in _DETAILS:
         statement = f"DELETE FROM {table} WHERE recording_row = ANY(%s)"  # noqa: S608 - a constant
-        connection.plain.execute(statement, [[row for row, _ in recordings]])  # type: ignore[arg-type]
+        connection.plain.execute(statement, [[row for row, _ in recordings]])
     makers: dict[str, Callable[[RecordingReport, int], Iterable[Row]]] = {
         "capture": _capture_rows,
         "capture_clock": _clock_rows,
@@ -367,15 +370,14 @@ def _put_outputs(connection: Connection, recordings: Recordings) -> None:
         return
     made_by: dict[Any, int | None] = {None: None}
     for provenance in {one.provenance for _, one in outputs if one.provenance is not None}:
-        values = provenance.model_dump()
-        made_by[provenance] = connection.execute(_PUT_PROVENANCE, values).fetchone()[0]
+        (made_by[provenance],) = connection.one(_PUT_PROVENANCE, provenance.model_dump())
+    rows = [
+        (one.id.bytes, row, one.model, to_microseconds(one.ran_on), made_by[one.provenance])
+        for row, one in outputs
+    ]
     fresh: list[tuple[int, OutputReport]] = []
     with connection.plain.cursor() as cursor:
-        values = [
-            (one.id.bytes, row, one.model, to_microseconds(one.ran_on), made_by[one.provenance])
-            for row, one in outputs
-        ]
-        cursor.executemany(_PUT_OUTPUT, values, returning=True)
+        cursor.executemany(_PUT_OUTPUT, rows, returning=True)
         for _, one in outputs:
             if (found := cursor.fetchone()) is not None:
                 fresh.append((found[0], one))
@@ -390,24 +392,21 @@ def _put_detections(connection: Connection, outputs: Sequence[tuple[int, OutputR
     )
     if not found:
         return
-    first = connection.plain.execute(
-        "SELECT setval('detection_row_seq', nextval('detection_row_seq') + %s) - %s",
-        [len(found), len(found)],
-    ).fetchone()[0]  # type: ignore[index]
+    numbers = connection.execute(_NEW_ROWS, {"count": len(found)}).fetchall()
     tags = _tag_rows(connection, {tag.tag for _, one in found for tag in one.tags})
-    numbered = list(enumerate(found, start=first))
+    numbered = [(number, *one) for (number,), one in zip(numbers, found, strict=True)]
     columns = "id, output_row, prediction_type, location_type, start_time_s, low_freq_hz"
     _copy(
         connection,
         f"detection (row, {columns}, end_time_s, high_freq_hz, score)",
-        (_detection_row(number, output, one) for number, (output, one) in numbered),
+        (_detection_row(number, output, one) for number, output, one in numbered),
     )
     _copy(
         connection,
         "predicted_tag (detection_row, position, tag_row, confidence)",
         (
             (number, position, tags[tag.tag], tag.confidence_score)
-            for number, (_, one) in numbered
+            for number, _, one in numbered
             for position, tag in enumerate(one.tags)
         ),
     )
@@ -420,7 +419,8 @@ def _detection_row(number: int, output: int, one: data.Detection) -> Row:
 
 
 def _tag_rows(connection: Connection, tags: set[data.Tag]) -> Mapping[data.Tag, int]:
-    ordered = sorted((tag.key, tag.value) for tag in tags)  # the same order for all: no deadlock
-    _put_many(connection, _TAGS, ordered)
-    rows = connection.plain.execute("SELECT row, key, value FROM tag").fetchall()
-    return {data.Tag(key, value): row for row, key, value in rows}
+    stored = {tag: (storable(tag.key), storable(tag.value)) for tag in tags}
+    _put_many(connection, _TAGS, sorted(set(stored.values())))  # in order: no deadlock
+    found = connection.plain.execute("SELECT row, key, value FROM tag").fetchall()
+    rows = {(key, value): row for row, key, value in found}
+    return {tag: rows[names] for tag, names in stored.items()}

@@ -7,19 +7,12 @@ import pytest
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.testing import InMemoryMessageStore, InMemoryStore
 from tests.doors import Doors
-from tests.postgres import Postgres, running_postgres
 
 
 @pytest.fixture
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     with Doors(tmp_path_factory.mktemp("doors")) as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "door"])

@@ -32,7 +32,8 @@ from acoupi.exports import (
 from acoupi.heard import By, Delivery, SpeciesRow
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.reader import HubReader
-from acoupi.hub.taking_in import add_sensor, take_in
+from acoupi.hub.sensors import add_sensor
+from acoupi.hub.taking_in import take_in
 from acoupi.provenance import Provenance
 from acoupi.reports import Report
 from acoupi.sampling import Sampling

@@ -217,13 +217,7 @@ class EffortTables(ClockTables):
         A season has millions of recordings, nearly all of them complete and in their slots.
         """
         with self._database.reading() as connection:
-            return _load_history(
-                connection,
-                deployment,
-                to_microseconds(since),
-                to_microseconds(until),
-                (to_microseconds(within[0]), to_microseconds(within[1])),
-            )
+            return history_of(connection, deployment, since, until, within)
 
     def get_last_recording(
         self, deployment: data.Deployment | None = None
@@ -346,10 +340,15 @@ def history_of(
     deployment: data.Deployment,
     since: datetime.datetime | None,
     until: datetime.datetime | None,
+    within: tuple[datetime.datetime, datetime.datetime] | None = None,
 ) -> EffortHistory | None:
-    """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-    start, end = since or _LONG_AGO, until or _FAR_AWAY
-    return _load_history(connection, deployment, to_microseconds(start), to_microseconds(end))
+    """Return what is known of a deployment, or of a part of it; None if it is not stored.
+
+    Runs of recordings `within` some time come as one.
+    """
+    start, end = to_microseconds(since or _LONG_AGO), to_microseconds(until or _FAR_AWAY)
+    grouped = within and (to_microseconds(within[0]), to_microseconds(within[1]))
+    return _load_history(connection, deployment, start, end, grouped)
 
 
 def _load_history(

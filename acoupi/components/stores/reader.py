@@ -15,18 +15,20 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import heard_sql as heard
 from acoupi.components.stores import sql
 from acoupi.components.stores.clip_rows import clips_of
+from acoupi.components.stores.clip_tables import given_up
 from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.effort_tables import capture_of_row, history_of
 from acoupi.components.stores.heard_tables import provenances, verdict_of
 from acoupi.components.stores.rows import analysis_of, deployment_of, tags_of
 from acoupi.components.stores.values import (
+    Connection,
     as_blob_list,
     as_id,
     as_text_list,
@@ -47,7 +49,7 @@ from acoupi.heard import (
 )
 from acoupi.provenance import Provenance
 
-__all__ = ["Connection", "SqliteReader", "StatementReader"]
+__all__ = ["SqliteReader", "StatementReader"]
 
 Row = tuple[Any, ...]
 
@@ -56,13 +58,6 @@ _BATCH = 500
 _NO_LIMIT = 2**62
 _MAY_HAVE_CLIPS = {data.RecordingState.CLIPPED.value, data.RecordingState.LOST.value}
 _LONGEST_RECORDING = datetime.timedelta(days=1)
-
-
-class Connection(Protocol):
-    """What runs a statement; a value is named ``:name`` in it."""
-
-    def execute(self, statement: str, values: Any = (), /) -> Any:
-        """Run it; return its rows, which are iterated over, or fetched."""
 
 
 class StatementReader(ABC):
@@ -250,6 +245,24 @@ class StatementReader(ABC):
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
         with self.reading() as connection:
             return history_of(connection, deployment, since, until)
+
+    def get_grouped_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        within: tuple[datetime.datetime, datetime.datetime],
+    ) -> EffortHistory | None:
+        """Return the same as `get_effort`, with runs of recordings as one."""
+        with self.reading() as connection:
+            return history_of(connection, deployment, since, until, within)
+
+    def get_given_up(
+        self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
+    ) -> tuple[float, float]:
+        """Return how much sound of deleted files there was, and how much of it clips hold, s."""
+        with self.reading() as connection:
+            return given_up(connection, deployment, since, until)
 
 
 class SqliteReader(StatementReader):
