@@ -4,6 +4,7 @@ import fcntl
 import json
 import shlex
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,16 @@ import pytest
 from typer.testing import Result
 
 from acoupi import __version__
+from acoupi.bundles.engine import Answer, Engine
 from acoupi.bundles.images import image_name
 from acoupi.bundles.variables import choose
 from acoupi.cli.watching import describe
-from acoupi.system import Settings
+from acoupi.system import Sensor, Settings, target_for
 from acoupi.targets import ServiceStatus
+from acoupi.targets.compose import ComposeTarget
 from tests.cli.fake_docker import FakeDocker
 from tests.cli.support import READY, Run, Services, data_of, lines_of
+from tests.services import DEADLINE
 
 
 def error_of(result: Result) -> list[str]:
@@ -585,3 +589,39 @@ def test_a_status_is_described_with_what_there_is_to_say() -> None:
     status = ServiceStatus(name="beat", role="beat", state="stopped", message="it fell asleep")
 
     assert describe(status) == "stopped (it fell asleep)"
+
+
+def test_this_machine_is_asked_once_a_command_unless_the_image_changes(
+    bundle: Path, docker: FakeDocker
+) -> None:
+    target = target_for(Settings(home=bundle))
+
+    def times_asked() -> int:
+        target.check()
+        return len([line for line in docker.asked if line.startswith("info")])
+
+    first = times_asked()
+    assert times_asked() == first
+    choose(bundle, {"ACOUPI_IMAGE": "acoupi/other:1"})
+    assert times_asked() == first + 1
+
+
+class Meeting(Engine):
+    """Answers each container that is run once as many run at the same time."""
+
+    def __init__(self, containers: int) -> None:
+        self._all_run = threading.Barrier(containers, timeout=DEADLINE)
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        if "run" in words:
+            self._all_run.wait()
+        return Answer(0, f"{words[-1]} is well\n")
+
+
+def test_the_parts_of_the_program_are_checked_side_by_side(bundle: Path) -> None:
+    settings = Settings(home=bundle)
+    target = ComposeTarget(settings, Sensor.read(settings).manifest, Meeting(3))
+
+    said = {part: check() for part, _, check in target.program_checks()}
+
+    assert said == {"microphone": None, "model": "model is well", "rest": None}
