@@ -53,6 +53,9 @@ COMMANDS = {
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
     "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
+    "stores": Entry(
+        "stores:app", "Show which databases were damaged, what was saved, and what was lost."
+    ),
     "metrics": Entry("metrics:app", "Print the state of the sensor as metrics for Prometheus."),
     "recordings": Entry(
         "heard_recordings:app", "Look up what was recorded; listen to it, draw it, copy it."

@@ -12,6 +12,7 @@ from acoupi.alarms.facts import Facts, Heard
 from acoupi.alarms.floors import DAYS, floor_limit, hour_floor, hour_of, known_days
 from acoupi.alarms.limits import Alarms
 from acoupi.components.stores.alarms import SqliteAlarmStore
+from acoupi.components.stores.healing import told_by
 from acoupi.devices.board import board_temperature, has_low_voltage
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, gap_now, horizon, ledger
@@ -116,6 +117,7 @@ class FactFinder:
             oldest_recording_s=_tried(lambda: self._oldest_recording(now), None, "the spool"),
             clock_is_set=is_set,
             clock_steps=tuple(seconds for _, seconds in steps),
+            set_aside=told_by(self._store, self._message_store),
             down=not_working(pulses, now),
             restarts={name: len(one["times"]) for name, one in starts.items()},
             temperature_celsius=board_temperature(),

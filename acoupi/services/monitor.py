@@ -68,6 +68,8 @@ class WorkerMonitor:
         """Whether the worker works without its loop, which a broker may hold."""
         self.stop_loop: Callable[[], None] = lambda: None
         """Makes the loop end at once; set by the consumer."""
+        self.after_task: Callable[[], None] = lambda: None
+        """Called when a task has ended."""
         self._end = end
         self._created = data.monotonic()
         self._lock = threading.Lock()
@@ -175,6 +177,7 @@ class WorkerMonitor:
                 pulse.failed += 1
                 self._errors[task] = f"{task}: {error}"
             pulse.last_error = next(reversed(self._errors.values()), None)
+        self.after_task()
 
     def why_stuck(self) -> str | None:
         """Return why the worker must end itself; None if it need not."""

@@ -157,7 +157,7 @@ def test_a_database_of_another_origin_is_refused_by_name_and_left_as_it_is(
     assert str(path) in str(caught.value)
     assert len(caught.value.lines()) == 3
     assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["metadata.db"]
+    assert {p.name for p in tmp_path.iterdir()} == {"metadata.db", "metadata.db.lock"}
 
 
 def test_the_way_out_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
