@@ -30,7 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("clips", "sampling", "telling"),
+    ("clips", "sampling", "space", "telling"),
     ("alarms", "deployed", "effort", "heard", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
