@@ -28,6 +28,14 @@ def _different(order: list[Orderable]) -> list[Orderable]:
     return order
 
 
+def _shares(folders: dict[str, float]) -> dict[str, float]:
+    for folder, percent in folders.items():
+        _absolute(Path(folder))
+        if not 0 < percent <= 100:
+            raise ValueError(f"the quota of {folder} must be from 0 to 100 %")
+    return folders
+
+
 class Quotas(BaseModel):
     """Percent of the disk that files of a class may take; none: no limit."""
 
@@ -89,7 +97,7 @@ class Disk(BaseModel):
         "analyses but keeps no more sound.",
     )
     quotas: Quotas = Field(default_factory=Quotas, description="Percent of the disk by class.")
-    folders: dict[str, float] = Field(
+    folders: Annotated[dict[str, float], AfterValidator(_shares)] = Field(
         default_factory=dict,
         description="Percent of its disk that the recordings below a folder may take.",
         examples=[{"/media/usb/recordings": 90}],
@@ -102,16 +110,12 @@ class Disk(BaseModel):
 
     @model_validator(mode="after")
     def validate_marks(self) -> Self:
-        """Refuse a low mark above the high one, and quotas that are no shares."""
+        """Refuse a low mark above the high one."""
         if self.low_percent >= self.high_percent:
             raise ValueError(
                 f"low_percent ({self.low_percent:g}) must be less than "
                 f"high_percent ({self.high_percent:g})"
             )
-        for folder, percent in self.folders.items():
-            _absolute(Path(folder))
-            if not 0 < percent <= 100:
-                raise ValueError(f"the quota of {folder} must be from 0 to 100 %")
         return self
 
 
