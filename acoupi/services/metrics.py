@@ -297,13 +297,13 @@ FAMILIES = (
     ),
     _Family(
         "disk_reserve_bytes",
-        "Free space that recording leaves, where sensor.disk is on.",
+        "Free space that recording does not touch, where sensor.disk is on.",
         _space_of_disks(lambda one: one.reserve_bytes),
     ),
     _Family(
-        "disk_hours_left",
-        "Hours of recording before the reserve is reached, if nothing went.",
-        _space_of_disks(lambda one: one.hours_left),
+        "disk_left_seconds",
+        "Time to record before only the reserve is free, if nothing went.",
+        _space_of_disks(lambda one: None if one.hours_left is None else 3600 * one.hours_left),
     ),
     _Family(
         "given_up_recordings",

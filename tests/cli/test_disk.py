@@ -153,7 +153,7 @@ def test_what_went_is_told_by_every_command_and_stays_heard(run: Run, sensor: Pa
     metrics = run("metrics").stdout
     assert 'acoupi_given_up_recordings_total{class="unremarkable"} 1.0' in metrics
     assert 'acoupi_given_up_bytes_total{class="unremarkable"} 8192.0' in metrics
-    assert "acoupi_disk_hours_left{" in metrics
+    assert "acoupi_disk_left_seconds{" in metrics
     assert "acoupi_disk_reserve_bytes{" in metrics
     assert "1 files given up" in run("deployment", "status").stdout
     assert data_of(run("deployment", "status", "--json"))["space"]["is_full"] is False

@@ -167,8 +167,11 @@ _FINISH = """
     WHERE path IN (SELECT acoupi_path(value) FROM json_each(?))
 """
 _FINISH_TAKEN = """
-    UPDATE given_up SET path = NULL
-    WHERE path IN (SELECT path FROM recording) OR path IN (SELECT path FROM clip)
+    UPDATE given_up AS g SET path = NULL
+    WHERE g.path IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM recording r WHERE r.path = g.path)
+        OR EXISTS (SELECT 1 FROM clip c WHERE c.path = g.path)
+    )
 """
 
 _TOTALS = """
