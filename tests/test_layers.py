@@ -30,7 +30,7 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("clips", "reports", "sampling", "telling"),
+    ("clips", "reports", "sampling", "space", "telling"),
     ("alarms", "deployed", "effort", "heard", "provisioned"),
     ("timelines", "windows"),
     ("sun",),

@@ -95,6 +95,7 @@ def effort(
             suspect=suspect_times(home.settings()) if hub is None else (),
         )
         found.deleted, found.in_clips = store.get_given_up(which, found.since, found.until)
+        found.for_room = store.count_given_up(which, found.since, found.until)
         if csv_file is not None:
             with _opened(csv_file) as file:
                 measure(found, _written(found, spans, file))
@@ -188,6 +189,12 @@ def _given_up(found: "Effort") -> dict[str, str]:
     return {"given up": f"{given_up}, once analysed; {shown_seconds(found.in_clips)} are in clips"}
 
 
+def _for_room(found: "Effort") -> dict[str, str]:
+    """Return of what the sound was given up so that the disk was not full; it stays heard."""
+    parts = [f"{shown_seconds(one.seconds)} ({kind.value})" for kind, one in found.for_room.items()]
+    return {"for room": f"the sound of {', '.join(parts)}: acoupi disk"} if parts else {}
+
+
 def _show(found: "Effort") -> None:
     total, zone = found.total, found.timezone
     print_record(
@@ -198,6 +205,7 @@ def _show(found: "Effort") -> None:
             "planned": shown_seconds(total.planned),
             "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
             **_given_up(found),
+            **_for_room(found),
         }
     )
     if not found.has_plan:

@@ -52,6 +52,9 @@ COMMANDS = {
     "effort": Entry(
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
+    "disk": Entry(
+        "disk:app", "Show the room on the disk, what goes when it runs out, and what went."
+    ),
     "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
     "stores": Entry(
         "stores:app", "Show which databases were damaged, what was saved, and what was lost."

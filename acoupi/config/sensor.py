@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_m
 
 from acoupi.alarms.limits import Alarms
 from acoupi.commit import is_there
+from acoupi.config.disk import Disk
 from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
@@ -156,12 +157,13 @@ BUILT_IN: dict[str, type[BaseModel]] = {
     "recorder": Recorder,
     "review": Review,
     "clips": Clips,
+    "disk": Disk,
     "alarms": Alarms,
     "outbox": Outbox,
     "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "clips", "metrics", "outbox", "web"})
+NEVER_ASKED = frozenset({"alarms", "clips", "disk", "metrics", "outbox", "web"})
 """Sections about which setup does not ask."""
 
 

@@ -1,7 +1,7 @@
 """The effort of a deployment by day and by hour, from what the store knows."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -19,6 +19,7 @@ from acoupi.effort import (
     ledger,
 )
 from acoupi.errors import ConfigurationError, ParameterError
+from acoupi.space import FileClass, GivenUp
 
 __all__ = [
     "Day",
@@ -155,6 +156,8 @@ class Effort:
     deleted: float = 0.0
     """Recorded time whose files were given up after they were analysed, seconds."""
     in_clips: float = 0.0
+    for_room: Mapping[FileClass, GivenUp] = field(default_factory=dict)
+    """What was given up so that the disk was not full."""
     """How much of it clips hold, seconds."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
@@ -260,6 +263,14 @@ class Effort:
             **self.total.as_json(),
             "given_up_s": round(self.deleted - self.in_clips, 6),
             "in_clips_s": round(self.in_clips, 6),
+            "given_up_for_room": {
+                kind.value: {
+                    "recordings": one.recordings,
+                    "seconds": round(one.seconds, 6),
+                    "bytes": one.bytes,
+                }
+                for kind, one in self.for_room.items()
+            },
             "clock_not_synchronised_s": self.unsynchronised / 1e6,
             "days": [
                 {

@@ -14,6 +14,7 @@ from acoupi.components.types import Store
 from acoupi.config.sensor import load_sensor
 from acoupi.services.alarm_facts import FactFinder, existing
 from acoupi.services.metrics import SensorState
+from acoupi.services.space_state import space_state
 from acoupi.stack.doors import WEB
 from acoupi.stack.extra_services import extra_services
 from acoupi.stack.settings import Settings
@@ -118,6 +119,9 @@ class StateFinder:
             messages=_asked(self._messages, "count_deliveries", {}),
             disks={folder: _space(folder) for folder in self._folders},
             clock_error_s=read_clock_state().error,
+            space=None
+            if self._store.space is None
+            else space_state(self._store, self._store.space),
         )
 
     def _ask(self, method: str, otherwise: Any) -> Any:

@@ -35,6 +35,8 @@ def add_sensor_tasks(
     ConfigurationError
         If the program has no store of recordings, or nobody listens to the default queue.
     """
+    if sensor.disk.enabled:
+        _add(program, "sensor.disk.enabled false", lambda: _space_tasks(program, settings, sensor))
     if sensor.alarms.enabled:
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
@@ -67,6 +69,12 @@ def _impossible(program: "AcoupiProgram[Any]", turned_off: str, why: str) -> Con
 
 
 # Most sensors do without; each pays for what it has, where it runs.
+
+
+def _space_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -> Tasks:
+    from acoupi.services.space import space_tasks  # noqa: PLC0415
+
+    return space_tasks(program, settings, sensor.disk)
 
 
 def _alarm_tasks(program: "AcoupiProgram[Any]", settings: Settings, limits: Alarms) -> Tasks:

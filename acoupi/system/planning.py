@@ -32,6 +32,7 @@ from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
 from acoupi.services.schedule import schedule_file
 from acoupi.services.sensor_tasks import add_sensor_tasks, metrics_file
+from acoupi.services.space import check_disks
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.extra_services import with_extra_services
 from acoupi.stack.loading import check_plug_ins, load_program_class
@@ -141,6 +142,8 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     program = construct(program_class, config, app, name)
     alarms: Alarms = sensor.alarms  # type: ignore[attr-defined]
     add_sensor_tasks(program, settings, name, sensor)
+    if not place.renders_folder:  # the disks of another machine are not known here
+        check_disks(program, sensor.disk)  # type: ignore[attr-defined]
     calls = calls_server(alarms)
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)

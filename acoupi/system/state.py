@@ -21,6 +21,7 @@ from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
+from acoupi.services.space_state import SpaceState
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.alarms import AlarmState, active_alarms
@@ -29,6 +30,7 @@ from acoupi.system.deployments import read_deployment
 from acoupi.system.home_files import configured_path, faults_of_files
 from acoupi.system.pace import Pace, pace_of
 from acoupi.system.sensor import Sensor
+from acoupi.system.space import room_of
 from acoupi.targets import ServiceStatus
 
 __all__ = [
@@ -118,6 +120,8 @@ class AcoupiStatus(BaseModel):
     """By messenger; empty if the sensor has sent none."""
     stands_by: bool = False
     """Whether nothing is recorded until a deployment is started: it was stopped on the page."""
+    space: SpaceState | None = None
+    """The room on its disks; None where no policy says what is done about it."""
     alarms: list[AlarmState] = Field(default_factory=list)
     """The active ones, the oldest first; empty if alarms are off."""
 
@@ -126,7 +130,9 @@ class AcoupiStatus(BaseModel):
         """Whether all that should run does, no task fails, analysis keeps up, no alarm is on."""
         runs = (self.deployment or self.unnamed) is None or self.celery.state == "ok"
         keeps_up = self.analysis is None or not self.analysis.falls_behind
-        return runs and keeps_up and self.program.status == "ok" and not self.alarms
+        has_room = self.space is None or self.space.is_well
+        is_well = self.program.status == "ok" and not self.alarms
+        return runs and keeps_up and has_room and is_well
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -271,6 +277,7 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         messages=waiting_messages(sensor.settings),
         stands_by=is_there(standby_file(sensor.settings.deployment_file)),
         alarms=_alarms(sensor.settings),
+        space=room_of(sensor.settings),
     )
 
 

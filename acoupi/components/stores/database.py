@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi import clock
-from acoupi.components.stores import faults
+from acoupi.components.stores import ballast, faults
 from acoupi.components.stores.guard import Guard, Identity, identity
 from acoupi.components.stores.read_only import connect, has_file, not_a_file, open_read_only
 from acoupi.components.stores.values import as_path_text
@@ -116,6 +116,7 @@ class Database:
         StoreError
             Of the schema's class: what SQLite refused, why, and what to try.
         """
+        ballast.give_back(self.path.parent)
         with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
             yield connection
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Set
 
 from acoupi.components.stores.database import Schema
 from acoupi.components.stores.heard_tables import CLIPS, HEARD, SAMPLE
+from acoupi.components.stores.space_schema import SPACE
 from acoupi.components.stores.views import STATE
 from acoupi.errors import MetadataStoreError
 
@@ -191,7 +192,17 @@ _VERSION_5 = (
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, HEARD, SAMPLE, CLIPS),
+    migrations=(
+        _VERSION_1,
+        _VERSION_2,
+        _VERSION_3,
+        _VERSION_4,
+        _VERSION_5,
+        HEARD,
+        SAMPLE,
+        CLIPS,
+        SPACE,
+    ),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )
@@ -318,6 +329,8 @@ RECORDINGS_BY_ROW = _RECORDINGS + "WHERE r.row IN (SELECT value FROM json_each(:
 CAPTURED_RECORDINGS = (
     _RECORDINGS + "WHERE r.state = 'captured' ORDER BY r.created_on_us, r.row LIMIT :limit"
 )
+
+NEWEST_RECORDINGS = _RECORDINGS + _NEWEST_RECORDING_FIRST + " LIMIT :limit"
 
 UNANALYSED_RECORDINGS = (
     _RECORDINGS

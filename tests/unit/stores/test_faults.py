@@ -160,7 +160,7 @@ def test_a_read_only_file_is_told_when_written_to(kind: Kind, folder: Path) -> N
 def test_a_full_disk_is_told_and_what_was_stored_before_stays(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = "PRAGMA max_page_count = 50"  # SQLite's own full disk
+    limit = "PRAGMA max_page_count = 60"  # SQLite's own full disk
     monkeypatch.setattr(database, "_PRAGMAS", (*database._PRAGMAS, limit))
     path = tmp_path / "x.db"
     store = kind.store(path)
