@@ -55,6 +55,7 @@ def get(
     found = home.sensor()
     text = dump_setting(found.config, found.own_config, field or name or "", indent)
     if color and not as_json:
+        # Asked for by name, so that NO_COLOR does not matter.
         from rich.console import Console
 
         Console(force_terminal=True).print_json(text, indent=indent)
