@@ -58,6 +58,7 @@ def _no_variables() -> Iterator[None]:
     """Hide the variables of whoever runs the tests from fixtures that several tests share."""
     with pytest.MonkeyPatch.context() as patch:
         hide_variables(patch, but=OF_IMAGES)
+        patch.delenv("COLUMNS", raising=False)  # the runner of several processes sets it
         yield
 
 

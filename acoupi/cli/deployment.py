@@ -11,7 +11,6 @@ from acoupi.cli import home
 from acoupi.cli.checks import AsJson, run_checks
 from acoupi.cli.output import (
     done,
-    echo,
     example,
     print_json,
     print_record,
@@ -20,6 +19,7 @@ from acoupi.cli.output import (
     working,
 )
 from acoupi.cli.table import group
+from acoupi.cli.terminal import echo
 from acoupi.cli.timezones import shown_time, warn_of_timezone
 from acoupi.errors import ParameterError
 

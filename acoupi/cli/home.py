@@ -72,6 +72,13 @@ class complete:
         return [name for name in available_programs() if name.startswith(incomplete)]
 
     @staticmethod
+    def presets(incomplete: str) -> list[str]:
+        """Return the names of presets."""
+        from acoupi.config.presets import PRESETS
+
+        return [name for name in PRESETS if name.startswith(incomplete)]
+
+    @staticmethod
     def targets(incomplete: str) -> list[str]:
         """Return the names of targets."""
         from acoupi.targets import available_targets

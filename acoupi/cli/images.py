@@ -1,6 +1,7 @@
 """Building an image with its progress on the terminal."""
 
-from acoupi.cli.output import done, echo, say
+from acoupi.cli.output import done, say
+from acoupi.cli.terminal import echo
 
 __all__ = ["build_image_of"]
 

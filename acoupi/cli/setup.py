@@ -9,6 +9,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
+from acoupi.cli.choosing import show_notice, show_preset
 from acoupi.cli.output import done, example, warn
 from acoupi.cli.table import single
 from acoupi.cli.timezones import say_timezone
@@ -38,6 +39,15 @@ def setup(
             metavar="NAME",
             help="What the sensor does: an installed program, or a Python module.",
             autocompletion=home.complete.programs,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Settings for a group of animals: bats, birds, insects, or soundscape. They are "
+            "shown; what you give yourself wins.",
+            autocompletion=home.complete.presets,
         ),
     ] = None,
     prompt: Annotated[
@@ -131,12 +141,18 @@ def setup(
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
         words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
         words += ["--adopt-folder"] if adopt_folder else []
+        words += [*(["--preset", preset] if preset else [])]
         words += [*(["--config", str(config)] if config else [])]
         words += [*(["--broker", broker] if broker else []), *options]
         raise typer.Exit(_set_up_inside(found, words, package))
+    name = program or _program_of(before, preset, asking=asking)
+    show_notice(name)
+    if preset is not None:
+        show_preset(preset, name, options, asking=asking)
     request = SetupRequest(
-        program or _program_of(before, asking=asking),
+        name,
         options,
+        preset=preset,
         prompt=asking and not diff,
         target=chosen,
         file=config,
@@ -243,21 +259,24 @@ def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> 
     return run_inside(found, words, image, named)
 
 
-def _program_of(before: "Sensor", *, asking: bool) -> str:
-    """Return the program of the existing sensor, or the one that is chosen now."""
+def _program_of(before: "Sensor", preset: str | None, *, asking: bool) -> str:
+    """Return the program of the existing sensor, or that of the preset, or the chosen one."""
     from acoupi.cli.prompts import ask_for_program
+    from acoupi.config.presets import find_preset
     from acoupi.stack.loading import available_programs
 
     try:
         present: str | None = before.program_name
     except NotConfiguredError:
         present = None
-    if asking:
+    if asking and (present or preset is None):
         if present and before.target.bakes_packages:
             _ = before.program_class  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:
         return present
+    if preset is not None:
+        return find_preset(preset).program
     raise ParameterError(
         "",
         "--program is missing.",

@@ -25,6 +25,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "try": Entry("trying:try_app", "Run a whole sensor for a minute, without a microphone."),
     "setup": Entry(
         "setup:app", "Set this board up as a sensor: choose a program and its settings."
     ),

@@ -268,7 +268,7 @@ def compose_config(home: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("program", ["test", "default", "connected", "demo"])
+@pytest.mark.parametrize("program", ["test", "default", "connected", "demo", "sounds"])
 def test_compose_reads_every_shipped_program_without_a_word(
     settings: Settings, program: str
 ) -> None:
