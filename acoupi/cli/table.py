@@ -72,6 +72,9 @@ COMMANDS = {
     "restore": Entry(
         "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
     ),
+    "help": Entry(
+        "help:app", "Read the documentation, which is on this machine: no network is needed."
+    ),
     "compose": Entry(
         "compose:app", "Run the sensor in containers, one per worker.", is_advanced=True
     ),
