@@ -80,6 +80,9 @@ COMMANDS = {
         "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
     ),
     "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
+    "help": Entry(
+        "help:app", "Read the documentation, which is on this machine: no network is needed."
+    ),
     "compose": Entry(
         "compose:app", "Run the sensor in containers, one per worker.", is_advanced=True
     ),

@@ -31,14 +31,58 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from acoupi import data, devices
 from acoupi.components import types
 
-__all__ = ["StatisticsDetectionsSummariser", "ThresholdsDetectionsSummariser"]
+__all__ = ["StatisticsDetectionsSummariser", "SummaryContent", "ThresholdsDetectionsSummariser"]
 
 _logger = logging.getLogger(__name__)
 
 Scores = dict[data.Tag, list[float]]
+
+
+class SummaryInterval(BaseModel):
+    """The window of a summary; recordings that began in it count."""
+
+    starttime: str
+    """Its start, ISO 8601 in UTC."""
+    endtime: str
+    """The first moment after it."""
+
+
+class SummaryDeployment(BaseModel):
+    """The deployment of a summary."""
+
+    id: str
+    """UUID of the deployment."""
+    name: str
+    """Name of the site."""
+    latitude: float | None
+    """Degrees north, WGS 84; null: unknown."""
+    longitude: float | None
+    """Degrees east, WGS 84; null: unknown."""
+
+
+class SummaryContent(BaseModel):
+    """The content of a summary."""
+
+    timeinterval: SummaryInterval
+    """The window."""
+    device: str
+    """Id of the device."""
+    deployment: SummaryDeployment
+    """Where the sensor was; each summary is of one deployment."""
+    models: list[str]
+    """Names of the models that had results."""
+    recordings: int
+    """Recordings of the window that a model has analysed."""
+    not_analysed: int = 0
+    """Recordings on which a model failed for good; absent: none."""
+    tags: dict[str, dict[str, dict[str, Any]]]
+    """For each kind of tag and each tag: ``mean``, ``min``, ``max`` and ``count`` of its scores; or
+    for each of the bands ``low``, ``mid``, ``high`` and ``above_high``, ``count`` and ``mean``."""
 
 
 class _SummaryStore(Protocol):
@@ -133,17 +177,20 @@ class _DetectionsSummariser(types.Summariser):
         for tag in sorted(scores, key=lambda tag: (tag.key, tag.value)):
             tags[tag.key][tag.value] = self._describe(scores[tag])
         device = devices.get_device_id()
-        content = {
-            "timeinterval": {"starttime": _iso(start), "endtime": _iso(end)},
-            "device": device,
-            "deployment": deployment.model_dump(
-                mode="json", include={"id", "name", "latitude", "longitude"}
+        content = SummaryContent(
+            timeinterval=SummaryInterval(starttime=_iso(start), endtime=_iso(end)),
+            device=device,
+            deployment=SummaryDeployment(
+                id=str(deployment.id),
+                name=deployment.name,
+                latitude=deployment.latitude,
+                longitude=deployment.longitude,
             ),
-            "models": sorted({output.name_model for output in outputs}),
-            "recordings": len({output.recording.id for output in outputs}),
-            **({"not_analysed": failed} if failed else {}),
-            "tags": tags,
-        }
+            models=sorted({output.name_model for output in outputs}),
+            recordings=len({output.recording.id for output in outputs}),
+            not_analysed=failed,
+            tags=tags,
+        ).model_dump(exclude=None if failed else {"not_analysed"})
         return data.Message(
             id=data.derived_id(device, deployment.id, type(self).__name__, _iso(start), _iso(end)),
             content=json.dumps(content, ensure_ascii=False),
