@@ -14,10 +14,12 @@ from acoupi import data
 from acoupi.effort import PlanFrom
 from acoupi.heard import VerdictRow
 from acoupi.provenance import Provenance
+from acoupi.space import FileClass
 
 __all__ = [
     "ClipReport",
     "DeploymentReport",
+    "GivenUpReport",
     "MessageReport",
     "NoteReport",
     "OutputReport",
@@ -54,6 +56,16 @@ class ClipReport(_Strict):
     missing_after_s: Seconds = 0.0
 
 
+class GivenUpReport(_Strict):
+    """A file with its sound that was given up for room on a disk."""
+
+    kind: FileClass
+    reason: str
+    duration_s: Seconds
+    bytes: int
+    on: AwareDatetime
+
+
 class RecordingReport(_Strict):
     """A recording, and all that is known of it at a moment."""
 
@@ -73,6 +85,7 @@ class RecordingReport(_Strict):
     analyses: Sequence[data.Analysis] = ()
     outputs: Sequence[OutputReport] = ()
     clips: Sequence[ClipReport] = ()
+    given_up: Sequence[GivenUpReport] = ()
     is_sampled: bool = False
     """Whether it is kept for review."""
 

@@ -156,9 +156,9 @@ class Effort:
     deleted: float = 0.0
     """Recorded time whose files were given up after they were analysed, seconds."""
     in_clips: float = 0.0
+    """How much of it clips hold, seconds."""
     for_room: Mapping[FileClass, GivenUp] = field(default_factory=dict)
     """What was given up so that the disk was not full."""
-    """How much of it clips hold, seconds."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
@@ -317,6 +317,14 @@ class GroupedSource(EffortSource, Protocol):
         self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
     ) -> tuple[float, float]:
         """Return how much sound of deleted files there was, and how much of it clips hold, s."""
+
+    def count_given_up(
+        self,
+        deployment: data.Deployment | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> Mapping[FileClass, GivenUp]:
+        """Return what was given up of each class, of recordings that began in [since, until)."""
 
 
 Read = Callable[

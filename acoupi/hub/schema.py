@@ -231,6 +231,17 @@ _TABLES = (
     )
     """,
     """
+    CREATE TABLE given_up (
+        recording_row BIGINT NOT NULL REFERENCES recording (row) ON DELETE CASCADE,
+        class TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        duration_s FLOAT8 NOT NULL,
+        bytes BIGINT NOT NULL,
+        given_up_on_us BIGINT NOT NULL
+    )
+    """,
+    "CREATE INDEX given_up_recording ON given_up (recording_row)",
+    """
     CREATE TABLE effort_note (
         deployment_row BIGINT NOT NULL REFERENCES deployment (row),
         start_us BIGINT NOT NULL,

@@ -260,7 +260,7 @@ def _recording_row(one: RecordingReport) -> Row:
 
 # What is known of a recording beside it is replaced as a whole
 
-_DETAILS = ("capture", "capture_clock", "analysis", "sample", "clip_part")
+_DETAILS = ("capture", "capture_clock", "analysis", "sample", "clip_part", "given_up")
 
 
 def _put_details(connection: Connection, recordings: Recordings) -> None:
@@ -271,6 +271,7 @@ def _put_details(connection: Connection, recordings: Recordings) -> None:
         "capture": _capture_rows,
         "capture_clock": _clock_rows,
         "analysis": _analysis_rows,
+        "given_up": _given_up_rows,
         "sample": lambda one, row: [(row,)] if one.is_sampled else [],
     }
     for table, make in makers.items():
@@ -335,6 +336,12 @@ def _analysis_rows(one: RecordingReport, row: int) -> Iterable[Row]:
             analysis.error,
             to_microseconds(analysis.updated_on),
         )
+
+
+def _given_up_rows(one: RecordingReport, row: int) -> Iterable[Row]:
+    for file in one.given_up:
+        on = to_microseconds(file.on)
+        yield (row, file.kind.value, file.reason, file.duration_s, file.bytes, on)
 
 
 _PUT_CLIP = """

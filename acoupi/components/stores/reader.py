@@ -27,6 +27,7 @@ from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.effort_tables import capture_of_row, history_of
 from acoupi.components.stores.heard_tables import provenances, verdict_of
 from acoupi.components.stores.rows import analysis_of, deployment_of, tags_of
+from acoupi.components.stores.space_tables import totals_given_up
 from acoupi.components.stores.values import (
     Connection,
     as_blob_list,
@@ -48,6 +49,7 @@ from acoupi.heard import (
     VerdictRow,
 )
 from acoupi.provenance import Provenance
+from acoupi.space import FileClass, GivenUp
 
 __all__ = ["SqliteReader", "StatementReader"]
 
@@ -263,6 +265,16 @@ class StatementReader(ABC):
         """Return how much sound of deleted files there was, and how much of it clips hold, s."""
         with self.reading() as connection:
             return given_up(connection, deployment, since, until)
+
+    def count_given_up(
+        self,
+        deployment: data.Deployment | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> dict[FileClass, GivenUp]:
+        """Return what was given up of each class, of recordings that began in [since, until)."""
+        with self.reading() as connection:
+            return totals_given_up(connection, deployment, since, until)
 
 
 class SqliteReader(StatementReader):

@@ -15,6 +15,7 @@ from acoupi.heard import Filters, RecordingRow
 from acoupi.reports import (
     ClipReport,
     DeploymentReport,
+    GivenUpReport,
     NoteReport,
     OutputReport,
     RecordingReport,
@@ -24,6 +25,11 @@ from acoupi.reports import (
 __all__ = ["reports_of"]
 
 RECORDINGS_IN_A_REPORT = 200
+
+_GIVEN_UP = """
+    SELECT class, reason, duration_s, bytes, given_up_on_us FROM given_up
+    WHERE recording_row = (SELECT row FROM recording WHERE id = :id) ORDER BY row
+"""
 
 _NOTES = """
     SELECT start_us, end_us, state, detail FROM effort_note
@@ -112,8 +118,21 @@ def _recordings(
                 )
                 for clip in row.clips
             ],
+            given_up=_given_up(reader, row.id),
             is_sampled=row.id in ids,
         )
         for row in rows
         if row.id in known
     ]
+
+
+def _given_up(reader: SqliteReader, recording: UUID) -> list[GivenUpReport]:
+    with reader.reading() as connection:
+        return [
+            GivenUpReport(
+                kind=kind, reason=reason, duration_s=seconds, bytes=size, on=from_microseconds(on)
+            )
+            for kind, reason, seconds, size, on in connection.execute(
+                _GIVEN_UP, {"id": recording.bytes}
+            )
+        ]
