@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from acoupi import data
-from acoupi.space import FileClass, OnFull, SpacePolicy, hours_left, measured_rate
+from acoupi.space import FileClass, OnFull, SpacePolicy, free_bytes, hours_left, measured_rate
 from acoupi.tasks.space import Disk, Room
 
 __all__ = ["DiskState", "GivenUpState", "SpaceState", "space_state"]
@@ -112,7 +112,7 @@ def space_state(store: Any, policy: SpacePolicy) -> SpaceState:
         disks=[_disk(one, hours_left(one.free, policy, rate)) for one in disks],
         given_up={kind: GivenUpState(**one._asdict()) for kind, one in given_up.items()},
         on_full=policy.on_full,
-        is_full=bool(disks) and disks[0].free < policy.needed_to_record,
+        is_full=free_bytes(policy.spool) < policy.needed_to_record,
         not_mounted=list(missing),
     )
 

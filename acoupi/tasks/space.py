@@ -34,8 +34,8 @@ _BATCH = 50
 """Files that are given up in one transaction."""
 BUDGET_S = 10.0
 """Seconds that one pass may take; the next one goes on."""
-_QUOTA_PAUSE = 20
-"""Quotas are not added up again before this many times as long as that took."""
+_PAUSE = 20
+"""What took long and found nothing is not looked for again before this many times as long."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Demand:
     covers: Callable[[Path], bool]
     """Which files it is about."""
     reason: str
-    is_for_room: bool = False
-    """Whether the disk lacks room, and not only a quota is exceeded."""
+    device: int | None = None
+    """The disk that lacks room; None: only a quota is exceeded."""
 
 
 class Going(NamedTuple):
@@ -133,6 +133,8 @@ class Room:
     """Free and total bytes of the disk of a folder."""
     was_full: bool = False
     quotas_due: float = 0.0
+    empty_until: dict[tuple[FileClass, int], float] = field(default_factory=dict)
+    """When a class of which a disk had no files is looked for again."""
     missing: set[Path] = field(default_factory=set)
     """Mount points that are known to have no disk."""
 
@@ -162,14 +164,14 @@ class Room:
             classes = list(self.policy.order)
             if self.policy.on_full == "detections_only":
                 classes.append(FileClass.NEW)
-            yield Demand(disk.marks.until - disk.free, classes, _on(disk), reason, True)
+            yield Demand(disk.marks.until - disk.free, classes, _on(disk), reason, disk.device)
         begun = clock.monotonic()
         if begun < self.quotas_due:
             return
         for disk in disks:
             yield from self._of_classes(disk)
             yield from self._of_folders(disk)
-        self.quotas_due = begun + _QUOTA_PAUSE * (clock.monotonic() - begun)
+        self.quotas_due = begun + _PAUSE * (clock.monotonic() - begun)
 
     def _of_classes(self, disk: Disk) -> Iterator[Demand]:
         for kind, share in self.policy.quotas.items():
@@ -191,7 +193,10 @@ class Room:
                 yield Demand(excess, list(self.policy.order), covers, reason)
 
     def going(
-        self, classes: Sequence[FileClass], covers: Callable[[Path], bool], reason: str = ""
+        self,
+        classes: Sequence[FileClass],
+        covers: Callable[[Path], bool],
+        reason: str = "",
     ) -> Iterator[Going]:
         """Yield which files may go, in that order, without giving them up."""
         for kind in classes:
@@ -199,10 +204,23 @@ class Room:
                 if covers(spare.path) and (size := _allocated(spare.path)) is not None:
                     yield Going(spare, kind, size, reason)
 
+    def _going_for(self, demand: Demand) -> Iterator[Going]:
+        """Yield what may go for a demand; a class without files is not looked for at once again."""
+        for kind in demand.classes:
+            begun, is_empty = clock.monotonic(), True
+            if demand.device is not None and begun < self.empty_until.get((kind, demand.device), 0):
+                continue
+            for one in self.going([kind], demand.covers, demand.reason):
+                is_empty = False
+                yield one
+            if is_empty and demand.device is not None:
+                until = begun + _PAUSE * (clock.monotonic() - begun)
+                self.empty_until[kind, demand.device] = until
+
     def chosen(self, demand: Demand) -> Iterator[Going]:
         """Yield what goes for a demand, until it is met."""
         left = demand.bytes
-        for one in self.going(demand.classes, demand.covers, demand.reason):
+        for one in self._going_for(demand):
             if left <= 0:
                 return
             left -= one.bytes
@@ -220,7 +238,7 @@ class Room:
                     break
             batch.append(one)
         left -= self.give_up(batch)
-        return left if demand.is_for_room else 0
+        return 0 if demand.device is None else left
 
     def give_up(self, batch: Sequence[Going]) -> int:
         """Give some files of one class up; return their bytes."""
