@@ -263,8 +263,8 @@ def _show(state: "AcoupiStatus") -> None:
     }
     if state.microphone is not None:
         record["microphone"] = microphone_words(state.microphone)
-    if state.analysis is not None:
-        record["analysis"] = state.analysis.words()
+    parts = {"analysis": state.analysis, "spool": state.in_memory}
+    record |= {name: part.words() for name, part in parts.items() if part is not None}
     if state.messages:
         record["to send"] = ", ".join(one.words() for one in state.messages)
     print_record(record)
