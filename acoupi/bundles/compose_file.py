@@ -16,6 +16,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
 from acoupi.stack.broker_users import broker_user
+from acoupi.stack.spool import memory_of
 from acoupi.stack.stack import BEAT_SHARES, BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "BROKER_GRACE",
     "BROKER_MEMORY",
     "BROKER_URL",
+    "MEMORY_VOLUME",
     "SECCOMP",
     "SOCKET",
     "SOCKET_FOLDER",
@@ -39,6 +41,7 @@ __all__ = [
     "in_memory",
     "mebibytes",
     "memory_variable",
+    "memory_volume",
     "port_variable",
     "redis_options",
     "setting",
@@ -295,6 +298,16 @@ def waiting_volumes(services: Iterable[str]) -> dict[str, str]:
     """
     kind = in_memory(64, 16_384, "mode=0777")
     return dict.fromkeys(map(waiting_volume, services), kind)
+
+
+MEMORY_VOLUME = "spool-memory"
+"""The volume of recordings that wait in memory."""
+
+
+def memory_volume(stack: Stack) -> dict[str, str]:
+    """Return the volume of recordings that wait in memory, if they do; two users write there."""
+    size = memory_of(stack)
+    return {MEMORY_VOLUME: in_memory(size, 65_536, "mode=0777")} if size else {}
 
 
 def variable(name: str, default: str | None = None) -> str:

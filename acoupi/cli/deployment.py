@@ -275,11 +275,8 @@ def _show(state: "AcoupiStatus") -> None:
 
 def _work(state: "AcoupiStatus") -> dict[str, str]:
     """Return what is still to be done, and the room for it."""
-    work = {}
-    if state.analysis is not None:
-        work["analysis"] = state.analysis.words()
-    if state.space is not None:
-        work["disk"] = state.space.words()
+    parts = {"analysis": state.analysis, "spool": state.in_memory, "disk": state.space}
+    work = {name: part.words() for name, part in parts.items() if part is not None}
     if state.messages:
         work["to send"] = ", ".join(one.words() for one in state.messages)
     return work

@@ -59,6 +59,19 @@ class Recorder(BaseModel):
     )
 
 
+class Spool(BaseModel):
+    """Where recordings wait for their analysis: on the disk, or in memory while there is room."""
+
+    memory_mb: Annotated[int, NoUserPrompt] = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="Megabytes of memory in which recordings wait for their analysis; those that "
+        "have no room there wait on the disk. What is in memory is lost with the power; 0: all "
+        "wait on the disk.",
+    )
+
+
 class Review(BaseModel):
     """The recordings that are kept as a fair sample, whatever the saving filters say."""
 
@@ -160,10 +173,11 @@ BUILT_IN: dict[str, type[BaseModel]] = {
     "disk": Disk,
     "alarms": Alarms,
     "outbox": Outbox,
+    "spool": Spool,
     "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "clips", "disk", "metrics", "outbox", "web"})
+NEVER_ASKED = frozenset({"alarms", "clips", "disk", "metrics", "outbox", "spool", "web"})
 """Sections about which setup does not ask."""
 
 

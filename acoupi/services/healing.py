@@ -34,6 +34,7 @@ from acoupi.components.stores.healing import (
 from acoupi.data import EffortSpan, EffortState
 from acoupi.deployed import deployed_here
 from acoupi.errors import AcoupiError, AudioError
+from acoupi.home import spool_folders
 from acoupi.programs import AcoupiProgram
 from acoupi.services.sensor_state import alarms_file
 from acoupi.stack.doors import door_keeper
@@ -79,9 +80,10 @@ class Kept:
 
     def sounds(self) -> Iterator[tuple[Path, bool]]:
         """Yield the files of recordings, and whether they are kept for good."""
-        for folder, is_kept in ((self.spool, False), (self.recordings, True)):
-            for place, _, _ in os.walk(folder) if folder is not None else ():
-                yield from ((path, is_kept) for path in files.list_recordings(Path(place)))
+        for folder in spool_folders(self.spool) if self.spool is not None else ():
+            yield from ((path, False) for path in files.list_recordings(folder))
+        for place, _, _ in os.walk(self.recordings) if self.recordings is not None else ():
+            yield from ((path, True) for path in files.list_recordings(Path(place)))
 
 
 def kept_by(program: AcoupiProgram[Any], settings: Settings) -> Kept:

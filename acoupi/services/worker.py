@@ -18,7 +18,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,7 @@ from acoupi.services.duties import duties_of, kept_tasks
 from acoupi.services.entries import Entry, read_schedule
 from acoupi.services.healing import Healer, healer_of, kept_by
 from acoupi.services.logs import configure_logging, note_crash, tell
+from acoupi.services.memory_spool import keeping_in_memory
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.services.program_hooks import settle_store
 from acoupi.services.provisioned_home import drop_invalid_variables
@@ -130,7 +131,12 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             tie_to_worker(lock)
             _call_while_waiting(program, stopped)
             kept = kept_tasks(program, service, stack)
-            with showing(service, settings, sensor.web):
+            is_recorder = service.role == "recorder"
+            in_memory = keeping_in_memory(program, settings, sensor.spool)
+            with (
+                showing(service, settings, sensor.web),
+                in_memory if is_recorder else nullcontext(),
+            ):
                 return _work(app, service, settings, monitor, kept)
         finally:
             stopped.set()

@@ -11,7 +11,7 @@ from acoupi import data
 from acoupi.audio import files
 from acoupi.components import types
 from acoupi.errors import AudioError
-from acoupi.home import spool_dir
+from acoupi.home import spool_dir, spool_folders
 from acoupi.space import device_of, free_bytes
 from acoupi.tasks.clips import Cutter
 
@@ -113,7 +113,8 @@ class _Management:
         self, folder: Path
     ) -> Iterator[tuple[data.Recording, list[data.ModelOutputInfo]]]:
         """Yield the stored recordings of a folder, oldest first; names begin with the time."""
-        paths = files.list_recordings(folder)
+        paths = [path for each in spool_folders(folder) for path in files.list_recordings(each)]
+        paths.sort(key=lambda path: path.name)
         for first in range(0, len(paths), _BATCH):
             batch = paths[first : first + _BATCH]
             rows = self.store.get_recordings_info_by_path(batch)
