@@ -1,5 +1,6 @@
-"""Runs `scripts/faults` for tests."""
+"""`scripts/faults` and its parts, for tests."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -8,9 +9,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.services import require
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "faults.d"
 TIMEOUT = 840.0
 """Longest run of the rig: its waits are bounded, and a loaded machine is slow."""
+
+
+def part_of_rig(name: str) -> Any:
+    """Return a module of the rig that needs no other of them."""
+    spec = importlib.util.spec_from_file_location(f"faults_{name}", SCRIPT / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def require_disk() -> None:
+    """Skip where no file system of our own can be mounted; on CI fail instead."""
+    reason = part_of_rig("disk").why_no_disk()
+    require(f"power cuts: {reason}", not reason)
 
 
 def faults(folder: Path, *options: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ Exit code 0: all was in order; 1: not so, and the report says what.
 """
 
 import argparse
+import datetime
 import json
 import os
 import random
@@ -70,16 +71,27 @@ def as_variables(settings: Mapping[str, object]) -> dict[str, str]:
     return {f"ACOUPI_CONFIG__{key}": str(value) for key, value in {**OPTIONS, **settings}.items()}
 
 
+@contextmanager
+def own_home(folder: Path, say: Say) -> Iterator[tuple[Path, Disk | None]]:
+    """Give the place of a home, on a disk of its own where there can be one."""
+    if reason := why_no_disk():
+        say(f"No disk of its own, so no fault of a disk and no power cut: {reason}")
+        yield folder / "disk" / "home", None
+        return
+    disk = Disk(folder)
+    disk.make()
+    try:
+        yield disk.path / "home", disk
+    finally:
+        disk.unmount()
+
+
 def run_processes(folder: Path, options: argparse.Namespace, say: Say) -> Report:
     """Let it happen to a sensor of plain processes; return the report."""
-    reason = why_no_disk()
-    if reason:
-        say(f"No disk of its own, so no fault of a disk and no power cut: {reason}")
     with ExitStack() as stack:
-        disk = None if reason else stack.enter_context(own_disk(folder))
+        home, disk = stack.enter_context(own_home(folder, say))
         servers = stack.enter_context(serving(folder))
         name, microphone = f"seed-{options.seed}", folder / "microphone"
-        home = (disk.path if disk else folder) / "home"
         settings = {
             "MICROPHONE_FILE": microphone,
             "MESSAGING__HTTP__BASE_URL": f"http://127.0.0.1:{servers.ports['http']}/{name}",
@@ -88,8 +100,7 @@ def run_processes(folder: Path, options: argparse.Namespace, say: Say) -> Report
             "MESSAGING__MQTT__TOPIC": f"{TOPIC}/{name}",
         }
         sensor = ProcessSensor(name, home, as_variables(settings) | {"PYTHONPATH": str(PROGRAM)})
-        if options.keep and disk:
-            stack.callback(lambda: subprocess.run(["cp", "-a", home, folder], check=False))
+        stack.callback(copy, options, home, folder)
         stack.callback(lambda: end_processes([home]))
         rig = Rig(sensor, disk, servers, microphone, say)
         return lived(rig, options, lambda: servers.arrivals)
@@ -101,10 +112,18 @@ def run_compose(folder: Path, options: argparse.Namespace, say: Say) -> Report:
         raise SystemExit(f"Error: no containers: {reason}")
     settings = as_variables({"MESSAGING__HTTP__BASE_URL": "http://receiver:8080/"})
     more = {"PYTHONPATH": str(PROGRAM), "ACOUPI_IMAGE": build()}
-    sensor = ComposeSensor(f"seed-{options.seed}", folder / "home", settings | more)
     with ExitStack() as stack:
+        home, disk = stack.enter_context(own_home(folder, say))
+        sensor = ComposeSensor(f"seed-{options.seed}", home, settings | more)
+        stack.callback(copy, options, home, folder)
         stack.callback(sensor.end)
-        return lived(Rig(sensor, None, None, None, say), options, sensor.arrivals)
+        return lived(Rig(sensor, disk, None, None, say), options, sensor.arrivals)
+
+
+def copy(options: argparse.Namespace, home: Path, folder: Path) -> None:
+    """Leave the home behind, if that is wanted."""
+    if options.keep:
+        subprocess.run(["cp", "-a", home, folder], check=False)
 
 
 def lived(rig: Rig, options: argparse.Namespace, arrivals: Callable[[], list[Arrival]]) -> Report:
@@ -116,17 +135,6 @@ def lived(rig: Rig, options: argparse.Namespace, arrivals: Callable[[], list[Arr
     rig.say(f"quiet after {report['quiet_after_s']} s")
     sensor.finish()
     return report | verdict(rig, arrivals())
-
-
-@contextmanager
-def own_disk(folder: Path) -> Iterator[Disk]:
-    """Give a disk; take it away in the end."""
-    disk = Disk(folder)
-    disk.make()
-    try:
-        yield disk
-    finally:
-        disk.unmount()
 
 
 def planned(options: argparse.Namespace, sensor: ProcessSensor, *, has_disk: bool) -> list[Event]:
@@ -174,6 +182,7 @@ def verdict(rig: Rig, arrivals: list[Arrival]) -> Report:
         "outputs": books.outputs,
         "messages": {name: counts(tally) for name, tally in tallies.items()},
         "recovered_s": recoveries(rig.log),
+        "log": [shown(one) for one in rig.log],
         "wrong": {
             **books.faults,
             **({"power cuts took": rig.broken} if rig.broken else {}),
@@ -183,6 +192,16 @@ def verdict(rig: Rig, arrivals: list[Arrival]) -> Report:
         },
     }  # fmt: skip
     return report | {"is_well": not report["wrong"]}
+
+
+def shown(trouble: Trouble) -> str:
+    """Return a line of the rig's own log."""
+    start, end = (
+        datetime.datetime.fromtimestamp(each, datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
+        for each in (trouble.start, trouble.end)
+    )
+    missed = ", nobody was there" if trouble.missed else ""
+    return f"{start} to {end} {trouble.kind} {trouble.what}{missed}".rstrip()
 
 
 def counts(tally: Tally) -> dict[str, int]:

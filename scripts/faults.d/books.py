@@ -140,6 +140,9 @@ def _reasons(
     """Yield from when on each of what was done explains this state of a hole."""
     for one in log:
         begins = one.takes_from(length)
+        for other in log:  # a recording with a microphone that was at fault takes longer
+            if other.kind == "microphone" and other.start <= one.start and begins <= other.end:
+                begins = min(begins, other.start - length)
         if state in one.explains and one.end >= begun - _EDGE and begins <= over:
             yield begins
 

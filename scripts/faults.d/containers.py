@@ -27,15 +27,19 @@ class ComposeSensor(ProcessSensor):
     weights: ClassVar[dict[str, float]] = {
         "kill": 30, "freeze": 5, "kill all": 2, "wipe broker": 4, "broker down": 3, "servers": 5,
     }  # fmt: skip
-    disk_weights: ClassVar[dict[str, float]] = {}
     services = (*SERVICES, BROKER)
     transports = ("http",)
     target = "compose"
 
+    @property
+    def out(self) -> Path:
+        """Where the server writes what it got: the bundle allows no place outside the home."""
+        return self.home / "out"
+
     def set_up(self, *options: str) -> None:
         """Make the home, with a server beside the services."""
         super().set_up(*options)
-        out = self.home / "out"
+        out = self.out
         out.mkdir()
         out.chmod(0o777)
         server = {
@@ -67,7 +71,7 @@ class ComposeSensor(ProcessSensor):
     def arrivals(self) -> list[Arrival]:
         """Return what its server got."""
         with contextlib.suppress(FileNotFoundError):
-            lines = (self.home / "out" / "http.jsonl").read_text().splitlines()
+            lines = (self.out / "http.jsonl").read_text().splitlines()
             return [Arrival(self.name, "http", **json.loads(line)) for line in lines]
         return []
 
@@ -94,8 +98,16 @@ class ComposeSensor(ProcessSensor):
         return False
 
     def kill_all(self) -> None:
-        """Kill every container; the engine takes that for a wish, and starts none again."""
-        self.compose("kill", *self.services)
+        """Kill every container; the engine takes that for a wish, and starts none again.
+
+        The home may be on a disk that is gone, so Compose is not asked.
+        """
+        label = f"label=com.docker.compose.project.working_dir={self.home}"
+        for service in (*self.services, SERVER):  # its place is on that disk, too
+            own = f"label=com.docker.compose.service={service}"
+            ids = docker("ps", "--quiet", "--filter", label, "--filter", own).split()
+            if ids:
+                docker("kill", *ids, check=False)
 
     def wipe_broker(self) -> None:
         """Take the broker away with all it holds, and have another."""
@@ -111,7 +123,7 @@ class ComposeSensor(ProcessSensor):
         """Take the server away, or freeze it; return what undoes it."""
         if kind in ("refused", "dropped"):
             self.compose("kill", SERVER, check=False)
-            return lambda: self.compose("start", SERVER)
+            return lambda: self.compose("start", SERVER, check=False)
         self.compose("pause", SERVER, check=False)
         return lambda: self.compose("unpause", SERVER, check=False)
 

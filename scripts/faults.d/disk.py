@@ -56,13 +56,17 @@ class Disk:
             os.close(folder)
 
     def unmount(self) -> None:
-        """Take it away, once nobody has a file open on it."""
+        """Take it away, once nobody has a file open on it, nor any container the place."""
         end = time.monotonic() + _UNMOUNTED_WITHIN
-        while _fails("umount", self.path):
+        while self._is_held():
+            _said("umount", self.path)
             if time.monotonic() > end:
-                _run("umount", "--lazy", self.path)
+                _said("umount", "--lazy", self.path)
                 raise SystemExit(f"Error: {self.path} is still in use after its sensor was killed")
             time.sleep(0.1)
+
+    def _is_held(self) -> bool:
+        return os.path.ismount(self.path) or bool(_said("losetup", "--associated", self.image))
 
     def mend(self) -> None:
         """Do what the system does at boot with a file system that is marked as faulty."""
@@ -95,9 +99,7 @@ class Disk:
 
     def fail(self) -> None:
         """Have the kernel find an error: it makes the file system read-only."""
-        device = subprocess.run(
-            ["findmnt", "-no", "SOURCE", self.path], check=True, capture_output=True, text=True
-        ).stdout.strip()
+        device = _said("findmnt", "-no", "SOURCE", self.path)
         (Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error").write_text("1")
 
 
@@ -114,6 +116,11 @@ def _run(*command: str | Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"Error: {command[0]} failed: {done.stderr.strip()}")
+
+
+def _said(*command: str | Path) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def _fails(*command: str | Path) -> bool:

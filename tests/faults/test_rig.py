@@ -1,13 +1,11 @@
 """`scripts/faults`: a short seed on the process target, with power cuts, finds nothing wrong."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.rig import faults
-from tests.services import require, require_program
+from tests.rig import faults, require_disk
+from tests.services import require_program
 
 
 @pytest.mark.integration
@@ -15,9 +13,7 @@ from tests.services import require, require_program
 @pytest.mark.timeout(900)
 def test_faults_of_a_seed_and_ten_power_cuts_lose_nothing(tmp_path: Path) -> None:
     require_program("mosquitto")
-    require("power cuts need root", os.geteuid() == 0)
-    found = subprocess.run(["losetup", "--find"], capture_output=True, check=False)
-    require("power cuts need a loop device: modprobe loop", found.returncode == 0)
+    require_disk()
 
     report = faults(tmp_path, "process", "--seed", "77", "--seconds", "60", "--power-cuts", "10")
 

@@ -1,13 +1,10 @@
 """The rig's own judgement: what it calls wrong, on books that were made wrong on purpose."""
 
 import datetime
-import importlib.util
 import sqlite3
-import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -19,21 +16,15 @@ from acoupi.components import FullModelOutputMessageBuilder, SqliteMessageStore,
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import NO_REASON
 from acoupi.testing import make_recording
+from tests.rig import part_of_rig
 
-BOOKS = Path(__file__).parents[2] / "scripts" / "faults.d" / "books.py"
 START = datetime.datetime(2026, 6, 1, 20, tzinfo=datetime.UTC)
 RATE = 8000
 
 
 @pytest.fixture
-def books(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("faults_books", BOOKS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def books() -> Any:
+    return part_of_rig("books")
 
 
 def spans(*states: tuple[EffortState, str]) -> list[EffortSpan]:

@@ -1,13 +1,33 @@
-"""An HTTP server in a container that writes down what it got, a JSON per line, then says so."""
+"""An HTTP server in a container that writes down what it got, a JSON per line, then says so.
+
+One at a time: whatever it acknowledges is on its disk.
+"""
 
 import hashlib
 import json
 import os
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 PORT = 8080
+LINES = Path("/out/http.jsonl")
+
+
+def write(line: bytes) -> None:
+    """Have a line on the disk, or nothing of it."""
+    file = os.open(LINES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    size = os.fstat(file).st_size
+    try:
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, size)
+            raise OSError("the disk is full")
+        os.fsync(file)
+        folder = os.open(LINES.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    finally:
+        os.close(file)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -21,9 +41,11 @@ class Handler(BaseHTTPRequestHandler):
             "time": time.time(),
             "digest": hashlib.sha256(body).hexdigest(),
         }
-        file = os.open(Path("/out/http.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.write(file, (json.dumps(got) + "\n").encode())
-        os.close(file)
+        try:
+            write((json.dumps(got) + "\n").encode())
+        except OSError:
+            self.send_error(503)
+            return
         self.do_OPTIONS()
 
     def do_OPTIONS(self) -> None:
@@ -37,4 +59,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("", PORT), Handler).serve_forever()
+    HTTPServer(("", PORT), Handler).serve_forever()
