@@ -3,9 +3,10 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import CompletionItem, TyperCommand  # type: ignore[attr-defined]
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
@@ -25,12 +26,24 @@ __all__ = ["app"]
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-EXAMPLE = "acoupi setup --program default --recording.duration 10 --recording.interval 60"
+EXAMPLE = "acoupi setup --program default --recording.duration 10"
 
 app = single()
 
 
-@app.command(context_settings=ANY_OPTION, epilog=example(EXAMPLE))
+class SetupCommand(TyperCommand):
+    """Completes the settings of the program, too, which are options that it does not declare."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the options that begin so."""
+        options = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("--"):
+            names = home.complete.fields_of(ctx.params.get("program"), incomplete[2:])
+            options += [CompletionItem(f"--{name}") for name in names]
+        return options
+
+
+@app.command(cls=SetupCommand, context_settings=ANY_OPTION, epilog=example(EXAMPLE))
 def setup(
     context: typer.Context,
     program: Annotated[
