@@ -17,6 +17,7 @@ from acoupi.cli.timezones import say_timezone
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
+    from acoupi.cli.interviews import Interview
     from acoupi.stack.settings import Settings
     from acoupi.system.planning import SetupRequest
     from acoupi.system.sensor import Sensor
@@ -138,7 +139,7 @@ def setup(
     from variables like ACOUPI_CONFIG__RECORDING__DURATION. No microphone needs
     to be connected. A second setup keeps the answers of the first.
     """
-    from acoupi.cli.prompts import ask
+    from acoupi.cli.interviews import Interview
     from acoupi.system.planning import SetupRequest
     from acoupi.system.sensor import Sensor
 
@@ -162,6 +163,7 @@ def setup(
     show_notice(name)
     if preset is not None:
         show_preset(preset, name, options, asking=asking)
+    interview = Interview(str(found.home), name)
     request = SetupRequest(
         name,
         options,
@@ -170,14 +172,14 @@ def setup(
         target=chosen,
         file=config,
         broker=broker,
-        ask=ask,
+        ask=interview,
         force=force,
         adopts_folder=adopt_folder,
     )
     if diff:
         show_diff(found, request, as_json=as_json)
     else:
-        after = _set_up(found, request)
+        after = _ask_and_set_up(found, request, interview) if asking else _set_up(found, request)
         if before.manifest is None and target is None:
             _say_where(after)
 
@@ -296,6 +298,16 @@ def _program_of(before: "Sensor", preset: str | None, *, asking: bool) -> str:
         "acoupi setup --program default",
         why=f"the installed programs are {', '.join(available_programs())}.",
     )
+
+
+def _ask_and_set_up(found: "Settings", request: "SetupRequest", interview: "Interview") -> "Sensor":
+    from acoupi.system.planning import plan_setup
+
+    about = ("program", request.program_name), ("home", str(found.home))
+    with interview.kept():
+        interview.until_confirmed(lambda: plan_setup(found, request), *about)
+    interview.rewind()
+    return _set_up(found, request)
 
 
 def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":

@@ -1,10 +1,6 @@
 """What is printed fits terminals of 60 to 200 columns: no name is cut; no colour if unwanted."""
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +14,12 @@ from acoupi.cli.tables import layout_table
 from acoupi.components import SqliteStore
 from acoupi.system import Settings
 from acoupi.system.deployments import read_deployment
+from tests.cli.on_a_terminal import on_a_terminal
 from tests.cli.support import Run
 
 WIDTHS = (60, 80, 120, 200)
 SITE = "Old oak at the north-western corner of the lower meadow"
 SPECIES = "Rhinolophus ferrumequinum"
-FILE = Path(sys.executable).with_name("acoupi")
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -130,21 +126,9 @@ def test_in_a_pipe_a_row_is_a_line_without_control_characters(run: Run, recorded
 
 def printed_on_a_terminal(*args: str, home: Path, **environment: str) -> str:
     """What a command prints on a terminal, stderr with it."""
-    ours, theirs = pty.openpty()
-    variables = {**os.environ, "TERM": "xterm", "ACOUPI_HOME": str(home), **environment}
-    with subprocess.Popen(
-        [FILE, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=variables
-    ) as child:
-        os.close(theirs)
-        text = b""
-        try:
-            while block := os.read(ours, 65536):
-                text += block
-        except OSError:  # Linux says so when the last writer is gone
-            pass
-        os.close(ours)
-        child.wait(60)
-    return text.decode()
+    with on_a_terminal(*args, ACOUPI_HOME=str(home), **environment) as terminal:
+        terminal.ended()
+        return terminal.shown
 
 
 @pytest.mark.parametrize("command", ["statuss", "program list", "program new Not-A-Name"])
