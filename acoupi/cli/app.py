@@ -11,6 +11,9 @@ from acoupi.writing import keep_others_out
 
 __all__ = ["app"]
 
+WIDEST_HELP = 100
+"""Columns; longer lines are hard to read."""
+
 app = typer.Typer(
     name="acoupi",
     cls=AcoupiGroup,
@@ -18,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     add_completion=True,
+    context_settings={"max_content_width": WIDEST_HELP},
 )
 
 FIRST_STEPS = """\b

@@ -23,7 +23,12 @@ def show_notice(program: str) -> None:
         found = load_program_class(program)
     except AcoupiError:
         return  # setup says so
-    for line in wrapped(found.notice, width_of() or WIDTH) if found.notice else []:
+    if found.notice:
+        _say_wrapped(found.notice)
+
+
+def _say_wrapped(text: str) -> None:
+    for line in wrapped(text, width_of() or WIDTH):
         say(line)
 
 
@@ -52,7 +57,7 @@ def show_preset(name: str, program: str, given: Sequence[str], *, asking: bool) 
         for setting, value in preset_for(name, program, schema).items()
         if f"--{setting}" not in options
     ]
-    say(f"The preset {name}: {find_preset(name).purpose}.")
+    _say_wrapped(f"The preset {name}: {find_preset(name).purpose}.")
     print_table(rows, COLUMNS, empty="")
     if asking and not typer.confirm("Take these settings?", default=True):
         raise typer.Abort

@@ -77,7 +77,11 @@ def set_(
     context: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME VALUE", help="The setting and its new value."),
+        typer.Argument(
+            metavar="NAME VALUE",
+            help="The setting and its new value.",
+            autocompletion=home.complete.fields,
+        ),
     ] = None,
     field: FieldOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The value is JSON.")] = False,

@@ -15,6 +15,7 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import Hub, hub_reader
 from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
 from acoupi.cli.table import single
+from acoupi.cli.tables import width_of, wrapped
 from acoupi.cli.timezones import shown_time
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.telling import shown_seconds, shown_share
@@ -37,6 +38,8 @@ LEGEND = (
     f"{LEVELS[0]} to {LEVELS[-1]}: little to all of the plan; "
     f"{NOTHING}: nothing of it; {NOT_PLANNED}: nothing planned"
 )
+FIRST, WIDTH = 12, 80
+"""Columns of the dates before the bars; of a line, where nothing says how wide it may be."""
 MOST_GAPS = 30
 CSV_COLUMNS = ("start", "end", "duration_s", "state", "detail", "microphone_suspect_s")
 GAP_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "detail": "why"}
@@ -46,7 +49,11 @@ GAP_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "d
 def effort(
     deployment: Annotated[
         str | None,
-        typer.Option(metavar="NAME_OR_ID", help="Which deployment; by default the last one."),
+        typer.Option(
+            metavar="NAME_OR_ID",
+            help="Which deployment; by default the last one.",
+            autocompletion=home.complete.deployments,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -269,11 +276,13 @@ def _day_rows(found: "Effort") -> list[dict[str, Any]]:
 
 def _show_hours(found: "Effort") -> None:
     ruler = "".join(f"{hour:<6}" for hour in (0, 6, 12, 18))
-    typer.echo(f"{'hour':<12}{ruler}({found.timezone.key})")
+    typer.echo(f"{'hour':<{FIRST}}{ruler}({found.timezone.key})")
     for day in found.days:
         bar = "".join(_level(day.hours.get(hour)) for hour in range(24))
-        typer.echo(f"{day.date.isoformat():<12}{bar}")
-    typer.echo(f"{'':<12}{LEGEND}\n")
+        typer.echo(f"{day.date.isoformat():<{FIRST}}{bar}".rstrip())
+    for line in wrapped(LEGEND, width_of() or WIDTH, " " * FIRST):
+        typer.echo(line)
+    typer.echo()
 
 
 def _level(hour: "Tally | None") -> str:

@@ -27,10 +27,11 @@ __all__ = [
     "After",
     "AsCsv",
     "By",
+    "DetectionId",
     "Heard",
     "Hub",
-    "Id",
     "Limit",
+    "RecordingId",
     "file_of",
     "filtered",
     "hub_reader",
@@ -47,7 +48,13 @@ MOST_FIT = 5
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 By = Annotated[str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
+OF_ID = "Its id, or a unique beginning of it."
+DetectionId = Annotated[
+    str, typer.Argument(metavar="ID", help=OF_ID, autocompletion=home.complete.detections)
+]
+RecordingId = Annotated[
+    str, typer.Argument(metavar="ID", help=OF_ID, autocompletion=home.complete.recordings)
+]
 Limit = Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")]
 After = Annotated[
     str | None, typer.Option(metavar="ID", help="Continue after this one, the last of a page.")
@@ -66,7 +73,12 @@ class Chosen:
         str | None, typer.Option("--to", metavar="TIME", help="Up to then, or the end of this day.")
     ] = None
     deployment: Annotated[
-        list[str] | None, typer.Option(metavar="NAME_OR_ID", help="Of this deployment.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_ID",
+            help="Of this deployment.",
+            autocompletion=home.complete.deployments,
+        ),
     ] = None
     model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of this model.")] = None
     species: Annotated[

@@ -19,7 +19,6 @@ __all__ = [
     "console",
     "done",
     "example",
-    "fitted",
     "print_json",
     "print_record",
     "print_table",
@@ -65,18 +64,6 @@ def console(*, err: bool = False) -> "Console":
     # Rich itself would keep bold and dim.
     system: Any = None if os.environ.get("NO_COLOR") else "auto"
     return Console(file=stream, highlight=False, width=width, color_system=system)
-
-
-def fitted(text: str, width: int) -> str:
-    """Return a text of at most so many characters.
-
-    Examples
-    --------
-    >>> fitted("Myotis nattereri", 8), fitted("Myotis", 8)
-    ('Myotis …', 'Myotis')
-    """
-    text = printable(text)
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def print_json(data: Any) -> None:

@@ -3,9 +3,10 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import CompletionItem, TyperCommand  # type: ignore[attr-defined]
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
@@ -16,6 +17,7 @@ from acoupi.cli.timezones import say_timezone
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
+    from acoupi.cli.interviews import Interview
     from acoupi.stack.settings import Settings
     from acoupi.system.planning import SetupRequest
     from acoupi.system.sensor import Sensor
@@ -25,12 +27,24 @@ __all__ = ["app"]
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-EXAMPLE = "acoupi setup --program default --recording.duration 10 --recording.interval 60"
+EXAMPLE = "acoupi setup --program default --recording.duration 10"
 
 app = single()
 
 
-@app.command(context_settings=ANY_OPTION, epilog=example(EXAMPLE))
+class SetupCommand(TyperCommand):
+    """Completes the settings of the program, too, which are options that it does not declare."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the options that begin so."""
+        options = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("--"):
+            names = home.complete.fields_of(ctx.params.get("program"), incomplete[2:])
+            options += [CompletionItem(f"--{name}") for name in names]
+        return options
+
+
+@app.command(cls=SetupCommand, context_settings=ANY_OPTION, epilog=example(EXAMPLE))
 def setup(
     context: typer.Context,
     program: Annotated[
@@ -125,7 +139,7 @@ def setup(
     from variables like ACOUPI_CONFIG__RECORDING__DURATION. No microphone needs
     to be connected. A second setup keeps the answers of the first.
     """
-    from acoupi.cli.prompts import ask
+    from acoupi.cli.interviews import Interview
     from acoupi.system.planning import SetupRequest
     from acoupi.system.sensor import Sensor
 
@@ -149,6 +163,7 @@ def setup(
     show_notice(name)
     if preset is not None:
         show_preset(preset, name, options, asking=asking)
+    interview = Interview(str(found.home), name)
     request = SetupRequest(
         name,
         options,
@@ -157,14 +172,14 @@ def setup(
         target=chosen,
         file=config,
         broker=broker,
-        ask=ask,
+        ask=interview,
         force=force,
         adopts_folder=adopt_folder,
     )
     if diff:
         show_diff(found, request, as_json=as_json)
     else:
-        after = _set_up(found, request)
+        after = _ask_and_set_up(found, request, interview) if asking else _set_up(found, request)
         if before.manifest is None and target is None:
             _say_where(after)
 
@@ -283,6 +298,16 @@ def _program_of(before: "Sensor", preset: str | None, *, asking: bool) -> str:
         "acoupi setup --program default",
         why=f"the installed programs are {', '.join(available_programs())}.",
     )
+
+
+def _ask_and_set_up(found: "Settings", request: "SetupRequest", interview: "Interview") -> "Sensor":
+    from acoupi.system.planning import plan_setup
+
+    about = ("program", request.program_name), ("home", str(found.home))
+    with interview.kept():
+        interview.until_confirmed(lambda: plan_setup(found, request), *about)
+    interview.rewind()
+    return _set_up(found, request)
 
 
 def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":

@@ -10,7 +10,7 @@ import typer
 
 from acoupi.printing import printable
 
-__all__ = ["LINES", "echo", "painted", "show_commands"]
+__all__ = ["LINES", "echo", "painted", "show_commands", "shows_commands"]
 
 LINES = "\n\t"
 """Control characters that are meant."""
@@ -28,7 +28,12 @@ def show_commands(*, wanted: bool) -> None:
     _shown["commands"] = wanted
 
 
+def shows_commands() -> bool:
+    """Return whether `echo` prints."""
+    return _shown["commands"]
+
+
 def echo(command: str) -> None:
     """Show a command line that is run, on stderr, ready to be copied; only with ``acoupi -v``."""
-    if _shown["commands"]:
+    if shows_commands():
         typer.echo(painted(f"+ {printable(command, keep=LINES)}", dim=True), err=True)

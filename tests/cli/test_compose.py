@@ -225,7 +225,7 @@ def test_an_image_of_ours_that_is_absent_is_built(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
     services(READY)
-    docker.answer("buildx build", "#1 building\n")
+    docker.answer("buildx build", "#5 [sensor 2/7] RUN apt-get update\n#5 1.02 Reading lists\n")
     docker.answer("image inspect", code=1, err="Error: No such image\n")
 
     result = run("compose", "up")
@@ -233,7 +233,9 @@ def test_an_image_of_ours_that_is_absent_is_built(
     assert result.exit_code == 0, result.stderr
     (build,) = [line for line in docker.started if line.startswith("buildx build")]
     assert "images/sensor/Dockerfile" in build
-    assert "#1 building" in result.stderr
+    assert "Building the image: step 2/7, RUN apt-get update" in result.stderr
+    assert "Reading lists" not in result.stderr
+    assert "Reading lists" in run("-v", "compose", "up").stderr
     assert "is not here yet" in result.stderr
 
 
