@@ -126,8 +126,14 @@ RECOVERY = 240.0
 """Longest wait for a recording that was cut off: a pass every minute looks for what has rested."""
 
 
-@of("process")
-@pytest.mark.parametrize("how", ["scripts", "commands", "setup"])
+PROCESSES = [one for one in HOMES if one.made["target"] == "process"]
+STARTS = [
+    *((one, how) for one in PROCESSES for how in ("scripts", "setup")),
+    (PROCESSES[0], "commands"),  # of one: each start takes long
+]
+
+
+@pytest.mark.parametrize(("old", "how"), STARTS, ids=str)
 def test_what_waited_is_done_and_nothing_is_lost_when_it_starts(
     old: Home, how: str, tmp_path: Path
 ) -> None:
