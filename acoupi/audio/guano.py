@@ -14,9 +14,12 @@ from acoupi import __version__, data
 from acoupi.errors import AudioError
 
 __all__ = [
+    "CLIP_OF",
     "FIELDS",
     "INCOMPLETE",
     "INCOMPLETE_DETAIL",
+    "MISSING_AFTER",
+    "MISSING_BEFORE",
     "RECORDING_ID",
     "build_guano",
     "corrected_time",
@@ -35,6 +38,10 @@ INCOMPLETE = "Acoupi|Incomplete"
 """Why the recording is shorter than it was meant to be (`data.IncompleteReason`); absent from a
 whole one."""
 INCOMPLETE_DETAIL = "Acoupi|Incomplete Detail"
+
+CLIP_OF = "Acoupi|Clip Of"
+MISSING_BEFORE = "Acoupi|Clip Missing Before"
+MISSING_AFTER = "Acoupi|Clip Missing After"
 
 _STREAM_ID = "Acoupi|Stream ID"
 _FIRST_FRAME = "Acoupi|First Frame"
@@ -86,6 +93,9 @@ FIELDS = {
     _GAP_BEFORE: "frames that should have been recorded before it, and were not",
     INCOMPLETE: "why it is shorter than planned; absent from a whole recording",
     INCOMPLETE_DETAIL: "the same in words",
+    CLIP_OF: "of a clip: UUIDs of the recordings that it was cut from",
+    MISSING_BEFORE: "of a clip: seconds that should precede it, and were not recorded",
+    MISSING_AFTER: "of a clip: seconds that should follow it, and were not recorded",
     _HEALTH: "level, peak, noise floor (dBFS), clipped share, offset, and whether silent or stuck",
 }
 """Every field that acoupi writes, and what it says; one that is empty is left out."""
