@@ -255,6 +255,8 @@ class EffortSpan:
     """The reason, for people; empty when the state says it all."""
     clock: BootClock | None = field(default=None, compare=False, repr=False)
     """Clock reading by which it was noted; None if unknown."""
+    analysed_fraction: float = 1.0
+    """Of what was recorded: the share of its recordings that models analyse (`acoupi.backlog`)."""
 
     @property
     def duration(self) -> float:
@@ -430,6 +432,8 @@ class ModelOutput(BaseModel):
     """When the model ran."""
     provenance: Provenance | None = None
     """Which model, weights and settings made it; the detection task fills it in."""
+    analysed_fraction: float | None = None
+    """Share of the recordings around it that are analysed; None: all. Sent, and not stored."""
 
     def __eq__(self, other: object) -> bool:
         """Compare without regard to the order of detections."""
@@ -478,11 +482,13 @@ class AnalysisState(str, Enum):
     """A processing filter refused the recording."""
     FAILED = "failed"
     """It failed as often as allowed, and will not be tried again."""
+    LEFT_OUT = "left_out"
+    """It was never begun: the backlog policy spared the model this recording."""
 
     @property
     def is_final(self) -> bool:
         """Whether nothing more will happen."""
-        return self in (AnalysisState.DONE, AnalysisState.SKIPPED, AnalysisState.FAILED)
+        return self not in (AnalysisState.RUNNING, AnalysisState.RETRY)
 
 
 class Analysis(BaseModel):
@@ -494,8 +500,10 @@ class Analysis(BaseModel):
     attempts: int = 0
     """How often the model was started on it."""
     error: str | None = None
-    """What went wrong last."""
+    """What went wrong last; of one that was left out, why."""
     updated_on: AwareDatetime = Field(default_factory=utc_now)
+    analysed_fraction: float = 1.0
+    """Share of the recordings around this one that are analysed, as known when it was begun."""
 
 
 class MessageType(str, Enum):

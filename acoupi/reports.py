@@ -27,7 +27,7 @@ __all__ = [
     "Report",
 ]
 
-Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -50,10 +50,10 @@ class ClipReport(_Strict):
     id: UUID
     name: str
     """Of its file, without folders."""
-    start_s: Seconds
-    duration_s: Seconds
-    missing_before_s: Seconds = 0.0
-    missing_after_s: Seconds = 0.0
+    start_s: Number
+    duration_s: Number
+    missing_before_s: Number = 0.0
+    missing_after_s: Number = 0.0
 
 
 class GivenUpReport(_Strict):
@@ -61,7 +61,7 @@ class GivenUpReport(_Strict):
 
     kind: FileClass
     reason: str
-    duration_s: Seconds
+    duration_s: Number
     bytes: int
     on: AwareDatetime
 
@@ -74,10 +74,10 @@ class RecordingReport(_Strict):
     reported_on: AwareDatetime
     """When this was all that was known; a report of an earlier moment changes nothing."""
     created_on: AwareDatetime
-    duration_s: Seconds = Field(ge=0)
+    duration_s: Number = Field(ge=0)
     samplerate_hz: int = Field(gt=0)
     audio_channels: int | None = None
-    time_expansion: Seconds = Field(default=1.0, gt=0)
+    time_expansion: Number = Field(default=1.0, gt=0)
     name: str | None = None
     """Of its file, without folders; None: there is none (any more)."""
     state: data.RecordingState
@@ -88,6 +88,8 @@ class RecordingReport(_Strict):
     given_up: Sequence[GivenUpReport] = ()
     is_sampled: bool = False
     """Whether it is kept for review."""
+    analysed_fraction: Number = Field(default=1.0, ge=0, le=1)
+    """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
 
 
 class NoteReport(_Strict):

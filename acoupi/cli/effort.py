@@ -41,7 +41,9 @@ LEGEND = (
 FIRST, WIDTH = 12, 80
 """Columns of the dates before the bars; of a line, where nothing says how wide it may be."""
 MOST_GAPS = 30
-CSV_COLUMNS = ("start", "end", "duration_s", "state", "detail", "microphone_suspect_s")
+CSV_COLUMNS = (
+    "start", "end", "duration_s", "state", "detail", "microphone_suspect_s", "analysed_fraction",
+)  # fmt: skip
 GAP_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "detail": "why"}
 
 
@@ -181,6 +183,7 @@ def _written(
         times = span.start.isoformat(), span.end.isoformat()
         suspect = found.suspect_in(span.state, span.start, span.end) / 1e6
         row = [f"{span.duration:.6f}", span.state.value, span.detail, f"{suspect:.6f}"]
+        row.append(f"{span.analysed_fraction:.6g}")
         writer.writerow([*times, *row])
         yield span
 
@@ -202,6 +205,15 @@ def _for_room(found: "Effort") -> dict[str, str]:
     return {"for room": f"the sound of {', '.join(parts)}: acoupi disk"} if parts else {}
 
 
+def _left_out(found: "Effort") -> dict[str, str]:
+    """Return how much of what was recorded is analysed, where that is not all of it."""
+    total = found.total
+    if not total.left_out or not total.recorded:
+        return {}
+    share = shown_share(total.analysed / total.recorded)
+    return {"analysed": f"{share} of that, chosen evenly in time: detections stand for more"}
+
+
 def _show(found: "Effort") -> None:
     total, zone = found.total, found.timezone
     print_record(
@@ -211,6 +223,7 @@ def _show(found: "Effort") -> None:
             "to": f"{shown_time(found.until, zone=zone)} ({zone.key})",
             "planned": shown_seconds(total.planned),
             "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
+            **_left_out(found),
             **_given_up(found),
             **_for_room(found),
         }

@@ -18,6 +18,8 @@ overlap as they are meant to. Each message covers one device and one deployment:
 ``recordings`` is the number of recordings in the window that a model has
 analysed. If a model failed on some for good, ``not_analysed`` is their number:
 nothing is known of what was to be heard in them. Without any, it is left out. If
+the models had no time for some (`acoupi.backlog`), ``left_out`` is their number, and
+``analysed_fraction`` the share of the others: counts are to be divided by it. If
 the model lags behind the microphone, set ``delay``, so that the window ends early
 enough for its last recordings to be included.
 """
@@ -27,7 +29,7 @@ import json
 import logging
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -80,9 +82,16 @@ class SummaryContent(BaseModel):
     """Recordings of the window that a model has analysed."""
     not_analysed: int = 0
     """Recordings on which a model failed for good; absent: none."""
+    left_out: int = 0
+    """Recordings for which the models had no time (`acoupi.backlog`); absent: none."""
+    analysed_fraction: float = 1.0
+    """Share of the others, by which counts are to be divided; absent: all."""
     tags: dict[str, dict[str, dict[str, Any]]]
     """For each kind of tag and each tag: ``mean``, ``min``, ``max`` and ``count`` of its scores; or
     for each of the bands ``low``, ``mid``, ``high`` and ``above_high``, ``count`` and ``mean``."""
+
+
+_MAY_BE_ABSENT = {"not_analysed", "left_out", "analysed_fraction"}
 
 
 class _SummaryStore(Protocol):
@@ -133,9 +142,16 @@ class _DetectionsSummariser(types.Summariser):
         for recording in self._not_analysed(start, end):
             deployments[recording.deployment.id] = recording.deployment
             failed[recording.deployment.id] += 1
+        left_out = self._left_out(start, end)
         self._last_end = end
         messages = [
-            self._message(deployment, heard[id_], failed[id_], start, end)
+            self._message(
+                deployment,
+                heard[id_],
+                _not_analysed(failed[id_], left_out.get(id_, (0, 0))),
+                start,
+                end,
+            )
             for id_, deployment in deployments.items()
             if failed[id_] or _scores(heard[id_])
         ]
@@ -148,6 +164,12 @@ class _DetectionsSummariser(types.Summariser):
     ) -> Sequence[data.Recording]:
         ask = getattr(self.store, "get_unanalysed_recordings", None)  # a published store has none
         return [] if ask is None else ask(start, end)
+
+    def _left_out(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> Mapping[UUID, tuple[int, int]]:
+        ask = getattr(self.store, "count_left_out", None)
+        return {} if ask is None else ask(start, end)
 
     def _start_of(self, end: datetime.datetime) -> datetime.datetime:
         """Return where a window begins: at the end of the last one, if it follows that."""
@@ -168,7 +190,7 @@ class _DetectionsSummariser(types.Summariser):
         self,
         deployment: data.Deployment,
         outputs: Sequence[data.ModelOutput],
-        failed: int,
+        not_analysed: Mapping[str, Any],
         start: datetime.datetime,
         end: datetime.datetime,
     ) -> data.Message:
@@ -188,9 +210,9 @@ class _DetectionsSummariser(types.Summariser):
             ),
             models=sorted({output.name_model for output in outputs}),
             recordings=len({output.recording.id for output in outputs}),
-            not_analysed=failed,
             tags=tags,
-        ).model_dump(exclude=None if failed else {"not_analysed"})
+            **not_analysed,
+        ).model_dump(exclude=_MAY_BE_ABSENT - not_analysed.keys())
         return data.Message(
             id=data.derived_id(device, deployment.id, type(self).__name__, _iso(start), _iso(end)),
             content=json.dumps(content, ensure_ascii=False),
@@ -285,6 +307,15 @@ def _scores(outputs: Iterable[data.ModelOutput]) -> Scores:
             for predicted in detection.tags:
                 scores[predicted.tag].append(float(predicted.confidence_score))
     return scores
+
+
+def _not_analysed(failed: int, counts: tuple[int, int]) -> dict[str, float]:
+    """Return what is said of recordings that no model analysed; nothing if there are none."""
+    made, left_out = counts
+    told: dict[str, float] = {"not_analysed": failed} if failed else {}
+    if left_out:
+        told |= {"left_out": left_out, "analysed_fraction": round(1 - left_out / made, 6)}
+    return told
 
 
 def _mean(scores: Sequence[float]) -> float:

@@ -90,7 +90,16 @@ _TABLES = (
         audio_channels BIGINT,
         time_expansion FLOAT8 NOT NULL,
         state TEXT NOT NULL,
-        reported_on_us BIGINT NOT NULL
+        reported_on_us BIGINT NOT NULL,
+        sampling_row BIGINT GENERATED ALWAYS AS (row) STORED
+    )
+    """,
+    # Of a recording that stands for others: how many were made, and how many of them analysed.
+    """
+    CREATE TABLE sampling (
+        row BIGINT PRIMARY KEY REFERENCES recording (row) ON DELETE CASCADE,
+        made FLOAT8 NOT NULL,
+        analysed FLOAT8 NOT NULL
     )
     """,
     "CREATE INDEX recording_created_on ON recording (created_on_us, row)",

@@ -260,18 +260,20 @@ def _recording_row(one: RecordingReport) -> Row:
 
 # What is known of a recording beside it is replaced as a whole
 
-_DETAILS = ("capture", "capture_clock", "analysis", "sample", "clip_part", "given_up")
+_DETAILS = ("capture", "capture_clock", "analysis", "sample", "clip_part", "given_up", "sampling")
 
 
 def _put_details(connection: Connection, recordings: Recordings) -> None:
     for table in _DETAILS:
-        statement = f"DELETE FROM {table} WHERE recording_row = ANY(%s)"  # noqa: S608 - a constant
+        column = "row" if table == "sampling" else "recording_row"
+        statement = f"DELETE FROM {table} WHERE {column} = ANY(%s)"  # noqa: S608 - constants
         connection.plain.execute(statement, [[row for row, _ in recordings]])
     makers: dict[str, Callable[[RecordingReport, int], Iterable[Row]]] = {
         "capture": _capture_rows,
         "capture_clock": _clock_rows,
         "analysis": _analysis_rows,
         "given_up": _given_up_rows,
+        "sampling": _sampling_rows,
         "sample": lambda one, row: [(row,)] if one.is_sampled else [],
     }
     for table, make in makers.items():
@@ -336,6 +338,11 @@ def _analysis_rows(one: RecordingReport, row: int) -> Iterable[Row]:
             analysis.error,
             to_microseconds(analysis.updated_on),
         )
+
+
+def _sampling_rows(one: RecordingReport, row: int) -> Iterable[Row]:
+    if one.analysed_fraction != 1:
+        yield (row, 1, one.analysed_fraction)
 
 
 def _given_up_rows(one: RecordingReport, row: int) -> Iterable[Row]:

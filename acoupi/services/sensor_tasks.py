@@ -12,6 +12,7 @@ from acoupi.config.sensor import Metrics
 from acoupi.errors import ConfigurationError
 from acoupi.opening import at, opened_folder
 from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.services.backlog import limit_backlog
 from acoupi.stack.settings import Settings
 from acoupi.writing import write_atomic
 
@@ -33,8 +34,10 @@ def add_sensor_tasks(
     Raises
     ------
     ConfigurationError
-        If the program has no store of recordings, or nobody listens to the default queue.
+        If the program has no store of recordings, nobody listens to the default queue, or
+        the backlog policy cannot be followed.
     """
+    limit_backlog(program, sensor.backlog)
     if sensor.disk.enabled:
         _add(program, "sensor.disk.enabled false", lambda: _space_tasks(program, settings, sensor))
     if sensor.alarms.enabled:

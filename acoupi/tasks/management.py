@@ -161,8 +161,11 @@ class _Management:
         analyses = self.store.get_analyses([recording]).get(recording.id, [])
         failed = _failed_models(outputs, analyses)
         is_untouched = not outputs and not analyses
+        is_spared = self.store.backlog.keep_files and any(
+            one.state is data.AnalysisState.LEFT_OUT for one in analyses
+        )
         is_sampled = self.store.sample_recording(recording, outputs)
-        is_wanted = self._is_wanted(recording, outputs, is_untouched=is_untouched)
+        is_wanted = is_spared or self._is_wanted(recording, outputs, is_untouched=is_untouched)
         if cutter is not None and not failed and not is_wanted:
             try:
                 if not cutter.release(recording):

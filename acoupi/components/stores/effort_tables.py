@@ -136,8 +136,10 @@ _CAPTURED = f"""
         {_UNTIL},
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
         c.overruns, c.incomplete, c.incomplete_detail,
-        CASE WHEN k.corrected_us <> 0 THEN 1 ELSE c.clock_synchronised END, c.clock_error_s
+        CASE WHEN k.corrected_us <> 0 THEN 1 ELSE c.clock_synchronised END, c.clock_error_s,
+        CASE WHEN s.made > 0 THEN s.analysed * 1.0 / s.made ELSE 1.0 END
     FROM recording r
+        LEFT JOIN sampling s ON s.row = r.sampling_row
         LEFT JOIN capture c ON c.recording_row = r.row
         LEFT JOIN capture_clock k ON k.recording_row = r.row
 """
@@ -391,7 +393,8 @@ def _grouped(rows: Iterable[Row], plan: CapturePlan, within: tuple[int, int]) ->
     every = round(max(plan.duration, plan.interval) * 1e6)
     planned, is_continuous = round(plan.duration * 1e6), plan.is_continuous
     for row in rows:
-        start, end, rate, stream, first, frames, gap, overruns, incomplete, _, is_set, _ = row
+        start, end, rate, stream, first, frames, gap, overruns, *rest = row
+        incomplete, _, is_set, _, fraction = rest
         is_plain = not gap and overruns is None and incomplete is None and stream is not None
         if (
             is_plain
@@ -399,7 +402,7 @@ def _grouped(rows: Iterable[Row], plan: CapturePlan, within: tuple[int, int]) ->
             and end - start == length
             and -_ROUNDING <= start - start_of_last - every <= _ROUNDING
             and (first == run[4] + run[5] if is_continuous else start >= run[1])
-            and (stream, rate, is_set) == (run[3], run[2], run[10])
+            and (stream, rate, is_set, fraction) == (run[3], run[2], run[10], run[12])
         ):
             pauses += 0 if is_continuous else start - run[1]
             run[1], run[5], start_of_last = end, first + frames - run[4], start
@@ -436,9 +439,9 @@ def _note(columns: Row) -> EffortSpan:
 
 def _captured(columns: Row) -> Captured:
     start, end, samplerate, stream, first, frames, gap, overruns, *rest = columns
-    incomplete, detail, is_set, clock_error = rest
+    incomplete, detail, is_set, clock_error, fraction = rest
     if stream is None:
-        return Captured(start, end, samplerate)
+        return Captured(start, end, samplerate, analysed_fraction=fraction)
     return Captured(
         start,
         end,
@@ -452,6 +455,7 @@ def _captured(columns: Row) -> Captured:
         detail or (incomplete and incomplete.replace("_", " ")),
         _as_bool(is_set),
         clock_error,
+        analysed_fraction=fraction,
     )
 
 

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from acoupi.components.stores.views import SPECIES, STATE
+from acoupi.components.stores.views import FRACTION, SPECIES, STATE
 
 __all__ = ["Query", "count", "detections", "recordings", "species", "verdicts"]
 
 _RECORDING = f"""
     r.row, r.id, r.created_on_us, r.duration_s, r.samplerate_hz, r.audio_channels,
-    r.time_expansion, r.path, {STATE}, r.deployment_row
+    r.time_expansion, r.path, {STATE}, r.deployment_row, {FRACTION}
 """
-RECORDING_COLUMNS = 10
+RECORDING_COLUMNS = 11
 
 _COUNTED = """(
     SELECT count(*) FROM model_output o CROSS JOIN detection d ON d.output_row = o.row

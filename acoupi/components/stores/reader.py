@@ -431,9 +431,8 @@ def _deployments(connection: Connection) -> Mapping[int, data.Deployment]:
 def _recording(
     connection: Connection, row: Row, deployments: Mapping[int, data.Deployment]
 ) -> RecordingRow:
-    number, id_, created_on, duration, samplerate, channels, expansion, path, state, deployment = (
-        row[: heard.RECORDING_COLUMNS]
-    )
+    number, id_, created_on, duration, samplerate, channels, expansion, *rest = row
+    path, state, deployment, fraction, *counted = rest
     return RecordingRow(
         id=as_id(id_),
         deployment=deployments[deployment],
@@ -444,7 +443,8 @@ def _recording(
         time_expansion=expansion,
         path=from_path_text(path),
         state=data.RecordingState(state),
-        detections=row[-1] if len(row) == heard.RECORDING_COLUMNS + 1 else None,
+        detections=counted[0] if counted else None,
+        analysed_fraction=fraction,
         clips=clips_of(connection, number) if state in _MAY_HAVE_CLIPS else (),
     )
 
@@ -460,7 +460,9 @@ def _detections(connection: Connection, rows: Iterator[Row]) -> Iterator[Detecti
         verdicts = _last_verdicts(connection, [as_id(columns[1]) for columns in found])
         for row, columns in zip(batch, found, strict=True):
             if recording is None or row[0] != recording_row:
-                recording, recording_row = _recording(connection, row[:10], deployments), row[0]
+                columns_of_recording = row[: heard.RECORDING_COLUMNS]
+                recording = _recording(connection, columns_of_recording, deployments)
+                recording_row = row[0]
             yield _detection(columns, recording, made_by, tags, verdicts)
 
 

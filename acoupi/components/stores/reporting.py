@@ -120,6 +120,7 @@ def _recordings(
             ],
             given_up=_given_up(reader, row.id),
             is_sampled=row.id in ids,
+            analysed_fraction=row.analysed_fraction,
         )
         for row in rows
         if row.id in known
