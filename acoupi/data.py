@@ -116,12 +116,15 @@ class Deployment(BaseModel):
     """A sensor at a place, from its start to its end."""
 
     id: UUID = Field(default_factory=uuid4)
+    """UUID of the deployment."""
     name: str
+    """Name of the site."""
     latitude: float | None = None
     """Degrees north, WGS 84, -90 to 90; None when unknown."""
     longitude: float | None = None
     """Degrees east, WGS 84, -180 to 180; None when unknown."""
     started_on: UTCAssumed = Field(default_factory=utc_now)
+    """When it began."""
     ended_on: UTCAssumed | None = None
     """None while the deployment is active."""
 
@@ -152,12 +155,15 @@ class Recording(BaseModel):
     samplerate: int = Field(repr=False)
     """Frames per second of the original sound, Hz, greater than 0."""
     audio_channels: int | None = Field(default=1, repr=False)
+    """Number of channels; None when unknown."""
     time_expansion: float = Field(default=1, repr=False, gt=0)
     """How many times slower the stored file plays: its header says samplerate / time_expansion."""
     deployment: Deployment = Field(repr=False)
+    """Where and when the sensor stood."""
     created_on: AwareDatetime = Field(default_factory=utc_now, repr=False)
     """When its first frame was captured."""
     id: UUID = Field(default_factory=uuid4, repr=True)
+    """UUID of the recording."""
     capture: CaptureReport | None = Field(default=None, exclude=True, repr=False)
     """How it was captured; known to the recorder and the store only. Never sent."""
 
@@ -263,7 +269,9 @@ class Tag:
     """A label: what is said (value) of what kind of thing (key)."""
 
     key: str
+    """What kind of thing is said, such as species."""
     value: str
+    """What is said."""
 
     def __post_init__(self) -> None:
         """Make plain text of what models give, such as numpy's strings and numbers."""
@@ -287,7 +295,9 @@ class PredictedTag:
     """
 
     tag: Tag
+    """The label."""
     confidence_score: float = 1
+    """How sure the model is of it, 0 to 1."""
 
     def __post_init__(self) -> None:
         """Make the score a plain, finite number."""
@@ -308,6 +318,7 @@ class BoundingBox(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: str = "BoundingBox"
+    """Always BoundingBox."""
     coordinates: tuple[float, float, float, float]
     """Start (s), low (Hz), end (s), high (Hz)."""
 
@@ -351,12 +362,15 @@ class Detection(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: UUID = Field(default_factory=uuid4)
+    """UUID of the detection."""
     prediction_type: PredictionType = PredictionType.PRESENCE
+    """What it claims of its region: see `PredictionType`."""
     location: BoundingBox | None = None
     """Where in the recording; None means the whole of it."""
     detection_score: float = 1
     """How sure the model is that something is there, 0 to 1."""
     tags: list[PredictedTag] = Field(default_factory=list)
+    """What the model takes it for; may be empty."""
 
     @field_validator("detection_score")
     @classmethod
@@ -407,9 +421,13 @@ class ModelOutput(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     id: UUID = Field(default_factory=uuid4)
+    """UUID of the model's run on the recording."""
     name_model: str
+    """What the model is called."""
     recording: Recording
+    """What it was run on."""
     detections: Sequence[Detection] = Field(default_factory=list)
+    """All that was found, or what is to be told of it; may be empty."""
     created_on: AwareDatetime = Field(default_factory=utc_now)
     """When the model ran."""
     provenance: Provenance | None = None
@@ -547,6 +565,10 @@ class Metric(BaseModel):
     """A measurement of the device at a given time."""
 
     name: str
+    """What was measured."""
     value: float
+    """The figure."""
     captured_on: datetime.datetime = Field(default_factory=utc_now)
+    """When it was measured."""
     unit: str
+    """Of the value."""

@@ -30,7 +30,8 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("backlog", "clips", "sampling", "telling"),
+    ("reports",),
+    ("backlog", "clips", "sampling", "space", "telling"),
     ("alarms", "deployed", "effort", "heard", "pace", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
@@ -56,8 +57,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "redis": ("services/",),
     "cryptography": ("backup/encryption.py",),
     "jinja2": ("bundles/rendering.py", "web/"),
-    "starlette": ("web/",),
-    "uvicorn": ("web/",),
+    "starlette": ("web/", "hub/"),
+    "uvicorn": ("web/", "hub/"),
+    "psycopg": ("hub/",),
     "markdown_it": ("web/help_pages.py",),
     # A worker lets a process of its own set the home up: services/waiting.py.
     "subprocess": (

@@ -59,6 +59,8 @@ class Facts:
     clock_is_set: bool | None = None
     clock_steps: tuple[float, ...] = ()
     """Steps of a clock that had been set before, within the last hour, seconds."""
+    set_aside: tuple[str, ...] = ()
+    """What became of databases that were damaged, until a person has moved them away."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """How often each service was restarted within the last hour."""
     down: Mapping[str, str] = field(default_factory=dict)

@@ -174,6 +174,10 @@ def _restarts(facts: Facts, limits: Alarms) -> Verdict:
     return Verdict(True if often else (False if is_calm else None), f"restarted: {words}")
 
 
+def _damaged(facts: Facts, _: Alarms) -> Verdict:
+    return Verdict(bool(facts.set_aside), "; ".join(facts.set_aside))
+
+
 def _temperature(facts: Facts, limits: Alarms) -> Verdict:
     value, limit = facts.temperature_celsius, limits.temperature_celsius
     is_wrong = _past(value, limit, limit - TEMPERATURE_BACK)
@@ -214,6 +218,7 @@ RULES = (
     Rule("recordings_old", "Recordings are not analysed.", _recordings),
     Rule("clock_unknown", "The time is not certain.", _clock),
     Rule("clock_stepped", "The clock was right, and was set to another time.", _stepped),
+    Rule("store_damaged", "A database was damaged, and was set aside.", _damaged),
     Rule("service_down", "A part of the sensor does not run.", _down),
     Rule("service_restarts", "A service ends again and again.", _restarts),
     Rule("temperature_high", "The board is too hot.", _temperature),

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from acoupi import data, devices
 from acoupi.components import types
 
-__all__ = ["DetectionThresholdMessageBuilder", "FullModelOutputMessageBuilder"]
+__all__ = [
+    "DetectionContent",
+    "DetectionThresholdMessageBuilder",
+    "FullModelOutputMessageBuilder",
+]
+
+
+class DetectionContent(data.ModelOutput):
+    """The content of a message about detections, for who receives it."""
+
+    device: str
+    """Id of the device."""
 
 
 class FullModelOutputMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):

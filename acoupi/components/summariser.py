@@ -33,14 +33,65 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from acoupi import data, devices
 from acoupi.components import types
 
-__all__ = ["StatisticsDetectionsSummariser", "ThresholdsDetectionsSummariser"]
+__all__ = ["StatisticsDetectionsSummariser", "SummaryContent", "ThresholdsDetectionsSummariser"]
 
 _logger = logging.getLogger(__name__)
 
 Scores = dict[data.Tag, list[float]]
+
+
+class SummaryInterval(BaseModel):
+    """The window of a summary; recordings that began in it count."""
+
+    starttime: str
+    """Its start, ISO 8601 in UTC."""
+    endtime: str
+    """The first moment after it."""
+
+
+class SummaryDeployment(BaseModel):
+    """The deployment of a summary."""
+
+    id: str
+    """UUID of the deployment."""
+    name: str
+    """Name of the site."""
+    latitude: float | None
+    """Degrees north, WGS 84; null: unknown."""
+    longitude: float | None
+    """Degrees east, WGS 84; null: unknown."""
+
+
+class SummaryContent(BaseModel):
+    """The content of a summary."""
+
+    timeinterval: SummaryInterval
+    """The window."""
+    device: str
+    """Id of the device."""
+    deployment: SummaryDeployment
+    """Where the sensor was; each summary is of one deployment."""
+    models: list[str]
+    """Names of the models that had results."""
+    recordings: int
+    """Recordings of the window that a model has analysed."""
+    not_analysed: int = 0
+    """Recordings on which a model failed for good; absent: none."""
+    left_out: int = 0
+    """Recordings for which the models had no time (`acoupi.backlog`); absent: none."""
+    analysed_fraction: float = 1.0
+    """Share of the others, by which counts are to be divided; absent: all."""
+    tags: dict[str, dict[str, dict[str, Any]]]
+    """For each kind of tag and each tag: ``mean``, ``min``, ``max`` and ``count`` of its scores; or
+    for each of the bands ``low``, ``mid``, ``high`` and ``above_high``, ``count`` and ``mean``."""
+
+
+_MAY_BE_ABSENT = {"not_analysed", "left_out", "analysed_fraction"}
 
 
 class _SummaryStore(Protocol):
@@ -139,7 +190,7 @@ class _DetectionsSummariser(types.Summariser):
         self,
         deployment: data.Deployment,
         outputs: Sequence[data.ModelOutput],
-        not_analysed: Mapping[str, float],
+        not_analysed: Mapping[str, Any],
         start: datetime.datetime,
         end: datetime.datetime,
     ) -> data.Message:
@@ -148,17 +199,20 @@ class _DetectionsSummariser(types.Summariser):
         for tag in sorted(scores, key=lambda tag: (tag.key, tag.value)):
             tags[tag.key][tag.value] = self._describe(scores[tag])
         device = devices.get_device_id()
-        content = {
-            "timeinterval": {"starttime": _iso(start), "endtime": _iso(end)},
-            "device": device,
-            "deployment": deployment.model_dump(
-                mode="json", include={"id", "name", "latitude", "longitude"}
+        content = SummaryContent(
+            timeinterval=SummaryInterval(starttime=_iso(start), endtime=_iso(end)),
+            device=device,
+            deployment=SummaryDeployment(
+                id=str(deployment.id),
+                name=deployment.name,
+                latitude=deployment.latitude,
+                longitude=deployment.longitude,
             ),
-            "models": sorted({output.name_model for output in outputs}),
-            "recordings": len({output.recording.id for output in outputs}),
+            models=sorted({output.name_model for output in outputs}),
+            recordings=len({output.recording.id for output in outputs}),
+            tags=tags,
             **not_analysed,
-            "tags": tags,
-        }
+        ).model_dump(exclude=_MAY_BE_ABSENT - not_analysed.keys())
         return data.Message(
             id=data.derived_id(device, deployment.id, type(self).__name__, _iso(start), _iso(end)),
             content=json.dumps(content, ensure_ascii=False),

@@ -21,6 +21,7 @@ from acoupi.backlog import Backlog
 from acoupi.clips import Clip, ClipSettings, Stretch
 from acoupi.effort import CapturePlan, EffortHistory
 from acoupi.sampling import Sampling
+from acoupi.space import FileClass, GivenUp, SpacePolicy
 from acoupi.windows import DailyWindows, SolarWindows, Span
 
 __all__ = [
@@ -417,6 +418,25 @@ class Store(ABC):
         self, recording: data.Recording
     ) -> None:
         """Note that the file of a displaced recording is gone."""
+
+    # The room on disks (see `acoupi.space`). A store without it gives nothing up.
+
+    can_give_up: ClassVar[bool] = False
+    """Whether the store knows which files may go when a disk fills."""
+    space: SpacePolicy | None = None
+    """What is done about room; the sensor's settings are put here, as above. None: nothing."""
+    own_conditions: Sequence[RecordingCondition] = ()
+    """Further conditions for recording, of the sensor itself."""
+
+    def count_given_up(
+        self,
+        deployment: data.Deployment | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> dict[FileClass, GivenUp]:
+        """Return what was given up for room, of recordings that began in [since, until)."""
+        del deployment, since, until
+        return {}
 
     # Recordings that models are spared (see `acoupi.backlog`). A store without it leaves out none.
 

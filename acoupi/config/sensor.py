@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_m
 from acoupi.alarms.limits import Alarms
 from acoupi.backlog import Policy
 from acoupi.commit import is_there
+from acoupi.config.disk import Disk
 from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
@@ -56,6 +57,19 @@ class Recorder(BaseModel):
         description="Seconds without a microphone after which the recorder ends itself, so that "
         "its container is started again and sees what was plugged in since; none: what "
         "ACOUPI_MICROPHONE_PATIENCE says, or never.",
+    )
+
+
+class Spool(BaseModel):
+    """Where recordings wait for their analysis: on the disk, or in memory while there is room."""
+
+    memory_mb: Annotated[int, NoUserPrompt] = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="Megabytes of memory in which recordings wait for their analysis; those that "
+        "have no room there wait on the disk. What is in memory is lost with the power; 0: all "
+        "wait on the disk.",
     )
 
 
@@ -175,13 +189,15 @@ BUILT_IN: dict[str, type[BaseModel]] = {
     "recorder": Recorder,
     "review": Review,
     "clips": Clips,
+    "disk": Disk,
     "backlog": BacklogSettings,
     "alarms": Alarms,
     "outbox": Outbox,
+    "spool": Spool,
     "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "backlog", "clips", "metrics", "outbox", "web"})
+NEVER_ASKED = frozenset({"alarms", "backlog", "clips", "disk", "metrics", "outbox", "spool", "web"})
 """Sections about which setup does not ask."""
 
 

@@ -2,7 +2,7 @@
 
 import datetime
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, NamedTuple, Protocol
@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from acoupi import data
 from acoupi.clock import shown_in_utc
-from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import (
     Captured,
@@ -22,6 +21,7 @@ from acoupi.effort import (
     ledger,
 )
 from acoupi.errors import ConfigurationError, ParameterError
+from acoupi.space import FileClass, GivenUp
 
 __all__ = [
     "Day",
@@ -173,6 +173,8 @@ class Effort:
     """Recorded time whose files were given up after they were analysed, seconds."""
     in_clips: float = 0.0
     """How much of it clips hold, seconds."""
+    for_room: Mapping[FileClass, GivenUp] = field(default_factory=dict)
+    """What was given up so that the disk was not full."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
@@ -278,6 +280,14 @@ class Effort:
             **self.total.as_json(),
             "given_up_s": round(self.deleted - self.in_clips, 6),
             "in_clips_s": round(self.in_clips, 6),
+            "given_up_for_room": {
+                kind.value: {
+                    "recordings": one.recordings,
+                    "seconds": round(one.seconds, 6),
+                    "bytes": one.bytes,
+                }
+                for kind, one in self.for_room.items()
+            },
             "clock_not_synchronised_s": self.unsynchronised / 1e6,
             "days": [
                 {
@@ -306,6 +316,32 @@ class EffortSource(Protocol):
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it."""
+
+
+class GroupedSource(EffortSource, Protocol):
+    """One that can also read runs of recordings as one, and knows what was given up."""
+
+    def get_grouped_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        within: tuple[datetime.datetime, datetime.datetime],
+    ) -> EffortHistory | None:
+        """Return the same as `get_effort`, with runs of recordings as one."""
+
+    def get_given_up(
+        self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
+    ) -> tuple[float, float]:
+        """Return how much sound of deleted files there was, and how much of it clips hold, s."""
+
+    def count_given_up(
+        self,
+        deployment: data.Deployment | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> Mapping[FileClass, GivenUp]:
+        """Return what was given up of each class, of recordings that began in [since, until)."""
 
 
 Read = Callable[
@@ -366,7 +402,7 @@ def find_deployment(store: EffortSource, text: str | None) -> data.Deployment:
 
 
 def read_effort(
-    store: types.Store,
+    store: GroupedSource,
     deployment: data.Deployment,
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,

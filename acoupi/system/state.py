@@ -25,13 +25,16 @@ from acoupi.pace import Pace, pace_of
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
+from acoupi.services.space_state import SpaceState
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.alarms import AlarmState, active_alarms
 from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
 from acoupi.system.home_files import configured_path, faults_of_files
+from acoupi.system.memory import InMemory, in_memory
 from acoupi.system.sensor import Sensor
+from acoupi.system.space import room_of
 from acoupi.targets import ServiceStatus
 
 __all__ = [
@@ -119,8 +122,12 @@ class AcoupiStatus(BaseModel):
     """None if no analysis has begun today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
+    in_memory: InMemory | None = None
+    """Recordings that a power cut would lose; None: all wait on the disk."""
     stands_by: bool = False
     """Whether nothing is recorded until a deployment is started: it was stopped on the page."""
+    space: SpaceState | None = None
+    """The room on its disks; None where no policy says what is done about it."""
     alarms: list[AlarmState] = Field(default_factory=list)
     """The active ones, the oldest first; empty if alarms are off."""
 
@@ -129,7 +136,9 @@ class AcoupiStatus(BaseModel):
         """Whether all that should run does, no task fails, analysis keeps up, no alarm is on."""
         runs = (self.deployment or self.unnamed) is None or self.celery.state == "ok"
         keeps_up = self.analysis is None or not self.analysis.falls_behind
-        return runs and keeps_up and self.program.status == "ok" and not self.alarms
+        has_room = self.space is None or self.space.is_well
+        is_well = self.program.status == "ok" and not self.alarms
+        return runs and keeps_up and has_room and is_well
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -272,8 +281,10 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
         messages=waiting_messages(sensor.settings),
+        in_memory=in_memory(sensor.settings),
         stands_by=is_there(standby_file(sensor.settings.deployment_file)),
         alarms=_alarms(sensor.settings),
+        space=room_of(sensor.settings),
     )
 
 

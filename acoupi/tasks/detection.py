@@ -11,7 +11,7 @@ from acoupi import data
 from acoupi.components import types
 from acoupi.provenance import Provenance, provenance_of
 
-__all__ = ["generate_detection_task", "model_name"]
+__all__ = ["generate_detection_task", "messages_of", "model_name"]
 
 _logger = logging.getLogger(__name__)
 
@@ -220,7 +220,7 @@ class _Detection:
         failure: Exception | None = None
         for position, builder in enumerate(self.builders):
             try:
-                for message in self._messages(builder, position, output):
+                for message in messages_of(builder, position, output):
                     self.message_store.store_message(message)
             except Exception as error:
                 self.logger.exception("%s made no message", type(builder).__name__)
@@ -228,18 +228,26 @@ class _Detection:
         if failure is not None:
             raise failure
 
-    def _messages(
-        self, builder: types.MessageBuilder[Any], position: int, output: data.ModelOutput
-    ) -> Iterator[data.Message]:
-        made = builder.build_message(output)
-        messages = made if isinstance(made, list) else [] if made is None else [made]
-        for index, message in enumerate(messages):
-            yield message.model_copy(
-                update={
-                    "id": data.derived_id(output.id, type(builder).__name__, position, index),
-                    "message_type": message.message_type or data.MessageType.DETECTION,
-                }
-            )
+
+def messages_of(
+    builder: types.MessageBuilder[Any], position: int, output: data.ModelOutput
+) -> Iterator[data.Message]:
+    """Yield what a builder makes of an output: each time under the same ids.
+
+    Parameters
+    ----------
+    position
+        Of the builder among those of the program.
+    """
+    made = builder.build_message(output)
+    messages = made if isinstance(made, list) else [] if made is None else [made]
+    for index, message in enumerate(messages):
+        yield message.model_copy(
+            update={
+                "id": data.derived_id(output.id, type(builder).__name__, position, index),
+                "message_type": message.message_type or data.MessageType.DETECTION,
+            }
+        )
 
 
 def _checked(detection: data.Detection, id_: UUID) -> data.Detection:

@@ -16,7 +16,7 @@ from acoupi.components.stores.values import as_id, from_microseconds, to_microse
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, plan_throughout
 
-__all__ = ["EffortTables", "alive_until", "capture_of_row", "plans_of", "put_capture"]
+__all__ = ["EffortTables", "alive_until", "capture_of_row", "history_of", "plans_of", "put_capture"]
 
 Row = Sequence[Any]
 
@@ -88,8 +88,8 @@ NOTES = """
     FROM deployment own CROSS JOIN deployment d CROSS JOIN effort_note n
     WHERE own.row = :deployment_row AND d.row <> own.row AND n.deployment_row = d.row
         AND n.end_us > d.ended_on_us
-        AND n.end_us >= max(:start, own.started_on_us)
-        AND n.start_us <= min(:end, coalesce(own.ended_on_us, :end))
+        AND n.end_us >= :start AND n.end_us >= own.started_on_us
+        AND n.start_us <= :end AND n.start_us <= coalesce(own.ended_on_us, :end)
         AND n.start_us >= coalesce((
             SELECT max(start_us) FROM effort_note
             WHERE deployment_row = d.row AND start_us <= d.ended_on_us
@@ -99,8 +99,8 @@ NOTES = """
     FROM deployment own CROSS JOIN deployment d CROSS JOIN effort_note n
     WHERE own.row = :deployment_row AND d.row <> own.row AND n.deployment_row = d.row
         AND n.start_us < d.started_on_us
-        AND n.end_us >= max(:start, own.started_on_us)
-        AND n.start_us <= min(:end, coalesce(own.ended_on_us, :end))
+        AND n.end_us >= :start AND n.end_us >= own.started_on_us
+        AND n.start_us <= :end AND n.start_us <= coalesce(own.ended_on_us, :end)
     ORDER BY start_us, state
 """
 
@@ -118,7 +118,7 @@ PLANS = """
 ALIVE_UNTIL = """
     SELECT max(
         coalesce((
-            SELECT created_on_us + CAST(duration_s * 1e6 AS INTEGER) FROM recording
+            SELECT created_on_us + CAST(duration_s * 1e6 AS BIGINT) FROM recording
             WHERE deployment_row = :deployment_row
             ORDER BY created_on_us DESC LIMIT 1
         ), -1),
@@ -128,12 +128,15 @@ ALIVE_UNTIL = """
     )
 """
 
-_CAPTURED = """
+_UNTIL = "(r.created_on_us + CAST(round(r.duration_s * 1e6) AS BIGINT))"
+
+# ruff: noqa: S608 - every piece is a constant of this file; values are bound
+_CAPTURED = f"""
     SELECT r.created_on_us,
-        r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER) AS until_us,
+        {_UNTIL},
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
         c.overruns, c.incomplete, c.incomplete_detail,
-        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END, c.clock_error_s,
+        CASE WHEN k.corrected_us <> 0 THEN 1 ELSE c.clock_synchronised END, c.clock_error_s,
         CASE WHEN s.made > 0 THEN s.analysed * 1.0 / s.made ELSE 1.0 END
     FROM recording r
         LEFT JOIN sampling s ON s.row = r.sampling_row
@@ -144,7 +147,7 @@ _CAPTURED = """
 # The recordings of a part of a deployment, and the nearest on either side; also what
 # reaches into it from another deployment, beyond the start or the end of that one.
 CAPTURED = (
-    _CAPTURED  # noqa: S608 - both parts are written here
+    _CAPTURED
     + """
     WHERE r.deployment_row = :deployment_row
         AND r.created_on_us >= coalesce((
@@ -158,14 +161,14 @@ CAPTURED = (
     UNION ALL
 """
     + _CAPTURED
-    + """
+    + f"""
         JOIN deployment d ON d.row = r.deployment_row
         JOIN deployment own ON own.row = :deployment_row
     WHERE d.row <> own.row
         AND r.created_on_us BETWEEN :start AND :end
-        AND until_us > own.started_on_us
+        AND {_UNTIL} > own.started_on_us
         AND r.created_on_us < coalesce(own.ended_on_us, :end)
-        AND (until_us > d.ended_on_us OR r.created_on_us < d.started_on_us)
+        AND ({_UNTIL} > d.ended_on_us OR r.created_on_us < d.started_on_us)
     ORDER BY 1
 """
 )
@@ -201,11 +204,8 @@ class EffortTables(ClockTables):
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-        start, end = since or _LONG_AGO, until or _FAR_AWAY
         with self._database.reading() as connection:
-            return _load_history(
-                connection, deployment, to_microseconds(start), to_microseconds(end)
-            )
+            return history_of(connection, deployment, since, until)
 
     def get_grouped_effort(
         self,
@@ -219,13 +219,7 @@ class EffortTables(ClockTables):
         A season has millions of recordings, nearly all of them complete and in their slots.
         """
         with self._database.reading() as connection:
-            return _load_history(
-                connection,
-                deployment,
-                to_microseconds(since),
-                to_microseconds(until),
-                (to_microseconds(within[0]), to_microseconds(within[1])),
-            )
+            return history_of(connection, deployment, since, until, within)
 
     def get_last_recording(
         self, deployment: data.Deployment | None = None
@@ -341,6 +335,22 @@ def alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> 
     row = _deployment_row(connection, deployment)
     (found,) = connection.execute(ALIVE_UNTIL, {"deployment_row": row}).fetchone()
     return None if found < 0 else int(found)
+
+
+def history_of(
+    connection: Any,
+    deployment: data.Deployment,
+    since: datetime.datetime | None,
+    until: datetime.datetime | None,
+    within: tuple[datetime.datetime, datetime.datetime] | None = None,
+) -> EffortHistory | None:
+    """Return what is known of a deployment, or of a part of it; None if it is not stored.
+
+    Runs of recordings `within` some time come as one.
+    """
+    start, end = to_microseconds(since or _LONG_AGO), to_microseconds(until or _FAR_AWAY)
+    grouped = within and (to_microseconds(within[0]), to_microseconds(within[1]))
+    return _load_history(connection, deployment, start, end, grouped)
 
 
 def _load_history(

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 
-from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
+from acoupi.components.stores.values import Connection, as_id, from_microseconds, to_microseconds
 from acoupi.components.stores.views import METADATA_VIEWS, statements
 from acoupi.heard import Verdict, VerdictRow
 from acoupi.provenance import Provenance
@@ -197,7 +197,7 @@ def put_provenance(connection: sqlite3.Connection, provenance: Provenance | None
     return int(found[0]) if found else connection.execute(ADD_PROVENANCE, values).lastrowid
 
 
-def provenances(connection: sqlite3.Connection) -> Mapping[int | None, Provenance]:
+def provenances(connection: Connection) -> Mapping[int | None, Provenance]:
     """Return every provenance by its row; there are few."""
     return {
         row: Provenance(**dict(zip(FIELDS, values, strict=True)))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Set
 
 from acoupi.components.stores.database import Schema
 from acoupi.components.stores.heard_tables import BACKLOG, CLIPS, HEARD, SAMPLE
+from acoupi.components.stores.space_schema import SPACE
 from acoupi.components.stores.views import STATE
 from acoupi.errors import MetadataStoreError
 
@@ -193,7 +194,7 @@ SCHEMA = Schema(
     application_id=0x61634D44,  # "acMD"
     migrations=(
         *(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
-        *(HEARD, SAMPLE, CLIPS, BACKLOG),
+        *(HEARD, SAMPLE, CLIPS, BACKLOG, SPACE),
     ),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
@@ -321,6 +322,8 @@ RECORDINGS_BY_ROW = _RECORDINGS + "WHERE r.row IN (SELECT value FROM json_each(:
 CAPTURED_RECORDINGS = (
     _RECORDINGS + "WHERE r.state = 'captured' ORDER BY r.created_on_us, r.row LIMIT :limit"
 )
+
+NEWEST_RECORDINGS = _RECORDINGS + _NEWEST_RECORDING_FIRST + " LIMIT :limit"
 
 UNANALYSED_RECORDINGS = (
     _RECORDINGS
@@ -512,7 +515,7 @@ TAGS_OF_OUTPUTS = """
 TAGS_OF_DETECTIONS = """
     SELECT p.detection_row, t.key, t.value, p.confidence
     FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
-    WHERE p.detection_row IN (SELECT value FROM json_each(:rows))
+    WHERE p.detection_row IN (SELECT CAST(value AS BIGINT) FROM json_each(:rows))
     ORDER BY p.detection_row, p.position
 """
 

@@ -33,7 +33,7 @@ from acoupi.components.stores.rules import (
     shared_path,
     unknown_recordings,
 )
-from acoupi.components.stores.sample_tables import SampleTables
+from acoupi.components.stores.space_tables import SpaceTables
 from acoupi.components.stores.values import (
     as_blob_list,
     as_id,
@@ -53,7 +53,7 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 @metadata_door
 class SqliteStore(
-    AnalysisTables, ClipTables, SampleTables, DeploymentTables, EffortTables, HealthTables
+    AnalysisTables, ClipTables, SpaceTables, DeploymentTables, EffortTables, HealthTables
 ):
     """Stores deployments, recordings and detections in one SQLite file.
 

@@ -56,7 +56,7 @@ def _time(microseconds: str) -> str:
 
 
 def _from_start(seconds: str) -> str:
-    return f"r.created_on_us + CAST(round({seconds} * 1e6) AS INTEGER)"
+    return f"r.created_on_us + CAST(round({seconds} * 1e6) AS BIGINT)"
 
 
 _NAMES_A_SPECIES = f"t.key IN ({', '.join(map(repr, SPECIES_KEYS))})"
@@ -90,7 +90,7 @@ _TAGS = """(
         FROM predicted_tag p CROSS JOIN tag t
         WHERE p.detection_row = d.row AND t.row = p.tag_row
         ORDER BY p.position
-    )
+    ) labels
 )"""
 
 _DEPLOYMENT = (
@@ -141,7 +141,7 @@ RECORDING = View(
         Column("time_expansion", "r.time_expansion", "how many times slower its file plays"),
         Column(
             "clock_synchronised",
-            "CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END",
+            "CASE WHEN k.corrected_us <> 0 THEN 1 ELSE c.clock_synchronised END",
             "1: the clock was set, or the time corrected later; 0: it was not; empty: unknown",
         ),
         Column("clock_error_s", "c.clock_error_s", "error of the clock by its own estimate, s"),
@@ -279,9 +279,9 @@ EFFORT = View(
         _ANALYSED,
     ),
     """
-    FROM deployment w CROSS JOIN json_each('[0, 1]') k
-        LEFT JOIN recording r ON k.value = 0 AND r.deployment_row = w.row
-        LEFT JOIN effort_note n ON k.value = 1 AND n.deployment_row = w.row
+    FROM deployment w CROSS JOIN json_each('["r", "n"]') k
+        LEFT JOIN recording r ON k.value = 'r' AND r.deployment_row = w.row
+        LEFT JOIN effort_note n ON k.value = 'n' AND n.deployment_row = w.row
     WHERE r.row IS NOT NULL OR n.deployment_row IS NOT NULL
     """,
 )  # fmt: skip

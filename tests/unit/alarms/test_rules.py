@@ -59,6 +59,7 @@ CASES: list[tuple[Key, dict[str, Any], dict[str, Any]]] = [
     ("recordings_old", {"oldest_recording_s": 2.1 * 3600}, {"oldest_recording_s": 6000.0}),
     ("clock_unknown", {"clock_is_set": False}, {"clock_is_set": None}),
     ("clock_stepped", {"clock_steps": (-3600.0,)}, {"clock_steps": (-3600.0,)}),
+    ("store_damaged", {"set_aside": ("moved",)}, {"set_aside": ("moved",)}),
     ("service_down", {"down": {"beat": "stopped"}}, {"down": {"beat": "stopped"}}),
     ("service_restarts", {"restarts": {"detection": 3}}, {"restarts": {"detection": 1}}),
     ("temperature_high", {"temperature_celsius": 81.0}, {"temperature_celsius": 77.0}),
