@@ -7,13 +7,13 @@ and rows (by plain SQLite) say the rest.
 import contextlib
 import json
 import sqlite3
-import wave
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from acoupi.audio.counter import TURN
 from acoupi.components import SqliteStore
@@ -23,6 +23,7 @@ from acoupi.exports.effort_report import find_deployment, read_effort
 
 __all__ = ["Audit", "Claims", "Judged", "Trouble", "audit", "judge", "read_spans", "waiting"]
 
+SOUND = (".wav", ".flac")
 STORES = ("metadata.db", "messages.db")
 _EDGE = 0.3
 """Seconds by which the rig's log and the sensor's ledger may differ."""
@@ -287,7 +288,11 @@ def audit(home: Path, excused: Sequence[tuple[float, float]] = ()) -> Audit:
         """,
     )
     found.recordings = len(rows)
-    files = {path for path in (home / "data").rglob("*.wav") if not path.name.startswith(".")}
+    files = {
+        path
+        for path in (home / "data").rglob("*.*")
+        if path.suffix in SOUND and path.name[0] != "."
+    }
     hidden = [path for path in (home / "data").rglob(".*") if path.suffix in (".part", ".deleted")]
     found.without_end += [str(path) for path in hidden]
     for id_, path, state, duration, rate, created, overruns in rows:
@@ -311,8 +316,7 @@ def audit(home: Path, excused: Sequence[tuple[float, float]] = ()) -> Audit:
 
 
 def _check(path: Path, frames: int, is_excused: bool, found: Audit) -> None:
-    with wave.open(str(path)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(int)
+    samples = soundfile.read(path, dtype="int16")[0].astype(int)
     if len(samples) != frames:
         found.without_end.append(f"{path}: {len(samples)} frames of {frames}")
     if not is_excused and np.any(np.diff(samples) % TURN != 1):
