@@ -53,6 +53,11 @@ class Trouble:
         name = f"{self.kind} {self.what}" if self.kind in ("kill", "freeze") else self.kind
         return _EXPLAINS.get(name, frozenset())
 
+    @property
+    def holds_up(self) -> bool:
+        """Whether sound of that time may still not be on the disk when it is over."""
+        return self.kind in _HOLDS_UP or (self.kind, self.what) == ("freeze", "recording")
+
     def takes_from(self, length: float) -> float:
         """Return from when on it may take sound: what was being written goes with it."""
         begun = self.start - _EDGE
@@ -71,6 +76,7 @@ _EXPLAINS = {
     "microphone": frozenset({EffortState.DEVICE_MISSING}),
     "disk full": frozenset({EffortState.DISK_FULL}),
 }
+_HOLDS_UP = ("microphone", "disk slow", "disk full")
 _TAKES_WHAT_IS_WRITTEN = ("kill", "kill all", "power cut", "read-only")
 
 
@@ -141,8 +147,8 @@ def _reasons(
     """Yield from when on each of what was done explains this state of a hole."""
     for one in log:
         begins = one.takes_from(length)
-        for other in log:  # a recording with a microphone that was at fault takes longer
-            if other.kind == "microphone" and other.start <= one.start and begins <= other.end:
+        for other in log:
+            if other.holds_up and other.start <= one.start and begins <= other.end:
                 begins = min(begins, other.start - length)
         if state in one.explains and one.end >= begun - _EDGE and begins <= over:
             yield begins

@@ -66,6 +66,16 @@ def test_a_reason_counts_as_true_only_where_something_was_done_that_has_it(
     assert bool(judged.examples) == bool(false)
 
 
+def test_what_a_slow_disk_had_not_taken_yet_goes_with_the_power(books: Any) -> None:
+    log = [
+        books.Trouble("disk slow", "", HOLE - 1, HOLE + 5),
+        books.Trouble("power cut", "", HOLE + 6),
+    ]
+
+    assert books.judge(spans(OFF), log, 2.0).false == 0
+    assert books.judge(spans(OFF), log[1:], 2.0).false == pytest.approx(3.7)
+
+
 def test_time_that_nobody_explains_is_unexplained(books: Any) -> None:
     log = [books.Trouble("kill", "recording", HOLE)]
 
