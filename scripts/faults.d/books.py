@@ -59,9 +59,12 @@ class Trouble:
         return self.kind in _HOLDS_UP or (self.kind, self.what) == ("freeze", "recording")
 
     def takes_from(self, length: float) -> float:
-        """Return from when on it may take sound: what was being written goes with it."""
+        """Return from when on it may take sound: what was not yet on the disk goes with it.
+
+        That is the recording being written, and up to one more that waits in memory.
+        """
         begun = self.start - _EDGE
-        return begun - length if self.kind in _TAKES_WHAT_IS_WRITTEN else begun
+        return begun - 2 * length if self.kind in _TAKES_WHAT_IS_WRITTEN else begun
 
 
 _OFF = frozenset({EffortState.NOT_RUNNING})

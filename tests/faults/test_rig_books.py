@@ -43,8 +43,8 @@ HOLE = START.timestamp() + 10
     ("kind", "what", "after", "state", "false"),
     [
         ("kill", "recording", 0.0, OFF, 0.0),
-        ("kill", "recording", 5.0, OFF, 2.7),  # what was being written before goes with it
-        ("kill", "recording", 13.0, OFF, 10.0),
+        ("kill", "recording", 5.0, OFF, 0.7),  # what was not on the disk goes with it
+        ("kill", "recording", 15.0, OFF, 10.0),
         ("kill", "detection", 0.0, OFF, 10.0),
         ("power cut", "", 0.0, OFF, 0.0),
         ("disk full", "", 0.0, OFF, 10.0),
@@ -73,7 +73,7 @@ def test_what_a_slow_disk_had_not_taken_yet_goes_with_the_power(books: Any) -> N
     ]
 
     assert books.judge(spans(OFF), log, 2.0).false == 0
-    assert books.judge(spans(OFF), log[1:], 2.0).false == pytest.approx(3.7)
+    assert books.judge(spans(OFF), log[1:], 2.0).false == pytest.approx(1.7)
 
 
 def test_time_that_nobody_explains_is_unexplained(books: Any) -> None:
