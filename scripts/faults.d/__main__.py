@@ -45,13 +45,12 @@ FULL = {"kill": 500, "power cut": 100, "wipe broker": 50}
 FULL_SECONDS = 1200.0
 """Of all other faults, planned."""
 LENGTH = 2.0
-"""Of a recording, seconds; they follow each other without a gap."""
+"""Of a recording, seconds."""
 OPTIONS = {
     "TIMEZONE": "UTC",
     "MICROPHONE__SAMPLERATE": 8000,
     "MICROPHONE__DEVICE_NAME": "counter",
     "RECORDING__DURATION": LENGTH,
-    "RECORDING__INTERVAL": LENGTH,
     "RECORDING__SCHEDULE_START": "00:00",
     "RECORDING__SCHEDULE_END": "00:00",
     "MESSAGING__MESSAGE_SEND_INTERVAL": 3,
@@ -66,9 +65,11 @@ Say = Callable[[str], None]
 console = Console(stderr=True, highlight=False, markup=False)
 
 
-def as_variables(settings: Mapping[str, object]) -> dict[str, str]:
+def as_variables(options: argparse.Namespace, settings: Mapping[str, object]) -> dict[str, str]:
     """Return the settings of the sensor, as variables."""
-    return {f"ACOUPI_CONFIG__{key}": str(value) for key, value in {**OPTIONS, **settings}.items()}
+    chosen = {"RECORDING__INTERVAL": options.interval, "RECORDING__FILE_FORMAT": options.format}
+    found = {**OPTIONS, **chosen, **settings}
+    return {f"ACOUPI_CONFIG__{key}": str(value) for key, value in found.items()}
 
 
 @contextmanager
@@ -99,7 +100,9 @@ def run_processes(folder: Path, options: argparse.Namespace, say: Say) -> Report
             "MESSAGING__MQTT__PORT": servers.ports["mqtt"],
             "MESSAGING__MQTT__TOPIC": f"{TOPIC}/{name}",
         }
-        sensor = ProcessSensor(name, home, as_variables(settings) | {"PYTHONPATH": str(PROGRAM)})
+        sensor = ProcessSensor(
+            name, home, as_variables(options, settings) | {"PYTHONPATH": str(PROGRAM)}
+        )
         stack.callback(copy, options, home, folder)
         stack.callback(lambda: end_processes([home]))
         rig = Rig(sensor, disk, servers, microphone, say)
@@ -110,7 +113,7 @@ def run_compose(folder: Path, options: argparse.Namespace, say: Say) -> Report:
     """Let it happen to a sensor of containers; return the report."""
     if reason := why_no_engine():
         raise SystemExit(f"Error: no containers: {reason}")
-    settings = as_variables({"MESSAGING__HTTP__BASE_URL": "http://receiver:8080/"})
+    settings = as_variables(options, {"MESSAGING__HTTP__BASE_URL": "http://receiver:8080/"})
     more = {"PYTHONPATH": str(PROGRAM), "ACOUPI_IMAGE": build()}
     with ExitStack() as stack:
         home, disk = stack.enter_context(own_home(folder, say))
@@ -145,7 +148,10 @@ def planned(options: argparse.Namespace, sensor: ProcessSensor, *, has_disk: boo
         seconds, counts = FULL_SECONDS, FULL
         weights = {kind: weight for kind, weight in weights.items() if kind not in FULL}
     counts = {kind: count for kind, count in counts.items() if kind != "power cut" or has_disk}
-    return plan(options.seed, weights, seconds=seconds, counts=counts, services=sensor.services)
+    return plan(
+        options.seed, weights, seconds=seconds, counts=counts, mean_gap=options.gap,
+        services=sensor.services,
+    )  # fmt: skip
 
 
 def happened(rig: Rig, events: list[Event]) -> Report:
@@ -232,6 +238,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of what happens (one is drawn and printed)")
     parser.add_argument("--seconds", type=float, default=120, help="of faults, planned (120)")
     parser.add_argument("--power-cuts", type=int, default=0, help="so many more (0)")
+    parser.add_argument("--gap", type=float, default=3, help="mean between faults, seconds (3)")
+    parser.add_argument("--interval", type=float, default=LENGTH,
+                        help="between the starts of recordings of 2 s (2: no gap)")  # fmt: skip
+    parser.add_argument("--format", choices=("wav", "flac"), default="wav", help="(wav)")
     parser.add_argument("--full", action="store_true",
                         help="500 kills, 100 power cuts, 50 broker wipes: hours")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

@@ -7,13 +7,13 @@ and rows (by plain SQLite) say the rest.
 import contextlib
 import json
 import sqlite3
-import wave
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from acoupi.audio.counter import TURN
 from acoupi.components import SqliteStore
@@ -23,6 +23,7 @@ from acoupi.exports.effort_report import find_deployment, read_effort
 
 __all__ = ["Audit", "Claims", "Judged", "Trouble", "audit", "judge", "read_spans", "waiting"]
 
+SOUND = (".wav", ".flac")
 STORES = ("metadata.db", "messages.db")
 _EDGE = 0.3
 """Seconds by which the rig's log and the sensor's ledger may differ."""
@@ -52,10 +53,18 @@ class Trouble:
         name = f"{self.kind} {self.what}" if self.kind in ("kill", "freeze") else self.kind
         return _EXPLAINS.get(name, frozenset())
 
+    @property
+    def holds_up(self) -> bool:
+        """Whether sound of that time may still not be on the disk when it is over."""
+        return self.kind in _HOLDS_UP or (self.kind, self.what) == ("freeze", "recording")
+
     def takes_from(self, length: float) -> float:
-        """Return from when on it may take sound: what was being written goes with it."""
+        """Return from when on it may take sound: what was not yet on the disk goes with it.
+
+        That is the recording being written, and up to one more that waits in memory.
+        """
         begun = self.start - _EDGE
-        return begun - length if self.kind in _TAKES_WHAT_IS_WRITTEN else begun
+        return begun - 2 * length if self.kind in _TAKES_WHAT_IS_WRITTEN else begun
 
 
 _OFF = frozenset({EffortState.NOT_RUNNING})
@@ -70,6 +79,7 @@ _EXPLAINS = {
     "microphone": frozenset({EffortState.DEVICE_MISSING}),
     "disk full": frozenset({EffortState.DISK_FULL}),
 }
+_HOLDS_UP = ("microphone", "disk slow", "disk full")
 _TAKES_WHAT_IS_WRITTEN = ("kill", "kill all", "power cut", "read-only")
 
 
@@ -140,8 +150,8 @@ def _reasons(
     """Yield from when on each of what was done explains this state of a hole."""
     for one in log:
         begins = one.takes_from(length)
-        for other in log:  # a recording with a microphone that was at fault takes longer
-            if other.kind == "microphone" and other.start <= one.start and begins <= other.end:
+        for other in log:
+            if other.holds_up and other.start <= one.start and begins <= other.end:
                 begins = min(begins, other.start - length)
         if state in one.explains and one.end >= begun - _EDGE and begins <= over:
             yield begins
@@ -287,7 +297,11 @@ def audit(home: Path, excused: Sequence[tuple[float, float]] = ()) -> Audit:
         """,
     )
     found.recordings = len(rows)
-    files = {path for path in (home / "data").rglob("*.wav") if not path.name.startswith(".")}
+    files = {
+        path
+        for path in (home / "data").rglob("*.*")
+        if path.suffix in SOUND and path.name[0] != "."
+    }
     hidden = [path for path in (home / "data").rglob(".*") if path.suffix in (".part", ".deleted")]
     found.without_end += [str(path) for path in hidden]
     for id_, path, state, duration, rate, created, overruns in rows:
@@ -311,8 +325,7 @@ def audit(home: Path, excused: Sequence[tuple[float, float]] = ()) -> Audit:
 
 
 def _check(path: Path, frames: int, is_excused: bool, found: Audit) -> None:
-    with wave.open(str(path)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(int)
+    samples = soundfile.read(path, dtype="int16")[0].astype(int)
     if len(samples) != frames:
         found.without_end.append(f"{path}: {len(samples)} frames of {frames}")
     if not is_excused and np.any(np.diff(samples) % TURN != 1):

@@ -87,6 +87,7 @@ class Disk:
         finally:
             with suppress(OSError):
                 self._ballast.unlink()
+            _said("sync", "--file-system", self.path)  # else a power cut brings it back
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -136,6 +136,7 @@ class Rig:
     def _kill(self, event: Event) -> None:
         trouble = self._note(event, event.what)
         trouble.missed = not self.sensor.signal(event.what, signal.SIGKILL)
+        trouble.end = time.time()
 
     def _freeze(self, event: Event) -> None:
         trouble = self._note(event)

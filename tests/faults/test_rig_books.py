@@ -43,8 +43,8 @@ HOLE = START.timestamp() + 10
     ("kind", "what", "after", "state", "false"),
     [
         ("kill", "recording", 0.0, OFF, 0.0),
-        ("kill", "recording", 5.0, OFF, 2.7),  # what was being written before goes with it
-        ("kill", "recording", 13.0, OFF, 10.0),
+        ("kill", "recording", 5.0, OFF, 0.7),  # what was not on the disk goes with it
+        ("kill", "recording", 15.0, OFF, 10.0),
         ("kill", "detection", 0.0, OFF, 10.0),
         ("power cut", "", 0.0, OFF, 0.0),
         ("disk full", "", 0.0, OFF, 10.0),
@@ -64,6 +64,16 @@ def test_a_reason_counts_as_true_only_where_something_was_done_that_has_it(
     assert judged.recorded == 20
     assert judged.planned == 30
     assert bool(judged.examples) == bool(false)
+
+
+def test_what_a_slow_disk_had_not_taken_yet_goes_with_the_power(books: Any) -> None:
+    log = [
+        books.Trouble("disk slow", "", HOLE - 1, HOLE + 5),
+        books.Trouble("power cut", "", HOLE + 6),
+    ]
+
+    assert books.judge(spans(OFF), log, 2.0).false == 0
+    assert books.judge(spans(OFF), log[1:], 2.0).false == pytest.approx(1.7)
 
 
 def test_time_that_nobody_explains_is_unexplained(books: Any) -> None:
