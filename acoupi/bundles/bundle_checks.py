@@ -13,6 +13,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.config.yaml_documents import read_yaml
 from acoupi.errors import ConfigurationError
 from acoupi.stack.rights import TOO_WIDE
+from acoupi.stack.spool import MEMORY_VOLUME
 
 __all__ = [
     "SECCOMP_FILE",
@@ -211,17 +212,26 @@ def folders_of(home: Path) -> dict[Path, bool]:
     They are read from the rendered file, so the program is not needed; empty
     if there is no file. Paths given by a variable (devices) are left out.
     """
-    try:
-        content = read_yaml((home / COMPOSE_FILE).read_text())
-        services = content["services"].values()
-        mounts = [one for service in services for one in service.get("volumes", ())]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return {}
     found: dict[Path, bool] = {}
-    for mount in mounts:
+    for mount in _mounts_of(home):
         source = str(mount.get("source", "")).replace("$$", "\0")
         if mount.get("type") != "bind" or "$" in source:
             continue
         place = Path(source.replace("\0", "$"))
         found[place] = found.get(place, True) and bool(mount.get("read_only"))
     return found
+
+
+def memory_folders(home: Path) -> list[Path]:
+    """Return where the bundle of a home mounts the volume of recordings that wait in memory."""
+    targets = (one["target"] for one in _mounts_of(home) if one.get("source") == MEMORY_VOLUME)
+    return [Path(str(one).replace("$$", "$")) for one in dict.fromkeys(targets)]
+
+
+def _mounts_of(home: Path) -> list[Mapping[str, Any]]:
+    try:
+        content = read_yaml((home / COMPOSE_FILE).read_text())
+        services = content["services"].values()
+        return [one for service in services for one in service.get("volumes", ())]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return []

@@ -16,7 +16,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
 from acoupi.stack.broker_users import broker_user
-from acoupi.stack.spool import memory_of
+from acoupi.stack.spool import MEMORY_VOLUME, memory_of
 from acoupi.stack.stack import BEAT_SHARES, BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "BROKER_GRACE",
     "BROKER_MEMORY",
     "BROKER_URL",
-    "MEMORY_VOLUME",
     "SECCOMP",
     "SOCKET",
     "SOCKET_FOLDER",
@@ -298,10 +297,6 @@ def waiting_volumes(services: Iterable[str]) -> dict[str, str]:
     """
     kind = in_memory(64, 16_384, "mode=0777")
     return dict.fromkeys(map(waiting_volume, services), kind)
-
-
-MEMORY_VOLUME = "spool-memory"
-"""The volume of recordings that wait in memory."""
 
 
 def memory_volume(stack: Stack) -> dict[str, str]:

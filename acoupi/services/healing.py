@@ -152,7 +152,7 @@ class Healer:
             try:
                 done += self._heal(database)
             except (AcoupiError, OSError) as error:
-                logger.exception("The %s is not healed yet: %s", database.schema.store, error)  # noqa: TRY401
+                logger.warning("The %s is not healed: %s", database.schema.store, error)
         return done
 
     def _begin(self) -> None:
@@ -186,6 +186,9 @@ class Healer:
         store = self._kept.store
         if store is None or database is not database_of(store):
             return None
+        counts = store.count_recordings()
+        if sum(counts.values()) > counts[data.RecordingState.CAPTURED]:
+            return None  # it is no new one
         kept = (path for path, is_kept in self._kept.sounds() if is_kept)
         if any(_is_unknown(store, path) for path in itertools.islice(kept, LOOKED_AT)):
             return note_emptied(database, "it was empty, or was not there")

@@ -10,8 +10,10 @@ from acoupi.home import memory_folder
 from acoupi.stack.access import Mount
 from acoupi.stack.stack import Service, Stack
 
-__all__ = ["memory_mounts", "memory_of", "with_memory"]
+__all__ = ["MEMORY_VOLUME", "memory_mounts", "memory_of", "with_memory"]
 
+MEMORY_VOLUME = "spool-memory"
+"""The volume of containers for recordings that wait in memory."""
 _MEBIBYTE = 1 << 20
 
 

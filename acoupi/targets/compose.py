@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 
 from acoupi.audio.live_ring import live_folder
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.bundles.bundle_checks import SECCOMP_FILE, TOO_WIDE, folders_of
+from acoupi.bundles.bundle_checks import SECCOMP_FILE, TOO_WIDE, folders_of, memory_folders
 from acoupi.bundles.compose_file import (
     APPARMOR,
     BROKER_MEMORY,
-    MEMORY_VOLUME,
     SECCOMP,
     SOCKET_FOLDER,
     Block,
@@ -77,7 +76,7 @@ from acoupi.stack.broker_users import (
 from acoupi.stack.doors import door_keeper, door_roles
 from acoupi.stack.mounting import own_files, user_variable, writes_only_its_own
 from acoupi.stack.settings import Settings
-from acoupi.stack.spool import memory_mounts
+from acoupi.stack.spool import MEMORY_VOLUME, memory_mounts
 from acoupi.stack.stack import BEAT, BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
 from acoupi.targets.running import CHOSEN, DEFAULTS, DOWN, RunningBundle, project_name
@@ -370,7 +369,8 @@ class ComposeTarget(RunningBundle):
         make_own_files(files)
         written = [one for one, read_only in mounted.items() if not read_only and one not in files]
         own = [folder for folder in written if not folder.is_relative_to(home) and is_empty(folder)]
-        for folder in (*written, *(one for one in mounted if one.is_relative_to(home / "data"))):
+        below = [one for one in mounted if one.is_relative_to(home / "data")]
+        for folder in (*written, *below, *memory_folders(home)):
             own += make_folder(folder)
         part_secrets(home)
         for folder in (home / BROKER_FOLDER, home / "secrets"):

@@ -16,6 +16,7 @@ from pathlib import Path
 from acoupi.components.stores import faults
 from acoupi.locks import lock_within
 from acoupi.opening import open_file
+from acoupi.writing import inherit_owner
 
 __all__ = ["Guard", "alone_with", "identity", "lock_file"]
 
@@ -48,7 +49,7 @@ class Guard:
         self._handle: int | None = None
         if is_needed:
             with suppress(OSError):
-                self._handle = open_file(lock_file(path), os.O_RDONLY | os.O_CREAT)
+                self._handle = _opened(path)
 
     def hold(self) -> None:
         """Wait until nobody sets the file aside, and let nobody do it.
@@ -86,13 +87,19 @@ def alone_with(path: Path) -> Iterator[None]:
     OSError
         If the file of the lock cannot be made: then nobody is kept from it.
     """
-    handle = open_file(lock_file(path), os.O_RDONLY | os.O_CREAT)
+    handle = _opened(path)
     try:
         if not lock_within(handle, faults.BUSY_TIMEOUT + 5):
             raise _busy()
         yield
     finally:
         os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    handle = open_file(lock_file(path), os.O_RDONLY | os.O_CREAT)
+    inherit_owner(handle, path.parent)
+    return handle
 
 
 def _busy() -> sqlite3.OperationalError:

@@ -1,5 +1,7 @@
 """A sensor heals its stores by itself, from the files that describe themselves, and says so."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,31 @@ def test_the_ledger_says_why_it_does_not_know(kept: Kept, oak: data.Deployment) 
     assert history is not None
     spans = ledger(history, data.utc_now())
     assert any(healing.aside.name in span.detail for span in spans), spans
+
+
+def test_where_nothing_was_lost_the_ledger_explains_nothing_by_it(
+    kept: Kept, oak: data.Deployment
+) -> None:
+    store = kept.store
+    assert store is not None
+    filled(kept, oak)
+    store.close()
+    with closing(sqlite3.connect(store.db_path)) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'recording_created_on'"
+        ).fetchone()
+    with store.db_path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+
+    [healing] = Healer(kept).heal()
+
+    assert (healing.lost, healing.from_files) == ([], 0)
+    history = store.get_effort(oak)
+    assert history is not None
+    named = [one for one in history.notes if healing.aside.name in one.detail]
+    assert len(named) == 1
+    assert (named[0].end - named[0].start).total_seconds() < 1e-3
 
 
 def test_messages_that_cannot_be_read_are_made_again_under_the_same_ids(
