@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from acoupi.cli.choosing import full_name
 from acoupi.cli.output import console, example, say
 from acoupi.cli.table import single
 from acoupi.errors import AcoupiError
@@ -59,7 +60,7 @@ def try_(
     from acoupi.system.trying import TriedSensor, clear, own_home
 
     signal.signal(signal.SIGTERM, _interrupt)
-    home = home.absolute()
+    home, program = home.absolute(), full_name(program)
     chosen = _choose_target(target, program, home)
     try:
         with own_home(home):
