@@ -263,11 +263,7 @@ def _show(state: "AcoupiStatus") -> None:
     }
     if state.microphone is not None:
         record["microphone"] = microphone_words(state.microphone)
-    if state.analysis is not None:
-        record["analysis"] = state.analysis.words()
-    if state.messages:
-        record["to send"] = ", ".join(one.words() for one in state.messages)
-    print_record(record)
+    print_record(record | _work(state))
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')
     if state.stands_by:
@@ -275,6 +271,15 @@ def _show(state: "AcoupiStatus") -> None:
     for message in warnings_of(state):
         warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
+
+
+def _work(state: "AcoupiStatus") -> dict[str, str]:
+    """Return what is still to be done, and the room for it."""
+    parts = {"analysis": state.analysis, "spool": state.in_memory, "disk": state.space}
+    work = {name: part.words() for name, part in parts.items() if part is not None}
+    if state.messages:
+        work["to send"] = ", ".join(one.words() for one in state.messages)
+    return work
 
 
 def warnings_of(state: "AcoupiStatus") -> list[str]:

@@ -1,6 +1,6 @@
 """``acoupi recordings``: what was recorded, with and without detections."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from acoupi.cli.heard import (
     short,
     the_only,
 )
-from acoupi.cli.output import example, print_json, print_record, print_table, say
+from acoupi.cli.output import done, example, print_json, print_record, print_table, say
 from acoupi.cli.table import group
 from acoupi.telling import clock_words, place_of, shown_band
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = group("recordings")
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Of recordings.")]
 
 COLUMNS = {
     "time": "time",
@@ -97,10 +99,12 @@ def show(id_: RecordingId, as_json: AsJson = False) -> None:
         capture = heard.reader.capture(row.id)
         analyses = heard.reader.analyses(row.id)
         found = heard.reader.detections_in(row.id)
+        given_up = _given_up(row, heard)
         if as_json:
             print_json(
                 {
                     **flat_recording(row),
+                    **({"given_up": given_up} if given_up else {}),
                     "clips": [flat_clip(one) for one in row.clips],
                     "capture": capture and capture.model_dump(mode="json"),
                     "analyses": [one.model_dump(mode="json") for one in analyses],
@@ -109,12 +113,50 @@ def show(id_: RecordingId, as_json: AsJson = False) -> None:
             )
             return
         record = {**_told(row, heard), **_captured(capture)}
+        if given_up:
+            record["given up"] = "{on}: {class}, because {reason}".format(**given_up)
         record["analysis"] = "; ".join(
             f"{one.name_model}: {one.state.value}" + (f", {one.error}" if one.error else "")
             for one in analyses
         )
         print_record({name: value for name, value in record.items() if value})
         print_table([_found(one) for one in found], FOUND_COLUMNS, empty="Nothing was found in it.")
+
+
+def _given_up(row: "RecordingRow", heard: Heard) -> dict[str, str] | None:
+    """Return why and when the file of a recording was given up for room; None if it was not."""
+    from acoupi.components.stores import SqliteStore
+    from acoupi.components.stores.database import stores_that_only_read
+    from acoupi.system.reading import store_file
+
+    if row.path is not None:
+        return None
+    with stores_that_only_read():
+        found = SqliteStore(store_file(heard.settings)).why_given_up(row.id)
+    if found is None:
+        return None
+    kind, reason, time = found
+    return {"class": kind.value, "reason": reason, "on": time.isoformat(timespec="seconds")}
+
+
+@app.command(epilog=example("acoupi recordings protect 7c10e4d2"))
+def protect(
+    ids: Ids,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Let them go like others when the disk fills.")
+    ] = False,
+) -> None:
+    """Keep the files of recordings, whatever room is lacking (see acoupi disk)."""
+    from acoupi.system.reading import store_of
+
+    with opened() as heard:
+        found = [_the(heard, one).id for one in ids]
+        store = store_of(heard.settings)
+        try:
+            (store.unprotect if undo else store.protect)(found)
+        finally:
+            store.close()
+    done(f"{len(found)} recordings are {'no longer protected' if undo else 'protected'}.")
 
 
 def _told(row: "RecordingRow", heard: Heard) -> dict[str, Any]:

@@ -31,12 +31,15 @@ from acoupi.services.address import check_broker_url
 from acoupi.services.alarms import calls_server
 from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
+from acoupi.services.memory_spool import spool_of
 from acoupi.services.schedule import schedule_file
 from acoupi.services.sensor_tasks import add_sensor_tasks, metrics_file
+from acoupi.services.space import check_disks
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.extra_services import with_extra_services
 from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
+from acoupi.stack.spool import with_memory
 from acoupi.stack.stack import Stack, stack_of_program
 from acoupi.stack.variables import place_in
 from acoupi.stack.watching import with_watcher
@@ -144,11 +147,14 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     program = construct(program_class, config, app, name)
     alarms: Alarms = sensor.alarms  # type: ignore[attr-defined]
     add_sensor_tasks(program, settings, name, sensor)
+    if not place.renders_folder:  # the disks of another machine are not known here
+        check_disks(program, sensor.disk)  # type: ignore[attr-defined]
     calls = calls_server(alarms)
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
     stack = with_extra_services(with_web(stack, settings, sensor.web), settings)  # type: ignore[attr-defined]
     stack = _with_watcher(stack, settings, sensor)
+    stack = with_memory(stack, spool_of(program), sensor.spool)  # type: ignore[attr-defined]
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),

@@ -65,6 +65,8 @@ class Summary:
         }
         if self.state.analysis is not None:
             rows["analysis"] = self.state.analysis.words()
+        if self.state.space is not None:
+            rows["disk"] = self.state.space.words()
         if self.state.messages:
             rows["to send"] = ", ".join(one.words() for one in self.state.messages)
         rows["program"] = f"{self.state.program.program}, acoupi {self.now['version']}"

@@ -4,6 +4,7 @@ import fcntl
 import json
 import shlex
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,16 @@ import pytest
 from typer.testing import Result
 
 from acoupi import __version__
+from acoupi.bundles.engine import Answer, Engine
 from acoupi.bundles.images import image_name
 from acoupi.bundles.variables import choose
 from acoupi.cli.watching import describe
-from acoupi.system import Settings
+from acoupi.system import Sensor, Settings, target_for
 from acoupi.targets import ServiceStatus
+from acoupi.targets.compose import ComposeTarget
 from tests.cli.fake_docker import FakeDocker
-from tests.cli.support import READY, Run, Services, data_of, lines_of
+from tests.cli.support import READY, Run, Services, lines_of
+from tests.services import DEADLINE
 
 
 def error_of(result: Result) -> list[str]:
@@ -470,58 +474,6 @@ def test_a_command_with_a_slip_is_not_handed_on(run: Run, docker: FakeDocker, bu
     assert not any("lgos" in line for line in docker.asked)
 
 
-def test_down_stops_beat_first(run: Run, docker: FakeDocker, bundle: Path) -> None:
-    result = run("compose", "down")
-
-    assert [line for line in docker.asked if "compose" in line][-2:] == [
-        "compose stop beat",
-        "compose down --remove-orphans",
-    ]
-    assert result.exit_code == 0
-    assert "acoupi compose up" in result.stdout
-
-
-def test_ps_shows_what_each_service_does(
-    run: Run, docker: FakeDocker, bundle: Path, services: Services
-) -> None:
-    services(READY)
-
-    result = run("compose", "ps")
-    as_json = data_of(run("compose", "ps", "--json"))
-
-    assert result.exit_code == 0
-    header, _, _, recording, *_ = filter(str.strip, result.stdout.splitlines())
-    assert header.split()[-1] == "MB"
-    assert recording.split() == ["recording", "ready", "-", "0", "0", "0", "-"]
-    assert [one["state"] for one in as_json] == ["ready"] * 5
-
-
-def test_ps_ends_with_3_when_not_all_work(
-    run: Run, docker: FakeDocker, bundle: Path, services: Services
-) -> None:
-    services({"recording": "ready", "default": "stopped"})
-
-    assert run("compose", "ps").exit_code == 3
-    assert run("compose", "ps", "--json").exit_code == 3
-
-
-def test_ps_without_an_engine_is_a_table_of_unknowns(
-    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-
-    result = run("compose", "ps", "--json")
-
-    assert {one["state"] for one in data_of(result)} == {"unknown"}
-    assert result.exit_code == 3
-
-
-def test_options_of_ps_go_to_docker_compose(run: Run, docker: FakeDocker, bundle: Path) -> None:
-    run("compose", "ps", "--quiet")
-
-    assert docker.asked[-1] == "compose ps --quiet"
-
-
 def test_render_writes_the_file_again(run: Run, docker: FakeDocker, bundle: Path) -> None:
     file = bundle / "docker-compose.yml"
     before = file.read_text()
@@ -589,3 +541,39 @@ def test_a_status_is_described_with_what_there_is_to_say() -> None:
     status = ServiceStatus(name="beat", role="beat", state="stopped", message="it fell asleep")
 
     assert describe(status) == "stopped (it fell asleep)"
+
+
+def test_this_machine_is_asked_once_a_command_unless_the_image_changes(
+    bundle: Path, docker: FakeDocker
+) -> None:
+    target = target_for(Settings(home=bundle))
+
+    def times_asked() -> int:
+        target.check()
+        return len([line for line in docker.asked if line.startswith("info")])
+
+    first = times_asked()
+    assert times_asked() == first
+    choose(bundle, {"ACOUPI_IMAGE": "acoupi/other:1"})
+    assert times_asked() == first + 1
+
+
+class Meeting(Engine):
+    """Answers each container that is run once as many run at the same time."""
+
+    def __init__(self, containers: int) -> None:
+        self._all_run = threading.Barrier(containers, timeout=DEADLINE)
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        if "run" in words:
+            self._all_run.wait()
+        return Answer(0, f"{words[-1]} is well\n")
+
+
+def test_the_parts_of_the_program_are_checked_side_by_side(bundle: Path) -> None:
+    settings = Settings(home=bundle)
+    target = ComposeTarget(settings, Sensor.read(settings).manifest, Meeting(3))
+
+    said = {part: check() for part, _, check in target.program_checks()}
+
+    assert said == {"microphone": None, "model": "model is well", "rest": None}
