@@ -8,16 +8,26 @@ from acoupi.cli.output import print_table, say
 from acoupi.cli.tables import width_of, wrapped
 from acoupi.errors import AcoupiError
 
-__all__ = ["show_notice", "show_preset"]
+__all__ = ["full_name", "show_notice", "show_preset"]
 
 COLUMNS = {"setting": "setting", "value": "value", "meaning": "meaning"}
 WIDTH = 100
 """Of text, where nothing says how wide lines may be."""
 
 
+def full_name(program: str) -> str:
+    """Return the module of a program that is called by its package; else the name as it is."""
+    from acoupi.stack.loading import available_programs, programs_to_choose
+
+    if program in available_programs() or "." in program:
+        return program
+    return programs_to_choose().get(program, program)
+
+
 def show_notice(program: str) -> None:
-    """Print what whoever chooses a program should know; nothing if it cannot be loaded."""
+    """Print what whoever chooses a program should know, and under which licences it is."""
     from acoupi.stack.loading import load_program_class
+    from acoupi.stack.published import licences_of
 
     try:
         found = load_program_class(program)
@@ -25,6 +35,10 @@ def show_notice(program: str) -> None:
         return  # setup says so
     if found.notice:
         _say_wrapped(found.notice)
+    if found.__module__.startswith("acoupi."):
+        return
+    for line in licences_of(found.__module__):
+        say(f"Licence of {line}")
 
 
 def _say_wrapped(text: str) -> None:

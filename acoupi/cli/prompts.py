@@ -216,13 +216,14 @@ def _show_timezone(question: "Question") -> list[str]:
 
 def ask_for_program(present: str | None) -> str:
     """Let the person choose a program; Enter keeps the present one."""
-    from acoupi.stack.loading import available_programs, load_program_class
+    from acoupi.stack.loading import load_program_class, programs_to_choose
 
-    names = list(available_programs())
+    places = programs_to_choose()
+    names = list(places)
     typer.echo("What should the sensor do?")
     for number, name in enumerate(names, start=1):
         try:
-            first = (load_program_class(name).__doc__ or "").strip().partition("\n")[0]
+            first = (load_program_class(places[name]).__doc__ or "").strip().partition("\n")[0]
         except AcoupiError as error:
             first = f"({error.message})"
         typer.echo(f"  {number}  {name:<12} {first}")

@@ -10,7 +10,7 @@ from typer.core import CompletionItem, TyperCommand  # type: ignore[attr-defined
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
-from acoupi.cli.choosing import show_notice, show_preset
+from acoupi.cli.choosing import full_name, show_notice, show_preset
 from acoupi.cli.output import done, example, warn
 from acoupi.cli.table import single
 from acoupi.cli.timezones import say_timezone
@@ -159,7 +159,7 @@ def setup(
         words += [*(["--config", str(config)] if config else [])]
         words += [*(["--broker", broker] if broker else []), *options]
         raise typer.Exit(_set_up_inside(found, words, package))
-    name = program or _program_of(before, preset, asking=asking)
+    name = full_name(program or _program_of(before, preset, asking=asking))
     show_notice(name)
     if preset is not None:
         show_preset(preset, name, options, asking=asking)
@@ -278,7 +278,7 @@ def _program_of(before: "Sensor", preset: str | None, *, asking: bool) -> str:
     """Return the program of the existing sensor, or that of the preset, or the chosen one."""
     from acoupi.cli.prompts import ask_for_program
     from acoupi.config.presets import find_preset
-    from acoupi.stack.loading import available_programs
+    from acoupi.stack.loading import available_programs, programs_to_choose
 
     try:
         present: str | None = before.program_name
@@ -292,6 +292,8 @@ def _program_of(before: "Sensor", preset: str | None, *, asking: bool) -> str:
         return present
     if preset is not None:
         return find_preset(preset).program
+    if len(unnamed := set(programs_to_choose()) - set(available_programs())) == 1:
+        return unnamed.pop()  # of the one package for acoupi that was installed
     raise ParameterError(
         "",
         "--program is missing.",

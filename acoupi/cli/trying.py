@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from acoupi.cli.output import console, example, say
+from acoupi.cli.choosing import full_name
+from acoupi.cli.output import console, example, print_table, say
 from acoupi.cli.table import single
 from acoupi.errors import AcoupiError
 
@@ -24,6 +25,13 @@ __all__ = ["try_app"]
 
 try_app = single()
 
+COLUMNS = {
+    "time": "time",
+    "duration": "duration (ms)",
+    "band": "frequency (kHz)",
+    "score": "score",
+    "species": "",
+}
 ROWS = 25
 """Longest table of detections."""
 LINE_EVERY = 5.0
@@ -59,7 +67,7 @@ def try_(
     from acoupi.system.trying import TriedSensor, clear, own_home
 
     signal.signal(signal.SIGTERM, _interrupt)
-    home = home.absolute()
+    home, program = home.absolute(), full_name(program)
     chosen = _choose_target(target, program, home)
     try:
         with own_home(home):
@@ -237,25 +245,23 @@ def _print_effort(sensor: "TriedSensor") -> None:
 
 
 def _print_detections(found: "list[tuple[data.Recording, data.Detection]]") -> None:
-    from rich.table import Table
-
-    table = Table(title="Detections", title_justify="left", box=None, pad_edge=False)
-    for heading in ("time", "duration (ms)", "frequency (kHz)", "score"):
-        table.add_column(heading, justify="right")
-    for recording, one in found[:ROWS]:
-        table.add_row(*_cells(recording, one))
-    console().print(table)
+    rows = [_cells(recording, one) for recording, one in found[:ROWS]]
+    print_table(rows, COLUMNS, empty="", title="Detections")
     if len(found) > ROWS:
         say(f"... and {len(found) - ROWS} more")
     typer.echo()
 
 
-def _cells(recording: "data.Recording", one: "data.Detection") -> tuple[str, ...]:
+def _cells(recording: "data.Recording", one: "data.Detection") -> dict[str, str]:
     start, low, end, high = one.location.coordinates if one.location else (0, 0, 0, 0)
     at = recording.created_on.astimezone().timestamp() + start
-    clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
-    band = f"{low / 1000:.1f} to {high / 1000:.1f}"
-    return clock, f"{1000 * (end - start):.0f}", band, f"{one.detection_score:.2f}"
+    return {
+        "time": time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}",
+        "duration": f"{1000 * (end - start):.0f}",
+        "band": f"{low / 1000:.1f} to {high / 1000:.1f}",
+        "score": f"{one.detection_score:.2f}",
+        "species": ", ".join(tag.tag.value for tag in one.tags if tag.tag.key == "species"),
+    }
 
 
 def _print_places(sensor: "TriedSensor") -> None:

@@ -17,6 +17,7 @@ from acoupi.config.names import BY_OPTIONS
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
+from acoupi.stack.published import GROUP, published_packages
 from acoupi.stack.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,18 +29,27 @@ __all__ = [
     "is_configured",
     "load_config_schema",
     "load_program_class",
+    "programs_to_choose",
     "read_program_name",
     "require_configured",
 ]
 
 logger = logging.getLogger(__name__)
 
-GROUP = "acoupi.programs"
-
 
 def available_programs() -> dict[str, str]:
     """Return the installed programs: where each is, by its short name, sorted."""
     return {point.name: point.value for point in sorted(entry_points(group=GROUP))}
+
+
+def programs_to_choose() -> dict[str, str]:
+    """Return the installed programs, also those that packages for acoupi gave no name.
+
+    These have the name of their package. It reads the metadata of every package: for
+    people who choose, not for what runs.
+    """
+    unnamed = {one.name: one.program for one in published_packages()}
+    return {**available_programs(), **unnamed}
 
 
 def load_program_class(
@@ -117,12 +127,19 @@ def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
 
 def _not_found(program_name: str, choose: str) -> ProgramNotFoundError:
     known = list(available_programs())
+    published = list(published_packages())
     close = difflib.get_close_matches(program_name, known, n=1)
+    nearest = close[0] if close else published[0].program if published else "default"
+    brought = "".join(
+        f" The package {one.name} {one.version} gives its program no name; "
+        f"it brings {', '.join(one.modules)}."
+        for one in published
+    )
     return ProgramNotFoundError(
         program_name,
         f'cannot find the program "{program_name}".',
-        choose.format(close[0] if close else "default"),
-        why=f"no module has that name, and the installed programs are {', '.join(known)}.",
+        choose.format(nearest),
+        why=f"no module has that name, and the installed programs are {', '.join(known)}.{brought}",
     )
 
 
