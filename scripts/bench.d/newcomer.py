@@ -51,8 +51,9 @@ def walk(clone: Path, goal: float) -> Figures:
         start_new_session=True,
     )
     try:
-        shown = wait_for(process, f"http://127.0.0.1:{port}/api/v1/status", begun)
-        heard = wait_for(process, f"http://127.0.0.1:{port}/api/v1/detections?limit=1", begun)
+        url = f"http://127.0.0.1:{port}/api/v1/detections?limit=1"
+        shown = wait_for(process, url, begun, least=0)
+        heard = wait_for(process, url, begun, least=1)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(DEADLINE)
@@ -64,15 +65,15 @@ def walk(clone: Path, goal: float) -> Figures:
     }
 
 
-def wait_for(process: subprocess.Popen[bytes], url: str, begun: float) -> float:
-    """Wait until the page answers with something; return the seconds since the beginning."""
+def wait_for(process: subprocess.Popen[bytes], url: str, begun: float, least: int) -> float:
+    """Wait until the page has so many detections; return the seconds since the beginning."""
     while time.monotonic() - begun < DEADLINE and process.poll() is None:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
-                found = json.load(answer)
+                found = len(json.load(answer)["detections"])
         except (URLError, OSError, ValueError):
-            found = None
-        if found and found.get("detections", True):
+            found = -1
+        if found >= least:
             return time.monotonic() - begun
         time.sleep(0.2)
     raise SystemExit(f"{url} answered nothing, or the sensor ended with {process.returncode}")

@@ -111,7 +111,8 @@ def watched(bench: SimpleNamespace, home: Path, device: Path, rate: int, seconds
     counts = written(bench, home, device)
     counts.subtract(before)
     recorded, whole = counts.pop("recorded seconds"), counts.pop("device")
-    hours, audio = recorded / 3600, recorded * rate * SAMPLE
+    audio = recorded * rate * SAMPLE + counts.pop("in progress")
+    hours = audio / rate / SAMPLE / 3600
     counts["recording"] -= audio
     counts["the file system itself"] = whole - audio - sum(counts.values())
     by_whom = {name: figure(count, hours) for name, count in counts.items()}
@@ -120,11 +121,12 @@ def watched(bench: SimpleNamespace, home: Path, device: Path, rate: int, seconds
 
 
 def written(bench: SimpleNamespace, home: Path, device: Path) -> Counter[str]:
-    """Return the bytes written so far, by whom, and the seconds recorded so far."""
+    """Return the bytes written so far, by whom, and what was recorded so far."""
     counts: Counter[str] = Counter()
     for name, container in bench.containers(home).items():
         for process in bench.processes(container):
             counts[name] += process.io_counters().write_bytes
+    counts["in progress"] = sum(one.stat().st_size for one in (home / "data").rglob(".*.part"))
     os.sync()
     counts["device"] = int(device.read_text().split()[6]) * SECTOR
     counts["recorded seconds"] = recordings(home) * int(SECONDS)
