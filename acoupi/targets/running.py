@@ -8,7 +8,7 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from acoupi.bundles.bundle_checks import SECCOMP_FILE, check_bundle, folders_of
 from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
+    OVERRIDE_FILE,
     Answer,
     Engine,
     Host,
@@ -418,7 +419,7 @@ class RunningBundle(Target):
     def program_checks(self) -> list[tuple[str, str, Callable[[], str | None]]]:
         """Return the parts to check, each in a container like that of its service.
 
-        All of them run as soon as the first is asked for.
+        They run side by side as soon as the first is asked for.
         """
         services = self.services
         recorder = next((one.name for one in services if one.role == "recorder"), None)
@@ -447,13 +448,19 @@ class RunningBundle(Target):
         if "microphone" in asked and self._recorder_runs(asked["microphone"]):
             del asked["microphone"]  # it has it open, so nobody else can open it
         self.restore_links()
+        answers: dict[CheckPart, Future[Answer]] = {}
         with_each = ThreadPoolExecutor(len(asked))
-        answers = {
-            part: with_each.submit(self._ask_once, service, CHECK_MODULE, part)
-            for part, service in asked.items()
-        }
+        for part, service in asked.items():
+            answers[part] = with_each.submit(self._ask_once, service, CHECK_MODULE, part)
+            if len(answers) == 1 and self._has_networks():
+                wait(answers.values())
         with_each.shutdown(wait=False)
         return answers
+
+    def _has_networks(self) -> bool:
+        """Return whether Compose makes networks: two commands at once would make each twice."""
+        home = self.settings.home
+        return (home / OVERRIDE_FILE).exists() or "\nnetworks:" in (home / COMPOSE_FILE).read_text()
 
     def _result(
         self,

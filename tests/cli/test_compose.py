@@ -577,3 +577,39 @@ def test_the_parts_of_the_program_are_checked_side_by_side(bundle: Path) -> None
     said = {part: check() for part, _, check in target.program_checks()}
 
     assert said == {"microphone": None, "model": "model is well", "rest": None}
+
+
+class Alone(Engine):
+    """Notes whether another container is run while the first one runs."""
+
+    def __init__(self) -> None:
+        self.ran, self._another = 0, threading.Event()
+        self.was_alone = False
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        if "run" in words:
+            self.ran += 1
+            if self.ran == 1:
+                self.was_alone = not self._another.wait(0.5)
+            else:
+                self._another.set()
+        return Answer(0)
+
+
+@pytest.mark.parametrize("network", ["of the page", "of an override"])
+def test_where_compose_makes_networks_the_first_container_makes_them(
+    bundle: Path, run: Run, network: str
+) -> None:
+    if network == "of the page":
+        result = run("setup", "--program", "demo", "--sensor.web.enabled", "true", "--no-prompt")
+        assert result.exit_code == 0, result.stderr
+    else:
+        (bundle / "docker-compose.override.yml").write_text("networks: {lan: {}}\n")
+    settings, engine = Settings(home=bundle), Alone()
+    target = ComposeTarget(settings, Sensor.read(settings).manifest, engine)
+
+    for _, _, check in target.program_checks():
+        check()
+
+    assert engine.ran == 3
+    assert engine.was_alone

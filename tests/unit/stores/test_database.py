@@ -432,3 +432,14 @@ def test_due_messages_come_in_order_without_sorting(tmp_path: Path) -> None:
         ]
 
     assert not [step for plan in plans for step in plan if "TEMP B-TREE" in step[3]]
+
+
+def test_a_commit_writes_small_pages(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    store = SqliteStore(path)
+    store.store_deployment(data.Deployment(name="oak"))
+    connection = sqlite3.connect(path)
+
+    assert connection.execute("PRAGMA page_size").fetchone()[0] == 1024
+    connection.close()
+    store.close()
