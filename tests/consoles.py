@@ -100,12 +100,13 @@ class Console:
         (tools / "pip").write_text(f'#!/bin/sh\nexec {sys.executable} {PIP} "$@"\n')
         (tools / "pip").chmod(0o755)
         path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        usual = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
+        usual = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
         self.environment = {
             **usual,
             "PATH": path,
             "HOME": str(folder),
             "PYTHONPATH": str(tools),
+            "LC_ALL": "C.UTF-8",
             "COLUMNS": "120",
             "NO_COLOR": "1",
             "TZ": "Europe/London",

@@ -23,11 +23,15 @@ class HelpPage(NamedTuple):
 
 
 def topics() -> dict[str, str]:
-    """Return the title of every page by its name; those in folders come last."""
+    """Return the title of every page by its name: the tutorials before other folders."""
     folder = Path(str(files("acoupi").joinpath("docs")))
     found = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.md")]
-    names = sorted(map(str, found), key=lambda name: ("/" in name, name))
+    names = sorted(map(str, found), key=_order)
     return {name: _title(page_text(name) or "") for name in names}
+
+
+def _order(name: str) -> tuple[bool, bool, str]:
+    return "/" in name, not name.startswith("tutorials/"), name
 
 
 def page_text(name: str) -> str | None:

@@ -11,11 +11,14 @@ from acoupi.config.questions import kind_of
 from acoupi.config.sensor import sensor_schema
 from acoupi.config.tree import ConfigTree, describe
 from acoupi.stack.celery_settings import CelerySettings
-from acoupi.stack.loading import load_program_class
+from acoupi.stack.loading import available_programs, load_program_class
 from acoupi.stack.variables import COMMAND_VARIABLES, SERVICE_VARIABLES, VARIABLES
 
-USUAL = ("default", "connected", "demo")
-PROGRAMS = (*USUAL, "test")
+PROGRAMS = tuple(
+    name for name, place in available_programs().items() if place.startswith("acoupi.programs.")
+)
+USUAL = tuple(name for name in PROGRAMS if name != "test")
+"""All but one that only prints: what they share needs no remark."""
 
 SETTINGS = """\
 Every setting of the programs that come with acoupi, of the sensor itself, and of Celery. Give one
@@ -49,10 +52,7 @@ def settings() -> str:
 
 
 def _parts() -> Iterator[str]:
-    trees = {
-        name: describe(load_program_class(f"acoupi.programs.{name}").get_config_schema())
-        for name in PROGRAMS
-    }
+    trees = {name: describe(load_program_class(name).get_config_schema()) for name in PROGRAMS}
     sections: dict[str, dict[str, dict[str, ConfigTree]]] = {}
     for program, tree in trees.items():
         for node in tree.walk():

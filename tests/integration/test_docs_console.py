@@ -16,7 +16,7 @@ PAGES = {
     for path in sorted(DOCS.rglob("*.md"))
     if steps_of(path.read_text())
 }
-HEARD = ("howto/r-and-python.md", "howto/moving-and-updating.md")
+HEARD = ("backup.md", "howto/r-and-python.md", "howto/moving-and-updating.md")
 """Pages for which something was heard before they begin."""
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

@@ -67,6 +67,12 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+def test_the_changelog_tells_of_this_version() -> None:
+    minor = ".".join(acoupi.__version__.split(".")[:2])
+
+    assert f"\n## {minor}" in (DOCS / "changelog.md").read_text()
+
+
 def test_every_page_is_in_the_wheel() -> None:
     wheel = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     here = {f"acoupi/{path.relative_to(DOCS.parent)}" for path in DOCS.rglob("*") if path.is_file()}
