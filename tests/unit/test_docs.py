@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = Path(acoupi.__path__[0]) / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
-COMMAND = re.compile(r"(?<![\w/.\-\[])acoupi (?P<words>[a-z]+(?: [a-z]+)?)")
+COMMAND = re.compile(r"(?<![\w/.\-\[])acoupi (?P<words>[a-z]+(?: [a-z][a-z-]*)?)")
 CODE = re.compile(r"```[\s\S]*?```|`[^`\n]+`|^    .+$", re.MULTILINE)
 
 
