@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from acoupi import data
 
 __all__ = [
+    "MOST_SPARE",
     "NOON_S",
     "FileClass",
     "GivenUp",
@@ -32,6 +33,8 @@ NOON_S = 43_200
 """Nights go from noon to noon."""
 LEAST_RESERVE = 500_000_000
 HOUR_S = 3600.0
+MOST_SPARE = 20_000
+"""Files that are looked at in one go."""
 STORES_BYTES = 4_000_000
 """What stores and logs may need while one recording is made."""
 

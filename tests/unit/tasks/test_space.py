@@ -284,6 +284,21 @@ def test_a_class_over_its_quota_goes_though_there_is_room(tmp_path: Path) -> Non
     assert sensor.names == {"2", "3", "heard"}
 
 
+def test_of_very_many_files_the_first_tell_how_much_all_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = Sensor(tmp_path, 100)
+    for _ in range(6):
+        sensor.keep()
+    monkeypatch.setattr("acoupi.tasks.space.MOST_SPARE", 2)
+    first = sensor.store.get_spare_files(FileClass.UNREMARKABLE, sensor.policy, 2)
+
+    with sensor.store.replaced("get_spare_files", lambda *_: first):
+        used = sensor.room.used(FileClass.UNREMARKABLE, lambda _: True)
+
+    assert used == (6, 6 * BLOCK)
+
+
 def test_a_folder_over_its_quota_gives_up_its_own_files(tmp_path: Path) -> None:
     sensor = Sensor(tmp_path, 10)
     sensor.policy = replace(sensor.policy, folders={sensor.kept / "full": 0.1})
