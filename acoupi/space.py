@@ -165,12 +165,13 @@ class SpacePolicy:
     def missing_mount(self, path: Path) -> Path | None:
         """Return the mount point above a path on which no disk is mounted; None if all is well.
 
-        A disk of its own is told by its device, which is not that of the home: a container sees
-        the folders themselves, but not how they are mounted.
+        A disk of its own is told by its device: it is neither that of the folder above the mount
+        point nor that of the home. (A container sees the folders themselves, but not how they
+        are mounted; of the home, it sees the configuration.)
         """
         for mount in self.mounts:
-            # In a container, the home is not the folder of the host, and its configuration is.
-            if path.is_relative_to(mount) and device_of(path) == device_of(self.home / "config"):
+            others = {device_of(mount.parent), device_of(self.home / "config")}
+            if path.is_relative_to(mount) and device_of(path) in others:
                 return mount
         return None
 
