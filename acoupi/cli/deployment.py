@@ -11,7 +11,6 @@ from acoupi.cli import home
 from acoupi.cli.checks import AsJson, run_checks
 from acoupi.cli.output import (
     done,
-    echo,
     example,
     print_json,
     print_record,
@@ -20,6 +19,7 @@ from acoupi.cli.output import (
     working,
 )
 from acoupi.cli.table import group
+from acoupi.cli.terminal import echo
 from acoupi.cli.timezones import shown_time, warn_of_timezone
 from acoupi.errors import ParameterError
 
@@ -275,11 +275,8 @@ def _show(state: "AcoupiStatus") -> None:
 
 def _work(state: "AcoupiStatus") -> dict[str, str]:
     """Return what is still to be done, and the room for it."""
-    work = {}
-    if state.analysis is not None:
-        work["analysis"] = state.analysis.words()
-    if state.space is not None:
-        work["disk"] = state.space.words()
+    parts = {"analysis": state.analysis, "spool": state.in_memory, "disk": state.space}
+    work = {name: part.words() for name, part in parts.items() if part is not None}
     if state.messages:
         work["to send"] = ", ".join(one.words() for one in state.messages)
     return work

@@ -11,15 +11,15 @@ from acoupi.cli.heard import (
     AsCsv,
     By,
     Heard,
-    Id,
     Limit,
+    RecordingId,
     filtered,
     opened,
     print_rows,
     short,
     the_only,
 )
-from acoupi.cli.output import done, example, fitted, print_json, print_record, print_table, say
+from acoupi.cli.output import done, example, print_json, print_record, print_table, say
 from acoupi.cli.table import group
 from acoupi.telling import clock_words, place_of, shown_band
 
@@ -41,7 +41,6 @@ COLUMNS = {
     "detections": "found",
     "id": "id",
 }
-WIDTH_OF_SITE = 16
 FOUND_COLUMNS = {
     "start": "from",
     "end": "to",
@@ -83,7 +82,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
     return {
         "time": heard.shown(row.started_on),
         "length": f"{row.duration_s:.4g} s",
-        "site": fitted(row.deployment.name, WIDTH_OF_SITE),
+        "site": row.deployment.name,
         "state": row.state.value,
         "detections": row.detections,
         "id": short(row.id),
@@ -91,7 +90,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
 
 
 @app.command(epilog=example("acoupi recordings show 7c10e4d2"))
-def show(id_: Id, as_json: AsJson = False) -> None:
+def show(id_: RecordingId, as_json: AsJson = False) -> None:
     """Show everything that is known of a recording: its capture, analyses and detections."""
     from acoupi.exports.flat import flat_clip, flat_detection, flat_recording
 
@@ -218,7 +217,7 @@ def count(
 
 
 @app.command(epilog=example("acoupi recordings play 7c10e4d2 --slow 10"))
-def play(id_: Id, slow: listening.Slow = 1) -> None:
+def play(id_: RecordingId, slow: listening.Slow = 1) -> None:
     """Play a recording, or what clips keep of it, through the sound output."""
     with opened() as heard:
         for row in listening.files_of(_the(heard, id_)):
@@ -226,7 +225,7 @@ def play(id_: Id, slow: listening.Slow = 1) -> None:
 
 
 @app.command(epilog=example("acoupi recordings picture 7c10e4d2 -o night.png"))
-def picture(id_: Id, output: listening.Output) -> None:
+def picture(id_: RecordingId, output: listening.Output) -> None:
     """Draw a recording (its first minute) as a spectrogram, with a box for each detection.
 
     Of one that was given up, draw the first of its clips.

@@ -24,6 +24,7 @@ from acoupi.windows import (
 
 __all__ = [
     "DawnTimeInterval",
+    "FollowsTheSun",
     "HasReserve",
     "HasSufficientSpace",
     "IsInInterval",
@@ -115,6 +116,8 @@ class DawnTimeInterval(TimeCondition):
         running, else the last known. Not needed if `location` is given.
     """
 
+    event: Literal["dawn", "night", "day"] = "dawn"
+
     def __init__(
         self,
         duration: float,
@@ -142,7 +145,7 @@ class DawnTimeInterval(TimeCondition):
 
     def _windows(self, timezone: str) -> SolarWindows:
         return SolarWindows(
-            event="dawn",
+            event=self.event,
             before=self.duration,
             after=self.duration,
             location=self.location,
@@ -162,6 +165,32 @@ class DawnTimeInterval(TimeCondition):
         if self._deployment is None:
             return sun.reference_location(self.timezone)
         return sun.deployment_location(self._deployment, self.timezone)
+
+
+class FollowsTheSun(DawnTimeInterval):
+    """Holds at night, from dusk to dawn, or by day; and a while before and after.
+
+    Where it does not get dark for weeks (in June, north of 60 degrees), there is no night.
+
+    Parameters
+    ----------
+    part
+        "night" or "day".
+    margin, timezone, location, get_deployment
+        Minutes before it begins and after its end; the others as for `DawnTimeInterval`.
+    """
+
+    def __init__(
+        self,
+        part: Literal["night", "day"],
+        margin: float,
+        timezone: datetime.tzinfo,
+        *,
+        location: tuple[float, float] | None = None,
+        get_deployment: Callable[[], data.Deployment] | None = None,
+    ) -> None:
+        super().__init__(margin, timezone, location=location, get_deployment=get_deployment)
+        self.event = part
 
 
 class HasSufficientSpace(RecordingCondition):

@@ -7,6 +7,7 @@ from typing import Any
 from acoupi import data
 from acoupi.clock import shown_in_utc
 from acoupi.components import types
+from acoupi.components.stores.healing import told_by
 from acoupi.effort import gap_now
 from acoupi.space import SpacePolicy, free_bytes, hours_left, measured_rate
 
@@ -27,6 +28,7 @@ class StatusReport:
     - nothing was recorded since the last report, although recording was planned;
     - a recording has waited for more than 15 minutes;
     - the last recording is silent, or the microphone stuck;
+    - a database was damaged, and the file that was set aside is still there;
     - a server refuses everything from the sensor, as with an expired token;
     - since the last report, recordings were lost or could not be analysed, or
       messages were given up or had become too old to be sent. The first report of
@@ -72,6 +74,7 @@ class StatusReport:
             self._waiting_for_long(),
             self._deaf(),
             self._barred(),
+            "; ".join(told_by(self._store, self._message_store)),
             self._news("lost", self.count_lost(), "recordings were lost"),
             self._news("failed", self.count_failed(), "recordings could not be analysed"),
             self._news("dead", self._count("dead"), "messages were given up"),

@@ -11,13 +11,16 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from acoupi.audio.files import strange_entries
+from acoupi.backlog import recording_ends
 from acoupi.commit import is_there
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
+from acoupi.config.sensor import load_sensor
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
+from acoupi.pace import Pace, pace_of
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
@@ -28,7 +31,7 @@ from acoupi.system.alarms import AlarmState, active_alarms
 from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
 from acoupi.system.home_files import configured_path, faults_of_files
-from acoupi.system.pace import Pace, pace_of
+from acoupi.system.memory import InMemory, in_memory
 from acoupi.system.sensor import Sensor
 from acoupi.system.space import room_of
 from acoupi.targets import ServiceStatus
@@ -118,6 +121,8 @@ class AcoupiStatus(BaseModel):
     """None if no analysis has begun today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
+    in_memory: InMemory | None = None
+    """Recordings that a power cut would lose; None: all wait on the disk."""
     stands_by: bool = False
     """Whether nothing is recorded until a deployment is started: it was stopped on the page."""
     space: SpaceState | None = None
@@ -275,6 +280,7 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
         messages=waiting_messages(sensor.settings),
+        in_memory=in_memory(sensor.settings),
         stands_by=is_there(standby_file(sensor.settings.deployment_file)),
         alarms=_alarms(sensor.settings),
         space=room_of(sensor.settings),
@@ -296,10 +302,19 @@ def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | N
     now = utc_now()
     since = max(deployment.started_on, now - timedelta(days=1))
     try:
-        store = store_of(settings)
-        return None if store is None else pace_of(store.get_pace(since), now)
+        store, backlog = store_of(settings), load_sensor(settings).backlog
+        if store is None:
+            return None
+        progress = store.get_progress(since, waiting_since=deployment.started_on)
+        history = store.get_effort(deployment, since=now, until=now)
     except AcoupiError:
         return None  # `program_state` tells it
+    plans = history.plans if history else ()
+    ends = recording_ends(plans[-1].plan, deployment, now) if plans else None
+    pace = pace_of(progress, now, ends)
+    if pace is not None and backlog.policy != "none":
+        pace.policy, pace.limit_hours = backlog.policy, backlog.limit_hours
+    return pace
 
 
 def stored_deployments(settings: Settings) -> list[Deployment]:

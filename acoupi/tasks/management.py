@@ -11,7 +11,7 @@ from acoupi import data
 from acoupi.audio import files
 from acoupi.components import types
 from acoupi.errors import AudioError
-from acoupi.home import spool_dir
+from acoupi.home import spool_dir, spool_folders
 from acoupi.space import device_of, free_bytes
 from acoupi.tasks.clips import Cutter
 
@@ -113,7 +113,8 @@ class _Management:
         self, folder: Path
     ) -> Iterator[tuple[data.Recording, list[data.ModelOutputInfo]]]:
         """Yield the stored recordings of a folder, oldest first; names begin with the time."""
-        paths = files.list_recordings(folder)
+        paths = [path for each in spool_folders(folder) for path in files.list_recordings(each)]
+        paths.sort(key=lambda path: path.name)
         for first in range(0, len(paths), _BATCH):
             batch = paths[first : first + _BATCH]
             rows = self.store.get_recordings_info_by_path(batch)
@@ -160,8 +161,11 @@ class _Management:
         analyses = self.store.get_analyses([recording]).get(recording.id, [])
         failed = _failed_models(outputs, analyses)
         is_untouched = not outputs and not analyses
+        is_spared = self.store.backlog.keep_files and any(
+            one.state is data.AnalysisState.LEFT_OUT for one in analyses
+        )
         is_sampled = self.store.sample_recording(recording, outputs)
-        is_wanted = self._is_wanted(recording, outputs, is_untouched=is_untouched)
+        is_wanted = is_spared or self._is_wanted(recording, outputs, is_untouched=is_untouched)
         if cutter is not None and not failed and not is_wanted:
             try:
                 if not cutter.release(recording):

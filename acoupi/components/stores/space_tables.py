@@ -16,6 +16,7 @@ from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.sample_tables import SampleTables
 from acoupi.components.stores.values import (
+    Connection,
     as_blob_list,
     as_path_list,
     as_path_text,
@@ -25,7 +26,7 @@ from acoupi.components.stores.values import (
 from acoupi.components.stores.views import SPECIES
 from acoupi.space import MOST_SPARE, NOON_S, FileClass, GivenUp, SpacePolicy, Spare
 
-__all__ = ["SpaceTables"]
+__all__ = ["SpaceTables", "totals_given_up"]
 
 # What nobody has listened to: a model failed on it and left no output.
 _UNHEARD = """EXISTS (
@@ -265,16 +266,8 @@ class SpaceTables(SampleTables):
         until: datetime.datetime | None = None,
     ) -> dict[FileClass, GivenUp]:
         """Return what was given up of each class, of recordings that began in [since, until)."""
-        values = {
-            "deployment": None if deployment is None else deployment.id.bytes,
-            "since": _EVER[0] if since is None else to_microseconds(since),
-            "until": _EVER[1] if until is None else to_microseconds(until),
-        }
         with self._database.reading() as connection:
-            return {
-                FileClass(kind): GivenUp(number, seconds, size, from_microseconds(last))
-                for kind, number, seconds, size, last in connection.execute(_TOTALS, values)
-            }
+            return totals_given_up(connection, deployment, since, until)
 
     def why_given_up(self, recording_id: UUID) -> tuple[FileClass, str, datetime.datetime] | None:
         """Return the class of a recording that was given up, the reason, and when; else None."""
@@ -307,6 +300,24 @@ def _spare_values(policy: SpacePolicy, limit: int) -> dict[str, int]:
         "best": policy.best,
         "newest": policy.newest,
         "offset": round(offset.total_seconds()) - NOON_S,
+    }
+
+
+def totals_given_up(
+    connection: Connection,
+    deployment: data.Deployment | None,
+    since: datetime.datetime | None,
+    until: datetime.datetime | None,
+) -> dict[FileClass, GivenUp]:
+    """Return what was given up of each class, of recordings that began in [since, until)."""
+    values = {
+        "deployment": None if deployment is None else deployment.id.bytes,
+        "since": _EVER[0] if since is None else to_microseconds(since),
+        "until": _EVER[1] if until is None else to_microseconds(until),
+    }
+    return {
+        FileClass(kind): GivenUp(number, seconds, int(size), from_microseconds(last))
+        for kind, number, seconds, size, last in connection.execute(_TOTALS, values)
     }
 
 
