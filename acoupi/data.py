@@ -466,7 +466,7 @@ class RecordingState(str, Enum):
     CLIPPED = "clipped"
     """Its file was deleted, and clips hold some of its sound (see `acoupi.clips`)."""
     DELETED = "deleted"
-    """Its file was deleted, as the saving filters asked."""
+    """Its file was deleted, as the saving filters asked, or for room on the disk."""
     LOST = "lost"
     """Its file disappeared; acoupi did not delete it."""
 

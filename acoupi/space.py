@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from acoupi import data
 
 __all__ = [
+    "MOST_SPARE",
     "NOON_S",
     "FileClass",
     "GivenUp",
@@ -32,6 +33,8 @@ NOON_S = 43_200
 """Nights go from noon to noon."""
 LEAST_RESERVE = 500_000_000
 HOUR_S = 3600.0
+MOST_SPARE = 20_000
+"""Files that are looked at in one go."""
 STORES_BYTES = 4_000_000
 """What stores and logs may need while one recording is made."""
 
@@ -162,12 +165,13 @@ class SpacePolicy:
     def missing_mount(self, path: Path) -> Path | None:
         """Return the mount point above a path on which no disk is mounted; None if all is well.
 
-        A disk of its own is told by its device, which is not that of the home: a container sees
-        the folders themselves, but not how they are mounted.
+        A disk of its own is told by its device: it is neither that of the folder above the mount
+        point nor that of the home. (A container sees the folders themselves, but not how they
+        are mounted; of the home, it sees the configuration.)
         """
         for mount in self.mounts:
-            # In a container, the home is not the folder of the host, and its configuration is.
-            if path.is_relative_to(mount) and device_of(path) == device_of(self.home / "config"):
+            others = {device_of(mount.parent), device_of(self.home / "config")}
+            if path.is_relative_to(mount) and device_of(path) in others:
                 return mount
         return None
 

@@ -24,7 +24,7 @@ app = single()
 
 MOST_SHOWN = 20
 WHY = {
-    "refused": "no saving filter wants it",
+    "refused": "no saving filter wants it: it goes when files are next managed",
     "unremarkable": "nothing was found in it",
     "beyond_best": "its night has enough better and newer ones of each species",
     "review": "only the sample for review keeps it",
@@ -62,14 +62,12 @@ def disk(
 
 def _classes(room: "Room") -> list[dict[str, Any]]:
     """Return what is there of each class, in the order in which they go."""
-    found = []
-    for kind in room.policy.order:
-        sizes = [one.bytes for one in room.going([kind], lambda _: True)]
-        found.append(_class(kind, len(sizes), sum(sizes)))
-    return found
+    return [_class(kind, room) for kind in room.policy.order]
 
 
-def _class(kind: "FileClass", files: int, size: int) -> dict[str, Any]:
+def _class(kind: "FileClass", room: "Room") -> dict[str, Any]:
+    """Return what is there of a class; what the filters refuse, only they know."""
+    files, size = (None, None) if kind.value == "refused" else room.used(kind, lambda _: True)
     return {"class": kind.value, "files": files, "bytes": size, "why": WHY[kind.value]}
 
 
@@ -134,5 +132,7 @@ def _seconds(seconds: float) -> str:
     return shown_seconds(seconds)
 
 
-def _size(size: float) -> str:
+def _size(size: float | None) -> str | None:
+    if size is None:
+        return None
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

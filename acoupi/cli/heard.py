@@ -274,7 +274,7 @@ def file_of(row: "RecordingRow") -> Path:
         return row.path
     reasons = {
         "clipped": "it was analysed and given up, but for what its clips hold",
-        "deleted": "it was analysed and then deleted, as the saving filters asked",
+        "deleted": "it was analysed and then deleted, as the saving filters asked, or for room",
         "lost": "it disappeared; acoupi did not delete it",
     }
     raise AcoupiError(

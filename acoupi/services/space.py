@@ -1,7 +1,6 @@
 """The policy about room: given to a program, and checked against the disks of a machine."""
 
 import datetime
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -109,7 +108,7 @@ def check_disks(program: AcoupiProgram[Any], disk: Disk) -> None:
 
 
 def _check_mount(policy: SpacePolicy, mount: Path) -> None:
-    if not os.path.ismount(mount):
+    if device_of(mount) == device_of(mount.parent):
         raise ConfigurationError(
             f"sensor.disk.mounts: no disk is mounted at {mount}.",
             f"mount {mount}   (or correct it: acoupi config set sensor.disk.mounts '[]')",

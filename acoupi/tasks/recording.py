@@ -72,7 +72,8 @@ def generate_recording_task(
         if stands_by_here():
             task.stand_by()
             return None
-        for condition in (*(recording_conditions or ()), *store.own_conditions):
+        own = getattr(store, "own_conditions", ())  # published stores may have none
+        for condition in (*(recording_conditions or ()), *own):
             if not condition.should_record():
                 task.refuse(condition)
                 return None

@@ -16,6 +16,7 @@ from acoupi import clock
 from acoupi.audio.files import sync_folder
 from acoupi.opening import at, is_file, opened_folder
 from acoupi.space import (
+    MOST_SPARE,
     FileClass,
     Marks,
     SpacePolicy,
@@ -175,7 +176,7 @@ class Room:
 
     def _of_classes(self, disk: Disk) -> Iterator[Demand]:
         for kind, share in self.policy.quotas.items():
-            used = sum(one.bytes for one in self.going([kind], _on(disk)))
+            _, used = self.used(kind, _on(disk))
             excess = used - round(share * disk.total)
             if excess > 0:
                 reason = f"{kind.value} took {_shown(used)}, {share:.0%} of the disk are allowed"
@@ -191,6 +192,15 @@ class Room:
                 reason = f"{folder} took {_shown(used)}, {share:.0%} of the disk are allowed"
                 covers = _below(folder)
                 yield Demand(excess, list(self.policy.order), covers, reason)
+
+    def used(self, kind: FileClass, covers: Callable[[Path], bool]) -> tuple[int, int]:
+        """Return the number of files of a class and their bytes; of very many, the first count."""
+        spare = self.store.get_spare_files(kind, self.policy)
+        sizes = [_allocated(one.path) for one in spare if covers(one.path)]
+        there = [size for size in sizes if size is not None]
+        is_all = len(spare) < MOST_SPARE
+        share = 1.0 if is_all else self.store.count_spare_files(kind, self.policy) / len(spare)
+        return round(share * len(there)), round(share * sum(there))
 
     def going(
         self,

@@ -21,7 +21,7 @@ _STATES = {
     "captured": "",
     "kept": "file kept",
     "clipped": "clips kept in place of the file",
-    "deleted": "file deleted, as the saving filters asked",
+    "deleted": "file deleted, as the saving filters asked, or for room",
     "lost": "its file disappeared; acoupi did not delete it",
 }
 _ANALYSES = {

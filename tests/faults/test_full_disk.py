@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from acoupi.data import EffortState
 from acoupi.errors import MetadataStoreError
 from acoupi.home import using_home
 from acoupi.services.construction import load_program
-from acoupi.space import disk_sizes
+from acoupi.space import SpacePolicy, disk_sizes
 from acoupi.system import Settings, setup_program
 from tests.services import require
 from tests.stores import SITE, detection, output, recording
@@ -169,17 +170,43 @@ def test_what_happens_when_nothing_may_go_is_in_the_effort(disk: Path, on_full: 
     assert program.store.count_recordings()[data.RecordingState.LOST] == 0
 
 
-def test_nothing_is_written_beside_the_mount_point_of_a_second_disk(disk: Path) -> None:
+@contextmanager
+def second_disk(disk: Path, size: str) -> Iterator[Path]:
+    """A disk that is mounted for a while below another one."""
     usb = disk / "usb"
     usb.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60M", "acoupi-test", usb], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "acoupi-test", usb], check=True)
     try:
+        yield usb
+    finally:
+        subprocess.run(["umount", "--lazy", usb], check=True)
+
+
+def test_a_second_disk_is_filled_to_its_reserve_and_the_rest_waits(disk: Path) -> None:
+    with second_disk(disk, "24M") as usb:
+        program = make_program(
+            disk,
+            **{
+                "paths.recordings": usb / "kept",
+                "sensor.disk.mounts": f'["{usb}"]',
+                "sensor.disk.order": '["protected"]',
+            },
+        )
+        with using_home(disk / "home"):
+            assert all(turn(program) for _ in range(6))
+
+        assert free(usb) >= RESERVE
+        assert len(list((usb / "kept").rglob("*.wav"))) == 3
+        assert len(list((disk / "home/data/spool").glob("*.wav"))) == 3
+
+
+def test_nothing_is_written_beside_the_mount_point_of_a_second_disk(disk: Path) -> None:
+    with second_disk(disk, "60M") as usb:
         program = make_program(
             disk,
             **{"paths.recordings": usb / "kept", "sensor.disk.mounts": f'["{usb}"]'},
         )
-    finally:
-        subprocess.run(["umount", "--lazy", usb], check=True)
+
     with using_home(disk / "home"):
         made = turn(program)
 
@@ -191,3 +218,14 @@ def test_nothing_is_written_beside_the_mount_point_of_a_second_disk(disk: Path) 
     with using_home(disk / "home"):
         program.tasks["file_management_task"].function()
     assert list(usb.iterdir()) != []
+
+
+def test_a_home_on_a_disk_of_its_own_does_not_stand_for_a_second_disk(disk: Path) -> None:
+    usb = disk.parent / "usb"
+    usb.mkdir()
+    policy = SpacePolicy(
+        home=disk / "home", spool=disk / "spool", recordings=usb / "kept", rate=0, mounts=[usb]
+    )
+
+    assert policy.missing_mount(policy.recordings) == usb
+    assert policy.missing_mount(policy.spool) is None

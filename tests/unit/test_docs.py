@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = Path(acoupi.__path__[0]) / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
-COMMAND = re.compile(r"(?<![\w/.\-\[])acoupi (?P<words>[a-z]+(?: [a-z][a-z-]*)?)")
+COMMAND = re.compile(r"(?<![\w/.\-\[])acoupi (?P<words>[a-z]+(?: [a-z]+(?:-[a-z]+)*)?)")
 CODE = re.compile(r"```[\s\S]*?```|`[^`\n]+`|^    .+$", re.MULTILINE)
 
 
@@ -65,12 +65,6 @@ def test_every_command_exists(page: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
-
-
-def test_the_changelog_tells_of_this_version() -> None:
-    minor = ".".join(acoupi.__version__.split(".")[:2])
-
-    assert f"\n## {minor}" in (DOCS / "changelog.md").read_text()
 
 
 def test_every_page_is_in_the_wheel() -> None:

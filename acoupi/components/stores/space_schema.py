@@ -1,5 +1,7 @@
 """The tables of what was given up for room on a disk, and of what a person has protected."""
 
+from acoupi.components.stores.views import METADATA_VIEWS, statements
+
 __all__ = ["SPACE"]
 
 SPACE = (
@@ -24,5 +26,6 @@ SPACE = (
         recording_row INTEGER PRIMARY KEY REFERENCES recording (row) ON DELETE CASCADE
     )
     """,
+    *statements(METADATA_VIEWS),
 )
 """A migration of the metadata store."""

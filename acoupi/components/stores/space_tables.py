@@ -24,7 +24,7 @@ from acoupi.components.stores.values import (
     to_microseconds,
 )
 from acoupi.components.stores.views import SPECIES
-from acoupi.space import NOON_S, FileClass, GivenUp, SpacePolicy, Spare
+from acoupi.space import MOST_SPARE, NOON_S, FileClass, GivenUp, SpacePolicy, Spare
 
 __all__ = ["SpaceTables", "totals_given_up"]
 
@@ -209,24 +209,25 @@ class SpaceTables(SampleTables):
     can_give_up: ClassVar[bool] = True
 
     def get_spare_files(
-        self, kind: FileClass, policy: SpacePolicy, limit: int = 20_000
+        self, kind: FileClass, policy: SpacePolicy, limit: int = MOST_SPARE
     ) -> list[Spare]:
         """Return the kept files of a class, in the order in which they may go."""
         if kind not in _SPARE:
             return []
-        offset = data.utc_now().astimezone(policy.zone).utcoffset() or datetime.timedelta()
-        values = {
-            "limit": limit,
-            "best": policy.best,
-            "newest": policy.newest,
-            "offset": round(offset.total_seconds()) - NOON_S,
-        }
         with self._database.reading() as connection:
-            rows = connection.execute(_SPARE[kind], values)
+            rows = connection.execute(_SPARE[kind], _spare_values(policy, limit))
             return [
                 Spare(row, clip, Path(os.fsdecode(path)), from_microseconds(created), duration)
                 for row, clip, path, created, duration, *_ in rows
             ]
+
+    def count_spare_files(self, kind: FileClass, policy: SpacePolicy) -> int:
+        """Return how many kept files there are of a class."""
+        if kind not in _SPARE:
+            return 0
+        statement = f"SELECT count(*) FROM ({_SPARE[kind]})"
+        with self._database.reading() as connection:
+            return int(connection.execute(statement, _spare_values(policy, -1)).fetchone()[0])
 
     def give_up(self, files: Sequence[tuple[Spare, int]], kind: FileClass, reason: str) -> None:
         """Note in one transaction that files are given up, each with its bytes.
@@ -290,6 +291,16 @@ class SpaceTables(SampleTables):
             return list(
                 load_recordings(connection, sql.NEWEST_RECORDINGS, {"limit": limit}).values()
             )
+
+
+def _spare_values(policy: SpacePolicy, limit: int) -> dict[str, int]:
+    offset = data.utc_now().astimezone(policy.zone).utcoffset() or datetime.timedelta()
+    return {
+        "limit": limit,
+        "best": policy.best,
+        "newest": policy.newest,
+        "offset": round(offset.total_seconds()) - NOON_S,
+    }
 
 
 def totals_given_up(

@@ -105,7 +105,7 @@ _OF_RECORDING = (
         "recording_state",
         STATE,
         "captured (its file waits in the spool), kept, clipped (clips are kept of it, see v_clip), "
-        "deleted (as the saving filters asked), lost",
+        "deleted (as the saving filters asked, or for room on the disk), lost",
     ),
     Column("file_path", "CAST(r.path AS TEXT)", "the file; empty: there is none (any more)"),
 )
@@ -257,7 +257,10 @@ DETECTION = View(
 
 _FATE = f"""CASE {STATE}
     WHEN 'clipped' THEN 'analysed, and given up but for its clips'
-    WHEN 'deleted' THEN 'given up, as the saving filters asked' ELSE '' END"""
+    WHEN 'deleted' THEN CASE
+        WHEN EXISTS (SELECT 1 FROM given_up g WHERE g.recording_row = r.row)
+        THEN 'given up, for room on the disk' ELSE 'given up, as the saving filters asked'
+    END ELSE '' END"""  # noqa: S608 - written here
 _NOT_ANALYSED = f"(SELECT 'not analysed: ' || a.error {_LEFT_OUT})"
 
 # No UNION: DuckDB sends a view to SQLite with brackets around the parts, which SQLite refuses.

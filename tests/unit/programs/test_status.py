@@ -2,6 +2,7 @@
 
 import datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from acoupi import data
 from acoupi.components import types
 from acoupi.programs.status import StatusReport
+from acoupi.space import SpacePolicy
 from acoupi.testing import InMemoryMessageStore, InMemoryStore, make_recording
 from tests.clocks import Clock
 
@@ -280,3 +282,38 @@ def test_a_microphone_that_was_missing_and_is_not_is_not_told(
         store.store_recording(later)
 
     assert StatusReport(store)() == "OK"
+
+
+# The room
+
+
+def policy(folder: Path, **changes: Any) -> SpacePolicy:
+    return SpacePolicy(
+        home=folder, spool=folder, recordings=folder, rate=1000, **{"reserve": 0, **changes}
+    )
+
+
+def space_figures(report: StatusReport) -> dict[str, float]:
+    found = [measure() for measure in report.space_metrics()]
+    return {one.name: one.value for one in found if one is not None}
+
+
+def test_a_heartbeat_tells_the_room_and_what_went_where_a_policy_is_on(
+    store: InMemoryStore, tmp_path: Path
+) -> None:
+    report = StatusReport(store)
+    assert space_figures(report) == {}
+
+    store.space = policy(tmp_path)
+    figures = space_figures(report)
+    assert figures["given_up"] == 0
+    assert figures["disk_hours_left"] > 0
+
+    store.space = policy(tmp_path, reserve=2**60)
+    assert space_figures(report)["disk_hours_left"] == 0
+
+
+def test_a_disk_that_is_not_mounted_is_a_fault(store: InMemoryStore, tmp_path: Path) -> None:
+    store.space = policy(tmp_path, mounts=[tmp_path])
+
+    assert f"no disk is mounted at {tmp_path}" in StatusReport(store)()

@@ -2,6 +2,7 @@
 
 import datetime
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -186,11 +187,19 @@ def test_every_file_that_went_is_in_the_store_with_the_reason_and_stays_heard(
             "0 MB of 0 MB were free, 0 MB should be",
         )
         assert sensor.store.get_recording_model_outputs(one)
+    assert fates(sensor)["given up, for room on the disk"] == 2
     assert sensor.store.why_given_up(sounds[-1].id) is None
     ((kind, total),) = sensor.store.count_given_up().items()
     assert (kind, total.recordings, total.seconds) == (FileClass.UNREMARKABLE, 2, 6.0)
     assert total.bytes == 2 * BLOCK
     assert sensor.store.count_given_up(SITE, until=NIGHT) == {}
+
+
+def fates(sensor: Sensor) -> Counter[str]:
+    """What the view for other tools says of recordings."""
+    with sensor.store._database.reading() as connection:
+        rows = connection.execute("SELECT reason FROM v_effort")
+        return Counter(reason for (reason,) in rows)
 
 
 def test_a_clip_goes_like_a_file_and_its_recordings_are_no_longer_clipped(
@@ -273,6 +282,21 @@ def test_a_class_over_its_quota_goes_though_there_is_room(tmp_path: Path) -> Non
     sensor.task()
 
     assert sensor.names == {"2", "3", "heard"}
+
+
+def test_of_very_many_files_the_first_tell_how_much_all_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = Sensor(tmp_path, 100)
+    for _ in range(6):
+        sensor.keep()
+    monkeypatch.setattr("acoupi.tasks.space.MOST_SPARE", 2)
+    first = sensor.store.get_spare_files(FileClass.UNREMARKABLE, sensor.policy, 2)
+
+    with sensor.store.replaced("get_spare_files", lambda *_: first):
+        used = sensor.room.used(FileClass.UNREMARKABLE, lambda _: True)
+
+    assert used == (6, 6 * BLOCK)
 
 
 def test_a_folder_over_its_quota_gives_up_its_own_files(tmp_path: Path) -> None:

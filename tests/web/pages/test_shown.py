@@ -19,8 +19,8 @@ FATES: dict[str, tuple[int, str, dict[str, Any] | None]] = {
         0, "kept", {"state": STATE.FAILED, "error": "no memory"}
     ),
     "not analysed by bats: a processing filter refused it; file deleted, as the saving filters "
-    "asked": (0, "deleted", {"state": STATE.SKIPPED}),
-    "nothing found; file deleted, as the saving filters asked": (
+    "asked, or for room": (0, "deleted", {"state": STATE.SKIPPED}),
+    "nothing found; file deleted, as the saving filters asked, or for room": (
         0, "deleted", {"state": STATE.DONE}
     ),
     "3 found; clips kept in place of the file": (3, "clipped", {"state": STATE.DONE}),
