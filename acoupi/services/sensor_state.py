@@ -15,18 +15,14 @@ from acoupi.config.sensor import load_sensor
 from acoupi.programs import AcoupiProgram
 from acoupi.services.alarm_facts import FactFinder, existing
 from acoupi.services.metrics import SensorState
+from acoupi.services.places import alarms_file
 from acoupi.stack.doors import WEB
 from acoupi.stack.extra_services import extra_services
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT
 from acoupi.tasks.messaging import messenger_names
 
-__all__ = ["StateFinder", "alarms_file", "fact_finder"]
-
-
-def alarms_file(settings: Settings) -> Path:
-    """Return where the alarms of a home are stored; there is none unless they are on."""
-    return settings.home / "data" / "alarms.db"
+__all__ = ["StateFinder", "fact_finder"]
 
 
 def fact_finder(
