@@ -147,6 +147,7 @@ class FlacWriter(SoundWriter):
             with disk_errors(self.path):
                 raise self._sink.error
         self.frames += len(block) // self._frame_bytes
+        self._sync()
 
     def _complete(self, guano: str | None) -> None:
         if self._encoder is not None:

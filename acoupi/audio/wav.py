@@ -102,6 +102,7 @@ class WavWriter(SoundWriter):
                 done += count
                 self.frames = done // self._frame_bytes
                 rest = rest[count:]
+        self._sync()
 
     def _complete(self, guano: str | None) -> None:
         layout = riff.read_layout(self._file, self.part)

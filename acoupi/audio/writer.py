@@ -7,10 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
 
+from acoupi import data
 from acoupi.audio.disk import disk_errors, open_new, part_path, publish
 from acoupi.audio.riff import write_all
 
 __all__ = ["SoundInfo", "SoundWriter", "WriterOptions"]
+
+SYNC_SECONDS = 10.0
+"""Longest time between two times that a file being written is forced to disk: what a power
+cut takes of a long recording."""
 
 
 class WriterOptions(TypedDict, total=False):
@@ -44,7 +49,8 @@ class SoundWriter(ABC):
     """Writes samples into a new file, block by block.
 
     The file gets its name only at `finish`. Until then a lock, which the kernel
-    releases when the process ends, marks it as being written.
+    releases when the process ends, marks it as being written. What is written
+    is forced to disk every `SYNC_SECONDS`.
 
     Parameters
     ----------
@@ -64,6 +70,7 @@ class SoundWriter(ABC):
         self.part = part_path(path)
         self.frames = 0
         """How many frames it holds; after an error, how many could be kept."""
+        self._synced_on = data.monotonic()
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_new(self.part)
@@ -82,6 +89,14 @@ class SoundWriter(ABC):
     @abstractmethod
     def _complete(self, guano: str | None) -> None:
         """Make the headers match what is there."""
+
+    def _sync(self) -> None:
+        """Force to disk what was written, if that is due."""
+        now = data.monotonic()
+        if now - self._synced_on >= SYNC_SECONDS:
+            with disk_errors(self.path):
+                os.fdatasync(self._file.fileno())
+            self._synced_on = now
 
     def finish(self, guano: str | None = None, path: Path | None = None) -> Path:
         """Complete the file, force it to disk, and give it its name.

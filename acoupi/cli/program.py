@@ -32,9 +32,9 @@ COLUMNS = {
 @app.command("list", epilog=example("acoupi program list"))
 def list_(as_json: AsJson = False) -> None:
     """List the installed programs: what setup --program takes."""
-    from acoupi.stack.loading import available_programs
+    from acoupi.stack.loading import programs_to_choose
 
-    rows = [{"name": name, "place": place} for name, place in available_programs().items()]
+    rows = [{"name": name, "place": place} for name, place in programs_to_choose().items()]
     if as_json:
         print_json(rows)
     else:

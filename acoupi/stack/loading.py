@@ -7,7 +7,7 @@ import inspect
 import logging
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -16,9 +16,12 @@ from acoupi.config import describe
 from acoupi.config.names import BY_OPTIONS
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
-from acoupi.programs import AcoupiProgram
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
+from acoupi.stack.published import GROUP, published_packages
 from acoupi.stack.settings import Settings
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
 
 __all__ = [
     "available_programs",
@@ -26,13 +29,12 @@ __all__ = [
     "is_configured",
     "load_config_schema",
     "load_program_class",
+    "programs_to_choose",
     "read_program_name",
     "require_configured",
 ]
 
 logger = logging.getLogger(__name__)
-
-GROUP = "acoupi.programs"
 
 
 def available_programs() -> dict[str, str]:
@@ -40,9 +42,19 @@ def available_programs() -> dict[str, str]:
     return {point.name: point.value for point in sorted(entry_points(group=GROUP))}
 
 
+def programs_to_choose() -> dict[str, str]:
+    """Return the installed programs, also those that packages for acoupi gave no name.
+
+    These have the name of their package. It reads the metadata of every package: for
+    people who choose, not for what runs.
+    """
+    unnamed = {one.name: one.program for one in published_packages()}
+    return {**available_programs(), **unnamed}
+
+
 def load_program_class(
     program_name: str, *, choose: str = BY_OPTIONS.program
-) -> type[AcoupiProgram[Any]]:
+) -> "type[AcoupiProgram[Any]]":
     """Return the class of a program.
 
     Parameters
@@ -75,7 +87,7 @@ def load_program_class(
     return found
 
 
-def _check_schema(program_name: str, program_class: type[AcoupiProgram[Any]]) -> None:
+def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") -> None:
     schema = program_class.get_config_schema()
     for one in unsupported_settings(schema):
         raise InvalidProgramError(
@@ -115,18 +127,27 @@ def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
 
 def _not_found(program_name: str, choose: str) -> ProgramNotFoundError:
     known = list(available_programs())
+    published = list(published_packages())
     close = difflib.get_close_matches(program_name, known, n=1)
+    nearest = close[0] if close else published[0].program if published else "default"
+    brought = "".join(
+        f" The package {one.name} {one.version} gives its program no name; "
+        f"it brings {', '.join(one.modules)}."
+        for one in published
+    )
     return ProgramNotFoundError(
         program_name,
         f'cannot find the program "{program_name}".',
-        choose.format(close[0] if close else "default"),
-        why=f"no module has that name, and the installed programs are {', '.join(known)}.",
+        choose.format(nearest),
+        why=f"no module has that name, and the installed programs are {', '.join(known)}.{brought}",
     )
 
 
 def _named_class(
     program_name: str, module: ModuleType, class_name: str, choose: str
-) -> type[AcoupiProgram[Any]]:
+) -> "type[AcoupiProgram[Any]]":
+    from acoupi.programs import AcoupiProgram  # noqa: PLC0415 - most commands do without
+
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, AcoupiProgram):
         names = ", ".join(kind.__name__ for kind in _programs_in(module)) or "none"
@@ -150,7 +171,7 @@ def _abstract(program_name: str, found: type) -> InvalidProgramError:
     )
 
 
-def _only_class(program_name: str, module: ModuleType) -> type[AcoupiProgram[Any]]:
+def _only_class(program_name: str, module: ModuleType) -> "type[AcoupiProgram[Any]]":
     found = _programs_in(module)
     whole = [kind for kind in found if not inspect.isabstract(kind)]
     if not whole and found:
@@ -179,8 +200,10 @@ def _only_class(program_name: str, module: ModuleType) -> type[AcoupiProgram[Any
     return chosen
 
 
-def _programs_in(module: ModuleType) -> list[type[AcoupiProgram[Any]]]:
+def _programs_in(module: ModuleType) -> "list[type[AcoupiProgram[Any]]]":
     """Return the programs of a module, in order: its own, else those of its package."""
+    from acoupi.programs import AcoupiProgram  # noqa: PLC0415 - most commands do without
+
     kinds = [value for value in vars(module).values() if isinstance(value, type)]
     every = [
         kind

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 from acoupi import data
 from acoupi.audio import files, formats
@@ -159,7 +160,7 @@ class _Recovery:
         """Return captured recordings that a model must still process and no worker is handling."""
         now = data.utc_now()
         stranded = []
-        for batch in _batches(list(self._captured()) if self.models else []):
+        for batch in _batches(list(self._not_held_back(now)) if self.models else []):
             analyses = self.store.get_analyses(batch)
             stranded += [
                 recording
@@ -171,6 +172,16 @@ class _Recovery:
                 and self._is_stranded(analyses.get(recording.id, []), now)
             ]
         return stranded
+
+    def _not_held_back(self, now: data.AwareDatetime) -> Iterable[data.Recording]:
+        """Yield captured recordings, but for those whose analysis the backlog policy puts off."""
+        held: dict[UUID, bool] = {}
+        for recording in self._captured():
+            deployment = recording.deployment
+            if deployment.id not in held:
+                held[deployment.id] = self.store.backlog.holds_back(deployment, now)
+            if not held[deployment.id]:
+                yield recording
 
     def _is_stranded(self, analyses: list[data.Analysis], now: data.AwareDatetime) -> bool:
         ours = [analysis for analysis in analyses if analysis.name_model in self.models]

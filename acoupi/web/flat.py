@@ -20,6 +20,9 @@ class _OfRecording(TypedDict):
     saving filters asked; lost."""
     file_path: str | None
     """On the sensor; None: there is no file."""
+    analysed_fraction: float
+    """Share of the recordings of its span of time that models analyse: count each detection as
+    1 / fraction."""
 
 
 class Recording(_OfRecording):

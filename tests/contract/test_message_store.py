@@ -3,6 +3,8 @@
 import datetime
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -250,6 +252,30 @@ def test_what_a_living_process_has_claimed_stays_its_own(store: Store) -> None:
 
     store.close()
     assert other.claim_messages("http") == mine
+
+
+@of_the_process_that_claims
+@pytest.mark.parametrize("is_tried", [True, False])
+def test_what_the_disk_refused_to_settle_or_release_is_due_at_the_next_claim(
+    store: Store, is_tried: bool
+) -> None:
+    claimed = stored(store, 1)
+    assert store.claim_messages("http") == claimed
+    change(
+        store, "CREATE TRIGGER full BEFORE UPDATE ON delivery BEGIN SELECT RAISE(ABORT, ''); END"
+    )
+    end = store.settle_message if is_tried else store.release_messages
+    with pytest.raises(MessageStoreError):
+        end("http", answer(claimed[0]) if is_tried else claimed)  # type: ignore[operator]
+    change(store, "DROP TRIGGER full")
+
+    assert store.claim_messages("http") == claimed
+    assert store.claim_messages("http") == [], "once more is enough"
+
+
+def change(store: Store, statement: str) -> None:
+    with closing(sqlite3.connect(store.db_path)) as connection, connection:
+        connection.execute(statement)
 
 
 def test_where_no_process_can_be_known_the_lease_decides(store: Store) -> None:

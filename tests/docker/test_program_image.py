@@ -71,6 +71,18 @@ def test_a_program_is_a_thin_layer_on_the_sensor_image(image: str, package: str)
     assert why_build(name, [package]) is not None
 
 
+def test_the_documentation_is_in_the_image_and_read_without_a_network(image: str) -> None:
+    listed = docker("run", "--rm", "--network", "none", "--read-only", image, "acoupi", "help")
+    page = docker(
+        "run", "--rm", "--network", "none", "--read-only", image, "acoupi", "help", "exit-codes"
+    )
+
+    folder = ROOT / "acoupi" / "docs"
+    names = {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.md")}
+    assert {line.split()[0] for line in listed.stdout.splitlines() if line[:2] == "  "} == names
+    assert page.stdout == (folder / "reference" / "exit-codes.md").read_text()
+
+
 def test_a_package_that_there_is_not_is_named(image: str) -> None:
     with pytest.raises(TargetError, match="acoupi-is-not-published-anywhere") as raised:
         build_image(["acoupi-is-not-published-anywhere"])

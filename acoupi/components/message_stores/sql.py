@@ -300,6 +300,15 @@ RELEASE_CLAIMS_OF = """
         AND claimed_by IN (SELECT value FROM json_each(:senders))
 """
 
+RELEASE_UNSETTLED = """
+    UPDATE delivery SET claimed_until_us = NULL
+    WHERE messenger_row = :messenger_row AND state = 'pending' AND claimed_by IS :claimed_by
+        AND message_row IN (
+            SELECT row FROM message
+            WHERE id IN (SELECT acoupi_blob(value) FROM json_each(:ids))
+        )
+"""
+
 RELEASE = """
     UPDATE delivery
     SET claimed_until_us = NULL, claimed_bytes = NULL, claimed_excess = NULL

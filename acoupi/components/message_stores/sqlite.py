@@ -3,9 +3,12 @@
 import datetime
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from acoupi import data
 from acoupi.components import types
@@ -78,6 +81,8 @@ class SqliteMessageStore(types.MessageStore):
         """What each destination on a network may cost; the task that sends asks for it."""
         self._database = Database(self.db_path, sql.SCHEMA)
         self._senders = Senders(self.db_path.with_name(f"{self.db_path.name}.senders"))
+        self._unsettled: defaultdict[str, set[UUID]] = defaultdict(set)
+        """What was claimed here and could be neither settled nor released, by messenger."""
 
     def close(self) -> None:
         """Close the file; the next use opens it again. What it had claimed is released."""
@@ -168,7 +173,8 @@ class SqliteMessageStore(types.MessageStore):
         """Return what this messenger should try to deliver now, reserved for it.
 
         Each message must be settled or released; otherwise others may claim it
-        once this process has ended, or the lease is over. If several processes ask
+        once this process has ended, or the lease is over. Where the disk refused
+        that, the message is due again at the next claim of this process. If several processes ask
         at once, each message goes to only one of them. There are none while the
         server has asked for a pause, or what is left of the day's bytes is too little.
 
@@ -183,6 +189,8 @@ class SqliteMessageStore(types.MessageStore):
         with self._database.writing() as connection:
             messenger_row = self._enlist(connection, messenger)
             self._release_claims_of_ended(connection, messenger_row)
+            if unsettled := frozenset(self._unsettled[messenger]):
+                self._release_unsettled(connection, messenger_row, unsettled)
             now = data.utc_now()
             values = {
                 "messenger_row": messenger_row,
@@ -203,6 +211,7 @@ class SqliteMessageStore(types.MessageStore):
                 connection.execute(sql.CLAIM, {**values, "rows": claimed})
             for row in rows:
                 _reserve(connection, messenger_row, row)
+        self._unsettled[messenger] -= unsettled
         return [_message(row[:5]) for row in rows]
 
     def settle_message(self, messenger: str, response: data.Response) -> bool:
@@ -224,7 +233,7 @@ class SqliteMessageStore(types.MessageStore):
         MessageStoreError
             If the message is not stored.
         """
-        with self._database.writing() as connection:
+        with self._ending(messenger, {response.message.id}) as connection:
             message_row = self._row_of(connection, response.message, "settle a message")
             messenger_row, _ = self._messenger(connection, messenger)
             _add_response(connection, response, message_row, messenger_row)
@@ -245,9 +254,9 @@ class SqliteMessageStore(types.MessageStore):
         """Release claimed messages that were not tried; no attempt is counted."""
         if not messages:
             return
-        ids = as_blob_list(message.id for message in messages)
-        with self._database.writing() as connection:
-            connection.execute(sql.RELEASE, {"messenger": messenger, "ids": ids})
+        ids = {message.id for message in messages}
+        with self._ending(messenger, ids) as connection:
+            connection.execute(sql.RELEASE, {"messenger": messenger, "ids": as_blob_list(ids)})
 
     def count_deliveries(self) -> dict[str, dict[DeliveryState, int]]:
         """Return the number of messages in each state, for each known messenger.
@@ -404,6 +413,22 @@ class SqliteMessageStore(types.MessageStore):
         senders = [number for (number,) in connection.execute(sql.CLAIMED_BY, values)]
         if ended := self._senders.ended(senders):
             connection.execute(sql.RELEASE_CLAIMS_OF, {**values, "senders": json.dumps(ended)})
+
+    @contextmanager
+    def _ending(self, messenger: str, ids: set[UUID]) -> Iterator[sqlite3.Connection]:
+        """Write how claims ended; remember them where that is impossible."""
+        try:
+            with self._database.writing() as connection:
+                yield connection
+        except MessageStoreError:
+            self._unsettled[messenger] |= ids
+            raise
+
+    def _release_unsettled(
+        self, connection: sqlite3.Connection, messenger_row: int, ids: frozenset[UUID]
+    ) -> None:
+        values = {"messenger_row": messenger_row, "claimed_by": self._senders.me()}
+        connection.execute(sql.RELEASE_UNSETTLED, {**values, "ids": as_blob_list(ids)})
 
 
 def _due(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi import clock
-from acoupi.components.stores import faults
+from acoupi.components.stores import ballast, faults
 from acoupi.components.stores.guard import Guard, Identity, identity
 from acoupi.components.stores.read_only import connect, has_file, not_a_file, open_read_only
 from acoupi.components.stores.values import as_path_text
@@ -34,11 +34,16 @@ logger = logging.getLogger(__name__)
 
 _MOST_IDLE = 4
 _PRAGMAS = (
+    # Of a new database. What is stored of a recording are some small rows, and a commit writes
+    # whole pages: with the usual 4096 bytes three times as much.
+    "PRAGMA page_size = 1024",
     "PRAGMA foreign_keys = ON",
     "PRAGMA synchronous = FULL",
     "PRAGMA temp_store = MEMORY",  # the root file system of a container is read-only
     "PRAGMA journal_size_limit = 8388608",
 )
+_LOG_BYTES = 4 * 1024 * 1024
+"""Of the log, until what is in it is written into the database itself."""
 
 
 _only_reads: ContextVar[bool] = ContextVar("only_reads", default=False)
@@ -116,6 +121,7 @@ class Database:
         StoreError
             Of the schema's class: what SQLite refused, why, and what to try.
         """
+        ballast.give_back(self.path.parent)
         with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
             yield connection
 
@@ -443,6 +449,8 @@ def _in_memory() -> sqlite3.Connection:
 def _set_up(connection: sqlite3.Connection) -> None:
     for pragma in _PRAGMAS:
         connection.execute(pragma)
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // page_size}")
     connection.create_function("acoupi_blob", 1, bytes.fromhex, deterministic=True)
     connection.create_function("acoupi_path", 1, _path_of_hex, deterministic=True)
 

@@ -335,3 +335,12 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_alarms_are_off_unless_they_are_asked_for() -> None:
     assert not Alarms().enabled
+
+
+def test_recordings_may_wait_for_as_long_as_the_backlog_policy_allows() -> None:
+    (rule,) = (one for one in RULES if one.key == "recordings_old")
+    waits = {**FINE, "now": NOW, "oldest_recording_s": 10 * 3600.0}
+
+    assert rule.judge(Facts(**waits), LIMITS).is_wrong
+    assert not rule.judge(Facts(**waits, longest_wait_hours=28), LIMITS).is_wrong
+    assert rule.judge(Facts(**waits, longest_wait_hours=4), LIMITS).is_wrong

@@ -160,14 +160,14 @@ def test_a_read_only_file_is_told_when_written_to(kind: Kind, folder: Path) -> N
 def test_a_full_disk_is_told_and_what_was_stored_before_stays(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = "PRAGMA max_page_count = 50"  # SQLite's own full disk
+    limit = "PRAGMA max_page_count = 80"  # SQLite's own full disk
     monkeypatch.setattr(database, "_PRAGMAS", (*database._PRAGMAS, limit))
     path = tmp_path / "x.db"
     store = kind.store(path)
     written = []
 
     with pytest.raises(kind.error) as caught:
-        written.extend(kind.write(store) for _ in range(100))
+        written.extend(kind.write(store) for _ in range(1000))
 
     assert "the disk is full" in str(caught.value)
     assert "bytes are free" in (caught.value.why or "")

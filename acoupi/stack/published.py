@@ -1,0 +1,82 @@
+"""Packages for acoupi that name no program: what they bring, and their licences."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
+from pathlib import PurePosixPath
+
+__all__ = ["GROUP", "Published", "licences_of", "published_packages"]
+
+GROUP = "acoupi.programs"
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+RESTRICTED = re.compile(r"\bNC\b|non-?commercial|-nc\b|\bSA\b|AGPL|proprietary", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Published:
+    """An installed package that needs acoupi and has no entry point for a program."""
+
+    name: str
+    version: str
+    modules: tuple[str, ...]
+
+    @property
+    def program(self) -> str:
+        """The module that its program is probably in."""
+        last = [one for one in self.modules if one.endswith(".program")]
+        return (last or [*self.modules])[0]
+
+
+def published_packages() -> Iterator[Published]:
+    """Yield the packages that need acoupi and have no entry point for a program."""
+    for one in distributions():
+        if "acoupi" not in _needs(one) or one.entry_points.select(group=GROUP):
+            continue
+        if modules := tuple(sorted(_modules(one))):
+            yield Published(one.name, one.version, modules)
+
+
+def _needs(package: Distribution) -> list[str]:
+    found = (NAME.match(one) for one in package.requires or ())
+    return [normal(one[0]) for one in found if one]
+
+
+def normal(name: str) -> str:
+    """Return the name of a package as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _modules(package: Distribution) -> Iterator[str]:
+    for file in package.files or ():
+        path = PurePosixPath(file)
+        parts = path.with_suffix("").parts
+        if path.suffix == ".py" and all(part.isidentifier() for part in parts):
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def licences_of(module: str) -> list[str]:
+    """Return the licence of the package that a module is in, and restricted ones of what it needs.
+
+    Weights of models come with packages, under their licences.
+    """
+    top = module.partition(".")[0]
+    for one in distributions():
+        tops = {name.partition(".")[0] for name in _modules(one)}
+        if normal(one.name) != "acoupi" and top in tops:
+            below = [_licence(name) for name in _needs(one)]
+            restricted = [text for text in below if text and RESTRICTED.search(text)]
+            return [text for text in (_licence(one.name), *restricted) if text]
+    return []
+
+
+def _licence(name: str) -> str | None:
+    """Return what a package says of its licence, in a line; None: nothing, or it is not there."""
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        return None
+    metadata = found.metadata.json
+    said = str(metadata.get("license_expression") or metadata.get("license") or "")
+    first = said.strip().partition("\n")[0]
+    return f"{found.name} {found.version}: {first or 'no licence is named'}"

@@ -1,0 +1,25 @@
+"""`scripts/faults`: a short seed on the process target, with power cuts, finds nothing wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.rig import faults, require_disk
+from tests.services import require_program
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_faults_of_a_seed_and_ten_power_cuts_lose_nothing(tmp_path: Path) -> None:
+    require_program("mosquitto")
+    require_disk()
+
+    report = faults(tmp_path, "process", "--seed", "77", "--seconds", "60", "--power-cuts", "10")
+
+    assert report["events"]["power cut"] >= 10
+    assert report["wrong"] == {}
+    assert report["ledger_s"]["unexplained"] == report["ledger_s"]["false"] == 0
+    assert report["recordings"] > 10
+    assert report["messages"]["mqtt"]["created"] > 10
+    assert not list(tmp_path.glob("acoupi-faults-*"))
