@@ -20,7 +20,6 @@ from acoupi import data
 from acoupi.audio import files, formats
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteStore, faults
-from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.healing import (
     Healing,
@@ -36,13 +35,13 @@ from acoupi.deployed import deployed_here
 from acoupi.errors import AcoupiError, AudioError
 from acoupi.home import spool_folders
 from acoupi.programs import AcoupiProgram
-from acoupi.services.sensor_state import alarms_file
+from acoupi.services.places import alarms_file
 from acoupi.stack.doors import door_keeper
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service, Stack
 from acoupi.tasks.detection import messages_of
 
-__all__ = ["Healer", "Kept", "healer_of", "kept_by"]
+__all__ = ["Healer", "Kept", "alarms_of", "healer_of", "kept_by"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Kept:
 
     store: SqliteStore | None = None
     message_store: SqliteMessageStore | None = None
-    alarms: SqliteAlarmStore | None = None
+    alarms: Any = None
     spool: Path | None = None
     recordings: Path | None = None
     """Folders with files of recordings: those that wait, and those that are kept."""
@@ -90,15 +89,25 @@ def kept_by(program: AcoupiProgram[Any], settings: Settings) -> Kept:
     """Return the stores of a program; those of a published one may be of another kind."""
     paths = getattr(program.config, "paths", None)
     factories = getattr(program, "get_message_factories", None)
-    alarms = alarms_file(settings)
     return Kept(
         _one_of(program, "store", SqliteStore),
         _one_of(program, "message_store", SqliteMessageStore),
-        SqliteAlarmStore(alarms) if alarms.exists() else None,
+        alarms_of(settings),
         _path(paths, "tmp_audio"),
         _path(paths, "recordings"),
         [] if factories is None else factories(program.config),
     )
+
+
+def alarms_of(settings: Settings) -> Any:
+    """Return the store of the alarms, if there is one."""
+    path = alarms_file(settings)
+    if not path.exists():
+        return None
+    # Only a sensor that raises alarms pays for their rules.
+    from acoupi.components.stores.alarms import SqliteAlarmStore  # noqa: PLC0415
+
+    return SqliteAlarmStore(path)
 
 
 def _one_of(program: AcoupiProgram[Any], name: str, kind: type) -> Any:

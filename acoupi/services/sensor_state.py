@@ -14,6 +14,7 @@ from acoupi.components.types import Store
 from acoupi.config.sensor import load_sensor
 from acoupi.services.alarm_facts import FactFinder, existing
 from acoupi.services.metrics import SensorState
+from acoupi.services.places import alarms_file
 from acoupi.services.space_state import space_state
 from acoupi.stack.doors import WEB
 from acoupi.stack.extra_services import extra_services
@@ -24,12 +25,7 @@ from acoupi.tasks.messaging import messenger_names
 if TYPE_CHECKING:
     from acoupi.programs import AcoupiProgram
 
-__all__ = ["StateFinder", "alarms_file", "fact_finder"]
-
-
-def alarms_file(settings: Settings) -> Path:
-    """Return where the alarms of a home are stored; there is none unless they are on."""
-    return settings.home / "data" / "alarms.db"
+__all__ = ["StateFinder", "fact_finder"]
 
 
 def fact_finder(

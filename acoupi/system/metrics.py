@@ -9,7 +9,8 @@ from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
 from acoupi.services.metrics import metrics
-from acoupi.services.sensor_state import StateFinder, alarms_file
+from acoupi.services.places import alarms_file
+from acoupi.services.sensor_state import StateFinder
 from acoupi.system.sensor import Sensor
 
 __all__ = ["sensor_metrics"]
