@@ -116,12 +116,15 @@ class Deployment(BaseModel):
     """A sensor at a place, from its start to its end."""
 
     id: UUID = Field(default_factory=uuid4)
+    """UUID of the deployment."""
     name: str
+    """Name of the site."""
     latitude: float | None = None
     """Degrees north, WGS 84, -90 to 90; None when unknown."""
     longitude: float | None = None
     """Degrees east, WGS 84, -180 to 180; None when unknown."""
     started_on: UTCAssumed = Field(default_factory=utc_now)
+    """When it began."""
     ended_on: UTCAssumed | None = None
     """None while the deployment is active."""
 
@@ -152,12 +155,15 @@ class Recording(BaseModel):
     samplerate: int = Field(repr=False)
     """Frames per second of the original sound, Hz, greater than 0."""
     audio_channels: int | None = Field(default=1, repr=False)
+    """Number of channels; None when unknown."""
     time_expansion: float = Field(default=1, repr=False, gt=0)
     """How many times slower the stored file plays: its header says samplerate / time_expansion."""
     deployment: Deployment = Field(repr=False)
+    """Where and when the sensor stood."""
     created_on: AwareDatetime = Field(default_factory=utc_now, repr=False)
     """When its first frame was captured."""
     id: UUID = Field(default_factory=uuid4, repr=True)
+    """UUID of the recording."""
     capture: CaptureReport | None = Field(default=None, exclude=True, repr=False)
     """How it was captured; known to the recorder and the store only. Never sent."""
 
@@ -249,6 +255,8 @@ class EffortSpan:
     """The reason, for people; empty when the state says it all."""
     clock: BootClock | None = field(default=None, compare=False, repr=False)
     """Clock reading by which it was noted; None if unknown."""
+    analysed_fraction: float = 1.0
+    """Of what was recorded: the share of its recordings that models analyse (`acoupi.backlog`)."""
 
     @property
     def duration(self) -> float:
@@ -261,7 +269,9 @@ class Tag:
     """A label: what is said (value) of what kind of thing (key)."""
 
     key: str
+    """What kind of thing is said, such as species."""
     value: str
+    """What is said."""
 
     def __post_init__(self) -> None:
         """Make plain text of what models give, such as numpy's strings and numbers."""
@@ -285,7 +295,9 @@ class PredictedTag:
     """
 
     tag: Tag
+    """The label."""
     confidence_score: float = 1
+    """How sure the model is of it, 0 to 1."""
 
     def __post_init__(self) -> None:
         """Make the score a plain, finite number."""
@@ -306,6 +318,7 @@ class BoundingBox(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: str = "BoundingBox"
+    """Always BoundingBox."""
     coordinates: tuple[float, float, float, float]
     """Start (s), low (Hz), end (s), high (Hz)."""
 
@@ -349,12 +362,15 @@ class Detection(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: UUID = Field(default_factory=uuid4)
+    """UUID of the detection."""
     prediction_type: PredictionType = PredictionType.PRESENCE
+    """What it claims of its region: see `PredictionType`."""
     location: BoundingBox | None = None
     """Where in the recording; None means the whole of it."""
     detection_score: float = 1
     """How sure the model is that something is there, 0 to 1."""
     tags: list[PredictedTag] = Field(default_factory=list)
+    """What the model takes it for; may be empty."""
 
     @field_validator("detection_score")
     @classmethod
@@ -405,13 +421,19 @@ class ModelOutput(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     id: UUID = Field(default_factory=uuid4)
+    """UUID of the model's run on the recording."""
     name_model: str
+    """What the model is called."""
     recording: Recording
+    """What it was run on."""
     detections: Sequence[Detection] = Field(default_factory=list)
+    """All that was found, or what is to be told of it; may be empty."""
     created_on: AwareDatetime = Field(default_factory=utc_now)
     """When the model ran."""
     provenance: Provenance | None = None
     """Which model, weights and settings made it; the detection task fills it in."""
+    analysed_fraction: float | None = None
+    """Share of the recordings around it that are analysed; None: all. Sent, and not stored."""
 
     def __eq__(self, other: object) -> bool:
         """Compare without regard to the order of detections."""
@@ -460,11 +482,13 @@ class AnalysisState(str, Enum):
     """A processing filter refused the recording."""
     FAILED = "failed"
     """It failed as often as allowed, and will not be tried again."""
+    LEFT_OUT = "left_out"
+    """It was never begun: the backlog policy spared the model this recording."""
 
     @property
     def is_final(self) -> bool:
         """Whether nothing more will happen."""
-        return self in (AnalysisState.DONE, AnalysisState.SKIPPED, AnalysisState.FAILED)
+        return self not in (AnalysisState.RUNNING, AnalysisState.RETRY)
 
 
 class Analysis(BaseModel):
@@ -476,8 +500,10 @@ class Analysis(BaseModel):
     attempts: int = 0
     """How often the model was started on it."""
     error: str | None = None
-    """What went wrong last."""
+    """What went wrong last; of one that was left out, why."""
     updated_on: AwareDatetime = Field(default_factory=utc_now)
+    analysed_fraction: float = 1.0
+    """Share of the recordings around this one that are analysed, as known when it was begun."""
 
 
 class MessageType(str, Enum):
@@ -539,6 +565,10 @@ class Metric(BaseModel):
     """A measurement of the device at a given time."""
 
     name: str
+    """What was measured."""
     value: float
+    """The figure."""
     captured_on: datetime.datetime = Field(default_factory=utc_now)
+    """When it was measured."""
     unit: str
+    """Of the value."""

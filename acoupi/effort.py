@@ -111,6 +111,8 @@ class Captured:
     slot, from the start of the first to the end of the last."""
     pauses: int = 0
     """Unplanned time between the recordings of a run, microseconds."""
+    analysed_fraction: float = 1.0
+    """As in `data.EffortSpan`."""
 
     @property
     def last_start(self) -> int:

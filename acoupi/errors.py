@@ -16,6 +16,8 @@
     │   └── RecordingError          it failed while recording
     ├── StoreError
     │   ├── MetadataStoreError
+    │   │   └── HubError            what is sent to a hub, or its database, does not fit
+    │   │       └── HubUnavailableError  its database does not answer
     │   ├── AlarmStoreError
     │   ├── RecordingFileError      a recording has no file (any more, or yet)
     │   └── MessageStoreError
@@ -46,6 +48,8 @@ __all__ = [
     "DeviceError",
     "DeviceUnavailableError",
     "HealthCheckError",
+    "HubError",
+    "HubUnavailableError",
     "InvalidProgramError",
     "MessageError",
     "MessageSendError",
@@ -212,6 +216,14 @@ class MetadataStoreError(StoreError):
 
 class UnknownRecordingError(MetadataStoreError):
     """The recording that something belongs to is not stored."""
+
+
+class HubError(MetadataStoreError):
+    """What is sent to a hub does not fit, or its database is not one of this acoupi."""
+
+
+class HubUnavailableError(HubError):
+    """The database of a hub does not answer (yet, or any more)."""
 
 
 class AlarmStoreError(StoreError):

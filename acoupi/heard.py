@@ -126,6 +126,8 @@ class RecordingRow:
     """How many there are; None where they were not counted."""
     clips: tuple[ClipRow, ...] = ()
     """What is kept of it where its file is gone, in order."""
+    analysed_fraction: float = 1.0
+    """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
 
     @property
     def ended_on(self) -> datetime.datetime:

@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["home_dir", "home_mark", "spool_dir", "using_home", "without_dots"]
+__all__ = [
+    "home_dir",
+    "home_mark",
+    "memory_folder",
+    "spool_dir",
+    "spool_folders",
+    "using_home",
+    "without_dots",
+]
 
 _override: ContextVar[Path | None] = ContextVar("acoupi_home", default=None)
 
@@ -36,6 +44,16 @@ def without_dots(path: Path) -> Path:
 def spool_dir() -> Path:
     """Return where recordings wait unless a program says otherwise: ``data/spool`` of the home."""
     return home_dir() / "data" / "spool"
+
+
+def memory_folder(spool: Path) -> Path:
+    """Return the part of a spool that is in memory, where that is turned on."""
+    return spool / "memory"
+
+
+def spool_folders(spool: Path) -> tuple[Path, ...]:
+    """Return the folders in which recordings of a spool may wait: on the disk, and in memory."""
+    return spool, memory_folder(spool)
 
 
 def home_mark(home: Path) -> str:

@@ -8,12 +8,16 @@ from acoupi import clock
 __all__ = ["lock_within"]
 
 
-def lock_within(handle: int, patience: float) -> bool:
-    """Lock an open file; return whether the lock was free within so many seconds."""
+def lock_within(handle: int, patience: float, *, is_shared: bool = False) -> bool:
+    """Lock an open file, alone or with others; return whether that was possible in so many seconds.
+
+    Who waits to be alone does not keep others from sharing.
+    """
+    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     deadline = clock.monotonic() + patience
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except OSError:
             if clock.monotonic() >= deadline:
                 return False

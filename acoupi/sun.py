@@ -25,6 +25,7 @@ __all__ = [
     "dawns",
     "deployment_location",
     "dusks",
+    "is_dark",
     "reference_location",
 ]
 
@@ -69,6 +70,11 @@ def dusks(
 ) -> list[datetime.datetime]:
     """Return the civil dusks from `start` to `end`; like `dawns`."""
     return _crossings(location, start, end, rising=False)
+
+
+def is_dark(location: Location, time: datetime.datetime) -> bool:
+    """Return whether it is night: after dusk and before dawn."""
+    return _height(location, time) < 0
 
 
 def deployment_location(deployment: data.Deployment, timezone: datetime.tzinfo) -> Location:
@@ -175,16 +181,11 @@ def _crossings(
 def _crossings_of_day(
     location: Location, day: datetime.date, *, rising: bool
 ) -> tuple[datetime.datetime, ...]:
-    from astral import Observer  # noqa: PLC0415 - a recorder with fixed hours needs no sun
-    from astral.sun import elevation  # noqa: PLC0415
-
-    observer = Observer(location.latitude, location.longitude, 0.0)
     sign = 1 if rising else -1
 
     def height(time: datetime.datetime) -> float:
         """Return degrees on the far side of the line."""
-        angle = elevation(observer, time, with_refraction=False) + CIVIL_DEPRESSION
-        return float(sign * angle)
+        return sign * _height(location, time)
 
     found = []
     before = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
@@ -198,6 +199,15 @@ def _crossings_of_day(
             found.append(_bisect(lambda time: height(time) >= 0, before, after))
         before, left = after, right
     return tuple(found)
+
+
+def _height(location: Location, time: datetime.datetime) -> float:
+    """Return how far the sun is above the line of dawn and dusk, degrees."""
+    from astral import Observer  # noqa: PLC0415 - a recorder with fixed hours needs no sun
+    from astral.sun import elevation  # noqa: PLC0415
+
+    observer = Observer(location.latitude, location.longitude, 0.0)
+    return float(elevation(observer, time, with_refraction=False) + CIVIL_DEPRESSION)
 
 
 def _bisect(

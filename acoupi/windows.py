@@ -56,16 +56,16 @@ class DailyWindows(BaseModel):
 
 
 class SolarWindows(BaseModel):
-    """The time around each dawn or dusk in which a program plans to record."""
+    """The time around each dawn or dusk, or between them, in which a program plans to record."""
 
     model_config = ConfigDict(frozen=True)
 
-    event: Literal["dawn", "dusk"]
-    """The civil one; see `acoupi.sun`."""
+    event: Literal["dawn", "dusk", "night", "day"]
+    """The civil ones; see `acoupi.sun`."""
     before: float = Field(ge=0, allow_inf_nan=False)
-    """Minutes."""
+    """Minutes before it, or before it begins."""
     after: float = Field(ge=0, allow_inf_nan=False)
-    """Minutes."""
+    """Minutes after it, or after its end."""
     location: tuple[float, float] | None = None
     """Latitude and longitude, degrees; None: see `at_deployment`."""
     at_deployment: bool = False
@@ -110,10 +110,31 @@ def daily_spans(
 def solar_spans(windows: SolarWindows, place: sun.Location, low: int, high: int) -> list[Span]:
     """Return the parts of [low, high) around dawns or dusks at a place; both ends included."""
     before, after = round(windows.before * _MINUTE), round(windows.after * _MINUTE) + _SECOND
+    if windows.event in {"night", "day"}:
+        halves = _halves(place, low - after, high + before, dark=windows.event == "night")
+        return _joined(_clipped(((a - before, b + after) for a, b in halves), low, high))
     find = sun.dawns if windows.event == "dawn" else sun.dusks
     events = find(place, from_microseconds(low - after), from_microseconds(high + before))
     times = map(to_microseconds, events)
     return _joined(_clipped(((time - before, time + after) for time in times), low, high))
+
+
+def _halves(place: sun.Location, low: int, high: int, *, dark: bool) -> Iterator[Span]:
+    """Yield the nights at a place, or the days, that have a part in [low, high)."""
+    # Two days before, what begins or ends at the very bound does not matter yet.
+    bounds = from_microseconds(low - 2 * _DAY), from_microseconds(high)
+    begin, finish = (sun.dusks, sun.dawns) if dark else (sun.dawns, sun.dusks)
+    events = [(to_microseconds(one), True) for one in begin(place, *bounds)]
+    events += [(to_microseconds(one), False) for one in finish(place, *bounds)]
+    begun = low - 2 * _DAY if sun.is_dark(place, bounds[0]) == dark else None
+    for time, begins in sorted(events):
+        if begins:
+            begun = time
+        elif begun is not None:
+            yield begun, time
+            begun = None
+    if begun is not None:
+        yield begun, high
 
 
 def planned_spans(

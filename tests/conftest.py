@@ -16,6 +16,8 @@ from tests.disks import Disk
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
+pytest_plugins = ["tests.postgres"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -56,6 +58,7 @@ def _no_variables() -> Iterator[None]:
     """Hide the variables of whoever runs the tests from fixtures that several tests share."""
     with pytest.MonkeyPatch.context() as patch:
         hide_variables(patch, but=OF_IMAGES)
+        patch.delenv("COLUMNS", raising=False)  # the runner of several processes sets it
         yield
 
 

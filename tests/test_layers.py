@@ -30,8 +30,9 @@ ROWS = (
     ("components",),
     ("devices",),
     ("audio",),
-    ("clips", "sampling", "telling"),
-    ("alarms", "deployed", "effort", "heard", "provisioned"),
+    ("reports",),
+    ("backlog", "clips", "sampling", "space", "telling"),
+    ("alarms", "deployed", "effort", "heard", "pace", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
     ("data",),
@@ -56,8 +57,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "redis": ("services/",),
     "cryptography": ("backup/encryption.py",),
     "jinja2": ("bundles/rendering.py", "web/"),
-    "starlette": ("web/",),
-    "uvicorn": ("web/",),
+    "starlette": ("web/", "hub/"),
+    "uvicorn": ("web/", "hub/"),
+    "psycopg": ("hub/",),
     "markdown_it": ("web/help_pages.py",),
     # A worker lets a process of its own set the home up: services/waiting.py.
     "subprocess": (

@@ -54,9 +54,13 @@ class Facts:
     """Age of the oldest message that waits, seconds; 0: none waits."""
     oldest_recording_s: float | None = None
     """Age of the oldest recording that is not analysed, seconds; 0: none waits."""
+    longest_wait_hours: float = 0.0
+    """Hours that a recording may wait by the backlog policy; 0: it says nothing of it."""
     clock_is_set: bool | None = None
     clock_steps: tuple[float, ...] = ()
     """Steps of a clock that had been set before, within the last hour, seconds."""
+    set_aside: tuple[str, ...] = ()
+    """What became of databases that were damaged, until a person has moved them away."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """How often each service was restarted within the last hour."""
     down: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ Key = Literal[
     "recordings_old",
     "clock_unknown",
     "clock_stepped",
+    "store_damaged",
     "service_down",
     "service_restarts",
     "temperature_high",

@@ -136,14 +136,19 @@ def _disk(facts: Facts, limits: Alarms) -> Verdict:
     return Verdict(_past(-share, -1, -1.25), text)
 
 
-def _age(attribute: str, limit: str, what: str) -> Callable[[Facts, Alarms], Verdict]:
-    def judge(facts: Facts, limits: Alarms) -> Verdict:
-        age: float | None = getattr(facts, attribute)
-        longest: float = 3600 * getattr(limits, limit)
-        words = f"the oldest {what} has waited for {(age or 0) / 3600:.1f} hours"
-        return Verdict(_past(age, longest, 0.8 * longest), words)
+def _messages(facts: Facts, limits: Alarms) -> Verdict:
+    return _age(facts.oldest_message_s, limits.message_hours, "message")
 
-    return judge
+
+def _recordings(facts: Facts, limits: Alarms) -> Verdict:
+    # A policy by which recordings wait for longer means it.
+    longest = max(limits.recording_hours, facts.longest_wait_hours)
+    return _age(facts.oldest_recording_s, longest, "recording")
+
+
+def _age(seconds: float | None, most_hours: float, what: str) -> Verdict:
+    words = f"the oldest {what} has waited for {(seconds or 0) / 3600:.1f} hours"
+    return Verdict(_past(seconds, 3600 * most_hours, 0.8 * 3600 * most_hours), words)
 
 
 def _clock(facts: Facts, limits: Alarms) -> Verdict:
@@ -167,6 +172,10 @@ def _restarts(facts: Facts, limits: Alarms) -> Verdict:
     words = ", ".join(f"{name} {count} times" for name, count in sorted(often.items()))
     is_calm = not any(facts.restarts.values())
     return Verdict(True if often else (False if is_calm else None), f"restarted: {words}")
+
+
+def _damaged(facts: Facts, _: Alarms) -> Verdict:
+    return Verdict(bool(facts.set_aside), "; ".join(facts.set_aside))
 
 
 def _temperature(facts: Facts, limits: Alarms) -> Verdict:
@@ -205,18 +214,11 @@ RULES = (
     ),
     Rule("microphone_deaf", "The microphone hears less than it used to.", _deaf),
     Rule("disk_low", "The disk is nearly full.", _disk),
-    Rule(
-        "messages_old",
-        "Messages do not get away.",
-        _age("oldest_message_s", "message_hours", "message"),
-    ),
-    Rule(
-        "recordings_old",
-        "Recordings are not analysed.",
-        _age("oldest_recording_s", "recording_hours", "recording"),
-    ),
+    Rule("messages_old", "Messages do not get away.", _messages),
+    Rule("recordings_old", "Recordings are not analysed.", _recordings),
     Rule("clock_unknown", "The time is not certain.", _clock),
     Rule("clock_stepped", "The clock was right, and was set to another time.", _stepped),
+    Rule("store_damaged", "A database was damaged, and was set aside.", _damaged),
     Rule("service_down", "A part of the sensor does not run.", _down),
     Rule("service_restarts", "A service ends again and again.", _restarts),
     Rule("temperature_high", "The board is too hot.", _temperature),

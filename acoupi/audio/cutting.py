@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from acoupi import data
 from acoupi.audio.formats import open_writer, read_guano, read_info
-from acoupi.audio.guano import build_guano, guano_of_recording
+from acoupi.audio.guano import (
+    CLIP_OF,
+    MISSING_AFTER,
+    MISSING_BEFORE,
+    build_guano,
+    guano_of_recording,
+)
 from acoupi.audio.spans import capture_of, read_frames
 from acoupi.clips import Clip, Piece, true_time
 
@@ -122,10 +128,9 @@ def _fields(
 ) -> dict[str, str]:
     told = {key: text for key, text in source.items() if not key.startswith(_OWN)}
     fields = {**told, **guano_of_recording(described, serial=source.get("Serial", ""))}
-    fields["Acoupi|Clip Of"] = " ".join(str(one.id) for one in recordings)
-    for name, seconds in (("Before", clip.missing_before_s), ("After", clip.missing_after_s)):
-        if seconds:
-            fields[f"Acoupi|Clip Missing {name}"] = f"{seconds:.6f}"
+    fields[CLIP_OF] = " ".join(str(one.id) for one in recordings)
+    missing = {MISSING_BEFORE: clip.missing_before_s, MISSING_AFTER: clip.missing_after_s}
+    fields |= {name: f"{seconds:.6f}" for name, seconds in missing.items() if seconds}
     return fields
 
 

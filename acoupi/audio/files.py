@@ -51,6 +51,7 @@ __all__ = [
     "make_folder",
     "move_file",
     "strange_entries",
+    "sync_folder",
 ]
 
 DELETED_SUFFIX = ".deleted"
@@ -135,7 +136,7 @@ def delete_file(path: Path, *, commit: Commit | None = None) -> bool:
         named, marked = at(folder, path.name), at(folder, mark.name)
         if is_file(named):
             named.rename(marked)
-            _sync(at(folder, "."))
+            sync_folder(at(folder, "."))
         elif _is_something_else(named):
             raise NotAFileError(errno.ELOOP, "it is no file", str(path))
         elif not is_file(marked):
@@ -258,7 +259,7 @@ class _Move:
                 if not self._is_there(candidate):
                     continue
                 _remove_abandoned_copies(at(self.folder, self.destination.name))
-            _sync(at(self.folder, "."))
+            sync_folder(at(self.folder, "."))
             return name
         raise AssertionError("there is always another number")
 
@@ -396,11 +397,11 @@ def make_folder(folder: Path) -> None:
     for each in reversed(missing):
         with opened_folder(each.parent) as parent:
             at(parent, each.name).mkdir(exist_ok=True)
-            _sync(at(parent, "."))
+            sync_folder(at(parent, "."))
 
 
-def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
+def sync_folder(path: Path) -> None:
+    """Force the names in a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

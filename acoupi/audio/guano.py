@@ -14,8 +14,12 @@ from acoupi import __version__, data
 from acoupi.errors import AudioError
 
 __all__ = [
+    "CLIP_OF",
+    "FIELDS",
     "INCOMPLETE",
     "INCOMPLETE_DETAIL",
+    "MISSING_AFTER",
+    "MISSING_BEFORE",
     "RECORDING_ID",
     "build_guano",
     "corrected_time",
@@ -34,6 +38,10 @@ INCOMPLETE = "Acoupi|Incomplete"
 """Why the recording is shorter than it was meant to be (`data.IncompleteReason`); absent from a
 whole one."""
 INCOMPLETE_DETAIL = "Acoupi|Incomplete Detail"
+
+CLIP_OF = "Acoupi|Clip Of"
+MISSING_BEFORE = "Acoupi|Clip Missing Before"
+MISSING_AFTER = "Acoupi|Clip Missing After"
 
 _STREAM_ID = "Acoupi|Stream ID"
 _FIRST_FRAME = "Acoupi|First Frame"
@@ -59,6 +67,38 @@ _YEARS = (1970, 9000)
 _DEPLOYMENT_ID = "Acoupi|Deployment ID"
 _DEPLOYMENT_NAME = "Acoupi|Deployment Name"
 _DEPLOYMENT_START = "Acoupi|Deployment Start"
+
+FIELDS = {
+    "GUANO|Version": "version of the GUANO specification",
+    "Timestamp": "when the first frame was captured, UTC",
+    "Make": "acoupi",
+    "Firmware Version": "version of acoupi",
+    "Serial": "id of the device",
+    "Samplerate": "frames per second of the original sound, Hz",
+    "Length": "length of the original sound, s",
+    "TE": "how many times slower the file plays than the sound was; absent: 1",
+    "Loc Position": "latitude and longitude of the deployment, degrees, WGS 84; absent: unknown",
+    RECORDING_ID: "UUID of the recording, as in the store",
+    _DEPLOYMENT_ID: "UUID of the deployment",
+    _DEPLOYMENT_NAME: "name of the site",
+    _DEPLOYMENT_START: "when the deployment began, UTC",
+    _STREAM_ID: "UUID of the stream of the microphone that the recording was cut from",
+    _FIRST_FRAME: "number of its first frame in that stream",
+    _MEASURED_RATE: "frames per second by the clock of the board, Hz",
+    _IS_SYNCHRONISED: "yes: a time server or GPS had set the clock; no: none had",
+    _CLOCK_ERROR: "largest error of the clock by its own estimate, s",
+    _BOOT_CLOCK: "id of the boot, and UTC minus monotonic clock as it was used for the time, s",
+    _CORRECTED: "seconds by which the time was corrected once the clock had been set",
+    _OVERRUNS: "lost frames, as FIRST+COUNT: silence stands in their place",
+    _GAP_BEFORE: "frames that should have been recorded before it, and were not",
+    INCOMPLETE: "why it is shorter than planned; absent from a whole recording",
+    INCOMPLETE_DETAIL: "the same in words",
+    CLIP_OF: "of a clip: UUIDs of the recordings that it was cut from",
+    MISSING_BEFORE: "of a clip: seconds that should precede it, and were not recorded",
+    MISSING_AFTER: "of a clip: seconds that should follow it, and were not recorded",
+    _HEALTH: "level, peak, noise floor (dBFS), clipped share, offset, and whether silent or stuck",
+}
+"""Every field that acoupi writes, and what it says; one that is empty is left out."""
 
 
 def build_guano(fields: Mapping[str, object]) -> str:

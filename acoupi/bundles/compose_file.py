@@ -16,6 +16,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
 from acoupi.stack.broker_users import broker_user
+from acoupi.stack.spool import memory_of
 from acoupi.stack.stack import BEAT_SHARES, BROKER, MEBIBYTE, Service, Stack, is_sound_worker
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "BROKER_GRACE",
     "BROKER_MEMORY",
     "BROKER_URL",
+    "MEMORY_VOLUME",
     "SECCOMP",
     "SOCKET",
     "SOCKET_FOLDER",
@@ -39,6 +41,7 @@ __all__ = [
     "in_memory",
     "mebibytes",
     "memory_variable",
+    "memory_volume",
     "port_variable",
     "redis_options",
     "setting",
@@ -297,6 +300,16 @@ def waiting_volumes(services: Iterable[str]) -> dict[str, str]:
     return dict.fromkeys(map(waiting_volume, services), kind)
 
 
+MEMORY_VOLUME = "spool-memory"
+"""The volume of recordings that wait in memory."""
+
+
+def memory_volume(stack: Stack) -> dict[str, str]:
+    """Return the volume of recordings that wait in memory, if they do; two users write there."""
+    size = memory_of(stack)
+    return {MEMORY_VOLUME: in_memory(size, 65_536, "mode=0777")} if size else {}
+
+
 def variable(name: str, default: str | None = None) -> str:
     """Return a variable of ``.env`` or of the environment; None: it must be set there.
 
@@ -318,6 +331,8 @@ def redis_options(*, append_only: str, more: Sequence[str] = ()) -> tuple[str, .
     return (
         *("--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "770", *more),
         *("--dir", SOCKET_FOLDER, "--save", "", "--appendonly", append_only),
+        # Redis looks around this often a second, ten times as often by itself.
+        *("--hz", "1"),
         # Of 64 MB: 32 for messages, 16 for what clients send and read; no message over 1 MB.
         *("--maxmemory", "32mb", "--maxmemory-policy", "noeviction"),
         *("--maxmemory-clients", "16mb", "--proto-max-bulk-len", "1mb"),

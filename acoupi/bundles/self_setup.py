@@ -24,6 +24,7 @@ from acoupi.bundles.compose_file import (
     broker_block,
     broker_variables,
     in_memory,
+    memory_volume,
     redis_options,
     setting,
     variable,
@@ -168,7 +169,7 @@ class SelfSetupSite(Site):
         callers = (*stack.workers, *stack.extras)
         doors = {volume.partition(":")[0] for one in callers for volume in _door_volumes(one)}
         names = [*FOLDERS, "broker", *map(_key_volume, _clients(stack)), *own, *sorted(doors)]
-        kinds = waiting_volumes(door_roles(stack))
+        kinds = waiting_volumes(door_roles(stack)) | memory_volume(stack)
         return dict.fromkeys(names, "") | own | {name: kinds[name] for name in doors & kinds.keys()}
 
     def broker(self, stack: Stack) -> Block:
@@ -298,12 +299,13 @@ def _volumes_of_others(service: Service) -> list[str]:
 
 
 def _door_volumes(service: Service) -> list[str]:
-    """Return the volumes of doors that a service answers or calls at, and of what is live."""
+    """Return the volumes of a service's doors, of what is live, and of what waits in memory."""
     home = _home_of(service)
     places = {
         door_folder(home / "run", "x").parent: "door",
         waiting_folder(home, "x").parent: "waiting",
         live_folder(home, "x").parent: "live",
+        home / "data" / "spool": "spool",
     }
     return [
         f"{places[one.source.parent]}-{one.source.name}:{HOME / one.source.relative_to(home)}"

@@ -6,9 +6,13 @@ import typer
 
 import acoupi
 from acoupi.cli.handler import AcoupiGroup
+from acoupi.cli.terminal import show_commands
 from acoupi.writing import keep_others_out
 
 __all__ = ["app"]
+
+WIDEST_HELP = 100
+"""Columns; longer lines are hard to read."""
 
 app = typer.Typer(
     name="acoupi",
@@ -17,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     add_completion=True,
+    context_settings={"max_content_width": WIDEST_HELP},
 )
 
 FIRST_STEPS = """\b
@@ -36,6 +41,9 @@ def _on_version(wanted: bool) -> None:
 @app.callback(epilog=FIRST_STEPS)
 def root(
     context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show the command lines that are run.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.", envvar="ACOUPI_DEBUG")
     ] = False,
@@ -46,4 +54,5 @@ def root(
 ) -> None:
     """Turn this board and a microphone into an acoustic sensor for wildlife."""
     keep_others_out()
+    show_commands(wanted=verbose)
     context.command.debug = debug  # type: ignore[attr-defined]

@@ -5,14 +5,38 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from acoupi.cli.output import print_json, say, warn, working
+from acoupi.cli.output import done, print_json, say, warn, working
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
     from acoupi.stack.stack import Service
     from acoupi.system.planning import SetupRequest
 
-__all__ = ["remind_of_restart", "show_diff"]
+__all__ = ["apply", "remind_of_restart", "show_diff"]
+
+
+def apply(settings: "Settings") -> None:
+    """Restart the services, so that they have the present settings; say which.
+
+    Raises
+    ------
+    AcoupiError
+        If one cannot be restarted.
+    """
+    from acoupi.system.sensor import Sensor
+
+    found = Sensor.read(settings)
+    if not found.target.starts_here:
+        say(f"Its services run elsewhere. Next: {found.target.next_step}")
+        return
+    running = [one.name for one in found.target.status() if one.is_running]
+    if not running:
+        say("No service is running: the next start takes the new settings.")
+        return
+    say(f"Restarting {', '.join(running)} ({found.target.name}): each finishes its current task.")
+    with working("Restarting"):
+        found.target.restart()
+    done("The services have the new settings.")
 
 
 def remind_of_restart(settings: "Settings", services: "Iterable[Service]") -> None:

@@ -1,6 +1,6 @@
 """``acoupi compose``: the containers of the sensor, through ``docker compose``.
 
-Each command prints the command line that it runs, so that it can also be run
+With `acoupi -v`, each command prints the command line that it runs, so that it can also be run
 without acoupi. Any other command is passed to ``docker compose`` with the files
 of the home.
 """
@@ -16,8 +16,9 @@ from typer.core import TyperGroup
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
-from acoupi.cli.output import done, echo, example, print_json, print_table, warn
+from acoupi.cli.output import done, example, print_json, print_table, warn
 from acoupi.cli.table import COMMANDS
+from acoupi.cli.terminal import echo
 from acoupi.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:

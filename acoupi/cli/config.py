@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi.cli import home
-from acoupi.cli.changes import remind_of_restart
+from acoupi.cli.changes import apply, remind_of_restart
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table, say
 from acoupi.cli.table import group
@@ -15,6 +15,7 @@ from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
     from acoupi.config import ConfigTree
+    from acoupi.stack.settings import Settings
     from acoupi.system.config_history import Change, InForce
 
 __all__ = ["app"]
@@ -26,6 +27,10 @@ FieldOption = Annotated[
     typer.Option(
         "--field", metavar="NAME", help="The setting.", autocompletion=home.complete.fields
     ),
+]
+
+Apply = Annotated[
+    bool, typer.Option("--apply", help="Restart the services that run, and say which.")
 ]
 
 
@@ -55,6 +60,7 @@ def get(
     found = home.sensor()
     text = dump_setting(found.config, found.own_config, field or name or "", indent)
     if color and not as_json:
+        # Asked for by name, so that NO_COLOR does not matter.
         from rich.console import Console
 
         Console(force_terminal=True).print_json(text, indent=indent)
@@ -71,15 +77,20 @@ def set_(
     context: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME VALUE", help="The setting and its new value."),
+        typer.Argument(
+            metavar="NAME VALUE",
+            help="The setting and its new value.",
+            autocompletion=home.complete.fields,
+        ),
     ] = None,
     field: FieldOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The value is JSON.")] = False,
+    apply_now: Apply = False,
 ) -> None:
     """Change one setting, or all of them with a JSON document.
 
     The other settings stay. Services that are already running keep the old
-    settings until "acoupi workers restart".
+    settings until they are restarted, which --apply does.
     """
     from acoupi.commit import changing
     from acoupi.config.sensor import set_setting
@@ -101,7 +112,7 @@ def set_(
         request = SetupRequest(found.program_name, config=program, sensor=sensor, origin=origin)
         set_up(settings, request)
     done(f"{name or 'The configuration'} is set.")
-    remind_of_restart(settings, found.services)
+    _in_force(settings, apply_now=apply_now)
 
 
 @app.command(epilog=example("acoupi config history"))
@@ -143,6 +154,7 @@ def undo(
         int | None,
         typer.Option(min=1, help="Its number in the history; if not given, the one before."),
     ] = None,
+    apply_now: Apply = False,
 ) -> None:
     """Put an earlier configuration in force again. Secrets stay as they are now."""
     from acoupi.commit import changing
@@ -163,7 +175,14 @@ def undo(
     done(f"The configuration of {shown_time(wanted.on)} UTC is in force again.")
     for change in changes_between(present[0], wanted):
         say(f"  {_shown(change)}")
-    remind_of_restart(settings, home.sensor().services)
+    _in_force(settings, apply_now=apply_now)
+
+
+def _in_force(settings: "Settings", *, apply_now: bool) -> None:
+    if apply_now:
+        apply(settings)
+    else:
+        remind_of_restart(settings, home.sensor().services)
 
 
 def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:

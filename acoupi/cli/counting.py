@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from acoupi.cli.output import fitted, print_json, say, shown
+from acoupi.cli.output import print_json, say, shown
+from acoupi.cli.tables import width_of
 from acoupi.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -57,13 +58,16 @@ def _show(rows: list[dict[str, Any]], by: str, what: str) -> None:
     heads = "  ".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
     say(f"{by:<{first}}  {heads}")
     most = max(row[what] for row in rows)
-    room = WIDTH - first - sum(widths) - 2 * len(widths) - 2
+    room = min(width_of() or WIDTH, WIDTH) - first - sum(widths) - 2 * len(widths) - 2
     for row in rows:
         numbers = "  ".join(
             f"{shown(row[name]):>{width}}" for name, width in zip(names, widths, strict=True)
         )
-        label = f"{fitted(str(row[by]), first):<{first}}"
-        say(f"{label}  {numbers}  {_bar(row[what], most, room)}".rstrip())
+        label = str(row[by])
+        if len(label) > first:
+            say(label)
+            label = ""
+        say(f"{label:<{first}}  {numbers}  {_bar(row[what], most, room)}".rstrip())
 
 
 def _bar(number: int, most: int, width: int) -> str:

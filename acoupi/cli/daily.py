@@ -8,7 +8,7 @@ import typer
 
 from acoupi.cli import deployment, home
 from acoupi.cli.checks import AsJson
-from acoupi.cli.output import example, print_json, print_record, say, warn, working
+from acoupi.cli.output import console, example, print_json, print_record, say, warn, working
 from acoupi.cli.table import single
 from acoupi.errors import ParameterError
 
@@ -110,8 +110,6 @@ def logs(
 @watch_app.command(epilog=example("acoupi watch"))
 def watch() -> None:
     """Show the state of the sensor, again every two seconds, until Ctrl-C."""
-    from rich.console import Console
-
     from acoupi.system.summary import summary_of
 
     settings = home.sensor().settings
@@ -119,6 +117,6 @@ def watch() -> None:
     while True:
         summary = summary_of(settings)
         if is_screen:
-            Console().clear()
+            console().clear()
         _show(summary)
         time.sleep(LOOK_EVERY)

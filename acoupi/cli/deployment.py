@@ -11,7 +11,6 @@ from acoupi.cli import home
 from acoupi.cli.checks import AsJson, run_checks
 from acoupi.cli.output import (
     done,
-    echo,
     example,
     print_json,
     print_record,
@@ -20,6 +19,7 @@ from acoupi.cli.output import (
     working,
 )
 from acoupi.cli.table import group
+from acoupi.cli.terminal import echo
 from acoupi.cli.timezones import shown_time, warn_of_timezone
 from acoupi.errors import ParameterError
 
@@ -263,11 +263,7 @@ def _show(state: "AcoupiStatus") -> None:
     }
     if state.microphone is not None:
         record["microphone"] = microphone_words(state.microphone)
-    if state.analysis is not None:
-        record["analysis"] = state.analysis.words()
-    if state.messages:
-        record["to send"] = ", ".join(one.words() for one in state.messages)
-    print_record(record)
+    print_record(record | _work(state))
     if state.unnamed is not None:
         typer.echo('To name it: acoupi deployment start --name "Old oak"')
     if state.stands_by:
@@ -275,6 +271,15 @@ def _show(state: "AcoupiStatus") -> None:
     for message in warnings_of(state):
         warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
+
+
+def _work(state: "AcoupiStatus") -> dict[str, str]:
+    """Return what is still to be done, and the room for it."""
+    parts = {"analysis": state.analysis, "spool": state.in_memory, "disk": state.space}
+    work = {name: part.words() for name, part in parts.items() if part is not None}
+    if state.messages:
+        work["to send"] = ", ".join(one.words() for one in state.messages)
+    return work
 
 
 def warnings_of(state: "AcoupiStatus") -> list[str]:

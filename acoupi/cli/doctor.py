@@ -11,6 +11,7 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.handler import show_error
 from acoupi.cli.output import done, example, print_json, say, warn, working
 from acoupi.cli.table import single
+from acoupi.cli.terminal import painted
 from acoupi.printing import printable
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def show_result(result: "Result") -> None:
     """Print the result of a check, in one line."""
     mark, colour = MARKS[result.outcome]
     message = printable(result.message.rstrip("."))
-    typer.echo(f"{typer.style(mark, fg=colour)} {result.name:<18} {message}")
+    typer.echo(f"{painted(mark, fg=colour)} {result.name:<18} {message}")
 
 
 def _show_advice(results: "Iterable[Result]") -> None:

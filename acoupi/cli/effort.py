@@ -1,6 +1,7 @@
 """``acoupi effort``: what every second of a deployment was used for."""
 
 import csv
+import datetime
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
+from acoupi.cli.heard import Hub, hub_reader
 from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
 from acoupi.cli.table import single
+from acoupi.cli.tables import width_of, wrapped
 from acoupi.cli.timezones import shown_time
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.telling import shown_seconds, shown_share
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from acoupi.components.types import Store
     from acoupi.data import EffortSpan, EffortState
     from acoupi.effort import CapturePlan
-    from acoupi.exports.effort_report import Effort, Tally
+    from acoupi.exports.effort_report import Effort, GroupedSource, Tally
     from acoupi.programs import AcoupiProgram
 
 __all__ = ["app", "plan_of"]
@@ -35,8 +38,12 @@ LEGEND = (
     f"{LEVELS[0]} to {LEVELS[-1]}: little to all of the plan; "
     f"{NOTHING}: nothing of it; {NOT_PLANNED}: nothing planned"
 )
+FIRST, WIDTH = 12, 80
+"""Columns of the dates before the bars; of a line, where nothing says how wide it may be."""
 MOST_GAPS = 30
-CSV_COLUMNS = ("start", "end", "duration_s", "state", "detail", "microphone_suspect_s")
+CSV_COLUMNS = (
+    "start", "end", "duration_s", "state", "detail", "microphone_suspect_s", "analysed_fraction",
+)  # fmt: skip
 GAP_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "detail": "why"}
 
 
@@ -44,7 +51,11 @@ GAP_COLUMNS = {"start": "from", "end": "to", "lost": "lost", "state": "what", "d
 def effort(
     deployment: Annotated[
         str | None,
-        typer.Option(metavar="NAME_OR_ID", help="Which deployment; by default the last one."),
+        typer.Option(
+            metavar="NAME_OR_ID",
+            help="Which deployment; by default the last one.",
+            autocompletion=home.complete.deployments,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -58,6 +69,7 @@ def effort(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write every span into a file; - prints them."),
     ] = None,
+    hub: Hub = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how much of the planned time was recorded, and why the rest was not.
@@ -71,7 +83,7 @@ def effort(
     from acoupi.system.choosing import time_of
     from acoupi.system.reading import zone_of
 
-    zone = zone_of(home.settings())
+    zone = zone_of(home.settings()) if hub is None else datetime.UTC
     first, last = time_of("--from", since, zone), time_of("--to", until, zone, ends_day=True)
     if csv_file is not None and as_json:
         raise ConfigurationError(
@@ -79,7 +91,7 @@ def effort(
             "acoupi effort --csv effort.csv",
             why="each prints in a format of its own.",
         )
-    store, plan = _store_and_plan()
+    store, plan = _store_and_plan() if hub is None else (hub_reader(hub), None)
     with working("Adding up"):
         which = find_deployment(store, deployment)
         found, spans = read_effort(
@@ -89,9 +101,10 @@ def effort(
             last,
             plan=plan,
             grouped=csv_file is None,
-            suspect=suspect_times(home.settings()),
+            suspect=suspect_times(home.settings()) if hub is None else (),
         )
         found.deleted, found.in_clips = store.get_given_up(which, found.since, found.until)
+        found.for_room = store.count_given_up(which, found.since, found.until)
         if csv_file is not None:
             with _opened(csv_file) as file:
                 measure(found, _written(found, spans, file))
@@ -103,7 +116,7 @@ def effort(
         _show(found)
 
 
-def _store_and_plan() -> "tuple[Store, CapturePlan | None]":
+def _store_and_plan() -> "tuple[GroupedSource, CapturePlan | None]":
     """Return the store of the sensor and the plan of its program.
 
     Without the program, what was recorded is still known: the plan is the stored one.
@@ -170,6 +183,7 @@ def _written(
         times = span.start.isoformat(), span.end.isoformat()
         suspect = found.suspect_in(span.state, span.start, span.end) / 1e6
         row = [f"{span.duration:.6f}", span.state.value, span.detail, f"{suspect:.6f}"]
+        row.append(f"{span.analysed_fraction:.6g}")
         writer.writerow([*times, *row])
         yield span
 
@@ -185,6 +199,21 @@ def _given_up(found: "Effort") -> dict[str, str]:
     return {"given up": f"{given_up}, once analysed; {shown_seconds(found.in_clips)} are in clips"}
 
 
+def _for_room(found: "Effort") -> dict[str, str]:
+    """Return of what the sound was given up so that the disk was not full; it stays heard."""
+    parts = [f"{shown_seconds(one.seconds)} ({kind.value})" for kind, one in found.for_room.items()]
+    return {"for room": f"the sound of {', '.join(parts)}: acoupi disk"} if parts else {}
+
+
+def _left_out(found: "Effort") -> dict[str, str]:
+    """Return how much of what was recorded is analysed, where that is not all of it."""
+    total = found.total
+    if not total.left_out or not total.recorded:
+        return {}
+    share = shown_share(total.analysed / total.recorded)
+    return {"analysed": f"{share} of that, chosen evenly in time: detections stand for more"}
+
+
 def _show(found: "Effort") -> None:
     total, zone = found.total, found.timezone
     print_record(
@@ -194,7 +223,9 @@ def _show(found: "Effort") -> None:
             "to": f"{shown_time(found.until, zone=zone)} ({zone.key})",
             "planned": shown_seconds(total.planned),
             "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
+            **_left_out(found),
             **_given_up(found),
+            **_for_room(found),
         }
     )
     if not found.has_plan:
@@ -258,11 +289,13 @@ def _day_rows(found: "Effort") -> list[dict[str, Any]]:
 
 def _show_hours(found: "Effort") -> None:
     ruler = "".join(f"{hour:<6}" for hour in (0, 6, 12, 18))
-    typer.echo(f"{'hour':<12}{ruler}({found.timezone.key})")
+    typer.echo(f"{'hour':<{FIRST}}{ruler}({found.timezone.key})")
     for day in found.days:
         bar = "".join(_level(day.hours.get(hour)) for hour in range(24))
-        typer.echo(f"{day.date.isoformat():<12}{bar}")
-    typer.echo(f"{'':<12}{LEGEND}\n")
+        typer.echo(f"{day.date.isoformat():<{FIRST}}{bar}".rstrip())
+    for line in wrapped(LEGEND, width_of() or WIDTH, " " * FIRST):
+        typer.echo(line)
+    typer.echo()
 
 
 def _level(hour: "Tally | None") -> str:

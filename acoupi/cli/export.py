@@ -93,7 +93,7 @@ def export(
             why="a bundle is what can be attached to a paper.",
         )
     if format_ == "bundle":
-        options["files"] = _configuration(precision)
+        options["files"] = {} if heard.sensor is None else _configuration(precision)
     chosen = _format(format_, options)
     output = output.expanduser()
     with working("Exporting"):
@@ -106,7 +106,7 @@ def export(
             place=_place(latitude, longitude),
             plan=_plan(heard),
             audio=audio,
-            suspect=suspect_times(heard.settings),
+            suspect=() if heard.sensor is None else suspect_times(heard.sensor),
         )
     tables = "effort.csv, failures.csv and calibration.csv"
     done(f"{output} holds {chosen.name}, {tables} of {_named(sites)}.")
@@ -158,6 +158,8 @@ def _plan(heard: Heard) -> "CapturePlan | None":
     """Return the plan of the program where the store lacks one, as ``acoupi effort`` does."""
     from acoupi.cli.effort import plan_of
 
+    if heard.sensor is None:
+        return None
     sites = heard.reader.get_deployments()
     histories = [heard.reader.get_effort(one, one.started_on, one.started_on) for one in sites]
     if all(one is None or one.plans for one in histories):

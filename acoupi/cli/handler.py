@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from acoupi.cli.table import COMMANDS, LazyCommands
+from acoupi.cli.terminal import painted
 from acoupi.errors import AcoupiError, ProgramNotFoundError
 from acoupi.printing import printable
 
@@ -35,7 +36,7 @@ def show_error(error: AcoupiError) -> None:
         line = printable(" ".join(lines.splitlines()), keep="\t")
         word, colon, rest = line.partition(":")
         colour = typer.colors.RED if word == "Error" else None
-        typer.echo(typer.style(word + colon, fg=colour, bold=True) + rest, err=True)
+        typer.echo(painted(word + colon, fg=colour, bold=True) + rest, err=True)
 
 
 class AcoupiGroup(TyperGroup):

@@ -16,10 +16,10 @@ import typer
 from acoupi.cli import home
 from acoupi.cli.output import print_json
 from acoupi.cli.timezones import shown_time
-from acoupi.errors import AcoupiError, ParameterError
+from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
-    from acoupi.components.stores import SqliteReader
+    from acoupi.components.stores.reader import StatementReader
     from acoupi.heard import RecordingRow
     from acoupi.stack.settings import Settings
 
@@ -27,11 +27,15 @@ __all__ = [
     "After",
     "AsCsv",
     "By",
+    "DetectionId",
     "Heard",
-    "Id",
+    "Hub",
     "Limit",
+    "RecordingId",
     "file_of",
     "filtered",
+    "hub_reader",
+    "no_hub",
     "opened",
     "print_rows",
     "short",
@@ -44,7 +48,13 @@ MOST_FIT = 5
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 By = Annotated[str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a unique beginning of it.")]
+OF_ID = "Its id, or a unique beginning of it."
+DetectionId = Annotated[
+    str, typer.Argument(metavar="ID", help=OF_ID, autocompletion=home.complete.detections)
+]
+RecordingId = Annotated[
+    str, typer.Argument(metavar="ID", help=OF_ID, autocompletion=home.complete.recordings)
+]
 Limit = Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")]
 After = Annotated[
     str | None, typer.Option(metavar="ID", help="Continue after this one, the last of a page.")
@@ -63,7 +73,12 @@ class Chosen:
         str | None, typer.Option("--to", metavar="TIME", help="Up to then, or the end of this day.")
     ] = None
     deployment: Annotated[
-        list[str] | None, typer.Option(metavar="NAME_OR_ID", help="Of this deployment.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_ID",
+            help="Of this deployment.",
+            autocompletion=home.complete.deployments,
+        ),
     ] = None
     model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of this model.")] = None
     species: Annotated[
@@ -91,13 +106,43 @@ class Chosen:
 CHOICES = dataclasses.fields(Chosen)
 
 
+Hub = Annotated[
+    str | None,
+    typer.Option(
+        "--hub",
+        metavar="URL",
+        envvar="ACOUPI_HUB_DATABASE",
+        show_envvar=False,
+        help="Of all sensors of the hub with this database; times in UTC.",
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Heard:
-    """The stores of the sensor, open to be read."""
+    """The stores of the sensor, or the database of a hub, open to be read."""
 
-    settings: "Settings"
-    reader: "SqliteReader"
+    reader: "StatementReader"
     zone: datetime.tzinfo
+    sensor: "Settings | None"
+    """The home of the sensor; None: there are many, of a hub."""
+
+    @property
+    def settings(self) -> "Settings":
+        """The home of the sensor.
+
+        Raises
+        ------
+        ConfigurationError
+            If there are many, of a hub.
+        """
+        if self.sensor is None:
+            raise ConfigurationError(
+                "this can be done on one sensor only.",
+                "the same without --hub, on the sensor",
+                why="a hub only reads what its sensors reported.",
+            )
+        return self.sensor
 
     def shown(self, time: datetime.datetime) -> str:
         """Return a time in the zone of the sensor."""
@@ -115,13 +160,44 @@ class Heard:
 
 
 @contextmanager
-def opened() -> Iterator[Heard]:
-    """Open the stores of the sensor; nothing is changed, and the sensor is not disturbed."""
+def opened(hub: str | None = None) -> Iterator[Heard]:
+    """Open the stores of the sensor; nothing is changed, and the sensor is not disturbed.
+
+    With the address of a database: that of a hub.
+    """
+    if hub is not None:
+        with hub_reader(hub) as reader:
+            yield Heard(reader, datetime.UTC, None)
+        return
     from acoupi.system.reading import reader_of, zone_of
 
     found = home.settings()
     with reader_of(found) as reader:
-        yield Heard(found, reader, zone_of(found))
+        yield Heard(reader, zone_of(found), found)
+
+
+def hub_reader(url: str) -> "StatementReader":
+    """Return what reads the database of a hub.
+
+    Raises
+    ------
+    ConfigurationError
+        If this installation has no hub, or it is no address.
+    """
+    try:
+        from acoupi.hub.reader import HubReader
+    except ModuleNotFoundError as error:
+        raise no_hub(error) from error
+    return HubReader(url)
+
+
+def no_hub(error: ModuleNotFoundError) -> ConfigurationError:
+    """Return what to say where a library of the hub is missing."""
+    return ConfigurationError(
+        "this installation of acoupi has no hub.",
+        'pip install "acoupi[hub]"',
+        why=f"{error.name} is not installed.",
+    )
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
@@ -132,7 +208,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         from acoupi.system.choosing import Choice, Choosing
 
         chosen = Choice(**{one.name: given.pop(one.name) for one in CHOICES})
-        with opened() as heard:
+        with opened(given.pop("hub")) as heard:
             choosing = Choosing(heard.reader, heard.zone, before="--")
             command(heard, choosing.filters(chosen), **given)
 
@@ -143,10 +219,11 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         )
         for one in CHOICES
     ]
+    hub = inspect.Parameter("hub", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Hub)
     own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
     vars(with_options).pop("__wrapped__")
-    with_options.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
+    with_options.__signature__ = inspect.Signature([*own, *options, hub])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in (*own, *options, hub)}
     return with_options
 
 

@@ -11,8 +11,8 @@ from acoupi.cli.heard import (
     After,
     AsCsv,
     By,
+    DetectionId,
     Heard,
-    Id,
     Limit,
     filtered,
     opened,
@@ -20,7 +20,7 @@ from acoupi.cli.heard import (
     short,
     the_only,
 )
-from acoupi.cli.output import example, fitted, print_json, print_record, print_table
+from acoupi.cli.output import example, print_json, print_record, print_table
 from acoupi.cli.table import group
 from acoupi.telling import around, clock_words, place_of, shown_band
 
@@ -35,7 +35,6 @@ COLUMNS = {"time": "time", "species": "species", "score": "score", "band": "kHz"
 COLUMNS_OF_SITES = {**COLUMNS, "band": "site"}
 """Where there are several sites: a row has 80 characters."""
 MARKS = {"right": " ✓", "wrong": " ✗", "other": " ≠", "unsure": " ?"}
-WIDTH_OF_NAME, WIDTH_OF_SITE = 20, 12
 
 
 @app.command("list", epilog=example("acoupi detections list --from yesterday --min-score 0.8"))
@@ -67,10 +66,10 @@ def list_(
 
 def _row(row: "DetectionRow", heard: Heard, *, has_sites: bool) -> dict[str, Any]:
     mark = MARKS[row.verdict.verdict.value] if row.verdict else ""
-    site = fitted(row.recording.deployment.name, WIDTH_OF_SITE)
+    site = row.recording.deployment.name
     return {
         "time": heard.shown(row.started_on),
-        "species": row.species and fitted(row.species.tag.value, WIDTH_OF_NAME),
+        "species": row.species and row.species.tag.value,
         "score": f"{row.score:.2f}{mark}",
         "band": site if has_sites else shown_band(row),
         "id": short(row.id),
@@ -78,7 +77,7 @@ def _row(row: "DetectionRow", heard: Heard, *, has_sites: bool) -> dict[str, Any
 
 
 @app.command(epilog=example("acoupi detections show 3f2a91c0"))
-def show(id_: Id, as_json: AsJson = False) -> None:
+def show(id_: DetectionId, as_json: AsJson = False) -> None:
     """Show everything that is known of a detection: how it was found, and what was sent."""
     from acoupi.exports.flat import flat_detection
 
@@ -169,7 +168,7 @@ def count(
 
 
 @app.command(epilog=example("acoupi detections play 3f2a91c0 --slow 10"))
-def play(id_: Id, slow: listening.Slow = 1) -> None:
+def play(id_: DetectionId, slow: listening.Slow = 1) -> None:
     """Play a detection, and half a second around it, through the sound output."""
     with opened() as heard:
         row = listening.in_its_file(_the(heard, id_))
@@ -177,7 +176,7 @@ def play(id_: Id, slow: listening.Slow = 1) -> None:
 
 
 @app.command(epilog=example("acoupi detections picture 3f2a91c0 -o call.png"))
-def picture(id_: Id, output: listening.Output) -> None:
+def picture(id_: DetectionId, output: listening.Output) -> None:
     """Draw a detection, and half a second around it, as a spectrogram."""
     with opened() as heard:
         found = _the(heard, id_)

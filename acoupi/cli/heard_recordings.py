@@ -1,6 +1,6 @@
 """``acoupi recordings``: what was recorded, with and without detections."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,15 +11,15 @@ from acoupi.cli.heard import (
     AsCsv,
     By,
     Heard,
-    Id,
     Limit,
+    RecordingId,
     filtered,
     opened,
     print_rows,
     short,
     the_only,
 )
-from acoupi.cli.output import example, fitted, print_json, print_record, print_table, say
+from acoupi.cli.output import done, example, print_json, print_record, print_table, say
 from acoupi.cli.table import group
 from acoupi.telling import clock_words, place_of, shown_band
 
@@ -31,6 +31,8 @@ __all__ = ["app"]
 
 app = group("recordings")
 
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Of recordings.")]
+
 COLUMNS = {
     "time": "time",
     "length": "length",
@@ -39,7 +41,6 @@ COLUMNS = {
     "detections": "found",
     "id": "id",
 }
-WIDTH_OF_SITE = 16
 FOUND_COLUMNS = {
     "start": "from",
     "end": "to",
@@ -81,7 +82,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
     return {
         "time": heard.shown(row.started_on),
         "length": f"{row.duration_s:.4g} s",
-        "site": fitted(row.deployment.name, WIDTH_OF_SITE),
+        "site": row.deployment.name,
         "state": row.state.value,
         "detections": row.detections,
         "id": short(row.id),
@@ -89,7 +90,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
 
 
 @app.command(epilog=example("acoupi recordings show 7c10e4d2"))
-def show(id_: Id, as_json: AsJson = False) -> None:
+def show(id_: RecordingId, as_json: AsJson = False) -> None:
     """Show everything that is known of a recording: its capture, analyses and detections."""
     from acoupi.exports.flat import flat_clip, flat_detection, flat_recording
 
@@ -98,10 +99,12 @@ def show(id_: Id, as_json: AsJson = False) -> None:
         capture = heard.reader.capture(row.id)
         analyses = heard.reader.analyses(row.id)
         found = heard.reader.detections_in(row.id)
+        given_up = _given_up(row, heard)
         if as_json:
             print_json(
                 {
                     **flat_recording(row),
+                    **({"given_up": given_up} if given_up else {}),
                     "clips": [flat_clip(one) for one in row.clips],
                     "capture": capture and capture.model_dump(mode="json"),
                     "analyses": [one.model_dump(mode="json") for one in analyses],
@@ -110,12 +113,50 @@ def show(id_: Id, as_json: AsJson = False) -> None:
             )
             return
         record = {**_told(row, heard), **_captured(capture)}
+        if given_up:
+            record["given up"] = "{on}: {class}, because {reason}".format(**given_up)
         record["analysis"] = "; ".join(
             f"{one.name_model}: {one.state.value}" + (f", {one.error}" if one.error else "")
             for one in analyses
         )
         print_record({name: value for name, value in record.items() if value})
         print_table([_found(one) for one in found], FOUND_COLUMNS, empty="Nothing was found in it.")
+
+
+def _given_up(row: "RecordingRow", heard: Heard) -> dict[str, str] | None:
+    """Return why and when the file of a recording was given up for room; None if it was not."""
+    from acoupi.components.stores import SqliteStore
+    from acoupi.components.stores.database import stores_that_only_read
+    from acoupi.system.reading import store_file
+
+    if row.path is not None:
+        return None
+    with stores_that_only_read():
+        found = SqliteStore(store_file(heard.settings)).why_given_up(row.id)
+    if found is None:
+        return None
+    kind, reason, time = found
+    return {"class": kind.value, "reason": reason, "on": time.isoformat(timespec="seconds")}
+
+
+@app.command(epilog=example("acoupi recordings protect 7c10e4d2"))
+def protect(
+    ids: Ids,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Let them go like others when the disk fills.")
+    ] = False,
+) -> None:
+    """Keep the files of recordings, whatever room is lacking (see acoupi disk)."""
+    from acoupi.system.reading import store_of
+
+    with opened() as heard:
+        found = [_the(heard, one).id for one in ids]
+        store = store_of(heard.settings)
+        try:
+            (store.unprotect if undo else store.protect)(found)
+        finally:
+            store.close()
+    done(f"{len(found)} recordings are {'no longer protected' if undo else 'protected'}.")
 
 
 def _told(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
@@ -176,7 +217,7 @@ def count(
 
 
 @app.command(epilog=example("acoupi recordings play 7c10e4d2 --slow 10"))
-def play(id_: Id, slow: listening.Slow = 1) -> None:
+def play(id_: RecordingId, slow: listening.Slow = 1) -> None:
     """Play a recording, or what clips keep of it, through the sound output."""
     with opened() as heard:
         for row in listening.files_of(_the(heard, id_)):
@@ -184,7 +225,7 @@ def play(id_: Id, slow: listening.Slow = 1) -> None:
 
 
 @app.command(epilog=example("acoupi recordings picture 7c10e4d2 -o night.png"))
-def picture(id_: Id, output: listening.Output) -> None:
+def picture(id_: RecordingId, output: listening.Output) -> None:
     """Draw a recording (its first minute) as a spectrogram, with a box for each detection.
 
     Of one that was given up, draw the first of its clips.

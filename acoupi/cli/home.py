@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from acoupi.components.stores import SqliteReader
     from acoupi.programs import AcoupiProgram
     from acoupi.stack.settings import Settings
     from acoupi.system.sensor import Sensor
@@ -61,6 +64,23 @@ def load(found: "Sensor", *, only_reads: bool = False) -> "AcoupiProgram[Any]":
         return found.program
 
 
+MOST_IDS = 50
+"""How many ids a shell is offered."""
+
+
+def _known(ask: "Callable[[SqliteReader], Iterable[object]]") -> list[str]:
+    """Return what the stores of the sensor know; nothing if they cannot be read."""
+    from contextlib import closing
+
+    from acoupi.system.reading import reader_of
+
+    try:
+        with closing(reader_of(settings())) as reader:
+            return list(dict.fromkeys(map(str, ask(reader))))
+    except AcoupiError:
+        return []
+
+
 class complete:
     """Words that a shell may complete to; none where anything is wrong."""
 
@@ -72,6 +92,13 @@ class complete:
         return [name for name in available_programs() if name.startswith(incomplete)]
 
     @staticmethod
+    def presets(incomplete: str) -> list[str]:
+        """Return the names of presets."""
+        from acoupi.config.presets import PRESETS
+
+        return [name for name in PRESETS if name.startswith(incomplete)]
+
+    @staticmethod
     def targets(incomplete: str) -> list[str]:
         """Return the names of targets."""
         from acoupi.targets import available_targets
@@ -81,13 +108,36 @@ class complete:
     @staticmethod
     def fields(incomplete: str) -> list[str]:
         """Return the settings of the program that is set up."""
+        return complete.fields_of(None, incomplete)
+
+    @staticmethod
+    def fields_of(program: str | None, incomplete: str) -> list[str]:
+        """Return the settings of a program; None: of the one that is set up."""
         from acoupi.config.sensor import setting_trees
+        from acoupi.stack.loading import load_program_class
 
         try:
-            trees = setting_trees(sensor().program_class.get_config_schema())
+            kind = sensor().program_class if program is None else load_program_class(program)
+            trees = setting_trees(kind.get_config_schema())
         except AcoupiError:
             return []
         names = [node.name for tree in trees for node in tree.walk()]
+        return [name for name in names if name.startswith(incomplete)]
+
+    @staticmethod
+    def recordings(incomplete: str) -> list[str]:
+        """Return the ids of recordings."""
+        return _known(lambda reader: reader.ids_of_recordings(incomplete, MOST_IDS))
+
+    @staticmethod
+    def detections(incomplete: str) -> list[str]:
+        """Return the ids of detections."""
+        return _known(lambda reader: reader.ids_of_detections(incomplete, MOST_IDS))
+
+    @staticmethod
+    def deployments(incomplete: str) -> list[str]:
+        """Return the names of deployments, also those without one."""
+        names = _known(lambda reader: [one.name for one in reader.get_deployments()])
         return [name for name in names if name.startswith(incomplete)]
 
     @staticmethod

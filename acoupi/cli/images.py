@@ -1,14 +1,69 @@
 """Building an image with its progress on the terminal."""
 
-from acoupi.cli.output import done, echo, say
+import re
+from collections import deque
+from collections.abc import Callable
 
-__all__ = ["build_image_of"]
+from acoupi.cli.output import done, say, working
+from acoupi.cli.terminal import echo, shows_commands
+
+__all__ = ["build_image_of", "doing_in"]
+
+STEP = re.compile(r"#\d+ \[[^\]]*?(\d+/\d+)\] (\w+ .*)")
+"""A line of the engine that begins a step."""
+PIP = re.compile(r"#\d+ [\d.]+ ((?:Collecting|Downloading|Installing|Get:\d+) \S.*)")
+"""A line of pip or apt in a step."""
+LONGEST = 60
+LAST_LINES = 20
+"""How many lines of a build that failed are shown."""
 
 
 def build_image_of(packages: list[str]) -> str:
-    """Build an image with these packages in it, showing what the engine says; return its name."""
+    """Build an image with these packages in it, saying in a line what is done; return its name.
+
+    With ``acoupi -v``, all that the engine says is shown; if it fails, the end of it.
+    """
     from acoupi.bundles.images import build_image
 
-    name = build_image(packages, on_line=lambda line: say(line, err=True), echo=echo)
+    said: deque[str] = deque(maxlen=LAST_LINES)
+    with working("Building the image") as tell:
+        try:
+            name = build_image(packages, on_line=_following(said, tell), echo=echo)
+        except Exception:
+            for line in said:
+                say(line, err=True)
+            raise
     done(f"The image {name} is built.")
     return name
+
+
+def _following(said: deque[str], tell: Callable[[str], None]) -> Callable[[str], None]:
+    def follow(line: str) -> None:
+        if shows_commands():
+            say(line, err=True)
+            return
+        said.append(line)
+        if doing := doing_in(line):
+            tell(f"Building the image: {doing}")
+
+    return follow
+
+
+def doing_in(line: str) -> str | None:
+    """Return what a line of the engine says is done, in a few words; None if it says nothing.
+
+    Examples
+    --------
+    >>> doing_in("#9 [sensor 4/7] RUN pip install --require-hashes -r requirements.txt")
+    'step 4/7, RUN pip install --require-hashes -r requirements.txt'
+    >>> doing_in("#9 10.92 Collecting torch>=1.13")
+    'Collecting torch>=1.13'
+    >>> doing_in("#9 CACHED")
+    """
+    if step := STEP.match(line):
+        text = f"step {step[1]}, {step[2]}"
+    elif pip := PIP.match(line):
+        text = pip[1]
+    else:
+        return None
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

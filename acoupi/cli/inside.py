@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from acoupi.cli import home
-from acoupi.cli.output import echo
+from acoupi.cli.terminal import echo
 from acoupi.errors import AcoupiError
 
 if TYPE_CHECKING:

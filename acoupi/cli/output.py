@@ -1,20 +1,24 @@
 """What commands print: tables, JSON, single lines, and a progress indicator."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from acoupi.cli.terminal import LINES, painted
 from acoupi.printing import printable
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 __all__ = [
+    "console",
     "done",
-    "echo",
     "example",
-    "fitted",
     "print_json",
     "print_record",
     "print_table",
@@ -25,8 +29,6 @@ __all__ = [
 ]
 
 _WIDTH_OF_A_PIPE = 200
-LINES = "\n\t"
-"""Control characters that are meant."""
 
 
 def example(command: str) -> str:
@@ -51,16 +53,17 @@ def shown(value: Any) -> str:
     return printable(str(value))
 
 
-def fitted(text: str, width: int) -> str:
-    """Return a text of at most so many characters.
+def console(*, err: bool = False) -> "Console":
+    """Return what draws tables that change; without colour or weight where NO_COLOR is set."""
+    from rich.console import Console
 
-    Examples
-    --------
-    >>> fitted("Myotis nattereri", 8), fitted("Myotis", 8)
-    ('Myotis …', 'Myotis')
-    """
-    text = printable(text)
-    return text if len(text) <= width else text[: width - 1] + "…"
+    stream = sys.stderr if err else sys.stdout
+    from acoupi.cli.tables import width_of
+
+    width = None if stream.isatty() else width_of(stream) or _WIDTH_OF_A_PIPE
+    # Rich itself would keep bold and dim.
+    system: Any = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=stream, highlight=False, width=width, color_system=system)
 
 
 def print_json(data: Any) -> None:
@@ -83,7 +86,7 @@ def print_table(
     empty: str,
     title: str | None = None,
 ) -> None:
-    """Print rows as a table.
+    """Print rows as a table; on a narrow terminal as blocks, so that no name is cut.
 
     Parameters
     ----------
@@ -96,42 +99,36 @@ def print_table(
     if not rows:
         typer.echo(empty)
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from acoupi.cli.tables import layout_table, width_of
 
     columns = {key: head for key, head in columns.items() if head or any(r.get(key) for r in rows)}
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        cells = ((row.get(key), head) for key, head in columns.items())
-        table.add_row(*(Text(shown(value) if head or value else "") for value, head in cells))
-    width = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    cells = [
+        [shown(row.get(key)) if head or row.get(key) else "" for key, head in columns.items()]
+        for row in rows
+    ]
+    for line in (
+        *([title] if title else []),
+        *layout_table([*columns.values()], cells, width_of()),
+    ):
+        typer.echo(line)
 
 
 def print_record(record: Mapping[str, Any]) -> None:
     """Print names with their values, one a line."""
-    width = max(len(name) for name in record) + 2
-    for name, value in record.items():
-        typer.echo(f"{name:<{width}}{shown(value)}")
+    from acoupi.cli.tables import layout_record, width_of
+
+    for line in layout_record(((name, shown(value)) for name, value in record.items()), width_of()):
+        typer.echo(line)
 
 
 def done(text: str) -> None:
     """Report that something was done."""
-    typer.echo(typer.style("✓ ", fg=typer.colors.GREEN) + printable(text, keep=LINES))
+    typer.echo(painted("✓ ", fg=typer.colors.GREEN) + printable(text, keep=LINES))
 
 
 def warn(text: str) -> None:
     """Print something to watch out for, on stderr."""
-    typer.echo(typer.style("Note: ", bold=True) + printable(text, keep=LINES), err=True)
-
-
-def echo(command: str) -> None:
-    """Show a command line that is run, on stderr, ready to be copied."""
-    typer.echo(typer.style(f"+ {printable(command, keep=LINES)}", dim=True), err=True)
+    typer.echo(painted("Note: ", bold=True) + printable(text, keep=LINES), err=True)
 
 
 @contextmanager
@@ -143,7 +140,5 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda text: say(text, err=True)
         return
-    from rich.console import Console
-
-    with Console(stderr=True).status(printable(text)) as status:
+    with console(err=True).status(printable(text)) as status:
         yield lambda text: status.update(printable(text))

@@ -1,18 +1,24 @@
 """Asking: the questions that the configuration describes, put to a person."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from acoupi.cli.output import print_table, say
+from acoupi.cli.tables import width_of, wrapped
+from acoupi.cli.terminal import painted
 from acoupi.errors import AcoupiError
 from acoupi.printing import printable
 
 if TYPE_CHECKING:
     from acoupi.config import Question
 
-__all__ = ["ask", "ask_for_program", "microphones"]
+__all__ = ["GoBack", "ask", "ask_for_program", "microphones", "shown_answer", "yes_or_no"]
+
+BACK, EXPLAIN = "<", "?"
+YES, NO = ("y", "yes"), ("n", "no")
+TEXT_WIDTH = 76
 
 MICROPHONE_COLUMNS = {
     "number": "",
@@ -58,18 +64,29 @@ def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
     ]
 
 
+class GoBack(Exception):  # noqa: N818 - no error: the person wants the question before
+    """The person wants to answer the question before again."""
+
+
 def ask(question: "Question") -> Any:
-    """Put one question to the person at the terminal, and return the answer."""
+    """Put one question to the person at the terminal, and return the answer.
+
+    Raises
+    ------
+    GoBack
+        If the person wants the question before.
+    """
     if question.problem is not None:
-        typer.secho(
-            printable(f"  Not accepted: {question.problem.why}"), err=True, fg=typer.colors.RED
+        typer.echo(
+            painted(printable(f"  Not accepted: {question.problem.why}"), fg=typer.colors.RED),
+            err=True,
         )
     if question.is_section:
         return _ask_section(question)
     if question.secret:
         return _ask_secret(question)
     if question.kind == "yes or no":
-        return typer.confirm(_text(question), default=bool(question.default))
+        return yes_or_no(_text(question), default=bool(question.default), about=question)
     return _ask_text(question, _choices(question))
 
 
@@ -78,37 +95,85 @@ def _text(question: "Question") -> str:
     return f"{name}: {question.description}" if question.description else name
 
 
+def _prompt(
+    text: str, about: "Question | None" = None, *, default: Any = "", hidden: bool = False
+) -> str:
+    """Return what is typed; "?" explains the question, "<" goes back."""
+    while True:
+        *lines, last = wrapped(text, width - 2) if (width := width_of()) else [text]
+        for line in lines:
+            say(line)
+        answer = str(typer.prompt(last, default, hide_input=hidden, show_default=False)).strip()
+        if answer == BACK:
+            raise GoBack
+        if answer != EXPLAIN:
+            return answer
+        for line in _explained(about):
+            say(f"  {line}")
+
+
+def _explained(question: "Question | None") -> Iterator[str]:
+    if question is not None:
+        yield from wrapped(question.description or "The schema says no more about it.", TEXT_WIDTH)
+        kind = ", ".join(question.choices) or question.kind
+        yield f"What it takes: {kind}."
+        if not question.is_section:
+            names = f"{question.name.replace('.', '__').upper()}"
+            section = "ACOUPI_" if question.name.startswith("sensor.") else "ACOUPI_CONFIG__"
+            yield f"As an option: --{question.name}; as a variable: {section}{names}"
+    yield "Enter takes what is in brackets. < goes back. Ctrl-C keeps the answers for next time."
+
+
+def yes_or_no(text: str, *, default: bool, about: "Question | None" = None) -> bool:
+    """Ask for yes or no.
+
+    Raises
+    ------
+    GoBack
+        If the person wants the question before.
+    """
+    while True:
+        answer = _prompt(f"{text} [{'Y/n' if default else 'y/N'}]", about).lower()
+        if not answer:
+            return default
+        if answer in YES or answer in NO:
+            return answer in YES
+        say("  Not accepted: it is y or n.", err=True)
+
+
 def _ask_section(question: "Question") -> bool:
     typer.echo()
     asked = "Use" if question.kind == "optional section" else "Go through the settings of"
     meant = f" ({question.description})" if question.description else ""
     name = question.name.replace(".", " > ")
-    return typer.confirm(f"{asked} {name}{meant}?", default=question.default)
+    return yes_or_no(f"{asked} {name}{meant}?", default=bool(question.default), about=question)
 
 
 def _ask_secret(question: "Question") -> Any:
     kept = " (Enter keeps the present one)" if question.default else " (Enter for none)"
     hint = "" if question.required else kept
     default: Any = None if question.required else ""
-    return typer.prompt(_text(question) + hint, default, hide_input=True, show_default=False)
+    return _prompt(_text(question) + hint, question, default=default, hidden=True)
 
 
 def _ask_text(question: "Question", choices: Sequence[str]) -> Any:
-    present = _shown(question.default)
+    present = shown_answer(question.default)
     hint = f" [{present}]" if present else ""
     kind = "" if choices else f" ({question.kind})"
     default: Any = None if question.required and not present else ""
-    answer = typer.prompt(f"{_text(question)}{kind}{hint}", default, show_default=False)
-    answer = str(answer).strip()
+    answer = _prompt(f"{_text(question)}{kind}{hint}", question, default=default)
     if not answer:
         return question.default
     number = int(answer) if answer.isdigit() and answer not in choices else 0
     return choices[number - 1] if 0 < number <= len(choices) else answer
 
 
-def _shown(value: Any) -> str:
+def shown_answer(value: Any) -> str:
+    """Return a value as a question or a summary shows it; empty: none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(_shown(item) for item in value)
+        return ", ".join(shown_answer(item) for item in value)
     if value is None or isinstance(value, dict):
         return ""
     return str(getattr(value, "value", value))

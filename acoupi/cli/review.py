@@ -23,7 +23,7 @@ from acoupi.cli.heard import (
     short,
     the_only,
 )
-from acoupi.cli.output import done, example, fitted, print_json, print_table, say, warn
+from acoupi.cli.output import done, example, print_json, print_table, say, warn
 from acoupi.cli.table import group
 from acoupi.errors import AcoupiError, DeviceError, ParameterError
 from acoupi.telling import around, shown_band
@@ -318,9 +318,9 @@ def list_(heard: Heard, filters: "Filters", as_json: AsJson = False, as_csv: AsC
         {
             "time": heard.shown(one.given_on),
             "verdict": one.verdict.value,
-            "species": one.species and fitted(one.species, 18),
-            "reviewer": fitted(one.reviewer, 8),
-            "note": one.note and fitted(one.note, 12),
+            "species": one.species,
+            "reviewer": one.reviewer,
+            "note": one.note,
             "id": short(one.detection_id or one.recording_id),
         }
         for one in rows

@@ -3,18 +3,21 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import CompletionItem, TyperCommand  # type: ignore[attr-defined]
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
+from acoupi.cli.choosing import show_notice, show_preset
 from acoupi.cli.output import done, example, warn
 from acoupi.cli.table import single
 from acoupi.cli.timezones import say_timezone
 from acoupi.errors import NotConfiguredError, ParameterError
 
 if TYPE_CHECKING:
+    from acoupi.cli.interviews import Interview
     from acoupi.stack.settings import Settings
     from acoupi.system.planning import SetupRequest
     from acoupi.system.sensor import Sensor
@@ -24,12 +27,24 @@ __all__ = ["app"]
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-EXAMPLE = "acoupi setup --program default --recording.duration 10 --recording.interval 60"
+EXAMPLE = "acoupi setup --program default --recording.duration 10"
 
 app = single()
 
 
-@app.command(context_settings=ANY_OPTION, epilog=example(EXAMPLE))
+class SetupCommand(TyperCommand):
+    """Completes the settings of the program, too, which are options that it does not declare."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the options that begin so."""
+        options = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("--"):
+            names = home.complete.fields_of(ctx.params.get("program"), incomplete[2:])
+            options += [CompletionItem(f"--{name}") for name in names]
+        return options
+
+
+@app.command(cls=SetupCommand, context_settings=ANY_OPTION, epilog=example(EXAMPLE))
 def setup(
     context: typer.Context,
     program: Annotated[
@@ -38,6 +53,15 @@ def setup(
             metavar="NAME",
             help="What the sensor does: an installed program, or a Python module.",
             autocompletion=home.complete.programs,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Settings for a group of animals: bats, birds, insects, or soundscape. They are "
+            "shown; what you give yourself wins.",
+            autocompletion=home.complete.presets,
         ),
     ] = None,
     prompt: Annotated[
@@ -115,7 +139,7 @@ def setup(
     from variables like ACOUPI_CONFIG__RECORDING__DURATION. No microphone needs
     to be connected. A second setup keeps the answers of the first.
     """
-    from acoupi.cli.prompts import ask
+    from acoupi.cli.interviews import Interview
     from acoupi.system.planning import SetupRequest
     from acoupi.system.sensor import Sensor
 
@@ -131,24 +155,31 @@ def setup(
         words += ["--prompt" if asking else "--no-prompt", *(["--force"] if force else [])]
         words += [*(["--diff"] if diff else []), *(["--json"] if as_json else [])]
         words += ["--adopt-folder"] if adopt_folder else []
+        words += [*(["--preset", preset] if preset else [])]
         words += [*(["--config", str(config)] if config else [])]
         words += [*(["--broker", broker] if broker else []), *options]
         raise typer.Exit(_set_up_inside(found, words, package))
+    name = program or _program_of(before, preset, asking=asking)
+    show_notice(name)
+    if preset is not None:
+        show_preset(preset, name, options, asking=asking)
+    interview = Interview(str(found.home), name)
     request = SetupRequest(
-        program or _program_of(before, asking=asking),
+        name,
         options,
+        preset=preset,
         prompt=asking and not diff,
         target=chosen,
         file=config,
         broker=broker,
-        ask=ask,
+        ask=interview,
         force=force,
         adopts_folder=adopt_folder,
     )
     if diff:
         show_diff(found, request, as_json=as_json)
     else:
-        after = _set_up(found, request)
+        after = _ask_and_set_up(found, request, interview) if asking else _set_up(found, request)
         if before.manifest is None and target is None:
             _say_where(after)
 
@@ -243,27 +274,40 @@ def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> 
     return run_inside(found, words, image, named)
 
 
-def _program_of(before: "Sensor", *, asking: bool) -> str:
-    """Return the program of the existing sensor, or the one that is chosen now."""
+def _program_of(before: "Sensor", preset: str | None, *, asking: bool) -> str:
+    """Return the program of the existing sensor, or that of the preset, or the chosen one."""
     from acoupi.cli.prompts import ask_for_program
+    from acoupi.config.presets import find_preset
     from acoupi.stack.loading import available_programs
 
     try:
         present: str | None = before.program_name
     except NotConfiguredError:
         present = None
-    if asking:
+    if asking and (present or preset is None):
         if present and before.target.bakes_packages:
             _ = before.program_class  # if it is not here, it is asked for in its image
         return ask_for_program(present)
     if present:
         return present
+    if preset is not None:
+        return find_preset(preset).program
     raise ParameterError(
         "",
         "--program is missing.",
         "acoupi setup --program default",
         why=f"the installed programs are {', '.join(available_programs())}.",
     )
+
+
+def _ask_and_set_up(found: "Settings", request: "SetupRequest", interview: "Interview") -> "Sensor":
+    from acoupi.system.planning import plan_setup
+
+    about = ("program", request.program_name), ("home", str(found.home))
+    with interview.kept():
+        interview.until_confirmed(lambda: plan_setup(found, request), *about)
+    interview.rewind()
+    return _set_up(found, request)
 
 
 def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":

@@ -25,6 +25,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "try": Entry("trying:try_app", "Run a whole sensor for a minute, without a microphone."),
     "setup": Entry(
         "setup:app", "Set this board up as a sensor: choose a program and its settings."
     ),
@@ -52,7 +53,13 @@ COMMANDS = {
     "effort": Entry(
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
+    "disk": Entry(
+        "disk:app", "Show the room on the disk, what goes when it runs out, and what went."
+    ),
     "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
+    "stores": Entry(
+        "stores:app", "Show which databases were damaged, what was saved, and what was lost."
+    ),
     "metrics": Entry("metrics:app", "Print the state of the sensor as metrics for Prometheus."),
     "recordings": Entry(
         "heard_recordings:app", "Look up what was recorded; listen to it, draw it, copy it."
@@ -71,6 +78,10 @@ COMMANDS = {
     ),
     "restore": Entry(
         "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
+    ),
+    "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
+    "help": Entry(
+        "help:app", "Read the documentation, which is on this machine: no network is needed."
     ),
     "compose": Entry(
         "compose:app", "Run the sensor in containers, one per worker.", is_advanced=True

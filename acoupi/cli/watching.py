@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from acoupi import data
-from acoupi.cli.output import done, say, shown
+from acoupi.cli.output import console, done, say, shown
+from acoupi.cli.terminal import painted
 from acoupi.errors import TargetError
 
 if TYPE_CHECKING:
@@ -108,10 +109,9 @@ class Watch:
 
     def on_terminal(self) -> "list[ServiceStatus]":
         """Show a table that is kept up to date."""
-        from rich.console import Console
         from rich.live import Live
 
-        with Live(console=Console(stderr=True), auto_refresh=False) as live:
+        with Live(console=console(err=True), auto_refresh=False) as live:
             while True:
                 services = self.target.status()
                 live.update(table_of(services, self.seconds), refresh=True)
@@ -154,7 +154,7 @@ def _show_logs(target: "Target", services: "list[ServiceStatus]") -> str | None:
     complaint = None
     for service in services:
         lines = target.logs(service.name, LOG_LINES).get(service.name, [])
-        typer.echo(typer.style(f"--- {service.name}: {service.state}", bold=True), err=True)
+        typer.echo(painted(f"--- {service.name}: {service.state}", bold=True), err=True)
         for line in lines or ["(it logged nothing)"]:
             say(f"    {line}", err=True)
         complaint = complaint or find_complaint(lines)

@@ -44,7 +44,7 @@ def apply() -> None:
     from acoupi.config.sensor import set_setting
     from acoupi.home import using_home
     from acoupi.system.lifecycle import set_up
-    from acoupi.system.page_changes import forget_pending, pending_of
+    from acoupi.system.pending import forget_pending, pending_of
     from acoupi.system.planning import SetupRequest
 
     settings = home.sensor().settings

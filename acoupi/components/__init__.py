@@ -38,7 +38,9 @@ __getattr__, __dir__, __all__ = attach(
         ".models": "BandEnergyConfig BandEnergyModel",
         ".output_cleaners": "ThresholdDetectionCleaner",
         ".processing_filters": "TrivialProcessingFilter",
-        ".recording_conditions": "DawnTimeInterval HasSufficientSpace IsInInterval IsInIntervals",
+        ".recording_conditions": (
+            "DawnTimeInterval FollowsTheSun HasSufficientSpace IsInInterval IsInIntervals"
+        ),
         ".recording_schedulers": "IntervalScheduler",
         ".saving_filters": (
             "After_DawnDuskTimeInterval Before_DawnDuskTimeInterval DetectionTagValue "

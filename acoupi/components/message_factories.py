@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from acoupi import data, devices
 from acoupi.components import types
 
-__all__ = ["DetectionThresholdMessageBuilder", "FullModelOutputMessageBuilder"]
+__all__ = [
+    "DetectionContent",
+    "DetectionThresholdMessageBuilder",
+    "FullModelOutputMessageBuilder",
+]
+
+
+class DetectionContent(data.ModelOutput):
+    """The content of a message about detections, for who receives it."""
+
+    device: str
+    """Id of the device."""
 
 
 class FullModelOutputMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
@@ -14,9 +25,10 @@ class FullModelOutputMessageBuilder(types.MessageBuilder[[data.ModelOutput]]):
 
     The content is the JSON of the model output: ids, recording with its
     deployment, detections with box, score and tags; how it was made as ``provenance``,
-    where that is known; and the id of the device as ``device``. Times are UTC and end in
-    ``Z``. The recording's ``path`` is null: the file is moved or deleted soon after, and its
-    ``id`` stays.
+    where that is known; the share of the recordings around it that are analysed as
+    ``analysed_fraction``, where it is not 1; and the id of the device as ``device``. Times are
+    UTC and end in ``Z``. The recording's ``path`` is null: the file is moved or deleted soon
+    after, and its ``id`` stays.
     """
 
     def build_message(self, model_output: data.ModelOutput) -> data.Message:
@@ -59,8 +71,9 @@ class DetectionThresholdMessageBuilder(types.MessageBuilder[[data.ModelOutput]])
 def _detection_message(model_output: data.ModelOutput) -> data.Message:
     recording = model_output.recording.model_copy(update={"path": None})
     content = model_output.model_copy(update={"recording": recording}).model_dump(mode="json")
-    if content["provenance"] is None:
-        del content["provenance"]
+    for name in ("provenance", "analysed_fraction"):
+        if content[name] is None:
+            del content[name]
     content["device"] = devices.get_device_id()
     return data.Message(
         content=json.dumps(content, ensure_ascii=False, separators=(",", ":")),

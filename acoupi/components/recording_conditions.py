@@ -12,6 +12,7 @@ from acoupi.components.types import RecordingCondition, TimeCondition
 from acoupi.deployed import deployed_here
 from acoupi.errors import StoreError
 from acoupi.home import spool_dir
+from acoupi.space import SpacePolicy, disk_sizes, existing
 from acoupi.windows import (
     DailyWindows,
     SolarWindows,
@@ -23,6 +24,8 @@ from acoupi.windows import (
 
 __all__ = [
     "DawnTimeInterval",
+    "FollowsTheSun",
+    "HasReserve",
     "HasSufficientSpace",
     "IsInInterval",
     "IsInIntervals",
@@ -113,6 +116,8 @@ class DawnTimeInterval(TimeCondition):
         running, else the last known. Not needed if `location` is given.
     """
 
+    event: Literal["dawn", "night", "day"] = "dawn"
+
     def __init__(
         self,
         duration: float,
@@ -140,7 +145,7 @@ class DawnTimeInterval(TimeCondition):
 
     def _windows(self, timezone: str) -> SolarWindows:
         return SolarWindows(
-            event="dawn",
+            event=self.event,
             before=self.duration,
             after=self.duration,
             location=self.location,
@@ -160,6 +165,32 @@ class DawnTimeInterval(TimeCondition):
         if self._deployment is None:
             return sun.reference_location(self.timezone)
         return sun.deployment_location(self._deployment, self.timezone)
+
+
+class FollowsTheSun(DawnTimeInterval):
+    """Holds at night, from dusk to dawn, or by day; and a while before and after.
+
+    Where it does not get dark for weeks (in June, north of 60 degrees), there is no night.
+
+    Parameters
+    ----------
+    part
+        "night" or "day".
+    margin, timezone, location, get_deployment
+        Minutes before it begins and after its end; the others as for `DawnTimeInterval`.
+    """
+
+    def __init__(
+        self,
+        part: Literal["night", "day"],
+        margin: float,
+        timezone: datetime.tzinfo,
+        *,
+        location: tuple[float, float] | None = None,
+        get_deployment: Callable[[], data.Deployment] | None = None,
+    ) -> None:
+        super().__init__(margin, timezone, location=location, get_deployment=get_deployment)
+        self.event = part
 
 
 class HasSufficientSpace(RecordingCondition):
@@ -198,7 +229,7 @@ class HasSufficientSpace(RecordingCondition):
 
     def should_record(self) -> bool:
         """Return whether there is space; a disk that cannot be read counts as full."""
-        path = _nearest_existing(Path(self.path) if self.path is not None else spool_dir())
+        path = existing(Path(self.path) if self.path is not None else spool_dir())
         try:
             free = shutil.disk_usage(path).free
         except OSError as error:
@@ -207,5 +238,52 @@ class HasSufficientSpace(RecordingCondition):
         return free > self.min_space
 
 
-def _nearest_existing(path: Path) -> Path:
-    return next((each for each in (path, *path.parents) if each.exists()), path)
+class HasReserve(RecordingCondition):
+    """Holds while a recording can be made without touching the reserve of the disk.
+
+    With "stop", once it does not hold, it does not until files would no longer be given up.
+
+    Parameters
+    ----------
+    policy
+        Says what the reserve is, and where recordings wait.
+    sizes
+        Returns the free and the total bytes of the disk of a folder.
+    """
+
+    refusal = data.EffortState.DISK_FULL
+
+    def __init__(
+        self, policy: SpacePolicy, sizes: Callable[[Path], tuple[int, int]] = disk_sizes
+    ) -> None:
+        self.policy = policy
+        self._sizes = sizes
+        self._stopped = False
+        self.why: str | None = None
+        """Why it does not hold, for the effort ledger."""
+
+    def should_record(self) -> bool:
+        """Return whether there is room; a disk that cannot be read counts as full."""
+        try:
+            self.why = self._missing() or self._full()
+        except OSError as error:
+            self.why = f"the disk of {self.policy.spool} cannot be read: {error.strerror or error}"
+        return self.why is None
+
+    def _missing(self) -> str | None:
+        mount = self.policy.missing_mount(self.policy.spool)
+        return None if mount is None else f"no disk is mounted at {mount}"
+
+    def _full(self) -> str | None:
+        free, total = self._sizes(self.policy.spool)
+        marks = self.policy.marks(total)
+        limit = marks.act_below if self._stopped else self.policy.needed_to_record
+        is_full = free < limit
+        self._stopped = is_full and self.policy.on_full == "stop"
+        if not is_full:
+            return None
+        reserve = marks.reserve / 1e6
+        return (
+            f"only the reserve of {reserve:.0f} MB was free, and nothing more might be given up "
+            f"in time (sensor.disk.on_full: {self.policy.on_full})"
+        )

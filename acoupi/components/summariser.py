@@ -18,6 +18,8 @@ overlap as they are meant to. Each message covers one device and one deployment:
 ``recordings`` is the number of recordings in the window that a model has
 analysed. If a model failed on some for good, ``not_analysed`` is their number:
 nothing is known of what was to be heard in them. Without any, it is left out. If
+the models had no time for some (`acoupi.backlog`), ``left_out`` is their number, and
+``analysed_fraction`` the share of the others: counts are to be divided by it. If
 the model lags behind the microphone, set ``delay``, so that the window ends early
 enough for its last recordings to be included.
 """
@@ -27,18 +29,69 @@ import json
 import logging
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from acoupi import data, devices
 from acoupi.components import types
 
-__all__ = ["StatisticsDetectionsSummariser", "ThresholdsDetectionsSummariser"]
+__all__ = ["StatisticsDetectionsSummariser", "SummaryContent", "ThresholdsDetectionsSummariser"]
 
 _logger = logging.getLogger(__name__)
 
 Scores = dict[data.Tag, list[float]]
+
+
+class SummaryInterval(BaseModel):
+    """The window of a summary; recordings that began in it count."""
+
+    starttime: str
+    """Its start, ISO 8601 in UTC."""
+    endtime: str
+    """The first moment after it."""
+
+
+class SummaryDeployment(BaseModel):
+    """The deployment of a summary."""
+
+    id: str
+    """UUID of the deployment."""
+    name: str
+    """Name of the site."""
+    latitude: float | None
+    """Degrees north, WGS 84; null: unknown."""
+    longitude: float | None
+    """Degrees east, WGS 84; null: unknown."""
+
+
+class SummaryContent(BaseModel):
+    """The content of a summary."""
+
+    timeinterval: SummaryInterval
+    """The window."""
+    device: str
+    """Id of the device."""
+    deployment: SummaryDeployment
+    """Where the sensor was; each summary is of one deployment."""
+    models: list[str]
+    """Names of the models that had results."""
+    recordings: int
+    """Recordings of the window that a model has analysed."""
+    not_analysed: int = 0
+    """Recordings on which a model failed for good; absent: none."""
+    left_out: int = 0
+    """Recordings for which the models had no time (`acoupi.backlog`); absent: none."""
+    analysed_fraction: float = 1.0
+    """Share of the others, by which counts are to be divided; absent: all."""
+    tags: dict[str, dict[str, dict[str, Any]]]
+    """For each kind of tag and each tag: ``mean``, ``min``, ``max`` and ``count`` of its scores; or
+    for each of the bands ``low``, ``mid``, ``high`` and ``above_high``, ``count`` and ``mean``."""
+
+
+_MAY_BE_ABSENT = {"not_analysed", "left_out", "analysed_fraction"}
 
 
 class _SummaryStore(Protocol):
@@ -89,9 +142,16 @@ class _DetectionsSummariser(types.Summariser):
         for recording in self._not_analysed(start, end):
             deployments[recording.deployment.id] = recording.deployment
             failed[recording.deployment.id] += 1
+        left_out = self._left_out(start, end)
         self._last_end = end
         messages = [
-            self._message(deployment, heard[id_], failed[id_], start, end)
+            self._message(
+                deployment,
+                heard[id_],
+                _not_analysed(failed[id_], left_out.get(id_, (0, 0))),
+                start,
+                end,
+            )
             for id_, deployment in deployments.items()
             if failed[id_] or _scores(heard[id_])
         ]
@@ -104,6 +164,12 @@ class _DetectionsSummariser(types.Summariser):
     ) -> Sequence[data.Recording]:
         ask = getattr(self.store, "get_unanalysed_recordings", None)  # a published store has none
         return [] if ask is None else ask(start, end)
+
+    def _left_out(
+        self, start: datetime.datetime, end: datetime.datetime
+    ) -> Mapping[UUID, tuple[int, int]]:
+        ask = getattr(self.store, "count_left_out", None)
+        return {} if ask is None else ask(start, end)
 
     def _start_of(self, end: datetime.datetime) -> datetime.datetime:
         """Return where a window begins: at the end of the last one, if it follows that."""
@@ -124,7 +190,7 @@ class _DetectionsSummariser(types.Summariser):
         self,
         deployment: data.Deployment,
         outputs: Sequence[data.ModelOutput],
-        failed: int,
+        not_analysed: Mapping[str, Any],
         start: datetime.datetime,
         end: datetime.datetime,
     ) -> data.Message:
@@ -133,17 +199,20 @@ class _DetectionsSummariser(types.Summariser):
         for tag in sorted(scores, key=lambda tag: (tag.key, tag.value)):
             tags[tag.key][tag.value] = self._describe(scores[tag])
         device = devices.get_device_id()
-        content = {
-            "timeinterval": {"starttime": _iso(start), "endtime": _iso(end)},
-            "device": device,
-            "deployment": deployment.model_dump(
-                mode="json", include={"id", "name", "latitude", "longitude"}
+        content = SummaryContent(
+            timeinterval=SummaryInterval(starttime=_iso(start), endtime=_iso(end)),
+            device=device,
+            deployment=SummaryDeployment(
+                id=str(deployment.id),
+                name=deployment.name,
+                latitude=deployment.latitude,
+                longitude=deployment.longitude,
             ),
-            "models": sorted({output.name_model for output in outputs}),
-            "recordings": len({output.recording.id for output in outputs}),
-            **({"not_analysed": failed} if failed else {}),
-            "tags": tags,
-        }
+            models=sorted({output.name_model for output in outputs}),
+            recordings=len({output.recording.id for output in outputs}),
+            tags=tags,
+            **not_analysed,
+        ).model_dump(exclude=_MAY_BE_ABSENT - not_analysed.keys())
         return data.Message(
             id=data.derived_id(device, deployment.id, type(self).__name__, _iso(start), _iso(end)),
             content=json.dumps(content, ensure_ascii=False),
@@ -238,6 +307,15 @@ def _scores(outputs: Iterable[data.ModelOutput]) -> Scores:
             for predicted in detection.tags:
                 scores[predicted.tag].append(float(predicted.confidence_score))
     return scores
+
+
+def _not_analysed(failed: int, counts: tuple[int, int]) -> dict[str, float]:
+    """Return what is said of recordings that no model analysed; nothing if there are none."""
+    made, left_out = counts
+    told: dict[str, float] = {"not_analysed": failed} if failed else {}
+    if left_out:
+        told |= {"left_out": left_out, "analysed_fraction": round(1 - left_out / made, 6)}
+    return told
 
 
 def _mean(scores: Sequence[float]) -> float:

@@ -17,9 +17,11 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from acoupi import data
+from acoupi.backlog import Backlog
 from acoupi.clips import Clip, ClipSettings, Stretch
 from acoupi.effort import CapturePlan, EffortHistory
 from acoupi.sampling import Sampling
+from acoupi.space import FileClass, GivenUp, SpacePolicy
 from acoupi.windows import DailyWindows, SolarWindows, Span
 
 __all__ = [
@@ -262,6 +264,15 @@ class Store(ABC):
             attempts=1,
         )
 
+    def begin_newest_analysis(
+        self, recording: data.Recording, name_model: str
+    ) -> tuple[data.Recording, data.Analysis]:
+        """Begin the analysis of the newest recording that waits for the model; return both.
+
+        Of `recording` if none waits, or the store does not know.
+        """
+        return recording, self.begin_analysis(recording, name_model)
+
     def end_analysis(self, analysis: data.Analysis) -> None:  # noqa: B027 - optional
         """Note how an analysis ended: its state and error."""
 
@@ -407,6 +418,32 @@ class Store(ABC):
         self, recording: data.Recording
     ) -> None:
         """Note that the file of a displaced recording is gone."""
+
+    # The room on disks (see `acoupi.space`). A store without it gives nothing up.
+
+    can_give_up: ClassVar[bool] = False
+    """Whether the store knows which files may go when a disk fills."""
+    space: SpacePolicy | None = None
+    """What is done about room; the sensor's settings are put here, as above. None: nothing."""
+    own_conditions: Sequence[RecordingCondition] = ()
+    """Further conditions for recording, of the sensor itself."""
+
+    def count_given_up(
+        self,
+        deployment: data.Deployment | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> dict[FileClass, GivenUp]:
+        """Return what was given up for room, of recordings that began in [since, until)."""
+        del deployment, since, until
+        return {}
+
+    # Recordings that models are spared (see `acoupi.backlog`). A store without it leaves out none.
+
+    can_leave_out: ClassVar[bool] = False
+    """Whether the store can."""
+    backlog: Backlog = Backlog()
+    """What is done about a backlog; the sensor's settings are put here, as above."""
 
     # Clips that are kept in place of files (see `acoupi.clips`). A store without them keeps none.
 

@@ -17,7 +17,9 @@ from typing import Annotated, Any, Protocol
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
 from acoupi.alarms.limits import Alarms
+from acoupi.backlog import Policy
 from acoupi.commit import is_there
+from acoupi.config.disk import Disk
 from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
@@ -55,6 +57,19 @@ class Recorder(BaseModel):
         description="Seconds without a microphone after which the recorder ends itself, so that "
         "its container is started again and sees what was plugged in since; none: what "
         "ACOUPI_MICROPHONE_PATIENCE says, or never.",
+    )
+
+
+class Spool(BaseModel):
+    """Where recordings wait for their analysis: on the disk, or in memory while there is room."""
+
+    memory_mb: Annotated[int, NoUserPrompt] = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="Megabytes of memory in which recordings wait for their analysis; those that "
+        "have no room there wait on the disk. What is in memory is lost with the power; 0: all "
+        "wait on the disk.",
     )
 
 
@@ -111,6 +126,24 @@ class Clips(BaseModel):
     after: float = Field(default=1.0, ge=0, le=600, description="Seconds to keep after it.")
 
 
+class BacklogSettings(BaseModel):
+    """What is done when models are slower than the microphone."""
+
+    policy: Policy = Field(
+        default="none",
+        description="none: recordings wait; thin: each k-th is analysed while too many wait; "
+        "newest_first: the oldest are left out; nightly: models run when nothing is recorded.",
+    )
+    limit_hours: float = Field(
+        default=4, gt=0, le=1000, description="Hours of work for the models that may wait."
+    )
+    keep_files: bool = Field(
+        default=False,
+        description="Keep the files of recordings that are not analysed for lack of time, "
+        "whatever the saving filters say.",
+    )
+
+
 class LongestDays(BaseModel):
     """Days after which a message of a kind is no longer sent; none: it waits for ever."""
 
@@ -156,12 +189,15 @@ BUILT_IN: dict[str, type[BaseModel]] = {
     "recorder": Recorder,
     "review": Review,
     "clips": Clips,
+    "disk": Disk,
+    "backlog": BacklogSettings,
     "alarms": Alarms,
     "outbox": Outbox,
+    "spool": Spool,
     "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "clips", "metrics", "outbox", "web"})
+NEVER_ASKED = frozenset({"alarms", "backlog", "clips", "disk", "metrics", "outbox", "spool", "web"})
 """Sections about which setup does not ask."""
 
 

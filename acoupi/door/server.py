@@ -76,7 +76,7 @@ class Limits:
     """For a whole stream: the store keeps what it was meanwhile."""
     listed: int = 8
     """Entries in a list that is an argument."""
-    look_every: float = 1.0
+    look_every: float = 5.0
     """Seconds between two looks for calls that wait in files."""
 
 
@@ -181,7 +181,8 @@ class DoorServer(threading.Thread):
             self.listens.set()
             look_at = 0.0
             while True:
-                patience = min(look_at - clock.monotonic(), self._limits.look_every)
+                ends = (one.end for one in self._open.values())
+                patience = min([look_at, *ends]) - clock.monotonic()
                 if 0 < self._rests_until - clock.monotonic() < patience:
                     patience = _REST
                 for key, _ in selector.select(max(patience, 0)):

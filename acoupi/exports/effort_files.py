@@ -43,7 +43,11 @@ EFFORT: EffortColumns = {
     ),
     "givenUp_s": (
         "number",
-        "seconds of it that were recorded and analysed, and are in no file or clip any more",
+        "seconds of it that were recorded and then given up, and are in no file or clip any more",
+    ),
+    "analysedFraction": (
+        "number",
+        "share of its recordings that models analyse, 0 to 1: rate = detections / (hours x share)",
     ),
 }
 FAILURES: EffortColumns = {
@@ -134,6 +138,7 @@ def _written(
                 _clock_error(span, history.captured, starts),
                 f"{effort.suspect_in(span.state, span.start, span.end) / 1e6:.6f}",
                 f"{given_up.within(span) / 1e6:.6f}",
+                f"{span.analysed_fraction:.6g}",
             ])  # fmt: skip
             yield span
 

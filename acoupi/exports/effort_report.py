@@ -1,14 +1,15 @@
 """The effort of a deployment by day and by hour, from what the store knows."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from acoupi import data
 from acoupi.clock import shown_in_utc
-from acoupi.components import types
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import (
     Captured,
@@ -20,6 +21,7 @@ from acoupi.effort import (
     ledger,
 )
 from acoupi.errors import ConfigurationError, ParameterError
+from acoupi.space import FileClass, GivenUp
 
 __all__ = [
     "Day",
@@ -54,6 +56,14 @@ class Tally:
     )
     suspect: int = 0
     """Recorded time in which the microphone heard nothing, by its own trend; it stays recorded."""
+    left_out: float = 0.0
+    """Recorded time that no model analyses for lack of time, microseconds; it stays recorded."""
+
+    def add_span(self, span: EffortSpan, microseconds: int) -> None:
+        """Count some of a span."""
+        self.add(span.state, microseconds)
+        if span.state is EffortState.RECORDED:
+            self.left_out += microseconds * (1 - span.analysed_fraction)
 
     def add(self, state: EffortState, microseconds: int) -> None:
         """Count a stretch of time."""
@@ -79,6 +89,11 @@ class Tally:
         return self.seconds(EffortState.RECORDED)
 
     @property
+    def analysed(self) -> float:
+        """Recorded time without what no model analyses, seconds: the effort of detections."""
+        return self.recorded - self.left_out / 1e6
+
+    @property
     def share(self) -> float | None:
         """Coverage: recorded share of the planned time, 0 to 1; None: nothing was planned."""
         planned = sum(self.microseconds.values()) - self.microseconds[EffortState.OFF_SCHEDULE]
@@ -91,6 +106,7 @@ class Tally:
             "planned_s": round(self.planned, 6),
             "recorded_s": self.recorded,
             "microphone_suspect_s": self.suspect / 1e6,
+            "left_out_s": round(self.left_out / 1e6, 6),
             "captured_share": self.share,
             "states_s": {state.value: self.seconds(state) for state in EffortState},
         }
@@ -157,6 +173,8 @@ class Effort:
     """Recorded time whose files were given up after they were analysed, seconds."""
     in_clips: float = 0.0
     """How much of it clips hold, seconds."""
+    for_room: Mapping[FileClass, GivenUp] = field(default_factory=dict)
+    """What was given up so that the disk was not full."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
@@ -168,7 +186,7 @@ class Effort:
     def add(self, spans: Iterable[EffortSpan]) -> None:
         """Count consecutive spans."""
         for span in spans:
-            self.total.add(span.state, (span.end - span.start) // _MICROSECOND)
+            self.total.add_span(span, (span.end - span.start) // _MICROSECOND)
             self.total.suspect += self.suspect_in(span.state, span.start, span.end)
             self._add_gap(span)
             self._add_hours(span)
@@ -204,6 +222,7 @@ class Effort:
             for tally in (self.total, day.tally, day.hours[local.hour]):
                 tally.add(EffortState.RECORDED, -one.pauses)
                 tally.add(EffortState.OFF_SCHEDULE, one.pauses)
+                tally.left_out -= one.pauses * (1 - one.analysed_fraction)
 
     def close(self) -> None:
         """Note that there are no more spans."""
@@ -233,8 +252,8 @@ class Effort:
             tally, hour_ends = self._hour
             end = min(span.end, hour_ends)
             microseconds = (end - start) // _MICROSECOND
-            tally.add(span.state, microseconds)
-            self.days[-1].tally.add(span.state, microseconds)
+            tally.add_span(span, microseconds)
+            self.days[-1].tally.add_span(span, microseconds)
             suspect = self.suspect_in(span.state, start, end)
             tally.suspect += suspect
             self.days[-1].tally.suspect += suspect
@@ -261,6 +280,14 @@ class Effort:
             **self.total.as_json(),
             "given_up_s": round(self.deleted - self.in_clips, 6),
             "in_clips_s": round(self.in_clips, 6),
+            "given_up_for_room": {
+                kind.value: {
+                    "recordings": one.recordings,
+                    "seconds": round(one.seconds, 6),
+                    "bytes": one.bytes,
+                }
+                for kind, one in self.for_room.items()
+            },
             "clock_not_synchronised_s": self.unsynchronised / 1e6,
             "days": [
                 {
@@ -289,6 +316,32 @@ class EffortSource(Protocol):
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it."""
+
+
+class GroupedSource(EffortSource, Protocol):
+    """One that can also read runs of recordings as one, and knows what was given up."""
+
+    def get_grouped_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        within: tuple[datetime.datetime, datetime.datetime],
+    ) -> EffortHistory | None:
+        """Return the same as `get_effort`, with runs of recordings as one."""
+
+    def get_given_up(
+        self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
+    ) -> tuple[float, float]:
+        """Return how much sound of deleted files there was, and how much of it clips hold, s."""
+
+    def count_given_up(
+        self,
+        deployment: data.Deployment | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> Mapping[FileClass, GivenUp]:
+        """Return what was given up of each class, of recordings that began in [since, until)."""
 
 
 Read = Callable[
@@ -349,7 +402,7 @@ def find_deployment(store: EffortSource, text: str | None) -> data.Deployment:
 
 
 def read_effort(
-    store: types.Store,
+    store: GroupedSource,
     deployment: data.Deployment,
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,
@@ -475,9 +528,34 @@ def _parts(
             return
         effort.count_unsynchronised(history.captured, start, stop)
         history = _with_plan(history, plan)
-        yield Part(ledger(history, end, since=start, until=stop), history)
+        spans = _sampled(ledger(history, end, since=start, until=stop), history.captured)
+        yield Part(spans, history)
         effort.count_pauses(history.captured)  # once its spans are counted
         start = stop
+
+
+def _sampled(spans: list[EffortSpan], captured: Sequence[Captured]) -> list[EffortSpan]:
+    """Part what was recorded where the share of it that is analysed changes."""
+    if all(one.analysed_fraction == 1 for one in captured):
+        return spans
+    ordered = sorted(captured, key=lambda one: one.start)
+    return [part for span in spans for part in _parts_of(span, ordered)]
+
+
+def _parts_of(span: EffortSpan, captured: Sequence[Captured]) -> Iterator[EffortSpan]:
+    """Yield a span, or its parts; the recordings are in order."""
+    if span.state is not EffortState.RECORDED:
+        yield span
+        return
+    start, end = data.to_microseconds(span.start), data.to_microseconds(span.end)
+    first = max(0, bisect_right(captured, start, key=lambda one: one.start) - 1)
+    last = bisect_left(captured, end, key=lambda one: one.start)
+    begin = span.start
+    for one, after in zip_longest(captured[first:last], captured[first + 1 : last]):
+        if after is None or after.analysed_fraction != one.analysed_fraction:
+            stop = span.end if after is None else data.from_microseconds(after.start)
+            yield replace(span, start=begin, end=stop, analysed_fraction=one.analysed_fraction)
+            begin = stop
 
 
 def measure(effort: Effort, spans: Iterable[EffortSpan]) -> Effort:

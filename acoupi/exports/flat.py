@@ -24,7 +24,7 @@ __all__ = [
 RECORDING_COLUMNS = (
     "recording_id", "deployment_id", "deployment_name", "latitude", "longitude", "start_time",
     "end_time", "duration_s", "samplerate_hz", "recording_state", "file_path", "channel_count",
-    "time_expansion",
+    "time_expansion", "analysed_fraction",
 )  # fmt: skip
 DETECTION_COLUMNS = (
     "detection_id", "recording_id", "deployment_id", "deployment_name", "latitude", "longitude",
@@ -32,7 +32,7 @@ DETECTION_COLUMNS = (
     "species", "species_score", "tags", "samplerate_hz", "recording_state", "file_path",
     "model_name", "model_version", "weights_sha256", "configuration_digest", "acoupi_version",
     "image_id", "output_id", "analysed_time", "clip_path", "start_in_clip_s", "verdict",
-    "verdict_species", "reviewer", "verdict_note",
+    "verdict_species", "reviewer", "verdict_note", "analysed_fraction",
 )  # fmt: skip
 
 Flat = Mapping[str, Any]
@@ -81,6 +81,7 @@ def flat_recording(row: RecordingRow) -> dict[str, Any]:
         **_of_recording(row),
         "channel_count": row.audio_channels,
         "time_expansion": row.time_expansion,
+        "analysed_fraction": row.analysed_fraction,
     }
 
 
@@ -151,6 +152,7 @@ class Flattener:
             "verdict_species": verdict and verdict.species,
             "reviewer": verdict and verdict.reviewer,
             "verdict_note": (verdict and verdict.note) or None,
+            "analysed_fraction": row.recording.analysed_fraction,
         }
 
     def _time(self, seconds: float) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 from acoupi import data
 from acoupi.clock import shown_in_utc
 from acoupi.components import types
+from acoupi.components.stores.healing import told_by
 from acoupi.effort import gap_now
+from acoupi.space import SpacePolicy, free_bytes, hours_left, measured_rate
 
 __all__ = ["HEALTHY", "StatusReport"]
 
@@ -22,9 +24,11 @@ class StatusReport:
     Faults are:
 
     - the microphone is missing, or the disk full;
+    - a disk that should be mounted is not;
     - nothing was recorded since the last report, although recording was planned;
     - a recording has waited for more than 15 minutes;
     - the last recording is silent, or the microphone stuck;
+    - a database was damaged, and the file that was set aside is still there;
     - a server refuses everything from the sensor, as with an expired token;
     - since the last report, recordings were lost or could not be analysed, or
       messages were given up or had become too old to be sent. The first report of
@@ -65,16 +69,23 @@ class StatusReport:
         """Return ``OK``, or what is wrong, in words."""
         faults = [
             self._gap(),
+            self._no_disk(),
             self._nothing_recorded(),
             self._waiting_for_long(),
             self._deaf(),
             self._barred(),
+            "; ".join(told_by(self._store, self._message_store)),
             self._news("lost", self.count_lost(), "recordings were lost"),
             self._news("failed", self.count_failed(), "recordings could not be analysed"),
             self._news("dead", self._count("dead"), "messages were given up"),
             self._news("expired", self._count("expired"), "messages had become too old to be sent"),
         ]
         return "; ".join(fault for fault in faults if fault) or HEALTHY
+
+    def _no_disk(self) -> str | None:
+        space = self._space
+        mount = None if space is None else space.missing_mount(space.recordings)
+        return None if mount is None else f"no disk is mounted at {mount}"
 
     def microphone_metrics(self) -> list[Callable[[], data.Metric | None]]:
         """Return the levels of the last recording as metrics; None where they are not known."""
@@ -127,6 +138,29 @@ class StatusReport:
             _metric("messages_waiting", self.count_unsent),
             _metric("messages_given_up", self.count_dead),
         ]
+
+    def space_metrics(self) -> list[Callable[[], data.Metric | None]]:
+        """Return what a policy about room says as metrics; None where there is none."""
+        return [
+            _room_metric("disk_hours_left", "h", self._hours_left),
+            _room_metric("given_up", "bytes", self._given_up),
+        ]
+
+    def _hours_left(self) -> float | None:
+        space = self._space
+        if space is None:
+            return None
+        rate = measured_rate(_ask(self._store, "get_newest", []))
+        return hours_left(free_bytes(space.spool), space, rate)
+
+    def _given_up(self) -> float | None:
+        if self._space is None:
+            return None
+        return float(sum(one.bytes for one in _ask(self._store, "count_given_up", {}).values()))
+
+    @property
+    def _space(self) -> SpacePolicy | None:
+        return getattr(self._store, "space", None)  # published stores may have none
 
     def count_waiting(self) -> int:
         """Return the number of recordings waiting in the spool."""
@@ -207,6 +241,17 @@ class StatusReport:
 def _ask(store: object, name: str, otherwise: Any) -> Any:
     method = getattr(store, name, None)
     return method() if method is not None else otherwise
+
+
+def _room_metric(
+    name: str, unit: str, find: Callable[[], float | None]
+) -> Callable[[], data.Metric | None]:
+    def measure() -> data.Metric | None:
+        value = find()
+        return None if value is None else data.Metric(name=name, value=value, unit=unit)
+
+    measure.__name__ = name
+    return measure
 
 
 def _metric(name: str, count: Callable[[], int]) -> Callable[[], data.Metric]:

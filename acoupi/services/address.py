@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -24,11 +24,15 @@ BROKER_VARIABLE = "ACOUPI_BROKER"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
-def read_address(settings: Settings) -> tuple[str | None, float] | None:
-    """Return the URL of the broker (None: the embedded one), and beat's longest sleep in seconds.
+def read_address(settings: Settings, otherwise: Callable[[Settings], str | None]) -> str | None:
+    """Return the URL of the broker; None: the embedded one.
 
-    None if ``celery.json`` holds more than plain values: then ask
-    `broker.load_celery_settings`, which needs pydantic.
+    Parameters
+    ----------
+    settings
+        Of the home.
+    otherwise
+        Finds it if ``celery.json`` holds more than plain values, which takes pydantic.
 
     Raises
     ------
@@ -36,16 +40,15 @@ def read_address(settings: Settings) -> tuple[str | None, float] | None:
         If a sensor cannot use that broker.
     """
     try:
-        content = json.loads(read_whole(settings.celery_config_file))
-        url, sleep = content.get("broker_url"), content.get("beat_max_loop_interval", 1)
+        url = json.loads(read_whole(settings.celery_config_file)).get("broker_url")
     except FileNotFoundError:
-        url, sleep = None, 1
+        url = None
     except (OSError, ValueError, AttributeError, RecursionError):
-        return None
-    if not (url is None or isinstance(url, str)) or not isinstance(sleep, int) or sleep <= 0:
-        return None
+        return otherwise(settings)
+    if not (url is None or isinstance(url, str)):
+        return otherwise(settings)
     check_broker_url(url)
-    return broker_from_environment(os.environ) or url, float(sleep)
+    return broker_from_environment(os.environ) or url
 
 
 def broker_from_environment(environ: Mapping[str, str]) -> str | None:

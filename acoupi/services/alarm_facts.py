@@ -11,7 +11,9 @@ from acoupi import clock, data
 from acoupi.alarms.facts import Facts, Heard
 from acoupi.alarms.floors import DAYS, floor_limit, hour_floor, hour_of, known_days
 from acoupi.alarms.limits import Alarms
+from acoupi.backlog import Backlog
 from acoupi.components.stores.alarms import SqliteAlarmStore
+from acoupi.components.stores.healing import told_by
 from acoupi.devices.board import board_temperature, has_low_voltage
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, gap_now, horizon, ledger
@@ -114,8 +116,10 @@ class FactFinder:
             disk_hours=hours_until_full(samples, free, now),
             oldest_message_s=_tried(lambda: self._oldest_message(now), None, "the messages"),
             oldest_recording_s=_tried(lambda: self._oldest_recording(now), None, "the spool"),
+            longest_wait_hours=getattr(self._store, "backlog", Backlog()).longest_wait_hours,
             clock_is_set=is_set,
             clock_steps=tuple(seconds for _, seconds in steps),
+            set_aside=told_by(self._store, self._message_store),
             down=not_working(pulses, now),
             restarts={name: len(one["times"]) for name, one in starts.items()},
             temperature_celsius=board_temperature(),

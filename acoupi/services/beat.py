@@ -247,14 +247,10 @@ def _with_schedule(entry: Entry, when: When) -> Entry:
     return Entry(entry.name, entry.task, entry.queue, when, entry.args, entry.kwargs, entry.expires)
 
 
-def _address(settings: Settings) -> tuple[str | None, float]:
-    """Return the URL of the broker (None: the embedded one) and the longest sleep in seconds."""
-    if plain := read_address(settings):
-        return plain
+def _loaded_address(settings: Settings) -> str | None:
     from acoupi.services.broker import load_celery_settings  # noqa: PLC0415 - imports pydantic
 
-    celery = load_celery_settings(settings)
-    return celery.broker_url, float(celery.beat_max_loop_interval)
+    return load_celery_settings(settings).broker_url
 
 
 def run(
@@ -285,7 +281,7 @@ def run(
     AcoupiError
         If there is no schedule, or another beat runs.
     """
-    url, longest_sleep = _address(settings)
+    url = read_address(settings, otherwise=_loaded_address)
     with ServiceLock(settings.run_dir, BEAT) as lock, watchdog or Watchdog() as guard:
         publisher = publisher or open_publisher(settings, url)
         pulse = PulseFile(settings.run_dir, BEAT)
@@ -313,7 +309,7 @@ def run(
                     )
                 pulse.write()
                 written = clock.monotonic()
-            stop.wait(min(seconds, longest_sleep, PULSE_EVERY))
+            stop.wait(min(seconds, PULSE_EVERY))
         pulse.pulse.state = "stopped"
         pulse.write()
         publisher.close()

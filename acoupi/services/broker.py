@@ -3,9 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
-
-from celery import Celery
+from typing import TYPE_CHECKING, Any
 
 from acoupi.commit import read_whole
 from acoupi.errors import ConfigurationError
@@ -21,6 +19,9 @@ from acoupi.services.folder_files import broker_folder
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 __all__ = ["EMBEDDED_URL", "load_celery_settings", "make_app"]
 
@@ -79,7 +80,7 @@ def parse_celery_settings(text: str, path: Path) -> CelerySettings:
 
 def make_app(
     settings: Settings, celery: CelerySettings | None = None, *, worker: str | None = None
-) -> Celery:
+) -> "Celery":
     """Return a Celery app that knows the broker but no program.
 
     Parameters
@@ -94,6 +95,8 @@ def make_app(
     """
     celery = celery or load_celery_settings(settings)
     # Without the fixup for Django, which would import all of the worker.
+    from celery import Celery  # noqa: PLC0415 - most commands of a person do without
+
     app = Celery("acoupi", set_as_current=False, fixups=[])
     app.conf.update(
         **_transport(settings, celery, worker),

@@ -14,17 +14,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acoupi import data
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, ConfigurationError, DeviceError
 from acoupi.locks import lock_within
-from acoupi.programs import AcoupiProgram
 from acoupi.services.program_hooks import call_hook, hook_service
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack
 from acoupi.writing import disk_error, write_atomic
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
 
 __all__ = ["CALLED", "read_called", "settle_deployments"]
 
@@ -44,7 +46,7 @@ def settle_deployments(
     settings: Settings,
     name: str,
     stack: Stack,
-    program: AcoupiProgram[Any],
+    program: "AcoupiProgram[Any]",
     deployments: list[Deployment],
 ) -> None:
     """Call the hooks that are due, or wait until another worker has called them.
@@ -153,7 +155,7 @@ def read_called(path: Path) -> dict[str, list[str]]:
 
 
 def _call_all(
-    called: _CalledHooks, program: AcoupiProgram[Any], deployments: list[Deployment]
+    called: _CalledHooks, program: "AcoupiProgram[Any]", deployments: list[Deployment]
 ) -> bool:
     """Call the hooks that are due; return whether none is left."""
     is_done = True
@@ -165,7 +167,7 @@ def _call_all(
 
 
 def _call(
-    called: _CalledHooks, program: AcoupiProgram[Any], what: Any, deployment: Deployment
+    called: _CalledHooks, program: "AcoupiProgram[Any]", what: Any, deployment: Deployment
 ) -> bool:
     try:
         with called.locked():
@@ -184,7 +186,7 @@ def _call(
 
 
 def _retry(
-    called: _CalledHooks, program: AcoupiProgram[Any], deployments: list[Deployment]
+    called: _CalledHooks, program: "AcoupiProgram[Any]", deployments: list[Deployment]
 ) -> None:
     pause = RETRY_FIRST
     while True:

@@ -20,6 +20,7 @@ ROLES: Mapping[str, Role] = {
     MODEL: {
         "metadata": frozenset({
             "begin_analysis",
+            "begin_newest_analysis",
             "end_analysis",
             "get_analyses",
             "get_recording_model_outputs",

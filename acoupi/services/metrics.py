@@ -14,6 +14,7 @@ from acoupi.alarms.episodes import Alarm
 from acoupi.alarms.facts import Facts
 from acoupi.alarms.rules import RULES
 from acoupi.captures import CLIPPING, OFFSET
+from acoupi.services.space_state import DiskState, GivenUpState, SpaceState
 from acoupi.stack.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class SensorState(NamedTuple):
     disks: Mapping[Path, tuple[float, float]] = {}
     """Free and total bytes where the sensor writes, by folder."""
     clock_error_s: float | None = None
+    space: SpaceState | None = None
+    """What the policy about room says; None: there is none."""
 
 
 def metrics(state: SensorState) -> str:
@@ -155,6 +158,21 @@ def _tasks(state: SensorState) -> Iterable[Sample]:
 
 def _disks(number: int) -> Callable[[SensorState], Iterable[Sample]]:
     return lambda state: [({"folder": str(at)}, sizes[number]) for at, sizes in state.disks.items()]
+
+
+def _space_of_disks(find: Callable[[DiskState], float | None]) -> Callable[..., Iterable[Sample]]:
+    return lambda state: [
+        ({"folder": str(one.folder)}, find(one))
+        for one in (state.space.disks if state.space else ())
+    ]
+
+
+def _given_up(find: Callable[[GivenUpState], float]) -> Callable[..., Iterable[Sample]]:
+    def samples(state: SensorState) -> Iterable[Sample]:
+        given_up = state.space.given_up if state.space else {}
+        return [({"class": kind.value}, find(one)) for kind, one in given_up.items()]
+
+    return samples
 
 
 FAMILIES = (
@@ -276,6 +294,28 @@ FAMILIES = (
         "disk_full_in_seconds",
         "Time until the disk is full, as it fills now; +Inf: it does not fill.",
         _fact(lambda f: None if f.disk_hours is None else 3600 * f.disk_hours),
+    ),
+    _Family(
+        "disk_reserve_bytes",
+        "Free space that recording does not touch, where sensor.disk is on.",
+        _space_of_disks(lambda one: one.reserve_bytes),
+    ),
+    _Family(
+        "disk_left_seconds",
+        "Time to record before only the reserve is free, if nothing went.",
+        _space_of_disks(lambda one: None if one.hours_left is None else 3600 * one.hours_left),
+    ),
+    _Family(
+        "given_up_recordings",
+        "Recordings of which sound was given up for room, by the reason.",
+        _given_up(lambda one: one.recordings),
+        "counter",
+    ),
+    _Family(
+        "given_up_bytes",
+        "Bytes of sound that were given up for room, by the reason.",
+        _given_up(lambda one: one.bytes),
+        "counter",
     ),
     _Family(
         "temperature_celsius", "Temperature of the board.", _fact(lambda f: f.temperature_celsius)

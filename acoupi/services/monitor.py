@@ -17,7 +17,6 @@ __all__ = ["WorkerMonitor"]
 logger = logging.getLogger(__name__)
 
 PULSE_EVERY = 5.0
-CHECK_EVERY = 1.0
 FROZEN_SECONDS = 5.0
 """A wait that ends this much too late: the process was frozen, as in a paused container."""
 LOOP_PATIENCE = 60.0
@@ -69,6 +68,8 @@ class WorkerMonitor:
         """Whether the worker works without its loop, which a broker may hold."""
         self.stop_loop: Callable[[], None] = lambda: None
         """Makes the loop end at once; set by the consumer."""
+        self.after_task: Callable[[], None] = lambda: None
+        """Called when a task has ended."""
         self._end = end
         self._created = data.monotonic()
         self._lock = threading.Lock()
@@ -176,6 +177,7 @@ class WorkerMonitor:
                 pulse.failed += 1
                 self._errors[task] = f"{task}: {error}"
             pulse.last_error = next(reversed(self._errors.values()), None)
+        self.after_task()
 
     def why_stuck(self) -> str | None:
         """Return why the worker must end itself; None if it need not."""
@@ -207,17 +209,15 @@ class WorkerMonitor:
         self._loop_turned = min(self._loop_turned + seconds, data.monotonic())
 
     def _run(self) -> None:
-        written = woke = data.monotonic()
-        while not self._stop.wait(CHECK_EVERY):
-            late, woke = data.monotonic() - woke - CHECK_EVERY, data.monotonic()
+        woke = data.monotonic()
+        while not self._stop.wait(PULSE_EVERY):
+            late, woke = data.monotonic() - woke - PULSE_EVERY, data.monotonic()
             if late > FROZEN_SECONDS:
                 self.excuse(late)
             if reason := self.why_stuck():
                 self._end(reason)
                 return
             self._restart_if_due()
-            if data.monotonic() - written < PULSE_EVERY - CHECK_EVERY:
-                continue
             if self.keeps_time and not self._loop_turns():
                 self._is_held = True
                 held = f"the broker {self.broker} has not answered for some time"
@@ -225,7 +225,6 @@ class WorkerMonitor:
             if self._is_held or self._loop_turns():
                 self._note_task()
                 self.pulse.write()
-                written = data.monotonic()
 
     def _restart_if_due(self) -> None:
         if self.exit_code is None and (due := self.restart_policy.due()):

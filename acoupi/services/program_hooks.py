@@ -7,18 +7,19 @@ Targets that keep the program in containers run
 import argparse
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from acoupi.components.types import Store
 from acoupi.data import Deployment
 from acoupi.errors import AcoupiError, DeploymentError, StoreError
-from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.services.construction import load_program
 from acoupi.services.logs import tell
 from acoupi.stack.doors import only_runs_models
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
 
 __all__ = ["Hook", "call_hook", "hook_service", "main", "settle_store"]
 
@@ -40,7 +41,7 @@ def hook_service(services: Iterable[Service]) -> str | None:
     return next((one.name for one in [*sending, *tidying, *workers, *every]), None)
 
 
-def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -> None:
+def call_hook(program: "AcoupiProgram[Any]", what: Hook, deployment: Deployment) -> None:
     """Call ``on_start`` or ``on_end`` of a program; convert what it raises to an AcoupiError.
 
     Raises
@@ -66,7 +67,7 @@ def call_hook(program: AcoupiProgram[Any], what: Hook, deployment: Deployment) -
         ) from error
 
 
-def _store_if_missing(program: AcoupiProgram[Any], deployment: Deployment) -> None:
+def _store_if_missing(program: "AcoupiProgram[Any]", deployment: Deployment) -> None:
     """Let a program end a deployment that its store lacks.
 
     Its start was cut short, or the store was set aside and is new.
@@ -76,7 +77,7 @@ def _store_if_missing(program: AcoupiProgram[Any], deployment: Deployment) -> No
         store.store_deployment(deployment)
 
 
-def settle_store(program: AcoupiProgram[Any]) -> None:
+def settle_store(program: "AcoupiProgram[Any]") -> None:
     """Bring the store of a program into line with the deployment that the home says is running.
 
     What keeps the store from it is logged: a worker starts all the same, and
@@ -100,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         deployment = Deployment.model_validate_json(options.deployment)
+        from acoupi.services.construction import load_program  # noqa: PLC0415 - Celery
+
         call_hook(load_program(Settings()), options.what, deployment)
     except AcoupiError as error:
         tell(error)

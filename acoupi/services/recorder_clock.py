@@ -15,7 +15,7 @@ Results go to the other workers through an `Outbox`, for which no recording wait
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 GRACE = 2.0
 """Longest time that an order may be late, seconds: much less than the ring of a recorder holds."""
 LOOK_AGAIN = 0.5
+"""Seconds until an order is made again that a busy worker has refused."""
+LEAST_SLEEP, LONGEST_SLEEP = 0.05, 5.0
+"""Seconds between two looks at the clock, which may have been set."""
 START_PATIENCE = 20.0
 """Seconds that beat is given for its first order after the start."""
 OUTBOX_MOST = 64
@@ -107,14 +110,23 @@ class RecorderClock:
             known = [slots for slots in self._slots if slots.entry.task == task]
             return [self._accept(slots) for slots in known].count(False) == 0
 
-    def tick(self) -> None:
-        """Order what nobody else has ordered in time."""
+    def tick(self) -> float:
+        """Order what nobody else has ordered in time; return the seconds until the next look."""
         with self._lock:
             self._look()
             now = clock.monotonic()
             for slots in self._slots if now >= self._begin else ():
                 if slots.due is not None and now >= slots.due:
                     self._serve(slots, now)
+            nearest = min(seconds for slots in self._slots for seconds in self._waits(slots, now))
+            return min(max(nearest, LEAST_SLEEP), LONGEST_SLEEP)
+
+    def _waits(self, slots: _Slots, now: float) -> Iterator[float]:
+        """Yield the seconds until an order is due, and until the next slot of the clock."""
+        if slots.due is not None:
+            yield max(slots.due, self._begin) - now
+        if not isinstance(slots.entry.schedule, Interval | UnknownSchedule):
+            yield slots.entry.schedule.is_due(slots.last_run)[1]
 
     def _accept(self, slots: _Slots) -> bool:
         every = slots.entry.schedule
@@ -156,10 +168,12 @@ class RecorderClock:
                 slots.was_ordered_here = False
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_AGAIN):
+        seconds = LOOK_AGAIN
+        while not self._stop.wait(seconds):
             try:
-                self.tick()
+                seconds = self.tick()
             except Exception:
+                seconds = LONGEST_SLEEP
                 logger.exception("The recorder's own clock failed; it goes on.")
 
 

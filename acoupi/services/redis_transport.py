@@ -27,9 +27,11 @@ from acoupi.services.transport import SensorChannel, SensorTransport
 
 __all__ = ["RedisChannel", "RedisTransport", "reclaim"]
 
-BLOCK = 1
-"""Seconds for which one request waits for a message. Its answer is awaited when a worker stops:
-a message that redis hands to a client that has just hung up is lost."""
+BLOCK = 15
+"""Seconds for which one request waits for a message."""
+NOTHING = b""
+"""A message for nobody. A worker that stops sends it to itself, and awaits its answer: a message
+that redis hands to a client that has just hung up is lost."""
 MOST_WAITING = 4096
 """Messages in one queue. At 2 kB each, three full queues leave a fifth of redis's 32 MB; what is
 refused stays in the store, and recovery orders it again."""
@@ -45,7 +47,7 @@ class RedisChannel(SensorChannel):
         self.unacked = _unacked(options.get("worker") or "client")
         self._patience: float = BLOCK + options.get("answer_timeout", ANSWER_TIMEOUT)
         self._awaited: PendingAnswer | None = None
-        self._asked_at = 0.0
+        self._asked, self._asked_at = "", 0.0
 
     # The interface of a kombu channel.
 
@@ -114,13 +116,11 @@ class RedisChannel(SensorChannel):
                     raise RedisFailedError("redis does not answer")
                 return False
             self._awaited = None
-            found = answer.read()
-            if found is not None:
-                queue = found[0].decode()
-                message = self._take(queue, found[1])
-                if message is not None:
-                    self.connection.deliver(message, queue)
-                    return True
+            queue, raw = answer.read() or (b"", NOTHING)
+            message = self._take(queue.decode(), raw)
+            if message is not None:
+                self.connection.deliver(message, queue.decode())
+                return True
         return False
 
     def _ask(self) -> PendingAnswer | None:
@@ -128,19 +128,26 @@ class RedisChannel(SensorChannel):
         if not self._active_queues or not self.qos.can_consume():
             return None
         self._awaited = self.client.ask("BRPOP", *self._active_queues, BLOCK)
-        self._asked_at = clock.monotonic()
+        self._asked, self._asked_at = self._active_queues[0], clock.monotonic()
         return self._awaited
 
     def _stop_listening(self) -> None:
         answer, self._awaited = self._awaited, None
         if answer is None:
             return
-        found = answer.read()
-        if found is not None:
-            self.client("RPUSH", found[0].decode(), found[1])
+        self.client("RPUSH", self._asked, NOTHING)
+        found = answer.read() or ("", None)
+        if found[1] == NOTHING:
+            return
+        own = self.client("RPOP", self._asked)  # the answer had been sent before it
+        for queue, raw in ((self._asked, own), found):
+            if raw:
+                self.client("RPUSH", queue, raw)
 
     def _take(self, queue: str, raw: bytes) -> dict[str, Any] | None:
-        """Note that a message is in hand; None if it cannot be read."""
+        """Note that a message is in hand; None if it is none, or cannot be read."""
+        if raw == NOTHING:
+            return None
         try:
             message, tag = read_message(raw)
         except ValueError as error:

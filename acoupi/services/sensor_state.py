@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import acoupi
 from acoupi import devices
@@ -12,14 +12,17 @@ from acoupi.audio.system_clock import read_clock_state
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.types import Store
 from acoupi.config.sensor import load_sensor
-from acoupi.programs import AcoupiProgram
 from acoupi.services.alarm_facts import FactFinder, existing
 from acoupi.services.metrics import SensorState
+from acoupi.services.space_state import space_state
 from acoupi.stack.doors import WEB
 from acoupi.stack.extra_services import extra_services
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT
 from acoupi.tasks.messaging import messenger_names
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
 
 __all__ = ["StateFinder", "alarms_file", "fact_finder"]
 
@@ -30,7 +33,7 @@ def alarms_file(settings: Settings) -> Path:
 
 
 def fact_finder(
-    program: AcoupiProgram[Any],
+    program: "AcoupiProgram[Any]",
     settings: Settings,
     limits: Alarms,
     alarms: SqliteAlarmStore | None,
@@ -53,14 +56,14 @@ def fact_finder(
     )
 
 
-def _services(program: AcoupiProgram[Any], settings: Settings) -> Sequence[str]:
+def _services(program: "AcoupiProgram[Any]", settings: Settings) -> Sequence[str]:
     """Return the names of all services that have a pulse."""
     workers = [worker.name for worker in program.get_worker_config().workers]
     page = [WEB] if load_sensor(settings).web.enabled else []
     return [*workers, BEAT, *page, *(one.name for one in extra_services(settings))]
 
 
-def _folders(program: AcoupiProgram[Any], settings: Settings) -> Sequence[Path]:
+def _folders(program: "AcoupiProgram[Any]", settings: Settings) -> Sequence[Path]:
     """Return the folders that the sensor writes."""
     recordings = getattr(getattr(program.config, "paths", None), "recordings", None)
     return [settings.home / "data", *([recordings] if isinstance(recordings, Path) else [])]
@@ -82,7 +85,7 @@ class StateFinder:
     """
 
     def __init__(
-        self, program: AcoupiProgram[Any], settings: Settings, name: str, limits: Alarms
+        self, program: "AcoupiProgram[Any]", settings: Settings, name: str, limits: Alarms
     ) -> None:
         self._store: Store = program.store  # type: ignore[attr-defined]
         self._messages = getattr(program, "message_store", None)
@@ -116,6 +119,9 @@ class StateFinder:
             messages=_asked(self._messages, "count_deliveries", {}),
             disks={folder: _space(folder) for folder in self._folders},
             clock_error_s=read_clock_state().error,
+            space=None
+            if self._store.space is None
+            else space_state(self._store, self._store.space),
         )
 
     def _ask(self, method: str, otherwise: Any) -> Any:

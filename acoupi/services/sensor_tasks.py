@@ -4,17 +4,20 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acoupi.alarms.limits import Alarms
 from acoupi.components.types import Store
 from acoupi.config.sensor import Metrics
 from acoupi.errors import ConfigurationError
 from acoupi.opening import at, opened_folder
-from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
+from acoupi.services.backlog import limit_backlog
 from acoupi.stack.settings import Settings
 from acoupi.writing import write_atomic
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
 
 __all__ = ["add_sensor_tasks", "metrics_file", "metrics_task"]
 
@@ -24,15 +27,19 @@ Tasks = list[tuple[Callable[[], None], timedelta]]
 
 
 def add_sensor_tasks(
-    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any
+    program: "AcoupiProgram[Any]", settings: Settings, name: str, sensor: Any
 ) -> None:
     """Register what is turned on in ``config/sensor.json`` in the default queue.
 
     Raises
     ------
     ConfigurationError
-        If the program has no store of recordings, or nobody listens to the default queue.
+        If the program has no store of recordings, nobody listens to the default queue, or
+        the backlog policy cannot be followed.
     """
+    limit_backlog(program, sensor.backlog)
+    if sensor.disk.enabled:
+        _add(program, "sensor.disk.enabled false", lambda: _space_tasks(program, settings, sensor))
     if sensor.alarms.enabled:
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
@@ -45,7 +52,7 @@ def add_sensor_tasks(
         _add(program, setting, lambda: _state_tasks(program, settings, name, sensor, told))
 
 
-def _add(program: AcoupiProgram[Any], turned_off: str, make: Callable[[], Tasks]) -> None:
+def _add(program: "AcoupiProgram[Any]", turned_off: str, make: Callable[[], Tasks]) -> None:
     """Register tasks; `turned_off` is the setting without which there are none."""
     if not isinstance(getattr(program, "store", None), Store):
         raise _impossible(program, turned_off, "it has no store of recordings")
@@ -56,7 +63,7 @@ def _add(program: AcoupiProgram[Any], turned_off: str, make: Callable[[], Tasks]
         raise _impossible(program, turned_off, str(error)) from error
 
 
-def _impossible(program: AcoupiProgram[Any], turned_off: str, why: str) -> ConfigurationError:
+def _impossible(program: "AcoupiProgram[Any]", turned_off: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"the program {type(program).__name__} cannot have {turned_off.partition(' ')[0]}.",
         f"acoupi config set {turned_off}",
@@ -67,14 +74,20 @@ def _impossible(program: AcoupiProgram[Any], turned_off: str, why: str) -> Confi
 # Most sensors do without; each pays for what it has, where it runs.
 
 
-def _alarm_tasks(program: AcoupiProgram[Any], settings: Settings, limits: Alarms) -> Tasks:
+def _space_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -> Tasks:
+    from acoupi.services.space import space_tasks  # noqa: PLC0415
+
+    return space_tasks(program, settings, sensor.disk)
+
+
+def _alarm_tasks(program: "AcoupiProgram[Any]", settings: Settings, limits: Alarms) -> Tasks:
     from acoupi.services.alarms import alarm_tasks  # noqa: PLC0415
 
     return alarm_tasks(program, settings, limits)
 
 
 def _metrics_tasks(
-    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any
+    program: "AcoupiProgram[Any]", settings: Settings, name: str, sensor: Any
 ) -> Tasks:
     wanted: Metrics = sensor.metrics
     find = _finder(program, settings, name, sensor)
@@ -84,14 +97,14 @@ def _metrics_tasks(
     return [(task, timedelta(seconds=wanted.interval_seconds))]
 
 
-def _tell_home_assistant(program: AcoupiProgram[Any]) -> list[Any]:
+def _tell_home_assistant(program: "AcoupiProgram[Any]") -> list[Any]:
     """Return the messengers that announce the sensor to Home Assistant."""
     messengers = getattr(program, "messengers", None) or []
     return [one for one in messengers if getattr(one, "home_assistant", False)]
 
 
 def _state_tasks(
-    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any, told: list[Any]
+    program: "AcoupiProgram[Any]", settings: Settings, name: str, sensor: Any, told: list[Any]
 ) -> Tasks:
     find = _finder(program, settings, name, sensor)
 
@@ -105,7 +118,7 @@ def _state_tasks(
 
 
 def _finder(
-    program: AcoupiProgram[Any], settings: Settings, name: str, sensor: Any
+    program: "AcoupiProgram[Any]", settings: Settings, name: str, sensor: Any
 ) -> Callable[[], Any]:
     @cache
     def finder() -> Callable[[], Any]:

@@ -18,7 +18,7 @@ from acoupi.services.aside import Aside
 
 __all__ = ["LONGEST_WAIT", "SensorChannel", "SensorTransport", "WakePipe"]
 
-LONGEST_WAIT = 1.0
+LONGEST_WAIT = 2.0
 """Seconds: a worker's loop turns at least this often."""
 
 

@@ -18,7 +18,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,9 @@ from acoupi.services.declared_deployments import settle_deployments
 from acoupi.services.doors import go_through_door, open_doors
 from acoupi.services.duties import duties_of, kept_tasks
 from acoupi.services.entries import Entry, read_schedule
+from acoupi.services.healing import Healer, healer_of, kept_by
 from acoupi.services.logs import configure_logging, note_crash, tell
+from acoupi.services.memory_spool import keeping_in_memory
 from acoupi.services.monitor import WorkerMonitor
 from acoupi.services.program_hooks import settle_store
 from acoupi.services.provisioned_home import drop_invalid_variables
@@ -60,7 +62,7 @@ from acoupi.stack.configured import read_program_name
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Service, check_name, stack_for, stack_of_program
+from acoupi.stack.stack import Service, Stack, check_name, stack_for, stack_of_program
 from acoupi.stack.web import with_web
 from acoupi.writing import keep_others_out
 
@@ -115,6 +117,7 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             stack = stack_of_program(program, settings, celery, program_name)
             stack = with_web(stack, settings, sensor.web)
             if not go_through_door(settings, stack, name):
+                _heal(settings, stack, name, program, monitor)
                 settle_store(program)
                 open_doors(settings, stack, name)
             if home_watch is not None:
@@ -128,11 +131,30 @@ def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
             tie_to_worker(lock)
             _call_while_waiting(program, stopped)
             kept = kept_tasks(program, service, stack)
-            with showing(service, settings, sensor.web):
+            is_recorder = service.role == "recorder"
+            in_memory = keeping_in_memory(program, settings, sensor.spool)
+            with (
+                showing(service, settings, sensor.web),
+                in_memory if is_recorder else nullcontext(),
+            ):
                 return _work(app, service, settings, monitor, kept)
         finally:
             stopped.set()
             monitor.stop()
+
+
+def _heal(
+    settings: Settings,
+    stack: Stack,
+    name: str,
+    program: AcoupiProgram[Any],
+    monitor: WorkerMonitor,
+) -> None:
+    """Heal the stores now, and whenever one is found damaged, if that is for this worker to do."""
+    if (one := healer_of(stack)) is not None and one.name == name:
+        healer = Healer(kept_by(program, settings))
+        healer.start()
+        monitor.after_task = healer.look
 
 
 def _work(

@@ -7,7 +7,7 @@ import inspect
 import logging
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -16,9 +16,11 @@ from acoupi.config import describe
 from acoupi.config.names import BY_OPTIONS
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
-from acoupi.programs import AcoupiProgram
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
 from acoupi.stack.settings import Settings
+
+if TYPE_CHECKING:
+    from acoupi.programs import AcoupiProgram
 
 __all__ = [
     "available_programs",
@@ -42,7 +44,7 @@ def available_programs() -> dict[str, str]:
 
 def load_program_class(
     program_name: str, *, choose: str = BY_OPTIONS.program
-) -> type[AcoupiProgram[Any]]:
+) -> "type[AcoupiProgram[Any]]":
     """Return the class of a program.
 
     Parameters
@@ -75,7 +77,7 @@ def load_program_class(
     return found
 
 
-def _check_schema(program_name: str, program_class: type[AcoupiProgram[Any]]) -> None:
+def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") -> None:
     schema = program_class.get_config_schema()
     for one in unsupported_settings(schema):
         raise InvalidProgramError(
@@ -126,7 +128,9 @@ def _not_found(program_name: str, choose: str) -> ProgramNotFoundError:
 
 def _named_class(
     program_name: str, module: ModuleType, class_name: str, choose: str
-) -> type[AcoupiProgram[Any]]:
+) -> "type[AcoupiProgram[Any]]":
+    from acoupi.programs import AcoupiProgram  # noqa: PLC0415 - most commands do without
+
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, AcoupiProgram):
         names = ", ".join(kind.__name__ for kind in _programs_in(module)) or "none"
@@ -150,7 +154,7 @@ def _abstract(program_name: str, found: type) -> InvalidProgramError:
     )
 
 
-def _only_class(program_name: str, module: ModuleType) -> type[AcoupiProgram[Any]]:
+def _only_class(program_name: str, module: ModuleType) -> "type[AcoupiProgram[Any]]":
     found = _programs_in(module)
     whole = [kind for kind in found if not inspect.isabstract(kind)]
     if not whole and found:
@@ -179,8 +183,10 @@ def _only_class(program_name: str, module: ModuleType) -> type[AcoupiProgram[Any
     return chosen
 
 
-def _programs_in(module: ModuleType) -> list[type[AcoupiProgram[Any]]]:
+def _programs_in(module: ModuleType) -> "list[type[AcoupiProgram[Any]]]":
     """Return the programs of a module, in order: its own, else those of its package."""
+    from acoupi.programs import AcoupiProgram  # noqa: PLC0415 - most commands do without
+
     kinds = [value for value in vars(module).values() if isinstance(value, type)]
     every = [
         kind

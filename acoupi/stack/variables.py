@@ -9,6 +9,8 @@ from acoupi.errors import ConfigurationError
 from acoupi.stack.settings import Settings
 
 __all__ = [
+    "COMMAND_VARIABLES",
+    "SERVICE_VARIABLES",
     "VARIABLES",
     "Variable",
     "check_known",
@@ -112,18 +114,40 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ACOUPI_SOUND", "where the sound devices are", "bundle"),
     Variable("ACOUPI_SIMULATED_FOLDER", "sound for a bundle without a microphone", "bundle"),
     *(
-        Variable(f"{PREFIX}{name.upper()}", f"where {name} is, or what it is", "bundle")
+        Variable(
+            f"{PREFIX}{name.upper()}",
+            f"`{name}` of `acoupi.system.Settings`, if not as usual",
+            "bundle",
+        )
         for name in Settings.model_fields
         if name not in ("home", "log_level")
     ),
 )
 
+SERVICE_VARIABLES = {
+    "ACOUPI_MEMORY_": "most memory of a service, such as 300m",
+    "ACOUPI_PORT_": "where on the machine the port of a service is, such as 127.0.0.1:8080",
+    "ACOUPI_UID_": "number of the user of a service",
+}
+"""What stands in ``.env`` of a bundle for each service: the name of the service follows."""
+
+COMMAND_VARIABLES = {
+    "ACOUPI_APPARMOR": "the AppArmor profile of the containers; in `.env` of a bundle",
+    "ACOUPI_BACKUP_PASSWORD": "the password of a backup, so that none is asked for",
+    "ACOUPI_BASE_IMAGE": "the Debian image that the image of the sensor is built on",
+    "ACOUPI_BUILD_NETWORK": "the network that images are built in, such as host",
+    "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
+    "ACOUPI_INSIDE": "set by acoupi where it runs a command in a container",
+    "ACOUPI_PACKAGES": "the packages that the image holds; in `.env` of a bundle",
+    "ACOUPI_SECCOMP": "the seccomp profile of the containers; in `.env` of a bundle",
+    "ACOUPI_TARGET": "as `acoupi setup --target`, where that is not given",
+}
+"""What single commands and the containers of a bundle read; it means nothing to a service."""
+
 _EXACT = {one.name for one in VARIABLES if not one.is_prefix}
 _PREFIXES = (
     *(one.name for one in VARIABLES if one.is_prefix),
-    "ACOUPI_MEMORY_",
-    "ACOUPI_PORT_",
-    "ACOUPI_UID_",
+    *SERVICE_VARIABLES,
 )
 _SOURCES = tuple(
     one.name for one in VARIABLES if one.scope in ("configuration", "deployment", "device")

@@ -8,7 +8,7 @@ import datetime
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,8 +24,10 @@ from acoupi.home import using_home
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
-from acoupi.system.planning import SetupRequest
 from acoupi.writing import RenderedFile, disk_error
+
+if TYPE_CHECKING:
+    from acoupi.system.planning import SetupRequest
 
 __all__ = [
     "Change",
@@ -122,7 +124,7 @@ def changes_between(before: InForce, after: InForce) -> Iterator[Change]:
             yield Change(name, old.get(name), new.get(name))
 
 
-def request_of(settings: Settings, number: int | None = None) -> tuple[InForce, SetupRequest]:
+def request_of(settings: Settings, number: int | None = None) -> tuple[InForce, "SetupRequest"]:
     """Return an earlier configuration, and what puts it in force again.
 
     Parameters
@@ -135,6 +137,8 @@ def request_of(settings: Settings, number: int | None = None) -> tuple[InForce, 
     AcoupiError
         If there is none, or it is not valid any more (a secret may be gone).
     """
+    from acoupi.system.planning import SetupRequest  # noqa: PLC0415 - only here
+
     known = read_history(settings)
     number = len(known) - 1 if number is None else number
     if not 1 <= number <= len(known):

@@ -4,6 +4,7 @@ What is right for each file and each kind of damage is in ``docs/damaged-files.m
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from acoupi.commit import is_there, read_whole
 from acoupi.components.message_stores import sql as message_sql
 from acoupi.components.stores import sql as metadata_sql
 from acoupi.components.stores.database import Database, Schema, stores_that_only_read
+from acoupi.components.stores.healing import Healing, healings_of
 from acoupi.config import Document
 from acoupi.config.env_files import read_env
 from acoupi.deployed import read_deployed
@@ -23,11 +25,14 @@ from acoupi.provisioned import read_cache, read_provisioned
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.declared_deployments import CALLED, read_called
 from acoupi.services.entries import read_schedule
+from acoupi.services.sensor_state import alarms_file
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.settings import Settings
 from acoupi.system.config_history import read_history
 
-__all__ = ["DATABASES", "check_files", "configured_path", "faults_of_files"]
+__all__ = ["DATABASES", "check_files", "configured_path", "faults_of_files", "healings_here"]
+
+logger = logging.getLogger(__name__)
 
 DATABASES: dict[str, Schema] = {
     "paths.db_metadata": metadata_sql.SCHEMA,
@@ -39,7 +44,7 @@ PATIENCE = 5.0
 
 
 def check_files(settings: Settings, *, owns_data: bool = True) -> None:
-    """Read every file of the home, and examine its databases.
+    """Read every file of the home, and examine its databases; those set aside are logged.
 
     Parameters
     ----------
@@ -53,6 +58,8 @@ def check_files(settings: Settings, *, owns_data: bool = True) -> None:
     """
     for read in _readers(settings, PATIENCE, owns_data):
         read()
+    for healing in healings_here(settings):
+        logger.warning("%s.", healing.told)
 
 
 def faults_of_files(settings: Settings, *, owns_data: bool = True) -> list[str]:
@@ -66,7 +73,16 @@ def faults_of_files(settings: Settings, *, owns_data: bool = True) -> list[str]:
             read()
         except AcoupiError as error:
             found.append(f"{error.message} {error.why or ''}".strip())
-    return found
+    return found + [healing.told for healing in healings_here(settings)]
+
+
+def healings_here(settings: Settings) -> list[Healing]:
+    """Return what became of the damaged databases of a home, until their files are moved away."""
+    paths = [
+        *(_named_path(settings, setting) for setting in DATABASES),
+        alarms_file(settings),
+    ]
+    return [healing for path in paths if path is not None for healing in healings_of(path)]
 
 
 def _readers(
@@ -97,14 +113,18 @@ def _readers(
 
 def configured_path(settings: Settings, setting: str) -> Path | None:
     """Return the file or folder that a setting names; None if there is none (yet)."""
+    path = _named_path(settings, setting)
+    return path if path is not None and os.path.lexists(path) else None
+
+
+def _named_path(settings: Settings, setting: str) -> Path | None:
     section, _, name = setting.partition(".")
     try:
         # The raw file: the program may be in an image only.
         content = json.loads(read_whole(settings.program_config_file))
-        path = Path(content[section][name])
+        return Path(content[section][name])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # a damaged file is told by its own reader
-    return path if os.path.lexists(path) else None
 
 
 def _examine(path: Path, schema: Schema, patience: float) -> None:

@@ -30,13 +30,12 @@ from acoupi.heard import RecordingFile, VerdictRow
 from acoupi.home import using_home
 from acoupi.opening import open_binary, read_text
 from acoupi.services.alarm_facts import hours_until_full
-from acoupi.services.sensor_tasks import metrics_file
 from acoupi.stack.settings import Settings
 from acoupi.stack.web import keys_file
-from acoupi.system import page_changes, page_settings
 from acoupi.system.alarms import alarm_store, every_alarm, suspect_times
 from acoupi.system.home_files import configured_path
 from acoupi.system.page_files import RecordingFiles
+from acoupi.system.pending import pending_of
 from acoupi.system.reading import reader_of, store_file, store_of, zone_of
 from acoupi.system.sensor import running_sensor
 from acoupi.system.state import sensor_status
@@ -105,6 +104,8 @@ class PageSensor:
 
     def metrics(self) -> str:
         """Return the metrics as they were last written; a worker does so once a minute."""
+        from acoupi.services.sensor_tasks import metrics_file  # noqa: PLC0415 - Celery
+
         path = metrics_file(self._settings, load_sensor(self._settings))
         try:
             return read_text(path, MOST_METRICS) if path is not None else ""
@@ -129,7 +130,7 @@ class PageSensor:
             "device": get_device_info().id,
             "version": __version__,
             "ok": status.is_well,
-            "status": words | {"pending": page_changes.pending_of(settings)},
+            "status": words | {"pending": pending_of(settings)},
             "alarms": words["alarms"],
             "next_recording": self._next_recording(),
             "disks": list(self._disks()),
@@ -298,29 +299,41 @@ class PageSensor:
 
     def settings_schema(self) -> JsonObject:
         """Return the JSON Schema of all settings."""
+        from acoupi.system import page_settings  # noqa: PLC0415 - status does without
+
         return page_settings.schema_of(running_sensor(self._settings))
 
     def settings(self) -> list[JsonObject]:
         """Return every setting in the order of the configuration."""
+        from acoupi.system import page_settings  # noqa: PLC0415 - status does without
+
         return page_settings.settings_of(running_sensor(self._settings))
 
     def plan_settings(self, changes: Mapping[str, Any]) -> JsonObject:
         """Return what changes would do; nothing changes yet."""
+        from acoupi.system import page_changes  # noqa: PLC0415 - status does without
+
         return page_changes.planned(self._settings, changes).as_json("planned")
 
     def apply_settings(self, changes: Mapping[str, Any], by: str) -> JsonObject:
         """Change settings, or keep the changes until a command is run on the host."""
+        from acoupi.system import page_changes  # noqa: PLC0415 - status does without
+
         return page_changes.apply(self._settings, changes, by)
 
     def start_deployment(
         self, name: str, latitude: float | None, longitude: float | None, by: str
     ) -> JsonObject:
         """Start a deployment; return it."""
+        from acoupi.system import page_changes  # noqa: PLC0415 - status does without
+
         started = page_changes.start(self._settings, name, latitude, longitude, by)
         return started.model_dump(mode="json")
 
     def stop_deployment(self, by: str) -> JsonObject | None:
         """Stop recording and end the deployment; return it, None if none was running."""
+        from acoupi.system import page_changes  # noqa: PLC0415 - status does without
+
         ended: Deployment | None = page_changes.stop(self._settings, by)
         return None if ended is None else ended.model_dump(mode="json")
 

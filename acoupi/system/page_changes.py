@@ -9,7 +9,6 @@ until ``acoupi web apply`` is run on the host.
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from acoupi import clock
-from acoupi.commit import changing, commit_files, is_there, read_whole
+from acoupi.commit import changing, commit_files, is_there
 from acoupi.config.dumping import dumped, mask
 from acoupi.config.names import SENSOR
 from acoupi.config.sensor import set_setting, setting_trees
@@ -40,17 +39,15 @@ from acoupi.system.deployments import (
     start_deployment,
     undo_deployment,
 )
+from acoupi.system.pending import PENDING
 from acoupi.system.sensor import Sensor, running_sensor
 from acoupi.system.state import unnamed_deployment
 from acoupi.targets import DEFAULT_TARGET
 from acoupi.writing import RenderedFile
 
 __all__ = [
-    "PENDING",
     "Changes",
     "apply",
-    "forget_pending",
-    "pending_of",
     "planned",
     "start",
     "stop",
@@ -60,7 +57,6 @@ logger = logging.getLogger(__name__)
 
 JsonObject = dict[str, Any]
 
-PENDING = "pending.json"
 ON_THE_HOST = "acoupi web apply"
 
 
@@ -264,22 +260,6 @@ def _pending(given: Mapping[str, Any], by: str, command: str) -> RenderedFile:
         "changes": dict(given),
     }
     return RenderedFile(json.dumps(content, indent=2) + "\n")
-
-
-def pending_of(settings: Settings) -> JsonObject | None:
-    """Return the changes that wait for a command on the host; None if none do."""
-    path = settings.program_config_file.parent / PENDING
-    with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(read_whole(path))
-        if isinstance(found, dict) and isinstance(found.get("changes"), dict):
-            return found
-    return None
-
-
-def forget_pending(settings: Settings) -> None:
-    """Forget the changes that waited: they are made. To be called while changing the home."""
-    config = settings.program_config_file.parent
-    commit_files(config, {}, remove=[config / PENDING])
 
 
 # Deployments

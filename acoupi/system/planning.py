@@ -17,6 +17,7 @@ from acoupi.bundles.rendering import Manifest
 from acoupi.config import Ask, Document, config_files, load_answers, parse_config_from_args
 from acoupi.config.env_files import read_text, updated_env
 from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
+from acoupi.config.presets import preset_for, put_over
 from acoupi.config.secrets import REFERENCE, SECRETS_FILE
 from acoupi.config.sensor import is_about_sensor, sensor_files, sensor_schema, split_document
 from acoupi.config.sources import split_options
@@ -30,12 +31,15 @@ from acoupi.services.address import check_broker_url
 from acoupi.services.alarms import calls_server
 from acoupi.services.broker import make_app
 from acoupi.services.construction import construct
+from acoupi.services.memory_spool import spool_of
 from acoupi.services.schedule import schedule_file
 from acoupi.services.sensor_tasks import add_sensor_tasks, metrics_file
+from acoupi.services.space import check_disks
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.extra_services import with_extra_services
 from acoupi.stack.loading import check_plug_ins, load_program_class
 from acoupi.stack.settings import Settings
+from acoupi.stack.spool import with_memory
 from acoupi.stack.stack import Stack, stack_of_program
 from acoupi.stack.variables import place_in
 from acoupi.stack.watching import with_watcher
@@ -103,6 +107,8 @@ class SetupRequest:
     """Whether a folder that holds files of others may become the home."""
     origin: str = "acoupi setup"
     """What asks for it, for the history of the configuration."""
+    preset: str | None = None
+    """Settings to take in place of earlier answers and defaults; see `acoupi.config.presets`."""
     keeps_answers: bool = True
     """Whether what the home holds already is the default of what is not given."""
 
@@ -141,11 +147,14 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     program = construct(program_class, config, app, name)
     alarms: Alarms = sensor.alarms  # type: ignore[attr-defined]
     add_sensor_tasks(program, settings, name, sensor)
+    if not place.renders_folder:  # the disks of another machine are not known here
+        check_disks(program, sensor.disk)  # type: ignore[attr-defined]
     calls = calls_server(alarms)
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
     stack = with_extra_services(with_web(stack, settings, sensor.web), settings)  # type: ignore[attr-defined]
     stack = _with_watcher(stack, settings, sensor)
+    stack = with_memory(stack, spool_of(program), sensor.spool)  # type: ignore[attr-defined]
     generated = {
         **place.files(stack),
         _below(settings.home, settings.schedule_file): schedule_file(app),
@@ -195,6 +204,8 @@ def _program_and_sensor(
     """Return the settings of the program, and those of the sensor itself."""
     suggestions = {"timezone": suggest_timezone(place_in(request.environ))}
     answers = load_answers(_known(settings.program_config_file, request), request.environ)
+    if request.preset is not None:
+        answers = put_over(answers, preset_for(request.preset, request.program_name, schema))
     if target.renders_folder:
         # Where other machines run it, this one suggests nothing: each of them sets itself up.
         if is_moved:

@@ -11,24 +11,29 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from acoupi.audio.files import strange_entries
+from acoupi.backlog import recording_ends
 from acoupi.commit import is_there
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
+from acoupi.config.sensor import load_sensor
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth, utc_now
 from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
+from acoupi.pace import Pace, pace_of
 from acoupi.provisioned import read_provisioned
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
+from acoupi.services.space_state import SpaceState
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import SETUP
 from acoupi.system.alarms import AlarmState, active_alarms
 from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
 from acoupi.system.home_files import configured_path, faults_of_files
-from acoupi.system.pace import Pace, pace_of
+from acoupi.system.memory import InMemory, in_memory
 from acoupi.system.sensor import Sensor
+from acoupi.system.space import room_of
 from acoupi.targets import ServiceStatus
 
 __all__ = [
@@ -116,8 +121,12 @@ class AcoupiStatus(BaseModel):
     """None if no analysis has begun today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
+    in_memory: InMemory | None = None
+    """Recordings that a power cut would lose; None: all wait on the disk."""
     stands_by: bool = False
     """Whether nothing is recorded until a deployment is started: it was stopped on the page."""
+    space: SpaceState | None = None
+    """The room on its disks; None where no policy says what is done about it."""
     alarms: list[AlarmState] = Field(default_factory=list)
     """The active ones, the oldest first; empty if alarms are off."""
 
@@ -126,7 +135,9 @@ class AcoupiStatus(BaseModel):
         """Whether all that should run does, no task fails, analysis keeps up, no alarm is on."""
         runs = (self.deployment or self.unnamed) is None or self.celery.state == "ok"
         keeps_up = self.analysis is None or not self.analysis.falls_behind
-        return runs and keeps_up and self.program.status == "ok" and not self.alarms
+        has_room = self.space is None or self.space.is_well
+        is_well = self.program.status == "ok" and not self.alarms
+        return runs and keeps_up and has_room and is_well
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
@@ -269,8 +280,10 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
         messages=waiting_messages(sensor.settings),
+        in_memory=in_memory(sensor.settings),
         stands_by=is_there(standby_file(sensor.settings.deployment_file)),
         alarms=_alarms(sensor.settings),
+        space=room_of(sensor.settings),
     )
 
 
@@ -289,10 +302,19 @@ def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | N
     now = utc_now()
     since = max(deployment.started_on, now - timedelta(days=1))
     try:
-        store = store_of(settings)
-        return None if store is None else pace_of(store.get_pace(since), now)
+        store, backlog = store_of(settings), load_sensor(settings).backlog
+        if store is None:
+            return None
+        progress = store.get_progress(since, waiting_since=deployment.started_on)
+        history = store.get_effort(deployment, since=now, until=now)
     except AcoupiError:
         return None  # `program_state` tells it
+    plans = history.plans if history else ()
+    ends = recording_ends(plans[-1].plan, deployment, now) if plans else None
+    pace = pace_of(progress, now, ends)
+    if pace is not None and backlog.policy != "none":
+        pace.policy, pace.limit_hours = backlog.policy, backlog.limit_hours
+    return pace
 
 
 def stored_deployments(settings: Settings) -> list[Deployment]:

@@ -10,7 +10,7 @@ from acoupi.errors import AcoupiError
 from acoupi.heard import Filters
 from acoupi.stack.settings import Settings
 from acoupi.system.page import PageSensor
-from acoupi.system.reading import zone_of
+from acoupi.system.reading import message_reader_of, zone_of
 from acoupi.system.state import AcoupiStatus
 from acoupi.telling import shown_share
 
@@ -29,7 +29,9 @@ class Summary:
     zone
         Of the sensor's times.
     today
-        Counts since midnight there: recordings, detections.
+        Counts since midnight there: recordings, detections, messages that were delivered.
+    here
+        The same since the deployment began; empty if there is none.
     effort
         Of the last 24 hours; empty where nothing was planned or recorded.
     """
@@ -39,9 +41,10 @@ class Summary:
         now: Mapping[str, Any],
         zone: datetime.tzinfo,
         today: Mapping[str, int],
+        here: Mapping[str, int],
         effort: Mapping[str, Any],
     ) -> None:
-        self.now, self.zone, self.today, self.effort = now, zone, today, effort
+        self.now, self.zone, self.today, self.here, self.effort = now, zone, today, here, effort
         self.state = AcoupiStatus.model_validate(now["status"])
 
     @property
@@ -54,13 +57,16 @@ class Summary:
         rows = {
             "recording": self._recording(),
             "next": self._time(self.now["next_recording"]) or "none is planned",
-            "today": ", ".join(f"{count} {what}" for what, count in self.today.items()),
+            "today": _counted(self.today),
+            "at this site": _counted(self.here) or "nothing yet",
             "last 24 hours": self._effort(),
             "disk": "; ".join(self._disks()),
             "clock": self._clock(),
         }
         if self.state.analysis is not None:
             rows["analysis"] = self.state.analysis.words()
+        if self.state.space is not None:
+            rows["disk"] = self.state.space.words()
         if self.state.messages:
             rows["to send"] = ", ".join(one.words() for one in self.state.messages)
         rows["program"] = f"{self.state.program.program}, acoupi {self.now['version']}"
@@ -106,7 +112,26 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for scripts."""
-        return {**self.now, "today": dict(self.today), "last_day": dict(self.effort)}
+        return {
+            **self.now,
+            "today": dict(self.today),
+            "deployment_so_far": dict(self.here),
+            "last_day": dict(self.effort),
+        }
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items())
+
+
+def _counts(settings: Settings, page: PageSensor, since: datetime.datetime) -> dict[str, int]:
+    after, messages = Filters(since=since), message_reader_of(settings)
+    counts = {
+        "recordings": sum(page.reader.count_recordings("deployment", after).values()),
+        "detections": sum(page.reader.count_detections("deployment", after).values()),
+    }
+    sent = {} if messages is None else {"messages": messages.count_sent(since)}
+    return counts | sent
 
 
 def summary_of(settings: Settings) -> Summary:
@@ -120,12 +145,14 @@ def summary_of(settings: Settings) -> Summary:
     zone = zone_of(settings)
     time = clock.utc_now().astimezone(zone)
     with closing(PageSensor(settings)) as page:
-        since_midnight = Filters(since=time.replace(hour=0, minute=0, second=0, microsecond=0))
-        today = {
-            "recordings": sum(page.reader.count_recordings("deployment", since_midnight).values()),
-            "detections": sum(page.reader.count_detections("deployment", since_midnight).values()),
-        }
+        now = page.now()
+        today = _counts(settings, page, time.replace(hour=0, minute=0, second=0, microsecond=0))
+        deployment = now["status"]["deployment"] or now["status"]["unnamed"]
+        here: dict[str, int] = {}
+        if deployment is not None:
+            began = datetime.datetime.fromisoformat(deployment["started_on"])
+            here = _counts(settings, page, began)
         effort: dict[str, Any] = {}
         with suppress(AcoupiError):  # nothing was recorded yet
             effort = page.effort(None, time - datetime.timedelta(days=1), None)
-        return Summary(page.now(), zone, today, effort)
+        return Summary(now, zone, today, here, effort)

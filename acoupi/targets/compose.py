@@ -19,6 +19,7 @@ from acoupi.bundles.bundle_checks import SECCOMP_FILE, TOO_WIDE, folders_of
 from acoupi.bundles.compose_file import (
     APPARMOR,
     BROKER_MEMORY,
+    MEMORY_VOLUME,
     SECCOMP,
     SOCKET_FOLDER,
     Block,
@@ -32,6 +33,7 @@ from acoupi.bundles.compose_file import (
     broker_variables,
     mebibytes,
     memory_variable,
+    memory_volume,
     port_variable,
     redis_options,
     setting,
@@ -75,6 +77,7 @@ from acoupi.stack.broker_users import (
 from acoupi.stack.doors import door_keeper, door_roles
 from acoupi.stack.mounting import own_files, user_variable, writes_only_its_own
 from acoupi.stack.settings import Settings
+from acoupi.stack.spool import memory_mounts
 from acoupi.stack.stack import BEAT, BROKER, MEBIBYTE, Mount, Service, Stack, is_sound_worker
 from acoupi.targets.process import place_files, service_environment
 from acoupi.targets.running import CHOSEN, DEFAULTS, DOWN, RunningBundle, project_name
@@ -112,6 +115,7 @@ class HomeSite(Site):
         return {
             Yaml(VOLUME): "",
             **waiting_volumes(one.name for one in seen if one.parent == waiting),
+            **memory_volume(stack),
         }
 
     def broker(self, stack: Stack) -> Block:
@@ -145,7 +149,7 @@ class HomeSite(Site):
             user=self._user(service),
             largest_file=LARGEST_FILE if self._is_given_files(service) else None,
             tmpfs=TEMPORARY,
-            volumes=list(self._mounts(service)),
+            volumes=list(self._mounts(service, set(memory_mounts(stack)))),
         )
 
     def _user(self, service: Service) -> str | None:
@@ -178,7 +182,7 @@ class HomeSite(Site):
             settable.append(setting("ACOUPI_SIMULATED_AUDIO", ""))
         return [*sorted((own | dict(service.environment) | broker | withheld).items()), *settable]
 
-    def _mounts(self, service: Service) -> Iterator[Yaml]:
+    def _mounts(self, service: Service, memory: set[Path]) -> Iterator[Yaml]:
         home = self.settings.home
         if not service.is_extra:
             socket = f"source: {VOLUME}, target: {SOCKET_FOLDER}, read_only: true"
@@ -196,6 +200,10 @@ class HomeSite(Site):
             if one.source.parent == home / "waiting":
                 volume = f"source: {waiting_volume(one.source.name)}, target: {source}"
                 yield Yaml(f"{{type: volume, {volume}}}")
+                continue
+            if one.source in memory:
+                fixed = ", read_only: true" if one.read_only else ""
+                yield Yaml(f"{{type: volume, source: {MEMORY_VOLUME}, target: {source}{fixed}}}")
                 continue
             yield bind(source, source, read_only=one.read_only)
 

@@ -21,6 +21,11 @@ __all__ = ["BrokerShell", "container_logs", "container_statuses"]
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"
+ASK_EACH = (
+    'user=$1 command=$2; shift 2; for key; do redis-cli -s "$0" --user "$user" --raw '
+    '"$command" "$key" || exit 1; done'
+)
+"""For a shell in the container of redis: each process that the engine starts there takes 40 ms."""
 
 
 @contextlib.contextmanager
@@ -200,8 +205,8 @@ class BrokerShell:
         self._socket = socket
         self._password_file = passwords / HOST_USER
 
-    def number(self, *command: str) -> int:
-        """Return the number that redis answers to a command.
+    def numbers(self, command: str, keys: Sequence[str]) -> list[int]:
+        """Return the number that redis answers to a command on each key.
 
         Raises
         ------
@@ -218,14 +223,15 @@ class BrokerShell:
             raise disk_error("read", self._password_file, error) from error
         with _answers("ask the broker"):
             code, out = self._container.exec_run(
-                ["redis-cli", "-s", self._socket, "--user", HOST_USER, "--raw", *command],
+                ["sh", "-c", ASK_EACH, self._socket, HOST_USER, command, *keys],
                 environment={"REDISCLI_AUTH": password},
             )
         text = out.decode(errors="replace").strip()
-        if code != 0 or not text.lstrip("-").isdigit():
+        answers = text.split()
+        if code != 0 or not all(one.isdigit() for one in answers) or len(answers) != len(keys):
             raise TargetError(
                 "cannot ask the broker.",
                 "acoupi compose logs redis",
                 why=f"redis answered: {text or f'nothing, and ended with {code}'}",
             )
-        return int(text)
+        return [int(one) for one in answers]

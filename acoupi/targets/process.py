@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ __all__ = [
     "PASSED_ON",
     "ProcessTarget",
     "extras_of",
+    "run_acoupi",
     "run_python",
     "run_script",
     "service_environment",
@@ -291,6 +292,22 @@ def run_python(
     kwargs.setdefault("cwd", settings.home)
     command = [sys.executable, *args]
     return subprocess.run(command, env=kwargs.pop("env", environment), **kwargs)  # noqa: PLW1510
+
+
+def run_acoupi(
+    settings: Settings, arguments: Sequence[str], **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command of acoupi on a home, out of reach of Ctrl-C; what it prints is in `stdout`."""
+    return run_python(
+        settings,
+        ["-c", "from acoupi.cli import main; main()", *arguments],
+        env={**os.environ, "ACOUPI_HOME": str(settings.home), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def tail(path: Path, lines: int) -> list[str]:

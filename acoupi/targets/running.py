@@ -8,8 +8,9 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from acoupi.bundles.bundle_checks import SECCOMP_FILE, check_bundle, folders_of
 from acoupi.bundles.compose_file import BROKER_GRACE, BROKER_URL, SOCKET
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
-    TOOK_TOO_LONG,
+    Answer,
     Engine,
     Host,
     compose_command,
@@ -48,12 +49,13 @@ from acoupi.stack.broker_users import BROKER_FOLDER
 from acoupi.stack.mounting import own_files
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT, BROKER, WORKER_ROLES
-from acoupi.targets import NOTE, CheckPart, ServiceStatus, Target
+from acoupi.targets import CheckPart, ServiceStatus, Target
 from acoupi.targets.containers import (
     BrokerShell,
     container_logs,
     container_statuses,
 )
+from acoupi.targets.one_off import DOWN_MARGIN, ask_once, outcome
 from acoupi.targets.process import script_error, tail
 from acoupi.writing import disk_error
 
@@ -66,13 +68,13 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+PREFLIGHT_HOLDS = 60.0
+"""Seconds for which this machine is taken to be as it was found: it is asked once a command."""
 START_PATIENCE = 120.0
 """Seconds until every service is ready."""
 UP_PATIENCE = 300.0
-DOWN_MARGIN = 60.0
 DOWN = (("stop", BEAT), ("down", "--remove-orphans"))
 """Commands of Compose that end a bundle: beat first, so that nothing new starts meanwhile."""
-HOOK_PATIENCE = 600.0
 HOOK_MODULE = "acoupi.system.hooks"
 CHECK_MODULE = "acoupi.system.checks"
 SAID_OF: Mapping[CheckPart, str] = {
@@ -120,6 +122,8 @@ class RunningBundle(Target):
     ) -> None:
         super().__init__(settings, manifest)
         self.engine = engine or Engine()
+        self._passed: tuple[str, float] | None = None
+        """The image with which the preflight passed, and when."""
 
     def _chosen(self) -> dict[str, str]:
         """Return the variables in ``.env``; the environment has precedence."""
@@ -227,9 +231,14 @@ class RunningBundle(Target):
 
         self.check_files()
         self._check_folders()
-        error = failure(list(run_preflight(self.settings, Host(self.engine), self.manifest)))
-        if error is not None:
+        image, now = self.image, data.monotonic()
+        if self._passed and self._passed[0] == image and now - self._passed[1] < PREFLIGHT_HOLDS:
+            return
+        results = list(run_preflight(self.settings, Host(self.engine), self.manifest))
+        if (error := failure(results)) is not None:
             raise TargetError(error.message, error.help, why=error.why)
+        if any(one.name == "program" for one in results):  # the image is there, with the program
+            self._passed = image, now
 
     def _check_folders(self) -> None:
         """Raise if the services could not write where they keep their data.
@@ -398,36 +407,19 @@ class RunningBundle(Target):
         like the recorder's if there is another.
         """
         self.check_files()
-        words = (HOOK_MODULE, what, deployment.model_dump_json())
-        self._run_once(self._hook_service(), *words, called=f"on_{what}")
-
-    def _run_once(self, service: str, *words: str, called: str) -> str:
-        """Run a Python module in a container of its own, like a service's; return its output."""
         self.restore_links()
-        # The limit is inside: the container would outlive the command that waits for it.
-        limit = ("timeout", "--kill-after=10", f"{HOOK_PATIENCE:.0f}")
-        run = ("run", "--rm", "--no-deps", "-T", service, *limit, "python", "-m", *words)
-        command = compose_command(self.settings, *run)
-        self.echo(shlex.join([one if len(one) < 200 else "..." for one in command]))
-        answer = self.engine.ask(*command[1:], timeout=HOOK_PATIENCE + DOWN_MARGIN)
-        if answer.code == TOOK_TOO_LONG:
-            raise TargetError(
-                f"{called} did not end.",
-                f"acoupi compose run --rm {service} python -m {words[0]} ...",
-                why=f"it was ended after {HOOK_PATIENCE:.0f} s.",
-            )
-        if not answer.is_ok:
-            error = script_error(Path(called), answer.err or answer.out, answer.code)
-            if error.message == f"{called} failed.":  # not an error of acoupi
-                error.help = f"acoupi compose run --rm {service} python -m {words[0]} ..."
-            raise error
-        for line in answer.err.splitlines():
-            if line.startswith(NOTE):
-                logger.warning("%s", line.removeprefix(NOTE))
-        return answer.out
+        service, described = self._hook_service(), deployment.model_dump_json()
+        answer = self._ask_once(service, HOOK_MODULE, what, described)
+        outcome(answer, service, HOOK_MODULE, f"on_{what}")
+
+    def _ask_once(self, service: str, *words: str) -> Answer:
+        return ask_once(self.engine, self.settings, service, *words, echo=self.echo)
 
     def program_checks(self) -> list[tuple[str, str, Callable[[], str | None]]]:
-        """Return the parts to check, each in a container like that of its service."""
+        """Return the parts to check, each in a container like that of its service.
+
+        All of them run as soon as the first is asked for.
+        """
         services = self.services
         recorder = next((one.name for one in services if one.role == "recorder"), None)
         model = next((one.name for one in services if DETECTION_QUEUE in one.queues), None)
@@ -436,35 +428,57 @@ class RunningBundle(Target):
             ("model", model),
             ("rest", self._hook_service()),
         ]
+        found = {part: service for part, service in places if service is not None}
+        asked = cache(partial(self._ask_parts, found))
         return [
-            (part, f"{SAID_OF[part]} (container {service})", partial(self._check, part, service))
-            for part, service in places
-            if service is not None
+            (part, f"{SAID_OF[part]} (container {one})", partial(self._result, part, one, asked))
+            for part, one in found.items()
         ]
 
-    def _check(self, part: CheckPart, service: str) -> str | None:
-        """Check a part; return how fast the model is, in words, if it is that."""
+    def _ask_parts(self, services: Mapping[CheckPart, str]) -> dict[CheckPart, Future[Answer]]:
+        """Begin to check each part in a container like that of its service."""
         if not self.engine.has_image(self.image):
             raise TargetError(
                 f'there is no image "{self.image}" here.',
                 "acoupi compose build",
                 why="the program is tried out in it.",
             )
-        if part == "microphone" and (running := self._running(service)):
-            # It has the microphone open, so nobody else can open it.
-            if not running.is_well or running.last_error:
-                raise TargetError(
-                    "the recorder does not work.",
-                    f"acoupi compose logs {service}",
-                    why=running.message or running.last_error or f"it is {running.state}.",
-                )
+        asked = {**services}
+        if "microphone" in asked and self._recorder_runs(asked["microphone"]):
+            del asked["microphone"]  # it has it open, so nobody else can open it
+        self.restore_links()
+        with_each = ThreadPoolExecutor(len(asked))
+        answers = {
+            part: with_each.submit(self._ask_once, service, CHECK_MODULE, part)
+            for part, service in asked.items()
+        }
+        with_each.shutdown(wait=False)
+        return answers
+
+    def _result(
+        self,
+        part: CheckPart,
+        service: str,
+        asked: Callable[[], Mapping[CheckPart, Future[Answer]]],
+    ) -> str | None:
+        """Return how fast the model is, in words, if it is that; raise if the part failed."""
+        if (answer := asked().get(part)) is None:
             return None
-        out = self._run_once(service, CHECK_MODULE, part, called="check")
-        lines = out.strip().splitlines()
+        lines = outcome(answer.result(), service, CHECK_MODULE, "check").strip().splitlines()
         return lines[-1] if lines and part == "model" else None
 
-    def _running(self, service: str) -> ServiceStatus | None:
-        return next((one for one in self.status() if one.name == service and one.is_running), None)
+    def _recorder_runs(self, service: str) -> bool:
+        """Return whether the recorder runs; raise if it does so without success."""
+        running = next((one for one in self.status() if one.name == service), None)
+        if running is None or not running.is_running:
+            return False
+        if not running.is_well or running.last_error:
+            raise TargetError(
+                "the recorder does not work.",
+                f"acoupi compose logs {service}",
+                why=running.message or running.last_error or f"it is {running.state}.",
+            )
+        return True
 
     def start_workers(self) -> None:
         """Start the workers, and redis, which they need; beat stays as it is."""
@@ -543,17 +557,16 @@ class RunningBundle(Target):
     def count_waiting(self, queues: list[str]) -> dict[str, int]:
         """Return how many messages wait in each queue, asked inside the broker's container."""
         with closing(self.engine.client()) as client:
-            shell = self._broker_shell(client)
-            return {queue: shell.number("LLEN", queue) for queue in queues}
+            counts = self._broker_shell(client).numbers("LLEN", queues)
+            return dict(zip(queues, counts, strict=True))
 
     def purge(self, queues: list[str]) -> dict[str, int]:
         """Remove what waits in the queues; return how many messages that were."""
         with closing(self.engine.client()) as client:
             shell = self._broker_shell(client)
-            counts = {queue: shell.number("LLEN", queue) for queue in queues}
-            for queue in queues:
-                shell.number("DEL", queue)
-        return counts
+            counts = shell.numbers("LLEN", queues)
+            shell.numbers("DEL", queues)
+        return dict(zip(queues, counts, strict=True))
 
     def _broker_shell(self, client: Any) -> BrokerShell:
         return BrokerShell(client, self.project, SOCKET, self.settings.home / BROKER_FOLDER)

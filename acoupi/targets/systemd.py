@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -24,6 +25,7 @@ __all__ = [
     "SystemTarget",
     "SystemdTarget",
     "UnitState",
+    "first_closed",
     "lingers",
     "systemctl",
     "unit_folder",
@@ -259,6 +261,24 @@ class SystemTarget(SystemdTarget):
         """Return what all units have in common."""
         return "all units run as one user: what each may see and write is all that keeps them apart"
 
+    def check(self) -> None:
+        """Raise if this is not root, or the user of the units cannot reach the home or Python."""
+        super().check()
+        elsewhere = {
+            self.settings.home: "sudo ACOUPI_HOME=/var/lib/acoupi acoupi setup --target systemd "
+            "--system   (later commands need the same variable)",
+            Path(sys.executable): "install acoupi where every user may read it, as in /opt/acoupi, "
+            "and set up again from there",
+        }
+        for path, advice in elsewhere.items():
+            if closed := first_closed(path, *self.owner):
+                raise TargetError(
+                    "the services could not start.",
+                    advice,
+                    why=f"they run as user {self.owner[0]}, who may not enter {closed}, "
+                    f"and need {path}.",
+                )
+
     def prepare(self, stack: Stack) -> None:
         """Give the home to the user of the units, and replace those that are installed."""
         for folder in ("data", "log", "run"):
@@ -272,6 +292,23 @@ class SystemTarget(SystemdTarget):
         """Install the units, and give what root wrote since (a deployment) to their user."""
         super()._install()
         give_contents(self.settings.home, own_names(self.settings), *self.owner)
+
+
+def first_closed(path: Path, uid: int, gid: int) -> Path | None:
+    """Return the first folder on the way to a path, or the path, that a user may not enter.
+
+    The kernel is asked, as that user, which takes root.
+    """
+
+    def may_enter(one: Path) -> bool:
+        words = ["test", "-x", str(one)]
+        return not subprocess.run(
+            words, user=uid, group=gid, extra_groups=(), check=False
+        ).returncode
+
+    if may_enter(path):
+        return None
+    return next(one for one in (*reversed(path.parents), path) if not may_enter(one))
 
 
 def unit_names(settings: Settings) -> tuple[str, str]:
@@ -437,7 +474,7 @@ def systemctl(
         answer = " ".join((result.stderr or "").split()) or f"it ended with {result.returncode}"
         raise TargetError(
             f"systemctl --{scope} {' '.join(args)} failed.",
-            " ".join((f"journalctl --{scope} -n 50", *(one for one in args if "." in one))),
+            " ".join((f"journalctl --{scope} -n 50", *(f"-u {one}" for one in args if "." in one))),
             why=f"it answered: {answer}",
         )
     return result

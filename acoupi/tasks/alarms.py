@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from pydantic import BaseModel
+
 from acoupi import data
 from acoupi.alarms.episodes import Alarm, judge
 from acoupi.alarms.facts import Facts
@@ -14,7 +16,7 @@ from acoupi.alarms.limits import Alarms
 from acoupi.alarms.rules import RULES
 from acoupi.components import types
 
-__all__ = ["AlarmStore", "Look", "alarm_message", "generate_alarms_task"]
+__all__ = ["AlarmContent", "AlarmStore", "Look", "alarm_message", "generate_alarms_task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +27,25 @@ Look = Callable[[Mapping[str, Any]], tuple[Facts, Notes]]
 
 _WAITING = "waiting"
 _DESCRIPTIONS: dict[str, str] = {rule.key: rule.description for rule in RULES}
+
+
+class AlarmContent(BaseModel):
+    """The content of a message about an alarm."""
+
+    alarm: str
+    """Which fault it is, as in the list of alarms."""
+    state: Literal["raised", "cleared"]
+    """Whether the fault has begun or is over."""
+    description: str
+    """What the alarm means, in words."""
+    detail: str
+    """What was found, with its figures."""
+    since: str
+    """When the fault began, ISO 8601 in UTC."""
+    until: str | None
+    """When it ended; null where it has begun."""
+    device_id: str
+    """Id of the device."""
 
 
 class AlarmStore(Protocol):
@@ -109,17 +130,17 @@ def alarm_message(
 ) -> data.Message:
     """Return the message that an alarm was raised, or cleared."""
     end = alarm.ended_on if state == "cleared" else None
-    content = {
-        "alarm": alarm.key,
-        "state": state,
-        "description": _DESCRIPTIONS.get(alarm.key, ""),
-        "detail": alarm.detail,
-        "since": alarm.since.isoformat(),
-        "until": None if end is None else end.isoformat(),
-        "device_id": device_id,
-    }
+    content = AlarmContent(
+        alarm=alarm.key,
+        state=state,
+        description=_DESCRIPTIONS.get(alarm.key, ""),
+        detail=alarm.detail,
+        since=alarm.since.isoformat(),
+        until=None if end is None else end.isoformat(),
+        device_id=device_id,
+    )
     return data.Message(
         id=alarm.message_id(state, device_id),
-        content=json.dumps(content),
+        content=json.dumps(content.model_dump()),
         message_type=data.MessageType.ALARM,
     )

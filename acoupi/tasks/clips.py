@@ -25,6 +25,7 @@ from acoupi.audio.spans import capture_of
 from acoupi.clips import LONGEST_S, Piece, Stretch, pieces
 from acoupi.components import types
 from acoupi.errors import AudioError
+from acoupi.home import spool_folders
 from acoupi.opening import at, opened_folder
 
 __all__ = ["PATIENCE_S", "Cutter", "work_folder"]
@@ -164,7 +165,9 @@ class Cutter:
         try:
             return formats.read_info(recording.path).frames >= capture_of(recording).frames
         except AudioError:
-            return recording.path.parent == self._spool and not recording.path.exists()
+            return (
+                recording.path.parent in spool_folders(self._spool) and not recording.path.exists()
+            )
 
     def _is_settled(
         self, run: Sequence[data.Recording], recording: data.Recording, reach: Stretch

@@ -11,7 +11,7 @@ from acoupi import data
 from acoupi.components import types
 from acoupi.provenance import Provenance, provenance_of
 
-__all__ = ["generate_detection_task", "model_name"]
+__all__ = ["generate_detection_task", "messages_of", "model_name"]
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,9 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
 
     def detection_task(recording: data.Recording) -> None:
         """Run the model on a recording, store the output and make messages from it."""
-        analysis = store.begin_analysis(recording, name)
+        if _must_wait(store, recording):
+            return  # recovery sends it again
+        recording, analysis = _begin(store, recording, name)
         if analysis.state.is_final:
             logger.info(
                 "%s: the analysis by %s is %s already", recording.id, name, analysis.state.value
@@ -101,7 +103,7 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
             end(analysis, data.AnalysisState.FAILED, error_text)
             return
         try:
-            state = steps.analyse(recording)
+            state = steps.analyse(recording, analysis.analysed_fraction)
         except Exception as error:
             is_last = analysis.attempts >= max_attempts
             state = data.AnalysisState.FAILED if is_last else data.AnalysisState.RETRY
@@ -114,6 +116,22 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
         end(analysis, state)
 
     return detection_task
+
+
+def _must_wait(store: types.Store, recording: data.Recording) -> bool:
+    """Return whether models are to run when nothing is recorded, and something is."""
+    if store.backlog.policy != "nightly":
+        return False
+    stored = next((row for row, _ in store.get_recordings([recording.id])), recording)
+    return store.backlog.holds_back(stored.deployment, data.utc_now())
+
+
+def _begin(
+    store: types.Store, recording: data.Recording, name: str
+) -> tuple[data.Recording, data.Analysis]:
+    if store.backlog.policy == "newest_first":
+        return store.begin_newest_analysis(recording, name)
+    return recording, store.begin_analysis(recording, name)
 
 
 def model_name(model: types.Model) -> str:
@@ -139,8 +157,16 @@ class _Detection:
     builders: tuple[types.MessageBuilder[Any], ...]
     logger: logging.Logger
 
-    def analyse(self, recording: data.Recording) -> data.AnalysisState:
-        """Do the work; return how the analysis ends."""
+    def analyse(self, recording: data.Recording, fraction: float = 1.0) -> data.AnalysisState:
+        """Do the work; return how the analysis ends.
+
+        Parameters
+        ----------
+        recording
+            Which.
+        fraction
+            Share of the recordings around it that are analysed.
+        """
         if not all(f.should_process_recording(recording) for f in self.filters):
             self.logger.info("Skipping %s: a processing filter refused it", recording.id)
             return data.AnalysisState.SKIPPED
@@ -149,6 +175,8 @@ class _Detection:
         if output is None:
             output = self._make_output(self._as_it_is_now(recording), output_id)
             self.store.store_model_output(output)
+        if fraction < 1:
+            output = output.model_copy(update={"analysed_fraction": fraction})
         self._store_messages(output)
         return data.AnalysisState.DONE
 
@@ -192,7 +220,7 @@ class _Detection:
         failure: Exception | None = None
         for position, builder in enumerate(self.builders):
             try:
-                for message in self._messages(builder, position, output):
+                for message in messages_of(builder, position, output):
                     self.message_store.store_message(message)
             except Exception as error:
                 self.logger.exception("%s made no message", type(builder).__name__)
@@ -200,18 +228,26 @@ class _Detection:
         if failure is not None:
             raise failure
 
-    def _messages(
-        self, builder: types.MessageBuilder[Any], position: int, output: data.ModelOutput
-    ) -> Iterator[data.Message]:
-        made = builder.build_message(output)
-        messages = made if isinstance(made, list) else [] if made is None else [made]
-        for index, message in enumerate(messages):
-            yield message.model_copy(
-                update={
-                    "id": data.derived_id(output.id, type(builder).__name__, position, index),
-                    "message_type": message.message_type or data.MessageType.DETECTION,
-                }
-            )
+
+def messages_of(
+    builder: types.MessageBuilder[Any], position: int, output: data.ModelOutput
+) -> Iterator[data.Message]:
+    """Yield what a builder makes of an output: each time under the same ids.
+
+    Parameters
+    ----------
+    position
+        Of the builder among those of the program.
+    """
+    made = builder.build_message(output)
+    messages = made if isinstance(made, list) else [] if made is None else [made]
+    for index, message in enumerate(messages):
+        yield message.model_copy(
+            update={
+                "id": data.derived_id(output.id, type(builder).__name__, position, index),
+                "message_type": message.message_type or data.MessageType.DETECTION,
+            }
+        )
 
 
 def _checked(detection: data.Detection, id_: UUID) -> data.Detection:

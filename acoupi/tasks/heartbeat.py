@@ -22,11 +22,13 @@ class Heartbeat(BaseModel):
     """A sensor's regular report on itself."""
 
     sent_on: data.AwareDatetime = Field(default_factory=data.utc_now)
+    """When it was made."""
     device_id: str
+    """Id of the device."""
     status: str = HEALTHY
     """``OK``, or what is wrong, including the sources of a home that sets itself up."""
     metrics: list[data.Metric] = Field(default_factory=list)
-    """Left out of the JSON when empty."""
+    """Figures of the board and of what waits; left out of the JSON when empty."""
 
     @model_serializer(mode="wrap")
     def _leave_out_no_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

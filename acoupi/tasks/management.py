@@ -11,7 +11,8 @@ from acoupi import data
 from acoupi.audio import files
 from acoupi.components import types
 from acoupi.errors import AudioError
-from acoupi.home import spool_dir
+from acoupi.home import spool_dir, spool_folders
+from acoupi.space import device_of, free_bytes
 from acoupi.tasks.clips import Cutter
 
 __all__ = ["RecordingManagementCondition", "generate_file_management_task", "note_missing"]
@@ -82,11 +83,17 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
             try:
                 if rules.is_ready(recording, infos):
                     rules.manage(recording, cutter)
+            except NoRoomError as error:
+                rules.wait_for_room(error)
             except Exception:
                 logger.exception("Cannot manage %s; it stays for the next pass", recording.path)
         rules.delete_displaced()
 
     return file_management_task
+
+
+class NoRoomError(Exception):
+    """There is no room now where a file is to go; it waits in the spool."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +106,15 @@ class _Management:
     logger: logging.Logger
     reported: set[UUID] = field(default_factory=set)
     """Recordings without a place that were reported already."""
+    lacking: set[str] = field(default_factory=set)
+    """Why files wait in the spool, as reported already."""
 
     def find_recordings(
         self, folder: Path
     ) -> Iterator[tuple[data.Recording, list[data.ModelOutputInfo]]]:
         """Yield the stored recordings of a folder, oldest first; names begin with the time."""
-        paths = files.list_recordings(folder)
+        paths = [path for each in spool_folders(folder) for path in files.list_recordings(each)]
+        paths.sort(key=lambda path: path.name)
         for first in range(0, len(paths), _BATCH):
             batch = paths[first : first + _BATCH]
             rows = self.store.get_recordings_info_by_path(batch)
@@ -151,8 +161,11 @@ class _Management:
         analyses = self.store.get_analyses([recording]).get(recording.id, [])
         failed = _failed_models(outputs, analyses)
         is_untouched = not outputs and not analyses
+        is_spared = self.store.backlog.keep_files and any(
+            one.state is data.AnalysisState.LEFT_OUT for one in analyses
+        )
         is_sampled = self.store.sample_recording(recording, outputs)
-        is_wanted = self._is_wanted(recording, outputs, is_untouched=is_untouched)
+        is_wanted = is_spared or self._is_wanted(recording, outputs, is_untouched=is_untouched)
         if cutter is not None and not failed and not is_wanted:
             try:
                 if not cutter.release(recording):
@@ -229,6 +242,7 @@ class _Management:
     def _find_place(
         self, recording: data.Recording, outputs: list[data.ModelOutput]
     ) -> Path | None:
+        self._check_mounts()
         failure: Exception | None = None
         for manager in self.managers:
             try:
@@ -245,6 +259,26 @@ class _Management:
             raise failure
         return None
 
+    def _check_mounts(self) -> None:
+        """Raise before a manager makes a folder where the disk for it is not mounted."""
+        space = self.store.space
+        if space is not None and (mount := space.missing_mount(space.recordings)):
+            raise NoRoomError(f"no disk is mounted at {mount}")
+
+    def _check_room(self, path: Path, destination: Path) -> None:
+        """Raise rather than fill another disk below its reserve."""
+        space = self.store.space
+        if space is None or device_of(path) == device_of(destination):
+            return
+        if free_bytes(destination) - path.stat().st_size < space.reserve_bytes:
+            raise NoRoomError(f"the disk of {destination.parent} has only its reserve left")
+
+    def wait_for_room(self, error: "NoRoomError") -> None:
+        """Say once why files wait in the spool; nothing that must be moved is lost."""
+        if str(error) not in self.lacking:
+            self.lacking.add(str(error))
+            self.logger.error("Recordings wait in the spool: %s", error)
+
     def _move(
         self,
         recording: data.Recording,
@@ -259,6 +293,7 @@ class _Management:
                 self.store.forget_displaced(recording)
             self.store.update_recording_path(recording, final)
 
+        self._check_room(path, destination)
         final = files.move_file(
             path,
             destination,

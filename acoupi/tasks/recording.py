@@ -72,7 +72,7 @@ def generate_recording_task(
         if stands_by_here():
             task.stand_by()
             return None
-        for condition in recording_conditions or ():
+        for condition in (*(recording_conditions or ()), *store.own_conditions):
             if not condition.should_record():
                 task.refuse(condition)
                 return None
@@ -110,7 +110,8 @@ class _Task:
         self.logger.info("Not recording: %s does not hold", name)
         with suppress(StoreError):
             self.effort.begin(self._deployment())
-            self.effort.refused(condition.refusal, f"{name} did not hold")
+            why = getattr(condition, "why", None) or f"{name} did not hold"
+            self.effort.refused(condition.refusal, why)
         self._skip()
 
     def _skip(self) -> None:

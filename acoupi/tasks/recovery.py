@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 from acoupi import data
 from acoupi.audio import files, formats
 from acoupi.components import types
 from acoupi.errors import AcoupiError, AudioError
-from acoupi.home import spool_dir
+from acoupi.home import spool_dir, spool_folders
 from acoupi.tasks.management import note_missing
 
 __all__ = ["generate_recovery_task"]
@@ -124,18 +125,19 @@ class _Recovery:
 
     def finish_deletions(self) -> None:
         """Delete files with a deletion mark."""
-        for mark in files.hidden_files(self._spool(), files.DELETED_SUFFIX):
-            self._each(mark, self._finish_deletion)
+        for folder in self._spool():
+            for mark in files.hidden_files(folder, files.DELETED_SUFFIX):
+                self._each(mark, self._finish_deletion)
 
     def mend_recordings(self) -> None:
         """Complete recordings that were being written when the recorder died."""
-        for part in formats.find_parts(self._spool()):
-            self._each(part, self._repair)
+        for folder in self._spool():
+            for part in formats.find_parts(folder):
+                self._each(part, self._repair)
 
     def adopt_files(self) -> None:
         """Store recordings from complete files with their own metadata."""
-        paths = files.list_recordings(self._spool())
-        for batch in _batches(paths):
+        for batch in _batches(self._files()):
             known = {r.path for r, _ in self.store.get_recordings_info_by_path(batch)}
             for path in batch:
                 if path not in known:
@@ -143,8 +145,9 @@ class _Recovery:
 
     def note_strange_entries(self) -> None:
         """Say once what is in the folder that is no file though its name says so."""
-        for path, kind in files.strange_entries(self._spool()):
-            self._complain(path, f"it is {kind}, not a file")
+        for folder in self._spool():
+            for path, kind in files.strange_entries(folder):
+                self._complain(path, f"it is {kind}, not a file")
 
     def note_lost_files(self) -> None:
         """Note which captured recordings have no file; a missing folder proves nothing."""
@@ -157,7 +160,7 @@ class _Recovery:
         """Return captured recordings that a model must still process and no worker is handling."""
         now = data.utc_now()
         stranded = []
-        for batch in _batches(list(self._captured()) if self.models else []):
+        for batch in _batches(list(self._not_held_back(now)) if self.models else []):
             analyses = self.store.get_analyses(batch)
             stranded += [
                 recording
@@ -169,6 +172,16 @@ class _Recovery:
                 and self._is_stranded(analyses.get(recording.id, []), now)
             ]
         return stranded
+
+    def _not_held_back(self, now: data.AwareDatetime) -> Iterable[data.Recording]:
+        """Yield captured recordings, but for those whose analysis the backlog policy puts off."""
+        held: dict[UUID, bool] = {}
+        for recording in self._captured():
+            deployment = recording.deployment
+            if deployment.id not in held:
+                held[deployment.id] = self.store.backlog.holds_back(deployment, now)
+            if not held[deployment.id]:
+                yield recording
 
     def _is_stranded(self, analyses: list[data.Analysis], now: data.AwareDatetime) -> bool:
         ours = [analysis for analysis in analyses if analysis.name_model in self.models]
@@ -185,8 +198,7 @@ class _Recovery:
         if ask is not None:
             found: list[data.Recording] = ask()
             return found
-        paths = files.list_recordings(self._spool())
-        rows = self.store.get_recordings_info_by_path(paths)
+        rows = self.store.get_recordings_info_by_path(self._files())
         return sorted((row for row, _ in rows), key=lambda row: row.created_on)
 
     def _finish_deletion(self, mark: Path) -> None:
@@ -235,8 +247,11 @@ class _Recovery:
             self.reported.add(path)
             self.logger.warning("Left alone: %s (%s)", path, why)
 
-    def _spool(self) -> Path:
-        return self.folder or spool_dir()
+    def _spool(self) -> tuple[Path, ...]:
+        return spool_folders(self.folder or spool_dir())
+
+    def _files(self) -> list[Path]:
+        return [path for folder in self._spool() for path in files.list_recordings(folder)]
 
     def _has_settled(self, path: Path) -> bool:
         try:

@@ -140,6 +140,8 @@ class News:
                 return f"Its analysis by {one.name_model} failed: {one.error or 'it says not why'}."
             if one.state is data.AnalysisState.SKIPPED:
                 return _FILTERED
+            if one.state is data.AnalysisState.LEFT_OUT:
+                return f"{one.name_model} had no time for it: {one.error}."
         return _UNWANTED if row.state is data.RecordingState.DELETED else None
 
 

@@ -96,7 +96,7 @@ class Pages:
             Route("/deployment", self.deployment),
             Route("/export", self.export),
             Route("/help", self.help),
-            Route("/help/{page}", self.help),
+            Route("/help/{page:path}", self.help),
         ]
 
     @staticmethod

@@ -29,6 +29,7 @@ _ANALYSES = {
     AnalysisState.RETRY: "{} will try again",
     AnalysisState.SKIPPED: "not analysed by {}: a processing filter refused it",
     AnalysisState.FAILED: "{} failed",
+    AnalysisState.LEFT_OUT: "{} had no time for it",
 }
 _MARKS = {"right": "✓", "wrong": "✗", "other": "≠", "unsure": "?"}
 

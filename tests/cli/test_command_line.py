@@ -13,11 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from acoupi import __version__
+from acoupi import __version__, data
 from acoupi.cli.app import app
 from acoupi.cli.handler import AcoupiGroup
 from acoupi.cli.home import complete
 from acoupi.cli.table import COMMANDS
+from acoupi.components import SqliteStore
 from acoupi.errors import AcoupiError
 from tests.cli.support import Run, lines_of
 
@@ -246,6 +247,47 @@ def test_names_of_programs_targets_settings_and_tasks_can_be_completed(
     assert complete.targets("pro") == ["process"]
     assert complete.fields("recording.dur") == ["recording.duration"]
     assert "recording_task" in complete.tasks("rec")
+    assert complete.presets("b") == ["bats", "birds"]
+    assert complete.recordings("") == complete.detections("") == complete.deployments("") == []
+
+
+def completed(words: str, shell: str, home: Path) -> list[str]:
+    """What a shell is offered for the last of these words."""
+    environment = {
+        **os.environ,
+        "ACOUPI_HOME": str(home),
+        "_ACOUPI_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+        "_TYPER_COMPLETE_ARGS": words,
+    }
+    offered = console(env=environment).stdout
+    return offered.split() if shell == "bash" else re.findall(r'"([^"]+)"', offered)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_settings_and_ids(run: Run, sensor: Path, shell: str) -> None:
+    run("start", "Old oak", "--no-check")
+    store = SqliteStore(sensor / "data" / "metadata.db")
+    deployment = store.get_current_deployment()
+    recording = data.Recording(
+        deployment=deployment, created_on=data.utc_now(), duration=1, samplerate=8000
+    )
+    store.store_recording(recording)
+    detection = data.Detection(detection_score=0.5)
+    store.store_model_output(
+        data.ModelOutput(name_model="m", recording=recording, detections=[detection])
+    )
+    store.close()
+
+    assert completed("acoupi config set recording.dur", shell, sensor) == ["recording.duration"]
+    assert completed("acoupi setup --recording.dur", shell, sensor) == ["--recording.duration"]
+    assert completed("acoupi setup --program sounds --recording.fol", shell, sensor) == [
+        "--recording.follow_sun"
+    ]
+    assert completed("acoupi recordings show ", shell, sensor) == [str(recording.id)]
+    assert completed("acoupi detections show ", shell, sensor) == [str(detection.id)]
+    assert complete.deployments("Old") == ["Old oak"]
 
 
 HEAVY = {

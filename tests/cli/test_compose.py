@@ -4,6 +4,7 @@ import fcntl
 import json
 import shlex
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,16 @@ import pytest
 from typer.testing import Result
 
 from acoupi import __version__
+from acoupi.bundles.engine import Answer, Engine
 from acoupi.bundles.images import image_name
 from acoupi.bundles.variables import choose
 from acoupi.cli.watching import describe
-from acoupi.system import Settings
+from acoupi.system import Sensor, Settings, target_for
 from acoupi.targets import ServiceStatus
+from acoupi.targets.compose import ComposeTarget
 from tests.cli.fake_docker import FakeDocker
-from tests.cli.support import READY, Run, Services, data_of, lines_of
+from tests.cli.support import READY, Run, Services, lines_of
+from tests.services import DEADLINE
 
 
 def error_of(result: Result) -> list[str]:
@@ -97,8 +101,10 @@ def test_the_command_that_runs_is_shown_so_that_it_can_be_copied(
     services(READY)
     (bundle / "docker-compose.override.yml").write_text("services: {}\n")
 
-    result = run("compose", "up")
+    silent = run("compose", "up")
+    result = run("-v", "compose", "up")
 
+    assert "+ " not in silent.stderr
     (shown,) = [line for line in result.stderr.splitlines() if line.startswith("+ ")]
     words = shlex.split(shown.removeprefix("+ "))
     assert words[:2] == ["docker", "compose"]
@@ -219,7 +225,7 @@ def test_an_image_of_ours_that_is_absent_is_built(
     run: Run, docker: FakeDocker, bundle: Path, services: Services
 ) -> None:
     services(READY)
-    docker.answer("buildx build", "#1 building\n")
+    docker.answer("buildx build", "#5 [sensor 2/7] RUN apt-get update\n#5 1.02 Reading lists\n")
     docker.answer("image inspect", code=1, err="Error: No such image\n")
 
     result = run("compose", "up")
@@ -227,7 +233,9 @@ def test_an_image_of_ours_that_is_absent_is_built(
     assert result.exit_code == 0, result.stderr
     (build,) = [line for line in docker.started if line.startswith("buildx build")]
     assert "images/sensor/Dockerfile" in build
-    assert "#1 building" in result.stderr
+    assert "Building the image: step 2/7, RUN apt-get update" in result.stderr
+    assert "Reading lists" not in result.stderr
+    assert "Reading lists" in run("-v", "compose", "up").stderr
     assert "is not here yet" in result.stderr
 
 
@@ -440,7 +448,7 @@ def test_what_docker_compose_does_is_handed_to_it_word_by_word(
 
     assert docker.asked[-1] == " ".join(["compose", *args])
     assert result.exit_code == 5
-    assert result.stderr.startswith("+ docker compose ")
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("args", [["up", "--no-wait"], ["restart"], ["start", "default"]])
@@ -464,58 +472,6 @@ def test_a_command_with_a_slip_is_not_handed_on(run: Run, docker: FakeDocker, bu
     assert lines_of(result)[2] == "  Try: acoupi compose logs"
     assert result.exit_code == 2
     assert not any("lgos" in line for line in docker.asked)
-
-
-def test_down_stops_beat_first(run: Run, docker: FakeDocker, bundle: Path) -> None:
-    result = run("compose", "down")
-
-    assert [line for line in docker.asked if "compose" in line][-2:] == [
-        "compose stop beat",
-        "compose down --remove-orphans",
-    ]
-    assert result.exit_code == 0
-    assert "acoupi compose up" in result.stdout
-
-
-def test_ps_shows_what_each_service_does(
-    run: Run, docker: FakeDocker, bundle: Path, services: Services
-) -> None:
-    services(READY)
-
-    result = run("compose", "ps")
-    as_json = data_of(run("compose", "ps", "--json"))
-
-    assert result.exit_code == 0
-    header, _, _, recording, *_ = filter(str.strip, result.stdout.splitlines())
-    assert header.split()[-1] == "MB"
-    assert recording.split() == ["recording", "ready", "-", "0", "0", "0", "-"]
-    assert [one["state"] for one in as_json] == ["ready"] * 5
-
-
-def test_ps_ends_with_3_when_not_all_work(
-    run: Run, docker: FakeDocker, bundle: Path, services: Services
-) -> None:
-    services({"recording": "ready", "default": "stopped"})
-
-    assert run("compose", "ps").exit_code == 3
-    assert run("compose", "ps", "--json").exit_code == 3
-
-
-def test_ps_without_an_engine_is_a_table_of_unknowns(
-    run: Run, docker: FakeDocker, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-
-    result = run("compose", "ps", "--json")
-
-    assert {one["state"] for one in data_of(result)} == {"unknown"}
-    assert result.exit_code == 3
-
-
-def test_options_of_ps_go_to_docker_compose(run: Run, docker: FakeDocker, bundle: Path) -> None:
-    run("compose", "ps", "--quiet")
-
-    assert docker.asked[-1] == "compose ps --quiet"
 
 
 def test_render_writes_the_file_again(run: Run, docker: FakeDocker, bundle: Path) -> None:
@@ -547,7 +503,7 @@ def test_render_does_not_write_over_what_was_edited(
 def test_an_image_with_a_program_is_what_runs_from_then_on(
     run: Run, docker: FakeDocker, bundle: Path
 ) -> None:
-    result = run("compose", "build", "--package", "acoupi-birdnet")
+    result = run("-v", "compose", "build", "--package", "acoupi-birdnet")
     again = run("compose", "build")
 
     image = image_name(["acoupi-birdnet"])
@@ -585,3 +541,39 @@ def test_a_status_is_described_with_what_there_is_to_say() -> None:
     status = ServiceStatus(name="beat", role="beat", state="stopped", message="it fell asleep")
 
     assert describe(status) == "stopped (it fell asleep)"
+
+
+def test_this_machine_is_asked_once_a_command_unless_the_image_changes(
+    bundle: Path, docker: FakeDocker
+) -> None:
+    target = target_for(Settings(home=bundle))
+
+    def times_asked() -> int:
+        target.check()
+        return len([line for line in docker.asked if line.startswith("info")])
+
+    first = times_asked()
+    assert times_asked() == first
+    choose(bundle, {"ACOUPI_IMAGE": "acoupi/other:1"})
+    assert times_asked() == first + 1
+
+
+class Meeting(Engine):
+    """Answers each container that is run once as many run at the same time."""
+
+    def __init__(self, containers: int) -> None:
+        self._all_run = threading.Barrier(containers, timeout=DEADLINE)
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        if "run" in words:
+            self._all_run.wait()
+        return Answer(0, f"{words[-1]} is well\n")
+
+
+def test_the_parts_of_the_program_are_checked_side_by_side(bundle: Path) -> None:
+    settings = Settings(home=bundle)
+    target = ComposeTarget(settings, Sensor.read(settings).manifest, Meeting(3))
+
+    said = {part: check() for part, _, check in target.program_checks()}
+
+    assert said == {"microphone": None, "model": "model is well", "rest": None}

@@ -9,7 +9,7 @@ from acoupi.provisioning.apply import provision
 from acoupi.system import Settings
 from acoupi.system.config_history import MOST, history_file, read_history
 from acoupi.system.sensor import Sensor
-from tests.cli.support import Run, data_of
+from tests.cli.support import Calls, Run, data_of
 
 
 def duration_of(home: Path) -> float:
@@ -29,6 +29,32 @@ def test_a_setting_is_undone_and_done_again(run: Run, sensor: Path) -> None:
     run("config", "undo", "--to", "1")
     assert duration_of(sensor) == 1
     run("config", "undo")
+    assert duration_of(sensor) == 2
+
+
+def test_a_setting_that_is_applied_restarts_what_runs_and_says_so(
+    run: Run, sensor: Path, target: Calls
+) -> None:
+    run("start", "Old oak", "--no-check")
+    target.names.clear()
+
+    result = run("config", "set", "recording.duration", "2", "--apply")
+    undone = run("config", "undo", "--apply")
+
+    assert result.exit_code == 0, result.stderr
+    assert target.names == ["down", "up"] * 2
+    assert "Restarting recording, default, beat (fake)" in result.stdout
+    assert "acoupi workers restart" not in result.stderr
+    assert undone.exit_code == 0, undone.stderr
+
+
+def test_where_nothing_runs_nothing_is_started_by_applying(
+    run: Run, sensor: Path, target: Calls
+) -> None:
+    result = run("config", "set", "--apply", "recording.duration", "2")
+
+    assert "the next start takes the new settings" in result.stdout
+    assert target.names == []
     assert duration_of(sensor) == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from acoupi import data
 from acoupi.cli import daily
-from acoupi.components import SqliteStore
+from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.system import Settings
 from acoupi.system.deployments import read_deployment
 from tests.cli.support import Calls, Run, data_of
@@ -30,7 +30,18 @@ def recorded(run: Run, sensor: Path) -> Path:
         data.ModelOutput(name_model="m", recording=recording, detections=detections)
     )
     store.close()
+    _send(sensor / "data" / "messages.db")
     return sensor
+
+
+def _send(path: Path) -> None:
+    """Deliver one message of two."""
+    outbox = SqliteMessageStore(path)
+    sent, waiting = data.Message(content="one"), data.Message(content="two")
+    outbox.store_message(sent)
+    outbox.store_message(waiting)
+    outbox.store_response(data.Response(message=sent, status=data.ResponseStatus.SUCCESS))
+    outbox.close()
 
 
 def test_a_deployment_starts_and_stops(run: Run, target: Calls, recorded: Path) -> None:
@@ -60,9 +71,14 @@ def test_status_says_what_people_ask(run: Run, recorded: Path) -> None:
     found = data_of(run("status", "--json"))
 
     assert 'at "Old oak", since ' in shown
-    assert "1 recordings, 2 detections" in shown
+    counted = "1 recordings, 2 detections, 1 messages"
+    assert [line.partition("  ")[0] for line in shown.splitlines() if counted in line] == [
+        "today",
+        "at this site",
+    ]
     assert "GB free" in shown
-    assert found["today"] == {"recordings": 1, "detections": 2}
+    assert found["today"] == {"recordings": 1, "detections": 2, "messages": 1}
+    assert found["deployment_so_far"] == found["today"]
     assert found["status"]["deployment"]["name"] == "Old oak"
 
 

@@ -302,7 +302,7 @@ def test_services_that_run_without_a_deployment_are_too(run: Run, sensor: Path) 
 
 
 def test_the_program_can_be_chosen_from_a_list(run: Run, home: Path) -> None:
-    result = run("setup", "--prompt", input="test\n\n")
+    result = run("setup", "--prompt", input="test\n\n\n")
 
     assert result.exit_code == 0, result.stderr
     assert "What should the sensor do?" in result.stdout
@@ -320,7 +320,7 @@ def test_a_wrong_answer_is_asked_again(run: Run, home: Path) -> None:
         "--recording_saving",
         "null",
     ]
-    answers = "y\n0\n7\n\n\n\n"
+    answers = "y\n0\n7\n\n\n\n\n"
 
     result = run("setup", "--program", "default", "--prompt", *given, input=answers)
 
@@ -352,7 +352,6 @@ def test_a_secret_is_asked_for_unseen_and_kept_apart(
         return default
 
     monkeypatch.setattr("typer.prompt", prompt)
-    monkeypatch.setattr("typer.confirm", lambda text, default: default)
 
     result = run("setup", "--program", "connected", "--prompt", *MQTT_ONLY)
 
@@ -391,7 +390,7 @@ def test_microphones_are_listed_with_their_rates(
     ]
 
     result = run(
-        "setup", "--program", "default", "--prompt", *given, input="y\n1\n384000\n\n\n\n\n"
+        "setup", "--program", "default", "--prompt", *given, input="y\n1\n384000\n\n\n\n\n\n"
     )
 
     assert result.exit_code == 0, result.stderr

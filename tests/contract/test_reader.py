@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from acoupi import data
 from acoupi.components.message_stores import SqliteMessageReader, SqliteMessageStore
 from acoupi.components.stores import SqliteReader, SqliteStore
+from acoupi.components.stores.reporting import reports_of
 from acoupi.door.server import DoorServer, Limits
 from acoupi.door.waiting import WaitingCalls
 from acoupi.errors import MetadataStoreError
@@ -29,7 +30,12 @@ from acoupi.exports import (
     VerdictRow,
 )
 from acoupi.heard import By, Delivery, SpeciesRow
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.reader import HubReader
+from acoupi.hub.sensors import add_sensor
+from acoupi.hub.taking_in import take_in
 from acoupi.provenance import Provenance
+from acoupi.reports import Report
 from acoupi.sampling import Sampling
 from acoupi.services.doors import ROLES
 from acoupi.stack.doors import WEB
@@ -58,8 +64,32 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-@pytest.fixture(params=["sqlite", "door"])
+class Reported:
+    """Reads from a hub, to which the whole store is reported before each question."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        self._path, self._hub, self._reader = path, HubDatabase(url), HubReader(url)
+        add_sensor(self._hub, "oak-1")
+
+    def __getattr__(self, name: str) -> Any:
+        for report in reports_of(self._path):
+            sent = Report.model_validate_json(report.model_dump_json())
+            take_in(self._hub, "oak-1", sent)
+        return getattr(self._reader, name)
+
+    def close(self) -> None:
+        self._hub.close()
+        self._reader.close()
+
+
+@pytest.fixture(params=["sqlite", "door", "hub"])
 def reader(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    if request.param == "hub":
+        postgres = request.getfixturevalue("postgres")
+        reported = Reported(path, postgres.new_database("sensors"))
+        yield cast("Reader", reported)
+        reported.close()
+        return
     with SqliteReader(path) as reader:
         if request.param == "sqlite":
             yield reader
@@ -199,6 +229,8 @@ def test_a_row_says_everything(store: SqliteStore, reader: Reader) -> None:
         "samplerate_hz": 256_000,
         "ended_on": at(3),
     }
+    if isinstance(reader, Reported):
+        of_recording["path"] = Path("a.wav")  # folders of a sensor mean nothing elsewhere
     assert {name: getattr(first.recording, name) for name in of_recording} == of_recording
     assert reader.detection(ids["a0"]) == first
     assert [one.id for one in reader.detections_in(ids["a"])] == [ids["a0"], ids["a1"]]

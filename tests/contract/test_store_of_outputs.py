@@ -120,7 +120,14 @@ def test_an_analysis_keeps_how_it_ended(store: Store, clock: Clock) -> None:
     )
 
 
-@pytest.mark.parametrize("final", [state for state in data.AnalysisState if state.is_final])
+@pytest.mark.parametrize(
+    "final",
+    [
+        state
+        for state in data.AnalysisState
+        if state.is_final and state is not data.AnalysisState.LEFT_OUT
+    ],
+)
 def test_a_final_analysis_is_returned_as_it_is_and_not_counted(
     store: Store, final: data.AnalysisState
 ) -> None:
@@ -474,3 +481,17 @@ def test_recordings_that_a_model_failed_on_are_known_by_their_time(store: Store)
 
     assert store.get_unanalysed_recordings(at(0), at(30)) == [sounds[0]]
     assert store.get_unanalysed_recordings(at(0), at(31)) == [sounds[0], sounds[3]]
+
+
+def test_the_newest_recording_that_waits_is_begun_first(store: Store) -> None:
+    sounds = [recording(f"{n}.wav", created_on=at(n)) for n in range(3)]
+    for sound in sounds:
+        store.store_recording(sound)
+    store.begin_analysis(sounds[2], "bats")
+
+    begun = [store.begin_newest_analysis(sounds[0], "bats") for _ in range(3)]
+
+    assert [one.id for one, _ in begun] == [sounds[1].id, sounds[0].id, sounds[0].id]
+    assert [(one.recording_id, one.attempts) for _, one in begun] == [
+        (sounds[1].id, 1), (sounds[0].id, 1), (sounds[0].id, 2),
+    ]  # fmt: skip

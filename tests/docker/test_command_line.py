@@ -10,7 +10,7 @@ import pytest
 from acoupi.data import Deployment
 from acoupi.errors import TargetError
 from acoupi.system.deployments import read_deployment
-from acoupi.targets import running
+from acoupi.targets import one_off as containers_run_once
 from tests.docker.bundles import EVERY, QUICK, SERVICES, Bundle, bundle_at, docker, ended_in
 
 NO_CARD = ("--recording.duration", "1", "--microphone.simulated", "null")
@@ -122,7 +122,7 @@ def test_a_hook_that_hangs_is_ended_with_its_container(
     hanging.mkdir(parents=True)
     (hanging / "sitecustomize.py").write_text("import time\n\ntime.sleep(3600)\n")
     ready.override({"default": {"environment": {"PYTHONPATH": str(hanging)}}})
-    monkeypatch.setattr(running, "HOOK_PATIENCE", 2.0)
+    monkeypatch.setattr(containers_run_once, "PATIENCE", 2.0)
 
     with pytest.raises(TargetError, match="on_start did not end") as raised:
         ready.target.run_hook("start", Deployment(name="Old oak"))

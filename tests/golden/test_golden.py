@@ -28,6 +28,7 @@ CASES_OF: dict[str, tuple[str, tuple[str, ...]]] = {
     "connected": ("connected", ()),
     "demo": ("demo", ()),
     "web": ("default", WITH_WEB),
+    "memory": ("default", ("--sensor.spool.memory_mb", "64")),
 }
 """The program, and the options of setup."""
 TARGETS = ["process", "systemd", "compose", "balena"]

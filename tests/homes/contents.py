@@ -1,8 +1,10 @@
 """What is in a home after it was taken over: all that was there before, once, and what is new."""
 
+import contextlib
 import datetime
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -61,6 +63,7 @@ class Before:
         self.detections = {UUID(one) for one in made["detections"]}
         self.deployment = UUID(made["deployment"])
         self.device = str(made["device"])
+        self.clips = {UUID(one) for one in made.get("clips", [])}
         self.parts = {UUID(one) for one in made["parts"]}
         """The recordings that it was cut off in; the store knows nothing of them."""
         self.recorded_s = float(made["recorded_s"])
@@ -107,8 +110,17 @@ class Contents:
         return SqliteStore(self.place / "data" / "metadata.db")
 
     def states(self) -> dict[str, int]:
-        """How many recordings are in each state."""
-        return {state.value: count for state, count in self._store.count_recordings().items()}
+        """How many recordings are in each state; one of which clips are left has lost its file."""
+        found = {state.value: count for state, count in self._store.count_recordings().items()}
+        found["deleted"] += found.pop("clipped")
+        return found
+
+    def clips(self) -> dict[UUID, Path]:
+        """The files of the clips."""
+        address = f"file:{self.place / 'data' / 'metadata.db'}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            rows = connection.execute("SELECT clip_id, file_path FROM v_clip").fetchall()
+        return {UUID(one): Path(path) for one, path in rows}
 
     def deliveries(self) -> dict[str, dict[str, int]]:
         """How many messages are in each state, for "http" and "file"."""
@@ -164,6 +176,9 @@ def _check_files(before: Before, now: Contents) -> None:
         assert path is not None, one
         assert path.exists(), one
     assert not [one for one in before.recorded("deleted") if now.recordings[one].path]
+    clips = now.clips()
+    assert before.clips <= set(clips)
+    assert all(path.stat().st_size > 44 for path in clips.values())
     files = " ".join(path.name for path in (now.place / "data" / "spool").iterdir())
     assert not [one for one in before.parts if one not in now.recordings and str(one) not in files]
 

@@ -1,4 +1,4 @@
-"""`scripts/run` runs a whole sensor: real processes, everything but the microphone."""
+"""`scripts/run`, or `acoupi try`, runs a whole sensor: everything real but the microphone."""
 
 import json
 import os
@@ -21,15 +21,10 @@ from acoupi.stack.pulse import is_locked
 from tests.browsers import Browser, free_port
 
 ROOT = Path(__file__).parents[2]
-RUN = (
-    [ROOT / "scripts" / "run"]
-    if (ROOT / ".venv" / "installed-dev").exists()
-    else [sys.executable, ROOT / "scripts" / "demo.py"]
-)
-"""Without the environment of scripts/test, what scripts/run runs: no test installs anything."""
-SERVICES = ("recording", "detection", "default", "beat")
-
 ACOUPI = Path(sys.executable).with_name("acoupi")
+RUN = [ROOT / "scripts" / "run"] if (ROOT / ".venv" / "installed-dev").exists() else [ACOUPI, "try"]
+"""Without the environment of scripts/test, what scripts/run calls: no test installs anything."""
+SERVICES = ("recording", "detection", "default", "beat")
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -120,7 +115,7 @@ def test_an_interrupted_demo_leaves_nothing_running(place: Path, number: int) ->
 @pytest.mark.timeout(700)
 def test_the_page_of_the_demo_is_where_it_says(place: Path) -> None:
     port = free_port()
-    with demo(place, "--seconds", "600", "--web", str(port)) as process:
+    with demo(place, "--seconds", "600", "--web", "--port", str(port)) as process:
         said = next((line for line in process.stdout if "The page" in line), "")
         assert f"http://127.0.0.1:{port}/" in said, said + process.stdout.read()
         page = Browser(port)

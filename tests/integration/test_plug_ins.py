@@ -129,7 +129,7 @@ def test_setup_asks_for_its_settings(run: Run, home: Path) -> None:
     well(
         run(
             *("setup", "--program", "connected", "--prompt", *given, *password),
-            input="\n".join([*answers, *[""] * 5]),
+            input="\n".join([*answers, *[""] * 6]),
         )
     )
 

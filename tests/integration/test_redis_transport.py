@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from acoupi import data
 from acoupi.services import redis_transport
-from acoupi.services.aside import Aside
+from acoupi.services.aside import Aside, aside_file
 from acoupi.services.broker import make_app
 from acoupi.services.own_redis import OwnRedis, RedisFailedError
 from acoupi.services.publisher import open_publisher
@@ -134,6 +134,35 @@ def test_a_consumer_that_stops_while_it_waits_takes_nothing_with_it(
         kept = client("LLEN", "detection") + client("HLEN", "unacked:detection")
         assert kept == 1 - len(consumer.taken)
         client.together(("DEL", "detection"), ("DEL", "unacked:detection"))
+
+
+def test_a_consumer_that_stops_does_not_wait_for_a_message(
+    app: Celery, client: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_transport, "BLOCK", 3600)
+    consumer = Consumer(app)
+    consumer.look(0)
+
+    stopping = threading.Thread(target=consumer.close, daemon=True)
+    stopping.start()
+    stopping.join(10)
+
+    assert not stopping.is_alive()
+    assert client("EXISTS", "detection") == 0
+
+
+def test_what_a_stopping_consumer_sent_to_itself_is_no_message(
+    app: Celery, client: OwnRedis, home: Path
+) -> None:
+    client("LPUSH", "detection", redis_transport.NOTHING)
+    send(app, "a")
+    consumer = Consumer(app)
+
+    consumer.wait(1)
+
+    assert names(consumer.taken) == ["a"]
+    assert not aside_file(Settings(home=home).run_dir, "detection").exists()
+    consumer.close()
 
 
 def test_a_lost_connection_leaves_what_is_in_hand_to_be_acknowledged(

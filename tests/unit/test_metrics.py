@@ -23,6 +23,8 @@ from acoupi.services.construction import load_program
 from acoupi.services.metrics import FAMILIES, PREFIX, SensorState, metrics
 from acoupi.services.sensor_state import StateFinder
 from acoupi.services.sensor_tasks import metrics_file
+from acoupi.services.space_state import DiskState, GivenUpState, SpaceState
+from acoupi.space import FileClass
 from acoupi.stack.pulse import Pulse, PulseFile
 from acoupi.stack.settings import Settings
 from acoupi.system import Sensor, setup_program
@@ -35,7 +37,7 @@ MONITORING = ROOT / "compose" / "monitoring"
 NOW = datetime(2024, 6, 20, 12, tzinfo=UTC)
 SAMPLE = re.compile(r"(acoupi_\w+)(?:\{([^}]*)\})? (\S+)")
 LABELS = {
-    *("alarm", "device", "folder", "kind", "messenger", "model", "program", "result"),
+    *("alarm", "class", "device", "folder", "kind", "messenger", "model", "program", "result"),
     *("service", "state", "version"),
 }
 
@@ -93,6 +95,24 @@ FULL = SensorState(
     messages={"mqtt:hub:1883/acoupi": {"pending": 1, "dead": 2}},
     disks={Path("/home/data"): (5e9, 3e10)},
     clock_error_s=0.02,
+    space=SpaceState(
+        disks=[
+            DiskState(
+                folder=Path("/home/data"),
+                free_bytes=5_000_000_000,
+                total_bytes=30_000_000_000,
+                reserve_bytes=500_000_000,
+                acts_below_bytes=4_500_000_000,
+                acts_until_bytes=6_000_000_000,
+                hours_left=2.5,
+            )
+        ],
+        given_up={
+            FileClass.UNREMARKABLE: GivenUpState(recordings=3, seconds=9, bytes=12, last_on=NOW)
+        },
+        on_full="stop",
+        is_full=False,
+    ),
 )
 
 
@@ -138,6 +158,8 @@ def test_figures_are_those_of_the_sensor() -> None:
     assert found["acoupi_alarm_active", 'alarm="disk_low"'] == 0
     assert found["acoupi_microphone_fault", 'kind="stuck"'] == 1
     assert found["acoupi_disk_full_in_seconds", ""] == float("inf")
+    assert found["acoupi_disk_left_seconds", 'folder="/home/data"'] == 9000
+    assert found["acoupi_given_up_bytes_total", 'class="unremarkable"'] == 12
     assert found["acoupi_effort_seconds", 'state="disk_full"'] == 10
     assert found["acoupi_last_recording_timestamp_seconds", ""] == NOW.timestamp()
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from itertools import pairwise
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,19 +16,21 @@ from acoupi import data
 from acoupi.components import types
 from acoupi.components.recording_conditions import (
     DawnTimeInterval,
+    FollowsTheSun,
     IsInInterval,
     IsInIntervals,
     is_time_in_interval,
 )
 from acoupi.data import EffortState, from_microseconds, to_microseconds
 from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
-from acoupi.sun import Location, dawns
+from acoupi.sun import Location, dawns, dusks, is_dark
 from acoupi.testing import make_deployment
 from acoupi.windows import DailyWindows, SolarWindows, name_of_zone, zone_named
 
 UTC = datetime.UTC
 SECOND = datetime.timedelta(seconds=1)
 MINUTE = datetime.timedelta(minutes=1)
+HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
 YEAR = datetime.datetime(2026, 1, 1, tzinfo=UTC), datetime.datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -134,6 +137,34 @@ def test_every_minute_of_a_year_is_planned_if_dawn_is_near(
     assert [from_microseconds(start) for start, _ in spans] == [start for start, _ in found]
 
 
+@pytest.mark.parametrize(("zone_name", "place"), ZONES.items())
+@pytest.mark.parametrize("part", ["night", "day"])
+def test_every_hour_of_a_year_is_planned_by_night_if_it_is_dark(
+    part: Literal["night", "day"], zone_name: str, place: tuple[float, float]
+) -> None:
+    deployment = make_deployment(latitude=place[0], longitude=place[1])
+    condition = FollowsTheSun(part, 0, ZoneInfo(zone_name), get_deployment=lambda: deployment)
+
+    found = planned(condition, deployment, *YEAR)
+
+    times = [YEAR[0] + HOUR * number + SECOND * 7 for number in range(0, 365 * 24, 5)]
+    assert [any(start <= time < end for start, end in found) for time in times] == [
+        is_dark(Location(*place), time) is (part == "night") for time in times
+    ]
+
+
+def test_the_margin_is_before_dusk_and_after_dawn() -> None:
+    london, noon = Location(51.5, -0.1), YEAR[0] + DAY / 2
+    margin = datetime.timedelta(minutes=45)
+    condition = FollowsTheSun("night", 45, UTC, location=london)
+
+    (night,) = condition.spans(to_microseconds(noon), to_microseconds(noon + DAY))
+
+    (dusk,), (dawn,) = (find(london, noon, noon + DAY) for find in (dusks, dawns))
+    assert from_microseconds(night[0]) == dusk - margin
+    assert from_microseconds(night[1]) == dawn + margin + SECOND
+
+
 def test_days_without_dawn_are_not_planned() -> None:
     tromso = make_deployment(latitude=69.65, longitude=18.96)
     condition = DawnTimeInterval(30, ZoneInfo("Europe/Oslo"), get_deployment=lambda: tromso)
@@ -153,6 +184,13 @@ def conditions() -> st.SearchStrategy[types.TimeCondition]:
         st.builds(IsInIntervals, st.lists(intervals, max_size=3), zones),
         st.builds(
             DawnTimeInterval,
+            st.integers(0, 300),
+            zones,
+            location=st.none() | st.sampled_from([*ZONES.values()]),
+        ),
+        st.builds(
+            FollowsTheSun,
+            st.sampled_from(["night", "day"]),
             st.integers(0, 300),
             zones,
             location=st.none() | st.sampled_from([*ZONES.values()]),

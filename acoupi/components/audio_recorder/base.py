@@ -15,6 +15,7 @@ from acoupi import data
 from acoupi.audio.disk import disk_errors, holding, part_path, publish
 from acoupi.audio.formats import FileFormat, SoundInfo, add_guano, read_info
 from acoupi.audio.guano import build_guano, guano_of_recording
+from acoupi.audio.memory import MemorySpool
 from acoupi.audio.pool import streams
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.sources import AudioSource
@@ -44,6 +45,8 @@ _WARM_UP_SECONDS = 1.0
 _LEAD_SECONDS = 3.0
 """How long opening a microphone may take, seconds."""
 _CHECK_SECONDS = 0.1
+_HEADER_BYTES = 65_536
+"""More than the metadata of a file take."""
 _CHECK_TOLERANCE = 0.01
 
 
@@ -153,6 +156,8 @@ class BaseAudioRecorder(AudioRecorder):
         self._owner = _Owner()
         self._planner = ClipPlanner(duration, interval)
         self._was_open = False
+        self.memory: MemorySpool | None = None
+        """Where recordings go as long as it has room; None: all go to `audio_dir`."""
         self.device_listener: DeviceListener | None = None
         """Informed at once, even between recordings, when the microphone is lost or back."""
         self._keeper: Keeper | None = None
@@ -402,7 +407,7 @@ class BaseAudioRecorder(AudioRecorder):
         plan = planner.plan_rest(stream) if is_rest else planner.plan(stream)
         return capture_clip(
             stream,
-            self.audio_dir,
+            self._folder_for(plan.frames / stream.samplerate),
             plan,
             deployment=deployment,
             time_expansion=self.time_expansion,
@@ -411,6 +416,14 @@ class BaseAudioRecorder(AudioRecorder):
             file_format=self.file_format,
             on_frames=lambda frames: planner.done(stream, plan, frames),
         )
+
+    def _folder_for(self, seconds: float) -> Path:
+        """Return where the next recording goes; a FLAC file is expected to be as large as a WAV."""
+        if self.memory is None:
+            return self.audio_dir
+        sample_bytes = 2 if self.bits == 16 else 4
+        sound = round(seconds * self.samplerate) * self.audio_channels * sample_bytes
+        return self.memory.folder_for(sound + _HEADER_BYTES)
 
     def _rest(self, stream: CaptureStream) -> None:
         """Close the microphone if it is not needed for long, and arrange to reopen it in time."""
@@ -454,7 +467,7 @@ class BaseAudioRecorder(AudioRecorder):
             time_expansion=self.time_expansion,
             deployment=deployment,
         )
-        path = self.audio_dir / file_name(recording)
+        path = self._folder_for(self.duration) / file_name(recording)
         # A hidden folder: the file in it can end in .wav, as some libraries require.
         part = part_path(path)
         with disk_errors(path):

@@ -30,6 +30,11 @@ MESSAGES = """
     ORDER BY m.created_on_us, m.row
 """
 
+SENT = """
+    SELECT COUNT(*) FROM message INDEXED BY message_acknowledged
+    WHERE is_acknowledged = 1 AND created_on_us >= :since
+"""
+
 DELIVERIES = """
     SELECT s.name, d.state, d.attempts, d.last_error, d.updated_on_us
     FROM delivery d JOIN messenger s ON s.row = d.messenger_row
@@ -69,6 +74,12 @@ class SqliteMessageReader:
         with self._database.reading() as connection:
             rows = connection.execute(MESSAGES, values).fetchall()
             return [_message(connection, row) for row in rows]
+
+    def count_sent(self, since: datetime.datetime) -> int:
+        """Return how many of the messages made since a time every receiver has."""
+        with self._database.reading() as connection:
+            values = {"since": to_microseconds(since)}
+            return int(connection.execute(SENT, values).fetchone()[0])
 
 
 def _message(connection: sqlite3.Connection, row: tuple[Any, ...]) -> MessageRow:

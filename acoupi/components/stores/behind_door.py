@@ -44,7 +44,7 @@ def _check(store: Any, method: str, arguments: Mapping[str, Any]) -> None:
         Naming the recording.
     """
     database: Database = store._database  # noqa: SLF001 - of the same room
-    if method == "begin_analysis":
+    if method in ("begin_analysis", "begin_newest_analysis"):
         recording: data.Recording = arguments["recording"]
         _check_number(database, _ANALYSES, recording.id, arguments["name_model"])
     elif method == "end_analysis":
@@ -78,6 +78,10 @@ metadata_door = through_door(
     deferred=("store_model_output", "store_model_outputs", "end_analysis"),
     offline={
         "begin_analysis": _first_attempt,
+        "begin_newest_analysis": lambda recording, name_model: (
+            recording,
+            _first_attempt(recording, name_model),
+        ),
         "get_recordings": lambda ids: [],
         "get_recording_model_outputs": lambda recording: [],
     },

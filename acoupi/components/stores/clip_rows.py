@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acoupi import data
 from acoupi.clips import true_time
-from acoupi.components.stores.values import as_id
+from acoupi.components.stores.values import Connection, as_id
 from acoupi.heard import ClipRow
 
 __all__ = ["beginning_in", "clips_of"]
@@ -20,7 +20,7 @@ _CLIPS = """
 """
 
 
-def clips_of(connection: sqlite3.Connection, recording_row: int) -> tuple[ClipRow, ...]:
+def clips_of(connection: Connection, recording_row: int) -> tuple[ClipRow, ...]:
     """Return the clips with sound of a recording, in order."""
     rows = connection.execute(_CLIPS, {"row": recording_row})
     return tuple(ClipRow(as_id(id_), Path(os.fsdecode(path)), *rest) for id_, path, *rest in rows)

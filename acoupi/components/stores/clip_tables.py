@@ -15,7 +15,7 @@ from acoupi.components.stores.effort_tables import capture_of_row
 from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.values import as_path_text, to_microseconds
 
-__all__ = ["ClipTables"]
+__all__ = ["ClipTables", "given_up"]
 
 _PUT = """
     INSERT INTO clip (
@@ -117,19 +117,26 @@ class ClipTables:
 
         Seconds, of the recordings of a deployment that began in [since, until).
         """
-        values = {
-            "deployment": deployment.id.bytes,
-            "since": to_microseconds(since),
-            "until": to_microseconds(until),
-        }
         with self._database.reading() as connection:
-            deleted, in_clips = connection.execute(_GIVEN_UP, values).fetchone()
-        return deleted, in_clips
+            return given_up(connection, deployment, since, until)
 
     def is_clip(self, path: Path) -> bool:
         """Return whether this is the file of a clip."""
         with self._database.reading() as connection:
             return bool(connection.execute(_IS_CLIP, {"path": as_path_text(path)}).fetchone())
+
+
+def given_up(
+    connection: Any, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
+) -> tuple[float, float]:
+    """Return how much sound of deleted files there was, and how much of it clips hold, s."""
+    values = {
+        "deployment": deployment.id.bytes,
+        "since": to_microseconds(since),
+        "until": to_microseconds(until),
+    }
+    deleted, in_clips = connection.execute(_GIVEN_UP, values).fetchone()
+    return deleted, in_clips
 
 
 def _bounds(stream_id: UUID, frames: Stretch) -> dict[str, Any]:

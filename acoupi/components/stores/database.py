@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi import clock
-from acoupi.components.stores import faults
+from acoupi.components.stores import ballast, faults
+from acoupi.components.stores.guard import Guard, Identity, identity
 from acoupi.components.stores.read_only import connect, has_file, not_a_file, open_read_only
 from acoupi.components.stores.values import as_path_text
 from acoupi.errors import StoreError
@@ -115,11 +116,19 @@ class Database:
         StoreError
             Of the schema's class: what SQLite refused, why, and what to try.
         """
+        ballast.give_back(self.path.parent)
         with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
             yield connection
 
-    def examine(self, patience: float) -> None:
+    def examine(self, patience: float, *, is_suspect: bool = False) -> str | None:
         """Open the file, and look for damaged pages for some seconds.
+
+        Parameters
+        ----------
+        patience
+            Seconds; at 0 only what is needed to open it is looked at.
+        is_suspect
+            Whether all of it is looked at, however long that takes, and what is found returned.
 
         Raises
         ------
@@ -133,12 +142,16 @@ class Database:
             ).fetchall():
                 if kind == "table":
                     connection.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608 - a name from there
+            if is_suspect:
+                found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+                return None if found == "ok" else " ".join(found.split())
             if patience > 0:
                 _look_for_damage(connection, patience)
         if not os.access(self.path, os.W_OK, effective_ids=True):
             with self.writing() as connection:  # raises what SQLite says of it
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 connection.execute(f"PRAGMA user_version = {version}")
+        return None
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -168,6 +181,8 @@ class Database:
             self._give_back(borrowed, sound=sound)
 
     def _explain(self, error: Exception, action: str) -> StoreError:
+        if faults.is_damage(error) and not self._only_reads:
+            faults.suspect(self.path)
         return faults.explain(
             error,
             store=self.schema.store,
@@ -184,27 +199,38 @@ class Database:
             # A thread that already has a connection must be able to finish, so it passes.
             self._changed.wait_for(lambda: not self._is_forking or me in self._borrowers)
             self._borrowers[me] += 1
-            inode = _inode(self.path)
-            if inode is None or any(idle.inode != inode for idle in self._idle):
-                _close_all(self._idle)  # the file was moved aside meanwhile
-            if self._idle:
-                return self._idle.pop()
         try:
-            return self._open()
+            while True:
+                found = self._taken() or self._open()
+                if self._is_held(found):
+                    return found
+                found.close()  # the file was moved aside meanwhile
         except BaseException:
             self._count_down()
             raise
 
+    def _is_held(self, found: "_Connection") -> bool:
+        try:
+            return found.hold(self.path)
+        except sqlite3.Error as error:
+            found.close()
+            raise self._explain(error, "use") from error
+
+    def _taken(self) -> "_Connection | None":
+        with self._changed:
+            return self._idle.pop() if self._idle else None
+
     def _give_back(self, borrowed: "_Connection", *, sound: bool) -> None:
         if borrowed.pid != os.getpid():
-            _inherited.append(borrowed.connection)  # closing it would harm the parent
+            _inherit(borrowed)
         else:
             with self._changed:
                 keep = sound and not self._only_reads and len(self._idle) < _MOST_IDLE
                 if keep:
+                    borrowed.guard.let_go()
                     self._idle.append(borrowed)
             if not keep:
-                borrowed.connection.close()
+                borrowed.close()
         self._count_down()
 
     def _count_down(self) -> None:
@@ -239,16 +265,20 @@ class Database:
     def _open(self) -> "_Connection":
         open_ = self._open_to_read if self._only_reads else self._open_to_write
         connection = None
+        guard = Guard(self.path, is_needed=not self._only_reads)
         try:
+            guard.hold()
             connection = open_()
+            seen = identity(self.path)
             connection = self._prepare(connection)
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            guard.close()
             if isinstance(error, sqlite3.Error):
                 raise self._explain(error, "open") from error
             raise
-        return _Connection(connection, os.getpid(), _inode(self.path))
+        return _Connection(connection, os.getpid(), guard, seen)
 
     def _open_to_write(self) -> sqlite3.Connection:
         try:
@@ -375,24 +405,35 @@ class Database:
 class _Connection:
     connection: sqlite3.Connection
     pid: int
-    inode: tuple[int, int] | None
+    guard: Guard
+    seen: Identity
+    """Which file it is."""
+
+    def hold(self, path: Path) -> bool:
+        """Keep the file in place; return whether it still has its name."""
+        self.guard.hold()
+        return identity(path) == self.seen
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):  # SQLite removes journals by their names
+            self.guard.hold()
+        self.connection.close()
+        self.guard.close()
 
 
 def _close_all(idle: list[_Connection]) -> None:
     while idle:
         item = idle.pop()
         if item.pid == os.getpid():
-            item.connection.close()
+            item.close()
         else:
-            _inherited.append(item.connection)
+            _inherit(item)
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino)
+def _inherit(item: _Connection) -> None:
+    """Keep what a parent opened: closing its database would harm the parent."""
+    _inherited.append(item.connection)
+    item.guard.close()
 
 
 def _in_memory() -> sqlite3.Connection:
@@ -464,4 +505,4 @@ def _look_for_damage(connection: sqlite3.Connection, patience: float) -> None:
     finally:
         connection.set_progress_handler(None, 0)
     if found != "ok":
-        raise sqlite3.DatabaseError(" ".join(str(found).split()))
+        raise faults.damage(" ".join(str(found).split()))

@@ -16,7 +16,7 @@ from acoupi.components.stores.values import as_id, from_microseconds, to_microse
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import Captured, CapturePlan, EffortHistory, PlanFrom, plan_throughout
 
-__all__ = ["EffortTables", "alive_until", "capture_of_row", "plans_of", "put_capture"]
+__all__ = ["EffortTables", "alive_until", "capture_of_row", "history_of", "plans_of", "put_capture"]
 
 Row = Sequence[Any]
 
@@ -88,8 +88,8 @@ NOTES = """
     FROM deployment own CROSS JOIN deployment d CROSS JOIN effort_note n
     WHERE own.row = :deployment_row AND d.row <> own.row AND n.deployment_row = d.row
         AND n.end_us > d.ended_on_us
-        AND n.end_us >= max(:start, own.started_on_us)
-        AND n.start_us <= min(:end, coalesce(own.ended_on_us, :end))
+        AND n.end_us >= :start AND n.end_us >= own.started_on_us
+        AND n.start_us <= :end AND n.start_us <= coalesce(own.ended_on_us, :end)
         AND n.start_us >= coalesce((
             SELECT max(start_us) FROM effort_note
             WHERE deployment_row = d.row AND start_us <= d.ended_on_us
@@ -99,8 +99,8 @@ NOTES = """
     FROM deployment own CROSS JOIN deployment d CROSS JOIN effort_note n
     WHERE own.row = :deployment_row AND d.row <> own.row AND n.deployment_row = d.row
         AND n.start_us < d.started_on_us
-        AND n.end_us >= max(:start, own.started_on_us)
-        AND n.start_us <= min(:end, coalesce(own.ended_on_us, :end))
+        AND n.end_us >= :start AND n.end_us >= own.started_on_us
+        AND n.start_us <= :end AND n.start_us <= coalesce(own.ended_on_us, :end)
     ORDER BY start_us, state
 """
 
@@ -118,7 +118,7 @@ PLANS = """
 ALIVE_UNTIL = """
     SELECT max(
         coalesce((
-            SELECT created_on_us + CAST(duration_s * 1e6 AS INTEGER) FROM recording
+            SELECT created_on_us + CAST(duration_s * 1e6 AS BIGINT) FROM recording
             WHERE deployment_row = :deployment_row
             ORDER BY created_on_us DESC LIMIT 1
         ), -1),
@@ -128,13 +128,18 @@ ALIVE_UNTIL = """
     )
 """
 
-_CAPTURED = """
+_UNTIL = "(r.created_on_us + CAST(round(r.duration_s * 1e6) AS BIGINT))"
+
+# ruff: noqa: S608 - every piece is a constant of this file; values are bound
+_CAPTURED = f"""
     SELECT r.created_on_us,
-        r.created_on_us + CAST(round(r.duration_s * 1e6) AS INTEGER) AS until_us,
+        {_UNTIL},
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
         c.overruns, c.incomplete, c.incomplete_detail,
-        CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END, c.clock_error_s
+        CASE WHEN k.corrected_us <> 0 THEN 1 ELSE c.clock_synchronised END, c.clock_error_s,
+        CASE WHEN s.made > 0 THEN s.analysed * 1.0 / s.made ELSE 1.0 END
     FROM recording r
+        LEFT JOIN sampling s ON s.row = r.sampling_row
         LEFT JOIN capture c ON c.recording_row = r.row
         LEFT JOIN capture_clock k ON k.recording_row = r.row
 """
@@ -142,7 +147,7 @@ _CAPTURED = """
 # The recordings of a part of a deployment, and the nearest on either side; also what
 # reaches into it from another deployment, beyond the start or the end of that one.
 CAPTURED = (
-    _CAPTURED  # noqa: S608 - both parts are written here
+    _CAPTURED
     + """
     WHERE r.deployment_row = :deployment_row
         AND r.created_on_us >= coalesce((
@@ -156,14 +161,14 @@ CAPTURED = (
     UNION ALL
 """
     + _CAPTURED
-    + """
+    + f"""
         JOIN deployment d ON d.row = r.deployment_row
         JOIN deployment own ON own.row = :deployment_row
     WHERE d.row <> own.row
         AND r.created_on_us BETWEEN :start AND :end
-        AND until_us > own.started_on_us
+        AND {_UNTIL} > own.started_on_us
         AND r.created_on_us < coalesce(own.ended_on_us, :end)
-        AND (until_us > d.ended_on_us OR r.created_on_us < d.started_on_us)
+        AND ({_UNTIL} > d.ended_on_us OR r.created_on_us < d.started_on_us)
     ORDER BY 1
 """
 )
@@ -199,11 +204,8 @@ class EffortTables(ClockTables):
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-        start, end = since or _LONG_AGO, until or _FAR_AWAY
         with self._database.reading() as connection:
-            return _load_history(
-                connection, deployment, to_microseconds(start), to_microseconds(end)
-            )
+            return history_of(connection, deployment, since, until)
 
     def get_grouped_effort(
         self,
@@ -217,13 +219,7 @@ class EffortTables(ClockTables):
         A season has millions of recordings, nearly all of them complete and in their slots.
         """
         with self._database.reading() as connection:
-            return _load_history(
-                connection,
-                deployment,
-                to_microseconds(since),
-                to_microseconds(until),
-                (to_microseconds(within[0]), to_microseconds(within[1])),
-            )
+            return history_of(connection, deployment, since, until, within)
 
     def get_last_recording(
         self, deployment: data.Deployment | None = None
@@ -341,6 +337,22 @@ def alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> 
     return None if found < 0 else int(found)
 
 
+def history_of(
+    connection: Any,
+    deployment: data.Deployment,
+    since: datetime.datetime | None,
+    until: datetime.datetime | None,
+    within: tuple[datetime.datetime, datetime.datetime] | None = None,
+) -> EffortHistory | None:
+    """Return what is known of a deployment, or of a part of it; None if it is not stored.
+
+    Runs of recordings `within` some time come as one.
+    """
+    start, end = to_microseconds(since or _LONG_AGO), to_microseconds(until or _FAR_AWAY)
+    grouped = within and (to_microseconds(within[0]), to_microseconds(within[1]))
+    return _load_history(connection, deployment, start, end, grouped)
+
+
 def _load_history(
     connection: sqlite3.Connection,
     deployment: data.Deployment,
@@ -381,7 +393,8 @@ def _grouped(rows: Iterable[Row], plan: CapturePlan, within: tuple[int, int]) ->
     every = round(max(plan.duration, plan.interval) * 1e6)
     planned, is_continuous = round(plan.duration * 1e6), plan.is_continuous
     for row in rows:
-        start, end, rate, stream, first, frames, gap, overruns, incomplete, _, is_set, _ = row
+        start, end, rate, stream, first, frames, gap, overruns, *rest = row
+        incomplete, _, is_set, _, fraction = rest
         is_plain = not gap and overruns is None and incomplete is None and stream is not None
         if (
             is_plain
@@ -389,7 +402,7 @@ def _grouped(rows: Iterable[Row], plan: CapturePlan, within: tuple[int, int]) ->
             and end - start == length
             and -_ROUNDING <= start - start_of_last - every <= _ROUNDING
             and (first == run[4] + run[5] if is_continuous else start >= run[1])
-            and (stream, rate, is_set) == (run[3], run[2], run[10])
+            and (stream, rate, is_set, fraction) == (run[3], run[2], run[10], run[12])
         ):
             pauses += 0 if is_continuous else start - run[1]
             run[1], run[5], start_of_last = end, first + frames - run[4], start
@@ -426,9 +439,9 @@ def _note(columns: Row) -> EffortSpan:
 
 def _captured(columns: Row) -> Captured:
     start, end, samplerate, stream, first, frames, gap, overruns, *rest = columns
-    incomplete, detail, is_set, clock_error = rest
+    incomplete, detail, is_set, clock_error, fraction = rest
     if stream is None:
-        return Captured(start, end, samplerate)
+        return Captured(start, end, samplerate, analysed_fraction=fraction)
     return Captured(
         start,
         end,
@@ -442,6 +455,7 @@ def _captured(columns: Row) -> Captured:
         detail or (incomplete and incomplete.replace("_", " ")),
         _as_bool(is_set),
         clock_error,
+        analysed_fraction=fraction,
     )
 
 

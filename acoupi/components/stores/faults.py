@@ -4,18 +4,64 @@ import os
 import shlex
 import shutil
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from acoupi.errors import StoreError
+from acoupi.opening import open_file
 
-__all__ = ["BUSY_TIMEOUT", "DATABASE_ERRORS", "explain", "explain_folder"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "DATABASE_ERRORS",
+    "clear",
+    "damage",
+    "explain",
+    "explain_folder",
+    "is_damage",
+    "is_suspect",
+    "suspect",
+]
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing."""
 
 DATABASE_ERRORS = (sqlite3.Error, OverflowError, UnicodeEncodeError)
 """Errors of `sqlite3`: its own, and two for values that fit no column."""
+
+
+def damage(what: str) -> sqlite3.DatabaseError:
+    """Return the error of SQLite for a file in which damage was found."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorname = "SQLITE_CORRUPT"
+    return error
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether an error of SQLite says that the file itself is damaged."""
+    code = getattr(error, "sqlite_errorname", None) or ""
+    return code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def suspect(path: Path) -> None:
+    """Note that a process has found a file damaged, for the one that heals it."""
+    with suppress(OSError):
+        os.close(open_file(_note(path), os.O_WRONLY | os.O_CREAT))
+
+
+def is_suspect(path: Path) -> bool:
+    """Return whether a process has found a file damaged."""
+    return _exists(_note(path))
+
+
+def clear(path: Path) -> None:
+    """Note that a file is sound."""
+    with suppress(OSError):
+        _note(path).unlink()
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.suspect")
 
 
 def explain(
@@ -37,8 +83,6 @@ def explain(
     names = {
         "file": shlex.quote(str(path)),
         "folder": shlex.quote(str(path.parent)),
-        "aside": shlex.quote(f"{path}.aside"),
-        "recovered": shlex.quote(f"{path}.recovered"),
         "user": os.getuid(),
         "free": _free(path),
         "timeout": f"{BUSY_TIMEOUT:.0f}",
@@ -60,6 +104,7 @@ class _Cause:
 
 
 _RIGHTS = "ls -ld {folder} {file}   (user {user} must be able to write both)"
+_HEAL = "acoupi stores --heal   (keeps the file, saves what can be read of it into a new one)"
 _FULL = _Cause(
     ("SQLITE_FULL",),
     ": the disk is full",
@@ -79,13 +124,13 @@ _CAUSES = (
         ("SQLITE_NOTADB",),
         ": it is not a database",
         "; the file holds something else",
-        "mv {file} {aside}   (a new one is made)",
+        _HEAL,
     ),
     _Cause(
         ("SQLITE_CORRUPT",),
         ": it is damaged",
         "; a power cut with a bad SD card can cause that",
-        'sqlite3 {file} ".recover" | sqlite3 {recovered}',
+        _HEAL,
     ),
     _Cause(
         ("SQLITE_BUSY", "SQLITE_LOCKED"),

@@ -1,8 +1,9 @@
-"""Every statement that reads what was heard.
+"""Every statement that reads what was heard, from a sensor's store and from a hub's.
 
 SQLite keeps no statistics here and would guess: CROSS JOIN fixes the order of the tables, and
-INDEXED BY the index. Recordings are walked in the order of time, so that a page costs what it
-shows; only a rare tag is looked up first, and its few detections sorted.
+INDEXED BY the index; `acoupi.hub.database` leaves both out. Recordings are walked in the order
+of time, so that a page costs what it shows; only a rare tag is looked up first, and its few
+detections sorted.
 """
 
 # ruff: noqa: S608 - every piece is a constant of this file; values are bound
@@ -11,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from acoupi.components.stores.views import SPECIES, STATE
+from acoupi.components.stores.views import FRACTION, SPECIES, STATE
 
 __all__ = ["Query", "count", "detections", "recordings", "species", "verdicts"]
 
 _RECORDING = f"""
     r.row, r.id, r.created_on_us, r.duration_s, r.samplerate_hz, r.audio_channels,
-    r.time_expansion, r.path, {STATE}, r.deployment_row
+    r.time_expansion, r.path, {STATE}, r.deployment_row, {FRACTION}
 """
-RECORDING_COLUMNS = 10
+RECORDING_COLUMNS = 11
 
 _COUNTED = """(
     SELECT count(*) FROM model_output o CROSS JOIN detection d ON d.output_row = o.row
@@ -27,7 +28,7 @@ _COUNTED = """(
 )"""
 
 _START_S = "coalesce(d.start_time_s, 0)"
-_START_US = f"(r.created_on_us + CAST(round({_START_S} * 1e6) AS INTEGER))"
+_START_US = f"(r.created_on_us + CAST(round({_START_S} * 1e6) AS BIGINT))"
 
 _DETECTION = """
     d.row, d.id, d.prediction_type, d.location_type,
@@ -40,19 +41,21 @@ _THEN_DETECTIONS = """
     CROSS JOIN detection d ON d.output_row = o.row
 """
 
-_FROM_RARE_TAGS = """
+_TAG_ROWS = "SELECT CAST(value AS BIGINT) FROM json_each(:tag_rows)"
+
+_FROM_RARE_TAGS = f"""
     (
         SELECT DISTINCT detection_row FROM predicted_tag
-        WHERE tag_row IN (SELECT value FROM json_each(:tag_rows))
+        WHERE tag_row IN ({_TAG_ROWS})
     ) x
     CROSS JOIN detection d ON d.row = x.detection_row
     CROSS JOIN model_output o ON o.row = d.output_row
     CROSS JOIN recording r ON r.row = o.recording_row
 """
 
-_HAS_TAG = """EXISTS (
+_HAS_TAG = f"""EXISTS (
     SELECT 1 FROM predicted_tag p
-    WHERE p.detection_row = d.row AND p.tag_row IN (SELECT value FROM json_each(:tag_rows))
+    WHERE p.detection_row = d.row AND p.tag_row IN ({_TAG_ROWS})
 )"""
 
 # The verdict that counts; '' where there is none.
@@ -185,7 +188,7 @@ def verdicts(query: Query) -> str:
             v.given_on_us
         FROM verdict v CROSS JOIN recording r ON r.id = v.recording_id
         WHERE {query.conditions(_OF_RECORDINGS)} AND (
-            v.detection_id IS NULL AND NOT {int(query.is_about_detections)}
+            v.detection_id IS NULL AND NOT {query.is_about_detections}
                 AND {query.conditions(_TIME_OF_RECORDING)}
             OR EXISTS (
                 SELECT 1
@@ -245,17 +248,13 @@ MODELS = "SELECT DISTINCT name_model FROM model_output ORDER BY 1"
 
 TAGS = "SELECT key, value FROM tag ORDER BY key, value"
 
-TAG_ROWS = """
-    SELECT row FROM tag
-    WHERE value IN (SELECT value FROM json_each(:species))
-        OR json_array(key, value) IN (SELECT value FROM json_each(:tags))
-"""
+TAG_ROWS = "SELECT row, key, value FROM tag"
 
-NUMBER_OF_TAGGED = """
+NUMBER_OF_TAGGED = f"""
     SELECT count(*) FROM (
         SELECT 1 FROM predicted_tag
-        WHERE tag_row IN (SELECT value FROM json_each(:tag_rows)) LIMIT :limit
-    )
+        WHERE tag_row IN ({_TAG_ROWS}) LIMIT :limit
+    ) x
 """
 
 DEPLOYMENTS_BY_ROW = """

@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Mapping
 
-from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
+from acoupi.components.stores.values import Connection, as_id, from_microseconds, to_microseconds
 from acoupi.components.stores.views import METADATA_VIEWS, statements
 from acoupi.heard import Verdict, VerdictRow
 from acoupi.provenance import Provenance
 
 __all__ = [
+    "BACKLOG",
     "CLIPS",
     "HEARD",
     "SAMPLE",
@@ -111,6 +112,56 @@ CLIPS = (
 )
 """The migration to version 8."""
 
+BACKLOG = (
+    *(f"DROP VIEW IF EXISTS {view.name}" for view in METADATA_VIEWS),
+    # Analyses may be left out: SQLite can change no CHECK.
+    "CREATE TABLE analysis_before AS SELECT * FROM analysis",
+    "DROP TABLE analysis",
+    """
+    CREATE TABLE analysis (
+        recording_row INTEGER NOT NULL REFERENCES recording (row),
+        name_model TEXT NOT NULL,
+        state TEXT NOT NULL
+            CHECK (state IN ('running', 'retry', 'done', 'skipped', 'failed', 'left_out')),
+        attempts INTEGER NOT NULL,
+        error TEXT,
+        updated_on_us INTEGER NOT NULL,
+        begun_by TEXT,
+        interruptions INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (recording_row, name_model)
+    ) WITHOUT ROWID
+    """,
+    """
+    INSERT INTO analysis
+    SELECT recording_row, name_model, state, attempts, error, updated_on_us, begun_by, interruptions
+    FROM analysis_before
+    """,
+    "DROP TABLE analysis_before",
+    "CREATE INDEX analysis_state ON analysis (state)",
+    "CREATE INDEX analysis_updated_on ON analysis (updated_on_us, state)",
+    # Spans of time in which not every recording is analysed; see `analysis_tables`.
+    """
+    CREATE TABLE sampling (
+        row INTEGER PRIMARY KEY,
+        began_us INTEGER NOT NULL,
+        ended_us INTEGER,
+        every INTEGER NOT NULL,
+        models TEXT NOT NULL,
+        made INTEGER NOT NULL,
+        analysed INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        decided_on_us INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX sampling_ended ON sampling (ended_us)",
+    "ALTER TABLE recording ADD COLUMN sampling_row INTEGER REFERENCES sampling (row)",
+    """
+    CREATE INDEX recording_sampling ON recording (sampling_row) WHERE sampling_row IS NOT NULL
+    """,
+    *statements(METADATA_VIEWS),
+)
+"""The migration to version 9."""
+
 FIELDS = tuple(Provenance.model_fields)
 
 PROVENANCE = f"""
@@ -146,7 +197,7 @@ def put_provenance(connection: sqlite3.Connection, provenance: Provenance | None
     return int(found[0]) if found else connection.execute(ADD_PROVENANCE, values).lastrowid
 
 
-def provenances(connection: sqlite3.Connection) -> Mapping[int | None, Provenance]:
+def provenances(connection: Connection) -> Mapping[int | None, Provenance]:
     """Return every provenance by its row; there are few."""
     return {
         row: Provenance(**dict(zip(FIELDS, values, strict=True)))

@@ -1,12 +1,18 @@
-"""Reading what was heard from the SQLite stores of a sensor, running or not."""
+"""Reading what was heard from the SQLite stores of a sensor, running or not.
+
+The statements are those of `heard_sql`, which the database of a hub answers too: what both
+readers do is `StatementReader`.
+"""
 
 import datetime
 import json
 import sqlite3
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -16,11 +22,14 @@ from acoupi import data
 from acoupi.components.stores import heard_sql as heard
 from acoupi.components.stores import sql
 from acoupi.components.stores.clip_rows import clips_of
+from acoupi.components.stores.clip_tables import given_up
 from acoupi.components.stores.database import Database, stores_that_only_read
+from acoupi.components.stores.effort_tables import capture_of_row, history_of
 from acoupi.components.stores.heard_tables import provenances, verdict_of
 from acoupi.components.stores.rows import analysis_of, deployment_of, tags_of
-from acoupi.components.stores.sqlite import SqliteStore
+from acoupi.components.stores.space_tables import totals_given_up
 from acoupi.components.stores.values import (
+    Connection,
     as_blob_list,
     as_id,
     as_text_list,
@@ -40,38 +49,21 @@ from acoupi.heard import (
     VerdictRow,
 )
 from acoupi.provenance import Provenance
+from acoupi.space import FileClass, GivenUp
 
-__all__ = ["SqliteReader"]
+__all__ = ["SqliteReader", "StatementReader"]
 
 Row = tuple[Any, ...]
 
 _BATCH = 500
 """Detections with tags that are looked up together."""
+_NO_LIMIT = 2**62
 _MAY_HAVE_CLIPS = {data.RecordingState.CLIPPED.value, data.RecordingState.LOST.value}
 _LONGEST_RECORDING = datetime.timedelta(days=1)
 
 
-class SqliteReader:
-    """Reads the SQLite stores of a sensor; see `acoupi.exports.Reader` for what it returns.
-
-    The file is opened for each look. Nothing is changed, nor left beside it. Where there is no
-    file, nothing was heard.
-
-    Parameters
-    ----------
-    path
-        The metadata store.
-
-    Raises
-    ------
-    MetadataStoreError
-        From every method: the file is damaged, or of another program or a newer acoupi.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with stores_that_only_read():
-            self._database = Database(path, sql.SCHEMA)
-            self._store = SqliteStore(path)
+class StatementReader(ABC):
+    """What every database with the tables of a sensor answers; see `acoupi.exports.Reader`."""
 
     def __enter__(self) -> Self:
         return self
@@ -79,25 +71,34 @@ class SqliteReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
-        self._database.close()
-        self._store.close()
+        """Let go of the database."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Any]:
+        """Provide a `Connection` that sees one consistent state."""
+
+    @abstractmethod
+    def stream(self, connection: Any, statement: str, values: Mapping[str, Any]) -> Iterator[Row]:
+        """Yield the rows of a statement; memory does not grow with their number."""
 
     # What there is
 
     def get_deployments(self) -> list[data.Deployment]:
         """Return all deployments, in order of their start."""
-        return self._store.get_deployments()
+        with self.reading() as connection:
+            rows = connection.execute(sql.DEPLOYMENTS)
+            return [deployment_of(tuple(columns)) for columns in rows]
 
     def get_models(self) -> list[str]:
         """Return the names of the models that have analysed anything, sorted."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             return [name for (name,) in connection.execute(heard.MODELS)]
 
     def get_tags(self) -> list[data.Tag]:
         """Return every tag that a model ever gave, sorted."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             return [data.Tag(key, value) for key, value in connection.execute(heard.TAGS)]
 
     # Rows
@@ -111,7 +112,7 @@ class SqliteReader:
         limit: int | None = None,
     ) -> Iterator[RecordingRow]:
         """Yield recordings, with the number of all their detections."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             query = _query(connection, filters, newest_first=newest_first, limit=limit)
             if after is not None:
                 place = connection.execute(heard.PLACE_OF_RECORDING, {"id": after.bytes}).fetchone()
@@ -119,7 +120,7 @@ class SqliteReader:
                     return
                 query = query.with_values(after_us=place[0], after_row=place[1])
             known = _deployments(connection)
-            for row in connection.execute(heard.recordings(query), query.values):
+            for row in self.stream(connection, heard.recordings(query), query.values):
                 yield _recording(connection, row, known)
 
     def detections(
@@ -131,7 +132,7 @@ class SqliteReader:
         limit: int | None = None,
     ) -> Iterator[DetectionRow]:
         """Yield detections, each with its recording; those of one recording share it."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             query = _query(connection, filters, newest_first=newest_first, limit=limit)
             if after is not None:
                 place = connection.execute(heard.PLACE_OF_DETECTION, {"id": after.bytes}).fetchone()
@@ -139,13 +140,14 @@ class SqliteReader:
                     return
                 names = ("after_us", "after_recording", "after_start", "after_row")
                 query = query.with_values(**dict(zip(names, place, strict=True)))
-            yield from _detections(connection, heard.detections(query), query.values)
+            rows = self.stream(connection, heard.detections(query), query.values)
+            yield from _detections(connection, rows)
 
     def verdicts(self, filters: Filters) -> Iterator[VerdictRow]:
         """Yield every verdict on the detections that pass, withdrawn ones too, in their order."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             query = _query(connection, filters)
-            for row in connection.execute(heard.verdicts(query), query.values):
+            for row in self.stream(connection, heard.verdicts(query), query.values):
                 yield verdict_of(row)
 
     def count_recordings(self, by: By, filters: Filters) -> dict[str | int, int]:
@@ -157,21 +159,26 @@ class SqliteReader:
         return self._count("detections", by, filters)
 
     def _count(self, what: str, by: By, filters: Filters) -> dict[str | int, int]:
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             query = _query(connection, filters)
-            rows = connection.execute(heard.count(what, by, query), query.values)
-            found: Counter[Any] = Counter(key for _, key in _once_each(rows))
+            found = self.count(connection, heard.count(what, by, query), query.values)
             if by == "deployment":
                 ids = {row: str(one.id) for row, one in _deployments(connection).items()}
                 return {ids[row]: number for row, number in found.items()}
-            return dict(found)
+            return found
+
+    def count(self, connection: Any, statement: str, values: Mapping[str, Any]) -> dict[Any, int]:
+        """Return how many different rows there are of each key, of rows and keys."""
+        return Counter(key for _, key in _once_each(self.stream(connection, statement, values)))
 
     def species(self, filters: Filters) -> list[SpeciesRow]:
         """Return what was heard of each species, the most frequent first, then by name."""
         found: dict[str, _Heard] = {}
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             query = _query(connection, filters)
-            for name, start, id_, score in connection.execute(heard.species(query), query.values):
+            for name, start, id_, score in self.stream(
+                connection, heard.species(query), query.values
+            ):
                 if name not in found:
                     found[name] = _Heard(start, start)
                 found[name].add(start, id_, score)
@@ -195,33 +202,37 @@ class SqliteReader:
         except ValueError:
             return []
         values = {"low": low, "high": high, "limit": limit}
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             return [as_id(id_) for (id_,) in connection.execute(heard.IDS[table], values)]
 
     def recording(self, id_: UUID) -> RecordingRow | None:
         """Return a recording; None if there is none of that id."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             row = connection.execute(heard.RECORDING, {"id": id_.bytes}).fetchone()
             return None if row is None else _recording(connection, row, _deployments(connection))
 
     def detection(self, id_: UUID) -> DetectionRow | None:
         """Return a detection; None if there is none of that id."""
-        with self._database.reading() as connection:
-            return next(_detections(connection, heard.DETECTION, {"id": id_.bytes}), None)
+        with self.reading() as connection:
+            rows = connection.execute(heard.DETECTION, {"id": id_.bytes}).fetchall()
+            return next(_detections(connection, iter(rows)), None)
 
     def detections_in(self, recording_id: UUID) -> list[DetectionRow]:
         """Return all detections in a recording, in order of their start."""
-        with self._database.reading() as connection:
-            return list(_detections(connection, heard.DETECTIONS_IN, {"id": recording_id.bytes}))
+        with self.reading() as connection:
+            rows = connection.execute(heard.DETECTIONS_IN, {"id": recording_id.bytes})
+            return list(_detections(connection, iter(rows)))
 
     def capture(self, recording_id: UUID) -> data.CaptureReport | None:
         """Return how a recording was captured; None where that is not known."""
-        found = self._store.get_recordings([recording_id])
-        return found[0][0].capture if found else None
+        with self.reading() as connection:
+            values = {"id": recording_id.bytes}
+            found = connection.execute(sql.ROW_OF_RECORDING, values).fetchone()
+            return None if found is None else capture_of_row(connection, found[0])
 
     def analyses(self, recording_id: UUID) -> list[data.Analysis]:
         """Return what each model has done with a recording."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(sql.ANALYSES, {"ids": as_blob_list([recording_id])})
             return [analysis_of(recording_id, tuple(columns)) for _, *columns in found]
 
@@ -234,7 +245,72 @@ class SqliteReader:
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
         """Return what is known of a deployment, or of a part of it; None if it is not stored."""
-        return self._store.get_effort(deployment, since, until)
+        with self.reading() as connection:
+            return history_of(connection, deployment, since, until)
+
+    def get_grouped_effort(
+        self,
+        deployment: data.Deployment,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        within: tuple[datetime.datetime, datetime.datetime],
+    ) -> EffortHistory | None:
+        """Return the same as `get_effort`, with runs of recordings as one."""
+        with self.reading() as connection:
+            return history_of(connection, deployment, since, until, within)
+
+    def get_given_up(
+        self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
+    ) -> tuple[float, float]:
+        """Return how much sound of deleted files there was, and how much of it clips hold, s."""
+        with self.reading() as connection:
+            return given_up(connection, deployment, since, until)
+
+    def count_given_up(
+        self,
+        deployment: data.Deployment | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> dict[FileClass, GivenUp]:
+        """Return what was given up of each class, of recordings that began in [since, until)."""
+        with self.reading() as connection:
+            return totals_given_up(connection, deployment, since, until)
+
+
+class SqliteReader(StatementReader):
+    """Reads the SQLite stores of a sensor; see `acoupi.exports.Reader` for what it returns.
+
+    The file is opened for each look. Nothing is changed, nor left beside it. Where there is no
+    file, nothing was heard.
+
+    Parameters
+    ----------
+    path
+        The metadata store.
+
+    Raises
+    ------
+    MetadataStoreError
+        From every method: the file is damaged, or of another program or a newer acoupi.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with stores_that_only_read():
+            self._database = Database(path, sql.SCHEMA)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Provide a connection that sees one consistent state."""
+        return self._database.reading()
+
+    def stream(
+        self, connection: sqlite3.Connection, statement: str, values: Mapping[str, Any]
+    ) -> Iterator[Row]:
+        """Yield the rows of a statement."""
+        return connection.execute(statement, values)
 
 
 # Within a reader
@@ -267,7 +343,7 @@ class _Heard:
 
 
 def _query(
-    connection: sqlite3.Connection,
+    connection: Connection,
     filters: Filters,
     *,
     newest_first: bool = False,
@@ -290,7 +366,7 @@ def _query(
     }
     given = {name: value for name, value in values.items() if value is not None}
     return heard.Query(
-        {**given, "limit": -1 if limit is None else limit},
+        {**given, "limit": _NO_LIMIT if limit is None else limit},
         has_rare_tags=tag_rows is not None and _are_rare(connection, tag_rows),
         is_newest_first=newest_first,
     )
@@ -306,7 +382,7 @@ def _times(filters: Filters) -> dict[str, int]:
     return times
 
 
-def _deployments_chosen(connection: sqlite3.Connection, filters: Filters) -> dict[str, Any]:
+def _deployments_chosen(connection: Connection, filters: Filters) -> dict[str, Any]:
     if filters.deployments is None:
         return {}
     if len(filters.deployments) != 1:
@@ -320,18 +396,20 @@ def _texts(texts: Any) -> str | None:
     return None if texts is None else as_text_list(sorted(texts))
 
 
-def _tag_rows(connection: sqlite3.Connection, filters: Filters) -> str | None:
+def _tag_rows(connection: Connection, filters: Filters) -> str | None:
     if filters.species is None and filters.tags is None:
         return None
-    pairs = [
-        json.dumps([tag.key, tag.value], ensure_ascii=False, separators=(",", ":"))
-        for tag in filters.tags or ()
-    ]
-    values = {"species": as_text_list(filters.species or ()), "tags": as_text_list(pairs)}
-    return json.dumps([row for (row,) in connection.execute(heard.TAG_ROWS, values)])
+    species, tags = filters.species or (), filters.tags or ()
+    return json.dumps(
+        [
+            row
+            for row, key, value in connection.execute(heard.TAG_ROWS)
+            if value in species or data.Tag(key, value) in tags
+        ]
+    )
 
 
-def _are_rare(connection: sqlite3.Connection, tag_rows: str) -> bool:
+def _are_rare(connection: Connection, tag_rows: str) -> bool:
     values = {"tag_rows": tag_rows, "limit": heard.MOST_RARE}
     (number,) = connection.execute(heard.NUMBER_OF_TAGGED, values).fetchone()
     return int(number) < heard.MOST_RARE
@@ -343,7 +421,7 @@ def _once_each(rows: Iterable[Row]) -> Iterator[Row]:
         yield from dict.fromkeys(same)
 
 
-def _deployments(connection: sqlite3.Connection) -> Mapping[int, data.Deployment]:
+def _deployments(connection: Connection) -> Mapping[int, data.Deployment]:
     return {
         row: deployment_of(tuple(columns))
         for row, *columns in connection.execute(heard.DEPLOYMENTS_BY_ROW)
@@ -351,11 +429,10 @@ def _deployments(connection: sqlite3.Connection) -> Mapping[int, data.Deployment
 
 
 def _recording(
-    connection: sqlite3.Connection, row: Row, deployments: Mapping[int, data.Deployment]
+    connection: Connection, row: Row, deployments: Mapping[int, data.Deployment]
 ) -> RecordingRow:
-    number, id_, created_on, duration, samplerate, channels, expansion, path, state, deployment = (
-        row[: heard.RECORDING_COLUMNS]
-    )
+    number, id_, created_on, duration, samplerate, channels, expansion, *rest = row
+    path, state, deployment, fraction, *counted = rest
     return RecordingRow(
         id=as_id(id_),
         deployment=deployments[deployment],
@@ -366,26 +443,26 @@ def _recording(
         time_expansion=expansion,
         path=from_path_text(path),
         state=data.RecordingState(state),
-        detections=row[-1] if len(row) == heard.RECORDING_COLUMNS + 1 else None,
+        detections=counted[0] if counted else None,
+        analysed_fraction=fraction,
         clips=clips_of(connection, number) if state in _MAY_HAVE_CLIPS else (),
     )
 
 
-def _detections(
-    connection: sqlite3.Connection, statement: str, values: Mapping[str, Any]
-) -> Iterator[DetectionRow]:
-    """Yield the detections of a statement, with tags and verdicts looked up by the batch."""
+def _detections(connection: Connection, rows: Iterator[Row]) -> Iterator[DetectionRow]:
+    """Yield detections of rows, with tags and verdicts looked up by the batch."""
     deployments, made_by = _deployments(connection), provenances(connection)
-    rows = connection.execute(statement, values)
     recording, recording_row = None, None
-    while batch := rows.fetchmany(_BATCH):
+    while batch := list(islice(rows, _BATCH)):
         found = [row[heard.RECORDING_COLUMNS :] for row in batch]
         numbers = {"rows": json.dumps([columns[0] for columns in found])}
         tags = tags_of(connection.execute(sql.TAGS_OF_DETECTIONS, numbers))
         verdicts = _last_verdicts(connection, [as_id(columns[1]) for columns in found])
         for row, columns in zip(batch, found, strict=True):
             if recording is None or row[0] != recording_row:
-                recording, recording_row = _recording(connection, row[:10], deployments), row[0]
+                columns_of_recording = row[: heard.RECORDING_COLUMNS]
+                recording = _recording(connection, columns_of_recording, deployments)
+                recording_row = row[0]
             yield _detection(columns, recording, made_by, tags, verdicts)
 
 
@@ -417,7 +494,7 @@ def _detection(
     )
 
 
-def _last_verdicts(connection: sqlite3.Connection, ids: list[UUID]) -> dict[UUID, VerdictRow]:
+def _last_verdicts(connection: Connection, ids: list[UUID]) -> dict[UUID, VerdictRow]:
     found = {}
     for row in connection.execute(heard.LAST_VERDICTS, {"ids": as_blob_list(ids)}):
         verdict = verdict_of(row)

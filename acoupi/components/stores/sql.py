@@ -10,7 +10,8 @@ is one JSON array (see `values`), a filter that is NULL lets everything pass.
 from collections.abc import Mapping, Set
 
 from acoupi.components.stores.database import Schema
-from acoupi.components.stores.heard_tables import CLIPS, HEARD, SAMPLE
+from acoupi.components.stores.heard_tables import BACKLOG, CLIPS, HEARD, SAMPLE
+from acoupi.components.stores.space_schema import SPACE
 from acoupi.components.stores.views import STATE
 from acoupi.errors import MetadataStoreError
 
@@ -191,7 +192,10 @@ _VERSION_5 = (
 SCHEMA = Schema(
     store="metadata store",
     application_id=0x61634D44,  # "acMD"
-    migrations=(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, HEARD, SAMPLE, CLIPS),
+    migrations=(
+        *(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
+        *(HEARD, SAMPLE, CLIPS, BACKLOG, SPACE),
+    ),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,
 )
@@ -319,6 +323,8 @@ CAPTURED_RECORDINGS = (
     _RECORDINGS + "WHERE r.state = 'captured' ORDER BY r.created_on_us, r.row LIMIT :limit"
 )
 
+NEWEST_RECORDINGS = _RECORDINGS + _NEWEST_RECORDING_FIRST + " LIMIT :limit"
+
 UNANALYSED_RECORDINGS = (
     _RECORDINGS
     + """
@@ -383,20 +389,6 @@ BEGUN_BY = """
 PUT_BEGUN_BY = """
     UPDATE analysis SET begun_by = :begun_by, interruptions = :interruptions
     WHERE recording_row = :recording_row AND name_model = :name_model
-"""
-
-# How recording and analysis go; by index, so that it costs little on a full card.
-PACE = """
-    SELECT r.created_on_us, r.state = 'captured', count(a.recording_row) > 0, max(
-        CASE WHEN a.state IN ('done', 'skipped', 'failed') THEN a.updated_on_us END
-    )
-    FROM (
-        SELECT row, created_on_us, state FROM recording
-        WHERE created_on_us >= :since ORDER BY created_on_us DESC LIMIT :limit
-    ) r
-    LEFT JOIN analysis a ON a.recording_row = r.row
-    GROUP BY r.row
-    ORDER BY r.created_on_us
 """
 
 COUNT_ANALYSES = "SELECT state, count(*) FROM analysis GROUP BY state"
@@ -523,7 +515,7 @@ TAGS_OF_OUTPUTS = """
 TAGS_OF_DETECTIONS = """
     SELECT p.detection_row, t.key, t.value, p.confidence
     FROM predicted_tag p CROSS JOIN tag t ON t.row = p.tag_row
-    WHERE p.detection_row IN (SELECT value FROM json_each(:rows))
+    WHERE p.detection_row IN (SELECT CAST(value AS BIGINT) FROM json_each(:rows))
     ORDER BY p.detection_row, p.position
 """
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import sql
+from acoupi.components.stores.analysis_tables import AnalysisTables
 from acoupi.components.stores.behind_door import metadata_door
 from acoupi.components.stores.clip_tables import ClipTables
 from acoupi.components.stores.database import Database
@@ -17,9 +18,7 @@ from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
 from acoupi.components.stores.health_tables import HealthTables
 from acoupi.components.stores.heard_tables import put_provenance, put_verdict
-from acoupi.components.stores.interruptions import MOST_INTERRUPTIONS, parent_process
 from acoupi.components.stores.rows import (
-    analysis_of,
     deployment_values,
     insert_detections,
     load_detections,
@@ -29,21 +28,18 @@ from acoupi.components.stores.rows import (
     recording_values,
 )
 from acoupi.components.stores.rules import (
-    begun,
     check_end,
     check_limit,
-    ended,
     shared_path,
     unknown_recordings,
 )
-from acoupi.components.stores.sample_tables import SampleTables
+from acoupi.components.stores.space_tables import SpaceTables
 from acoupi.components.stores.values import (
     as_blob_list,
     as_id,
     as_path_list,
     as_path_text,
     as_text_list,
-    from_microseconds,
     from_real,
     to_microseconds,
 )
@@ -56,7 +52,9 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 
 @metadata_door
-class SqliteStore(ClipTables, SampleTables, DeploymentTables, EffortTables, HealthTables):
+class SqliteStore(
+    AnalysisTables, ClipTables, SpaceTables, DeploymentTables, EffortTables, HealthTables
+):
     """Stores deployments, recordings and detections in one SQLite file.
 
     Threads, processes and containers may share the file (on a local disk); each method is one
@@ -219,81 +217,6 @@ class SqliteStore(ClipTables, SampleTables, DeploymentTables, EffortTables, Heal
         with self._database.reading() as connection:
             counts = dict(connection.execute(sql.COUNT_RECORDINGS).fetchall())
         return {state: counts.get(state.value, 0) for state in data.RecordingState}
-
-    # Analyses
-
-    def begin_analysis(self, recording: data.Recording, name_model: str) -> data.Analysis:
-        """Note that a model is about to run, and count the attempt.
-
-        An attempt that was ended from outside (see `interruptions`) does not count:
-        the new one takes its place. A final analysis is returned as it is, and not
-        counted.
-
-        Raises
-        ------
-        MetadataStoreError
-            If the recording is not stored.
-        """
-        with self._database.writing() as connection:
-            row = self._row_of(connection, recording.id, "begin an analysis", recording.path)
-            stored = _analysis(connection, row, recording.id, name_model)
-            interruptions, is_new = _interruptions(connection, row, stored)
-            analysis = begun(stored, recording.id, name_model, was_interrupted=is_new)
-            if analysis is not stored:
-                values = _analysis_values(row, analysis)
-                connection.execute(sql.PUT_ANALYSIS, values)
-                by = {"begun_by": parent_process(), "interruptions": interruptions}
-                connection.execute(sql.PUT_BEGUN_BY, values | by)
-        return analysis
-
-    def end_analysis(self, analysis: data.Analysis) -> None:
-        """Note how an analysis ended: its state and error, at the current time.
-
-        A finished analysis stays done, and a final one stays final: a report
-        may be late.
-
-        Raises
-        ------
-        MetadataStoreError
-            If the recording is not stored.
-        """
-        with self._database.writing() as connection:
-            row = self._row_of(connection, analysis.recording_id, "end an analysis")
-            stored = _analysis(connection, row, analysis.recording_id, analysis.name_model)
-            now = ended(stored, analysis)
-            if now is not stored:
-                connection.execute(sql.PUT_ANALYSIS, _analysis_values(row, now))
-
-    def get_analyses(self, recordings: Sequence[data.Recording]) -> dict[UUID, list[data.Analysis]]:
-        """Return what each model has done with each recording, by recording id."""
-        analyses: dict[UUID, list[data.Analysis]] = {recording.id: [] for recording in recordings}
-        with self._database.reading() as connection:
-            for id_, *columns in connection.execute(sql.ANALYSES, {"ids": as_blob_list(analyses)}):
-                recording_id = as_id(id_)
-                analyses[recording_id].append(analysis_of(recording_id, tuple(columns)))
-        return analyses
-
-    def get_pace(
-        self, since: datetime.datetime, limit: int = 10_000
-    ) -> list[tuple[datetime.datetime, bool, bool, datetime.datetime | None]]:
-        """Return of each recording, oldest first: its start, and when its analysis ended.
-
-        Between them whether its file is still in the spool, and whether an analysis of it has
-        begun. The last `limit` are looked at.
-        """
-        values = {"since": to_microseconds(since), "limit": _limit(limit)}
-        with self._database.reading() as connection:
-            rows = connection.execute(sql.PACE, values).fetchall()
-        return [
-            (from_microseconds(start), bool(captured), bool(begun), end and from_microseconds(end))
-            for start, captured, begun, end in rows
-        ]
-
-    def count_analyses(self) -> dict[data.AnalysisState, int]:
-        """Return the number of analyses in each state, 0 included."""
-        with self._database.reading() as connection:
-            counts = dict(connection.execute(sql.COUNT_ANALYSES).fetchall())
-        return {state: counts.get(state.value, 0) for state in data.AnalysisState}
 
     # Model outputs
 
@@ -538,42 +461,6 @@ def _outputs_of(
 ) -> list[tuple[Any, ...]]:
     values = {"rows": json.dumps(list(recordings))}
     return connection.execute(sql.OUTPUTS_OF_RECORDINGS, values).fetchall()
-
-
-def _analysis(
-    connection: sqlite3.Connection, recording_row: int, recording_id: UUID, name_model: str
-) -> data.Analysis | None:
-    values = {"recording_row": recording_row, "name_model": name_model}
-    row = connection.execute(sql.ANALYSIS, values).fetchone()
-    return None if row is None else analysis_of(recording_id, (name_model, *row))
-
-
-def _interruptions(
-    connection: sqlite3.Connection, recording_row: int, stored: data.Analysis | None
-) -> tuple[int, bool]:
-    """Return how many attempts were ended from outside, and whether the last is a new one."""
-    if stored is None or stored.state.is_final:
-        return 0, False
-    values = {"recording_row": recording_row, "name_model": stored.name_model}
-    begun_by, number = connection.execute(sql.BEGUN_BY, values).fetchone()
-    is_new = (
-        stored.state is data.AnalysisState.RUNNING
-        and begun_by is not None
-        and parent_process() not in (None, begun_by)
-        and number < MOST_INTERRUPTIONS
-    )
-    return number + is_new, is_new
-
-
-def _analysis_values(recording_row: int, analysis: data.Analysis) -> dict[str, Any]:
-    return {
-        "recording_row": recording_row,
-        "name_model": analysis.name_model,
-        "state": analysis.state.value,
-        "attempts": analysis.attempts,
-        "error": analysis.error,
-        "updated_on": to_microseconds(analysis.updated_on),
-    }
 
 
 def _path_list(paths: Sequence[Path | None]) -> str:

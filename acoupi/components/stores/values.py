@@ -10,11 +10,13 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol
 from uuid import UUID
 
 from acoupi.data import from_microseconds, to_microseconds
 
 __all__ = [
+    "Connection",
     "as_blob_list",
     "as_id",
     "as_path_list",
@@ -25,6 +27,13 @@ __all__ = [
     "from_real",
     "to_microseconds",
 ]
+
+
+class Connection(Protocol):
+    """What runs a statement; a value is named ``:name`` in it."""
+
+    def execute(self, statement: str, values: Any = (), /) -> Any:
+        """Run it; return its rows, which are iterated over, or fetched."""
 
 
 def as_id(value: bytes) -> UUID:

@@ -56,7 +56,7 @@ def _time(microseconds: str) -> str:
 
 
 def _from_start(seconds: str) -> str:
-    return f"r.created_on_us + CAST(round({seconds} * 1e6) AS INTEGER)"
+    return f"r.created_on_us + CAST(round({seconds} * 1e6) AS BIGINT)"
 
 
 _NAMES_A_SPECIES = f"t.key IN ({', '.join(map(repr, SPECIES_KEYS))})"
@@ -77,13 +77,20 @@ STATE = """CASE WHEN r.state = 'deleted' AND EXISTS (
 ) THEN 'clipped' ELSE r.state END"""
 """Of the recording `r`: one that was deleted after clips were cut from it is clipped."""
 
+FRACTION = """coalesce((
+    SELECT s.analysed * 1.0 / nullif(s.made, 0) FROM sampling s WHERE s.row = r.sampling_row
+), 1.0)"""
+"""Of the recording `r`: the share of the recordings of its span that are analysed."""
+
+_LEFT_OUT = "FROM analysis a WHERE a.recording_row = r.row AND a.state = 'left_out' LIMIT 1"
+
 _TAGS = """(
     SELECT group_concat(label, '; ') FROM (
         SELECT t.key || '=' || t.value AS label
         FROM predicted_tag p CROSS JOIN tag t
         WHERE p.detection_row = d.row AND t.row = p.tag_row
         ORDER BY p.position
-    )
+    ) labels
 )"""
 
 _DEPLOYMENT = (
@@ -101,6 +108,12 @@ _OF_RECORDING = (
         "deleted (as the saving filters asked), lost",
     ),
     Column("file_path", "CAST(r.path AS TEXT)", "the file; empty: there is none (any more)"),
+)
+_ANALYSED = Column(
+    "analysed_fraction",
+    FRACTION,
+    "share of the recordings of its span of time that models analyse, 0 to 1; 1: all. "
+    "A rate is detections / (hours x fraction): count each detection as 1 / fraction",
 )
 
 DEPLOYMENT = View(
@@ -128,13 +141,17 @@ RECORDING = View(
         Column("time_expansion", "r.time_expansion", "how many times slower its file plays"),
         Column(
             "clock_synchronised",
-            "CASE WHEN k.corrected_us THEN 1 ELSE c.clock_synchronised END",
+            "CASE WHEN k.corrected_us <> 0 THEN 1 ELSE c.clock_synchronised END",
             "1: the clock was set, or the time corrected later; 0: it was not; empty: unknown",
         ),
         Column("clock_error_s", "c.clock_error_s", "error of the clock by its own estimate, s"),
         Column("incomplete_reason", "c.incomplete", "why it is shorter than planned; empty: whole"),
         Column("level_dbfs", "c.rms_dbfs", "root mean square, dB of full scale"),
         Column("noise_floor_dbfs", "c.noise_floor_dbfs", "its quietest moments, dB of full scale"),
+        _ANALYSED,
+        Column("left_out_time", f"(SELECT {_time('a.updated_on_us')} {_LEFT_OUT})",
+               "when it was decided that no model analyses it; empty: that was not decided"),
+        Column("left_out_reason", f"(SELECT a.error {_LEFT_OUT})", "why"),
     ),
     """
     FROM recording r
@@ -142,7 +159,7 @@ RECORDING = View(
         LEFT JOIN capture c ON c.recording_row = r.row
         LEFT JOIN capture_clock k ON k.recording_row = r.row
     """,
-)
+)  # fmt: skip
 
 _START, _END = "coalesce(d.start_time_s, 0)", "coalesce(d.end_time_s, r.duration_s)"
 
@@ -224,6 +241,7 @@ DETECTION = View(
         Column("reviewer", "CASE WHEN v.verdict <> 'withdrawn' THEN v.reviewer END", "who"),
         Column("verdict_note", "CASE WHEN v.verdict <> 'withdrawn' THEN nullif(v.note, '') END",
                "what that person noted; may be empty"),
+        _ANALYSED,
     ),
     """
     FROM detection d
@@ -240,6 +258,7 @@ DETECTION = View(
 _FATE = f"""CASE {STATE}
     WHEN 'clipped' THEN 'analysed, and given up but for its clips'
     WHEN 'deleted' THEN 'given up, as the saving filters asked' ELSE '' END"""
+_NOT_ANALYSED = f"(SELECT 'not analysed: ' || a.error {_LEFT_OUT})"
 
 # No UNION: DuckDB sends a view to SQLite with brackets around the parts, which SQLite refuses.
 EFFORT = View(
@@ -255,13 +274,14 @@ EFFORT = View(
         Column("effort_state", "coalesce(n.state, 'recorded')", "recorded, off_schedule, "
                "condition_refused, device_missing, overrun, disk_full, not_running or "
                "clock_unknown"),
-        Column("reason", f"coalesce(n.detail, {_FATE})",
-               "why, in words; of what was recorded: what became of the file"),
+        Column("reason", f"coalesce(n.detail, {_NOT_ANALYSED}, {_FATE})",
+               "why, in words; of what was recorded: what became of it"),
+        _ANALYSED,
     ),
     """
-    FROM deployment w CROSS JOIN json_each('[0, 1]') k
-        LEFT JOIN recording r ON k.value = 0 AND r.deployment_row = w.row
-        LEFT JOIN effort_note n ON k.value = 1 AND n.deployment_row = w.row
+    FROM deployment w CROSS JOIN json_each('["r", "n"]') k
+        LEFT JOIN recording r ON k.value = 'r' AND r.deployment_row = w.row
+        LEFT JOIN effort_note n ON k.value = 'n' AND n.deployment_row = w.row
     WHERE r.row IS NOT NULL OR n.deployment_row IS NOT NULL
     """,
 )  # fmt: skip

@@ -167,6 +167,10 @@ def _site_comments(site: Site) -> str:
         told.append(f"schedule: {site.schedule}")
     if site.is_open:
         told.append("the deployment has not ended: its end is the last known second")
+    total = site.effort.total
+    if total.left_out:
+        share = f"{100 * total.analysed / total.recorded:.3f} %"
+        told.append(f"{share} of what was recorded is analysed: analysedFraction in effort.csv")
     return "; ".join(told)
 
 

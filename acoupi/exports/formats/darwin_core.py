@@ -141,6 +141,7 @@ class DarwinCore:
                 _, tally = tallies.setdefault(label, (start, Tally()))
                 for state, microseconds in found.microseconds.items():
                     tally.add(state, microseconds)
+                tally.left_out += found.left_out
         for label, (start, tally) in tallies.items():
             yield _Event(f"{site.deployment.id}:{label}", *self._bounds(site, start), tally)
 
@@ -195,12 +196,14 @@ def _place(site: Site, source: Source) -> list[Any]:
 def _sampled(site: Site, effort: Tally) -> list[Any]:
     schedule = f", {site.schedule}" if site.schedule else ""
     told = f"{effort.recorded:.3f} s recorded of {effort.planned:.3f} s planned"
-    return [f"passive acoustic recording{schedule}", f"{effort.recorded:.3f}", "second", told]
+    if effort.left_out:
+        told += f", {effort.analysed:.3f} s of it analysed, chosen evenly in time"
+    return [f"passive acoustic recording{schedule}", f"{effort.analysed:.3f}", "second", told]
 
 
 def _humboldt(event: str, effort: Tally) -> list[Any]:
-    return [event, "true", "seconds recorded, see effort.csv", f"{effort.recorded:.3f}",
-            "seconds", "false"]  # fmt: skip
+    what = "seconds recorded and analysed" if effort.left_out else "seconds recorded"
+    return [event, "true", f"{what}, see effort.csv", f"{effort.analysed:.3f}", "seconds", "false"]
 
 
 def _medium(row: Any, event: str) -> list[Any]:

@@ -168,6 +168,8 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
 
     config_schema: type[BaseModel]
     worker_config: ClassVar[WorkerConfig | None] = None
+    notice: ClassVar[str] = ""
+    """What whoever chooses it should know, such as what a detection means; setup shows it."""
 
     config: ProgramConfig
     app: Celery

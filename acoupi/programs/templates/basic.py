@@ -254,9 +254,22 @@ class BasicProgram(AcoupiProgram[C]):
         ConfigurationError
             If a folder cannot be made or written to.
         """
+        for folder in (config.paths.tmp_audio, config.paths.recordings):
+            self._require_mount(folder)
         require_folder(config.paths.tmp_audio, "paths.tmp_audio")
         require_folder(config.paths.recordings, "paths.recordings")
         require_folder(config.paths.db_metadata.parent, "paths.db_metadata")
+
+    def _require_mount(self, folder: Path) -> None:
+        """Raise before a folder is made where the disk for it is not mounted."""
+        space = self.store.space
+        mount = None if space is None else space.missing_mount(folder)
+        if mount is not None:
+            raise ConfigurationError(
+                f'will not write to "{folder}": no disk is mounted at {mount}.',
+                f"mount {mount}",
+                why="sensor.disk.mounts names it; the disk below it would be filled instead.",
+            )
 
     def resend(self, recording: data.Recording) -> None:
         """Send a stored recording to the callbacks again, as if it was just made."""

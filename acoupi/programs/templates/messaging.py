@@ -122,6 +122,7 @@ class MessagingProgram(BasicProgram[C]):
             metrics.get_cpu_usage,
             *self.status_report.metrics(),
             *self.status_report.microphone_metrics(),
+            *self.status_report.space_metrics(),
         ]
 
     # Tasks.

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from acoupi import data
+from acoupi.pace import Pace
 from acoupi.services.doors import ROLES
 from acoupi.stack.settings import Settings
-from acoupi.system.pace import Pace
 from tests.browsers import PASSWORD, Browser
 from tests.docker.attacks.inside import MODEL_MAY
 from tests.docker.attacks.sensors import (

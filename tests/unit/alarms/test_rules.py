@@ -59,6 +59,7 @@ CASES: list[tuple[Key, dict[str, Any], dict[str, Any]]] = [
     ("recordings_old", {"oldest_recording_s": 2.1 * 3600}, {"oldest_recording_s": 6000.0}),
     ("clock_unknown", {"clock_is_set": False}, {"clock_is_set": None}),
     ("clock_stepped", {"clock_steps": (-3600.0,)}, {"clock_steps": (-3600.0,)}),
+    ("store_damaged", {"set_aside": ("moved",)}, {"set_aside": ("moved",)}),
     ("service_down", {"down": {"beat": "stopped"}}, {"down": {"beat": "stopped"}}),
     ("service_restarts", {"restarts": {"detection": 3}}, {"restarts": {"detection": 1}}),
     ("temperature_high", {"temperature_celsius": 81.0}, {"temperature_celsius": 77.0}),
@@ -334,3 +335,12 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_alarms_are_off_unless_they_are_asked_for() -> None:
     assert not Alarms().enabled
+
+
+def test_recordings_may_wait_for_as_long_as_the_backlog_policy_allows() -> None:
+    (rule,) = (one for one in RULES if one.key == "recordings_old")
+    waits = {**FINE, "now": NOW, "oldest_recording_s": 10 * 3600.0}
+
+    assert rule.judge(Facts(**waits), LIMITS).is_wrong
+    assert not rule.judge(Facts(**waits, longest_wait_hours=28), LIMITS).is_wrong
+    assert rule.judge(Facts(**waits, longest_wait_hours=4), LIMITS).is_wrong

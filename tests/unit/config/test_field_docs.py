@@ -6,7 +6,7 @@ from acoupi.config.tree import describe
 from acoupi.stack.loading import load_program_class
 
 
-@pytest.mark.parametrize("name", ["default", "connected", "demo", "test"])
+@pytest.mark.parametrize("name", ["default", "connected", "demo", "sounds", "test"])
 def test_every_setting_has_a_meaning(name: str) -> None:
     schema = load_program_class(f"acoupi.programs.{name}").get_config_schema()
 

@@ -117,7 +117,7 @@ def test_what_schemas_have_is_supported(annotation: Any) -> None:
     assert list(unsupported_settings(model)) == []
 
 
-@pytest.mark.parametrize("program", ["default", "connected", "demo", "test"])
+@pytest.mark.parametrize("program", ["default", "connected", "demo", "sounds", "test"])
 def test_shipped_programs_are_supported(program: str) -> None:
     assert list(unsupported_settings(load_program_class(program).get_config_schema())) == []
     assert list(unsupported_settings(schema.Schema)) == []

@@ -95,7 +95,7 @@ def test_the_table_has_every_setting_with_its_range_and_meaning() -> None:
     assert "ACOUPI_CONFIG__SERVER" not in rows
 
 
-@pytest.mark.parametrize("program", ["default", "connected", "demo", "test"])
+@pytest.mark.parametrize("program", ["default", "connected", "demo", "sounds", "test"])
 def test_every_variable_of_the_table_is_one_that_is_understood(program: str) -> None:
     schema = load_program_class(program).get_config_schema()
 

@@ -273,7 +273,7 @@ def test_a_folder_that_was_filled_does_not_fill_the_memory(
 
 
 def test_who_is_slow_is_in_nobodys_way_for_long(tmp_path: Path, kept: InMemoryStore) -> None:
-    limits = Limits(connections=2, seconds=0.2, look_every=0.05)
+    limits = Limits(connections=2, seconds=0.2, look_every=3600)
     with Doors(tmp_path, MODEL, limits) as doors, ExitStack() as stack:
         for _ in range(2):
             slow = stack.enter_context(closing(connected(doors)))

@@ -8,13 +8,40 @@ from pathlib import Path
 
 import pytest
 
+import acoupi
 from acoupi import clock, data
+from acoupi.bundles.rendering import Manifest
+from acoupi.stack.stack import Service
 from acoupi.system import Settings
+from acoupi.writing import RenderedFile
 
 
 @pytest.fixture
 def settings(home: Path) -> Settings:
     return Settings(home=home)
+
+
+@pytest.fixture
+def sensor(settings: Settings) -> Settings:
+    """A home that was set up for containers."""
+    compose = RenderedFile("services: {}\n")
+    manifest = Manifest(
+        version=acoupi.__version__,
+        target="compose",
+        program="default",
+        files={"docker-compose.yml": compose.digest},
+        services=(Service("recording", "recorder", ()), Service("default", "worker", ())),
+    )
+    files = {
+        settings.home / "docker-compose.yml": compose,
+        settings.program_name_file: RenderedFile("default\n"),
+        settings.program_config_file: RenderedFile("{}"),
+        settings.manifest_file: manifest.to_file(),
+    }
+    for path, file in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    return settings
 
 
 WriteModule = Callable[[str, str], str]

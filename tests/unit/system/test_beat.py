@@ -53,10 +53,10 @@ def planner(clocks: Clocks, **schedules: Interval | When) -> tuple[Planner, Sent
 
 
 def run(planner: Planner, clocks: Clocks, seconds: float) -> None:
-    """Let it work as beat does: it sleeps a second at most."""
+    """Let it work as beat does: it looks at the clock with every pulse."""
     end = clocks.monotonic + seconds
     while True:
-        wait = min(planner.tick(), 1.0)
+        wait = min(planner.tick(), beat.PULSE_EVERY)
         if clocks.monotonic + wait > end:
             return
         clocks.pass_time(max(wait, 0.001))
@@ -132,10 +132,10 @@ def test_after_a_step_what_follows_the_clock_goes_on_with_its_next_slot(
 def test_a_clock_that_is_pulled_slowly_is_followed(clocks: Clocks) -> None:
     plan, sent = planner(clocks, slot=aligned(10))
 
-    for _ in range(100):
-        run(plan, clocks, 1)
+    for _ in range(20):
+        run(plan, clocks, 5)
         clocks.pass_time(0.0)
-        clocks.wall += datetime.timedelta(milliseconds=5)
+        clocks.wall += datetime.timedelta(milliseconds=25)
 
     assert 9 <= len(sent) <= 11
 
@@ -323,6 +323,30 @@ class HungBroker(Publisher):
 
     def close(self) -> None:
         pass
+
+
+class NotingStop(threading.Event):
+    """Notes how long beat sleeps, and stops it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeps: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.sleeps.append(timeout)
+        self.set()
+        return True
+
+
+def test_it_sleeps_until_its_next_pulse_if_nothing_is_due(
+    settings: Settings, program_name: str
+) -> None:
+    setup_program(settings, program_name, ["--interval", "3600"])
+    stop = NotingStop()
+
+    assert beat.run(settings, stop) == 0
+
+    assert stop.sleeps == [beat.PULSE_EVERY]
 
 
 class CountingWatchdog(beat.Watchdog):

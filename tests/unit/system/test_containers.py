@@ -1,9 +1,11 @@
 """How a service is, from what the engine says of its container and its own pulse."""
 
 import datetime
+import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -114,3 +116,34 @@ def test_an_engine_that_went_away_before_the_broker_was_asked_is_an_error_of_our
         containers.BrokerShell(LostEngine(), "project", "/run/redis.sock", Path("/none"))
 
     assert "connection refused" in (caught.value.why or "")
+
+
+class ShellOfThisMachine:
+    """A client whose container of redis runs what it is given here."""
+
+    status = "running"
+    labels: ClassVar[dict[str, str]] = {containers.SERVICE_LABEL: "redis"}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.started = folder, 0
+        self.containers = SimpleNamespace(list=lambda **how: [self])
+
+    def exec_run(self, command: list[str], environment: dict[str, str]) -> tuple[int, bytes]:
+        self.started += 1
+        path = {"PATH": f"{self.folder}:/usr/bin:/bin"}
+        done = subprocess.run(command, env=environment | path, capture_output=True, check=False)
+        return done.returncode, done.stdout
+
+
+def test_every_queue_is_asked_for_by_one_process_in_the_container(tmp_path: Path) -> None:
+    cli = tmp_path / "redis-cli"
+    cli.write_text('#!/bin/sh\n[ "$1 $3 $5 $6" = "-s --user --raw LLEN" ] && echo "${#7}"\n')
+    cli.chmod(0o755)
+    (tmp_path / "_host").write_text("secret\n")
+    client = ShellOfThisMachine(tmp_path)
+    shell = containers.BrokerShell(client, "project", "/run/redis.sock", tmp_path)
+
+    assert shell.numbers("LLEN", ["celery", "a b", "detection"]) == [6, 3, 9]
+    assert client.started == 1
+    with pytest.raises(TargetError, match="cannot ask the broker"):
+        shell.numbers("GET", ["celery"])

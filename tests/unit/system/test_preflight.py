@@ -1,23 +1,18 @@
 """The preflight: what each kind of machine is told before anything is started."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import acoupi
-from acoupi.bundles.engine import Answer, Host, Storage, compose_command, find_storage
-from acoupi.bundles.preflight import CHECKS, Result, failure, run_preflight
-from acoupi.bundles.preflight.engine import version_of
-from acoupi.bundles.preflight.machine_state import Bundle
+from acoupi.bundles.engine import Answer, Storage
+from acoupi.bundles.preflight import CHECKS, run_preflight
 from acoupi.bundles.rendering import Manifest
-from acoupi.stack.stack import Service
 from acoupi.system import Sensor, Settings
-from acoupi.writing import RenderedFile
+from tests.preflight import IMAGE, FakeHost, found, only_failure, services
 
-IMAGE = "acoupi/sensor:dev"
 REFUSED = (
     "Got permission denied while trying to connect to the Docker daemon socket at "
     "unix:///var/run/docker.sock: connect: permission denied"
@@ -27,149 +22,6 @@ UNREACHABLE = (
     "Is the docker daemon running?"
 )
 NO_COMPOSE = "docker: 'compose' is not a docker command.\nSee 'docker --help'"
-
-
-def services(**recording: Any) -> dict[str, Any]:
-    plain = {
-        "image": IMAGE,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
-        "read_only": True,
-        "user": "1000:1000",
-        "restart": "unless-stopped",
-    }
-    recorder = {"device_cgroup_rules": ["c 116:* rw"], "mem_limit": "500000000"}
-    return {
-        "recording": plain | recorder | recording,
-        "default": plain | {"mem_limit": "300000000"},
-        "redis": plain | {"network_mode": "none"},
-    }
-
-
-@dataclass
-class FakeHost:
-    """A machine on which all is well, unless a test says otherwise."""
-
-    info: dict[str, Any] = field(
-        default_factory=lambda: {
-            "ServerVersion": "24.0.7",
-            "DockerRootDir": "/var/lib/docker",
-            "MemoryLimit": True,
-            "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default"],
-            "Name": "pi",
-        }
-    )
-    answers: dict[str, Answer] = field(default_factory=dict)
-    """By the first words of a docker command."""
-    services: dict[str, Any] = field(default_factory=services)
-    labels: dict[str, str] = field(
-        default_factory=lambda: {"org.opencontainers.image.version": acoupi.__version__}
-    )
-    free: int = 50_000_000_000
-    memory: int = 4_000_000_000
-    writable: bool = True
-    in_container: bool = False
-    missing: tuple[str, ...] = ()
-    file_system: Storage | None = field(
-        default_factory=lambda: Storage("ext4", Path("/"), ("rw", "relatime"))
-    )
-    microphones: list[str] = field(default_factory=lambda: ["UltraMic"])
-    synchronised: bool | None = True
-    busy_ports: tuple[int, ...] = ()
-    asked: list[str] = field(default_factory=list)
-
-    def docker(self, *args: str, timeout: float = 0) -> Answer:
-        del timeout
-        line = " ".join(args)
-        self.asked.append(line)
-        for start, answer in self.answers.items():
-            if line.startswith(start):
-                return answer
-        usual = {
-            "info": json.dumps(self.info),
-            "compose version": "2.26.1-4\n",
-            "compose ls": "[]",
-            "buildx version": "github.com/docker/buildx 0.13.1 abc",
-            "image inspect": json.dumps({"Config": {"Labels": self.labels}}),
-        }
-        return Answer(0, next((out for start, out in usual.items() if line.startswith(start)), ""))
-
-    def compose(self, settings: Settings, *args: str, override: bool = True) -> Answer:
-        del settings, override
-        self.asked.append(" ".join(("compose", *args)))
-        wrong = self.answers.get("config")
-        return wrong or Answer(0, json.dumps({"name": "acoupi", "services": self.services}))
-
-    def is_container(self) -> bool:
-        return self.in_container
-
-    def free_bytes(self, path: Path) -> int | None:
-        return self.free
-
-    def memory_bytes(self) -> int:
-        return self.memory
-
-    def can_write(self, path: Path) -> bool:
-        return self.writable
-
-    def is_folder(self, path: Path) -> bool:
-        return str(path) not in self.missing
-
-    def storage(self, path: Path) -> Storage | None:
-        return self.file_system
-
-    def cards(self) -> list[str]:
-        return self.microphones
-
-    def is_clock_synchronised(self) -> bool | None:
-        return self.synchronised
-
-    def is_port_free(self, address: str, port: int, protocol: str) -> bool:
-        return port not in self.busy_ports
-
-
-@pytest.fixture
-def sensor(settings: Settings) -> Settings:
-    """A home that was set up for containers."""
-    compose = RenderedFile("services: {}\n")
-    manifest = Manifest(
-        version=acoupi.__version__,
-        target="compose",
-        program="default",
-        files={"docker-compose.yml": compose.digest},
-        services=(Service("recording", "recorder", ()), Service("default", "worker", ())),
-    )
-    files = {
-        settings.home / "docker-compose.yml": compose,
-        settings.program_name_file: RenderedFile("default\n"),
-        settings.program_config_file: RenderedFile("{}"),
-        settings.manifest_file: manifest.to_file(),
-    }
-    for path, file in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.text)
-    return settings
-
-
-def found(settings: Settings, host: FakeHost) -> dict[str, Result]:
-    return {
-        result.name: result
-        for result in run_preflight(settings, host, Sensor.at(settings).manifest)
-    }
-
-
-def only_failure(settings: Settings, host: FakeHost) -> list[str]:
-    """The three lines of the one thing that is wrong."""
-    failed = [
-        one
-        for one in run_preflight(settings, host, Sensor.at(settings).manifest)
-        if one.outcome == "fail"
-    ]
-    assert len(failed) == 1, failed
-    lines = failed[0].error().lines()
-    assert [line.split(":")[0].strip() for line in lines] == ["Error", "Why", "Try"]
-    assert all("\n" not in line for line in lines)
-    return lines
 
 
 def test_a_machine_on_which_all_is_well_passes_every_check_that_concerns_it(
@@ -564,74 +416,4 @@ def test_what_the_machine_does_not_tell_is_left_out(sensor: Settings) -> None:
     assert "file system" not in results
 
 
-def test_of_several_failures_the_first_is_raised_and_the_others_are_counted(
-    sensor: Settings,
-) -> None:
-    host = FakeHost(writable=False, answers={"info": Answer(127)})
-
-    error = failure(list(run_preflight(sensor, host, Sensor.at(sensor).manifest)))
-
-    assert error is not None
-    assert "cannot write" in error.message
-    assert "shows 1 more" in (error.help or "")
-    assert error.exit_code == 3
-    assert failure([]) is None
-
-
 # ---- reading
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [("20.10.24+dfsg1", (20, 10)), ("v2.26.1-4", (2, 26)), ("29-rc1", (29,)), ("dev", ())],
-)
-def test_versions_are_read_whatever_is_added_to_them(text: str, version: tuple[int, ...]) -> None:
-    assert version_of(text) == version
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"services": []}', "no json"])
-def test_what_is_no_bundle_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - its subclass for JSON too
-        Bundle.parse(text)
-
-
-def test_the_deepest_and_latest_mount_is_the_one_that_counts(tmp_path: Path) -> None:
-    lines = [
-        "1 0 8:1 / / rw - ext4 /dev/a rw",
-        f"2 1 8:2 / {tmp_path} rw - xfs /dev/b rw",
-        f"3 1 8:3 / {tmp_path} ro - vfat /dev/c rw",
-        f"4 1 8:4 / {tmp_path}x rw - nfs /dev/d rw",
-        "rubbish",
-    ]
-
-    storage = find_storage(tmp_path / "home", "\n".join(lines))
-
-    assert storage is not None
-    assert storage.kind == "vfat"
-    assert "ro" in storage.options
-
-
-def test_the_override_is_part_of_the_command_only_if_it_is_there(sensor: Settings) -> None:
-    without = compose_command(sensor, "up")
-    (sensor.home / "docker-compose.override.yml").write_text("services: {}\n")
-
-    assert "docker-compose.override.yml" not in " ".join(without)
-    assert compose_command(sensor, "up")[-3:] == [
-        "-f",
-        str(sensor.home / "docker-compose.override.yml"),
-        "up",
-    ]
-
-
-def test_this_machine_answers_every_question(tmp_path: Path) -> None:
-    host = Host()
-
-    assert host.can_write(tmp_path / "not" / "there")
-    assert (host.free_bytes(tmp_path / "not" / "there") or 0) > 0
-    assert host.memory_bytes() > 0
-    assert host.is_folder(tmp_path)
-    assert not host.is_folder(tmp_path / ("a name that no disk takes" * 20))
-    assert host.storage(tmp_path) is not None
-    assert isinstance(host.cards(), list)
-    assert host.is_clock_synchronised() in (True, False, None)
-    assert host.is_port_free("127.0.0.1", 0, "tcp")

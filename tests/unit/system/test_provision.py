@@ -4,9 +4,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,42 +12,18 @@ from typer.testing import CliRunner
 from acoupi.cli.app import app
 from acoupi.config.sensor import load_sensor
 from acoupi.devices import get_device_id
-from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.provisioned import Provisioned, read_provisioned
-from acoupi.provisioning import fetching
+from acoupi.errors import AcoupiError
+from acoupi.provisioned import read_provisioned
 from acoupi.provisioning.apply import provision
-from acoupi.provisioning.fetching import Fetched
 from acoupi.stack.configured import is_configured, read_program_name
-from acoupi.stack.loading import load_config_schema
-from acoupi.system import Settings, get_status, load_config
+from acoupi.system import Settings, get_status
+from tests.provisioning import BASE, URL, config_of, put
 from tests.unit.system.conftest import WriteModule
-
-BASE = {"ACOUPI_PROGRAM": "default"}
 
 
 @pytest.fixture
 def settings(home: Path) -> Settings:
     return Settings(home=home)
-
-
-def config_of(settings: Settings) -> Any:
-    return load_config(settings.program_config_file, load_config_schema(settings))
-
-
-def put(
-    settings: Settings, pages: Mapping[str, str] | None = None, **variables: str
-) -> tuple[Provisioned, bool]:
-    """Provision from variables, and from what URLs give; others fail."""
-    given = {f"ACOUPI_{name}": value for name, value in variables.items()}
-
-    def fetch(url: str) -> Fetched:
-        if "://" not in url:
-            return fetching.fetch(url)  # which refuses it at once
-        if url not in (pages or {}):
-            raise ConfigurationError("cannot fetch the configuration.", why="it is away.")
-        return Fetched((pages or {})[url], ".yaml")
-
-    return provision(settings, {**BASE, **given}, fetch)
 
 
 def files(settings: Settings) -> dict[str, str]:
@@ -291,54 +265,6 @@ def test_secrets_are_in_their_file_alone_and_go_with_their_variable(settings: Se
     assert "geheim" not in settings.secrets_file.read_text()
 
 
-HOST = {
-    "CONFIG__MESSAGING__MQTT__HOST": "hub",
-    "CONFIG__MESSAGING__MQTT__USERNAME": "bat",
-}
-MQTT_PASSWORD = "CONFIG__MESSAGING__MQTT__PASSWORD"
-
-
-def shown_in(folder: Path, text: str) -> list[str]:
-    """The files of a folder that hold a text, without those that are elsewhere."""
-    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [path.name for path in found if text in path.read_text()]
-
-
-def test_where_secrets_have_a_volume_nothing_of_them_is_in_config(settings: Settings) -> None:
-    """Neither what is in force, nor what was before, nor what a URL gave."""
-    config = settings.program_config_file.parent
-    (settings.home / "secrets").mkdir(parents=True)
-    page = "messaging: {mqtt: {host: hub, username: bat, password: geheim}}"
-    for interval in (10, 20):
-        put(settings, {URL: f"{page}\nrecording: {{interval: {interval}}}"},
-            PROGRAM="connected", CONFIG_URL=URL)  # fmt: skip
-
-    assert shown_in(config, "geheim") == []
-    assert sorted(shown_in(settings.home / "secrets", "geheim")) == [
-        "fetched.json", "secrets.env", "secrets.env",
-    ]  # fmt: skip
-    assert config_of(settings).messaging.mqtt.password.get_secret_value() == "geheim"
-    found, _ = put(settings, PROGRAM="connected", CONFIG_URL=URL)
-    assert found.fault is not None, "what was fetched last is found there"
-    assert config_of(settings).recording.interval == 20
-
-
-def test_secrets_of_before_move_into_their_volume(settings: Settings) -> None:
-    config = settings.program_config_file.parent
-    for duration in ("3", "4"):
-        put(settings, PROGRAM="connected", CONFIG__RECORDING__DURATION=duration, **HOST,
-            **{MQTT_PASSWORD: "geheim"})  # fmt: skip
-    assert sorted(shown_in(config, "geheim")) == ["secrets.env", "secrets.env"]
-    (settings.home / "secrets").mkdir()
-
-    put(settings, PROGRAM="connected", CONFIG__RECORDING__DURATION="4", **HOST,
-        **{MQTT_PASSWORD: "geheim"})  # fmt: skip
-
-    assert shown_in(config, "geheim") == []
-    assert "geheim" in settings.secrets_file.read_text()
-    assert stat.S_IMODE(settings.secrets_file.stat().st_mode) == 0o600
-
-
 def test_a_file_is_a_source_and_variables_are_stronger(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "sensor.yaml"
     path.write_text("recording: {duration: 4, interval: 30}\n")
@@ -400,7 +326,6 @@ def test_what_acoupi_0_1_had_decided_is_in_force(settings: Settings) -> None:
 
 # --- what is fetched
 
-URL = "http://x/a"
 PAGES = {URL: "recording: {duration: 4}"}
 
 

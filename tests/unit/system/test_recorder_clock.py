@@ -5,7 +5,13 @@ import threading
 import pytest
 
 from acoupi.services.entries import Aligned, Entry, Interval, When
-from acoupi.services.recorder_clock import OUTBOX_MOST, Outbox, RecorderClock
+from acoupi.services.recorder_clock import (
+    LONGEST_SLEEP,
+    LOOK_AGAIN,
+    OUTBOX_MOST,
+    Outbox,
+    RecorderClock,
+)
 from tests.services import DEADLINE
 from tests.unit.system.conftest import Clocks
 
@@ -144,6 +150,27 @@ def test_what_cannot_be_ordered_now_is_ordered_as_soon_as_it_can(clocks: Clocks)
     recorder.run(1)
 
     assert len(recorder.orders) == 1
+
+
+def test_it_sleeps_until_an_order_may_be_missing(clocks: Clocks) -> None:
+    recorder = Recorder(clocks, Interval(5))
+    recorder.came()
+
+    assert recorder.clock.tick() == LONGEST_SLEEP
+    clocks.pass_time(6)
+    assert recorder.clock.tick() == 1
+    recorder.is_busy = True
+    clocks.pass_time(1)
+    assert recorder.clock.tick() == LOOK_AGAIN
+
+
+def test_it_sleeps_until_the_next_slot_of_the_clock(clocks: Clocks) -> None:
+    recorder = Recorder(clocks, Aligned(10))  # a quarter of a second after one began
+    recorder.came()
+
+    assert recorder.clock.tick() == LONGEST_SLEEP
+    clocks.pass_time(7)
+    assert recorder.clock.tick() == 2.75
 
 
 def test_nothing_waits_for_what_is_sent() -> None:

@@ -2,12 +2,16 @@
 
 import os
 import re
+import shlex
 import subprocess
-from collections.abc import Callable, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from acoupi.errors import TargetError
 from acoupi.system import Sensor, Settings, setup_program, target_for
 from acoupi.system.services import services_are_installed
 from acoupi.targets import systemd
@@ -51,6 +55,16 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         monkeypatch.setattr(systemd, "SYSTEM_UNITS", tmp_path / "units")
 
     return says
+
+
+@pytest.fixture
+def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that every user may enter; those of pytest are root's own, as this Python may be."""
+    require("only root starts units of the system", os.geteuid() == 0)
+    monkeypatch.setattr(sys, "executable", "/bin/sh")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def lines(folder: Path, name: str) -> list[str]:
@@ -213,9 +227,9 @@ def test_what_runs_in_the_unit_of_an_earlier_version_ends_before_the_new_ones_st
 
 
 def test_what_root_wrote_belongs_to_the_user_of_the_units_when_they_start(
-    home: Path, systemctl: Callable[[str], None]
+    open_folder: Path, systemctl: Callable[[str], None]
 ) -> None:
-    require("only root starts units of the system", os.geteuid() == 0)
+    home = open_folder / "home"
     systemctl("true")
     target = target_for(set_up(home, "systemd-system"))
     (home / "data" / "spool").mkdir()
@@ -225,6 +239,37 @@ def test_what_root_wrote_belongs_to_the_user_of_the_units_when_they_start(
     assert (home / "data" / "spool").stat().st_uid > 0
     assert services_are_installed(target.settings)
     assert {path.name for path in systemd.SYSTEM_UNITS.iterdir()} == set(UNITS)
+
+
+def test_units_are_not_started_where_their_user_cannot_enter(
+    open_folder: Path, systemctl: Callable[[str], None]
+) -> None:
+    closed = open_folder / "root"  # as /root is
+    closed.mkdir(mode=0o700)
+    systemctl("true")
+    target = target_for(set_up(closed / "home", "systemd-system"))
+
+    with pytest.raises(TargetError) as refused:
+        target.up()
+
+    assert refused.value.why is not None
+    assert f"user 1000, who may not enter {closed}," in refused.value.why
+    assert "ACOUPI_HOME=" in refused.value.help
+    closed.chmod(0o755)
+    target.check()
+
+
+def test_what_to_read_when_units_do_not_start_is_a_command_that_journalctl_takes(
+    home: Path, systemctl: Callable[[str], None]
+) -> None:
+    systemctl('[ "$3" != start ]')
+
+    with pytest.raises(TargetError) as failed:
+        target_for(set_up(home)).up()
+
+    words = shlex.split(failed.value.help)
+    assert words[:2] == ["journalctl", "--user"]
+    assert words[-4:] == ["-u", "acoupi.service", "-u", "acoupi-beat.service"]
 
 
 def test_workers_are_not_active_while_one_of_them_has_failed(

@@ -19,6 +19,7 @@ from acoupi.system.reading import reader_of
 from acoupi.web.access import PageAccess
 from acoupi.web.app import make_app
 from acoupi.web.door_sensor import DoorSensor
+from acoupi.web.help_pages import topics
 from acoupi.web.pages import MENU
 from tests.web.heard_home import (
     BAT,
@@ -226,11 +227,20 @@ def test_health_settings_deployment_and_export_show_what_there_is(visitor: Visit
 
 def test_help_is_the_documentation_and_its_links_lead_on(visitor: Visitor) -> None:
     index = visitor.get("/help").text
-    links = set(re.findall(r"<main.*", index, re.DOTALL)[0].split('href="/help/')[1:])
-    names = {one.partition('"')[0].partition("#")[0] for one in links}
+    names = {one for one in links_of(index) if one}
+    pages = {name: visitor.get(f"/help/{name}") for name in topics()}
 
-    assert "review" in names
-    assert {visitor.get(f"/help/{name}").status_code for name in names} == {200}
+    assert names | {"index"} == set(topics())
+    assert {answer.status_code for answer in pages.values()} == {200}
+    for name, answer in pages.items():
+        assert links_of(answer.text) <= set(topics()) | {""}, name
+        assert not re.search(r'(src|<link[^>]*href)="(https?:)?//', answer.text), name
+
+
+def links_of(html: str) -> set[str]:
+    """The pages of the help that a page leads to."""
+    main = re.findall(r"<main.*", html, re.DOTALL)[0]
+    return set(re.findall(r'<a href="/help/?([^"#]*)', main))
 
 
 def test_pictures_of_the_help_are_there(visitor: Visitor) -> None:

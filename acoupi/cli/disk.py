@@ -1,0 +1,138 @@
+"""``acoupi disk``: the room there is, what goes when it runs out, and what went."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acoupi.cli import home
+from acoupi.cli.checks import AsJson
+from acoupi.cli.output import example, print_json, print_record, print_table, say
+from acoupi.cli.table import single
+from acoupi.cli.timezones import shown_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from acoupi.services.space_state import SpaceState
+    from acoupi.space import FileClass
+    from acoupi.tasks.space import Going, Room
+
+__all__ = ["app"]
+
+app = single()
+
+MOST_SHOWN = 20
+WHY = {
+    "refused": "no saving filter wants it",
+    "unremarkable": "nothing was found in it",
+    "beyond_best": "its night has enough better and newer ones of each species",
+    "review": "only the sample for review keeps it",
+    "protected": "a person protects it",
+    "new": "new, when the disk was full and nothing else might go",
+}
+CLASS_COLUMNS = {"class": "class", "files": "files now", "size": "size", "why": "why"}
+GONE_COLUMNS = {"class": "class", "files": "files", "time": "sound", "size": "size", "last": "last"}
+NEXT_COLUMNS = {"time": "recorded", "class": "class", "size": "size", "path": "file"}
+
+
+@app.command(epilog=example("acoupi disk --plan"))
+def disk(
+    plan: Annotated[
+        bool, typer.Option("--plan", help="List what would go now, and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how much room there is, for how many hours, what goes next and why, and what went."""
+    from acoupi.services.space_state import space_state
+    from acoupi.system.space import store_and_policy
+    from acoupi.tasks.space import Room
+
+    store, policy = store_and_policy(home.settings())
+    state, room = space_state(store, policy), Room(store, policy)
+    classes, going = _classes(room), list(_going(room)) if plan else []
+    if as_json:
+        told = state.model_dump(mode="json") | {"hours_left": state.hours_left, "classes": classes}
+        print_json(told | ({"plan": [_row(one) for one in going]} if plan else {}))
+        return
+    _show(state, classes)
+    if plan:
+        _show_plan(going)
+
+
+def _classes(room: "Room") -> list[dict[str, Any]]:
+    """Return what is there of each class, in the order in which they go."""
+    found = []
+    for kind in room.policy.order:
+        sizes = [one.bytes for one in room.going([kind], lambda _: True)]
+        found.append(_class(kind, len(sizes), sum(sizes)))
+    return found
+
+
+def _class(kind: "FileClass", files: int, size: int) -> dict[str, Any]:
+    return {"class": kind.value, "files": files, "bytes": size, "why": WHY[kind.value]}
+
+
+def _going(room: "Room") -> "Iterator[Going]":
+    for demand in room.demands():
+        yield from room.chosen(demand)
+
+
+def _row(going: "Going") -> dict[str, Any]:
+    return {
+        "path": str(going.spare.path),
+        "created_on": going.spare.created_on.isoformat(),
+        "class": going.kind.value,
+        "bytes": going.bytes,
+        "reason": going.reason,
+    }
+
+
+def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
+    for one in state.disks:
+        acts, until = one.acts_below_bytes / 1e9, one.acts_until_bytes / 1e9
+        goes = f"when less than {acts:.2f} GB are free, until {until:.2f} GB are"
+        print_record({"disk": str(one.folder), "room": one.words(), "sound goes": goes})
+    for mount in state.not_mounted:
+        say(f"No disk is mounted at {mount}: nothing is written there.")
+    if state.is_full:
+        say(f"Full: nothing is recorded for lack of room (on_full: {state.on_full}).")
+    rows = [one | {"size": _size(one["bytes"])} for one in classes]
+    print_table(rows, CLASS_COLUMNS, title="What goes, the first class first", empty="")
+    gone = [
+        {
+            "class": kind.value,
+            "files": one.recordings,
+            "time": _seconds(one.seconds),
+            "size": _size(one.bytes),
+            "last": f"{shown_time(one.last_on)} UTC",
+        }
+        for kind, one in state.given_up.items()
+    ]
+    print_table(gone, GONE_COLUMNS, title="What went", empty="Nothing was given up so far.")
+
+
+def _show_plan(going: "list[Going]") -> None:
+    if not going:
+        say("Nothing goes now.")
+        return
+    rows = [
+        {**_row(one), "time": shown_time(one.spare.created_on), "size": _size(one.bytes)}
+        for one in islice(going, MOST_SHOWN)
+    ]
+    title = f"What would go now: {len(going)} files, {_size(sum(one.bytes for one in going))}"
+    print_table(rows, NEXT_COLUMNS, title=title, empty="")
+    for reason in dict.fromkeys(one.reason for one in going):
+        say(f"Why: {reason}.")
+    if len(going) > MOST_SHOWN:
+        say(f"The first {MOST_SHOWN} are shown; all of them: acoupi disk --plan --json")
+
+
+def _seconds(seconds: float) -> str:
+    from acoupi.telling import shown_seconds
+
+    return shown_seconds(seconds)
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

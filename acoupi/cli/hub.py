@@ -1,0 +1,144 @@
+"""``acoupi hub``: what many sensors report to."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acoupi.cli.checks import AsJson
+from acoupi.cli.heard import no_hub
+from acoupi.cli.output import done, example, print_json, print_table, say, working
+from acoupi.cli.table import group
+from acoupi.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from acoupi.hub.database import HubDatabase
+
+__all__ = ["app"]
+
+app = group("hub")
+
+Database = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        envvar="ACOUPI_HUB_DATABASE",
+        help="Of PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME. Its tables are made.",
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]
+COLUMNS = {
+    "name": "sensor", "deployments": "deployments", "recordings": "recordings",
+    "reported_on": "last report (UTC)", "has_token": "may report",
+}  # fmt: skip
+
+
+@contextmanager
+def _opened(url: str) -> "Iterator[HubDatabase]":
+    try:
+        from acoupi.hub.database import HubDatabase
+    except ModuleNotFoundError as error:
+        raise no_hub(error) from error
+    database = HubDatabase(url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@app.command("import", epilog=example("acoupi hub import /media/card/acoupi --sensor oak-1"))
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="HOME|FILE", help="ACOUPI_HOME of a sensor, or its metadata.db."),
+    ],
+    sensor: Annotated[str, typer.Option(metavar="NAME", help="What the hub calls the sensor.")],
+    database: Database,
+) -> None:
+    """Take in all that a sensor heard, from its card; again only adds what is new."""
+    from acoupi.components.stores.reporting import reports_of
+
+    file = _store_in(source)
+    deployments = recordings = detections = 0
+    with _opened(database) as hub, working("Taking in"):
+        from acoupi.hub.sensors import add_sensor
+        from acoupi.hub.taking_in import take_in
+
+        add_sensor(hub, sensor)
+        for report in reports_of(file):
+            take_in(hub, sensor, report)
+            deployments += len(report.deployments)
+            recordings += len(report.recordings)
+            outputs = (one for recording in report.recordings for one in recording.outputs)
+            detections += sum(len(one.detections) for one in outputs)
+    done(
+        f"The hub has all of {sensor}: {deployments} deployments, {recordings} recordings, "
+        f"{detections} detections."
+    )
+
+
+def _store_in(source: Path) -> Path:
+    file = source / "data" / "metadata.db" if source.is_dir() else source
+    if not file.is_file():
+        raise ConfigurationError(
+            f'there is no sensor in "{source}".',
+            "acoupi hub import ACOUPI_HOME --sensor NAME",
+            why=f'there is no file "{file}".',
+        )
+    return file
+
+
+@app.command("sensors", epilog=example("acoupi hub sensors"))
+def sensors(database: Database, as_json: AsJson = False) -> None:
+    """List the sensors that the hub knows, and when they last reported."""
+    with _opened(database) as hub:
+        from acoupi.hub.sensors import get_sensors
+
+        found = [dataclasses.asdict(one) for one in get_sensors(hub)]
+    if as_json:
+        print_json(found)
+    else:
+        print_table(found, COLUMNS, empty="No sensor yet: acoupi hub add-sensor NAME")
+
+
+@app.command("add-sensor", epilog=example("acoupi hub add-sensor oak-1"))
+def add_sensor_(name: Name, database: Database) -> None:
+    """Let a sensor report, and print its token, once; one that it had is no longer valid."""
+    with _opened(database) as hub:
+        from acoupi.hub.sensors import add_sensor, make_token
+
+        add_sensor(hub, name)
+        say(make_token(hub, name))
+
+
+@app.command("withdraw", epilog=example("acoupi hub withdraw oak-1"))
+def withdraw(name: Name, database: Database) -> None:
+    """Let a sensor report no longer; all that it reported stays."""
+    with _opened(database) as hub:
+        from acoupi.hub.sensors import withdraw_token
+
+        withdraw_token(hub, name)
+    done(f"{name} may not report any more. To let it again: acoupi hub add-sensor {name}")
+
+
+@app.command("serve", epilog=example("acoupi hub serve --port 8090"))
+def serve(
+    database: Database,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine: 127.0.0.1."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8090,
+) -> None:
+    """Take in what sensors report over HTTP, until Ctrl-C.
+
+    On a network, put a server that speaks TLS (nginx, Caddy) in front of it.
+    """
+    with _opened(database) as hub:
+        from acoupi.hub.ingest import serve as serve_ingest
+
+        say(f"Sensors can report to http://{host}:{port} (Ctrl-C ends it).")
+        serve_ingest(hub, host, port)

@@ -1,0 +1,1 @@
+"""What many sensors report to: their database, and what reads it."""

@@ -1,0 +1,206 @@
+"""The database of a hub: PostgreSQL 15 or newer."""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from typing import Any
+
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import StrDumper
+
+from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
+from acoupi.hub.schema import STATEMENTS, VERSION
+
+__all__ = ["Connection", "HubDatabase", "storable", "translated"]
+
+PATIENCE = 10
+"""Seconds to wait for the server."""
+LONGEST_WRITE = 60
+"""Seconds that one statement may take which changes something."""
+_OPTIONS = "-c search_path=public,acoupi_sqlite,pg_catalog"
+_MAKING = 0x61634855
+"""Key of the lock that lets one process at a time make the tables; "acHU"."""
+_FETCHED = 2000
+"""Rows of a stream that are held at a time."""
+
+_VALUE = re.compile(r"(?<![:\w]):(\w+)")
+_JOIN = re.compile(r"CROSS JOIN (\w+ \w+) ON")
+_INDEX = re.compile(r"INDEXED BY \w+")
+
+
+@cache
+def translated(statement: str) -> str:
+    """Return a statement of a sensor's store as PostgreSQL reads it.
+
+    Names of values are written otherwise; what fixes the order of tables and the index is left
+    out: PostgreSQL keeps statistics.
+
+    Examples
+    --------
+    >>> translated("SELECT a FROM t CROSS JOIN u ON u.t = t.row WHERE b = :b")
+    'SELECT a FROM t CROSS JOIN u ON u.t = t.row WHERE b = %(b)s'
+    """
+    plain = _INDEX.sub("", _JOIN.sub(r"JOIN \1 ON", statement))
+    return _VALUE.sub(r"%(\1)s", plain.replace("%", "%%"))
+
+
+class Connection:
+    """Runs statements of a sensor's store within one transaction."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.plain = connection
+        self._names = count()
+
+    def execute(self, statement: str, values: Any = ()) -> psycopg.Cursor[Any]:
+        """Run a statement; all of its rows are fetched at once."""
+        return self.plain.execute(translated(statement), values or None)
+
+    def one(self, statement: str, values: Any = ()) -> tuple[Any, ...]:
+        """Return the only row of a statement, which has one."""
+        [row] = self.execute(statement, values).fetchall()
+        return tuple(row)
+
+    def stream(self, statement: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a statement, some thousands of which are held at a time."""
+        with self.plain.cursor(f"stream_{next(self._names)}") as cursor:
+            cursor.itersize = _FETCHED
+            cursor.execute(translated(statement), values)
+            yield from cursor
+
+
+class HubDatabase:
+    """A database of PostgreSQL with the tables of a hub, which are made where there are none.
+
+    Parameters
+    ----------
+    url
+        As libpq reads it: ``postgresql://USER@HOST:PORT/NAME``, or ``host=… dbname=…``.
+
+    Raises
+    ------
+    HubError
+        From every method: no server answers, it refuses, or the database is not a hub's or that
+        of another version.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._place = url, _place(url)
+        self._writes = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def close(self) -> None:
+        """Let go of the server."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Provide a connection that sees one consistent state.
+
+        It is its own: several may be open at once.
+        """
+        with self._told(), self._connected() as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield Connection(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Provide the only connection that writes; an exception undoes its changes."""
+        with self._writes, self._told():
+            if self._connection is None or self._connection.closed:
+                self._connection = self._connect()
+                self._connection.execute(f"SET statement_timeout = '{LONGEST_WRITE}s'")
+                self._connection.commit()
+            with self._connection.transaction():
+                yield Connection(self._connection)
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        connection = self._connect()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(
+            self._url, connect_timeout=PATIENCE, options=_OPTIONS, tcp_user_timeout=PATIENCE * 1000
+        )
+        connection.adapters.register_dumper(str, _TextDumper)
+        try:
+            _make(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            raise HubUnavailableError(
+                f"the database of the hub does not answer ({self._place}).",
+                "start PostgreSQL, or give the address that it has",
+                why=_first_line(error),
+            ) from error
+        except psycopg.Error as error:
+            raise HubError(
+                f"the database of the hub refused ({self._place}).",
+                "acoupi hub sensors, with the same --database",
+                why=f"{type(error).__name__}: {_first_line(error)}",
+            ) from error
+
+
+def _make(connection: psycopg.Connection[Any]) -> None:
+    """Make the tables of a hub where there are none."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING])
+        found = connection.execute("SELECT to_regclass('public.acoupi_hub')").fetchone()
+        if found == (None,):
+            for statement in STATEMENTS:
+                connection.execute(statement)
+            return
+        version = connection.execute("SELECT max(version) FROM public.acoupi_hub").fetchone()
+    if version != (VERSION,):
+        raise HubError(
+            f"the database of the hub is of version {version and version[0]}, not {VERSION}.",
+            "use the acoupi that made it, or a newer one",
+            why="its tables are others.",
+        )
+
+
+class _TextDumper(StrDumper):
+    """Sends text without the character 0, which PostgreSQL cannot store."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        return super().dump(storable(obj))
+
+
+def storable(text: str) -> str:
+    """Return text as PostgreSQL can store it, which has no character 0."""
+    return text.replace("\0", "\ufffd")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _place(url: str) -> str:
+    """Return where a database is, without a password."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            "this is not the address of a PostgreSQL database.",
+            "postgresql://acoupi@localhost/acoupi",
+            why=_first_line(error),
+        ) from error
+    host, port = parts.get("host", "this machine"), parts.get("port", 5432)
+    return f"{parts.get('dbname', '')} at {host}:{port}"

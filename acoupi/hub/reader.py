@@ -1,0 +1,51 @@
+"""Reading what many sensors heard, from the database of their hub."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from acoupi.components.stores.reader import StatementReader
+from acoupi.hub.database import Connection, HubDatabase
+
+__all__ = ["HubReader"]
+
+
+class HubReader(StatementReader):
+    """Reads what sensors reported to a hub; see `acoupi.exports.Reader` for what it returns.
+
+    Parameters
+    ----------
+    url
+        Of the database; see `HubDatabase`.
+
+    Raises
+    ------
+    HubError
+        From every method: the database cannot be read.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = HubDatabase(url)
+
+    def close(self) -> None:
+        """Let go of the server."""
+        self._database.close()
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Provide a connection that sees one consistent state."""
+        return self._database.reading()
+
+    def stream(
+        self, connection: Connection, statement: str, values: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a statement; memory does not grow with their number."""
+        return connection.stream(statement, values)
+
+    def count(
+        self, connection: Connection, statement: str, values: Mapping[str, Any]
+    ) -> dict[Any, int]:
+        """Return how many different rows there are of each key; the server counts."""
+        grouped = (
+            f"SELECT key, count(DISTINCT number) FROM ({statement}) x (number, key) GROUP BY key"  # noqa: S608
+        )
+        return dict(connection.execute(grouped, values).fetchall())

@@ -1,0 +1,151 @@
+"""The sensors that a hub knows, and the tokens by which it knows them."""
+
+import datetime
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+
+from acoupi import data
+from acoupi.data import from_microseconds, to_microseconds
+from acoupi.errors import HubError, ParameterError
+from acoupi.hub.database import Connection, HubDatabase
+
+__all__ = [
+    "Sensor",
+    "add_sensor",
+    "get_sensors",
+    "locked_row_of",
+    "make_token",
+    "note_contact",
+    "sensor_of_token",
+    "withdraw_token",
+]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_ADD = """
+    INSERT INTO sensor (id, added_on_us) VALUES (:id, :now) ON CONFLICT (id) DO NOTHING
+"""
+
+_SENSORS = """
+    SELECT s.id, s.token_sha256 IS NOT NULL, s.reported_on_us,
+        (SELECT count(*) FROM deployment w WHERE w.sensor_row = s.row),
+        (
+            SELECT count(*) FROM deployment w JOIN recording r ON r.deployment_row = w.row
+            WHERE w.sensor_row = s.row
+        )
+    FROM sensor s ORDER BY s.id
+"""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A sensor, as its hub knows it."""
+
+    name: str
+    has_token: bool
+    """Whether it may report by itself."""
+    reported_on: datetime.datetime | None
+    """When it last did; None: never."""
+    deployments: int
+    recordings: int
+
+
+def add_sensor(database: HubDatabase, name: str) -> None:
+    """Let a hub know a sensor; it may know it already.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be called that.
+    """
+    if not _NAME.fullmatch(name):
+        raise ParameterError(
+            "NAME",
+            f'a sensor cannot be called "{name}".',
+            "acoupi hub add-sensor oak-1",
+            why="a name has letters, digits, dots, hyphens and underscores, at most 64.",
+        )
+    with database.writing() as connection:
+        connection.execute(_ADD, {"id": name, "now": to_microseconds(data.utc_now())})
+
+
+def make_token(database: HubDatabase, name: str) -> str:
+    """Return a new token of a sensor; an earlier one is no longer valid.
+
+    The hub keeps its SHA-256 only.
+
+    Raises
+    ------
+    HubError
+        If the hub does not know the sensor.
+    """
+    token = secrets.token_urlsafe(32)
+    _put_token(database, name, _digest(token))
+    return token
+
+
+def withdraw_token(database: HubDatabase, name: str) -> None:
+    """Let a sensor report no longer; what it reported stays.
+
+    Raises
+    ------
+    HubError
+        If the hub does not know the sensor.
+    """
+    _put_token(database, name, None)
+
+
+def _put_token(database: HubDatabase, name: str, digest: bytes | None) -> None:
+    with database.writing() as connection:
+        values = {"row": locked_row_of(connection, name), "digest": digest}
+        connection.execute("UPDATE sensor SET token_sha256 = :digest WHERE row = :row", values)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def sensor_of_token(database: HubDatabase, token: str) -> str | None:
+    """Return the name of the sensor that has a token; None if nobody has it."""
+    with database.writing() as connection:
+        found = connection.execute(
+            "SELECT id FROM sensor WHERE token_sha256 = :digest", {"digest": _digest(token)}
+        ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def get_sensors(database: HubDatabase) -> list[Sensor]:
+    """Return the sensors that a hub knows, by name."""
+    with database.reading() as connection:
+        return [
+            Sensor(name, has_token, on and from_microseconds(on), deployments, recordings)
+            for name, has_token, on, deployments, recordings in connection.execute(_SENSORS)
+        ]
+
+
+def locked_row_of(connection: Connection, name: str) -> int:
+    """Return the row of a sensor, of which one report at a time is taken in.
+
+    Raises
+    ------
+    HubError
+        If the hub does not know it.
+    """
+    found = connection.execute(
+        "SELECT row FROM sensor WHERE id = :id FOR UPDATE", {"id": name}
+    ).fetchone()
+    if found is None:
+        raise HubError(
+            f'this hub does not know the sensor "{name}".',
+            f"acoupi hub add-sensor {name}",
+            why="nobody has added it.",
+        )
+    return int(found[0])
+
+
+def note_contact(connection: Connection, row: int) -> None:
+    """Note that a sensor reported now."""
+    values = {"row": row, "now": to_microseconds(data.utc_now())}
+    connection.execute("UPDATE sensor SET reported_on_us = :now WHERE row = :row", values)

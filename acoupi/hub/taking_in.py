@@ -1,0 +1,440 @@
+"""Taking in what sensors report: any number of times, in any order, each thing once."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from acoupi import data
+from acoupi.data import to_microseconds
+from acoupi.errors import HubError
+from acoupi.hub.database import Connection, HubDatabase, storable
+from acoupi.hub.sensors import locked_row_of, note_contact
+from acoupi.reports import DeploymentReport, MessageReport, OutputReport, RecordingReport, Report
+
+__all__ = ["take_in"]
+
+Row = Sequence[Any]
+Recordings = Sequence[tuple[int, RecordingReport]]
+"""Each with its row."""
+
+_PUT_DEPLOYMENT = """
+    INSERT INTO deployment
+        (id, sensor_row, name, latitude_deg, longitude_deg, started_on_us, ended_on_us)
+    VALUES (:id, :sensor, :name, :latitude, :longitude, :started_on, :ended_on)
+    ON CONFLICT (id) DO UPDATE SET
+        name = excluded.name, latitude_deg = excluded.latitude_deg,
+        longitude_deg = excluded.longitude_deg, started_on_us = excluded.started_on_us,
+        ended_on_us = excluded.ended_on_us
+"""
+
+_PUT_NOTE = """
+    INSERT INTO effort_note (deployment_row, start_us, state, end_us, detail)
+    VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (deployment_row, start_us, state) DO UPDATE SET
+        end_us = excluded.end_us, detail = excluded.detail
+    WHERE effort_note.end_us <= excluded.end_us
+"""
+
+_PUT_PLAN = """
+    INSERT INTO effort_plan (deployment_row, since_us, plan) VALUES (%s, %s, %s)
+    ON CONFLICT (deployment_row, since_us) DO UPDATE SET plan = excluded.plan
+"""
+
+_PUT_VERDICT = """
+    INSERT INTO verdict (recording_id, detection_id, verdict, species, reviewer, note, given_on_us)
+    VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+# The rows of recordings that are new, or known in an older state.
+_PUT_RECORDINGS = """
+    INSERT INTO recording (
+        id, deployment_row, path, created_on_us, duration_s, samplerate_hz, audio_channels,
+        time_expansion, state, reported_on_us
+    )
+    SELECT n.id, w.row, n.path, n.created_on_us, n.duration_s, n.samplerate_hz, n.audio_channels,
+        n.time_expansion, n.state, n.reported_on_us
+    FROM reported n JOIN deployment w ON w.id = n.deployment_id
+    ON CONFLICT (id) DO UPDATE SET
+        deployment_row = excluded.deployment_row, path = excluded.path,
+        created_on_us = excluded.created_on_us, duration_s = excluded.duration_s,
+        state = excluded.state, reported_on_us = excluded.reported_on_us
+    WHERE recording.reported_on_us < excluded.reported_on_us
+    RETURNING id, row
+"""
+
+_REPORTED = """
+    CREATE TEMPORARY TABLE reported (
+        id BYTEA, deployment_id BYTEA, path TEXT, created_on_us BIGINT, duration_s FLOAT8,
+        samplerate_hz BIGINT, audio_channels BIGINT, time_expansion FLOAT8, state TEXT,
+        reported_on_us BIGINT
+    ) ON COMMIT DROP
+"""
+
+_OF_OTHERS = """
+    SELECT encode(r.id, 'hex') FROM recording r JOIN deployment w ON w.row = r.deployment_row
+    WHERE r.id = ANY(%s) AND w.sensor_row <> %s LIMIT 1
+"""
+
+_PUT_PROVENANCE = """
+    INSERT INTO provenance (model, model_version, weights, configuration, acoupi, image)
+    VALUES (:model, :model_version, :weights, :configuration, :acoupi, :image)
+    ON CONFLICT (model, model_version, weights, configuration, acoupi, image)
+        DO UPDATE SET model = excluded.model
+    RETURNING row
+"""
+
+# An output that is known already, and did not run again since, is left as it is.
+_PUT_OUTPUT = """
+    INSERT INTO model_output (id, recording_row, name_model, created_on_us, provenance_row)
+    VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (id) DO UPDATE SET
+        created_on_us = excluded.created_on_us, provenance_row = excluded.provenance_row
+    WHERE model_output.created_on_us < excluded.created_on_us
+    RETURNING row
+"""
+
+_NEW_ROWS = "SELECT nextval('detection_row_seq') FROM generate_series(1, :count)"
+
+_TAGS = "INSERT INTO tag (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+
+
+def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
+    """Store what a sensor reports; the same again changes nothing.
+
+    Parameters
+    ----------
+    database
+        Of the hub.
+    sensor
+        Name under which the hub knows it.
+    report
+        What it reports.
+
+    Raises
+    ------
+    HubError
+        If the hub does not know the sensor, if something belongs to another sensor, or if a
+        recording is of a deployment that was not reported. Nothing is stored then.
+    """
+    with database.writing() as connection:
+        row = locked_row_of(connection, sensor)
+        for deployment in report.deployments:
+            _put_deployment(connection, row, sensor, deployment)
+        if report.recordings:
+            _put_recordings(connection, row, sensor, report.recordings)
+        for message in report.messages:
+            _put_message(connection, row, message)
+        note_contact(connection, row)
+
+
+def _put_deployment(
+    connection: Connection, sensor_row: int, sensor: str, report: DeploymentReport
+) -> None:
+    one = report.deployment
+    owner = connection.execute(
+        "SELECT sensor_row FROM deployment WHERE id = :id", {"id": one.id.bytes}
+    ).fetchone()
+    if owner not in (None, (sensor_row,)):
+        raise _foreign("deployment", one.id, sensor)
+    values = {
+        "id": one.id.bytes,
+        "sensor": sensor_row,
+        "name": one.name,
+        "latitude": one.latitude,
+        "longitude": one.longitude,
+        "started_on": to_microseconds(one.started_on),
+        "ended_on": one.ended_on and to_microseconds(one.ended_on),
+    }
+    connection.execute(_PUT_DEPLOYMENT, values)
+    (row,) = connection.one("SELECT row FROM deployment WHERE id = :id", {"id": one.id.bytes})
+    notes = [
+        (row, to_microseconds(n.start), n.state.value, to_microseconds(n.end), n.detail)
+        for n in report.notes
+    ]
+    plans = [(row, to_microseconds(p.since), p.plan.model_dump_json()) for p in report.plans]
+    verdicts = [
+        (
+            v.recording_id.bytes,
+            v.detection_id and v.detection_id.bytes,
+            v.verdict.value,
+            v.species,
+            v.reviewer,
+            v.note,
+            to_microseconds(v.given_on),
+        )
+        for v in report.verdicts
+    ]
+    _put_many(connection, _PUT_NOTE, notes)
+    _put_many(connection, _PUT_PLAN, plans)
+    _put_many(connection, _PUT_VERDICT, verdicts)
+
+
+_PUT_MESSAGE = """
+    INSERT INTO message (id, sensor_row, message_type, created_on_us, content)
+    VALUES (:id, :sensor, :type, :created_on, :content) ON CONFLICT (id) DO NOTHING
+"""
+
+
+def _put_message(connection: Connection, sensor_row: int, message: MessageReport) -> None:
+    values = {
+        "id": message.id.bytes,
+        "sensor": sensor_row,
+        "type": message.message_type and message.message_type.value,
+        "created_on": to_microseconds(message.created_on),
+        "content": message.content,
+    }
+    connection.execute(_PUT_MESSAGE, values)
+
+
+def _put_many(connection: Connection, statement: str, rows: Sequence[Row]) -> None:
+    if rows:
+        with connection.plain.cursor() as cursor:
+            cursor.executemany(statement, rows)
+
+
+def _copy(connection: Connection, into: str, rows: Iterable[Row]) -> None:
+    with connection.plain.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _put_recordings(
+    connection: Connection, sensor_row: int, sensor: str, reports: Sequence[RecordingReport]
+) -> None:
+    by_id = {one.id.bytes: one for one in reports}
+    foreign = connection.plain.execute(_OF_OTHERS, [list(by_id), sensor_row]).fetchone()
+    if foreign is not None:
+        raise _foreign("recording", UUID(foreign[0]), sensor)
+    _require_deployments(connection, sensor_row, sensor, reports)
+    connection.execute(_REPORTED)
+    _copy(connection, "reported", map(_recording_row, by_id.values()))
+    put = connection.execute(_PUT_RECORDINGS).fetchall()
+    fresh = [(row, by_id[id_]) for id_, row in put]
+    connection.execute("DROP TABLE reported")
+    _put_details(connection, fresh)
+    _put_outputs(connection, fresh)
+
+
+def _require_deployments(
+    connection: Connection, sensor_row: int, sensor: str, reports: Sequence[RecordingReport]
+) -> None:
+    wanted = {one.deployment.bytes for one in reports}
+    found = connection.plain.execute(
+        "SELECT id, sensor_row FROM deployment WHERE id = ANY(%s)", [list(wanted)]
+    ).fetchall()
+    for id_, owner in found:
+        if owner != sensor_row:
+            raise _foreign("deployment", UUID(bytes=id_), sensor)
+    if missing := wanted - {id_ for id_, _ in found}:
+        raise HubError(
+            f'the sensor "{sensor}" reports a recording of an unknown deployment.',
+            "report the deployment first",
+            why=f"nothing is known of {UUID(bytes=min(missing))}.",
+        )
+
+
+def _foreign(what: str, id_: UUID, sensor: str) -> HubError:
+    return HubError(
+        f'the sensor "{sensor}" reports what belongs to another one.',
+        "acoupi hub sensors",
+        why=f"the {what} {id_} was reported by another sensor.",
+    )
+
+
+def _recording_row(one: RecordingReport) -> Row:
+    is_clipped = one.state is data.RecordingState.CLIPPED  # the tables know it by its clips
+    return (
+        one.id.bytes,
+        one.deployment.bytes,
+        one.name,
+        to_microseconds(one.created_on),
+        one.duration_s,
+        one.samplerate_hz,
+        one.audio_channels,
+        one.time_expansion,
+        (data.RecordingState.DELETED if is_clipped else one.state).value,
+        to_microseconds(one.reported_on),
+    )
+
+
+# What is known of a recording beside it is replaced as a whole
+
+_DETAILS = ("capture", "capture_clock", "analysis", "sample", "clip_part", "given_up", "sampling")
+
+
+def _put_details(connection: Connection, recordings: Recordings) -> None:
+    for table in _DETAILS:
+        column = "row" if table == "sampling" else "recording_row"
+        statement = f"DELETE FROM {table} WHERE {column} = ANY(%s)"  # noqa: S608 - constants
+        connection.plain.execute(statement, [[row for row, _ in recordings]])
+    makers: dict[str, Callable[[RecordingReport, int], Iterable[Row]]] = {
+        "capture": _capture_rows,
+        "capture_clock": _clock_rows,
+        "analysis": _analysis_rows,
+        "given_up": _given_up_rows,
+        "sampling": _sampling_rows,
+        "sample": lambda one, row: [(row,)] if one.is_sampled else [],
+    }
+    for table, make in makers.items():
+        found = [values for row, one in recordings for values in make(one, row)]
+        if found:
+            _copy(connection, table, found)
+    _put_clips(connection, recordings)
+
+
+def _capture_rows(one: RecordingReport, row: int) -> Iterable[Row]:
+    report = one.capture
+    if report is None:
+        return
+    health = report.health
+    overruns = [[lost.frame, lost.frames] for lost in report.overruns]
+    yield (
+        row,
+        report.stream_id.bytes,
+        report.first_frame,
+        report.frames,
+        report.samplerate_measured,
+        _as_number(report.clock_synchronised),
+        report.clock_error_s,
+        json.dumps(overruns) if overruns else None,
+        report.gap_before_frames,
+        report.incomplete and report.incomplete.value,
+        report.incomplete_detail or None,
+        *(
+            (None,) * 7
+            if health is None
+            else (
+                health.rms_dbfs,
+                health.peak_dbfs,
+                health.clipped_share,
+                health.dc_offset,
+                _as_number(health.is_silent),
+                _as_number(health.is_stuck),
+                health.noise_floor_dbfs,
+            )
+        ),
+    )
+
+
+def _as_number(value: bool | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _clock_rows(one: RecordingReport, row: int) -> Iterable[Row]:
+    clock = one.capture and one.capture.boot_clock
+    if one.capture and clock:
+        corrected = round(one.capture.clock_corrected_s * 1e6)
+        yield (row, clock.boot_id.bytes, round(clock.offset_s * 1e6), corrected)
+
+
+def _analysis_rows(one: RecordingReport, row: int) -> Iterable[Row]:
+    for analysis in one.analyses:
+        yield (
+            row,
+            analysis.name_model,
+            analysis.state.value,
+            analysis.attempts,
+            analysis.error,
+            to_microseconds(analysis.updated_on),
+        )
+
+
+def _sampling_rows(one: RecordingReport, row: int) -> Iterable[Row]:
+    if one.analysed_fraction != 1:
+        yield (row, 1, one.analysed_fraction)
+
+
+def _given_up_rows(one: RecordingReport, row: int) -> Iterable[Row]:
+    for file in one.given_up:
+        on = to_microseconds(file.on)
+        yield (row, file.kind.value, file.reason, file.duration_s, file.bytes, on)
+
+
+_PUT_CLIP = """
+    INSERT INTO clip (id, path, duration_s, missing_before_s, missing_after_s)
+    VALUES (%s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING
+"""
+
+_PUT_PART = """
+    INSERT INTO clip_part (recording_row, clip_row, start_s)
+    SELECT %s, row, %s FROM clip WHERE id = %s
+"""
+
+
+def _put_clips(connection: Connection, recordings: Recordings) -> None:
+    clips = [(row, clip) for row, one in recordings for clip in one.clips]
+    _put_many(
+        connection,
+        _PUT_CLIP,
+        [
+            (c.id.bytes, c.name, c.duration_s, c.missing_before_s, c.missing_after_s)
+            for _, c in clips
+        ],
+    )
+    _put_many(connection, _PUT_PART, [(row, clip.start_s, clip.id.bytes) for row, clip in clips])
+
+
+# Outputs and detections
+
+
+def _put_outputs(connection: Connection, recordings: Recordings) -> None:
+    outputs = [(row, output) for row, one in recordings for output in one.outputs]
+    if not outputs:
+        return
+    made_by: dict[Any, int | None] = {None: None}
+    for provenance in {one.provenance for _, one in outputs if one.provenance is not None}:
+        (made_by[provenance],) = connection.one(_PUT_PROVENANCE, provenance.model_dump())
+    rows = [
+        (one.id.bytes, row, one.model, to_microseconds(one.ran_on), made_by[one.provenance])
+        for row, one in outputs
+    ]
+    fresh: list[tuple[int, OutputReport]] = []
+    with connection.plain.cursor() as cursor:
+        cursor.executemany(_PUT_OUTPUT, rows, returning=True)
+        for _, one in outputs:
+            if (found := cursor.fetchone()) is not None:
+                fresh.append((found[0], one))
+            cursor.nextset()
+    _put_detections(connection, fresh)
+
+
+def _put_detections(connection: Connection, outputs: Sequence[tuple[int, OutputReport]]) -> None:
+    found = [(row, one) for row, output in outputs for one in output.detections]
+    connection.plain.execute(
+        "DELETE FROM detection WHERE output_row = ANY(%s)", [[row for row, _ in outputs]]
+    )
+    if not found:
+        return
+    numbers = connection.execute(_NEW_ROWS, {"count": len(found)}).fetchall()
+    tags = _tag_rows(connection, {tag.tag for _, one in found for tag in one.tags})
+    numbered = [(number, *one) for (number,), one in zip(numbers, found, strict=True)]
+    columns = "id, output_row, prediction_type, location_type, start_time_s, low_freq_hz"
+    _copy(
+        connection,
+        f"detection (row, {columns}, end_time_s, high_freq_hz, score)",
+        (_detection_row(number, output, one) for number, output, one in numbered),
+    )
+    _copy(
+        connection,
+        "predicted_tag (detection_row, position, tag_row, confidence)",
+        (
+            (number, position, tags[tag.tag], tag.confidence_score)
+            for number, _, one in numbered
+            for position, tag in enumerate(one.tags)
+        ),
+    )
+
+
+def _detection_row(number: int, output: int, one: data.Detection) -> Row:
+    box = one.location
+    sides = (None,) * 5 if box is None else (box.type, *box.coordinates)
+    return (number, one.id.bytes, output, one.prediction_type.value, *sides, one.detection_score)
+
+
+def _tag_rows(connection: Connection, tags: set[data.Tag]) -> Mapping[data.Tag, int]:
+    stored = {tag: (storable(tag.key), storable(tag.value)) for tag in tags}
+    _put_many(connection, _TAGS, sorted(set(stored.values())))  # in order: no deadlock
+    found = connection.plain.execute("SELECT row, key, value FROM tag").fetchall()
+    rows = {(key, value): row for row, key, value in found}
+    return {tag: rows[names] for tag, names in stored.items()}

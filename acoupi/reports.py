@@ -1,0 +1,127 @@
+"""What a sensor reports to a hub: its deployments and recordings, and all that is known of them.
+
+A report may be sent any number of times, and in any order: everything in it has an id, and a
+recording says when it was reported, so that an older state never replaces a newer one.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from acoupi import data
+from acoupi.effort import PlanFrom
+from acoupi.heard import VerdictRow
+from acoupi.provenance import Provenance
+from acoupi.space import FileClass
+
+__all__ = [
+    "ClipReport",
+    "DeploymentReport",
+    "GivenUpReport",
+    "MessageReport",
+    "NoteReport",
+    "OutputReport",
+    "RecordingReport",
+    "Report",
+]
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class OutputReport(_Strict):
+    """That a model ran on a recording, and what it found."""
+
+    id: UUID
+    model: str
+    ran_on: AwareDatetime
+    provenance: Provenance | None = None
+    detections: Sequence[data.Detection] = ()
+
+
+class ClipReport(_Strict):
+    """A clip that is kept in place of the recording; seconds as in `heard.ClipRow`."""
+
+    id: UUID
+    name: str
+    """Of its file, without folders."""
+    start_s: Number
+    duration_s: Number
+    missing_before_s: Number = 0.0
+    missing_after_s: Number = 0.0
+
+
+class GivenUpReport(_Strict):
+    """A file with its sound that was given up for room on a disk."""
+
+    kind: FileClass
+    reason: str
+    duration_s: Number
+    bytes: int
+    on: AwareDatetime
+
+
+class RecordingReport(_Strict):
+    """A recording, and all that is known of it at a moment."""
+
+    id: UUID
+    deployment: UUID
+    reported_on: AwareDatetime
+    """When this was all that was known; a report of an earlier moment changes nothing."""
+    created_on: AwareDatetime
+    duration_s: Number = Field(ge=0)
+    samplerate_hz: int = Field(gt=0)
+    audio_channels: int | None = None
+    time_expansion: Number = Field(default=1.0, gt=0)
+    name: str | None = None
+    """Of its file, without folders; None: there is none (any more)."""
+    state: data.RecordingState
+    capture: data.CaptureReport | None = None
+    analyses: Sequence[data.Analysis] = ()
+    outputs: Sequence[OutputReport] = ()
+    clips: Sequence[ClipReport] = ()
+    given_up: Sequence[GivenUpReport] = ()
+    is_sampled: bool = False
+    """Whether it is kept for review."""
+    analysed_fraction: Number = Field(default=1.0, ge=0, le=1)
+    """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
+
+
+class NoteReport(_Strict):
+    """A span for which the sensor noted why it did not record."""
+
+    start: AwareDatetime
+    end: AwareDatetime
+    state: data.EffortState
+    detail: str = ""
+
+
+class DeploymentReport(_Strict):
+    """A deployment, what kept it from recording, when it was to record, and what people said."""
+
+    deployment: data.Deployment
+    notes: Sequence[NoteReport] = ()
+    plans: Sequence[PlanFrom] = ()
+    verdicts: Sequence[VerdictRow] = ()
+
+
+class MessageReport(_Strict):
+    """A message that the program of the sensor made, or a heartbeat."""
+
+    id: UUID
+    message_type: data.MessageType | None = None
+    created_on: AwareDatetime
+    content: str
+
+
+class Report(_Strict):
+    """A part of what a sensor knows; deployments before the recordings made in them."""
+
+    deployments: Sequence[DeploymentReport] = ()
+    recordings: Sequence[RecordingReport] = ()
+    messages: Sequence[MessageReport] = ()

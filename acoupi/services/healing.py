@@ -1,0 +1,315 @@
+"""Heals the stores of a sensor: what is damaged is set aside, and a new one is filled.
+
+From what can be read of the damaged file; from ``deployment.json`` and from the recordings, which
+say themselves what they are; and messages are made again from what is in the store of recordings.
+One service does this, the one that keeps the stores: when it starts, and later when any process
+has found a store damaged. Recording waits for none of it.
+"""
+
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from acoupi import data
+from acoupi.audio import files, formats
+from acoupi.components.message_stores import SqliteMessageStore
+from acoupi.components.stores import SqliteStore, faults
+from acoupi.components.stores.alarms import SqliteAlarmStore
+from acoupi.components.stores.database import Database
+from acoupi.components.stores.healing import (
+    Healing,
+    database_of,
+    find_damage,
+    healings_of,
+    note_emptied,
+    set_aside,
+    take_over,
+)
+from acoupi.data import EffortSpan, EffortState
+from acoupi.deployed import deployed_here
+from acoupi.errors import AcoupiError, AudioError
+from acoupi.home import spool_folders
+from acoupi.programs import AcoupiProgram
+from acoupi.services.sensor_state import alarms_file
+from acoupi.stack.doors import door_keeper
+from acoupi.stack.settings import Settings
+from acoupi.stack.stack import Service, Stack
+from acoupi.tasks.detection import messages_of
+
+__all__ = ["Healer", "Kept", "healer_of", "kept_by"]
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds for which the pages of a store are looked at when a service starts."""
+WAIT = 60.0
+"""Seconds for which a service that starts waits until a store is healed."""
+REMADE = timedelta(days=2)
+"""How far back messages are made again."""
+LOOKED_AT = 5
+"""Files of kept recordings that a store must know."""
+_TICK = timedelta(microseconds=1)
+_OF_CLIPS = "Acoupi|Clip Of"
+_BATCH = 200
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The stores of a sensor, and what is known without them."""
+
+    store: SqliteStore | None = None
+    message_store: SqliteMessageStore | None = None
+    alarms: SqliteAlarmStore | None = None
+    spool: Path | None = None
+    recordings: Path | None = None
+    """Folders with files of recordings: those that wait, and those that are kept."""
+    builders: Sequence[Any] = field(default=())
+    """Make the messages of the results of models."""
+
+    def databases(self) -> Iterator[Database]:
+        """Yield the databases that are known here."""
+        for store in (self.store, self.message_store, self.alarms):
+            if (database := database_of(store)) is not None:
+                yield database
+
+    def sounds(self) -> Iterator[tuple[Path, bool]]:
+        """Yield the files of recordings, and whether they are kept for good."""
+        for folder in spool_folders(self.spool) if self.spool is not None else ():
+            yield from ((path, False) for path in files.list_recordings(folder))
+        for place, _, _ in os.walk(self.recordings) if self.recordings is not None else ():
+            yield from ((path, True) for path in files.list_recordings(Path(place)))
+
+
+def kept_by(program: AcoupiProgram[Any], settings: Settings) -> Kept:
+    """Return the stores of a program; those of a published one may be of another kind."""
+    paths = getattr(program.config, "paths", None)
+    factories = getattr(program, "get_message_factories", None)
+    alarms = alarms_file(settings)
+    return Kept(
+        _one_of(program, "store", SqliteStore),
+        _one_of(program, "message_store", SqliteMessageStore),
+        SqliteAlarmStore(alarms) if alarms.exists() else None,
+        _path(paths, "tmp_audio"),
+        _path(paths, "recordings"),
+        [] if factories is None else factories(program.config),
+    )
+
+
+def _one_of(program: AcoupiProgram[Any], name: str, kind: type) -> Any:
+    found = getattr(program, name, None)
+    return found if isinstance(found, kind) else None
+
+
+def _path(paths: object, name: str) -> Path | None:
+    found = getattr(paths, name, None)
+    return found if isinstance(found, Path) else None
+
+
+def healer_of(stack: Stack) -> Service | None:
+    """Return the worker that heals the stores: the one that keeps them; else the first."""
+    return door_keeper(stack) or next(iter(stack.workers), None)
+
+
+class Healer:
+    """Heals the stores of a sensor, in a thread of its own.
+
+    Parameters
+    ----------
+    kept
+        The stores.
+    """
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._databases = list(kept.databases())
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Look at all stores; wait for what is to be done, but not for very long."""
+        self._begin()
+        self.wait(WAIT)
+
+    def look(self) -> None:
+        """Heal what a process has found damaged since; costs nothing if nobody has."""
+        if any(faults.is_suspect(one.path) for one in self._databases):
+            self._begin()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for what is being healed, at most so long."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def heal(self) -> list[Healing]:
+        """Heal what is damaged, and complete what was begun; return what was done."""
+        done: list[Healing] = []
+        for database in self._databases:
+            try:
+                done += self._heal(database)
+            except (AcoupiError, OSError) as error:
+                logger.exception("The %s is not healed yet: %s", database.schema.store, error)  # noqa: TRY401
+        return done
+
+    def _begin(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="healing", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.heal()
+        except Exception:
+            logger.exception("The stores are not healed")
+
+    def _heal(self, database: Database) -> Iterator[Healing]:
+        why = find_damage(database, PATIENCE)
+        begun = set_aside(database, why) if why is not None else self._forgotten(database)
+        if begun is not None:
+            logger.error(
+                'The %s is damaged (%s). It is kept as "%s", and a new one takes its place.',
+                begun.store,
+                begun.why,
+                begun.aside,
+            )
+        for healing in healings_of(database.path):
+            if healing.finished_on is None:
+                self._finish(database, healing)
+                yield healing
+
+    def _forgotten(self, database: Database) -> Healing | None:
+        """Note that a store was emptied, or removed: it does not know the recordings there are."""
+        store = self._kept.store
+        if store is None or database is not database_of(store):
+            return None
+        kept = (path for path, is_kept in self._kept.sounds() if is_kept)
+        if any(_is_unknown(store, path) for path in itertools.islice(kept, LOOKED_AT)):
+            return note_emptied(database, "it was empty, or was not there")
+        return None
+
+    def _finish(self, database: Database, healing: Healing) -> None:
+        store = self._kept.store
+        if store is not None and database is database_of(store):
+            _Rebuilt(store, self._kept, database, healing).run()
+        elif database is database_of(self._kept.message_store):
+            self._finish_messages(database, healing)
+        else:
+            take_over(database, healing)
+        healing.finished_on = data.utc_now()
+        healing.write()
+        logger.error("Healed: %s.", healing.told)
+
+    def _finish_messages(self, database: Database, healing: Healing) -> None:
+        if take_over(database, healing, at_once=True):
+            return
+        since = healing.found_on - REMADE
+        number = _remake(self._kept, since)
+        healing.lost += [
+            "which of the other messages had been sent",
+            f"those made before {since:%Y-%m-%d %H:%M} UTC, if they had not been",
+        ]
+        healing.rows["messages made again, under the ids that they had"] = number
+
+
+def _is_unknown(store: SqliteStore, path: Path) -> bool:
+    """Return whether a file says that it is a recording of which the store has never heard."""
+    try:
+        recording = formats.read_recording(path)
+        is_clip = _OF_CLIPS in formats.read_guano(path)
+    except (AudioError, OSError):
+        return False
+    return not is_clip and not store.get_recordings([recording.id])
+
+
+def _remake(kept: Kept, since: data.AwareDatetime) -> int:
+    """Make the messages of recent results again; return how many there are."""
+    if kept.store is None or kept.message_store is None:
+        return 0
+    number = 0
+    for output in kept.store.get_model_outputs(after=since):
+        for position, builder in enumerate(kept.builders):
+            for message in messages_of(builder, position, output):
+                kept.message_store.store_message(message)
+                number += 1
+    return number
+
+
+@dataclass
+class _Rebuilt:
+    """A store of recordings that is filled again."""
+
+    store: SqliteStore
+    kept: Kept
+    database: Database
+    healing: Healing
+
+    def run(self) -> None:
+        """Fill it."""
+        for deployment in deployed_here().every:
+            if deployment.id not in {one.id for one in self.store.get_deployments()}:
+                self.store.store_deployment(deployment)
+        is_whole = take_over(self.database, self.healing)
+        if not is_whole:
+            unknown = self._adopt_all()
+            # Now more is known of what belongs to what.
+            is_whole = take_over(self.database, self.healing)
+            self.healing.lost += unknown
+        self.store.settle_deployments()
+        self._note_effort(is_whole=is_whole)
+
+    def _adopt_all(self) -> list[str]:
+        """Store the recordings that their files describe; return what is not known of others."""
+        unknown = []
+        for batch in _batches(self.kept.sounds()):
+            paths = [path for path, _ in batch]
+            known = {one.path for one, _ in self.store.get_recordings_info_by_path(paths)}
+            for path, is_kept in batch:
+                try:
+                    if path not in known:
+                        self._adopt(path, is_kept=is_kept)
+                except (AudioError, OSError) as error:
+                    unknown.append(f"what {path.name} is: {error}")
+        return unknown
+
+    def _adopt(self, path: Path, *, is_kept: bool) -> None:
+        if _OF_CLIPS in formats.read_guano(path):
+            return  # it is among the pages of clips that are lost
+        recording = formats.read_recording(path)
+        if self.store.get_recordings([recording.id]):
+            return
+        self.store.store_recording(recording)
+        if is_kept:
+            self.store.update_recording_path(recording, path)
+        self.healing.from_files += 1
+
+    def _note_effort(self, *, is_whole: bool) -> None:
+        """Say in the ledger why it may not know the reason of what was not recorded."""
+        name, now = self.healing.aside.name, self.healing.found_on
+        if is_whole:
+            detail = f"the database was damaged, and nothing that it held was lost ({name})"
+        else:
+            detail = f"what was noted of this time was lost with a damaged database ({name})"
+        for one in self.store.get_deployments():
+            end = min(one.ended_on or now, now)
+            start = one.started_on + _TICK
+            if is_whole:
+                last = self.store.get_alive_until(one) or one.started_on
+                start, end = last, last + _TICK
+            if start < end and (not is_whole or one.ended_on is None):
+                span = EffortSpan(start, end, EffortState.NOT_RUNNING, detail)
+                self.store.note_effort(one, [span])
+
+
+def _batches(items: Iterable[tuple[Path, bool]]) -> Iterator[list[tuple[Path, bool]]]:
+    batch: list[tuple[Path, bool]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

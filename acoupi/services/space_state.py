@@ -1,0 +1,129 @@
+"""How much room a sensor has, and what it gave up for it, as its policy says."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from acoupi import data
+from acoupi.space import FileClass, OnFull, SpacePolicy, free_bytes, hours_left, measured_rate
+from acoupi.tasks.space import Disk, Room
+
+__all__ = ["DiskState", "GivenUpState", "SpaceState", "space_state"]
+
+
+class DiskState(BaseModel):
+    """A disk that recordings are written to."""
+
+    folder: Path
+    """One of the sensor's folders on it."""
+    free_bytes: int
+    total_bytes: int
+    reserve_bytes: int
+    """What stays free."""
+    acts_below_bytes: int
+    """Free bytes below which files are given up..."""
+    acts_until_bytes: int
+    """...until there is as much."""
+    hours_left: float | None
+    """Hours of recording before the reserve is reached, if nothing went; None: not known yet."""
+
+    def words(self) -> str:
+        """Describe it in a line.
+
+        Examples
+        --------
+        >>> sizes = {"total_bytes": 64 * 10**9, "reserve_bytes": 500 * 10**6}
+        >>> sizes |= {"acts_below_bytes": 10**10, "acts_until_bytes": 12 * 10**9}
+        >>> DiskState(folder="/d", free_bytes=2 * 10**10, hours_left=7.2, **sizes).words()
+        '20.0 of 64.0 GB free, 0.5 GB are the reserve; 7.2 hours of recording left'
+        """
+        left = "" if self.hours_left is None else f"; {self.hours_left:.3g} hours of recording left"
+        free, total, reserve = (
+            size / 1e9 for size in (self.free_bytes, self.total_bytes, self.reserve_bytes)
+        )
+        return f"{free:.1f} of {total:.1f} GB free, {reserve:.1f} GB are the reserve{left}"
+
+
+class GivenUpState(BaseModel):
+    """What was given up of one class of files."""
+
+    recordings: int
+    seconds: float
+    bytes: int
+    last_on: data.AwareDatetime
+
+
+class SpaceState(BaseModel):
+    """The room of a sensor."""
+
+    disks: list[DiskState] = Field(default_factory=list)
+    given_up: dict[FileClass, GivenUpState] = Field(default_factory=dict)
+    """Since the sensor was set up."""
+    on_full: OnFull
+    is_full: bool
+    """Whether nothing can be recorded for lack of room."""
+    not_mounted: list[Path] = Field(default_factory=list)
+
+    @property
+    def hours_left(self) -> float | None:
+        """Those of the disk that is full first; None if they are not known."""
+        hours = [one.hours_left for one in self.disks if one.hours_left is not None]
+        return min(hours, default=None)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether recordings have room, and every disk is there."""
+        return not (self.is_full or self.not_mounted)
+
+    @property
+    def bytes_given_up(self) -> int:
+        """Of all classes."""
+        return sum(one.bytes for one in self.given_up.values())
+
+    def words(self) -> str:
+        """Describe it in a line."""
+        parts = [one.words() for one in self.disks]
+        parts += [f"no disk is mounted at {one}" for one in self.not_mounted]
+        if self.is_full:
+            parts.append(f"full: nothing more may go ({self.on_full})")
+        number = sum(one.recordings for one in self.given_up.values())
+        if number:
+            parts.append(f"{number} files given up ({self.bytes_given_up / 1e9:.2f} GB)")
+        return "; ".join(parts)
+
+
+def space_state(store: Any, policy: SpacePolicy) -> SpaceState:
+    """Return how much room there is, and what was given up.
+
+    Raises
+    ------
+    MetadataStoreError
+        If the store cannot be read.
+    OSError
+        If a disk cannot.
+    """
+    rate = measured_rate(store.get_newest())
+    disks = Room(store, policy).disks()
+    folders = (policy.spool, policy.recordings)
+    missing = dict.fromkeys(mount for one in folders if (mount := policy.missing_mount(one)))
+    given_up = store.count_given_up()
+    return SpaceState(
+        disks=[_disk(one, hours_left(one.free, policy, rate)) for one in disks],
+        given_up={kind: GivenUpState(**one._asdict()) for kind, one in given_up.items()},
+        on_full=policy.on_full,
+        is_full=free_bytes(policy.spool) < policy.needed_to_record,
+        not_mounted=list(missing),
+    )
+
+
+def _disk(disk: Disk, hours: float | None) -> DiskState:
+    return DiskState(
+        folder=disk.folder,
+        free_bytes=disk.free,
+        total_bytes=disk.total,
+        reserve_bytes=disk.marks.reserve,
+        acts_below_bytes=disk.marks.act_below,
+        acts_until_bytes=disk.marks.until,
+        hours_left=hours,
+    )

@@ -1,0 +1,266 @@
+"""How much room a disk keeps, what is given up for it, and in which order."""
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from acoupi import data
+
+__all__ = [
+    "NOON_S",
+    "FileClass",
+    "GivenUp",
+    "Marks",
+    "OnFull",
+    "SpacePolicy",
+    "Spare",
+    "device_of",
+    "disk_sizes",
+    "existing",
+    "free_bytes",
+    "hours_left",
+    "measured_rate",
+    "schedule_rate",
+]
+
+NOON_S = 43_200
+"""Nights go from noon to noon."""
+LEAST_RESERVE = 500_000_000
+HOUR_S = 3600.0
+STORES_BYTES = 4_000_000
+"""What stores and logs may need while one recording is made."""
+
+OnFull = Literal["stop", "discard_new", "detections_only"]
+
+
+class FileClass(str, Enum):
+    """Why a file may go."""
+
+    REFUSED = "refused"
+    """No saving filter wants it; it waits in the spool for its deletion."""
+    UNREMARKABLE = "unremarkable"
+    """Nothing was found in it."""
+    BEYOND_BEST = "beyond_best"
+    """Of each species in it, the night has enough better and newer ones."""
+    REVIEW = "review"
+    """It is in the sample for review."""
+    PROTECTED = "protected"
+    """A person has protected it."""
+    NEW = "new"
+    """The disk was full when it came, and nothing else might go."""
+
+
+class Spare(NamedTuple):
+    """A file that may go."""
+
+    recording_row: int
+    """In the store; of a clip, its first recording."""
+    clip_row: int | None
+    path: Path
+    created_on: datetime.datetime
+    duration_s: float
+
+
+class GivenUp(NamedTuple):
+    """What was given up of one class."""
+
+    recordings: int
+    seconds: float
+    bytes: int
+    last_on: datetime.datetime
+
+
+class Marks(NamedTuple):
+    """Free bytes of a disk that decide."""
+
+    reserve: int
+    """Below it, nothing is recorded."""
+    act_below: int
+    """Below it, files are given up..."""
+    until: int
+    """...until there is as much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacePolicy:
+    """What a sensor does about the room on its disks."""
+
+    home: Path
+    spool: Path
+    recordings: Path
+    rate: float
+    """Bytes that the schedule records in a second, pauses included; 0: not known."""
+    recording_bytes: int = 0
+    """Of one recording."""
+    reserve: int | None = None
+    """Bytes; None: an hour of recording, or 500 MB if that is more."""
+    high: float = 0.85
+    """Share of a disk in use from which on files are given up..."""
+    low: float = 0.80
+    """...until no more is in use."""
+    order: Sequence[FileClass] = ()
+    best: int = 10
+    """Files with the highest scores to keep of each species and night..."""
+    newest: int = 5
+    """...and the newest ones."""
+    on_full: OnFull = "stop"
+    quotas: Mapping[FileClass, float] = field(default_factory=dict)
+    """Share of the disk that a class may take."""
+    folders: Mapping[Path, float] = field(default_factory=dict)
+    """Share of its disk that a folder may take."""
+    mounts: Sequence[Path] = ()
+    """Where other disks are mounted."""
+    zone: datetime.tzinfo = datetime.UTC
+    """Of the nights."""
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What stays free on each disk.
+
+        Examples
+        --------
+        >>> where = {"home": Path("/h"), "spool": Path("/h"), "recordings": Path("/h")}
+        >>> SpacePolicy(rate=768_000, **where).reserve_bytes
+        2764800000
+        >>> SpacePolicy(rate=96_000, **where).reserve_bytes
+        500000000
+        """
+        if self.reserve is not None:
+            return self.reserve
+        return max(round(HOUR_S * self.rate), LEAST_RESERVE)
+
+    def marks(self, total: int, rate: float | None = None) -> Marks:
+        """Return the marks of a disk of some size.
+
+        Files go from the high mark on, and at the latest when an hour of recording is left
+        above the reserve: a tenth of the disk, where an hour would be more than that.
+
+        Parameters
+        ----------
+        total
+            Bytes of the disk.
+        rate
+            Bytes a second, as measured; that of the schedule counts if it is higher.
+        """
+        reserve = self.reserve_bytes
+        hour = HOUR_S * max(self.rate, rate or 0.0)
+        margin = min(hour, max(0, total - reserve) / 10)
+        act_below = max((1 - self.high) * total, reserve + margin)
+        until = max((1 - self.low) * total, act_below + margin / 2)
+        return Marks(reserve, round(act_below), round(until))
+
+    @property
+    def needed_to_record(self) -> int:
+        """Free bytes without which no recording may begin."""
+        return self.reserve_bytes + self.recording_bytes + STORES_BYTES
+
+    def missing_mount(self, path: Path) -> Path | None:
+        """Return the mount point above a path on which no disk is mounted; None if all is well.
+
+        A disk of its own is told by its device, which is not that of the home: a container sees
+        the folders themselves, but not how they are mounted.
+        """
+        for mount in self.mounts:
+            # In a container, the home is not the folder of the host, and its configuration is.
+            if path.is_relative_to(mount) and device_of(path) == device_of(self.home / "config"):
+                return mount
+        return None
+
+
+def existing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists."""
+    return next((each for each in (path, *path.parents) if each.exists()), path)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk that a folder is on, or would be made on."""
+    return disk_sizes(folder)[0]
+
+
+def disk_sizes(folder: Path) -> tuple[int, int]:
+    """Return the free and the total bytes of the disk that a folder is, or would be made on."""
+    found = os.statvfs(existing(folder))
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+
+def device_of(path: Path) -> int:
+    """Return the number of the disk that a path is on, or would be made on."""
+    return existing(path).stat().st_dev
+
+
+# The rate
+
+
+def hours_left(free: float, policy: SpacePolicy, rate: float | None) -> float | None:
+    """Return the hours of recording before only the reserve is free; None: no rate is known.
+
+    Examples
+    --------
+    >>> where = {"home": Path("/h"), "spool": Path("/h"), "recordings": Path("/h")}
+    >>> hours_left(3_264_800_000, SpacePolicy(rate=768_000, reserve=500_000_000, **where), None)
+    1.0
+    """
+    rate = rate or policy.rate
+    return max(0.0, free - policy.reserve_bytes) / rate / HOUR_S if rate else None
+
+
+def schedule_rate(config: Mapping[str, Any]) -> tuple[float, int]:
+    """Return the bytes a second that a schedule records, and those of one recording.
+
+    Within its hours, and uncompressed; 0 where the settings of a program do not say it.
+
+    Examples
+    --------
+    >>> microphone = {"samplerate": 384_000, "audio_channels": 1}
+    >>> schedule_rate({"microphone": microphone, "recording": {"duration": 3, "interval": 12}})
+    (192000.0, 2304000)
+    """
+    microphone, recording = config.get("microphone") or {}, config.get("recording") or {}
+    try:
+        second = microphone["samplerate"] * (microphone.get("audio_channels") or 1)
+        second *= (recording.get("bits") or 16) / 8
+        duration = float(recording["duration"])
+        interval = max(float(recording["interval"]), duration)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return 0.0, 0
+    return second * duration / interval, round(second * duration)
+
+
+def measured_rate(last: Sequence[data.Recording]) -> float | None:
+    """Return the bytes a second at which recordings have come; None if that is not known yet.
+
+    Parameters
+    ----------
+    last
+        The newest recordings, the newest first, without a long pause before the oldest.
+    """
+    gaps = sorted(
+        (one.created_on - before.created_on).total_seconds() for one, before in pairwise(last)
+    )
+    if not gaps:
+        return None
+    every = max(gaps[len(gaps) // 2], last[0].duration)
+    return _bytes_of(last) / len(last) / every
+
+
+def _bytes_of(recordings: Sequence[data.Recording]) -> float:
+    """Return the bytes of recordings: those of their files, as far as these are still there."""
+    sizes = [(one, _size(one.path)) for one in recordings]
+    there = [(one, size) for one, size in sizes if size]
+    raw = {
+        one.id: 2 * one.duration * one.samplerate * (one.audio_channels or 1) for one in recordings
+    }
+    share = sum(size for _, size in there) / sum(raw[one.id] for one, _ in there) if there else 1.0
+    return share * sum(raw.values())
+
+
+def _size(path: Path | None) -> int:
+    try:
+        return 0 if path is None else path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,70 @@
+"""The room of a sensor, as its settings and its store say; the program is not needed."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from acoupi.commit import read_whole
+from acoupi.components.stores import SqliteStore
+from acoupi.components.stores.database import stores_that_only_read
+from acoupi.config.disk import policy_of
+from acoupi.config.sensor import load_sensor
+from acoupi.errors import AcoupiError, ConfigurationError
+from acoupi.services.space_state import SpaceState, space_state
+from acoupi.space import SpacePolicy
+from acoupi.stack.settings import Settings
+from acoupi.system.reading import store_file, zone_of
+
+__all__ = ["policy_here", "room_of", "store_and_policy"]
+
+
+def policy_here(settings: Settings) -> SpacePolicy | None:
+    """Return what the sensor of a home does about room; None: nothing.
+
+    Raises
+    ------
+    AcoupiError
+        If its settings cannot be read.
+    """
+    disk = load_sensor(settings).disk
+    if not disk.enabled:
+        return None
+    return policy_of(disk, _program_config(settings), settings.home, zone_of(settings))
+
+
+def _program_config(settings: Settings) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError):
+        found = json.loads(read_whole(settings.program_config_file))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def store_and_policy(settings: Settings) -> tuple[SqliteStore, SpacePolicy]:
+    """Return what `acoupi disk` looks at; nothing of it is changed.
+
+    Raises
+    ------
+    ConfigurationError
+        If nothing is done about room in this home.
+    """
+    policy = policy_here(settings)
+    if policy is None:
+        raise ConfigurationError(
+            "this sensor gives nothing up when its disk fills.",
+            "acoupi config set sensor.disk.enabled true",
+            why="sensor.disk is off; a full disk ends recording.",
+        )
+    with stores_that_only_read():
+        return SqliteStore(store_file(settings)), policy
+
+
+def room_of(settings: Settings) -> SpaceState | None:
+    """Return the room of a sensor; None if nothing is done about it, or it cannot be read."""
+    try:
+        if policy_here(settings) is None:
+            return None
+        return space_state(*store_and_policy(settings))
+    except (AcoupiError, OSError):
+        return None  # `program_state` tells what is wrong with the files
