@@ -224,7 +224,10 @@ class Claims:
 
     def broken_in(self, home: Path) -> list[str]:
         """Return what of it a store no longer tells, and whether the store is damaged."""
-        now = Claims.of(home).ids
+        try:
+            now = Claims.of(home).ids
+        except sqlite3.Error as error:
+            return [f"the stores cannot be read: {error}"]
         gone = {name: ids - now[name] for name, ids in self.ids.items()}
         told = [f"{len(ids)} of {name} gone" for name, ids in gone.items() if ids]
         return told + damages(home)
