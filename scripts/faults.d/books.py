@@ -153,7 +153,9 @@ def _reasons(
         for other in log:
             if other.holds_up and other.start <= one.start and begins <= other.end:
                 begins = min(begins, other.start - length)
-        if state in one.explains and one.end >= begun - _EDGE and begins <= over:
+        # The recorder learns that there is room again when it next tries.
+        until = one.end + _EDGE + (length if one.holds_up else 0)
+        if state in one.explains and until >= begun and begins <= over:
             yield begins
 
 
