@@ -153,7 +153,9 @@ def _reasons(
         for other in log:
             if other.holds_up and other.start <= one.start and begins <= other.end:
                 begins = min(begins, other.start - length)
-        if state in one.explains and one.end >= begun - _EDGE and begins <= over:
+        # The recorder learns that there is room again when it next tries.
+        until = one.end + _EDGE + (length if one.holds_up else 0)
+        if state in one.explains and until >= begun and begins <= over:
             yield begins
 
 
@@ -224,7 +226,10 @@ class Claims:
 
     def broken_in(self, home: Path) -> list[str]:
         """Return what of it a store no longer tells, and whether the store is damaged."""
-        now = Claims.of(home).ids
+        try:
+            now = Claims.of(home).ids
+        except sqlite3.Error as error:
+            return [f"the stores cannot be read: {error}"]
         gone = {name: ids - now[name] for name, ids in self.ids.items()}
         told = [f"{len(ids)} of {name} gone" for name, ids in gone.items() if ids]
         return told + damages(home)

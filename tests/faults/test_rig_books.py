@@ -160,6 +160,10 @@ def test_a_store_that_no_longer_tells_what_it_told_is_named(books: Any, home: Pa
 
     assert claims.broken_in(home) == ["1 of output gone"]
 
+    forget(home, "DROP TABLE model_output")
+
+    assert claims.broken_in(home) == ["the stores cannot be read: no such table: model_output"]
+
 
 def test_an_output_that_is_there_twice_is_named(books: Any, home: Path) -> None:
     forget(
