@@ -18,6 +18,7 @@ from typing import Any
 
 from acoupi import data
 from acoupi.audio import files, formats
+from acoupi.audio.guano import CLIP_OF
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteStore, faults
 from acoupi.components.stores.database import Database
@@ -54,7 +55,6 @@ REMADE = timedelta(days=2)
 LOOKED_AT = 5
 """Files of kept recordings that a store must know."""
 _TICK = timedelta(microseconds=1)
-_OF_CLIPS = "Acoupi|Clip Of"
 _BATCH = 200
 
 
@@ -231,7 +231,7 @@ def _is_unknown(store: SqliteStore, path: Path) -> bool:
     """Return whether a file says that it is a recording of which the store has never heard."""
     try:
         recording = formats.read_recording(path)
-        is_clip = _OF_CLIPS in formats.read_guano(path)
+        is_clip = CLIP_OF in formats.read_guano(path)
     except (AudioError, OSError):
         return False
     return not is_clip and not store.get_recordings([recording.id])
@@ -288,7 +288,7 @@ class _Rebuilt:
         return unknown
 
     def _adopt(self, path: Path, *, is_kept: bool) -> None:
-        if _OF_CLIPS in formats.read_guano(path):
+        if CLIP_OF in formats.read_guano(path):
             return  # it is among the pages of clips that are lost
         recording = formats.read_recording(path)
         if self.store.get_recordings([recording.id]):

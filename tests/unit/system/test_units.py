@@ -241,6 +241,15 @@ def test_what_root_wrote_belongs_to_the_user_of_the_units_when_they_start(
     assert {path.name for path in systemd.SYSTEM_UNITS.iterdir()} == set(UNITS)
 
 
+def test_the_kernel_knows_of_sound_before_a_unit_is_granted_it(of_system: Path) -> None:
+    for name in UNITS:  # else "char-alsa" allows nothing, though a card is plugged in later
+        found = lines(of_system, name)
+        granted = "DeviceAllow=char-alsa rw" in found
+        assert granted is (name == "acoupi-recording.service")
+        assert ("After=modprobe@snd.service" in found) is granted
+        assert ("Wants=modprobe@snd.service" in found) is granted
+
+
 def test_units_are_not_started_where_their_user_cannot_enter(
     open_folder: Path, systemctl: Callable[[str], None]
 ) -> None:

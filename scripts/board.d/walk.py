@@ -1,0 +1,356 @@
+"""The walk: what a sensor goes through on a board. `boot` is its beginning."""
+
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from board import HERE, PATIENCE, a_board
+from sensor import FREQUENCY, LEVEL, InContainers, Sensor, UnderSystemd, until
+
+from acoupi.effort import NO_REASON
+
+ROOT = HERE.parents[1]
+GUEST = ("tone.py", "ear.py", "may_open.py", "time_server.py", "files.py", "databases.py")
+LOOPBACK = "--microphone.device_name Loopback"
+CARD = '--microphone.device_name "HDA Intel" --microphone.audio_channels 2'
+USER = """
+useradd -m -s /bin/bash ranger
+echo 'ranger ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ranger
+getent group docker >/dev/null && adduser --quiet ranger docker || true
+"""
+SIGNAL = f"""
+echo snd-aloop >/etc/modules-load.d/loopback.conf
+modprobe snd-aloop
+cat >/etc/systemd/system/signal.service <<'UNIT'
+[Service]
+ExecStart=/bin/sh -c 'python3 /mnt/tone.py {FREQUENCY} {LEVEL} | \
+aplay -q -t raw -f S16_LE -r 48000 -c 1 --buffer-time=2000000 -D hw:Loopback,1'
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+UNIT
+systemctl enable -q --now signal
+"""
+"""The loopback card hears on its first device what is played on its second."""
+
+
+class Walk:
+    """Steps, and whether what was found is what was promised."""
+
+    def __init__(self, sensor: Sensor, patience: float = PATIENCE / 3) -> None:
+        self.sensor, self.board, self._patience = sensor, sensor.board, patience
+        self.faults = 0
+        self._since = time.monotonic()
+
+    def found(self, what: str, holds: bool, found: object) -> None:
+        """Print what was checked and what was found."""
+        took = time.monotonic() - self._since
+        self._since = time.monotonic()
+        self.faults += not holds
+        print(f"{'ok' if holds else 'FAULT':6}{what}: {found} ({took:.0f} s)", flush=True)
+
+    def step(self, title: str) -> None:
+        """Print what comes."""
+        print(f"--- {title}", flush=True)
+
+    def hears(self) -> None:
+        """Check that it records what its microphone hears."""
+        heard = self.sensor.hear()
+        said = "" if "hertz" in heard else f"{heard}\n{self.sensor.tells()}"
+        self.found(f"records the tone of {FREQUENCY} Hz at {LEVEL} dBFS", not said, said or heard)
+
+    def explains(self) -> None:
+        """Check that the ledger has one reason for every second, and knows each."""
+        effort = self.sensor.effort()
+        states = {name: spent for name, spent in effort["states_s"].items() if spent}
+        told = abs(sum(states.values()) - effort["total_s"]) < 0.001
+        unknown = [hole for hole in effort["holes"] if NO_REASON in hole["detail"]]
+        self.found("every second is explained", told and not unknown, unknown or states)
+
+    def is_whole(self, before: Collection[str] = ()) -> None:
+        """Check that files and rows agree, databases are sound, and what was there is there."""
+        apart: set[str] = set()
+        files: dict[str, float] = {}
+
+        def agree() -> bool:
+            nonlocal apart, files
+            first = self.sensor.files()
+            rows = {one["recording_id"]: one["recording_state"] for one in self.sensor.recordings()}
+            there = {name for name, state in rows.items() if state not in ("deleted", "lost")}
+            files = self.sensor.files()  # it records all the while
+            apart = (set(first) - set(rows)) | (there - set(files))
+            return not apart
+
+        agreed = until(agree, self._patience)
+        self.found("each file has a row, each row a file", agreed, apart or f"{len(files)} files")
+        empty = [name for name, seconds in files.items() if seconds == 0]
+        self.found("each file holds sound", not empty, empty or f"{sum(files.values()):g} s")
+        if before:
+            lost = set(before) - set(files)
+            self.found("what was recorded before is there", not lost, lost or len(before))
+        damaged = self.sensor.damaged_databases()
+        self.found("the databases are sound", not damaged, damaged or "integrity_check ok")
+
+
+def first_recording(walk: Walk, microphone: str) -> None:
+    """Set up, start, hear."""
+    walk.step("from a fresh board to its first recording")
+    walk.sensor.set_up(microphone)
+    walk.hears()
+    walk.explains()
+
+
+def its_device(walk: Walk) -> None:
+    """Check who may open the sound devices."""
+    walk.step("the recorder's device, and nobody else's")
+    processes = walk.sensor.processes()
+    _, output = walk.board.run(f"python3 /mnt/may_open.py {' '.join(processes.values())}")
+    got = json.loads(output)
+    for name, number in processes.items():
+        words = sorted(set(got[number].values()))
+        may = any(word in ("opened", "busy") for word in words)
+        walk.found(f"{name} may{'' if name == walk.sensor.recorder else ' not'} open sound devices",
+                   may is (name == walk.sensor.recorder), words)  # fmt: skip
+
+
+def page(walk: Walk) -> None:
+    """Ask the page for itself, from the board."""
+    walk.step("its page")
+    ask = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:8080/\").read())'"
+    answers = until(lambda: "acoupi" in walk.board.run(ask)[1])
+    walk.found("the page answers", answers, walk.board.run(ask)[1][:60])
+
+
+def first_card_comes_late(walk: Walk) -> None:
+    """Start the recorder before the kernel knows of sound, then load the driver of its card."""
+    walk.step("the first card comes after the recorder has started")
+    code, _ = walk.board.run(
+        "systemctl stop acoupi-recording; modprobe -r snd_hda_intel snd_hda_codec_generic;"
+        " for one in hda_codec hwdep hda_core intel_dspcfg pcm timer; do rmmod snd_$one; done;"
+        " rmmod snd soundcore;"
+        " ! grep -q alsa /proc/devices"
+    )
+    walk.found("the kernel knew of no sound", code == 0, f"grep ended with {code}")
+    walk.board.run("systemctl start acoupi-recording; modprobe snd_hda_intel")
+    walk.hears()
+    walk.explains()
+
+
+def reboots(walk: Walk) -> None:
+    """Reboot in order."""
+    walk.step("rebooted (systemctl reboot)")
+    before = recorded(walk)
+    walk.board.start_again()
+    walk.hears()
+    walk.explains()
+    walk.is_whole(before)
+
+
+def cut_inside(walk: Walk) -> None:
+    """Reboot without writing what is in memory, as when power fails."""
+    walk.step("power cut: the kernel starts again and writes nothing (sysrq b)")
+    before = recorded(walk)
+    walk.board.start_again("echo b >/proc/sysrq-trigger")
+    walk.hears()
+    walk.explains()
+    walk.is_whole(before)
+
+
+def plug_pulled(walk: Walk, devices: tuple[str, ...]) -> None:
+    """Kill the machine, with each way of writing its disk."""
+    for cache in ("writeback", "none", "unsafe"):
+        walk.step(f"the plug pulled: QEMU killed, and on again with its disk as cache={cache}")
+        before = recorded(walk)
+        walk.board.pull_the_plug()
+        walk.board.switch_on(*devices, cache=cache)
+        walk.hears()
+        walk.explains()
+        walk.is_whole(before)
+
+
+def card_returns(walk: Walk) -> None:
+    """Take the card out while it records; put it back when another has its number."""
+    walk.step("the card gone while it records, and back under another number")
+    folder = "$(readlink -f /sys/class/sound/card%s/device)"
+    _, number = walk.board.run("grep -l Intel /sys/class/sound/card*/id | tr -dc 0-9")
+    walk.board.run(f"echo 1 >{folder % number}/remove")
+    missing = until(lambda: walk.sensor.acoupi("status", codes=(0, 1, 3)).count("recording") > 0)
+    walk.found(
+        "status answers", missing, walk.sensor.acoupi("status", codes=(0, 1, 3)).splitlines()[0]
+    )
+    walk.board.run("modprobe snd-dummy; echo 1 >/sys/bus/pci/rescan")
+    _, again = walk.board.run(
+        "for i in $(seq 100); do grep -l Intel /sys/class/sound/card*/id && break; sleep 0.2; done"
+        " | tr -dc 0-9"
+    )
+    walk.found("it has another number", again not in ("", number), f"{number}, then {again}")
+    walk.hears()
+    walk.explains()
+    missing_s = walk.sensor.effort()["states_s"]["device_missing"]
+    walk.found("the ledger says that the device was missing", missing_s > 0, f"{missing_s:.1f} s")
+
+
+def clock_is_wrong(walk: Walk, devices: tuple[str, ...], base: str) -> None:
+    """Boot with a clock that is wrong, which a time server sets when the sensor records."""
+    walk.step(f"a clock of {base} at boot, set by a time server later")
+    before = recorded(walk)
+    walk.board.pull_the_plug()
+    walk.board.switch_on(*devices, "-rtc", f"base={base}")
+    _, date = walk.board.run("date -u +%FT%T")
+    walk.hears()
+    walk.found("the clock of the board at boot", True, date.strip())
+    walk.board.run(
+        "mkdir -p /etc/systemd/timesyncd.conf.d;"
+        " printf '[Time]\\nNTP=127.0.0.1\\n' >/etc/systemd/timesyncd.conf.d/board.conf;"
+        f" systemd-run -q --unit=time-server python3 /mnt/time_server.py {time.time():.3f};"
+        " systemctl restart systemd-timesyncd"
+    )
+    synchronised = until(lambda: "yes" in walk.board.run("timedatectl show -p NTPSynchronized")[1])
+    walk.found(
+        "the time server has set it", synchronised, walk.board.run("date -u +%FT%T")[1].strip()
+    )
+    walk.hears()
+
+    def odd() -> list[str]:
+        first, last = datetime.datetime.fromisoformat(walk.sensor.effort()["since"]), time.time()
+        starts = [
+            datetime.datetime.fromisoformat(one["start_time"]) for one in walk.sensor.recordings()
+        ]
+        return [str(one) for one in starts if not first.timestamp() <= one.timestamp() <= last + 1]
+
+    until(lambda: not odd())
+    walk.found("no recording has a time of the wrong clock", not (left := odd()), left or "none")
+    walk.explains()
+    walk.is_whole(before)
+
+
+def stops(walk: Walk) -> None:
+    """Stop, and find that nothing is left."""
+    walk.step("stopped")
+    walk.sensor.acoupi("stop")
+    walk.found("nothing runs any more", not (left := walk.sensor.processes()), left or "nothing")
+    walk.explains()
+    walk.is_whole()
+
+
+def recorded(walk: Walk) -> set[str]:
+    """Return the names of what is recorded by now, for sure."""
+    return {one["recording_id"] for one in walk.sensor.recordings()}
+
+
+@contextmanager
+def software(*, images: bool) -> Iterator[list[tuple[Path, str]]]:
+    """Yield what the board gets of this code: its environment out of the image, or images too."""
+    from acoupi.bundles.images import build_image, image_name, why_build  # noqa: PLC0415
+
+    image = image_name()
+    if why_build(image):
+        build_image()
+    with tempfile.TemporaryDirectory() as folder:
+        made = ["docker", "create", image]
+        container = subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            subprocess.run(["docker", "cp", "-q", f"{container}:/opt/acoupi", folder], check=True)
+            assert not why_build(image), "another build has taken the image's name meanwhile"
+        finally:
+            subprocess.run(["docker", "rm", container], check=True, stdout=subprocess.DEVNULL)
+        fill = [(HERE / name, name) for name in GUEST] + [(Path(folder, "acoupi"), "acoupi")]
+        if images:
+            subprocess.run(["docker", "save", image, "-o", f"{folder}/image.tar"], check=True)
+            compose = "/usr/local/lib/docker/cli-plugins/docker-compose"
+            fill += [(Path(folder, "image.tar"), "image.tar"), (Path(compose), "docker-compose")]
+        yield fill
+
+
+@contextmanager
+def a_tone(folder: Path) -> Iterator[Path]:
+    """Yield the ALSA configuration of a microphone of this machine that hears the tone."""
+    microphone = ROOT / "scripts/virtual-microphone"
+    subprocess.run([microphone, "start", folder, "48000"], check=True)
+    with subprocess.Popen([sys.executable, HERE / "tone.py", str(FREQUENCY), str(LEVEL)],
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tone:  # fmt: skip
+        played = subprocess.Popen(
+            [microphone, "play", folder, "48000", "/dev/stdin"], stdin=tone.stdout
+        )
+        try:
+            yield folder / "asound.conf"
+        finally:
+            for one in (played, tone):
+                one.kill()
+                one.wait()
+            subprocess.run([microphone, "stop", folder], check=True)
+
+
+DEVICES = (
+    *("-audiodev", "alsa,id=tone,in.dev=virtual_microphone,out.dev=null"),
+    *("-device", "ich9-intel-hda", "-device", "hda-micro,audiodev=tone"),
+)
+"""A sound card of the board that hears what a microphone of this machine does."""
+
+
+def boot(cache: Path) -> int:
+    """The short form."""
+    with software(images=False) as fill, a_board(cache, fill) as board:
+        board.switch_on()
+        walk = Walk(UnderSystemd(board))
+        board.run(USER + SIGNAL)
+        first_recording(walk, LOOPBACK)
+        its_device(walk)
+        walk.is_whole()
+        return walk.faults
+
+
+def walk_on(cache: Path, kind: type[Sensor]) -> int:
+    """The whole walk of one target."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        a_tone(Path(folder)) as alsa,
+        software(images=kind is InContainers) as fill,
+        a_board(cache, fill, alsa) as board,
+    ):
+        board.switch_on(*DEVICES)
+        walk = Walk(kind(board))
+        board.run(USER)
+        if kind is InContainers:
+            load_images(walk)
+        first_recording(walk, f"{CARD} --web")
+        its_device(walk)
+        page(walk)
+        if kind is UnderSystemd:
+            first_card_comes_late(walk)
+        reboots(walk)
+        cut_inside(walk)
+        plug_pulled(walk, DEVICES)
+        card_returns(walk)
+        for base in ("2021-01-01T00:00:00", "2027-06-01T00:00:00"):
+            clock_is_wrong(walk, DEVICES, base)
+        stops(walk)
+        return walk.faults
+
+
+def load_images(walk: Walk) -> None:
+    """Give the engine the images, which the board cannot fetch."""
+    walk.step("the engine")
+    code, output = walk.board.run(
+        "install -D -m 755 /mnt/docker-compose /usr/local/lib/docker/cli-plugins/docker-compose;"
+        " until docker info >/dev/null 2>&1; do sleep 1; done; docker load -q -i /mnt/image.tar"
+    )
+    walk.found("the image is loaded", code == 0, output.strip())
+
+
+def main(cache: Path, kind: str, words: list[str]) -> int:
+    """Walk; return 0 if everything held."""
+    if kind == "boot":
+        faults = boot(cache)
+    else:
+        kinds = {"systemd": UnderSystemd, "compose": InContainers}
+        faults = sum(walk_on(cache, kinds[one]) for one in words or kinds)
+    print("all holds" if not faults else f"{faults} did not hold")
+    return int(faults > 0)
