@@ -17,11 +17,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from acoupi import data
-from acoupi.backlog import Backlog
-from acoupi.clips import Clip, ClipSettings, Stretch
+from acoupi.components.file_keeping import FileKeeping
 from acoupi.effort import CapturePlan, EffortHistory
-from acoupi.sampling import Sampling
-from acoupi.space import FileClass, GivenUp, SpacePolicy
 from acoupi.windows import DailyWindows, SolarWindows, Span
 
 __all__ = [
@@ -185,7 +182,7 @@ class RecordingSavingManager(ABC):
         """
 
 
-class Store(ABC):
+class Store(FileKeeping):
     """Stores deployments, recordings, and what was found in them.
 
     Storing is idempotent: storing the same id again replaces the earlier entry.
@@ -273,7 +270,7 @@ class Store(ABC):
         """
         return recording, self.begin_analysis(recording, name_model)
 
-    def end_analysis(self, analysis: data.Analysis) -> None:  # noqa: B027 - optional
+    def end_analysis(self, analysis: data.Analysis) -> None:
         """Note how an analysis ended: its state and error."""
 
     def get_analyses(self, recordings: Sequence[data.Recording]) -> dict[UUID, list[data.Analysis]]:
@@ -293,24 +290,18 @@ class Store(ABC):
             for recording in recordings
         }
 
-    def end_recording(  # noqa: B027 - optional
-        self, recording: data.Recording, state: data.RecordingState
-    ) -> None:
+    def end_recording(self, recording: data.Recording, state: data.RecordingState) -> None:
         """Note that the file no longer exists (deleted or lost): the path becomes None."""
 
     # The effort ledger (see `acoupi.effort`). A store without one does nothing.
 
-    def note_effort(  # noqa: B027 - optional
-        self, deployment: data.Deployment, notes: Sequence[data.EffortSpan]
-    ) -> None:
+    def note_effort(self, deployment: data.Deployment, notes: Sequence[data.EffortSpan]) -> None:
         """Note what kept the recorder from recording.
 
         A note with the same start and state replaces the earlier one: it is ongoing.
         """
 
-    def note_plan(  # noqa: B027 - optional
-        self, deployment: data.Deployment, plan: CapturePlan, since: datetime
-    ) -> None:
+    def note_plan(self, deployment: data.Deployment, plan: CapturePlan, since: datetime) -> None:
         """Note when a program plans to record; repeating the same plan changes nothing."""
 
     def get_alive_until(self, deployment: data.Deployment) -> datetime | None:
@@ -372,9 +363,7 @@ class Store(ABC):
         del limit
         return []
 
-    def note_file_corrected(  # noqa: B027 - optional
-        self, recording: data.Recording
-    ) -> None:
+    def note_file_corrected(self, recording: data.Recording) -> None:
         """Note that a file holds the corrected time, or never will."""
 
     def get_deployments(self) -> list[data.Deployment]:
@@ -387,101 +376,8 @@ class Store(ABC):
         """Return the last recording (of a deployment) with its capture report."""
         return None
 
-    # The sample that is kept for review (see `acoupi.sampling`). A store without one keeps none.
-
-    sampling: Sampling = Sampling()
-    """How large the sample is; the sensor's settings are put here. It is not stored."""
-
-    def sample_recording(
-        self, recording: data.Recording, outputs: Sequence[data.ModelOutput]
-    ) -> bool:
-        """Put a recording into the sample where it belongs there; return whether it is in it.
-
-        Another one may be displaced by it.
-        """
-        del recording, outputs
-        return False
-
-    def note_kept_for_sample(  # noqa: B027 - optional
-        self, recording: data.Recording, path: Path
-    ) -> None:
-        """Note that only the sample keeps this file."""
-
-    def get_displaced_recordings(self) -> list[tuple[data.Recording, Path]]:
-        """Return the recordings that only the sample kept, and no longer keeps, with their files.
-
-        Each until `forget_displaced` is called for it.
-        """
-        return []
-
-    def forget_displaced(  # noqa: B027 - optional
-        self, recording: data.Recording
-    ) -> None:
-        """Note that the file of a displaced recording is gone."""
-
-    # The room on disks (see `acoupi.space`). A store without it gives nothing up.
-
-    can_give_up: ClassVar[bool] = False
-    """Whether the store knows which files may go when a disk fills."""
-    space: SpacePolicy | None = None
-    """What is done about room; the sensor's settings are put here, as above. None: nothing."""
     own_conditions: Sequence[RecordingCondition] = ()
     """Further conditions for recording, of the sensor itself."""
-
-    def count_given_up(
-        self,
-        deployment: data.Deployment | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> dict[FileClass, GivenUp]:
-        """Return what was given up for room, of recordings that began in [since, until)."""
-        del deployment, since, until
-        return {}
-
-    # Recordings that models are spared (see `acoupi.backlog`). A store without it leaves out none.
-
-    can_leave_out: ClassVar[bool] = False
-    """Whether the store can."""
-    backlog: Backlog = Backlog()
-    """What is done about a backlog; the sensor's settings are put here, as above."""
-
-    # Clips that are kept in place of files (see `acoupi.clips`). A store without them keeps none.
-
-    can_clip: ClassVar[bool] = False
-    """Whether the store has what follows."""
-    clips: ClipSettings = ClipSettings()
-    """How much is kept around a detection; the sensor's settings are put here, as above."""
-
-    def get_stream(self, stream_id: UUID, frames: Stretch) -> list[data.Recording]:
-        """Return the recordings that have some of these frames, the earliest first.
-
-        Each comes with the report of its capture; also those that have no file any more.
-        """
-        del stream_id, frames
-        return []
-
-    def put_clip(self, clip: Clip) -> None:  # noqa: B027 - optional
-        """Note that a clip is in its file; the same again changes nothing."""
-
-    def get_clipped(self, stream_id: UUID, frames: Stretch) -> list[Stretch]:
-        """Return which of these frames (and which beside them) clips hold, in order."""
-        del stream_id, frames
-        return []
-
-    def get_given_up(
-        self, deployment: data.Deployment, since: datetime, until: datetime
-    ) -> tuple[float, float]:
-        """Return how much sound of deleted files there was, and how much of it clips hold.
-
-        Seconds, of the recordings of a deployment that began in [since, until).
-        """
-        del deployment, since, until
-        return 0.0, 0.0
-
-    def is_clip(self, path: Path) -> bool:
-        """Return whether this is the file of a clip."""
-        del path
-        return False
 
 
 class MessageBuilder(ABC, Generic[P]):
