@@ -345,12 +345,21 @@ def load_images(walk: Walk) -> None:
     walk.found("the image is loaded", code == 0, output.strip())
 
 
+KINDS = {"systemd": UnderSystemd, "compose": InContainers}
+
+
 def main(cache: Path, kind: str, words: list[str]) -> int:
     """Walk; return 0 if everything held."""
     if kind == "boot":
         faults = boot(cache)
+    elif unknown := set(words) - set(KINDS):
+        print(
+            f"Error: scripts/board cannot walk {', '.join(sorted(unknown))}.\n"
+            f"  Why: it walks {' and '.join(KINDS)}.\n  Try: scripts/board walk systemd",
+            file=sys.stderr,
+        )
+        return 2
     else:
-        kinds = {"systemd": UnderSystemd, "compose": InContainers}
-        faults = sum(walk_on(cache, kinds[one]) for one in words or kinds)
+        faults = sum(walk_on(cache, KINDS[one]) for one in words or KINDS)
     print("all holds" if not faults else f"{faults} did not hold")
     return int(faults > 0)
