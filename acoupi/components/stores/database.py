@@ -280,7 +280,7 @@ class Database:
             if connection is not None:
                 connection.close()
             guard.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, faults.DATABASE_ERRORS):
                 raise self._explain(error, "open") from error
             raise
         return _Connection(connection, os.getpid(), guard, seen)

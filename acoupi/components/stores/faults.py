@@ -26,8 +26,9 @@ __all__ = [
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing."""
 
-DATABASE_ERRORS = (sqlite3.Error, OverflowError, UnicodeEncodeError)
-"""Errors of `sqlite3`: its own, and two for values that fit no column."""
+DATABASE_ERRORS = (sqlite3.Error, OverflowError, UnicodeEncodeError, UnicodeDecodeError)
+"""Errors of `sqlite3`: its own, two for values that fit no column, and one for its own words
+about a damaged file, if it quotes what is in there."""
 
 
 def damage(what: str) -> sqlite3.DatabaseError:
@@ -39,8 +40,13 @@ def damage(what: str) -> sqlite3.DatabaseError:
 
 def is_damage(error: BaseException) -> bool:
     """Return whether an error of SQLite says that the file itself is damaged."""
-    code = getattr(error, "sqlite_errorname", None) or ""
-    return code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    return _code(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "SQLITE_CORRUPT"
+    return getattr(error, "sqlite_errorname", None) or ""
 
 
 def suspect(path: Path) -> None:
@@ -78,7 +84,7 @@ def explain(
     kind
         The class of the error to return.
     """
-    code = getattr(error, "sqlite_errorname", None) or ""
+    code = _code(error)
     cause = _cause(code, path)
     names = {
         "file": shlex.quote(str(path)),

@@ -148,8 +148,8 @@ def find_damage(database: Database, patience: float) -> str | None:
         found = database.examine(patience, is_suspect=faults.is_suspect(path))
     except StoreError as error:
         cause = error.__cause__
-        wrong = isinstance(cause, sqlite3.Error) and (
-            faults.is_damage(cause) or cause.sqlite_errorname == "SQLITE_ERROR"
+        wrong = cause is not None and (
+            faults.is_damage(cause) or getattr(cause, "sqlite_errorname", "") == "SQLITE_ERROR"
         )
         return str(cause) if wrong else None
     if found is None:

@@ -24,7 +24,8 @@ INDEX_LEAF, INDEX_INNER = 0x0A, 0x02
 _KINDS = {TABLE_LEAF, TABLE_INNER, INDEX_LEAF, INDEX_INNER}
 _INNER = {TABLE_INNER, INDEX_INNER}
 _HEADER = b"SQLite format 3\0"
-_USUAL_SIZE = 4096
+_SIZES = (1024, 4096)
+"""Bytes of a page, of new files and of those that earlier versions made."""
 _LENGTHS = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}
 """Bytes of a value by its serial type."""
 _WAL_MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
@@ -67,10 +68,9 @@ class Image:
         self._handle = open_file(path)
         self._bytes = os.fstat(self._handle).st_size
         head = self._block(0, 100)
-        size = int.from_bytes(head[16:18]) if head.startswith(_HEADER) else _USUAL_SIZE
-        self.size = 65_536 if size == 1 else size
-        if self.size < 512 or self.size & (self.size - 1):
-            self.size = _USUAL_SIZE
+        size = int.from_bytes(head[16:18]) if head.startswith(_HEADER) else 0
+        is_one = 512 <= size <= 32_768 and not size & (size - 1)
+        self.size = size if is_one else self._guessed_size()
         self._usable = self.size
         self._newer = _journal(path.with_name(f"{path.name}-wal"), self.size)
         self.count = max(-(-self._bytes // self.size), *self._newer, 0, 0)
@@ -133,6 +133,16 @@ class Image:
             except (_DamageError, IndexError, UnicodeDecodeError, struct.error):
                 is_whole = False
         walk.damaged += not is_whole
+
+    def _guessed_size(self) -> int:
+        """Return the size for which most places where a page would begin look like one."""
+        small, large = _SIZES
+        shares = []
+        for size in _SIZES:
+            starts = range(size, self._bytes, size)
+            found = sum(self._block(start, 1)[0] in _KINDS for start in starts)
+            shares.append(found / max(1, len(starts)))
+        return small if 2 * shares[0] > shares[1] else large
 
     def _block(self, start: int, length: int) -> bytes:
         try:

@@ -141,8 +141,8 @@ class Salvage:
         OSError
             If the damaged one cannot be opened.
         """
-        tables = tables_of(self.database.schema)
         with closing(Image(self.damaged)) as image:
+            tables = tables_of(self.database.schema, image.size)
             source = _Source(image, tables)
             if self.at_once:
                 with self.database.writing() as connection:
@@ -319,9 +319,10 @@ def _roots(image: Image) -> dict[str, int]:
 
 
 @cache
-def tables_of(schema: Schema) -> tuple[Table, ...]:
+def tables_of(schema: Schema, page_size: int = 1024) -> tuple[Table, ...]:
     """Return the tables of a new file, each after those that it refers to."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size = {page_size}")
         for statement in itertools.chain(*schema.migrations):
             connection.execute(statement)
         names = connection.execute(

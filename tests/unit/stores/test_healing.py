@@ -33,7 +33,8 @@ from tests.kills import homes_killed_at_each_rename
 from tests.message_stores import answer
 from tests.stores import SITE, at, detection, output, recording
 
-PAGE = 4096
+PAGE = 1024
+"""Bytes of a page of a new file."""
 TABLES = ("deployment", "recording", "analysis", "model_output", "detection", "tag", "effort_note")
 
 
@@ -92,7 +93,7 @@ def test_damage_anywhere_costs_what_is_on_the_pages_and_invents_nothing(
     path: Path, full: Path, seed: int
 ) -> None:
     random, content = Random(seed), bytearray(path.read_bytes())
-    for page in random.sample(range(len(content) // PAGE), 1 + seed):
+    for page in random.sample(range(len(content) // PAGE), 1 + 2 * seed):
         content[page * PAGE : (page + 1) * PAGE] = random.randbytes(PAGE)
     path.write_bytes(content)
     store = SqliteStore(path)

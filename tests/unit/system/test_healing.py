@@ -159,8 +159,8 @@ def test_where_nothing_was_lost_the_ledger_explains_nothing_by_it(
             "SELECT rootpage FROM sqlite_master WHERE name = 'recording_created_on'"
         ).fetchone()
     with store.db_path.open("r+b") as file:
-        file.seek((page - 1) * 4096)
-        file.write(b"\xa5" * 4096)
+        file.seek((page - 1) * 1024)
+        file.write(b"\xa5" * 1024)
 
     [healing] = Healer(kept).heal()
 
