@@ -54,7 +54,8 @@ COMMANDS = {
         "effort:app", "Show how much of the planned time was recorded, and why the rest was not."
     ),
     "disk": Entry(
-        "disk:app", "Show the room on the disk, what goes when it runs out, and what went."
+        "disk:app",
+        "Show how much room there is, for how many hours, what goes next and why, and what went.",
     ),
     "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
     "stores": Entry(

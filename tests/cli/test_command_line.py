@@ -61,7 +61,10 @@ def test_help_is_printed_for_every_command(run: Run, path: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
-def test_every_command_has_one_example_and_it_parses(run: Run, path: tuple[str, ...]) -> None:
+def test_every_command_has_one_example_and_it_parses(
+    run: Run, path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_HUB_DATABASE", "postgresql://hub")  # as on the machine of a hub
     text = run(*path, "--help").stdout
 
     examples = re.findall(r"^ +(acoupi .*)$", text.partition("Example:")[2], re.MULTILINE)
