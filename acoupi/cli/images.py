@@ -54,8 +54,8 @@ def doing_in(line: str) -> str | None:
 
     Examples
     --------
-    >>> doing_in("#9 [sensor 4/7] RUN pip install --require-hashes -r requirements.txt")
-    'step 4/7, RUN pip install --require-hashes -r requirements.txt'
+    >>> doing_in("#9 [sensor 4/7] RUN pip install -r requirements.txt")
+    'step 4/7, RUN pip install -r requirements.txt'
     >>> doing_in("#9 10.92 Collecting torch>=1.13")
     'Collecting torch>=1.13'
     >>> doing_in("#9 CACHED")

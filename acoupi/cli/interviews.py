@@ -171,7 +171,7 @@ class Interview:
         self._offer()
         try:
             yield
-        except typer.Abort as error:
+        except (typer.Abort, KeyboardInterrupt) as error:  # at a question, or between two
             if not isinstance(error.__cause__ or error.__context__, EOFError):
                 self._keep()
             raise

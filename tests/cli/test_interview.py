@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from acoupi.cli.interviews import Answer, Interview
 from tests.cli.on_a_terminal import Terminal, on_a_terminal
 
 MQTT = (
@@ -139,3 +140,15 @@ def test_what_was_answered_is_kept_when_it_is_interrupted_but_no_secret(
         terminal.type("\n")
         terminal.until("messaging > mqtt > password")
         assert "recording" not in terminal.shown
+
+
+def test_an_interruption_between_two_questions_keeps_the_answers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    interview = Interview("a home")
+    interview.answers.append(Answer("recording.duration", is_section=False, value="8"))
+    with pytest.raises(KeyboardInterrupt), interview.kept():
+        raise KeyboardInterrupt
+
+    assert "recording.duration" in interview.file.read_text()

@@ -55,12 +55,12 @@ def test_a_deployment_starts_and_ends_with_the_program_in_a_container(
     ready: Bundle, one_off: Callable[[], list[tuple[str, str]]]
 ) -> None:
     place = ("--latitude", "51.5", "--longitude", "-0.1")
-    started = ready.acoupi("deployment", "start", "--name", "Old oak", *place, "--no-check")
+    started = ready.acoupi("-v", "deployment", "start", "--name", "Old oak", *place, "--no-check")
 
     assert started.returncode == 0, started.stderr
     assert 'The deployment "Old oak" has started.' in started.stdout + started.stderr
     assert "acoupi deployment status" in started.stdout
-    assert "docker compose" in started.stdout + started.stderr  # each command is shown
+    assert "docker compose" in started.stdout + started.stderr  # -v shows each command
     ready.eventually(lambda: one_off() == [("default", "0")], "on_start ran in a container")
     assert ready.are_ready()
     ready.goes_on("recordings of it")
@@ -91,7 +91,7 @@ def test_up_shows_the_services_until_they_work_and_what_to_do_next(ready: Bundle
         assert command in up.stdout
     assert ready.acoupi("compose", "ps").returncode == 0
 
-    down = ready.acoupi("compose", "down")
+    down = ready.acoupi("-v", "compose", "down")
 
     assert down.returncode == 0, down.stderr
     assert down.stderr.index(" stop beat") < down.stderr.index(" down")

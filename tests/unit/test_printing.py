@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoupi.cli import handler, output
+from acoupi.cli import handler, output, terminal
 from acoupi.errors import AcoupiError
 from acoupi.printing import printable
 from acoupi.services.logs import configure_logging, tell
@@ -41,7 +41,7 @@ def test_tables_records_and_lines_are_harmless(capsys: pytest.CaptureFixture[str
     output.print_record({"a": HOSTILE})
     output.done(HOSTILE)
     output.warn(HOSTILE)
-    output.echo(HOSTILE)
+    terminal.echo(HOSTILE)
     output.say(HOSTILE)
     handler.show_error(AcoupiError(f"cannot open {HOSTILE}.", HOSTILE, why=HOSTILE))
     printed = capsys.readouterr()

@@ -532,9 +532,10 @@ def _answer_to(user: str, password: str) -> str:
 # --- its door ---
 
 MODEL_MAY = {
-    "metadata": {"begin_analysis", "end_analysis", "store_model_output", "get_analyses",
-                 "get_recording_model_outputs", "get_recordings", "get_recordings_by_path",
-                 "get_recordings_info_by_path", "get_recordings_model_outputs"},
+    "metadata": {"begin_analysis", "begin_newest_analysis", "end_analysis", "store_model_output",
+                 "get_analyses", "get_recording_model_outputs", "get_recordings",
+                 "get_recordings_by_path", "get_recordings_info_by_path",
+                 "get_recordings_model_outputs"},
     "messages": {"store_message"},
 }  # fmt: skip
 """All that a model may call. What changes anything changes its own outputs and messages."""

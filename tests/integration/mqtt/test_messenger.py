@@ -269,7 +269,11 @@ def test_a_packet_of_any_size_is_not_read(make: Make, transport: str) -> None:
 def test_rubbish_for_a_small_message_is_no_verdict_on_it(make: Make) -> None:
     with ScriptedBroker(hangs_up_on_publish=True, farewell=b"\xe0\x01\x05") as broker:
         sender = make(broker, last_will=False)
-        assert sender.send_message(message()).status is ResponseStatus.FAILED
+        try:
+            status = sender.send_message(message()).status
+        except MessageSendError:  # it may be gone before the message is
+            status = ResponseStatus.FAILED
+    assert status is ResponseStatus.FAILED
 
 
 @pytest.mark.parametrize(
