@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,16 @@ class Rig:
     def wait_until_quiet(self) -> float:
         """Wait until all that was made by now is done; return how long it took, seconds."""
         begun, now = time.monotonic(), time.time()
-        self._wait(lambda: not self.sensor.left(now), QUIET_WITHIN)
+        self._wait(lambda: not self.sensor.left(now) and not self._is_unfinished(now), QUIET_WITHIN)
         return time.monotonic() - begun
+
+    def _is_unfinished(self, now: float) -> bool:
+        """Return whether a file that was being written by now has not been completed yet."""
+        for path in (self.sensor.home / "data").rglob(".*.part"):
+            with suppress(OSError):
+                if path.stat().st_mtime < now:
+                    return True
+        return False
 
     def _wait(self, claim: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
