@@ -124,3 +124,11 @@ def tree_of(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def error_of(result: Result) -> list[str]:
+    """The three lines at the end of what a command said."""
+    lines = result.stderr.splitlines()[-3:]
+    assert [line.split(":")[0].strip() for line in lines] == ["Error", "Why", "Try"], result.stderr
+    assert sum(line.startswith("Error:") for line in result.stderr.splitlines()) == 1
+    return lines
