@@ -1,7 +1,6 @@
 """Writing files so that neither a full disk nor a power cut leaves half a file."""
 
 import contextlib
-import hashlib
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +41,8 @@ class RenderedFile:
     @property
     def digest(self) -> str:
         """The SHA-256 of its bytes, in hexadecimal."""
+        import hashlib  # noqa: PLC0415 - start time of every command
+
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 

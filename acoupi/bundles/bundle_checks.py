@@ -10,7 +10,7 @@ from posixpath import normpath
 from typing import Any
 
 from acoupi.bundles.engine import COMPOSE_FILE
-from acoupi.config.yaml_documents import read_yaml
+from acoupi.config.documents import read_yaml
 from acoupi.errors import ConfigurationError
 from acoupi.stack.rights import TOO_WIDE
 from acoupi.stack.spool import MEMORY_VOLUME

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.devices.microphones import list_cards
 from acoupi.errors import TargetError
@@ -332,6 +330,8 @@ class Host:
 
     def memory_bytes(self) -> int:
         """Return the memory of this machine."""
+        import psutil  # noqa: PLC0415 - start time
+
         return int(psutil.virtual_memory().total)
 
     def can_write(self, path: Path) -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 
 from acoupi.bundles.bundle_checks import RESTARTS
 from acoupi.bundles.engine import OVERRIDE_FILE
+from acoupi.config.documents import read_yaml
 from acoupi.config.env_files import read_env
-from acoupi.config.yaml_documents import read_yaml
 
 __all__ = ["file_problems", "files_of_others", "override_problems"]
 

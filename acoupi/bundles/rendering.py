@@ -14,9 +14,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from acoupi.commit import read_whole
 from acoupi.config.env_files import quoted
@@ -31,6 +29,9 @@ from acoupi.writing import (
     write_atomic,
     write_files,
 )
+
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = [
     "TEMPLATES",
@@ -184,7 +185,9 @@ def render_template(folder: Path, name: str, context: Mapping[str, Any]) -> str:
     return _environment(folder).get_template(f"{name}{SUFFIX}").render(context)
 
 
-def _environment(folder: Path) -> jinja2.Environment:
+def _environment(folder: Path) -> "jinja2.Environment":
+    import jinja2  # noqa: PLC0415 - most commands render nothing
+
     # The output is shell, Python, YAML and unit files, which have quoting rules of their own.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),

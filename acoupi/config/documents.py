@@ -45,6 +45,7 @@ __all__ = [
     "load_answers",
     "load_config",
     "load_document",
+    "read_yaml",
     "write_config",
 ]
 
@@ -215,10 +216,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _read_yaml(text: str) -> Any:
-    from acoupi.config.yaml_documents import read_yaml  # noqa: PLC0415 - services do without
+def read_yaml(text: str) -> Any:
+    """Return what a text in YAML holds; see `acoupi.config.yaml_documents.read_yaml`."""
+    from acoupi.config import yaml_documents  # noqa: PLC0415 - most commands and services do without
 
-    return read_yaml(text)
+    return yaml_documents.read_yaml(text)
 
 
 def _read_toml(text: str) -> Any:
@@ -230,8 +232,8 @@ def _read_toml(text: str) -> Any:
 
 _READERS: dict[str, Callable[[str], Any]] = {
     ".json": _read_json,
-    ".yaml": _read_yaml,
-    ".yml": _read_yaml,
+    ".yaml": read_yaml,
+    ".yml": read_yaml,
     ".toml": _read_toml,
 }
 

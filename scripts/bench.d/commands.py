@@ -6,11 +6,9 @@ more than the seconds.
 """
 
 import os
-import resource
 import runpy
-import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -38,34 +36,14 @@ def run(runs: int) -> Figures:
     words["start"] += ["bench", "--at", "51.5,0"]
     costs: dict[str, list[Cost]] = {name: [] for name in (*GOALS, "nothing")}
     with bench.bundle("--recording.duration", "1", "--recording.interval", "3600") as home:
+        cost = partial(command_line.cost, ACOUPI_HOME=str(home))
+        cost(words["status"])  # compiles what is not compiled yet
         for _ in range(max(1, runs)):
             for name, command in words.items():
-                costs[name].append(cost(command, home))
-                costs["nothing"].append(cost(nothing, home))
+                costs[name].append(cost(command))
+                costs["nothing"].append(cost(nothing))
     figures: Figures = {name: described(costs[name], goal) for name, goal in GOALS.items()}
     return figures | {"python -c pass": described(costs["nothing"], None)}
-
-
-def cost(command: list[str], home: Path) -> Cost:
-    """Return what a command takes; it must succeed."""
-    before, begun = processor(), time.monotonic()
-    done = subprocess.run(
-        command,
-        env={**os.environ, "ACOUPI_HOME": str(home)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[1:])} failed: {done.stderr[-400:]}")
-    return time.monotonic() - begun, processor() - before
-
-
-def processor() -> float:
-    """Return what the commands that have ended have used so far, docker's included, seconds."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def described(costs: list[Cost], goal: float | None) -> Figures:

@@ -294,37 +294,58 @@ def test_a_shell_completes_settings_and_ids(run: Run, sensor: Path, shell: str) 
 
 
 HEAVY = {
-    "pydantic",
     "celery",
+    "hashlib",
+    "jinja2",
     "kombu",
     "numpy",
+    "paho",
+    "psutil",
+    "pydantic",
+    "requests",
     "rich",
-    "jinja2",
     "ruamel",
     "yaml",
-    "requests",
-    "paho",
 }
+
+
+def loaded_by(args: list[str], code: int = 0) -> tuple[set[str], int]:
+    """The modules that a command leaves loaded, and how often garbage was looked for meanwhile."""
+    program = (
+        "import gc, sys\n"
+        "looks = []\n"
+        "gc.callbacks.append(lambda phase, info: looks.append(phase))\n"
+        f"sys.argv = ['acoupi', *{args!r}]\n"
+        "from acoupi.cli import main\n"
+        "try:\n    main()\n"
+        f"except SystemExit as error: assert error.code == {code}, error.code\n"
+        "print(looks.count('start'), *sorted(sys.modules), sep='\\n', file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stderr.splitlines()
+    looks = max(index for index, line in enumerate(lines) if line.isdigit())
+    return set(lines[looks + 1 :]), int(lines[looks])
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"]])
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
-    code = (
-        "import sys\n"
-        f"sys.argv = ['acoupi', *{args!r}]\n"
-        "from acoupi.cli import main\n"
-        "try:\n    main()\nexcept SystemExit: pass\n"
-        "print(*sorted(sys.modules), file=sys.stderr)\n"
-    )
+    loaded, looks = loaded_by(args)
 
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-
-    loaded = set(result.stderr.split())
     assert "typer" in loaded
     assert loaded & HEAVY == set()
     assert {name for name in loaded if name.startswith("acoupi.system")} == set()
-    assert (
-        len(loaded) <= 160
-    )  # Python itself has 33; how long it takes is told by scripts/bench cli
+    # Python itself has 33; how long it takes is told by scripts/bench cli
+    assert len(loaded) <= 160
+    assert looks <= 1, "the garbage collector costs more than the help"
+
+
+def test_the_state_of_a_bundle_is_told_without_what_renders_and_detects(bundle: Path) -> None:
+    loaded, looks = loaded_by(["status"])
+
+    assert {"acoupi.targets.compose", "docker"} <= loaded
+    rarely = {"celery", "jinja2", "kombu", "numpy", "paho", "rich", "ruamel", "soundfile", "yaml"}
+    assert loaded & rarely == set()
+    assert looks <= 5, "the garbage collector costs a sixth of the time"
