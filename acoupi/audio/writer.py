@@ -77,7 +77,6 @@ class SoundWriter(ABC):
         try:
             with disk_errors(path):
                 write_all(self._file.write, header)
-                os.fsync(self._file.fileno())
         except BaseException:
             self.discard()
             raise
