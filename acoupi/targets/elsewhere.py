@@ -41,6 +41,18 @@ class ElsewhereTarget(Target):
         """Refuse: it runs elsewhere."""
         raise self._refused("stop")
 
+    def start_workers(self) -> None:
+        """Refuse: they run elsewhere."""
+        raise self._refused("start")
+
+    def stop_workers(self) -> None:
+        """Refuse: they run elsewhere."""
+        raise self._refused("stop")
+
+    def stop_recorder(self) -> None:
+        """Refuse: it runs elsewhere."""
+        raise self._refused("stop")
+
     def check(self) -> None:
         """Refuse: it runs elsewhere."""
         raise self._refused("check")

@@ -18,12 +18,14 @@ from acoupi.bundles.manifests import (
     RUNNING_FILE,
     SECRETS,
     SETTINGS,
+    pod_name,
     render_manifests,
 )
 from acoupi.bundles.rendering import render_tree
 from acoupi.bundles.self_setup import DeviceSite, answers_of, audio_group, refuse_mounts
 from acoupi.bundles.variables import ENV_FILE, chosen_texts, chosen_variables
 from acoupi.errors import ConfigurationError
+from acoupi.stack.doors import WEB, door_keeper
 from acoupi.stack.stack import Stack
 from acoupi.targets.elsewhere import Act, ElsewhereTarget, write_folder
 from acoupi.writing import RenderedFile
@@ -116,9 +118,13 @@ class KubernetesTarget(ElsewhereTarget):
             answers=answers_of(stack, self.settings.home),
         )
         manifests = render_manifests(stack, site, cluster)
+        keeper = door_keeper(stack)
+        page = next((one.port for one in stack.extras if one.role == WEB), None)
         context = {
             "cluster": cluster,
             "image": site.image,
+            "keeper": pod_name(keeper.name) if keeper else "",
+            "page": page.number if page else 0,
             "program": stack.program,
             "records": stack.recorder is not None,
             "secret": SECRETS,

@@ -12,6 +12,7 @@ import yaml
 from acoupi.bundles.cluster import CHOICES
 from acoupi.bundles.compose_file import health_probe
 from acoupi.bundles.manifest_checks import manifest_problems
+from acoupi.cli.changes import apply
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.stack.variables import COMMAND_VARIABLES
 from acoupi.system import Settings, setup_program, target_for
@@ -48,15 +49,15 @@ def containers(documents: list[Document]) -> dict[str, Document]:
     return {name: pod["containers"][0] for name, pod in pods(documents).items()}
 
 
-@pytest.mark.parametrize("version", ["1.27", "1.32", kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_schemas_of_kubernetes_take_every_document(
-    settings: Settings, program: str, version: str
-) -> None:
-    web = () if program == "test" else ("--sensor.web.enabled", "true")
+def test_the_schemas_of_kubernetes_take_every_document(settings: Settings, program: str) -> None:
+    web = ("--sensor.web.enabled", "true", "--sensor.web.host", "0.0.0.0")
 
-    for document in set_up(settings, program, *web):
-        kubernetes_validate.validate(document, version, strict=True)
+    documents = set_up(settings, program, *(() if program == "test" else web))
+
+    for version in ("1.27", "1.32", "1.37"):
+        for document in documents:
+            kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_the_schemas_refuse_what_is_misspelt(settings: Settings) -> None:
@@ -189,6 +190,25 @@ def test_every_pod_is_on_the_node_with_the_microphone_and_the_disk(settings: Set
         assert {one["subPath"] for one in mounts if one["name"] == "home"} == made, name
 
 
+def test_the_steps_name_what_was_chosen_and_what_there_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_KUBERNETES_NAMESPACE", "oak")
+    monkeypatch.setenv("ACOUPI_KUBERNETES_SOUND", "example.org/mic")
+    monkeypatch.setenv("ACOUPI_KUBERNETES_NODE", "kubernetes.io/hostname=pi-4")
+    set_up(settings, "default", "--sensor.web.enabled", "true", "--sensor.web.port", "8123")
+    steps = (settings.home / "kubernetes" / "README.md").read_text()
+
+    assert "kubectl label node NODE" not in steps  # it has that label by itself
+    assert '--domain example.org --device \'{"name": "mic"' in steps
+    assert "kubectl -n oak port-forward deployment/web 8123" in steps
+    assert "kubectl -n oak exec deployment/default -- acoupi status" in steps
+    set_up(Settings(home=settings.home.parent / "other"), "test")
+    steps = (settings.home.parent / "other" / "kubernetes" / "README.md").read_text()
+    assert "--device" not in steps
+    assert "port-forward" not in steps
+
+
 def test_a_secret_is_named_and_never_in_a_file(settings: Settings) -> None:
     options = ["--messaging.http.base_url", "https://here/$(in)", "--messaging.http.token", TOKEN]
     documents = set_up(settings, "connected", *options)
@@ -270,6 +290,9 @@ def test_what_a_cluster_cannot_give_is_refused_by_name(
     assert not settings.home.exists()
 
 
+STOPS = "kubectl --namespace acoupi scale deployment --all --replicas 0"
+
+
 def test_nothing_is_started_here_and_what_does_it_is_said(settings: Settings) -> None:
     set_up(settings)
     target = target_for(settings)
@@ -278,7 +301,8 @@ def test_nothing_is_started_here_and_what_does_it_is_said(settings: Settings) ->
     assert target.next_step == f"kubectl apply {applies}"
     for act, command in (
         (target.up, target.next_step),
-        (target.down, "kubectl --namespace acoupi scale deployment --all --replicas 0"),
+        (target.start_workers, target.next_step),
+        *((act, STOPS) for act in (target.down, target.stop_workers, target.stop_recorder)),
         (target.check, "kubectl --namespace acoupi get pods"),
         (target.logs, "kubectl --namespace acoupi logs deployment/setup"),
     ):
@@ -289,6 +313,16 @@ def test_nothing_is_started_here_and_what_does_it_is_said(settings: Settings) ->
     assert {one.message for one in target.status()} == {
         "it runs in a cluster: kubectl --namespace acoupi get pods"
     }
+
+
+def test_settings_that_changed_are_brought_to_the_cluster_by_what_is_said(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up(settings)
+
+    apply(settings)
+
+    assert f"elsewhere. Next: kubectl apply -f {settings.home}" in "".join(capsys.readouterr())
 
 
 def test_a_folder_can_be_written_anywhere_but_holds_no_packages(
@@ -304,6 +338,12 @@ def test_a_folder_can_be_written_anywhere_but_holds_no_packages(
     with pytest.raises(ConfigurationError, match="packages") as caught:
         plan.target.render_folder(folder, plan.stack, packages=["acoupi-birdnet"])
     assert "acoupi compose build --package acoupi-birdnet" in str(caught.value.help)
+
+
+@pytest.fixture(scope="module")
+def safe(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
+    """What is rendered, to be changed in copies."""
+    return set_up(Settings(home=tmp_path_factory.mktemp("safe") / "home"))
 
 
 def _change(path: str, value: object) -> Callable[[Document], None]:
@@ -351,11 +391,10 @@ FIRST = "containers.0"
     ],
 )
 def test_each_of_these_would_not_be_written(
-    settings: Settings, change: Callable[[Document], None], problem: str
+    safe: list[Document], change: Callable[[Document], None], problem: str
 ) -> None:
-    documents = set_up(settings)
-    assert manifest_problems(documents) == []
-    changed = copy.deepcopy(documents)
+    assert manifest_problems(safe) == []
+    changed = copy.deepcopy(safe)
 
     change(pods(changed)["detection"])
 
