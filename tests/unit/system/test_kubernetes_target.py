@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import kubernetes_validate
@@ -14,6 +15,7 @@ from acoupi.bundles.compose_file import health_probe
 from acoupi.bundles.manifest_checks import manifest_problems
 from acoupi.cli.changes import apply
 from acoupi.errors import ConfigurationError, TargetError
+from acoupi.stack.stack import Stack
 from acoupi.stack.variables import COMMAND_VARIABLES
 from acoupi.system import Settings, setup_program, target_for
 from acoupi.system.planning import SetupRequest, plan_setup
@@ -288,6 +290,21 @@ def test_what_a_cluster_cannot_give_is_refused_by_name(
         set_up(settings, "default", *options)
 
     assert not settings.home.exists()
+
+
+def test_services_with_one_name_in_a_cluster_are_refused(settings: Settings) -> None:
+    plan = plan_setup(settings, SetupRequest("demo", target="kubernetes", environ={}))
+
+    def named(*names: str) -> Stack:
+        workers = (
+            replace(one, name=name) for one, name in zip(plan.stack.workers, names, strict=True)
+        )
+        return replace(plan.stack, services=(*workers, plan.stack.beat))
+
+    files = plan.target.files(named("recording", "BirdNET_v2", "default"))
+    assert "\n  name: birdnet-v2\n" in files[PurePath("kubernetes/sensor.yaml")].text
+    with pytest.raises(ConfigurationError, match='would be called "bat-net"'):
+        plan.target.files(named("recording", "bat_net", "Bat-Net"))
 
 
 STOPS = "kubectl --namespace acoupi scale deployment --all --replicas 0"
