@@ -134,6 +134,9 @@ class _Static(StaticFiles):
 
 # What goes wrong
 
+_AGAIN = {"Retry-After": "5", "Refresh": "5"}
+"""Of what passes, such as a sensor that is starting: browsers load the page again by themselves."""
+
 
 def _told(pages: Pages) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
@@ -144,7 +147,8 @@ def _told(pages: Pages) -> Callable[[Request, Exception], Response]:
         elif isinstance(error, ConfigurationError):
             status = 409
         logger.warning("%s %s: %s", request.method, request.url.path, error.message)
-        return _problem(pages, request, status, error)
+        is_passing = status == 503 and request.method == "GET"
+        return _problem(pages, request, status, error, _AGAIN if is_passing else None)
 
     return answer
 

@@ -248,7 +248,8 @@ class Pages:
         headers: dict[str, str] | None = None,
     ) -> Response:
         """Show what went wrong."""
-        return self._page(request, "problem", status, headers, error=error, status=status)
+        told = {"error": error, "status": status, "passing": "Refresh" in (headers or {})}
+        return self._page(request, "problem", status, headers, **told)
 
     def _page(
         self,

@@ -291,7 +291,9 @@ def test_a_sensor_that_does_not_answer_is_told_and_the_help_stays(tmp_path: Path
         page, twin, help_ = (visitor.get(one) for one in ("/", "/api/v1/now", "/help"))
 
     assert page.status_code == twin.status_code == 503
+    assert page.headers["Refresh"] == twin.headers["Retry-After"] == "5"
     assert "acoupi workers status" in page.text
+    assert "loaded again every few seconds" in page.text
     assert twin.json()["try"] == "acoupi workers status"
     assert help_.status_code == 200
     assert "does not answer" in help_.text
