@@ -6,6 +6,7 @@ What their containers do is described in ``acoupi/provisioning/README.md``.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,9 +35,10 @@ from acoupi.bundles.images import REPOSITORY
 from acoupi.config.names import SENSOR
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.config.sensor import sensor_schema
-from acoupi.config.variables import settings_table
+from acoupi.config.variables import as_variables, settings_table
 from acoupi.door.places import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
+from acoupi.home import using_home
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.broker_users import broker_rules
 from acoupi.stack.doors import door_roles
@@ -57,10 +59,17 @@ from acoupi.stack.variables import VARIABLES
 
 __all__ = [
     "HOME",
+    "MICROPHONE_PATIENCE",
+    "SCRATCH",
+    "DeviceSite",
     "SelfSetupSite",
+    "answers_of",
+    "audio_group",
     "checkout_bundle",
+    "compose_file_of",
     "fleet_stack",
     "image_arguments",
+    "refuse_mounts",
     "render_self_setup",
     "schema_of",
 ]
@@ -104,8 +113,8 @@ def fleet_stack(stack: Stack) -> Stack:
     return replace(stack, services=tuple(services))
 
 
-def render_self_setup(stack: Stack, site: "SelfSetupSite") -> str:
-    """Return the compose file of a stack; see `fleet_stack`.
+def compose_file_of(stack: Stack, site: "SelfSetupSite") -> ComposeFile:
+    """Return the containers of a stack; see `fleet_stack`.
 
     Raises
     ------
@@ -118,7 +127,12 @@ def render_self_setup(stack: Stack, site: "SelfSetupSite") -> str:
             "--broker embedded",
             why="it runs its own, which only its containers reach.",
         )
-    return ComposeFile(fleet_stack(stack), site).render().text
+    return ComposeFile(fleet_stack(stack), site)
+
+
+def render_self_setup(stack: Stack, site: "SelfSetupSite") -> str:
+    """Return the compose file of a stack; raises as `compose_file_of`."""
+    return compose_file_of(stack, site).render().text
 
 
 def image_arguments(stack: Stack) -> dict[str, str]:
@@ -250,6 +264,20 @@ class SelfSetupSite(Site):
         return [*sorted(one for one in literal.items() if one[0] not in named), *settable]
 
 
+MICROPHONE_PATIENCE = 600
+"""Seconds without a microphone after which the recorder ends itself: a restart gives it devices
+that were plugged in since."""
+
+
+class DeviceSite(SelfSetupSite):
+    """A machine that gives a container its devices when it starts."""
+
+    def literal(self, service: Service, stack: Stack) -> dict[str, str]:
+        """Return also how long the recorder waits for the devices that it was given."""
+        patience = {"ACOUPI_MICROPHONE_PATIENCE": str(MICROPHONE_PATIENCE)}
+        return super().literal(service, stack) | (patience if is_sound_worker(service) else {})
+
+
 def _clients(stack: Stack) -> list[str]:
     """Return the names of the services that talk to the broker."""
     return [one.name for one in (*stack.workers, stack.beat)]
@@ -341,6 +369,74 @@ def schema_of(program: str) -> Any:
     return load_program_class(program).get_config_schema()
 
 
+def refuse_mounts(stack: Stack, home: Path, place: str) -> None:
+    """Raise if a service needs a folder that is not in a volume of the home.
+
+    Parameters
+    ----------
+    stack, home
+        What runs; the home that it was described for.
+    place
+        What cannot give it, in words.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the folders.
+    """
+    inside = [
+        *(home / name for name in FOLDERS if name != "secrets"),
+        home / "waiting",
+        Settings(home=home).program_file,
+    ]
+    mounts = dict.fromkeys(mount for one in stack.services for mount in one.mounts)
+    outside = [one for one in mounts if not any(one.source.is_relative_to(up) for up in inside)]
+    if outside:
+        names = ", ".join(f'"{mount.source}"' for mount in outside)
+        raise ConfigurationError(
+            f"{place} cannot be given {names}.",
+            f'leave it at its default, or put it below "{home / "data"}"',
+            why="its containers have named volumes only, and no folder of the device.",
+        )
+
+
+def answers_of(stack: Stack, home: Path) -> dict[str, str]:
+    """Return the settings as variables, with the paths that they have in containers."""
+    if stack.config is None:
+        return {}
+    with using_home(home):
+        given = as_variables(stack.config)
+        given |= as_variables(stack.sensor, SENSOR) if stack.sensor is not None else {}
+    return {name: _moved(text, home) for name, text in given.items()}
+
+
+def _moved(text: str, home: Path) -> str:
+    path = Path(text)
+    return str(HOME / path.relative_to(home)) if path.is_relative_to(home) else text
+
+
+AUDIO_GROUP = 29
+"""Of the sound devices on Debian and on balenaOS."""
+
+
+def audio_group(chosen: Mapping[str, str] = os.environ) -> int:
+    """Return the group that the sound devices have where the sensor will run.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no number.
+    """
+    text = chosen.get("ACOUPI_AUDIO_GID") or str(AUDIO_GROUP)
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise ConfigurationError(
+        f"ACOUPI_AUDIO_GID cannot be {text!r}.",
+        f"ACOUPI_AUDIO_GID={AUDIO_GROUP}",
+        why="it is the number of the group that the sound devices have on the boards.",
+    )
+
+
 # --- a checkout -------------------------------------------------------------------------
 
 
@@ -354,8 +450,6 @@ CHECKOUT_HEADER = (
     "ACOUPI_SIMULATED_AUDIO=synthetic. Generated from compose/balena/docker-compose.yml.jinja2;",
     "to renew it: pytest tests/golden --update-golden",
 )
-AUDIO_GROUP = 29
-"""Of the sound devices on Debian."""
 
 
 class CheckoutSite(SelfSetupSite):

@@ -26,7 +26,7 @@ def apply(settings: "Settings") -> None:
     from acoupi.system.sensor import Sensor
 
     found = Sensor.read(settings)
-    if not found.target.starts_here:
+    if not found.target.starts_here or found.target.renders_folder:
         say(f"Its services run elsewhere. Next: {found.target.next_step}")
         return
     running = [one.name for one in found.target.status() if one.is_running]

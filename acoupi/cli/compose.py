@@ -150,7 +150,9 @@ def render(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of a folder to be deployed elsewhere, as balena."),
+        typer.Option(
+            metavar="NAME", help="Of a folder to be deployed elsewhere: balena or kubernetes."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="That folder.")

@@ -50,5 +50,5 @@ def render_folder(
             program = DEFAULT_PROGRAM
     plan = plan_setup(found, SetupRequest(program, target=target))
     following = plan.target.render_folder(folder, plan.stack, packages=packages, force=force)
-    done(f"{folder} holds a fleet of the program {program}; README.md in it says the rest.")
+    done(f"{folder} holds the program {program} for {target}; README.md in it says the rest.")
     typer.echo(f"Next: {following}")

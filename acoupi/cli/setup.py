@@ -80,8 +80,8 @@ def setup(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Where it runs: compose (Docker), process, systemd, balena (a fleet), or one "
-            "that a package brings. "
+            help="Where it runs: compose (Docker), process, systemd, balena (a fleet), "
+            "kubernetes, or one that a package brings. "
             "If not given: as before, else compose where a Docker engine answers.",
             autocompletion=home.complete.targets,
         ),

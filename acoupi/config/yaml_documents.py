@@ -1,5 +1,8 @@
 """YAML 1.2, by ruamel.yaml; imported only when a file is one."""
 
+import io
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -7,10 +10,16 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.representer import SafeRepresenter
 
 from acoupi.config.bounds import MOST_DIGITS, MOST_NODES, MOST_YAML, require_size
 
-__all__ = ["read_yaml"]
+__all__ = ["read_yaml", "write_yaml"]
+
+_PLAIN = re.compile(
+    r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[A-Za-z/][\w./-]*\Z", re.IGNORECASE | re.ASCII
+)
+"""Text that needs no quotes, not even for readers of YAML 1.1, to whom `no` is false."""
 
 
 class _YamlError(ValueError):
@@ -95,3 +104,44 @@ def _named(data: Any) -> Any:
     if isinstance(data, dict):
         return {str(key): _named(value) for key, value in data.items()}
     return [_named(item) for item in data] if isinstance(data, list) else data
+
+
+class _Representer(SafeRepresenter):
+    """Writes in full what stands at several places, and quotes what could be no text."""
+
+    def represent_str(self, data: str) -> Any:
+        style = None if _PLAIN.match(data) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+
+
+def write_yaml(documents: Iterable[Any]) -> str:
+    """Return documents as a text in YAML, which readers of YAML 1.1 understand, too.
+
+    Examples
+    --------
+    >>> print(write_yaml([{"a": ["no", 1, True]}, {"b": "c"}]), end="")
+    ---
+    a:
+      - "no"
+      - 1
+      - true
+    ---
+    b: c
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.explicit_start = True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    text = io.StringIO()
+    yaml.dump_all(documents, text)
+    return text.getvalue()

@@ -139,6 +139,12 @@ COMMAND_VARIABLES = {
     "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
     "ACOUPI_INSIDE": "set by acoupi where it runs a command in a container",
+    "ACOUPI_KUBERNETES_NAMESPACE": "with the target kubernetes: the namespace of the sensor",
+    "ACOUPI_KUBERNETES_NODE": "there: the label of the node that has the microphone",
+    "ACOUPI_KUBERNETES_SOUND": "there: the resource by which a device plugin gives the sound "
+    "device",
+    "ACOUPI_KUBERNETES_STORAGE": "there: how much of a disk the sensor asks for",
+    "ACOUPI_KUBERNETES_STORAGE_CLASS": "there: the class of storage, on a disk of that node",
     "ACOUPI_PACKAGES": "the packages that the image holds; in `.env` of a bundle",
     "ACOUPI_SECCOMP": "the seccomp profile of the containers; in `.env` of a bundle",
     "ACOUPI_TARGET": "as `acoupi setup --target`, where that is not given",

@@ -5,11 +5,10 @@ its operators. Nothing of it runs here; the reasons for its form are in
 ``compose/balena/README.md``.
 """
 
-import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
@@ -22,26 +21,27 @@ from acoupi.bundles.images import (
     named_packages,
     source_dir,
 )
-from acoupi.bundles.rendering import Manifest, check_not_edited, render_tree
+from acoupi.bundles.rendering import render_tree
 from acoupi.bundles.self_setup import (
-    FOLDERS,
     HOME,
+    MICROPHONE_PATIENCE,
     USER,
-    SelfSetupSite,
+    DeviceSite,
+    answers_of,
+    audio_group,
     fleet_stack,
     image_arguments,
+    refuse_mounts,
     render_self_setup,
     schema_of,
 )
-from acoupi.config.names import SENSOR
-from acoupi.config.variables import as_variables, settings_table
-from acoupi.errors import ConfigurationError, TargetError
+from acoupi.config.variables import settings_table
 from acoupi.home import using_home
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import BROKER, SETUP, Mount, Service, Stack, is_sound_worker
+from acoupi.stack.stack import BROKER, SETUP, Stack
 from acoupi.stack.variables import VARIABLES
-from acoupi.targets import ServiceStatus, Target
-from acoupi.writing import RenderedFile, disk_error, write_files
+from acoupi.targets.elsewhere import Act, ElsewhereTarget, write_folder
+from acoupi.writing import RenderedFile, disk_error
 
 __all__ = ["BalenaTarget", "balena_files", "write_balena_folder"]
 
@@ -51,16 +51,11 @@ SOURCES = "sensor"
 """Sources of the image, in the folder."""
 PROGRAM = "program"
 """Extra packages, in the sources."""
-AUDIO_GROUP = 29
-"""Of the sound devices on balenaOS, as on Debian."""
 DEVICE_TYPES = (
     *("raspberrypi4-64", "raspberrypi5", "raspberrypi3-64", "raspberrypi0-2w-64"),
     *("raspberrypi400-64", "generic-aarch64", "generic-amd64", "intel-nuc"),
 )
 """All 64 bit: there is no numpy for 32. The first is the default."""
-MICROPHONE_PATIENCE = 600
-"""Seconds without a microphone after which the recorder ends itself: a restart gives it devices
-that were plugged in since."""
 TIMEZONE = "ACOUPI_CONFIG__TIMEZONE"
 SHOWN_FIRST = (
     TIMEZONE,
@@ -70,21 +65,10 @@ SHOWN_FIRST = (
 """Settings that balena offers when somebody deploys from its hub."""
 
 
-class BalenaSite(SelfSetupSite):
-    """A balena device; its variables come from the dashboard, not from the file."""
-
-    def literal(self, service: Service, stack: Stack) -> dict[str, str]:
-        """Return also how long the recorder waits for the devices that it was given."""
-        patience = {"ACOUPI_MICROPHONE_PATIENCE": str(MICROPHONE_PATIENCE)}
-        return super().literal(service, stack) | (patience if is_sound_worker(service) else {})
-
-
-class BalenaTarget(Target):
+class BalenaTarget(ElsewhereTarget):
     """The devices of a balena fleet; on this machine there is only the folder to push."""
 
     name: ClassVar[str] = "balena"
-    has_own_python: ClassVar[bool] = True
-    renders_folder: ClassVar[bool] = True
 
     @property
     def next_step(self) -> str:
@@ -108,41 +92,16 @@ class BalenaTarget(Target):
         del stack
         _put_sources(self.settings.home / FOLDER)
 
-    def up(self) -> None:
-        """Refuse: it runs elsewhere."""
-        raise self._elsewhere("start")
+    def refusal(self, act: Act) -> tuple[str, str]:
+        """Return why it cannot be done here, and what does it."""
+        del act
+        why = "this home was set up for a balena fleet, and its devices run them."
+        return why, f"{self.next_step}   (README.md there says the rest)"
 
-    def down(self) -> None:
-        """Refuse: it runs elsewhere."""
-        raise self._elsewhere("stop")
-
-    def check(self) -> None:
-        """Refuse: it runs elsewhere."""
-        raise self._elsewhere("check")
-
-    def status(self) -> list[ServiceStatus]:
-        """Return the services; their state is not known here."""
-        return [
-            ServiceStatus(
-                name=one.name,
-                role=one.role,
-                state="unknown",
-                message="it runs on the devices of the fleet: balena device list",
-            )
-            for one in self.services
-        ]
-
-    def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
-        """Refuse: they are elsewhere."""
-        del service, lines
-        raise self._elsewhere("read the logs of")
-
-    def _elsewhere(self, what: str) -> TargetError:
-        return TargetError(
-            f"cannot {what} the services here.",
-            f"{self.next_step}   (README.md there says the rest)",
-            why="this home was set up for a balena fleet, and its devices run them.",
-        )
+    @property
+    def whereabouts(self) -> str:
+        """Return where the services are, and what shows them."""
+        return "it runs on the devices of the fleet: balena device list"
 
 
 def _push(folder: Path) -> str:
@@ -176,23 +135,7 @@ def write_balena_folder(
     """
     packages = named_packages(packages)
     files = balena_files(stack, settings.home, with_packages=bool(packages))
-    record = folder / settings.manifest_file.name
-    previous = Manifest.read(record)
-    if previous is None and folder.exists() and any(folder.iterdir()):
-        raise ConfigurationError(
-            f'cannot write into "{folder}".',
-            "-o with a new folder",
-            why="it is not empty, and acoupi did not make it.",
-        )
-    if not force:
-        check_not_edited(folder, files, previous)
-    manifest = Manifest(
-        version=acoupi.__version__,
-        target=BalenaTarget.name,
-        program=stack.program,
-        files={path.as_posix(): one.digest for path, one in files.items()},
-    )
-    write_files({**{folder / path: one for path, one in files.items()}, record: manifest.to_file()})
+    write_folder(folder, files, stack, settings, target=BalenaTarget.name, force=force)
     _put_sources(folder, packages)
 
 
@@ -246,10 +189,10 @@ def balena_files(
     ConfigurationError
         Naming the part of the stack that a balena device cannot provide.
     """
-    _refuse_mounts(stack, home)
-    answers = _answers(stack, home)
+    refuse_mounts(stack, home, "a balena device")
+    answers = answers_of(stack, home)
     dockerfile = "Dockerfile" if with_packages else "images/sensor/Dockerfile"
-    site = BalenaSite(
+    site = DeviceSite(
         header=(
             f"A fleet of sensors: {' '.join(stack.program.split())}.",
             "Generated by acoupi for balena; see README.md.",
@@ -257,7 +200,7 @@ def balena_files(
         restart="always",
         has_logging=False,
         build={"context": SOURCES, "dockerfile": dockerfile, "args": image_arguments(stack)},
-        sound=Sound(group=str(_audio_group()), device="/dev/snd:/dev/snd:rw"),
+        sound=Sound(group=str(audio_group()), device="/dev/snd:/dev/snd:rw"),
         answers=answers,
     )
     compose = render_self_setup(stack, site)
@@ -266,58 +209,6 @@ def balena_files(
         source_dir() / "compose" / "balena", context, below=("README.md", "balena.yml")
     )
     return {**texts, PurePath(COMPOSE_FILE): RenderedFile(compose)}
-
-
-def _audio_group() -> int:
-    text = os.environ.get("ACOUPI_AUDIO_GID") or str(AUDIO_GROUP)
-    if text.isascii() and text.isdigit():
-        return int(text)
-    raise ConfigurationError(
-        f"ACOUPI_AUDIO_GID cannot be {text!r}.",
-        f"ACOUPI_AUDIO_GID={AUDIO_GROUP}",
-        why="it is the number of the group that the sound devices have on the fleet's boards.",
-    )
-
-
-def _refuse_mounts(stack: Stack, home: Path) -> None:
-    """Raise if a service needs a folder that is not in a volume of the home."""
-    inside = [
-        *(home / name for name in FOLDERS if name != "secrets"),
-        home / "waiting",
-        *_generated(home),
-    ]
-    mounts = dict.fromkeys(mount for one in stack.services for mount in one.mounts)
-    outside = [mount for mount in mounts if not _is_below(mount, inside)]
-    if outside:
-        names = ", ".join(f'"{mount.source}"' for mount in outside)
-        raise ConfigurationError(
-            f"a balena device cannot be given {names}.",
-            f'leave it at its default, or put it below "{home / "data"}"',
-            why="its containers have named volumes only, and no folder of the device.",
-        )
-
-
-def _generated(home: Path) -> tuple[Path, ...]:
-    return (Settings(home=home).program_file,)
-
-
-def _is_below(mount: Mount, folders: Iterable[Path]) -> bool:
-    return any(mount.source.is_relative_to(folder) for folder in folders)
-
-
-def _answers(stack: Stack, home: Path) -> dict[str, str]:
-    """Return the settings as variables, with the paths that they have on a device."""
-    if stack.config is None:
-        return {}
-    with using_home(home):
-        given = as_variables(stack.config)
-        given |= as_variables(stack.sensor, SENSOR) if stack.sensor is not None else {}
-    return {name: _moved(text, home) for name, text in given.items()}
-
-
-def _moved(text: str, home: Path) -> str:
-    path = Path(text)
-    return str(HOME / path.relative_to(home)) if path.is_relative_to(home) else text
 
 
 def _context(stack: Stack, answers: Mapping[str, str]) -> dict[str, Any]:
