@@ -63,7 +63,7 @@ COLUMNS = {
 }  # fmt: skip
 DIFF_COLUMNS = {
     "configuration": "settings", "program": "program", "versions": "version",
-    "count": "sensors", "sensors": "which",
+    "count": "sensors", "differs_in": "differs in", "sensors": "which",
 }  # fmt: skip
 
 
@@ -114,9 +114,10 @@ def diff(
     seconds: Seconds = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show which sensors run which settings: the same digest, the same settings.
+    """Show which sensors run which settings, and in which sections these differ.
 
-    Secrets, and where files are, are no part of a digest.
+    What differs is told against the largest group of the program. Secrets, and where
+    files are, are not compared.
     """
     groups = groups_of(_rows_of(Fleet(data.utc_now()), hub, mqtt, messages, seconds))
     if as_json:
@@ -217,5 +218,6 @@ def _group_words(one: "Group") -> dict[str, Any]:
         "program": _program(one.program),
         "versions": one.versions or NOT_SENT,
         "count": len(one.sensors),
+        "differs_in": one.differs_in,
         "sensors": one.sensors,
     }

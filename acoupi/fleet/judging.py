@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +36,7 @@ ENOUGH = 3
 KEPT = 400
 """Heartbeats of a sensor that are looked at, the newest."""
 MOST_ALARMS = 50
+MOST_SECTIONS = 50
 LONGEST_TEXT = 80
 LONGEST_STATUS = 300
 
@@ -60,6 +62,8 @@ class Row:
     version: str | None = None
     program: str | None = None
     configuration: str | None = None
+    sections: dict[str, str] = field(default_factory=dict)
+    """Digest of each section of its settings."""
     recorded_h: float | None = None
     """Of the last day."""
     coverage_percent: float | None = None
@@ -87,6 +91,8 @@ class Group(NamedTuple):
     configuration: str | None
     versions: list[str]
     sensors: list[str]
+    differs_in: list[str]
+    """Sections of the settings that are others in the largest group of this program."""
 
 
 class _Beat(NamedTuple):
@@ -233,8 +239,9 @@ class Fleet:
             "version": _text(last.content.get("version")),
             "program": _text(last.content.get("program")),
             "configuration": _text(last.content.get("configuration")),
+            "sections": dict(_sections(last)),
             "recorded_h": None if recorded is None else recorded / 3600,
-            "coverage_percent": 100 * recorded / planned if recorded is not None and planned else None,
+            "coverage_percent": _percent(recorded, planned),
             "disk_hours_left": last.figure("disk_hours_left"),
             "recordings_waiting": last.figure("recordings_waiting"),
             "messages_waiting": last.figure("messages_waiting"),
@@ -242,16 +249,14 @@ class Fleet:
             "noise_floor_change_db": _change(sensor, last),
             "clock": _clock(last, self._now),
             "alarms": alarms,
-        }  # fmt: skip
+        }
         why = [*_faults(last, known), *(f"alarm {name}" for name in alarms)]
         state = "silent" if silence else "unwell" if why else "well"
         limit_s = limit.total_seconds()
         return Row(shown, device, state, silence + why, last.sent_on, limit_s, **known)
 
 
-def _silence(
-    sensor: _Sensor, last: _Beat | None, now: datetime, limit: timedelta
-) -> list[str]:
+def _silence(sensor: _Sensor, last: _Beat | None, now: datetime, limit: timedelta) -> list[str]:
     """Return why a sensor is taken to be silent; nothing if it is not."""
     if sensor.is_offline:
         return ["the broker says that it is offline"]
@@ -259,7 +264,7 @@ def _silence(
         # Connected, or with an alarm, it is not silent; its heartbeat may be yet to come.
         return []
     # By a clock that is wrong, its silence cannot be told.
-    is_silent = EARLIEST <= last.sent_on and now - last.sent_on > limit
+    is_silent = last.sent_on >= EARLIEST and now - last.sent_on > limit
     return [f"no heartbeat for {span_words(now - last.sent_on)}"] if is_silent else []
 
 
@@ -283,7 +288,7 @@ def _interval(sensor: _Sensor, last: _Beat | None) -> timedelta:
     """Return the time between two heartbeats: as the sensor says, or as they came."""
     said = None if last is None else _number(last.content.get("interval_s"))
     times = sorted(sensor.beats)
-    gaps = [(after - one).total_seconds() for one, after in zip(times, times[1:], strict=False)]
+    gaps = [(after - one).total_seconds() for one, after in pairwise(times)]
     if said is None or said <= 0:
         said = median(gaps) if len(gaps) >= ENOUGH else INTERVAL.total_seconds()
     return timedelta(seconds=min(max(said, 1.0), LONGEST_INTERVAL.total_seconds()))
@@ -303,6 +308,18 @@ def _change(sensor: _Sensor, last: _Beat) -> float | None:
     return median(recent) - median(before)
 
 
+def _sections(last: _Beat) -> Iterator[tuple[str, str]]:
+    said = last.content.get("sections")
+    for one in said[:MOST_SECTIONS] if isinstance(said, list) else ():
+        if isinstance(one, str) and "=" in one:
+            name, _, digest = one[:LONGEST_TEXT].partition("=")
+            yield name, digest
+
+
+def _percent(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else 100 * part / whole
+
+
 def _clock(last: _Beat, now: datetime) -> str | None:
     if last.sent_on > now + AHEAD:
         return f"{span_words(last.sent_on - now)} ahead"
@@ -320,24 +337,20 @@ def groups_of(rows: list[Row]) -> list[Group]:
     found: dict[tuple[str | None, str | None], list[Row]] = {}
     for row in rows:
         found.setdefault((row.program, row.configuration), []).append(row)
-    groups = [
-        Group(
-            program,
-            configuration,
-            sorted({row.version for row in of if row.version}),
-            sorted(row.sensor for row in of),
-        )
-        for (program, configuration), of in found.items()
-    ]
-    return sorted(
-        groups,
-        key=lambda one: (
-            one.configuration is None,
-            -len(one.sensors),
-            one.program or "",
-            one.configuration or "",
-        ),
+    ordered = sorted(
+        found.items(), key=lambda one: (one[0][1] is None, -len(one[1]), *map(str, one[0]))
     )
+    usual: dict[str | None, dict[str, str]] = {}
+    groups = []
+    for (program, configuration), of in ordered:
+        sections = of[0].sections
+        others = usual.setdefault(program, sections)
+        versions = sorted({row.version for row in of if row.version})
+        names = sorted(row.sensor for row in of)
+        known = sections.keys() | others.keys() if sections and others else ()
+        differs = sorted(name for name in known if sections.get(name) != others.get(name))
+        groups.append(Group(program, configuration, versions, names, differs))
+    return groups
 
 
 def span_words(span: timedelta) -> str:

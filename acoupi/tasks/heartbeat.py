@@ -33,6 +33,8 @@ class Heartbeat(BaseModel):
     """Module of the program."""
     configuration: str | None = None
     """Digest of the settings of the program, without secrets and the places of files."""
+    sections: list[str] = Field(default_factory=list)
+    """Digest of each section of these settings, ``NAME=DIGEST``."""
     interval_s: float | None = None
     """Seconds between two heartbeats."""
     metrics: list[data.Metric] = Field(default_factory=list)
@@ -80,7 +82,8 @@ def generate_heartbeat_task(
         If given, the heartbeat is stored there for the task that sends messages,
         and nothing is sent here; `messengers` may then be empty.
     constant
-        Fields of a `Heartbeat` that every one has: version, program, configuration, interval_s.
+        Fields of a `Heartbeat` that every one has: version, program, configuration,
+        sections, interval_s.
 
     Raises
     ------

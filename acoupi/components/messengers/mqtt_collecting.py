@@ -39,12 +39,11 @@ def read_address(url: str) -> tuple[Broker, str]:
     """
     try:
         parts = urlsplit(url)
-        if parts.scheme not in PORTS:
-            raise ValueError("it begins with mqtt:// or mqtts://")
+        default_port = _port_of(parts.scheme)
         authority = parse_qs(parts.query).get("ca")
         broker = Broker(
             check_host(parts.hostname or ""),
-            parts.port or PORTS[parts.scheme],
+            parts.port or default_port,
             username=unquote(parts.username) if parts.username else None,
             password=SecretStr(unquote(parts.password)) if parts.password else None,
             certificates=Certificates(Path(authority[0]) if authority else None)
@@ -59,6 +58,12 @@ def read_address(url: str) -> tuple[Broker, str]:
             "--mqtt mqtts://USER:PASSWORD@broker.example.org/acoupi",
             why=str(error),
         ) from error
+
+
+def _port_of(scheme: str) -> int:
+    if scheme not in PORTS:
+        raise ValueError("it begins with mqtt:// or mqtts://")
+    return PORTS[scheme]
 
 
 def collect(url: str, seconds: float, take: Callable[[str, bytes], None]) -> None:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from acoupi import components, data, tasks
 from acoupi.components import types
@@ -146,6 +146,8 @@ def configuration_digest(config: BaseModel) -> str:
     False
     """
     settings = {
-        name: value for name, value in plain_settings(config).items() if name not in NOT_ABOUT_DETECTIONS
+        name: value
+        for name, value in plain_settings(config).items()
+        if name not in NOT_ABOUT_DETECTIONS
     }
     return digest_of(settings)

@@ -8,7 +8,10 @@ from typing import Any
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
-__all__ = ["digest_of", "plain_settings", "settings_digest"]
+__all__ = ["digest_of", "plain_settings", "section_digests", "settings_digest"]
+
+SHORT = 6
+"""Digits of the digest of a section: every heartbeat holds them."""
 
 
 def settings_digest(config: BaseModel) -> str:
@@ -27,6 +30,15 @@ def settings_digest(config: BaseModel) -> str:
     False
     """
     return digest_of(_without_places(plain_settings(config)))
+
+
+def section_digests(config: BaseModel) -> list[str]:
+    """Return the digest of each section of the settings, as ``NAME=DIGEST``.
+
+    By these it can be said where the settings of two boards differ.
+    """
+    sections = _without_places(plain_settings(config))
+    return [f"{name}={digest_of(value)[:SHORT]}" for name, value in sorted(sections.items())]
 
 
 def digest_of(settings: Any) -> str:
@@ -56,6 +68,8 @@ def plain_settings(value: Any) -> Any:
             if not isinstance(item, SecretStr | SecretBytes)
         }
     if isinstance(value, list | tuple):
-        return [plain_settings(item) for item in value if not isinstance(item, SecretStr | SecretBytes)]
+        return [
+            plain_settings(item) for item in value if not isinstance(item, SecretStr | SecretBytes)
+        ]
     # Equal numbers are one setting: 3 and 3.0 read alike from JSON.
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

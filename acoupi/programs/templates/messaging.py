@@ -15,7 +15,7 @@ from acoupi.programs.templates.configuration import (
     MessagingConfig,
     MessagingProgramConfiguration,
 )
-from acoupi.programs.templates.digests import settings_digest
+from acoupi.programs.templates.digests import section_digests, settings_digest
 from acoupi.tasks.messaging import messenger_names
 
 # Published programs import the configurations from here, too.
@@ -162,6 +162,7 @@ class MessagingProgram(BasicProgram[C]):
                 "version": __version__,
                 "program": type(self).__module__,
                 "configuration": settings_digest(config),
+                "sections": section_digests(config),
                 "interval_s": config.messaging.heartbeat_interval,
             },
         )

@@ -14,7 +14,9 @@ HOUR = timedelta(hours=1)
 def beat(
     device: str = "a", ago: timedelta = timedelta(), *, figures: Any = None, **fields: Any
 ) -> dict[str, Any]:
-    metrics = [{"name": name, "value": value, "unit": "x"} for name, value in (figures or {}).items()]
+    metrics = [
+        {"name": name, "value": value, "unit": "x"} for name, value in (figures or {}).items()
+    ]
     sent_on = (NOW - ago).isoformat()
     said = {"sent_on": sent_on, "device_id": device, "status": "OK", "metrics": metrics}
     return said | fields
@@ -230,6 +232,8 @@ def test_what_is_no_heartbeat_is_left_out(foreign: object) -> None:
     [
         {"device_id": None, "status": 5, "version": ["x"], "program": {}, "interval_s": "1"},
         {"metrics": 5},
+        {"sections": 5},
+        {"sections": [None, "x", "=", "a=b=c"] * 1000},
         {"metrics": [None, {"name": "disk_hours_left"}, {"name": [], "value": 1}]},
         {"metrics": [{"name": "disk_hours_left", "value": 10**400}]},
         {"metrics": [{"name": "disk_hours_left", "value": float("nan")}]},
@@ -250,14 +254,28 @@ def test_a_strangers_endless_texts_are_cut() -> None:
     assert max(map(len, [found.sensor, *found.reasons, found.version or ""])) <= 300
 
 
-def test_sensors_are_grouped_by_what_they_run() -> None:
-    said = [beat(name, program="p", configuration="1", version="2.0") for name in "abc"]
+def test_sensors_are_grouped_by_what_they_run_and_it_is_said_what_differs() -> None:
+    usual, other = ["microphone=1", "recording=2"], ["recording=3", "messaging=4", "microphone=1"]
+    said = [
+        beat(name, program="p", configuration="1", version="2.0", sections=usual) for name in "abc"
+    ]
     groups = groups_of(
-        rows(*said, beat("d", program="p", configuration="2", version="2.1"), beat("e"), beat("f"))
+        rows(
+            beat("d", program="p", configuration="2", version="2.1", sections=other),
+            beat("q", program="q", configuration="1", sections=["recording=9"]),
+            *said,
+            beat("e"),
+            beat("f"),
+        )
     )
 
-    assert [(one.configuration, one.versions, one.sensors) for one in groups] == [
-        ("1", ["2.0"], ["a", "b", "c"]),
-        ("2", ["2.1"], ["d"]),
-        (None, [], ["e", "f"]),
+    found = [
+        (one.program, one.configuration, one.versions, one.sensors, one.differs_in)
+        for one in groups
+    ]
+    assert found == [
+        ("p", "1", ["2.0"], ["a", "b", "c"], []),
+        ("p", "2", ["2.1"], ["d"], ["messaging", "recording"]),
+        ("q", "1", [], ["q"], []),
+        (None, None, [], ["e", "f"], []),
     ]
