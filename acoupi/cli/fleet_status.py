@@ -55,12 +55,14 @@ Seconds = Annotated[
 NOT_SENT = "not sent"
 DIGITS = 8
 """Of a digest that are shown."""
-COLUMNS = {
-    "sensor": "sensor", "state": "state", "heartbeat": "heartbeat", "version": "version",
-    "program": "program", "configuration": "settings", "effort": "last day", "disk": "disk",
-    "waiting": "to do, to send", "microphone": "noise floor", "clock": "clock",
-    "alarms": "alarms", "reasons": "",
-}  # fmt: skip
+WIDE = 200
+"""Columns of a terminal on which one table holds everything; on a narrower one there are more."""
+SENSOR = {"sensor": "sensor"}
+STATE = {"state": "state", "heartbeat": "seen"}
+RUNS = {"version": "version", "program": "program", "configuration": "settings"}
+FIGURES = {"effort": "last day", "disk": "disk", "microphone": "noise floor"}
+WORK = {"to_analyse": "to analyse", "to_send": "to send", "clock": "clock"}
+WRONG = {"reasons": ""}
 DIFF_COLUMNS = {
     "configuration": "settings", "program": "program", "versions": "version",
     "count": "sensors", "differs_in": "differs in", "sensors": "which",
@@ -99,7 +101,7 @@ def status(
     if as_json:
         print_json({"ok": is_well, "counts": counts, "sensors": [asdict(row) for row in rows]})
     else:
-        print_table([_words(row, now) for row in rows], COLUMNS, empty=_nothing(mqtt, messages))
+        _show([_words(row, now) for row in rows], empty=_nothing(mqtt, messages))
         if rows:
             say(f"{len(rows)} sensors: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
     if not is_well:
@@ -125,6 +127,19 @@ def diff(
     else:
         rows = [_group_words(one) for one in groups]
         print_table(rows, DIFF_COLUMNS, empty=_nothing(mqtt, messages))
+
+
+def _show(rows: list[dict[str, Any]], *, empty: str) -> None:
+    """Print one table, or on a terminal several that fit into 60 columns."""
+    from acoupi.cli.tables import width_of
+
+    tables = [STATE | WRONG, FIGURES, WORK, RUNS]
+    if not rows or (width_of() or WIDE) >= WIDE:
+        tables = [STATE | RUNS | FIGURES | WORK | {"alarms": "alarms"} | WRONG]
+    for columns in tables:
+        print_table(rows, SENSOR | columns, empty=empty)
+        if len(tables) > 1:
+            typer.echo()
 
 
 def _rows_of(
@@ -190,7 +205,8 @@ def _words(row: Row, now: datetime) -> dict[str, Any]:
         "configuration": _digest(row.configuration),
         "effort": _joined((row.recorded_h, "{:.1f} h"), (row.coverage_percent, "{:.0f} %")),
         "disk": _joined((row.disk_hours_left, "{:.0f} h")),
-        "waiting": _joined((row.recordings_waiting, "{:.0f}"), (row.messages_waiting, "{:.0f}")),
+        "to_analyse": _joined((row.recordings_waiting, "{:.0f}")),
+        "to_send": _joined((row.messages_waiting, "{:.0f}")),
         "microphone": _joined(
             (row.noise_floor_dbfs, "{:.0f} dBFS"), (row.noise_floor_change_db, "{:+.0f} dB")
         ),

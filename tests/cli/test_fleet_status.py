@@ -58,7 +58,7 @@ def test_the_silent_and_the_unwell_are_on_top_and_the_exit_code_says_so(
     ]
     assert "no heartbeat for 2 d" in lines[2]
     assert "the microphone is silent" in lines[3]
-    assert "2.0.0 connected 01234567 20.0 h, 90 % 312 h 1, 4 -61 dBFS set -" in " ".join(
+    assert "2.0.0 connected 01234567 20.0 h, 90 % 312 h -61 dBFS 1 4 set -" in " ".join(
         lines[4].split()
     )
     assert lines[-1] == "3 sensors: 1 silent, 1 unwell, 1 well"
@@ -81,6 +81,8 @@ def test_no_line_is_wider_than_the_terminal(
 
     for command in ("status", "diff"):
         shown = run("fleet", command, "--messages", str(folder)).stdout
+        blocks = [one for one in shown.splitlines() if one.startswith("    state: ")]
+        assert blocks == []
         assert max(map(cells, shown.splitlines())) <= width
         assert all(name in shown for name in NAMES)
 
