@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 ENOUGH = 3
 """Figures of which a median is taken."""
 KEPT = 400
-"""Heartbeats of a sensor that are looked at, the newest."""
+"""Heartbeats of a sensor whose time and noise floor are looked at, the newest."""
 MOST_ALARMS = 50
 MOST_SECTIONS = 50
 LONGEST_TEXT = 80
@@ -114,36 +114,39 @@ class _Sensor:
     """What one device said."""
 
     def __init__(self) -> None:
-        self.beats: dict[datetime, _Beat] = {}
+        self.floors: dict[datetime, float | None] = {}
+        """Noise floor of each heartbeat, by when it was made; of those with a right clock."""
+        self.newest: _Beat | None = None
+        """Of those with a right clock."""
+        self.wrong: _Beat | None = None
+        """The last one whose clock was wrong."""
         self.alarms: dict[str, tuple[datetime, bool]] = {}
         """Since when each is, or was; and whether it is over."""
         self.is_offline: bool | None = None
         """What the broker says; None: nothing."""
 
-    def put(self, beat: _Beat) -> None:
-        self.beats[beat.sent_on] = beat
-        if len(self.beats) > 2 * KEPT:
-            newest = sorted(self.beats.values(), key=lambda one: one.number)[-KEPT:]
-            self.beats = {one.sent_on: one for one in newest}
+    def put(self, beat: _Beat, now: datetime) -> None:
+        if not EARLIEST <= beat.sent_on <= now + AHEAD:
+            self.wrong = beat
+            return
+        if self.newest is None or beat.sent_on >= self.newest.sent_on:
+            self.newest = beat
+        self.floors[beat.sent_on] = beat.figure("microphone_noise_floor")
+        if len(self.floors) > 2 * KEPT:
+            self.floors = {time: self.floors[time] for time in sorted(self.floors)[-KEPT:]}
 
     def put_alarm(self, name: str, since: datetime, *, is_over: bool) -> None:
         if name in self.alarms or len(self.alarms) < MOST_ALARMS:
             self.alarms[name] = max((since, is_over), self.alarms.get(name, (since, is_over)))
 
-    def last(self, now: datetime) -> _Beat | None:
+    def last(self) -> _Beat | None:
         """Return the newest heartbeat.
 
-        One whose clock is wrong is that only if none with a better clock came after it.
+        One whose clock is wrong is that only if none with a right clock came after it.
         """
-        right = [one for one in self.beats.values() if EARLIEST <= one.sent_on <= now + AHEAD]
-        newest = max(right, default=None, key=lambda one: one.sent_on)
-        after = -1 if newest is None else newest.number
-        wrong = [
-            one
-            for one in self.beats.values()
-            if one.number > after and not EARLIEST <= one.sent_on <= now + AHEAD
-        ]
-        return max(wrong, default=newest, key=lambda one: one.number)
+        if self.wrong is None or (self.newest and self.newest.number > self.wrong.number):
+            return self.newest
+        return self.wrong
 
 
 class Fleet:
@@ -193,7 +196,7 @@ class Fleet:
         sent_on = _time(content.get("sent_on")) or created_on
         if sent_on is None or "device_id" not in content or "status" not in content:
             return False
-        self._of(name, device).put(_Beat(sent_on, self._count, content))
+        self._of(name, device).put(_Beat(sent_on, self._count, content), self._now)
         return True
 
     def put_presence(self, device: str, *, is_offline: bool) -> None:
@@ -224,7 +227,7 @@ class Fleet:
             yield Row(name, None, "silent", ["it has sent no heartbeat yet"], None, limit)
 
     def _row(self, shown: str, device: str | None, sensor: _Sensor) -> Row:
-        last = sensor.last(self._now)
+        last = sensor.last()
         alarms = sorted(name for name, (_, is_over) in sensor.alarms.items() if not is_over)
         limit = self._silent_after or MISSED * _interval(sensor, last)
         silence = _silence(sensor, last, self._now, limit)
@@ -287,7 +290,7 @@ def _faults(last: _Beat, known: Mapping[str, Any]) -> Iterator[str]:
 def _interval(sensor: _Sensor, last: _Beat | None) -> timedelta:
     """Return the time between two heartbeats: as the sensor says, or as they came."""
     said = None if last is None else _number(last.content.get("interval_s"))
-    times = sorted(sensor.beats)
+    times = sorted(sensor.floors)
     gaps = [(after - one).total_seconds() for one, after in pairwise(times)]
     if said is None or said <= 0:
         said = median(gaps) if len(gaps) >= ENOUGH else INTERVAL.total_seconds()
@@ -297,9 +300,9 @@ def _interval(sensor: _Sensor, last: _Beat | None) -> timedelta:
 def _change(sensor: _Sensor, last: _Beat) -> float | None:
     """Return by how much the noise floor rose, dB; of whole days, as it changes with the hour."""
     known = [
-        (last.sent_on - one.sent_on, floor)
-        for one in sensor.beats.values()
-        if (floor := one.figure("microphone_noise_floor")) is not None
+        (last.sent_on - sent_on, floor)
+        for sent_on, floor in sensor.floors.items()
+        if floor is not None
     ]
     recent = [floor for age, floor in known if timedelta() <= age < DAY]
     before = [floor for age, floor in known if DAY <= age < 10 * DAY]

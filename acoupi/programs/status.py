@@ -1,6 +1,7 @@
 """The status a sensor reports, from what its stores know."""
 
 import datetime
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ __all__ = ["HEALTHY", "StatusReport"]
 HEALTHY = "OK"
 LONGEST_ANSWER = 120
 LONGEST_WAIT = datetime.timedelta(minutes=15)
+EFFORT_PAUSE = 100
+"""The effort of a day is not added up again before this many times as long as that took."""
 DAY = datetime.timedelta(days=1)
 AROUND = datetime.timedelta(minutes=10)
 """Recordings that began before a day may reach into it."""
@@ -70,6 +73,7 @@ class StatusReport:
         self._recorded: int | None = None
         """Number of recordings at the last report; None if none should have been made then."""
         self._effort: dict[str, Any] = {}
+        self._effort_due = -math.inf
 
     def __call__(self) -> str:
         """Return ``OK``, or what is wrong, in words."""
@@ -173,7 +177,10 @@ class StatusReport:
         ]
 
     def _recorded_of_day(self) -> float | None:
-        self._effort = self._effort_of_day()
+        begun = data.monotonic()
+        if begun >= self._effort_due:
+            self._effort = self._effort_of_day()
+            self._effort_due = begun + EFFORT_PAUSE * (data.monotonic() - begun)
         return self._effort.get("recorded_s")
 
     def _effort_of_day(self) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def test_the_same_heartbeat_counts_once_and_many_take_no_more_memory() -> None:
         fleet.put(beat(ago=age * HOUR))
 
     [sensor] = fleet._sensors.values()
-    assert len(sensor.beats) <= 2 * KEPT
+    assert len(sensor.floors) <= 2 * KEPT
     assert fleet.rows()[0].heartbeat_on == NOW
 
 

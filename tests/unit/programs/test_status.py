@@ -353,3 +353,26 @@ def test_the_clock_is_told_where_the_kernel_says(
             "acoupi.programs.status.is_clock_synchronised", lambda known=known: known
         )
         assert fleet_figures(StatusReport(store)).get("clock_set") == told
+
+
+def test_frequent_heartbeats_do_not_add_the_effort_up_each_time(
+    store: InMemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_deployment(started_on=NOW - datetime.timedelta(hours=1))
+    store.store_deployment(site)
+    store.note_plan(site, CapturePlan(duration=600, interval=600), site.started_on)
+    report = StatusReport(store)
+    times, asked = iter([0.0, 2.0, 199.0, 201.0, 202.0]), []
+    monkeypatch.setattr(data, "monotonic", lambda: next(times))
+    ask = store.get_grouped_effort
+
+    def counted(*given: Any) -> Any:
+        asked.append(given)
+        return ask(*given)
+
+    monkeypatch.setattr(store, "get_grouped_effort", counted)
+
+    figures = [fleet_figures(report) for _ in range(3)]  # it takes 2 s, then 1 s
+
+    assert len(asked) == 2
+    assert [one["effort_planned"] for one in figures] == [3600, 3600, 3600]
