@@ -103,7 +103,10 @@ def status(
     else:
         _show([_words(row, now) for row in rows], empty=_nothing(mqtt, messages))
         if rows:
-            say(f"{len(rows)} sensors: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+            say(
+                f"{len(rows)} sensor{'s' * (len(rows) > 1)}: "
+                + ", ".join(f"{n} {state}" for state, n in counts.items())
+            )
     if not is_well:
         raise typer.Exit(UNHEALTHY)
 

@@ -38,7 +38,11 @@ def section_digests(config: BaseModel) -> list[str]:
     By these it can be said where the settings of two boards differ.
     """
     sections = _without_places(plain_settings(config))
-    return [f"{name}={digest_of(value)[:SHORT]}" for name, value in sorted(sections.items())]
+    return [
+        f"{name}={digest_of(value)[:SHORT]}"
+        for name, value in sorted(sections.items())
+        if value != {}  # nothing but places of files
+    ]
 
 
 def digest_of(settings: Any) -> str:

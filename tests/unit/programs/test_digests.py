@@ -32,6 +32,7 @@ def test_secrets_and_places_are_no_part_of_a_digest() -> None:
 
     assert settings_digest(one) == settings_digest(other)
     assert section_digests(one) == section_digests(other)
+    assert not any(digest.startswith("paths=") for digest in section_digests(one))
 
 
 def test_a_setting_changes_the_digest_of_its_section_only() -> None:

@@ -356,7 +356,7 @@ def test_the_clock_is_told_where_the_kernel_says(
 
 
 def test_frequent_heartbeats_do_not_add_the_effort_up_each_time(
-    store: InMemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = make_deployment(started_on=NOW - datetime.timedelta(hours=1))
     store.store_deployment(site)
