@@ -36,13 +36,12 @@ class DiskState(BaseModel):
         >>> sizes = {"total_bytes": 64 * 10**9, "reserve_bytes": 500 * 10**6}
         >>> sizes |= {"acts_below_bytes": 10**10, "acts_until_bytes": 12 * 10**9}
         >>> DiskState(folder="/d", free_bytes=2 * 10**10, hours_left=7.2, **sizes).words()
-        '20.0 of 64.0 GB free, 0.5 GB are the reserve; 7.2 hours of recording left'
+        '20.0 of 64.0 GB free, 500 MB are the reserve; 7.2 hours of recording left'
         """
         left = "" if self.hours_left is None else f"; {self.hours_left:.3g} hours of recording left"
-        free, total, reserve = (
-            size / 1e9 for size in (self.free_bytes, self.total_bytes, self.reserve_bytes)
-        )
-        return f"{free:.1f} of {total:.1f} GB free, {reserve:.1f} GB are the reserve{left}"
+        free, total, kept = self.free_bytes / 1e9, self.total_bytes / 1e9, self.reserve_bytes
+        reserve = f"{kept / 1e9:.1f} GB" if kept >= 1e9 else f"{kept / 1e6:.0f} MB"
+        return f"{free:.1f} of {total:.1f} GB free, {reserve} are the reserve{left}"
 
 
 class GivenUpState(BaseModel):

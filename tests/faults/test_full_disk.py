@@ -18,6 +18,7 @@ from acoupi.home import using_home
 from acoupi.services.construction import load_program
 from acoupi.space import SpacePolicy, disk_sizes
 from acoupi.system import Settings, setup_program
+from tests.sensors import sensor_at, wait_for
 from tests.services import require
 from tests.stores import SITE, detection, output, recording
 
@@ -229,3 +230,28 @@ def test_a_home_on_a_disk_of_its_own_does_not_stand_for_a_second_disk(disk: Path
 
     assert policy.missing_mount(policy.recordings) == usb
     assert policy.missing_mount(policy.spool) is None
+
+
+def test_a_store_is_opened_on_a_full_disk_in_the_space_of_its_own(disk: Path) -> None:
+    make_store(disk).close()
+    assert ballast.take(disk / "data")
+    fill(disk)
+
+    store = SqliteStore(disk / "data" / "metadata.db")
+
+    assert store.get_current_deployment() == SITE
+
+
+def test_the_services_start_on_a_disk_that_is_full_to_the_last_byte(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sensor_at(disk / "home", monkeypatch) as sensor:
+        program = make_program(disk)
+        program.store.close()
+        assert ballast.take(disk / "home" / "data")
+        others = fill(disk)
+        sensor.target.up()
+        wait_for(lambda: sensor.is_ready("recording"), "the recorder on a full disk", sensor)
+        wait_for(lambda: sensor.is_ready("default"), "the worker on a full disk", sensor)
+        others.unlink()
+        sensor.target.down()

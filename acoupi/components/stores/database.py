@@ -121,7 +121,6 @@ class Database:
         StoreError
             Of the schema's class: what SQLite refused, why, and what to try.
         """
-        ballast.give_back(self.path.parent)
         with self._transaction("BEGIN IMMEDIATE", "write to") as connection:
             yield connection
 
@@ -165,6 +164,8 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str, action: str) -> Iterator[sqlite3.Connection]:
+        if not self._only_reads:
+            ballast.give_back(self.path.parent)
         borrowed = self._borrow()
         connection = borrowed.connection
         sound = False
