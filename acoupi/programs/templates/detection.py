@@ -137,6 +137,7 @@ def configuration_digest(config: BaseModel) -> str:
 
     Examples
     --------
+    >>> from pydantic import SecretStr
     >>> class Config(BaseModel):
     ...     threshold: float = 0.2
     ...     password: SecretStr = SecretStr("a")
