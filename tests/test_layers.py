@@ -32,7 +32,7 @@ ROWS = (
     ("audio",),
     ("reports",),
     ("backlog", "clips", "sampling", "space", "telling"),
-    ("alarms", "deployed", "effort", "heard", "pace", "provisioned"),
+    ("alarms", "deployed", "effort", "fleet", "heard", "pace", "provisioned"),
     ("timelines", "windows"),
     ("sun",),
     ("data",),

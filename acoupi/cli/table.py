@@ -81,6 +81,11 @@ COMMANDS = {
         "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
     ),
     "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
+    "fleet": Entry(
+        "fleet_status:app",
+        "Show which of many sensors are silent or unwell, and which settings each runs.",
+        is_advanced=True,
+    ),
     "help": Entry(
         "help:app", "Read the documentation, which is on this machine: no network is needed."
     ),

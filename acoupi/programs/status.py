@@ -1,6 +1,7 @@
 """The status a sensor reports, from what its stores know."""
 
 import datetime
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +9,9 @@ from acoupi import data
 from acoupi.clock import shown_in_utc
 from acoupi.components import types
 from acoupi.components.stores.healing import told_by
-from acoupi.effort import gap_now
+from acoupi.devices.clock import is_clock_synchronised
+from acoupi.effort import gap_now, horizon
+from acoupi.programs.effort_facts import effort_facts
 from acoupi.space import SpacePolicy, free_bytes, hours_left, measured_rate
 
 __all__ = ["HEALTHY", "StatusReport"]
@@ -16,6 +19,11 @@ __all__ = ["HEALTHY", "StatusReport"]
 HEALTHY = "OK"
 LONGEST_ANSWER = 120
 LONGEST_WAIT = datetime.timedelta(minutes=15)
+EFFORT_PAUSE = 100
+"""The effort of a day is not added up again before this many times as long as that took."""
+DAY = datetime.timedelta(days=1)
+AROUND = datetime.timedelta(minutes=10)
+"""Recordings that began before a day may reach into it."""
 
 
 class StatusReport:
@@ -64,6 +72,8 @@ class StatusReport:
         self._told = dict.fromkeys(("lost", "failed", "dead", "expired"), 0)
         self._recorded: int | None = None
         """Number of recordings at the last report; None if none should have been made then."""
+        self._effort: dict[str, Any] = {}
+        self._effort_due = -math.inf
 
     def __call__(self) -> str:
         """Return ``OK``, or what is wrong, in words."""
@@ -142,8 +152,8 @@ class StatusReport:
     def space_metrics(self) -> list[Callable[[], data.Metric | None]]:
         """Return what a policy about room says as metrics; None where there is none."""
         return [
-            _room_metric("disk_hours_left", "h", self._hours_left),
-            _room_metric("given_up", "bytes", self._given_up),
+            _known_metric("disk_hours_left", "h", self._hours_left),
+            _known_metric("given_up", "bytes", self._given_up),
         ]
 
     def _hours_left(self) -> float | None:
@@ -157,6 +167,34 @@ class StatusReport:
         if self._space is None:
             return None
         return float(sum(one.bytes for one in _ask(self._store, "count_given_up", {}).values()))
+
+    def fleet_metrics(self) -> list[Callable[[], data.Metric | None]]:
+        """Return what a fleet is judged by: the effort of the last day, and the clock."""
+        return [
+            _known_metric("effort_recorded", "s", self._recorded_of_day),
+            _known_metric("effort_planned", "s", lambda: self._effort.get("planned_s")),
+            _known_metric("clock_set", "yes", _clock_is_set),
+        ]
+
+    def _recorded_of_day(self) -> float | None:
+        begun = data.monotonic()
+        if begun >= self._effort_due:
+            self._effort = self._effort_of_day()
+            self._effort_due = begun + EFFORT_PAUSE * (data.monotonic() - begun)
+        return self._effort.get("recorded_s")
+
+    def _effort_of_day(self) -> dict[str, Any]:
+        """Return what the last day was used for; nothing where that is not known."""
+        deployments = _ask(self._store, "get_deployments", [])
+        ask = getattr(self._store, "get_grouped_effort", None)
+        if not deployments or deployments[-1].ended_on is not None or ask is None:
+            return {}
+        now = data.utc_now()
+        since = max(deployments[-1].started_on, now - DAY)
+        history = ask(deployments[-1], since - AROUND, now, (since, now))
+        if history is None or not history.plans:
+            return {}
+        return effort_facts(history, horizon(history, now), now, since)
 
     @property
     def _space(self) -> SpacePolicy | None:
@@ -243,7 +281,7 @@ def _ask(store: object, name: str, otherwise: Any) -> Any:
     return method() if method is not None else otherwise
 
 
-def _room_metric(
+def _known_metric(
     name: str, unit: str, find: Callable[[], float | None]
 ) -> Callable[[], data.Metric | None]:
     def measure() -> data.Metric | None:
@@ -252,6 +290,11 @@ def _room_metric(
 
     measure.__name__ = name
     return measure
+
+
+def _clock_is_set() -> float | None:
+    known = is_clock_synchronised()
+    return None if known is None else float(known)
 
 
 def _metric(name: str, count: Callable[[], int]) -> Callable[[], data.Metric]:

@@ -16,12 +16,13 @@ from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.stores.healing import told_by
 from acoupi.devices.board import board_temperature, has_low_voltage
 from acoupi.devices.clock import is_clock_synchronised
-from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, gap_now, horizon, ledger
+from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, gap_now, horizon
+from acoupi.programs.effort_facts import effort_facts
 from acoupi.services.entries import ClockSteps
 from acoupi.services.pulses import count_restarts, last_pulses, not_working
 from acoupi.stack.pulse import Pulse
 
-__all__ = ["FactFinder", "Notes", "effort_facts", "existing", "hours_until_full"]
+__all__ = ["FactFinder", "Notes", "existing", "hours_until_full"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,6 @@ _EFFORT_PAUSE = 30
 """The effort of a day is not added up again before this many times as long as that took."""
 _STEP = 10.0
 """Seconds; time servers correct less than that now and then."""
-_NOT_MISSED = (
-    data.EffortState.RECORDED,
-    data.EffortState.OFF_SCHEDULE,
-    data.EffortState.CONDITION_REFUSED,
-)
 
 
 class FactFinder:
@@ -239,37 +235,6 @@ class FactFinder:
             return history
         plans = (PlanFrom(history.deployment.started_on, self._plan),)
         return EffortHistory(history.deployment, history.captured, history.notes, plans)
-
-
-def effort_facts(
-    history: EffortHistory, until: datetime, now: datetime, since: datetime
-) -> dict[str, Any]:
-    """Return what a period was used for, and since when something is missing.
-
-    Parameters
-    ----------
-    until
-        What can be accounted for; the recording in progress is not stored yet.
-    """
-    effort = dict.fromkeys(data.EffortState, 0.0)
-    missed: datetime | None = None
-    for span in ledger(history, until, since=since, until=until):
-        effort[span.state] += span.duration
-        if span.state is data.EffortState.RECORDED:
-            missed = None
-        elif span.state not in _NOT_MISSED:
-            missed = missed or span.start
-    pauses = sum(one.pauses for one in history.captured) / 1e6
-    pauses = min(pauses, effort[data.EffortState.RECORDED])
-    effort[data.EffortState.RECORDED] -= pauses
-    effort[data.EffortState.OFF_SCHEDULE] += pauses
-    lost = sum(seconds for state, seconds in effort.items() if state not in _NOT_MISSED)
-    return {
-        "planned_s": lost + effort[data.EffortState.RECORDED],
-        "recorded_s": effort[data.EffortState.RECORDED],
-        "effort": effort,
-        "missing_s": 0.0 if missed is None else max(0.0, (now - missed).total_seconds()),
-    }
 
 
 def hours_until_full(

@@ -1,7 +1,7 @@
 """The task that sends heartbeats."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
@@ -27,15 +27,23 @@ class Heartbeat(BaseModel):
     """Id of the device."""
     status: str = HEALTHY
     """``OK``, or what is wrong, including the sources of a home that sets itself up."""
+    version: str | None = None
+    """Version of acoupi; like what follows, left out of the JSON where it is not known."""
+    program: str | None = None
+    """Module of the program."""
+    configuration: str | None = None
+    """Digest of the settings of the program, without secrets and the places of files."""
+    sections: list[str] = Field(default_factory=list)
+    """Digest of each section of these settings, ``NAME=DIGEST``."""
+    interval_s: float | None = None
+    """Seconds between two heartbeats."""
     metrics: list[data.Metric] = Field(default_factory=list)
     """Figures of the board and of what waits; left out of the JSON when empty."""
 
     @model_serializer(mode="wrap")
-    def _leave_out_no_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = handler(self)
-        if not self.metrics:
-            fields.pop("metrics", None)
-        return fields
+        return {name: value for name, value in fields.items() if value not in (None, [])}
 
 
 HeartbeatSerializer = Callable[[Heartbeat], str | bytes]
@@ -53,6 +61,7 @@ def generate_heartbeat_task(
     *,
     status: Callable[[], str] | None = None,
     message_store: types.MessageStore | None = None,
+    constant: Mapping[str, Any] | None = None,
 ) -> Callable[[], None]:
     """Return a task that sends a heartbeat.
 
@@ -72,6 +81,9 @@ def generate_heartbeat_task(
     message_store
         If given, the heartbeat is stored there for the task that sends messages,
         and nothing is sent here; `messengers` may then be empty.
+    constant
+        Fields of a `Heartbeat` that every one has: version, program, configuration,
+        sections, interval_s.
 
     Raises
     ------
@@ -83,7 +95,7 @@ def generate_heartbeat_task(
 
     def heartbeat_task() -> None:
         """Send a heartbeat through every messenger."""
-        heartbeat = _take_heartbeat(metrics or (), status, logger)
+        heartbeat = _take_heartbeat(metrics or (), status, logger, constant or {})
         message = data.Message(
             content=serializer(heartbeat), message_type=data.MessageType.HEARTBEAT
         )
@@ -97,7 +109,10 @@ def generate_heartbeat_task(
 
 
 def _take_heartbeat(
-    metrics: Sequence[MetricFn], status: Callable[[], str] | None, logger: logging.Logger
+    metrics: Sequence[MetricFn],
+    status: Callable[[], str] | None,
+    logger: logging.Logger,
+    constant: Mapping[str, Any],
 ) -> Heartbeat:
     faults: list[str] = []
 
@@ -121,6 +136,7 @@ def _take_heartbeat(
         device_id=device_id or "",
         status="; ".join(faults) or HEALTHY,
         metrics=[value for value in values if value is not None],
+        **constant,
     )
 
 

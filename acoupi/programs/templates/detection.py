@@ -1,13 +1,10 @@
 """A program that records, runs a model on every recording, and reports detections."""
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, SecretBytes, SecretStr
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel
 
 from acoupi import components, data, tasks
 from acoupi.components import types
@@ -23,6 +20,7 @@ from acoupi.programs.templates.configuration import (
     DetectionProgramConfiguration,
     DetectionsConfiguration,
 )
+from acoupi.programs.templates.digests import digest_of, plain_settings
 from acoupi.programs.templates.messaging import MessagingProgram
 from acoupi.tasks.detection import model_name
 
@@ -139,6 +137,7 @@ def configuration_digest(config: BaseModel) -> str:
 
     Examples
     --------
+    >>> from pydantic import SecretStr
     >>> class Config(BaseModel):
     ...     threshold: float = 0.2
     ...     password: SecretStr = SecretStr("a")
@@ -148,23 +147,8 @@ def configuration_digest(config: BaseModel) -> str:
     False
     """
     settings = {
-        name: value for name, value in _plain(config).items() if name not in NOT_ABOUT_DETECTIONS
+        name: value
+        for name, value in plain_settings(config).items()
+        if name not in NOT_ABOUT_DETECTIONS
     }
-    text = json.dumps(to_jsonable_python(settings, fallback=str), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """Return a configuration as mappings and lists, without secrets."""
-    if isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        return {
-            str(key): _plain(item)
-            for key, item in value.items()
-            if not isinstance(item, SecretStr | SecretBytes)
-        }
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value if not isinstance(item, SecretStr | SecretBytes)]
-    # Equal numbers are one setting: 3 and 3.0 read alike from JSON.
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return digest_of(settings)

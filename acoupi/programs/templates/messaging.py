@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Callable
 from typing import TypeVar
 
-from acoupi import components, data, tasks
+from acoupi import __version__, components, data, tasks
 from acoupi.components import types
 from acoupi.components.messengers.plug_ins import make_messengers
 from acoupi.devices import metrics
@@ -15,6 +15,7 @@ from acoupi.programs.templates.configuration import (
     MessagingConfig,
     MessagingProgramConfiguration,
 )
+from acoupi.programs.templates.digests import section_digests, settings_digest
 from acoupi.tasks.messaging import messenger_names
 
 # Published programs import the configurations from here, too.
@@ -108,7 +109,7 @@ class MessagingProgram(BasicProgram[C]):
         return make_messengers(config.messaging, self.logger.getChild("messenger"))
 
     def get_heartbeat_metrics(self, config: C) -> list[Callable[[], data.Metric | None]]:
-        """Return the metrics of a heartbeat: storage, memory, processor, microphone, backlog.
+        """Return the metrics of a heartbeat: board, microphone, backlog, effort of a day, clock.
 
         A metric that is None is left out.
         """
@@ -123,6 +124,7 @@ class MessagingProgram(BasicProgram[C]):
             *self.status_report.metrics(),
             *self.status_report.microphone_metrics(),
             *self.status_report.space_metrics(),
+            *self.status_report.fleet_metrics(),
         ]
 
     # Tasks.
@@ -156,6 +158,13 @@ class MessagingProgram(BasicProgram[C]):
             logger=self.logger.getChild("heartbeat"),
             status=self.status_report,
             message_store=self.message_store,
+            constant={
+                "version": __version__,
+                "program": type(self).__module__,
+                "configuration": settings_digest(config),
+                "sections": section_digests(config),
+                "interval_s": config.messaging.heartbeat_interval,
+            },
         )
 
     def register_messaging_task(self, config: C) -> None:

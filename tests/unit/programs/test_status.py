@@ -9,9 +9,10 @@ import pytest
 
 from acoupi import data
 from acoupi.components import types
+from acoupi.effort import CapturePlan
 from acoupi.programs.status import StatusReport
 from acoupi.space import SpacePolicy
-from acoupi.testing import InMemoryMessageStore, InMemoryStore, make_recording
+from acoupi.testing import InMemoryMessageStore, InMemoryStore, make_deployment, make_recording
 from tests.clocks import Clock
 
 NOW = datetime.datetime(2024, 8, 1, 20, 30, tzinfo=datetime.UTC)
@@ -317,3 +318,61 @@ def test_a_disk_that_is_not_mounted_is_a_fault(store: InMemoryStore, tmp_path: P
     store.space = policy(tmp_path, mounts=[tmp_path])
 
     assert f"no disk is mounted at {tmp_path}" in StatusReport(store)()
+
+
+# What a fleet is judged by
+
+
+def fleet_figures(report: StatusReport) -> dict[str, float]:
+    found = [measure() for measure in report.fleet_metrics()]
+    return {one.name: one.value for one in found if one is not None}
+
+
+def test_a_heartbeat_tells_the_effort_of_the_last_day(store: InMemoryStore) -> None:
+    report = StatusReport(store)
+    assert "effort_recorded" not in fleet_figures(report)
+
+    site = make_deployment(started_on=NOW - datetime.timedelta(hours=1))
+    store.store_deployment(site)
+    assert "effort_recorded" not in fleet_figures(report)  # the plan is not known
+
+    store.note_plan(site, CapturePlan(duration=600, interval=600), site.started_on)
+    for minutes in (60, 50, 40, 30, 10):
+        created_on = NOW - datetime.timedelta(minutes=minutes)
+        store.store_recording(make_recording(created_on=created_on, deployment=site, duration=600))
+    figures = fleet_figures(report)
+
+    assert (figures["effort_recorded"], figures["effort_planned"]) == (3000, 3600)
+
+
+def test_the_clock_is_told_where_the_kernel_says(
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known, told in ((True, 1), (False, 0), (None, None)):
+        monkeypatch.setattr(
+            "acoupi.programs.status.is_clock_synchronised", lambda known=known: known
+        )
+        assert fleet_figures(StatusReport(store)).get("clock_set") == told
+
+
+def test_frequent_heartbeats_do_not_add_the_effort_up_each_time(
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_deployment(started_on=NOW - datetime.timedelta(hours=1))
+    store.store_deployment(site)
+    store.note_plan(site, CapturePlan(duration=600, interval=600), site.started_on)
+    report = StatusReport(store)
+    times, asked = iter([0.0, 2.0, 199.0, 201.0, 202.0]), []
+    monkeypatch.setattr(data, "monotonic", lambda: next(times))
+    ask = store.get_grouped_effort
+
+    def counted(*given: Any) -> Any:
+        asked.append(given)
+        return ask(*given)
+
+    monkeypatch.setattr(store, "get_grouped_effort", counted)
+
+    figures = [fleet_figures(report) for _ in range(3)]  # it takes 2 s, then 1 s
+
+    assert len(asked) == 2
+    assert [one["effort_planned"] for one in figures] == [3600, 3600, 3600]

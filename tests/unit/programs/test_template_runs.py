@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 from pydantic import ValidationError
 
-from acoupi import components, data
+from acoupi import __version__, components, data
 from acoupi.components import types
 from acoupi.components.messengers import FileConfig
 from acoupi.errors import ConfigurationError, HealthCheckError
@@ -26,6 +26,7 @@ from acoupi.programs.templates import (
     MessagingProgramConfiguration,
     PathsConfiguration,
 )
+from acoupi.programs.templates.digests import section_digests, settings_digest
 from acoupi.testing import FakeModel, ListMessenger, make_recording
 from tests.clocks import RunningClock
 from tests.unit.programs.templates import (
@@ -329,6 +330,10 @@ def test_a_heartbeat_waits_for_its_delivery_and_says_what_is_wrong(app: Celery) 
     assert message.message_type is data.MessageType.HEARTBEAT
     assert "1 recordings are waiting, the oldest for" in heartbeat["status"]
     assert {"name": "recordings_waiting", "value": 1.0}.items() <= heartbeat["metrics"][3].items()
+    assert (heartbeat["version"], heartbeat["interval_s"]) == (__version__, 3600)
+    assert heartbeat["program"] == Messaging.__module__
+    assert heartbeat["configuration"] == settings_digest(program.config)
+    assert heartbeat["sections"] == section_digests(program.config)
 
 
 def test_other_settings_give_a_recording_another_output(

@@ -1,0 +1,242 @@
+"""``acoupi fleet``: how many sensors are, from the messages that they send."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acoupi import data
+from acoupi.cli.checks import AsJson
+from acoupi.cli.deployment import UNHEALTHY
+from acoupi.cli.heard import no_hub
+from acoupi.cli.output import example, print_json, print_table, say, warn, working
+from acoupi.cli.table import group
+from acoupi.errors import ParameterError
+from acoupi.fleet.judging import Fleet, Row, groups_of, span_words
+
+if TYPE_CHECKING:
+    from acoupi.fleet.judging import Group
+
+__all__ = ["app"]
+
+app = group("fleet")
+
+Hub = Annotated[
+    str | None,
+    typer.Option(
+        "--hub",
+        metavar="URL",
+        envvar="ACOUPI_HUB_DATABASE",
+        show_envvar=False,
+        help="From the database of a hub.",
+    ),
+]
+Mqtt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="ACOUPI_FLEET_MQTT",
+        show_envvar=False,
+        help="From a broker: mqtts://USER:PASSWORD@HOST/TOPIC",
+    ),
+]
+Messages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|FOLDER|-", help="From lines of JSON, as the file messenger writes them."
+    ),
+]
+Seconds = Annotated[
+    float,
+    typer.Option(min=1, max=86_400, metavar="N", help="How long to listen to the broker."),
+]
+NOT_SENT = "not sent"
+DIGITS = 8
+"""Of a digest that are shown."""
+WIDE = 200
+"""Columns of a terminal on which one table holds everything; on a narrower one there are more."""
+SENSOR = {"sensor": "sensor"}
+STATE = {"state": "state", "heartbeat": "seen"}
+RUNS = {"version": "version", "program": "program", "configuration": "settings"}
+FIGURES = {"effort": "last day", "disk": "disk", "microphone": "noise floor"}
+WORK = {"to_analyse": "to analyse", "to_send": "to send", "clock": "clock"}
+WRONG = {"reasons": ""}
+DIFF_COLUMNS = {
+    "configuration": "settings", "program": "program", "versions": "version",
+    "count": "sensors", "differs_in": "differs in", "sensors": "which",
+}  # fmt: skip
+
+
+@app.command(epilog=example("acoupi fleet status --hub postgresql://localhost/acoupi"))
+def status(
+    hub: Hub = None,
+    mqtt: Mqtt = None,
+    messages: Messages = None,
+    seconds: Seconds = 10,
+    silent_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=87_600,
+            metavar="HOURS",
+            help="Without a heartbeat for longer, a sensor is silent; if not given: three of its "
+            "intervals.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how each sensor is: the silent first, then the worst.
+
+    Exit code 3: one is silent or unwell, or there is none.
+    """
+    now = data.utc_now()
+    limit = None if silent_after is None else timedelta(hours=silent_after)
+    rows = _rows_of(Fleet(now, limit), hub, mqtt, messages, seconds)
+    counts = {
+        state: sum(row.state == state for row in rows) for state in ("silent", "unwell", "well")
+    }
+    is_well = bool(rows) and counts["well"] == len(rows)
+    if as_json:
+        print_json({"ok": is_well, "counts": counts, "sensors": [asdict(row) for row in rows]})
+    else:
+        _show([_words(row, now) for row in rows], empty=_nothing(mqtt, messages))
+        if rows:
+            say(
+                f"{len(rows)} sensor{'s' * (len(rows) > 1)}: "
+                + ", ".join(f"{n} {state}" for state, n in counts.items())
+            )
+    if not is_well:
+        raise typer.Exit(UNHEALTHY)
+
+
+@app.command(epilog=example("acoupi fleet diff --messages sensors/"))
+def diff(
+    hub: Hub = None,
+    mqtt: Mqtt = None,
+    messages: Messages = None,
+    seconds: Seconds = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show which sensors run which settings, and in which sections these differ.
+
+    What differs is told against the largest group of the program. Secrets, and where
+    files are, are not compared.
+    """
+    groups = groups_of(_rows_of(Fleet(data.utc_now()), hub, mqtt, messages, seconds))
+    if as_json:
+        print_json([one._asdict() for one in groups])
+    else:
+        rows = [_group_words(one) for one in groups]
+        print_table(rows, DIFF_COLUMNS, empty=_nothing(mqtt, messages))
+
+
+def _show(rows: list[dict[str, Any]], *, empty: str) -> None:
+    """Print one table, or on a terminal several that fit into 60 columns."""
+    from acoupi.cli.tables import width_of
+
+    tables = [STATE | WRONG, FIGURES, WORK, RUNS]
+    if not rows or (width_of() or WIDE) >= WIDE:
+        tables = [STATE | RUNS | FIGURES | WORK | {"alarms": "alarms"} | WRONG]
+    for columns in tables:
+        print_table(rows, SENSOR | columns, empty=empty)
+        if len(tables) > 1:
+            typer.echo()
+
+
+def _rows_of(
+    fleet: Fleet, hub: str | None, mqtt: str | None, messages: str | None, seconds: float
+) -> list[Row]:
+    """Return the rows of the source that is given; the hub last, as a variable may name it."""
+    if messages is not None:
+        from acoupi.fleet.reading import put_files
+
+        if bad := put_files(fleet, messages):
+            warn(f"lines that are no messages were left out: {bad}.")
+    elif mqtt is not None:
+        from acoupi.components.messengers.mqtt_collecting import collect
+        from acoupi.fleet.reading import put_published
+
+        take: Callable[[str, bytes], None] = lambda topic, said: put_published(fleet, topic, said)  # noqa: E731
+        with working(f"Listening for {seconds:g} s"):
+            collect(mqtt, seconds, take)
+    elif hub is not None:
+        try:
+            from acoupi.hub.database import HubDatabase
+            from acoupi.hub.heartbeats import put_reported
+        except ModuleNotFoundError as error:
+            raise no_hub(error) from error
+        database = HubDatabase(hub)
+        put_reported(fleet, database)
+    else:
+        raise ParameterError(
+            "--hub",
+            "nothing says where the messages of the sensors are.",
+            "acoupi fleet status --hub URL   (or --mqtt URL, or --messages FILE)",
+            why="they are in the database of a hub, at an MQTT broker, or in files.",
+        )
+    return fleet.rows()
+
+
+def _nothing(mqtt: str | None, messages: str | None) -> str:
+    if messages is None and mqtt is not None:
+        return (
+            "Nothing was published in that time. Is the topic right, and may this user read it? "
+            "To listen longer: --seconds 3600"
+        )
+    return "No sensor has sent a heartbeat."
+
+
+def _words(row: Row, now: datetime) -> dict[str, Any]:
+    """Return a row as the table shows it."""
+    if row.heartbeat_on is None:
+        return {
+            "sensor": row.sensor,
+            "state": row.state,
+            "heartbeat": "none yet",
+            "alarms": row.alarms,
+            "reasons": "; ".join(row.reasons),
+        }
+    ago = now - row.heartbeat_on
+    return {
+        "sensor": row.sensor,
+        "state": row.state,
+        "heartbeat": f"{row.heartbeat_on:%Y-%m-%d}" if row.clock_is_wrong else span_words(ago),
+        "version": row.version or NOT_SENT,
+        "program": _program(row.program),
+        "configuration": _digest(row.configuration),
+        "effort": _joined((row.recorded_h, "{:.1f} h"), (row.coverage_percent, "{:.0f} %")),
+        "disk": _joined((row.disk_hours_left, "{:.0f} h")),
+        "to_analyse": _joined((row.recordings_waiting, "{:.0f}")),
+        "to_send": _joined((row.messages_waiting, "{:.0f}")),
+        "microphone": _joined(
+            (row.noise_floor_dbfs, "{:.0f} dBFS"), (row.noise_floor_change_db, "{:+.0f} dB")
+        ),
+        "clock": row.clock or NOT_SENT,
+        "alarms": row.alarms,
+        "reasons": "; ".join(row.reasons),
+    }
+
+
+def _joined(*figures: tuple[float | None, str]) -> str:
+    return ", ".join(form.format(one) for one, form in figures if one is not None) or NOT_SENT
+
+
+def _program(name: str | None) -> str:
+    return name.removeprefix("acoupi.programs.") if name else NOT_SENT
+
+
+def _digest(text: str | None) -> str:
+    return text[:DIGITS] if text else NOT_SENT
+
+
+def _group_words(one: "Group") -> dict[str, Any]:
+    return {
+        "configuration": _digest(one.configuration),
+        "program": _program(one.program),
+        "versions": one.versions or NOT_SENT,
+        "count": len(one.sensors),
+        "differs_in": one.differs_in,
+        "sensors": one.sensors,
+    }

@@ -1,0 +1,40 @@
+"""How the sensors of a hub are, from the heartbeats and alarms that they reported."""
+
+import json
+
+from acoupi.data import from_microseconds
+from acoupi.fleet.judging import KEPT, Fleet
+from acoupi.hub.database import HubDatabase
+
+__all__ = ["put_reported"]
+
+_MESSAGES = """
+    SELECT s.id, m.created_on_us, m.content
+    FROM sensor s CROSS JOIN (VALUES ('heartbeat'), ('alarm')) AS kind (name)
+    CROSS JOIN LATERAL (
+        SELECT row, created_on_us, content FROM message
+        WHERE sensor_row = s.row AND message_type = kind.name
+        ORDER BY created_on_us DESC LIMIT :most
+    ) m
+    ORDER BY m.row
+"""
+_EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
+
+
+def put_reported(fleet: Fleet, database: HubDatabase) -> None:
+    """Put the newest messages of each sensor into a fleet; those that may report are expected.
+
+    Raises
+    ------
+    HubError
+        If the database cannot be read.
+    """
+    with database.reading() as connection:
+        for (name,) in connection.execute(_EXPECTED):
+            fleet.expect(name)
+        for name, created_on, content in connection.stream(_MESSAGES, {"most": KEPT}):
+            try:
+                said = json.loads(content)
+            except (ValueError, RecursionError):
+                continue
+            fleet.put(said, name=name, created_on=from_microseconds(created_on))
