@@ -1,0 +1,67 @@
+"""`acoupi update` on a running sensor: an image that crashes, a good one, and the way back."""
+
+import json
+import subprocess
+
+from tests.docker.bundles import QUICK, Bundle, docker
+
+CRASHES = """\
+USER 0:0
+RUN echo 'raise SystemExit("broken on purpose")' \
+    > "$(python -c 'import acoupi.system.celery as it; print(it.__path__[0])')/worker.py"
+USER 1000:1000
+"""
+
+
+def derived(image: str, name: str, lines: str) -> str:
+    """Build an image from that of the sensor and a few lines; return its name."""
+    built = f"acoupi/test-update:{name}"
+    done = subprocess.run(
+        ["docker", "build", "--quiet", "--tag", built, "-"], input=f"FROM {image}\n{lines}",
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+def images_of(bundle: Bundle) -> set[str]:
+    """What the containers of the program run from."""
+    return {bundle.inspect(name)["Image"] for name in ("recording", "detection", "default")}
+
+
+def id_of(image: str) -> str:
+    return docker("image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+
+
+def test_an_image_that_crashes_is_undone_and_a_good_one_stays_until_rollback(
+    image: str, fresh: Bundle
+) -> None:
+    before = id_of(image)
+    crashes, good = derived(image, "crashes", CRASHES), derived(image, "good", "LABEL good=yes\n")
+    fresh.set_up(*QUICK)
+    fresh.compose("up", "-d")
+    fresh.eventually(lambda: fresh.analysed() > 0, "a recording is analysed")
+    known = {one.id for one in fresh.recordings()}
+
+    done = fresh.acoupi("update", "--image", crashes, "--minutes", "2", timeout=400)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"the update to {crashes} was undone" in done.stderr
+    assert "broken on purpose" in done.stderr or "ended with the code 1" in done.stderr
+    assert images_of(fresh) == {before}
+    assert known <= {one.id for one in fresh.recordings()}
+    fresh.goes_on("it records as before")
+
+    done = fresh.acoupi("update", "--image", good, "--minutes", "4", "--json", timeout=400)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["update"]["stage"] == "good"
+    assert facts["update"]["before"]["id"] == before
+    assert images_of(fresh) == {id_of(good)}
+
+    done = fresh.acoupi("rollback", timeout=300)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert images_of(fresh) == {before}
+    fresh.goes_on("it records as before")
