@@ -14,6 +14,7 @@ from acoupi.errors import ParameterError, ProgramError, TargetError
 
 if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
+    from acoupi.system.update_records import UpdateRecord
     from acoupi.targets.compose import ComposeTarget
 
 __all__ = ["rollback_app", "update_app"]
@@ -68,13 +69,14 @@ def update(
     )
     record, lost = switch_to(found, wanted)
     if as_json:
-        facts = None if record is None else record.model_dump(mode="json")
+        facts = None if record is None else _facts(record)
         print_json({"image": name, "update": facts, "not_recorded_s": lost})
     elif record is None:
         done(f"The sensor runs from {name} already.")
     else:
         done(f"The sensor runs from {name}: all services are well, it records and analyses.")
-        say(f"The switch cost {lost:.0f} s of recording. To go back: acoupi rollback")
+        say(f"{lost:.0f} s of what was planned were not recorded (acoupi effort).")
+        say("To go back: acoupi rollback")
 
 
 @rollback_app.command(epilog=example("acoupi rollback"))
@@ -87,7 +89,7 @@ def rollback(as_json: AsJson = False) -> None:
 
     record, files_too = roll_back(_bundle("rollback"))
     if as_json:
-        print_json({"update": record.model_dump(mode="json"), "files_went_back": files_too})
+        print_json({"update": _facts(record), "files_went_back": files_too})
         return
     done(f"The sensor runs from {record.before.name} again, as before {record.began_on:%F %R} UTC.")
     if not files_too:
@@ -113,6 +115,10 @@ def _bundle(command: str) -> "ComposeTarget":
         )
     found.target.echo = echo
     return found.target
+
+
+def _facts(record: "UpdateRecord") -> dict[str, object]:
+    return record.model_dump(mode="json", exclude={"modes", "digests"})
 
 
 def _own_image(found: "ComposeTarget") -> str:

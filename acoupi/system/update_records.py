@@ -18,10 +18,11 @@ from pydantic import BaseModel, Field
 
 from acoupi import clock
 from acoupi.bundles.rendering import Manifest
-from acoupi.bundles.variables import ENV_FILE
+from acoupi.bundles.variables import ENV_FILE, chosen_variables
 from acoupi.commit import changing, commit_files, read_whole
 from acoupi.data import AwareDatetime
 from acoupi.errors import TargetError
+from acoupi.home import home_mark
 from acoupi.locks import lock_within
 from acoupi.opening import is_file
 from acoupi.stack.settings import Settings
@@ -111,7 +112,7 @@ class UpdateRecord(BaseModel):
         mark = before.id.removeprefix("sha256:")[:12]
         record = cls(
             folder=name, began_on=now, before=before, after=after, modes=modes, backup=backup,
-            kept_as=f"{KEPT_REPOSITORY}:{mark}",
+            kept_as=f"{KEPT_REPOSITORY}:{home_mark(settings.home)}-{mark}",
         )  # fmt: skip
         record.write(settings)
         return record
@@ -146,13 +147,20 @@ def all_records(settings: Settings) -> list[UpdateRecord]:
 
 
 def forget_oldest(settings: Settings) -> list[str]:
-    """Remove all but the newest updates; return the names of images that are not needed now."""
+    """Remove all that is no way back any more; return names of images that are not needed now.
+
+    That is all but the newest updates, those that were undone, and what a kill left half written.
+    """
     records = all_records(settings)
-    kept, gone = records[:KEPT], records[KEPT:]
-    for one in gone:
-        shutil.rmtree(updates_folder(settings) / one.folder)
-    needed = {one.kept_as for one in kept}
-    return sorted({one.kept_as for one in gone} - needed)
+    kept = [one for one in records if one.stage != "undone"][:KEPT]
+    stay = {one.folder for one in kept} | {Path(one.backup).name for one in kept if one.backup}
+    for entry in updates_folder(settings).iterdir():
+        if entry.is_dir() and entry.name not in stay:
+            shutil.rmtree(entry)
+        elif entry.name.endswith(".tar.gz") and entry.name not in stay:
+            entry.unlink()
+    needed = {one.kept_as for one in kept} | {chosen_variables(settings.home).get("ACOUPI_IMAGE")}
+    return sorted({one.kept_as for one in records} - needed)
 
 
 @contextmanager

@@ -12,13 +12,16 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from acoupi import clock
 from acoupi.bundles.images import image_name
 from acoupi.bundles.rendering import Manifest
 from acoupi.bundles.variables import choose
+from acoupi.components.message_stores.sql import SCHEMA as MESSAGES
 from acoupi.components.stores.read_only import open_read_only
+from acoupi.components.stores.sql import SCHEMA as HEARD
 from acoupi.data import AnalysisState, Deployment, EffortState
 from acoupi.errors import AcoupiError, TargetError
 from acoupi.exports.effort_report import find_deployment, measure, read_effort
@@ -134,14 +137,16 @@ def update(target: RunningBundle, wanted: Update) -> tuple[UpdateRecord | None, 
         after = _image(target, wanted.image)
         if after.id == before.id:
             return None, 0.0
+        _refuse_other_stores(settings, after)
         _refuse_unjudged(target, wanted.minutes)
         backup = _backup(target, before, after, wanted)
         record = UpdateRecord.begin(settings, before, after, backup)
         _tag(target, record)
+        known = _known(settings)
         wanted.tell(f"switching to {after.name}, after the recording in progress")
         try:
             _switch(target, record, wanted)
-            why = _proven(target, record, wanted)
+            why = _proven(target, record, wanted, known)
         except AcoupiError as error:
             why = " ".join(filter(None, (error.message, error.why)))
         if why is None:
@@ -154,8 +159,8 @@ def update(target: RunningBundle, wanted: Update) -> tuple[UpdateRecord | None, 
         raise TargetError(
             f"the update to {after.name} was undone.",
             "acoupi logs, and the maker of the image",
-            why=f"{why.rstrip('.')}. The sensor runs from {before.name} again; it did not record "
-            f"for {_seconds_lost(target, record):.0f} s.",
+            why=f"{why.rstrip('.')}. The sensor runs from {before.name} again; "
+            f"{_seconds_lost(target, record):.0f} s of what was planned were not recorded.",
         )
 
 
@@ -214,7 +219,7 @@ def _running_image(target: RunningBundle) -> KeptImage:
     if not found:
         raise TargetError(
             "cannot update a sensor that does not run.",
-            "acoupi start   (a start takes the newest image by itself)",
+            "acoupi start   (and then update)",
             why="an update is judged by what is recorded and analysed after it.",
         )
     config = found[0]["Config"]["Image"]
@@ -242,19 +247,34 @@ def _schemas(target: RunningBundle, image: str) -> dict[str, int]:
     return {}
 
 
+def _refuse_other_stores(settings: Settings, after: KeptImage) -> None:
+    """Raise if the image cannot open the stores as they are, or this acoupi not what it makes."""
+    if (newer := _too_new(settings, after)) is not None:
+        raise TargetError(
+            f"{after.name} is too old for this sensor.",
+            "a newer image, or acoupi restore of an older backup in another home",
+            why=newer,
+        )
+    ours = {"paths.db_metadata": HEARD.version, "messaging.messages_db": MESSAGES.version}
+    if _converts(ours, after.schemas):
+        raise TargetError(
+            f"{after.name} is newer than the acoupi that is installed here.",
+            "acoupi help moving-and-updating   (install that version first)",
+            why="it converts the databases, and this one could not read them to judge it.",
+        )
+
+
 def _refuse_unjudged(target: RunningBundle, minutes: float) -> None:
     """Raise if nothing is to be recorded within the minutes that an update has."""
     settings = target.settings
     deployment = _current(settings)
-    due = None
-    with suppress(AcoupiError):
-        store = store_of(settings)
-        now = clock.utc_now()
-        history = store.get_effort(deployment, now - timedelta(days=1), now) if deployment else None
-        due = None if history is None else next_slot(history, now)
-        if due is not None and due <= now + timedelta(minutes=minutes):
-            return
-    need = None if due is None else (due - clock.utc_now()).total_seconds() / 60 + minutes
+    now = clock.utc_now()
+    store = store_of(settings)
+    history = store.get_effort(deployment, now - timedelta(days=1), now) if deployment else None
+    due = None if history is None else next_slot(history, now)
+    if due is not None and due <= now + timedelta(minutes=minutes):
+        return
+    need = None if due is None else (due - now).total_seconds() / 60 + minutes
     raise TargetError(
         "cannot update now: there would be nothing to judge it by.",
         "again while it records" + ("" if need is None else f", or --minutes {need:.0f}"),
@@ -316,32 +336,48 @@ def _switch(target: RunningBundle, record: UpdateRecord, wanted: Update) -> None
     record.advance(target.settings, "judging")
 
 
-def _proven(target: RunningBundle, record: UpdateRecord, wanted: Update) -> str | None:
-    """Wait until the update is known to be good or bad; return why it is bad."""
-    settings = target.settings
-    deadline = clock.monotonic() + wanted.minutes * 60
-    deployment = _current(settings)
-    before = microphone_state(settings, deployment)
-    was_silent = bool(before and before.health and before.health.is_silent)
+class _Known(NamedTuple):
+    """What the stores say before the switch."""
+
+    was_silent: bool
+    """Whether the last recording holds no sound."""
+    waiting: list[UUID]
+    """Recordings that wait for analysis."""
+
+
+def _known(settings: Settings) -> _Known:
+    last = microphone_state(settings, _current(settings))
     waiting = [one.id for one in store_of(settings).get_captured_recordings(WATCHED)]
+    return _Known(bool(last and last.health and last.health.is_silent), waiting)
+
+
+def _proven(
+    target: RunningBundle, record: UpdateRecord, wanted: Update, known: _Known
+) -> str | None:
+    """Wait until the update is known to be good or bad; return why it is bad."""
+    deadline = clock.monotonic() + wanted.minutes * 60
     said = ""
     while True:
         is_last = clock.monotonic() > deadline
-        verdict = judge(
-            _facts(target, record.began_on, waiting, was_silent=was_silent), is_last=is_last
-        )
+        verdict = judge(_facts(target, record.began_on, known), is_last=is_last)
         if verdict.is_good is not None:
             within = f" within {wanted.minutes:g} minutes" if is_last else ""
-            return None if verdict.is_good else verdict.why + within
+            return None if verdict.is_good else verdict.why + within + _last_words(target)
         if verdict.why != said:
             wanted.tell(f"waiting: {verdict.why}")
             said = verdict.why
         threading.Event().wait(LOOK_EVERY)
 
 
-def _facts(
-    target: RunningBundle, since: datetime, waiting: list[UUID], *, was_silent: bool
-) -> Facts:
+def _last_words(target: RunningBundle) -> str:
+    """Return the last line that a service which is not well logged; empty if all are well."""
+    name = next((one.name for one in target.status() if not one.is_well), None)
+    lines = [] if name is None else target.logs(name, 30).get(name, [])
+    last = next((line.strip() for line in reversed(lines) if line.strip()), None)
+    return "" if last is None else f'; "{name}" logged last: {last}'
+
+
+def _facts(target: RunningBundle, since: datetime, known: _Known) -> Facts:
     services = target.status()
     began = {one.name: one.started_on or clock.utc_now() for one in services}
     recorder = target.recorder
@@ -354,7 +390,7 @@ def _facts(
         silent = [one for one in captures if one and one.health and one.health.is_silent]
         analyses = [
             one
-            for id_ in (*waiting, *new)
+            for id_ in (*known.waiting, *new)
             for one in reader.analyses(id_)
             if one.state in ENDED_WELL and one.updated_on >= modelled_since
         ]
@@ -362,7 +398,7 @@ def _facts(
         services=services,
         recordings=len(new),
         silent=len(silent),
-        was_silent=was_silent,
+        was_silent=known.was_silent,
         analyses=len(analyses),
         needs_analysis=bool(models),
     )
@@ -380,7 +416,7 @@ def _undo(target: RunningBundle, record: UpdateRecord, why: str) -> bool:
         If it cannot open the stores any more; then nothing is changed.
     """
     settings = target.settings
-    if (newer := _too_new(target, record)) is not None:
+    if (newer := _too_new(settings, record.before)) is not None:
         copy = f"acoupi restore {record.backup}" if record.backup else "acoupi help moving"
         record.advance(settings, "stuck", f"{why}; {newer}")
         raise TargetError(
@@ -401,21 +437,21 @@ def _undo(target: RunningBundle, record: UpdateRecord, why: str) -> bool:
     return went_back
 
 
-def _too_new(target: RunningBundle, record: UpdateRecord) -> str | None:
-    """Return which store the image of before cannot open any more, in words."""
-    for setting, version in record.before.schemas.items():
-        path = configured_path(target.settings, setting)
+def _too_new(settings: Settings, image: KeptImage) -> str | None:
+    """Return which store an image cannot open, because a newer version converted it; in words."""
+    for setting, version in image.schemas.items():
+        path = configured_path(settings, setting)
         if path is None or not path.exists():
             continue
         with closing(open_read_only(path)) as store:
             now = int(store.execute("PRAGMA user_version").fetchone()[0])
         if now > version:
-            return f"{path.name} was converted to version {now}, and it knows {version}."
+            return f"{path.name} was converted to version {now}, and {image.name} knows {version}."
     return None
 
 
 def _seconds_lost(target: RunningBundle, record: UpdateRecord) -> float:
-    """Return for how long the recorder did not run since the switch, by the ledger."""
+    """Return how much of the planned recording is missing since the switch, by the ledger."""
     try:
         store = store_of(target.settings)
         deployment = find_deployment(store, None)

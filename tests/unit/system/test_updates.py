@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from acoupi.bundles.variables import choose
 from acoupi.components import SqliteStore
 from acoupi.components.stores.sql import SCHEMA
 from acoupi.errors import AcoupiError, TargetError
@@ -149,12 +150,23 @@ def test_only_the_last_updates_are_kept_and_an_image_that_is_still_needed_is_not
 
     unneeded = forget_oldest(set_up)
 
-    assert unneeded == [f"acoupi/kept:{'3' * 12}"]
+    assert [name.rpartition("-")[2] for name in unneeded] == ["3" * 12]
     assert [one.before.id for one in all_records(set_up)] == [others[2].id, others[1].id]
     assert len(all_records(set_up)) == KEPT
 
 
 # --- what an interrupted one leaves ---------------------------------------------------
+
+
+def test_an_update_that_was_undone_is_no_way_back_and_the_image_in_use_stays(
+    set_up: Settings,
+) -> None:
+    record = UpdateRecord.begin(set_up, OLD, NEW, None)
+    record.advance(set_up, "undone")
+    choose(set_up.home, {"ACOUPI_IMAGE": record.kept_as})
+
+    assert forget_oldest(set_up) == []
+    assert all_records(set_up) == []
 
 
 def test_status_names_an_update_that_was_interrupted_and_not_one_that_is_at_work(
