@@ -49,7 +49,7 @@ def judge(facts: Facts, *, is_last: bool) -> Verdict:
     """
     for one in facts.services:
         if one.restarts >= MOST_RESTARTS:
-            return Verdict(False, f'"{one.name}" ends again and again: {_words(one)}')
+            return Verdict(False, f'"{one.name}" ends again and again')
     missing = _missing(facts)
     if missing is None:
         return Verdict(True, "")

@@ -1,14 +1,19 @@
 """Whether an update is good, what it keeps, and what an interrupted one leaves."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from acoupi.bundles.engine import Answer, Engine
 from acoupi.bundles.variables import choose
 from acoupi.components import SqliteStore
 from acoupi.components.stores.sql import SCHEMA
+from acoupi.data import utc_now
+from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, TargetError
-from acoupi.system import Settings, setup_program
+from acoupi.system import Settings, setup_program, start_deployment
 from acoupi.system.state import get_status
 from acoupi.system.update_records import (
     KEPT,
@@ -22,7 +27,7 @@ from acoupi.system.update_records import (
     updates_folder,
 )
 from acoupi.system.update_verdict import MOST_RESTARTS, Facts, judge
-from acoupi.system.updating import roll_back
+from acoupi.system.updating import Update, roll_back, update
 from acoupi.targets import ServiceStatus
 from acoupi.targets.compose import ComposeTarget
 
@@ -78,16 +83,26 @@ def test_what_is_missing_is_waited_for_and_then_counts_against_it(found: Facts, 
 
 
 def test_a_service_that_ends_again_and_again_is_not_waited_for() -> None:
-    crashed = service(state="restarting", restarts=MOST_RESTARTS, message="it ended with 1")
+    crashed = service(state="restarting", restarts=MOST_RESTARTS)
 
     verdict = judge(facts(services=[READY, crashed]), is_last=False)
 
     assert verdict.is_good is False
-    assert '"detection"' in verdict.why
-    assert "it ended with 1" in verdict.why
+    assert verdict.why == '"detection" ends again and again'
 
 
 # --- what is kept ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def recording_sensor(set_up: Settings) -> Settings:
+    """One whose deployment plans a recording every ten seconds."""
+    deployment = start_deployment(set_up, "Oak")
+    store = SqliteStore(set_up.home / "data" / "metadata.db")
+    store.store_deployment(deployment)
+    store.note_plan(deployment, CapturePlan(duration=2, interval=10), utc_now())
+    store.close()
+    return set_up
 
 
 @pytest.fixture
@@ -222,3 +237,80 @@ def test_it_does_not_go_back_to_an_image_that_cannot_open_the_stores(set_up: Set
     assert texts(set_up) == before
     assert all_records(set_up)[0].stage == "stuck"
     assert "cannot be undone" in (update_trouble(set_up) or "")
+
+
+# --- what is refused before anything is changed ---------------------------------------
+
+
+class SmallEngine(Engine):
+    """An engine with a container of the recorder and images, of which each opens some stores."""
+
+    def __init__(self, images: dict[str, int], runs: str | None = "old") -> None:
+        self.images, self.runs = images, runs
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        del timeout
+        if words[0] == "ps":
+            return Answer(0, "container" if self.runs else "")
+        if words[:2] == ("container", "inspect"):
+            return Answer(0, json.dumps({"Image": self.runs, "Config": {"Image": "acoupi:1"}}))
+        if words[:2] == ("image", "inspect") and words[-1] in self.images:
+            return Answer(0, json.dumps({"Id": words[-1]}))
+        if words[0] == "run" and words[6] in self.images:
+            return Answer(0, json.dumps({"paths.db_metadata": self.images[words[6]]}))
+        return Answer(1, err="no such thing")
+
+
+NOW = SCHEMA.version
+
+
+@pytest.mark.parametrize(
+    ("images", "runs", "said"),
+    [
+        ({"old": NOW, "new": NOW}, None, "does not run"),
+        ({"old": NOW}, "old", "no image of a sensor"),
+        ({"old": NOW, "new": NOW - 1}, "old", "too old for this sensor"),
+        ({"old": NOW, "new": NOW + 1}, "old", "newer than the acoupi that is installed"),
+        ({"old": NOW, "new": NOW}, "old", "nothing to judge it by"),
+    ],
+)
+def test_what_cannot_be_judged_or_undone_is_refused_and_nothing_changes(
+    set_up: Settings, images: dict[str, int], runs: str | None, said: str
+) -> None:
+    SqliteStore(set_up.home / "data" / "metadata.db").count_recordings()
+    before = texts(set_up)
+    target = ComposeTarget(set_up, engine=SmallEngine(images, runs))
+
+    with pytest.raises(TargetError, match=said):
+        update(target, Update(image="new", minutes=5, back_up=str))
+
+    assert texts(set_up) == before
+    assert all_records(set_up) == []
+
+
+def test_the_image_that_runs_already_is_no_update(set_up: Settings) -> None:
+    target = ComposeTarget(set_up, engine=SmallEngine({"old": NOW}))
+
+    assert update(target, Update(image="old", minutes=5, back_up=str)) == (None, 0.0)
+
+
+def test_without_a_way_back_an_update_must_be_asked_for_and_makes_a_backup(
+    recording_sensor: Settings,
+) -> None:
+    made: list[Path] = []
+
+    def back_up(folder: Path) -> str:
+        made.append(folder)
+        return str(folder / "copy.tar.gz")
+
+    engine = SmallEngine({"old": NOW - 1, "new": NOW})
+    target = ComposeTarget(recording_sensor, engine=engine)
+    wanted = Update(image="new", minutes=5, back_up=back_up)
+
+    with pytest.raises(TargetError, match="no way back"):
+        update(target, wanted)
+    assert not made
+
+    with pytest.raises(TargetError, match="could not be kept"):  # this engine keeps none
+        update(target, replace(wanted, one_way=True))
+    assert made == [updates_folder(recording_sensor)]
