@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 from tests.docker.bundles import QUICK, Bundle, docker
 
@@ -34,7 +35,7 @@ def id_of(image: str) -> str:
 
 
 def test_an_image_that_crashes_is_undone_and_a_good_one_stays_until_rollback(
-    image: str, fresh: Bundle
+    image: str, fresh: Bundle, tmp_path: Path
 ) -> None:
     before = id_of(image)
     crashes, good = derived(image, "crashes", CRASHES), derived(image, "good", "LABEL good=yes\n")
@@ -52,7 +53,9 @@ def test_an_image_that_crashes_is_undone_and_a_good_one_stays_until_rollback(
     assert known <= {one.id for one in fresh.recordings()}
     fresh.goes_on("it records as before")
 
-    done = fresh.acoupi("update", "--image", good, "--minutes", "4", "--json", timeout=400)
+    stick = tmp_path / "images.tar"
+    docker("save", "--output", str(stick), good, timeout=120)
+    done = fresh.acoupi("update", "--file", str(stick), "--minutes", "4", "--json", timeout=400)
 
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads(done.stdout)
