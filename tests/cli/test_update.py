@@ -54,8 +54,6 @@ def test_a_file_must_hold_one_image_with_a_name(home: Path, said: str) -> None:
 
 
 def test_the_image_of_a_file_is_the_one_to_run_from(home: Path) -> None:
-    engine = Loading()
-    engine.said = "Loaded image: acoupi/sensor:1.2\n"
-    assert (
-        load(ComposeTarget(Settings(home=home), engine=engine), home / "x") == "acoupi/sensor:1.2"
-    )
+    target = ComposeTarget(Settings(home=home), engine=Loading("Loaded image: sensor:1.2\n"))
+
+    assert load(target, home / "images.tar") == "sensor:1.2"

@@ -2,8 +2,13 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from acoupi.data import EffortState, utc_now
+from acoupi.home import home_mark
 from tests.docker.bundles import QUICK, Bundle, docker
 
 CRASHES = """\
@@ -34,37 +39,49 @@ def id_of(image: str) -> str:
     return docker("image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
 
 
+@pytest.fixture
+def updated(fresh: Bundle) -> Iterator[Bundle]:
+    """A bundle of which no image is left behind either."""
+    yield fresh
+    fresh.end()
+    for own in ("acoupi/test-update", f"acoupi/kept:{home_mark(fresh.home)}-*"):
+        found = docker("images", "--format", "{{.Repository}}:{{.Tag}}", own).stdout.split()
+        docker("image", "rm", *found, check=False)
+
+
 def test_an_image_that_crashes_is_undone_and_a_good_one_stays_until_rollback(
-    image: str, fresh: Bundle, tmp_path: Path
+    image: str, updated: Bundle, tmp_path: Path
 ) -> None:
     before = id_of(image)
     crashes, good = derived(image, "crashes", CRASHES), derived(image, "good", "LABEL good=yes\n")
-    fresh.set_up(*QUICK)
-    fresh.compose("up", "-d")
-    fresh.eventually(lambda: fresh.analysed() > 0, "a recording is analysed")
-    known = {one.id for one in fresh.recordings()}
+    updated.set_up(*QUICK)
+    updated.compose("up", "-d")
+    updated.eventually(lambda: updated.analysed() > 0, "a recording is analysed")
+    known = {one.id for one in updated.recordings()}
 
-    done = fresh.acoupi("update", "--image", crashes, "--minutes", "2", timeout=400)
+    since = utc_now()
+    done = updated.acoupi("update", "--image", crashes, "--minutes", "2", timeout=400)
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"the update to {crashes} was undone" in done.stderr
     assert "broken on purpose" in done.stderr
-    assert images_of(fresh) == {before}
-    assert known <= {one.id for one in fresh.recordings()}
-    fresh.goes_on("it records as before")
+    assert images_of(updated) == {before}
+    assert known <= {one.id for one in updated.recordings()}
+    updated.goes_on("it records as before")
+    assert updated.effort(since).seconds(EffortState.NOT_RUNNING) > 0
 
     stick = tmp_path / "images.tar"
     docker("save", "--output", str(stick), good, timeout=120)
-    done = fresh.acoupi("update", "--file", str(stick), "--minutes", "4", "--json", timeout=400)
+    done = updated.acoupi("update", "--file", str(stick), "--minutes", "4", "--json", timeout=400)
 
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads(done.stdout)
     assert facts["update"]["stage"] == "good"
     assert facts["update"]["before"]["id"] == before
-    assert images_of(fresh) == {id_of(good)}
+    assert images_of(updated) == {id_of(good)}
 
-    done = fresh.acoupi("rollback", timeout=300)
+    done = updated.acoupi("rollback", timeout=300)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert images_of(fresh) == {before}
-    fresh.goes_on("it records as before")
+    assert images_of(updated) == {before}
+    updated.goes_on("it records as before")
