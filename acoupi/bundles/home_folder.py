@@ -29,7 +29,10 @@ WIDE_FOLDERS = frozenset(
 )
 """No home is one of these, but may be below."""
 MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a home for a trial
-OTHER_NAMES = ("data", "waiting", "secrets", "systemd", "balena", "simulated-audio.yml")
+OTHER_NAMES = (
+    *("data", "waiting", "secrets", "systemd", "balena", "updates"),
+    "simulated-audio.yml",
+)
 """What acoupi names in a home, besides its settings and the files of Compose."""
 SHOWN = 5
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")

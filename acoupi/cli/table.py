@@ -80,6 +80,10 @@ COMMANDS = {
     "restore": Entry(
         "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
     ),
+    "update": Entry(
+        "update:update_app", "Run from a newer image; go back by itself if that does not record."
+    ),
+    "rollback": Entry("update:rollback_app", "Go back to what ran before the last update."),
     "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
     "fleet": Entry(
         "fleet_status:app",

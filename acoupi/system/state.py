@@ -35,6 +35,7 @@ from acoupi.system.home_files import configured_path, faults_of_files
 from acoupi.system.memory import InMemory, in_memory
 from acoupi.system.sensor import Sensor
 from acoupi.system.space import room_of
+from acoupi.system.update_records import update_trouble
 from acoupi.targets import ServiceStatus
 
 __all__ = [
@@ -216,6 +217,8 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
         failing += filter(None, [provisioned.trouble() if provisioned else None])
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     failing += _strange_recordings(sensor.settings)
+    with suppress(AcoupiError):  # `acoupi rollback` tells it
+        failing += filter(None, [update_trouble(sensor.settings)])
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
     return ProgramState(status="ok", program=name)
