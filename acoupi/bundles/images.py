@@ -517,7 +517,7 @@ def _explain_packages(text: str) -> TargetError | None:
     if found := _NOT_FETCHED.search(text):
         return TargetError(
             f"cannot build the image: the weights of {found[1]} could not be fetched.",
-            "build where the web can be reached: acoupi compose build; then move the image here",
+            "docker save the image on a machine that reaches the web, docker load it here",
             why=f"its model fetches them when it is first loaded: {found[2].strip()}",
         )
     return None

@@ -1,8 +1,9 @@
-"""Weights of models that an image carries, where the libraries of its models find them."""
+"""Where the libraries of models find what they keep: weights, and code that they compiled."""
 
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -15,26 +16,36 @@ def carried_folder() -> Path:
 
 
 def use_carried(variables: MutableMapping[str, str] = os.environ) -> None:
-    """Let libraries find what the image carries, before they are imported; none: nothing happens.
+    """Let libraries find what the image carries, before they are imported.
 
-    The folder of the home (``XDG_CACHE_HOME``) is kept where it has all of it, too, because it may
-    hold more. Where it can be written, it is given what it lacks.
+    The folder that they are given (``XDG_CACHE_HOME``) is completed if it can be written. Else
+    they get a temporary one with links to all that is in it and in the image: some libraries
+    (numba, and so librosa) fail where they can write nothing. Without such a folder, and with an
+    image that carries nothing, nothing happens.
     """
     carried = carried_folder()
-    files = [path.relative_to(carried) for path in carried.rglob("*") if path.is_file()]
-    if not files:
+    given = variables.get("XDG_CACHE_HOME")
+    if given is None and not carried.is_dir():
         return
-    own = Path(variables.get("XDG_CACHE_HOME") or carried)
-    lacking = [file for file in files if _size(own / file) != _size(carried / file)]
-    if lacking and os.access(own, os.W_OK) and own != carried:
-        for file in lacking:
-            (own / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(carried / file, own / file)
-    elif lacking:
-        own = carried
-    variables["XDG_CACHE_HOME"] = str(own)
+    own = Path(given or carried)
+    if os.access(own, os.W_OK):
+        _complete(own, carried, link=False)
+        return
+    links = Path(tempfile.mkdtemp(prefix="acoupi-cache-"))
+    _complete(links, carried, link=True)
+    _complete(links, own, link=True)
+    variables["XDG_CACHE_HOME"] = str(links)
 
 
-def _size(path: Path) -> int | None:
-    """Return the size of a file; None if it is not there. A broken download is smaller."""
-    return path.stat().st_size if path.is_file() else None
+def _complete(folder: Path, source: Path, *, link: bool) -> None:
+    """Give a folder the files of another that it lacks; a broken download is smaller."""
+    for path in source.rglob("*"):
+        place = folder / path.relative_to(source)
+        if not path.is_file() or (place.is_file() and place.stat().st_size >= path.stat().st_size):
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        if link:
+            place.symlink_to(path)
+        else:
+            shutil.copyfile(path, place)

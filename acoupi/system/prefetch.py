@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 
 from acoupi.errors import AcoupiError
@@ -19,6 +20,8 @@ __all__ = ["CANNOT_FETCH", "main", "prefetch"]
 
 CANNOT_FETCH = "acoupi cannot fetch the weights of"
 """How the line begins that tells what failed; `acoupi.bundles.images` looks for it."""
+LONGEST = 200
+"""Of a reason, in characters."""
 CLIENTS = {"aiohttp", "httpx", "huggingface_hub", "requests", "urllib", "urllib3"}
 """Libraries that fetch; their errors are those of a network."""
 
@@ -57,7 +60,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or "no reason is given"
+    return textwrap.shorten(str(error), LONGEST, placeholder=" ...") or "no reason is given"
 
 
 def _print(line: str) -> None:
@@ -67,6 +70,7 @@ def _print(line: str) -> None:
 def main() -> int:
     """Load the models of all programs that packages brought; return the exit code."""
     folder = carried_folder()
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ["XDG_CACHE_HOME"] = str(folder)
     places = programs_to_choose().values()
     fetched = [prefetch(one, _print) for one in places if not one.startswith("acoupi.")]

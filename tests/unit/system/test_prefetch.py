@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -127,14 +128,37 @@ def carried(prefix: Path) -> Path:
     return folder
 
 
-def test_a_worker_that_may_not_write_reads_the_weights_in_the_image(
-    carried: Path, tmp_path: Path
+def test_a_worker_that_may_not_write_reads_the_weights_and_can_keep_what_it_compiles(
+    carried: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = tmp_path / "own"
+    (own / "weights").mkdir(parents=True)
+    (own / "weights" / "one.bin").touch()  # a download that broke off
+    (own / "weights" / "other.bin").write_bytes(b"other")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != own)  # as root may write it
+    variables = {"XDG_CACHE_HOME": str(own)}
+
+    use_carried(variables)
+    first = Path(variables["XDG_CACHE_HOME"])
+    use_carried(variables)
+
+    assert Path(variables["XDG_CACHE_HOME"]) == first
+    assert (first / "weights" / "one.bin").read_bytes() == b"weights"
+    assert (first / "weights" / "other.bin").read_bytes() == b"other"
+    (first / "weights" / "compiled").touch()
+    assert sorted(path.name for path in (own / "weights").iterdir()) == ["one.bin", "other.bin"]
+
+
+def test_a_worker_without_a_folder_and_weights_can_keep_what_it_compiles(
+    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     variables = {"XDG_CACHE_HOME": str(tmp_path / "absent")}
 
     use_carried(variables)
 
-    assert variables["XDG_CACHE_HOME"] == str(carried)
+    assert os.access(variables["XDG_CACHE_HOME"], os.W_OK)
     assert not (tmp_path / "absent").exists()
 
 
@@ -153,8 +177,8 @@ def test_a_folder_that_can_be_written_is_completed_and_used(carried: Path, tmp_p
 
 
 def test_where_no_image_carries_anything_nothing_changes(prefix: Path) -> None:
-    before = dict(os.environ)
+    variables: dict[str, str] = {}
 
-    use_carried()
+    use_carried(variables)
 
-    assert dict(os.environ) == before
+    assert variables == {}
