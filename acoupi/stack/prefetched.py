@@ -31,7 +31,10 @@ def use_carried(variables: MutableMapping[str, str] = os.environ) -> None:
     if os.access(own, os.W_OK):
         _complete(own, carried, link=False)
         return
-    links = Path(tempfile.mkdtemp(prefix="acoupi-cache-"))
+    try:
+        links = Path(tempfile.mkdtemp(prefix="acoupi-cache-"))
+    except OSError:
+        return  # nothing can be written here, as where a program is only looked at
     _complete(links, carried, link=True)
     _complete(links, own, link=True)
     variables["XDG_CACHE_HOME"] = str(links)

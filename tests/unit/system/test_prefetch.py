@@ -176,6 +176,17 @@ def test_a_folder_that_can_be_written_is_completed_and_used(carried: Path, tmp_p
     assert (own / "other.bin").read_bytes() == b"other"
 
 
+def test_where_nothing_at_all_can_be_written_a_program_can_still_be_looked_at(
+    carried: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    variables = {"XDG_CACHE_HOME": str(tmp_path / "own")}
+
+    use_carried(variables)
+
+    assert variables == {"XDG_CACHE_HOME": str(tmp_path / "own")}
+
+
 def test_where_no_image_carries_anything_nothing_changes(prefix: Path) -> None:
     variables: dict[str, str] = {}
 
