@@ -459,6 +459,7 @@ def _unknown_failure(build: _Build, said: Sequence[str]) -> AcoupiError:
 _PIP_MISSING = re.compile(r"No matching distribution found for (\S+)")
 _PIP_CONFLICT = re.compile(r"Cannot install (.+?) because these package versions have conflicting")
 _APT_MISSING = re.compile(r"E: Unable to locate package (\S+)")
+_NOT_FETCHED = re.compile(r"acoupi cannot fetch the weights of (\S+): (.+)")
 _BASE_MISSING = re.compile(
     r"(?:failed to resolve source metadata for|pull access denied for|failed to load metadata for) "
     r"(?:docker\.io/)?(?:library/)?([^\s:]+(?::[\w.-]+)?)"
@@ -483,6 +484,24 @@ def explain_build(answer: Answer) -> TargetError | None:
 def _explain_content(text: str) -> TargetError | None:
     if "no space left on device" in text.lower():
         return _no_space("the engine ran out of it while building.")
+    if error := _explain_packages(text):
+        return error
+    if found := _APT_MISSING.search(text):
+        return TargetError(
+            f'cannot build the image: Debian has no package "{found[1]}".',
+            f"apt-cache search {found[1]}",
+            why="apt did not find it.",
+        )
+    if found := _BASE_MISSING.search(text):
+        return TargetError(
+            f'cannot build the image: its base "{found[1]}" is not there.',
+            "scripts/docker-host   (makes one from Debian packages where no registry answers)",
+            why="it is neither on this machine nor could a registry be asked.",
+        )
+    return None
+
+
+def _explain_packages(text: str) -> TargetError | None:
     if found := _PIP_MISSING.search(text):
         return TargetError(
             f'cannot build the image: there is no package "{found[1]}".',
@@ -495,16 +514,10 @@ def _explain_content(text: str) -> TargetError | None:
             "a version of it that does, or another of acoupi",
             why=f"pip cannot install {found[1]} together with what the image has.",
         )
-    if found := _APT_MISSING.search(text):
+    if found := _NOT_FETCHED.search(text):
         return TargetError(
-            f'cannot build the image: Debian has no package "{found[1]}".',
-            f"apt-cache search {found[1]}",
-            why="apt did not find it.",
-        )
-    if found := _BASE_MISSING.search(text):
-        return TargetError(
-            f'cannot build the image: its base "{found[1]}" is not there.',
-            "scripts/docker-host   (makes one from Debian packages where no registry answers)",
-            why="it is neither on this machine nor could a registry be asked.",
+            f"cannot build the image: the weights of {found[1]} could not be fetched.",
+            "docker save the image on a machine that reaches the web, docker load it here",
+            why=f"its model fetches them when it is first loaded: {found[2].strip()}",
         )
     return None

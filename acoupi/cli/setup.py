@@ -264,12 +264,15 @@ def _for_system(target: str) -> str:
 def _set_up_inside(found: "Settings", words: list[str], packages: list[str]) -> int:
     """Bake packages into an image, and set up inside it; return the exit code."""
     from acoupi.bundles.images import image_name, named_packages, why_build
+    from acoupi.bundles.licences import licences_before
     from acoupi.cli.images import build_image_of
     from acoupi.cli.inside import run_inside
 
     named = named_packages(packages)
     image = image_name(named)
     if why_build(image, named):
+        for line in licences_before(named):
+            typer.echo(f"Licence of {line}", err=True)
         build_image_of(named)
     return run_inside(found, words, image, named)
 

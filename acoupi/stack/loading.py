@@ -17,6 +17,7 @@ from acoupi.config.names import BY_OPTIONS
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
+from acoupi.stack.prefetched import use_carried
 from acoupi.stack.published import GROUP, published_packages
 from acoupi.stack.settings import Settings
 
@@ -103,6 +104,7 @@ def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
     parts = module_name.split(".")
     if not all(part.isidentifier() for part in parts):
         raise _not_found(program_name, choose)
+    use_carried()
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

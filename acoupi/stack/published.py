@@ -1,12 +1,22 @@
 """Packages for acoupi that name no program: what they bring, and their licences."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from pathlib import PurePosixPath
+from typing import Any
 
-__all__ = ["GROUP", "Published", "licences_of", "published_packages"]
+__all__ = [
+    "GROUP",
+    "NAME",
+    "RESTRICTED",
+    "Published",
+    "licences_of",
+    "normal",
+    "published_packages",
+    "stated_licence",
+]
 
 GROUP = "acoupi.programs"
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -71,12 +81,35 @@ def licences_of(module: str) -> list[str]:
 
 
 def _licence(name: str) -> str | None:
-    """Return what a package says of its licence, in a line; None: nothing, or it is not there."""
+    """Return what a package says of its licence, in a line; None: it is not there."""
     try:
         found = distribution(name)
     except PackageNotFoundError:
         return None
-    metadata = found.metadata.json
+    return f"{found.name} {found.version}: {stated_licence(found.metadata.json)}"
+
+
+def stated_licence(metadata: Mapping[str, Any]) -> str:
+    r"""Return the licence that the metadata of a package states, in a line.
+
+    Parameters
+    ----------
+    metadata
+        As JSON: the fields as pip reports them.
+
+    Examples
+    --------
+    >>> stated_licence({"license": "MIT License\n\nPermission is hereby granted"})
+    'MIT License'
+    >>> stated_licence({"classifier": ["License :: OSI Approved :: BSD License"]})
+    'BSD License'
+    >>> stated_licence({})
+    'not stated'
+    """
     said = str(metadata.get("license_expression") or metadata.get("license") or "")
-    first = said.strip().partition("\n")[0]
-    return f"{found.name} {found.version}: {first or 'no licence is named'}"
+    classifiers = [
+        one.rpartition(" :: ")[2]
+        for one in metadata.get("classifier", ())
+        if one.startswith("License :: ")
+    ]
+    return said.strip().partition("\n")[0] or ", ".join(classifiers) or "not stated"

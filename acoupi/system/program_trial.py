@@ -17,6 +17,7 @@ from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.errors import AcoupiError, AudioError, InvalidProgramError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
+from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.system.home_files import configured_path
 from acoupi.system.lifecycle import set_up
@@ -157,11 +158,22 @@ def program_trial(program: str, args: Sequence[str] = ()) -> Iterator[Trial]:
     with tempfile.TemporaryDirectory(prefix="acoupi-trial-") as folder:
         settings = Settings(home=Path(folder) / "home")
         with using_home(settings.home):
-            set_up(settings, SetupRequest(program, args, target="process"))
+            words = [*_microphone(program, args), *args]
+            set_up(settings, SetupRequest(program, words, target="process"))
             built = Sensor.read(settings).program
             yield Trial(built, settings)
             if (store := getattr(built, "store", None)) is not None and hasattr(store, "close"):
                 store.close()
+
+
+def _microphone(program: str, args: Sequence[str]) -> list[str]:
+    """Return options for a microphone that a program asks for; none is used."""
+    section = load_program_class(program).get_config_schema().model_fields.get("microphone")
+    if section is None or not section.is_required():
+        return []
+    given = {word.partition("=")[0] for word in args}
+    usual = {"--microphone.device_name": "default", "--microphone.samplerate": "48000"}
+    return [word for name, value in usual.items() if name not in given for word in (name, value)]
 
 
 def _own_lines(error: Exception) -> str:
