@@ -342,7 +342,7 @@ def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
 def _say_what_is_next(found: "ComposeTarget") -> None:
     typer.echo("To see its state: acoupi compose ps    Its logs: acoupi compose logs -f")
     if _deployment(found) is None:
-        typer.echo('To name its site: acoupi deployment start --name "Old oak"')
+        typer.echo('To name its site: acoupi start "Old oak"')
     typer.echo("To stop it: acoupi compose down")
 
 
@@ -371,7 +371,7 @@ def down(context: typer.Context) -> None:
     done("The sensor has stopped. Its recordings are kept. To start it again: acoupi compose up")
     deployment = _deployment(found)
     if deployment is not None:
-        warn(f'the deployment "{deployment}" has not been ended; to end it: acoupi deployment stop')
+        warn(f'the deployment "{deployment}" has not been ended; to end it: acoupi stop')
 
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose restart"))

@@ -50,12 +50,15 @@ def start(
 def _degrees(text: str) -> tuple[float, float]:
     try:
         latitude, longitude = (float(one) for one in text.split(","))
+        if not (abs(latitude) <= 90 and abs(longitude) <= 180):
+            raise ValueError(text)
     except ValueError as error:
         raise ParameterError(
             text,
             f'--at cannot be "{text}".',
             "--at 51.54,-0.02",
-            why="it is two numbers with a comma between them: degrees north, degrees east.",
+            why="it is two numbers with a comma between them: degrees north (-90 to 90), degrees east "
+            "(-180 to 180).",
         ) from error
     return latitude, longitude
 
@@ -83,7 +86,7 @@ def _show(summary: "Summary") -> None:
     state = summary.state
     rows = summary.rows()
     if state.microphone is not None:
-        rows["microphone"] = deployment.microphone_words(state.microphone)
+        rows["microphone"] = deployment.microphone_words(state.microphone, summary.zone)
     print_record(rows)
     for message in deployment.warnings_of(state):
         warn(message)

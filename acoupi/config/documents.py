@@ -87,6 +87,13 @@ class Document:
             If its name says no kind of file, or it cannot be read.
         """
         suffix = path.suffix.lower()
+        if str(path).startswith(("http:/", "https:/")):
+            raise ConfigurationError(
+                f'cannot read the configuration file "{path}".',
+                f"curl -fLo settings{suffix or '.yaml'} URL, then --config settings{suffix or '.yaml'}",
+                why="it is an address; containers that set themselves up fetch one "
+                "(ACOUPI_CONFIG_URL), and this command reads files only.",
+            )
         if suffix not in _READERS:
             raise ConfigurationError(
                 f'cannot tell what kind of file "{path}" is.',
