@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table, warn
-from acoupi.cli.table import COMMANDS
+from acoupi.cli.table import COMMANDS, WholeLines
 from acoupi.cli.terminal import echo
 from acoupi.errors import ParameterError, TargetError
 
@@ -54,7 +53,7 @@ PS_COLUMNS = {
 }
 
 
-class ComposeGroup(TyperGroup):
+class ComposeGroup(WholeLines):
     """The commands of acoupi, and all others of ``docker compose``."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["COMMANDS", "LazyCommands", "group", "single"]
+__all__ = ["COMMANDS", "LazyCommands", "WholeLines", "group", "single"]
 
 _WHOLE = 1000
 """Characters: more than any first paragraph has."""

@@ -88,9 +88,10 @@ class Document:
         """
         suffix = path.suffix.lower()
         if str(path).startswith(("http:/", "https:/")):
+            address = str(path).replace(":/", "://", 1)  # a path has no doubled slash
             raise ConfigurationError(
-                f'cannot read the configuration file "{path}".',
-                f"curl -fLo settings{suffix or '.yaml'} URL, then --config settings{suffix or '.yaml'}",
+                f'cannot read the configuration file "{address}".',
+                f"curl -fLo {path.name} {address}   (then --config {path.name})",
                 why="it is an address; containers that set themselves up fetch one "
                 "(ACOUPI_CONFIG_URL), and this command reads files only.",
             )
