@@ -1,5 +1,6 @@
 """``acoupi start``, ``stop``, ``status``, ``logs`` and ``watch``: what is needed every day."""
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -50,17 +51,17 @@ def start(
 def _degrees(text: str) -> tuple[float, float]:
     try:
         latitude, longitude = (float(one) for one in text.split(","))
-        if not (abs(latitude) <= 90 and abs(longitude) <= 180):
-            raise ValueError(text)
-    except ValueError as error:
-        raise ParameterError(
-            text,
-            f'--at cannot be "{text}".',
-            "--at 51.54,-0.02",
-            why="it is two numbers with a comma between them: degrees north (-90 to 90), degrees east "
-            "(-180 to 180).",
-        ) from error
-    return latitude, longitude
+    except ValueError:
+        latitude = longitude = math.nan
+    if abs(latitude) <= 90 and abs(longitude) <= 180:
+        return latitude, longitude
+    raise ParameterError(
+        text,
+        f'--at cannot be "{text}".',
+        "--at 51.54,-0.02",
+        why="it is two numbers with a comma between them: degrees north (-90 to 90), degrees "
+        "east (-180 to 180).",
+    )
 
 
 @status_app.command(epilog=example("acoupi status"))
