@@ -101,8 +101,7 @@ def read_last(path: Path) -> Deployment | None:
     except ValueError as error:
         raise DeploymentError(
             f'cannot read "{path}".',
-            f"mv {shlex.quote(str(path))} {shlex.quote(str(path))}.broken"
-            " && acoupi deployment start",
+            f"mv {shlex.quote(str(path))} {shlex.quote(str(path))}.broken && acoupi start",
             why=f"it does not hold a deployment: {str(error).splitlines()[0]}.",
         ) from error
 

@@ -33,7 +33,7 @@ class Holder:
     def remedy(self) -> str:
         """How to stop it."""
         if self.home:
-            return f"ACOUPI_HOME={shlex.quote(self.home)} acoupi deployment stop"
+            return f"ACOUPI_HOME={shlex.quote(self.home)} acoupi stop"
         return f"stop it: kill {self.pid}"
 
 

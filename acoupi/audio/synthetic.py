@@ -13,7 +13,9 @@ __all__ = ["Chirp", "SyntheticSource", "chirps_of_second", "synthesize_second"]
 _NOISE = 10 ** (-66 / 20)
 """Standard deviation of the noise floor: -66 dBFS."""
 
-# The pattern repeats every ten seconds; five of them are quiet.
+# Eleven seconds, six of them quiet: no usual interval of recordings is a multiple of it, so that
+# none of them always meets the same seconds.
+_PATTERN_SECONDS = 11
 _BIRD_SECONDS = (1, 2, 3)
 _BAT_SECONDS = (6, 7)
 
@@ -88,7 +90,7 @@ def chirps_of_second(seed: int, second: int, samplerate: int) -> list[Chirp]:
         In order of time; empty in quiet seconds.
     """
     random = np.random.default_rng((seed, second, 1))
-    if second % 10 in _BIRD_SECONDS:
+    if second % _PATTERN_SECONDS in _BIRD_SECONDS:
         scale = min(1.0, samplerate / 16_000)
         notes = int(random.integers(3, 6))
         return [
@@ -101,7 +103,7 @@ def chirps_of_second(seed: int, second: int, samplerate: int) -> list[Chirp]:
             )
             for note in range(notes)
         ]
-    if second % 10 in _BAT_SECONDS and samplerate >= 160_000:
+    if second % _PATTERN_SECONDS in _BAT_SECONDS and samplerate >= 160_000:
         first, last = random.uniform(65_000, 76_000), random.uniform(35_000, 45_000)
         return [
             Chirp(

@@ -50,7 +50,7 @@ def check(as_json: AsJson = False) -> None:
             print_json({"ok": is_well, "checks": results})
     if not as_json:
         warn_of_timezone(found.settings)
-        following = " Next: acoupi deployment start" if found.target.starts_here else ""
+        following = " Next: acoupi start" if found.target.starts_here else ""
         done(f"The sensor is ready.{following}")
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table, warn
-from acoupi.cli.table import COMMANDS
+from acoupi.cli.table import COMMANDS, WholeLines
 from acoupi.cli.terminal import echo
 from acoupi.errors import ParameterError, TargetError
 
@@ -54,7 +53,7 @@ PS_COLUMNS = {
 }
 
 
-class ComposeGroup(TyperGroup):
+class ComposeGroup(WholeLines):
     """The commands of acoupi, and all others of ``docker compose``."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -344,7 +343,7 @@ def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
 def _say_what_is_next(found: "ComposeTarget") -> None:
     typer.echo("To see its state: acoupi compose ps    Its logs: acoupi compose logs -f")
     if _deployment(found) is None:
-        typer.echo('To name its site: acoupi deployment start --name "Old oak"')
+        typer.echo('To name its site: acoupi start "Old oak"')
     typer.echo("To stop it: acoupi compose down")
 
 
@@ -373,7 +372,7 @@ def down(context: typer.Context) -> None:
     done("The sensor has stopped. Its recordings are kept. To start it again: acoupi compose up")
     deployment = _deployment(found)
     if deployment is not None:
-        warn(f'the deployment "{deployment}" has not been ended; to end it: acoupi deployment stop')
+        warn(f'the deployment "{deployment}" has not been ended; to end it: acoupi stop')
 
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose restart"))

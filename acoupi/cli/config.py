@@ -203,6 +203,10 @@ def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
 
 @app.command(epilog=example("acoupi config schema --program default"))
 def schema(
+    section: Annotated[
+        str | None,
+        typer.Argument(metavar="[SECTION]", help="Only its settings: recording; all if not given."),
+    ] = None,
     program: Annotated[
         str | None,
         typer.Option(
@@ -213,7 +217,7 @@ def schema(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON Schema.")] = False,
 ) -> None:
-    """List every setting, with its possible values and its default."""
+    """List every setting, or those of a section, with its possible values and its default."""
     from acoupi.config import config_schema_json
     from acoupi.config.sensor import setting_trees
     from acoupi.home import using_home
@@ -227,9 +231,22 @@ def schema(
         return
     with using_home(settings.home):
         nodes = [node for tree in setting_trees(model) for node in tree.walk()]
-        rows = [_row(node) for node in nodes if not node.is_section]
+        found = [node for node in nodes if not node.is_section and _is_in(node.name, section)]
+        rows = [_row(node) for node in found]
+    if section is not None and not rows:
+        sections = dict.fromkeys(node.name.partition(".")[0] for node in nodes)
+        raise ParameterError(
+            section,
+            f'there is no setting "{section}".',
+            f"acoupi config schema {next(iter(sections))}",
+            why=f"the settings and sections are {', '.join(sections)}.",
+        )
     columns = {"option": "option", "kind": "type", "default": "default", "meaning": "meaning"}
     print_table(rows, columns, empty="This program has no settings.")
+
+
+def _is_in(name: str, section: str | None) -> bool:
+    return section is None or f"{name}.".startswith(f"{section}.")
 
 
 def _row(node: "ConfigTree") -> dict[str, Any]:

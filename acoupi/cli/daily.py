@@ -1,5 +1,6 @@
 """``acoupi start``, ``stop``, ``status``, ``logs`` and ``watch``: what is needed every day."""
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -50,14 +51,17 @@ def start(
 def _degrees(text: str) -> tuple[float, float]:
     try:
         latitude, longitude = (float(one) for one in text.split(","))
-    except ValueError as error:
-        raise ParameterError(
-            text,
-            f'--at cannot be "{text}".',
-            "--at 51.54,-0.02",
-            why="it is two numbers with a comma between them: degrees north, degrees east.",
-        ) from error
-    return latitude, longitude
+    except ValueError:
+        latitude = longitude = math.nan
+    if abs(latitude) <= 90 and abs(longitude) <= 180:
+        return latitude, longitude
+    raise ParameterError(
+        text,
+        f'--at cannot be "{text}".',
+        "--at 51.54,-0.02",
+        why="it is two numbers with a comma between them: degrees north (-90 to 90), degrees "
+        "east (-180 to 180).",
+    )
 
 
 @status_app.command(epilog=example("acoupi status"))
@@ -83,7 +87,7 @@ def _show(summary: "Summary") -> None:
     state = summary.state
     rows = summary.rows()
     if state.microphone is not None:
-        rows["microphone"] = deployment.microphone_words(state.microphone)
+        rows["microphone"] = deployment.microphone_words(state.microphone, summary.zone)
     print_record(rows)
     for message in deployment.warnings_of(state):
         warn(message)

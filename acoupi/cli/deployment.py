@@ -1,5 +1,6 @@
 """``acoupi deployment``: starting and ending a deployment, and its state."""
 
+import datetime
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -89,7 +90,7 @@ def start(
         print_json(deployment)
         return
     done(f'The deployment "{deployment.name}" has started.')
-    typer.echo("To see its state: acoupi deployment status")
+    typer.echo("To see how it is: acoupi status")
     warn_of_timezone(found.settings, deployment.latitude, deployment.longitude)
     if deployment.latitude is None or deployment.longitude is None:
         warn("without latitude and longitude, nothing can be scheduled by dawn and dusk.")
@@ -103,8 +104,8 @@ def _place(
         if name is None:
             raise ParameterError(
                 "",
-                "--name is missing.",
-                'acoupi deployment start --name "Old oak"',
+                "the site has no name.",
+                'acoupi start "Old oak"',
                 why="the name identifies the recordings of a deployment.",
             )
         return name, latitude, longitude
@@ -265,9 +266,9 @@ def _show(state: "AcoupiStatus") -> None:
         record["microphone"] = microphone_words(state.microphone)
     print_record(record | _work(state))
     if state.unnamed is not None:
-        typer.echo('To name it: acoupi deployment start --name "Old oak"')
+        typer.echo('To name it: acoupi start "Old oak"')
     if state.stands_by:
-        warn("nothing is recorded until: acoupi deployment start   (it was stopped on the page)")
+        warn("nothing is recorded until: acoupi start   (it was stopped on the page)")
     for message in warnings_of(state):
         warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
@@ -291,17 +292,25 @@ def warnings_of(state: "AcoupiStatus") -> list[str]:
     return [*filter(None, messages), *alarms]
 
 
-def microphone_words(state: "MicrophoneState") -> str:
-    """Describe the microphone, from the last recording and from what prevents the next."""
+def microphone_words(state: "MicrophoneState", zone: datetime.tzinfo | None = None) -> str:
+    """Describe the microphone, from the last recording and from what prevents the next.
+
+    Times are in the zone that is named beside it; without one, they are in UTC and say so.
+    """
     health = state.health
+
+    def shown(time: datetime.datetime) -> str:
+        if zone is None:
+            return f"{shown_time(time, '%H:%M:%S')} UTC"
+        return shown_time(time, "%H:%M:%S", zone=zone)
+
     if state.missing_since is not None:
-        since = shown_time(state.missing_since, "%H:%M:%S")
-        return f"{state.faults[0]} since {since} UTC: {state.missing_detail}"
+        return f"{state.faults[0]} since {shown(state.missing_since)}: {state.missing_detail}"
     if health is None:
         return "not measured"
     level = f"{health.rms_dbfs:.0f} dBFS, noise floor {health.noise_floor_dbfs:.0f} dBFS"
     words = ", ".join(state.faults) or "ok"
-    when = f"{shown_time(state.recorded_on, '%H:%M:%S')} UTC" if state.recorded_on else "never"
+    when = shown(state.recorded_on) if state.recorded_on else "never"
     text = f"{words} ({level if not health.is_silent else 'no sound'}; recorded {when})"
     return text if state.incomplete is None else f"{text}; broke off: {state.incomplete}"
 

@@ -108,8 +108,8 @@ def export(
             audio=audio,
             suspect=() if heard.sensor is None else suspect_times(heard.sensor),
         )
-    tables = "effort.csv, failures.csv and calibration.csv"
-    done(f"{output} holds {chosen.name}, {tables} of {_named(sites)}.")
+    tables = "with effort.csv, failures.csv and calibration.csv"
+    done(f"{output} holds {_named(sites)} as {chosen.name}, {tables}.")
     if (output / "audio-missing.csv").exists():
         warn(f"some sound files are not there any more: {output / 'audio-missing.csv'} lists them.")
     for site in sites:

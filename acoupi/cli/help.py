@@ -2,6 +2,7 @@
 
 import re
 import sys
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +61,8 @@ def help(  # noqa: A001 - the name of the command
 
 def _list(titles: dict[str, str]) -> None:
     """Print the names of all pages with their titles, folder by folder."""
+    from acoupi.cli.tables import width_of, wrapped
+
     say("Read a page with: acoupi help TOPIC")
     width = max(map(len, titles)) + 2
     folder = None
@@ -67,7 +70,10 @@ def _list(titles: dict[str, str]) -> None:
         if (name.rpartition("/")[0]) != folder:
             folder = name.rpartition("/")[0]
             say("")
-        say(f"  {name:<{width}}{title}")
+        room = width_of()
+        lines = [title] if room is None else wrapped(title, room - width - 2)
+        for start, line in zip_longest([name], lines, fillvalue=""):
+            say(f"  {start:<{width}}{line}")
 
 
 def _page_of(topic: str, titles: dict[str, str]) -> str | None:

@@ -12,6 +12,7 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import no_hub
 from acoupi.cli.output import done, example, print_json, print_table, say, working
 from acoupi.cli.table import group
+from acoupi.cli.timezones import shown_time
 from acoupi.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def import_(
             outputs = (one for recording in report.recordings for one in recording.outputs)
             detections += sum(len(one.detections) for one in outputs)
     done(
-        f"The hub has all of {sensor}: {deployments} deployments, {recordings} recordings, "
+        f"The hub has all of {sensor}: {deployments} deployment{'' if deployments == 1 else 's'}, "
+        f"{recordings} recordings, "
         f"{detections} detections."
     )
 
@@ -97,11 +99,16 @@ def sensors(database: Database, as_json: AsJson = False) -> None:
     with _opened(database) as hub:
         from acoupi.hub.sensors import get_sensors
 
-        found = [dataclasses.asdict(one) for one in get_sensors(hub)]
+        found = get_sensors(hub)
     if as_json:
-        print_json(found)
+        print_json([dataclasses.asdict(one) for one in found])
     else:
-        print_table(found, COLUMNS, empty="No sensor yet: acoupi hub add-sensor NAME")
+        rows = [
+            dataclasses.asdict(one)
+            | {"reported_on": None if one.reported_on is None else shown_time(one.reported_on)}
+            for one in found
+        ]
+        print_table(rows, COLUMNS, empty="No sensor yet: acoupi hub add-sensor NAME")
 
 
 @app.command("add-sensor", epilog=example("acoupi hub add-sensor oak-1"))

@@ -84,8 +84,10 @@ def try_(
     Options of the program can be added: --detections.threshold 0.4. Nothing is set up.
     Exit code 3: it did not work with some of the recordings.
     """
+    from acoupi.stack.loading import load_program_class
     from acoupi.system.program_trial import program_trial
 
+    load_program_class(program, choose=f"acoupi program test {{}} {shlex.quote(str(folder))}")
     paths = _sound_files(folder)
     with program_trial(program, context.args) as trial:
         rows = []

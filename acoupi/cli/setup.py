@@ -324,6 +324,8 @@ def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
     after = Sensor.at(found)
     done(f"The sensor is set up in {found.home} (program {request.program_name}).")
     say_timezone(found)
+    if "ACOUPI_CONFIG_URL" in os.environ:
+        warn("ACOUPI_CONFIG_URL was not read: only containers that set themselves up do that.")
     for warning in plain_credential_warnings(found.program_config_file, found.celery_config_file):
         warn(warning)
     remind_of_restart(found, after.services)

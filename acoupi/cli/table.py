@@ -9,8 +9,12 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
-__all__ = ["COMMANDS", "LazyCommands", "group", "single"]
+__all__ = ["COMMANDS", "LazyCommands", "WholeLines", "group", "single"]
+
+_WHOLE = 1000
+"""Characters: more than any first paragraph has."""
 
 
 class Entry(NamedTuple):
@@ -124,6 +128,18 @@ COMMANDS = {
 }
 
 
+class WholeLines(TyperGroup):
+    """A group whose list of commands cuts no line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write what each command is for: the first paragraph of its help."""
+        shown = {name: one for name, one in self.commands.items() if not one.hidden}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(limit=_WHOLE)) for name, one in shown.items()]
+            )
+
+
 class LazyCommands(MutableMapping[str, Any]):
     """The commands of the table, each built when it is first looked up."""
 
@@ -160,6 +176,7 @@ def group(name: str) -> typer.Typer:
     """Return an empty group of commands, to be filled by its module."""
     return typer.Typer(
         name=name,
+        cls=WholeLines,
         help=COMMANDS[name].purpose,
         rich_markup_mode=None,
         no_args_is_help=True,

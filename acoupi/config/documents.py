@@ -88,6 +88,14 @@ class Document:
             If its name says no kind of file, or it cannot be read.
         """
         suffix = path.suffix.lower()
+        if str(path).startswith(("http:/", "https:/")):
+            address = str(path).replace(":/", "://", 1)  # a path has no doubled slash
+            raise ConfigurationError(
+                f'cannot read the configuration file "{address}".',
+                f"curl -fLo {path.name} {address}   (then --config {path.name})",
+                why="it is an address; containers that set themselves up fetch one "
+                "(ACOUPI_CONFIG_URL), and this command reads files only.",
+            )
         if suffix not in _READERS:
             raise ConfigurationError(
                 f'cannot tell what kind of file "{path}" is.',

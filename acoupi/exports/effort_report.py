@@ -390,7 +390,7 @@ def find_deployment(store: EffortSource, text: str | None) -> data.Deployment:
     if not found:
         raise ConfigurationError(
             "there is no effort to report.",
-            'acoupi deployment start --name "Old oak"',
+            'acoupi start "Old oak"',
             why="this sensor has had no deployment.",
         )
     raise ParameterError(

@@ -107,7 +107,7 @@ def _check_coordinates(format_: Format, source: Source) -> None:
                 f'cannot export {format_.name}: it is not known where "{site.deployment.name}" is.',
                 f"acoupi export {format_.name} --latitude 51.5 --longitude -0.1   (its own)",
                 why="the format requires coordinates, and none were given at its start "
-                "(acoupi deployment start --latitude --longitude).",
+                "(acoupi start NAME --at LAT,LON).",
             )
 
 

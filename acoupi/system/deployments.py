@@ -33,7 +33,7 @@ def new_deployment(
     if not name.strip():
         raise DeploymentError(
             "cannot start a deployment without a name.",
-            "acoupi deployment start --name my-site",
+            "acoupi start my-site",
             why="the name identifies its recordings.",
         )
     try:
@@ -44,7 +44,7 @@ def new_deployment(
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise DeploymentError(
             f'cannot start the deployment "{name}".',
-            "acoupi deployment start --latitude 51.5 --longitude -0.1",
+            "acoupi start my-site --at 51.54,-0.02",
             why=f"{reason}.",
         ) from error
 
@@ -99,13 +99,13 @@ def get_current_deployment(settings: Settings) -> data.Deployment:
     if deployment is None:
         raise DeploymentError(
             "there is no deployment.",
-            "acoupi deployment start --name my-site",
+            "acoupi start my-site",
             why="none has been started.",
         )
     if deployment.ended_on is not None:
         raise DeploymentError(
             "there is no deployment.",
-            "acoupi deployment start --name my-site",
+            "acoupi start my-site",
             why=f'the last one, "{deployment.name}", ended on '
             f"{shown_in_utc(deployment.ended_on)} UTC.",
         )
@@ -141,7 +141,7 @@ def start_deployment(
         if old is not None and old.ended_on is None:
             raise DeploymentError(
                 f'cannot start the deployment "{name}".',
-                "acoupi deployment stop",
+                "acoupi stop",
                 why=f'the deployment "{old.name}" has been running since '
                 f"{shown_in_utc(old.started_on)} UTC.",
             )

@@ -60,7 +60,7 @@ def check_can_drain(sensor: Sensor) -> None:
     why = "it has no recorder" if recorder is None else f"one worker, {recorder.name}, does it all"
     raise TargetError(
         "cannot finish what waits after recording has stopped.",
-        "acoupi deployment stop   (what waits is done after the next start)",
+        "acoupi stop   (what waits is done after the next start)",
         why=f"{why}.",
     )
 

@@ -183,7 +183,7 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
     if running:
         raise ConfigurationError(
             f"cannot move the sensor from the target {before.target} to {plan.target.name}.",
-            "acoupi deployment stop   (where there is no deployment: "
+            "acoupi stop   (where there is no deployment: "
             f"{find_target(before.target).stop_command}), then again",
             why=f"{', '.join(running)} still run, and setup would remove what stops them.",
         )
@@ -318,8 +318,8 @@ def _check_running(settings: Settings, deployment: data.Deployment) -> None:
     if now is None or now.id != deployment.id or now.ended_on is not None:
         raise DeploymentError(
             f'the deployment "{deployment.name}" did not start.',
-            "acoupi deployment status",
-            why='another command ("acoupi deployment stop") ended it while it was starting.',
+            "acoupi status",
+            why='another command ("acoupi stop") ended it while it was starting.',
         )
 
 

@@ -29,7 +29,7 @@ def sensor_metrics(sensor: Sensor, program: AcoupiProgram[Any]) -> str:
     if not isinstance(getattr(program, "store", None), Store):
         raise ConfigurationError(
             f"the program {sensor.program_name} has no metrics.",
-            "acoupi deployment status",
+            "acoupi status",
             why="it keeps its recordings where acoupi does not know them.",
         )
     limits: Alarms = sensor.own_config.alarms  # type: ignore[attr-defined]

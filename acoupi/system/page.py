@@ -245,7 +245,7 @@ class PageSensor:
         if store is None:
             raise ConfigurationError(
                 "there is no effort to report.",
-                'acoupi deployment start --name "Old oak"',
+                'acoupi start "Old oak"',
                 why="nothing has been recorded yet.",
             )
         which = find_deployment(store, None if deployment is None else str(deployment))

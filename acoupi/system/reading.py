@@ -56,7 +56,7 @@ def _store_path(settings: Settings) -> Path:
     if not path.exists():
         raise ConfigurationError(
             "nothing has been recorded yet.",
-            'acoupi deployment start --name "Old oak"',
+            'acoupi start "Old oak"',
             why=f'there is no "{path}".',
         )
     return path

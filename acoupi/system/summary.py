@@ -121,7 +121,10 @@ class Summary:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in counts.items())
+    return ", ".join(
+        f"{count} {what.removesuffix('s') if count == 1 else what}"
+        for what, count in counts.items()
+    )
 
 
 def _counts(settings: Settings, page: PageSensor, since: datetime.datetime) -> dict[str, int]:

@@ -239,7 +239,7 @@ class Target(ABC):
     def _stops_all(self) -> TargetError:
         return TargetError(
             "cannot stop the recorder alone.",
-            "acoupi deployment stop",
+            "acoupi stop",
             why=f'this home was set up for the target "{self.name}", which stops all together.',
         )
 

@@ -1,15 +1,18 @@
 """The commands of every day: start, stop, status, logs, watch."""
 
 import datetime
+import zoneinfo
 from pathlib import Path
 
 import pytest
 
 from acoupi import data
 from acoupi.cli import daily
+from acoupi.cli.deployment import microphone_words
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.system import Settings
 from acoupi.system.deployments import read_deployment
+from acoupi.system.state import MicrophoneState
 from tests.cli.support import Calls, Run, data_of
 
 
@@ -56,7 +59,7 @@ def test_a_deployment_starts_and_stops(run: Run, target: Calls, recorded: Path) 
     assert 'The deployment "Old oak" has ended.' in stopped.stdout
 
 
-@pytest.mark.parametrize("place", ["51.54", "here", "51.54,-0.02,3", "91,0"])
+@pytest.mark.parametrize("place", ["51.54", "here", "51.54,-0.02,3", "91,0", "51,-181", "nan,0"])
 def test_a_place_that_is_none_is_refused_and_nothing_starts(
     run: Run, sensor: Path, place: str
 ) -> None:
@@ -71,7 +74,7 @@ def test_status_says_what_people_ask(run: Run, recorded: Path) -> None:
     found = data_of(run("status", "--json"))
 
     assert 'at "Old oak", since ' in shown
-    counted = "1 recordings, 2 detections, 1 messages"
+    counted = "1 recording, 2 detections, 1 message"
     assert [line.partition("  ")[0] for line in shown.splitlines() if counted in line] == [
         "today",
         "at this site",
@@ -97,6 +100,18 @@ def test_recordings_of_yesterday_are_not_of_today(run: Run, recorded: Path) -> N
     )
     store.close()
     assert data_of(run("status", "--json"))["today"]["recordings"] == 1
+
+
+def test_times_of_the_microphone_are_those_of_the_other_lines() -> None:
+    at = datetime.datetime(2026, 6, 1, 20, 0, tzinfo=datetime.UTC)
+    state = MicrophoneState(
+        missing_since=at, faults=["missing"], missing_detail="it was pulled out"
+    )
+
+    there = microphone_words(state, zoneinfo.ZoneInfo("Europe/Berlin"))
+
+    assert there == "missing since 22:00:00: it was pulled out"
+    assert microphone_words(state) == "missing since 20:00:00 UTC: it was pulled out"
 
 
 def test_logs_are_those_of_the_services(run: Run, sensor: Path) -> None:

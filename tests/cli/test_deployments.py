@@ -31,7 +31,7 @@ def test_what_is_recorded_without_a_name_is_shown(
     found = data_of(run("deployment", "status", "--json"))
 
     assert f"recording without a named place, as {unnamed.name}" in text
-    assert 'To name it: acoupi deployment start --name "Old oak"' in text
+    assert 'To name it: acoupi start "Old oak"' in text
     assert found["deployment"] is None
     assert found["unnamed"]["id"] == str(unnamed.id)
 

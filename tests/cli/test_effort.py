@@ -205,7 +205,7 @@ def test_a_wrong_option_is_refused(
 def test_without_a_deployment_it_says_how_to_begin_one(run: Run, sensor: Path) -> None:
     result = run("effort")
 
-    assert lines_of(result)[2].startswith("  Try: acoupi deployment start")
+    assert lines_of(result)[2].startswith("  Try: acoupi start")
     assert result.exit_code == 2
 
 

@@ -47,6 +47,13 @@ def test_without_a_topic_every_page_is_listed_with_its_title(run: Run) -> None:
     assert listed["settings"].endswith("  Settings")
 
 
+def test_the_list_of_pages_is_wrapped_on_a_narrow_terminal() -> None:
+    lines = on_terminal("help", columns=60).splitlines()
+
+    assert max(map(len, lines)) <= 60
+    assert any(line.startswith(" " * 32) for line in lines)
+
+
 @pytest.mark.parametrize("name", complete_topics())
 def test_every_page_can_be_read_and_is_plain_in_a_pipe(run: Run, name: str) -> None:
     result = run("help", name)

@@ -117,7 +117,9 @@ def test_a_folder_without_recordings_and_a_program_that_is_none(
     run: Run, home: Path, tmp_path: Path, recordings: Path
 ) -> None:
     assert "no recording in" in run("program", "test", "demo", str(tmp_path / "none")).stderr
-    assert "cannot find the program" in run("program", "test", "dmo", str(recordings)).stderr
+    unknown = run("program", "test", "dmo", str(recordings)).stderr
+    assert "cannot find the program" in unknown
+    assert f"  Try: acoupi program test demo {recordings}\n" in unknown
 
 
 def test_installed_programs_are_listed(run: Run) -> None:

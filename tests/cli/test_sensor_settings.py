@@ -157,6 +157,20 @@ def test_all_settings_are_listed_with_those_of_the_program(run: Run, sensor: Pat
     assert "--recording.duration" in listed
 
 
+def test_the_settings_of_a_section_are_listed_alone(run: Run, sensor: Path) -> None:
+    listed = run("config", "schema", "recording").stdout
+    alone = run("config", "schema", "recording.duration").stdout
+    unknown = run("config", "schema", "record")
+
+    assert "--recording.duration" in listed
+    assert "--microphone" not in listed
+    assert "--recording_saving" not in listed
+    assert "--recording.duration" in alone
+    assert "--recording.interval" not in alone
+    assert unknown.exit_code == 2
+    assert "microphone, recording," in unknown.stderr
+
+
 def test_what_get_prints_can_be_set_again(run: Run, sensor: Path) -> None:
     run("config", "set", "sensor.recorder.microphone_patience", "30")
     document = run("config", "get").stdout

@@ -58,6 +58,7 @@ def test_the_help_of_every_command_names_everything_whole(width: int) -> None:
         bare = {part for word in words for part in word.strip(",").split("/")}
         assert [name for name in shown if name not in bare | hidden] == [], path
         assert "…" not in text
+        assert [line for line in text.splitlines() if re.search(r"\w\.\.\.$", line)] == [], path
         examples = text.partition("Example:")[2]
         assert too_long(text.removesuffix(examples), width) == [], path
         assert too_long(examples, 80) == [], path

@@ -59,7 +59,7 @@ def test_a_deployment_starts_and_ends_with_the_program_in_a_container(
 
     assert started.returncode == 0, started.stderr
     assert 'The deployment "Old oak" has started.' in started.stdout + started.stderr
-    assert "acoupi deployment status" in started.stdout
+    assert "acoupi status" in started.stdout
     assert "docker compose" in started.stdout + started.stderr  # -v shows each command
     ready.eventually(lambda: one_off() == [("default", "0")], "on_start ran in a container")
     assert ready.are_ready()

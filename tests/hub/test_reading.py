@@ -56,7 +56,7 @@ def two_sensors(say: Say, tmp_path: Path) -> None:
         store = a_sensor(tmp_path / name, site, *scores)
         say("hub", "import", str(store), "--sensor", name)
         told = say("hub", "import", str(store), "--sensor", name)
-        assert f"all of {name}: 1 deployments, {len(scores)} recordings" in told
+        assert f"all of {name}: 1 deployment, {len(scores)} recordings" in told
 
 
 @pytest.mark.usefixtures("two_sensors")
@@ -108,7 +108,9 @@ def test_sensors_are_listed(say: Say) -> None:
     assert [(one["name"], one["recordings"]) for one in found] == [("elm-2", 1), ("oak-1", 2)]
     token = say("hub", "add-sensor", "oak-1").strip()
     assert len(token) > 40
-    assert "oak-1" in say("hub", "sensors")
+    listed = say("hub", "sensors")
+    assert "oak-1" in listed
+    assert "+00:00" not in listed
     say("hub", "withdraw", "oak-1")
 
 

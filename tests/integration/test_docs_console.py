@@ -28,7 +28,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "pi"
     place.mkdir()
     yield place
-    Sensor(place / ".acoupi", place / "none").end()
+    for home in (".acoupi", "oak-01"):
+        Sensor(place / home, place / "none").end()
 
 
 @pytest.mark.parametrize("name", PAGES)

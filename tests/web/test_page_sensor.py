@@ -216,7 +216,7 @@ def test_a_deployment_is_started_and_stopped_while_the_services_run(page: PageSe
     assert stands_by_here(), "nothing is recorded until the next one"
     assert page.now()["status"]["stands_by"]
     shown = CliRunner().invoke(command_line, ["deployment", "status"])
-    assert "nothing is recorded until: acoupi deployment start" in shown.output
+    assert "nothing is recorded until: acoupi start" in shown.output
     assert page.stop_deployment("owner") is None
     page.start_deployment("Wood", None, None, "owner")
     assert not stands_by_here()

@@ -446,7 +446,7 @@ def test_a_sensor_that_holds_the_card_is_named_by_its_home(tmp_path: Path) -> No
     assert holder is not None
     assert str(holder).startswith(f"process {other.pid} (")
     assert str(holder).endswith(f" of the sensor in {home}")
-    assert holder.remedy == f"ACOUPI_HOME='{home}' acoupi deployment stop"
+    assert holder.remedy == f"ACOUPI_HOME='{home}' acoupi stop"
 
 
 def test_a_device_that_is_no_card_or_is_free_has_no_holder(tmp_path: Path) -> None:

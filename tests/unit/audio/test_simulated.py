@@ -255,6 +255,17 @@ def test_bats_need_a_high_rate() -> None:
     assert highest(384_000) > 60_000
 
 
+@pytest.mark.parametrize("interval", [5, 10, 15, 30, 60, 600])
+def test_no_usual_interval_always_misses_the_bats(interval: int) -> None:
+    heard = [
+        [c for second in range(start, start + 5) for c in chirps_of_second(0, second, 384_000)]
+        for start in range(0, 12 * interval, interval)
+    ]
+
+    assert any(c.first_freq > 60_000 for calls in heard[1:] for c in calls)
+    assert [calls for calls in heard if not any(c.first_freq > 60_000 for c in calls)]
+
+
 def test_calls_stand_out_of_a_quiet_floor() -> None:
     quiet = synthesize_second(0, 0, 48_000, 1) / 32768
     loud = synthesize_second(0, 1, 48_000, 1) / 32768
