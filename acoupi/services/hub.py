@@ -10,7 +10,7 @@ from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
 from acoupi.config.hub import Hub
-from acoupi.tasks.reporting import generate_hub_task
+from acoupi.services.reporting import generate_hub_task
 
 __all__ = ["make_hub_task"]
 

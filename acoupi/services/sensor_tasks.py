@@ -94,7 +94,7 @@ def _hub_tasks(program: "AcoupiProgram[Any]", hub: Hub) -> Tasks:
 
     store: Any = getattr(program, "store", None)
     if not isinstance(store, SqliteStore):
-        raise ValueError("its store is not one that a hub can be told of")
+        raise ValueError("its store is not one that a hub can be told of")  # noqa: TRY004
     path, messages = store.db_path, getattr(program, "message_store", None)
 
     @cache

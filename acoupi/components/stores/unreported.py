@@ -19,6 +19,8 @@ from acoupi.components.stores.values import from_microseconds, to_microseconds
 
 __all__ = ["Change", "HubStanding", "Unreported", "hub_standing"]
 
+# ruff: noqa: S608 - every piece is a constant of this file; values are bound
+
 Kind = Literal["deployment", "notes", "recording", "verdict"]
 
 HOUR = 3600 * 1_000_000
@@ -120,7 +122,7 @@ _TAKE_ALL = (
     f"""
     INSERT INTO unreported (kind, of_row, hour, later)
     SELECT DISTINCT 'notes', deployment_row, start_us / {HOUR}, 1 FROM effort_note
-    """,  # noqa: S608 - a constant
+    """,
     "INSERT INTO unreported (kind, of_row, later) SELECT 'verdict', row, 1 FROM verdict",
 )
 
@@ -138,7 +140,9 @@ _TAKEN_UNTIL = """
 """
 
 _IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'hub_standing'"
-_MADE = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 7) = 'report_'"
+_MADE = (
+    "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 7) = 'report_'"
+)
 
 _NEXT = """
     SELECT change, kind, of_row, hour FROM unreported ORDER BY later, change LIMIT :limit
