@@ -28,7 +28,7 @@ HOUR = 3600 * 1_000_000
 _TAKEN = 1000
 """Recordings from before there was a hub that are noted at once."""
 
-# AUTOINCREMENT: no number comes twice. `later`: what is not new, and what the hub has refused.
+# AUTOINCREMENT: no number comes twice. `later`: 1 is not new, from 2 on the hub has refused it.
 _TABLES = (
     """
     CREATE TABLE unreported (
@@ -91,8 +91,9 @@ def _triggers() -> Iterator[tuple[str, str]]:
     for event, which in ever:
         plan = _noted("deployment", f"{which}.deployment_row")
         yield _trigger("effort_plan", event, event, plan)
-        note = _noted("notes", f"{which}.deployment_row", f"{which}.start_us / {HOUR}")
-        yield _trigger("effort_note", event, event, note)
+        sides = ("OLD", "NEW") if event == "UPDATE" else (which,)  # it may move to another hour
+        hours = (_noted("notes", f"{s}.deployment_row", f"{s}.start_us / {HOUR}") for s in sides)
+        yield _trigger("effort_note", event, event, " ".join(hours))
     yield _trigger("verdict", "INSERT", "INSERT", _noted("verdict", "NEW.row"))
     # The share that is analysed changes with each recording; it is reported when it is final.
     ended = (
@@ -262,7 +263,7 @@ class Unreported:
         """Report something after all else: the hub refuses it."""
         with self._database.writing() as connection:
             connection.execute(
-                "UPDATE unreported SET later = later + 1 WHERE change = ?", (change.number,)
+                "UPDATE unreported SET later = max(later + 1, 2) WHERE change = ?", (change.number,)
             )
 
     def settle(self, trouble: str | None, rests_for: float = 0) -> None:
