@@ -34,6 +34,7 @@ from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, get_sensors, make_token
 from acoupi.hub.taking_in import take_in
 from acoupi.services.reporting import generate_hub_task
+from tests.clocks import Clock
 from tests.postgres import Postgres
 from tests.services import free_port
 from tests.stores import SITE, at, deployment, detection, output, recording
@@ -331,7 +332,10 @@ def test_where_nothing_changes_the_hub_still_hears_of_the_sensor(hub: Hub, senso
     assert second == first  # not before an hour is over
 
 
-def test_no_more_is_sent_than_a_day_may_cost(hub: Hub, sensor: Sensor) -> None:
+def test_no_more_is_sent_than_a_day_may_cost(
+    hub: Hub, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock().install(monkeypatch)  # it does not get midnight meanwhile
     hub.start()
     sensor.messages.outbox = OutboxLimits(bytes_per_day=10_000)
     record(sensor, 0, 300)
