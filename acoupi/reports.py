@@ -106,6 +106,9 @@ class DeploymentReport(_Strict):
 
     deployment: data.Deployment
     notes: Sequence[NoteReport] = ()
+    whole_hours: Sequence[AwareDatetime] = ()
+    """Beginnings of hours: `notes` holds every note that begins in one of them. Others that were
+    reported of it before are no longer true; the clock may have been set since."""
     plans: Sequence[PlanFrom] = ()
     verdicts: Sequence[VerdictRow] = ()
 

@@ -276,7 +276,12 @@ def _show(state: "AcoupiStatus") -> None:
 
 def _work(state: "AcoupiStatus") -> dict[str, str]:
     """Return what is still to be done, and the room for it."""
-    parts = {"analysis": state.analysis, "spool": state.in_memory, "disk": state.space}
+    parts = {
+        "analysis": state.analysis,
+        "spool": state.in_memory,
+        "disk": state.space,
+        "hub": state.hub,
+    }
     work = {name: part.words() for name, part in parts.items() if part is not None}
     if state.messages:
         work["to send"] = ", ".join(one.words() for one in state.messages)
@@ -285,7 +290,9 @@ def _work(state: "AcoupiStatus") -> dict[str, str]:
 
 def warnings_of(state: "AcoupiStatus") -> list[str]:
     """Return what is wrong: with the program and the services, and by the active alarms."""
-    messages = state.program.message, state.services.message, state.celery.message
+    messages = [state.program.message, state.services.message, state.celery.message]
+    if state.hub is not None:
+        messages.append(state.hub.warning())
     alarms = [
         f"alarm {one.alarm} since {shown_time(one.since)} UTC: {one.detail}" for one in state.alarms
     ]

@@ -23,6 +23,7 @@ from acoupi.config.disk import Disk
 from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
+from acoupi.config.hub import Hub
 from acoupi.config.names import SENSOR
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
@@ -190,6 +191,7 @@ BUILT_IN: dict[str, type[BaseModel]] = {
     "review": Review,
     "clips": Clips,
     "disk": Disk,
+    "hub": Hub,
     "backlog": BacklogSettings,
     "alarms": Alarms,
     "outbox": Outbox,
@@ -197,7 +199,9 @@ BUILT_IN: dict[str, type[BaseModel]] = {
     "metrics": Metrics,
     "web": Web,
 }
-NEVER_ASKED = frozenset({"alarms", "backlog", "clips", "disk", "metrics", "outbox", "spool", "web"})
+NEVER_ASKED = frozenset({
+    "alarms", "backlog", "clips", "disk", "hub", "metrics", "outbox", "spool", "web"
+})  # fmt: skip
 """Sections about which setup does not ask."""
 
 

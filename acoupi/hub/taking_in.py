@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from acoupi.reports import DeploymentReport, MessageReport, OutputReport, Record
 
 __all__ = ["take_in"]
 
+HOUR = timedelta(hours=1)
 Row = Sequence[Any]
 Recordings = Sequence[tuple[int, RecordingReport]]
 """Each with its row."""
@@ -34,6 +36,10 @@ _PUT_NOTE = """
     ON CONFLICT (deployment_row, start_us, state) DO UPDATE SET
         end_us = excluded.end_us, detail = excluded.detail
     WHERE effort_note.end_us <= excluded.end_us
+"""
+
+_DELETE_NOTES = """
+    DELETE FROM effort_note WHERE deployment_row = %s AND start_us >= %s AND start_us < %s
 """
 
 _PUT_PLAN = """
@@ -165,6 +171,8 @@ def _put_deployment(
         )
         for v in report.verdicts
     ]
+    hours = [(row, *map(to_microseconds, (hour, hour + HOUR))) for hour in report.whole_hours]
+    _put_many(connection, _DELETE_NOTES, hours)
     _put_many(connection, _PUT_NOTE, notes)
     _put_many(connection, _PUT_PLAN, plans)
     _put_many(connection, _PUT_VERDICT, verdicts)

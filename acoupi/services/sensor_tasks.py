@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from acoupi.alarms.limits import Alarms
 from acoupi.components.types import Store
+from acoupi.config.hub import Hub
 from acoupi.config.sensor import Metrics
 from acoupi.errors import ConfigurationError
 from acoupi.opening import at, opened_folder
@@ -43,6 +44,8 @@ def add_sensor_tasks(
     if sensor.alarms.enabled:
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
+    if sensor.hub.url is not None:
+        _add(program, "sensor.hub.url null", lambda: _hub_tasks(program, sensor.hub))
     if metrics_file(settings, sensor) is not None:
         in_file = sensor.metrics.textfile is not None
         setting = "sensor.metrics.textfile null" if in_file else "sensor.web.metrics false"
@@ -84,6 +87,27 @@ def _alarm_tasks(program: "AcoupiProgram[Any]", settings: Settings, limits: Alar
     from acoupi.services.alarms import alarm_tasks  # noqa: PLC0415
 
     return alarm_tasks(program, settings, limits)
+
+
+def _hub_tasks(program: "AcoupiProgram[Any]", hub: Hub) -> Tasks:
+    from acoupi.components.stores import SqliteStore  # noqa: PLC0415
+
+    store: Any = getattr(program, "store", None)
+    if not isinstance(store, SqliteStore):
+        raise ValueError("its store is not one that a hub can be told of")  # noqa: TRY004
+    path, messages = store.db_path, getattr(program, "message_store", None)
+
+    @cache
+    def task() -> Callable[[], None]:  # made in the worker that sends
+        from acoupi.services.hub import make_hub_task  # noqa: PLC0415
+
+        return make_hub_task(path, messages, hub, program.logger)
+
+    def hub_task() -> None:
+        """Report to the hub what it does not know."""
+        task()()
+
+    return [(hub_task, timedelta(seconds=hub.interval_seconds))]
 
 
 def _metrics_tasks(

@@ -149,7 +149,7 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     add_sensor_tasks(program, settings, name, sensor)
     if not place.renders_folder:  # the disks of another machine are not known here
         check_disks(program, sensor.disk)  # type: ignore[attr-defined]
-    calls = calls_server(alarms)
+    calls = calls_server(alarms) or sensor.hub.url is not None  # type: ignore[attr-defined]
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
     stack = with_extra_services(with_web(stack, settings, sensor.web), settings)  # type: ignore[attr-defined]

@@ -33,6 +33,7 @@ from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
 from acoupi.system.home_files import configured_path, faults_of_files
 from acoupi.system.memory import InMemory, in_memory
+from acoupi.system.reporting import HubState, hub_state
 from acoupi.system.sensor import Sensor
 from acoupi.system.space import room_of
 from acoupi.system.update_records import update_trouble
@@ -123,6 +124,8 @@ class AcoupiStatus(BaseModel):
     """None if no analysis has begun today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
+    hub: HubState | None = None
+    """None: the sensor reports to no hub."""
     in_memory: InMemory | None = None
     """Recordings that a power cut would lose; None: all wait on the disk."""
     stands_by: bool = False
@@ -284,6 +287,7 @@ def sensor_status(sensor: Sensor) -> AcoupiStatus:
         microphone=microphone_state(sensor.settings, unnamed or deployment),
         analysis=analysis_pace(sensor.settings, unnamed or current),
         messages=waiting_messages(sensor.settings),
+        hub=hub_state(sensor.settings),
         in_memory=in_memory(sensor.settings),
         stands_by=is_there(standby_file(sensor.settings.deployment_file)),
         alarms=_alarms(sensor.settings),

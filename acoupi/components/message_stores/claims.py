@@ -15,7 +15,7 @@ from acoupi.components.message_stores.outbox import (
     kind_name,
 )
 
-__all__ = ["expire", "reserve", "spend", "spend_lapsed"]
+__all__ = ["expire", "reserve", "spend", "spend_at_once", "spend_lapsed"]
 
 Row = tuple[Any, ...]
 
@@ -73,6 +73,19 @@ def reserve(
                 break
             chosen.append((*row[:5], *cost))
     return chosen
+
+
+def spend_at_once(
+    connection: sqlite3.Connection, limits: OutboxLimits, messenger_row: int, size: int
+) -> bool:
+    """Spend what something costs that is no message; return whether the budget has room for it."""
+    cost = _today(connection, limits, messenger_row).reserve(data.MessageType.RECORDING, size)
+    if cost is None:
+        return False
+    today = day_number(data.utc_now())
+    values = {"messenger_row": messenger_row, "day": today, "bytes": cost[0], "excess": cost[1]}
+    connection.execute(sql.ADD_TRAFFIC, values)
+    return True
 
 
 def _size(content: str | bytes) -> int:

@@ -79,6 +79,8 @@ class SqliteMessageStore(types.MessageStore):
         self.lease = lease
         self.outbox: OutboxLimits | None = None
         """What each destination on a network may cost; the task that sends asks for it."""
+        self.more_messengers: list[str] = []
+        """Those that need a message beside the ones that `remove_delivered` is told."""
         self._database = Database(self.db_path, sql.SCHEMA)
         self._senders = Senders(self.db_path.with_name(f"{self.db_path.name}.senders"))
         self._unsettled: defaultdict[str, set[UUID]] = defaultdict(set)
@@ -325,6 +327,7 @@ class SqliteMessageStore(types.MessageStore):
         """
         if not messengers:
             return 0
+        messengers = [*messengers, *self.more_messengers]
         values = {
             "before": to_microseconds(before),
             "messengers": json.dumps(list(messengers)),
@@ -339,6 +342,26 @@ class SqliteMessageStore(types.MessageStore):
                 for statement in sql.REMOVE:
                     connection.execute(statement, {"rows": json.dumps(rows)})
         return len(rows)
+
+    def spend(self, messenger: str, size: int) -> bool:
+        """Count what a messenger is about to send beside messages towards the day's budget.
+
+        Parameters
+        ----------
+        size
+            Bytes, without headers. It counts as a message about a recording.
+
+        Returns
+        -------
+        bool
+            False: the budget leaves no room for it today.
+        """
+        limits = self.outbox
+        if limits is None or limits.bytes_per_day is None:
+            return True
+        with self._database.writing() as connection:
+            row, _ = self._messenger(connection, messenger)
+            return claims.spend_at_once(connection, limits, row, size)
 
     def get_dead_letters(self, messenger: str | None = None) -> list[DeadLetter]:
         """Return dead letters, oldest first; None for those of every messenger."""

@@ -1,0 +1,40 @@
+"""The section ``hub`` of ``config/sensor.json``: what the sensor reports to."""
+
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+
+__all__ = ["Hub"]
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be a web address, such as https://hub.example.org")
+    if parts.username or parts.password:
+        raise ValueError("must hold no user or password: the token says who this sensor is")
+    return text.rstrip("/")
+
+
+class Hub(BaseModel):
+    """The hub to which the sensor reports what it hears."""
+
+    url: Annotated[str, AfterValidator(_address)] | None = Field(
+        default=None,
+        examples=["https://hub.example.org"],
+        description="Address of the hub; none: the sensor reports to nobody.",
+    )
+    token: SecretStr | None = Field(
+        default=None, description="What `acoupi hub add-sensor NAME` prints at the hub."
+    )
+    interval_seconds: float = Field(
+        default=60, ge=5, le=86_400, description="Seconds from one report to the next."
+    )
+
+    @model_validator(mode="after")
+    def validate_token(self) -> Self:
+        """Refuse a hub without a token: it would refuse every report."""
+        if self.url is not None and self.token is None:
+            raise ValueError("a hub needs a token: acoupi hub add-sensor NAME prints one")
+        return self

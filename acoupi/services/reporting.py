@@ -1,0 +1,151 @@
+"""The task that reports to a hub what has changed on the sensor."""
+
+import datetime
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from acoupi import data
+from acoupi.components.messengers.hub import HubMessenger, hub_words, packed
+from acoupi.components.stores.reporting import Reporter
+from acoupi.components.stores.unreported import Change, HubStanding, Unreported
+from acoupi.errors import MessageSendError
+from acoupi.tasks.messaging import generate_send_messages_task
+
+__all__ = ["generate_hub_task"]
+
+_logger = logging.getLogger(__name__)
+
+BATCH = 200
+"""Changes in a report."""
+LONGEST_PASS = 60.0
+"""Seconds after which no further report is begun."""
+MOST_REFUSED = 3
+"""Things that the hub refuses by themselves, after which a pass ends."""
+FIRST_REST = 60.0
+"""Seconds without a report after trouble; twice as many after each further pass of trouble..."""
+LONGEST_REST = 900.0
+"""...but no more than this, unless the hub asks for it."""
+SIGN_OF_LIFE = datetime.timedelta(hours=1)
+"""Where nothing changes, an empty report says that the sensor is there."""
+
+
+def generate_hub_task(
+    unreported: Unreported,
+    reporter: Reporter,
+    messenger: HubMessenger,
+    message_store: Any = None,
+    logger: logging.Logger = _logger,
+) -> Callable[[], None]:
+    """Return a task that sends a hub its messages, then reports what has changed.
+
+    A change is forgotten only when the hub has acknowledged it, so a pass may end at any moment.
+    Where a report is refused for what is in it, its parts are sent by themselves; the part that is
+    refused then waits behind all others. Where the hub does not answer, or refuses the
+    sensor, the task rests for a time that doubles.
+
+    Parameters
+    ----------
+    unreported, reporter
+        Of the same metadata store.
+    message_store
+        Its messages are sent, and its budget of a day is kept; None: there is none.
+    logger
+        Gets the reports of the task.
+    """
+    send_messages: Callable[[], None] | None = None
+    if message_store is not None:
+        message_store.more_messengers = [messenger.name]
+        send_messages = generate_send_messages_task(message_store, [messenger], logger=logger)
+
+    def hub_task() -> None:
+        """Report to the hub what it does not know."""
+        if send_messages is not None:
+            send_messages()
+        standing = unreported.start(messenger.name)
+        if not _rests(standing, data.utc_now()):
+            _Pass(unreported, reporter, messenger, message_store, logger).run(standing)
+
+    return hub_task
+
+
+def _rests(standing: HubStanding, now: datetime.datetime) -> bool:
+    end = standing.rests_until
+    longest = datetime.timedelta(seconds=data.LONGEST_PAUSE)
+    return end is not None and now < end <= now + longest  # later: the clock was set back
+
+
+class _Pass:
+    def __init__(
+        self,
+        unreported: Unreported,
+        reporter: Reporter,
+        messenger: HubMessenger,
+        message_store: Any,
+        logger: logging.Logger,
+    ) -> None:
+        self.unreported, self.reporter, self.messenger = unreported, reporter, messenger
+        self.message_store, self.logger = message_store, logger
+        self.size = BATCH
+        self.refused = 0
+        self.trouble: str | None = None
+        self.rest = 0.0
+        """Seconds that the hub asks for."""
+        self.is_over = False
+        self.reported = 0
+
+    def run(self, standing: HubStanding) -> None:
+        end = data.monotonic() + LONGEST_PASS
+        known = standing.acknowledged_on
+        must_show = known is None or not data.utc_now() - SIGN_OF_LIFE < known <= data.utc_now()
+        while not self.is_over and data.monotonic() < end:
+            changes = self.unreported.next(self.size)
+            if not changes and not (must_show and not self.reported):
+                break
+            self._report(changes)
+            self.is_over |= not changes
+        self._settle(standing)
+
+    def _settle(self, standing: HubStanding) -> None:
+        if self.trouble is None:
+            if standing.trouble is not None and self.reported:
+                self.unreported.settle(None)
+                self.logger.info("%s takes reports again", self.messenger.name)
+            return
+        rest = min(FIRST_REST * 2 ** min(standing.failures, 10), LONGEST_REST)
+        self.unreported.settle(self.trouble, min(max(rest, self.rest), data.LONGEST_PAUSE))
+        if self.trouble != standing.trouble:
+            self.logger.warning(
+                "%s: %s. Nothing is lost: it is sent again", self.messenger.name, self.trouble
+            )
+
+    def _report(self, changes: Sequence[Change]) -> None:
+        report = packed(self.reporter.report(changes, self.unreported.stamp()))
+        store = self.message_store
+        if store is not None and not store.spend(self.messenger.name, len(report)):
+            self.is_over = True  # not today
+            return
+        try:
+            answer = self.messenger.send_packed(report)
+        except MessageSendError as error:
+            self._end(f"{error.message.rstrip('.')} ({error.why})")
+            return
+        if answer.status is data.ResponseStatus.SUCCESS:
+            self.unreported.acknowledge(changes)
+            self.size = min(BATCH, 2 * self.size)
+            self.reported += 1
+        elif answer.status is not data.ResponseStatus.ERROR or answer.is_access_refused:
+            self._end(hub_words(answer), answer.retry_after or 0)
+        elif len(changes) > 1:
+            self.size = len(changes) // 2
+        else:
+            self._refuse(changes, hub_words(answer))
+
+    def _refuse(self, changes: Sequence[Change], words: str) -> None:
+        for change in changes:
+            self.unreported.postpone(change)
+        self.trouble, self.refused = words, self.refused + 1
+        self.is_over = self.refused == MOST_REFUSED or not changes
+
+    def _end(self, words: str, rest: float = 0.0) -> None:
+        self.trouble, self.rest, self.is_over = words, rest, True

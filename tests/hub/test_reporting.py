@@ -1,0 +1,389 @@
+"""A sensor that reports to a hub: real HTTP, a real PostgreSQL, and what can go wrong between."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import requests
+import uvicorn
+from pydantic import SecretStr
+
+from acoupi import data
+from acoupi.components.message_stores import SqliteMessageStore
+from acoupi.components.message_stores.outbox import OutboxLimits
+from acoupi.components.messengers.hub import HubMessenger
+from acoupi.components.stores import SqliteStore
+from acoupi.components.stores.reader import SqliteReader, StatementReader
+from acoupi.components.stores.reporting import Reporter, reports_of
+from acoupi.components.stores.unreported import Change, HubStanding, Unreported, hub_standing
+from acoupi.data import EffortSpan, EffortState
+from acoupi.heard import Filters, Verdict, VerdictRow
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.ingest import make_ingest
+from acoupi.hub.reader import HubReader
+from acoupi.hub.sensors import add_sensor, get_sensors, make_token
+from acoupi.hub.taking_in import take_in
+from acoupi.services.reporting import generate_hub_task
+from tests.clocks import Clock
+from tests.postgres import Postgres
+from tests.services import free_port
+from tests.stores import SITE, at, deployment, detection, output, recording
+
+DEADLINE = 60.0
+
+
+def wait_for(condition: Any, what: str) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen within {DEADLINE} s"
+        threading.Event().wait(0.02)
+
+
+class Hub:
+    """A hub that can be killed, and started again at the same address."""
+
+    def __init__(self, database: str) -> None:
+        self.database, self.port = database, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.server: uvicorn.Server | None = None
+        with closing(HubDatabase(database)) as hub:
+            add_sensor(hub, "oak-1")
+            self.token = make_token(hub, "oak-1")
+
+    def start(self) -> None:
+        """Serve from this process."""
+        self.served = HubDatabase(self.database)
+        config = uvicorn.Config(make_ingest(self.served), port=self.port, log_config=None)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        wait_for(lambda: self.server.started, "the start of the hub")
+
+    def stop(self) -> None:
+        """End what serves, whichever it is."""
+        self.kill()
+        if self.server is not None:
+            self.server.should_exit = True
+            self.thread.join(DEADLINE)
+            self.served.close()
+            self.server = None
+
+    def start_process(self) -> None:
+        """Serve from a process of its own, which can be killed."""
+        acoupi = str(Path(sys.executable).with_name("acoupi"))
+        command = [acoupi, "hub", "serve", "--port", str(self.port)]
+        environment = {**os.environ, "ACOUPI_HUB_DATABASE": self.database}
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        wait_for(self._answers, "an answer of the hub")
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/v1/health", timeout=20).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def kill(self) -> None:
+        """Kill that process at once."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(DEADLINE)
+            self.process = None
+
+
+class Sensor:
+    """The stores of a sensor, and its task."""
+
+    def __init__(self, folder: Path, url: str, token: str) -> None:
+        self.path = folder / "metadata.db"
+        self.store = SqliteStore(self.path)
+        self.messages = SqliteMessageStore(folder / "messages.db")
+        self.unreported, self.reporter = Unreported(self.path), Reporter(self.path)
+        self.messenger = HubMessenger(url, SecretStr(token))
+
+    def report(self, unreported: Unreported | None = None) -> HubStanding:
+        """Run the task once, whether it should rest or not."""
+        noted = unreported or self.unreported
+        if hub_standing(self.path) is not None:
+            noted.settle(None)
+        generate_hub_task(noted, self.reporter, self.messenger, self.messages)()
+        return self.standing()
+
+    def standing(self) -> HubStanding:
+        standing = hub_standing(self.path)
+        assert standing is not None
+        return standing
+
+    def close(self) -> None:
+        for one in (self.store, self.messages, self.unreported, self.reporter, self.messenger):
+            one.close()
+
+
+@pytest.fixture
+def hub(postgres: Postgres) -> Iterator[Hub]:
+    hub = Hub(postgres.new_database("reported"))
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def sensor(hub: Hub, tmp_path: Path) -> Iterator[Sensor]:
+    sensor = Sensor(tmp_path, hub.url, hub.token)
+    yield sensor
+    sensor.close()
+
+
+def record(sensor: Sensor, first: int, number: int, site: data.Deployment = SITE) -> list[UUID]:
+    """Record, and analyse every second recording."""
+    ids = []
+    for index in range(first, first + number):
+        sound = recording(f"{index}.wav", index * 10, deployment=site)
+        sensor.store.store_recording(sound)
+        if index % 2:
+            found = detection(0.5 + index % 5 / 10, ("species", f"Myotis {index % 3}", 0.9))
+            sensor.store.store_model_output(output(sound, found))
+        ids.append(sound.id)
+    return ids
+
+
+def known_to(reader: StatementReader) -> dict[str, Any]:
+    """Return all that a reader says."""
+
+    def named(row: Any) -> Any:
+        return dataclasses.replace(row, path=row.path and Path(row.path.name))
+
+    with reader:
+        deployments = reader.get_deployments()
+        return {
+            "deployments": deployments,
+            "recordings": [named(one) for one in reader.recordings(Filters())],
+            "detections": [
+                dataclasses.replace(one, recording=named(one.recording))
+                for one in reader.detections(Filters())
+            ],
+            "verdicts": list(reader.verdicts(Filters())),
+            "effort": [reader.get_effort(one) for one in deployments],
+        }
+
+
+def assert_same(sensor: Sensor, hub: Hub) -> None:
+    here, there = known_to(SqliteReader(sensor.path)), known_to(HubReader(hub.database))
+    for what, rows in here.items():
+        assert there[what] == rows, what
+
+
+def test_everything_arrives_once_though_hub_and_link_fail(hub: Hub, sensor: Sensor) -> None:
+    ids = record(sensor, 0, 300)
+    assert (sensor.report().trouble or "").startswith("cannot reach the server")
+    hub.start_process()
+    sending = threading.Thread(target=sensor.report)
+    sending.start()
+    wait_for(lambda: sensor.standing().acknowledged_on is not None, "a first acknowledgement")
+    hub.kill()
+    sending.join(DEADLINE)
+    # while the link is down, all goes on
+    record(sensor, 300, 50, deployment(name="Beech", started_on=at(3000)))
+    [(known, _)] = sensor.store.get_recordings([ids[1]])
+    sensor.store.end_recording(known, data.RecordingState.DELETED)
+    sensor.store.store_model_output(output(known, detection(0.9), name_model="birds"))
+    sensor.store.add_verdict(VerdictRow(ids[3], None, Verdict.WRONG, None, "x", "no", at(80)))
+    notes = [EffortSpan(at(5000), at(5060), EffortState.OFF_SCHEDULE)]
+    sensor.store.note_effort(SITE, notes)
+    sensor.report()
+    waiting = sensor.standing().waiting
+    hub.start_process()
+
+    standing = sensor.report()
+
+    assert waiting > 0
+    assert (standing.waiting, standing.trouble) == (0, None)
+    assert_same(sensor, hub)
+
+
+class Killed(BaseException):
+    """The worker that sends is killed."""
+
+
+class Dying(Unreported):
+    """Ends the worker at its first acknowledgement, before or after it is noted."""
+
+    def __init__(self, path: Path, *, after: bool) -> None:
+        super().__init__(path)
+        self.after = after
+
+    def acknowledge(self, changes: Any) -> None:
+        if self.after:
+            super().acknowledge(changes)
+        raise Killed
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_worker_that_is_killed_while_it_reports_loses_and_doubles_nothing(
+    hub: Hub, sensor: Sensor, after: bool
+) -> None:
+    hub.start()
+    record(sensor, 0, 30)
+    with closing(Dying(sensor.path, after=after)) as dying, pytest.raises(Killed):
+        sensor.report(dying)
+    record(sensor, 30, 5)
+
+    assert sensor.report().waiting == 0
+    assert_same(sensor, hub)
+
+
+def test_a_note_that_the_clock_has_moved_is_at_the_hub_once(hub: Hub, sensor: Sensor) -> None:
+    hub.start()
+    first = EffortSpan(at(0), at(60), EffortState.OFF_SCHEDULE)
+    sensor.store.note_effort(SITE, [first])
+    sensor.report()
+    with sensor.unreported._database.writing() as connection:
+        connection.execute("UPDATE effort_note SET start_us = start_us + 7200 * 1000000,"
+                           " end_us = end_us + 7200 * 1000000")  # fmt: skip
+
+    assert sensor.report().waiting == 0
+    assert_same(sensor, hub)
+
+
+def test_a_wrong_token_is_told_and_nothing_is_lost(hub: Hub, tmp_path: Path) -> None:
+    hub.start()
+    sensor = Sensor(tmp_path, hub.url, "wrong")
+    record(sensor, 0, 3)
+
+    standing = sensor.report()
+    sensor.close()
+
+    assert "HTTP 401: this token is not valid" in (standing.trouble or "")
+    assert "acoupi hub add-sensor" in (standing.trouble or "")
+    assert (standing.waiting, standing.acknowledged_on) == (4, None)
+    assert standing.rests_until is not None
+
+
+def test_what_belongs_to_another_sensor_keeps_nothing_else_from_arriving(
+    hub: Hub, sensor: Sensor
+) -> None:
+    hub.start()
+    record(sensor, 0, 2)
+    with closing(HubDatabase(hub.database)) as database:
+        add_sensor(database, "elm-2")
+        for report in reports_of(sensor.path):
+            take_in(database, "elm-2", report)
+    record(sensor, 2, 4, deployment(name="Beech"))
+
+    sensor.report()
+    standing = sensor.report()
+
+    assert "belongs to another" in (standing.trouble or "")
+    assert standing.waiting == 3  # the deployment, and its two recordings
+    with closing(HubDatabase(hub.database)) as database:
+        counts = {one.name: one.recordings for one in get_sensors(database)}
+    assert counts == {"elm-2": 2, "oak-1": 4}
+
+
+def test_a_hub_of_another_version_is_told_and_nothing_is_lost(hub: Hub, sensor: Sensor) -> None:
+    with closing(HubDatabase(hub.database)) as database, database.writing() as connection:
+        connection.execute("UPDATE acoupi_hub SET version = 99")
+    record(sensor, 0, 2)
+    hub.start()
+
+    standing = sensor.report()
+
+    assert "of version 99" in (standing.trouble or "")
+    assert standing.waiting == 3
+
+
+def test_a_message_arrives_as_it_was_made(hub: Hub, sensor: Sensor) -> None:
+    hub.start()
+    message = data.Message(content='{"status": "OK"}', message_type=data.MessageType.HEARTBEAT)
+    sensor.messages.store_message(message)
+
+    sensor.report()
+
+    with closing(HubDatabase(hub.database)) as database, database.reading() as connection:
+        found = connection.execute("SELECT id, message_type, content FROM message").fetchall()
+    assert found == [(message.id.bytes, "heartbeat", '{"status": "OK"}')]
+
+
+def test_a_message_that_the_hub_has_not_got_is_not_removed(sensor: Sensor) -> None:
+    sensor.messages.store_message(data.Message(content="{}"))
+    [sent] = sensor.messages.claim_messages("http")
+    answer = data.Response(status=data.ResponseStatus.SUCCESS, message=sent)
+    sensor.messages.settle_message("http", answer)
+    sensor.report()  # no hub answers
+
+    assert sensor.messages.remove_delivered(data.utc_now(), ["http"]) == 0
+
+
+def test_where_nothing_changes_the_hub_still_hears_of_the_sensor(hub: Hub, sensor: Sensor) -> None:
+    hub.start()
+    first = sensor.report().acknowledged_on
+    second = sensor.report().acknowledged_on
+
+    assert first is not None
+    assert second == first  # not before an hour is over
+
+
+def test_no_more_is_sent_than_a_day_may_cost(
+    hub: Hub, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock().install(monkeypatch)  # it does not get midnight meanwhile
+    hub.start()
+    sensor.messages.outbox = OutboxLimits(bytes_per_day=10_000)
+    record(sensor, 0, 300)
+
+    standing = sensor.report()
+    again = sensor.report()
+
+    assert standing.acknowledged_on is not None
+    assert again.waiting == standing.waiting > 0
+    assert again.trouble is None
+    assert sum(sensor.messages.get_bytes_sent().values()) >= 8_000
+
+
+class Asked(HubMessenger):
+    """Counts what it is asked to send to a hub that answers 503."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9", SecretStr("x"))
+        self.asked = 0
+
+    def send_packed(self, report: bytes) -> data.Response:
+        self.asked += 1
+        return data.Response(
+            status=data.ResponseStatus.FAILED,
+            message=data.Message(content=report),
+            content="HTTP 503: busy",
+            retry_after=3600,
+        )
+
+
+def test_a_hub_that_asks_for_patience_is_left_alone(tmp_path: Path) -> None:
+    sensor = Sensor(tmp_path, "http://127.0.0.1:9", "x")
+    record(sensor, 0, 2)
+    messenger = Asked()
+    task = generate_hub_task(sensor.unreported, sensor.reporter, messenger)
+    for _ in range(3):
+        task()
+    standing = sensor.standing()
+    sensor.close()
+
+    assert messenger.asked == 1
+    assert standing.trouble == "HTTP 503: busy"
+    assert standing.rests_until is not None
+    assert (standing.rests_until - data.utc_now()).total_seconds() > 1800
+
+
+def test_the_hub_reads_what_it_is_sent(sensor: Sensor) -> None:
+    change = Change(1, "deployment", 1, 0)
+    record(sensor, 0, 1)
+
+    assert sensor.reporter.report([change], at(0)).deployments[0].deployment == SITE
