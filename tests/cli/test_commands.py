@@ -375,7 +375,7 @@ def test_a_sensor_that_is_not_well_says_so_with_3(run: Run, sensor: Path, target
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        ([], "--name"),
+        ([], "name"),
         (["--name", ""], "name"),
         (["--name", "x", "--latitude", "91"], "--latitude"),
         (["--name", "x", "--longitude", "200"], "--longitude"),
