@@ -260,17 +260,29 @@ def fill_program_context(context: Path, packages: Sequence[str]) -> None:
         If a path leads nowhere.
     """
     lines = []
+    weights = context / "weights"
     for number, package in enumerate(packages):
         path = _local_path(package)
         if path is None:
             lines.append(package)
         elif package.startswith(WEIGHTS):
-            _copy(path, context / "weights")
+            _copy(path, weights)
         else:
             place = Path(str(number)) / path.name
             _copy(path, context / "sources" / place)
             lines.append(f"./{place.as_posix()}")  # COPY takes what is in sources
     (context / "requirements.txt").write_text("".join(f"{line}\n" for line in lines))
+    sums = "".join(_sums(weights))
+    weights.mkdir(exist_ok=True)
+    (weights / "weights.sha256").write_text(sums)  # COPY wants a folder that is not empty
+
+
+def _sums(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            yield f"{digest}  {path.relative_to(folder)}\n"
 
 
 def _local_path(package: str) -> Path | None:

@@ -161,7 +161,7 @@ def _dockerfile_with_program() -> str:
         ("ARG SENSOR=acoupi/sensor\n", ""),
         ("FROM ${SENSOR}", "FROM sensor"),
         ("requirements.txt source[s]", f"{PROGRAM}/requirements.txt {PROGRAM}/source[s]"),
-        ("requirements.txt weight[s]", f"{PROGRAM}/requirements.txt {PROGRAM}/weight[s]"),
+        (":1000 weights", f":1000 {PROGRAM}/weights"),
     ):
         assert old in program, f"images/program/Dockerfile has no {old!r} any more"
         program = program.replace(old, new)

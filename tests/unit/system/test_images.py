@@ -1,5 +1,6 @@
 """What images are made from, and what is said when they cannot be made."""
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -144,7 +145,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "weights"
 
 
-def test_weights_are_copied_beside_the_requirements_and_are_none(
+def test_weights_are_copied_beside_the_requirements_with_their_digests(
     tmp_path: Path, weights: Path
 ) -> None:
     context = tmp_path / "context"
@@ -154,6 +155,9 @@ def test_weights_are_copied_beside_the_requirements_and_are_none(
 
     assert (context / "requirements.txt").read_text() == "acoupi-bird\n"
     assert (context / "weights/audioclass/24f9/bird.tflite").read_bytes() == b"weights"
+    digest = hashlib.sha256(b"weights").hexdigest()
+    sums = (context / "weights" / "weights.sha256").read_text()
+    assert sums == f"{digest}  audioclass/24f9/bird.tflite\n"
     assert sorted(path.name for path in context.iterdir()) == ["requirements.txt", "weights"]
 
 
@@ -182,7 +186,8 @@ def test_the_layer_of_a_program_has_the_weights_before_its_model_is_loaded() -> 
     before, loads, _ = shipped.partition("acoupi.system.prefetch")
 
     assert loads
-    assert "--chown=1000:1000 requirements.txt weight[s] /opt/acoupi/acoupi-cache/" in before
+    assert "COPY --chown=1000:1000 weights /opt/acoupi/acoupi-cache/" in before
+    assert "requirements" not in shipped, "they may hold passwords"
     assert "COPY requirements.txt source[s] /context/" in installs, "what pip did outlives weights"
 
 
