@@ -272,17 +272,14 @@ def fill_program_context(context: Path, packages: Sequence[str]) -> None:
             _copy(path, context / "sources" / place)
             lines.append(f"./{place.as_posix()}")  # COPY takes what is in sources
     (context / "requirements.txt").write_text("".join(f"{line}\n" for line in lines))
-    sums = "".join(_sums(weights))
+    files = [path for path in sorted(weights.rglob("*")) if path.is_file()]
+    sums = [f"{_sha256(path)}  {path.relative_to(weights)}\n" for path in files]
     weights.mkdir(exist_ok=True)
-    (weights / "weights.sha256").write_text(sums)  # COPY wants a folder that is not empty
+    (weights / "weights.sha256").write_text("".join(sums))  # COPY wants a folder that is not empty
 
 
-def _sums(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            yield f"{digest}  {path.relative_to(folder)}\n"
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _local_path(package: str) -> Path | None:
