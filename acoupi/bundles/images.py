@@ -31,6 +31,7 @@ __all__ = [
     "image_name",
     "named_packages",
     "source_dir",
+    "weights_in",
     "why_build",
     "without_password",
 ]
@@ -43,6 +44,8 @@ SPACE_NEEDED = 1_000_000_000
 PACKAGE = Path(acoupi.__file__).resolve().parent
 CONTEXT = ("pyproject.toml", "README.md", "compose", "images")
 """Sources of the image besides the package itself."""
+WEIGHTS = "weights:"
+"""How a package begins that is a folder of weights, fetched elsewhere."""
 OnLine = Callable[[str], None]
 
 
@@ -58,7 +61,7 @@ def image_name(packages: Sequence[str] = (), version: str | None = None) -> str:
     Parameters
     ----------
     packages
-        Extra packages in it: pip requirements or local paths.
+        Extra packages in it: pip requirements, local paths, or `weights_in`.
     version
         Of acoupi; None: this one.
 
@@ -85,7 +88,31 @@ def named_packages(packages: Sequence[str]) -> list[str]:
     TargetError
         If a path leads to no package.
     """
-    return [str(_local_path(package) or package) for package in packages]
+    return [
+        package if package.startswith(WEIGHTS) else str(_local_path(package) or package)
+        for package in packages
+    ]
+
+
+def weights_in(folder: Path) -> str:
+    """Return a folder of weights as one of the packages of an image.
+
+    Its files go where libraries look for what they keep (``XDG_CACHE_HOME``), before the models
+    are first loaded.
+
+    Raises
+    ------
+    TargetError
+        If there are no files in it.
+    """
+    found = folder.expanduser().resolve()
+    if any(path.is_file() for path in found.rglob("*")):
+        return f"{WEIGHTS}{found}"
+    raise TargetError(
+        f'there are no weights in "{folder}".',
+        "--weights with a folder of files, laid out as the model keeps them: acoupi help presets",
+        why=f"{found} {'holds no files' if found.is_dir() else 'is not a folder'}.",
+    )
 
 
 def why_build(
@@ -122,8 +149,8 @@ def build_image(
     Parameters
     ----------
     packages
-        Extra packages: pip requirements, or paths of source folders and
-        wheels.
+        Extra packages: pip requirements, paths of source folders and
+        wheels, or `weights_in`.
     image
         Its name; None: that of `image_name`.
     base
@@ -225,7 +252,7 @@ def copy_sources(folder: Path) -> None:
 
 
 def fill_program_context(context: Path, packages: Sequence[str]) -> None:
-    """Write the requirements, with local packages beside them.
+    """Write the requirements, with local packages and weights beside them.
 
     Raises
     ------
@@ -233,19 +260,32 @@ def fill_program_context(context: Path, packages: Sequence[str]) -> None:
         If a path leads nowhere.
     """
     lines = []
+    weights = context / "weights"
     for number, package in enumerate(packages):
         path = _local_path(package)
         if path is None:
             lines.append(package)
-            continue
-        place = Path("sources") / str(number) / path.name
-        _copy(path, context / place)
-        lines.append(f"./{place.as_posix()}")
+        elif package.startswith(WEIGHTS):
+            _copy(path, weights)
+        else:
+            place = Path(str(number)) / path.name
+            _copy(path, context / "sources" / place)
+            lines.append(f"./{place.as_posix()}")  # COPY takes what is in sources
     (context / "requirements.txt").write_text("".join(f"{line}\n" for line in lines))
+    files = [path for path in sorted(weights.rglob("*")) if path.is_file()]
+    sums = [f"{_sha256(path)}  {path.relative_to(weights)}\n" for path in files]
+    weights.mkdir(exist_ok=True)
+    (weights / "weights.sha256").write_text("".join(sums))  # COPY wants a folder that is not empty
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _local_path(package: str) -> Path | None:
     """Return where a package is if it is a path, None if it is a requirement."""
+    if package.startswith(WEIGHTS):
+        return Path(weights_in(Path(package.removeprefix(WEIGHTS))).removeprefix(WEIGHTS))
     path = Path(package).expanduser()
     looks_like_path = package.startswith((".", "/", "~")) or path.suffix == ".whl"
     if not looks_like_path:
@@ -517,7 +557,8 @@ def _explain_packages(text: str) -> TargetError | None:
     if found := _NOT_FETCHED.search(text):
         return TargetError(
             f"cannot build the image: the weights of {found[1]} could not be fetched.",
-            "docker save the image on a machine that reaches the web, docker load it here",
+            "acoupi setup --package ... --weights FOLDER, with files fetched elsewhere "
+            "(acoupi help presets)",
             why=f"its model fetches them when it is first loaded: {found[2].strip()}",
         )
     return None

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from acoupi.bundles.images import without_password
+from acoupi.bundles.images import WEIGHTS, without_password
 from acoupi.stack.published import NAME, RESTRICTED, normal, stated_licence
 
 __all__ = ["licences_before", "metadata_from_index"]
@@ -52,11 +52,14 @@ def licences_before(packages: Sequence[str], ask: Ask = metadata_from_index) -> 
     Parameters
     ----------
     packages
-        Requirements, or absolute paths of folders and wheels.
+        Requirements, absolute paths of folders and wheels, or folders of weights.
     ask
         Gives the metadata of requirements.
     """
     for package in packages:
+        if package.startswith(WEIGHTS):
+            yield f"the weights in {package.removeprefix(WEIGHTS)}: see where they come from"
+            continue
         found = _found(package, ask)
         if found is None:
             yield f"{without_password(package)}: not known before it is installed"

@@ -103,6 +103,14 @@ def setup(
             "Python package. It need not be installed here. Repeatable.",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --package: files that its model would fetch from the web while the image "
+            "is built, fetched elsewhere.",
+        ),
+    ] = None,
     broker: Annotated[
         str | None,
         typer.Option(
@@ -158,7 +166,14 @@ def setup(
         words += [*(["--preset", preset] if preset else [])]
         words += [*(["--config", str(config)] if config else [])]
         words += [*(["--broker", broker] if broker else []), *options]
-        raise typer.Exit(_set_up_inside(found, words, package))
+        raise typer.Exit(_set_up_inside(found, words, [*package, *_as_packages(weights)]))
+    if weights:
+        raise ParameterError(
+            "--weights",
+            "--weights cannot be used without --package.",
+            "acoupi setup --package NAME --weights FOLDER",
+            why="they are put into the image that is built for the package.",
+        )
     name = full_name(program or _program_of(before, preset, asking=asking))
     show_notice(name)
     if preset is not None:
@@ -182,6 +197,12 @@ def setup(
         after = _ask_and_set_up(found, request, interview) if asking else _set_up(found, request)
         if before.manifest is None and target is None:
             _say_where(after)
+
+
+def _as_packages(weights: Path | None) -> list[str]:
+    from acoupi.bundles.images import weights_in
+
+    return [weights_in(weights)] if weights else []
 
 
 def _web_option(web: bool | None) -> list[str]:

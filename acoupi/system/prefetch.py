@@ -20,8 +20,8 @@ __all__ = ["CANNOT_FETCH", "main", "prefetch"]
 
 CANNOT_FETCH = "acoupi cannot fetch the weights of"
 """How the line begins that tells what failed; `acoupi.bundles.images` looks for it."""
-LONGEST = 200
-"""Of a reason, in characters."""
+LONGEST = 400
+"""Of a reason, in characters: the address that could not be reached is in it."""
 CLIENTS = {"aiohttp", "httpx", "huggingface_hub", "requests", "urllib", "urllib3"}
 """Libraries that fetch; their errors are those of a network."""
 

@@ -160,7 +160,8 @@ def _dockerfile_with_program() -> str:
     for old, new in (
         ("ARG SENSOR=acoupi/sensor\n", ""),
         ("FROM ${SENSOR}", "FROM sensor"),
-        ("COPY . /context", f"COPY {PROGRAM} /context"),
+        ("requirements.txt source[s]", f"{PROGRAM}/requirements.txt {PROGRAM}/source[s]"),
+        (":1000 weights", f":1000 {PROGRAM}/weights"),
     ):
         assert old in program, f"images/program/Dockerfile has no {old!r} any more"
         program = program.replace(old, new)

@@ -92,6 +92,31 @@ def test_a_package_is_for_containers_only(run: Run, docker: FakeDocker, home: Pa
     assert docker.asked == []
 
 
+def test_weights_that_were_fetched_elsewhere_go_into_the_image_of_the_package(
+    run: Run, docker: FakeDocker, home: Path, tmp_path: Path
+) -> None:
+    docker.answer("image inspect", code=1, err="Error: No such image\n")
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched" / "far.tflite").write_bytes(b"weights")
+
+    result = run("setup", "--package", "acoupi-far", "--weights", str(tmp_path / "fetched"))
+
+    assert result.exit_code == 0, result.stderr
+    assert docker.built == [f"acoupi-far weights:{tmp_path / 'fetched'}"]
+    (asked,) = [line for line in docker.asked if line.startswith("run ")]
+    assert f"ACOUPI_PACKAGES=acoupi-far weights:{tmp_path / 'fetched'}" in asked, "for an update"
+    assert asked.endswith("acoupi setup --target compose --no-prompt")
+    assert f"Licence of the weights in {tmp_path / 'fetched'}: see where" in result.stderr
+
+
+def test_weights_without_a_package_are_refused(run: Run, docker: FakeDocker, home: Path) -> None:
+    result = run("setup", "--weights", str(home))
+
+    assert "--weights cannot be used without --package" in lines_of(result)[0]
+    assert result.exit_code == 2
+    assert docker.asked == []
+
+
 # ---- where a sensor runs that nobody chose a place for
 
 

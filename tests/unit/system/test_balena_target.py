@@ -197,5 +197,7 @@ def test_a_program_of_others_is_part_of_what_is_built(tmp_path: Path, settings: 
 
     assert (sources / "program" / "requirements.txt").read_text() == "acoupi-birdnet>=1\n"
     lines = (sources / build["dockerfile"]).read_text().splitlines()
-    assert lines.count("COPY program /context") == 1
+    assert lines.count("COPY program/requirements.txt program/source[s] /context/") == 1
+    assert any(" program/weights /opt/acoupi/" in line for line in lines)
+    assert [*(sources / "program" / "weights").iterdir()], "empty folders may not be sent"
     assert not any("${SENSOR}" in line for line in lines)

@@ -1,5 +1,6 @@
 """What images are made from, and what is said when they cannot be made."""
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -130,9 +131,64 @@ def test_a_local_package_is_copied_without_its_environment(tmp_path: Path) -> No
     images.fill_program_context(context, ["acoupi-bats>=1", str(source)])
 
     requirements = (context / "requirements.txt").read_text().splitlines()
-    assert requirements == ["acoupi-bats>=1", "./sources/1/bird"]
+    assert requirements == ["acoupi-bats>=1", "./1/bird"]
     copied = sorted(path.name for path in (context / "sources" / "1" / "bird").iterdir())
     assert copied == ["bird.py", "pyproject.toml"]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A folder with a file that was fetched elsewhere, laid out as its library keeps it."""
+    file = tmp_path / "weights" / "audioclass" / "24f9" / "bird.tflite"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    return tmp_path / "weights"
+
+
+def test_weights_are_copied_beside_the_requirements_with_their_digests(
+    tmp_path: Path, weights: Path
+) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+
+    images.fill_program_context(context, ["acoupi-bird", images.weights_in(weights)])
+
+    assert (context / "requirements.txt").read_text() == "acoupi-bird\n"
+    assert (context / "weights/audioclass/24f9/bird.tflite").read_bytes() == b"weights"
+    digest = hashlib.sha256(b"weights").hexdigest()
+    sums = (context / "weights" / "weights.sha256").read_text()
+    assert sums == f"{digest}  audioclass/24f9/bird.tflite\n"
+    assert sorted(path.name for path in context.iterdir()) == ["requirements.txt", "weights"]
+
+
+def test_other_weights_are_another_image(weights: Path) -> None:
+    packages = images.named_packages(["acoupi-bird", images.weights_in(weights)])
+    before = images._digest(packages)
+
+    (weights / "audioclass" / "24f9" / "bird.tflite").write_bytes(b"others")
+
+    assert images._digest(packages) != before
+    assert images.image_name(packages) != images.image_name(["acoupi-bird"])
+
+
+@pytest.mark.parametrize(("name", "why"), [("absent", "is not a folder"), ("", "holds no files")])
+def test_a_folder_without_weights_is_refused(tmp_path: Path, name: str, why: str) -> None:
+    with pytest.raises(TargetError, match="there are no weights in") as raised:
+        images.weights_in(tmp_path / name)
+
+    assert why in str(raised.value.why)
+    assert "acoupi help presets" in str(raised.value.help)
+
+
+def test_the_layer_of_a_program_has_the_weights_before_its_model_is_loaded() -> None:
+    text = (images.source_dir() / "images" / "program" / "Dockerfile").read_text()
+    installs, shipped = re.split(r"(?m)^FROM ", text)[1:]
+    before, loads, _ = shipped.partition("acoupi.system.prefetch")
+
+    assert loads
+    assert "COPY --chown=1000:1000 weights /opt/acoupi/acoupi-cache/" in before
+    assert "requirements" not in shipped, "they may hold passwords"
+    assert "COPY requirements.txt source[s] /context/" in installs, "what pip did outlives weights"
 
 
 def test_what_is_not_built_from_does_not_make_an_image_old(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ FETCHES = """
 UNREACHABLE = """
         import socket
         try:
-            raise socket.gaierror(-3, "Temporary failure in name resolution")
+            address = "https://example.org" + "/weights" * 30 + "/model.tflite"
+            raise socket.gaierror(-3, f"Temporary failure in name resolution: {address}")
         except OSError as error:
             raise RuntimeError("no weights") from error
 """
@@ -94,7 +95,8 @@ def test_weights_that_cannot_be_fetched_end_the_build_with_their_program_named(
     what, why, fix = error.lines()
     assert f"the weights of {said} could not be fetched" in what
     assert "Temporary failure in name resolution" in why
-    assert fix
+    assert "/model.tflite" in why, "the address, for who fetches it elsewhere"
+    assert "--weights FOLDER" in fix
 
 
 @pytest.mark.parametrize("said", [NO_DEVICE], indirect=True)
