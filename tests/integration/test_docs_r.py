@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of a user: two sites in one night, a rare species at one, a wrong detection."""
+    """A home: two sites in one night, a rare species at one, a detection found wrong."""
     settings = set_up(tmp_path / ".acoupi")
     store = store_of(settings)
     late = recording(None, 86_400 - 60, duration=2, deployment=OAK)
@@ -42,11 +42,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, code: str, variables: dict[str, str]) -> None:
+def run(folder: Path, code: str) -> None:
+    """Run R code far from the sites: the nights are theirs, not those of the computer."""
+    here = {"LC_ALL": "C.UTF-8", "TZ": "America/Lima", "HOME": str(folder)}
     done = subprocess.run(
         [require_program("Rscript"), "-e", code],
-        cwd=folder, env={**os.environ, "HOME": str(folder), **variables},
-        capture_output=True, text=True, check=False, timeout=120,
+        cwd=folder, env={**os.environ, **here}, timeout=120,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     missing = re.search(r"no package called .(\w+)", done.stderr)
     require(f"the R package {missing and missing[1]} is not installed", missing is None)
@@ -57,7 +59,7 @@ def run(folder: Path, code: str, variables: dict[str, str]) -> None:
 def table(folder: Path, code: str, name: str) -> list[dict[str, str]]:
     """Run R, and return the data frame of that name as it is then."""
     keep = f'write.csv({name}, "kept.csv", row.names = FALSE)'
-    run(folder, f"{code}\n{keep}\n", {"TZ": "America/Lima"})
+    run(folder, f"{code}\n{keep}\n")
     with (folder / "kept.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
