@@ -1,6 +1,7 @@
 """The flow of the how-to in a real Node-RED, fed by the messenger of a sensor."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -24,6 +25,8 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "node-red"
 PAGE = Path(acoupi.__path__[0]) / "docs" / "howto" / "node-red.md"
 WANTED = "Barbastella barbastellus"
 PATIENCE = 120.0
+CACHE = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))}
+"""Of the user who runs the tests; each test has a home of its own."""
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -41,8 +44,9 @@ class NodeRed:
         (folder / "settings.js").write_text(f"module.exports = {json.dumps(settings)};")
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [SCRIPT, "--settings", folder / "settings.js"], stdout=log, stderr=log, cwd=folder
-            )
+                [SCRIPT, "--settings", folder / "settings.js"],
+                stdout=log, stderr=log, cwd=folder, env={**os.environ, **CACHE},
+            )  # fmt: skip
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -71,7 +75,14 @@ class NodeRed:
 @pytest.fixture
 def node_red(tmp_path: Path) -> Iterator[NodeRed]:
     require("no node with npm: apt-get install nodejs npm", bool(shutil.which("npm")))
-    done = subprocess.run([SCRIPT], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [SCRIPT],
+        env={**os.environ, **CACHE},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     require(f"npm cannot install Node-RED: {done.stderr[-500:]}", not done.returncode)
     folder = tmp_path / "node-red"
     folder.mkdir()
