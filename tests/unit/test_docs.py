@@ -15,7 +15,10 @@ from hatchling.builders.wheel import WheelBuilder
 
 import acoupi
 from acoupi.cli.app import app
+from acoupi.cli.deployment import microphone_words
 from acoupi.services.metrics import FAMILIES, PREFIX
+from acoupi.system.state import MicrophoneState
+from tests.unit.alarms.field_sound import health
 
 ROOT = Path(__file__).parents[2]
 DOCS = Path(acoupi.__path__[0]) / "docs"
@@ -133,3 +136,34 @@ def test_the_flow_passes_on_what_it_says(flow: dict[str, Any], score: float, sai
     done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
 
     assert json.loads(done.stdout) == said
+
+
+# --- Gain and sample rate ---
+
+GAIN = (DOCS / "howto" / "gain-and-sample-rate.md").read_text()
+
+
+def test_the_microphone_is_told_of_as_the_page_shows_it() -> None:
+    shown = re.search(r"# microphone +(.+)…\)", GAIN)
+    faults = [
+        *health(-66, is_silent=True, clipped_share=0.1).faults(),
+        *health(-66, is_stuck=True).faults(),
+    ]
+
+    assert shown
+    assert microphone_words(MicrophoneState(health=health(-66, rms_dbfs=-41))).startswith(shown[1])
+    quoted = re.findall(r'"([a-z]+)"', GAIN)
+    assert len(quoted) == 3
+    assert [word for word in quoted if not any(one.startswith(word) for one in faults)] == []
+
+
+def test_the_megabytes_of_an_hour_are_those_of_the_sample_rate() -> None:
+    rows = re.findall(r"^\|[^|]+\|[^|]+\| ([\d or]+) \| ([\d or]+) \|$", GAIN, re.MULTILINE)
+    said = {
+        int(rate): int(size)
+        for rates, sizes in rows
+        for rate, size in zip(rates.split(" or "), sizes.split(" or "), strict=True)
+    }
+
+    assert len(said) >= 7
+    assert said == {rate: round(rate * 2 * 3600 / 1e6) for rate in said}

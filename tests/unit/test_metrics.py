@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -342,8 +343,54 @@ def test_promtool_understands_what_the_dashboard_asks_for(tmp_path: Path) -> Non
     assert f"{len(rules)} rules found" in done.stdout
 
 
+HOWTO = (ROOT / "acoupi" / "docs" / "howto" / "grafana.md").read_text()
+
+
+def test_prometheus_answers_for_each_of_many_sensors(tmp_path: Path) -> None:
+    """Grafana itself is not to be had where tests run; this is what it asks Prometheus."""
+    fills = FULL._replace(facts=replace(FULL.facts, disk_hours=10))
+    published = {**samples(metrics(fills)), ("up", ""): 0.0}
+    series = [
+        {
+            "series": f'{name}{{job="acoupi",instance="{sensor}"{labels and ","}{labels}}}',
+            "values": f"{value}+{int(name.endswith('_total'))}x70",
+        }
+        for (name, labels), value in published.items()
+        for sensor in ("oak", "pond")
+    ]
+    on_panels = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    on_page = re.findall(r"^\| [^|`]+ \| `(.+)` \|$", HOWTO, re.MULTILINE)
+    answers = [
+        {
+            "expr": f"count(count by (instance) ({expr.replace('$instance', 'oak|pond')}))",
+            "eval_time": "65m",
+            "exp_samples": [{"labels": "{}", "value": 1 if "sum(" in expr else 2}],
+        }
+        for expr in [*on_panels, *on_page]
+    ]
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": answers}]
+    path = tmp_path / "tests.yml"
+    path.write_text(json.dumps({"tests": tests}))
+
+    done = ask("promtool", "test", "rules", path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(on_page) == 5
+
+
 def test_promtool_accepts_the_configuration_of_prometheus() -> None:
     done = ask("promtool", "check", "config", MONITORING / "prometheus.yml")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_configuration_on_the_page(tmp_path: Path) -> None:
+    shown = re.search(r"^```yaml\n(.*?)^```$", HOWTO, re.MULTILINE | re.DOTALL)
+    assert shown
+    path = tmp_path / "prometheus.yml"
+    path.write_text(shown[1])
+
+    done = ask("promtool", "check", "config", path)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
