@@ -22,6 +22,10 @@ GROUP = "acoupi.programs"
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 RESTRICTED = re.compile(r"\bNC\b|non-?commercial|-nc\b|\bSA\b|AGPL|proprietary", re.IGNORECASE)
 
+FETCHED = {"acoupi-birdnet": "BirdNET 2.4, CC BY-NC-SA 4.0"}
+"""Weights, and their licence, that a package fetches instead of bringing them: its own licence is
+that of its code alone."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -105,6 +109,8 @@ def stated_licence(metadata: Mapping[str, Any]) -> str:
     'BSD License'
     >>> stated_licence({})
     'not stated'
+    >>> stated_licence({"name": "acoupi_birdnet", "license": "MIT"})
+    'MIT; the weights that it fetches: BirdNET 2.4, CC BY-NC-SA 4.0'
     """
     said = str(metadata.get("license_expression") or metadata.get("license") or "")
     classifiers = [
@@ -112,4 +118,6 @@ def stated_licence(metadata: Mapping[str, Any]) -> str:
         for one in metadata.get("classifier", ())
         if one.startswith("License :: ")
     ]
-    return said.strip().partition("\n")[0] or ", ".join(classifiers) or "not stated"
+    licence = said.strip().partition("\n")[0] or ", ".join(classifiers) or "not stated"
+    weights = FETCHED.get(normal(str(metadata.get("name", ""))))
+    return licence if weights is None else f"{licence}; the weights that it fetches: {weights}"
