@@ -67,15 +67,17 @@ def test_a_sensor_is_looked_after_from_a_phone(browser: Browser, sensor: Sensor,
         page.get_by_label("recording.interval", exact=True).fill("3")
         page.get_by_role("button", name="Show what would change").click()
         expect(page.locator("ins")).to_have_text(["3.0"])
-        before = sensor.pulse("recording").pid
+        before = {name: sensor.pulse(name).pid for name in ("recording", "default", "web")}
         page.get_by_role("button", name="Apply").click()
-        wait_for(
-            lambda: sensor.pulse("recording").pid != before and sensor.is_ready("recording"),
-            "the recorder with the new setting",
-            sensor,
-        )
+        for name, pid in before.items():
+            wait_for(
+                lambda name=name, pid=pid: (  # type: ignore[misc]
+                    sensor.pulse(name).pid != pid and sensor.is_ready(name)
+                ),
+                f"{name} with the new setting",
+                sensor,
+            )
         assert _settings(sensor)["recording"]["interval"] == 3
-        wait_for(lambda: sensor.is_ready("web"), "the page with the new setting", sensor)
 
         page.goto("/deployment")
         page.get_by_text("Stop it …").click()

@@ -40,6 +40,7 @@ UNSUPPORTED_PROTOCOL = 0x84
 NOT_AUTHORISED = 0x87
 SESSION_TAKEN_OVER = 0x8E
 
+_BROKEN = (MQTTErrorCode.MQTT_ERR_NO_CONN, MQTTErrorCode.MQTT_ERR_CONN_LOST)
 _ACCESS_REFUSED = frozenset({0x86, NOT_AUTHORISED, 0x8A, 0x8C})
 """Bad user name or password, not authorised, banned, bad authentication method."""
 
@@ -254,7 +255,8 @@ class Connection:
                 f"it has {len(payload)} bytes, and the broker takes {self.maximum_packet_size}"
             )
         info = client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+        # A connection that breaks now may have carried it: `wait_for` tells.
+        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, *_BROKEN):
             raise ConnectionLostError(mqtt.error_string(info.rc))
         return info.mid
 
