@@ -41,7 +41,7 @@ def walk(clone: Path, goal: float) -> Figures:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     cloned = time.monotonic() - begun
     port = free_port()
-    command = ["scripts/run", "--web", str(port), "--seconds", str(DEADLINE)]
+    command = ["scripts/run", "--web", "--port", str(port), "--seconds", str(DEADLINE)]
     process = subprocess.Popen(
         command,
         cwd=clone,
