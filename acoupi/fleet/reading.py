@@ -61,7 +61,9 @@ def _files(place: str) -> list[Path | None]:
         return [None]
     if not Path(place).is_dir():
         return [Path(place)]
-    return [*sorted(Path(place).rglob("*.jsonl"))]
+    found = Path(place).rglob("*.jsonl")
+    # config/history.jsonl of a home holds settings that were in force.
+    return [*sorted(one for one in found if one.parent.name != "config")]
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:

@@ -42,11 +42,14 @@ def test_of_a_folder_every_file_of_lines_is_read(tmp_path: Path) -> None:
     fleet = Fleet(NOW)
     write(tmp_path / "one" / "messages.jsonl", BEAT)
     write(tmp_path / "two.jsonl", BEAT.replace('"a"', '"b"'))
+    history = tmp_path / "one" / "config" / "history.jsonl"
+    history.parent.mkdir()
+    history.write_text('{"settings": {}}\n')
     write(tmp_path / "other.txt", BEAT.replace('"a"', '"c"'))
 
-    put_files(fleet, str(tmp_path))
+    bad = put_files(fleet, str(tmp_path))
 
-    assert names(fleet) == ["a", "b"]
+    assert (bad, names(fleet)) == (0, ["a", "b"])
 
 
 def test_stdin_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
