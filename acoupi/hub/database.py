@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumper
 
 from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
-from acoupi.hub.schema import STATEMENTS, VERSION
+from acoupi.hub.schema import STATEMENTS, UPGRADES, VERSION
 
 __all__ = ["Connection", "HubDatabase", "storable", "translated"]
 
@@ -168,9 +168,15 @@ def _make(connection: psycopg.Connection[Any]) -> None:
                 connection.execute(statement)
             return
         version = connection.execute("SELECT max(version) FROM public.acoupi_hub").fetchone()
-    if version != (VERSION,):
+        number = None if version is None else version[0]
+        while number in UPGRADES:
+            for statement in UPGRADES[number]:
+                connection.execute(statement)
+            number += 1
+            connection.execute("INSERT INTO public.acoupi_hub VALUES (%s)", [number])
+    if number != VERSION:
         raise HubError(
-            f"the database of the hub is of version {version and version[0]}, not {VERSION}.",
+            f"the database of the hub is of version {number}, not {VERSION}.",
             "use the acoupi that made it, or a newer one",
             why="its tables are others.",
         )

@@ -238,6 +238,18 @@ def test_a_database_that_does_not_answer_is_told_as_such(postgres: Postgres) -> 
         pass
 
 
+def test_a_database_of_an_older_version_gets_what_it_lacks(hub: HubDatabase) -> None:
+    with hub.writing() as connection:
+        for table in ("audio", "job", "worker", "person"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE acoupi_hub SET version = 1")
+    hub.close()
+
+    with hub.writing() as connection:
+        assert connection.one("SELECT max(version) FROM acoupi_hub") == (2,)
+        assert connection.one("SELECT count(*) FROM audio") == (0,)
+
+
 def test_a_database_of_another_version_is_refused_and_left_as_it_is(
     hub: HubDatabase, url: str
 ) -> None:

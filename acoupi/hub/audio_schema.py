@@ -1,0 +1,21 @@
+"""The tables of the sound that a hub has: its own copies, and archives that stay where they are."""
+
+__all__ = ["AUDIO_TABLES"]
+
+AUDIO_TABLES = (
+    # Sound is there once its row is: every byte was stored, and its digest was right.
+    """
+    CREATE TABLE audio (
+        id BYTEA PRIMARY KEY,                                   -- of the recording, or of the clip
+        recording_row BIGINT NOT NULL REFERENCES recording (row) ON DELETE CASCADE,
+        is_clip BOOLEAN NOT NULL,
+        place TEXT NOT NULL,                     -- address of the audio store; '': the hub's own
+        key TEXT NOT NULL,                       -- of the sound in that store
+        format TEXT NOT NULL,                    -- wav or flac
+        bytes BIGINT NOT NULL,
+        sha256 BYTEA NOT NULL,
+        stored_on_us BIGINT NOT NULL
+    )
+    """,
+    "CREATE INDEX audio_recording ON audio (recording_row)",
+)
