@@ -276,8 +276,9 @@ class _Guard:
         return None if is_open or self._may(request) else self._asked_to_log_in(request, path)
 
     def _may(self, request: Request) -> bool:
-        is_read = self._access.settings.public and request.method in SAFE
-        return is_read or self._access.visitor(request).may_write
+        visitor = self._access.visitor(request)
+        is_known = self._access.settings.public or visitor.name is not None
+        return visitor.may_write or (is_known and request.method in SAFE)
 
     def _asked_to_log_in(self, request: Request, path: str) -> Response:
         base = request.scope.get("root_path", "")
