@@ -1,0 +1,182 @@
+"""The pages of a hub: who may see them, what they show; with a real PostgreSQL."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from acoupi import data
+from acoupi.components.stores import SqliteStore
+from acoupi.components.stores.reporting import reports_of
+from acoupi.config.web import Web
+from acoupi.heard import Filters
+from acoupi.hub.dashboard import MENU, make_dashboard
+from acoupi.hub.dashboard_access import FOR_S
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.parts import Hub
+from acoupi.hub.reader import HubReader
+from acoupi.hub.sensors import add_sensor, make_token
+from acoupi.hub.taking_in import take_in
+from acoupi.hub.tokens import digest_of
+from acoupi.reports import MessageReport, Report
+from tests.clocks import Clock
+from tests.postgres import Postgres
+from tests.stores import deployment, detection, output, recording
+
+HERE = {"Origin": "http://testserver"}
+Visit = Callable[[str], TestClient]
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    return postgres.new_database("dashboard")
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[HubDatabase]:
+    database = HubDatabase(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def heard(database: HubDatabase, tmp_path: Path) -> data.Detection:
+    """A bat of a sensor that has sent a heartbeat, too; another sensor never reported."""
+    store = SqliteStore(tmp_path / "metadata.db")
+    sound = recording("a.wav", deployment=deployment(name="Old oak"))
+    store.store_recording(sound)
+    bat = detection(0.9, ("species", "Myotis nattereri", 0.9))
+    store.store_model_output(output(sound, bat))
+    store.close()
+    for name in ("oak-1", "elm-2"):
+        add_sensor(database, name)
+        make_token(database, name)
+    for report in reports_of(tmp_path / "metadata.db"):
+        take_in(database, "oak-1", report)
+    beat = {"sent_on": data.utc_now().isoformat(), "device_id": "oak", "status": "OK"}
+    message = data.Message(content=json.dumps(beat))
+    said = MessageReport(
+        id=message.id,
+        message_type=data.MessageType.HEARTBEAT,
+        created_on=message.created_on,
+        content=json.dumps(beat),
+    )
+    take_in(database, "oak-1", Report(messages=[said]))
+    return bat
+
+
+def token_of(database: HubDatabase, name: str, role: str) -> str:
+    token = secrets.token_urlsafe()
+    with database.writing() as connection:
+        connection.execute(
+            "INSERT INTO person (name, role, token_sha256, added_on_us) "
+            "VALUES (:name, :role, :digest, 0)",
+            {"name": name, "role": role, "digest": digest_of(token)},
+        )
+    return token
+
+
+@pytest.fixture
+def visit(database: HubDatabase, url: str, tmp_path: Path) -> Iterator[Visit]:
+    """A browser with a token, at the pages of the hub."""
+    app = make_dashboard(Hub(database), url, tmp_path / "web", Web(), name="Bats of Kent")
+    clients: list[TestClient] = []
+
+    def visited(token: str) -> TestClient:
+        client = TestClient(app).__enter__()
+        clients.append(client)
+        client.post("/login", data={"password": token}, headers=HERE, follow_redirects=False)
+        return client
+
+    yield visited
+    for client in clients:
+        client.__exit__()
+
+
+def test_every_page_in_the_menu_is_there_for_who_has_a_token(
+    visit: Visit, database: HubDatabase, heard: data.Detection
+) -> None:
+    ada = visit(token_of(database, "ada", "reviewer"))
+
+    found = {path: ada.get(f"/{path}") for path in (*MENU, f"detections/{heard.id}")}
+
+    assert {one.status_code for one in found.values()} == {200}
+    first = found[""].text
+    assert "Bats of Kent" in first
+    assert first.index("elm-2") < first.index("oak-1")  # the silent one is on top
+    assert "it has sent no heartbeat yet" in first
+    assert "Old oak" in first
+    assert "Myotis nattereri" in found["detections"].text
+    assert "The hub does not have its sound" in found[f"detections/{heard.id}"].text
+
+
+def test_what_only_a_sensor_has_is_not_there(
+    visit: Visit, database: HubDatabase, heard: data.Detection
+) -> None:
+    ada = visit(token_of(database, "ada", "operator"))
+
+    for path in (
+        "health",
+        "settings",
+        "deployment",
+        "api/v1/settings",
+        "api/v1/health",
+        "password",
+    ):
+        assert ada.get(f"/{path}").status_code == 404
+    described = ada.get("/api/v1/openapi.json").json()["paths"]
+    assert "/api/v1/detections" in described
+    assert "/api/v1/settings" not in described
+
+
+@pytest.mark.parametrize("path", ["/", "/detections", "/api/v1/detections", "/effort"])
+def test_strangers_see_nothing(visit: Visit, heard: data.Detection, path: str) -> None:
+    stranger = visit("guessed")
+
+    answer = stranger.get(path, follow_redirects=False)
+
+    assert answer.status_code in (303, 401)
+    assert "Myotis" not in answer.text
+    assert "acoupi hub add-person NAME" in stranger.get("/login").text
+
+
+def test_a_session_ends_with_its_token(
+    visit: Visit, database: HubDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(data.utc_now())
+    clock.install(monkeypatch)
+    ada = visit(token_of(database, "ada", "reviewer"))
+    assert ada.get("/").status_code == 200
+
+    with database.writing() as connection:
+        connection.execute("UPDATE person SET token_sha256 = NULL")
+    clock.advance(FOR_S)
+
+    assert ada.get("/", follow_redirects=False).headers["location"].startswith("/login")
+
+
+def judge(client: TestClient, heard: data.Detection) -> int:
+    page = client.get(f"/detections/{heard.id}").text
+    _, found, rest = page.partition('name="csrf" value="')
+    csrf = rest.partition('"')[0] if found else ""
+    answer = client.post(
+        f"/detections/{heard.id}/verdict",
+        data={"csrf": csrf, "verdict": "right"},
+        headers=HERE,
+        follow_redirects=False,
+    )
+    return answer.status_code
+
+
+def test_a_reviewer_judges_a_detection_and_a_reader_does_not(
+    visit: Visit, database: HubDatabase, url: str, heard: data.Detection
+) -> None:
+    assert judge(visit(token_of(database, "rob", "reader")), heard) in (401, 403)
+    assert judge(visit(token_of(database, "ada", "reviewer")), heard) == 303
+
+    with HubReader(url) as reader:
+        [verdict] = reader.verdicts(Filters())
+    assert (verdict.reviewer, verdict.verdict.value) == ("ada", "right")
