@@ -1,7 +1,6 @@
 """The pages of a hub: who may see them, what they show; with a real PostgreSQL."""
 
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from acoupi.hub.dashboard import MENU, make_dashboard
 from acoupi.hub.dashboard_access import FOR_S
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.parts import Hub
+from acoupi.hub.people import add_person, withdraw_person
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
-from acoupi.hub.tokens import digest_of
 from acoupi.reports import MessageReport, Report
 from tests.clocks import Clock
 from tests.postgres import Postgres
@@ -68,17 +67,6 @@ def heard(database: HubDatabase, tmp_path: Path) -> data.Detection:
     return bat
 
 
-def token_of(database: HubDatabase, name: str, role: str) -> str:
-    token = secrets.token_urlsafe()
-    with database.writing() as connection:
-        connection.execute(
-            "INSERT INTO person (name, role, token_sha256, added_on_us) "
-            "VALUES (:name, :role, :digest, 0)",
-            {"name": name, "role": role, "digest": digest_of(token)},
-        )
-    return token
-
-
 @pytest.fixture
 def visit(database: HubDatabase, url: str, tmp_path: Path) -> Iterator[Visit]:
     """A browser with a token, at the pages of the hub."""
@@ -99,7 +87,7 @@ def visit(database: HubDatabase, url: str, tmp_path: Path) -> Iterator[Visit]:
 def test_every_page_in_the_menu_is_there_for_who_has_a_token(
     visit: Visit, database: HubDatabase, heard: data.Detection
 ) -> None:
-    ada = visit(token_of(database, "ada", "reviewer"))
+    ada = visit(add_person(database, "ada", "reviewer"))
 
     found = {path: ada.get(f"/{path}") for path in (*MENU, f"detections/{heard.id}")}
 
@@ -116,7 +104,7 @@ def test_every_page_in_the_menu_is_there_for_who_has_a_token(
 def test_what_only_a_sensor_has_is_not_there(
     visit: Visit, database: HubDatabase, heard: data.Detection
 ) -> None:
-    ada = visit(token_of(database, "ada", "operator"))
+    ada = visit(add_person(database, "ada", "operator"))
 
     for path in (
         "health",
@@ -148,11 +136,10 @@ def test_a_session_ends_with_its_token(
 ) -> None:
     clock = Clock(data.utc_now())
     clock.install(monkeypatch)
-    ada = visit(token_of(database, "ada", "reviewer"))
+    ada = visit(add_person(database, "ada", "reviewer"))
     assert ada.get("/").status_code == 200
 
-    with database.writing() as connection:
-        connection.execute("UPDATE person SET token_sha256 = NULL")
+    withdraw_person(database, "ada")
     clock.advance(FOR_S)
 
     assert ada.get("/", follow_redirects=False).headers["location"].startswith("/login")
@@ -174,8 +161,8 @@ def judge(client: TestClient, heard: data.Detection) -> int:
 def test_a_reviewer_judges_a_detection_and_a_reader_does_not(
     visit: Visit, database: HubDatabase, url: str, heard: data.Detection
 ) -> None:
-    assert judge(visit(token_of(database, "rob", "reader")), heard) in (401, 403)
-    assert judge(visit(token_of(database, "ada", "reviewer")), heard) == 303
+    assert judge(visit(add_person(database, "rob", "reader")), heard) in (401, 403)
+    assert judge(visit(add_person(database, "ada", "reviewer")), heard) == 303
 
     with HubReader(url) as reader:
         [verdict] = reader.verdicts(Filters())
