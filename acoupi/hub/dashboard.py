@@ -16,7 +16,7 @@ from acoupi.exports.effort_report import find_deployment, measure, read_effort
 from acoupi.fleet.judging import Fleet
 from acoupi.fleet.words import row_words
 from acoupi.heard import RecordingFile, VerdictRow
-from acoupi.hub.audio import find_audio, has_audio, read_audio
+from acoupi.hub.audio import find_sound, read_audio
 from acoupi.hub.dashboard_access import PeopleAccess
 from acoupi.hub.heartbeats import put_reported
 from acoupi.hub.parts import Hub
@@ -112,17 +112,12 @@ class HubSensor:
     def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
         """Return what the hub has of the sound of a recording, or of one of its clips."""
         row = self.reader.recording(recording_id)
-        found = find_audio(self._hub.database, clip_id or recording_id)
-        if row is None or found is None:
-            raise RecordingFileError(
-                "the hub does not have this sound.",
-                "acoupi hub sensors   (and what sensor.hub.audio says on the sensor)",
-                why="the sensor keeps it, or has not sent it yet.",
-                status=404 if row is None else 410,
-            )
+        if row is None:
+            raise RecordingFileError("there is no recording of that id.", "acoupi recordings list")
+        found = find_sound(self._hub, clip_id or recording_id)
         return RecordingFile(
             name=f"{clip_id or recording_id}.{found.format}",
-            size=found.bytes,
+            size=found.size,
             media_type=SOUNDS[f".{found.format}"],
             samplerate_hz=row.samplerate_hz,
         )
@@ -133,6 +128,14 @@ class HubSensor:
         """Return a part of it; less at its end."""
         start = max(offset, 0)
         return b"".join(read_audio(self._hub, clip_id or recording_id, start, start + length))
+
+
+def _has_sound(hub: Hub, id_: UUID) -> bool:
+    try:
+        find_sound(hub, id_)
+    except RecordingFileError:
+        return False
+    return True
 
 
 def _text(time: datetime.datetime | None) -> str | None:
@@ -174,7 +177,7 @@ def make_dashboard(
         menu=MENU,
         first="fleet",
         trouble="",
-        has_sound=lambda id_: has_audio(hub.database, UUID(id_)),
+        has_sound=lambda id_: _has_sound(hub, UUID(id_)),
     )
     access = PeopleAccess(settings, hub.database, signing=signing)
     return make_app(

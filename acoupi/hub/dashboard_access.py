@@ -2,28 +2,28 @@
 
 from pathlib import Path
 
-from starlette.requests import Request
 from starlette.routing import Route
 
 from acoupi import clock
 from acoupi.config.web import Web
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.tokens import Caller, caller_with, digest_of
-from acoupi.web.access import COOKIE, Opener, PageAccess
+from acoupi.web.access import Opener, PageAccess
 from acoupi.web.limits import Attempts
 from acoupi.web.parts import Visitor
 
 __all__ = ["PeopleAccess"]
 
+MAY_SEE = ("reviewer",)
 FOR_S = 5.0
 """So long a person is taken to have the role of before, seconds."""
 MOST_KNOWN = 1000
 
 
 class PeopleAccess(PageAccess):
-    """Lets people in by the tokens that ``acoupi hub add-person`` makes.
+    """Lets reviewers and operators in by the tokens that ``acoupi hub add-person`` makes.
 
-    A session ends with its token. Tokens cannot be guessed, so wrong ones make nobody wait.
+    The pages tell places and play sound, which readers may not have. A session ends with its token. Tokens cannot be guessed, so wrong ones make nobody wait.
 
     Parameters
     ----------
@@ -36,6 +36,10 @@ class PeopleAccess(PageAccess):
     """
 
     way_in = "ask an operator of the hub for: acoupi hub add-person NAME --role reviewer"
+    wrong = (
+        "That is not the token of a reviewer or an operator. Readers see what was heard by: "
+        "acoupi detections list --hub URL"
+    )
 
     def __init__(self, settings: Web, database: HubDatabase, *, signing: str | None = None) -> None:
         super().__init__(settings, Path(), signing=signing, attempts=Attempts(free=2**31))
@@ -56,14 +60,8 @@ class PeopleAccess(PageAccess):
         person = None if text is None else self._people.person(text.split(".")[2])
         if text is None or person is None:
             return Visitor(None, "", may_write=False, may_listen=False)
-        may_write = person.is_one_of(("reviewer",))
-        return Visitor(person.name, self.signed(f"csrf {text}"), may_write, may_listen=False)
-
-    def role(self, request: Request) -> str:
-        """Return the role of who asks; "" for a stranger."""
-        text = self.session(request.cookies.get(COOKIE, ""))
-        person = None if text is None else self._people.person(text.split(".")[2])
-        return "" if person is None else person.scope
+        csrf = self.signed(f"csrf {text}")
+        return Visitor(person.name, csrf, may_write=True, may_listen=False)
 
 
 class _People:
@@ -89,7 +87,7 @@ class _People:
         at, found = self._known.get(key, (now - FOR_S, None))
         if now - at >= FOR_S:
             caller = caller_with(self._database, bytes.fromhex(key))
-            found = caller if caller is not None and caller.kind == "person" else None
+            found = caller if caller is not None and caller.is_one_of(MAY_SEE) else None
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
             self._known[key] = now, found

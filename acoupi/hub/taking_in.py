@@ -9,12 +9,11 @@ from uuid import UUID
 from acoupi import data
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError
-from acoupi.heard import VerdictRow
 from acoupi.hub.database import Connection, HubDatabase, storable
 from acoupi.hub.sensors import locked_row_of, note_contact
 from acoupi.reports import DeploymentReport, MessageReport, OutputReport, RecordingReport, Report
 
-__all__ = ["PUT_VERDICT", "take_in", "verdict_values"]
+__all__ = ["take_in"]
 
 HOUR = timedelta(hours=1)
 Row = Sequence[Any]
@@ -48,7 +47,7 @@ _PUT_PLAN = """
     ON CONFLICT (deployment_row, since_us) DO UPDATE SET plan = excluded.plan
 """
 
-PUT_VERDICT = """
+_PUT_VERDICT = """
     INSERT INTO verdict (recording_id, detection_id, verdict, species, reviewer, note, given_on_us)
     VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
@@ -160,25 +159,23 @@ def _put_deployment(
         for n in report.notes
     ]
     plans = [(row, to_microseconds(p.since), p.plan.model_dump_json()) for p in report.plans]
-    verdicts = list(map(verdict_values, report.verdicts))
+    verdicts = [
+        (
+            v.recording_id.bytes,
+            v.detection_id and v.detection_id.bytes,
+            v.verdict.value,
+            v.species,
+            v.reviewer,
+            v.note,
+            to_microseconds(v.given_on),
+        )
+        for v in report.verdicts
+    ]
     hours = [(row, *map(to_microseconds, (hour, hour + HOUR))) for hour in report.whole_hours]
     _put_many(connection, _DELETE_NOTES, hours)
     _put_many(connection, _PUT_NOTE, notes)
     _put_many(connection, _PUT_PLAN, plans)
-    _put_many(connection, PUT_VERDICT, verdicts)
-
-
-def verdict_values(one: VerdictRow) -> Row:
-    """Return the values of `PUT_VERDICT`."""
-    return (
-        one.recording_id.bytes,
-        one.detection_id and one.detection_id.bytes,
-        one.verdict.value,
-        one.species,
-        one.reviewer,
-        one.note,
-        to_microseconds(one.given_on),
-    )
+    _put_many(connection, _PUT_VERDICT, verdicts)
 
 
 _PUT_MESSAGE = """

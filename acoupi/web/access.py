@@ -93,6 +93,7 @@ class PageAccess:
 
     way_in: ClassVar[str] = "run on the sensor: acoupi web token"
     """What to do without a password."""
+    wrong: ClassVar[str] = "That is not the password."
 
     def __init__(
         self,
@@ -207,7 +208,7 @@ class PageAccess:
         key = await run_in_threadpool(keys.key_of, fields.get("password", ""))
         if key is None:
             self._attempts.failed(address)
-            return self._login_page(request, "That is not the password.", 401)
+            return self._login_page(request, self.wrong, 401)
         self._attempts.forget()
         logger.info("The owner logged in, from %s.", address)
         then = fields.get("then", "") if keys.password else "/password"
