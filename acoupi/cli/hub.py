@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli import hub_people
+from acoupi.cli import hub_people, hub_web
 from acoupi.cli.checks import AsJson
-from acoupi.cli.hub_options import Database, opened_database
+from acoupi.cli.hub_options import Audio, Database, opened_database
 from acoupi.cli.output import done, example, print_json, print_table, say, working
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
@@ -18,26 +18,8 @@ __all__ = ["app"]
 
 app = group("hub")
 app.add_typer(hub_people.app)
+app.add_typer(hub_web.app)
 
-<<<<<<< HEAD
-=======
-Database = Annotated[
-    str,
-    typer.Option(
-        metavar="URL",
-        envvar="ACOUPI_HUB_DATABASE",
-        help="Of PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME. Its tables are made.",
-    ),
-]
-Audio = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PLACE",
-        envvar="ACOUPI_HUB_AUDIO",
-        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
-    ),
-]
->>>>>>> au
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]
 COLUMNS = {
     "name": "sensor", "deployments": "deployments", "recordings": "recordings",

@@ -1,4 +1,4 @@
-"""What the commands of ``acoupi hub`` share: its database."""
+"""What the commands of ``acoupi hub`` share: its database, and where its sound is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from acoupi.cli.heard import no_hub
 if TYPE_CHECKING:
     from acoupi.hub.database import HubDatabase
 
-__all__ = ["Database", "opened_database"]
+__all__ = ["Audio", "Database", "opened_database"]
 
 Database = Annotated[
     str,
@@ -19,6 +19,14 @@ Database = Annotated[
         metavar="URL",
         envvar="ACOUPI_HUB_DATABASE",
         help="Of PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME. Its tables are made.",
+    ),
+]
+Audio = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        envvar="ACOUPI_HUB_AUDIO",
+        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
     ),
 ]
 

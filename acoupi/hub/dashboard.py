@@ -2,16 +2,20 @@
 
 import datetime
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+import uvicorn
+from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from acoupi import __version__, clock
 from acoupi.config.web import Web
-from acoupi.errors import RecordingFileError
+from acoupi.errors import ParameterError, RecordingFileError
 from acoupi.exports.effort_report import find_deployment, measure, read_effort
 from acoupi.fleet.judging import Fleet
 from acoupi.fleet.words import row_words
@@ -29,10 +33,15 @@ from acoupi.web.media import Files
 from acoupi.web.media import routes as media_routes
 from acoupi.web.parts import Subject
 from acoupi.web.sensor import Now
+from acoupi.web.service import signing_key
 from acoupi.web.writing import routes as writing_routes
 
-__all__ = ["HubSensor", "make_dashboard"]
+__all__ = ["HubSensor", "Place", "make_dashboard", "serve"]
 
+AT_ONCE = 100
+"""Connections; more are told to come back."""
+GRACE = 5
+"""Seconds for open answers when it is to end."""
 MOST_DEPLOYMENTS = 200
 """On the first page, the newest."""
 MENU = {
@@ -50,21 +59,14 @@ class HubSensor:
 
     Parameters
     ----------
-    hub
-        Whose pages they are.
-    url
-        Of its database, for processes that read it for themselves.
-    name
-        Of the hub, as the pages show it.
-    timezone
-        Key of the zone in which times are shown.
+    hub, place
+        Whose pages they are, and where it is.
     """
 
-    def __init__(self, hub: Hub, url: str, name: str, timezone: str) -> None:
-        self._hub, self._url = hub, url
-        self._name, self._timezone = name, timezone
-        self.reader = HubReader(url)
-        self.child_reader = ("acoupi.hub.reader:HubReader", url)
+    def __init__(self, hub: Hub, place: "Place") -> None:
+        self._hub, self._place = hub, place
+        self.reader = HubReader(hub.database)
+        self.child_reader = ("acoupi.hub.reader:HubReader", place.url)
 
     def now(self) -> Now:
         """Return how the sensors are."""
@@ -76,8 +78,8 @@ class HubSensor:
         newest = self.reader.get_deployments()[: -MOST_DEPLOYMENTS - 1 : -1]
         return {
             "time": now.isoformat(),
-            "timezone": self._timezone,
-            "device": self._name,
+            "timezone": self._place.timezone,
+            "device": self._place.name,
             "version": __version__,
             "ok": counts["well"] == len(rows),
             "status": {
@@ -107,7 +109,8 @@ class HubSensor:
 
     def add_verdict(self, verdict: VerdictRow) -> None:
         """Store what a person says of a detection, or of a recording."""
-        put_verdict(self._hub.database, verdict)
+        if not put_verdict(self._hub.database, verdict):
+            raise RecordingFileError("what was judged is not there any more.", "open it again")
 
     def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
         """Return what the hub has of the sound of a recording, or of one of its clips."""
@@ -142,50 +145,98 @@ def _text(time: datetime.datetime | None) -> str | None:
     return None if time is None else time.isoformat()
 
 
-def make_dashboard(
-    hub: Hub,
-    url: str,
-    folder: Path,
-    settings: Web,
-    *,
-    name: str = "hub",
-    timezone: str = "UTC",
-    signing: str | None = None,
-) -> ASGIApp:
+@dataclass(frozen=True)
+class Place:
+    """Of a hub with pages: where its database is, and how the pages show the hub."""
+
+    url: str
+    """Address of the database, for processes that read it for themselves."""
+    folder: Path
+    """Where pictures, and exports, are made."""
+    name: str = "hub"
+    """Of the hub, as the pages show it."""
+    timezone: str = "UTC"
+    """Key of the zone in which times are shown."""
+
+
+def make_dashboard(hub: Hub, place: Place, web: Web, signing: str | None = None) -> ASGIApp:
     """Return the pages of a hub.
 
     Parameters
     ----------
-    hub
-        Whose.
-    url
-        Of its database.
-    folder
-        Where pictures, and exports, are made.
-    settings
-        Of the pages: the path below which a proxy shows them.
-    name
-        Of the hub, as the pages show it.
-    timezone
-        Key of the zone in which times are shown.
+    hub, place
+        Whose, and where.
+    web
+        Settings of the pages: the path below which a proxy shows them.
     signing
         Signs sessions; None: they end with this process.
     """
     # It has no page that asks what only a sensor can answer.
-    source = cast("Files", HubSensor(hub, url, name, timezone))
+    source = cast("Files", HubSensor(hub, place))
     subject = Subject(
-        menu=MENU,
-        first="fleet",
-        trouble="",
-        has_sound=lambda id_: _has_sound(hub, UUID(id_)),
+        menu=MENU, first="fleet", trouble="", has_sound=lambda id_: _has_sound(hub, UUID(id_))
     )
-    access = PeopleAccess(settings, hub.database, signing=signing)
+    access = PeopleAccess(web, hub.database, signing=signing)
+    zone = zone_named(place.timezone)
     return make_app(
         source,
-        settings,
+        web,
         access=access,
         subject=subject,
-        media=media_routes(source, folder / "media", lambda: zone_named(timezone)),
+        media=media_routes(source, place.folder / "media", lambda: zone),
         writing=writing_routes(source, access, subject),
-        folder=folder,
+        folder=place.folder,
     )
+
+
+def serve(hub: Hub, place: Place, settings: Mapping[str, Any]) -> None:
+    """Serve the pages until a signal ends it.
+
+    Parameters
+    ----------
+    hub, place
+        As of `make_dashboard`.
+    settings
+        Of the pages, as of the section ``web`` of a sensor: host, port, path_prefix,
+        trusted_proxy.
+
+    Raises
+    ------
+    ParameterError
+        If one of them, or the time zone, cannot be so.
+    """
+    web = _checked(settings, place.timezone)
+    place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    uvicorn.run(
+        make_dashboard(hub, place, web, signing_key(place.folder / "sessions.key")),
+        host=web.host,
+        port=web.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        proxy_headers=bool(web.trusted_proxy),
+        forwarded_allow_ips=web.trusted_proxy or None,
+        limit_concurrency=AT_ONCE,
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
+def _checked(settings: Mapping[str, Any], timezone: str) -> Web:
+    try:
+        ZoneInfo(timezone)
+    except (ValueError, LookupError, OSError) as error:
+        raise ParameterError(
+            "--timezone",
+            f'there is no time zone "{timezone}".',
+            "acoupi hub web --timezone Europe/London",
+            why="this machine does not know it.",
+        ) from error
+    try:
+        return Web(**settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}"
+        raise ParameterError(
+            option, f"{option} cannot be so.", "acoupi hub web --help", why=f"{first['msg']}."
+        ) from error

@@ -23,7 +23,8 @@ MOST_KNOWN = 1000
 class PeopleAccess(PageAccess):
     """Lets reviewers and operators in by the tokens that ``acoupi hub add-person`` makes.
 
-    The pages tell places and play sound, which readers may not have. A session ends with its token. Tokens cannot be guessed, so wrong ones make nobody wait.
+    The pages tell places and play sound, which readers may not have. A session ends with its
+    token. Tokens cannot be guessed, so wrong ones make nobody wait.
 
     Parameters
     ----------

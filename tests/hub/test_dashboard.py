@@ -1,18 +1,25 @@
 """The pages of a hub: who may see them, what they show; with a real PostgreSQL."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
+import numpy as np
 import pytest
+import soundfile
 from starlette.testclient import TestClient
 
 from acoupi import data
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.reporting import reports_of
 from acoupi.config.web import Web
+from acoupi.errors import ParameterError
 from acoupi.heard import Filters
-from acoupi.hub.dashboard import MENU, make_dashboard
+from acoupi.hub.audio import put_chunk, take_sound
+from acoupi.hub.audio_store import open_store
+from acoupi.hub.dashboard import MENU, Place, make_dashboard, serve
 from acoupi.hub.dashboard_access import FOR_S
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.parts import Hub
@@ -20,7 +27,7 @@ from acoupi.hub.people import add_person, withdraw_person
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
-from acoupi.reports import MessageReport, Report
+from acoupi.reports import MessageReport, Report, SoundReport
 from tests.clocks import Clock
 from tests.postgres import Postgres
 from tests.stores import deployment, detection, output, recording
@@ -70,7 +77,9 @@ def heard(database: HubDatabase, tmp_path: Path) -> data.Detection:
 @pytest.fixture
 def visit(database: HubDatabase, url: str, tmp_path: Path) -> Iterator[Visit]:
     """A browser with a token, at the pages of the hub."""
-    app = make_dashboard(Hub(database), url, tmp_path / "web", Web(), name="Bats of Kent")
+    (tmp_path / "sound").mkdir()
+    hub = Hub(database, open_store(str(tmp_path / "sound")))
+    app = make_dashboard(hub, Place(url, tmp_path / "web", "Bats of Kent"), Web())
     clients: list[TestClient] = []
 
     def visited(token: str) -> TestClient:
@@ -143,6 +152,56 @@ def test_a_session_ends_with_its_token(
     clock.advance(FOR_S)
 
     assert ada.get("/", follow_redirects=False).headers["location"].startswith("/login")
+
+
+def put_sound(database: HubDatabase, tmp_path: Path, sound_of: UUID) -> bytes:
+    """Send the hub the sound of a recording, as its sensor does."""
+    hub = Hub(database, open_store(str(tmp_path / "sound")))
+    soundfile.write(tmp_path / "a.wav", np.zeros(256_000, np.int16), 256_000)
+    sound = (tmp_path / "a.wav").read_bytes()
+    sha256 = hashlib.sha256(sound).hexdigest()
+    with database.writing() as connection:
+        (row,) = connection.one("SELECT row FROM sensor WHERE id = 'oak-1'")
+    put_chunk(hub, row, sound_of, sha256, 0, sound)
+    offered = SoundReport(format="wav", bytes=len(sound), sha256=sha256)
+    assert take_sound(hub, row, sound_of, offered) is None
+    return sound
+
+
+def test_the_sound_that_the_hub_has_is_heard_and_drawn(
+    visit: Visit, database: HubDatabase, url: str, heard: data.Detection, tmp_path: Path
+) -> None:
+    with HubReader(url) as reader:
+        found = reader.detection(heard.id)
+    assert found is not None
+    sound = put_sound(database, tmp_path, found.recording.id)
+    ada = visit(add_person(database, "ada", "reviewer"))
+
+    assert "<audio" in ada.get(f"/detections/{heard.id}").text
+    at = f"/api/v1/recordings/{found.recording.id}"
+    assert ada.get(f"{at}/file").content == sound
+    assert ada.get(f"{at}/picture.png").content.startswith(b"\x89PNG")
+    slower = ada.get(f"{at}/audio.wav?slow=10", headers={"Range": "bytes=0-43"})
+    assert slower.status_code == 206
+    assert int.from_bytes(slower.content[24:28], "little") == 25_600
+
+
+def test_a_reader_is_told_to_read_otherwise(visit: Visit, database: HubDatabase) -> None:
+    rob = visit("nothing")
+
+    answer = rob.post(
+        "/login", data={"password": add_person(database, "rob", "reader")}, headers=HERE
+    )
+
+    assert answer.status_code == 401
+    assert "acoupi detections list --hub URL" in answer.text
+
+
+def test_a_time_zone_that_is_none_is_refused(database: HubDatabase, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="Mars/Olympus"):
+        serve(Hub(database), Place("", tmp_path, timezone="Mars/Olympus"), {})
+    with pytest.raises(ParameterError, match="--path-prefix"):
+        serve(Hub(database), Place("", tmp_path), {"path_prefix": "no slash"})
 
 
 def judge(client: TestClient, heard: data.Detection) -> int:
