@@ -13,7 +13,7 @@ from acoupi.hub.database import Connection, HubDatabase, storable
 from acoupi.hub.sensors import locked_row_of, note_contact
 from acoupi.reports import DeploymentReport, MessageReport, OutputReport, RecordingReport, Report
 
-__all__ = ["take_in"]
+__all__ = ["put_report", "take_in"]
 
 HOUR = timedelta(hours=1)
 Row = Sequence[Any]
@@ -124,14 +124,19 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
         recording is of a deployment that was not reported. Nothing is stored then.
     """
     with database.writing() as connection:
-        row = locked_row_of(connection, sensor)
-        for deployment in report.deployments:
-            _put_deployment(connection, row, sensor, deployment)
-        if report.recordings:
-            _put_recordings(connection, row, sensor, report.recordings)
-        for message in report.messages:
-            _put_message(connection, row, message)
-        note_contact(connection, row)
+        put_report(connection, sensor, report)
+
+
+def put_report(connection: Connection, sensor: str, report: Report) -> None:
+    """Store what a sensor reports in a transaction that is open, as `take_in`."""
+    row = locked_row_of(connection, sensor)
+    for deployment in report.deployments:
+        _put_deployment(connection, row, sensor, deployment)
+    if report.recordings:
+        _put_recordings(connection, row, sensor, report.recordings)
+    for message in report.messages:
+        _put_message(connection, row, message)
+    note_contact(connection, row)
 
 
 def _put_deployment(
