@@ -51,16 +51,25 @@ class Archive(Protocol):
     url: str
     """As `acoupi.hub.audio_store.open_store` reads it."""
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield every file in it, whatever it is, in no order."""
+    def entries(self, after: str = "") -> Iterator[Entry]:
+        """Yield every file in it, whatever it is.
+
+        Where this may fail half-way, they come by name, and it goes on after one of them.
+        """
         ...
 
     def opened(self, entry: Entry) -> AbstractContextManager[Path]:
         """Provide a file of this machine with the same length, beginning and end."""
         ...
 
-    def content(self, entry: Entry) -> Iterator[bytes]:
-        """Yield all bytes of a file, a part at a time."""
+    def content(self, entry: Entry, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of a file from one place up to another, a part at a time.
+
+        Raises
+        ------
+        OSError
+            If something is wrong with this file alone.
+        """
         ...
 
     def look(self, key: str) -> Entry | None:
@@ -90,8 +99,9 @@ class FolderArchive:
                 why="the recordings of an archive are in a folder, or in an S3 bucket.",
             )
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, after: str = "") -> Iterator[Entry]:
         """Yield every file in it; a folder at a time is listed."""
+        del after  # what cannot be listed is an entry, too
         folders = [self.url]
         while folders:
             folder = folders.pop()
@@ -113,10 +123,13 @@ class FolderArchive:
         """Provide the file itself."""
         return nullcontext((self._folder / entry.key).resolve())
 
-    def content(self, entry: Entry) -> Iterator[bytes]:
-        """Yield its bytes; an OSError says what is wrong with this file alone."""
+    def content(self, entry: Entry, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield its bytes; see `Archive`."""
         with open_binary((self._folder / entry.key).resolve()) as file:
-            while part := file.read(PART):
+            file.seek(start)
+            left = (entry.bytes if end is None else end) - start
+            while left > 0 and (part := file.read(min(PART, left))):
+                left -= len(part)
                 yield part
 
     def look(self, key: str) -> Entry | None:

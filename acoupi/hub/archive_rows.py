@@ -12,8 +12,9 @@ from acoupi.data import from_microseconds, to_microseconds
 from acoupi.hub.archive_files import Cut, Read, Refused, id_of, name_of, start_of
 from acoupi.hub.archive_places import Archive, Entry
 from acoupi.hub.database import Connection, HubDatabase
+from acoupi.hub.jobs import order_analysis, put_program
 from acoupi.hub.taking_in import put_report
-from acoupi.reports import DeploymentReport, RecordingReport, Report
+from acoupi.reports import DeploymentReport, ProgramReport, RecordingReport, Report
 
 __all__ = ["ArchiveRows", "Fate", "Season", "Trouble", "troubles"]
 
@@ -30,8 +31,8 @@ class Season:
     sensor: str
     """What the hub calls the recorder."""
     deployment: str
-    program: str
-    """That is to analyse them."""
+    program: ProgramReport
+    """That is to analyse them, with its settings."""
     latitude: float | None = None
     longitude: float | None = None
     """Degrees; None: as the files say."""
@@ -80,20 +81,13 @@ _DEPLOYMENT = """
 
 _FIT = "UPDATE deployment SET started_on_us = :begin, ended_on_us = :end WHERE id = :id"
 
-_ORDER_KNOWN = """
-    INSERT INTO job (recording_row, program, state, updated_on_us)
-    SELECT r.row, :program, 'waiting', :now
-    FROM deployment w JOIN recording r ON r.deployment_row = w.row
+_ROWS_IN = """
+    SELECT r.row FROM deployment w JOIN recording r ON r.deployment_row = w.row
         JOIN audio a ON a.recording_row = r.row
-    WHERE w.id = :deployment AND a.place = :place ORDER BY r.row
-    ON CONFLICT (recording_row, program) DO NOTHING
+    WHERE w.id = :deployment AND a.place = :place
 """
 
-_ORDER = """
-    INSERT INTO job (recording_row, program, state, updated_on_us)
-    SELECT row, %s, 'waiting', %s FROM recording WHERE id = ANY(%s) ORDER BY row
-    ON CONFLICT (recording_row, program) DO NOTHING
-"""
+_ROWS_OF = "SELECT row FROM recording WHERE id = ANY(%s)"
 
 _KNOWN = """
     SELECT key, bytes, changed_on_us, zone, state FROM archive_file
@@ -137,7 +131,7 @@ _FORGET = """
 _LOSE = "UPDATE recording SET state = 'lost' WHERE row = ANY(%s)"
 _CANCEL = """
     UPDATE job SET state = 'failed', error = 'its file holds other sound now'
-    WHERE state IN ('waiting', 'sent') AND recording_row = ANY(%s)
+    WHERE state IN ('waiting', 'sent', 'running') AND recording_row = ANY(%s)
 """
 
 _TROUBLES = """
@@ -177,7 +171,9 @@ class ArchiveRows:
         with database.writing() as connection:
             (self._row,) = connection.one(_ARCHIVE, keys)
             # What an earlier run took in is to be analysed by this program, too.
-            connection.execute(_ORDER_KNOWN, keys | {"program": season.program, "now": self._run})
+            self._program = put_program(connection, season.program)
+            rows = [row for (row,) in connection.execute(_ROWS_IN, keys)]
+            order_analysis(connection, self._program, rows)
             self._deployment = _stored(connection, season)
 
     def unknown(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -291,7 +287,8 @@ class ArchiveRows:
         with connection.plain.cursor() as cursor:
             cursor.executemany(_DATE_ANEW, moved)
             cursor.executemany(_PUT_AUDIO, [self._audio_row(one) for one in found])
-        connection.plain.execute(_ORDER, [self._season.program, self._run, ids])
+        rows = [row for (row,) in connection.plain.execute(_ROWS_OF, [ids])]
+        order_analysis(connection, self._program, rows)
         return len(fresh)
 
     def _report(self, one: _Found) -> RecordingReport:
