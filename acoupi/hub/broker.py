@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import ChannelError
 
 from acoupi.errors import HubUnavailableError
@@ -32,9 +32,10 @@ PATIENCE = 10.0
 
 # What kombu uses of redis to consume a queue, and no more: no channels, nothing that administers.
 _REDIS_RULES = (
-    "resetkeys resetchannels resetpass -@all +@read +@write +@transaction +@connection +@blocking "
-    "+@scripting -@dangerous +time"
-).split()
+    *("resetkeys", "resetchannels", "resetpass", "-@all"),
+    *("+@read", "+@write", "+@transaction", "+@connection", "+@blocking", "+@scripting"),
+    *("-@dangerous", "+time"),
+)
 
 
 def queue_of(program: str) -> str:
