@@ -4,7 +4,7 @@ import datetime
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from acoupi import data
@@ -16,11 +16,12 @@ from acoupi.hub.jobs import order_analysis, put_program
 from acoupi.hub.taking_in import put_report
 from acoupi.reports import DeploymentReport, ProgramReport, RecordingReport, Report
 
-__all__ = ["ArchiveRows", "Fate", "Season", "Trouble", "troubles"]
+__all__ = ["FATES", "ArchiveRows", "Fate", "Season", "Trouble", "troubles_in"]
 
 Fate = Literal["taken", "copy", "changed", "refused"]
 """What became of a file: taken in; of the same content as another; taken in as other sound than
 in an earlier run; or refused."""
+FATES: tuple[Fate, ...] = get_args(Fate)
 Row = Sequence[Any]
 
 
@@ -350,7 +351,7 @@ class ArchiveRows:
         return (self._row, entry.key, entry.bytes, entry.changed_on_us, seen, zone, fate, why)
 
 
-def troubles(database: HubDatabase, archive: Archive, season: Season) -> list[Trouble]:
+def troubles_in(database: HubDatabase, archive: Archive, season: Season) -> list[Trouble]:
     """Return the files of an archive that are not in the hub as they should be, by name."""
     keys = {"deployment": season.deployment_id.bytes, "place": archive.url}
     with database.reading() as connection:

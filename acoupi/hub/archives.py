@@ -19,7 +19,7 @@ from acoupi import data
 from acoupi.errors import HubUnavailableError
 from acoupi.hub.archive_files import Read, Refused, read_entry
 from acoupi.hub.archive_places import Archive, Entry
-from acoupi.hub.archive_rows import ArchiveRows, Fate, Season
+from acoupi.hub.archive_rows import FATES, ArchiveRows, Fate, Season
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import add_sensor
 
@@ -98,6 +98,12 @@ class TakenIn:
     """That were read."""
     others: Counter[str] = field(default_factory=Counter)
     """Files that are no sound, by suffix."""
+
+    @property
+    def by_fate(self) -> dict[str, int]:
+        """How many sound files became what, in words."""
+        fates: dict[str, int] = {fate: self.fates[fate] for fate in FATES}
+        return {"known": self.known, **fates, "vanished": self.vanished}
 
     @property
     def files(self) -> int:

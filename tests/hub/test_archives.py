@@ -12,7 +12,7 @@ import pytest
 from acoupi.errors import HubUnavailableError
 from acoupi.hub import archives
 from acoupi.hub.archive_places import Archive, Entry, FolderArchive
-from acoupi.hub.archive_rows import Season, troubles
+from acoupi.hub.archive_rows import Season, troubles_in
 from acoupi.hub.archives import Patience, TakenIn, take_in_archive
 from acoupi.hub.audio import read_audio
 from acoupi.hub.database import HubDatabase
@@ -75,7 +75,8 @@ def recordings(hub: HubDatabase) -> list[tuple[str, str]]:
 
 
 def named(hub: HubDatabase, archive: Archive, **options: object) -> dict[str, str]:
-    return {one.key: f"{one.fate}: {one.why}" for one in troubles(hub, archive, season(**options))}
+    found = troubles_in(hub, archive, season(**options))
+    return {one.key: f"{one.fate}: {one.why}" for one in found}
 
 
 def sound_of(hub: HubDatabase, name: str) -> bytes:
