@@ -10,14 +10,14 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from acoupi.data import to_microseconds, utc_now
 from acoupi.errors import HubError
-from acoupi.hub.database import HubDatabase
+from acoupi.hub.database import Connection, HubDatabase
 from acoupi.hub.ingest import serving_here
 from acoupi.hub.local_worker import Orders
 from acoupi.hub.parts import Hub
@@ -49,6 +49,14 @@ _FAIL = """
 """
 _FORGET = "DELETE FROM worker WHERE name = ANY(%s)"
 
+LOCAL = "local-"
+_LOCAL = "SELECT name FROM worker WHERE starts_with(name, :local)"
+_IS_OVER = "SELECT pg_try_advisory_lock(:run)"
+_LET_GO = "SELECT pg_advisory_unlock(:run)"
+_WAIT_AGAIN = """
+    UPDATE job SET state = 'waiting', until_us = 0 WHERE state = 'running' AND worker = ANY(%s)
+"""
+
 
 @contextmanager
 def local_workers(
@@ -67,7 +75,11 @@ def local_workers(
     files
         Folders of which settings may name a file, such as weights.
     """
-    names = [f"local-{secrets.token_hex(4)}" for _ in range(count)]
+    run = secrets.randbits(60)
+    names = [f"{LOCAL}{run}-{number}" for number in range(1, count + 1)]
+    with database.writing() as connection:
+        connection.execute("SELECT pg_advisory_lock(:run)", {"run": run})
+        _take_over(connection)
     with serving_here(Hub(database)) as url:
         work = _Work(database, program)
         workers = [
@@ -93,6 +105,21 @@ def local_workers(
                 one.stop()
             with database.writing() as connection:
                 connection.plain.execute(_FORGET, [names])
+
+
+def _take_over(connection: Connection) -> None:
+    """Let others do what workers of runs had in hand that were killed: no lock of theirs is held.
+
+    A lock is of the connection to the database, and ends with it.
+    """
+    runs = defaultdict(list)
+    for (name,) in connection.execute(_LOCAL, {"local": LOCAL}).fetchall():
+        runs[name.removeprefix(LOCAL).partition("-")[0]].append(name)
+    for run, names in runs.items():
+        if run.isdigit() and connection.one(_IS_OVER, {"run": int(run)})[0]:
+            connection.plain.execute(_WAIT_AGAIN, [names])
+            connection.plain.execute(_FORGET, [names])
+            connection.execute(_LET_GO, {"run": int(run)})
 
 
 class _Work:
