@@ -16,7 +16,6 @@ from urllib.request import Request, urlopen
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import ChannelError
 
 from acoupi.errors import HubUnavailableError
 from acoupi.hub.workers import BrokerUser, broker_address, broker_user
@@ -113,10 +112,10 @@ class HubBroker:
         """Return how many messages no worker has taken yet."""
         name = queue_of(program)
         with self._connected(program) as connection:
-            try:
-                found = connection.default_channel.queue_declare(queue=name, passive=True)
-            except ChannelError:  # nobody has sent anything yet
-                return 0
+            # Not passive: kombu asks redis for it without the prefix.
+            found = connection.default_channel.queue_declare(
+                queue=name, durable=True, auto_delete=False
+            )
         return int(found.message_count)
 
     def settle_users(self, users: Sequence[BrokerUser]) -> None:
