@@ -124,7 +124,7 @@ def _no_cut(described: Described, bounds: Sequence[int], layout: riff.Layout | N
     """Return why a file cannot be cut as it has to be; empty if it can."""
     if not bounds or (layout is not None and layout.format.is_plain):
         return ""
-    why = f"it lasts {described.duration / 60:.0f} minutes and is compressed"
+    why = f"it lasts {described.duration:,.0f} s and is compressed"
     return f"{why}: convert it to WAV, or allow longer pieces"
 
 

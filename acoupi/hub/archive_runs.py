@@ -15,12 +15,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from acoupi.config import parse_config_from_args
 from acoupi.errors import HubUnavailableError, ParameterError
 from acoupi.hub.archive_opening import open_archive
+from acoupi.hub.archive_places import Archive
 from acoupi.hub.archive_rows import Season, Trouble, troubles_in
 from acoupi.hub.archives import Patience, TakenIn, take_in_archive
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.local_workers import local_workers
 from acoupi.reports import ProgramReport
-from acoupi.services.hub_analysis import program_report
+from acoupi.services.program_report import program_report
 from acoupi.stack.loading import load_program_class
 from acoupi.system.program_trial import microphone_options
 
@@ -130,6 +131,7 @@ def analyse_archive(
     archive, database = open_archive(order.place), HubDatabase(url)
     with ExitStack() as stack:
         stack.callback(database.close)
+        _require_both(database, archive)
         if order.workers:
             own = HubDatabase(url)
             stack.callback(own.close)
@@ -148,6 +150,19 @@ def analyse_archive(
             sleep(PAUSE)
         troubles = [*troubles_in(database, archive, season), *_failures(database, season)]
         return Outcome(taken, now, _species(database, season), troubles)
+
+
+def _require_both(database: HubDatabase, archive: Archive) -> None:
+    """Raise at once if something is not there from the first, and need not be waited for."""
+    with database.reading():
+        pass
+    if next(archive.entries(), None) is None:
+        raise ParameterError(
+            "FOLDER",
+            f'there is no file in "{archive.url}".',
+            "mount the disk, or correct the address",
+            why="it is empty; files that an earlier run took in stay in the hub.",
+        )
 
 
 def program_of(name: str, options: list[str]) -> ProgramReport:

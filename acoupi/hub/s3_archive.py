@@ -63,5 +63,5 @@ class S3Archive(S3Store):
             yield path
 
 
-def _entry(one: obstore.ObjectMeta) -> Entry:
+def _entry(one: "obstore.ObjectMeta") -> Entry:
     return Entry(one["path"], one["size"], to_microseconds(one["last_modified"]))

@@ -22,6 +22,7 @@ from acoupi.exports.formats.camtrap_columns import schema_of
 from acoupi.hub.archive_runs import program_of, zone_of
 from tests.hub.recorders import RATE, song_meter, wav_bytes, write
 from tests.postgres import Postgres
+from tests.services import free_port
 
 FILES = 12
 PATIENCE = 90.0
@@ -148,6 +149,23 @@ def test_settings_of_the_program_are_options_and_decide_what_is_the_same() -> No
     assert plain.digest != other.digest
     with pytest.raises(ParameterError):
         program_of("sounds", ["--no-such-thing", "1"])
+
+
+def test_what_is_not_there_from_the_first_is_said_at_once(
+    url: str, card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    nowhere = f"postgresql://127.0.0.1:{free_port()}/acoupi"
+    for place, database, code, what in (
+        (tmp_path / "empty", url, 2, "there is no file in"),
+        (tmp_path / "gone", url, 2, "there is no folder"),
+        (card, nowhere, 1, "the database of the hub does not answer"),
+        ("s3://bats/2024", url, 1, "does not answer (s3://bats/2024)"),
+    ):
+        words = ("--database", database, "--program", "sounds", "--deployment", "Oak")
+        result = CliRunner().invoke(app, ["hub", "analyse", str(place), *words])
+        assert (result.exit_code, what in result.output) == (code, True), result.output
 
 
 @pytest.mark.parametrize("text", ["Atlantis/City", "+1", "../etc/passwd", ""])

@@ -7,10 +7,15 @@ from pathlib import Path
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
+import requests
+import soundfile
+from moto.server import ThreadedMotoServer
 
-from acoupi.errors import HubUnavailableError
-from acoupi.hub import archives
+from acoupi.errors import HubUnavailableError, RecordingFileError
+from acoupi.hub import archives, s3_archive
+from acoupi.hub.archive_opening import open_archive
 from acoupi.hub.archive_places import Archive, Entry, FolderArchive
 from acoupi.hub.archive_rows import Season, troubles_in
 from acoupi.hub.archives import Patience, TakenIn, take_in_archive
@@ -19,7 +24,7 @@ from acoupi.hub.database import HubDatabase
 from acoupi.hub.parts import Hub
 from acoupi.hub.sensors import get_sensors
 from acoupi.reports import ProgramReport
-from tests.hub.recorders import audiomoth, read_frames, song_meter, wav_bytes, write
+from tests.hub.recorders import RATE, audiomoth, read_frames, song_meter, wav_bytes, write
 from tests.postgres import Postgres
 
 PROGRAM = ProgramReport(program="bats", settings="{}", digest="d")
@@ -343,6 +348,89 @@ def test_times_without_a_zone_are_of_the_zone_given_also_when_it_is_given_later(
         ("20240701_230000.WAV", "2024-07-01T22:00:00"),
     ]
     assert rows(hub, "SELECT start_time FROM v_deployment") == [("2024-07-01T21:00:00.000000Z",)]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty bucket of an S3 server; its address there."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
+    for name, value in {**keys, "AWS_ENDPOINT_URL": url}.items():
+        monkeypatch.setenv(name, value)
+    assert requests.put(f"{url}/bats", timeout=60).status_code == 200
+    yield f"{url}/bats"
+    server.stop()
+
+
+def test_a_bucket_is_taken_in_as_a_folder_is_and_its_pieces_read_in_place(
+    hub: HubDatabase, bucket: str, folder: Path, take_in: TakeIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_archive, "ENDS", 1 << 10)
+    monkeypatch.setattr(s3_archive, "LISTED", 2)
+    audiomoth(folder / "a.WAV", "22:00:00 01/07/2024 (UTC)", seconds=10)
+    song_meter(folder / "20200101_000000.wav", "2024-07-01 23:00:00+0000", seed=1)
+    soundfile.write(folder / "20240702_000000.flac", np.zeros(RATE, "int16"), RATE)
+    write(folder / "cut_20240702_010000.wav", wav_bytes(1, 0)[:-4000])
+    write(folder / "CONFIG.TXT", b"hello")
+    for path in folder.iterdir():
+        sent = requests.put(f"{bucket}/2024/x/{path.name}", path.read_bytes(), timeout=60)
+        assert sent.status_code == 200
+    archive = open_archive("s3://bats/2024")
+
+    found = take_in(archive, longest_s=4)
+
+    assert (found.fates, found.others) == ({"taken": 3, "refused": 1}, {".txt": 1})
+    assert recordings(hub) == [
+        ("x/a@0s.WAV", "2024-07-01T22:00:00"),
+        ("x/a@3.333s.WAV", "2024-07-01T22:00:03"),
+        ("x/a@6.667s.WAV", "2024-07-01T22:00:06"),
+        ("x/20200101_000000.wav", "2024-07-01T23:00:00"),
+        ("x/20240702_000000.flac", "2024-07-02T00:00:00"),
+    ]
+    pieces = [read_frames(sound_of(hub, f"x/a@{start}s.WAV")) for start in (0, 3.333, 6.667)]
+    assert b"".join(pieces) == read_frames((folder / "a.WAV").read_bytes())
+    for name in ("20200101_000000.wav", "20240702_000000.flac"):
+        assert sound_of(hub, f"x/{name}") == (folder / name).read_bytes()
+    assert take_in(archive, longest_s=4).known == 3
+
+
+def test_a_sound_that_is_not_as_it_was_taken_in_is_not_given_to_anybody(
+    hub: HubDatabase, folder: Path, take_in: TakeIn
+) -> None:
+    path = write(folder / "20240701_220000.WAV", wav_bytes(1, 0))
+    outside = write(folder.parent / "secret.WAV", wav_bytes(1, 1))
+    take_in()
+
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(RecordingFileError, match="not in its archive any more"):
+        sound_of(hub, path.name)
+    path.unlink()
+    with pytest.raises(RecordingFileError):
+        sound_of(hub, path.name)
+    path.symlink_to(outside)
+    with pytest.raises(RecordingFileError) as slip:
+        sound_of(hub, path.name)
+    assert slip.value.why == "it is a link that leaves the folder."
+
+
+def test_a_compressed_file_is_taken_whole_or_named(
+    hub: HubDatabase, folder: Path, take_in: TakeIn
+) -> None:
+    noise = np.random.default_rng(0).integers(-2000, 2000, 3 * RATE).astype("int16")
+    path = folder / "20240701_220000.flac"
+    soundfile.write(path, noise, RATE)
+    os.utime(path, (1.6e9, 1.6e9))
+
+    take_in(longest_s=2)
+    assert named(hub, FolderArchive(folder)) == {
+        path.name: "refused: it lasts 3 s and is compressed: convert it to WAV, or allow longer "
+        "pieces"
+    }
+    take_in(longest_s=3)
+    assert sound_of(hub, path.name) == path.read_bytes()
 
 
 def test_what_does_not_answer_is_tried_again_and_given_up_in_the_end(
