@@ -9,6 +9,7 @@ from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
+from acoupi.components.stores.unsent import UnsentSound
 from acoupi.config.hub import Hub
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import BasicProgram
@@ -51,4 +52,12 @@ def make_hub_task(
             logger.warning("The hub gets no messages: the program has a message store of its own")
         messages = None
     messenger = HubMessenger(hub.url, hub.token, logger)
-    return generate_hub_task(Unreported(store), reporter, messenger, messages, logger)
+    return generate_hub_task(
+        Unreported(store),
+        reporter,
+        messenger,
+        messages,
+        logger,
+        sound=UnsentSound(store),
+        audio=hub.audio,
+    )

@@ -22,8 +22,6 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
         If the hub would not get the sound, or the program has no model to leave to it.
     """
     where = sensor.analysis.where
-    if where == "sensor":
-        return
     if sensor.hub.url is None:
         raise _impossible(program, where, "the sensor has no hub: set sensor.hub.url and .token")
     if sensor.hub.audio != "all":
@@ -44,12 +42,23 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
 
 
 def note_left(store: Store, recording: data.Recording, models: list[str]) -> None:
-    """Note that the hub analyses a recording; one that a model has done stays done."""
+    """Note that the hub analyses a recording; what a model has done with it stays."""
+    final = {
+        one.name_model
+        for one in store.get_analyses([recording])[recording.id]
+        if one.state.is_final
+    }
     for name in models:
-        analysis = store.begin_analysis(recording, name)
-        if not analysis.state.is_final:
-            left = {"state": data.AnalysisState.HUB, "attempts": 0, "error": None}
-            store.end_analysis(analysis.model_copy(update=left))
+        if name not in final:
+            store.end_analysis(
+                data.Analysis(
+                    recording_id=recording.id,
+                    name_model=name,
+                    state=data.AnalysisState.HUB,
+                    attempts=0,
+                    updated_on=data.utc_now(),
+                )
+            )
 
 
 def _impossible(program: AcoupiProgram[Any], where: str, why: str) -> ConfigurationError:

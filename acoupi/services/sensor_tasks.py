@@ -36,9 +36,14 @@ def add_sensor_tasks(
     ------
     ConfigurationError
         If the program has no store of recordings, nobody listens to the default queue, or
-        the backlog policy cannot be followed.
+        the backlog policy cannot be followed, or the hub cannot analyse what is left to it.
     """
+    if sensor.analysis.where != "sensor":
+        _leave_to_hub(program, sensor)
     limit_backlog(program, sensor.backlog)
+    store = getattr(program, "store", None)
+    if isinstance(store, Store):
+        store.hub_audio = sensor.hub.sends
     if sensor.disk.enabled:
         _add(program, "sensor.disk.enabled false", lambda: _space_tasks(program, settings, sensor))
     if sensor.alarms.enabled:
@@ -87,6 +92,12 @@ def _alarm_tasks(program: "AcoupiProgram[Any]", settings: Settings, limits: Alar
     from acoupi.services.alarms import alarm_tasks  # noqa: PLC0415
 
     return alarm_tasks(program, settings, limits)
+
+
+def _leave_to_hub(program: "AcoupiProgram[Any]", sensor: Any) -> None:
+    from acoupi.services.hub_analysis import leave_to_hub  # noqa: PLC0415
+
+    leave_to_hub(program, sensor)
 
 
 def _hub_tasks(program: "AcoupiProgram[Any]", sensor: Any) -> Tasks:
