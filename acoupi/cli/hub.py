@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli import hub_analysis, hub_people, hub_web
+from acoupi.cli import hub_analysis, hub_archives, hub_people, hub_web
 from acoupi.cli.checks import AsJson
 from acoupi.cli.hub_options import Audio, Database, opened_database
 from acoupi.cli.output import done, example, print_json, print_table, say, working
@@ -19,6 +19,7 @@ __all__ = ["app"]
 app = group("hub")
 app.add_typer(hub_people.app)
 app.add_typer(hub_web.app)
+app.add_typer(hub_archives.app)
 app.add_typer(hub_analysis.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]

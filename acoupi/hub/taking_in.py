@@ -30,7 +30,7 @@ from acoupi.reports import (
     Report,
 )
 
-__all__ = ["take_in", "take_in_result"]
+__all__ = ["put_report", "take_in", "take_in_result"]
 
 HOUR = timedelta(hours=1)
 Row = Sequence[Any]
@@ -143,15 +143,20 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
         recording is of a deployment that was not reported. Nothing is stored then.
     """
     with database.writing() as connection:
-        row = locked_row_of(connection, sensor)
-        for deployment in report.deployments:
-            _put_deployment(connection, row, sensor, deployment)
-        if report.recordings:
-            fresh = _put_recordings(connection, row, sensor, report.recordings)
-            _order(connection, sensor, report.programs, fresh)
-        for message in report.messages:
-            _put_message(connection, row, message)
-        note_contact(connection, row)
+        put_report(connection, sensor, report)
+
+
+def put_report(connection: Connection, sensor: str, report: Report) -> None:
+    """Store what a sensor reports in a transaction that is open, as `take_in`."""
+    row = locked_row_of(connection, sensor)
+    for deployment in report.deployments:
+        _put_deployment(connection, row, sensor, deployment)
+    if report.recordings:
+        fresh = _put_recordings(connection, row, sensor, report.recordings)
+        _order(connection, sensor, report.programs, fresh)
+    for message in report.messages:
+        _put_message(connection, row, message)
+    note_contact(connection, row)
 
 
 def take_in_result(database: HubDatabase, worker: Caller, job: int, result: JobResult) -> None:

@@ -28,7 +28,7 @@ from acoupi.hub.jobs import Assignment, Claim, JobResult
 from acoupi.hub.workers import broker_password, login_url
 from acoupi.stack.loading import load_program_class
 
-__all__ = ["LEASE", "broker_url", "work"]
+__all__ = ["LEASE", "AtWork", "broker_url", "work"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def work(
         )
     analyser = Analyser(load_program_class(facts.program), home, files)
     app = make_hub_app(broker_url(facts, token, ca), facts.program)
-    at_work = _AtWork(client, analyser, home, lease)
+    at_work = AtWork(client, analyser, home, lease)
 
     @app.task(name=TASK, acks_late=True)
     def analyse(job: int) -> None:
@@ -109,7 +109,7 @@ def broker_url(facts: WorkerFacts, token: SecretStr, ca: Path | None = None) -> 
     return f"{url}{'&' if '?' in url else '?'}{urlencode({'ssl_ca_certs': str(ca)})}"
 
 
-class _AtWork:
+class AtWork:
     """Does one job at a time, and lets the hub know that it is at it."""
 
     def __init__(self, client: HubClient, analyser: Analyser, home: Path, lease: float) -> None:
