@@ -146,6 +146,7 @@ def serve(
     """
     with _opened(database) as hub:
         from acoupi.hub.ingest import serve as serve_ingest
+        from acoupi.hub.parts import Hub
 
         say(f"Sensors can report to http://{host}:{port} (Ctrl-C ends it).")
-        serve_ingest(hub, host, port)
+        serve_ingest(Hub(hub), host, port)

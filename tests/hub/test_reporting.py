@@ -30,6 +30,7 @@ from acoupi.data import EffortSpan, EffortState
 from acoupi.heard import Filters, Verdict, VerdictRow
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.ingest import make_ingest
+from acoupi.hub.parts import Hub as Parts
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, get_sensors, make_token
 from acoupi.hub.taking_in import take_in
@@ -64,7 +65,7 @@ class Hub:
     def start(self) -> None:
         """Serve from this process."""
         self.served = HubDatabase(self.database)
-        config = uvicorn.Config(make_ingest(self.served), port=self.port, log_config=None)
+        config = uvicorn.Config(make_ingest(Parts(self.served)), port=self.port, log_config=None)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
