@@ -195,7 +195,7 @@ class Site(ABC):
     def networks(self, blocks: Iterable[Block]) -> Mapping[str, str]:
         """Return the networks: their names, and what they are."""
         return {
-            name: f"driver_opts: {{{MASQUERADE}: \"{'true' if one.network else 'false'}\"}}"
+            name: f'driver_opts: {{{MASQUERADE}: "{"true" if one.network else "false"}"}}'
             for one in blocks
             for name in one.networks
         }

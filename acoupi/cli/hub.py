@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acoupi.cli import hub_bundle
 from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import no_hub
 from acoupi.cli.output import done, example, print_json, print_table, say, working
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = group("hub")
+app.add_typer(hub_bundle.app)
 
 Database = Annotated[
     str,
     typer.Option(
+        default_factory=hub_bundle.own_database,
+        show_default=False,
         metavar="URL",
         envvar="ACOUPI_HUB_DATABASE",
-        help="Of PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME. Its tables are made.",
+        help="postgresql://USER:PASSWORD@HOST/NAME; else that of the hub of acoupi hub setup.",
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]
@@ -139,14 +143,20 @@ def serve(
         typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine: 127.0.0.1."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8090,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM; with it, it speaks TLS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")] = None,
 ) -> None:
     """Take in what sensors report over HTTP, until Ctrl-C.
 
-    On a network, put a server that speaks TLS (nginx, Caddy) in front of it.
+    On a network give it a certificate, or put a server that speaks TLS (nginx,
+    Caddy) in front of it. acoupi hub up runs all that a hub needs.
     """
     with _opened(database) as hub:
         from acoupi.hub.ingest import serve as serve_ingest
         from acoupi.hub.parts import Hub
 
-        say(f"Sensors can report to http://{host}:{port} (Ctrl-C ends it).")
-        serve_ingest(Hub(hub), host, port)
+        scheme = "https" if tls_certificate else "http"
+        say(f"Sensors can report to {scheme}://{host}:{port} (Ctrl-C ends it).")
+        serve_ingest(Hub(hub), host, port, certificate=tls_certificate, key=tls_key)

@@ -7,6 +7,8 @@ something belongs to another sensor, 413 it is too long, 422 it is not a report,
 does not answer (try again later). Other pages answer in the same words (`acoupi.hub.asking`).
 """
 
+from pathlib import Path
+
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -34,12 +36,16 @@ def make_ingest(hub: Hub) -> Starlette:
     return Starlette(routes=[*_routes(hub), *audio_routes(hub)])
 
 
-def serve(hub: Hub, host: str, port: int) -> None:
-    """Serve until a signal ends it."""
+def serve(
+    hub: Hub, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Serve until a signal ends it; over TLS with a certificate and its key."""
     uvicorn.run(
         make_ingest(hub),
         host=host,
         port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         log_config=None,
         access_log=False,
         server_header=False,
