@@ -128,7 +128,6 @@ class HubSite(Site):
         del stack
         return Block(
             name=service.name,
-            command=service.command,
             memory=mebibytes(service.limits.memory_bytes),
             score=service.limits.out_of_memory_score,
             shares=service.limits.cpu_shares,
@@ -148,9 +147,10 @@ class HubSite(Site):
             return {"command": database_command(), "image": self.database_image, **secrets}
         if service.role == BROKER:
             listens = self.choices.listen_broker is not None
-            return {"command": broker_command(listens=listens), "has_long_command": True}
+            return {"command": broker_command(listens=listens)}
         scale = self.choices.workers if service.role == WORKER else {}
-        return {"scale": scale.get(service.command[-1], 1), **secrets}
+        count = scale.get(service.command[-1], 1)
+        return {"command": service.command, "scale": count, **secrets}
 
     def _port(self, service: Service) -> str | None:
         inside = {INGEST: INGEST_PORT, BROKER: BROKER_TLS_PORT}.get(service.role)
