@@ -23,6 +23,7 @@ __all__ = [
     "MessageReport",
     "NoteReport",
     "OutputReport",
+    "ProgramReport",
     "RecordingReport",
     "Report",
 ]
@@ -66,6 +67,17 @@ class GivenUpReport(_Strict):
     on: AwareDatetime
 
 
+class ProgramReport(_Strict):
+    """A program and its settings, by which a hub is to analyse recordings."""
+
+    program: str
+    """Its module, and its class behind a colon where that is not ``Program``."""
+    settings: str
+    """JSON: all that its outputs depend on; no secrets, paths or messengers."""
+    digest: str
+    """Of these settings, as in the ids of outputs."""
+
+
 class RecordingReport(_Strict):
     """A recording, and all that is known of it at a moment."""
 
@@ -90,6 +102,8 @@ class RecordingReport(_Strict):
     """Whether it is kept for review."""
     analysed_fraction: Number = Field(default=1.0, ge=0, le=1)
     """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
+    analyse: str | None = None
+    """Digest of the settings (`Report.programs`) by which the hub is to analyse it; None: not."""
 
 
 class NoteReport(_Strict):
@@ -125,6 +139,7 @@ class MessageReport(_Strict):
 class Report(_Strict):
     """A part of what a sensor knows; deployments before the recordings made in them."""
 
+    programs: Sequence[ProgramReport] = ()
     deployments: Sequence[DeploymentReport] = ()
     recordings: Sequence[RecordingReport] = ()
     messages: Sequence[MessageReport] = ()

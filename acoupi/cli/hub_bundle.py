@@ -22,39 +22,19 @@ from acoupi.cli.output import (
 )
 from acoupi.cli.terminal import echo
 from acoupi.cli.timezones import shown_time
-from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
+from acoupi.errors import AcoupiError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.hub.bundle.choices import HubChoices, HubHome
     from acoupi.hub.bundle.facts import HubFacts
     from acoupi.hub.bundle.running import RunningHub
 
-__all__ = ["app", "own_database"]
+__all__ = ["app"]
 
 app = typer.Typer(rich_markup_mode=None)
 UNHEALTHY = 3
 SERVICES = {"name": "service", "state": "state", "health": "health", "well": "well", "wanted": "of"}
 JOBS = {"program": "program", "waiting": "waiting", "failed": "failed", "workers": "workers"}
-
-
-def own_database() -> str:
-    """Return the address of the database of the hub on this machine.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no hub, or it uses a server that is elsewhere.
-    """
-    from acoupi.hub.bundle.choices import hub_home
-
-    home = hub_home()
-    if home.is_set_up and home.read().has_own_database:
-        return home.host_database
-    raise ConfigurationError(
-        "it is not said which database the hub has.",
-        "--database postgresql://USER@HOST/NAME   (or the variable ACOUPI_HUB_DATABASE)",
-        why=f'there is no hub with a database of its own in "{home.path}".',
-    )
 
 
 @app.command("setup", epilog=example("acoupi hub setup --name hub.example.org --listen 0.0.0.0"))

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from acoupi.errors import AcoupiError
+from acoupi.hub.analysis_pages import analysis_routes
 from acoupi.hub.asking import RETRY_AFTER, Asked, page, said
 from acoupi.hub.audio_pages import audio_routes
 from acoupi.hub.parts import Hub
@@ -33,7 +34,7 @@ GRACE = 20
 
 def make_ingest(hub: Hub) -> Starlette:
     """Return the application that takes in reports and sound, and serves what it has."""
-    return Starlette(routes=[*_routes(hub), *audio_routes(hub)])
+    return Starlette(routes=[*_routes(hub), *audio_routes(hub), *analysis_routes(hub)])
 
 
 def serve(
