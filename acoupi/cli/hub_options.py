@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Database", "opened_database"]
 
+
 def own_database() -> str:
     """Return the address of the database of the hub on this machine.
 

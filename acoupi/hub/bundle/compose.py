@@ -162,7 +162,7 @@ class HubSite(Site):
         names: dict[str, tuple[str, ...]] = {}
         if choices.has_own_database and service.role in {DATABASE, INGEST, DISPATCH}:
             names[DATABASE] = ()
-        if choices.has_own_broker and service.role != DATABASE:
+        if choices.has_own_broker and service.role in {BROKER, DISPATCH, WORKER}:
             names[BROKER] = ()
         if service.role in {INGEST, WORKER}:
             # Workers here reach ingest by the name that is in its certificate.

@@ -17,13 +17,13 @@ from acoupi.writing import PRIVATE, RenderedFile
 __all__ = ["BROKER_USER", "USERS_FILE", "env_file", "hub_secrets", "hub_variables", "known_url"]
 
 BROKER_USER = "acoupi-hub"
-"""Of ingest and dispatch: all but what could harm redis itself; they add the users of workers."""
+"""Of dispatch: all but what could harm redis itself; it adds and removes the users of workers."""
 BROKER_RIGHTS = (
     "~* &* -@all +@read +@write +@keyspace +@transaction +@connection +@pubsub +@blocking "
     "+@scripting -@dangerous +time +info +acl"
 )
 USERS_FILE = PurePath("broker/users.acl")
-"""In the folder of redis, which writes it: workers are added and withdrawn while it runs."""
+"""The users of workers come and go while redis runs, and are made again after it was started."""
 BUCKET_VARIABLES = "AWS_"
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
@@ -74,7 +74,7 @@ def hub_secrets(
     files |= {PurePath("secrets") / f"{kind}.url": f"{url}\n" for kind, url in urls.items()}
     if choices.has_own_database:
         files[PurePath("secrets/pgpass")] = f"*:*:*:acoupi:{passwords[DATABASE]}\n"
-    if choices.has_own_broker and not (home.path / USERS_FILE).exists():
+    if choices.has_own_broker:
         files[USERS_FILE] = _users(passwords[BROKER])
     kept = read_env(home.path / env_file(INGEST))
     for service, variables in hub_variables(choices, passwords, urls, kept).items():
@@ -93,13 +93,13 @@ def hub_variables(
     """Return the variables with secrets, by service; `kept` are those of before."""
     database = urls.get(DATABASE) or f"postgresql://acoupi:{passwords[DATABASE]}@{DATABASE}/acoupi"
     broker = urls.get(BROKER) or f"redis://{BROKER_USER}:{passwords[BROKER]}@{BROKER}:6379/0"
-    found = {"ACOUPI_HUB_DATABASE": database, "ACOUPI_HUB_BROKER": broker}
+    own = {"ACOUPI_HUB_DATABASE": database}
     bucket = {
         name: text
         for name, text in {**kept, **os.environ}.items()
         if name.startswith(BUCKET_VARIABLES)
     }
-    served = {INGEST: {**found, **bucket}, DISPATCH: found}
+    served = {INGEST: own | bucket, DISPATCH: own | {"ACOUPI_HUB_BROKER": broker}}
     if DATABASE in passwords:
         served[DATABASE] = {"ACOUPI_DATABASE_PASSWORD": passwords[DATABASE]}
     return served

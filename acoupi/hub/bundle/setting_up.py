@@ -26,12 +26,14 @@ PRIVATE_FOLDERS = ("secrets", "database", "broker", "tls")
 
 def wanted_packages(choices: HubChoices) -> list[str]:
     """Return what the image of a hub has more than that of a sensor: its libraries, programs."""
-    of_hub = [
+    extras = ["hub", *(["s3"] if choices.keeps_audio_in_bucket else [])]
+    needed = [
         one.partition(";")[0].strip()
         for one in requires("acoupi") or ()
-        if one.replace("'", '"').endswith('extra == "hub"')
+        for extra in extras
+        if one.replace("'", '"').endswith(f'extra == "{extra}"')
     ]
-    return [*of_hub, *choices.packages]
+    return [*needed, *choices.packages]
 
 
 def hub_image(choices: HubChoices) -> str:
