@@ -10,6 +10,7 @@ from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
 from acoupi.config.hub import Hub
+from acoupi.home import home_dir
 from acoupi.services.reporting import generate_hub_task
 
 __all__ = ["make_hub_task"]
@@ -32,5 +33,6 @@ def make_hub_task(
         if messages is not None:
             logger.warning("The hub gets no messages: the program has a message store of its own")
         messages = None
-    messenger = HubMessenger(hub.url, hub.token, logger)
+    authority = hub.ca_certificate and home_dir() / hub.ca_certificate.expanduser()
+    messenger = HubMessenger(hub.url, hub.token, logger, ca_certificate=authority)
     return generate_hub_task(Unreported(store), Reporter(store), messenger, messages, logger)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -26,7 +27,7 @@ class HubMessenger(HTTPMessenger):
         Of the hub.
     token
         Of this sensor there.
-    timeout
+    timeout, ca_certificate
         As of `HTTPMessenger`.
     """
 
@@ -39,10 +40,18 @@ class HubMessenger(HTTPMessenger):
         logger: logging.Logger | None = None,
         *,
         timeout: float = LONGEST,
+        ca_certificate: Path | None = None,
     ) -> None:
         headers = {"Content-Encoding": "gzip"}
         address = f"{url.rstrip('/')}/v1/reports"
-        super().__init__(address, headers=headers, timeout=timeout, logger=logger, token=token)
+        super().__init__(
+            address,
+            headers=headers,
+            timeout=timeout,
+            logger=logger,
+            token=token,
+            ca_certificate=ca_certificate,
+        )
         parts = urlsplit(url)
         self._name = f"hub:{parts.netloc}{parts.path.rstrip('/')}"
 

@@ -59,6 +59,7 @@ def hub_stack(choices: HubChoices) -> Stack:
             else []
         ),
         _service(INGEST, INGEST, *_serve(choices), port=Port(listen.port, listen.address)),
+        _service(DISPATCH, DISPATCH, "acoupi", "hub", "dispatch"),
         *(
             _service(worker_name(one), WORKER, "acoupi", "hub", "work", "--program", one)
             for one in sorted(choices.workers)
