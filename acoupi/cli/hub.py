@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli import hub_bundle, hub_people
+from acoupi.cli import hub_analysis, hub_bundle, hub_people
 from acoupi.cli.checks import AsJson
 from acoupi.cli.hub_options import Database, opened_database
 from acoupi.cli.output import done, example, print_json, print_table, say, working
@@ -19,6 +19,7 @@ __all__ = ["app"]
 app = group("hub")
 app.add_typer(hub_bundle.app)
 app.add_typer(hub_people.app)
+app.add_typer(hub_analysis.app)
 
 Audio = Annotated[
     str | None,

@@ -169,7 +169,7 @@ def _place(audio: str) -> str:
 
 def _say_where(home: "HubHome", choices: "HubChoices") -> None:
     say(f"Sensors report to {choices.address}")
-    if choices.has_tls and choices.certificate is None:
+    if choices.makes_certificate:
         say(f"They need the file {home.path / 'ca' / 'ca.pem'} (sensor.hub.ca_certificate).")
     if choices.listen.is_of_this_machine:
         say("Only this machine reaches it; for others: acoupi hub setup --listen 0.0.0.0")

@@ -99,6 +99,11 @@ class HubChoices(BaseModel):
         return self.audio.startswith("s3://")
 
     @property
+    def makes_certificate(self) -> bool:
+        """Whether sensors need the file of the hub's own authority."""
+        return self.has_tls and self.certificate is None
+
+    @property
     def address(self) -> str:
         """Where sensors report to, as they reach it."""
         host = "localhost" if self.listen.is_of_this_machine else self.name

@@ -42,6 +42,7 @@ AUDIO, TLS, AUTHORITY = "/audio", "/run/tls", "/run/ca"
 SERVERS, OUTSIDE, WORK = "servers", "outside", "work"
 """Networks: to servers of one's own; to the broker from other machines; of workers and ingest."""
 TEMPORARY = "/tmp:size=64m,mode=1777"  # noqa: S108 - its own
+SOUND = "/tmp:size=1g,mode=1777"  # noqa: S108 - with the recording that a worker has in hand
 POSTGRES_OPTIONS = {
     "listen_addresses": "*",
     "unix_socket_directories": DATABASE_RUN,
@@ -84,15 +85,26 @@ def health_of(service: Service, choices: HubChoices) -> tuple[str, ...]:
         DATABASE: f"{DATABASE_RUN}/.s.PGSQL.5432",
         BROKER: SOCKET,
         INGEST: f"{scheme}://127.0.0.1:{INGEST_PORT}/v1/health",
-    }.get(service.role, f"/tmp/{service.name}.json")  # noqa: S108 - its own
+    }.get(service.role, pulse_of(service))
     return ("CMD", HEALTH_COMMAND, watched)
 
 
 def inner_variables(service: Service, choices: HubChoices) -> dict[str, str]:
     """Return the variables of a service that are no secrets."""
+    pulse = {"ACOUPI_PULSE": pulse_of(service)}
     if service.role == INGEST:
         return {"ACOUPI_HUB_AUDIO": choices.audio if choices.keeps_audio_in_bucket else AUDIO}
-    return {}
+    if service.role != WORKER:
+        return pulse if service.role == DISPATCH else {}
+    host = choices.name if choices.certificate else INGEST
+    scheme = "https" if choices.has_tls else "http"
+    authority = {"REQUESTS_CA_BUNDLE": f"{AUTHORITY}/ca.pem"} if choices.makes_certificate else {}
+    return {"ACOUPI_HUB_URL": f"{scheme}://{host}:{INGEST_PORT}", **authority, **pulse}
+
+
+def pulse_of(service: Service) -> str:
+    """Return where a service without a port says that it works."""
+    return f"/tmp/{service.name}.json"  # noqa: S108 - its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +162,8 @@ class HubSite(Site):
             return {"command": broker_command(listens=listens)}
         scale = self.choices.workers if service.role == WORKER else {}
         count = scale.get(service.command[-1], 1)
-        return {"command": service.command, "scale": count, **secrets}
+        sound = {"tmpfs": SOUND} if service.role == WORKER else {}
+        return {"command": service.command, "scale": count, **sound, **secrets}
 
     def _port(self, service: Service) -> str | None:
         inside = {INGEST: INGEST_PORT, BROKER: BROKER_TLS_PORT}.get(service.role)
@@ -209,7 +222,7 @@ class HubSite(Site):
         if service.role == INGEST:
             audio = [self._mount(Path(own_audio), AUDIO, read_only=False)] if own_audio else []
             return [*tls, *audio]
-        if service.role == WORKER and choices.has_tls and choices.certificate is None:
+        if service.role == WORKER and choices.makes_certificate:
             return [self._mount(home / "ca", AUTHORITY)]
         return []
 

@@ -20,20 +20,24 @@ from acoupi.bundles.engine import (
     unreachable,
 )
 from acoupi.bundles.rendering import Manifest, check_not_edited
+from acoupi.config.env_files import quoted
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.hub.bundle.choices import HubHome
-from acoupi.hub.bundle.services import hub_stack
+from acoupi.hub.bundle.secrets import INNER_BROKER, env_file, known_url
+from acoupi.hub.bundle.services import BROKER, INGEST, hub_stack
+from acoupi.hub.workers import broker_address
 from acoupi.stack.settings import Settings
-from acoupi.writing import PRIVATE, disk_error
+from acoupi.stack.stack import Service
+from acoupi.writing import PRIVATE, disk_error, write_atomic
 
 __all__ = ["RunningHub", "ServiceState"]
 
-UP_PATIENCE = 300.0
+UP = 300.0
 """Seconds for Compose to start what there is."""
 START_PATIENCE = 180.0
 """Seconds until every service is well: the first start makes the database."""
 DOWN_PATIENCE = 120.0
-BACKUP_PATIENCE = 3600.0
+BACKUP = 3600.0
 LAST_LINES = 15
 BACKUP = "backup.dump"
 DUMP = (
@@ -134,7 +138,7 @@ class RunningHub:
                 continue
             address = port.address.strip("[]")
             if not Host(self.engine).is_port_free(address, port.number, "tcp"):
-                option = "--listen" if service.name == "ingest" else "--listen-broker"
+                option = "--listen" if service.name == INGEST else "--listen-broker"
                 raise TargetError(
                     f"port {port.number} of {port.address} is taken.",
                     f"acoupi hub setup {option} {port.address}:{port.number + 1}, then again",
@@ -142,22 +146,35 @@ class RunningHub:
                 )
 
     def up(self) -> None:
-        """Start every service.
+        """Start every service; workers are given a token first, which ingest makes.
 
         Raises
         ------
         TargetError
             With the engine's own words.
         """
-        self.compose("up", "--detach", "--remove-orphans", timeout=UP_PATIENCE)
+        names = [one.name for one in self.stack.services]
+        new = [one for one in names if not (self.home.path / env_file(one)).exists()]
+        new = [one for one in new if one != BROKER]
+        if new:
+            self.compose("up", "--detach", *(one for one in names if one not in new), timeout=UP)
+            self.wait(INGEST)
+            for service in self.stack.services:
+                if service.name in new:
+                    self._let_in(service)
+        self.compose("up", "--detach", "--remove-orphans", timeout=UP)
+
+    def _let_in(self, service: Service) -> None:
+        """Make a token for a worker, inside: the program may be in the image alone."""
+        broker = broker_address(known_url(self.home, BROKER, None) or INNER_BROKER)
+        words = ("acoupi", "hub", "add-worker", service.name, "--program", service.command[-1])
+        answer = self.compose("exec", "-T", INGEST, *words, "--broker", broker, timeout=UP)
+        text = f"ACOUPI_HUB_WORKER_TOKEN={quoted(answer.out.split()[-1])}\n"
+        write_atomic(self.home.path / env_file(service.name), text, PRIVATE)
 
     def down(self) -> None:
         """Stop every service; all that the hub has is kept."""
         self.compose("down", "--remove-orphans", timeout=DOWN_PATIENCE)
-
-    def start(self, *services: str) -> None:
-        """Start some services."""
-        self.compose("up", "--detach", "--no-deps", *services, timeout=UP_PATIENCE)
 
     def wait(self, *services: str, patience: float = START_PATIENCE) -> None:
         """Wait until services are well; all, if none is named.
@@ -218,8 +235,7 @@ class RunningHub:
             )
 
     def _wanted(self, command: tuple[str, ...]) -> int:
-        is_worker = "work" in command
-        return self.choices.workers.get(command[-1], 1) if is_worker else 1
+        return self.choices.workers.get(command[-1], 1) if command else 1
 
     def compose(self, *words: str, timeout: float) -> Answer:
         """Run Compose on the hub.
@@ -264,7 +280,7 @@ class RunningHub:
             )
         made = self.home.run / BACKUP
         try:
-            self.compose("exec", "-T", "database", "sh", "-c", DUMP, timeout=BACKUP_PATIENCE)
+            self.compose("exec", "-T", "database", "sh", "-c", DUMP, timeout=BACKUP)
             with made.open("rb") as source, file.open("xb") as target:
                 file.chmod(PRIVATE)
                 shutil.copyfileobj(source, target)

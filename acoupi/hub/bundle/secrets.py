@@ -14,7 +14,15 @@ from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST
 from acoupi.stack.broker_users import known_password
 from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["BROKER_USER", "USERS_FILE", "env_file", "hub_secrets", "hub_variables", "known_url"]
+__all__ = [
+    "BROKER_USER",
+    "INNER_BROKER",
+    "USERS_FILE",
+    "env_file",
+    "hub_secrets",
+    "hub_variables",
+    "known_url",
+]
 
 BROKER_USER = "acoupi-hub"
 """Of dispatch: all but what could harm redis itself; it adds and removes the users of workers."""
@@ -24,6 +32,8 @@ BROKER_RIGHTS = (
 )
 USERS_FILE = PurePath("broker/users.acl")
 """The users of workers come and go while redis runs, and are made again after it was started."""
+INNER_BROKER = f"redis://{BROKER}:6379/0"
+"""Of the hub's own broker, as services here reach it."""
 BUCKET_VARIABLES = "AWS_"
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
@@ -92,7 +102,9 @@ def hub_variables(
 ) -> dict[str, dict[str, str]]:
     """Return the variables with secrets, by service; `kept` are those of before."""
     database = urls.get(DATABASE) or f"postgresql://acoupi:{passwords[DATABASE]}@{DATABASE}/acoupi"
-    broker = urls.get(BROKER) or f"redis://{BROKER_USER}:{passwords[BROKER]}@{BROKER}:6379/0"
+    broker = urls.get(BROKER) or INNER_BROKER.replace(
+        "//", f"//{BROKER_USER}:{passwords.get(BROKER)}@"
+    )
     own = {"ACOUPI_HUB_DATABASE": database}
     bucket = {
         name: text

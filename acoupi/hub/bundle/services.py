@@ -29,8 +29,8 @@ DATABASE, BROKER, INGEST, DISPATCH, WORKER = "database", "broker", "ingest", "di
 INGEST_PORT = 8090
 """In its container, whatever the port of this machine."""
 BROKER_TLS_PORT = 6380
-MEMORY = {DATABASE: 1024, BROKER: 256, INGEST: 768, DISPATCH: 256, WORKER: 1536}
-"""Mebibytes that each may use."""
+MEMORY = {DATABASE: 1024, BROKER: 256, INGEST: 768, DISPATCH: 256, WORKER: 2560}
+"""Mebibytes that each may use; a worker has the recording in hand in memory, up to 1024."""
 SCORES = {DATABASE: 100, BROKER: 200, INGEST: 200, DISPATCH: 300, WORKER: MODEL_SCORE}
 """Ended first when memory runs out: a worker, whose job is given to another."""
 GRACES = {DATABASE: 60.0, INGEST: 30.0, WORKER: 30.0}
