@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from acoupi import data
 from acoupi.bundles.bundle_checks import check_bundle
@@ -20,12 +21,11 @@ from acoupi.bundles.engine import (
     unreachable,
 )
 from acoupi.bundles.rendering import Manifest, check_not_edited
-from acoupi.config.env_files import quoted
+from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.hub.bundle.choices import HubHome
 from acoupi.hub.bundle.secrets import INNER_BROKER, env_file, known_url
-from acoupi.hub.bundle.services import BROKER, INGEST, hub_stack
-from acoupi.hub.workers import broker_address
+from acoupi.hub.bundle.services import BROKER, INGEST, WORKER, hub_stack
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service
 from acoupi.writing import PRIVATE, disk_error, write_atomic
@@ -37,7 +37,7 @@ UP = 300.0
 START_PATIENCE = 180.0
 """Seconds until every service is well: the first start makes the database."""
 DOWN_PATIENCE = 120.0
-BACKUP = 3600.0
+BACKUP_PATIENCE = 3600.0
 LAST_LINES = 15
 BACKUP = "backup.dump"
 DUMP = (
@@ -154,8 +154,7 @@ class RunningHub:
             With the engine's own words.
         """
         names = [one.name for one in self.stack.services]
-        new = [one for one in names if not (self.home.path / env_file(one)).exists()]
-        new = [one for one in new if one != BROKER]
+        new = [one for one in names if not self._has_token(one)]
         if new:
             self.compose("up", "--detach", *(one for one in names if one not in new), timeout=UP)
             self.wait(INGEST)
@@ -164,9 +163,14 @@ class RunningHub:
                     self._let_in(service)
         self.compose("up", "--detach", "--remove-orphans", timeout=UP)
 
+    def _has_token(self, name: str) -> bool:
+        file = self.home.path / env_file(name)
+        return not name.startswith(WORKER) or (file.exists() and bool(read_env(file)))
+
     def _let_in(self, service: Service) -> None:
         """Make a token for a worker, inside: the program may be in the image alone."""
-        broker = broker_address(known_url(self.home, BROKER, None) or INNER_BROKER)
+        parts = urlsplit(known_url(self.home, BROKER, None) or INNER_BROKER)
+        broker = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         words = ("acoupi", "hub", "add-worker", service.name, "--program", service.command[-1])
         answer = self.compose("exec", "-T", INGEST, *words, "--broker", broker, timeout=UP)
         text = f"ACOUPI_HUB_WORKER_TOKEN={quoted(answer.out.split()[-1])}\n"
@@ -254,6 +258,8 @@ class RunningHub:
     def _failed(self, what: str, answer: Answer) -> TargetError:
         if explain(answer):
             return unreachable(answer)
+        if said := TargetError.printed_in(answer.err):
+            return said
         return TargetError(
             f"docker compose {what} failed.",
             f"docker compose --project-directory {shlex.quote(str(self.home.path))} logs",
@@ -280,7 +286,7 @@ class RunningHub:
             )
         made = self.home.run / BACKUP
         try:
-            self.compose("exec", "-T", "database", "sh", "-c", DUMP, timeout=BACKUP)
+            self.compose("exec", "-T", "database", "sh", "-c", DUMP, timeout=BACKUP_PATIENCE)
             with made.open("rb") as source, file.open("xb") as target:
                 file.chmod(PRIVATE)
                 shutil.copyfileobj(source, target)

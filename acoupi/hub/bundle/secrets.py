@@ -10,7 +10,7 @@ from acoupi.commit import read_whole
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError
 from acoupi.hub.bundle.choices import HubChoices, HubHome
-from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST
+from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, worker_name
 from acoupi.stack.broker_users import known_password
 from acoupi.writing import PRIVATE, RenderedFile
 
@@ -91,6 +91,9 @@ def hub_secrets(
         files[env_file(service)] = "".join(
             f"{name}={quoted(text)}\n" for name, text in sorted(variables.items())
         )
+    for service in map(worker_name, choices.workers):  # its token comes at the first start
+        kept_file = home.path / env_file(service)
+        files[env_file(service)] = read_whole(kept_file) if kept_file.exists() else ""
     return {path: RenderedFile(text, PRIVATE) for path, text in files.items()}
 
 

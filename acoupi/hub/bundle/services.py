@@ -20,6 +20,7 @@ __all__ = [
     "DISPATCH",
     "INGEST",
     "INGEST_PORT",
+    "WORKER",
     "hub_stack",
     "worker_name",
 ]
