@@ -1,5 +1,6 @@
 """``acoupi hub setup|up|down|status|backup``: what runs a hub, in containers."""
 
+import os
 import shutil
 import socket
 from dataclasses import asdict
@@ -90,6 +91,13 @@ def setup(
         str | None,
         typer.Option(metavar="URL", help="Of a redis or RabbitMQ of your own; own: the hub's."),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME", help="compose at first, or kubernetes.")
+    ] = None,
+    keda: Annotated[
+        bool | None,
+        typer.Option("--keda/--no-keda", help="On Kubernetes, KEDA sets how many workers run."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write over files that were edited by hand.")
     ] = False,
@@ -99,6 +107,7 @@ def setup(
     What is not given stays as it was chosen before. Passwords and the certificate
     are made once. Nothing is started: acoupi hub up.
     """
+    from acoupi.bundles.cluster import CHOICES
     from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, Listening, hub_home
 
     home = hub_home()
@@ -113,10 +122,16 @@ def setup(
         "has_tls": tls,
         "listen_broker": listen_broker
         and Listening.parse("--listen-broker", listen_broker, BROKER_PORT),
+        "target": target,
+        "scales": keda,
+        "cluster": {one: os.environ[one] for one in CHOICES if os.environ.get(one)},
     }
     urls = {"database": database_url, "broker": broker_url}
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
+    if choices.target == "kubernetes":
+        say(f"What to do next: {home.path / 'kubernetes' / 'README.md'}")
+        return
     _say_where(home, choices)
     typer.echo("To start it: acoupi hub up")
 
@@ -182,18 +197,9 @@ def up(
     ] = True,
 ) -> None:
     """Start the hub: check that it can run here, build its images, start every service."""
-    from acoupi.bundles.images import build_database, why_build
-    from acoupi.cli.images import build_image_of
-    from acoupi.hub.bundle.setting_up import hub_image, wanted_packages
-
     hub = _hub()
     hub.check()
-    packages = wanted_packages(hub.choices)
-    if hub.choices.has_own_database:
-        with working("Building the image of PostgreSQL"):
-            build_database(echo=echo)
-    if why_build(hub_image(hub.choices), packages):
-        build_image_of(packages)
+    _build_images(hub.choices)
     hub.up()
     if wait:
         with working("Starting"):
@@ -201,6 +207,32 @@ def up(
         done("The hub works.")
     _say_where(hub.home, hub.choices)
     typer.echo("To add a sensor: acoupi hub add-sensor NAME    To see its state: acoupi hub status")
+
+
+def _build_images(choices: "HubChoices") -> None:
+    from acoupi.bundles.images import build_database, why_build
+    from acoupi.cli.images import build_image_of
+    from acoupi.hub.bundle.setting_up import hub_image, wanted_packages
+
+    packages = wanted_packages(choices)
+    if choices.has_own_database:
+        with working("Building the image of PostgreSQL"):
+            build_database(echo=echo)
+    if why_build(hub_image(choices), packages):
+        build_image_of(packages)
+
+
+@app.command("images", epilog=example("acoupi hub images"))
+def images() -> None:
+    """Build the images of the hub, if they are not up to date, and print their names."""
+    from acoupi.bundles.images import database_name
+    from acoupi.hub.bundle.choices import hub_home
+    from acoupi.hub.bundle.setting_up import hub_image
+
+    choices = hub_home().read()
+    _build_images(choices)
+    for name in (hub_image(choices), *([database_name()] if choices.has_own_database else [])):
+        say(name)
 
 
 @app.command("down", epilog=example("acoupi hub down"))

@@ -31,10 +31,7 @@ PATIENCE = 10.0
 """Seconds for an answer of RabbitMQ's management."""
 
 # What kombu uses of redis to consume a queue, and no more: no channels, nothing that administers.
-_REDIS_RULES = (
-    "resetkeys resetchannels resetpass -@all +@read +@write +@transaction +@connection +@blocking "
-    "+@scripting -@dangerous +time"
-).split()
+_REDIS_RULES = ["resetkeys", "resetchannels", "resetpass", "-@all", "+@read", "+@write", "+@transaction", "+@connection", "+@blocking", "+@scripting", "-@dangerous", "+time"]
 
 
 def queue_of(program: str) -> str:

@@ -11,8 +11,14 @@ from acoupi import data
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase, storable
-from acoupi.hub.jobs import JobResult, locked_job, order_analysis, put_program, settle_job
-from acoupi.hub.jobs import show_analyses
+from acoupi.hub.jobs import (
+    JobResult,
+    locked_job,
+    order_analysis,
+    put_program,
+    settle_job,
+    show_analyses,
+)
 from acoupi.hub.sensors import locked_row_of, note_contact
 from acoupi.hub.tokens import Caller
 from acoupi.reports import (

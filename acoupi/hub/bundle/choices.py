@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path, PurePath
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -86,11 +86,18 @@ class HubChoices(BaseModel):
     has_own_database: bool = True
     """Whether it brings PostgreSQL; else its address is among the secrets."""
     has_own_broker: bool = True
+    target: Literal["compose", "kubernetes"] = "compose"
+    cluster: dict[str, str] = {}
+    """Of Kubernetes, by the variables of `acoupi.bundles.cluster`."""
+    scales: bool = False
+    """Whether KEDA sets the number of workers there."""
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a certificate and its key belong together")
+        if self.listen_broker and not self.has_own_broker:
+            raise ValueError("--listen-broker is for the hub's own broker")
         return self
 
     @property

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from acoupi import data
 from acoupi.bundles.bundle_checks import check_bundle
+from acoupi.bundles.cluster import chosen_cluster
 from acoupi.bundles.engine import (
     COMPOSE_FILE,
     Answer,
@@ -85,6 +86,13 @@ class RunningHub:
     ) -> None:
         self.home = home
         self.choices = home.read()
+        if self.choices.target == "kubernetes":
+            namespace = chosen_cluster(self.choices.cluster).namespace
+            raise TargetError(
+                "this hub runs in a Kubernetes cluster, which acoupi does not reach.",
+                f"kubectl --namespace {namespace} get pods",
+                why=f"it was set up for one; the steps are in {home.path / 'kubernetes'}.",
+            )
         self.engine = engine or Engine()
         self.stack = hub_stack(self.choices)
         self._settings = Settings(home=home.path)

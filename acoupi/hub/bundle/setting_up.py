@@ -86,25 +86,16 @@ def set_up_hub(
     }
     choices = choose(home, given, urls)
     owner = host_owner(home.path)
-    compose = render_compose(
-        home,
-        choices,
-        owner=owner,
-        image=hub_image(choices),
-        database_image=database_name(),
-    )
-    profile = (source_dir() / "compose" / SECCOMP_FILE).read_text()
-    generated = {PurePath(COMPOSE_FILE): compose, PurePath(SECCOMP_FILE): RenderedFile(profile)}
+    secrets = {**hub_secrets(home, choices, urls), **_certificate(home, choices)}
+    generated, more = _rendered(home, choices, owner, secrets)
     before = Manifest.read(home.manifest_file)
     if not force:
         check_not_edited(home.path, generated, before)
-    passwd = f"acoupi:x:{owner[0]}:{owner[1]}::/tmp:/bin/sh\n"
     files = {
         **generated,
+        **secrets,
+        **more,
         CHOICES_FILE: choices.to_file(),
-        PurePath("database.passwd"): RenderedFile(passwd),
-        **hub_secrets(home, choices, urls),
-        **_certificate(home, choices),
         PurePath(home.manifest_file.name): _manifest(generated).to_file(),
     }
     gone = [home.secrets / f"{kind}.url" for kind in (DATABASE, BROKER) if kind not in urls]
@@ -112,6 +103,25 @@ def set_up_hub(
     _write(home, files, folders, gone)
     _hand_over(home, choices, owner)
     return choices
+
+
+def _rendered(
+    home: HubHome,
+    choices: HubChoices,
+    owner: tuple[int, int],
+    secrets: Mapping[PurePath, RenderedFile],
+) -> tuple[dict[PurePath, RenderedFile], dict[PurePath, RenderedFile]]:
+    """Return the files of the target that nobody is to edit, and those beside them."""
+    images = {"image": hub_image(choices), "database_image": database_name()}
+    if choices.target == "kubernetes":
+        from acoupi.hub.bundle.kubernetes import folder_of, secrets_of  # noqa: PLC0415
+
+        return folder_of(home, choices, **images), secrets_of(choices, secrets)
+    profile = (source_dir() / "compose" / SECCOMP_FILE).read_text()
+    compose = render_compose(home, choices, owner=owner, **images)
+    passwd = f"acoupi:x:{owner[0]}:{owner[1]}::/tmp:/bin/sh\n"
+    generated = {PurePath(COMPOSE_FILE): compose, PurePath(SECCOMP_FILE): RenderedFile(profile)}
+    return generated, {PurePath("database.passwd"): RenderedFile(passwd)}
 
 
 def _certificate(home: HubHome, choices: HubChoices) -> dict[PurePath, RenderedFile]:
