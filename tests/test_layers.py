@@ -51,8 +51,11 @@ OLD_NAMES = {"acoupi/system/provisioning/__main__.py"}
 
 # An outside library, and where it may be imported (paths below acoupi/).
 DOORS: dict[str, tuple[str, ...]] = {
-    "celery": ("programs/", "services/", "tasks/schedules.py", "system/celery/app.py"),
-    "kombu": ("programs/", "services/"),
+    "celery": (
+        *("programs/", "services/", "tasks/schedules.py", "system/celery/app.py"),
+        *("hub/broker.py", "hub/working.py", "hub/analysing.py"),
+    ),
+    "kombu": ("programs/", "services/", "hub/broker.py"),
     "billiard": ("programs/", "services/"),
     "redis": ("services/",),
     "cryptography": ("backup/encryption.py", "hub/"),
@@ -72,7 +75,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "sqlite3": ("components/stores/", "components/message_stores/"),
-    "requests": ("components/messengers/", "provisioning/fetching.py"),
+    "requests": ("components/messengers/", "provisioning/fetching.py", "hub/calling.py"),
     "paho": ("components/messengers/",),
     "apprise": ("components/messengers/",),
     "prometheus_client": ("services/metrics.py",),

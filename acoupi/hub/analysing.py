@@ -88,9 +88,7 @@ class Analyser:
         settings = plain_settings(config)
         for path in _paths({k: v for k, v in settings.items() if k not in NOT_ABOUT_DETECTIONS}):
             if not any(Path(path).resolve().is_relative_to(one.resolve()) for one in self._files):
-                raise _unusable(
-                    name, f"they name the file {path}, which is in no folder of --files"
-                )
+                raise _unusable(name, f"they name {path}, which is in no folder of --files")
 
     def _empty(self, program: BasicProgram[Any]) -> None:
         """Forget a recording: the next one may be the same again."""

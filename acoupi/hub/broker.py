@@ -15,8 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from celery import Celery
-from kombu import Exchange, Queue
-from kombu.exceptions import ChannelError
+from kombu.entity import Exchange, Queue
 
 from acoupi.errors import HubUnavailableError
 from acoupi.hub.workers import BrokerUser, broker_address, broker_user
@@ -31,7 +30,11 @@ PATIENCE = 10.0
 """Seconds for an answer of RabbitMQ's management."""
 
 # What kombu uses of redis to consume a queue, and no more: no channels, nothing that administers.
-_REDIS_RULES = ["resetkeys", "resetchannels", "resetpass", "-@all", "+@read", "+@write", "+@transaction", "+@connection", "+@blocking", "+@scripting", "-@dangerous", "+time"]
+_REDIS_RULES = (
+    *("resetkeys", "resetchannels", "resetpass", "-@all"),
+    *("+@read", "+@write", "+@transaction", "+@connection", "+@blocking", "+@scripting"),
+    *("-@dangerous", "+time"),
+)
 
 
 def queue_of(program: str) -> str:
@@ -109,10 +112,10 @@ class HubBroker:
         """Return how many messages no worker has taken yet."""
         name = queue_of(program)
         with self._connected(program) as connection:
-            try:
-                found = connection.default_channel.queue_declare(queue=name, passive=True)
-            except ChannelError:  # nobody has sent anything yet
-                return 0
+            # Not passive: kombu asks redis for it without the prefix.
+            found = connection.default_channel.queue_declare(
+                queue=name, durable=True, auto_delete=False
+            )
         return int(found.message_count)
 
     def settle_users(self, users: Sequence[BrokerUser]) -> None:

@@ -86,7 +86,8 @@ class HubClient:
             _require(answer, self._url)
             return answer
 
-        return self._within(exchange, PATIENCE)
+        answer: requests.Response = self._within(exchange, PATIENCE)
+        return answer
 
     def _within(self, exchange: Any, seconds: float) -> Any:
         with DeadlineSession() as session:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MOST_SENT = 200
 """Jobs of a program that lie in its queue at a time; what is wiped with a broker is no more."""
-LOST_AFTER = 30.0
+LOST_AFTER = 10.0
 """Seconds after which a job that is neither in the queue nor begun counts as lost."""
 PAUSE = 1.0
 """Seconds between two turns."""

@@ -5,7 +5,6 @@ claimed it renews its lease. It is done in the transaction that stores what was 
 stays done: that it is delivered again, claimed late or reported twice changes nothing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.effort_tables import capture_of_row
 from acoupi.components.stores.rows import load_recordings
+from acoupi.components.stores.values import as_blob_list
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase
@@ -120,7 +120,8 @@ _CLAIM = """
     WHERE row = :job AND program = :program AND (
         state IN ('waiting', 'sent') OR state = 'running' AND (claim = :claim OR until_us < :now)
     )
-    RETURNING recording_row, settings_row, attempts
+    RETURNING recording_row, settings_row, attempts,
+        (SELECT r.id FROM recording r WHERE r.row = recording_row)
 """
 _STATE = "SELECT state FROM job WHERE row = :job AND program = :program"
 _PROGRAM = "SELECT program, digest, settings FROM program_settings WHERE row = :row"
@@ -148,14 +149,15 @@ def claim_job(database: HubDatabase, worker: Caller, job: int, claim: Claim) -> 
         found = connection.execute(_CLAIM, values).fetchone()
         if found is None:
             raise _refused(connection, values)
-        row, settings_row, attempt = found
+        row, settings_row, attempt, id_ = found
         program = connection.one(_PROGRAM, {"row": settings_row})
         sound = connection.execute(_SOUND, {"row": row}).fetchone()
         if sound is None:
             raise _not_now(job, "its sound is not there")
-        statement = {"rows": json.dumps([row])}
-        recording = load_recordings(connection, sql.RECORDINGS_BY_ROW, statement)[row]  # type: ignore[arg-type]
-        capture = capture_of_row(connection, row)  # type: ignore[arg-type]
+        of_id: Any = {"ids": as_blob_list([UUID(bytes=id_)])}
+        like_a_sensors: Any = connection
+        recording = load_recordings(like_a_sensors, sql.RECORDINGS_BY_ID, of_id)[row]
+        capture = capture_of_row(like_a_sensors, row)
     return Assignment(
         job=job,
         attempt=attempt,

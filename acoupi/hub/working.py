@@ -82,7 +82,7 @@ def work(
     app = make_hub_app(broker_url(facts, token, ca), facts.program)
     at_work = _AtWork(client, analyser, home, lease)
 
-    @app.task(name=TASK, acks_late=True)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK, acks_late=True)
     def analyse(job: int) -> None:
         at_work.do(job)
 

@@ -56,7 +56,7 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
     if sensor.hub.url is None:
         raise _impossible(program, where, "the sensor has no hub: set sensor.hub.url and .token")
     if sensor.hub.audio != "all":
-        raise _impossible(program, where, "the hub does not get all sound: set sensor.hub.audio all")
+        raise _impossible(program, where, "the hub gets not all sound: set sensor.hub.audio all")
     if not isinstance(program, BasicProgram) or not program.get_required_models(program.config):
         raise _impossible(program, where, "it has no model that the hub could run")
     if where == "both":
