@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from cryptography import x509
@@ -22,9 +23,11 @@ from acoupi.components.messengers.hub import HubMessenger
 from acoupi.config.env_files import read_env
 from acoupi.config.hub import Hub
 from acoupi.errors import AcoupiError, MessageSendError, TargetError
+from acoupi.hub.broker import queue_of
 from acoupi.hub.bundle.certificates import own_certificate
 from acoupi.hub.bundle.choices import HubHome, Listening
 from acoupi.hub.bundle.compose import hub_problems
+from acoupi.hub.bundle.manifest_checks import hub_manifest_problems, reached_in
 from acoupi.hub.bundle.running import RunningHub
 from acoupi.hub.bundle.services import worker_name
 from acoupi.hub.bundle.setting_up import set_up_hub
@@ -153,6 +156,111 @@ def test_sound_in_a_bucket_lets_ingest_out_and_keeps_its_keys_secret(
     masquerade = "com.docker.network.bridge.enable_ip_masquerade"
     assert document["networks"]["ingest"]["driver_opts"][masquerade] == "true"
     assert read_env(hub / "secrets" / "ingest.env")["AWS_SECRET_ACCESS_KEY"] == "very-secret"
+
+
+# --- Kubernetes --------------------------------------------------------------------------
+
+
+def manifests(folder: Path, **given: Any) -> list[dict[str, Any]]:
+    more = {"target": "kubernetes", "workers": {"test": 2}, **given}
+    set_up_hub(HubHome(folder), NAME | more, own_servers={})
+    files = [folder / "kubernetes" / one for one in ("kept.yaml", "hub.yaml")]
+    return [one for file in files for one in yaml.safe_load_all(file.read_text())]
+
+
+@pytest.mark.parametrize("version", ["1.27", "1.32", "1.37"])
+def test_every_document_of_a_hub_is_one_of_kubernetes(hub: Path, version: str) -> None:
+    documents = manifests(hub)
+    secrets = yaml.safe_load_all((hub / "secrets" / "kubernetes.yaml").read_text())
+
+    for one in [*documents, *secrets]:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_policies_let_in_whom_the_networks_of_compose_let_in(hub: Path, tmp_path: Path) -> None:
+    services = set_up(tmp_path / "compose", NAME | {"workers": {"test": 2}})["services"]
+    joined = {
+        (caller.removesuffix("-test"), name)
+        for name in ("database", "broker")
+        for caller, one in services.items()
+        if name in one["networks"] and caller != name
+    }
+
+    let_in = set(reached_in(manifests(hub)))
+
+    assert let_in == joined | {("everybody", "ingest")}
+
+
+def test_the_manifests_name_secrets_and_hold_none(hub: Path) -> None:
+    documents = manifests(hub, scales=True)
+    text = (hub / "kubernetes" / "hub.yaml").read_text()
+    kept = list(yaml.safe_load_all((hub / "secrets" / "kubernetes.yaml").read_text()))
+
+    texts = [value for one in kept for value in one["stringData"].values()]
+    assert not [one for one in texts if len(one) > 12 and one in text]
+    named = {found["name"] for one in _find(documents, "secretRef") for found in [one]}
+    named |= {one["secretName"] for one in _find(documents, "secret")}
+    made = {one["metadata"]["name"] for one in kept}
+    assert named - {"worker-test"} <= made  # that one is made when ingest runs
+    assert stat.S_IMODE((hub / "secrets" / "kubernetes.yaml").stat().st_mode) == 0o600
+
+
+def _find(node: Any, key: str) -> list[Any]:
+    below = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    own = [node[key]] if isinstance(node, dict) and key in node else []
+    return [*own, *(found for one in below for found in _find(one, key))]
+
+
+def test_with_keda_the_queue_says_how_many_workers_there_are(hub: Path) -> None:
+    documents = manifests(hub, scales=True)
+
+    worker = next(one for one in documents if one["metadata"]["name"] == "worker-test")
+    [scaled] = [one for one in documents if one["kind"] == "ScaledObject"]
+    assert "replicas" not in [one for one in documents if one["kind"] == "Deployment"][-1]["spec"]
+    assert scaled["spec"]["maxReplicaCount"] == 2
+    queue = scaled["spec"]["triggers"][0]["metadata"]["listName"]
+    assert queue == f"acoupi:acoupi.programs.test:{queue_of('acoupi.programs.test')}"
+    assert worker["metadata"]["namespace"] == scaled["metadata"]["namespace"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "problem"),
+    [
+        ("StatefulSet", {"hostNetwork": True}, "database has hostNetwork"),
+        ("StatefulSet", {"volumes": [{"name": "x", "hostPath": {}}]}, "kind hostPath"),
+        ("StatefulSet", {"securityContext": {}}, "database may run as root"),
+    ],
+)
+def test_a_pod_of_a_hub_with_too_many_rights_is_refused(
+    hub: Path, kind: str, change: dict[str, Any], problem: str
+) -> None:
+    documents = manifests(hub)
+    assert hub_manifest_problems(documents) == []
+
+    found = next(one for one in documents if one["kind"] == kind)
+    found["spec"]["template"]["spec"] |= change
+
+    assert problem in " ".join(hub_manifest_problems(documents))
+
+
+def test_a_policy_that_lets_a_worker_to_the_database_is_refused(hub: Path) -> None:
+    documents = manifests(hub)
+    worker = {"podSelector": {"matchLabels": {"app.kubernetes.io/component": "worker"}}}
+    for one in documents:
+        if one["metadata"]["name"] == "database-is-reached":
+            one["spec"]["ingress"][0]["from"].append(worker)
+
+    assert hub_manifest_problems(documents) == ["database is reached by worker"]
+    closed = [one for one in documents if one["metadata"]["name"] != "nobody"]
+    assert "no policy closes the namespace" in hub_manifest_problems(closed)
+
+
+def test_a_hub_for_a_cluster_is_neither_started_nor_asked_here(hub: Path) -> None:
+    manifests(hub)
+
+    said = refusal(lambda: RunningHub(HubHome(hub), Told()))
+
+    assert "kubectl" in str(said.help)
 
 
 def refusal(act: Any) -> AcoupiError:

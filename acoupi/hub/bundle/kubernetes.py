@@ -9,6 +9,7 @@ from acoupi.bundles.images import source_dir
 from acoupi.bundles.rendering import RenderedFile, render_tree
 from acoupi.config.env_files import parse_env
 from acoupi.config.yaml_documents import write_yaml
+from acoupi.errors import ConfigurationError
 from acoupi.hub.bundle.certificates import AUTHORITY, CERTIFICATE, KEY
 from acoupi.hub.bundle.choices import HubChoices, HubHome
 from acoupi.hub.bundle.compose import HubSite
@@ -34,6 +35,8 @@ def folder_of(
         If a choice of the cluster is wrong.
     """
     cluster = chosen_cluster(choices.cluster)
+    _refuse_certificate(choices)
+    choices = choices.model_copy(update={"listen_broker": None})  # pods listen in the cluster alone
     site = HubSite(
         header=(
             f"The hub {choices.name} on Kubernetes.",
@@ -63,6 +66,15 @@ def folder_of(
     steps = render_tree(source_dir() / "compose" / "hub", context)
     files = {**steps, **{PurePath(name): RenderedFile(text) for name, text in manifests.items()}}
     return {FOLDER / path: one for path, one in files.items()}
+
+
+def _refuse_certificate(choices: HubChoices) -> None:
+    if choices.certificate is not None:
+        raise ConfigurationError(
+            "a hub on Kubernetes makes its own certificate.",
+            f"your Ingress with {choices.certificate}, and without --tls-certificate here",
+            why="workers in the cluster reach it by another name than the one in that.",
+        )
 
 
 def secrets_of(
