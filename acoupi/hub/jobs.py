@@ -94,6 +94,9 @@ _ORDER = """
     INSERT INTO job (recording_row, settings_row, program, state, updated_on_us)
     SELECT one.row, p.row, p.program, 'waiting', %(now)s
     FROM unnest(%(rows)s::bigint[]) AS one (row) JOIN program_settings p ON p.row = %(settings)s
+    WHERE %(again)s OR NOT EXISTS (
+        SELECT 1 FROM job j WHERE j.recording_row = one.row AND j.program = p.program
+    )
     ORDER BY one.row
     ON CONFLICT (recording_row, settings_row) DO NOTHING
 """
@@ -105,10 +108,22 @@ def put_program(connection: Connection, program: ProgramReport) -> int:
 
 
 def order_analysis(
-    connection: Connection, settings_row: int, recording_rows: Sequence[int]
+    connection: Connection,
+    settings_row: int,
+    recording_rows: Sequence[int],
+    *,
+    again: bool = False,
 ) -> None:
-    """Let a program analyse recordings once their sound is there; those it has already stay."""
-    values = {"now": _now(), "rows": list(recording_rows), "settings": settings_row}
+    """Let a program analyse recordings once their sound is there; orders that it has stay.
+
+    Parameters
+    ----------
+    again
+        Whether recordings for which the program has an order with other settings get one more.
+    """
+    values = {
+        "now": _now(), "rows": list(recording_rows), "settings": settings_row, "again": again,
+    }  # fmt: skip
     connection.plain.execute(_ORDER, values)
 
 

@@ -17,7 +17,6 @@ from acoupi.errors import InvalidProgramError
 from acoupi.programs import AcoupiProgram
 from acoupi.sampling import Sampling
 from acoupi.services.broker import load_celery_settings, make_app
-from acoupi.services.hub_analysis import leave_to_hub
 from acoupi.services.sensor_tasks import add_sensor_tasks
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.configured import read_program_name, read_steadily
@@ -44,7 +43,6 @@ def build_program(
     program = construct(program_class, config, app, name)
     sensor = load_sensor(settings)
     _keep_sample(program, sensor.review)
-    leave_to_hub(program, sensor)
     add_sensor_tasks(program, settings, name, sensor)
     _keep_clips(program, sensor.clips)
     _limit_outbox(program, sensor.outbox)

@@ -1,43 +1,14 @@
 """Leaves the analysis of what a sensor records to its hub, where the sensor's settings say so."""
 
-import json
 from typing import Any
 
 from acoupi import data
 from acoupi.components.types import Store
-from acoupi.config.dumping import dumped
 from acoupi.errors import ConfigurationError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import BasicProgram
-from acoupi.programs.templates.detection import NOT_ABOUT_DETECTIONS, configuration_digest
-from acoupi.reports import ProgramReport
 
-__all__ = ["leave_to_hub", "program_report"]
-
-_SECRET = "\0secret"  # noqa: S105 - stands in the place of one
-
-
-def program_report(program_class: type[AcoupiProgram[Any]], config: Any) -> ProgramReport:
-    """Return a program and its settings as a hub needs them: all that its outputs depend on.
-
-    Secrets, paths and messengers stay here.
-    """
-    name = program_class.__name__
-    settings = _without_secrets(dumped(config, lambda *_: _SECRET))
-    own = {key: value for key, value in settings.items() if key not in NOT_ABOUT_DETECTIONS}
-    return ProgramReport(
-        program=program_class.__module__ + ("" if name == "Program" else f":{name}"),
-        settings=json.dumps(own, ensure_ascii=False),
-        digest=configuration_digest(config),
-    )
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_secrets(one) for key, one in value.items() if one != _SECRET}
-    if isinstance(value, list):
-        return [_without_secrets(one) for one in value if one != _SECRET]
-    return value
+__all__ = ["leave_to_hub", "note_left"]
 
 
 def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
@@ -51,8 +22,6 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
         If the hub would not get the sound, or the program has no model to leave to it.
     """
     where = sensor.analysis.where
-    if where == "sensor":
-        return
     if sensor.hub.url is None:
         raise _impossible(program, where, "the sensor has no hub: set sensor.hub.url and .token")
     if sensor.hub.audio != "all":
@@ -73,12 +42,23 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
 
 
 def note_left(store: Store, recording: data.Recording, models: list[str]) -> None:
-    """Note that the hub analyses a recording; one that a model has done stays done."""
+    """Note that the hub analyses a recording; what a model has done with it stays."""
+    final = {
+        one.name_model
+        for one in store.get_analyses([recording])[recording.id]
+        if one.state.is_final
+    }
     for name in models:
-        analysis = store.begin_analysis(recording, name)
-        if not analysis.state.is_final:
-            left = {"state": data.AnalysisState.HUB, "attempts": 0, "error": None}
-            store.end_analysis(analysis.model_copy(update=left))
+        if name not in final:
+            store.end_analysis(
+                data.Analysis(
+                    recording_id=recording.id,
+                    name_model=name,
+                    state=data.AnalysisState.HUB,
+                    attempts=0,
+                    updated_on=data.utc_now(),
+                )
+            )
 
 
 def _impossible(program: AcoupiProgram[Any], where: str, why: str) -> ConfigurationError:

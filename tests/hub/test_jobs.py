@@ -33,7 +33,7 @@ from acoupi.hub.workers import (
 )
 from acoupi.programs import demo
 from acoupi.reports import OutputReport, ProgramReport
-from acoupi.services.hub_analysis import program_report
+from acoupi.services.program_report import program_report
 from tests.clocks import START, Clock
 from tests.hub.recorded import (
     SENSOR,

@@ -18,7 +18,7 @@ from acoupi.hub.database import HubDatabase
 from acoupi.hub.parts import Hub
 from acoupi.hub.reader import HubReader
 from acoupi.hub.workers import add_worker, get_work, withdraw_worker
-from acoupi.services.hub_analysis import program_report
+from acoupi.services.program_report import program_report
 from tests.hub import gated
 from tests.hub.recorded import analysed_by_sensor, leave, new_recording
 from tests.postgres import Postgres
