@@ -58,7 +58,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "kombu": ("programs/", "services/", "hub/broker.py"),
     "billiard": ("programs/", "services/"),
     "redis": ("services/",),
-    "cryptography": ("backup/encryption.py",),
+    "cryptography": ("backup/encryption.py", "hub/"),
     "jinja2": ("bundles/rendering.py", "web/"),
     "starlette": ("web/", "hub/"),
     "uvicorn": ("web/", "hub/"),

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -52,9 +53,18 @@ def make_ingest(hub: Hub) -> Starlette:
     return Starlette(routes=[one for part in parts for one in part(hub)])
 
 
-def serve(hub: Hub, host: str, port: int) -> None:
-    """Serve until a signal ends it."""
-    uvicorn.run(make_ingest(hub), host=host, port=port, **OPTIONS)
+def serve(
+    hub: Hub, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Serve until a signal ends it; over TLS with a certificate and its key."""
+    uvicorn.run(
+        make_ingest(hub),
+        host=host,
+        port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        **OPTIONS,
+    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
 from acoupi.components.stores.unsent import UnsentSound
 from acoupi.config.hub import Hub
+from acoupi.home import home_dir
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import BasicProgram
 from acoupi.services.program_report import program_report
@@ -51,7 +52,8 @@ def make_hub_task(
         if messages is not None:
             logger.warning("The hub gets no messages: the program has a message store of its own")
         messages = None
-    messenger = HubMessenger(hub.url, hub.token, logger)
+    authority = hub.ca_certificate and home_dir() / hub.ca_certificate.expanduser()
+    messenger = HubMessenger(hub.url, hub.token, logger, ca_certificate=authority)
     return generate_hub_task(
         Unreported(store),
         reporter,
