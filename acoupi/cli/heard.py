@@ -130,10 +130,27 @@ class Heard:
         if self.sensor is None:
             raise ConfigurationError(
                 "this can be done on one sensor only.",
-                "the same without --hub, on the sensor",
-                why="a hub only reads what its sensors reported.",
+                "the same without --hub, on the sensor; for acoupi review, with --hub https://HOST",
+                why="a database only tells what sensors reported.",
             )
         return self.sensor
+
+    @property
+    def remote(self) -> "RemoteReader | None":
+        """A hub over HTTP, which has sound and takes verdicts; None: it is none."""
+        from acoupi.components.stores.reader import StatementReader
+
+        return None if isinstance(self.reader, StatementReader) else self.reader
+
+    def with_file(self, row: "RecordingRow") -> "RecordingRow":
+        """Return a recording whose file is on this machine; from a hub, it is fetched.
+
+        Raises
+        ------
+        RecordingFileError
+            If the hub does not have its sound.
+        """
+        return row if self.remote is None else self.remote.with_sound(row)
 
     def shown(self, time: datetime.datetime) -> str:
         """Return a time in the zone of the sensor."""
