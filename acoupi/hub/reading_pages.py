@@ -9,6 +9,7 @@ that nothing follows (`acoupi.door.wire.Answer`). A stream that ends without it 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from inspect import signature
 from itertools import islice
 from threading import BoundedSemaphore
 from typing import Any
@@ -84,19 +85,31 @@ def _read(reader: HubReader, streams: BoundedSemaphore, asked: Asked) -> Respons
     name = asked.request.path_params["method"]
     if name not in METHODS:
         raise RefusedError(404, f'nothing that is read is called "{name}".')
+    shown = rounded_places if asked.caller.scope == "reader" else _as_it_is
     try:
-        call = parse(asked.body, Call)
-        arguments = arguments_of(getattr(HubReader, name), call.arguments)
+        result = _made(reader, name, asked.body)
+        if not isinstance(result, Iterator):
+            return Response(_line(Answer(result=shown(result))), headers=_HEADERS)
+        return _streamed(_lines(result, shown), streams)
     except ValueError as error:
         raise RefusedError(422, f"this cannot be asked: {_first_line(error)}.") from error
-    shown = rounded_places if asked.caller.scope == "reader" else _as_it_is
-    result = getattr(reader, name)(**arguments)
-    if not isinstance(result, Iterator):
-        return Response(_line(Answer(result=shown(result))), headers=_HEADERS)
+
+
+def _made(reader: HubReader, name: str, body: bytes) -> Any:
+    """Return what a method returns, with the arguments that JSON holds."""
+    method = getattr(reader, name)
+    arguments = arguments_of(getattr(HubReader, name), parse(body, Call).arguments)
+    try:
+        signature(method).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return method(**arguments)
+
+
+def _streamed(lines: Generator[bytes, None, None], streams: BoundedSemaphore) -> Response:
     if not streams.acquire(blocking=False):
         why = f"{STREAMS} others are being answered; ask again later."
         return said(503, why, {"Retry-After": RETRY_AFTER})
-    lines = _lines(result, shown)
     try:
         first = next(lines)  # what is wrong with a question shows here
     except BaseException:

@@ -31,6 +31,7 @@ def rooms_of(database: HubDatabase) -> list[SensorRoom]:
     put_reported(fleet, database)
     gone: defaultdict[str, dict[str, GivenUpThere]] = defaultdict(dict)
     with database.reading() as connection:
+        every = [name for (name,) in connection.execute("SELECT id FROM sensor")]
         for name, kind, files, seconds, size, last in connection.execute(_GIVEN_UP):
             gone[name][kind] = GivenUpThere(files, seconds, int(size), from_microseconds(last))
     rooms = {
@@ -39,8 +40,8 @@ def rooms_of(database: HubDatabase) -> list[SensorRoom]:
         )
         for one in fleet.rows()
     }
-    silent = {name: SensorRoom(name, None, None, found) for name, found in gone.items()}
-    return sorted((silent | rooms).values(), key=_least_first)
+    unheard = {name: SensorRoom(name, None, None, gone.get(name, {})) for name in every}
+    return sorted((unheard | rooms).values(), key=_least_first)
 
 
 def _least_first(one: SensorRoom) -> tuple[bool, float, str]:
