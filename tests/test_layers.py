@@ -36,7 +36,7 @@ ROWS = (
     ("timelines", "windows"),
     ("sun",),
     ("data",),
-    ("commit", "door"),
+    ("commit", "door", "offers"),
     ("locks", "opening", "writing"),
     ("captures", "clock", "errors", "home", "lazy", "printing", "provenance", "rights"),
 )
@@ -55,7 +55,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "kombu": ("programs/", "services/"),
     "billiard": ("programs/", "services/"),
     "redis": ("services/",),
-    "cryptography": ("backup/encryption.py",),
+    "cryptography": ("backup/encryption.py", "offers.py"),
     "jinja2": ("bundles/rendering.py", "web/"),
     "starlette": ("web/", "hub/"),
     "uvicorn": ("web/", "hub/"),

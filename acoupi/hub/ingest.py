@@ -17,6 +17,7 @@ from starlette.routing import Route
 from acoupi.errors import AcoupiError
 from acoupi.hub.asking import RETRY_AFTER, Asked, page, said
 from acoupi.hub.audio_pages import audio_routes
+from acoupi.hub.fleet_pages import fleet_routes
 from acoupi.hub.parts import Hub
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import Report
@@ -31,7 +32,7 @@ GRACE = 20
 
 def make_ingest(hub: Hub) -> Starlette:
     """Return the application that takes in reports and sound, and serves what it has."""
-    return Starlette(routes=[*_routes(hub), *audio_routes(hub)])
+    return Starlette(routes=[*_routes(hub), *audio_routes(hub), *fleet_routes(hub)])
 
 
 def serve(hub: Hub, host: str, port: int) -> None:

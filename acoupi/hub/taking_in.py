@@ -10,6 +10,7 @@ from acoupi import data
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase, storable
+from acoupi.hub.fleet_standing import put_settings
 from acoupi.hub.sensors import locked_row_of, note_contact
 from acoupi.reports import DeploymentReport, MessageReport, OutputReport, RecordingReport, Report
 
@@ -131,6 +132,8 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
             _put_recordings(connection, row, sensor, report.recordings)
         for message in report.messages:
             _put_message(connection, row, message)
+        if report.settings is not None:
+            put_settings(connection, row, report.settings)
         note_contact(connection, row)
 
 

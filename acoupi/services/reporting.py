@@ -9,7 +9,8 @@ from acoupi import data
 from acoupi.components.messengers.hub import HubMessenger, hub_words, packed
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Change, HubStanding, Unreported
-from acoupi.errors import MessageSendError
+from acoupi.errors import AcoupiError, MessageSendError
+from acoupi.reports import Report, SettingsReport
 from acoupi.tasks.messaging import generate_send_messages_task
 
 __all__ = ["generate_hub_task"]
@@ -36,6 +37,8 @@ def generate_hub_task(
     messenger: HubMessenger,
     message_store: Any = None,
     logger: logging.Logger = _logger,
+    *,
+    find_settings: Callable[[], SettingsReport] | None = None,
 ) -> Callable[[], None]:
     """Return a task that sends a hub its messages, then reports what has changed.
 
@@ -52,7 +55,10 @@ def generate_hub_task(
         Its messages are sent, and its budget of a day is kept; None: there is none.
     logger
         Gets the reports of the task.
+    find_settings
+        Returns what is in force, which is reported when it changes; None: it is not reported.
     """
+    acknowledged: SettingsReport | None = None
     send_messages: Callable[[], None] | None = None
     if message_store is not None:
         message_store.more_messengers = [messenger.name]
@@ -60,13 +66,27 @@ def generate_hub_task(
 
     def hub_task() -> None:
         """Report to the hub what it does not know."""
+        nonlocal acknowledged
         if send_messages is not None:
             send_messages()
         standing = unreported.start(messenger.name)
-        if not _rests(standing, data.utc_now()):
-            _Pass(unreported, reporter, messenger, message_store, logger).run(standing)
+        if _rests(standing, data.utc_now()):
+            return
+        run = _Pass(unreported, reporter, messenger, message_store, logger)
+        found = None if find_settings is None else _found(find_settings, logger)
+        if found is not None and found != acknowledged and run.tell(found):
+            acknowledged = found
+        run.run(standing)
 
     return hub_task
+
+
+def _found(find: Callable[[], SettingsReport], logger: logging.Logger) -> SettingsReport | None:
+    try:
+        return find()
+    except (AcoupiError, OSError) as error:
+        logger.warning("The hub is not told which settings are in force: %s", error)
+        return None
 
 
 def _rests(standing: HubStanding, now: datetime.datetime) -> bool:
@@ -93,6 +113,17 @@ class _Pass:
         """Seconds that the hub asks for."""
         self.is_over = False
         self.reported = 0
+
+    def tell(self, settings: SettingsReport) -> bool:
+        """Report the settings that are in force; return whether the hub has them."""
+        report = packed(Report(settings=settings))
+        if self.message_store and not self.message_store.spend(self.messenger.name, len(report)):
+            return False
+        try:
+            answer = self.messenger.send_packed(report)
+        except MessageSendError:  # told by what follows
+            return False
+        return answer.status is data.ResponseStatus.SUCCESS
 
     def run(self, standing: HubStanding) -> None:
         end = data.monotonic() + LONGEST_PASS

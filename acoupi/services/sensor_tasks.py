@@ -45,7 +45,7 @@ def add_sensor_tasks(
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
     if sensor.hub.url is not None:
-        _add(program, "sensor.hub.url null", lambda: _hub_tasks(program, sensor.hub))
+        _add(program, "sensor.hub.url null", lambda: _hub_tasks(program, settings, sensor.hub))
     if metrics_file(settings, sensor) is not None:
         in_file = sensor.metrics.textfile is not None
         setting = "sensor.metrics.textfile null" if in_file else "sensor.web.metrics false"
@@ -89,7 +89,7 @@ def _alarm_tasks(program: "AcoupiProgram[Any]", settings: Settings, limits: Alar
     return alarm_tasks(program, settings, limits)
 
 
-def _hub_tasks(program: "AcoupiProgram[Any]", hub: Hub) -> Tasks:
+def _hub_tasks(program: "AcoupiProgram[Any]", settings: Settings, hub: Hub) -> Tasks:
     from acoupi.components.stores import SqliteStore  # noqa: PLC0415
 
     store: Any = getattr(program, "store", None)
@@ -101,7 +101,7 @@ def _hub_tasks(program: "AcoupiProgram[Any]", hub: Hub) -> Tasks:
     def task() -> Callable[[], None]:  # made in the worker that sends
         from acoupi.services.hub import make_hub_task  # noqa: PLC0415
 
-        return make_hub_task(path, messages, hub, program.logger)
+        return make_hub_task(path, messages, hub, program.logger, settings)
 
     def hub_task() -> None:
         """Report to the hub what it does not know."""

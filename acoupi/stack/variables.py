@@ -55,6 +55,17 @@ VARIABLES: tuple[Variable, ...] = (
         "configuration",
     ),
     Variable(
+        "ACOUPI_CONFIG_KEY",
+        "the public key of `acoupi fleet keys`: the URL is that of a hub, whose settings it signed",
+        "configuration",
+    ),
+    Variable(
+        "ACOUPI_CONFIG_EVERY",
+        "seconds after which the hub is asked again; with the key",
+        "running",
+        "300",
+    ),
+    Variable(
         "ACOUPI_SENSOR__",
         "one setting that belongs to the sensor and not to its program",
         "configuration",
