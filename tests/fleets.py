@@ -2,6 +2,7 @@
 
 import base64
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from acoupi.errors import ConfigurationError
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
+from acoupi.programs.templates.digests import section_digests
 from acoupi.provisioned import Fetched, Provisioned
 from acoupi.provisioning.apply import provision
 from acoupi.reports import DeploymentReport, MessageReport, RecordingReport, Report
@@ -68,7 +70,16 @@ class FollowingSensor:
     def report(self, *, silent: bool = False, status: str = "OK", recordings: int = 1) -> None:
         """Report what is in force, a heartbeat, and recordings of now."""
         found = settings_report(self.settings) if self.is_set_up() else None
-        beat = {"sent_on": self.clock.now.isoformat(), "device_id": DEVICE, "status": status}
+        beat: dict[str, Any] = {
+            "sent_on": self.clock.now.isoformat(),
+            "device_id": DEVICE,
+            "status": status,
+        }
+        if found is not None:
+            config = config_of(self.settings)
+            sections = section_digests(config)
+            beat |= {"program": found.program, "sections": sections}
+            beat |= {"configuration": sha256(" ".join(sections).encode()).hexdigest()}
         report = Report(
             deployments=[DeploymentReport(deployment=self.deployment)],
             recordings=[self._recording(silent=silent) for _ in range(recordings)],

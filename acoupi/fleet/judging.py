@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["KEPT", "Fleet", "Group", "Row", "groups_of", "span_words"]
+__all__ = ["KEPT", "Fleet", "Group", "Row", "groups_of", "span_words", "values_that_differ"]
 
 MISSED = 3
 """Intervals without a heartbeat after which a sensor is silent."""
@@ -354,6 +354,40 @@ def groups_of(rows: list[Row]) -> list[Group]:
         differs = sorted(name for name in known if sections.get(name) != others.get(name))
         groups.append(Group(program, configuration, versions, names, differs))
     return groups
+
+
+def values_that_differ(
+    groups: list[Group], values: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, tuple[Any, Any]]]:
+    """Return for each group which settings are others than in the largest of its program, and how.
+
+    Parameters
+    ----------
+    groups
+        As `groups_of` returns them.
+    values
+        Settings by dotted name, of the sensors of which they are known.
+
+    Returns
+    -------
+    list
+        For each group the value there, and that of the largest group, by name of the setting.
+        Only of sections that differ; None: it is not set.
+    """
+    usual: dict[str | None, Mapping[str, Any]] = {}
+    found = []
+    for group in groups:
+        own = next((values[one] for one in group.sensors if one in values), {})
+        others = usual.setdefault(group.program, own)
+        names = sorted(own.keys() | others.keys()) if own and others else []
+        found.append(
+            {
+                name: (own.get(name), others.get(name))
+                for name in names
+                if name.partition(".")[0] in group.differs_in and own.get(name) != others.get(name)
+            }
+        )
+    return found
 
 
 def span_words(span: timedelta) -> str:

@@ -51,9 +51,27 @@ def hub_key(connection: Connection) -> str | None:
     return None if found is None else str(found[0])
 
 
-def set_key(database: HubDatabase, public: str) -> None:
-    """Let the hub know the operator's public key; the documents of another are no longer given."""
+def set_key(database: HubDatabase, public: str, *, replace: bool = False) -> None:
+    """Let the hub know the operator's public key.
+
+    Parameters
+    ----------
+    replace
+        Whether also in place of another; what that one signed is no longer given.
+
+    Raises
+    ------
+    HubError
+        If the hub knows another one.
+    """
     with database.writing() as connection:
+        known = hub_key(connection)
+        if known not in (None, public) and not replace:
+            raise HubError(
+                "the hub knows another key.",
+                "acoupi fleet keys --key FILE   (with that key, or --replace)",
+                why=f"its sensors follow the public key {known}.",
+            )
         connection.execute("DELETE FROM fleet_key")
         connection.execute("INSERT INTO fleet_key (public) VALUES (:public)", {"public": public})
 

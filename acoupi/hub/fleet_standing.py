@@ -7,10 +7,10 @@ from typing import Any
 
 from acoupi import data
 from acoupi.data import from_microseconds, to_microseconds
-from acoupi.hub.database import Connection, storable
+from acoupi.hub.database import Connection, HubDatabase, storable
 from acoupi.reports import SettingsReport
 
-__all__ = ["InForce", "get_standings", "put_settings"]
+__all__ = ["InForce", "get_standings", "get_values", "put_settings"]
 
 _PUT = """
     INSERT INTO settings_in_force AS known (
@@ -74,6 +74,12 @@ def put_settings(connection: Connection, sensor_row: int, report: SettingsReport
 def get_standings(connection: Connection) -> list[InForce]:
     """Return the sensors that may report, by name."""
     return [_in_force(row) for row in connection.execute(_STANDINGS)]
+
+
+def get_values(database: HubDatabase) -> dict[str, dict[str, Any]]:
+    """Return the settings of each sensor that told them, by dotted name; none are secret."""
+    with database.reading() as connection:
+        return {one.sensor: one.values for one in get_standings(connection) if one.values}
 
 
 def _in_force(row: tuple[Any, ...]) -> InForce:

@@ -148,6 +148,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_BASE_IMAGE": "the Debian image that the image of the sensor is built on",
     "ACOUPI_BUILD_NETWORK": "the network that images are built in, such as host",
     "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
+    "ACOUPI_FLEET_KEY": "the file with the private key, as `acoupi fleet set --key`",
     "ACOUPI_FLEET_MQTT": "the MQTT broker of many sensors, as `acoupi fleet status --mqtt`",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
     "ACOUPI_INSIDE": "set by acoupi where it runs a command in a container",

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from acoupi.cli.app import app
 from acoupi.errors import AcoupiError, ConfigurationError, HubError
 from acoupi.hub import ingest
 from acoupi.hub.database import HubDatabase
@@ -33,8 +36,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def hub(postgres: Postgres) -> Iterator[HubDatabase]:
-    database = HubDatabase(postgres.new_database("settings"))
+def url(postgres: Postgres) -> str:
+    return postgres.new_database("settings")
+
+
+@pytest.fixture
+def hub(url: str) -> Iterator[HubDatabase]:
+    database = HubDatabase(url)
     yield database
     database.close()
 
@@ -291,7 +299,9 @@ def test_another_key_is_refused_by_the_hub_and_by_the_sensor(
         found = oak.follow()
         assert found.fault is not None
         assert why in found.fault.text().lower()
-    set_key(hub, public_key(other))  # the hub is another's, and the sensor is not
+    with pytest.raises(HubError, match="another key"):
+        set_key(hub, public_key(other))
+    set_key(hub, public_key(other), replace=True)  # the hub is another's, and the sensor is not
     put(forged.document, forged.signature)
     found = oak.follow()
     assert found.fault is not None
@@ -363,3 +373,58 @@ def test_secrets_are_neither_told_nor_set(
     with hub.reading() as connection:
         (text,) = connection.one("SELECT settings FROM settings_in_force")
     assert json.loads(text)[DURATION] == USUAL
+
+
+def run(*words: str, url: str) -> Result:
+    return CliRunner().invoke(app, ["fleet", *words], env={"ACOUPI_HUB_DATABASE": url})
+
+
+def error_of(result: Result) -> str:
+    return f"{result.output} {result.exception}"
+
+
+def test_the_commands_from_the_first_key_to_what_differs(
+    hub: HubDatabase, url: str, clock: Clock, tmp_path: Path
+) -> None:
+    key = str(tmp_path / "keys" / "fleet.key")
+    first = run("keys", "--key", key, url=url)
+    public = first.stdout.strip().partition("=")[2]
+    assert run("keys", "--key", key, url=url).stdout == first.stdout
+    assert (tmp_path / "keys" / "fleet.key").stat().st_mode & 0o77 == 0
+    with TestClient(ingest.make_ingest(Hub(hub))) as client:
+        sensors = [
+            FollowingSensor(hub, client, name, tmp_path / name, public, clock)
+            for name in ("oak-1", "elm-2", "ash-3")
+        ]
+        for _ in range(2):
+            for one in sensors:
+                one.lives()
+
+        assert run("group", "bats", "oak-1", "--key", key, url=url).exit_code == 0
+        found = run("set", "bats", DURATION, "5", "--key", key, url=url)
+        assert "Offered to oak-1" in found.output
+        for _ in range(2):
+            sensors[0].lives()
+
+        [change] = json.loads(run("set", "--status", "--json", url=url).stdout)
+        assert (change["state"], change["good"]) == ("done", 1)
+        assert json.loads(run("list", "--json", url=url).stdout) == [
+            {"place": "the group bats", "setting": DURATION, "value": 5}
+        ]
+        assert json.loads(run("groups", "--json", url=url).stdout) == [
+            {"group": "bats", "sensors": ["oak-1"]}
+        ]
+        differing = json.loads(run("diff", "--hub", url, "--json", url=url).stdout)
+        assert [one["values"] for one in differing] == [{}, {DURATION: [5, USUAL]}]
+        assert run("unset", "bats", DURATION, "--key", key, url=url).exit_code == 0
+        assert "another change" in error_of(
+            run("set", "base", DURATION, "4", "--key", key, url=url)
+        )
+        assert "tried by some" in run("set", "--status", url=url).stdout
+
+
+def test_without_a_key_nothing_is_set(url: str, tmp_path: Path) -> None:
+    found = run("set", "base", DURATION, "5", "--key", str(tmp_path / "none"), url=url)
+
+    assert "cannot be read" in error_of(found)
+    assert "nothing says" in error_of(run("set", "base", url=url))
