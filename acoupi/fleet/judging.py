@@ -158,10 +158,20 @@ class Fleet:
         When it is judged.
     silent_after
         A sensor without a heartbeat for longer is silent; None: three of its own intervals.
+    judges_effort
+        Whether it counts that little of the last day was recorded: where the services were just
+        restarted, that says nothing of how they are now.
     """
 
-    def __init__(self, now: datetime, silent_after: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        now: datetime,
+        silent_after: timedelta | None = None,
+        *,
+        judges_effort: bool = True,
+    ) -> None:
         self._now, self._silent_after = now, silent_after
+        self._judges_effort = judges_effort
         self._sensors: dict[tuple[str, str], _Sensor] = {}
         self._expected: set[str] = set()
         self._count = 0
@@ -253,7 +263,8 @@ class Fleet:
             "clock": _clock(last, self._now),
             "alarms": alarms,
         }
-        why = [*_faults(last, known), *(f"alarm {name}" for name in alarms)]
+        judged = known if self._judges_effort else known | {"coverage_percent": None}
+        why = [*_faults(last, judged), *(f"alarm {name}" for name in alarms)]
         state = "silent" if silence else "unwell" if why else "well"
         limit_s = limit.total_seconds()
         return Row(shown, device, state, silence + why, last.sent_on, limit_s, **known)

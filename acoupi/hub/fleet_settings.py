@@ -186,7 +186,7 @@ def _notes(one: Schema) -> Iterator[str]:
 
 
 def _well(database: HubDatabase, now: datetime) -> set[str]:
-    fleet = Fleet(now)
+    fleet = Fleet(now, judges_effort=False)
     put_reported(fleet, database, most=LOOKED_AT)
     return {row.sensor for row in fleet.rows() if row.state == "well"}
 

@@ -62,7 +62,7 @@ def advance(database: HubDatabase, now: datetime) -> None:
         if not connection.execute(_OPEN).fetchone():
             return
         names = [one.sensor for one in get_standings(connection)]
-    fleet = Fleet(now)
+    fleet = Fleet(now, judges_effort=False)
     put_reported(fleet, database, names, LOOKED_AT)
     heard = {row.sensor: row for row in fleet.rows()}
     with database.writing() as connection:
