@@ -108,21 +108,34 @@ def _verdict(
         is_late = now > from_microseconds(document.offered_on_us) + patience
         missing = f"it did not say within {document.minutes:g} minutes that it has them"
         return "the hub", Verdict(False if is_late and document.is_first else None, missing)
-    worse = _worse(document, sensor, heard)
-    if worse is not None:
-        return "the hub", Verdict(False, worse)
     is_last = now > sensor.reported_on + patience
+    worse = _worse(connection, document, sensor, heard)
+    if worse is not None:
+        return "the hub", Verdict(False if is_last else None, worse)
     found = judge(_facts(connection, sensor, sensor.since), is_last=is_last)
     within = f" within {document.minutes:g} minutes" if is_last else ""
     return "the hub", found._replace(why=found.why + within)
 
 
-def _worse(document: _Document, sensor: InForce, heard: Row | None) -> str | None:
-    """Return what is wrong with a sensor that was well before; None if nothing is known to be."""
-    if not document.was_well or heard is None or heard.heartbeat_on is None:
+_BEATS = """
+    SELECT count(*) FROM message
+    WHERE sensor_row = :row AND message_type = 'heartbeat' AND created_on_us > :since
+"""
+
+
+def _worse(
+    connection: Connection, document: _Document, sensor: InForce, heard: Row | None
+) -> str | None:
+    """Return what is wrong with a sensor that was well before; None if nothing is known to be.
+
+    The first heartbeat after the switch tells faults of all times, as each process does.
+    """
+    assert sensor.since is not None
+    if not document.was_well or heard is None or heard.state != "unwell":
         return None
-    is_news = sensor.since is not None and heard.heartbeat_on > sensor.since
-    return "; ".join(heard.reasons) if is_news and heard.state == "unwell" else None
+    values = {"row": sensor.row, "since": to_microseconds(sensor.since)}
+    (beats,) = connection.one(_BEATS, values)
+    return "; ".join(heard.reasons) if beats > 1 else None
 
 
 _RECORDED = """

@@ -119,7 +119,8 @@ def test_a_sensor_that_is_not_well_undoes_it_everywhere(
 ) -> None:
     oak, elm = new_sensor("oak-1"), new_sensor("elm-2")
     set_value(hub, "base", DURATION, "5", change())
-    elm.lives(**lives)
+    for _ in range(2):
+        elm.lives(**lives)
     assert elm.duration() == 5
 
     elm.clock.advance(11 * 60)
@@ -134,6 +135,18 @@ def test_a_sensor_that_is_not_well_undoes_it_everywhere(
     assert "undone by the hub" in found.why
     with pytest.raises(AcoupiError, match="not set"):
         unset_value(hub, "base", DURATION, change())
+
+
+def test_the_first_heartbeat_after_the_switch_is_not_judged(
+    hub: HubDatabase, new_sensor: NewSensor, change: Callable[..., Change]
+) -> None:
+    oak = new_sensor("oak-1")
+    set_value(hub, "base", DURATION, "5", change())
+
+    oak.lives(status="3 recordings were lost")  # since the sensor was made
+    oak.follow()
+
+    assert last(hub).state == "done"
 
 
 def test_a_hub_that_says_nothing_more_is_waited_for_no_longer_than_the_minutes(
