@@ -36,7 +36,7 @@ ROWS = (
     ("timelines", "windows"),
     ("sun",),
     ("data",),
-    ("commit", "door"),
+    ("commit", "door", "offers"),
     ("locks", "opening", "writing"),
     ("captures", "clock", "errors", "home", "lazy", "printing", "provenance", "rights"),
 )
@@ -58,7 +58,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "kombu": ("programs/", "services/", "hub/broker.py"),
     "billiard": ("programs/", "services/"),
     "redis": ("services/",),
-    "cryptography": ("backup/encryption.py", "hub/"),
+    "cryptography": ("backup/encryption.py", "offers.py", "hub/"),
     "jinja2": ("bundles/rendering.py", "web/"),
     "starlette": ("web/", "hub/"),
     "uvicorn": ("web/", "hub/"),

@@ -1,6 +1,7 @@
 """``acoupi fleet``: how many sensors are, from the messages that they send."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi import data
+from acoupi.cli import fleet_settings
 from acoupi.cli.checks import AsJson
 from acoupi.cli.deployment import UNHEALTHY
 from acoupi.cli.heard import no_hub
-from acoupi.cli.output import example, print_json, print_table, say, warn, working
+from acoupi.cli.output import example, print_json, print_table, say, shown, warn, working
 from acoupi.cli.table import group
 from acoupi.errors import ParameterError
-from acoupi.fleet.judging import Fleet, Row, groups_of
+from acoupi.fleet.judging import Fleet, Row, groups_of, values_that_differ
 from acoupi.fleet.words import NOT_SENT, row_words, shown_digest, shown_program
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = group("fleet")
+app.add_typer(fleet_settings.app)
 
 Hub = Annotated[
     str | None,
@@ -119,15 +122,26 @@ def diff(
 ) -> None:
     """Show which sensors run which settings, and in which sections these differ.
 
-    What differs is told against the largest group of the program. Secrets, and where
-    files are, are not compared.
+    What differs is told against the largest group of the program; from a hub with the
+    values. Secrets, and where files are, are not compared.
     """
     groups = groups_of(_rows_of(Fleet(data.utc_now()), hub, mqtt, messages, seconds))
+    is_hub = hub is not None and messages is None and mqtt is None
+    values = values_that_differ(groups, _values(hub) if hub and is_hub else {})
     if as_json:
-        print_json([one._asdict() for one in groups])
+        print_json([one._asdict() | {"values": of} for one, of in zip(groups, values, strict=True)])
     else:
-        rows = [_group_words(one) for one in groups]
+        rows = [_group_words(one, of) for one, of in zip(groups, values, strict=True)]
         print_table(rows, DIFF_COLUMNS, empty=_nothing(mqtt, messages))
+
+
+def _values(hub: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of each sensor, as the hub knows them."""
+    from acoupi.hub.database import HubDatabase
+    from acoupi.hub.fleet_standing import get_values
+
+    with closing(HubDatabase(hub)) as database:
+        return get_values(database)
 
 
 def _show(rows: list[dict[str, Any]], *, empty: str) -> None:
@@ -186,12 +200,16 @@ def _nothing(mqtt: str | None, messages: str | None) -> str:
     return "No sensor has sent a heartbeat."
 
 
-def _group_words(one: "Group") -> dict[str, Any]:
+def _group_words(one: "Group", values: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    told = {name.partition(".")[0] for name in values}
     return {
         "configuration": shown_digest(one.configuration),
         "program": shown_program(one.program),
         "versions": one.versions or NOT_SENT,
         "count": len(one.sensors),
-        "differs_in": one.differs_in,
+        "differs_in": [
+            *(f"{name} = {shown(own)} ({shown(usual)})" for name, (own, usual) in values.items()),
+            *(name for name in one.differs_in if name not in told),
+        ],
         "sensors": one.sensors,
     }

@@ -25,6 +25,7 @@ from acoupi.errors import AcoupiError
 from acoupi.hub.analysis_pages import analysis_routes
 from acoupi.hub.asking import RETRY_AFTER, Asked, page, said
 from acoupi.hub.audio_pages import audio_routes
+from acoupi.hub.fleet_pages import fleet_routes
 from acoupi.hub.parts import Hub
 from acoupi.hub.reading_pages import reading_routes
 from acoupi.hub.taking_in import take_in
@@ -49,7 +50,7 @@ OPTIONS: dict[str, Any] = {
 
 def make_ingest(hub: Hub) -> Starlette:
     """Return the application that takes in reports and sound, and serves what it has."""
-    parts = (_routes, audio_routes, reading_routes, analysis_routes)
+    parts = (_routes, audio_routes, reading_routes, analysis_routes, fleet_routes)
     return Starlette(routes=[one for part in parts for one in part(hub)])
 
 

@@ -11,6 +11,7 @@ from acoupi import data
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase, storable
+from acoupi.hub.fleet_standing import put_settings
 from acoupi.hub.jobs import (
     JobResult,
     locked_job,
@@ -156,6 +157,8 @@ def put_report(connection: Connection, sensor: str, report: Report) -> None:
         _order(connection, sensor, report.programs, fresh)
     for message in report.messages:
         _put_message(connection, row, message)
+    if report.settings is not None:
+        put_settings(connection, row, report.settings)
     note_contact(connection, row)
 
 

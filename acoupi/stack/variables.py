@@ -55,6 +55,17 @@ VARIABLES: tuple[Variable, ...] = (
         "configuration",
     ),
     Variable(
+        "ACOUPI_CONFIG_KEY",
+        "the public key of `acoupi fleet keys`: the URL is that of a hub, whose settings it signed",
+        "configuration",
+    ),
+    Variable(
+        "ACOUPI_CONFIG_EVERY",
+        "seconds after which the hub is asked again; with the key",
+        "running",
+        "300",
+    ),
+    Variable(
         "ACOUPI_SENSOR__",
         "one setting that belongs to the sensor and not to its program",
         "configuration",
@@ -137,6 +148,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_BASE_IMAGE": "the Debian image that the image of the sensor is built on",
     "ACOUPI_BUILD_NETWORK": "the network that images are built in, such as host",
     "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
+    "ACOUPI_FLEET_KEY": "the file with the private key, as `acoupi fleet set --key`",
     "ACOUPI_FLEET_MQTT": "the MQTT broker of many sensors, as `acoupi fleet status --mqtt`",
     "ACOUPI_HUB": "the address of a hub, https://HOST, as `--hub`",
     "ACOUPI_HUB_AUDIO": "where a hub keeps sound, as `acoupi hub serve --audio`",
