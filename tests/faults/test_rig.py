@@ -1,4 +1,4 @@
-"""`scripts/faults`: a short seed of plain processes, power cuts and a wrong clock: nothing wrong."""
+"""`scripts/faults`: a short seed of plain processes, power cuts and a wrong clock."""
 
 from pathlib import Path
 
