@@ -182,7 +182,12 @@ def happened(rig: Rig, events: list[Event]) -> Report:
     done: dict[str, int] = {}
     for event in events:
         done[event.kind] = done.get(event.kind, 0) + 1
-    return {"events": done, "seconds": round(time.time() - begun), "quiet_after_s": round(quiet, 1)}
+    return {
+        "events": done,
+        "seconds": round(time.time() - begun),
+        "load": round(median(rig.loads), 1) if rig.loads else None,
+        "quiet_after_s": round(quiet, 1),
+    }
 
 
 def verdict(rig: Rig, arrivals: list[Arrival]) -> Report:

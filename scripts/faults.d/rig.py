@@ -1,6 +1,7 @@
 """Lets a plan of faults happen to a sensor, and keeps a log of its own."""
 
 import datetime
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -71,6 +72,8 @@ class Rig:
         self.log: list[Trouble] = []
         self.broken: list[str] = []
         """What a power cut took that had been claimed before."""
+        self.loads: list[float] = []
+        """Of the machine, at each fault: how many wanted to run, for each of its processors."""
         self._waiting: dict[str, Waiting] = {}
         self._over: list[tuple[float, Callable[[], None]]] = []
         """What ends by itself, and when, on the monotonic clock."""
@@ -80,6 +83,7 @@ class Rig:
         self.wait_until_ready()
         for number, event in enumerate(events, 1):
             self._pass(event.gap)
+            self.loads.append(os.getloadavg()[0] / (os.cpu_count() or 1))
             self.say(f"{number:4} {event.kind} {event.what} {event.lasts:.1f}")
             getattr(self, "_" + event.kind.replace(" ", "_").replace("-", "_"))(event)
         self._pass(2)
