@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from acoupi import data
+from acoupi import data, effort
 from acoupi.audio.formats import read_guano, read_recording
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.system_clock import ClockState
@@ -280,3 +280,67 @@ def test_the_file_says_by_which_clock_its_time_is_told(machine: Machine) -> None
     assert report.boot_clock is not None
     assert recording.capture.boot_clock is not None
     assert report.boot_clock.offset_s == pytest.approx(recording.capture.boot_clock.offset_s)
+
+
+YEARS = 20 * 365 * 24 * HOUR
+
+
+@pytest.mark.parametrize("step", [-5, -HOUR, -YEARS])
+def test_what_no_power_and_each_restart_took_has_its_reason_once_the_clock_is_set(
+    machine: Machine, step: float
+) -> None:
+    machine.clock.state = SET
+    before = machine.made()
+    machine.boot()
+    machine.clock.step(step)
+    machine.start()
+    first = machine.made()
+    machine.start()
+    second = machine.made()
+    machine.set_clock(HOUR - step)
+    right = machine.made()
+
+    spans = machine.spans()
+
+    until = right.created_on + datetime.timedelta(seconds=right.duration)
+    reasons = {
+        span.detail
+        for span in spans
+        if span.state is not EffortState.RECORDED and span.start < until
+    }
+    assert effort.NO_REASON not in reasons
+    assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
+    off = [span for span in spans if span.detail == effort.NO_POWER]
+    assert (off[-1].end - off[0].start).total_seconds() == pytest.approx(HOUR, abs=30)
+    assert off[0].start == before.created_on + datetime.timedelta(seconds=before.duration)
+    assert off[-1].end <= machine.stored(first).created_on < machine.stored(second).created_on
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("step", [-HOUR, HOUR])
+def test_a_step_that_is_put_right_soon_leaves_nothing(
+    machine: Machine, step: float, is_restarted: bool
+) -> None:
+    machine.clock.state = SET
+    made = [machine.made() for _ in range(2)]
+    machine.clock.step(step)
+    machine.clock.state = NOT_SET
+    made.append(machine.made())
+    if is_restarted:
+        machine.start()
+    made.append(machine.made())
+    machine.set_clock(-step)
+    if is_restarted:
+        machine.start()
+    made.append(machine.made())
+
+    spans = machine.spans()
+
+    assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
+    reasons = {span.detail for span in spans if span.start < made[-1].created_on}
+    assert effort.NO_REASON not in reasons
+    times = [machine.stored(one).created_on for one in made]
+    assert times == sorted(times)
+    assert (times[-1] - times[0]).total_seconds() < 60
+    off = sum(span.duration for span in spans if span.detail == effort_log.OFF)
+    assert off < 60
