@@ -18,11 +18,20 @@ from acoupi.bundles.images import build_image, image_name
 from acoupi.effort import NO_REASON
 
 ROOT = HERE.parents[1]
-GUEST = ("tone.py", "ear.py", "may_open.py", "time_server.py", "files.py", "databases.py")
+GUEST = (
+    "tone.py",
+    "ear.py",
+    "may_open.py",
+    "time_server.py",
+    "files.py",
+    "databases.py",
+    "usb_microphone.py",
+)
 OWN_IMAGE = f"acoupi/board:{os.getpid()}"
 """A name that no other build takes meanwhile."""
 COMPOSE = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
 LOOPBACK = "--microphone.device_name Loopback"
+USB = "Board Microphone"
 CARD = '--microphone.device_name "HDA Intel" --microphone.audio_channels 2'
 USER = """
 useradd -m -s /bin/bash ranger
@@ -183,23 +192,50 @@ def plug_pulled(walk: Walk) -> None:
 def card_returns(walk: Walk) -> None:
     """Take the card out while it records; put it back when another has its number."""
     walk.step("the card gone while it records, and back under another number")
-    folder = "$(readlink -f /sys/class/sound/card%s/device)"
-    _, number = walk.board.run("grep -l Intel /sys/class/sound/card*/id | tr -dc 0-9")
-    walk.board.run(f"echo 1 >{folder % number}/remove")
-    missing = until(lambda: walk.sensor.acoupi("status", codes=(0, 1, 3)).count("recording") > 0)
-    walk.found(
-        "status answers", missing, walk.sensor.acoupi("status", codes=(0, 1, 3)).splitlines()[0]
+    number = number_of(walk, "Intel")
+    gone_and_back(
+        walk,
+        "Intel",
+        f"echo 1 >$(readlink -f /sys/class/sound/card{number}/device)/remove",
+        "modprobe snd-dummy; echo 1 >/sys/bus/pci/rescan",
     )
-    walk.board.run("modprobe snd-dummy; echo 1 >/sys/bus/pci/rescan")
-    _, again = walk.board.run(
-        "for i in $(seq 100); do grep -l Intel /sys/class/sound/card*/id && break; sleep 0.2; done"
-        " | tr -dc 0-9"
-    )
+
+
+def usb_microphone(walk: Walk) -> None:
+    """Have it record from a USB microphone; pull that out, and plug it in again."""
+    walk.step("a USB microphone, pulled out while it records, and back under another number")
+    plug = f"systemd-run -q --collect --unit=usb python3 /mnt/usb_microphone.py {FREQUENCY} {LEVEL}"
+    walk.board.run(f"modprobe -a vhci_hcd snd_usb_audio; {plug}")
+    plugged = until(lambda: number_of(walk, USB) != "")
+    walk.found("the kernel has it", plugged, walk.board.run("cat /proc/asound/cards")[1])
+    walk.sensor.acoupi(f'config set --apply microphone.device_name "{USB}"')
+    walk.hears()
+    walk.explains()
+    gone_and_back(walk, USB, "systemctl stop usb", f"modprobe snd-aloop; {plug}")
+
+
+def number_of(walk: Walk, card: str) -> str:
+    """Return the number that the kernel gave a card; "": it is not there."""
+    _, cards = walk.board.run("cat /proc/asound/cards")
+    return "".join(line.split()[0] for line in cards.splitlines() if "[" in line and card in line)
+
+
+def gone_and_back(walk: Walk, card: str, pull: str, plug: str) -> None:
+    """Take a card out while the sensor records from it, and put it back."""
+
+    def missing_s() -> float:
+        return float(walk.sensor.effort()["states_s"]["device_missing"])
+
+    number, before = number_of(walk, card), missing_s()
+    walk.board.run(pull)
+    said = until(lambda: missing_s() > before)
+    walk.found("the ledger says that the device is missing", said, f"{missing_s():.1f} s")
+    walk.board.run(plug)
+    until(lambda: number_of(walk, card) != "")
+    again = number_of(walk, card)
     walk.found("it has another number", again not in ("", number), f"{number}, then {again}")
     walk.hears()
     walk.explains()
-    missing_s = walk.sensor.effort()["states_s"]["device_missing"]
-    walk.found("the ledger says that the device was missing", missing_s > 0, f"{missing_s:.1f} s")
 
 
 def clock_is_wrong(walk: Walk) -> None:
@@ -322,6 +358,7 @@ PARTS: dict[str, Callable[[Walk], None]] = {
     "plug": plug_pulled,
     "card": card_returns,
     "clock": clock_is_wrong,
+    "usb": usb_microphone,
     "stop": stops,
 }
 """What happens to a sensor that records, in this order."""
