@@ -242,6 +242,11 @@ class EffortState(str, Enum):
     """The clock was wrong or stepped, so it cannot be said what happened then."""
 
 
+NO_TRACE = (
+    "the recorder left no trace: no power, a crash, a restart, or a disk it could not write to"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class EffortSpan:
     """A period and its state."""

@@ -20,7 +20,6 @@ __all__ = ["EffortLog", "state_of_failure"]
 STARTING = "the recorder was starting"
 UNASKED = "the recorder was not asked to record: beat or the broker did not answer"
 STOOD_STILL = "the recorder stood still: it was frozen, or the board was too busy"
-OFF = "the recorder left no trace: no power, a crash, a restart, or a disk it could not write to"
 
 _STEP_SECONDS = 1.0
 """Least difference between the clocks that counts as a step, seconds."""
@@ -231,11 +230,12 @@ class EffortLog:
             return
         since = max(last or deployment.started_on, deployment.started_on)
         if since < began:
-            detail = STARTING if last is None else OFF
+            detail = STARTING if last is None else data.NO_TRACE
             self._write(EffortSpan(since, began, EffortState.NOT_RUNNING, detail, self._clock))
         elif (since - began).total_seconds() > 2 * self._interval + NOTE_SECONDS:
             detail = "the clock was set back while the recorder was off"
-            self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, detail))
+            # It is removed when the clock is set, and times are corrected.
+            self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, detail, self._clock))
 
     def _compare_clocks(self, now: datetime.datetime) -> None:
         """Note if the system clock was set since the last attempt."""

@@ -79,6 +79,40 @@ DELETE_STEP = """
         AND abs(end_us - start_us - :by) < :noise
 """
 
+# What was there of a deployment before this boot, and of this boot. What is at the same time
+# as another trace is of before: the end of that is where the recorder was seen last.
+OFF = """
+    SELECT
+        (
+            SELECT max(
+                coalesce((
+                    SELECT created_on_us + CAST(duration_s * 1e6 AS BIGINT) FROM recording
+                    WHERE deployment_row = :deployment_row AND created_on_us < f.start
+                    ORDER BY created_on_us DESC LIMIT 1
+                ), -1),
+                coalesce((
+                    SELECT max(end_us) FROM effort_note
+                    WHERE deployment_row = :deployment_row AND start_us < f.start
+                ), -1)
+            )
+        ),
+        f.start
+    FROM (
+        SELECT min(
+            coalesce((
+                SELECT min(r.created_on_us)
+                FROM capture_clock k JOIN recording r ON r.row = k.recording_row
+                WHERE k.boot_id = :boot_id AND r.deployment_row = :deployment_row
+            ), :far),
+            coalesce((
+                SELECT min(start_us) FROM effort_note
+                WHERE boot_id = :boot_id AND deployment_row = :deployment_row
+            ), :far)
+        ) AS start
+    ) f
+"""
+_FAR = 1 << 62
+
 # For a deployment that only ever had the wrong clock of this boot.
 MOVE_DEPLOYMENT = """
     UPDATE deployment SET started_on_us = started_on_us + :by
@@ -153,6 +187,8 @@ class ClockTables(types.Store):
             _move_notes(connection, wanted, notes)
             for by in {abs(wanted["offset"] - row[-1]) for row in (*doubted, *notes)}:
                 connection.execute(DELETE_STEP, {**wanted, "by": by, "noise": _STEP_NOISE_US})
+            for deployment_row in {row[1] for row in doubted} | {row[0] for row in notes}:
+                _note_off(connection, wanted, deployment_row)
         return len(doubted), (wanted["offset"] - doubted[0][3]) / 1e6 if doubted else 0.0
 
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:
@@ -256,6 +292,8 @@ def _move_notes(
     ]
     connection.executemany(DELETE_NOTE, keys)
     for row, start, state, end, detail, offset in notes:
+        if state == data.EffortState.CLOCK_UNKNOWN:
+            continue  # it was set now
         by = wanted["offset"] - offset
         moved = {
             "deployment_row": row,
@@ -267,3 +305,15 @@ def _move_notes(
         }
         if moved["start"] < moved["end"]:
             connection.execute(PUT_NOTE, moved)
+
+
+def _note_off(connection: sqlite3.Connection, wanted: dict[str, Any], deployment_row: int) -> None:
+    """Note that nothing ran from the last trace before this boot to the first of this boot.
+
+    By the wrong clock that time may have been shorter, or none at all.
+    """
+    values = {"deployment_row": deployment_row, **wanted}
+    last, first = connection.execute(OFF, {**values, "far": _FAR}).fetchone()
+    if 0 <= last < first < _FAR:
+        off = {"start": last, "end": first, "state": data.EffortState.NOT_RUNNING}
+        connection.execute(PUT_NOTE, {**values, **off, "detail": data.NO_TRACE})
