@@ -271,12 +271,14 @@ def clock_is(base: str, walk: Walk) -> None:
     )
     walk.hears()
 
+    since = datetime.datetime.fromisoformat(walk.sensor.effort()["since"])
+
     def odd() -> list[str]:
-        first, last = datetime.datetime.fromisoformat(walk.sensor.effort()["since"]), time.time()
         starts = [
             datetime.datetime.fromisoformat(one["start_time"]) for one in walk.sensor.recordings()
         ]
-        return [str(one) for one in starts if not first.timestamp() <= one.timestamp() <= last + 1]
+        now = datetime.datetime.now(tz=datetime.UTC)  # it recorded while they were listed
+        return [str(one) for one in starts if not since <= one <= now]
 
     until(lambda: not odd())
     walk.found("no recording has a time of the wrong clock", not (left := odd()), left or "none")

@@ -15,7 +15,7 @@ from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError, RecordingError
 from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recording_task
-from acoupi.tasks.effort_log import OFF, STARTING, STOOD_STILL, UNASKED
+from acoupi.tasks.effort_log import STARTING, STOOD_STILL, UNASKED
 from acoupi.testing import FakeRecorder, InMemoryStore
 from tests.clocks import START, Clock
 from tests.faulty import Faulty
@@ -222,7 +222,7 @@ def test_the_time_for_which_it_was_dead_is_known_at_the_next_start(
         (9, 9 + dead, S.NOT_RUNNING),
         (9 + dead, 12 + dead, S.RECORDED),
     ]
-    assert [note.detail for note in sensor.history().notes] == [OFF]
+    assert [note.detail for note in sensor.history().notes] == [data.NO_TRACE]
 
 
 def test_a_recorder_without_a_trace_is_not_said_to_have_been_off(sensor: Sensor) -> None:
