@@ -484,6 +484,8 @@ class AnalysisState(str, Enum):
     """It failed as often as allowed, and will not be tried again."""
     LEFT_OUT = "left_out"
     """It was never begun: the backlog policy spared the model this recording."""
+    HUB = "hub"
+    """It is left to the hub, to which the sensor sends the sound."""
 
     @property
     def is_final(self) -> bool:

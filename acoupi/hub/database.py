@@ -100,13 +100,21 @@ class HubDatabase:
             self._connection = None
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, longest: float | None = None) -> Iterator[Connection]:
         """Provide a connection that sees one consistent state.
 
         It is its own: several may be open at once.
+
+        Parameters
+        ----------
+        longest
+            Seconds that the server may work on one statement, or on the next rows of one; None:
+            as long as it takes.
         """
         with self._told(), self._connected() as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if longest is not None:
+                connection.execute(f"SET LOCAL statement_timeout = '{longest:g}s'")
             yield Connection(connection)
 
     @contextmanager
@@ -144,6 +152,12 @@ class HubDatabase:
     def _told(self) -> Iterator[None]:
         try:
             yield
+        except psycopg.errors.QueryCanceled as error:
+            raise HubUnavailableError(
+                f"the database of the hub took too long ({self._place}).",
+                "ask for less: --from, --to, --deployment",
+                why=_first_line(error),
+            ) from error
         except psycopg.OperationalError as error:
             raise HubUnavailableError(
                 f"the database of the hub does not answer ({self._place}).",

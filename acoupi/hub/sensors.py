@@ -14,6 +14,7 @@ from acoupi.hub.tokens import digest_of
 __all__ = [
     "Sensor",
     "add_sensor",
+    "check_name",
     "get_sensors",
     "locked_row_of",
     "make_token",
@@ -59,15 +60,26 @@ def add_sensor(database: HubDatabase, name: str) -> None:
     ParameterError
         If it cannot be called that.
     """
+    check_name(name, "a sensor", "acoupi hub add-sensor oak-1")
+    with database.writing() as connection:
+        connection.execute(_ADD, {"id": name, "now": to_microseconds(data.utc_now())})
+
+
+def check_name(name: str, what: str, example: str) -> None:
+    """Refuse what a sensor, a worker or a person cannot be called.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be.
+    """
     if not _NAME.fullmatch(name):
         raise ParameterError(
             "NAME",
-            f'a sensor cannot be called "{name}".',
-            "acoupi hub add-sensor oak-1",
+            f'{what} cannot be called "{name}".',
+            example,
             why="a name has letters, digits, dots, hyphens and underscores, at most 64.",
         )
-    with database.writing() as connection:
-        connection.execute(_ADD, {"id": name, "now": to_microseconds(data.utc_now())})
 
 
 def make_token(database: HubDatabase, name: str) -> str:
