@@ -167,12 +167,12 @@ COMMAND_VARIABLES = {
     "ACOUPI_KUBERNETES_NAMESPACE": "with the target kubernetes: the namespace of the sensor",
     "ACOUPI_KUBERNETES_NODE": "there: the label of the node that has the microphone",
     "ACOUPI_KUBERNETES_SOUND": "there: the resource by which a device plugin gives the sound "
+    "device",
     "ACOUPI_KUBERNETES_STORAGE": "there: how much of a disk the sensor asks for",
     "ACOUPI_KUBERNETES_STORAGE_CLASS": "there: the class of storage, on a disk of that node",
     "ACOUPI_PACKAGES": "the packages that the image holds; in `.env` of a bundle",
     "ACOUPI_SECCOMP": "the seccomp profile of the containers; in `.env` of a bundle",
     "ACOUPI_TARGET": "as `acoupi setup --target`, where that is not given",
-    "device",
 }
 """What single commands and the containers of a bundle read; it means nothing to a service."""
 
