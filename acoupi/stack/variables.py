@@ -143,6 +143,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_HUB_BROKER_MANAGEMENT": "RabbitMQ's management, as `acoupi hub dispatch --management`",
     "ACOUPI_HUB_CA": "whose certificates a worker trusts, as `acoupi hub work --ca`",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
+    "ACOUPI_HUB_AUDIO": "where a hub keeps sound, as `acoupi hub serve --audio`",
     "ACOUPI_HUB_PROGRAM": "the program of a worker, as `acoupi hub work --program`",
     "ACOUPI_HUB_URL": "the hub of a worker, as `acoupi hub work --hub`",
     "ACOUPI_HUB_WORKER_TOKEN": "the token of a worker, as `acoupi hub work --token`",
