@@ -319,9 +319,9 @@ class ArchiveRows:
 
     def _audio_row(self, one: _Found) -> Row:
         entry, cut = one.read.entry, one.cut
-        is_flac = entry.key.lower().endswith(".flac")
+        format_ = entry.key.rpartition(".")[2].lower()
         return (
-            self._archive.url, entry.key, "flac" if is_flac else "wav",
+            self._archive.url, entry.key, format_,
             cut.bytes, cut.head, cut.first_byte, cut.sha256, self._run, one.id.bytes,
         )  # fmt: skip
 

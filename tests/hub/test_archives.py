@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from acoupi.errors import HubError, HubUnavailableError, RecordingFileError
-from acoupi.hub import archives, s3_archive
+from acoupi.hub import archive_files, archives, s3_archive
 from acoupi.hub.archive_opening import open_archive
 from acoupi.hub.archive_places import Archive, Entry, FolderArchive
 from acoupi.hub.archive_rows import Season, troubles_in
@@ -444,21 +444,25 @@ def test_a_worker_that_gets_other_sound_than_was_taken_in_says_so_and_does_not_a
     assert not (tmp_path / "second").exists()
 
 
-def test_a_compressed_file_is_taken_whole_or_named(
-    hub: HubDatabase, folder: Path, take_in: TakeIn
+def test_compressed_files_are_taken_whole_unless_that_is_too_much(
+    hub: HubDatabase, folder: Path, take_in: TakeIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).integers(-2000, 2000, 3 * RATE).astype("int16")
-    path = folder / "20240701_220000.flac"
-    soundfile.write(path, noise, RATE)
-    os.utime(path, (1.6e9, 1.6e9))
+    names = ["20240701_220000.flac", "2024-07-01T22_30_00.000Z.mp3"]
+    for name in names:
+        soundfile.write(folder / name, noise, RATE)
+        os.utime(folder / name, (1.6e9, 1.6e9))
+    monkeypatch.setattr(archive_files, "LARGEST_WHOLE", 2 * RATE)
 
     take_in(longest_s=2)
-    assert named(hub, FolderArchive(folder)) == {
-        path.name: "refused: it lasts 3 s and is compressed: convert it to WAV, or allow longer "
-        "pieces"
-    }
-    take_in(longest_s=3)
-    assert sound_of(hub, path.name) == path.read_bytes()
+    said = "refused: it lasts 0 minutes and is compressed: convert it to WAV, which can be cut"
+    assert named(hub, FolderArchive(folder)) == dict.fromkeys(names, said)
+    monkeypatch.setattr(archive_files, "LARGEST_WHOLE", 3 * RATE)
+    take_in(longest_s=2)
+    assert [start for _, start in recordings(hub)] == ["2024-07-01T22:00:00", "2024-07-01T22:30:00"]
+    assert rows(hub, "SELECT format FROM audio ORDER BY format") == [("flac",), ("mp3",)]
+    for name in names:
+        assert sound_of(hub, name) == (folder / name).read_bytes()
 
 
 def test_what_does_not_answer_is_tried_again_and_given_up_in_the_end(
