@@ -138,6 +138,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_BUILD_NETWORK": "the network that images are built in, such as host",
     "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
     "ACOUPI_FLEET_MQTT": "the MQTT broker of many sensors, as `acoupi fleet status --mqtt`",
+    "ACOUPI_HUB_AUDIO": "where a hub keeps sound, as `acoupi hub serve --audio`",
     "ACOUPI_HUB_BROKER": "the broker of a hub, as `acoupi hub dispatch --broker`",
     "ACOUPI_HUB_BROKER_ADDRESS": "where workers find it, as `acoupi hub add-worker --broker`",
     "ACOUPI_HUB_BROKER_MANAGEMENT": "RabbitMQ's management, as `acoupi hub dispatch --management`",

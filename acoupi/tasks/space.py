@@ -194,13 +194,22 @@ class Room:
                 covers = _below(folder)
                 yield Demand(excess, list(self.policy.order), covers, reason)
 
-    def used(self, kind: FileClass, covers: Callable[[Path], bool]) -> tuple[int, int]:
-        """Return the number of files of a class and their bytes; of very many, the first count."""
-        spare = self.store.get_spare_files(kind, self.policy)
+    def used(
+        self, kind: FileClass, covers: Callable[[Path], bool], *, owed: bool | None = None
+    ) -> tuple[int, int]:
+        """Return the number of files of a class and their bytes; of very many, the first count.
+
+        Those that a hub is to get and has not got, others, or all.
+        """
+        spare = self.store.get_spare_files(kind, self.policy, owed=owed)
         sizes = [_allocated(one.path) for one in spare if covers(one.path)]
         there = [size for size in sizes if size is not None]
         is_all = len(spare) < MOST_SPARE
-        share = 1.0 if is_all else self.store.count_spare_files(kind, self.policy) / len(spare)
+        share = (
+            1.0
+            if is_all
+            else self.store.count_spare_files(kind, self.policy, owed=owed) / len(spare)
+        )
         return round(share * len(there)), round(share * sum(there))
 
     def going(
