@@ -139,6 +139,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
     "ACOUPI_FLEET_MQTT": "the MQTT broker of many sensors, as `acoupi fleet status --mqtt`",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
+    "ACOUPI_HUB_HOME": "the folder of a hub, by default `~/.acoupi-hub`",
     "ACOUPI_INSIDE": "set by acoupi where it runs a command in a container",
     "ACOUPI_KUBERNETES_NAMESPACE": "with the target kubernetes: the namespace of the sensor",
     "ACOUPI_KUBERNETES_NODE": "there: the label of the node that has the microphone",
