@@ -63,12 +63,13 @@ DOORS: dict[str, tuple[str, ...]] = {
     "starlette": ("web/", "hub/"),
     "uvicorn": ("web/", "hub/"),
     "psycopg": ("hub/",),
-    "obstore": ("hub/s3_store.py",),
+    "obstore": ("hub/s3_store.py", "hub/s3_archive.py"),
     "markdown_it": ("web/help_pages.py",),
-    # A worker lets a process of its own set the home up: services/waiting.py.
+    # A worker lets a process of its own set the home up: services/waiting.py. Models run in
+    # processes of their own where an archive is analysed on one machine: hub/local_workers.py.
     "subprocess": (
         *("bundles/", "targets/", "devices/", "web/"),
-        *("services/waiting.py", "services/page_door.py"),
+        *("services/waiting.py", "services/page_door.py", "hub/local_workers.py"),
     ),
     "docker": ("bundles/", "targets/", "devices/"),
     "typer": ("cli/",),

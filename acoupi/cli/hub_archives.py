@@ -15,7 +15,7 @@ from acoupi.cli.hub_options import Database, opened_database
 from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.setup import ANY_OPTION
 from acoupi.cli.table import single
-from acoupi.errors import HubUnavailableError
+from acoupi.errors import HubUnavailableError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.hub.archive_rows import Season
@@ -103,6 +103,13 @@ def analyse(
     Times come from GUANO, wamd, AudioMoth's comment, or the file's name. Begun again, it goes
     on where it was. Exit code 3: files are listed that were not analysed.
     """
+    if (latitude is None) != (longitude is None):
+        raise ParameterError(
+            "--latitude",
+            "a place has a latitude and a longitude.",
+            "--latitude 51.5 --longitude -0.1",
+            why="only one of them is given.",
+        )
     with opened_database(database), working("Taking in") as show:
         from acoupi.hub.archive_rows import Season
         from acoupi.hub.archive_runs import Order, analyse_archive, program_of, zone_of

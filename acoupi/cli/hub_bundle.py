@@ -11,6 +11,7 @@ import typer
 
 from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import no_hub
+from acoupi.cli.hub_analysis import WORK
 from acoupi.cli.output import (
     done,
     example,
@@ -35,7 +36,6 @@ __all__ = ["app"]
 app = typer.Typer(rich_markup_mode=None)
 UNHEALTHY = 3
 SERVICES = {"name": "service", "state": "state", "health": "health", "well": "well", "wanted": "of"}
-JOBS = {"program": "program", "waiting": "waiting", "failed": "failed", "workers": "workers"}
 
 
 @app.command("setup", epilog=example("acoupi hub setup --name hub.example.org --listen 0.0.0.0"))
@@ -286,7 +286,7 @@ def _print_status(hub: "RunningHub", facts: "HubFacts | None", free: int) -> Non
         }
     print_record(record)
     if facts and facts.jobs:
-        print_table([asdict(one) for one in facts.jobs], JOBS, empty="")
+        print_table([asdict(one) for one in facts.jobs], WORK, empty="")
 
 
 def _facts(hub: "RunningHub") -> "tuple[HubFacts | None, str | None]":

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["Audio", "Database", "opened_database"]
 
 
-def own_database() -> str:
-    """Return the address of the database of the hub on this machine.
+def _database(context: typer.Context, url: str) -> str:
+    """Return the address that is given, else that of the hub on this machine.
 
     Raises
     ------
     ConfigurationError
         If there is no hub, or it uses a server that is elsewhere.
     """
+    if url or context.resilient_parsing:
+        return url
     from acoupi.hub.bundle.choices import hub_home
 
     home = hub_home()
@@ -38,7 +40,8 @@ def own_database() -> str:
 Database = Annotated[
     str,
     typer.Option(
-        default_factory=own_database,
+        default_factory=str,
+        callback=_database,
         show_default=False,
         metavar="URL",
         envvar="ACOUPI_HUB_DATABASE",

@@ -26,6 +26,8 @@ _AHEAD = datetime.timedelta(days=1)
 _EARLIEST = 1990
 """Clocks of recorders that were never set show 1970 or 1980."""
 _LONGEST_FORMAT = 1024
+LARGEST_WHOLE = 30_000_000
+"""Samples of a file that cannot be cut: ten minutes at 48 kHz, 120 MB for a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,15 @@ def read_entry(
         with archive.opened(entry) as path:
             described = read_described(path, entry.key.rpartition("/")[2])
             layout, fmt = _layout(path)
-        bounds = _bounds(described, longest_s)
-        if why := _doubt(described, now) or _no_cut(described, bounds, layout):
+        if why := _doubt(described, now):
             return Refused(entry, why)
-        cuts = _cuts(bounds, layout, fmt) if layout and bounds else _whole(entry, described)
+        bounds = _bounds(described, longest_s)
+        if not bounds or layout is None or not layout.format.is_plain:
+            cuts = [_whole(entry, described)]
+            if bounds and described.info.frames * described.info.channels > LARGEST_WHOLE:
+                return Refused(entry, _too_long(described))
+        else:
+            cuts = _cuts(bounds, layout, fmt)
         sha256, cuts = _digested(archive.content(entry), cuts)
     except AudioError as error:
         unfinished = " (it may still be being written)" if is_young else ""
@@ -120,12 +127,9 @@ def _doubt(described: Described, now: datetime.datetime) -> str:
     return ""
 
 
-def _no_cut(described: Described, bounds: Sequence[int], layout: riff.Layout | None) -> str:
-    """Return why a file cannot be cut as it has to be; empty if it can."""
-    if not bounds or (layout is not None and layout.format.is_plain):
-        return ""
-    why = f"it lasts {described.duration:,.0f} s and is compressed"
-    return f"{why}: convert it to WAV, or allow longer pieces"
+def _too_long(described: Described) -> str:
+    minutes = described.duration / 60
+    return f"it lasts {minutes:,.0f} minutes and is compressed: convert it to WAV, which can be cut"
 
 
 def _layout(path: Path) -> tuple[riff.Layout | None, bytes]:
@@ -144,8 +148,8 @@ def _bounds(described: Described, longest_s: float) -> list[int]:
     return [frames * number // count for number in range(count + 1)] if count > 1 else []
 
 
-def _whole(entry: Entry, described: Described) -> list[Cut]:
-    return [Cut(0, described.info.frames, b"", 0, entry.bytes)]
+def _whole(entry: Entry, described: Described) -> Cut:
+    return Cut(0, described.info.frames, b"", 0, entry.bytes)
 
 
 def _cuts(bounds: Sequence[int], layout: riff.Layout, fmt: bytes) -> list[Cut]:

@@ -34,7 +34,13 @@ class Entry:
     @property
     def is_sound(self) -> bool:
         """Whether it is named like a sound file."""
-        return is_sound_file(self.key.rpartition("/")[2])
+        return is_sound(self.key.rpartition("/")[2])
+
+
+def is_sound(name: str) -> bool:
+    """Return whether a file of this name holds sound that can be read, also MP3 (Bugg)."""
+    is_mp3 = name.lower().endswith(".mp3") and not name.startswith(".")
+    return is_mp3 or is_sound_file(name)
 
 
 class Archive(Protocol):
@@ -110,7 +116,7 @@ class FolderArchive:
                     for one in found:
                         if one.is_dir(follow_symlinks=False):
                             folders.append(one.path)
-                        elif is_sound_file(one.name):
+                        elif is_sound(one.name):
                             yield self._entry(Path(one.path))
                         elif not one.is_symlink() or not one.is_dir():
                             yield Entry(self._key(one.path))

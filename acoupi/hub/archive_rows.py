@@ -80,7 +80,12 @@ _DEPLOYMENT = """
     WHERE w.id = :id GROUP BY w.row
 """
 
-_FIT = "UPDATE deployment SET started_on_us = :begin, ended_on_us = :end WHERE id = :id"
+_FIT = """
+    UPDATE deployment SET started_on_us = :begin, ended_on_us = :end,
+        latitude_deg = coalesce(:latitude, latitude_deg),
+        longitude_deg = coalesce(:longitude, longitude_deg)
+    WHERE id = :id
+"""
 
 _ROWS_IN = """
     SELECT r.row FROM deployment w JOIN recording r ON r.deployment_row = w.row
@@ -223,8 +228,13 @@ class ArchiveRows:
         with self._database.writing() as connection:
             fit = _stored(connection, self._season)
             if fit is not None and fit.ended_on is not None:
-                span = to_microseconds(fit.started_on), to_microseconds(fit.ended_on)
-                values = {"id": fit.id.bytes, "begin": span[0], "end": span[1]}
+                values = {
+                    "id": fit.id.bytes,
+                    "begin": to_microseconds(fit.started_on),
+                    "end": to_microseconds(fit.ended_on),
+                    "latitude": self._season.latitude,
+                    "longitude": self._season.longitude,
+                }
                 connection.execute(_FIT, values)
             found = connection.one(_VANISHED, {"row": self._row, "run": self._run})
         return int(found[0])
@@ -309,9 +319,9 @@ class ArchiveRows:
 
     def _audio_row(self, one: _Found) -> Row:
         entry, cut = one.read.entry, one.cut
-        is_flac = entry.key.lower().endswith(".flac")
+        format_ = entry.key.rpartition(".")[2].lower()
         return (
-            self._archive.url, entry.key, "flac" if is_flac else "wav",
+            self._archive.url, entry.key, format_,
             cut.bytes, cut.head, cut.first_byte, cut.sha256, self._run, one.id.bytes,
         )  # fmt: skip
 

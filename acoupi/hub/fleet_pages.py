@@ -65,7 +65,7 @@ def envelope_of(database: HubDatabase, sensor: str) -> Envelope:
     HubError
         If what the database holds was not signed by the key of the hub, or for another sensor.
     """
-    with database.reading() as connection:
+    with database.writing() as connection:  # which is open already
         key = hub_key(connection)
         found = connection.execute(_CURRENT, {"sensor": sensor}).fetchone()
     if found is None:

@@ -32,7 +32,8 @@ _STANDINGS = """
     SELECT s.row, s.id, f.program, f.version, f.settings, f.variables, f.number, f.since_us,
         f.refused, f.why, f.reported_on_us
     FROM sensor s LEFT JOIN settings_in_force f ON f.sensor_row = s.row
-    WHERE s.token_sha256 IS NOT NULL ORDER BY s.id
+    WHERE s.token_sha256 IS NOT NULL AND (:rows::bigint[] IS NULL OR s.row = ANY(:rows))
+    ORDER BY s.id
 """
 
 
@@ -75,9 +76,9 @@ def put_settings(connection: Connection, sensor_row: int, report: SettingsReport
     connection.execute(_PUT, values)
 
 
-def get_standings(connection: Connection) -> list[InForce]:
-    """Return the sensors that may report, by name."""
-    return [_in_force(row) for row in connection.execute(_STANDINGS)]
+def get_standings(connection: Connection, rows: list[int] | None = None) -> list[InForce]:
+    """Return the sensors that may report, by name; all, or those with some rows."""
+    return [_in_force(row) for row in connection.execute(_STANDINGS, {"rows": rows})]
 
 
 def get_values(database: HubDatabase) -> dict[str, dict[str, Any]]:

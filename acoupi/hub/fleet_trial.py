@@ -58,22 +58,26 @@ def advance(database: HubDatabase, now: datetime) -> None:
     HubError
         If the database does not answer.
     """
-    with database.reading() as connection:
-        if not connection.execute(_OPEN).fetchone():
-            return
-        names = [one.sensor for one in get_standings(connection)]
+    with database.writing() as connection:
+        has = {one.sensor: one.number == of.number for of, one in _open(connection)}
+    if not has:
+        return
     fleet = Fleet(now, judges_effort=False)
-    put_reported(fleet, database, names, LOOKED_AT)
+    put_reported(fleet, database, [name for name, is_tried in has.items() if is_tried], LOOKED_AT)
     heard = {row.sensor: row for row in fleet.rows()}
     with database.writing() as connection:
         connection.execute("LOCK TABLE fleet_change IN EXCLUSIVE MODE")
-        sensors = {one.row: one for one in get_standings(connection)}
-        for found in connection.execute(_OPEN).fetchall():
-            document = _Document(*found)
-            sensor = sensors.get(document.sensor_row)
-            if sensor is not None:
-                _settle(connection, document, sensor, heard.get(sensor.sensor), now)
+        for document, sensor in _open(connection):
+            _settle(connection, document, sensor, heard.get(sensor.sensor), now)
         _pass_on(connection, now)
+
+
+def _open(connection: Connection) -> list[tuple[_Document, InForce]]:
+    """Return what is neither good nor undone, with what each sensor said of its settings."""
+    documents = [_Document(*found) for found in connection.execute(_OPEN)]
+    rows = [one.sensor_row for one in documents]
+    sensors = {one.row: one for one in get_standings(connection, rows)}
+    return [(one, sensors[one.sensor_row]) for one in documents if one.sensor_row in sensors]
 
 
 def _settle(

@@ -1,7 +1,7 @@
 """The process of a worker that `acoupi hub analyse` starts: it does the jobs that it is told.
 
 The first line that it reads says what it needs to know, each one after it the number of a job,
-which it prints when it is over with it. It ends when there are no more lines: also if the one who
+which it writes when it is over with it. It ends when there are no more lines: also if the one who
 started it was killed.
 """
 
@@ -46,7 +46,8 @@ def main() -> None:
         with at_work.giving_signs_of_life():
             for line in sys.stdin:
                 at_work.do(int(line))
-                print(line.strip(), file=answers, flush=True)
+                answers.write(line)
+                answers.flush()
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ _NEXT = """
     ) AND EXISTS (SELECT 1 FROM audio a WHERE a.recording_row = j.recording_row AND NOT a.is_clip)
     ORDER BY j.row LIMIT :most
 """
-_FAIL = """
-    UPDATE job SET state = 'failed', error = :why, updated_on_us = :now
+_AFTER_DEATH = """
+    UPDATE job SET state = :state, error = :why, until_us = 0, updated_on_us = :now
     WHERE row = :job AND state = 'running'
 """
 _FORGET = "DELETE FROM worker WHERE name = ANY(%s)"
@@ -152,14 +152,17 @@ class _Work:
             self._given.discard(job)
 
     def note_death(self, job: int, code: int) -> None:
-        """Note that a worker died of a job, which has failed if it is not the first."""
+        """Note that a worker died of a job: it is tried again, but for a few times only."""
         self._deaths[job] += 1
         logger.warning("A worker died at the job %d (exit code %d)", job, code)
-        if self._deaths[job] >= MOST_DEATHS:
-            why = f"{MOST_DEATHS} workers died of it (exit code {code})"
-            values = {"job": job, "why": why, "now": to_microseconds(utc_now())}
-            with self._database.writing() as connection:
-                connection.execute(_FAIL, values)
+        values = {
+            "job": job,
+            "state": "failed" if self._deaths[job] >= MOST_DEATHS else "waiting",
+            "why": f"{self._deaths[job]} workers died of it (exit code {code})",
+            "now": to_microseconds(utc_now()),
+        }
+        with self._database.writing() as connection:
+            connection.execute(_AFTER_DEATH, values)
 
 
 class _Worker(threading.Thread):

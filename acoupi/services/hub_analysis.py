@@ -6,6 +6,7 @@ from acoupi import data
 from acoupi.components.types import Store
 from acoupi.errors import ConfigurationError
 from acoupi.programs import AcoupiProgram
+from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.programs.templates.basic import BasicProgram
 
 __all__ = ["leave_to_hub", "note_left"]
@@ -30,6 +31,9 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
         raise _impossible(program, where, "it has no model that the hub could run")
     if where == "both":
         return
+    periodic = (program.app.conf.beat_schedule or {}).values()
+    if any(entry.get("options", {}).get("queue") == DETECTION_QUEUE for entry in periodic):
+        raise _impossible(program, where, "its models also run without a recording")
     store, models = program.store, program.get_required_models(program.config)
     program.leaves_models_out = True
 
@@ -39,6 +43,21 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
 
     for task in program.tasks_of_recordings():
         task.function = leave
+    _serve_beside_others(program)
+
+
+def _serve_beside_others(program: BasicProgram[Any]) -> None:
+    """Let the worker of the default queue note it: none is needed for the models."""
+    if DEFAULT_QUEUE not in program.get_queue_names():
+        return
+    for task in program.tasks.values():
+        receivers = [one for one, queue in task.callbacks if queue == DETECTION_QUEUE]
+        for one in receivers:
+            program.add_task_to_queue(one.name, DEFAULT_QUEUE)
+        task.callbacks = [
+            (one, DEFAULT_QUEUE if queue == DETECTION_QUEUE else queue)
+            for one, queue in task.callbacks
+        ]
 
 
 def note_left(store: Store, recording: data.Recording, models: list[str]) -> None:

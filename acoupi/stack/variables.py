@@ -147,6 +147,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_BACKUP_PASSWORD": "the password of a backup, so that none is asked for",
     "ACOUPI_BASE_IMAGE": "the Debian image that the image of the sensor is built on",
     "ACOUPI_BUILD_NETWORK": "the network that images are built in, such as host",
+    "ACOUPI_DATABASE_PASSWORD": "in the container of a hub's PostgreSQL: that of its user",
     "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
     "ACOUPI_FLEET_KEY": "the file with the private key, as `acoupi fleet set --key`",
     "ACOUPI_FLEET_MQTT": "the MQTT broker of many sensors, as `acoupi fleet status --mqtt`",
@@ -157,6 +158,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_HUB_BROKER_MANAGEMENT": "RabbitMQ's management, as `acoupi hub dispatch --management`",
     "ACOUPI_HUB_CA": "whose certificates a worker trusts, as `acoupi hub work --ca`",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
+    "ACOUPI_HUB_HOME": "the folder of a hub, by default `~/.acoupi-hub`",
     "ACOUPI_HUB_MQTT": "the MQTT broker of sensors, as `acoupi hub subscribe --broker`",
     "ACOUPI_HUB_MQTT_CLIENT": "by which that broker knows the hub, as `--client-id`",
     "ACOUPI_HUB_PROGRAM": "the program of a worker, as `acoupi hub work --program`",
@@ -171,6 +173,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_KUBERNETES_STORAGE": "there: how much of a disk the sensor asks for",
     "ACOUPI_KUBERNETES_STORAGE_CLASS": "there: the class of storage, on a disk of that node",
     "ACOUPI_PACKAGES": "the packages that the image holds; in `.env` of a bundle",
+    "ACOUPI_PULSE": "in the container of a hub's service: the file in which it says that it works",
     "ACOUPI_SECCOMP": "the seccomp profile of the containers; in `.env` of a bundle",
     "ACOUPI_TARGET": "as `acoupi setup --target`, where that is not given",
 }

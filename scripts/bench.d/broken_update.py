@@ -160,7 +160,7 @@ class Rig:
         return round(seconds, 1)
 
     def is_well(self) -> bool:
-        """Return whether the hub has sound and two well heartbeats of what is in force."""
+        """Return whether the hub has sound of what is in force, and heartbeats: all is well."""
         since = self._provisioned().provisioned_on
         if since is None:
             return False

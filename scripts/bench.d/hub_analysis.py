@@ -14,6 +14,7 @@ import heapq
 import importlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +33,7 @@ heavy = importlib.import_module("_heavy")
 from acoupi.hub.audio_store import open_store  # noqa: E402
 from acoupi.hub.database import HubDatabase  # noqa: E402
 from acoupi.hub.parts import Hub  # noqa: E402
-from acoupi.hub.workers import add_worker, get_work  # noqa: E402
+from acoupi.hub.workers import add_worker  # noqa: E402
 from acoupi.services.program_report import program_report  # noqa: E402
 from tests.hub.recorded import leave, new_recording  # noqa: E402
 from tests.hub.test_workers import RunningHub  # noqa: E402
@@ -101,8 +102,9 @@ class _Measured:
         self._running = RunningHub(folder, database, broker)
         self._database = HubDatabase(database)
         self._hub = Hub(self._database, open_store(str(folder / "sound")))
-        self._running.serve()
-        self._done = 0
+        self._dispatcher = self._running.dispatch()
+        self._server = self._running.serve()
+        self._last = 0
 
     def close(self) -> None:
         self._running.end()
@@ -110,54 +112,56 @@ class _Measured:
 
     def time_of(self, jobs: int, workers: int, rounds: int) -> tuple[float, dict[str, float]]:
         """Return how long some workers take, and the processor seconds of each part."""
+        at_work = self._start(workers, rounds)
         program = program_report(heavy.Program, heavy.ConfigSchema())
+        before = self._costs()
         for _ in range(jobs):
             leave(self._hub, new_recording(self._folder), program)
-        tokens = [
-            add_worker(self._database, f"worker-{number}", PROGRAM, self._broker.url)
-            for number in range(workers)
-        ]
-        paths, log = f"{ROOT}:{HERE}", self._folder / "work.log"
-        log.touch()
-        ready = log.read_text().count(READY) + workers
-        at_work = [
-            self._running.run(
-                "work", "--hub", self._running.url, ACOUPI_HUB_WORKER_TOKEN=token, PYTHONPATH=paths,
-                **{heavy.ROUNDS: str(rounds), "OMP_NUM_THREADS": "1"},
-            )
-            for token in tokens
-        ]  # fmt: skip
-        eventually(lambda: log.read_text().count(READY) >= ready, "them", 60, self._running.logs)
-        dispatcher = self._running.dispatch()
-        before = self._costs(dispatcher.pid)
-        begun = time.monotonic()
-        self._done += jobs
-        eventually(lambda: self._is_done, "all of it", LONGEST, self._running.logs)
-        took = time.monotonic() - begun
-        after = self._costs(dispatcher.pid)
-        for process in (*at_work, dispatcher):
+        eventually(lambda: self._has_done(jobs), "all of it", LONGEST, self._running.logs)
+        after = self._costs()
+        for process in at_work:
             process.terminate()
             process.wait(120)
-        return took, {name: after[name] - before[name] for name in after}
+        with self._database.reading() as connection:
+            took, self._last = connection.one(_TOOK, {"last": self._last})
+        return float(took), {name: after[name] - before[name] for name in after}
 
-    @property
-    def _is_done(self) -> bool:
+    def _start(self, workers: int, rounds: int) -> list[subprocess.Popen[bytes]]:
+        """Start workers, and wait until they wait."""
+        log = self._folder / "work.log"
+        log.touch()
+        ready = log.read_text().count(READY) + workers
+        variables = {
+            heavy.ROUNDS: str(rounds), "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{HERE}",
+        }  # fmt: skip
+        started = []
+        for number in range(workers):
+            name = f"worker-{number}"
+            token = add_worker(self._database, name, PROGRAM, self._broker.url)
+            variables["ACOUPI_HUB_WORKER_TOKEN"] = token
+            started.append(self._running.run("work", "--hub", self._running.url, **variables))
+        eventually(lambda: log.read_text().count(READY) >= ready, "them", 120, self._running.logs)
+        return started
+
+    def _has_done(self, jobs: int) -> bool:
         time.sleep(0.1)
-        return sum(one.done for one in get_work(self._database)) == self._done
+        with self._database.reading() as connection:
+            done = connection.one(_DONE, {"last": self._last})
+        return bool(done == (jobs,))
 
-    def _costs(self, dispatcher: int) -> dict[str, float]:
-        every = {process.pid: process for process in psutil.process_iter(["cmdline"])}
-        port = self._running.url.rpartition(":")[2]
-        serve = [
-            process for process in every.values()
-            if (line := process.info["cmdline"] or []) and "serve" in line and port in line
-        ]  # fmt: skip
-        assert self._broker.pid is not None
-        return {
-            "serve": sum(map(_seconds, serve)),
-            "dispatch": _seconds(psutil.Process(dispatcher)),
-            "redis": _seconds(psutil.Process(self._broker.pid)),
+    def _costs(self) -> dict[str, float]:
+        pids = {
+            "serve": self._server.pid,
+            "dispatch": self._dispatcher.pid,
+            "redis": self._broker.pid,
         }
+        return {name: _seconds(psutil.Process(pid)) for name, pid in pids.items()}
+
+
+_DONE = "SELECT count(*) FROM job WHERE row > :last AND state = 'done'"
+_TOOK = """
+    SELECT (max(updated_on_us) - min(sent_on_us)) / 1e6, max(row) FROM job WHERE row > :last
+"""
 
 
 def _seconds(process: psutil.Process) -> float:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -44,7 +45,8 @@ def run(runs: int) -> dict[str, Any]:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:1])  # what starts now stays there: the server, and its workers
     with running_postgres(SERVER) as postgres:
-        taken = _taken_in(postgres.new_database("taking"), cores)
+        server = int((postgres.folder / "data" / "postmaster.pid").read_text().split()[0])
+        taken = _taken_in(postgres.new_database("taking"), cores, server)
         os.sched_setaffinity(0, cores)
         url = postgres.new_database("reading")
         rows = _fill(url)
@@ -57,7 +59,7 @@ def run(runs: int) -> dict[str, Any]:
         "count_of_sensor_by_night_s": _at_most(read["count_nights"], LONGEST_NIGHT_S),
         "list_of_rare_species_s": _at_most(read["list_rare"], LONGEST_LIST_S),
         "list_of_sure_s": _at_most(read["list_sure"], LONGEST_LIST_S),
-        "count_all_by_species_s": read["count_all"],
+        "list_of_right_s": _at_most(read["list_right"], LONGEST_LIST_S),
     }
 
 
@@ -68,7 +70,7 @@ def _at_most(seconds: float, goal: float) -> dict[str, Any]:
 # Taking in
 
 
-def _taken_in(url: str, cores: Sequence[int]) -> dict[str, Any]:
+def _taken_in(url: str, cores: Sequence[int], server: int) -> dict[str, Any]:
     with closing(HubDatabase(url)) as database:
         tokens = [_token(database, f"sensor-{n}") for n in range(SENDERS)]
     bodies = [list(_bodies()) for _ in range(SENDERS)]
@@ -78,12 +80,13 @@ def _taken_in(url: str, cores: Sequence[int]) -> dict[str, Any]:
             threading.Thread(target=_send, args=(address, token, own))
             for token, own in zip(tokens, bodies, strict=True)
         ]
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _cpu_s(server) + _cpu_s(process)
         for sender in senders:
             sender.start()
         for sender in senders:
             sender.join()
         seconds = time.perf_counter() - began
+        used = _cpu_s(server) + _cpu_s(process) - used
         memory = int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096
     with closing(HubDatabase(url)) as database, database.reading() as connection:
         (stored,) = connection.one("SELECT count(*) FROM detection")
@@ -91,16 +94,28 @@ def _taken_in(url: str, cores: Sequence[int]) -> dict[str, Any]:
     if stored != wanted:
         raise SystemExit(f"{stored} detections are stored, not {wanted}")
     rate = stored / seconds
-    print(f"{rate:.0f} detections/s taken in", file=sys.stderr)
+    print(
+        f"{rate:.0f} detections/s taken in, {stored / used:.0f} a second of the core's time",
+        file=sys.stderr,
+    )
     return {
         "detections_count": stored,
         "senders_count": SENDERS,
         "detections_per_s": {
             "value": rate, "unit": "1/s", "goal": f"≥ {LEAST_PER_S}", "is_met": rate >= LEAST_PER_S,
         },
+        "detections_per_s_of_core_time": {"value": stored / used, "unit": "1/s"},
         "recordings_per_s": {"value": rate / DETECTIONS, "unit": "1/s"},
         "serve_rss_mb": memory / 1e6,
     }  # fmt: skip
+
+
+def _cpu_s(process: int) -> float:
+    """Return the seconds of a processor that a process and its children used so far."""
+    whole = psutil.Process(process)
+    times = [whole.cpu_times(), *(one.cpu_times() for one in whole.children(recursive=True))]
+    ended = times[0].children_user + times[0].children_system
+    return ended + sum(one.user + one.system for one in times)
 
 
 def _token(database: HubDatabase, name: str) -> str:
@@ -186,7 +201,7 @@ COMMANDS = {
     "count_nights": ("count", "--by", "night", "--deployment", "Site 7"),
     "list_rare": ("list", "--species", "species 59"),
     "list_sure": ("list", "--min-score", "0.99"),
-    "count_all": ("count", "--by", "species"),
+    "list_right": ("list", "--verdict", "right"),
 }  # fmt: skip
 
 _FILL = (
@@ -213,7 +228,7 @@ _FILL = (
         FROM generate_series(1, {recordings}) n""",
     """INSERT INTO detection (row, id, output_row, prediction_type, location_type, start_time_s,
             low_freq_hz, end_time_s, high_freq_hz, score)
-        SELECT n, uuid_send(gen_random_uuid()), (n - 1) / {each} + 1, 'BoundingBox', 'BoundingBox',
+        SELECT n, uuid_send(gen_random_uuid()), (n - 1) / {each} + 1, 'event', 'BoundingBox',
             n % {each} * 0.5, 20000, n % {each} * 0.5 + 0.1, 60000, random()
         FROM generate_series(1, {recordings} * {each}) n""",
     # The commonest species has half of all, the rarest some thousands.

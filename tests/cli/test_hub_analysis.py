@@ -1,5 +1,6 @@
 """Analysis at the hub, from the settings of the sensor to what it says to the hub."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
 from acoupi.programs import demo
 from acoupi.services.construction import load_program
+from acoupi.services.duties import duties_of
 from acoupi.services.hub import make_reporter
 from acoupi.services.program_report import program_report
+from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.settings import Settings
+from acoupi.stack.stack import stack_of_program
 from acoupi.system.checks import check_parts
 from acoupi.tasks.detection import model_name
 from acoupi.testing import make_recording, make_wav
@@ -94,6 +98,11 @@ def test_a_sensor_that_leaves_its_analysis_to_the_hub_loads_no_model(
     [left] = program.store.get_analyses([recording])[recording.id]
     assert (left.name_model, left.state, left.attempts) == (name, data.AnalysisState.HUB, 0)
     assert not list(program.message_store.get_unsent_messages())
+    manifest = json.loads(Settings(home=sensor).manifest_file.read_text())
+    assert [one["name"] for one in manifest["services"]] == ["recording", "default", "beat"]
+    stack = stack_of_program(program, Settings(home=sensor), CelerySettings(), "demo")
+    duties = duties_of(program, stack.service("default"))
+    assert {task.name for task in program.tasks_of_recordings()} <= duties.served
     assert report_of(program, leaves_all=False) == [program_report(demo.Program, program.config)]
 
 

@@ -129,6 +129,25 @@ def test_a_killed_run_goes_on_and_ends_with_every_recording_once(
     assert rows["media"] == FILES + 3
 
 
+def test_a_recording_that_workers_die_of_has_failed_and_the_others_are_analysed(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    for number, seconds in enumerate((1, 0.5, 1)):
+        write(tmp_path / "card" / f"20240701_22000{number}.WAV", wav_bytes(seconds, number))
+
+    words = ("--program", "tests.hub.deadly", "--deployment", "Oak", "--workers", "1", "--json")
+    code, text = say("hub", "analyse", str(tmp_path / "card"), *words)
+
+    said = json.loads(text)
+    assert (code, said["recordings"]["done"], said["recordings"]["failed"]) == (3, 2, 1)
+    assert said["troubles"] == [
+        {"key": "20240701_220001.WAV", "fate": "failed",
+         "why": "3 workers died of it (exit code 9)"},
+    ]  # fmt: skip
+    assert ask(url, "SELECT count(*) FROM model_output") == [(2,)]
+
+
 @pytest.mark.usefixtures("url")
 def test_what_waits_for_workers_is_said_and_how_to_export_it(card: Path) -> None:
     words = ("--program", "sounds", "--deployment", "Old oak", "--no-wait")

@@ -12,17 +12,21 @@ import pytest
 import requests
 import soundfile
 from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
-from acoupi.errors import HubUnavailableError, RecordingFileError
-from acoupi.hub import archives, s3_archive
+from acoupi.errors import HubError, HubUnavailableError, RecordingFileError
+from acoupi.hub import archive_files, archives, s3_archive
 from acoupi.hub.archive_opening import open_archive
 from acoupi.hub.archive_places import Archive, Entry, FolderArchive
 from acoupi.hub.archive_rows import Season, troubles_in
 from acoupi.hub.archives import Patience, TakenIn, take_in_archive
 from acoupi.hub.audio import read_audio
+from acoupi.hub.calling import HubClient
 from acoupi.hub.database import HubDatabase
+from acoupi.hub.ingest import serving_here
 from acoupi.hub.parts import Hub
 from acoupi.hub.sensors import get_sensors
+from acoupi.hub.workers import add_worker
 from acoupi.reports import ProgramReport
 from tests.hub.recorders import RATE, audiomoth, read_frames, song_meter, wav_bytes, write
 from tests.postgres import Postgres
@@ -109,6 +113,8 @@ def test_recordings_of_others_get_their_times_places_and_jobs(
     assert rows(hub, "SELECT name, latitude_deg, longitude_deg FROM deployment") == [
         ("Oak", 51.5, -0.25)
     ]
+    take_in(latitude=51.25, longitude=-0.5)
+    assert rows(hub, "SELECT latitude_deg, longitude_deg FROM deployment") == [(51.25, -0.5)]
     assert rows(hub, "SELECT start_time, end_time FROM v_deployment") == [
         ("2020-12-15T00:22:55.000000Z", "2020-12-15T02:00:02.000000Z")
     ]
@@ -416,21 +422,47 @@ def test_a_sound_that_is_not_as_it_was_taken_in_is_not_given_to_anybody(
     assert slip.value.why == "it is a link that leaves the folder."
 
 
-def test_a_compressed_file_is_taken_whole_or_named(
-    hub: HubDatabase, folder: Path, take_in: TakeIn
+def test_a_worker_that_gets_other_sound_than_was_taken_in_says_so_and_does_not_ask_for_ever(
+    hub: HubDatabase, folder: Path, tmp_path: Path, take_in: TakeIn
+) -> None:
+    path = write(folder / "20240701_220000.WAV", wav_bytes(1, 0))
+    take_in()
+    [(id_, size, sha256)] = rows(hub, "SELECT id, bytes, encode(sha256, 'hex') FROM audio")
+    token = SecretStr(add_worker(hub, "shed", "bats", "redis://localhost"))
+    assert isinstance(id_, bytes) and isinstance(size, int)  # noqa: PT018 - for mypy
+    address = f"/v1/audio/{UUID(bytes=id_)}"
+
+    with serving_here(Hub(hub)) as url:
+        client = HubClient(url, token)
+        client.fetch(address, tmp_path / "first", size, str(sha256))
+        write(path, wav_bytes(1, 1))
+        with pytest.raises(HubError, match="other sound than it took in") as slip:
+            client.fetch(address, tmp_path / "second", size, str(sha256))
+
+    assert (tmp_path / "first").read_bytes() == wav_bytes(1, 0)
+    assert not isinstance(slip.value, HubUnavailableError)
+    assert not (tmp_path / "second").exists()
+
+
+def test_compressed_files_are_taken_whole_unless_that_is_too_much(
+    hub: HubDatabase, folder: Path, take_in: TakeIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).integers(-2000, 2000, 3 * RATE).astype("int16")
-    path = folder / "20240701_220000.flac"
-    soundfile.write(path, noise, RATE)
-    os.utime(path, (1.6e9, 1.6e9))
+    names = ["20240701_220000.flac", "2024-07-01T22_30_00.000Z.mp3"]
+    for name in names:
+        soundfile.write(folder / name, noise, RATE)
+        os.utime(folder / name, (1.6e9, 1.6e9))
+    monkeypatch.setattr(archive_files, "LARGEST_WHOLE", 2 * RATE)
 
     take_in(longest_s=2)
-    assert named(hub, FolderArchive(folder)) == {
-        path.name: "refused: it lasts 3 s and is compressed: convert it to WAV, or allow longer "
-        "pieces"
-    }
-    take_in(longest_s=3)
-    assert sound_of(hub, path.name) == path.read_bytes()
+    said = "refused: it lasts 0 minutes and is compressed: convert it to WAV, which can be cut"
+    assert named(hub, FolderArchive(folder)) == dict.fromkeys(names, said)
+    monkeypatch.setattr(archive_files, "LARGEST_WHOLE", 3 * RATE)
+    take_in(longest_s=2)
+    assert [start for _, start in recordings(hub)] == ["2024-07-01T22:00:00", "2024-07-01T22:30:00"]
+    assert rows(hub, "SELECT format FROM audio ORDER BY format") == [("flac",), ("mp3",)]
+    for name in names:
+        assert sound_of(hub, name) == (folder / name).read_bytes()
 
 
 def test_what_does_not_answer_is_tried_again_and_given_up_in_the_end(

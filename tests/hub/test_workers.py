@@ -57,10 +57,11 @@ class RunningHub:
         self._processes.append(process)
         return process
 
-    def serve(self) -> None:
+    def serve(self) -> subprocess.Popen[bytes]:
         port, sound = self.url.rpartition(":")[2], str(self.folder / "sound")
-        self.run("serve", "--port", port, "--audio", sound)
+        server = self.run("serve", "--port", port, "--audio", sound)
         eventually(self._is_well, "the hub", LONG, self.logs)
+        return server
 
     def _is_well(self) -> bool:
         try:

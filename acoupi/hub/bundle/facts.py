@@ -7,39 +7,18 @@ from acoupi import data
 from acoupi.data import from_microseconds
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.schema import VERSION
+from acoupi.hub.workers import ProgramWork, get_work
 
-__all__ = ["HubFacts", "Waiting", "hub_facts"]
+__all__ = ["HubFacts", "hub_facts"]
 
 SILENT = datetime.timedelta(days=1)
 """Of a sensor that may report: it says once an hour that it is there."""
-WORKER_SILENT = datetime.timedelta(minutes=15)
-"""Of a worker: it is counted as one that works no longer."""
 
 _SENSORS = """
     SELECT count(*), count(*) FILTER (
         WHERE token_sha256 IS NOT NULL AND coalesce(reported_on_us, 0) < :since
     ), max(reported_on_us) FROM sensor
 """
-_JOBS = """
-    SELECT program, count(*) FILTER (WHERE state IN ('waiting', 'sent')),
-        count(*) FILTER (WHERE state = 'failed')
-    FROM job GROUP BY program ORDER BY program
-"""
-_WORKERS = """
-    SELECT program, count(*) FROM worker
-    WHERE token_sha256 IS NOT NULL AND seen_on_us >= :since GROUP BY program
-"""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """The jobs of a program."""
-
-    program: str
-    waiting: int
-    failed: int
-    workers: int
-    """That were seen within the last quarter of an hour."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +35,12 @@ class HubFacts:
     """Sensors that may report and have not for a day."""
     reported_on: datetime.datetime | None
     """When any last did."""
-    jobs: tuple[Waiting, ...]
+    jobs: tuple[ProgramWork, ...]
 
     @property
     def without_worker(self) -> tuple[str, ...]:
         """Programs that have jobs and no worker."""
-        return tuple(one.program for one in self.jobs if one.waiting and not one.workers)
+        return tuple(one.program for one in self.jobs if one.has_nobody)
 
 
 def hub_facts(database: HubDatabase) -> HubFacts:
@@ -79,9 +58,6 @@ def hub_facts(database: HubDatabase) -> HubFacts:
         sensors, silent, last = connection.one(
             _SENSORS, {"since": data.to_microseconds(now - SILENT)}
         )
-        since = {"since": data.to_microseconds(now - WORKER_SILENT)}
-        workers = dict(connection.execute(_WORKERS, since).fetchall())
-        jobs = connection.execute(_JOBS).fetchall()
     return HubFacts(
         server=str(server).partition(" ")[0],
         tables=VERSION,
@@ -89,8 +65,5 @@ def hub_facts(database: HubDatabase) -> HubFacts:
         sensors=sensors,
         silent=silent,
         reported_on=None if last is None else from_microseconds(last),
-        jobs=tuple(
-            Waiting(program, waiting, failed, workers.get(program, 0))
-            for program, waiting, failed in jobs
-        ),
+        jobs=tuple(get_work(database)),
     )
