@@ -22,7 +22,8 @@ _PUT = """
     ) ON CONFLICT (sensor_row) DO UPDATE SET
         program = excluded.program, version = excluded.version,
         configuration = excluded.configuration, sections = excluded.sections,
-        settings = excluded.settings, variables = excluded.variables, number = excluded.number, since_us = excluded.since_us,
+        settings = excluded.settings, variables = excluded.variables, number = excluded.number,
+        since_us = excluded.since_us,
         refused = excluded.refused, why = excluded.why,
         reported_on_us = CASE WHEN known.number IS NOT DISTINCT FROM excluded.number
             THEN known.reported_on_us ELSE excluded.reported_on_us END
