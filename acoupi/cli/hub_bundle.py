@@ -74,6 +74,16 @@ def setup(
             help="Where workers of other machines reach the broker; none: nowhere.",
         ),
     ] = None,
+    listen_web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS[:PORT]", help="Where people see its pages, as 127.0.0.1:8091."
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Of the times on its pages: Europe/London; else UTC."),
+    ] = None,
     tls_certificate: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Of an authority that sensors know; else its own."),
@@ -108,7 +118,7 @@ def setup(
     are made once. Nothing is started: acoupi hub up.
     """
     from acoupi.bundles.cluster import CHOICES
-    from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, Listening, hub_home
+    from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, WEB_PORT, Listening, hub_home
 
     home = hub_home()
     given: dict[str, Any] = {
@@ -122,6 +132,8 @@ def setup(
         "has_tls": tls,
         "listen_broker": listen_broker
         and Listening.parse("--listen-broker", listen_broker, BROKER_PORT),
+        "listen_web": listen_web and Listening.parse("--listen-web", listen_web, WEB_PORT),
+        "timezone": timezone and _zone(timezone),
         "target": target,
         "scales": keda,
         "cluster": {one: os.environ[one] for one in CHOICES if os.environ.get(one)},
@@ -176,6 +188,12 @@ def _workers(words: list[str]) -> dict[str, int]:
             )
         found[program] = int(number or 1)
     return found
+
+
+def _zone(text: str) -> str:
+    from acoupi.hub.dashboard import checked_zone
+
+    return checked_zone(text)
 
 
 def _place(audio: str) -> str:
