@@ -35,6 +35,9 @@ __all__ = ["app"]
 
 app = typer.Typer(rich_markup_mode=None)
 UNHEALTHY = 3
+OWN, NONE = "own", "none"
+"""What takes a choice back."""
+PAIR = ("certificate", "key")
 SERVICES = {"name": "service", "state": "state", "health": "health", "well": "well", "wanted": "of"}
 
 
@@ -64,7 +67,7 @@ def setup(
     audio: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER|s3://BUCKET", help="Where sound is kept; else in the hub's folder."
+            metavar="FOLDER|s3://BUCKET", help="Where sound is kept; own: the hub's folder."
         ),
     ] = None,
     listen_broker: Annotated[
@@ -76,7 +79,7 @@ def setup(
     ] = None,
     tls_certificate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Of an authority that sensors know; else its own."),
+        typer.Option(metavar="FILE", help="Of an authority that sensors know; own: its own."),
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")] = None,
     tls: Annotated[
@@ -116,16 +119,19 @@ def setup(
         "listen": listen and Listening.parse("--listen", listen, HTTP_PORT),
         "workers": _workers(worker or []),
         "packages": package,
-        "audio": audio and _place(audio),
-        "certificate": tls_certificate and tls_certificate.absolute(),
-        "key": tls_key and tls_key.absolute(),
+        "audio": audio and ("" if audio == OWN else _place(audio)),
         "has_tls": tls,
-        "listen_broker": listen_broker
-        and Listening.parse("--listen-broker", listen_broker, BROKER_PORT),
         "target": target,
         "scales": keda,
-        "cluster": {one: os.environ[one] for one in CHOICES if os.environ.get(one)},
+        "cluster": {one: os.environ[one] for one in CHOICES if os.environ.get(one)} or None,
     }
+    given = {key: value for key, value in given.items() if value not in (None, [])}
+    if tls_certificate:
+        pair = (None, None) if str(tls_certificate) == OWN else (tls_certificate, tls_key)
+        given |= {key: one and one.absolute() for key, one in zip(PAIR, pair, strict=True)}
+    if listen_broker:
+        place = None if listen_broker == NONE else listen_broker
+        given["listen_broker"] = place and Listening.parse("--listen-broker", place, BROKER_PORT)
     urls = {"database": database_url, "broker": broker_url}
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
@@ -146,8 +152,8 @@ def _set_up(
     try:
         return set_up_hub(
             home,
-            {key: value for key, value in given.items() if value not in (None, [], {})},
-            own_servers={kind: "" if url == "own" else url for kind, url in urls.items()},
+            given,
+            own_servers={kind: "" if url == OWN else url for kind, url in urls.items()},
             force=force,
         )
     except ModuleNotFoundError as error:
