@@ -19,6 +19,7 @@ from starlette.routing import Route
 from acoupi.errors import HubError, HubFullError, HubUnavailableError, RecordingFileError
 from acoupi.hub.parts import Hub
 from acoupi.hub.tokens import Caller, caller_of
+from acoupi.hub.troubles import Troubles
 
 __all__ = ["LONGEST_BODY", "RETRY_AFTER", "Asked", "RefusedError", "page", "said"]
 
@@ -74,6 +75,7 @@ def page(
     method: str = "GET",
 ) -> Route:
     """Return a page that some may ask for: "sensor", "worker", and roles of people."""
+    troubles = Troubles()
 
     async def asked(request: Request) -> Response:
         try:
@@ -85,6 +87,7 @@ def page(
         except RecordingFileError as error:
             return said(error.status, error.message)
         except HubUnavailableError as error:
+            troubles.tell(error)
             status = 507 if isinstance(error, HubFullError) else 503
             return said(status, error.message, {"Retry-After": RETRY_AFTER})
         except HubError as error:

@@ -12,7 +12,7 @@ from acoupi.components.stores.unreported import Change, HubStanding, Unreported
 from acoupi.components.stores.unsent import UnsentSound
 from acoupi.errors import MessageSendError
 from acoupi.services.resting import MOST_REFUSED, pause, rests
-from acoupi.services.sounding import send_sound
+from acoupi.services.sounding import SoundSender
 from acoupi.space import HubAudio
 from acoupi.tasks.messaging import generate_send_messages_task
 
@@ -63,18 +63,20 @@ def generate_hub_task(
         message_store.more_messengers = [messenger.name]
         send_messages = generate_send_messages_task(message_store, [messenger], logger=logger)
 
+    sender = None if sound is None else SoundSender(sound, messenger, message_store, logger)
+
     def hub_task() -> None:
         """Report to the hub what it does not know, then send it sound."""
         if send_messages is not None:
             send_messages()
         standing = unreported.start(messenger.name)
-        owed = None if sound is None else sound.start(messenger.name, audio)
+        owed = None if sender is None else sender.unsent.start(messenger.name, audio)
         if rests(standing.rests_until, data.utc_now()):
             return
         reports = _Pass(unreported, reporter, messenger, message_store, logger)
         reports.run(standing)
-        if sound is not None and owed is not None and audio != "none" and reports.is_done:
-            send_sound(sound, owed, messenger, message_store, logger)
+        if sender is not None and owed is not None and audio != "none" and reports.is_done:
+            sender.send(owed)
 
     return hub_task
 

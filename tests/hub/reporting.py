@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,17 @@ class Sensor:
             noted.settle(None)
         generate_hub_task(noted, self.reporter, self.messenger, self.messages, **more)()
         return self.standing()
+
+    def task(self, **more: Any) -> Callable[[], None]:
+        """Return the task as a worker has it."""
+        return generate_hub_task(
+            self.unreported,
+            self.reporter,
+            self.messenger,
+            self.messages,
+            sound=self.unsent,
+            **more,
+        )
 
     def send(self, audio: HubAudio = "all", unsent: UnsentSound | None = None) -> SoundStanding:
         """Run the task once, whether it should rest or not, with sound."""
