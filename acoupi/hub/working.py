@@ -26,10 +26,11 @@ from acoupi.hub.analysis_pages import SignOfLife, WorkerFacts
 from acoupi.hub.broker import TASK, make_hub_app, queue_of
 from acoupi.hub.calling import HubClient
 from acoupi.hub.jobs import Assignment, Claim, JobResult
+from acoupi.hub.pulse import beat
 from acoupi.hub.workers import broker_password, login_url
 from acoupi.stack.loading import load_program_class
 
-__all__ = ["LEASE", "broker_url", "work"]
+__all__ = ["LEASE", "AtWork", "broker_url", "work"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ LEASE = 120.0
 """Seconds without a sign of life after which a job is given to another worker."""
 LONGEST_ANALYSIS = 3600.0
 """Seconds after which an analysis counts as hung, and the worker ends itself."""
+PULSE = 5.0
+"""Seconds from one pulse to the next."""
 HUNG = 70
 """Exit code of a worker whose model hung."""
 
@@ -78,7 +81,7 @@ def work(
         )
     analyser = Analyser(load_program_class(facts.program), home, files)
     app = make_hub_app(broker_url(facts, token, ca), facts.program)
-    at_work = _AtWork(client, analyser, home, lease)
+    at_work = AtWork(client, analyser, home, lease)
 
     @app.task(name=TASK, acks_late=True)
     def analyse(job: int) -> None:
@@ -113,7 +116,7 @@ def broker_url(facts: WorkerFacts, token: SecretStr, ca: Path | None = None) -> 
     return f"{url}{'&' if '?' in url else '?'}{urlencode({'ssl_ca_certs': str(ca)})}"
 
 
-class _AtWork:
+class AtWork:
     """Does one job at a time, and lets the hub know that it is at it."""
 
     def __init__(self, client: HubClient, analyser: Analyser, home: Path, lease: float) -> None:
@@ -171,8 +174,12 @@ class _AtWork:
         over = threading.Event()
 
         def live() -> None:
-            while not over.wait(self._lease / 4):
-                self._show()
+            due = clock.monotonic()
+            while not over.wait(min(PULSE, self._lease / 4)):
+                if clock.monotonic() >= due:
+                    self._show()
+                    due = clock.monotonic() + self._lease / 4
+                beat()
 
         thread = threading.Thread(target=live, name="signs of life", daemon=True)
         thread.start()
