@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli import hub_analysis, hub_bundle, hub_people
+from acoupi.cli import hub_analysis, hub_archives, hub_bundle, hub_people, hub_subscribe, hub_web
 from acoupi.cli.checks import AsJson
-from acoupi.cli.hub_options import Database, opened_database
-from acoupi.cli.output import done, example, print_json, print_table, say, working
+from acoupi.cli.hub_options import Audio, Database, opened_database
+from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
 from acoupi.errors import ConfigurationError
@@ -19,16 +19,11 @@ __all__ = ["app"]
 app = group("hub")
 app.add_typer(hub_bundle.app)
 app.add_typer(hub_people.app)
+app.add_typer(hub_web.app)
+app.add_typer(hub_archives.app)
 app.add_typer(hub_analysis.app)
+app.add_typer(hub_subscribe.app)
 
-Audio = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PLACE",
-        envvar="ACOUPI_HUB_AUDIO",
-        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
-    ),
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]
 COLUMNS = {
     "name": "sensor", "deployments": "deployments", "recordings": "recordings",
@@ -83,9 +78,15 @@ def _store_in(source: Path) -> Path:
 def sensors(database: Database, as_json: AsJson = False) -> None:
     """List the sensors that the hub knows, and when they last reported."""
     with opened_database(database) as hub:
+        from acoupi.hub.publications import get_strangers
         from acoupi.hub.sensors import get_sensors
 
-        found = get_sensors(hub)
+        found, strangers = get_sensors(hub), get_strangers(hub)
+    for one in strangers:
+        warn(
+            f'{one.messages} messages of "{one.name}" on {one.topic} were not stored, as no '
+            "sensor is called that: acoupi hub add-sensor NAME"
+        )
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
     else:

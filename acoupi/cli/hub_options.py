@@ -1,4 +1,4 @@
-"""What the commands of ``acoupi hub`` share: its database."""
+"""What the commands of ``acoupi hub`` share: its database, and where its sound is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from acoupi.errors import ConfigurationError
 if TYPE_CHECKING:
     from acoupi.hub.database import HubDatabase
 
-__all__ = ["Database", "opened_database"]
+__all__ = ["Audio", "Database", "opened_database"]
 
 
 def _database(context: typer.Context, url: str) -> str:
@@ -46,6 +46,14 @@ Database = Annotated[
         metavar="URL",
         envvar="ACOUPI_HUB_DATABASE",
         help="postgresql://USER:PASSWORD@HOST/NAME; else that of the hub of acoupi hub setup.",
+    ),
+]
+Audio = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        envvar="ACOUPI_HUB_AUDIO",
+        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
     ),
 ]
 

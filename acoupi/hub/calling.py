@@ -71,12 +71,19 @@ class HubClient:
             return fetched
 
         fetched = self._within(exchange, PATIENCE + size / SLOWEST)
-        if fetched != size or digest.hexdigest() != sha256:
+        if fetched != size:
             part.unlink()
             raise HubUnavailableError(
                 "the hub did not send all of a recording.",
                 "nothing: it is fetched again",
-                why=f"{fetched} of {size} bytes came, or others than it has.",
+                why=f"{fetched} of {size} bytes came.",
+            )
+        if digest.hexdigest() != sha256:
+            part.unlink()
+            raise HubError(
+                "the hub sent other sound than it took in.",
+                "acoupi hub analyse on its folder again, if it is of an archive",
+                why="its file was changed since, or is damaged.",
             )
         part.rename(file)
 

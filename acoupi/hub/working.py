@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
+from celery import signals
 from celery.apps import worker as celery_worker
 from pydantic import SecretStr
 
@@ -29,7 +30,7 @@ from acoupi.hub.pulse import beat
 from acoupi.hub.workers import broker_password, login_url
 from acoupi.stack.loading import load_program_class
 
-__all__ = ["LEASE", "broker_url", "work"]
+__all__ = ["LEASE", "AtWork", "broker_url", "work"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +81,14 @@ def work(
         )
     analyser = Analyser(load_program_class(facts.program), home, files)
     app = make_hub_app(broker_url(facts, token, ca), facts.program)
-    at_work = _AtWork(client, analyser, home, lease)
+    at_work = AtWork(client, analyser, home, lease)
 
     @app.task(name=TASK, acks_late=True)
     def analyse(job: int) -> None:
         at_work.do(job)
+
+    def ready(**_: object) -> None:
+        logger.info("The worker %s takes jobs for %s", facts.name, facts.program)
 
     with at_work.giving_signs_of_life():
         worker = _Worker(
@@ -99,7 +103,7 @@ def work(
             task_events=False,
             quiet=True,
         )
-        logger.info("The worker %s takes jobs for %s", facts.name, facts.program)
+        signals.worker_ready.connect(ready, weak=False)
         worker.start()
     return at_work.exit_code or int(worker.exitcode or 0)
 
@@ -112,7 +116,7 @@ def broker_url(facts: WorkerFacts, token: SecretStr, ca: Path | None = None) -> 
     return f"{url}{'&' if '?' in url else '?'}{urlencode({'ssl_ca_certs': str(ca)})}"
 
 
-class _AtWork:
+class AtWork:
     """Does one job at a time, and lets the hub know that it is at it."""
 
     def __init__(self, client: HubClient, analyser: Analyser, home: Path, lease: float) -> None:

@@ -14,8 +14,10 @@ from acoupi.config.hub import Hub
 from acoupi.home import home_dir
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import BasicProgram
+from acoupi.services.in_force import settings_report
 from acoupi.services.program_report import program_report
 from acoupi.services.reporting import generate_hub_task
+from acoupi.stack.settings import Settings
 
 __all__ = ["make_hub_task", "make_reporter"]
 
@@ -34,7 +36,13 @@ def make_reporter(store: Path, program: AcoupiProgram[Any], *, leaves_all: bool)
 
 
 def make_hub_task(
-    store: Path, messages: Any, hub: Hub, logger: logging.Logger, reporter: Reporter
+    store: Path,
+    messages: Any,
+    hub: Hub,
+    *,
+    reporter: Reporter,
+    settings: Settings,
+    logger: logging.Logger,
 ) -> Callable[[], None]:
     """Return the task that reports a metadata store, and a message store, to a hub.
 
@@ -45,6 +53,8 @@ def make_hub_task(
         acknowledged, and is not reported.
     reporter
         Of the same metadata store.
+    settings
+        Of the home whose configuration is reported.
     """
     assert hub.url is not None
     assert hub.token is not None
@@ -62,4 +72,5 @@ def make_hub_task(
         logger,
         sound=UnsentSound(store),
         audio=hub.audio,
+        find_settings=lambda: settings_report(settings),
     )
