@@ -53,7 +53,9 @@ def choose(home: HubHome, given: Mapping[str, Any], urls: Mapping[str, str]) -> 
     """
     before = home.read().model_dump() if home.is_set_up else {"project": home.own_project}
     own = {"has_own_database": DATABASE not in urls, "has_own_broker": BROKER not in urls}
-    choices = HubChoices.model_validate(before | own | dict(given))
+    workers = before.get("workers", {}) | given.get("workers", {})
+    wanted = {program: count for program, count in workers.items() if count}
+    choices = HubChoices.model_validate(before | own | {**given, "workers": wanted})
     return choices.model_copy(update={"packages": tuple(named_packages(choices.packages))})
 
 
@@ -69,7 +71,7 @@ def set_up_hub(
     Parameters
     ----------
     given
-        Fields of `HubChoices`.
+        Fields of `HubChoices`; of the workers, those that change, and 0 for those that go.
     own_servers
         The addresses of a database and a broker of one's own; empty: of the hub again.
     force
