@@ -119,6 +119,17 @@ def test_a_second_setup_keeps_choices_passwords_and_certificate(hub: Path) -> No
     assert {one: one.read_bytes() for one in hub.rglob("*") if one.is_file()} == kept
 
 
+def test_workers_are_added_and_taken_away_one_by_one(hub: Path) -> None:
+    set_up(hub, EVERYTHING)
+
+    services = set_up(hub, {"workers": {"demo": 1}})["services"]
+    assert {"worker-test", "worker-demo"} <= services.keys()
+
+    services = set_up(hub, {"workers": {"test": 0}})["services"]
+    assert "worker-test" not in services
+    assert "worker-demo" in services
+
+
 def test_another_name_gives_another_certificate_of_the_same_authority(hub: Path) -> None:
     set_up(hub)
     authority = (hub / "ca" / "ca.pem").read_bytes()

@@ -10,7 +10,7 @@ from acoupi.commit import read_whole
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError
 from acoupi.hub.bundle.choices import HubChoices, HubHome
-from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, worker_name
+from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, WEB, worker_name
 from acoupi.stack.broker_users import known_password
 from acoupi.writing import PRIVATE, RenderedFile
 
@@ -115,6 +115,8 @@ def hub_variables(
         if name.startswith(BUCKET_VARIABLES)
     }
     served = {INGEST: own | bucket, DISPATCH: own | {"ACOUPI_HUB_BROKER": broker}}
+    if choices.listen_web:
+        served[WEB] = own | bucket
     if DATABASE in passwords:
         served[DATABASE] = {"ACOUPI_DATABASE_PASSWORD": passwords[DATABASE]}
     return served

@@ -331,7 +331,7 @@ def test_what_no_power_and_each_restart_took_has_its_reason_once_the_clock_is_se
     }
     assert effort.NO_REASON not in reasons
     assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
-    off = [span for span in spans if span.detail == effort.NO_POWER]
+    off = [span for span in spans if span.detail == data.NO_POWER]
     assert (off[-1].end - off[0].start).total_seconds() == pytest.approx(HOUR, abs=30)
     assert off[0].start == before.created_on + datetime.timedelta(seconds=before.duration)
     assert off[-1].end <= machine.stored(first).created_on < machine.stored(second).created_on
