@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,7 @@ from acoupi.hub import asking, ingest
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.parts import Hub
 from acoupi.hub.reader import HubReader
+from acoupi.hub.schema import UPGRADES
 from acoupi.hub.sensors import add_sensor, get_sensors, make_token, withdraw_token
 from acoupi.hub.taking_in import take_in
 from acoupi.hub.tokens import digest_of
@@ -265,7 +267,7 @@ def test_a_database_that_does_not_answer_is_told_as_such(postgres: Postgres) -> 
 
 def test_a_database_of_an_older_version_gets_what_it_lacks(hub: HubDatabase) -> None:
     with hub.writing() as connection:
-        for table in ("audio", "job", "worker", "person"):
+        for table in re.findall(r"CREATE TABLE (\w+)", " ".join(UPGRADES[1]))[::-1]:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE acoupi_hub SET version = 1")
     hub.close()
