@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from acoupi import data
 from acoupi.effort import PlanFrom
@@ -28,6 +28,7 @@ __all__ = [
     "ProgramReport",
     "RecordingReport",
     "Report",
+    "SettingsReport",
     "SoundReport",
     "digest_header",
 ]
@@ -140,6 +141,27 @@ class MessageReport(_Strict):
     content: str
 
 
+class SettingsReport(_Strict):
+    """The settings in force, and how far the sensor follows those that the hub offers."""
+
+    program: str
+    version: str
+    """Of acoupi."""
+    values: dict[str, JsonValue]
+    """By dotted name; without secrets, as in the files of the configuration."""
+    variables: Sequence[str] = ()
+    """Those that hold a setting, which is then not the hub's to decide."""
+    in_force: int | None = None
+    """Number of the document of the hub whose settings are in force; 0: of none yet; None: the
+    sensor does not follow the hub."""
+    since: AwareDatetime | None = None
+    """When the settings were put in force."""
+    refused: int = 0
+    """Number of a document that the sensor gave up; 0: none."""
+    why: str = ""
+    """It was given up."""
+
+
 class Report(_Strict):
     """A part of what a sensor knows; deployments before the recordings made in them."""
 
@@ -147,6 +169,7 @@ class Report(_Strict):
     deployments: Sequence[DeploymentReport] = ()
     recordings: Sequence[RecordingReport] = ()
     messages: Sequence[MessageReport] = ()
+    settings: SettingsReport | None = None
 
 
 class SoundReport(_Strict):

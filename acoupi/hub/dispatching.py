@@ -13,6 +13,7 @@ from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.broker import HubBroker
 from acoupi.hub.database import HubDatabase
+from acoupi.hub.pulse import beat
 from acoupi.hub.workers import get_broker_users, programs_without_workers
 
 __all__ = ["Dispatcher", "dispatch"]
@@ -130,6 +131,8 @@ def dispatch(dispatcher: Dispatcher, stopped: threading.Event, pause: float = PA
     trouble: str | None = None
     while not stopped.wait(pause):
         said = _trouble(dispatcher.turn)
+        if said is None:
+            beat()
         if said != trouble:
             if said is None:
                 logger.info("All answer again")

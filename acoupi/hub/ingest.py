@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -24,7 +25,9 @@ from acoupi.errors import AcoupiError
 from acoupi.hub.analysis_pages import analysis_routes
 from acoupi.hub.asking import RETRY_AFTER, Asked, page, said
 from acoupi.hub.audio_pages import audio_routes
+from acoupi.hub.fleet_pages import fleet_routes
 from acoupi.hub.parts import Hub
+from acoupi.hub.reading_pages import reading_routes
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import Report
 
@@ -47,12 +50,22 @@ OPTIONS: dict[str, Any] = {
 
 def make_ingest(hub: Hub) -> Starlette:
     """Return the application that takes in reports and sound, and serves what it has."""
-    return Starlette(routes=[*_routes(hub), *audio_routes(hub), *analysis_routes(hub)])
+    parts = (_routes, audio_routes, reading_routes, analysis_routes, fleet_routes)
+    return Starlette(routes=[one for part in parts for one in part(hub)])
 
 
-def serve(hub: Hub, host: str, port: int) -> None:
-    """Serve until a signal ends it."""
-    uvicorn.run(make_ingest(hub), host=host, port=port, **OPTIONS)
+def serve(
+    hub: Hub, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Serve until a signal ends it; over TLS with a certificate and its key."""
+    uvicorn.run(
+        make_ingest(hub),
+        host=host,
+        port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        **OPTIONS,
+    )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from acoupi.hub.analysis_pages import SignOfLife, WorkerFacts
 from acoupi.hub.broker import TASK, make_hub_app, queue_of
 from acoupi.hub.calling import HubClient
 from acoupi.hub.jobs import Assignment, Claim, JobResult
+from acoupi.hub.pulse import beat
 from acoupi.hub.workers import broker_password, login_url
 from acoupi.stack.loading import load_program_class
 
@@ -36,6 +37,8 @@ LEASE = 120.0
 """Seconds without a sign of life after which a job is given to another worker."""
 LONGEST_ANALYSIS = 3600.0
 """Seconds after which an analysis counts as hung, and the worker ends itself."""
+PULSE = 5.0
+"""Seconds from one pulse to the next."""
 HUNG = 70
 """Exit code of a worker whose model hung."""
 
@@ -167,8 +170,12 @@ class AtWork:
         over = threading.Event()
 
         def live() -> None:
-            while not over.wait(self._lease / 4):
-                self._show()
+            due = clock.monotonic()
+            while not over.wait(min(PULSE, self._lease / 4)):
+                if clock.monotonic() >= due:
+                    self._show()
+                    due = clock.monotonic() + self._lease / 4
+                beat()
 
         thread = threading.Thread(target=live, name="signs of life", daemon=True)
         thread.start()

@@ -11,10 +11,13 @@ from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
 from acoupi.components.stores.unsent import UnsentSound
 from acoupi.config.hub import Hub
+from acoupi.home import home_dir
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.templates.basic import BasicProgram
+from acoupi.services.in_force import settings_report
 from acoupi.services.program_report import program_report
 from acoupi.services.reporting import generate_hub_task
+from acoupi.stack.settings import Settings
 
 __all__ = ["make_hub_task", "make_reporter"]
 
@@ -33,7 +36,13 @@ def make_reporter(store: Path, program: AcoupiProgram[Any], *, leaves_all: bool)
 
 
 def make_hub_task(
-    store: Path, messages: Any, hub: Hub, logger: logging.Logger, reporter: Reporter
+    store: Path,
+    messages: Any,
+    hub: Hub,
+    *,
+    reporter: Reporter,
+    settings: Settings,
+    logger: logging.Logger,
 ) -> Callable[[], None]:
     """Return the task that reports a metadata store, and a message store, to a hub.
 
@@ -44,6 +53,8 @@ def make_hub_task(
         acknowledged, and is not reported.
     reporter
         Of the same metadata store.
+    settings
+        Of the home whose configuration is reported.
     """
     assert hub.url is not None
     assert hub.token is not None
@@ -51,7 +62,8 @@ def make_hub_task(
         if messages is not None:
             logger.warning("The hub gets no messages: the program has a message store of its own")
         messages = None
-    messenger = HubMessenger(hub.url, hub.token, logger)
+    authority = hub.ca_certificate and home_dir() / hub.ca_certificate.expanduser()
+    messenger = HubMessenger(hub.url, hub.token, logger, ca_certificate=authority)
     return generate_hub_task(
         Unreported(store),
         reporter,
@@ -60,4 +72,5 @@ def make_hub_task(
         logger,
         sound=UnsentSound(store),
         audio=hub.audio,
+        find_settings=lambda: settings_report(settings),
     )

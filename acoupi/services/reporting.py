@@ -10,9 +10,10 @@ from acoupi.components.messengers.hub import HubMessenger, hub_words, packed
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Change, HubStanding, Unreported
 from acoupi.components.stores.unsent import UnsentSound
-from acoupi.errors import MessageSendError
+from acoupi.errors import AcoupiError, MessageSendError
+from acoupi.reports import Report, SettingsReport
 from acoupi.services.resting import MOST_REFUSED, pause, rests
-from acoupi.services.sounding import send_sound
+from acoupi.services.sounding import SoundSender
 from acoupi.space import HubAudio
 from acoupi.tasks.messaging import generate_send_messages_task
 
@@ -37,6 +38,7 @@ def generate_hub_task(
     *,
     sound: UnsentSound | None = None,
     audio: HubAudio = "none",
+    find_settings: Callable[[], SettingsReport] | None = None,
 ) -> Callable[[], None]:
     """Return a task that sends a hub its messages, then reports what has changed.
 
@@ -57,26 +59,43 @@ def generate_hub_task(
         Of the same metadata store; None: no sound is sent.
     audio
         Of which recordings sound is sent.
+    find_settings
+        Returns what is in force, which is reported when it changes; None: it is not reported.
     """
+    acknowledged: SettingsReport | None = None
     send_messages: Callable[[], None] | None = None
     if message_store is not None:
         message_store.more_messengers = [messenger.name]
         send_messages = generate_send_messages_task(message_store, [messenger], logger=logger)
 
+    sender = None if sound is None else SoundSender(sound, messenger, message_store, logger)
+
     def hub_task() -> None:
         """Report to the hub what it does not know, then send it sound."""
+        nonlocal acknowledged
         if send_messages is not None:
             send_messages()
         standing = unreported.start(messenger.name)
-        owed = None if sound is None else sound.start(messenger.name, audio)
+        owed = None if sender is None else sender.unsent.start(messenger.name, audio)
         if rests(standing.rests_until, data.utc_now()):
             return
         reports = _Pass(unreported, reporter, messenger, message_store, logger)
+        found = None if find_settings is None else _found(find_settings, logger)
+        if found is not None and found != acknowledged and reports.tell(found):
+            acknowledged = found
         reports.run(standing)
-        if sound is not None and owed is not None and audio != "none" and reports.is_done:
-            send_sound(sound, owed, messenger, message_store, logger)
+        if sender is not None and owed is not None and audio != "none" and reports.is_done:
+            sender.send(owed)
 
     return hub_task
+
+
+def _found(find: Callable[[], SettingsReport], logger: logging.Logger) -> SettingsReport | None:
+    try:
+        return find()
+    except (AcoupiError, OSError) as error:
+        logger.warning("The hub is not told which settings are in force: %s", error)
+        return None
 
 
 class _Pass:
@@ -99,6 +118,17 @@ class _Pass:
         self.is_done = False
         """Whether the hub answers, and has all that it takes."""
         self.reported = 0
+
+    def tell(self, settings: SettingsReport) -> bool:
+        """Report the settings that are in force; return whether the hub has them."""
+        report = packed(Report(settings=settings))
+        if self.message_store and not self.message_store.spend(self.messenger.name, len(report)):
+            return False
+        try:
+            answer = self.messenger.send_packed(report)
+        except MessageSendError:  # told by what follows
+            return False
+        return answer.status is data.ResponseStatus.SUCCESS
 
     def run(self, standing: HubStanding) -> None:
         end = data.monotonic() + LONGEST_PASS

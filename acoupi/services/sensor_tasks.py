@@ -50,7 +50,7 @@ def add_sensor_tasks(
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
     if sensor.hub.url is not None:
-        _add(program, "sensor.hub.url null", lambda: _hub_tasks(program, sensor))
+        _add(program, "sensor.hub.url null", lambda: _hub_tasks(program, settings, sensor))
     if metrics_file(settings, sensor) is not None:
         in_file = sensor.metrics.textfile is not None
         setting = "sensor.metrics.textfile null" if in_file else "sensor.web.metrics false"
@@ -100,7 +100,7 @@ def _leave_to_hub(program: "AcoupiProgram[Any]", sensor: Any) -> None:
     leave_to_hub(program, sensor)
 
 
-def _hub_tasks(program: "AcoupiProgram[Any]", sensor: Any) -> Tasks:
+def _hub_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -> Tasks:
     from acoupi.components.stores import SqliteStore  # noqa: PLC0415
 
     store: Any = getattr(program, "store", None)
@@ -114,7 +114,9 @@ def _hub_tasks(program: "AcoupiProgram[Any]", sensor: Any) -> Tasks:
         from acoupi.services.hub import make_hub_task, make_reporter  # noqa: PLC0415
 
         reporter = make_reporter(path, program, leaves_all=sensor.analysis.where == "both")
-        return make_hub_task(path, messages, hub, program.logger, reporter)
+        return make_hub_task(
+            path, messages, hub, reporter=reporter, settings=settings, logger=program.logger
+        )
 
     def hub_task() -> None:
         """Report to the hub what it does not know."""

@@ -22,7 +22,7 @@ from acoupi.opening import open_binary
 from acoupi.reports import SoundReport
 from acoupi.services.resting import MOST_REFUSED, pause, rests
 
-__all__ = ["send_sound"]
+__all__ = ["SoundSender"]
 
 CHUNK = 256 * 1024
 """Bytes that are sent at a time."""
@@ -33,26 +33,40 @@ OFFER_BYTES = 256
 _STRANGE = "it does not answer as a hub does"
 
 
-def send_sound(
-    unsent: UnsentSound,
-    standing: SoundStanding,
-    messenger: HubMessenger,
-    message_store: Any,
-    logger: logging.Logger,
-) -> None:
-    """Send what the hub has not got, as far as a pass and the budget of the day go.
+class SoundSender:
+    """Sends what the hub has not got, as far as a pass and the budget of the day go.
 
     Parameters
     ----------
-    standing
-        What `unsent` says at the beginning.
     message_store
         Its budget of a day is kept; None: there is none.
     logger
         Gets the reports of the pass.
     """
-    if not rests(standing.rests_until, data.utc_now()):
-        _Pass(unsent, messenger, message_store, logger).run(standing)
+
+    def __init__(
+        self,
+        unsent: UnsentSound,
+        messenger: HubMessenger,
+        message_store: Any,
+        logger: logging.Logger,
+    ) -> None:
+        self.unsent, self.messenger = unsent, messenger
+        self.message_store, self.logger = message_store, logger
+        self._known: tuple[object, SoundReport] | None = None
+
+    def send(self, standing: SoundStanding) -> None:
+        """Send sound, unless it is to rest; `standing` is what `unsent` says at the beginning."""
+        if not rests(standing.rests_until, data.utc_now()):
+            _Pass(self).run(standing)
+
+    def described(self, sound: Unsent) -> SoundReport:
+        """Return the digest of a file; that of a long one is not made anew in each pass."""
+        found = sound.path.stat()
+        key = sound, found.st_ino, found.st_size, found.st_mtime_ns
+        if self._known is None or self._known[0] != key:
+            self._known = key, _described(sound)
+        return self._known[1]
 
 
 class _StopError(Exception):
@@ -64,16 +78,12 @@ class _RefusedError(Exception):
 
 
 class _Pass:
-    def __init__(
-        self,
-        unsent: UnsentSound,
-        messenger: HubMessenger,
-        message_store: Any,
-        logger: logging.Logger,
-    ) -> None:
-        self.unsent, self.messenger = unsent, messenger
-        self.message_store, self.logger = message_store, logger
+    def __init__(self, sender: SoundSender) -> None:
+        self.unsent, self.messenger = sender.unsent, sender.messenger
+        self.message_store, self.logger = sender.message_store, sender.logger
+        self.described = sender.described
         self.end = data.monotonic() + LONGEST_PASS
+        self.chunks = 0
         self.trouble: str | None = None
         self.rest = 0.0
         """Seconds that the hub asks for."""
@@ -81,11 +91,16 @@ class _Pass:
 
     def run(self, standing: SoundStanding) -> None:
         try:
-            while data.monotonic() < self.end and (sound := self.unsent.next()) is not None:
+            while not self._is_over() and (sound := self.unsent.next()) is not None:
                 self._send(sound)
         except _StopError:
             pass
         self._settle(standing)
+
+    def _is_over(self) -> bool:
+        """Return whether nothing more is begun: at least one chunk goes, however slow all is."""
+        has_begun = self.chunks or self.sent or self.refused
+        return bool(has_begun) and data.monotonic() >= self.end
 
     def _settle(self, standing: SoundStanding) -> None:
         if self.trouble is None:
@@ -104,7 +119,7 @@ class _Pass:
     def _send(self, sound: Unsent) -> None:
         """Send what the hub lacks of a sound, until it has it, or it can not be sent now."""
         try:
-            offered = _described(sound)
+            offered = self.described(sound)
             received = self._offer(sound, offered)
             while received < offered.bytes:
                 received = self._send_chunk(sound, offered, received)
@@ -131,13 +146,14 @@ class _Pass:
 
     def _send_chunk(self, sound: Unsent, offered: SoundReport, start: int) -> int:
         """Send a chunk; return where the next one begins."""
-        if data.monotonic() >= self.end:
+        if self._is_over():
             raise _StopError
         most = min(CHUNK, offered.bytes - start)
         chunk = _read(sound.path, start, self._spend(most, min(most, LEAST_CHUNK)))
         if not chunk:
             raise _RefusedError(f"{sound.path.name} became shorter while it was sent")
         self._taken(lambda: self.messenger.send_chunk(sound.id, offered.sha256, start, chunk))
+        self.chunks += 1
         return start + len(chunk)
 
     def _spend(self, most: int, least: int) -> int:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from acoupi.components.stores.unreported import HubStanding, Unreported, hub_sta
 from acoupi.components.stores.unsent import SoundStanding, UnsentSound, sound_standing
 from acoupi.hub.audio_store import open_store
 from acoupi.hub.database import HubDatabase
+from acoupi.hub.fleet_standing import get_values
 from acoupi.hub.ingest import make_ingest
 from acoupi.hub.parts import Hub as Parts
 from acoupi.hub.sensors import add_sensor, make_token
@@ -68,6 +70,12 @@ class Hub:
         """Return what it consists of."""
         store = None if self.audio is None else open_store(str(self.audio))
         return Parts(database, store)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the only sensor that told them."""
+        with closing(HubDatabase(self.database)) as database:
+            [values] = get_values(database).values()
+        return values
 
     def stop(self) -> None:
         """End what serves, whichever it is."""
@@ -119,6 +127,17 @@ class Sensor:
             noted.settle(None)
         generate_hub_task(noted, self.reporter, self.messenger, self.messages, **more)()
         return self.standing()
+
+    def task(self, **more: Any) -> Callable[[], None]:
+        """Return the task as a worker has it."""
+        return generate_hub_task(
+            self.unreported,
+            self.reporter,
+            self.messenger,
+            self.messages,
+            sound=self.unsent,
+            **more,
+        )
 
     def send(self, audio: HubAudio = "all", unsent: UnsentSound | None = None) -> SoundStanding:
         """Run the task once, whether it should rest or not, with sound."""

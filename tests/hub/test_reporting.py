@@ -18,11 +18,13 @@ from acoupi.components.stores.reader import SqliteReader, StatementReader
 from acoupi.components.stores.reporting import reports_of
 from acoupi.components.stores.unreported import Change, Unreported
 from acoupi.data import EffortSpan, EffortState
+from acoupi.errors import ConfigurationError
 from acoupi.heard import Filters, Verdict, VerdictRow
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.taking_in import take_in
+from acoupi.reports import SettingsReport
 from acoupi.services.reporting import generate_hub_task
 from tests.clocks import Clock
 from tests.hub.reporting import DEADLINE, Hub, Sensor, wait_for
@@ -288,3 +290,31 @@ def test_the_hub_reads_what_it_is_sent(sensor: Sensor) -> None:
     record(sensor, 0, 1)
 
     assert sensor.reporter.report([change], at(0)).deployments[0].deployment == SITE
+
+
+def test_the_settings_in_force_are_reported_when_they_change(hub: Hub, sensor: Sensor) -> None:
+    found: list[SettingsReport] = [
+        SettingsReport(program="demo", version="1", values={"recording.duration": duration})
+        for duration in (3, 3, 5)
+    ]
+    left = iter(found)
+
+    def find() -> SettingsReport:
+        report = next(left, None)
+        if report is None:
+            raise ConfigurationError("it cannot be read.")
+        return report
+
+    task = generate_hub_task(
+        sensor.unreported, sensor.reporter, sensor.messenger, find_settings=find
+    )
+    task()  # the hub is not there yet
+    hub.start()
+    sensor.unreported.settle(None)
+    task()
+    assert hub.settings() == {"recording.duration": 3}
+    task()
+    assert hub.settings() == {"recording.duration": 5}
+    record(sensor, 0, 1)
+    task()  # what cannot be read does not keep the rest from being reported
+    assert sensor.standing().waiting == 0

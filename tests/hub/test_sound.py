@@ -267,6 +267,29 @@ def test_a_hub_without_room_is_told_and_reports_arrive_all_the_same(
     assert sensor.send().waiting == 0
 
 
+def test_a_file_that_takes_longer_than_a_pass_arrives_by_and_by(
+    hub: Hub, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.start()
+    sound = keep(sensor, 1, 40 * KILOBYTE)
+    task = sensor.task(audio="all")
+    task()  # another would make the digest anew
+    monkeypatch.setattr(sounding, "LONGEST_PASS", 0.0)
+    second = keep(sensor, 2, 40 * KILOBYTE)
+    described, made = sounding._described, []
+
+    def counted(sound: Unsent) -> Any:
+        made.append(sound.id)
+        return described(sound)
+
+    monkeypatch.setattr(sounding, "_described", counted)
+    for _ in range(3):  # of 16 kB each
+        task()
+
+    assert made == [second.id]
+    assert at_hub(hub) == files(sound, second)
+
+
 def test_while_it_rests_no_sound_is_sent(hub: Hub, sensor: Sensor) -> None:
     hub.start()
     keep(sensor, 1)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -28,7 +29,7 @@ class HubMessenger(HTTPMessenger):
         Of the hub.
     token
         Of this sensor there.
-    timeout
+    timeout, ca_certificate
         As of `HTTPMessenger`.
     """
 
@@ -41,11 +42,19 @@ class HubMessenger(HTTPMessenger):
         logger: logging.Logger | None = None,
         *,
         timeout: float = LONGEST,
+        ca_certificate: Path | None = None,
     ) -> None:
         headers = {"Content-Encoding": "gzip"}
         self._url = url.rstrip("/")
         address = f"{self._url}/v1/reports"
-        super().__init__(address, headers=headers, timeout=timeout, logger=logger, token=token)
+        super().__init__(
+            address,
+            headers=headers,
+            timeout=timeout,
+            logger=logger,
+            token=token,
+            ca_certificate=ca_certificate,
+        )
         parts = urlsplit(url)
         self._name = f"hub:{parts.netloc}{parts.path.rstrip('/')}"
 
