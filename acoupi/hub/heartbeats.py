@@ -21,15 +21,20 @@ _MESSAGES = """
 _EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
 
 
-def put_reported(fleet: Fleet, database: HubDatabase) -> None:
+def put_reported(fleet: Fleet, database: HubDatabase, longest: float | None = None) -> None:
     """Put the newest messages of each sensor into a fleet; those that may report are expected.
+
+    Parameters
+    ----------
+    longest
+        As of `HubDatabase.reading`.
 
     Raises
     ------
     HubError
         If the database cannot be read.
     """
-    with database.reading() as connection:
+    with database.reading(longest) as connection:
         for (name,) in connection.execute(_EXPECTED):
             fleet.expect(name)
         for name, created_on, content in connection.stream(_MESSAGES, {"most": KEPT}):

@@ -180,7 +180,9 @@ class _Stream(StreamingResponse):
 
 
 def _room(asked: Asked) -> Response:
-    return Response(_line(Answer(result=rooms_of(asked.hub.database))), headers=_HEADERS)
+    return Response(
+        _line(Answer(result=rooms_of(asked.hub.database, LONGEST_STATEMENT))), headers=_HEADERS
+    )
 
 
 def _judge(asked: Asked) -> Response:
