@@ -179,6 +179,21 @@ def test_a_broker_that_does_not_let_it_in_ends_it(database: HubDatabase, tmp_pat
     assert "--broker mqtts://USER" in str(told.value.help)
 
 
+def test_a_broker_that_does_not_let_it_read_the_topic_ends_it(
+    database: HubDatabase, tmp_path: Path
+) -> None:
+    [plugin] = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")
+    rights = tmp_path / "rights.json"
+    rights.write_text('{"defaultACLAccess": {"subscribe": false}}')
+    rights.chmod(0o644)
+    options = f"plugin {plugin}\nplugin_opt_config_file {rights}"
+    with Mosquitto(tmp_path / "broker", options=options) as broker:
+        url = f"mqtt://localhost:{broker.port}/acoupi"
+        with pytest.raises(AccessRefusedError, match="read") as told:
+            Subscriber(database, url, "hub").run()
+    assert "may read the topic" in str(told.value.help)
+
+
 def test_a_broker_that_hangs_up_is_tried_again(
     database: HubDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
