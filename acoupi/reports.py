@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from acoupi import data
 from acoupi.effort import PlanFrom
@@ -25,8 +25,10 @@ __all__ = [
     "MessageReport",
     "NoteReport",
     "OutputReport",
+    "ProgramReport",
     "RecordingReport",
     "Report",
+    "SettingsReport",
     "SoundReport",
     "digest_header",
 ]
@@ -70,6 +72,17 @@ class GivenUpReport(_Strict):
     on: AwareDatetime
 
 
+class ProgramReport(_Strict):
+    """A program and its settings, by which a hub is to analyse recordings."""
+
+    program: str
+    """Its module, and its class behind a colon where that is not ``Program``."""
+    settings: str
+    """JSON: all that its outputs depend on; no secrets, paths or messengers."""
+    digest: str
+    """Of these settings, as in the ids of outputs."""
+
+
 class RecordingReport(_Strict):
     """A recording, and all that is known of it at a moment."""
 
@@ -94,6 +107,8 @@ class RecordingReport(_Strict):
     """Whether it is kept for review."""
     analysed_fraction: Number = Field(default=1.0, ge=0, le=1)
     """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
+    analyse: str | None = None
+    """Digest of the settings (`Report.programs`) by which the hub is to analyse it; None: not."""
 
 
 class NoteReport(_Strict):
@@ -126,12 +141,35 @@ class MessageReport(_Strict):
     content: str
 
 
+class SettingsReport(_Strict):
+    """The settings in force, and how far the sensor follows those that the hub offers."""
+
+    program: str
+    version: str
+    """Of acoupi."""
+    values: dict[str, JsonValue]
+    """By dotted name; without secrets, as in the files of the configuration."""
+    variables: Sequence[str] = ()
+    """Those that hold a setting, which is then not the hub's to decide."""
+    in_force: int | None = None
+    """Number of the document of the hub whose settings are in force; 0: of none yet; None: the
+    sensor does not follow the hub."""
+    since: AwareDatetime | None = None
+    """When the settings were put in force."""
+    refused: int = 0
+    """Number of a document that the sensor gave up; 0: none."""
+    why: str = ""
+    """It was given up."""
+
+
 class Report(_Strict):
     """A part of what a sensor knows; deployments before the recordings made in them."""
 
+    programs: Sequence[ProgramReport] = ()
     deployments: Sequence[DeploymentReport] = ()
     recordings: Sequence[RecordingReport] = ()
     messages: Sequence[MessageReport] = ()
+    settings: SettingsReport | None = None
 
 
 class SoundReport(_Strict):

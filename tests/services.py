@@ -436,11 +436,14 @@ class RabbitMQ:
     ----------
     folder
         Where its files go.
+    has_management
+        Whether its users can be managed over HTTP.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, has_management: bool = False) -> None:
         self.folder = folder
         self.port = free_port()
+        self.management_port = free_port() if has_management else None
         self._mapper = _Process(folder / "epmd")
         self._server = _Process(folder / "server")
         self._mapper_port, self._node_port = free_port(), free_port()
@@ -468,12 +471,21 @@ class RabbitMQ:
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "vm_memory_high_watermark.absolute = 256MB\n"
             "disk_free_limit.absolute = 50MB\n"
+            + (
+                f"management.tcp.port = {self.management_port}\nmanagement.tcp.ip = 127.0.0.1\n"
+                if self.management_port
+                else ""
+            )
         )
-        (files / "enabled_plugins").write_text("[].\n")
+        plugins = "rabbitmq_management" if self.management_port else ""
+        (files / "enabled_plugins").write_text(f"[{plugins}].\n")
         mapper = [require_program("epmd"), "-address", "127.0.0.1", "-port", str(self._mapper_port)]
         self._mapper._start(mapper, lambda: _answers(self._mapper_port))
         self._server._start(
-            [str(program)], lambda: _answers(self.port), self._environ(files), deadline=90
+            [str(program)],
+            lambda: _answers(self.port) and _answers(self.management_port or self.port),
+            self._environ(files),
+            deadline=90,
         )
 
     def _environ(self, files: Path) -> dict[str, str]:

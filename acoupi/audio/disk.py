@@ -12,7 +12,16 @@ from acoupi.errors import AudioError, RecordingError
 from acoupi.home import home_dir
 from acoupi.opening import NotAFileError, is_file, open_file
 
-__all__ = ["disk_errors", "find_parts", "holding", "open_new", "open_sound", "part_path", "publish"]
+__all__ = [
+    "cut_at_hole",
+    "disk_errors",
+    "find_parts",
+    "holding",
+    "open_new",
+    "open_sound",
+    "part_path",
+    "publish",
+]
 
 
 def part_path(path: Path) -> Path:
@@ -88,6 +97,22 @@ def open_new(part: Path) -> BinaryIO:
         raise _name_taken(part) from error
     _lock(file.fileno())
     return file
+
+
+def cut_at_hole(file: BinaryIO) -> None:
+    """End a file where the disk holds nothing of it: there a power cut left zeros.
+
+    A file system may have made the length of a file durable, and the room for it,
+    before what was to be there. Recorders leave no holes.
+    """
+    handle = file.fileno()
+    size = os.fstat(handle).st_size
+    if not size:
+        return
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # zeros once read count as written
+    hole = os.lseek(handle, 0, os.SEEK_HOLE)
+    if hole < size:
+        file.truncate(hole)
 
 
 @contextmanager

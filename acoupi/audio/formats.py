@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Unpack
 
 from acoupi import data
 from acoupi.audio import decoding, flac, wav
-from acoupi.audio.disk import disk_errors, find_parts, holding, open_sound, publish
+from acoupi.audio.disk import cut_at_hole, disk_errors, find_parts, holding, open_sound, publish
 from acoupi.audio.guano import (
     INCOMPLETE,
     INCOMPLETE_DETAIL,
@@ -362,6 +362,7 @@ def _repair(part: Path) -> bool:
     kind = _format_of(part)
     with open_sound(part, "r+b") as file:
         try:
+            cut_at_hole(file)
             if kind.is_whole(file, part):
                 return True
             info = kind.repair(file, part)

@@ -37,6 +37,8 @@ __all__ = [
 NAME = "wav"
 MAGICS: tuple[bytes, ...] = riff.MAGICS
 
+DISK_BLOCK = 4096
+"""Bytes that a file system keeps together."""
 _ORDINARY_BYTES = 0xFFFF_FFFF - 1024 * 1024
 """Most bytes of samples for which 32-bit sizes are certain to suffice."""
 
@@ -271,8 +273,7 @@ def put_guano(file: BinaryIO, name: Path, text: str) -> None:
 def is_whole(file: BinaryIO, name: Path) -> bool:
     """Return whether the file was finished, and nothing of it is missing."""
     layout = riff.read_layout(file, name)
-    size = layout.samples.size
-    return size > 0 and layout.samples.offset + size <= layout.file_bytes
+    return 0 < layout.samples.size <= _bytes_there(file, layout)
 
 
 def is_only_a_head(content: bytes) -> bool:
@@ -290,12 +291,25 @@ def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
         If it is not a WAV file.
     """
     layout = riff.read_layout(file, name)
-    there = layout.file_bytes - layout.samples.offset
+    there = _bytes_there(file, layout)
     there -= there % layout.format.frame_bytes
     if there <= 0:
         return None
     riff.set_sizes(file, layout, there)
     return _info(riff.read_layout(file, name), name)
+
+
+def _bytes_there(file: BinaryIO, layout: riff.Layout) -> int:
+    """Return how many bytes of samples there are.
+
+    Zeros at the end of the last block do not count: a power cut leaves them where the
+    length of the file was on the disk before its last samples.
+    """
+    begin = layout.samples.offset
+    block = max(begin, (layout.file_bytes - 1) // DISK_BLOCK * DISK_BLOCK)
+    file.seek(block)
+    there = block + len(file.read(DISK_BLOCK).rstrip(b"\0")) - begin
+    return min(there + -there % layout.format.frame_bytes, layout.file_bytes - begin)
 
 
 def _info(layout: riff.Layout, path: Path) -> SoundInfo:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli import hub_people, hub_subscribe
+from acoupi.cli import hub_analysis, hub_archives, hub_bundle, hub_people, hub_subscribe, hub_web
 from acoupi.cli.checks import AsJson
-from acoupi.cli.hub_options import Database, opened_database
+from acoupi.cli.hub_options import Audio, Database, opened_database
 from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
@@ -17,17 +17,13 @@ from acoupi.errors import ConfigurationError
 __all__ = ["app"]
 
 app = group("hub")
+app.add_typer(hub_bundle.app)
 app.add_typer(hub_people.app)
+app.add_typer(hub_web.app)
+app.add_typer(hub_archives.app)
+app.add_typer(hub_analysis.app)
 app.add_typer(hub_subscribe.app)
 
-Audio = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PLACE",
-        envvar="ACOUPI_HUB_AUDIO",
-        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
-    ),
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]
 COLUMNS = {
     "name": "sensor", "deployments": "deployments", "recordings": "recordings",
@@ -131,12 +127,17 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8090,
     audio: Audio = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM; with it, it speaks TLS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")] = None,
 ) -> None:
     """Take in what sensors report over HTTP, until Ctrl-C.
 
     Sound is taken in where --audio says where to keep it.
 
-    On a network, put a server that speaks TLS (nginx, Caddy) in front of it.
+    On a network give it a certificate, or put a server that speaks TLS (nginx,
+    Caddy) in front of it. acoupi hub up runs all that a hub needs.
     """
     with opened_database(database) as hub:
         from acoupi.hub.audio_store import open_store
@@ -144,6 +145,6 @@ def serve(
         from acoupi.hub.parts import Hub
 
         store = None if audio is None else open_store(audio)
-
-        say(f"Sensors can report to http://{host}:{port} (Ctrl-C ends it).")
-        serve_ingest(Hub(hub, store), host, port)
+        scheme = "https" if tls_certificate else "http"
+        say(f"Sensors can report to {scheme}://{host}:{port} (Ctrl-C ends it).")
+        serve_ingest(Hub(hub, store), host, port, certificate=tls_certificate, key=tls_key)

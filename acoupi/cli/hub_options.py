@@ -1,4 +1,4 @@
-"""What the commands of ``acoupi hub`` share: its database."""
+"""What the commands of ``acoupi hub`` share: its database, and where its sound is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,18 +7,53 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acoupi.cli.heard import no_hub
+from acoupi.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from acoupi.hub.database import HubDatabase
 
-__all__ = ["Database", "opened_database"]
+__all__ = ["Audio", "Database", "opened_database"]
+
+
+def _database(context: typer.Context, url: str) -> str:
+    """Return the address that is given, else that of the hub on this machine.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no hub, or it uses a server that is elsewhere.
+    """
+    if url or context.resilient_parsing:
+        return url
+    from acoupi.hub.bundle.choices import hub_home
+
+    home = hub_home()
+    if home.is_set_up and home.read().has_own_database:
+        return home.host_database
+    raise ConfigurationError(
+        "it is not said which database the hub has.",
+        "--database postgresql://USER@HOST/NAME   (or the variable ACOUPI_HUB_DATABASE)",
+        why=f'there is no hub with a database of its own in "{home.path}".',
+    )
+
 
 Database = Annotated[
     str,
     typer.Option(
+        default_factory=str,
+        callback=_database,
+        show_default=False,
         metavar="URL",
         envvar="ACOUPI_HUB_DATABASE",
-        help="Of PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME. Its tables are made.",
+        help="postgresql://USER:PASSWORD@HOST/NAME; else that of the hub of acoupi hub setup.",
+    ),
+]
+Audio = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        envvar="ACOUPI_HUB_AUDIO",
+        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
     ),
 ]
 

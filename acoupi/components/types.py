@@ -308,6 +308,10 @@ class Store(FileKeeping):
         """Return the end of the last recording or note; None if there is none."""
         return None
 
+    def get_alive_in_boot(self, deployment: data.Deployment, boot_id: UUID) -> float | None:
+        """Return the same of one boot, on its monotonic clock: seconds."""
+        return None
+
     def get_effort(
         self,
         deployment: data.Deployment,

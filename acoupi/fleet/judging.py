@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["KEPT", "Fleet", "Group", "Row", "groups_of", "span_words"]
+__all__ = ["KEPT", "Fleet", "Group", "Row", "groups_of", "span_words", "values_that_differ"]
 
 MISSED = 3
 """Intervals without a heartbeat after which a sensor is silent."""
@@ -158,10 +158,20 @@ class Fleet:
         When it is judged.
     silent_after
         A sensor without a heartbeat for longer is silent; None: three of its own intervals.
+    judges_effort
+        Whether it counts that little of the last day was recorded: where the services were just
+        restarted, that says nothing of how they are now.
     """
 
-    def __init__(self, now: datetime, silent_after: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        now: datetime,
+        silent_after: timedelta | None = None,
+        *,
+        judges_effort: bool = True,
+    ) -> None:
         self._now, self._silent_after = now, silent_after
+        self._judges_effort = judges_effort
         self._sensors: dict[tuple[str, str], _Sensor] = {}
         self._expected: set[str] = set()
         self._count = 0
@@ -253,7 +263,8 @@ class Fleet:
             "clock": _clock(last, self._now),
             "alarms": alarms,
         }
-        why = [*_faults(last, known), *(f"alarm {name}" for name in alarms)]
+        judged = known if self._judges_effort else known | {"coverage_percent": None}
+        why = [*_faults(last, judged), *(f"alarm {name}" for name in alarms)]
         state = "silent" if silence else "unwell" if why else "well"
         limit_s = limit.total_seconds()
         return Row(shown, device, state, silence + why, last.sent_on, limit_s, **known)
@@ -354,6 +365,40 @@ def groups_of(rows: list[Row]) -> list[Group]:
         differs = sorted(name for name in known if sections.get(name) != others.get(name))
         groups.append(Group(program, configuration, versions, names, differs))
     return groups
+
+
+def values_that_differ(
+    groups: list[Group], values: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, tuple[Any, Any]]]:
+    """Return for each group which settings are others than in the largest of its program, and how.
+
+    Parameters
+    ----------
+    groups
+        As `groups_of` returns them.
+    values
+        Settings by dotted name, of the sensors of which they are known.
+
+    Returns
+    -------
+    list
+        For each group the value there, and that of the largest group, by name of the setting.
+        Only of sections that differ; None: it is not set.
+    """
+    usual: dict[str | None, Mapping[str, Any]] = {}
+    found = []
+    for group in groups:
+        own = next((values[one] for one in group.sensors if one in values), {})
+        others = usual.setdefault(group.program, own)
+        names = sorted(own.keys() | others.keys()) if own and others else []
+        found.append(
+            {
+                name: (own.get(name), others.get(name))
+                for name in names
+                if name.partition(".")[0] in group.differs_in and own.get(name) != others.get(name)
+            }
+        )
+    return found
 
 
 def span_words(span: timedelta) -> str:

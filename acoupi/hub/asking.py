@@ -5,6 +5,7 @@ answered by name: 409 for a `HubError`, 503 for a `HubUnavailableError` (ask aga
 a `HubFullError` (there is no room), and the status of a `RefusedError` or `RecordingFileError`.
 """
 
+import base64
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from acoupi.errors import HubError, HubFullError, HubUnavailableError, RecordingFileError
 from acoupi.hub.parts import Hub
 from acoupi.hub.tokens import Caller, caller_of
+from acoupi.hub.troubles import Troubles
 
 __all__ = ["LONGEST_BODY", "RETRY_AFTER", "Asked", "RefusedError", "page", "said"]
 
@@ -74,6 +76,7 @@ def page(
     method: str = "GET",
 ) -> Route:
     """Return a page that some may ask for: "sensor", "worker", and roles of people."""
+    troubles = Troubles()
 
     async def asked(request: Request) -> Response:
         try:
@@ -85,6 +88,7 @@ def page(
         except RecordingFileError as error:
             return said(error.status, error.message)
         except HubUnavailableError as error:
+            troubles.tell(error)
             status = 507 if isinstance(error, HubFullError) else 503
             return said(status, error.message, {"Retry-After": RETRY_AFTER})
         except HubError as error:
@@ -99,15 +103,29 @@ def said(status: int, what: str, headers: dict[str, str] | None = None) -> Respo
 
 
 def _caller(hub: Hub, request: Request, allowed: tuple[str, ...]) -> Caller:
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    caller = caller_of(hub.database, token) if kind.lower() == "bearer" and token else None
-    if caller is None:
+    user, token = _login(request.headers.get("authorization", ""))
+    caller = caller_of(hub.database, token) if token else None
+    if caller is None or user not in ("", caller.name):
         raise RefusedError(401, f"this token is not valid: ask for one by {_givers(allowed)}.")
     if not caller.is_one_of(allowed):
         what = caller.scope if caller.kind == "person" else caller.kind
         who = f"only a {' or '.join(allowed)} may ask for this"
         raise RefusedError(403, f"{who}; {caller.name} is: {what}.")
     return caller
+
+
+def _login(header: str) -> tuple[str, str]:
+    """Return the name that somebody claims, which may be empty, and the token."""
+    kind, _, said = header.partition(" ")
+    if kind.lower() == "bearer":
+        return "", said
+    if kind.lower() != "basic":
+        return "", ""
+    try:
+        user, _, token = base64.b64decode(said).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return user, token
 
 
 def _givers(allowed: tuple[str, ...]) -> str:

@@ -16,7 +16,9 @@ from uuid import UUID
 from acoupi import data
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError, RecordingFileError
-from acoupi.hub.audio_store import AudioStore, open_store
+from acoupi.hub.archive_opening import open_archive
+from acoupi.hub.archive_places import Archive
+from acoupi.hub.audio_store import AudioStore
 from acoupi.hub.database import Connection
 from acoupi.hub.parts import Hub
 from acoupi.reports import SoundReport
@@ -32,7 +34,9 @@ _OWNER = """
     WHERE c.id = :id
     ORDER BY 1 LIMIT 1
 """
-_SOUND = "SELECT place, key, format, bytes, sha256, is_clip FROM audio WHERE id = :id"
+_SOUND = """
+    SELECT place, key, format, bytes, sha256, is_clip, head, first_byte FROM audio WHERE id = :id
+"""
 _PUT_SOUND = """
     INSERT INTO audio (
         id, recording_row, is_clip, place, key, format, bytes, sha256, stored_on_us
@@ -56,6 +60,10 @@ class Sound:
     """Bytes."""
     sha256: bytes
     is_clip: bool
+    head: bytes = b""
+    """Of a piece of a file in an archive: what makes it a file of its own."""
+    first_byte: int = 0
+    """Where its other bytes begin in the file."""
 
 
 def find_sound(hub: Hub, sound: UUID) -> Sound:
@@ -90,7 +98,7 @@ def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) ->
     found = find_sound(hub, sound)
     end = found.size if end is None else min(end, found.size)
     if found.place:
-        yield from _archive(found.place).stream(found.key, start, end)
+        yield from _read_in_place(found, start, end)
         return
     store = _store(hub)
     for first, size in sorted(_chunks(store, found.key).items()):
@@ -181,9 +189,26 @@ def _store(hub: Hub) -> AudioStore:
     return hub.audio
 
 
+def _read_in_place(sound: Sound, start: int, end: int) -> Iterator[bytes]:
+    """Yield bytes of a sound of an archive: its head, and then a part of a file there."""
+    archive = _archive(sound.place)
+    file, skipped = archive.look(sound.key), sound.first_byte - len(sound.head)
+    if file is None or file.refused or file.bytes < skipped + sound.size:
+        raise RecordingFileError(
+            f'the file "{sound.key}" is not in its archive any more ({sound.place}).',
+            "mount the disk it is on, or run acoupi hub analyse on the folder again",
+            why="it was moved or changed since it was taken in." if file is None or not file.refused
+            else f"{file.refused}.",
+        )  # fmt: skip
+    if head := sound.head[start:end]:
+        yield head
+    begin = max(start, len(sound.head))
+    yield from archive.content(file, skipped + begin, skipped + end)
+
+
 @cache
-def _archive(place: str) -> AudioStore:
-    return open_store(place)
+def _archive(place: str) -> Archive:
+    return open_archive(place)
 
 
 def _key(sound: UUID, sha256: str) -> str:

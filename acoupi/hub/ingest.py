@@ -7,6 +7,13 @@ something belongs to another sensor, 413 it is too long, 422 it is not a report,
 does not answer (try again later). Other pages answer in the same words (`acoupi.hub.asking`).
 """
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -15,39 +22,66 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from acoupi.errors import AcoupiError
+from acoupi.hub.analysis_pages import analysis_routes
 from acoupi.hub.asking import RETRY_AFTER, Asked, page, said
 from acoupi.hub.audio_pages import audio_routes
+from acoupi.hub.fleet_pages import fleet_routes
 from acoupi.hub.parts import Hub
 from acoupi.hub.reading_pages import reading_routes
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import Report
 
-__all__ = ["make_ingest", "serve"]
+__all__ = ["make_ingest", "serve", "serving_here"]
 
 AT_ONCE = 200
 """Requests that are served at a time; more are told to come back."""
 GRACE = 20
 """Seconds for requests that are being answered when it is to end."""
+OPTIONS: dict[str, Any] = {
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "ws": "none",
+    "limit_concurrency": AT_ONCE,
+    "timeout_graceful_shutdown": GRACE,
+}
+"""Of the server."""
 
 
 def make_ingest(hub: Hub) -> Starlette:
     """Return the application that takes in reports and sound, and serves what it has."""
-    return Starlette(routes=[*_routes(hub), *audio_routes(hub), *reading_routes(hub)])
+    parts = (_routes, audio_routes, reading_routes, analysis_routes, fleet_routes)
+    return Starlette(routes=[one for part in parts for one in part(hub)])
 
 
-def serve(hub: Hub, host: str, port: int) -> None:
-    """Serve until a signal ends it."""
+def serve(
+    hub: Hub, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Serve until a signal ends it; over TLS with a certificate and its key."""
     uvicorn.run(
         make_ingest(hub),
         host=host,
         port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        limit_concurrency=AT_ONCE,
-        timeout_graceful_shutdown=GRACE,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        **OPTIONS,
     )
+
+
+@contextmanager
+def serving_here(hub: Hub) -> Iterator[str]:
+    """Serve processes of this machine while the block lasts; provide the address."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        server = uvicorn.Server(uvicorn.Config(make_ingest(hub), **OPTIONS))
+        thread = threading.Thread(target=server.run, args=([listening],), name="ingest")
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def _routes(hub: Hub) -> list[Route]:

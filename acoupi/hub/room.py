@@ -33,7 +33,7 @@ def rooms_of(database: HubDatabase, longest: float | None = None) -> list[Sensor
         If the database cannot be read.
     """
     fleet = Fleet(data.utc_now())
-    put_reported(fleet, database, longest)
+    put_reported(fleet, database, longest=longest)
     gone: defaultdict[str, dict[str, GivenUpThere]] = defaultdict(dict)
     with database.reading(longest) as connection:
         every = [name for (name,) in connection.execute("SELECT id FROM sensor")]

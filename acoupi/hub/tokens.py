@@ -6,7 +6,7 @@ from typing import Literal
 
 from acoupi.hub.database import HubDatabase
 
-__all__ = ["ROLES", "Caller", "caller_of", "digest_of"]
+__all__ = ["ROLES", "Caller", "caller_of", "caller_with", "digest_of"]
 
 ROLES = ("reader", "reviewer", "operator")
 """Of people; each may do all that those before it may."""
@@ -60,6 +60,11 @@ def caller_of(database: HubDatabase, token: str) -> Caller | None:
     HubError
         If the database cannot be read.
     """
+    return caller_with(database, digest_of(token))
+
+
+def caller_with(database: HubDatabase, digest: bytes) -> Caller | None:
+    """Return whose token has a digest; as `caller_of`."""
     with database.writing() as connection:
-        found = connection.execute(_CALLER, {"digest": digest_of(token)}).fetchone()
+        found = connection.execute(_CALLER, {"digest": digest}).fetchone()
     return None if found is None else Caller(*found)

@@ -35,30 +35,38 @@ class ClockCorrection:
     def __init__(self, store: types.Store, logger: logging.Logger) -> None:
         self._store = store
         self._logger = logger
-        self._done: tuple[data.BootClock, float] | None = None
+        self._done: tuple[data.BootClock, float, int] | None = None
 
-    def recorded(self, recording: data.Recording) -> None:
-        """Correct earlier times, if the clock of this recording can be trusted."""
+    def recorded(self, recording: data.Recording, steps: int = 0) -> None:
+        """Correct earlier times, if the clock of this recording can be trusted.
+
+        Parameters
+        ----------
+        recording
+            The last one.
+        steps
+            How often the clock was set since this process began.
+        """
         report = recording.capture
         if report is None or report.boot_clock is None or not report.clock_synchronised:
             return
         try:
-            self._correct(report.boot_clock, report.clock_error_s)
+            self._correct(report.boot_clock, report.clock_error_s, steps)
             for doubtful in self._store.get_files_to_correct(_FILES_AT_ONCE):
                 self._write(doubtful)
                 self._store.note_file_corrected(doubtful)
         except StoreError as error:
             self._logger.warning("Times are not corrected yet: %s", error)
 
-    def _correct(self, clock: data.BootClock, error: float | None) -> None:
+    def _correct(self, clock: data.BootClock, error: float | None, steps: int) -> None:
         now = data.monotonic()
         if self._done is not None:
-            known, since = self._done
-            is_same = abs(clock.offset_s - known.offset_s) < _STEP_SECONDS
+            known, since, before = self._done
+            is_same = abs(clock.offset_s - known.offset_s) < _STEP_SECONDS and steps == before
             if known.boot_id == clock.boot_id and is_same and now - since < _AGAIN_SECONDS:
                 return
         count, seconds = self._store.correct_times(clock, now, error)
-        self._done = (clock, now)
+        self._done = (clock, now, steps)
         if count:
             self._logger.warning(
                 "The clock was set: the times of %d earlier recordings were moved by %+.3f s",

@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from acoupi import data
 from acoupi.audio import system_clock
 from acoupi.components import types
-from acoupi.data import EffortSpan, EffortState
+from acoupi.data import NO_POWER, SET_BACK, EffortSpan, EffortState
 from acoupi.effort import NOTE_SECONDS, CapturePlan
 from acoupi.errors import StoreError
 
@@ -24,6 +24,8 @@ OFF = "the recorder left no trace: no power, a crash, a restart, or a disk it co
 
 _STEP_SECONDS = 1.0
 """Least difference between the clocks that counts as a step, seconds."""
+_NOISE_SECONDS = 0.1
+"""By how much two readings of the clocks may differ, seconds; what is recorded counts as such."""
 _STEP_SHARE = 1e-3
 """Largest rate at which a clock that is being slewed may differ from the monotonic clock."""
 _LATE_SECONDS = 5.0
@@ -82,6 +84,8 @@ class EffortLog:
         """Whether this process recorded for another deployment before."""
         self._known_until: datetime.datetime | None = None
         self._clocks: tuple[datetime.datetime, float] | None = None
+        self.steps = 0
+        """How often the clock was set since this process began."""
         self._clock: data.BootClock | None = None
         self._idle_since: float | None = None
         """When the last attempt ended; None during one, and before the first."""
@@ -221,6 +225,7 @@ class EffortLog:
         began = self._began or data.utc_now()
         try:
             last = self._store.get_alive_until(deployment)
+            here = self._alive_in_boot(deployment)
             if self._plan is not None:
                 self._store.note_plan(deployment, self._plan, began)
         except StoreError as error:
@@ -230,12 +235,26 @@ class EffortLog:
         if self._was_running:
             return
         since = max(last or deployment.started_on, deployment.started_on)
+        off = 0 if here is None else abs((here - since).total_seconds())
+        if here is not None and (since > began or (self._clock and off > _STEP_SECONDS)):
+            since = here  # the clock was set in between
+        # What was last told may have been told by another clock than that of this boot.
+        is_first = self._clock is not None and here is None and last is not None
         if since < began:
-            detail = STARTING if last is None else OFF
+            detail = STARTING if last is None else NO_POWER if is_first else OFF
             self._write(EffortSpan(since, began, EffortState.NOT_RUNNING, detail, self._clock))
-        elif (since - began).total_seconds() > 2 * self._interval + NOTE_SECONDS:
-            detail = "the clock was set back while the recorder was off"
-            self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, detail))
+        elif is_first or (since - began).total_seconds() > 2 * self._interval + NOTE_SECONDS:
+            self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, SET_BACK, self._clock))
+
+    def _alive_in_boot(self, deployment: data.Deployment) -> datetime.datetime | None:
+        """Return until when there was a recorder in this boot, by the clock as it is now."""
+        clock = system_clock.read_boot_clock()
+        if clock is None:
+            return None
+        until = self._store.get_alive_in_boot(deployment, clock.boot_id)
+        if until is None:
+            return None
+        return data.from_microseconds(round((until - _NOISE_SECONDS + clock.offset_s) * 1e6))
 
     def _compare_clocks(self, now: datetime.datetime) -> None:
         """Note if the system clock was set since the last attempt."""
@@ -248,6 +267,7 @@ class EffortLog:
         if abs(step) <= _STEP_SECONDS + _STEP_SHARE * elapsed:
             return
         self.end()
+        self.steps += 1
         expected = now - datetime.timedelta(seconds=step)
         way = "forward" if step > 0 else "back"
         detail = f"the clock was set {way} by {abs(step):.1f} s"

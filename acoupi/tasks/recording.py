@@ -137,7 +137,7 @@ class _Task:
             raise
         self.effort.stored()
         self.logger.info("Recorded %s", recording.path)
-        self.correction.recorded(recording)
+        self.correction.recorded(recording, self.effort.steps)
         return recording
 
     def _capture(self, deployment: data.Deployment) -> data.Recording:

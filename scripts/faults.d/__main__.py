@@ -34,6 +34,7 @@ from typing import Any
 
 from arrivals import TOPIC, Arrival, Tally, account, end_processes, serving
 from books import Trouble, audit, judge, read_spans
+from clocks import Clock, why_no_clock
 from containers import ComposeSensor, build, why_no_engine
 from disk import Disk, why_no_disk
 from plan import Event, plan
@@ -41,7 +42,8 @@ from processes import PROGRAM, ProcessSensor
 from rich.console import Console
 from rig import Rig
 
-FULL = {"kill": 500, "power cut": 100, "wipe broker": 50}
+CLOCKS = ("clock step", "boot without a clock")
+FULL = {"kill": 500, "power cut": 100, "wipe broker": 50, **dict.fromkeys(CLOCKS, 20)}
 FULL_SECONDS = 1200.0
 """Of all other faults, planned."""
 LENGTH = 2.0
@@ -56,6 +58,7 @@ OPTIONS = {
     "MESSAGING__MESSAGE_SEND_INTERVAL": 3,
     "MESSAGING__HEARTBEAT_INTERVAL": 20,
     "MESSAGING__HTTP__TIMEOUT": 5,
+    "MESSAGING__KEEP_DAYS": 36500,  # a message of 1970 is to be found at the end, too
 }
 LIMITS = ("--celery.task_soft_time_limit", "4", "--celery.task_time_limit", "6")
 
@@ -87,6 +90,14 @@ def own_home(folder: Path, say: Say) -> Iterator[tuple[Path, Disk | None]]:
         disk.unmount()
 
 
+def own_clock(folder: Path, say: Say) -> Clock | None:
+    """Give a clock of its own, where there can be one."""
+    if reason := why_no_clock():
+        say(f"No clock of its own, so nothing is done to it: {reason}")
+        return None
+    return Clock(folder)
+
+
 def run_processes(folder: Path, options: argparse.Namespace, say: Say) -> Report:
     """Let it happen to a sensor of plain processes; return the report."""
     with ExitStack() as stack:
@@ -100,12 +111,12 @@ def run_processes(folder: Path, options: argparse.Namespace, say: Say) -> Report
             "MESSAGING__MQTT__PORT": servers.ports["mqtt"],
             "MESSAGING__MQTT__TOPIC": f"{TOPIC}/{name}",
         }
-        sensor = ProcessSensor(
-            name, home, as_variables(options, settings) | {"PYTHONPATH": str(PROGRAM)}
-        )
+        clock = own_clock(folder, say)
+        more = {"PYTHONPATH": str(PROGRAM)} | (clock.variables if clock else {})
+        sensor = ProcessSensor(name, home, as_variables(options, settings) | more)
         stack.callback(copy, options, home, folder)
         stack.callback(lambda: end_processes([home]))
-        rig = Rig(sensor, disk, servers, microphone, say)
+        rig = Rig(sensor, disk, servers, microphone, say, clock=clock)
         return lived(rig, options, lambda: servers.arrivals)
 
 
@@ -134,20 +145,26 @@ def lived(rig: Rig, options: argparse.Namespace, arrivals: Callable[[], list[Arr
     sensor = rig.sensor
     sensor.set_up(*LIMITS)
     sensor.start()
-    report = happened(rig, planned(options, sensor, has_disk=rig.disk is not None))
+    report = happened(rig, planned(options, rig))
     rig.say(f"quiet after {report['quiet_after_s']} s")
     sensor.finish()
     return report | verdict(rig, arrivals())
 
 
-def planned(options: argparse.Namespace, sensor: ProcessSensor, *, has_disk: bool) -> list[Event]:
+def planned(options: argparse.Namespace, rig: Rig) -> list[Event]:
     """Return what is to happen."""
-    weights = sensor.weights | (sensor.disk_weights if has_disk else {})
-    seconds, counts = options.seconds, {"power cut": options.power_cuts}
+    sensor, missing = rig.sensor, set()
+    if rig.disk is None:
+        missing.add("power cut")
+    if rig.clock is None:
+        missing |= set(CLOCKS)
+    weights = sensor.weights | ({} if rig.disk is None else sensor.disk_weights)
+    seconds = options.seconds
+    counts = {"power cut": options.power_cuts, **dict.fromkeys(CLOCKS, options.clocks)}
     if options.full:
         seconds, counts = FULL_SECONDS, FULL
         weights = {kind: weight for kind, weight in weights.items() if kind not in FULL}
-    counts = {kind: count for kind, count in counts.items() if kind != "power cut" or has_disk}
+    counts = {kind: count for kind, count in counts.items() if kind not in missing}
     return plan(
         options.seed, weights, seconds=seconds, counts=counts, mean_gap=options.gap,
         services=sensor.services,
@@ -165,7 +182,12 @@ def happened(rig: Rig, events: list[Event]) -> Report:
     done: dict[str, int] = {}
     for event in events:
         done[event.kind] = done.get(event.kind, 0) + 1
-    return {"events": done, "seconds": round(time.time() - begun), "quiet_after_s": round(quiet, 1)}
+    return {
+        "events": done,
+        "seconds": round(time.time() - begun),
+        "load": round(median(rig.loads), 1) if rig.loads else None,
+        "quiet_after_s": round(quiet, 1),
+    }
 
 
 def verdict(rig: Rig, arrivals: list[Arrival]) -> Report:
@@ -238,12 +260,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of what happens (one is drawn and printed)")
     parser.add_argument("--seconds", type=float, default=120, help="of faults, planned (120)")
     parser.add_argument("--power-cuts", type=int, default=0, help="so many more (0)")
+    parser.add_argument("--clocks", type=int, default=0,
+                        help="so many more steps of it, and boots without it (0)")  # fmt: skip
     parser.add_argument("--gap", type=float, default=3, help="mean between faults, seconds (3)")
     parser.add_argument("--interval", type=float, default=LENGTH,
                         help="between the starts of recordings of 2 s (2: no gap)")  # fmt: skip
     parser.add_argument("--format", choices=("wav", "flac"), default="wav", help="(wav)")
     parser.add_argument("--full", action="store_true",
-                        help="500 kills, 100 power cuts, 50 broker wipes: hours")  # fmt: skip
+                        help="500 kills, 100 power cuts, 50 broker wipes, ...: hours")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--keep", action="store_true", help="leave the home behind, and say where")
     options = parser.parse_args()
@@ -260,7 +284,7 @@ RUNS: dict[str, Callable[[Path, argparse.Namespace, Say], Report]] = {
 def main() -> int:
     """Let it happen, and print the report; 0 if all is in order."""
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console.print(f"seed {options.seed}")
     folder = Path(tempfile.mkdtemp(prefix="acoupi-faults-"))
     try:

@@ -7,7 +7,9 @@ and rows (by plain SQLite) say the rest.
 import contextlib
 import json
 import sqlite3
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,19 @@ import numpy as np
 import soundfile
 
 from acoupi.audio.counter import TURN
+from acoupi.audio.formats import read_recording
 from acoupi.components import SqliteStore
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import NO_REASON
+from acoupi.errors import AudioError
 from acoupi.exports.effort_report import find_deployment, read_effort
 
 __all__ = ["Audit", "Claims", "Judged", "Trouble", "audit", "judge", "read_spans", "waiting"]
 
 SOUND = (".wav", ".flac")
 STORES = ("metadata.db", "messages.db")
+_MADE_WITHIN = 90.0
+"""Seconds by which a recording may be older than its file: less than a clock is set by."""
 _EDGE = 0.3
 """Seconds by which the rig's log and the sensor's ledger may differ."""
 
@@ -74,13 +80,14 @@ _EXPLAINS = {
     "kill recording": _OFF,
     "kill all": _OFF,
     "power cut": _OFF,
+    "boot without a clock": _OFF,
     "read-only": _OFF | {EffortState.DISK_FULL},
     "freeze recording": frozenset({EffortState.OVERRUN}),
     "microphone": frozenset({EffortState.DEVICE_MISSING}),
     "disk full": frozenset({EffortState.DISK_FULL}),
 }
 _HOLDS_UP = ("microphone", "disk slow", "disk full")
-_TAKES_WHAT_IS_WRITTEN = ("kill", "kill all", "power cut", "read-only")
+_TAKES_WHAT_IS_WRITTEN = ("kill", "kill all", "power cut", "read-only", "boot without a clock")
 
 
 # --- the ledger ---
@@ -93,6 +100,9 @@ class Judged:
     planned: float = 0.0
     recorded: float = 0.0
     explained: float = 0.0
+    held_back: float = 0.0
+    """Explained only as sound that memory still held when it was taken, because of a disk or a
+    microphone that held it up before."""
     unexplained: float = 0.0
     false: float = 0.0
     examples: list[str] = field(default_factory=list)
@@ -134,10 +144,12 @@ def judge(spans: Sequence[EffortSpan], log: Sequence[Trouble], length: float) ->
                 judged.unexplained += seconds
                 judged.examples.append(_shown(span, seconds))
             else:
-                true_from = min(_reasons(span.state, log, begun, over, length), default=over)
-                end = span.end.timestamp()
-                false = min(max(0.0, min(end, true_from) - span.start.timestamp()), seconds)
+                false, without_held = (
+                    _before(span, _reasons(span.state, log, (begun, over), length, held), over)
+                    for held in (True, False)
+                )
                 judged.false += false
+                judged.held_back += without_held - false
                 judged.explained += seconds - false
                 if false:
                     judged.examples.append(_shown(span, false))
@@ -145,18 +157,32 @@ def judge(spans: Sequence[EffortSpan], log: Sequence[Trouble], length: float) ->
 
 
 def _reasons(
-    state: EffortState, log: Iterable[Trouble], begun: float, over: float, length: float
+    state: EffortState,
+    log: Iterable[Trouble],
+    hole: tuple[float, float],
+    length: float,
+    held: bool,
 ) -> Iterator[float]:
-    """Yield from when on each of what was done explains this state of a hole."""
+    """Yield from when on each of what was done explains this state of a hole.
+
+    With `held`, also from when on it took what was held up before.
+    """
+    begun, over = hole
     for one in log:
         begins = one.takes_from(length)
         for other in log:
-            if other.holds_up and other.start <= one.start and begins <= other.end:
+            if held and other.holds_up and other.start <= one.start and begins <= other.end:
                 begins = min(begins, other.start - length)
         # The recorder learns that there is room again when it next tries.
         until = one.end + _EDGE + (length if one.holds_up else 0)
         if state in one.explains and until >= begun and begins <= over:
             yield begins
+
+
+def _before(span: EffortSpan, reasons: Iterator[float], over: float) -> float:
+    """Return how many seconds of a span come before the first of its reasons."""
+    start, end = span.start.timestamp(), span.end.timestamp()
+    return min(max(0.0, min(end, min(reasons, default=over)) - start), end - start)
 
 
 def _shown(span: EffortSpan, seconds: float) -> str:
@@ -262,6 +288,8 @@ class Audit:
     """Recordings that are not as long as their row says, or still being written."""
     torn: list[str] = field(default_factory=list)
     """Files in which samples are missing, and nothing says so."""
+    misdated: list[str] = field(default_factory=list)
+    """Recordings whose row or file tells another time than that at which it was made."""
     without_row: list[str] = field(default_factory=list)
     without_file: list[str] = field(default_factory=list)
     stranded: list[str] = field(default_factory=list)
@@ -322,11 +350,29 @@ def audit(home: Path, excused: Sequence[tuple[float, float]] = ()) -> Audit:
             continue
         files.remove(where)
         ends = created + duration
+        _check_time(where, created, found)
         is_excused = any(start - 1 < ends and created < end + 1 for start, end in excused)
         _check(where, round(duration * rate), bool(overruns) or is_excused, found)
     found.without_row += [str(path) for path in files]
     _check_outputs(home, found)
     return found
+
+
+def made_on(path: Path) -> float:
+    """Return when a file was made, as its disk says; seconds since 1970."""
+    told = subprocess.run(["stat", "--format", "%W", path], capture_output=True, check=True)
+    return float(told.stdout)
+
+
+def _check_time(path: Path, created: float, found: Audit) -> None:
+    """Hold the time of a recording against that of its file."""
+    told = {"row": created}
+    with suppress(AudioError):
+        told["file"] = read_recording(path).created_on.timestamp()
+    for name, one in told.items():
+        off = one - made_on(path)
+        if abs(off) > _MADE_WITHIN:
+            found.misdated.append(f"{path}: {off:+.1f} s in its {name}")
 
 
 def _check(path: Path, frames: int, is_excused: bool, found: Audit) -> None:

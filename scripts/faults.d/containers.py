@@ -143,8 +143,13 @@ def why_no_engine() -> str:
 
 
 def build() -> str:
-    """Return the image of this code with the rig's program."""
-    sensor = build_image() if why_build(image_name()) else image_name()
+    """Return the image of this code with the rig's program.
+
+    ACOUPI_IMAGE names that of the code; else it is the one that all commands build.
+    """
+    sensor = os.environ.get("ACOUPI_IMAGE") or image_name()
+    if why_build(sensor):
+        build_image(image=sensor)
     name = sensor.replace("/sensor:", "/test-faults:")
     docker(
         "build", "--quiet", "--network=host", "--tag", name, "--build-arg", f"SENSOR={sensor}",

@@ -10,6 +10,9 @@ __all__ = ["Event", "plan"]
 SERVICES = ("recording", "detection", "default", "beat")
 LINKS = ("refused", "frozen", "unanswered", "dropped")
 MICROPHONES = ("unplugged", "stalled", "dead")
+STEPS = ("+3 min", "-3 min", "+2 h", "-2 h")
+BOOTS = ("1970", "2024", "-10 min")
+"""Where the clock begins: its epoch, the build of an image, what was saved to the disk before."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Event:
         return self.gap + self.lasts + _TAKES.get(self.kind, 0.0)
 
 
-_TAKES = {"power cut": 6.0, "read-only": 6.0, "kill all": 4.0}
+_TAKES = {"power cut": 6.0, "read-only": 6.0, "kill all": 4.0, "boot without a clock": 6.0}
 _KINDS: Mapping[str, tuple[tuple[str, ...], float, float]] = {
     "kill": (SERVICES, 0, 0),
     "freeze": (SERVICES, 1, 12),
@@ -42,6 +45,8 @@ _KINDS: Mapping[str, tuple[tuple[str, ...], float, float]] = {
     "disk slow": (("",), 1, 8),
     "read-only": (("",), 2, 8),
     "power cut": (("",), 0, 0),
+    "clock step": (STEPS, 3, 20),
+    "boot without a clock": (BOOTS, 3, 30),
 }
 """What each may hit, and the least and most seconds that it lasts."""
 

@@ -1,5 +1,7 @@
 """Lets a plan of faults happen to a sensor, and keeps a log of its own."""
 
+import datetime
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -10,6 +12,7 @@ from typing import Any
 
 from arrivals import Servers
 from books import Claims, Trouble
+from clocks import Clock
 from disk import Disk
 from plan import Event
 
@@ -18,6 +21,8 @@ __all__ = ["Rig"]
 LOOK_EVERY = 0.1
 READY_WITHIN = 240.0
 QUIET_WITHIN = 240.0
+CORRECTED_WITHIN = 15.0
+"""Seconds in which a recorder that is well makes a recording and corrects those before it."""
 
 
 @dataclass
@@ -44,6 +49,8 @@ class Rig:
         The file that its microphone does what it says; None: it only counts.
     say
         Is told what happens.
+    clock
+        That it sees; None: that of this machine, which nothing is done to.
     """
 
     def __init__(
@@ -53,15 +60,20 @@ class Rig:
         servers: Servers | None,
         microphone: Path | None,
         say: Callable[[str], None],
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self.sensor = sensor
         self.disk = disk
         self.servers = servers
         self.microphone = microphone
+        self.clock = clock
         self.say = say
         self.log: list[Trouble] = []
         self.broken: list[str] = []
         """What a power cut took that had been claimed before."""
+        self.loads: list[float] = []
+        """Of the machine, at each fault: how many wanted to run, for each of its processors."""
         self._waiting: dict[str, Waiting] = {}
         self._over: list[tuple[float, Callable[[], None]]] = []
         """What ends by itself, and when, on the monotonic clock."""
@@ -71,6 +83,7 @@ class Rig:
         self.wait_until_ready()
         for number, event in enumerate(events, 1):
             self._pass(event.gap)
+            self.loads.append(os.getloadavg()[0] / (os.cpu_count() or 1))
             self.say(f"{number:4} {event.kind} {event.what} {event.lasts:.1f}")
             getattr(self, "_" + event.kind.replace(" ", "_").replace("-", "_"))(event)
         self._pass(2)
@@ -211,13 +224,59 @@ class Rig:
         self._boot(trouble)
 
     def _power_cut(self, event: Event) -> None:
+        trouble = self._note(event, *self.sensor.services)
+        self._cut()
+        self._boot(trouble)
+
+    def _clock_step(self, event: Event) -> None:
+        assert self.clock is not None
+        self.clock.step(seconds_of(event.what))
+        self._later(self._note(event), event.lasts, self.clock.put_right)
+
+    def _boot_without_a_clock(self, event: Event) -> None:
+        assert self.clock is not None
+        self._wait(self._is_corrected, READY_WITHIN)
+        trouble = self._note(event, *self.sensor.services)
+        if self.disk is None:
+            self.sensor.kill_all()
+        else:
+            self._cut()
+        self.clock.boot()
+        self.clock.step(seconds_of(event.what))
+        self._over.append((time.monotonic() + event.lasts, self.clock.put_right))
+        self._boot(trouble)
+
+    def _is_corrected(self) -> bool:
+        """Return whether the clock is right, and times of this boot can have been corrected.
+
+        Of another boot nobody knows by how much its clock was off.
+        """
+        assert self.clock is not None
+        since = self.clock.right_since
+        return since is not None and time.monotonic() - since > CORRECTED_WITHIN
+
+    def _cut(self) -> None:
+        """Cut the power of its disk, and mount it again once all are dead."""
         assert self.disk is not None
         claims = Claims.of(self.sensor.home)
-        trouble = self._note(event, *self.sensor.services)
         with ExitStack() as stack:
             stack.callback(self.disk.mount)
             self.disk.cut()
             self.sensor.kill_all()
             self.disk.unmount()
         self.broken += claims.broken_in(self.sensor.home)
-        self._boot(trouble)
+
+
+def seconds_of(what: str) -> float:
+    """Return how far from the true time a clock is that was set so.
+
+    Examples
+    --------
+    >>> seconds_of("-2 h"), seconds_of("+3 min")
+    (-7200.0, 180.0)
+    """
+    if what[0] in "+-":
+        number, unit = what.split()
+        return float(number) * {"min": 60, "h": 3600}[unit]
+    begins = datetime.datetime(int(what), 1, 1, tzinfo=datetime.UTC)
+    return begins.timestamp() - time.time()

@@ -23,8 +23,10 @@ RATE = 8000
 
 
 @pytest.fixture
-def books() -> Any:
-    return part_of_rig("books")
+def books(monkeypatch: pytest.MonkeyPatch) -> Any:
+    books = part_of_rig("books")
+    monkeypatch.setattr(books, "made_on", lambda path: START.timestamp())
+    return books
 
 
 def spans(*states: tuple[EffortState, str]) -> list[EffortSpan]:
@@ -72,8 +74,12 @@ def test_what_a_slow_disk_had_not_taken_yet_goes_with_the_power(books: Any) -> N
         books.Trouble("power cut", "", HOLE + 6),
     ]
 
-    assert books.judge(spans(OFF), log, 2.0).false == 0
-    assert books.judge(spans(OFF), log[1:], 2.0).false == pytest.approx(1.7)
+    judged = books.judge(spans(OFF), log, 2.0)
+    assert judged.false == 0
+    assert judged.held_back == pytest.approx(1.7)
+    without = books.judge(spans(OFF), log[1:], 2.0)
+    assert without.false == pytest.approx(1.7)
+    assert without.held_back == 0
 
 
 def test_time_that_nobody_explains_is_unexplained(books: Any) -> None:
@@ -136,6 +142,7 @@ HARMS: dict[str, Callable[[Path], object]] = {
     "without_row": lambda home: write(home / "data/recordings/two.wav", RATE),
     "without_end": lambda home: write(home / "data/recordings/one.wav", RATE - 1),
     "torn": lambda home: tear(home / "data/recordings/one.wav"),
+    "misdated": lambda home: forget(home, "UPDATE recording SET created_on_us = 40000000"),
     "untold": lambda home: forget(home, "DELETE FROM message", "messages.db"),
     "stranded": lambda home: forget(home, "UPDATE recording SET state = 'captured'"),
     "lost": lambda home: forget(home, "UPDATE recording SET state = 'lost'"),

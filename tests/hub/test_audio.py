@@ -35,6 +35,7 @@ from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
 from acoupi.hub.tokens import digest_of
 from acoupi.reports import digest_header
+from tests.clocks import Clock
 from tests.postgres import Postgres
 from tests.stores import recording
 
@@ -351,13 +352,23 @@ class Refusing(FolderStore):
         raise HubFullError("the hub has no room for more sound (here).")
 
 
-def test_a_full_store_is_told_to_the_sensor(database: HubDatabase, tmp_path: Path) -> None:
-    told = Server(database, Refusing(tmp_path), tmp_path).put(0, SOUND)
+def test_a_full_store_is_told_to_the_sensor_and_once_a_minute_in_the_log(
+    database: HubDatabase,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, words = Clock(), "the hub has no room for more sound (here)."
+    clock.install(monkeypatch)
+    server = Server(database, Refusing(tmp_path), tmp_path)
+    for _ in range(2):
+        told = server.put(0, SOUND)
+        assert (told.status_code, told.json()["error"]) == (507, words)
 
-    assert (told.status_code, told.json()["error"]) == (
-        507,
-        "the hub has no room for more sound (here).",
-    )
+    assert caplog.text.count(words) == 1
+    clock.advance(60)
+    server.put(0, SOUND)
+    assert caplog.text.count(words) == 2
 
 
 def test_a_sound_in_an_archive_is_read_in_place(one_server: Server, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from acoupi.components.stores.clip_rows import beginning_in
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.values import as_id
+from acoupi.data import NO_POWER, SET_BACK, EffortState
 
 __all__ = ["ClockTables", "put_clock", "report_with_clock"]
 
@@ -250,20 +251,24 @@ def _move_deployments(
 def _move_notes(
     connection: sqlite3.Connection, wanted: dict[str, Any], notes: Sequence[Row]
 ) -> None:
-    """Move notes. For one that began before the boot, only the end is moved."""
+    """Move notes. Of one that began before the boot, only what is told by its clock is moved."""
     keys = [
         {"deployment_row": row, "start": start, "state": state} for row, start, state, *_ in notes
     ]
     connection.executemany(DELETE_NOTE, keys)
-    for row, start, state, end, detail, offset in notes:
-        by = wanted["offset"] - offset
-        moved = {
-            "deployment_row": row,
-            "start": start + by if start >= offset else start,
-            "end": end + by,
-            "state": state,
-            "detail": detail,
-            **wanted,
-        }
-        if moved["start"] < moved["end"]:
-            connection.execute(PUT_NOTE, moved)
+    for row, *note, offset in notes:
+        start, state, end, detail = _moved(note, wanted["offset"] - offset, offset)
+        moved = {"start": start, "state": state, "end": end, "detail": detail}
+        if start < end:
+            connection.execute(PUT_NOTE, {"deployment_row": row, **moved, **wanted})
+
+
+def _moved(note: Sequence[Any], by: int, boot: int) -> Row:
+    """Return the start, state, end and detail of a note by the right clock."""
+    start, state, end, detail = note
+    if detail == SET_BACK and start + by > end:
+        return end, EffortState.NOT_RUNNING.value, start + by, NO_POWER
+    if detail == SET_BACK:
+        return start + by, state, end, detail
+    is_of_before = start < boot or detail == NO_POWER
+    return start if is_of_before else start + by, state, end + by, detail

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import sql
@@ -128,6 +129,18 @@ ALIVE_UNTIL = """
     )
 """
 
+ALIVE_IN_BOOT = """
+    SELECT max(until) FROM (
+        SELECT max(r.created_on_us + CAST(r.duration_s * 1e6 AS BIGINT) - k.offset_us) AS until
+        FROM capture_clock k JOIN recording r ON r.row = k.recording_row
+        WHERE k.boot_id = :boot_id AND r.deployment_row = :deployment_row
+        UNION ALL
+        SELECT max(end_us - offset_us) FROM effort_note
+        WHERE boot_id = :boot_id AND deployment_row = :deployment_row
+            AND state <> 'clock_unknown'
+    )
+"""
+
 _UNTIL = "(r.created_on_us + CAST(round(r.duration_s * 1e6) AS BIGINT))"
 
 # ruff: noqa: S608 - every piece is a constant of this file; values are bound
@@ -196,6 +209,16 @@ class EffortTables(ClockTables):
         with self._database.reading() as connection:
             last = alive_until(connection, deployment)
         return None if last is None else from_microseconds(last)
+
+    def get_alive_in_boot(self, deployment: data.Deployment, boot_id: UUID) -> float | None:
+        """Return the end of the last recording or note of a boot, on its monotonic clock."""
+        with self._database.reading() as connection:
+            values = {
+                "deployment_row": _deployment_row(connection, deployment),
+                "boot_id": boot_id.bytes,
+            }
+            (found,) = connection.execute(ALIVE_IN_BOOT, values).fetchone()
+        return None if found is None else found / 1e6
 
     def get_effort(
         self,

@@ -2,20 +2,19 @@
 
 import datetime
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from acoupi import data
+from acoupi import data, effort
 from acoupi.audio.formats import read_guano, read_recording
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.system_clock import ClockState
 from acoupi.components.audio_recorder import PARecorder
 from acoupi.data import EffortState
-from acoupi.effort import CapturePlan, ledger
+from acoupi.effort import NO_REASON, CapturePlan, ledger
 from acoupi.errors import MetadataStoreError
 from acoupi.tasks import effort_log, generate_recording_task
 from acoupi.testing import InMemoryStore
@@ -39,7 +38,8 @@ class Machine:
         self.start()
 
     def boot(self) -> None:
-        self.clock.boot_id = uuid4()
+        self.stop()
+        self.clock.boot()
         self.clock.state = NOT_SET
 
     def start(self) -> None:
@@ -94,6 +94,10 @@ def moved(before: data.Recording, after: data.Recording) -> float:
     return (after.created_on - before.created_on).total_seconds()
 
 
+def off_spans(spans: Iterable[data.EffortSpan]) -> list[data.EffortSpan]:
+    return [one for one in spans if one.state is EffortState.NOT_RUNNING and one.duration > 60]
+
+
 @pytest.mark.parametrize("step", [HOUR, 20 * 365 * 24 * HOUR])
 def test_recordings_of_before_get_the_right_time_once_the_clock_is_set(
     machine: Machine, step: float
@@ -137,25 +141,42 @@ def test_the_account_holds_no_doubt_any_more(machine: Machine) -> None:
     assert all(one.is_synchronised for one in history.captured)
 
 
+@pytest.mark.parametrize(
+    "saved",
+    [
+        -5,  # The clock goes on where it was saved, so no time seems to be missing.
+        -0.3,  # It was saved a little before the last recording; the recorder starts after that.
+        -100,
+        -20 * 365 * 24 * HOUR,
+        400 * 24 * HOUR,
+    ],
+)
 def test_after_a_power_cut_the_time_without_power_is_known_once_the_clock_is_set(
-    machine: Machine,
+    machine: Machine, saved: float
 ) -> None:
     machine.clock.state = SET
+    machine.made()
+    machine.stop()
+    machine.clock.step(600)  # Another time without power, with a clock that was kept.
+    machine.start()
     before = [machine.made() for _ in range(2)]
+    known = off_spans(machine.spans())
     machine.boot()
-    machine.clock.step(-5)  # The clock goes on where it was saved, so no time seems to be missing.
+    machine.clock.step(saved)
     machine.start()
     after = [machine.made() for _ in range(2)]
-    machine.set_clock(HOUR)
+    machine.set_clock(HOUR - saved)
     machine.made()
 
-    spans = machine.spans()
+    *spans, _ = machine.spans()  # the last is that of the recording to come
 
     assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
-    off = [span for span in spans if span.state is EffortState.NOT_RUNNING and span.duration > 60]
-    assert [span.duration for span in off] == [pytest.approx(HOUR, abs=30)]
-    assert off[0].start >= before[-1].created_on
-    assert off[0].end <= machine.stored(after[0]).created_on
+    assert [span for span in spans if NO_REASON in span.detail] == []
+    off = off_spans(spans)
+    assert off[:1] == known
+    assert [span.duration for span in off[1:]] == [pytest.approx(HOUR, abs=30)]
+    assert off[1].start >= before[-1].created_on
+    assert off[1].end <= machine.stored(after[0]).created_on
 
 
 def test_a_recorder_that_was_restarted_corrects_what_the_one_before_made(machine: Machine) -> None:
@@ -280,3 +301,67 @@ def test_the_file_says_by_which_clock_its_time_is_told(machine: Machine) -> None
     assert report.boot_clock is not None
     assert recording.capture.boot_clock is not None
     assert report.boot_clock.offset_s == pytest.approx(recording.capture.boot_clock.offset_s)
+
+
+YEARS = 20 * 365 * 24 * HOUR
+
+
+@pytest.mark.parametrize("step", [-5, -HOUR, -YEARS])
+def test_what_no_power_and_each_restart_took_has_its_reason_once_the_clock_is_set(
+    machine: Machine, step: float
+) -> None:
+    machine.clock.state = SET
+    before = machine.made()
+    machine.boot()
+    machine.clock.step(step)
+    machine.start()
+    first = machine.made()
+    machine.start()
+    second = machine.made()
+    machine.set_clock(HOUR - step)
+    right = machine.made()
+
+    spans = machine.spans()
+
+    until = right.created_on + datetime.timedelta(seconds=right.duration)
+    reasons = {
+        span.detail
+        for span in spans
+        if span.state is not EffortState.RECORDED and span.start < until
+    }
+    assert effort.NO_REASON not in reasons
+    assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
+    off = [span for span in spans if span.detail == data.NO_POWER]
+    assert (off[-1].end - off[0].start).total_seconds() == pytest.approx(HOUR, abs=30)
+    assert off[0].start == before.created_on + datetime.timedelta(seconds=before.duration)
+    assert off[-1].end <= machine.stored(first).created_on < machine.stored(second).created_on
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("step", [-HOUR, HOUR])
+def test_a_step_that_is_put_right_soon_leaves_nothing(
+    machine: Machine, step: float, is_restarted: bool
+) -> None:
+    machine.clock.state = SET
+    made = [machine.made() for _ in range(2)]
+    machine.clock.step(step)
+    machine.clock.state = NOT_SET
+    made.append(machine.made())
+    if is_restarted:
+        machine.start()
+    made.append(machine.made())
+    machine.set_clock(-step)
+    if is_restarted:
+        machine.start()
+    made.append(machine.made())
+
+    spans = machine.spans()
+
+    assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
+    reasons = {span.detail for span in spans if span.start < made[-1].created_on}
+    assert effort.NO_REASON not in reasons
+    times = [machine.stored(one).created_on for one in made]
+    assert times == sorted(times)
+    assert (times[-1] - times[0]).total_seconds() < 60
+    off = sum(span.duration for span in spans if span.detail == effort_log.OFF)
+    assert off < 60
