@@ -4,8 +4,10 @@ A report may be sent any number of times, and in any order: everything in it has
 recording says when it was reported, so that an older state never replaces a newer one.
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -26,6 +28,8 @@ __all__ = [
     "RecordingReport",
     "Report",
     "SettingsReport",
+    "SoundReport",
+    "digest_header",
 ]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -151,3 +155,24 @@ class Report(_Strict):
     recordings: Sequence[RecordingReport] = ()
     messages: Sequence[MessageReport] = ()
     settings: SettingsReport | None = None
+
+
+class SoundReport(_Strict):
+    """The sound of a recording, or of a clip, that is sent to a hub in chunks."""
+
+    is_clip: bool = False
+    format: Literal["wav", "flac"]
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the whole file."""
+
+
+def digest_header(chunk: bytes) -> str:
+    """Return the header ``Content-Digest`` of a chunk (RFC 9530).
+
+    Examples
+    --------
+    >>> digest_header(b"")
+    'sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:'
+    """
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(chunk).digest()).decode()}:"

@@ -60,6 +60,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "starlette": ("web/", "hub/"),
     "uvicorn": ("web/", "hub/"),
     "psycopg": ("hub/",),
+    "obstore": ("hub/s3_store.py",),
     "markdown_it": ("web/help_pages.py",),
     # A worker lets a process of its own set the home up: services/waiting.py.
     "subprocess": (

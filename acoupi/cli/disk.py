@@ -68,7 +68,10 @@ def _classes(room: "Room") -> list[dict[str, Any]]:
 def _class(kind: "FileClass", room: "Room") -> dict[str, Any]:
     """Return what is there of a class; what the filters refuse, only they know."""
     files, size = (None, None) if kind.value == "refused" else room.used(kind, lambda _: True)
-    return {"class": kind.value, "files": files, "bytes": size, "why": WHY[kind.value]}
+    found = {"class": kind.value, "files": files, "bytes": size, "why": WHY[kind.value]}
+    if room.store.hub_audio == "none":
+        return found
+    return found | {"not_at_hub": room.used(kind, lambda _: True, owed=True)[0]}
 
 
 def _going(room: "Room") -> "Iterator[Going]":
@@ -96,7 +99,11 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
     if state.is_full:
         say(f"Full: nothing is recorded for lack of room (on_full: {state.on_full}).")
     rows = [one | {"size": _size(one["bytes"])} for one in classes]
-    print_table(rows, CLASS_COLUMNS, title="What goes, the first class first", empty="")
+    owes = any("not_at_hub" in one for one in classes)
+    columns = CLASS_COLUMNS | ({"not_at_hub": "not at the hub"} if owes else {})
+    print_table(rows, columns, title="What goes, the first class first", empty="")
+    if any(one.get("not_at_hub") for one in classes):
+        say("Of all classes, files that the hub has not got go last.")
     gone = [
         {
             "class": kind.value,

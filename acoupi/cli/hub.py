@@ -19,6 +19,14 @@ __all__ = ["app"]
 app = group("hub")
 app.add_typer(hub_people.app)
 
+Audio = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        envvar="ACOUPI_HUB_AUDIO",
+        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]
 COLUMNS = {
     "name": "sensor", "deployments": "deployments", "recordings": "recordings",
@@ -115,14 +123,20 @@ def serve(
         typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine: 127.0.0.1."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8090,
+    audio: Audio = None,
 ) -> None:
     """Take in what sensors report over HTTP, until Ctrl-C.
+
+    Sound is taken in where --audio says where to keep it.
 
     On a network, put a server that speaks TLS (nginx, Caddy) in front of it.
     """
     with opened_database(database) as hub:
+        from acoupi.hub.audio_store import open_store
         from acoupi.hub.ingest import serve as serve_ingest
         from acoupi.hub.parts import Hub
 
+        store = None if audio is None else open_store(audio)
+
         say(f"Sensors can report to http://{host}:{port} (Ctrl-C ends it).")
-        serve_ingest(Hub(hub), host, port)
+        serve_ingest(Hub(hub, store), host, port)

@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
+from acoupi.space import HubAudio
+
 __all__ = ["Hub"]
 
 
@@ -28,9 +30,19 @@ class Hub(BaseModel):
     token: SecretStr | None = Field(
         default=None, description="What `acoupi hub add-sensor NAME` prints at the hub."
     )
+    audio: HubAudio = Field(
+        default="none",
+        description="Sound that the hub gets: none; of kept files, and clips, with detections; of "
+        "the sample for review; or all. What it has not got goes from a disk last.",
+    )
     interval_seconds: float = Field(
         default=60, ge=5, le=86_400, description="Seconds from one report to the next."
     )
+
+    @property
+    def sends(self) -> HubAudio:
+        """Of which recordings the hub gets the sound; none where there is no hub."""
+        return "none" if self.url is None else self.audio
 
     @model_validator(mode="after")
     def validate_token(self) -> Self:

@@ -2,7 +2,7 @@
 
 A page is a plain function from `Asked` to a response, which runs in a thread. What it raises is
 answered by name: 409 for a `HubError`, 503 for a `HubUnavailableError` (ask again later), 507 for
-a `HubFullError` (there is no room), and the status of a `RefusedError`.
+a `HubFullError` (there is no room), and the status of a `RefusedError` or `RecordingFileError`.
 """
 
 import base64
@@ -17,9 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from acoupi.errors import HubError, HubFullError, HubUnavailableError
+from acoupi.errors import HubError, HubFullError, HubUnavailableError, RecordingFileError
 from acoupi.hub.parts import Hub
 from acoupi.hub.tokens import Caller, caller_of
+from acoupi.hub.troubles import Troubles
 
 __all__ = ["LONGEST_BODY", "RETRY_AFTER", "Asked", "RefusedError", "page", "said"]
 
@@ -75,6 +76,7 @@ def page(
     method: str = "GET",
 ) -> Route:
     """Return a page that some may ask for: "sensor", "worker", and roles of people."""
+    troubles = Troubles()
 
     async def asked(request: Request) -> Response:
         try:
@@ -83,7 +85,10 @@ def page(
             return await run_in_threadpool(answer, Asked(hub, caller, request, body))
         except RefusedError as error:
             return said(error.status, str(error))
+        except RecordingFileError as error:
+            return said(error.status, error.message)
         except HubUnavailableError as error:
+            troubles.tell(error)
             status = 507 if isinstance(error, HubFullError) else 503
             return said(status, error.message, {"Retry-After": RETRY_AFTER})
         except HubError as error:

@@ -9,6 +9,7 @@ from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
+from acoupi.components.stores.unsent import UnsentSound
 from acoupi.config.hub import Hub
 from acoupi.services.in_force import settings_report
 from acoupi.services.reporting import generate_hub_task
@@ -44,4 +45,6 @@ def make_hub_task(
         messages,
         logger,
         find_settings=lambda: settings_report(settings),
+        sound=UnsentSound(store),
+        audio=hub.audio,
     )

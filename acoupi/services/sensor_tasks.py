@@ -39,6 +39,9 @@ def add_sensor_tasks(
         the backlog policy cannot be followed.
     """
     limit_backlog(program, sensor.backlog)
+    store = getattr(program, "store", None)
+    if isinstance(store, Store):
+        store.hub_audio = sensor.hub.sends
     if sensor.disk.enabled:
         _add(program, "sensor.disk.enabled false", lambda: _space_tasks(program, settings, sensor))
     if sensor.alarms.enabled:

@@ -151,6 +151,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_FLEET_KEY": "the file with the private key, as `acoupi fleet set --key`",
     "ACOUPI_FLEET_MQTT": "the MQTT broker of many sensors, as `acoupi fleet status --mqtt`",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
+    "ACOUPI_HUB_AUDIO": "where a hub keeps sound, as `acoupi hub serve --audio`",
     "ACOUPI_INSIDE": "set by acoupi where it runs a command in a container",
     "ACOUPI_KUBERNETES_NAMESPACE": "with the target kubernetes: the namespace of the sensor",
     "ACOUPI_KUBERNETES_NODE": "there: the label of the node that has the microphone",
