@@ -72,7 +72,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "sqlite3": ("components/stores/", "components/message_stores/"),
-    "requests": ("components/messengers/", "provisioning/fetching.py"),
+    "requests": ("components/messengers/", "exports/remote.py", "provisioning/fetching.py"),
     "paho": ("components/messengers/",),
     "apprise": ("components/messengers/",),
     "prometheus_client": ("services/metrics.py",),

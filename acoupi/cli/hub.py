@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli import hub_people
+from acoupi.cli import hub_people, hub_subscribe
 from acoupi.cli.checks import AsJson
 from acoupi.cli.hub_options import Database, opened_database
-from acoupi.cli.output import done, example, print_json, print_table, say, working
+from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
 from acoupi.errors import ConfigurationError
@@ -18,6 +18,7 @@ __all__ = ["app"]
 
 app = group("hub")
 app.add_typer(hub_people.app)
+app.add_typer(hub_subscribe.app)
 
 Audio = Annotated[
     str | None,
@@ -81,9 +82,15 @@ def _store_in(source: Path) -> Path:
 def sensors(database: Database, as_json: AsJson = False) -> None:
     """List the sensors that the hub knows, and when they last reported."""
     with opened_database(database) as hub:
+        from acoupi.hub.publications import get_strangers
         from acoupi.hub.sensors import get_sensors
 
-        found = get_sensors(hub)
+        found, strangers = get_sensors(hub), get_strangers(hub)
+    for one in strangers:
+        warn(
+            f'{one.messages} messages of "{one.name}" on {one.topic} were not stored, as no '
+            "sensor is called that: acoupi hub add-sensor NAME"
+        )
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
     else:

@@ -26,6 +26,8 @@ _EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
 def put_reported(
     fleet: Fleet,
     database: HubDatabase,
+    longest: float | None = None,
+    *,
     only: Collection[str] | None = None,
     most: int = KEPT,
 ) -> None:
@@ -33,6 +35,8 @@ def put_reported(
 
     Parameters
     ----------
+    longest
+        As of `HubDatabase.reading`.
     only
         Names of sensors; None: all.
     most
@@ -43,7 +47,7 @@ def put_reported(
     HubError
         If the database cannot be read.
     """
-    with database.reading() as connection:
+    with database.reading(longest) as connection:
         for (name,) in connection.execute(_EXPECTED):
             if only is None or name in only:
                 fleet.expect(name)

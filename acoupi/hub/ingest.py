@@ -19,6 +19,7 @@ from acoupi.hub.asking import RETRY_AFTER, Asked, page, said
 from acoupi.hub.audio_pages import audio_routes
 from acoupi.hub.fleet_pages import fleet_routes
 from acoupi.hub.parts import Hub
+from acoupi.hub.reading_pages import reading_routes
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import Report
 
@@ -32,7 +33,9 @@ GRACE = 20
 
 def make_ingest(hub: Hub) -> Starlette:
     """Return the application that takes in reports and sound, and serves what it has."""
-    return Starlette(routes=[*_routes(hub), *audio_routes(hub), *fleet_routes(hub)])
+    return Starlette(
+        routes=[*_routes(hub), *audio_routes(hub), *reading_routes(hub), *fleet_routes(hub)]
+    )
 
 
 def serve(hub: Hub, host: str, port: int) -> None:

@@ -445,7 +445,13 @@ def _detection_row(number: int, output: int, one: data.Detection) -> Row:
 
 def _tag_rows(connection: Connection, tags: set[data.Tag]) -> Mapping[data.Tag, int]:
     stored = {tag: (storable(tag.key), storable(tag.value)) for tag in tags}
-    _put_many(connection, _TAGS, sorted(set(stored.values())))  # in order: no deadlock
+    known = _known_tags(connection)
+    if missing := set(stored.values()) - known.keys():
+        _put_many(connection, _TAGS, sorted(missing))  # in order: no deadlock
+        known = _known_tags(connection)
+    return {tag: known[names] for tag, names in stored.items()}
+
+
+def _known_tags(connection: Connection) -> Mapping[tuple[str, str], int]:
     found = connection.plain.execute("SELECT row, key, value FROM tag").fetchall()
-    rows = {(key, value): row for row, key, value in found}
-    return {tag: rows[names] for tag, names in stored.items()}
+    return {(key, value): row for row, key, value in found}
