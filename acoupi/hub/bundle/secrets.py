@@ -35,6 +35,8 @@ USERS_FILE = PurePath("broker/users.acl")
 INNER_BROKER = f"redis://{BROKER}:6379/0"
 """Of the hub's own broker, as services here reach it."""
 BUCKET_VARIABLES = "AWS_"
+FILES_OF_THE_HOST = {"AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+"""They mean nothing in a container."""
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
     BROKER: ("redis", "rediss", "amqp", "amqps"),
@@ -112,7 +114,7 @@ def hub_variables(
     bucket = {
         name: text
         for name, text in {**kept, **os.environ}.items()
-        if name.startswith(BUCKET_VARIABLES)
+        if name.startswith(BUCKET_VARIABLES) and name not in FILES_OF_THE_HOST
     }
     served = {INGEST: own | bucket, DISPATCH: own | {"ACOUPI_HUB_BROKER": broker}}
     if choices.listen_web:
