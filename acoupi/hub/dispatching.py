@@ -31,9 +31,15 @@ USERS_EVERY = 10.0
 _LOCK = 0x61634844
 """Key of the lock that lets one dispatcher at a time choose; "acHD"."""
 
+MOST_DEATHS = 5
+"""Attempts that ended with their worker, after which a recording is failed: it may be the cause."""
+KILLS = f"{MOST_DEATHS} workers ended, or fell silent, while they analysed it"
+
 _EXPIRED = """
-    UPDATE job SET state = 'waiting', updated_on_us = :now
-    WHERE state = 'running' AND until_us < :now RETURNING row
+    UPDATE job SET updated_on_us = :now,
+        state = CASE WHEN attempts < :deaths THEN 'waiting' ELSE 'failed' END,
+        error = CASE WHEN attempts < :deaths THEN error ELSE :kills END
+    WHERE state = 'running' AND until_us < :now RETURNING row, state
 """
 _SENT = "SELECT DISTINCT program FROM job WHERE state = 'sent' AND sent_on_us < :before"
 _LOST = """
@@ -88,10 +94,15 @@ class Dispatcher:
         now = to_microseconds(data.utc_now())
         values = {"now": now, "before": now - round(LOST_AFTER * 1e6)}
         with self._database.writing() as connection:
-            expired = connection.execute(_EXPIRED, values).fetchall()
+            limits = {"now": now, "deaths": MOST_DEATHS, "kills": KILLS}
+            expired = connection.execute(_EXPIRED, limits).fetchall()
             sent = [str(one) for (one,) in connection.execute(_SENT, values)]
         if expired:
-            logger.warning("%d jobs wait again: their workers are gone", len(expired))
+            failed = [row for row, state in expired if state == "failed"]
+            again = len(expired) - len(failed)
+            logger.warning("%d jobs wait again: their workers are gone", again)
+            for row in failed:
+                logger.error("The job %d has failed: %s", row, KILLS)
         for program in sent:
             if self._broker.count_waiting(program):
                 continue  # it may be among these

@@ -274,6 +274,21 @@ def test_a_worker_that_is_gone_and_a_broker_that_was_wiped_lose_nothing(
     assert queue.jobs == [job]
 
 
+def test_a_recording_that_ends_every_worker_is_given_up(
+    hub: Hub, client: TestClient, program: ProgramReport, one: data.Recording, clock: Clock,
+    queue: Queue, dispatcher: dispatching.Dispatcher,
+) -> None:  # fmt: skip
+    leave(hub, one, program)
+    for _ in range(dispatching.MOST_DEATHS):
+        assert dispatcher.turn() == 1
+        assert claim(client, queue.jobs.pop()).status_code == 200
+        clock.advance(61)
+
+    assert dispatcher.turn() == 0
+    with hub.database.reading() as connection:
+        assert connection.one("SELECT state, error FROM job") == ("failed", dispatching.KILLS)
+
+
 def test_a_broker_that_does_not_answer_is_asked_again(
     hub: Hub, program: ProgramReport, one: data.Recording, queue: Queue,
     dispatcher: dispatching.Dispatcher,
