@@ -35,6 +35,9 @@ __all__ = ["app"]
 
 app = typer.Typer(rich_markup_mode=None)
 UNHEALTHY = 3
+OWN, NONE = "own", "none"
+"""What takes a choice back."""
+PAIR = ("certificate", "key")
 SERVICES = {"name": "service", "state": "state", "health": "health", "well": "well", "wanted": "of"}
 
 
@@ -64,7 +67,7 @@ def setup(
     audio: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER|s3://BUCKET", help="Where sound is kept; else in the hub's folder."
+            metavar="FOLDER|s3://BUCKET", help="Where sound is kept; own: the hub's folder."
         ),
     ] = None,
     listen_broker: Annotated[
@@ -74,9 +77,20 @@ def setup(
             help="Where workers of other machines reach the broker; none: nowhere.",
         ),
     ] = None,
+    listen_web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS[:PORT]",
+            help="Where people see its pages, as 127.0.0.1:8091; none: nowhere.",
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Of the times on its pages: Europe/London; else UTC."),
+    ] = None,
     tls_certificate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Of an authority that sensors know; else its own."),
+        typer.Option(metavar="FILE", help="Of an authority that sensors know; own: its own."),
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")] = None,
     tls: Annotated[
@@ -108,7 +122,7 @@ def setup(
     are made once. Nothing is started: acoupi hub up.
     """
     from acoupi.bundles.cluster import CHOICES
-    from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, Listening, hub_home
+    from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, WEB_PORT, Listening, hub_home
 
     home = hub_home()
     given: dict[str, Any] = {
@@ -116,16 +130,23 @@ def setup(
         "listen": listen and Listening.parse("--listen", listen, HTTP_PORT),
         "workers": _workers(worker or []),
         "packages": package,
-        "audio": audio and _place(audio),
-        "certificate": tls_certificate and tls_certificate.absolute(),
-        "key": tls_key and tls_key.absolute(),
+        "audio": audio and ("" if audio == OWN else _place(audio)),
         "has_tls": tls,
-        "listen_broker": listen_broker
-        and Listening.parse("--listen-broker", listen_broker, BROKER_PORT),
+        "timezone": timezone and _zone(timezone),
         "target": target,
         "scales": keda,
-        "cluster": {one: os.environ[one] for one in CHOICES if os.environ.get(one)},
+        "cluster": {one: os.environ[one] for one in CHOICES if os.environ.get(one)} or None,
     }
+    given = {key: value for key, value in given.items() if value not in (None, [])}
+    if tls_certificate:
+        pair = (None, None) if str(tls_certificate) == OWN else (tls_certificate, tls_key)
+        given |= {key: one and one.absolute() for key, one in zip(PAIR, pair, strict=True)}
+    if listen_broker:
+        place = None if listen_broker == NONE else listen_broker
+        given["listen_broker"] = place and Listening.parse("--listen-broker", place, BROKER_PORT)
+    if listen_web:
+        place = None if listen_web == NONE else listen_web
+        given["listen_web"] = place and Listening.parse("--listen-web", place, WEB_PORT)
     urls = {"database": database_url, "broker": broker_url}
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
@@ -146,8 +167,8 @@ def _set_up(
     try:
         return set_up_hub(
             home,
-            {key: value for key, value in given.items() if value not in (None, [], {})},
-            own_servers={kind: "" if url == "own" else url for kind, url in urls.items()},
+            given,
+            own_servers={kind: "" if url == OWN else url for kind, url in urls.items()},
             force=force,
         )
     except ModuleNotFoundError as error:
@@ -176,6 +197,12 @@ def _workers(words: list[str]) -> dict[str, int]:
             )
         found[program] = int(number or 1)
     return found
+
+
+def _zone(text: str) -> str:
+    from acoupi.hub.dashboard import checked_zone
+
+    return checked_zone(text)
 
 
 def _place(audio: str) -> str:
@@ -254,7 +281,11 @@ def status(as_json: AsJson = False) -> None:
     problems += [problem] if problem else []
     if facts:
         problems += [f"no worker for {one}" for one in facts.without_worker]
-        problems += [f"{facts.silent} sensors are silent"] if facts.silent else []
+        problems += (
+            [f"of {facts.sensors} sensors, {facts.silent} have been silent for a day"]
+            if facts.silent
+            else []
+        )
     if as_json:
         print_json(
             {

@@ -6,6 +6,7 @@ the queue itself, all keys of a program have a prefix of their own.
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -72,7 +73,7 @@ def make_hub_app(url: str, program: str) -> Celery:
 
 
 def _prefix(program: str) -> str:
-    return f"acoupi:{program}:"
+    return f"acoupi:{program.replace(':', '/')}:"  # no prefix begins another
 
 
 class HubBroker:
@@ -193,7 +194,7 @@ class _RabbitUsers:
             "hashing_algorithm": "rabbit_password_hashing_sha256",
             "tags": "",
         })  # fmt: skip
-        own = f"^{queue_of(user.program)}$".replace(".", r"\.")
+        own = f"^{re.escape(queue_of(user.program))}$"
         self._ask("PUT", f"permissions/{self._host}/{user.name}", {
             "configure": own, "write": "^$", "read": own,
         })  # fmt: skip

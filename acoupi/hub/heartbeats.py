@@ -26,6 +26,7 @@ _EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
 def put_reported(
     fleet: Fleet,
     database: HubDatabase,
+    *,
     only: Collection[str] | None = None,
     most: int = KEPT,
     longest: float | None = None,

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
+from celery import signals
 from celery.apps import worker as celery_worker
 from pydantic import SecretStr
 
@@ -86,6 +87,9 @@ def work(
     def analyse(job: int) -> None:
         at_work.do(job)
 
+    def ready(**_: object) -> None:
+        logger.info("The worker %s takes jobs for %s", facts.name, facts.program)
+
     with at_work.giving_signs_of_life():
         worker = _Worker(
             app=app,
@@ -99,7 +103,7 @@ def work(
             task_events=False,
             quiet=True,
         )
-        logger.info("The worker %s takes jobs for %s", facts.name, facts.program)
+        signals.worker_ready.connect(ready, weak=False)
         worker.start()
     return at_work.exit_code or int(worker.exitcode or 0)
 

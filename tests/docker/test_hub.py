@@ -1,4 +1,4 @@
-"""A hub in containers, a sensor beside it that reports to it, and what each service may reach."""
+"""A hub in containers, a sensor for which it analyses, and what each of its services may reach."""
 
 import json
 import subprocess
@@ -13,11 +13,12 @@ from acoupi.hub.bundle.choices import HubHome
 from tests.docker.bundles import DEADLINE, Done, docker, environment
 from tests.services import eventually, free_port
 
-SERVICES = ("database", "broker", "ingest", "dispatch", "worker-test")
+SERVICES = ("database", "broker", "ingest", "dispatch", "worker-demo")
 ACOUPI = Path(sys.executable).with_name("acoupi")
 QUICK = (
     *("--recording.duration", "1", "--recording.interval", "2", "--detections.threshold", "0.1"),
     *("--microphone.simulated.seed", "7", "--sensor.hub.interval_seconds", "5"),
+    *("--sensor.hub.audio", "all", "--sensor.analysis.where", "hub"),
 )
 REACH = """
 import socket, sys
@@ -73,7 +74,7 @@ class Hub:
 @pytest.fixture(scope="module")
 def hub(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     found = Hub(tmp_path_factory.mktemp("hub") / "home")
-    found.acoupi("hub", "setup", "--listen", f"127.0.0.1:{free_port()}", "--worker", "test")
+    found.acoupi("hub", "setup", "--listen", f"127.0.0.1:{free_port()}", "--worker", "demo=2")
     try:
         found.acoupi("hub", "up")
         yield found
@@ -104,14 +105,14 @@ def test_only_ingest_is_published_and_a_worker_does_not_reach_the_database(hub: 
         return done.stdout.split()
 
     assert published == ["ingest"]
-    assert reached("worker-test") == ["broker:6379", "ingest:8090"]
+    assert reached("worker-demo") == ["broker:6379", "ingest:8090"]
     assert reached("dispatch") == asked
     image = hub.inspect("ingest")["Config"]["Image"]
     stranger = docker("run", "--rm", image, "python", "-c", REACH, f"{database}:5432")
     assert stranger.stdout == ""
 
 
-def test_a_sensor_reports_and_all_is_there_after_the_hub_was_taken_down(
+def test_a_sensor_that_only_records_has_its_detections_at_the_hub_also_after_it_was_down(
     hub: Hub, tmp_path: Path
 ) -> None:
     home = tmp_path / "sensor"

@@ -76,22 +76,22 @@ def refused(url: str, program: str) -> bool:
 
 @pytest.mark.timeout(300)
 def test_a_worker_reaches_the_queue_of_its_program_only(server: Any, broker: HubBroker) -> None:
-    broker.settle_users([user("shed", "birds"), user("barn", "bats")])
+    broker.settle_users([user("shed", "birds"), user("barn", "birds:Bats")])
     broker.send("birds", [1, 2])
-    broker.send("bats", [3])
+    broker.send("birds:Bats", [3])
 
     eventually(lambda: broker.count_waiting("birds") == 2, "the count", 60)
     shed = as_worker(server, "shed")
     assert taken(shed, "birds") == [1]
-    assert refused(shed, "bats")
+    assert refused(shed, "birds:Bats")
     assert refused(as_worker(server, "shed", b"wrong"), "birds")
-    assert taken(as_worker(server, "barn"), "bats") == [3]
+    assert taken(as_worker(server, "barn"), "birds:Bats") == [3]
     with pytest.raises(HubUnavailableError):
         HubBroker(shed, management(server)).settle_users([])
 
     broker.settle_users([user("barn", "birds")])
     assert refused(shed, "birds")
-    assert refused(as_worker(server, "barn"), "bats")
+    assert refused(as_worker(server, "barn"), "birds:Bats")
     assert taken(as_worker(server, "barn"), "birds") == [2]
     assert taken(as_worker(server, "barn"), "birds") is None
     assert broker.count_waiting("nobody.asked") == 0

@@ -32,10 +32,10 @@ def test_an_empty_hub_has_nothing_and_nothing_is_wrong(database: HubDatabase) ->
 def test_a_sensor_is_silent_a_day_after_it_reported_and_not_if_it_may_not(
     database: HubDatabase,
 ) -> None:
-    for name in ("oak", "ash", "elm"):
+    for name in ("oak", "ash", "elm", "new"):
         add_sensor(database, name)
-    make_token(database, "oak")
-    make_token(database, "ash")
+    for name in ("oak", "ash", "new"):
+        make_token(database, name)
     now = data.utc_now()
     with database.writing() as connection:
         for name, hours in (("oak", 25), ("ash", 23)):
@@ -45,5 +45,5 @@ def test_a_sensor_is_silent_a_day_after_it_reported_and_not_if_it_may_not(
 
     facts = hub_facts(database)
 
-    assert (facts.sensors, facts.silent) == (3, 1)
+    assert (facts.sensors, facts.silent) == (4, 1)
     assert facts.reported_on == now - datetime.timedelta(hours=23)

@@ -21,8 +21,9 @@ from acoupi.hub.workers import add_worker, get_work, withdraw_worker
 from acoupi.services.program_report import program_report
 from tests.hub import gated
 from tests.hub.recorded import analysed_by_sensor, leave, new_recording
+from tests.hubs import served
 from tests.postgres import Postgres
-from tests.services import Redis, eventually, free_port
+from tests.services import Redis, eventually, free_port, make_authority
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -72,8 +73,9 @@ class RunningHub:
     def dispatch(self) -> subprocess.Popen[bytes]:
         return self.run("dispatch", "--broker", self.broker.url)
 
-    def work(self, token: str) -> subprocess.Popen[bytes]:
-        return self.run("work", "--hub", self.url, "--lease", "5", ACOUPI_HUB_WORKER_TOKEN=token)
+    def work(self, token: str, *options: str) -> subprocess.Popen[bytes]:
+        arguments = ("--hub", self.url, "--lease", "5", *options)
+        return self.run("work", *arguments, ACOUPI_HUB_WORKER_TOKEN=token)
 
     def begun(self) -> dict[str, list[int]]:
         """Return the processes that began each recording."""
@@ -185,3 +187,32 @@ def test_a_worker_whose_token_is_withdrawn_ends_by_itself(
 
         assert worker.wait(LONG) != 0
         assert "does not let this worker in" in (running.folder / "work.log").read_text()
+
+
+def test_a_worker_elsewhere_trusts_nobody_but_the_authority_that_it_is_given(
+    tmp_path: Path, postgres: Postgres, home: Path
+) -> None:
+    tls = make_authority(tmp_path / "tls")
+    (tmp_path / "sound").mkdir()
+    with Redis(tmp_path / "redis", tls=tls) as broker:
+        running = RunningHub(tmp_path, postgres.new_database("workers"), broker)
+        with (
+            opened(running) as hub,
+            served(running.database, tls=tls, audio=hub.audio) as running.url,
+        ):
+            token = add_worker(hub.database, "shed", PROGRAM, broker.url)
+            leave(hub, new_recording(tmp_path), program_report(gated.Program, gated.ConfigSchema()))
+            (running.gate / "open").touch()
+            try:
+                running.run("dispatch", "--broker", f"{broker.url}?ssl_ca_certs={tls.ca}")
+                stranger = running.work(token)
+                assert stranger.wait(LONG) != 0
+                assert "certificate verify failed" in (tmp_path / "work.log").read_text()
+
+                running.work(token, "--ca", str(tls.ca))
+                eventually(
+                    lambda: [one.done for one in get_work(hub.database)] == [1], "it is done",
+                    LONG, running.logs,
+                )  # fmt: skip
+            finally:
+                running.end()

@@ -12,11 +12,11 @@ from acoupi.hub.workers import ProgramWork, get_work
 __all__ = ["HubFacts", "hub_facts"]
 
 SILENT = datetime.timedelta(days=1)
-"""Of a sensor that may report: it says once an hour that it is there."""
+"""Of a sensor that may report, from when it was added: it says once an hour that it is there."""
 
 _SENSORS = """
     SELECT count(*), count(*) FILTER (
-        WHERE token_sha256 IS NOT NULL AND coalesce(reported_on_us, 0) < :since
+        WHERE token_sha256 IS NOT NULL AND coalesce(reported_on_us, added_on_us) < :since
     ), max(reported_on_us) FROM sensor
 """
 

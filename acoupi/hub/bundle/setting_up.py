@@ -26,7 +26,9 @@ PRIVATE_FOLDERS = ("secrets", "database", "broker", "tls")
 
 def wanted_packages(choices: HubChoices) -> list[str]:
     """Return what the image of a hub has more than that of a sensor: its libraries, programs."""
-    extras = ["hub", *(["s3"] if choices.keeps_audio_in_bucket else [])]
+    extras = ["hub"]
+    extras += ["s3"] if choices.keeps_audio_in_bucket else []
+    extras += ["web"] if choices.listen_web else []
     needed = [
         one.partition(";")[0].strip()
         for one in requires("acoupi") or ()
@@ -51,7 +53,9 @@ def choose(home: HubHome, given: Mapping[str, Any], urls: Mapping[str, str]) -> 
     """
     before = home.read().model_dump() if home.is_set_up else {"project": home.own_project}
     own = {"has_own_database": DATABASE not in urls, "has_own_broker": BROKER not in urls}
-    choices = HubChoices.model_validate(before | own | dict(given))
+    workers = before.get("workers", {}) | given.get("workers", {})
+    wanted = {program: count for program, count in workers.items() if count}
+    choices = HubChoices.model_validate(before | own | {**given, "workers": wanted})
     return choices.model_copy(update={"packages": tuple(named_packages(choices.packages))})
 
 
@@ -67,7 +71,7 @@ def set_up_hub(
     Parameters
     ----------
     given
-        Fields of `HubChoices`.
+        Fields of `HubChoices`; of the workers, those that change, and 0 for those that go.
     own_servers
         The addresses of a database and a broker of one's own; empty: of the hub again.
     force
@@ -132,7 +136,9 @@ def _certificate(home: HubHome, choices: HubChoices) -> dict[PurePath, RenderedF
     if choices.certificate and choices.key:
         return read_certificate(choices.certificate, choices.key)
     names = {choices.name, "localhost", "127.0.0.1", INGEST, BROKER}
-    names |= {one.address for one in (choices.listen, choices.listen_broker) if one}
+    names |= {
+        one.address for one in (choices.listen, choices.listen_web, choices.listen_broker) if one
+    }
     return own_certificate(home.path, names - {"0.0.0.0", "[::]"})  # noqa: S104 - left out
 
 
