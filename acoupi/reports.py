@@ -147,6 +147,10 @@ class SettingsReport(_Strict):
     program: str
     version: str
     """Of acoupi."""
+    configuration: str = ""
+    """Digest of the settings of the program, and..."""
+    sections: Sequence[str] = ()
+    """...of each of its sections, as heartbeats say them."""
     values: dict[str, JsonValue]
     """By dotted name; without secrets, as in the files of the configuration."""
     variables: Sequence[str] = ()

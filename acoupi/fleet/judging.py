@@ -7,7 +7,7 @@ missing, or is not what it should be, is not known; no message can make the othe
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -174,11 +174,19 @@ class Fleet:
         self._judges_effort = judges_effort
         self._sensors: dict[tuple[str, str], _Sensor] = {}
         self._expected: set[str] = set()
+        self._told: dict[str, dict[str, Any]] = {}
         self._count = 0
 
     def expect(self, name: str) -> None:
         """Note a sensor that should send heartbeats."""
         self._expected.add(name)
+
+    def tell(self, name: str, *, sections: object, **told: str | None) -> None:
+        """Note what a sensor reports beside heartbeats: version, program, configuration.
+
+        That of a heartbeat counts where there is one.
+        """
+        self._told[name] = {**told, "sections": dict(_sections(sections))}
 
     def put(self, content: object, *, name: str = "", created_on: datetime | None = None) -> bool:
         """Take a message in; return whether it was a heartbeat or an alarm.
@@ -231,10 +239,16 @@ class Fleet:
             shown = name or device or "(without an id)"
             if name and names[name] > 1:
                 shown = f"{name} ({device or 'without an id'})"
-            yield self._row(shown, device or None, sensor)
+            yield self._completed(name, self._row(shown, device or None, sensor))
         limit = (self._silent_after or MISSED * INTERVAL).total_seconds()
         for name in self._expected - set(names):
-            yield Row(name, None, "silent", ["it has sent no heartbeat yet"], None, limit)
+            row = Row(name, None, "silent", ["it has sent no heartbeat yet"], None, limit)
+            yield self._completed(name, row)
+
+    def _completed(self, name: str, row: Row) -> Row:
+        told = self._told.get(name, {})
+        lacking = {what: value for what, value in told.items() if not getattr(row, what)}
+        return replace(row, **lacking)
 
     def _row(self, shown: str, device: str | None, sensor: _Sensor) -> Row:
         last = sensor.last()
@@ -252,7 +266,7 @@ class Fleet:
             "version": _text(last.content.get("version")),
             "program": _text(last.content.get("program")),
             "configuration": _text(last.content.get("configuration")),
-            "sections": dict(_sections(last)),
+            "sections": dict(_sections(last.content.get("sections"))),
             "recorded_h": None if recorded is None else recorded / 3600,
             "coverage_percent": _percent(recorded, planned),
             "disk_hours_left": last.figure("disk_hours_left"),
@@ -322,8 +336,7 @@ def _change(sensor: _Sensor, last: _Beat) -> float | None:
     return median(recent) - median(before)
 
 
-def _sections(last: _Beat) -> Iterator[tuple[str, str]]:
-    said = last.content.get("sections")
+def _sections(said: object) -> Iterator[tuple[str, str]]:
     for one in said[:MOST_SECTIONS] if isinstance(said, list) else ():
         if isinstance(one, str) and "=" in one:
             name, _, digest = one[:LONGEST_TEXT].partition("=")

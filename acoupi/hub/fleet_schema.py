@@ -9,6 +9,8 @@ FLEET_TABLES: tuple[str, ...] = (
         sensor_row BIGINT PRIMARY KEY REFERENCES sensor (row),
         program TEXT NOT NULL,
         version TEXT NOT NULL,
+        configuration TEXT NOT NULL,             -- digest of the settings of the program
+        sections TEXT NOT NULL,                  -- JSON: NAME=DIGEST of each section of them
         settings TEXT NOT NULL,                  -- JSON, by dotted name
         variables TEXT NOT NULL,                 -- JSON: names of those that hold a setting
         number BIGINT,                           -- of the document in force; null: it follows none

@@ -14,13 +14,16 @@ __all__ = ["InForce", "get_standings", "get_values", "put_settings"]
 
 _PUT = """
     INSERT INTO settings_in_force AS known (
-        sensor_row, program, version, settings, variables, number, since_us, refused, why,
-        reported_on_us
+        sensor_row, program, version, configuration, sections, settings, variables, number,
+        since_us, refused, why, reported_on_us
     ) VALUES (
-        :sensor, :program, :version, :values, :variables, :number, :since, :refused, :why, :now
+        :sensor, :program, :version, :configuration, :sections, :values, :variables, :number,
+        :since, :refused, :why, :now
     ) ON CONFLICT (sensor_row) DO UPDATE SET
-        program = excluded.program, version = excluded.version, settings = excluded.settings,
-        variables = excluded.variables, number = excluded.number, since_us = excluded.since_us,
+        program = excluded.program, version = excluded.version,
+        configuration = excluded.configuration, sections = excluded.sections,
+        settings = excluded.settings, variables = excluded.variables, number = excluded.number,
+        since_us = excluded.since_us,
         refused = excluded.refused, why = excluded.why,
         reported_on_us = CASE WHEN known.number IS NOT DISTINCT FROM excluded.number
             THEN known.reported_on_us ELSE excluded.reported_on_us END
@@ -61,6 +64,8 @@ def put_settings(connection: Connection, sensor_row: int, report: SettingsReport
         "sensor": sensor_row,
         "program": report.program,
         "version": report.version,
+        "configuration": report.configuration,
+        "sections": json.dumps(list(report.sections)),
         "values": storable(json.dumps(report.values, ensure_ascii=False)),
         "variables": json.dumps(list(report.variables)),
         "number": report.in_force,

@@ -20,6 +20,10 @@ _MESSAGES = """
     WHERE :only::text[] IS NULL OR s.id = ANY(:only)
     ORDER BY m.row
 """
+_TOLD = """
+    SELECT s.id, f.version, f.program, f.configuration, f.sections
+    FROM settings_in_force f JOIN sensor s ON s.row = f.sensor_row
+"""
 _EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
 
 
@@ -51,6 +55,11 @@ def put_reported(
         for (name,) in connection.execute(_EXPECTED):
             if only is None or name in only:
                 fleet.expect(name)
+        for name, version, program, configuration, sections in connection.execute(_TOLD):
+            fleet.tell(
+                name, version=version, program=program, configuration=configuration or None,
+                sections=json.loads(sections),
+            )  # fmt: skip
         values = {"most": most, "only": None if only is None else list(only)}
         for name, created_on, content in connection.stream(_MESSAGES, values):
             try:

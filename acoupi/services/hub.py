@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
@@ -42,6 +44,7 @@ def make_hub_task(
     *,
     reporter: Reporter,
     settings: Settings,
+    config: BaseModel,
     logger: logging.Logger,
 ) -> Callable[[], None]:
     """Return the task that reports a metadata store, and a message store, to a hub.
@@ -55,6 +58,8 @@ def make_hub_task(
         Of the same metadata store.
     settings
         Of the home whose configuration is reported.
+    config
+        With which its program runs.
     """
     assert hub.url is not None
     assert hub.token is not None
@@ -72,5 +77,5 @@ def make_hub_task(
         logger,
         sound=UnsentSound(store),
         audio=hub.audio,
-        find_settings=lambda: settings_report(settings),
+        find_settings=lambda: settings_report(settings, config),
     )

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 import acoupi
 from acoupi.commit import is_there, read_whole
 from acoupi.config.documents import Document
 from acoupi.config.names import SENSOR
 from acoupi.config.secrets import REFERENCE
+from acoupi.programs.templates.digests import section_digests, settings_digest
 from acoupi.provisioned import read_provisioned
 from acoupi.reports import SettingsReport
 from acoupi.stack.settings import Settings
@@ -16,8 +19,13 @@ from acoupi.stack.settings import Settings
 __all__ = ["settings_report"]
 
 
-def settings_report(settings: Settings) -> SettingsReport:
+def settings_report(settings: Settings, config: BaseModel | None = None) -> SettingsReport:
     """Return it; secrets, and addresses that hold a login, are left out.
+
+    Parameters
+    ----------
+    config
+        With which the program runs; None: its digests are not told.
 
     Raises
     ------
@@ -32,6 +40,8 @@ def settings_report(settings: Settings) -> SettingsReport:
     return SettingsReport(
         program=read_whole(settings.program_name_file).strip(),
         version=acoupi.__version__,
+        configuration="" if config is None else settings_digest(config),
+        sections=() if config is None else section_digests(config),
         values=dict([*program, *sensor]),
         variables=[one for one in sources if one.startswith("ACOUPI_") and "=" not in one],
         in_force=None if followed is None else followed.in_force,

@@ -115,7 +115,13 @@ def _hub_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -
 
         reporter = make_reporter(path, program, leaves_all=sensor.analysis.where == "both")
         return make_hub_task(
-            path, messages, hub, reporter=reporter, settings=settings, logger=program.logger
+            path,
+            messages,
+            hub,
+            reporter=reporter,
+            settings=settings,
+            config=program.config,
+            logger=program.logger,
         )
 
     def hub_task() -> None:

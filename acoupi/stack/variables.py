@@ -157,6 +157,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_HUB_BROKER_ADDRESS": "where workers find it, as `acoupi hub add-worker --broker`",
     "ACOUPI_HUB_BROKER_MANAGEMENT": "RabbitMQ's management, as `acoupi hub dispatch --management`",
     "ACOUPI_HUB_CA": "whose certificates a worker trusts, as `acoupi hub work --ca`",
+    "ACOUPI_HUB_CACHE": "where its page keeps what it makes, as `acoupi hub web --folder`",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
     "ACOUPI_HUB_HOME": "the folder of a hub, by default `~/.acoupi-hub`",
     "ACOUPI_HUB_MQTT": "the MQTT broker of sensors, as `acoupi hub subscribe --broker`",

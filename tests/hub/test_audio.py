@@ -377,7 +377,8 @@ def test_a_sound_in_an_archive_is_read_in_place(one_server: Server, tmp_path: Pa
     (archive / "b.wav").write_bytes(SOUND)
     with one_server.hub.database.writing() as connection:
         connection.execute(
-            "INSERT INTO audio SELECT id, row, false, :place, 'b.wav', 'wav', :size, :digest, 0"
+            "INSERT INTO audio (id, recording_row, is_clip, place, key, format, bytes, sha256,"
+            " stored_on_us) SELECT id, row, false, :place, 'b.wav', 'wav', :size, :digest, 0"
             " FROM recording",
             {"place": str(archive), "size": len(SOUND), "digest": bytes.fromhex(SHA256)},
         )
