@@ -46,8 +46,9 @@ def database(postgres: Postgres, tmp_path: Path) -> Iterator[HubDatabase]:
             take_in(database, "oak-1", report)
         with database.writing() as connection:
             connection.execute(
-                "INSERT INTO audio SELECT id, row, false, :place, 'tone.wav', 'wav', :size,"
-                " :digest, 0 FROM recording WHERE id = :id",
+                "INSERT INTO audio (id, recording_row, is_clip, place, key, format, bytes, sha256,"
+                " stored_on_us) SELECT id, row, false, :place, 'tone.wav', 'wav', :size, :digest, 0"
+                " FROM recording WHERE id = :id",
                 {
                     "place": str(archive), "size": len(tone), "id": sounds[1].id.bytes,
                     "digest": hashlib.sha256(tone).digest(),
