@@ -260,7 +260,11 @@ def status(as_json: AsJson = False) -> None:
     problems += [problem] if problem else []
     if facts:
         problems += [f"no worker for {one}" for one in facts.without_worker]
-        problems += [f"of {facts.sensors} sensors, {facts.silent} have been silent for a day"] if facts.silent else []
+        problems += (
+            [f"of {facts.sensors} sensors, {facts.silent} have been silent for a day"]
+            if facts.silent
+            else []
+        )
     if as_json:
         print_json(
             {
