@@ -242,6 +242,10 @@ class EffortState(str, Enum):
     """The clock was wrong or stepped, so it cannot be said what happened then."""
 
 
+NO_POWER = "the recorder left no trace until the board was started again: no power, or a bad disk"
+SET_BACK = "the clock was set back while the recorder was off"
+
+
 @dataclass(frozen=True, slots=True)
 class EffortSpan:
     """A period and its state."""

@@ -302,13 +302,14 @@ def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
 def _bytes_there(file: BinaryIO, layout: riff.Layout) -> int:
     """Return how many bytes of samples there are.
 
-    Zeros at the end of the last block do not count: a power cut leaves them where the
-    length of the file was on the disk before its last samples.
+    Zeros that end the last block do not count: a power cut leaves them where the length of
+    the file was on the disk before its last samples. A block of nothing else was silence.
     """
     begin = layout.samples.offset
     block = max(begin, (layout.file_bytes - 1) // DISK_BLOCK * DISK_BLOCK)
     file.seek(block)
-    there = block + len(file.read(DISK_BLOCK).rstrip(b"\0")) - begin
+    content = file.read(DISK_BLOCK)
+    there = block + len(content.rstrip(b"\0") or content) - begin
     return min(there + -there % layout.format.frame_bytes, layout.file_bytes - begin)
 
 

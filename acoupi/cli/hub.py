@@ -8,7 +8,7 @@ import typer
 
 from acoupi.cli import hub_analysis, hub_archives, hub_bundle, hub_people, hub_subscribe, hub_web
 from acoupi.cli.checks import AsJson
-from acoupi.cli.hub_options import Audio, Database, opened_database
+from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database
 from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
@@ -127,10 +127,8 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8090,
     audio: Audio = None,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="PEM; with it, it speaks TLS.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")] = None,
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
 ) -> None:
     """Take in what sensors report over HTTP, until Ctrl-C.
 

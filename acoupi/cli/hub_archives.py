@@ -96,6 +96,9 @@ def analyse(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until all is analysed.")
     ] = True,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Analyse again what failed in earlier runs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Analyse the recordings of other recorders: AudioMoth, Song Meter, Bugg and more.
@@ -122,7 +125,10 @@ def analyse(
             longitude,
             zone_of(timezone),
         )
-        order = Order(place, season, piece, workers, tuple(files or ()), is_awaited=wait)
+        order = Order(
+            place, season, piece, workers, tuple(files or ()),
+            is_awaited=wait, is_retried=retry_failed,
+        )  # fmt: skip
         outcome = analyse_archive(database, order, _Watching(show))
     if as_json:
         print_json(_as_json(season, outcome))

@@ -77,6 +77,17 @@ def setup(
             help="Where workers of other machines reach the broker; none: nowhere.",
         ),
     ] = None,
+    listen_web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS[:PORT]",
+            help="Where people see its pages, as 127.0.0.1:8091; none: nowhere.",
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Of the times on its pages: Europe/London; else UTC."),
+    ] = None,
     tls_certificate: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Of an authority that sensors know; own: its own."),
@@ -111,7 +122,7 @@ def setup(
     are made once. Nothing is started: acoupi hub up.
     """
     from acoupi.bundles.cluster import CHOICES
-    from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, Listening, hub_home
+    from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, WEB_PORT, Listening, hub_home
 
     home = hub_home()
     given: dict[str, Any] = {
@@ -121,6 +132,7 @@ def setup(
         "packages": package,
         "audio": audio and ("" if audio == OWN else _place(audio)),
         "has_tls": tls,
+        "timezone": timezone and _zone(timezone),
         "target": target,
         "scales": keda,
         "cluster": {one: os.environ[one] for one in CHOICES if os.environ.get(one)} or None,
@@ -132,6 +144,9 @@ def setup(
     if listen_broker:
         place = None if listen_broker == NONE else listen_broker
         given["listen_broker"] = place and Listening.parse("--listen-broker", place, BROKER_PORT)
+    if listen_web:
+        place = None if listen_web == NONE else listen_web
+        given["listen_web"] = place and Listening.parse("--listen-web", place, WEB_PORT)
     urls = {"database": database_url, "broker": broker_url}
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
@@ -182,6 +197,12 @@ def _workers(words: list[str]) -> dict[str, int]:
             )
         found[program] = int(number or 1)
     return found
+
+
+def _zone(text: str) -> str:
+    from acoupi.hub.dashboard import checked_zone
+
+    return checked_zone(text)
 
 
 def _place(audio: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from acoupi.errors import ConfigurationError
 if TYPE_CHECKING:
     from acoupi.hub.database import HubDatabase
 
-__all__ = ["Audio", "Database", "opened_database"]
+__all__ = ["Audio", "Certificate", "Database", "Key", "opened_database"]
 
 
 def _database(context: typer.Context, url: str) -> str:
@@ -56,6 +57,10 @@ Audio = Annotated[
         help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
     ),
 ]
+Certificate = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="PEM; with it, it speaks TLS.")
+]
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli.hub_options import Audio, Database, opened_database
+from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database
 from acoupi.cli.output import example, say
 from acoupi.cli.table import single
 
@@ -34,6 +34,8 @@ def web(
         str,
         typer.Option(metavar="ADDRESS", help="Of a proxy; what it says of browsers is believed."),
     ] = "",
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
     folder: Annotated[
         Path,
         typer.Option(
@@ -46,7 +48,8 @@ def web(
     """Serve pages over all sensors, until Ctrl-C.
 
     Reviewers and operators log in with the tokens of "acoupi hub add-person".
-    On a network, put a server that speaks TLS (nginx, Caddy) in front of it.
+    On a network give it a certificate, or put a server that speaks TLS (nginx,
+    Caddy) in front of it. acoupi hub setup --listen-web has it run with the hub.
     """
     with opened_database(database) as hub:
         from acoupi.hub.audio_store import open_store
@@ -57,6 +60,7 @@ def web(
         settings = {
             "host": host, "port": port, "path_prefix": path_prefix, "trusted_proxy": trusted_proxy
         }  # fmt: skip
-        say(f"The pages are at http://{host}:{port}{path_prefix}/ (Ctrl-C ends them).")
+        scheme = "https" if tls_certificate else "http"
+        say(f"The pages are at {scheme}://{host}:{port}{path_prefix}/ (Ctrl-C ends them).")
         place = Place(database, folder.expanduser(), name, timezone)
-        serve(Hub(hub, store), place, settings)
+        serve(Hub(hub, store), place, settings, certificate=tls_certificate, key=tls_key)

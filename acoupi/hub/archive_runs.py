@@ -19,7 +19,7 @@ from acoupi.hub.archive_places import Archive
 from acoupi.hub.archive_rows import Season, Trouble, troubles_in
 from acoupi.hub.archives import Patience, TakenIn, take_in_archive
 from acoupi.hub.database import HubDatabase
-from acoupi.hub.local_workers import local_workers
+from acoupi.hub.local_workers import LocalWork, local_workers
 from acoupi.reports import ProgramReport
 from acoupi.services.program_report import program_report
 from acoupi.stack.loading import load_program_class
@@ -47,6 +47,12 @@ _JOBS = """
 """
 _STATES = f"SELECT j.state, count(*) {_JOBS} GROUP BY j.state"
 _FAILURES = f"SELECT r.path, j.error {_JOBS} AND j.state = 'failed' ORDER BY r.path"
+_RETRY = f"""
+    UPDATE job SET state = 'waiting', attempts = 0, until_us = 0, error = NULL WHERE row IN (
+        SELECT j.row {_JOBS} AND j.state = 'failed'
+            AND EXISTS (SELECT 1 FROM audio a WHERE a.recording_row = r.row)
+    )
+"""  # noqa: S608 - written here
 _SPECIES = """
     SELECT species, count(*) FROM v_detection WHERE deployment_id = :deployment
     GROUP BY species ORDER BY count(*) DESC, species
@@ -69,6 +75,8 @@ class Order:
     """See `acoupi.hub.analysing.Analyser`."""
     is_awaited: bool = True
     """Whether to wait until all is analysed."""
+    is_retried: bool = False
+    """Whether what failed in an earlier run is to be analysed again."""
 
 
 class Watcher(Protocol):
@@ -132,11 +140,13 @@ def analyse_archive(
     with ExitStack() as stack:
         stack.callback(database.close)
         _require_both(database, archive)
+        workers: LocalWork | None = None
         if order.workers:
             own = HubDatabase(url)
             stack.callback(own.close)
-            workers = local_workers(own, season.program.program, order.workers, order.files)
-            stack.enter_context(workers)
+            workers = stack.enter_context(
+                local_workers(own, season.program.program, order.workers, order.files)
+            )
         taken = take_in_archive(
             database,
             archive,
@@ -145,8 +155,12 @@ def analyse_archive(
             progress=watcher.taking_in,
             patience=patience,
         )
+        if order.is_retried:
+            patience.with_(partial(_retry, database, season))
         while (now := patience.with_(partial(_done, database, season))).left and order.is_awaited:
             watcher.analysing(now)
+            if workers is not None:
+                workers.require_well()
             sleep(PAUSE)
         troubles = [*troubles_in(database, archive, season), *_failures(database, season)]
         return Outcome(taken, now, _species(database, season), troubles)
@@ -219,6 +233,11 @@ def _done(database: HubDatabase, season: Season) -> Done:
     return Done(
         states["done"], states["failed"], states.total() - states["done"] - states["failed"]
     )
+
+
+def _retry(database: HubDatabase, season: Season) -> None:
+    with database.writing() as connection:
+        connection.execute(_RETRY, _keys(season))
 
 
 def _failures(database: HubDatabase, season: Season) -> list[Trouble]:

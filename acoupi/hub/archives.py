@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
 from acoupi import data
@@ -29,6 +28,8 @@ T = TypeVar("T")
 
 AT_ONCE = 200
 """Files that are taken in together; what is held in memory does not grow with an archive."""
+BYTES_AT_ONCE = 1 << 30
+"""Bytes after which no more files are taken in together: long ones are many recordings."""
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts to reach what does not answer."""
 READERS = 4
@@ -200,9 +201,17 @@ def _listed(archive: Archive, patience: Patience) -> Iterator[Entry]:
 
 
 def _batches(entries: Iterable[Entry], others: Counter[str]) -> Iterator[list[Entry]]:
-    found = _sounds(entries, others)
-    while batch := list(islice(found, AT_ONCE)):
-        yield list({one.key: one for one in batch}.values())
+    """Yield some files at a time, fewer if they are long; none twice."""
+    batch: dict[str, Entry] = {}
+    size = 0
+    for one in _sounds(entries, others):
+        batch[one.key] = one
+        size += one.bytes
+        if len(batch) >= AT_ONCE or size >= BYTES_AT_ONCE:
+            yield list(batch.values())
+            batch, size = {}, 0
+    if batch:
+        yield list(batch.values())
 
 
 def _sounds(entries: Iterable[Entry], others: Counter[str]) -> Iterator[Entry]:

@@ -36,7 +36,7 @@ from acoupi.web.sensor import Now
 from acoupi.web.service import signing_key
 from acoupi.web.writing import routes as writing_routes
 
-__all__ = ["HubSensor", "Place", "make_dashboard", "serve"]
+__all__ = ["HubSensor", "Place", "checked_zone", "make_dashboard", "serve"]
 
 AT_ONCE = 100
 """Connections; more are told to come back."""
@@ -189,8 +189,15 @@ def make_dashboard(hub: Hub, place: Place, web: Web, signing: str | None = None)
     )
 
 
-def serve(hub: Hub, place: Place, settings: Mapping[str, Any]) -> None:
-    """Serve the pages until a signal ends it.
+def serve(
+    hub: Hub,
+    place: Place,
+    settings: Mapping[str, Any],
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> None:
+    """Serve the pages until a signal ends it; over TLS with a certificate and its key.
 
     Parameters
     ----------
@@ -211,6 +218,8 @@ def serve(hub: Hub, place: Place, settings: Mapping[str, Any]) -> None:
         make_dashboard(hub, place, web, signing_key(place.folder / "sessions.key")),
         host=web.host,
         port=web.port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -222,16 +231,28 @@ def serve(hub: Hub, place: Place, settings: Mapping[str, Any]) -> None:
     )
 
 
-def _checked(settings: Mapping[str, Any], timezone: str) -> Web:
+def checked_zone(text: str) -> str:
+    """Return the key of a time zone.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name.
+    """
     try:
-        ZoneInfo(timezone)
+        ZoneInfo(text)
     except (ValueError, LookupError, OSError) as error:
         raise ParameterError(
             "--timezone",
-            f'there is no time zone "{timezone}".',
-            "acoupi hub web --timezone Europe/London",
+            f'there is no time zone "{text}".',
+            "--timezone Europe/London",
             why="this machine does not know it.",
         ) from error
+    return text
+
+
+def _checked(settings: Mapping[str, Any], timezone: str) -> Web:
+    checked_zone(timezone)
     try:
         return Web(**settings)
     except ValidationError as error:

@@ -63,7 +63,7 @@ def advance(database: HubDatabase, now: datetime) -> None:
     if not has:
         return
     fleet = Fleet(now, judges_effort=False)
-    put_reported(fleet, database, [name for name, is_tried in has.items() if is_tried], LOOKED_AT)
+    put_reported(fleet, database, only=[one for one in has if has[one]], most=LOOKED_AT)
     heard = {row.sensor: row for row in fleet.rows()}
     with database.writing() as connection:
         connection.execute("LOCK TABLE fleet_change IN EXCLUSIVE MODE")

@@ -26,8 +26,10 @@ _EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
 def put_reported(
     fleet: Fleet,
     database: HubDatabase,
+    *,
     only: Collection[str] | None = None,
     most: int = KEPT,
+    longest: float | None = None,
 ) -> None:
     """Put the newest messages of each sensor into a fleet; those that may report are expected.
 
@@ -37,13 +39,15 @@ def put_reported(
         Names of sensors; None: all.
     most
         Heartbeats, and alarms, of a sensor.
+    longest
+        As of `HubDatabase.reading`.
 
     Raises
     ------
     HubError
         If the database cannot be read.
     """
-    with database.reading() as connection:
+    with database.reading(longest) as connection:
         for (name,) in connection.execute(_EXPECTED):
             if only is None or name in only:
                 fleet.expect(name)

@@ -23,7 +23,7 @@ from acoupi.hub.local_worker import Orders
 from acoupi.hub.parts import Hub
 from acoupi.hub.workers import add_worker
 
-__all__ = ["local_workers"]
+__all__ = ["LocalWork", "local_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ LEASE = 30.0
 """Seconds of silence after which a job is given to another worker."""
 MOST_DEATHS = 3
 """Workers that may die of a recording; then it has failed."""
+MOST_IN_A_ROW = 8
+"""Workers that may die one after another, before it is no fault of recordings."""
 PAUSE = 1.0
 """Seconds after which a worker without a job looks for one again."""
 GRACE = 10.0
@@ -61,7 +63,7 @@ _WAIT_AGAIN = """
 @contextmanager
 def local_workers(
     database: HubDatabase, program: str, count: int, files: Sequence[Path] = ()
-) -> Iterator[None]:
+) -> Iterator["LocalWork"]:
     """Let some processes of this machine analyse what waits for a program, while the block lasts.
 
     Parameters
@@ -81,7 +83,7 @@ def local_workers(
         connection.execute("SELECT pg_advisory_lock(:run)", {"run": run})
         _take_over(connection)
     with serving_here(Hub(database)) as url:
-        work = _Work(database, program)
+        work = LocalWork(database, program)
         workers = [
             _Worker(
                 Orders(
@@ -98,12 +100,13 @@ def local_workers(
         for one in workers:
             one.start()
         try:
-            yield
+            yield work
         finally:
             work.over.set()
             for one in workers:
                 one.stop()
             with database.writing() as connection:
+                connection.plain.execute(_WAIT_AGAIN, [names])
                 connection.plain.execute(_FORGET, [names])
 
 
@@ -122,13 +125,13 @@ def _take_over(connection: Connection) -> None:
             connection.execute(_LET_GO, {"run": int(run)})
 
 
-class _Work:
+class LocalWork:
     """What there is to do, each job for one worker at a time."""
 
     def __init__(self, database: HubDatabase, program: str) -> None:
         self._database, self._program = database, program
         self._lock, self._given = threading.Lock(), set[int]()
-        self._deaths = Counter[int]()
+        self._deaths, self._in_a_row, self._last_code = Counter[int](), 0, 0
         self.over = threading.Event()
 
     def take(self) -> int | None:
@@ -151,13 +154,37 @@ class _Work:
         with self._lock:
             self._given.discard(job)
 
+    def require_well(self) -> None:
+        """Raise if workers die whatever they are at.
+
+        Raises
+        ------
+        HubError
+            If many died, and none was over with a job in between.
+        """
+        if self._in_a_row >= MOST_IN_A_ROW:
+            raise HubError(
+                "the workers on this machine die, whatever they analyse.",
+                "fewer --workers, if memory is short; and --retry-failed, with the same command",
+                why=f"{self._in_a_row} died one after another (exit code {self._last_code}).",
+            )
+
+    def note_over(self) -> None:
+        """Note that a worker is over with a job, and alive."""
+        self._in_a_row = 0
+
     def note_death(self, job: int, code: int) -> None:
         """Note that a worker died of a job: it is tried again, but for a few times only."""
         self._deaths[job] += 1
+        self._in_a_row += 1
+        self._last_code = code
         logger.warning("A worker died at the job %d (exit code %d)", job, code)
+        if self._in_a_row >= MOST_IN_A_ROW:
+            self.over.set()
+        is_fatal = self._deaths[job] >= MOST_DEATHS and not self.over.is_set()
         values = {
             "job": job,
-            "state": "failed" if self._deaths[job] >= MOST_DEATHS else "waiting",
+            "state": "failed" if is_fatal else "waiting",
             "why": f"{self._deaths[job]} workers died of it (exit code {code})",
             "now": to_microseconds(utc_now()),
         }
@@ -168,7 +195,7 @@ class _Work:
 class _Worker(threading.Thread):
     """Has a process do jobs; a new one, when it dies."""
 
-    def __init__(self, orders: Orders, work: _Work) -> None:
+    def __init__(self, orders: Orders, work: LocalWork) -> None:
         super().__init__(name="local worker")
         self._orders, self._work = orders, work
         self._process: subprocess.Popen[str] | None = None
@@ -203,7 +230,9 @@ class _Worker(threading.Thread):
                 self._work.over.wait(PAUSE)
                 continue
             is_alive = _say(process, str(job)) and _is_answered(process)
-            if not is_alive and not self._work.over.is_set():
+            if is_alive:
+                self._work.note_over()
+            elif not self._work.over.is_set():
                 self._work.note_death(job, process.wait(GRACE))
             self._work.give_back(job)
             if not is_alive:

@@ -8,7 +8,8 @@ that nothing follows (`acoupi.door.wire.Answer`). A stream that ends without it 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from inspect import signature
 from itertools import islice
 from threading import BoundedSemaphore
@@ -63,6 +64,7 @@ METHODS = frozenset({
     "species",
     "verdicts",
 })  # fmt: skip
+_Lines = Generator[bytes, None, None]
 _HEADERS = {READING: READING_VERSION}
 
 
@@ -90,7 +92,10 @@ def _read(reader: HubReader, streams: BoundedSemaphore, asked: Asked) -> Respons
         result = _made(reader, name, asked.body)
         if not isinstance(result, Iterator):
             return Response(_line(Answer(result=shown(result))), headers=_HEADERS)
-        return _streamed(_lines(result, shown), streams)
+        lines, headers = _lines(result, shown), _HEADERS
+        if "gzip" in asked.request.headers.get("accept-encoding", ""):
+            lines, headers = _packed(lines), _HEADERS | {"Content-Encoding": "gzip"}
+        return _streamed(lines, headers, streams)
     except ValueError as error:
         raise RefusedError(422, f"this cannot be asked: {_first_line(error)}.") from error
 
@@ -106,7 +111,7 @@ def _made(reader: HubReader, name: str, body: bytes) -> Any:
     return method(**arguments)
 
 
-def _streamed(lines: Generator[bytes, None, None], streams: BoundedSemaphore) -> Response:
+def _streamed(lines: _Lines, headers: Mapping[str, str], streams: BoundedSemaphore) -> Response:
     if not streams.acquire(blocking=False):
         why = f"{STREAMS} others are being answered; ask again later."
         return said(503, why, {"Retry-After": RETRY_AFTER})
@@ -115,7 +120,7 @@ def _streamed(lines: Generator[bytes, None, None], streams: BoundedSemaphore) ->
     except BaseException:
         streams.release()
         raise
-    return _Stream(first, lines, streams)
+    return _Stream(first, lines, headers, streams)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -137,7 +142,7 @@ def _line(answer: Answer) -> bytes:
         ) from error
 
 
-def _lines(rows: Iterator[Any], shown: Callable[[Any], Any]) -> Generator[bytes, None, None]:
+def _lines(rows: Iterator[Any], shown: Callable[[Any], Any]) -> _Lines:
     """Yield lines with some rows each; the last says that it is the last."""
     is_first, has_more = True, True
     while has_more:
@@ -153,14 +158,23 @@ def _lines(rows: Iterator[Any], shown: Callable[[Any], Any]) -> Generator[bytes,
         is_first = False
 
 
+def _packed(lines: _Lines) -> _Lines:
+    """Yield lines compressed: rows have much in common."""
+    packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
+    with contextlib.closing(lines):
+        for line in lines:
+            yield packer.compress(line) + packer.flush(zlib.Z_SYNC_FLUSH)
+        yield packer.flush()
+
+
 class _Stream(StreamingResponse):
     """Lines of an answer, as they are read; ends in time, whoever takes them."""
 
     def __init__(
-        self, first: bytes, lines: Generator[bytes, None, None], streams: BoundedSemaphore
+        self, first: bytes, lines: _Lines, headers: Mapping[str, str], streams: BoundedSemaphore
     ) -> None:
         self._lines, self._streams = lines, streams
-        super().__init__(self._all(first), headers=_HEADERS)
+        super().__init__(self._all(first), headers=headers)
 
     async def _all(self, first: bytes) -> AsyncIterator[bytes]:
         line: bytes | None = first
@@ -180,7 +194,9 @@ class _Stream(StreamingResponse):
 
 
 def _room(asked: Asked) -> Response:
-    return Response(_line(Answer(result=rooms_of(asked.hub.database))), headers=_HEADERS)
+    return Response(
+        _line(Answer(result=rooms_of(asked.hub.database, LONGEST_STATEMENT))), headers=_HEADERS
+    )
 
 
 def _judge(asked: Asked) -> Response:

@@ -19,8 +19,13 @@ _GIVEN_UP = """
 """
 
 
-def rooms_of(database: HubDatabase) -> list[SensorRoom]:
+def rooms_of(database: HubDatabase, longest: float | None = None) -> list[SensorRoom]:
     """Return the room of every sensor: those with the least first, then those that do not say.
+
+    Parameters
+    ----------
+    longest
+        As of `HubDatabase.reading`.
 
     Raises
     ------
@@ -28,9 +33,9 @@ def rooms_of(database: HubDatabase) -> list[SensorRoom]:
         If the database cannot be read.
     """
     fleet = Fleet(data.utc_now())
-    put_reported(fleet, database)
+    put_reported(fleet, database, longest=longest)
     gone: defaultdict[str, dict[str, GivenUpThere]] = defaultdict(dict)
-    with database.reading() as connection:
+    with database.reading(longest) as connection:
         every = [name for (name,) in connection.execute("SELECT id FROM sensor")]
         for name, kind, files, seconds, size, last in connection.execute(_GIVEN_UP):
             gone[name][kind] = GivenUpThere(files, seconds, int(size), from_microseconds(last))

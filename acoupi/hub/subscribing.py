@@ -15,6 +15,7 @@ from acoupi.components.messengers.mqtt_connection import (
     SESSION_TAKEN_OVER,
     Connection,
     ConnectionLostError,
+    HungUpError,
     OldProtocolError,
 )
 from acoupi.components.messengers.mqtt_session import Publication, SessionConnection
@@ -78,12 +79,21 @@ class Subscriber:
         while not self._ended.is_set():
             try:
                 self._serve()
-            except (AccessRefusedError, OldProtocolError):
-                raise
             except (MessageSendError, ConnectionLostError) as error:
+                self._end_if_refused(error)
                 why = getattr(error, "why", None)
                 logger.warning("%s %s It is tried again.", error, f"{why}." if why else "")
                 self._rest()
+
+    @staticmethod
+    def _end_if_refused(error: Exception) -> None:
+        """Raise what does not become better by itself, in words that fit a hub."""
+        if isinstance(error, AccessRefusedError):
+            help_ = "--broker mqtts://USER:PASSWORD@HOST/TOPIC, of a user who may read the topic"
+            raise AccessRefusedError(error.message, help_, why=error.why) from error
+        if isinstance(error, OldProtocolError) and not isinstance(error, HungUpError):
+            help_ = "a broker that speaks MQTT 5, such as mosquitto 2"
+            raise OldProtocolError(error.message, help_, why=error.why) from error
 
     def _rest(self) -> None:
         self._ended.wait(self._wait)

@@ -24,7 +24,7 @@ __all__ = ["KEY", "Following", "next_look"]
 KEY, URL, EVERY = "ACOUPI_CONFIG_KEY", "ACOUPI_CONFIG_URL", "ACOUPI_CONFIG_EVERY"
 CONFIRMED = "confirmed.json"
 """The last document that the hub confirmed, in ``config/``."""
-MARGIN = timedelta(seconds=30)
+MARGIN = timedelta(seconds=15)
 """After the minutes of a document, for the answer of the hub."""
 USUAL, ON_TRIAL = 300.0, 10.0
 """Seconds from one look at the hub to the next; on trial, no more than the second."""

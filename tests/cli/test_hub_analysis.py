@@ -1,6 +1,7 @@
 """Analysis at the hub, from the settings of the sensor to what it says to the hub."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from acoupi.components import types
 from acoupi.components.models import BandEnergyModel
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
+from acoupi.heard import Filters
+from acoupi.hub.audio_store import open_store
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.reader import HubReader
+from acoupi.hub.sensors import add_sensor, make_token
+from acoupi.hub.workers import get_work
 from acoupi.programs import demo
 from acoupi.services.construction import load_program
 from acoupi.services.duties import duties_of
@@ -23,6 +30,8 @@ from acoupi.system.checks import check_parts
 from acoupi.tasks.detection import model_name
 from acoupi.testing import make_recording, make_wav
 from tests.cli.support import Run, lines_of
+from tests.hubs import served
+from tests.postgres import Postgres
 
 MODEL = model_name(BandEnergyModel())
 HUB = ("--sensor.hub.url", "https://hub.example.org", "--sensor.hub.token", "a-token")
@@ -156,3 +165,43 @@ def test_what_a_hub_is_told_of_a_program_holds_no_secret_and_no_path() -> None:
     assert report.settings == program_report(demo.Program, demo.ConfigSchema()).settings
     assert "hunter2" not in report.settings
     assert "paths" not in report.settings
+
+
+def test_a_recording_goes_to_the_hub_with_its_sound_and_then_from_the_disk(
+    run: Run, sensor: Path, tmp_path: Path, postgres: Postgres
+) -> None:
+    database = postgres.new_database("left")
+    (tmp_path / "sound").mkdir()
+    audio = open_store(str(tmp_path / "sound"))
+    with closing(HubDatabase(database)) as hub, served(database, audio=audio) as url:
+        add_sensor(hub, "oak-1")
+        token = make_token(hub, "oak-1")
+        at_hub = [{HUB[1]: url, HUB[3]: token}.get(one, one) for one in AT_HUB]
+        assert set_up(run, *at_hub).exit_code == 0
+        program: Any = load_program(Settings(home=sensor))
+        program.app.conf.update(task_always_eager=True, task_eager_propagates=True)
+        program.validate_dirs(program.config)
+        recording = recorded(program)
+        program.store.store_deployment(recording.deployment)
+        program.store.store_recording(recording)
+        program.resend(recording)
+
+        tasks = {name: task.function for name, task in program.tasks.items()}
+        tasks["file_management_task"]()
+        [(kept, _)] = program.store.get_recordings([recording.id])
+        assert kept.path is not None
+        assert kept.path.exists()  # the hub has not got it
+        tasks["hub_task"]()
+
+        [work] = get_work(hub)
+        assert (work.program, work.waiting, work.without_sound) == ("acoupi.programs.demo", 1, 0)
+        tasks["file_management_task"]()
+        assert not kept.path.exists()
+        tasks["hub_task"]()  # it says so: nothing is to be done again
+
+        assert [one.waiting for one in get_work(hub)] == [1]
+        with closing(HubReader(database)) as reader:
+            [analysis] = reader.analyses(recording.id)
+            [heard] = reader.recordings(Filters())
+        assert analysis.state is data.AnalysisState.HUB
+        assert heard.state is data.RecordingState.DELETED

@@ -20,6 +20,7 @@ CHOICES = {
             "workers": {"test": 2},
             "listen": {"address": "0.0.0.0", "port": 443},
             "listen_broker": {"address": "0.0.0.0", "port": 6380},
+            "listen_web": {"address": "0.0.0.0", "port": 8443},
         }
     ),
     "elsewhere": SMALL.model_copy(

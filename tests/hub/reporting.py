@@ -23,7 +23,6 @@ from acoupi.components.stores.unreported import HubStanding, Unreported, hub_sta
 from acoupi.components.stores.unsent import SoundStanding, UnsentSound, sound_standing
 from acoupi.hub.audio_store import open_store
 from acoupi.hub.database import HubDatabase
-from acoupi.hub.fleet_standing import get_values
 from acoupi.hub.ingest import make_ingest
 from acoupi.hub.parts import Hub as Parts
 from acoupi.hub.sensors import add_sensor, make_token
@@ -70,12 +69,6 @@ class Hub:
         """Return what it consists of."""
         store = None if self.audio is None else open_store(str(self.audio))
         return Parts(database, store)
-
-    def settings(self) -> dict[str, Any]:
-        """Return the settings of the only sensor that told them."""
-        with closing(HubDatabase(self.database)) as database:
-            [values] = get_values(database).values()
-        return values
 
     def stop(self) -> None:
         """End what serves, whichever it is."""

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from acoupi.cli.app import app
 from acoupi.errors import ParameterError
 from acoupi.exports.formats.camtrap_columns import schema_of
+from acoupi.hub import local_workers
 from acoupi.hub.archive_runs import program_of, zone_of
 from tests.hub.recorders import RATE, song_meter, wav_bytes, write
 from tests.postgres import Postgres
@@ -146,6 +147,25 @@ def test_a_recording_that_workers_die_of_has_failed_and_the_others_are_analysed(
          "why": "3 workers died of it (exit code 9)"},
     ]  # fmt: skip
     assert ask(url, "SELECT count(*) FROM model_output") == [(2,)]
+    assert ask(url, "SELECT count(*) FROM job WHERE state = 'waiting'") == [(0,)]
+    say("hub", "analyse", str(tmp_path / "card"), *words[:4], "--no-wait", "--retry-failed")
+    assert ask(url, "SELECT count(*) FROM job WHERE state = 'waiting'") == [(1,)]
+
+
+def test_workers_that_die_of_everything_end_the_run(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setattr(local_workers, "MOST_IN_A_ROW", 2)
+    write(tmp_path / "card" / "20240701_220000.WAV", wav_bytes(0.5, 0))
+
+    words = ("--program", "tests.hub.deadly", "--deployment", "Oak", "--workers", "1")
+    result = CliRunner().invoke(app, ["hub", "analyse", str(tmp_path / "card"), *words])
+
+    assert result.exit_code == 1
+    assert "the workers on this machine die, whatever they analyse" in result.output
+    assert "2 died one after another (exit code 9)" in result.output
+    assert ask(url, "SELECT state FROM job") == [("waiting",)]
 
 
 @pytest.mark.usefixtures("url")

@@ -60,12 +60,13 @@ def take_in(hub: HubDatabase, folder: Path) -> TakeIn:
         archive: Archive | None = None,
         longest_s: float = 60,
         sleep: object = None,
+        progress: Callable[[TakenIn], object] = lambda _: None,
         **options: object,
     ) -> TakenIn:
         patience = Patience(0 if sleep is None else 100, lambda _: None, sleep or (lambda _: None))  # type: ignore[arg-type]
         return take_in_archive(
             hub, archive or FolderArchive(folder), season(**options), longest_s=longest_s,
-            progress=lambda _: None, patience=patience,
+            progress=progress, patience=patience,
         )  # fmt: skip
 
     return take
@@ -278,6 +279,25 @@ def test_long_files_are_cut_into_equal_pieces_that_are_read_in_place(
         part = b"".join(read_audio(Hub(hub), UUID(str(id_)), start, end))
         assert part == pieces[1][start:end]
     assert take_in(longest_s=2).known == 1
+
+
+def test_long_files_are_taken_in_one_after_another(
+    hub: HubDatabase, folder: Path, take_in: TakeIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "BYTES_AT_ONCE", 60_000)
+    sizes: list[int] = []
+    monkeypatch.setattr(archives, "AT_ONCE", 3)
+    for number in range(6):
+        write(folder / f"20240701_22000{number}.WAV", wav_bytes(1 if number else 4, number))
+
+    class Sorted(FolderArchive):
+        def entries(self, after: str = "") -> Iterator[Entry]:
+            yield from sorted(super().entries(after), key=lambda one: one.key)
+
+    take_in(Sorted(folder), progress=lambda found: sizes.append(found.files))
+
+    assert sizes == [1, 4, 6]
+    assert len(recordings(hub)) == 6
 
 
 def test_two_archives_may_have_the_same_names(

@@ -39,6 +39,7 @@ EVERYTHING = {
     "workers": {"test": 2},
     "listen": {"address": "0.0.0.0", "port": 443},
     "listen_broker": {"address": "0.0.0.0", "port": 6380},
+    "listen_web": {"address": "0.0.0.0", "port": 8443},
 }
 
 
@@ -67,8 +68,19 @@ def test_no_service_but_those_that_need_it_reaches_the_database(hub: Path) -> No
     services = set_up(hub, EVERYTHING)["services"]
 
     reached = {name for name, one in services.items() if "database" in one["networks"]}
-    assert reached == {"database", "ingest", "dispatch"}
+    assert reached == {"database", "ingest", "dispatch", "web"}
     assert services[worker_name("test")]["networks"] == ["broker", "work"]
+
+
+def test_the_pages_only_read_sound_and_are_published_where_it_is_said(hub: Path) -> None:
+    web = set_up(hub, EVERYTHING)["services"]["web"]
+
+    assert web["ports"] == ["0.0.0.0:8443:8091"]
+    assert {one["target"]: one["read_only"] for one in web["volumes"]} == {
+        "/run/tls": True,
+        "/audio": True,
+    }
+    assert set(read_env(hub / "secrets" / "web.env")) == {"ACOUPI_HUB_DATABASE"}
 
 
 def test_a_worker_sees_no_folder_but_that_of_the_authority(hub: Path) -> None:
@@ -173,7 +185,8 @@ def test_sound_in_a_bucket_lets_ingest_out_and_keeps_its_keys_secret(
 
 
 def manifests(folder: Path, **given: Any) -> list[dict[str, Any]]:
-    more = {"target": "kubernetes", "workers": {"test": 2}, **given}
+    pages = {"listen_web": {"port": 8091}}
+    more = {"target": "kubernetes", "workers": {"test": 2}, **pages, **given}
     set_up_hub(HubHome(folder), NAME | more, own_servers={})
     files = [folder / "kubernetes" / one for one in ("kept.yaml", "hub.yaml")]
     return [one for file in files for one in yaml.safe_load_all(file.read_text())]
@@ -189,7 +202,8 @@ def test_every_document_of_a_hub_is_one_of_kubernetes(hub: Path, version: str) -
 
 
 def test_policies_let_in_whom_the_networks_of_compose_let_in(hub: Path, tmp_path: Path) -> None:
-    services = set_up(tmp_path / "compose", NAME | {"workers": {"test": 2}})["services"]
+    more = {"workers": {"test": 2}, "listen_web": {"port": 8091}}
+    services = set_up(tmp_path / "compose", NAME | more)["services"]
     joined = {
         (caller.removesuffix("-test"), name)
         for name in ("database", "broker")
@@ -199,7 +213,7 @@ def test_policies_let_in_whom_the_networks_of_compose_let_in(hub: Path, tmp_path
 
     let_in = set(reached_in(manifests(hub)))
 
-    assert let_in == joined | {("everybody", "ingest")}
+    assert let_in == joined | {("everybody", "ingest"), ("everybody", "web")}
 
 
 def test_the_manifests_name_secrets_and_hold_none(hub: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_hub_that_says_nothing_more_is_waited_for_no_longer_than_the_minutes(
     set_value(hub, "oak-1", DURATION, "5", change())
     oak.follow()
     oak.is_linked = False
-    oak.clock.advance(10 * 60 + 29)
+    oak.clock.advance(10 * 60 + 14)
     assert oak.follow().followed.given_up is None  # type: ignore[union-attr]
     assert oak.duration() == 5
 

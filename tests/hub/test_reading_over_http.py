@@ -314,6 +314,23 @@ def test_what_is_not_a_method_or_has_other_arguments_is_refused(
         assert answer.json()["error"]
 
 
+def test_rows_travel_compressed_to_who_reads_that(database: HubDatabase, address: str) -> None:
+    headers = {"Authorization": f"Bearer {add_person(database, 'ana', 'operator')}"}
+    body = '{"arguments": {"filters": {}}}'
+
+    def asked(encoding: str) -> requests.Response:
+        return requests.post(
+            f"{address}/v1/read/detections", data=body, timeout=60,
+            headers={**headers, "Accept-Encoding": encoding},
+        )  # fmt: skip
+
+    packed, plain = asked("gzip, deflate"), asked("identity")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert len(plain.content) > 1000
+
+
 class _Answers(BaseHTTPRequestHandler):
     """Answers every question in one way."""
 

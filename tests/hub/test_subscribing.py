@@ -1,6 +1,7 @@
 """Messages of sensors from a real broker in the database of a hub: each once, none lost."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ from acoupi.cli.app import app
 from acoupi.components.messengers import MQTTMessenger
 from acoupi.components.messengers.mqtt_connection import Broker, Connection
 from acoupi.components.messengers.mqtt_session import Publication
-from acoupi.errors import AccessRefusedError, AcoupiError, ParameterError
+from acoupi.errors import AccessRefusedError, ParameterError
 from acoupi.hub import publications
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.publications import get_strangers, put_publications
@@ -169,15 +170,46 @@ def test_what_the_database_does_not_take_is_kept_until_it_does(
     assert [content for _, _, content in stored(database)] == ["first", "second"]
 
 
-@pytest.mark.parametrize(("user", "refused"), [("nobody", AccessRefusedError)])
-def test_a_broker_that_does_not_let_it_in_ends_it(
-    database: HubDatabase, tmp_path: Path, user: str, refused: type[AcoupiError]
-) -> None:
+def test_a_broker_that_does_not_let_it_in_ends_it(database: HubDatabase, tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "closed", users={"hub": "secret"}) as broker:
-        url = f"mqtt://{user}:wrong@localhost:{broker.port}/acoupi"
-        with pytest.raises(refused) as told:
+        url = f"mqtt://nobody:wrong@localhost:{broker.port}/acoupi"
+        with pytest.raises(AccessRefusedError) as told:
             Subscriber(database, url, "hub").run()
     assert "wrong" not in "".join(told.value.lines())
+    assert "--broker mqtts://USER" in str(told.value.help)
+
+
+def test_a_broker_that_does_not_let_it_read_the_topic_ends_it(
+    database: HubDatabase, tmp_path: Path
+) -> None:
+    [plugin] = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")
+    rights = tmp_path / "rights.json"
+    rights.write_text('{"defaultACLAccess": {"subscribe": false}}')
+    rights.chmod(0o644)
+    options = f"plugin {plugin}\nplugin_opt_config_file {rights}"
+    with Mosquitto(tmp_path / "broker", options=options) as broker:
+        url = f"mqtt://localhost:{broker.port}/acoupi"
+        with pytest.raises(AccessRefusedError, match="read") as told:
+            Subscriber(database, url, "hub").run()
+    assert "may read the topic" in str(told.value.help)
+
+
+def test_a_broker_that_hangs_up_is_tried_again(
+    database: HubDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"mqtt://127.0.0.1:{listener.getsockname()[1]}/acoupi"
+        subscriber = Subscriber(database, url, "hub")
+        thread = threading.Thread(target=subscriber.run)
+        thread.start()
+        listener.settimeout(DEADLINE)
+        for _ in range(3):
+            channel, _ = listener.accept()
+            channel.close()
+        subscriber.end()
+        thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert "It is tried again." in caplog.text
 
 
 def test_an_address_that_is_none_is_named(database: HubDatabase) -> None:

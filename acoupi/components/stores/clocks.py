@@ -20,8 +20,7 @@ from acoupi.components.stores.clip_rows import beginning_in
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.values import as_id
-from acoupi.data import EffortState
-from acoupi.effort import NO_POWER, SET_BACK
+from acoupi.data import NO_POWER, SET_BACK, EffortState
 
 __all__ = ["ClockTables", "put_clock", "report_with_clock"]
 
@@ -74,12 +73,18 @@ PUT_NOTE = """
     VALUES (:deployment_row, :start, :state, :end, :detail, :boot_id, :offset)
 """
 
-# The gap or overlap that the step itself left in the ledger.
-DELETE_STEP = """
-    DELETE FROM effort_note
-    WHERE boot_id = :boot_id AND state = 'clock_unknown'
-        AND abs(end_us - start_us - :by) < :noise
+# Gaps and overlaps that steps left in the ledger, but for those between times that stay.
+STEPS = """
+    FROM effort_note
+    WHERE boot_id = :boot_id AND state = 'clock_unknown' AND detail <> :set_back
+        AND NOT EXISTS (
+            SELECT 1 FROM capture_clock k
+            WHERE k.boot_id = :boot_id AND k.is_trusted
+                AND abs(abs(k.offset_us - :offset) - (end_us - start_us)) < :noise
+        )
 """
+HAS_STEPS = "SELECT EXISTS (SELECT 1" + STEPS + ")"
+DELETE_STEPS = "DELETE" + STEPS
 
 # For a deployment that only ever had the wrong clock of this boot.
 MOVE_DEPLOYMENT = """
@@ -137,8 +142,11 @@ class ClockTables(types.Store):
             Seconds by which the first of them was moved.
         """
         wanted = {"boot_id": clock.boot_id.bytes, "offset": round(clock.offset_s * 1e6)}
+        steps = {**wanted, "set_back": SET_BACK, "noise": _STEP_NOISE_US}
         with self._database.reading() as connection:
-            if not _doubted(connection, wanted, now) and not _notes(connection, wanted, now):
+            (has_steps,) = connection.execute(HAS_STEPS, steps).fetchone()
+            found = _doubted(connection, wanted, now) or _notes(connection, wanted, now)
+            if not found and not has_steps:
                 return 0, 0.0
         with self._database.writing() as connection:
             doubted = _doubted(connection, wanted, now)
@@ -153,8 +161,7 @@ class ClockTables(types.Store):
                     error = error_s + _CRYSTAL * max(0.0, age)
                     connection.execute(SET_ERROR, {"row": row, "error": error})
             _move_notes(connection, wanted, notes)
-            for by in {abs(wanted["offset"] - row[-1]) for row in (*doubted, *notes)}:
-                connection.execute(DELETE_STEP, {**wanted, "by": by, "noise": _STEP_NOISE_US})
+            connection.execute(DELETE_STEPS, steps)
         return len(doubted), (wanted["offset"] - doubted[0][3]) / 1e6 if doubted else 0.0
 
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:

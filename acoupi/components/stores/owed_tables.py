@@ -7,7 +7,7 @@ from acoupi import data
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import load_recordings
-from acoupi.components.stores.unsent import has_sound_tables
+from acoupi.components.stores.unsent import begin_to_note, has_sound_tables
 from acoupi.space import HubAudio
 
 __all__ = ["OwedTables"]
@@ -34,11 +34,10 @@ class OwedTables:
         """Return whether the hub is to get the file of a recording, and has not got it."""
         if self.hub_audio == "none":
             return False
+        begin_to_note(self._database, self.hub_audio)
         with self._database.reading() as connection:
-            return (
-                has_sound_tables(connection)
-                and connection.execute(_IS_OWED, {"id": recording.id.bytes}).fetchone() is not None
-            )
+            owed = connection.execute(_IS_OWED, {"id": recording.id.bytes})
+            return owed.fetchone() is not None
 
     def note_kept_for_hub(self, recording: data.Recording) -> None:
         """Note that a file is kept only until the hub has it."""

@@ -22,7 +22,14 @@ from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
 from acoupi.space import HubAudio
 
-__all__ = ["SoundStanding", "Unsent", "UnsentSound", "has_sound_tables", "sound_standing"]
+__all__ = [
+    "SoundStanding",
+    "Unsent",
+    "UnsentSound",
+    "begin_to_note",
+    "has_sound_tables",
+    "sound_standing",
+]
 
 _TABLES = (
     # `goes`: the filters do not want the file; it is kept only until the hub has it.
@@ -255,6 +262,19 @@ class UnsentSound:
                 " failures = CASE WHEN :trouble IS NULL THEN 0 ELSE failures + 1 END",
                 values,
             )
+
+
+def begin_to_note(database: Database, policy: HubAudio) -> None:
+    """Let a store note what its hub is to get, if it does not yet.
+
+    A file may be about to be deleted before anything was ever sent.
+    """
+    with database.reading() as connection:
+        if has_sound_tables(connection):
+            return
+    with database.writing() as connection:
+        if not has_sound_tables(connection):
+            _make(connection, dict(_triggers(policy)), "", policy)
 
 
 def sound_standing(path: Path) -> SoundStanding | None:

@@ -18,7 +18,7 @@ from acoupi.writing import RenderedFile, disk_error
 __all__ = ["CHOICES_FILE", "HubChoices", "HubHome", "Listening", "hub_home"]
 
 CHOICES_FILE = PurePath("hub.json")
-HTTP_PORT, BROKER_PORT = 8090, 6380
+HTTP_PORT, WEB_PORT, BROKER_PORT = 8090, 8091, 6380
 _NAME = re.compile(r"(?!-)[A-Za-z0-9.-]{1,253}(?<!-)")
 _LISTEN = re.compile(r"(\[[0-9a-f:]+\]|[0-9.]+)(?::([0-9]{1,5}))?")
 
@@ -73,6 +73,10 @@ class HubChoices(BaseModel):
     listen: Listening = Listening()
     listen_broker: Listening | None = None
     """Where workers of other machines reach the broker; None: nowhere."""
+    listen_web: Listening | None = None
+    """Where people see its pages; None: nowhere."""
+    timezone: str = "UTC"
+    """In which the pages show times."""
     has_tls: bool = True
     certificate: Path | None = None
     """That and its key; None: of the hub's own making."""

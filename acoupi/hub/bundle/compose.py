@@ -30,6 +30,8 @@ from acoupi.hub.bundle.services import (
     DISPATCH,
     INGEST,
     INGEST_PORT,
+    WEB,
+    WEB_PORT,
     WORKER,
     hub_stack,
 )
@@ -85,6 +87,7 @@ def health_of(service: Service, choices: HubChoices) -> tuple[str, ...]:
         DATABASE: f"{DATABASE_RUN}/.s.PGSQL.5432",
         BROKER: SOCKET,
         INGEST: f"{scheme}://127.0.0.1:{INGEST_PORT}/v1/health",
+        WEB: f"{scheme}://127.0.0.1:{WEB_PORT}/alive",
     }.get(service.role, pulse_of(service))
     return ("CMD", HEALTH_COMMAND, watched)
 
@@ -92,8 +95,10 @@ def health_of(service: Service, choices: HubChoices) -> tuple[str, ...]:
 def inner_variables(service: Service, choices: HubChoices) -> dict[str, str]:
     """Return the variables of a service that are no secrets."""
     pulse = {"ACOUPI_PULSE": pulse_of(service)}
-    if service.role == INGEST:
-        return {"ACOUPI_HUB_AUDIO": choices.audio if choices.keeps_audio_in_bucket else AUDIO}
+    if service.role in {INGEST, WEB}:
+        made = {"ACOUPI_HUB_CACHE": "/tmp/pages"} if service.role == WEB else {}  # noqa: S108
+        audio = choices.audio if choices.keeps_audio_in_bucket else AUDIO
+        return {"ACOUPI_HUB_AUDIO": audio, **made}
     if service.role != WORKER:
         return pulse if service.role == DISPATCH else {}
     host = choices.name if choices.certificate else INGEST
@@ -162,18 +167,18 @@ class HubSite(Site):
             return {"command": broker_command(listens=listens)}
         scale = self.choices.workers if service.role == WORKER else {}
         count = scale.get(service.command[-1], 1)
-        sound = {"tmpfs": SOUND} if service.role == WORKER else {}
+        sound = {"tmpfs": SOUND} if service.role in {WORKER, WEB} else {}
         return {"command": service.command, "scale": count, **sound, **secrets}
 
     def _port(self, service: Service) -> str | None:
-        inside = {INGEST: INGEST_PORT, BROKER: BROKER_TLS_PORT}.get(service.role)
+        inside = {INGEST: INGEST_PORT, WEB: WEB_PORT, BROKER: BROKER_TLS_PORT}.get(service.role)
         port = service.port
         return f"{port.address}:{port.number}:{inside}" if port and inside else None
 
     def _networks(self, service: Service) -> dict[str, tuple[str, ...]]:
         choices = self.choices
         names: dict[str, tuple[str, ...]] = {}
-        if choices.has_own_database and service.role in {DATABASE, INGEST, DISPATCH}:
+        if choices.has_own_database and service.role in _OF_DATABASE:
             names[DATABASE] = ()
         if choices.has_own_broker and service.role in {BROKER, DISPATCH, WORKER}:
             names[BROKER] = ()
@@ -181,8 +186,8 @@ class HubSite(Site):
             # Workers here reach ingest by the name that is in its certificate.
             named = service.role == INGEST and choices.certificate is not None
             names[WORK] = (choices.name,) if named else ()
-        if service.role == INGEST:
-            names[INGEST] = ()
+        if service.role in {INGEST, WEB}:
+            names[service.role] = ()
         if service.role == BROKER and service.port:
             names[OUTSIDE] = ()
         elsewhere = not choices.has_own_broker or (
@@ -200,6 +205,7 @@ class HubSite(Site):
         )
         kinds = {
             INGEST: f'driver_opts: {{{MASQUERADE}: "{"true" if asks else "false"}"}}',
+            WEB: f'driver_opts: {{{MASQUERADE}: "{"true" if asks else "false"}"}}',
             OUTSIDE: f'driver_opts: {{{MASQUERADE}: "false"}}',
             SERVERS: f'driver_opts: {{{MASQUERADE}: "true"}}',
         }
@@ -219,8 +225,9 @@ class HubSite(Site):
         if service.role == BROKER:
             own = self._mount(home / "broker", SOCKET_FOLDER, read_only=False)
             return [own, *(tls if service.port else [])]
-        if service.role == INGEST:
-            audio = [self._mount(Path(own_audio), AUDIO, read_only=False)] if own_audio else []
+        if service.role in {INGEST, WEB}:
+            is_read = service.role == WEB
+            audio = [self._mount(Path(own_audio), AUDIO, read_only=is_read)] if own_audio else []
             return [*tls, *audio]
         if service.role == WORKER and choices.makes_certificate:
             return [self._mount(home / "ca", AUTHORITY)]
@@ -272,7 +279,7 @@ def hub_problems(document: Mapping[str, Any]) -> list[str]:
     problems = [
         f"{name} publishes a port"
         for name, one in services.items()
-        if one.get("ports") and name not in {INGEST, BROKER}
+        if one.get("ports") and name not in {INGEST, WEB, BROKER}
     ]
     problems += [
         f"{name} reaches the database"
@@ -296,4 +303,4 @@ def hub_problems(document: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-_OF_DATABASE = (DATABASE, INGEST, DISPATCH)
+_OF_DATABASE = (DATABASE, INGEST, DISPATCH, WEB)

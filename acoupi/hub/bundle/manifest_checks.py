@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from acoupi.bundles.manifest_checks import VOLUMES, closes_all, pod_problems
-from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST
+from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, WEB
 
 __all__ = ["hub_manifest_problems", "reached_in"]
 
 RUNNING = ("Deployment", "StatefulSet")
 COMPONENT = "app.kubernetes.io/component"
-CALLERS = {DATABASE: {INGEST, DISPATCH}, BROKER: {DISPATCH, "worker", "keda"}}
+CALLERS = {DATABASE: {INGEST, DISPATCH, WEB}, BROKER: {DISPATCH, "worker", "keda"}}
 
 
 def hub_manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -37,7 +37,7 @@ def hub_manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:
     problems += [
         f"{name} is reached by {caller}"
         for caller, name in reached_in(every)
-        if name != INGEST and caller not in CALLERS.get(name, set())
+        if name not in {INGEST, WEB} and caller not in CALLERS.get(name, set())
     ]
     return problems
 

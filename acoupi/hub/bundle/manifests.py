@@ -38,6 +38,8 @@ from acoupi.hub.bundle.services import (
     DISPATCH,
     INGEST,
     INGEST_PORT,
+    WEB,
+    WEB_PORT,
     WORKER,
     hub_stack,
 )
@@ -49,9 +51,14 @@ __all__ = ["KEPT_FILE", "RUNNING_FILE", "hub_documents", "render_hub_manifests"]
 KEPT_FILE, RUNNING_FILE = "kept.yaml", "hub.yaml"
 USERS = "/run/users"
 OWNER = 1000
-PORTS = {DATABASE: 5432, BROKER: 6379, INGEST: INGEST_PORT}
-REACHED_BY = {DATABASE: (INGEST, DISPATCH), BROKER: (DISPATCH, WORKER), INGEST: ()}
-"""Who reaches a port; ingest is reached by everybody."""
+PORTS = {DATABASE: 5432, BROKER: 6379, INGEST: INGEST_PORT, WEB: WEB_PORT}
+REACHED_BY = {
+    DATABASE: (INGEST, DISPATCH, WEB),
+    BROKER: (DISPATCH, WORKER),
+    INGEST: (),
+    WEB: (),
+}
+"""Who reaches a port; ingest and the pages are reached by everybody."""
 SCALING = {"pollingInterval": 30, "cooldownPeriod": 300, "minReplicaCount": 0}
 JOBS_FOR_ONE = "5"
 """In the queue of a program, for each worker."""
@@ -195,7 +202,7 @@ class _Pod:
 
     def _asks_elsewhere(self, roles: Mapping[str, None]) -> bool:
         """Return whether it asks servers that are not of this hub."""
-        if self.role == INGEST and self.choices.keeps_audio_in_bucket:
+        if self.role in {INGEST, WEB} and self.choices.keeps_audio_in_bucket:
             return True
         asked = [one for one in (DATABASE, BROKER) if self.role in REACHED_BY[one]]
         return any(one not in roles for one in asked)
@@ -337,14 +344,14 @@ class _Pod:
 
     def _volumes(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yield its volumes, each with where it is mounted."""
-        yield _memory("temporary", "/tmp", "1Gi" if self.role == WORKER else "64Mi")  # noqa: S108
+        yield _memory("temporary", "/tmp", "1Gi" if self.role in {WORKER, WEB} else "64Mi")  # noqa: S108
         if self.role == DATABASE:
             yield _claimed(DATABASE, DATABASE_FOLDER)
             yield _memory("socket", DATABASE_RUN, "1Mi")
         if self.role == BROKER:
             yield _memory("socket", SOCKET_FOLDER, "1Mi")
             yield _secret("users", BROKER, {"users.acl": "users.acl"}, USERS)
-        if self.role == INGEST:
+        if self.role in {INGEST, WEB}:
             if not self.choices.keeps_audio_in_bucket:
                 yield _claimed("audio", AUDIO)
             if self.choices.has_tls:

@@ -10,7 +10,7 @@ from acoupi.commit import read_whole
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError
 from acoupi.hub.bundle.choices import HubChoices, HubHome
-from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, worker_name
+from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, WEB, worker_name
 from acoupi.stack.broker_users import known_password
 from acoupi.writing import PRIVATE, RenderedFile
 
@@ -35,6 +35,8 @@ USERS_FILE = PurePath("broker/users.acl")
 INNER_BROKER = f"redis://{BROKER}:6379/0"
 """Of the hub's own broker, as services here reach it."""
 BUCKET_VARIABLES = "AWS_"
+FILES_OF_THE_HOST = {"AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+"""They mean nothing in a container."""
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
     BROKER: ("redis", "rediss", "amqp", "amqps"),
@@ -112,9 +114,11 @@ def hub_variables(
     bucket = {
         name: text
         for name, text in {**kept, **os.environ}.items()
-        if name.startswith(BUCKET_VARIABLES)
+        if name.startswith(BUCKET_VARIABLES) and name not in FILES_OF_THE_HOST
     }
     served = {INGEST: own | bucket, DISPATCH: own | {"ACOUPI_HUB_BROKER": broker}}
+    if choices.listen_web:
+        served[WEB] = own | bucket
     if DATABASE in passwords:
         served[DATABASE] = {"ACOUPI_DATABASE_PASSWORD": passwords[DATABASE]}
     return served

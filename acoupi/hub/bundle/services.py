@@ -20,19 +20,23 @@ __all__ = [
     "DISPATCH",
     "INGEST",
     "INGEST_PORT",
+    "WEB",
+    "WEB_PORT",
     "WORKER",
     "hub_stack",
     "worker_name",
 ]
 
 DATABASE, BROKER, INGEST, DISPATCH, WORKER = "database", "broker", "ingest", "dispatch", "worker"
+WEB = "web"
 """Names of services, and their roles; there is a worker for each program."""
-INGEST_PORT = 8090
-"""In its container, whatever the port of this machine."""
+INGEST_PORT, WEB_PORT = 8090, 8091
+"""In their containers, whatever the ports of this machine."""
 BROKER_TLS_PORT = 6380
-MEMORY = {DATABASE: 1024, BROKER: 256, INGEST: 768, DISPATCH: 256, WORKER: 2560}
-"""Mebibytes that each may use; a worker has the recording in hand in memory, up to 1024."""
-SCORES = {DATABASE: 100, BROKER: 200, INGEST: 200, DISPATCH: 300, WORKER: MODEL_SCORE}
+MEMORY = {DATABASE: 1024, BROKER: 256, INGEST: 768, DISPATCH: 256, WORKER: 2560, WEB: 1536}
+"""Mebibytes that each may use; a worker has the recording in hand in memory, up to 1024;
+the pages what they draw and export."""
+SCORES = {DATABASE: 100, BROKER: 200, INGEST: 200, DISPATCH: 300, WORKER: MODEL_SCORE, WEB: 400}
 """Ended first when memory runs out: a worker, whose job is given to another."""
 GRACES = {DATABASE: 60.0, INGEST: 30.0, WORKER: 30.0}
 """Seconds to end: a database writes all that it holds, ingest answers what it was sent."""
@@ -51,7 +55,7 @@ def worker_name(program: str) -> str:
 
 def hub_stack(choices: HubChoices) -> Stack:
     """Describe the services of a hub."""
-    listen, broker = choices.listen, choices.listen_broker
+    listen, broker, pages = choices.listen, choices.listen_broker, choices.listen_web
     services = [
         *([_service(DATABASE, DATABASE)] if choices.has_own_database else []),
         *(
@@ -62,6 +66,11 @@ def hub_stack(choices: HubChoices) -> Stack:
         _service(INGEST, INGEST, *_serve(choices), port=Port(listen.port, listen.address)),
         _service(DISPATCH, DISPATCH, "acoupi", "hub", "dispatch"),
         *(
+            [_service(WEB, WEB, *_pages(choices), port=Port(pages.port, pages.address))]
+            if pages
+            else []
+        ),
+        *(
             _service(worker_name(one), WORKER, "acoupi", "hub", "work", "--program", one)
             for one in sorted(choices.workers)
         ),
@@ -71,7 +80,16 @@ def hub_stack(choices: HubChoices) -> Stack:
 
 
 def _serve(choices: HubChoices) -> list[str]:
-    words = ["acoupi", "hub", "serve", "--host", "0.0.0.0", "--port", str(INGEST_PORT)]  # noqa: S104
+    return ["acoupi", "hub", "serve", *_at(INGEST_PORT, choices)]
+
+
+def _pages(choices: HubChoices) -> list[str]:
+    told = ["--name", choices.name, "--timezone", choices.timezone]
+    return ["acoupi", "hub", "web", *_at(WEB_PORT, choices), *told]
+
+
+def _at(port: int, choices: HubChoices) -> list[str]:
+    words = ["--host", "0.0.0.0", "--port", str(port)]  # noqa: S104
     if choices.has_tls:
         words += ["--tls-certificate", "/run/tls/hub.pem", "--tls-key", "/run/tls/hub.key"]
     return words

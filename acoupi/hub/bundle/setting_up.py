@@ -26,7 +26,9 @@ PRIVATE_FOLDERS = ("secrets", "database", "broker", "tls")
 
 def wanted_packages(choices: HubChoices) -> list[str]:
     """Return what the image of a hub has more than that of a sensor: its libraries, programs."""
-    extras = ["hub", *(["s3"] if choices.keeps_audio_in_bucket else [])]
+    extras = ["hub"]
+    extras += ["s3"] if choices.keeps_audio_in_bucket else []
+    extras += ["web"] if choices.listen_web else []
     needed = [
         one.partition(";")[0].strip()
         for one in requires("acoupi") or ()
@@ -134,7 +136,9 @@ def _certificate(home: HubHome, choices: HubChoices) -> dict[PurePath, RenderedF
     if choices.certificate and choices.key:
         return read_certificate(choices.certificate, choices.key)
     names = {choices.name, "localhost", "127.0.0.1", INGEST, BROKER}
-    names |= {one.address for one in (choices.listen, choices.listen_broker) if one}
+    names |= {
+        one.address for one in (choices.listen, choices.listen_web, choices.listen_broker) if one
+    }
     return own_certificate(home.path, names - {"0.0.0.0", "[::]"})  # noqa: S104 - left out
 
 

@@ -11,7 +11,7 @@ import pytest
 from acoupi import data, effort
 from acoupi.audio.formats import read_guano, read_recording
 from acoupi.audio.simulated import SimulatedAudio
-from acoupi.audio.system_clock import ClockState
+from acoupi.audio.system_clock import ClockState, read_boot_clock
 from acoupi.components.audio_recorder import PARecorder
 from acoupi.data import EffortState
 from acoupi.effort import NO_REASON, CapturePlan, ledger
@@ -331,7 +331,7 @@ def test_what_no_power_and_each_restart_took_has_its_reason_once_the_clock_is_se
     }
     assert effort.NO_REASON not in reasons
     assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
-    off = [span for span in spans if span.detail == effort.NO_POWER]
+    off = [span for span in spans if span.detail == data.NO_POWER]
     assert (off[-1].end - off[0].start).total_seconds() == pytest.approx(HOUR, abs=30)
     assert off[0].start == before.created_on + datetime.timedelta(seconds=before.duration)
     assert off[-1].end <= machine.stored(first).created_on < machine.stored(second).created_on
@@ -365,3 +365,34 @@ def test_a_step_that_is_put_right_soon_leaves_nothing(
     assert (times[-1] - times[0]).total_seconds() < 60
     off = sum(span.duration for span in spans if span.detail == effort_log.OFF)
     assert off < 60
+
+
+def test_a_step_that_is_noted_after_all_was_corrected_leaves_nothing(machine: Machine) -> None:
+    first = machine.made()
+    machine.set_clock(HOUR)
+    machine.start()
+    machine.made()
+    (site,) = machine.store.get_deployments()
+    start = machine.stored(first).created_on - datetime.timedelta(seconds=HOUR)
+    clock = read_boot_clock()
+    end = start + datetime.timedelta(seconds=HOUR)
+    late = data.EffortSpan(start, end, EffortState.CLOCK_UNKNOWN, "the clock was set", clock)
+    machine.store.note_effort(site, [late])
+    machine.start()
+
+    machine.made()
+
+    history = machine.store.get_effort(site)
+    assert history is not None
+    assert EffortState.CLOCK_UNKNOWN not in {note.state for note in history.notes}
+
+
+def test_a_step_between_times_that_stay_is_told(machine: Machine) -> None:
+    machine.clock.state = SET
+    machine.made()
+    machine.clock.step(HOUR)
+    machine.made()
+    machine.start()
+    machine.made()
+
+    assert EffortState.CLOCK_UNKNOWN in {span.state for span in machine.spans()}
