@@ -156,6 +156,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_HUB_BROKER": "the broker of a hub, as `acoupi hub dispatch --broker`",
     "ACOUPI_HUB_BROKER_ADDRESS": "where workers find it, as `acoupi hub add-worker --broker`",
     "ACOUPI_HUB_BROKER_MANAGEMENT": "RabbitMQ's management, as `acoupi hub dispatch --management`",
+    "ACOUPI_HUB_CACHE": "where a hub makes pictures and exports, as `acoupi hub web --folder`",
     "ACOUPI_HUB_CA": "whose certificates a worker trusts, as `acoupi hub work --ca`",
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
     "ACOUPI_HUB_HOME": "the folder of a hub, by default `~/.acoupi-hub`",
