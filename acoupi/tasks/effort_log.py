@@ -247,8 +247,8 @@ class EffortLog:
             self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, SET_BACK, self._clock))
 
     def _alive_in_boot(self, deployment: data.Deployment) -> datetime.datetime | None:
-        """Return until when there was a recorder in this boot, by the clock as it is now."""
-        clock = system_clock.read_boot_clock()
+        """Return until when there was a recorder in this boot, by the clock of the notes."""
+        clock = self._clock or system_clock.read_boot_clock()
         if clock is None:
             return None
         until = self._store.get_alive_in_boot(deployment, clock.boot_id)

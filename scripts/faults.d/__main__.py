@@ -33,7 +33,7 @@ from statistics import median
 from typing import Any
 
 from arrivals import TOPIC, Arrival, Tally, account, end_processes, serving
-from books import Trouble, audit, judge, read_spans
+from books import Trouble, audit, judge, read_spans, work_done
 from clocks import Clock, why_no_clock
 from containers import ComposeSensor, build, why_no_engine
 from disk import Disk, why_no_disk
@@ -160,7 +160,11 @@ def planned(options: argparse.Namespace, rig: Rig) -> list[Event]:
         missing |= set(CLOCKS)
     weights = sensor.weights | ({} if rig.disk is None else sensor.disk_weights)
     seconds = options.seconds
-    counts = {"power cut": options.power_cuts, **dict.fromkeys(CLOCKS, options.clocks)}
+    counts = {
+        "power cut": options.power_cuts,
+        "wipe broker": options.wipes,
+        **dict.fromkeys(CLOCKS, options.clocks),
+    }
     if options.full:
         seconds, counts = FULL_SECONDS, FULL
         weights = {kind: weight for kind, weight in weights.items() if kind not in FULL}
@@ -210,6 +214,7 @@ def verdict(rig: Rig, arrivals: list[Arrival]) -> Report:
         "outputs": books.outputs,
         "messages": {name: counts(tally) for name, tally in tallies.items()},
         "recovered_s": recoveries(rig.log),
+        "work_done_s": works_done(rig),
         "log": [shown(one) for one in rig.log],
         "wrong": {
             **books.faults,
@@ -249,6 +254,14 @@ def recoveries(log: list[Trouble]) -> dict[str, Any]:
     }
 
 
+def works_done(rig: Rig) -> dict[str, Any]:
+    """Return how long after a broker was wiped all work of before was done."""
+    times = [work_done(rig.sensor.home, one.start) for one in rig.log if one.kind == "wipe broker"]
+    if not times:
+        return {}
+    return {"median": round(median(times), 1), "max": round(max(times), 1), "of": len(times)}
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -260,6 +273,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of what happens (one is drawn and printed)")
     parser.add_argument("--seconds", type=float, default=120, help="of faults, planned (120)")
     parser.add_argument("--power-cuts", type=int, default=0, help="so many more (0)")
+    parser.add_argument("--wipes", type=int, default=0, help="so many more of the broker (0)")
     parser.add_argument("--clocks", type=int, default=0,
                         help="so many more steps of it, and boots without it (0)")  # fmt: skip
     parser.add_argument("--gap", type=float, default=3, help="mean between faults, seconds (3)")

@@ -25,12 +25,17 @@ from acoupi.effort import NO_REASON
 from acoupi.errors import AudioError
 from acoupi.exports.effort_report import find_deployment, read_effort
 
-__all__ = ["Audit", "Claims", "Judged", "Trouble", "audit", "judge", "read_spans", "waiting"]
+__all__ = [
+    "Audit", "Claims", "Judged", "Trouble", "audit", "judge", "read_spans", "stored_until",
+    "waiting", "work_done",
+]  # fmt: skip
 
 SOUND = (".wav", ".flac")
 STORES = ("metadata.db", "messages.db")
 _MADE_WITHIN = 90.0
 """Seconds by which a recording may be older than its file: less than a clock is set by."""
+_MEMORY = 10.0
+"""Seconds of sound that a recorder on a busy machine may not have stored yet."""
 _EDGE = 0.3
 """Seconds by which the rig's log and the sensor's ledger may differ."""
 
@@ -49,6 +54,8 @@ class Trouble:
     """The same service was hit again meanwhile."""
     missed: bool = False
     """There was nobody to hit."""
+    stored_until: float | None = None
+    """Where the last recording ends that was stored by then; later sound was only in memory."""
 
     def __post_init__(self) -> None:
         self.end = self.end or self.start
@@ -173,6 +180,8 @@ def _reasons(
         for other in log:
             if held and other.holds_up and other.start <= one.start and begins <= other.end:
                 begins = min(begins, other.start - length)
+        if held and one.stored_until and one.start - _MEMORY <= one.stored_until:
+            begins = min(begins, one.stored_until)
         # The recorder learns that there is room again when it next tries.
         until = one.end + _EDGE + (length if one.holds_up else 0)
         if state in one.explains and until >= begun and begins <= over:
@@ -220,6 +229,30 @@ def waiting(home: Path, before: float) -> int:
     """Return how many recordings made before a time are neither kept nor deleted."""
     query = "SELECT count(*) FROM recording WHERE state = 'captured' AND created_on_us < ?"
     return int(asked(home / "data" / "metadata.db", query, int(before * 1e6))[0][0])
+
+
+def stored_until(home: Path, now: float) -> float | None:
+    """Return where the last recording before a time ends, by its row; None if there is none."""
+    query = """
+        SELECT max(created_on_us / 1e6 + duration_s) FROM recording
+        WHERE created_on_us / 1e6 + duration_s <= ?
+    """
+    found = asked(home / "data" / "metadata.db", query, now)
+    return found[0][0] if found else None
+
+
+def work_done(home: Path, moment: float) -> float:
+    """Return how long it took until all was analysed that had been recorded by then, seconds."""
+    query = """
+        SELECT max(done) FROM (
+            SELECT min(a.updated_on_us) / 1e6 AS done
+            FROM recording r JOIN analysis a ON a.recording_row = r.row
+                AND a.state IN ('done', 'skipped', 'failed')
+            WHERE r.created_on_us / 1e6 + r.duration_s <= ? GROUP BY r.row
+        )
+    """
+    ((done,),) = asked(home / "data" / "metadata.db", query, moment)
+    return max(0.0, (done or moment) - moment)
 
 
 _CLAIMS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arrivals import Servers
-from books import Claims, Trouble
+from books import Claims, Trouble, stored_until
 from clocks import Clock
 from disk import Disk
 from plan import Event
@@ -136,7 +136,10 @@ class Rig:
 
     def _note(self, event: Event, *services: str) -> Trouble:
         """Write down that it begins now; these services are to come back after it."""
-        trouble = Trouble(event.kind, event.what, time.time())
+        now = time.time()
+        trouble = Trouble(event.kind, event.what, now)
+        if "recording" in services:
+            trouble.stored_until = stored_until(self.sensor.home, now)
         self.log.append(trouble)
         for service in services:
             if earlier := self._waiting.get(service):

@@ -82,6 +82,15 @@ def test_what_a_slow_disk_had_not_taken_yet_goes_with_the_power(books: Any) -> N
     assert without.held_back == 0
 
 
+def test_what_a_busy_recorder_had_not_stored_goes_with_the_power(books: Any) -> None:
+    log = [books.Trouble("power cut", "", HOLE + 6, stored_until=HOLE)]
+
+    judged = books.judge(spans(OFF), log, 2.0)
+
+    assert judged.false == 0
+    assert judged.held_back == pytest.approx(1.7)
+
+
 def test_time_that_nobody_explains_is_unexplained(books: Any) -> None:
     log = [books.Trouble("kill", "recording", HOLE)]
 
@@ -180,3 +189,13 @@ def test_an_output_that_is_there_twice_is_named(books: Any, home: Path) -> None:
     )
 
     assert set(books.audit(home).faults) == {"doubled", "untold"}
+
+
+def test_it_is_told_when_the_work_of_before_was_done(books: Any, home: Path) -> None:
+    done = round((START.timestamp() + 9) * 1e6)
+    forget(home, f"UPDATE analysis SET state = 'done', updated_on_us = {done}")
+
+    assert books.stored_until(home, START.timestamp() + 5) == START.timestamp() + 1
+    assert books.stored_until(home, START.timestamp()) is None
+    assert books.work_done(home, START.timestamp() + 5) == pytest.approx(4)
+    assert books.work_done(home, START.timestamp() + 20) == 0

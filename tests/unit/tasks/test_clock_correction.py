@@ -3,12 +3,13 @@
 import datetime
 import logging
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
 
 from acoupi import data, effort
+from acoupi.audio import system_clock
 from acoupi.audio.formats import read_guano, read_recording
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.system_clock import ClockState, read_boot_clock
@@ -396,3 +397,28 @@ def test_a_step_between_times_that_stay_is_told(machine: Machine) -> None:
     machine.made()
 
     assert EffortState.CLOCK_UNKNOWN in {span.state for span in machine.spans()}
+
+
+def test_clocks_that_are_read_late_on_a_busy_machine_leave_no_hole(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.made()
+    read, late = system_clock.read_boot_clock, count(0.0, 0.3)
+
+    def read_late() -> data.BootClock | None:
+        clock = read()
+        assert clock is not None
+        return clock.model_copy(update={"offset_s": clock.offset_s + next(late)})
+
+    machine.start()
+    monkeypatch.setattr(system_clock, "read_boot_clock", read_late)
+    machine.clock.step(HOUR)
+    machine.made()
+    monkeypatch.undo()
+    machine.clock.install(monkeypatch)
+    machine.set_clock(0)
+    right = machine.made()
+
+    reasons = {span.detail for span in machine.spans() if span.start < right.created_on}
+
+    assert effort.NO_REASON not in reasons
