@@ -207,7 +207,7 @@ def usb_microphone(walk: Walk) -> None:
     plug = f"systemd-run -q --collect --unit=usb python3 /mnt/usb_microphone.py {FREQUENCY} {LEVEL}"
     walk.board.run(f"modprobe -a vhci_hcd snd_usb_audio; {plug}")
     plugged = until(lambda: number_of(walk, USB) != "")
-    walk.found("the kernel has it", plugged, walk.board.run("cat /proc/asound/cards")[1])
+    walk.found("the kernel has it", plugged, f"card {number_of(walk, USB)}")
     walk.sensor.acoupi(f'config set --apply microphone.device_name "{USB}"')
     walk.hears()
     walk.explains()
