@@ -242,6 +242,10 @@ class EffortState(str, Enum):
     """The clock was wrong or stepped, so it cannot be said what happened then."""
 
 
+NO_POWER = "the recorder left no trace until the board was started again: no power, or a bad disk"
+SET_BACK = "the clock was set back while the recorder was off"
+
+
 @dataclass(frozen=True, slots=True)
 class EffortSpan:
     """A period and its state."""
@@ -484,6 +488,8 @@ class AnalysisState(str, Enum):
     """It failed as often as allowed, and will not be tried again."""
     LEFT_OUT = "left_out"
     """It was never begun: the backlog policy spared the model this recording."""
+    HUB = "hub"
+    """It is left to the hub, to which the sensor sends the sound."""
 
     @property
     def is_final(self) -> bool:

@@ -52,8 +52,6 @@ __all__ = [
     "plan_throughout",
 ]
 
-SET_BACK = "the clock was set back while the recorder was off"
-NO_POWER = "the recorder left no trace until the board was started again: no power, or a bad disk"
 NOTE_SECONDS = 30.0
 """Longest time between two updates of an ongoing note, seconds."""
 

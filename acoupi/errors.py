@@ -17,7 +17,8 @@
     ├── StoreError
     │   ├── MetadataStoreError
     │   │   └── HubError            what is sent to a hub, or its database, does not fit
-    │   │       └── HubUnavailableError  its database does not answer
+    │   │       └── HubUnavailableError  its database, or where its sound is, does not answer
+    │   │           └── HubFullError  there is no room for more sound
     │   ├── AlarmStoreError
     │   ├── RecordingFileError      a recording has no file (any more, or yet)
     │   └── MessageStoreError
@@ -49,6 +50,7 @@ __all__ = [
     "DeviceUnavailableError",
     "HealthCheckError",
     "HubError",
+    "HubFullError",
     "HubUnavailableError",
     "InvalidProgramError",
     "MessageError",
@@ -223,7 +225,11 @@ class HubError(MetadataStoreError):
 
 
 class HubUnavailableError(HubError):
-    """The database of a hub does not answer (yet, or any more)."""
+    """The database of a hub does not answer (yet, or any more), or where its sound is."""
+
+
+class HubFullError(HubUnavailableError):
+    """There is no room for more sound where a hub keeps it."""
 
 
 class AlarmStoreError(StoreError):

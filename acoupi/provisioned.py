@@ -20,6 +20,7 @@ __all__ = [
     "MARKER",
     "Fault",
     "Fetched",
+    "Followed",
     "Provisioned",
     "read_cache",
     "read_provisioned",
@@ -54,6 +55,19 @@ class Fault(BaseModel):
         return " ".join(sentence[:1].upper() + sentence[1:] for sentence in sentences)
 
 
+class Followed(BaseModel):
+    """How far a sensor follows the settings that its hub offers; see `acoupi.offers`."""
+
+    number: int = 0
+    """Of the newest document that came; an older one is refused."""
+    in_force: int = 0
+    """Of the document whose settings are in force."""
+    since: AwareDatetime | None = None
+    """When its settings were first tried; None: nothing is on trial."""
+    given_up: str | None = None
+    """Why the settings of the newest document are not in force."""
+
+
 class Provisioned(BaseModel):
     """The configuration in force, and the last attempt to update it."""
 
@@ -69,6 +83,8 @@ class Provisioned(BaseModel):
     """Why the current sources are not in force; None: they are."""
     deployments: list[Deployment] = Field(default_factory=list)
     """The most recent ones, the current one last."""
+    followed: Followed | None = None
+    """Of the documents of a hub; None: it follows none."""
 
     def in_force(self) -> str:
         """Return which configuration is in force, in words."""

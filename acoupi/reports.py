@@ -4,11 +4,13 @@ A report may be sent any number of times, and in any order: everything in it has
 recording says when it was reported, so that an older state never replaces a newer one.
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from acoupi import data
 from acoupi.effort import PlanFrom
@@ -23,8 +25,12 @@ __all__ = [
     "MessageReport",
     "NoteReport",
     "OutputReport",
+    "ProgramReport",
     "RecordingReport",
     "Report",
+    "SettingsReport",
+    "SoundReport",
+    "digest_header",
 ]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -66,6 +72,17 @@ class GivenUpReport(_Strict):
     on: AwareDatetime
 
 
+class ProgramReport(_Strict):
+    """A program and its settings, by which a hub is to analyse recordings."""
+
+    program: str
+    """Its module, and its class behind a colon where that is not ``Program``."""
+    settings: str
+    """JSON: all that its outputs depend on; no secrets, paths or messengers."""
+    digest: str
+    """Of these settings, as in the ids of outputs."""
+
+
 class RecordingReport(_Strict):
     """A recording, and all that is known of it at a moment."""
 
@@ -90,6 +107,8 @@ class RecordingReport(_Strict):
     """Whether it is kept for review."""
     analysed_fraction: Number = Field(default=1.0, ge=0, le=1)
     """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
+    analyse: str | None = None
+    """Digest of the settings (`Report.programs`) by which the hub is to analyse it; None: not."""
 
 
 class NoteReport(_Strict):
@@ -122,9 +141,57 @@ class MessageReport(_Strict):
     content: str
 
 
+class SettingsReport(_Strict):
+    """The settings in force, and how far the sensor follows those that the hub offers."""
+
+    program: str
+    version: str
+    """Of acoupi."""
+    configuration: str = ""
+    """Digest of the settings of the program, and..."""
+    sections: Sequence[str] = ()
+    """...of each of its sections, as heartbeats say them."""
+    values: dict[str, JsonValue]
+    """By dotted name; without secrets, as in the files of the configuration."""
+    variables: Sequence[str] = ()
+    """Those that hold a setting, which is then not the hub's to decide."""
+    in_force: int | None = None
+    """Number of the document of the hub whose settings are in force; 0: of none yet; None: the
+    sensor does not follow the hub."""
+    since: AwareDatetime | None = None
+    """When the settings were put in force."""
+    refused: int = 0
+    """Number of a document that the sensor gave up; 0: none."""
+    why: str = ""
+    """It was given up."""
+
+
 class Report(_Strict):
     """A part of what a sensor knows; deployments before the recordings made in them."""
 
+    programs: Sequence[ProgramReport] = ()
     deployments: Sequence[DeploymentReport] = ()
     recordings: Sequence[RecordingReport] = ()
     messages: Sequence[MessageReport] = ()
+    settings: SettingsReport | None = None
+
+
+class SoundReport(_Strict):
+    """The sound of a recording, or of a clip, that is sent to a hub in chunks."""
+
+    is_clip: bool = False
+    format: Literal["wav", "flac"]
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the whole file."""
+
+
+def digest_header(chunk: bytes) -> str:
+    """Return the header ``Content-Digest`` of a chunk (RFC 9530).
+
+    Examples
+    --------
+    >>> digest_header(b"")
+    'sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:'
+    """
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(chunk).digest()).decode()}:"

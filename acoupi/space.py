@@ -12,10 +12,12 @@ from typing import Any, Literal, NamedTuple
 from acoupi import data
 
 __all__ = [
+    "LEAST_RESERVE",
     "MOST_SPARE",
     "NOON_S",
     "FileClass",
     "GivenUp",
+    "HubAudio",
     "Marks",
     "OnFull",
     "SpacePolicy",
@@ -32,6 +34,7 @@ __all__ = [
 NOON_S = 43_200
 """Nights go from noon to noon."""
 LEAST_RESERVE = 500_000_000
+"""Bytes that stay free where nothing else is known."""
 HOUR_S = 3600.0
 MOST_SPARE = 20_000
 """Files that are looked at in one go."""
@@ -39,6 +42,8 @@ STORES_BYTES = 4_000_000
 """What stores and logs may need while one recording is made."""
 
 OnFull = Literal["stop", "discard_new", "detections_only"]
+HubAudio = Literal["none", "detections", "sample", "all"]
+"""Of which recordings a hub gets the sound; what it has not got goes from a disk last."""
 
 
 class FileClass(str, Enum):

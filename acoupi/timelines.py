@@ -104,7 +104,11 @@ def between_slots(
 
 
 def painted(facts: Iterable[Fact], low: int, high: int) -> list[Piece]:
-    """Split [low, high) wherever a fact begins or ends; each piece gets the best fact."""
+    """Split [low, high) wherever a fact begins or ends; each piece gets the best fact.
+
+    A piece about which nothing is known is not planned either, if it is no longer than frames
+    and clocks are rounded and lies beside what is off schedule.
+    """
     ours = sorted(
         fact
         if low <= fact[0] and fact[1] <= high
@@ -126,7 +130,18 @@ def painted(facts: Iterable[Fact], low: int, high: int) -> list[Piece]:
         while known and known[0][2] <= left:
             heapq.heappop(known)
         pieces.append((left, right, *known[0][3:]) if known else (left, right, None, ""))
-    return joined(pieces)
+    return joined(_rounded(pieces))
+
+
+def _rounded(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    for number, piece in enumerate(pieces):
+        start, end, state, _ = piece
+        if state is None and end - start <= _ROUNDING:
+            beside = pieces[max(0, number - 1) : number + 2]
+            off = [one[3] for one in beside if one[2] is EffortState.OFF_SCHEDULE]
+            yield (start, end, EffortState.OFF_SCHEDULE, off[0]) if off else piece
+        else:
+            yield piece
 
 
 def clipped(

@@ -62,8 +62,15 @@ class RunningClock(Clock):
     """The clocks of this machine, except that the system clock may be stepped."""
 
     def __init__(self) -> None:
+        self._began = 0.0
         super().__init__(datetime.datetime.now(tz=datetime.UTC))
 
     @property
     def seconds(self) -> float:  # type: ignore[override]
-        return time.monotonic()
+        return time.monotonic() - self._began
+
+    def boot(self) -> None:
+        """Begin a boot, with the system clock where it is."""
+        now = self.now
+        self._began = time.monotonic() - 30
+        self.boot_id, self.now = uuid4(), now

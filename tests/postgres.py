@@ -43,8 +43,11 @@ def _binaries() -> Path:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Run a server, as the user postgres where this is root, which it refuses."""
+def running_postgres(options: str = "-F") -> Iterator[Postgres]:
+    """Run a server, as the user postgres where this is root, which it refuses.
+
+    Without other options it does not wait for the disk.
+    """
     binaries, port = _binaries(), free_port()
     folder = Path(tempfile.mkdtemp(prefix="acoupi-pg-"))
     user = "postgres" if os.getuid() == 0 else None
@@ -55,7 +58,8 @@ def running_postgres() -> Iterator[Postgres]:
     def run(*command: str) -> None:
         subprocess.run(command, check=True, user=user, cwd=folder, capture_output=True, timeout=60)
 
-    data, options = str(folder / "data"), f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
+    data = str(folder / "data")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} {options}"
     try:
         initdb = str(binaries / "initdb")
         run(
@@ -72,7 +76,7 @@ def running_postgres() -> Iterator[Postgres]:
             "-N",
         )
         control = str(binaries / "pg_ctl")
-        run(control, "-D", data, "-w", "-l", str(folder / "log"), "-o", f"{options} -F", "start")
+        run(control, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
         yield Postgres(folder, port)
         run(control, "-D", data, "-m", "immediate", "-w", "stop")
     finally:

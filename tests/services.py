@@ -377,11 +377,14 @@ class Redis(_Process):
         Where its files go.
     unix
         Listen on a socket in the folder instead of a port.
+    tls
+        Speak TLS on the port, with the certificates of this authority.
     """
 
-    def __init__(self, folder: Path, unix: bool = False) -> None:
+    def __init__(self, folder: Path, unix: bool = False, tls: Authority | None = None) -> None:
         super().__init__(folder)
         self.unix = unix
+        self.tls = tls
         self.port = 0 if unix else free_port()
 
     @property
@@ -393,7 +396,7 @@ class Redis(_Process):
         """What Celery wants as ``broker_url``."""
         if self.unix:
             return f"redis+socket://{self.socket_path}"
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis{'s' if self.tls else ''}://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
         self.start()
@@ -405,10 +408,17 @@ class Redis(_Process):
     def start(self) -> None:
         """Start it, or start it again in the same place."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        port = ["--port", str(self.port)]
+        if self.tls:
+            port = [
+                "--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no",
+                "--tls-cert-file", str(self.tls.server), "--tls-key-file", str(self.tls.server_key),
+                "--tls-ca-cert-file", str(self.tls.ca),
+            ]  # fmt: skip
         place = ["--unixsocket", str(self.socket_path)] if self.unix else ["--bind", "127.0.0.1"]
         self._start(
             [
-                require_program("redis-server"), "--port", str(self.port), *place,
+                require_program("redis-server"), *port, *place,
                 "--dir", str(self.folder), "--save", "", "--appendonly", "no",
             ],
             self._is_ready,
@@ -421,6 +431,8 @@ class Redis(_Process):
             probe.settimeout(1)
             try:
                 probe.connect(address)
+                if self.tls:
+                    return True
                 probe.sendall(b"PING\r\n")
                 return probe.recv(7) == b"+PONG\r\n"
             except OSError:
@@ -436,11 +448,14 @@ class RabbitMQ:
     ----------
     folder
         Where its files go.
+    has_management
+        Whether its users can be managed over HTTP.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, has_management: bool = False) -> None:
         self.folder = folder
         self.port = free_port()
+        self.management_port = free_port() if has_management else None
         self._mapper = _Process(folder / "epmd")
         self._server = _Process(folder / "server")
         self._mapper_port, self._node_port = free_port(), free_port()
@@ -468,12 +483,21 @@ class RabbitMQ:
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "vm_memory_high_watermark.absolute = 256MB\n"
             "disk_free_limit.absolute = 50MB\n"
+            + (
+                f"management.tcp.port = {self.management_port}\nmanagement.tcp.ip = 127.0.0.1\n"
+                if self.management_port
+                else ""
+            )
         )
-        (files / "enabled_plugins").write_text("[].\n")
+        plugins = "rabbitmq_management" if self.management_port else ""
+        (files / "enabled_plugins").write_text(f"[{plugins}].\n")
         mapper = [require_program("epmd"), "-address", "127.0.0.1", "-port", str(self._mapper_port)]
         self._mapper._start(mapper, lambda: _answers(self._mapper_port))
         self._server._start(
-            [str(program)], lambda: _answers(self.port), self._environ(files), deadline=90
+            [str(program)],
+            lambda: _answers(self.port) and _answers(self.management_port or self.port),
+            self._environ(files),
+            deadline=90,
         )
 
     def _environ(self, files: Path) -> dict[str, str]:

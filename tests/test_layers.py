@@ -36,7 +36,7 @@ ROWS = (
     ("timelines", "windows"),
     ("sun",),
     ("data",),
-    ("commit", "door"),
+    ("commit", "door", "offers"),
     ("locks", "opening", "writing"),
     ("captures", "clock", "errors", "home", "lazy", "printing", "provenance", "rights"),
 )
@@ -51,27 +51,37 @@ OLD_NAMES = {"acoupi/system/provisioning/__main__.py"}
 
 # An outside library, and where it may be imported (paths below acoupi/).
 DOORS: dict[str, tuple[str, ...]] = {
-    "celery": ("programs/", "services/", "tasks/schedules.py", "system/celery/app.py"),
-    "kombu": ("programs/", "services/"),
+    "celery": (
+        *("programs/", "services/", "tasks/schedules.py", "system/celery/app.py"),
+        *("hub/broker.py", "hub/working.py", "hub/analysing.py"),
+    ),
+    "kombu": ("programs/", "services/", "hub/broker.py"),
     "billiard": ("programs/", "services/"),
     "redis": ("services/",),
-    "cryptography": ("backup/encryption.py",),
+    "cryptography": ("backup/encryption.py", "offers.py", "hub/"),
     "jinja2": ("bundles/rendering.py", "web/"),
     "starlette": ("web/", "hub/"),
     "uvicorn": ("web/", "hub/"),
     "psycopg": ("hub/",),
+    "obstore": ("hub/s3_store.py", "hub/s3_archive.py"),
     "markdown_it": ("web/help_pages.py",),
-    # A worker lets a process of its own set the home up: services/waiting.py.
+    # A worker lets a process of its own set the home up: services/waiting.py. Models run in
+    # processes of their own where an archive is analysed on one machine: hub/local_workers.py.
     "subprocess": (
         *("bundles/", "targets/", "devices/", "web/"),
-        *("services/waiting.py", "services/page_door.py"),
+        *("services/waiting.py", "services/page_door.py", "hub/local_workers.py"),
     ),
     "docker": ("bundles/", "targets/", "devices/"),
     "typer": ("cli/",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "sqlite3": ("components/stores/", "components/message_stores/"),
-    "requests": ("components/messengers/", "provisioning/fetching.py"),
+    "requests": (
+        "components/messengers/",
+        "exports/remote.py",
+        "hub/calling.py",
+        "provisioning/fetching.py",
+    ),
     "paho": ("components/messengers/",),
     "apprise": ("components/messengers/",),
     "prometheus_client": ("services/metrics.py",),
@@ -84,6 +94,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "dotenv": ("config/env_files.py",),
     "soundevent": ("exports/formats/aoef.py",),
 }
+
+WRITTEN = ("py", "js", "css", "html", "jinja2")
+"""What people write and read, by the ends of the names; scripts have none."""
+MOST_LINES = 600
 
 CLOCK = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}
 
@@ -283,6 +297,22 @@ def test_only_the_command_line_prints() -> None:
     assert found(prints, silent) == []
 
 
+def written_files() -> list[Path]:
+    places = [ROOT / name for name in ("acoupi", "compose", "images", "tests", "scripts")]
+    code = [path for place in places for end in WRITTEN for path in place.rglob(f"*.{end}")]
+    return sorted([*code, *(one for one in (ROOT / "scripts").iterdir() if one.is_file())])
+
+
+def too_long(paths: Iterable[Path]) -> list[str]:
+    """Files of more lines than one reads at a time."""
+    lines = {path: path.read_text().count("\n") for path in paths}
+    return [f"{path}: {number} lines" for path, number in lines.items() if number > MOST_LINES]
+
+
+def test_no_file_is_too_long_to_be_read() -> None:
+    assert too_long(written_files()) == []
+
+
 # --- each rule is seen when it is broken --------------------------------------------------
 
 
@@ -380,3 +410,11 @@ def test_the_clock_and_printing_are_seen() -> None:
 
     assert sum(asks_the_clock(node) for node in ast.walk(tree)) == 2
     assert sum(prints(node) for node in ast.walk(tree)) == 1
+
+
+def test_a_file_that_is_too_long_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "short.py").write_text("x = 1\n" * MOST_LINES)
+    (tmp_path / "long.py").write_text("x = 1\n" * (MOST_LINES + 1))
+
+    assert too_long(sorted(tmp_path.iterdir())) == [f"{tmp_path / 'long.py'}: 601 lines"]
+    assert {PACKAGE / "data.py", Path(__file__), ROOT / "scripts/check"} <= {*written_files()}

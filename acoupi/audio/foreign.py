@@ -5,15 +5,16 @@ import re
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from acoupi import data
 from acoupi.audio import formats, riff
 from acoupi.audio.disk import open_sound
-from acoupi.audio.guano import position, time_expansion, timestamp, true_samplerate
+from acoupi.audio.guano import position, time_expansion, time_told, true_samplerate
 from acoupi.audio.writer import SoundInfo
 from acoupi.errors import AudioError
 
-__all__ = ["describe_file", "read_true_info"]
+__all__ = ["Described", "describe_file", "in_zone", "read_described", "read_true_info"]
 
 _HEAD = 4096
 _ROUNDING = 0.01
@@ -21,22 +22,46 @@ _COMMENT = re.compile(
     rb"Recorded at (\d\d:\d\d:\d\d) (\d\d)/(\d\d)/(\d{4}) \(UTC(?:([+-])(\d\d?)(?::(\d\d))?)?\)"
 )
 """What an AudioMoth writes before its samples."""
-_NAME = re.compile(r"(?<!\d)(\d{8})[_T-]?(\d{6})(?!\d)")
+_NAME = re.compile(
+    r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[ _T$-]?(\d\d)[-_]?(\d\d)[-_]?(\d\d)(\.\d{1,6})?"
+    r"(Z|(?<=T\d{6})[+-]\d{4})?(?!\d)"
+)
+"""Also as Bugg writes it, ``2023-05-02T11_05_03.000Z``, and Frontier Labs,
+``20230502T110503+1000``."""
 _WAMD_TIME, _WAMD_PLACE = 5, 6
 
 
-def describe_file(path: Path) -> data.Recording:
-    """Describe a sound file of any recorder.
+class Described(NamedTuple):
+    """What a sound file says of itself."""
+
+    info: SoundInfo
+    samplerate: int
+    """Of the original sound, Hz."""
+    time_expansion: float
+    began: datetime.datetime | None
+    """As the file or its name tells it: naive where no zone is named; None: neither tells."""
+    position: tuple[float, float] | None
+    """Latitude and longitude, degrees."""
+
+    @property
+    def duration(self) -> float:
+        """Length of the original sound, seconds."""
+        return self.info.frames / self.samplerate
+
+
+def read_described(path: Path, name: str | None = None) -> Described:
+    """Read what a sound file of any recorder says of itself.
 
     Rate, time expansion, time and place are taken one by one from where they can
     be read: GUANO; the ``wamd`` chunk of Wildlife Acoustics; the comment of an
-    AudioMoth. A time that none of them tells is that in the file's name, as UTC,
-    or else that at which the file was last changed.
+    AudioMoth; at last, a time in the file's name.
 
-    Returns
-    -------
-    Recording
-        Its id depends on the path alone, and its deployment is called "none".
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        As the recorder called it, if `path` is a copy of another name.
 
     Raises
     ------
@@ -51,19 +76,52 @@ def describe_file(path: Path) -> data.Recording:
     if expansion == 1 and abs(samplerate / info.samplerate - 1) > _ROUNDING:
         expansion = samplerate / info.samplerate  # the rate tells of it, too
     began = (
-        timestamp(guano)
-        or timestamp(wamd)
+        time_told(guano)
+        or time_told(wamd)
         or _time_in_comment(path)
-        or _time_in_name(path)
-        or datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        or _time_in_name(Path(name or path.name))
     )
-    latitude, longitude = position(guano) or position(wamd) or (None, None)
+    return Described(info, samplerate, expansion, began, position(guano) or position(wamd))
+
+
+def in_zone(told: datetime.datetime, zone: datetime.tzinfo = datetime.UTC) -> datetime.datetime:
+    """Return a time in UTC; a naive one is that of clocks in a zone.
+
+    Examples
+    --------
+    >>> from zoneinfo import ZoneInfo
+    >>> str(in_zone(datetime.datetime(2024, 7, 1, 23, 30), ZoneInfo("Europe/London")))
+    '2024-07-01 22:30:00+00:00'
+    """
+    return (told if told.tzinfo else told.replace(tzinfo=zone)).astimezone(datetime.UTC)
+
+
+def describe_file(path: Path) -> data.Recording:
+    """Describe a sound file of any recorder, as `read_described` reads it.
+
+    A time without a zone is taken as UTC; where none is told, it is that at which the file was
+    last changed.
+
+    Returns
+    -------
+    Recording
+        Its id depends on the path alone, and its deployment is called "none".
+
+    Raises
+    ------
+    AudioError
+        If it is not a sound file, is cut off, or holds no sound.
+    """
+    found = read_described(path)
+    changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    began = in_zone(found.began or changed)
+    latitude, longitude = found.position or (None, None)
     return data.Recording(
         path=path,
-        duration=info.frames / samplerate,
-        samplerate=samplerate,
-        audio_channels=info.channels,
-        time_expansion=expansion,
+        duration=found.duration,
+        samplerate=found.samplerate,
+        audio_channels=found.info.channels,
+        time_expansion=found.time_expansion,
         created_on=began,
         deployment=data.Deployment(
             name="none", started_on=began, latitude=latitude, longitude=longitude
@@ -129,9 +187,12 @@ def _time_in_comment(path: Path) -> datetime.datetime | None:
         part and part.decode() for part in found.groups()
     )
     zone = f"{sign or '+'}{int(hours or 0):02}:{minutes or '00'}"
-    return timestamp({"Timestamp": f"{year}-{month}-{day}T{time}{zone}"})
+    return time_told({"Timestamp": f"{year}-{month}-{day}T{time}{zone}"})
 
 
-def _time_in_name(path: Path) -> datetime.datetime | None:
-    found = _NAME.search(path.stem)
-    return None if found is None else timestamp({"Timestamp": f"{found[1]}T{found[2]}"})
+def _time_in_name(name: Path) -> datetime.datetime | None:
+    for year, month, day, hour, minute, second, rest, zone in _NAME.findall(name.stem):
+        text = f"{year}-{month}-{day}T{hour}:{minute}:{second}{rest}{zone}"
+        if (told := time_told({"Timestamp": text})) is not None:
+            return told
+    return None

@@ -29,6 +29,7 @@ __all__ = [
     "position",
     "recording_of_guano",
     "time_expansion",
+    "time_told",
     "timestamp",
     "true_samplerate",
 ]
@@ -276,6 +277,22 @@ def timestamp(fields: Mapping[str, str]) -> datetime.datetime | None:
         return None
 
 
+def time_told(fields: Mapping[str, str]) -> datetime.datetime | None:
+    """Return when the recording began as the fields say it: naive where they name no zone.
+
+    None if they do not say, or a time that no recorder can have lived through.
+
+    Examples
+    --------
+    >>> time_told({"Timestamp": "2024-08-01 20:30:00"})
+    datetime.datetime(2024, 8, 1, 20, 30)
+    """
+    try:
+        return _as_told(fields.get("Timestamp", ""))
+    except ValueError:
+        return None
+
+
 def position(fields: Mapping[str, str]) -> tuple[float, float] | None:
     """Return latitude and longitude, degrees north and east; None if the fields do not say.
 
@@ -453,7 +470,13 @@ def _format_time(time: datetime.datetime) -> str:
 
 
 def _parse_time(text: str) -> datetime.datetime:
-    """Return a time in UTC.
+    """Return a time in UTC; raise as `_as_told` does."""
+    time = _as_told(text)
+    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+
+
+def _as_told(text: str) -> datetime.datetime:
+    """Return a time, naive if it names no zone.
 
     Raises
     ------
@@ -463,7 +486,7 @@ def _parse_time(text: str) -> datetime.datetime:
     time = datetime.datetime.fromisoformat(text)
     if not _YEARS[0] <= time.year <= _YEARS[1]:
         raise ValueError(f"the year is {time.year}")
-    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    return time
 
 
 def _first_line(error: Exception) -> str:

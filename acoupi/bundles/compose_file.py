@@ -14,7 +14,7 @@ from typing import Any
 from acoupi.bundles.bundle_checks import SECCOMP_FILE, SOUND_RULE, check_bundle
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import source_dir
-from acoupi.bundles.rendering import RenderedFile, Yaml, render_tree
+from acoupi.bundles.rendering import RenderedFile, Yaml, compose_text, render_tree
 from acoupi.stack.broker_users import broker_user
 from acoupi.stack.spool import MEMORY_VOLUME, memory_of
 from acoupi.stack.stack import BEAT_SHARES, BROKER, MEBIBYTE, Service, Stack, is_sound_worker
@@ -75,6 +75,8 @@ HEALTH = {
 
 A single failed look is tolerated: setting the clock can cause one.
 """
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+"""Without it a network leads nowhere but to this machine, whose ports it may still answer."""
 Entry = tuple[str, str | None]
 """A variable and its value; None passes on the variable of the host."""
 
@@ -113,6 +115,7 @@ class Block:
     labels: Sequence[tuple[str, str, str]] = ()
     """Name, value, comment."""
     env_file: str | None = None
+    """As a word of ``env_file`` takes it."""
     environment: Sequence[Entry] = ()
     tmpfs: str | None = None
     volumes: Sequence[str] = ()
@@ -121,7 +124,28 @@ class Block:
     largest_file: int | None = None
     """Bytes that a file may have which the service writes; None: it is not bounded."""
     port: str | None = None
-    """As ``ports:`` takes it. Such a service has a network of its own, called as it is."""
+    """As ``ports:`` takes it."""
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names of networks, and other names that the service has there."""
+    image: str | None = None
+    """None: that of the site."""
+    scale: int = 1
+    """How many containers."""
+
+    @property
+    def joined(self) -> str:
+        """Its networks, as ``networks:`` takes them."""
+        if not any(self.networks.values()):
+            return _listed(self.networks)
+        words = [
+            f"{compose_text(name)}: {{aliases: {_listed(others)}}}" if others else f"{name}: {{}}"
+            for name, others in self.networks.items()
+        ]
+        return f"{{{', '.join(words)}}}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return f"[{', '.join(map(compose_text, words))}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +154,9 @@ class Site(ABC):
 
     header: tuple[str, ...]
     """The comment at the top of the file."""
-    sound: Sound
     user: str
+    sound: Sound | None = None
+    """None: nothing records there."""
     name: str | None = None
     """Of the compose project."""
     image: str | None = None
@@ -161,6 +186,20 @@ class Site(ABC):
     def service(self, service: Service, stack: Stack) -> Block:
         """Return the block of a service of the stack."""
 
+    def blocks(self, stack: Stack) -> list[Block]:
+        """Return every service of the file, in order."""
+        every = (*stack.workers, stack.beat, *stack.extras)
+        ours = [self.service(one, stack) for one in every]
+        return [self.broker(stack), *self.others(stack), *ours]
+
+    def networks(self, blocks: Iterable[Block]) -> Mapping[str, str]:
+        """Return the networks: their names, and what they are."""
+        return {
+            name: f'driver_opts: {{{MASQUERADE}: "{"true" if one.network else "false"}"}}'
+            for one in blocks
+            for name in one.networks
+        }
+
     @abstractmethod
     def volumes(self, stack: Stack) -> Mapping[str, str]:
         """Return the volumes: their names, and what they are if not folders of the engine."""
@@ -175,10 +214,7 @@ class ComposeFile:
     blocks: Sequence[Block] = field(init=False)
 
     def __post_init__(self) -> None:
-        site, stack = self.site, self.stack
-        every = (*stack.workers, stack.beat, *stack.extras)
-        ours = [site.service(one, stack) for one in every]
-        object.__setattr__(self, "blocks", (site.broker(stack), *site.others(stack), *ours))
+        object.__setattr__(self, "blocks", tuple(self.site.blocks(self.stack)))
 
     def render(self) -> RenderedFile:
         """Return the file.
@@ -193,6 +229,7 @@ class ComposeFile:
             "site": site,
             "services": self.blocks,
             "volumes": site.volumes(self.stack),
+            "networks": site.networks(self.blocks),
             "processes": PROCESSES,
             **HEALTH,
         }
@@ -214,6 +251,7 @@ def block_of(service: Service, site: Site, **more: Any) -> Block:
         health=health_probe(service),
         depends_on=None if service.is_extra else BROKER,
         port=published(service, site) if service.port else None,
+        networks={service.name: ()} if service.port else {},
         network=service.network,
         sound=site.sound if is_sound_worker(service) else None,
         **more,

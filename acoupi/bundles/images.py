@@ -25,8 +25,10 @@ from acoupi.errors import AcoupiError, TargetError
 
 __all__ = [
     "REPOSITORY",
+    "build_database",
     "build_image",
     "copy_sources",
+    "database_name",
     "fill_program_context",
     "image_name",
     "named_packages",
@@ -191,6 +193,38 @@ def build_image(
     name = image or image_name(packages)
     arguments = {"SENSOR": sensor, "SYSTEM_PACKAGES": " ".join(system_packages)}
     _build_program(name, packages, arguments, network=network, told=told)
+    return name
+
+
+def database_name() -> str:
+    """Return the name of the image of PostgreSQL for a hub, with its tag."""
+    return f"acoupi/database:{image_name().partition(':')[2]}"
+
+
+def build_database(
+    *, on_line: OnLine | None = None, echo: OnLine | None = None, engine: Engine | None = None
+) -> str:
+    """Build the image of PostgreSQL for a hub, unless it is up to date; return its name.
+
+    Raises
+    ------
+    TargetError
+        If there is no engine, no space or no base image.
+    """
+    engine, name = engine or Engine(), database_name()
+    told = _Callbacks(engine, on_line or _ignore, echo or _ignore)
+    digest = hashlib.sha256()
+    for source in ("images/database", "images/sensor/health"):
+        _add_to_digest(digest, source_dir() / source)
+    arguments = {"VERSION": acoupi.__version__, "SOURCE_DIGEST": digest.hexdigest()[:16]}
+    labels = _labels(engine, name) or {}
+    if labels.get(SOURCE_LABEL) == arguments["SOURCE_DIGEST"]:
+        return name
+    _check_space(engine)
+    arguments["BASE"] = base = os.environ.get("ACOUPI_BASE_IMAGE") or BASE
+    with _sensor_context() as context:
+        file = context / "images" / "database" / "Dockerfile"
+        _run_build(_Build(name, file, context, arguments, _network_for(engine, base)), told)
     return name
 
 

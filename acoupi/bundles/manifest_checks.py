@@ -3,12 +3,12 @@
 They ask for more than Pod Security's level "restricted", and for what it does not look at.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from acoupi.errors import ConfigurationError
 
-__all__ = ["check_manifests", "manifest_problems"]
+__all__ = ["VOLUMES", "check_manifests", "closes_all", "manifest_problems", "pod_problems"]
 
 VOLUMES = {"name", "persistentVolumeClaim", "emptyDir"}
 HOST = ("hostNetwork", "hostPID", "hostIPC")
@@ -54,12 +54,12 @@ def manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:
     nodes = {tuple((pod.get("nodeSelector") or {}).items()) for pod in pods.values()}
     if len(nodes) > 1:
         problems.append("the pods are on several nodes, and share a disk")
-    if not any(map(_closes_all, every)):
+    if not any(map(closes_all, every)):
         problems.append("no NetworkPolicy closes the namespace")
     return problems
 
 
-def _closes_all(document: Mapping[str, Any]) -> bool:
+def closes_all(document: Mapping[str, Any]) -> bool:
     """Return whether it is the policy that lets nobody in or out."""
     wanted = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     return bool(document["kind"] == "NetworkPolicy" and document["spec"] == wanted)
@@ -76,13 +76,18 @@ def _devices(container: Mapping[str, Any]) -> list[str]:
 
 
 def _of_pod(pod: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"has {key}" for key in HOST if pod.get(key))
     if not pod.get("nodeSelector"):
         yield "is on no certain node"
+    yield from pod_problems(pod)
+
+
+def pod_problems(pod: Mapping[str, Any], volumes: Collection[str] = VOLUMES) -> Iterator[str]:
+    """Yield what is wrong with a pod, whatever it is for; `volumes` are the kinds it may have."""
+    yield from (f"has {key}" for key in HOST if pod.get(key))
     if pod.get("automountServiceAccountToken") is not False:
         yield "is given a token of the cluster"
     for volume in pod.get("volumes", ()):
-        if others := set(volume) - VOLUMES:
+        if others := set(volume) - {*volumes}:
             yield f"has a volume of the kind {', '.join(sorted(others))}"
     yield from _of_user(pod.get("securityContext", {}))
     for container in _containers(pod):

@@ -25,8 +25,14 @@ __all__ = [
     "RUNNING_FILE",
     "SECRETS",
     "SETTINGS",
+    "container_of",
+    "literal",
+    "namespace",
     "pod_name",
+    "pod_rights",
+    "policy",
     "render_manifests",
+    "requests_of",
 ]
 
 KEPT_FILE = "home.yaml"
@@ -64,9 +70,9 @@ def render_manifests(stack: Stack, site: DeviceSite, cluster: Cluster) -> dict[s
         for one in pods
         if (port := ports.get(one.block.name)) and not ip_address(port.address).is_loopback
     }
-    kept = [_namespace(cluster), _claim(cluster)]
+    kept = [namespace(cluster), _claim(cluster)]
     running = [
-        _policy(cluster, "nobody", {}, ["Ingress", "Egress"]),
+        policy(cluster, "nobody", {}, ["Ingress", "Egress"]),
         *(one.sends() for one in pods if one.block.network),
         *(document for one in pods for document in one.serves(reached.get(one.name))),
         *(one.budget() for one in pods if one.block.sound),
@@ -99,7 +105,8 @@ def _refuse_equal_names(blocks: Iterable[Block]) -> None:
         )
 
 
-def _namespace(cluster: Cluster) -> dict[str, Any]:
+def namespace(cluster: Cluster) -> dict[str, Any]:
+    """Return the namespace, in which Pod Security enforces its strictest level."""
     levels = {
         f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")
     }
@@ -120,9 +127,10 @@ def _claim(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _policy(
+def policy(
     cluster: Cluster, name: str, selected: Mapping[str, Any], kinds: list[str], **rules: Any
 ) -> dict[str, Any]:
+    """Return a network policy of the pods that are selected."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -157,14 +165,14 @@ class _Pod:
 
     def sends(self) -> dict[str, Any]:
         """Return what lets it out, to anywhere: its servers are in its settings."""
-        return _policy(self.cluster, f"{self.name}-sends", self.selector, ["Egress"], egress=[{}])
+        return policy(self.cluster, f"{self.name}-sends", self.selector, ["Egress"], egress=[{}])
 
     def serves(self, port: int | None) -> Iterator[dict[str, Any]]:
         """Yield what lets everybody in at a port, and at no other; nothing without one."""
         if port is None:
             return
         ports = [{"protocol": "TCP", "port": port}]
-        yield _policy(
+        yield policy(
             self.cluster,
             f"{self.name}-serves",
             self.selector,
@@ -221,15 +229,7 @@ class _Pod:
             # As `init` of Compose: the first process is not ours, and buries orphans.
             "shareProcessNamespace": True,
             "terminationGracePeriodSeconds": math.ceil(self.block.stop_grace),
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": int(user),
-                "runAsGroup": int(group),
-                "fsGroup": int(group),
-                "fsGroupChangePolicy": "OnRootMismatch",
-                **more,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_rights(int(user), int(group), **more),
             "initContainers": [self._folders()],
             "containers": [self._container()],
             "volumes": [
@@ -238,24 +238,12 @@ class _Pod:
             ],
         }
 
-    def _image(self) -> dict[str, Any]:
-        return {
-            "image": self.site.image,
-            "imagePullPolicy": "IfNotPresent",
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "privileged": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        }
-
     def _folders(self) -> dict[str, Any]:
         """Return what makes its folders, for one user: the kubelet would make them root's."""
         names = [volume.partition(":")[0] for volume in self.block.volumes]
         return {
             "name": "folders",
-            **self._image(),
+            **container_of(self.site.image),
             "command": ["install", "-d", "-m", "700", *(f"/volume/{name}" for name in names)],
             "resources": {
                 "requests": {"cpu": "10m", "memory": FOLDERS_MEMORY},
@@ -272,23 +260,23 @@ class _Pod:
         ]
         return {
             "name": self.name,
-            **self._image(),
-            "command": [_literal(word) for word in block.command],
+            **container_of(self.site.image),
+            "command": [literal(word) for word in block.command],
             **({"envFrom": sources} if block.name == SETUP else {}),
-            "env": [{"name": key, "value": _literal(text)} for key, text in block.environment],
+            "env": [{"name": key, "value": literal(text)} for key, text in block.environment],
             "resources": self._resources(),
             "volumeMounts": [
                 *map(_mount, block.volumes),
                 {"name": "scratch", "mountPath": SCRATCH},
             ],
             "readinessProbe": {
-                "exec": {"command": list(map(_literal, block.health[1:]))},
+                "exec": {"command": list(map(literal, block.health[1:]))},
                 "periodSeconds": int(HEALTH["health_interval"]),
                 "timeoutSeconds": int(HEALTH["health_timeout"]),
                 "failureThreshold": int(HEALTH["health_retries"]),
             },
             "livenessProbe": {
-                "exec": {"command": list(map(_literal, self._alive()))},
+                "exec": {"command": list(map(literal, self._alive()))},
                 "initialDelaySeconds": int(HEALTH["health_start"]),
                 "periodSeconds": 60,
                 "timeoutSeconds": 10,
@@ -308,25 +296,56 @@ class _Pod:
 
         The kernel's score of a container follows from how much of its limit was requested.
         """
-        block = self.block
-        limit = int(block.memory.removesuffix("m"))
-        kept = max(1, math.ceil(limit * (1000 - block.score) / 1000))
-        sound = {self.cluster.sound: 1} if block.sound else {}
-        return {
-            "requests": {
-                "cpu": f"{block.shares // SHARES_PER_MILLICORE}m",
-                "memory": f"{kept}Mi",
-            },
-            "limits": {**({"memory": f"{limit}Mi"} if limit else {}), **sound},
-        }
+        sound = {self.cluster.sound: 1} if self.block.sound else {}
+        return requests_of(self.block, sound)
 
 
-def _literal(text: object) -> str:
+def requests_of(block: Block, devices: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Return the resources of a container; see `_Pod._resources`."""
+    limit = int(block.memory.removesuffix("m"))
+    kept = max(1, math.ceil(limit * (1000 - block.score) / 1000))
+    return {
+        "requests": {
+            "cpu": f"{block.shares // SHARES_PER_MILLICORE}m",
+            "memory": f"{kept}Mi",
+        },
+        "limits": {**({"memory": f"{limit}Mi"} if limit else {}), **(devices or {})},
+    }
+
+
+def pod_rights(user: int, group: int, **more: Any) -> dict[str, Any]:
+    """Return the security context of a pod: one user, and the runtime's own profile."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": group,
+        "fsGroup": group,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        **more,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_of(image: str | None) -> dict[str, Any]:
+    """Return an image and the least rights of a container."""
+    return {
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def literal(text: object) -> str:
     """Return a text in which Kubernetes replaces nothing.
 
     Examples
     --------
-    >>> _literal("a$(b)")
+    >>> literal("a$(b)")
     'a$$(b)'
     """
     return str(text).replace("$", "$$")

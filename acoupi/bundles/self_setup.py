@@ -471,7 +471,9 @@ class CheckoutSite(SelfSetupSite):
 
     def others(self, stack: Stack) -> list[Block]:
         """Return the service that sets the home up; it reads ``.env`` as a whole, too."""
-        return [replace(one, env_file=".env") for one in super().others(stack)]
+        return [
+            replace(one, env_file="{path: .env, required: false}") for one in super().others(stack)
+        ]
 
 
 def _passed_on(stack: Stack) -> list[str]:

@@ -1,12 +1,15 @@
 """``acoupi disk``: the room there is, what goes when it runs out, and what went."""
 
+from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
+from acoupi.cli.hub_readers import TokenFile, hub_over_http, is_over_http
 from acoupi.cli.output import example, print_json, print_record, print_table, say
 from acoupi.cli.table import single
 from acoupi.cli.timezones import shown_time
@@ -14,6 +17,7 @@ from acoupi.cli.timezones import shown_time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from acoupi.fleet.room import SensorRoom
     from acoupi.services.space_state import SpaceState
     from acoupi.space import FileClass
     from acoupi.tasks.space import Going, Room
@@ -33,6 +37,9 @@ WHY = {
 }
 CLASS_COLUMNS = {"class": "class", "files": "files now", "size": "size", "why": "why"}
 GONE_COLUMNS = {"class": "class", "files": "files", "time": "sound", "size": "size", "last": "last"}
+ROOM_COLUMNS = {
+    "sensor": "sensor", "left": "disk full in", "heartbeat": "heartbeat (UTC)", "gone": "gave up",
+}  # fmt: skip
 NEXT_COLUMNS = {"time": "recorded", "class": "class", "size": "size", "path": "file"}
 
 
@@ -41,9 +48,22 @@ def disk(
     plan: Annotated[
         bool, typer.Option("--plan", help="List what would go now, and change nothing.")
     ] = False,
+    hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Of every sensor of the hub at https://HOST, for its operators."
+        ),
+    ] = None,
+    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how much room there is, for how many hours, what goes next and why, and what went."""
+    """Show how much room there is, for how many hours, what goes next and why, and what went.
+
+    Of the sensors of a hub: by their last heartbeats, those with the least first.
+    """
+    if hub is not None:
+        _show_rooms(_rooms(hub, token_file), as_json=as_json)
+        return
     from acoupi.services.space_state import space_state
     from acoupi.system.space import store_and_policy
     from acoupi.tasks.space import Room
@@ -60,6 +80,36 @@ def disk(
         _show_plan(going)
 
 
+def _rooms(hub: str, token_file: Path | None) -> "list[SensorRoom]":
+    if is_over_http(hub):
+        with hub_over_http(hub, token_file) as reader:
+            return reader.rooms()
+    from acoupi.cli.hub_options import opened_database
+
+    with opened_database(hub) as database:
+        from acoupi.hub.room import rooms_of
+
+        return rooms_of(database)
+
+
+def _show_rooms(rooms: "list[SensorRoom]", *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(one) for one in rooms])
+        return
+    rows = [
+        {
+            "sensor": one.sensor,
+            "left": "not sent" if one.hours_left is None else f"{one.hours_left:.0f} h",
+            "heartbeat": one.heartbeat_on and shown_time(one.heartbeat_on),
+            "gone": ", ".join(
+                f"{_size(gone.bytes)} ({kind})" for kind, gone in sorted(one.given_up.items())
+            ),
+        }
+        for one in rooms
+    ]
+    print_table(rows, ROOM_COLUMNS, empty="No sensor yet: acoupi hub add-sensor NAME")
+
+
 def _classes(room: "Room") -> list[dict[str, Any]]:
     """Return what is there of each class, in the order in which they go."""
     return [_class(kind, room) for kind in room.policy.order]
@@ -68,7 +118,10 @@ def _classes(room: "Room") -> list[dict[str, Any]]:
 def _class(kind: "FileClass", room: "Room") -> dict[str, Any]:
     """Return what is there of a class; what the filters refuse, only they know."""
     files, size = (None, None) if kind.value == "refused" else room.used(kind, lambda _: True)
-    return {"class": kind.value, "files": files, "bytes": size, "why": WHY[kind.value]}
+    found = {"class": kind.value, "files": files, "bytes": size, "why": WHY[kind.value]}
+    if room.store.hub_audio == "none":
+        return found
+    return found | {"not_at_hub": room.used(kind, lambda _: True, owed=True)[0]}
 
 
 def _going(room: "Room") -> "Iterator[Going]":
@@ -96,7 +149,11 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
     if state.is_full:
         say(f"Full: nothing is recorded for lack of room (on_full: {state.on_full}).")
     rows = [one | {"size": _size(one["bytes"])} for one in classes]
-    print_table(rows, CLASS_COLUMNS, title="What goes, the first class first", empty="")
+    owes = any("not_at_hub" in one for one in classes)
+    columns = CLASS_COLUMNS | ({"not_at_hub": "not at the hub"} if owes else {})
+    print_table(rows, columns, title="What goes, the first class first", empty="")
+    if any(one.get("not_at_hub") for one in classes):
+        say("Of all classes, files that the hub has not got go last.")
     gone = [
         {
             "class": kind.value,

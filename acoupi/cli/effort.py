@@ -12,7 +12,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.checks import AsJson
-from acoupi.cli.heard import Hub, hub_reader
+from acoupi.cli.heard import Hub, TokenFile, hub_reader
 from acoupi.cli.output import example, print_json, print_record, print_table, warn, working
 from acoupi.cli.table import single
 from acoupi.cli.tables import width_of, wrapped
@@ -70,6 +70,7 @@ def effort(
         typer.Option("--csv", metavar="FILE", help="Write every span into a file; - prints them."),
     ] = None,
     hub: Hub = None,
+    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how much of the planned time was recorded, and why the rest was not.
@@ -91,7 +92,7 @@ def effort(
             "acoupi effort --csv effort.csv",
             why="each prints in a format of its own.",
         )
-    store, plan = _store_and_plan() if hub is None else (hub_reader(hub), None)
+    store, plan = _store_and_plan() if hub is None else (hub_reader(hub, token_file), None)
     with working("Adding up"):
         which = find_deployment(store, deployment)
         found, spans = read_effort(

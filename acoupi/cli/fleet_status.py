@@ -1,20 +1,23 @@
 """``acoupi fleet``: how many sensors are, from the messages that they send."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from acoupi import data
+from acoupi.cli import fleet_settings
 from acoupi.cli.checks import AsJson
 from acoupi.cli.deployment import UNHEALTHY
 from acoupi.cli.heard import no_hub
-from acoupi.cli.output import example, print_json, print_table, say, warn, working
+from acoupi.cli.output import example, print_json, print_table, say, shown, warn, working
 from acoupi.cli.table import group
 from acoupi.errors import ParameterError
-from acoupi.fleet.judging import Fleet, Row, groups_of, span_words
+from acoupi.fleet.judging import Fleet, Row, groups_of, values_that_differ
+from acoupi.fleet.words import NOT_SENT, row_words, shown_digest, shown_program
 
 if TYPE_CHECKING:
     from acoupi.fleet.judging import Group
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = group("fleet")
+app.add_typer(fleet_settings.app)
 
 Hub = Annotated[
     str | None,
@@ -52,9 +56,6 @@ Seconds = Annotated[
     float,
     typer.Option(min=1, max=86_400, metavar="N", help="How long to listen to the broker."),
 ]
-NOT_SENT = "not sent"
-DIGITS = 8
-"""Of a digest that are shown."""
 WIDE = 200
 """Columns of a terminal on which one table holds everything; on a narrower one there are more."""
 SENSOR = {"sensor": "sensor"}
@@ -101,7 +102,7 @@ def status(
     if as_json:
         print_json({"ok": is_well, "counts": counts, "sensors": [asdict(row) for row in rows]})
     else:
-        _show([_words(row, now) for row in rows], empty=_nothing(mqtt, messages))
+        _show([row_words(row, now) for row in rows], empty=_nothing(mqtt, messages))
         if rows:
             say(
                 f"{len(rows)} sensor{'s' * (len(rows) > 1)}: "
@@ -121,15 +122,26 @@ def diff(
 ) -> None:
     """Show which sensors run which settings, and in which sections these differ.
 
-    What differs is told against the largest group of the program. Secrets, and where
-    files are, are not compared.
+    What differs is told against the largest group of the program; from a hub with the
+    values. Secrets, and where files are, are not compared.
     """
     groups = groups_of(_rows_of(Fleet(data.utc_now()), hub, mqtt, messages, seconds))
+    is_hub = hub is not None and messages is None and mqtt is None
+    values = values_that_differ(groups, _values(hub) if hub and is_hub else {})
     if as_json:
-        print_json([one._asdict() for one in groups])
+        print_json([one._asdict() | {"values": of} for one, of in zip(groups, values, strict=True)])
     else:
-        rows = [_group_words(one) for one in groups]
+        rows = [_group_words(one, of) for one, of in zip(groups, values, strict=True)]
         print_table(rows, DIFF_COLUMNS, empty=_nothing(mqtt, messages))
+
+
+def _values(hub: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of each sensor, as the hub knows them."""
+    from acoupi.hub.database import HubDatabase
+    from acoupi.hub.fleet_standing import get_values
+
+    with closing(HubDatabase(hub)) as database:
+        return get_values(database)
 
 
 def _show(rows: list[dict[str, Any]], *, empty: str) -> None:
@@ -188,55 +200,16 @@ def _nothing(mqtt: str | None, messages: str | None) -> str:
     return "No sensor has sent a heartbeat."
 
 
-def _words(row: Row, now: datetime) -> dict[str, Any]:
-    """Return a row as the table shows it."""
-    if row.heartbeat_on is None:
-        return {
-            "sensor": row.sensor,
-            "state": row.state,
-            "heartbeat": "none yet",
-            "alarms": row.alarms,
-            "reasons": "; ".join(row.reasons),
-        }
-    ago = now - row.heartbeat_on
+def _group_words(one: "Group", values: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    told = {name.partition(".")[0] for name in values}
     return {
-        "sensor": row.sensor,
-        "state": row.state,
-        "heartbeat": f"{row.heartbeat_on:%Y-%m-%d}" if row.clock_is_wrong else span_words(ago),
-        "version": row.version or NOT_SENT,
-        "program": _program(row.program),
-        "configuration": _digest(row.configuration),
-        "effort": _joined((row.recorded_h, "{:.1f} h"), (row.coverage_percent, "{:.0f} %")),
-        "disk": _joined((row.disk_hours_left, "{:.0f} h")),
-        "to_analyse": _joined((row.recordings_waiting, "{:.0f}")),
-        "to_send": _joined((row.messages_waiting, "{:.0f}")),
-        "microphone": _joined(
-            (row.noise_floor_dbfs, "{:.0f} dBFS"), (row.noise_floor_change_db, "{:+.0f} dB")
-        ),
-        "clock": row.clock or NOT_SENT,
-        "alarms": row.alarms,
-        "reasons": "; ".join(row.reasons),
-    }
-
-
-def _joined(*figures: tuple[float | None, str]) -> str:
-    return ", ".join(form.format(one) for one, form in figures if one is not None) or NOT_SENT
-
-
-def _program(name: str | None) -> str:
-    return name.removeprefix("acoupi.programs.") if name else NOT_SENT
-
-
-def _digest(text: str | None) -> str:
-    return text[:DIGITS] if text else NOT_SENT
-
-
-def _group_words(one: "Group") -> dict[str, Any]:
-    return {
-        "configuration": _digest(one.configuration),
-        "program": _program(one.program),
+        "configuration": shown_digest(one.configuration),
+        "program": shown_program(one.program),
         "versions": one.versions or NOT_SENT,
         "count": len(one.sensors),
-        "differs_in": one.differs_in,
+        "differs_in": [
+            *(f"{name} = {shown(own)} ({shown(usual)})" for name, (own, usual) in values.items()),
+            *(name for name in one.differs_in if name not in told),
+        ],
         "sensors": one.sensors,
     }

@@ -14,12 +14,14 @@ from uuid import UUID
 import typer
 
 from acoupi.cli import home
+from acoupi.cli.hub_readers import Hub, TokenFile, hub_reader, no_hub
 from acoupi.cli.output import print_json
 from acoupi.cli.timezones import shown_time
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
     from acoupi.components.stores.reader import StatementReader
+    from acoupi.exports.remote import RemoteReader
     from acoupi.heard import RecordingRow
     from acoupi.stack.settings import Settings
 
@@ -32,6 +34,7 @@ __all__ = [
     "Hub",
     "Limit",
     "RecordingId",
+    "TokenFile",
     "file_of",
     "filtered",
     "hub_reader",
@@ -106,23 +109,11 @@ class Chosen:
 CHOICES = dataclasses.fields(Chosen)
 
 
-Hub = Annotated[
-    str | None,
-    typer.Option(
-        "--hub",
-        metavar="URL",
-        envvar="ACOUPI_HUB_DATABASE",
-        show_envvar=False,
-        help="Of all sensors of the hub with this database; times in UTC.",
-    ),
-]
-
-
 @dataclasses.dataclass(frozen=True)
 class Heard:
-    """The stores of the sensor, or the database of a hub, open to be read."""
+    """The stores of the sensor, or a hub, open to be read."""
 
-    reader: "StatementReader"
+    reader: "StatementReader | RemoteReader"
     zone: datetime.tzinfo
     sensor: "Settings | None"
     """The home of the sensor; None: there are many, of a hub."""
@@ -139,10 +130,27 @@ class Heard:
         if self.sensor is None:
             raise ConfigurationError(
                 "this can be done on one sensor only.",
-                "the same without --hub, on the sensor",
-                why="a hub only reads what its sensors reported.",
+                "the same without --hub, on the sensor; for acoupi review, with --hub https://HOST",
+                why="a database only tells what sensors reported.",
             )
         return self.sensor
+
+    @property
+    def remote(self) -> "RemoteReader | None":
+        """A hub over HTTP, which has sound and takes verdicts; None: it is none."""
+        from acoupi.components.stores.reader import StatementReader
+
+        return None if isinstance(self.reader, StatementReader) else self.reader
+
+    def with_file(self, row: "RecordingRow") -> "RecordingRow":
+        """Return a recording whose file is on this machine; from a hub, it is fetched.
+
+        Raises
+        ------
+        RecordingFileError
+            If the hub does not have its sound.
+        """
+        return row if self.remote is None else self.remote.with_sound(row)
 
     def shown(self, time: datetime.datetime) -> str:
         """Return a time in the zone of the sensor."""
@@ -160,13 +168,13 @@ class Heard:
 
 
 @contextmanager
-def opened(hub: str | None = None) -> Iterator[Heard]:
+def opened(hub: str | None = None, token_file: Path | None = None) -> Iterator[Heard]:
     """Open the stores of the sensor; nothing is changed, and the sensor is not disturbed.
 
-    With the address of a database: that of a hub.
+    With an address: those of a hub.
     """
     if hub is not None:
-        with hub_reader(hub) as reader:
+        with hub_reader(hub, token_file) as reader:
             yield Heard(reader, datetime.UTC, None)
         return
     from acoupi.system.reading import reader_of, zone_of
@@ -174,30 +182,6 @@ def opened(hub: str | None = None) -> Iterator[Heard]:
     found = home.settings()
     with reader_of(found) as reader:
         yield Heard(reader, zone_of(found), found)
-
-
-def hub_reader(url: str) -> "StatementReader":
-    """Return what reads the database of a hub.
-
-    Raises
-    ------
-    ConfigurationError
-        If this installation has no hub, or it is no address.
-    """
-    try:
-        from acoupi.hub.reader import HubReader
-    except ModuleNotFoundError as error:
-        raise no_hub(error) from error
-    return HubReader(url)
-
-
-def no_hub(error: ModuleNotFoundError) -> ConfigurationError:
-    """Return what to say where a library of the hub is missing."""
-    return ConfigurationError(
-        "this installation of acoupi has no hub.",
-        'pip install "acoupi[hub]"',
-        why=f"{error.name} is not installed.",
-    )
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
@@ -208,7 +192,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         from acoupi.system.choosing import Choice, Choosing
 
         chosen = Choice(**{one.name: given.pop(one.name) for one in CHOICES})
-        with opened(given.pop("hub")) as heard:
+        with opened(given.pop("hub"), given.pop("token_file")) as heard:
             choosing = Choosing(heard.reader, heard.zone, before="--")
             command(heard, choosing.filters(chosen), **given)
 
@@ -219,11 +203,14 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         )
         for one in CHOICES
     ]
-    hub = inspect.Parameter("hub", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Hub)
+    hubs = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in (("hub", Hub), ("token_file", TokenFile))
+    ]
     own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
     vars(with_options).pop("__wrapped__")
-    with_options.__signature__ = inspect.Signature([*own, *options, hub])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {one.name: one.annotation for one in (*own, *options, hub)}
+    with_options.__signature__ = inspect.Signature([*own, *options, *hubs])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in (*own, *options, *hubs)}
     return with_options
 
 

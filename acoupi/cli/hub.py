@@ -1,53 +1,34 @@
 """``acoupi hub``: what many sensors report to."""
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from acoupi.cli import hub_analysis, hub_archives, hub_bundle, hub_people, hub_subscribe, hub_web
 from acoupi.cli.checks import AsJson
-from acoupi.cli.heard import no_hub
-from acoupi.cli.output import done, example, print_json, print_table, say, working
+from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database
+from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
 from acoupi.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from acoupi.hub.database import HubDatabase
-
 __all__ = ["app"]
 
 app = group("hub")
+app.add_typer(hub_bundle.app)
+app.add_typer(hub_people.app)
+app.add_typer(hub_web.app)
+app.add_typer(hub_archives.app)
+app.add_typer(hub_analysis.app)
+app.add_typer(hub_subscribe.app)
 
-Database = Annotated[
-    str,
-    typer.Option(
-        metavar="URL",
-        envvar="ACOUPI_HUB_DATABASE",
-        help="Of PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME. Its tables are made.",
-    ),
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the hub calls the sensor.")]
 COLUMNS = {
     "name": "sensor", "deployments": "deployments", "recordings": "recordings",
     "reported_on": "last report (UTC)", "has_token": "may report",
 }  # fmt: skip
-
-
-@contextmanager
-def _opened(url: str) -> "Iterator[HubDatabase]":
-    try:
-        from acoupi.hub.database import HubDatabase
-    except ModuleNotFoundError as error:
-        raise no_hub(error) from error
-    database = HubDatabase(url)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 @app.command("import", epilog=example("acoupi hub import /media/card/acoupi --sensor oak-1"))
@@ -64,7 +45,7 @@ def import_(
 
     file = _store_in(source)
     deployments = recordings = detections = 0
-    with _opened(database) as hub, working("Taking in"):
+    with opened_database(database) as hub, working("Taking in"):
         from acoupi.hub.sensors import add_sensor
         from acoupi.hub.taking_in import take_in
 
@@ -96,10 +77,16 @@ def _store_in(source: Path) -> Path:
 @app.command("sensors", epilog=example("acoupi hub sensors"))
 def sensors(database: Database, as_json: AsJson = False) -> None:
     """List the sensors that the hub knows, and when they last reported."""
-    with _opened(database) as hub:
+    with opened_database(database) as hub:
+        from acoupi.hub.publications import get_strangers
         from acoupi.hub.sensors import get_sensors
 
-        found = get_sensors(hub)
+        found, strangers = get_sensors(hub), get_strangers(hub)
+    for one in strangers:
+        warn(
+            f'{one.messages} messages of "{one.name}" on {one.topic} were not stored, as no '
+            "sensor is called that: acoupi hub add-sensor NAME"
+        )
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
     else:
@@ -114,7 +101,7 @@ def sensors(database: Database, as_json: AsJson = False) -> None:
 @app.command("add-sensor", epilog=example("acoupi hub add-sensor oak-1"))
 def add_sensor_(name: Name, database: Database) -> None:
     """Let a sensor report, and print its token, once; one that it had is no longer valid."""
-    with _opened(database) as hub:
+    with opened_database(database) as hub:
         from acoupi.hub.sensors import add_sensor, make_token
 
         add_sensor(hub, name)
@@ -124,7 +111,7 @@ def add_sensor_(name: Name, database: Database) -> None:
 @app.command("withdraw", epilog=example("acoupi hub withdraw oak-1"))
 def withdraw(name: Name, database: Database) -> None:
     """Let a sensor report no longer; all that it reported stays."""
-    with _opened(database) as hub:
+    with opened_database(database) as hub:
         from acoupi.hub.sensors import withdraw_token
 
         withdraw_token(hub, name)
@@ -139,13 +126,23 @@ def serve(
         typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine: 127.0.0.1."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8090,
+    audio: Audio = None,
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
 ) -> None:
     """Take in what sensors report over HTTP, until Ctrl-C.
 
-    On a network, put a server that speaks TLS (nginx, Caddy) in front of it.
-    """
-    with _opened(database) as hub:
-        from acoupi.hub.ingest import serve as serve_ingest
+    Sound is taken in where --audio says where to keep it.
 
-        say(f"Sensors can report to http://{host}:{port} (Ctrl-C ends it).")
-        serve_ingest(hub, host, port)
+    On a network give it a certificate, or put a server that speaks TLS (nginx,
+    Caddy) in front of it. acoupi hub up runs all that a hub needs.
+    """
+    with opened_database(database) as hub:
+        from acoupi.hub.audio_store import open_store
+        from acoupi.hub.ingest import serve as serve_ingest
+        from acoupi.hub.parts import Hub
+
+        store = None if audio is None else open_store(audio)
+        scheme = "https" if tls_certificate else "http"
+        say(f"Sensors can report to {scheme}://{host}:{port} (Ctrl-C ends it).")
+        serve_ingest(Hub(hub, store), host, port, certificate=tls_certificate, key=tls_key)

@@ -5,8 +5,9 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -16,7 +17,9 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import (
     AsCsv,
     Heard,
+    Hub,
     Limit,
+    TokenFile,
     filtered,
     opened,
     print_rows,
@@ -25,11 +28,10 @@ from acoupi.cli.heard import (
 )
 from acoupi.cli.output import done, example, print_json, print_table, say, warn
 from acoupi.cli.table import group
-from acoupi.errors import AcoupiError, DeviceError, ParameterError
+from acoupi.errors import AcoupiError, DeviceError, ParameterError, RecordingFileError
 from acoupi.telling import around, shown_band
 
 if TYPE_CHECKING:
-    from acoupi.components.stores import SqliteStore
     from acoupi.exports.calibration import Calibration
     from acoupi.exports.reviewing import Clip
     from acoupi.heard import Filters, VerdictRow
@@ -54,7 +56,28 @@ Slow = Annotated[
 Note = Annotated[str, typer.Option(metavar="TEXT", help="A remark, kept with the verdict.")]
 
 
-def _reviewer(given: str | None) -> str:
+class _Notebook(Protocol):
+    """What keeps verdicts: the store of the sensor, or a hub."""
+
+    def add_verdict(self, verdict: "VerdictRow") -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def _notebook(heard: Heard) -> _Notebook:
+    from acoupi.system.reading import store_of
+
+    return heard.remote or store_of(heard.settings)
+
+
+def _reviewer(given: str | None, heard: Heard) -> str:
+    if given and heard.remote is not None:
+        raise ParameterError(
+            given,
+            "--reviewer cannot be given with --hub.",
+            "the same without --reviewer",
+            why="a hub knows by the token who says so.",
+        )
     if given:
         return given
     try:
@@ -84,7 +107,6 @@ def next_(
     The sample that is kept for review comes first, where the sensor keeps one (sensor.review).
     """
     from acoupi.exports.reviewing import clips_of_sample, newest_clips
-    from acoupi.system.reading import store_of
 
     clips = [] if every else clips_of_sample(heard.reader, filters, limit)
     if not clips and (every or not _has_sample(heard)):
@@ -92,11 +114,8 @@ def next_(
     if not clips:
         done("There is nothing left to review" + ("." if every else " in the sample. More: --all"))
         return
-    store = store_of(heard.settings)
-    try:
-        _Session(heard, store, _reviewer(reviewer), slow, picture).walk(clips)
-    finally:
-        store.close()
+    with closing(_notebook(heard)) as store:
+        _Session(heard, store, _reviewer(reviewer, heard), slow, picture).walk(clips)
 
 
 def _has_sample(heard: Heard) -> bool:
@@ -111,7 +130,7 @@ class _Session:
     def __init__(
         self,
         heard: Heard,
-        store: "SqliteStore",
+        store: _Notebook,
         reviewer: str,
         slow: float | None,
         picture: Path | None,
@@ -165,8 +184,14 @@ class _Session:
 
     def _show(self, clip: "Clip", place: str) -> None:
         say(f"\n{place}  {_described(clip, self.heard)}")
+        try:
+            sound = self.heard.with_file(_sound(clip))
+        except RecordingFileError as error:
+            say(f"  (no picture: {error.message})")
+            say(f"  {_help(clip)}")
+            return
         others = listening.shown_with(self.heard, clip)
-        content, shown = listening.picture(self.heard, _sound(clip), others, _part(clip))
+        content, shown = listening.picture(self.heard, sound, others, _part(clip))
         inline = sys.stdout.isatty() and listening.inline_picture(content, os.environ)
         if self.picture is not None:
             _write(self.picture, content)
@@ -180,11 +205,11 @@ class _Session:
         say(f"  {_help(clip)}")
 
     def _play(self, clip: "Clip") -> None:
-        row = _sound(clip)
-        slow = self.slow or (10 if row.samplerate_hz > 100_000 else 1)
         try:
+            row = self.heard.with_file(_sound(clip))
+            slow = self.slow or (10 if row.samplerate_hz > 100_000 else 1)
             listening.play(row, slow, _part(clip))
-        except DeviceError as error:
+        except (DeviceError, RecordingFileError) as error:
             warn(f"{error}")
 
 
@@ -269,13 +294,14 @@ def set_(
     ] = None,
     note: Note = "",
     reviewer: Reviewer = None,
+    hub: Hub = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Say of one detection whether it is right. What was said before stays; the last one counts.
 
     Of a whole recording, "right" says that nothing was missed in it, "wrong" that something was.
     """
     from acoupi.heard import Verdict
-    from acoupi.system.reading import store_of
 
     known = [one.value for one in Verdict]
     if verdict not in known:
@@ -285,14 +311,11 @@ def set_(
             f"acoupi review set {id_} {known[0]}",
             why=f"it is one of {', '.join(known)}.",
         )
-    with opened() as heard:
-        row = _verdict(_the(heard, id_), verdict, species, note, _reviewer(reviewer))
-        store = store_of(heard.settings)
-        try:
-            store.add_verdict(row)
-        finally:
-            store.close()
-    done(f"{id_}: {' '.join(filter(None, (verdict, species)))}, by {row.reviewer}.")
+    with opened(hub, token_file) as heard:
+        row = _verdict(_the(heard, id_), verdict, species, note, _reviewer(reviewer, heard))
+        with closing(_notebook(heard)) as store:
+            by = store.add_verdict(row) or row.reviewer
+    done(f"{id_}: {' '.join(filter(None, (verdict, species)))}, by {by}.")
 
 
 def _the(heard: Heard, text: str) -> Any:
@@ -369,14 +392,15 @@ def calibrate(
     if output is not None:
         write_calibration(heard.reader, filters, output)
         say(f"The curves are in {output}.", err=True)
-    setting = threshold_of(heard.settings)
+    setting = None if heard.sensor is None else threshold_of(heard.sensor)
     told = [_calibrated(one, setting[1] if setting else 0.0) for one in every]
     if as_json:
         print_json(told)
         return
     for one in told:
         _tell(one, setting)
-    _suggest(told, setting)
+    if heard.sensor is not None:
+        _suggest(told, setting)
 
 
 def _calibrated(one: "Calibration", threshold: float) -> dict[str, Any]:

@@ -91,7 +91,7 @@ COMMANDS = {
     "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
     "fleet": Entry(
         "fleet_status:app",
-        "Show which of many sensors are silent or unwell, and which settings each runs.",
+        "Show which of many sensors are silent or unwell; change their settings.",
         is_advanced=True,
     ),
     "help": Entry(

@@ -11,7 +11,7 @@ from acoupi import data
 from acoupi.backlog import Backlog
 from acoupi.clips import Clip, ClipSettings, Stretch
 from acoupi.sampling import Sampling
-from acoupi.space import FileClass, GivenUp, SpacePolicy
+from acoupi.space import FileClass, GivenUp, HubAudio, SpacePolicy
 
 __all__ = ["FileKeeping"]
 
@@ -71,6 +71,23 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
         """Return what was given up for room, of recordings that began in [since, until)."""
         del deployment, since, until
         return {}
+
+    # Sound that a hub is to get (see `acoupi.components.stores.unsent`). Without it, none is owed.
+
+    hub_audio: HubAudio = "none"
+    """Of which recordings; the sensor's settings are put here, as above."""
+
+    def is_owed_to_hub(self, recording: data.Recording) -> bool:
+        """Return whether the hub is to get the file of a recording, and has not got it."""
+        del recording
+        return False
+
+    def note_kept_for_hub(self, recording: data.Recording) -> None:  # noqa: B027 - optional
+        """Note that a file is kept only until the hub has it."""
+
+    def get_recordings_at_hub(self) -> list[tuple[data.Recording, Path]]:
+        """Return recordings that were kept only for the hub, and need not be any more."""
+        return []
 
     # Recordings that models are spared (see `acoupi.backlog`). A store without it leaves out none.
 

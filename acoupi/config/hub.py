@@ -1,9 +1,12 @@
 """The section ``hub`` of ``config/sensor.json``: what the sensor reports to."""
 
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+
+from acoupi.space import HubAudio
 
 __all__ = ["Hub"]
 
@@ -28,13 +31,32 @@ class Hub(BaseModel):
     token: SecretStr | None = Field(
         default=None, description="What `acoupi hub add-sensor NAME` prints at the hub."
     )
+    ca_certificate: Path | None = Field(
+        default=None,
+        examples=["config/hub-ca.pem"],
+        description="PEM file of the authority that signed the certificate of the hub, where it "
+        "has one of its own making; a relative path is one below ACOUPI_HOME, and in containers "
+        "it must be in `config` there; none: the authorities that this system trusts.",
+    )
+    audio: HubAudio = Field(
+        default="none",
+        description="Sound that the hub gets: none; of kept files, and clips, with detections; of "
+        "the sample for review; or all. What it has not got goes from a disk last.",
+    )
     interval_seconds: float = Field(
         default=60, ge=5, le=86_400, description="Seconds from one report to the next."
     )
 
+    @property
+    def sends(self) -> HubAudio:
+        """Of which recordings the hub gets the sound; none where there is no hub."""
+        return "none" if self.url is None else self.audio
+
     @model_validator(mode="after")
     def validate_token(self) -> Self:
-        """Refuse a hub without a token: it would refuse every report."""
+        """Refuse a hub without a token, which would refuse every report, and an unused file."""
         if self.url is not None and self.token is None:
             raise ValueError("a hub needs a token: acoupi hub add-sensor NAME prints one")
+        if self.ca_certificate and self.url and self.url.startswith("http:"):
+            raise ValueError("ca_certificate needs a hub whose address begins with https:")
         return self

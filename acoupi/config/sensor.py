@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
@@ -186,7 +186,18 @@ class Outbox(BaseModel):
     )
 
 
+class Analysis(BaseModel):
+    """Where models run on what the sensor records."""
+
+    where: Literal["sensor", "hub", "both"] = Field(
+        default="sensor",
+        description="sensor: here; hub: at the hub, which gets the sound, and nothing of a model "
+        "is loaded here; both: here, and again at the hub.",
+    )
+
+
 BUILT_IN: dict[str, type[BaseModel]] = {
+    "analysis": Analysis,
     "recorder": Recorder,
     "review": Review,
     "clips": Clips,
@@ -200,7 +211,7 @@ BUILT_IN: dict[str, type[BaseModel]] = {
     "web": Web,
 }
 NEVER_ASKED = frozenset({
-    "alarms", "backlog", "clips", "disk", "hub", "metrics", "outbox", "spool", "web"
+    "alarms", "analysis", "backlog", "clips", "disk", "hub", "metrics", "outbox", "spool", "web"
 })  # fmt: skip
 """Sections about which setup does not ask."""
 

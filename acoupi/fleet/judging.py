@@ -7,13 +7,13 @@ missing, or is not what it should be, is not known; no message can make the othe
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["KEPT", "Fleet", "Group", "Row", "groups_of", "span_words"]
+__all__ = ["KEPT", "Fleet", "Group", "Row", "groups_of", "span_words", "values_that_differ"]
 
 MISSED = 3
 """Intervals without a heartbeat after which a sensor is silent."""
@@ -158,17 +158,35 @@ class Fleet:
         When it is judged.
     silent_after
         A sensor without a heartbeat for longer is silent; None: three of its own intervals.
+    judges_effort
+        Whether it counts that little of the last day was recorded: where the services were just
+        restarted, that says nothing of how they are now.
     """
 
-    def __init__(self, now: datetime, silent_after: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        now: datetime,
+        silent_after: timedelta | None = None,
+        *,
+        judges_effort: bool = True,
+    ) -> None:
         self._now, self._silent_after = now, silent_after
+        self._judges_effort = judges_effort
         self._sensors: dict[tuple[str, str], _Sensor] = {}
         self._expected: set[str] = set()
+        self._told: dict[str, dict[str, Any]] = {}
         self._count = 0
 
     def expect(self, name: str) -> None:
         """Note a sensor that should send heartbeats."""
         self._expected.add(name)
+
+    def tell(self, name: str, *, sections: object, **told: str | None) -> None:
+        """Note what a sensor reports beside heartbeats: version, program, configuration.
+
+        That of a heartbeat counts where there is one.
+        """
+        self._told[name] = {**told, "sections": dict(_sections(sections))}
 
     def put(self, content: object, *, name: str = "", created_on: datetime | None = None) -> bool:
         """Take a message in; return whether it was a heartbeat or an alarm.
@@ -221,10 +239,16 @@ class Fleet:
             shown = name or device or "(without an id)"
             if name and names[name] > 1:
                 shown = f"{name} ({device or 'without an id'})"
-            yield self._row(shown, device or None, sensor)
+            yield self._completed(name, self._row(shown, device or None, sensor))
         limit = (self._silent_after or MISSED * INTERVAL).total_seconds()
         for name in self._expected - set(names):
-            yield Row(name, None, "silent", ["it has sent no heartbeat yet"], None, limit)
+            row = Row(name, None, "silent", ["it has sent no heartbeat yet"], None, limit)
+            yield self._completed(name, row)
+
+    def _completed(self, name: str, row: Row) -> Row:
+        told = self._told.get(name, {})
+        lacking = {what: value for what, value in told.items() if not getattr(row, what)}
+        return replace(row, **lacking)
 
     def _row(self, shown: str, device: str | None, sensor: _Sensor) -> Row:
         last = sensor.last()
@@ -242,7 +266,7 @@ class Fleet:
             "version": _text(last.content.get("version")),
             "program": _text(last.content.get("program")),
             "configuration": _text(last.content.get("configuration")),
-            "sections": dict(_sections(last)),
+            "sections": dict(_sections(last.content.get("sections"))),
             "recorded_h": None if recorded is None else recorded / 3600,
             "coverage_percent": _percent(recorded, planned),
             "disk_hours_left": last.figure("disk_hours_left"),
@@ -253,7 +277,8 @@ class Fleet:
             "clock": _clock(last, self._now),
             "alarms": alarms,
         }
-        why = [*_faults(last, known), *(f"alarm {name}" for name in alarms)]
+        judged = known if self._judges_effort else known | {"coverage_percent": None}
+        why = [*_faults(last, judged), *(f"alarm {name}" for name in alarms)]
         state = "silent" if silence else "unwell" if why else "well"
         limit_s = limit.total_seconds()
         return Row(shown, device, state, silence + why, last.sent_on, limit_s, **known)
@@ -311,8 +336,7 @@ def _change(sensor: _Sensor, last: _Beat) -> float | None:
     return median(recent) - median(before)
 
 
-def _sections(last: _Beat) -> Iterator[tuple[str, str]]:
-    said = last.content.get("sections")
+def _sections(said: object) -> Iterator[tuple[str, str]]:
     for one in said[:MOST_SECTIONS] if isinstance(said, list) else ():
         if isinstance(one, str) and "=" in one:
             name, _, digest = one[:LONGEST_TEXT].partition("=")
@@ -354,6 +378,40 @@ def groups_of(rows: list[Row]) -> list[Group]:
         differs = sorted(name for name in known if sections.get(name) != others.get(name))
         groups.append(Group(program, configuration, versions, names, differs))
     return groups
+
+
+def values_that_differ(
+    groups: list[Group], values: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, tuple[Any, Any]]]:
+    """Return for each group which settings are others than in the largest of its program, and how.
+
+    Parameters
+    ----------
+    groups
+        As `groups_of` returns them.
+    values
+        Settings by dotted name, of the sensors of which they are known.
+
+    Returns
+    -------
+    list
+        For each group the value there, and that of the largest group, by name of the setting.
+        Only of sections that differ; None: it is not set.
+    """
+    usual: dict[str | None, Mapping[str, Any]] = {}
+    found = []
+    for group in groups:
+        own = next((values[one] for one in group.sensors if one in values), {})
+        others = usual.setdefault(group.program, own)
+        names = sorted(own.keys() | others.keys()) if own and others else []
+        found.append(
+            {
+                name: (own.get(name), others.get(name))
+                for name in names
+                if name.partition(".")[0] in group.differs_in and own.get(name) != others.get(name)
+            }
+        )
+    return found
 
 
 def span_words(span: timedelta) -> str:

@@ -11,10 +11,12 @@ AUDIO_TABLES = (
         is_clip BOOLEAN NOT NULL,
         place TEXT NOT NULL,                     -- address of the audio store; '': the hub's own
         key TEXT NOT NULL,                       -- of the sound in that store
-        format TEXT NOT NULL,                    -- wav or flac
-        bytes BIGINT NOT NULL,
+        format TEXT NOT NULL,                    -- wav or flac; in archives also mp3
+        bytes BIGINT NOT NULL,                   -- of the whole, with its head
         sha256 BYTEA NOT NULL,
-        stored_on_us BIGINT NOT NULL
+        stored_on_us BIGINT NOT NULL,
+        head BYTEA NOT NULL DEFAULT '',          -- of a piece of an archive's file: before it
+        first_byte BIGINT NOT NULL DEFAULT 0     -- where it begins in the file
     )
     """,
     "CREATE INDEX audio_recording ON audio (recording_row)",

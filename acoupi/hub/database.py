@@ -31,6 +31,7 @@ _FETCHED = 2000
 _VALUE = re.compile(r"(?<![:\w]):(\w+)")
 _JOIN = re.compile(r"CROSS JOIN (\w+ \w+) ON")
 _INDEX = re.compile(r"INDEXED BY \w+")
+_LISTED = re.compile(r"\bIN \((\s*SELECT [^;]{1,40} FROM json_each\(:\w+\)\s*)\)")
 
 
 @cache
@@ -38,7 +39,8 @@ def translated(statement: str) -> str:
     """Return a statement of a sensor's store as PostgreSQL reads it.
 
     Names of values are written otherwise; what fixes the order of tables and the index is left
-    out: PostgreSQL keeps statistics.
+    out: PostgreSQL keeps statistics. A list becomes an array, which is made once, so that an
+    index finds what is in it.
 
     Examples
     --------
@@ -46,6 +48,7 @@ def translated(statement: str) -> str:
     'SELECT a FROM t CROSS JOIN u ON u.t = t.row WHERE b = %(b)s'
     """
     plain = _INDEX.sub("", _JOIN.sub(r"JOIN \1 ON", statement))
+    plain = _LISTED.sub(r"= ANY(ARRAY(\1))", plain)
     return _VALUE.sub(r"%(\1)s", plain.replace("%", "%%"))
 
 
@@ -100,13 +103,21 @@ class HubDatabase:
             self._connection = None
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, longest: float | None = None) -> Iterator[Connection]:
         """Provide a connection that sees one consistent state.
 
         It is its own: several may be open at once.
+
+        Parameters
+        ----------
+        longest
+            Seconds that the server may work on one statement, or on the next rows of one; None:
+            as long as it takes.
         """
         with self._told(), self._connected() as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if longest is not None:
+                connection.execute(f"SET LOCAL statement_timeout = '{longest:g}s'")
             yield Connection(connection)
 
     @contextmanager
@@ -144,6 +155,12 @@ class HubDatabase:
     def _told(self) -> Iterator[None]:
         try:
             yield
+        except psycopg.errors.QueryCanceled as error:
+            raise HubUnavailableError(
+                f"the database of the hub took too long ({self._place}).",
+                "ask for less: --from, --to, --deployment",
+                why=_first_line(error),
+            ) from error
         except psycopg.OperationalError as error:
             raise HubUnavailableError(
                 f"the database of the hub does not answer ({self._place}).",

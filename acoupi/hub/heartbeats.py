@@ -1,6 +1,7 @@
 """How the sensors of a hub are, from the heartbeats and alarms that they reported."""
 
 import json
+from collections.abc import Collection
 
 from acoupi.data import from_microseconds
 from acoupi.fleet.judging import KEPT, Fleet
@@ -16,23 +17,51 @@ _MESSAGES = """
         WHERE sensor_row = s.row AND message_type = kind.name
         ORDER BY created_on_us DESC LIMIT :most
     ) m
+    WHERE :only::text[] IS NULL OR s.id = ANY(:only)
     ORDER BY m.row
+"""
+_TOLD = """
+    SELECT s.id, f.version, f.program, f.configuration, f.sections
+    FROM settings_in_force f JOIN sensor s ON s.row = f.sensor_row
 """
 _EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
 
 
-def put_reported(fleet: Fleet, database: HubDatabase) -> None:
+def put_reported(
+    fleet: Fleet,
+    database: HubDatabase,
+    *,
+    only: Collection[str] | None = None,
+    most: int = KEPT,
+    longest: float | None = None,
+) -> None:
     """Put the newest messages of each sensor into a fleet; those that may report are expected.
+
+    Parameters
+    ----------
+    only
+        Names of sensors; None: all.
+    most
+        Heartbeats, and alarms, of a sensor.
+    longest
+        As of `HubDatabase.reading`.
 
     Raises
     ------
     HubError
         If the database cannot be read.
     """
-    with database.reading() as connection:
+    with database.reading(longest) as connection:
         for (name,) in connection.execute(_EXPECTED):
-            fleet.expect(name)
-        for name, created_on, content in connection.stream(_MESSAGES, {"most": KEPT}):
+            if only is None or name in only:
+                fleet.expect(name)
+        for name, version, program, configuration, sections in connection.execute(_TOLD):
+            fleet.tell(
+                name, version=version, program=program, configuration=configuration or None,
+                sections=json.loads(sections),
+            )  # fmt: skip
+        values = {"most": most, "only": None if only is None else list(only)}
+        for name, created_on, content in connection.stream(_MESSAGES, values):
             try:
                 said = json.loads(content)
             except (ValueError, RecursionError):

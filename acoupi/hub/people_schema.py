@@ -1,4 +1,4 @@
-"""The table of the people who may read a hub over HTTP, and of what each may do."""
+"""The tables of the people who may read a hub over HTTP, and of who sends and is not known."""
 
 __all__ = ["PEOPLE_TABLES"]
 
@@ -10,6 +10,16 @@ PEOPLE_TABLES = (
         role TEXT NOT NULL,                      -- reader, reviewer, operator
         token_sha256 BYTEA UNIQUE,               -- none: withdrawn
         added_on_us BIGINT NOT NULL
+    )
+    """,
+    # Who sent messages over MQTT, which were not stored: no sensor of the hub is called that.
+    """
+    CREATE TABLE stranger (
+        name TEXT PRIMARY KEY,
+        topic TEXT NOT NULL,                     -- of the last message
+        messages BIGINT NOT NULL,
+        first_on_us BIGINT NOT NULL,
+        last_on_us BIGINT NOT NULL
     )
     """,
 )

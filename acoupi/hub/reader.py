@@ -15,8 +15,10 @@ class HubReader(StatementReader):
 
     Parameters
     ----------
-    url
-        Of the database; see `HubDatabase`.
+    database
+        Of the hub, or its address; see `HubDatabase`. It is closed with the reader.
+    longest
+        Seconds that the server may work on one statement; None: as long as it takes.
 
     Raises
     ------
@@ -24,8 +26,9 @@ class HubReader(StatementReader):
         From every method: the database cannot be read.
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = HubDatabase(url)
+    def __init__(self, database: HubDatabase | str, longest: float | None = None) -> None:
+        self._database = HubDatabase(database) if isinstance(database, str) else database
+        self._longest = longest
 
     def close(self) -> None:
         """Let go of the server."""
@@ -33,7 +36,7 @@ class HubReader(StatementReader):
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Provide a connection that sees one consistent state."""
-        return self._database.reading()
+        return self._database.reading(self._longest)
 
     def stream(
         self, connection: Connection, statement: str, values: Mapping[str, Any]

@@ -7,6 +7,7 @@ in a schema of its own, ``acoupi_sqlite``, as functions of the same names.
 
 from acoupi.components.stores.views import METADATA_VIEWS, Column, View, statements
 from acoupi.hub.analysis_schema import ANALYSIS_TABLES
+from acoupi.hub.archive_schema import ARCHIVE_TABLES
 from acoupi.hub.audio_schema import AUDIO_TABLES
 from acoupi.hub.fleet_schema import FLEET_TABLES
 from acoupi.hub.people_schema import PEOPLE_TABLES
@@ -304,7 +305,7 @@ _VERSION = (
     f"INSERT INTO acoupi_hub VALUES ({VERSION})",  # noqa: S608 - a constant of this file
 )
 
-_SINCE_2 = (*AUDIO_TABLES, *ANALYSIS_TABLES, *PEOPLE_TABLES, *FLEET_TABLES)
+_SINCE_2 = (*AUDIO_TABLES, *ARCHIVE_TABLES, *ANALYSIS_TABLES, *PEOPLE_TABLES, *FLEET_TABLES)
 
 STATEMENTS = (
     *_FUNCTIONS,

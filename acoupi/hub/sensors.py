@@ -1,7 +1,6 @@
 """The sensors that a hub knows, and the tokens by which it knows them."""
 
 import datetime
-import hashlib
 import re
 import secrets
 from dataclasses import dataclass
@@ -10,15 +9,16 @@ from acoupi import data
 from acoupi.data import from_microseconds, to_microseconds
 from acoupi.errors import HubError, ParameterError
 from acoupi.hub.database import Connection, HubDatabase
+from acoupi.hub.tokens import digest_of
 
 __all__ = [
     "Sensor",
     "add_sensor",
+    "check_name",
     "get_sensors",
     "locked_row_of",
     "make_token",
     "note_contact",
-    "sensor_of_token",
     "withdraw_token",
 ]
 
@@ -60,15 +60,26 @@ def add_sensor(database: HubDatabase, name: str) -> None:
     ParameterError
         If it cannot be called that.
     """
+    check_name(name, "a sensor", "acoupi hub add-sensor oak-1")
+    with database.writing() as connection:
+        connection.execute(_ADD, {"id": name, "now": to_microseconds(data.utc_now())})
+
+
+def check_name(name: str, what: str, example: str) -> None:
+    """Refuse what a sensor, a worker or a person cannot be called.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be.
+    """
     if not _NAME.fullmatch(name):
         raise ParameterError(
             "NAME",
-            f'a sensor cannot be called "{name}".',
-            "acoupi hub add-sensor oak-1",
+            f'{what} cannot be called "{name}".',
+            example,
             why="a name has letters, digits, dots, hyphens and underscores, at most 64.",
         )
-    with database.writing() as connection:
-        connection.execute(_ADD, {"id": name, "now": to_microseconds(data.utc_now())})
 
 
 def make_token(database: HubDatabase, name: str) -> str:
@@ -82,7 +93,7 @@ def make_token(database: HubDatabase, name: str) -> str:
         If the hub does not know the sensor.
     """
     token = secrets.token_urlsafe(32)
-    _put_token(database, name, _digest(token))
+    _put_token(database, name, digest_of(token))
     return token
 
 
@@ -101,19 +112,6 @@ def _put_token(database: HubDatabase, name: str, digest: bytes | None) -> None:
     with database.writing() as connection:
         values = {"row": locked_row_of(connection, name), "digest": digest}
         connection.execute("UPDATE sensor SET token_sha256 = :digest WHERE row = :row", values)
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
-
-
-def sensor_of_token(database: HubDatabase, token: str) -> str | None:
-    """Return the name of the sensor that has a token; None if nobody has it."""
-    with database.writing() as connection:
-        found = connection.execute(
-            "SELECT id FROM sensor WHERE token_sha256 = :digest", {"digest": _digest(token)}
-        ).fetchone()
-    return None if found is None else str(found[0])
 
 
 def get_sensors(database: HubDatabase) -> list[Sensor]:

@@ -1,6 +1,7 @@
 """Taking in what sensors report: any number of times, in any order, each thing once."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,10 +11,27 @@ from acoupi import data
 from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase, storable
+from acoupi.hub.fleet_standing import put_settings
+from acoupi.hub.jobs import (
+    JobResult,
+    locked_job,
+    order_analysis,
+    put_program,
+    settle_job,
+    show_analyses,
+)
 from acoupi.hub.sensors import locked_row_of, note_contact
-from acoupi.reports import DeploymentReport, MessageReport, OutputReport, RecordingReport, Report
+from acoupi.hub.tokens import Caller
+from acoupi.reports import (
+    DeploymentReport,
+    MessageReport,
+    OutputReport,
+    ProgramReport,
+    RecordingReport,
+    Report,
+)
 
-__all__ = ["take_in"]
+__all__ = ["put_report", "take_in", "take_in_result"]
 
 HOUR = timedelta(hours=1)
 Row = Sequence[Any]
@@ -90,13 +108,15 @@ _PUT_PROVENANCE = """
     RETURNING row
 """
 
-# An output that is known already, and did not run again since, is left as it is.
+# An output that is known already, and did not run again since, is left as it is; so is one of
+# another recording.
 _PUT_OUTPUT = """
     INSERT INTO model_output (id, recording_row, name_model, created_on_us, provenance_row)
     VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (id) DO UPDATE SET
         created_on_us = excluded.created_on_us, provenance_row = excluded.provenance_row
     WHERE model_output.created_on_us < excluded.created_on_us
+        AND model_output.recording_row = excluded.recording_row
     RETURNING row
 """
 
@@ -124,14 +144,65 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
         recording is of a deployment that was not reported. Nothing is stored then.
     """
     with database.writing() as connection:
-        row = locked_row_of(connection, sensor)
-        for deployment in report.deployments:
-            _put_deployment(connection, row, sensor, deployment)
-        if report.recordings:
-            _put_recordings(connection, row, sensor, report.recordings)
-        for message in report.messages:
-            _put_message(connection, row, message)
-        note_contact(connection, row)
+        put_report(connection, sensor, report)
+
+
+def put_report(connection: Connection, sensor: str, report: Report) -> None:
+    """Store what a sensor reports in a transaction that is open, as `take_in`."""
+    row = locked_row_of(connection, sensor)
+    for deployment in report.deployments:
+        _put_deployment(connection, row, sensor, deployment)
+    if report.recordings:
+        fresh = _put_recordings(connection, row, sensor, report.recordings)
+        _order(connection, sensor, report.programs, fresh)
+    for message in report.messages:
+        _put_message(connection, row, message)
+    if report.settings is not None:
+        put_settings(connection, row, report.settings)
+    note_contact(connection, row)
+
+
+def take_in_result(database: HubDatabase, worker: Caller, job: int, result: JobResult) -> None:
+    """Store what came of a job, all of it or nothing; the same again changes nothing.
+
+    Raises
+    ------
+    HubError
+        If the job is not one of the worker's program.
+    """
+    with database.writing() as connection:
+        found = locked_job(connection, worker, job)
+        if found.is_done:
+            return
+        is_late = found.claim != result.claim.bytes
+        if is_late and not any(one.state.is_final for one in result.analyses):
+            return  # another worker has begun anew
+        _put_outputs(connection, [(found.recording_row, one) for one in result.outputs])
+        for message in result.messages:
+            _put_message(connection, found.sensor_row, message)
+        settle_job(connection, found, result)
+
+
+def _order(
+    connection: Connection, sensor: str, programs: Sequence[ProgramReport], fresh: Recordings
+) -> None:
+    """Let the hub analyse what a sensor leaves to it."""
+    if not fresh:
+        return
+    known = {one.digest: put_program(connection, one) for one in programs}
+    wanted = defaultdict(list)
+    for row, one in fresh:
+        if one.analyse is not None:
+            wanted[one.analyse].append(row)
+    if missing := wanted.keys() - known.keys():
+        raise HubError(
+            f'the sensor "{sensor}" leaves a recording to a program that it does not name.',
+            "report the program with it",
+            why=f"no program came with the settings {min(missing)}.",
+        )
+    for digest, rows in wanted.items():
+        order_analysis(connection, known[digest], rows)
+    show_analyses(connection, [row for row, _ in fresh])
 
 
 def _put_deployment(
@@ -209,7 +280,8 @@ def _copy(connection: Connection, into: str, rows: Iterable[Row]) -> None:
 
 def _put_recordings(
     connection: Connection, sensor_row: int, sensor: str, reports: Sequence[RecordingReport]
-) -> None:
+) -> Recordings:
+    """Store recordings; return those of which something new was said."""
     by_id = {one.id.bytes: one for one in reports}
     foreign = connection.plain.execute(_OF_OTHERS, [list(by_id), sensor_row]).fetchone()
     if foreign is not None:
@@ -221,7 +293,8 @@ def _put_recordings(
     fresh = [(row, by_id[id_]) for id_, row in put]
     connection.execute("DROP TABLE reported")
     _put_details(connection, fresh)
-    _put_outputs(connection, fresh)
+    _put_outputs(connection, [(row, output) for row, one in fresh for output in one.outputs])
+    return fresh
 
 
 def _require_deployments(
@@ -386,8 +459,8 @@ def _put_clips(connection: Connection, recordings: Recordings) -> None:
 # Outputs and detections
 
 
-def _put_outputs(connection: Connection, recordings: Recordings) -> None:
-    outputs = [(row, output) for row, one in recordings for output in one.outputs]
+def _put_outputs(connection: Connection, outputs: Sequence[tuple[int, OutputReport]]) -> None:
+    """Store outputs, each with the row of its recording."""
     if not outputs:
         return
     made_by: dict[Any, int | None] = {None: None}
@@ -442,7 +515,13 @@ def _detection_row(number: int, output: int, one: data.Detection) -> Row:
 
 def _tag_rows(connection: Connection, tags: set[data.Tag]) -> Mapping[data.Tag, int]:
     stored = {tag: (storable(tag.key), storable(tag.value)) for tag in tags}
-    _put_many(connection, _TAGS, sorted(set(stored.values())))  # in order: no deadlock
+    known = _known_tags(connection)
+    if missing := set(stored.values()) - known.keys():
+        _put_many(connection, _TAGS, sorted(missing))  # in order: no deadlock
+        known = _known_tags(connection)
+    return {tag: known[names] for tag, names in stored.items()}
+
+
+def _known_tags(connection: Connection) -> Mapping[tuple[str, str], int]:
     found = connection.plain.execute("SELECT row, key, value FROM tag").fetchall()
-    rows = {(key, value): row for row, key, value in found}
-    return {tag: rows[names] for tag, names in stored.items()}
+    return {(key, value): row for row, key, value in found}

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import Provisioned
 from acoupi.provisioning.apply import provision
+from acoupi.provisioning.following import next_look
 from acoupi.provisioning.idle import IDLE_MODULE, become, wait_times
 from acoupi.services.logs import configure_logging, tell
 from acoupi.services.provisioned_home import drop_invalid_variables
@@ -97,11 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.once:
         return 2 if found.fault else 0
     failures = options.failures + 1 if found.fault else 0
+    wait = next_look(os.environ, found.followed)
     if found.fault:
-        logger.info("Trying again in %.0f s.", wait_times(failures))
+        wait = min(wait, wait_times(failures))
+        logger.info("Trying again in %.0f s.", wait)
     logging.shutdown()
     os.environ.update(given)
-    return become(IDLE_MODULE, str(failures))
+    return become(IDLE_MODULE, str(failures), str(wait))
 
 
 if __name__ == "__main__":

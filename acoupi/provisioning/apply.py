@@ -19,7 +19,15 @@ from acoupi.data import Deployment
 from acoupi.devices import make_device_id, read_device_file
 from acoupi.devices.timezones import doubt_about_timezone
 from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
-from acoupi.provisioned import CACHE, MARKER, Fault, Fetched, Provisioned, read_provisioned
+from acoupi.provisioned import (
+    CACHE,
+    MARKER,
+    Fault,
+    Fetched,
+    Followed,
+    Provisioned,
+    read_provisioned,
+)
 from acoupi.provisioning.fetching import fetch
 from acoupi.provisioning.sources import URL, Sources, read_sources
 from acoupi.services.provisioned_home import config_dir
@@ -91,15 +99,17 @@ def _renewed(
     settings: Settings, environ: Mapping[str, str], before: Provisioned, fetch: Fetch
 ) -> Provisioned:
     """Return what is in force now."""
+    sources: Sources | None = None
+    fault: AcoupiError | None
     try:
-        sources = read_sources(environ, config_dir(settings), fetch)
+        sources = read_sources(environ, config_dir(settings), fetch, before.followed)
         same = sources.digest == before.digest and is_configured(settings)
         same = same and _device_on_file(settings.device_file) is not None
         after = before if same else _put_in_force(settings, sources, before)
         _keep_fetched(sources, config_dir(settings))
-        fault = sources.fault
+        fault, followed = sources.fault, sources.followed
     except AcoupiError as error:
-        after, fault = before, error
+        after, fault, followed = before, error, _refused(before, sources, error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a program may raise anything
         after, fault = (
             before,
@@ -109,10 +119,20 @@ def _renewed(
                 why=f"it raised {type(error).__name__}: {error}.",
             ),
         )
-    found = fault and Fault(
-        message=fault.message, why=fault.why, help=fault.help, since=data.utc_now()
-    )
-    return after.model_copy(update={"fault": found})
+        followed = _refused(before, sources, fault)
+    found = fault and _fault(fault)
+    return after.model_copy(update={"fault": found, "followed": followed})
+
+
+def _fault(error: AcoupiError) -> Fault:
+    return Fault(message=error.message, why=error.why, help=error.help, since=data.utc_now())
+
+
+def _refused(before: Provisioned, sources: Sources | None, error: AcoupiError) -> Followed | None:
+    """Return how far a hub is followed where what it offers could not be put in force."""
+    if sources is None or sources.following is None:
+        return before.followed
+    return sources.following.refused(before.followed, _fault(error).text())
 
 
 def _keep_fetched(sources: Sources, config: Path) -> None:
@@ -178,6 +198,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
         program=sources.program,
         sources=list(sources.taken),
         deployments=deployments,
+        followed=sources.followed,
     )
     own = settings.sensor_config_file
     files = {

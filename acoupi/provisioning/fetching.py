@@ -26,6 +26,7 @@ CHUNK = 65_536
 FETCH_PATIENCE = 30.0
 ANSWER_PATIENCE = 10.0
 """Seconds without a byte."""
+LONGEST_WORDS = 300
 SUFFIXES = (".json", ".yaml", ".yml", ".toml")
 
 
@@ -127,7 +128,7 @@ def _require_same_server(answer: requests.Response, **_: object) -> None:
 
 def _read(answer: requests.Response, digest: str | None) -> Fetched:
     if answer.status_code != requests.codes.ok:
-        raise ValueError(f"the server answered {answer.status_code} {answer.reason}")
+        raise ValueError(f"the server answered {answer.status_code} {answer.reason}{_said(answer)}")
     content = b""
     for chunk in answer.iter_content(CHUNK):
         content += chunk
@@ -145,6 +146,15 @@ def _read(answer: requests.Response, digest: str | None) -> Fetched:
     if "html" in kind or text.lstrip().startswith("<"):
         raise ValueError("it is a web page, such as the login page of a network")
     return Fetched(text, _suffix(answer.url, kind, text))
+
+
+def _said(answer: requests.Response) -> str:
+    """Return what a hub says of an error, in its own words; nothing of others."""
+    try:
+        said = json.loads(next(answer.iter_content(CHUNK), b""))["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return f": {str(said)[:LONGEST_WORDS].rstrip('.')}"
 
 
 def _suffix(url: str, kind: str, text: str) -> str:

@@ -39,11 +39,17 @@ def become(module: str, *arguments: str) -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the pulse until the next attempt, or until stopped; return the exit code."""
+    """Write the pulse until the next attempt, or until stopped; return the exit code.
+
+    Parameters
+    ----------
+    arguments
+        Number of attempts that failed, and the seconds until the next one.
+    """
     stop = stop_event()
     failures = int(arguments[0])
     settings = Settings()
-    end = data.monotonic() + wait_times(failures) if failures else float("inf")
+    end = data.monotonic() + float(arguments[1])
     with ServiceLock(settings.run_dir, SETUP) as lock:
         file = PulseFile(settings.run_dir, SETUP)
         file.pulse = read_pulse(settings.run_dir, SETUP) or file.pulse

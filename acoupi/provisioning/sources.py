@@ -12,12 +12,13 @@ from pathlib import Path
 import acoupi
 from acoupi.config.documents import Document
 from acoupi.errors import AcoupiError, ConfigurationError
-from acoupi.provisioned import CACHE, Fetched
+from acoupi.provisioned import CACHE, Fetched, Followed
 from acoupi.provisioning.fetching import (
     cache_file,
     load_cached,
     shown_url,
 )
+from acoupi.provisioning.following import KEY, Following
 from acoupi.services.provisioned_home import wrong_variables
 from acoupi.stack.settings import Settings
 from acoupi.stack.variables import check_known, is_source
@@ -62,9 +63,18 @@ class Sources:
     """What is taken from where, in words, without secrets."""
     fault: AcoupiError | None
     """What is wrong although the last good document can be used."""
+    following: Following | None = None
+    """What a hub offers; None: the document is not signed."""
+
+    @property
+    def followed(self) -> Followed | None:
+        """How far the documents of a hub are followed, once all of this is in force."""
+        return None if self.following is None else self.following.followed
 
     def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
-        """Return the file that holds what was fetched; nothing if it is not the newest."""
+        """Return the files that hold what was fetched; nothing if it is not the newest."""
+        if self.following is not None:
+            return self.following.to_keep(config)
         if self.url is None or self.document is None or self.fault is not None:
             return {}
         fetched = Fetched(self.document.text, self.document.suffix)
@@ -72,7 +82,10 @@ class Sources:
 
 
 def read_sources(
-    environ: Mapping[str, str], config: Path, fetch: Callable[[str], Fetched]
+    environ: Mapping[str, str],
+    config: Path,
+    fetch: Callable[[str], Fetched],
+    followed: Followed | None = None,
 ) -> Sources:
     """Read all sources; if a URL fails, what it gave last is used.
 
@@ -84,6 +97,8 @@ def read_sources(
         The folder in which the last good document is kept.
     fetch
         How to get what a URL gives.
+    followed
+        How far the documents of a hub were followed so far.
 
     Raises
     ------
@@ -111,7 +126,11 @@ def read_sources(
             f"remove one of the two variables, {FILE} or {URL}",
             why="both give the configuration, and only one of them can.",
         )
-    document, fault = _document(given, config, fetch)
+    following = Following.read(given, config, fetch, followed) if KEY in given else None
+    if following is None:
+        document, fault = _document(given, config, fetch)
+    else:
+        document, fault = following.document, following.fault
     latitude, longitude = _degrees(given, LATITUDE, 90), _degrees(given, LONGITUDE, 180)
     if (latitude is None) != (longitude is None):
         missing, there = (LATITUDE, LONGITUDE) if latitude is None else (LONGITUDE, LATITUDE)
@@ -133,6 +152,7 @@ def read_sources(
         digest=_digest(given, document),
         taken=_taken(given, document),
         fault=fault,
+        following=following,
     )
 
 

@@ -5,18 +5,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Unreported
+from acoupi.components.stores.unsent import UnsentSound
 from acoupi.config.hub import Hub
+from acoupi.home import home_dir
+from acoupi.programs import AcoupiProgram
+from acoupi.programs.templates.basic import BasicProgram
+from acoupi.services.in_force import settings_report
+from acoupi.services.program_report import program_report
 from acoupi.services.reporting import generate_hub_task
+from acoupi.stack.settings import Settings
 
-__all__ = ["make_hub_task"]
+__all__ = ["make_hub_task", "make_reporter"]
+
+
+def make_reporter(store: Path, program: AcoupiProgram[Any], *, leaves_all: bool) -> Reporter:
+    """Return what reports a metadata store, with the program by which the hub is to analyse.
+
+    Parameters
+    ----------
+    leaves_all
+        Whether the hub is to analyse all, or only what is left to it.
+    """
+    has_models = isinstance(program, BasicProgram) and program.get_required_models(program.config)
+    report = program_report(type(program), program.config) if has_models else None
+    return Reporter(store, report, leaves_all=leaves_all)
 
 
 def make_hub_task(
-    store: Path, messages: Any, hub: Hub, logger: logging.Logger
+    store: Path,
+    messages: Any,
+    hub: Hub,
+    *,
+    reporter: Reporter,
+    settings: Settings,
+    config: BaseModel,
+    logger: logging.Logger,
 ) -> Callable[[], None]:
     """Return the task that reports a metadata store, and a message store, to a hub.
 
@@ -25,6 +54,12 @@ def make_hub_task(
     messages
         The message store of the program; one of its own making has no place for what a hub has
         acknowledged, and is not reported.
+    reporter
+        Of the same metadata store.
+    settings
+        Of the home whose configuration is reported.
+    config
+        With which its program runs.
     """
     assert hub.url is not None
     assert hub.token is not None
@@ -32,5 +67,15 @@ def make_hub_task(
         if messages is not None:
             logger.warning("The hub gets no messages: the program has a message store of its own")
         messages = None
-    messenger = HubMessenger(hub.url, hub.token, logger)
-    return generate_hub_task(Unreported(store), Reporter(store), messenger, messages, logger)
+    authority = hub.ca_certificate and home_dir() / hub.ca_certificate.expanduser()
+    messenger = HubMessenger(hub.url, hub.token, logger, ca_certificate=authority)
+    return generate_hub_task(
+        Unreported(store),
+        reporter,
+        messenger,
+        messages,
+        logger,
+        sound=UnsentSound(store),
+        audio=hub.audio,
+        find_settings=lambda: settings_report(settings, config),
+    )

@@ -46,6 +46,7 @@ def _is_seconds(text: str) -> bool:
 
 
 _RUNNING: dict[str, tuple[Callable[[str], bool], str]] = {
+    "ACOUPI_CONFIG_EVERY": (_is_seconds, "a number of seconds, greater than 0"),
     "ACOUPI_LOG_LEVEL": (lambda text: text.upper() in LEVELS, f"one of {', '.join(LEVELS)}"),
     "ACOUPI_MICROPHONE_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
     "ACOUPI_SETUP_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),

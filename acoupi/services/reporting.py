@@ -9,7 +9,12 @@ from acoupi import data
 from acoupi.components.messengers.hub import HubMessenger, hub_words, packed
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Change, HubStanding, Unreported
-from acoupi.errors import MessageSendError
+from acoupi.components.stores.unsent import UnsentSound
+from acoupi.errors import AcoupiError, MessageSendError
+from acoupi.reports import Report, SettingsReport
+from acoupi.services.resting import MOST_REFUSED, pause, rests
+from acoupi.services.sounding import SoundSender
+from acoupi.space import HubAudio
 from acoupi.tasks.messaging import generate_send_messages_task
 
 __all__ = ["generate_hub_task"]
@@ -20,12 +25,6 @@ BATCH = 200
 """Changes in a report."""
 LONGEST_PASS = 60.0
 """Seconds after which no further report is begun."""
-MOST_REFUSED = 3
-"""Things that the hub refuses by themselves, after which a pass ends."""
-FIRST_REST = 60.0
-"""Seconds without a report after trouble; twice as many after each further pass of trouble..."""
-LONGEST_REST = 900.0
-"""...but no more than this, unless the hub asks for it."""
 SIGN_OF_LIFE = datetime.timedelta(hours=1)
 """Where nothing changes, an empty report says that the sensor is there."""
 
@@ -36,6 +35,10 @@ def generate_hub_task(
     messenger: HubMessenger,
     message_store: Any = None,
     logger: logging.Logger = _logger,
+    *,
+    sound: UnsentSound | None = None,
+    audio: HubAudio = "none",
+    find_settings: Callable[[], SettingsReport] | None = None,
 ) -> Callable[[], None]:
     """Return a task that sends a hub its messages, then reports what has changed.
 
@@ -52,27 +55,47 @@ def generate_hub_task(
         Its messages are sent, and its budget of a day is kept; None: there is none.
     logger
         Gets the reports of the task.
+    sound
+        Of the same metadata store; None: no sound is sent.
+    audio
+        Of which recordings sound is sent.
+    find_settings
+        Returns what is in force, which is reported when it changes; None: it is not reported.
     """
+    acknowledged: SettingsReport | None = None
     send_messages: Callable[[], None] | None = None
     if message_store is not None:
         message_store.more_messengers = [messenger.name]
         send_messages = generate_send_messages_task(message_store, [messenger], logger=logger)
 
+    sender = None if sound is None else SoundSender(sound, messenger, message_store, logger)
+
     def hub_task() -> None:
-        """Report to the hub what it does not know."""
+        """Report to the hub what it does not know, then send it sound."""
+        nonlocal acknowledged
         if send_messages is not None:
             send_messages()
         standing = unreported.start(messenger.name)
-        if not _rests(standing, data.utc_now()):
-            _Pass(unreported, reporter, messenger, message_store, logger).run(standing)
+        owed = None if sender is None else sender.unsent.start(messenger.name, audio)
+        if rests(standing.rests_until, data.utc_now()):
+            return
+        reports = _Pass(unreported, reporter, messenger, message_store, logger)
+        found = None if find_settings is None else _found(find_settings, logger)
+        if found is not None and found != acknowledged and reports.tell(found):
+            acknowledged = found
+        reports.run(standing)
+        if sender is not None and owed is not None and audio != "none" and reports.is_done:
+            sender.send(owed)
 
     return hub_task
 
 
-def _rests(standing: HubStanding, now: datetime.datetime) -> bool:
-    end = standing.rests_until
-    longest = datetime.timedelta(seconds=data.LONGEST_PAUSE)
-    return end is not None and now < end <= now + longest  # later: the clock was set back
+def _found(find: Callable[[], SettingsReport], logger: logging.Logger) -> SettingsReport | None:
+    try:
+        return find()
+    except (AcoupiError, OSError) as error:
+        logger.warning("The hub is not told which settings are in force: %s", error)
+        return None
 
 
 class _Pass:
@@ -92,7 +115,20 @@ class _Pass:
         self.rest = 0.0
         """Seconds that the hub asks for."""
         self.is_over = False
+        self.is_done = False
+        """Whether the hub answers, and has all that it takes."""
         self.reported = 0
+
+    def tell(self, settings: SettingsReport) -> bool:
+        """Report the settings that are in force; return whether the hub has them."""
+        report = packed(Report(settings=settings))
+        if self.message_store and not self.message_store.spend(self.messenger.name, len(report)):
+            return False
+        try:
+            answer = self.messenger.send_packed(report)
+        except MessageSendError:  # told by what follows
+            return False
+        return answer.status is data.ResponseStatus.SUCCESS
 
     def run(self, standing: HubStanding) -> None:
         end = data.monotonic() + LONGEST_PASS
@@ -101,9 +137,11 @@ class _Pass:
         while not self.is_over and data.monotonic() < end:
             changes = self.unreported.next(self.size)
             if not changes and not (must_show and not self.reported):
+                self.is_done = True
                 break
             self._report(changes)
             self.is_over |= not changes
+            self.is_done |= not changes and self.reported > 0
         self._settle(standing)
 
     def _settle(self, standing: HubStanding) -> None:
@@ -112,8 +150,7 @@ class _Pass:
                 self.unreported.settle(None)
                 self.logger.info("%s takes reports again", self.messenger.name)
             return
-        rest = min(FIRST_REST * 2 ** min(standing.failures, 10), LONGEST_REST)
-        self.unreported.settle(self.trouble, min(max(rest, self.rest), data.LONGEST_PAUSE))
+        self.unreported.settle(self.trouble, pause(standing.failures, self.rest))
         if self.trouble != standing.trouble:
             self.logger.warning(
                 "%s: %s. Nothing is lost: it is sent again", self.messenger.name, self.trouble
@@ -145,7 +182,7 @@ class _Pass:
         for change in changes:
             self.unreported.postpone(change)
         self.trouble, self.refused = words, self.refused + 1
-        self.is_over = self.refused == MOST_REFUSED or not changes
+        self.is_over = self.is_done = self.refused == MOST_REFUSED or not changes
 
     def _end(self, words: str, rest: float = 0.0) -> None:
         self.trouble, self.rest, self.is_over = words, rest, True

@@ -36,16 +36,21 @@ def add_sensor_tasks(
     ------
     ConfigurationError
         If the program has no store of recordings, nobody listens to the default queue, or
-        the backlog policy cannot be followed.
+        the backlog policy cannot be followed, or the hub cannot analyse what is left to it.
     """
+    if sensor.analysis.where != "sensor":
+        _leave_to_hub(program, sensor)
     limit_backlog(program, sensor.backlog)
+    store = getattr(program, "store", None)
+    if isinstance(store, Store):
+        store.hub_audio = sensor.hub.sends
     if sensor.disk.enabled:
         _add(program, "sensor.disk.enabled false", lambda: _space_tasks(program, settings, sensor))
     if sensor.alarms.enabled:
         setting = "sensor.alarms.enabled false"
         _add(program, setting, lambda: _alarm_tasks(program, settings, sensor.alarms))
     if sensor.hub.url is not None:
-        _add(program, "sensor.hub.url null", lambda: _hub_tasks(program, sensor.hub))
+        _add(program, "sensor.hub.url null", lambda: _hub_tasks(program, settings, sensor))
     if metrics_file(settings, sensor) is not None:
         in_file = sensor.metrics.textfile is not None
         setting = "sensor.metrics.textfile null" if in_file else "sensor.web.metrics false"
@@ -89,19 +94,35 @@ def _alarm_tasks(program: "AcoupiProgram[Any]", settings: Settings, limits: Alar
     return alarm_tasks(program, settings, limits)
 
 
-def _hub_tasks(program: "AcoupiProgram[Any]", hub: Hub) -> Tasks:
+def _leave_to_hub(program: "AcoupiProgram[Any]", sensor: Any) -> None:
+    from acoupi.services.hub_analysis import leave_to_hub  # noqa: PLC0415
+
+    leave_to_hub(program, sensor)
+
+
+def _hub_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -> Tasks:
     from acoupi.components.stores import SqliteStore  # noqa: PLC0415
 
     store: Any = getattr(program, "store", None)
     if not isinstance(store, SqliteStore):
         raise ValueError("its store is not one that a hub can be told of")  # noqa: TRY004
     path, messages = store.db_path, getattr(program, "message_store", None)
+    hub: Hub = sensor.hub
 
     @cache
     def task() -> Callable[[], None]:  # made in the worker that sends
-        from acoupi.services.hub import make_hub_task  # noqa: PLC0415
+        from acoupi.services.hub import make_hub_task, make_reporter  # noqa: PLC0415
 
-        return make_hub_task(path, messages, hub, program.logger)
+        reporter = make_reporter(path, program, leaves_all=sensor.analysis.where == "both")
+        return make_hub_task(
+            path,
+            messages,
+            hub,
+            reporter=reporter,
+            settings=settings,
+            config=program.config,
+            logger=program.logger,
+        )
 
     def hub_task() -> None:
         """Report to the hub what it does not know."""

@@ -55,6 +55,7 @@ __all__ = [
     "service_command",
     "stack_for",
     "stack_of_program",
+    "without_models",
 ]
 
 Role = str
@@ -370,7 +371,18 @@ def stack_of_program(
         recording_queue=recording_queue_of(program),
         sends=calls_server or sends_to_server(program),
     )
-    return replace(stack, result_queues=_result_queues(program))
+    stack = replace(stack, result_queues=_result_queues(program))
+    return without_models(stack) if getattr(program, "leaves_models_out", False) else stack
+
+
+def without_models(stack: Stack) -> Stack:
+    """Return a stack without the workers that do nothing but run models: these run elsewhere."""
+    if not any(DEFAULT_QUEUE in one.queues for one in stack.services):
+        return stack  # nobody else could note what is left to others
+    services = [
+        one for one in stack.services if one.role != "worker" or one.queues != (DETECTION_QUEUE,)
+    ]
+    return replace(stack, services=tuple(services))
 
 
 def _result_queues(program: "AcoupiProgram[Any]") -> tuple[str, ...] | None:

@@ -39,6 +39,8 @@ def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> st
         If a part does not work.
     """
     known = {part: getattr(program, name, None) for part, name in COMPONENTS.items()}
+    if getattr(program, "leaves_models_out", False):
+        parts = [part for part in parts if part != "model"]
     for part, component in known.items():
         if part in parts:
             check_component(component)

@@ -38,6 +38,8 @@ def try_model(program: AcoupiProgram[Any]) -> str | None:
         If the model raises, returns something else than a `ModelOutput`, or is too slow.
     """
     model = getattr(program, "model", None)
+    if getattr(program, "leaves_models_out", False):
+        return None
     if model is None:
         return None
     recorder = getattr(program, "recorder", None)

@@ -25,7 +25,7 @@ from acoupi.system.planning import SetupRequest
 from acoupi.system.sensor import Sensor
 from acoupi.system.tasks import get_task_list, run_task, takes_recording
 
-__all__ = ["Trial", "TriedFile", "program_trial"]
+__all__ = ["Trial", "TriedFile", "microphone_options", "program_trial"]
 
 ACOUPI = Path(acoupi.__path__[0])
 MANAGEMENT = "file_management_task"
@@ -158,7 +158,7 @@ def program_trial(program: str, args: Sequence[str] = ()) -> Iterator[Trial]:
     with tempfile.TemporaryDirectory(prefix="acoupi-trial-") as folder:
         settings = Settings(home=Path(folder) / "home")
         with using_home(settings.home):
-            words = [*_microphone(program, args), *args]
+            words = [*microphone_options(program, args), *args]
             set_up(settings, SetupRequest(program, words, target="process"))
             built = Sensor.read(settings).program
             yield Trial(built, settings)
@@ -166,7 +166,7 @@ def program_trial(program: str, args: Sequence[str] = ()) -> Iterator[Trial]:
                 store.close()
 
 
-def _microphone(program: str, args: Sequence[str]) -> list[str]:
+def microphone_options(program: str, args: Sequence[str]) -> list[str]:
     """Return options for a microphone that a program asks for; none is used."""
     section = load_program_class(program).get_config_schema().model_fields.get("microphone")
     if section is None or not section.is_required():

@@ -12,7 +12,7 @@ from acoupi.home import using_home
 from acoupi.stack.configured import read_program_name, require_configured
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Service, stack_for
+from acoupi.stack.stack import Service, stack_for, without_models
 from acoupi.stack.web import is_contained
 from acoupi.targets import DEFAULT_TARGET, Target, load_target
 
@@ -170,7 +170,9 @@ def running_sensor(settings: Settings) -> Sensor:
     sensor = Sensor.read(settings)
     if is_contained(settings):
         name = sensor.program_name
-        services = stack_for(sensor.program_class, None, settings).services
-        sensor.manifest = Manifest(__version__, "provisioned", name, services=services)
+        stack = stack_for(sensor.program_class, None, settings)
+        if load_sensor(settings).analysis.where == "hub":
+            stack = without_models(stack)
+        sensor.manifest = Manifest(__version__, "provisioned", name, services=stack.services)
         vars(sensor)["target"] = load_target("provisioned", settings, sensor.manifest)
     return sensor

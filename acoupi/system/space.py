@@ -57,7 +57,9 @@ def store_and_policy(settings: Settings) -> tuple[SqliteStore, SpacePolicy]:
             why="sensor.disk is off; a full disk ends recording.",
         )
     with stores_that_only_read():
-        return SqliteStore(store_file(settings)), policy
+        store = SqliteStore(store_file(settings))
+    store.hub_audio = load_sensor(settings).hub.sends
+    return store, policy
 
 
 def room_of(settings: Settings) -> SpaceState | None:

@@ -76,6 +76,9 @@ class Summary:
         deployment, unnamed = self.state.deployment, self.state.unnamed
         if self.state.stands_by:
             return "no: it was stopped on the page"
+        elsewhere = [one.message for one in self.state.celery.workers if one.state == "unknown"]
+        if elsewhere:
+            return elsewhere[0] or "unknown"
         if deployment is None and unnamed is None:
             return "no: acoupi start"
         runs = self.state.celery.state == "ok"

@@ -60,7 +60,7 @@ ASK_SCHEMAS = (
     "'messaging.messages_db': messages.version}))"
 )
 """For a process in an image: the newest version of each store that it can open, by setting."""
-ENDED_WELL = (AnalysisState.DONE, AnalysisState.SKIPPED)
+ENDED_WELL = (AnalysisState.DONE, AnalysisState.SKIPPED, AnalysisState.HUB)
 Tell = Callable[[str], None]
 
 

@@ -71,8 +71,8 @@ logger = logging.getLogger(__name__)
 
 PREFLIGHT_HOLDS = 60.0
 """Seconds for which this machine is taken to be as it was found: it is asked once a command."""
-START_PATIENCE = 120.0
-"""Seconds until every service is ready."""
+START_PATIENCE = 900.0
+"""Seconds until every service is ready, on a slow board; one that ends is told at once."""
 UP_PATIENCE = 300.0
 DOWN = (("stop", BEAT), ("down", "--remove-orphans"))
 """Commands of Compose that end a bundle: beat first, so that nothing new starts meanwhile."""
@@ -347,11 +347,13 @@ class RunningBundle(Target):
             threading.Event().wait(0.2)
 
     def _not_started(self, service: ServiceStatus, patience: float) -> AcoupiError:
-        lines = self.logs(service.name, 30).get(service.name, [])
-        found = script_error(Path(service.name), "\n".join(lines), 1)
-        last = found.why or "it wrote nothing."
-        if not found.message.startswith(f"{service.name} failed"):
-            last = f"{found.message} {last}"
+        text = "\n".join(self.logs(service.name, 30).get(service.name, [])).strip()
+        last = "it wrote nothing."
+        if text:
+            found = script_error(Path(service.name), text, 1)
+            last = found.why or last
+            if not found.message.startswith(f"{service.name} failed"):
+                last = f"{found.message} {last}"
         reason = service.message or f"it is {service.state} after {patience:.0f} s"
         return TargetError(
             f'"{service.name}" does not start.',

@@ -11,8 +11,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from acoupi import data
 from acoupi.audio import system_clock
 from acoupi.components import types
-from acoupi.data import EffortSpan, EffortState
-from acoupi.effort import NO_POWER, NOTE_SECONDS, SET_BACK, CapturePlan
+from acoupi.data import NO_POWER, SET_BACK, EffortSpan, EffortState
+from acoupi.effort import NOTE_SECONDS, CapturePlan
 from acoupi.errors import StoreError
 
 __all__ = ["EffortLog", "state_of_failure"]

@@ -12,7 +12,7 @@ from acoupi.audio import files
 from acoupi.components import types
 from acoupi.errors import AudioError
 from acoupi.home import spool_dir, spool_folders
-from acoupi.space import device_of, free_bytes
+from acoupi.space import LEAST_RESERVE, device_of, free_bytes
 from acoupi.tasks.clips import Cutter
 
 __all__ = ["RecordingManagementCondition", "generate_file_management_task", "note_missing"]
@@ -88,6 +88,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
             except Exception:
                 logger.exception("Cannot manage %s; it stays for the next pass", recording.path)
         rules.delete_displaced()
+        rules.delete_sent()
 
     return file_management_task
 
@@ -174,8 +175,7 @@ class _Management:
                 self.logger.exception("No clip can be cut from %s, which stays whole", path)
                 is_wanted = True
         if not failed and not is_wanted and not is_sampled:
-            self.logger.info("Deleting %s: no filter wants it whole", path)
-            self._delete(recording, path)
+            self._dispose(recording, path, outputs)
             return
         destination = self._find_place(recording, outputs)
         is_for_sample = not failed and (destination is None or not is_wanted)
@@ -319,12 +319,41 @@ class _Management:
         for recording, path in self.store.get_displaced_recordings():
             if recording.path not in {path, None}:
                 continue  # it is being moved there
+            if self.store.is_owed_to_hub(recording):
+                continue
             try:
                 self.logger.info("Deleting %s: others took its place in the sample", path)
                 self._delete(recording, path)
                 self.store.forget_displaced(recording)
             except Exception:
                 self.logger.exception("Cannot delete %s; it stays for the next pass", path)
+
+    def delete_sent(self) -> None:
+        """Delete the files that were only kept until the hub has them."""
+        for recording, path in self.store.get_recordings_at_hub():
+            try:
+                self.logger.info("Deleting %s: the hub has it, and no filter wants it", path)
+                self._delete(recording, path)
+            except Exception:
+                self.logger.exception("Cannot delete %s; it stays for the next pass", path)
+
+    def _dispose(
+        self, recording: data.Recording, path: Path, outputs: list[data.ModelOutput]
+    ) -> None:
+        """Delete what no filter wants; what the hub is to get is kept until it has it."""
+        if self.store.is_owed_to_hub(recording):
+            place = self._find_place(recording, outputs) or self._find_place(recording, [])
+            if place is not None and self._has_room(place):
+                self.store.note_kept_for_hub(recording)
+                self._move(recording, path, place, None)
+                return
+            self.logger.warning("The hub has not got %s, and there is no room to keep it", path)
+        self.logger.info("Deleting %s: no filter wants it whole", path)
+        self._delete(recording, path)
+
+    def _has_room(self, place: Path) -> bool:
+        space = self.store.space
+        return free_bytes(place) > (LEAST_RESERVE if space is None else space.reserve_bytes)
 
 
 def _only(

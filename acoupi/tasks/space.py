@@ -35,6 +35,7 @@ _BATCH = 50
 """Files that are given up in one transaction."""
 BUDGET_S = 10.0
 """Seconds that one pass may take; the next one goes on."""
+_UNSENT = "the hub had not got them, and nothing else might go"
 _PAUSE = 20
 """What took long and found nothing is not looked for again before this many times as long."""
 
@@ -134,7 +135,7 @@ class Room:
     """Free and total bytes of the disk of a folder."""
     was_full: bool = False
     quotas_due: float = 0.0
-    empty_until: dict[tuple[FileClass, int], float] = field(default_factory=dict)
+    empty_until: dict[tuple[FileClass, int, bool], float] = field(default_factory=dict)
     """When a class of which a disk had no files is looked for again."""
     missing: set[Path] = field(default_factory=set)
     """Mount points that are known to have no disk."""
@@ -193,13 +194,22 @@ class Room:
                 covers = _below(folder)
                 yield Demand(excess, list(self.policy.order), covers, reason)
 
-    def used(self, kind: FileClass, covers: Callable[[Path], bool]) -> tuple[int, int]:
-        """Return the number of files of a class and their bytes; of very many, the first count."""
-        spare = self.store.get_spare_files(kind, self.policy)
+    def used(
+        self, kind: FileClass, covers: Callable[[Path], bool], *, owed: bool | None = None
+    ) -> tuple[int, int]:
+        """Return the number of files of a class and their bytes; of very many, the first count.
+
+        Those that a hub is to get and has not got, others, or all.
+        """
+        spare = self.store.get_spare_files(kind, self.policy, owed=owed)
         sizes = [_allocated(one.path) for one in spare if covers(one.path)]
         there = [size for size in sizes if size is not None]
         is_all = len(spare) < MOST_SPARE
-        share = 1.0 if is_all else self.store.count_spare_files(kind, self.policy) / len(spare)
+        share = (
+            1.0
+            if is_all
+            else self.store.count_spare_files(kind, self.policy, owed=owed) / len(spare)
+        )
         return round(share * len(there)), round(share * sum(there))
 
     def going(
@@ -207,25 +217,39 @@ class Room:
         classes: Sequence[FileClass],
         covers: Callable[[Path], bool],
         reason: str = "",
+        *,
+        owed: bool,
     ) -> Iterator[Going]:
-        """Yield which files may go, in that order, without giving them up."""
+        """Yield which files may go, in that order, without giving them up.
+
+        Either those that a hub is to get and has not got, or others.
+        """
         for kind in classes:
-            for spare in self.store.get_spare_files(kind, self.policy):
+            for spare in self.store.get_spare_files(kind, self.policy, owed=owed):
                 if covers(spare.path) and (size := _allocated(spare.path)) is not None:
                     yield Going(spare, kind, size, reason)
 
     def _going_for(self, demand: Demand) -> Iterator[Going]:
-        """Yield what may go for a demand; a class without files is not looked for at once again."""
-        for kind in demand.classes:
-            begun, is_empty = clock.monotonic(), True
-            if demand.device is not None and begun < self.empty_until.get((kind, demand.device), 0):
-                continue
-            for one in self.going([kind], demand.covers, demand.reason):
-                is_empty = False
-                yield one
-            if is_empty and demand.device is not None:
-                until = begun + _PAUSE * (clock.monotonic() - begun)
-                self.empty_until[kind, demand.device] = until
+        """Yield what may go for a demand; a class without files is not looked for at once again.
+
+        What a hub has not got goes only where nothing else can make room on the disk.
+        """
+        device = demand.device
+        for owed in (False,) if device is None or not self._owes() else (False, True):
+            reason = f"{demand.reason}; {_UNSENT}" if owed else demand.reason
+            for kind in demand.classes:
+                begun, is_empty = clock.monotonic(), True
+                if device is not None and begun < self.empty_until.get((kind, device, owed), 0):
+                    continue
+                for one in self.going([kind], demand.covers, reason, owed=owed):
+                    is_empty = False
+                    yield one
+                if is_empty and device is not None:
+                    until = begun + _PAUSE * (clock.monotonic() - begun)
+                    self.empty_until[kind, device, owed] = until
+
+    def _owes(self) -> bool:
+        return bool(self.store.hub_audio != "none")
 
     def chosen(self, demand: Demand) -> Iterator[Going]:
         """Yield what goes for a demand, until it is met."""
@@ -241,7 +265,8 @@ class Room:
         left = demand.bytes
         batch: list[Going] = []
         for one in self.chosen(demand):
-            if batch and (len(batch) == _BATCH or batch[0].kind is not one.kind):
+            is_other = batch and (batch[0].kind, batch[0].reason) != (one.kind, one.reason)
+            if len(batch) == _BATCH or is_other:
                 left -= self.give_up(batch)
                 batch = []
                 if clock.monotonic() >= deadline:

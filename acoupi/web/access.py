@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -29,7 +30,7 @@ from acoupi.web.limits import Attempts, Rate
 from acoupi.web.login import login_page, password_page
 from acoupi.web.parts import METRICS, Visitor
 
-__all__ = ["ALIVE", "PageAccess"]
+__all__ = ["ALIVE", "COOKIE", "Opener", "PageAccess"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,24 @@ HEADERS = {
 }
 
 
+class Opener(Protocol):
+    """What opens the page."""
+
+    @property
+    def mark(self) -> str:
+        """Part of each session: with another one, all of them end."""
+
+    @property
+    def password(self) -> str:
+        """Something, where nobody is to choose one."""
+
+    def key_of(self, text: str) -> str | None:
+        """Return the key that a password or token makes; None: it opens nothing."""
+
+    def opens(self, key: str | None) -> bool:
+        """Return whether this key opens the page."""
+
+
 class PageAccess:
     """Who may see and do what.
 
@@ -71,6 +90,10 @@ class PageAccess:
     rate, attempts
         What is allowed.
     """
+
+    way_in: ClassVar[str] = "run on the sensor: acoupi web token"
+    """What to do without a password."""
+    wrong: ClassVar[str] = "That is not the password."
 
     def __init__(
         self,
@@ -107,7 +130,11 @@ class PageAccess:
         """What stands before every page."""
         return [Middleware(_Guard, access=self)]
 
-    def keys(self) -> Keys | None:
+    def keys(self) -> Opener | None:
+        """Return what opens the page; None: nothing does yet."""
+        return self._stored_keys()
+
+    def _stored_keys(self) -> Keys | None:
         """Return the keys; read again, and wrong passwords forgotten, where they changed."""
         try:
             found = self._file.lstat()
@@ -126,19 +153,19 @@ class PageAccess:
     def visitor_with(self, cookie: str) -> Visitor:
         """Return who has a cookie."""
         listening = self.settings.live_audio
-        text = self._session(cookie)
+        text = self.session(cookie)
         if text is None:
             hears = self.settings.public and listening == "everybody"
             return Visitor(None, "", may_write=False, may_listen=hears)
-        csrf = self._signed(f"csrf {text}")
+        csrf = self.signed(f"csrf {text}")
         return Visitor(OWNER, csrf, may_write=True, may_listen=listening != "nobody")
 
     def key(self, request: Request) -> str | None:
         """Return the key of the owner, if they ask."""
-        text = self._session(request.cookies.get(COOKIE, ""))
+        text = self.session(request.cookies.get(COOKIE, ""))
         return None if text is None else text.split(".")[2]
 
-    def _session(self, cookie: str) -> str | None:
+    def session(self, cookie: str) -> str | None:
         """Return what a cookie says of a session, if it is one and has not ended.
 
         It is ``END.NONCE.KEY``, and a signature.
@@ -148,11 +175,12 @@ class PageAccess:
         parts = text.split(".")
         if keys is None or len(parts) != 3 or not cookie.isascii():
             return None
-        if not hmac.compare_digest(self._signed(f"{keys.mark} {text}"), signature):
+        if not hmac.compare_digest(self.signed(f"{keys.mark} {text}"), signature):
             return None
         return text if int(parts[0]) > _seconds() and keys.opens(parts[2]) else None
 
-    def _signed(self, text: str) -> str:
+    def signed(self, text: str) -> str:
+        """Return the signature of a text."""
         return hmac.digest(self._signing, text.encode(), "sha256").hex()
 
     # Routes
@@ -162,20 +190,17 @@ class PageAccess:
 
     def _login_page(self, request: Request, trouble: str = "", status: int = 200) -> Response:
         then = _own_path(request.query_params.get("then", ""))
-        content = login_page(request.scope.get("root_path", ""), trouble, then)
+        content = login_page(request.scope.get("root_path", ""), trouble, then, self.way_in)
         return HTMLResponse(content, status)
 
     async def _log_in(self, request: Request) -> Response:
         """Look at a password or token; with the token, ask for a password."""
         keys, address = self.keys(), _address(request.scope)
         if keys is None:
-            words = "Nobody can log in yet. On the sensor, run: acoupi web token"
+            words = f"Nobody can log in yet: {self.way_in}"
             return self._login_page(request, words, 403)
         if seconds := self._attempts.wait():
-            words = (
-                f"Too many wrong passwords: wait {seconds:.0f} s, or run on the sensor: "
-                "acoupi web token"
-            )
+            words = f"Too many wrong passwords: wait {seconds:.0f} s, or {self.way_in}"
             answer = self._login_page(request, words, 429)
             answer.headers["Retry-After"] = f"{seconds:.0f}"
             return answer
@@ -183,7 +208,7 @@ class PageAccess:
         key = await run_in_threadpool(keys.key_of, fields.get("password", ""))
         if key is None:
             self._attempts.failed(address)
-            return self._login_page(request, "That is not the password.", 401)
+            return self._login_page(request, self.wrong, 401)
         self._attempts.forget()
         logger.info("The owner logged in, from %s.", address)
         then = fields.get("then", "") if keys.password else "/password"
@@ -195,7 +220,7 @@ class PageAccess:
         answer = RedirectResponse(f"{base}{_own_path(then) or '/'}", 303)
         answer.set_cookie(
             COOKIE,
-            f"{text}.{self._signed(f'{mark} {text}')}",
+            f"{text}.{self.signed(f'{mark} {text}')}",
             max_age=LASTS,
             path=base or "/",
             secure=request.url.scheme == "https",
@@ -220,7 +245,7 @@ class PageAccess:
 
     async def _set_password(self, request: Request) -> Response:
         """Put a password in place of the token, or of the password of before."""
-        keys = self.keys()
+        keys = self._stored_keys()
         fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
         present = fields.get("password", "")
         if keys is None or await run_in_threadpool(keys.key_of, present) is None:
@@ -276,14 +301,15 @@ class _Guard:
         return None if is_open or self._may(request) else self._asked_to_log_in(request, path)
 
     def _may(self, request: Request) -> bool:
-        is_read = self._access.settings.public and request.method in SAFE
-        return is_read or self._access.visitor(request).may_write
+        visitor = self._access.visitor(request)
+        is_known = self._access.settings.public or visitor.name is not None
+        return visitor.may_write or (is_known and request.method in SAFE)
 
     def _asked_to_log_in(self, request: Request, path: str) -> Response:
         base = request.scope.get("root_path", "")
         if request.method not in SAFE and "text/html" in request.headers.get("accept", ""):
             words = "Log in first, or again: the session has ended. Nothing was changed."
-            return HTMLResponse(login_page(base, words, ""), 401)
+            return HTMLResponse(login_page(base, words, "", self._access.way_in), 401)
         if request.method in SAFE and not path.startswith("/api/"):
             query = f"?{request.url.query}" if request.url.query else ""
             return RedirectResponse(f"{base}/login?then={quote(path + query, safe='')}", 303)

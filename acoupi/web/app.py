@@ -20,7 +20,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 from acoupi.web import exporting, twins
 from acoupi.web.asking import Ask
 from acoupi.web.pages import Pages
-from acoupi.web.parts import METRICS, Access, WebSettings
+from acoupi.web.parts import METRICS, SENSOR, Access, Subject, WebSettings
 from acoupi.web.recent import Recent
 from acoupi.web.sensor import Sensor
 
@@ -39,6 +39,7 @@ def make_app(
     settings: WebSettings,
     *,
     access: Access,
+    subject: Subject = SENSOR,
     live: Sequence[BaseRoute] = (),
     media: Sequence[BaseRoute] = (),
     writing: Sequence[BaseRoute] = (),
@@ -54,6 +55,8 @@ def make_app(
         Of the page.
     access
         Who may see and do what.
+    subject
+        What the pages are about.
     live, media, writing
         Further routes: what is heard now; pictures and sound; what changes the sensor.
     folder
@@ -64,15 +67,15 @@ def make_app(
     def ask(request: Request) -> Ask:
         return Ask(sensor, request.query_params, request.path_params, recent.timezone())
 
-    pages = Pages(recent, ask, access, has_live=bool(live), has_writing=bool(writing))
+    pages = Pages(recent, ask, access, subject, has_live=bool(live), has_writing=bool(writing))
     routes: list[BaseRoute] = [
-        *twins.routes(ask),
+        *twins.routes(ask, subject),
         *exporting.routes(ask, folder),
         *(one for part in (access.routes, live, media, writing) for one in part),
     ]
     if settings.metrics:
         routes.append(Route(METRICS, _metrics_of(sensor)))
-    described = Route(f"{twins.API}/openapi.json", _described(lambda: app.routes))
+    described = Route(f"{twins.API}/openapi.json", _described(lambda: app.routes, subject))
     app = Starlette(
         routes=[*routes, described, *pages.routes(), Mount("/static", _Static(directory=STATIC))],
         middleware=[*access.middleware, Middleware(GZipMiddleware, minimum_size=500)],
@@ -100,10 +103,12 @@ def _metrics_of(sensor: Sensor) -> Callable[[Request], Response]:
     return metrics
 
 
-def _described(routes: Callable[[], Sequence[BaseRoute]]) -> Callable[[Request], Response]:
+def _described(
+    routes: Callable[[], Sequence[BaseRoute]], subject: Subject
+) -> Callable[[Request], Response]:
     def openapi(_: Request) -> Response:
         """Return this document."""
-        return JSONResponse(twins.document(routes()))
+        return JSONResponse(twins.document(routes(), subject))
 
     return openapi
 

@@ -31,7 +31,7 @@ _LOGIN = """<form method="post" action="{base}/login">
 autocomplete="current-password"></label></p>
 <p><button>Log in</button></p>
 </form>
-<p>Without a password, run on the sensor: <code>acoupi web token</code></p>"""
+<p>Without a password, {way_in}</p>"""
 _CHOOSE = """<p>It takes the place of the token, and of the password before it.</p>
 <form method="post" action="{base}/password">
 <input type="hidden" name="csrf" value="{csrf}">
@@ -43,7 +43,7 @@ minlength="{least}" autocomplete="new-password"></label></p>
 </form>"""
 
 
-def login_page(base: str, trouble: str, then: str) -> str:
+def login_page(base: str, trouble: str, then: str, way_in: str) -> str:
     """Return it.
 
     Parameters
@@ -54,8 +54,12 @@ def login_page(base: str, trouble: str, then: str) -> str:
         What went wrong before; "" for nothing.
     then
         Where to go.
+    way_in
+        What to do without a password: words, and after a colon a command.
     """
-    form = _LOGIN.format(base=escape(base), then=escape(then))
+    words, _, command = way_in.partition(": ")
+    told = f"{escape(words)}: <code>{escape(command)}</code>"
+    form = _LOGIN.format(base=escape(base), then=escape(then), way_in=told)
     return _page(base, "Log in", trouble, form)
 
 

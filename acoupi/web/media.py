@@ -7,7 +7,6 @@ pictures, are made by a process of its own (`acoupi.web.making`).
 
 import datetime
 import math
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from acoupi.audio import riff
 from acoupi.errors import AcoupiError, AudioError, ParameterError, RecordingFileError
 from acoupi.heard import RecordingFile, RecordingRow
 from acoupi.web.making import Workshop
+from acoupi.web.ranges import range_of
 from acoupi.web.remote import Read, opened, wav_head
 from acoupi.web.sensor import Sensor
 
@@ -38,7 +38,6 @@ PIECE = 256 * 1024
 RETRY_AFTER = "2"
 _PLAYED_BYTES = 4
 """Browsers play samples of up to so many bytes."""
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _KEEP = {"Cache-Control": "private, max-age=3600"}
 
 
@@ -293,7 +292,7 @@ def _ranged(
 ) -> Response:
     """Return a file, or the range of it that is asked for."""
     try:
-        wanted = _range_of(request.headers.get("Range", ""), size)
+        wanted = range_of(request.headers.get("Range", ""), size)
     except ParameterError as error:
         return _told(error, 416, {"Content-Range": f"bytes */{size}"})
     first, end = wanted or (0, size)
@@ -313,31 +312,3 @@ async def _pieces(read: Read, first: int, end: int) -> AsyncIterator[bytes]:
             return
         first += len(piece)
         yield piece
-
-
-def _range_of(text: str, size: int) -> tuple[int, int] | None:
-    """Return the first byte of a range and the one after its last; None: all is wanted.
-
-    Several ranges, or what is no range, count as all, as RFC 9110 allows.
-
-    Raises
-    ------
-    ParameterError
-        If there are no such bytes.
-
-    Examples
-    --------
-    >>> _range_of("bytes=2-4", 10), _range_of("bytes=-3", 10), _range_of("bytes=4-", 10)
-    ((2, 5), (7, 10), (4, 10))
-    """
-    found = _RANGE.fullmatch(text.strip())
-    if found is None or not any(found.groups()):
-        return None
-    first, last = found.groups()
-    start = int(first) if first else max(0, size - int(last))
-    end = min(int(last) + 1, size) if first and last else size
-    if start >= size:
-        raise ParameterError(
-            text, f'there are no bytes "{text}".', "bytes=0-", why=f"the file has {size} bytes."
-        )
-    return None if end <= start else (start, end)

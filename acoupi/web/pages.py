@@ -18,7 +18,7 @@ from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.web import answers, help_pages, shown
 from acoupi.web.asking import FILTERS, Ask
 from acoupi.web.forms import Form, changes_in, fields_of
-from acoupi.web.parts import Access
+from acoupi.web.parts import Access, Subject
 from acoupi.web.recent import Recent
 
 __all__ = ["Pages"]
@@ -29,18 +29,6 @@ SLOWER = (1, 5, 10, 20)
 """How many times slower sound can be heard."""
 DAYS = 14
 """Of effort, unless asked otherwise."""
-
-MENU = {
-    "": "Now",
-    "detections": "Detections",
-    "species": "Species",
-    "effort": "Effort",
-    "health": "Health",
-    "settings": "Settings",
-    "deployment": "Deployment",
-    "export": "Export",
-    "help": "Help",
-}
 
 
 class Pages:
@@ -54,6 +42,8 @@ class Pages:
         Reads what a request asks.
     access
         Who may do what.
+    subject
+        What the pages are about.
     has_live, has_writing
         Whether something answers live streams, and what changes the sensor.
     """
@@ -63,11 +53,12 @@ class Pages:
         recent: Recent,
         ask: Callable[[Request], Ask],
         access: Access,
+        subject: Subject,
         *,
         has_live: bool,
         has_writing: bool,
     ) -> None:
-        self._recent, self._ask, self._access = recent, ask, access
+        self._recent, self._ask, self._access, self._subject = recent, ask, access, subject
         self._environment = Environment(
             loader=PackageLoader("acoupi.web"),
             autoescape=True,
@@ -76,13 +67,13 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update(
-            menu=MENU, version=__version__, has_live=has_live, has_writing=has_writing
+            subject=subject, version=__version__, has_live=has_live, has_writing=has_writing
         )
         self._environment.filters.update(shown.FILTERS)
 
     def routes(self) -> list[BaseRoute]:
-        """Return where the pages are."""
-        return [
+        """Return where the pages are; those that are in the menu."""
+        every = [
             Route("/", self.now),
             Route("/detections", self.detections),
             Route("/detections/{id}", self.detection),
@@ -98,6 +89,8 @@ class Pages:
             Route("/help", self.help),
             Route("/help/{page:path}", self.help),
         ]
+        shown = {*self._subject.menu, "recordings"}
+        return [one for one in every if one.path.split("/")[1] in shown]
 
     @staticmethod
     def base(request: Request) -> str:
@@ -108,7 +101,9 @@ class Pages:
         """Show the state of the sensor, and what it has just heard."""
         ask, state = self._ask(request), self._recent.fresh()
         found, made = self._latest(ask)
-        return self._page(request, "now", state=state, detections=found, recordings=made)
+        return self._page(
+            request, self._subject.first, state=state, detections=found, recordings=made
+        )
 
     def _latest(self, ask: Ask) -> tuple[Any, Any]:
         """Return the last detections, and the last recordings with what became of them."""

@@ -22,7 +22,7 @@ Every POST of a form has the field ``csrf``; htmx and scripts send it as ``X-CSR
 raised anywhere becomes a page (or JSON below ``/api``) of three lines: `acoupi.web.app`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,10 +31,42 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-__all__ = ["METRICS", "Access", "Visitor", "WebSettings"]
+__all__ = ["METRICS", "SENSOR", "Access", "Subject", "Visitor", "WebSettings"]
 
 METRICS = "/metrics"
 """Where Prometheus reads the state of the sensor."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the pages are about."""
+
+    menu: Mapping[str, str]
+    """Path and name of each page that there is."""
+    first: str
+    """Template of the first page."""
+    trouble: str
+    """Path of the page that tells what is wrong."""
+    has_sound: "Callable[[str], bool]" = lambda _: True
+    """Whether the sound of a recording (its id) can be had, where it is not known to be gone."""
+
+
+SENSOR = Subject(
+    menu={
+        "": "Now",
+        "detections": "Detections",
+        "species": "Species",
+        "effort": "Effort",
+        "health": "Health",
+        "settings": "Settings",
+        "deployment": "Deployment",
+        "export": "Export",
+        "help": "Help",
+    },
+    first="now",
+    trouble="health",
+)
+"""One sensor."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from acoupi.web.recent import Recent
 from acoupi.web.writing import routes as writing_routes
 from acoupi.writing import PRIVATE, write_atomic
 
-__all__ = ["is_well", "run"]
+__all__ = ["is_well", "run", "signing_key"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _config(settings: Settings, web: Web, sensor: DoorSensor, feed: LiveFeed) ->
     access = PageAccess(
         web,
         keys_file(settings),
-        signing=_signing_key(_own_folder(settings) / "sessions.key"),
+        signing=signing_key(_own_folder(settings) / "sessions.key"),
         set_password=sensor.set_password,
     )
     cache, recent = _cache(settings), Recent(sensor)
@@ -128,7 +128,7 @@ def _own_folder(settings: Settings) -> Path:
     return run if run.name == WEB else run / WEB
 
 
-def _signing_key(path: Path) -> str:
+def signing_key(path: Path) -> str:
     """Return what signs sessions, which outlive a restart of this service; made if need be."""
     try:
         found = read_text(path, 200)

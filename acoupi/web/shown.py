@@ -30,6 +30,7 @@ _ANALYSES = {
     AnalysisState.SKIPPED: "not analysed by {}: a processing filter refused it",
     AnalysisState.FAILED: "{} failed",
     AnalysisState.LEFT_OUT: "{} had no time for it",
+    AnalysisState.HUB: "{} runs at the hub",
 }
 _MARKS = {"right": "✓", "wrong": "✗", "other": "≠", "unsure": "?"}
 

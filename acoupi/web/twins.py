@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from acoupi import __version__
 from acoupi.web import answers
 from acoupi.web.asking import FILTERS, LIMIT, Ask
+from acoupi.web.parts import SENSOR, Subject
 
 __all__ = ["API", "TWINS", "Twin", "document", "routes"]
 
@@ -63,22 +64,30 @@ TWINS = (
 """What the pages show. What media, live and writing answer is described by their functions."""
 
 
-def routes(ask: Callable[[Request], Ask]) -> list[BaseRoute]:
+def routes(ask: Callable[[Request], Ask], subject: Subject) -> list[BaseRoute]:
     """Return where the twins answer."""
 
     def endpoint(twin: Twin) -> Callable[[Request], Response]:
         return lambda request: JSONResponse(twin.answer(ask(request)))
 
-    return [Route(API + one.path, endpoint(one), name=f"twin {one.path}") for one in TWINS]
+    return [
+        Route(API + one.path, endpoint(one), name=f"twin {one.path}") for one in _twins_of(subject)
+    ]
+
+
+def _twins_of(subject: Subject) -> list[Twin]:
+    """Return the twins, without those of pages that the subject has not."""
+    missing = {*SENSOR.menu} - {*subject.menu}
+    return [one for one in TWINS if one.path.split("/")[1] not in missing]
 
 
 # The document
 
 
-def document(every: Iterable[BaseRoute]) -> dict[str, Any]:
+def document(every: Iterable[BaseRoute], subject: Subject = SENSOR) -> dict[str, Any]:
     """Return the OpenAPI document of all routes below `API`."""
     schemas: dict[str, Any] = {"Error": _ERROR}
-    paths = {API + one.path: {"get": _of_twin(one, schemas)} for one in TWINS}
+    paths = {API + one.path: {"get": _of_twin(one, schemas)} for one in _twins_of(subject)}
     for route in every:
         if isinstance(route, Route) and route.path.startswith(API):
             path = _plain(route.path)

@@ -14,7 +14,7 @@ from acoupi import clock
 from acoupi.errors import ParameterError, RecordingFileError
 from acoupi.heard import Verdict, VerdictRow
 from acoupi.web.forms import fields_of
-from acoupi.web.parts import Access
+from acoupi.web.parts import SENSOR, Access, Subject
 from acoupi.web.sensor import Sensor
 
 __all__ = ["routes"]
@@ -24,7 +24,7 @@ MOST_TEXT = 500
 """Characters of a name or a note."""
 
 
-def routes(sensor: Sensor, access: Access) -> list[Route]:
+def routes(sensor: Sensor, access: Access, subject: Subject = SENSOR) -> list[Route]:
     """Return the routes that change the sensor; who may not was turned away before.
 
     Parameters
@@ -33,6 +33,8 @@ def routes(sensor: Sensor, access: Access) -> list[Route]:
         Which.
     access
         Knows who asks.
+    subject
+        What the pages are about: only what has a page can be changed.
     """
 
     def writing(path: str, change: Callable[[Fields, Request, str], str]) -> Route:
@@ -82,13 +84,15 @@ def routes(sensor: Sensor, access: Access) -> list[Route]:
         sensor.add_verdict(_verdict(fields, id_, None, by))
         return fields.get("then") or f"/recordings/{id_}"
 
-    return [
+    every = [
         writing("/settings", apply_settings),
         writing("/deployment/start", start_deployment),
         writing("/deployment/stop", stop_deployment),
         writing("/detections/{id}/verdict", judge_detection),
         writing("/recordings/{id}/verdict", judge_recording),
     ]
+    shown = {*subject.menu, "recordings"}
+    return [one for one in every if one.path.split("/")[1] in shown]
 
 
 def _named(

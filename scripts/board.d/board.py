@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PATIENCE = float(os.environ.get("BOARD_PATIENCE", "900"))
+PATIENCE = float(os.environ.get("BOARD_PATIENCE", "1800"))
 """Seconds that any one thing may take: an emulated processor on a busy machine is slow."""
 CONSOLE_LINES = 30
 
@@ -62,8 +62,7 @@ class Board:
 
     def switch_on(self, *devices: str, cache: str = "writeback") -> None:
         """Start the machine, with more options of QEMU; `cache` is that of the disk."""
-        for name in ("agent", "qmp"):
-            (self._work / name).unlink(missing_ok=True)
+        (self._work / "agent").unlink(missing_ok=True)
         fast = ["-accel", "tcg,thread=multi", "-cpu", "max"]
         if os.environ.get("BOARD_KVM"):
             fast = ["-accel", "kvm", "-cpu", "host"]
@@ -79,7 +78,6 @@ class Board:
             *("-serial", f"file:{work}/console", "-device", "virtio-serial"),
             *("-chardev", f"socket,id=agent,path={work}/agent,server=on,wait=off"),
             *("-device", "virtserialport,chardev=agent,name=board"),
-            *("-qmp", f"unix:{work}/qmp,server=on,wait=off"),
             *("-drive", f"file={work}/disk.img,if=virtio,format=raw,cache={cache}"),
             *("-drive", f"file={work}/shared.img,if=virtio,format=raw,cache=unsafe"),
             *devices,
@@ -89,7 +87,7 @@ class Board:
             stdin=subprocess.DEVNULL,
             env=self._environment,
         )
-        self._channel = self._connect("agent")
+        self._channel = self._connect()
         self._received = b""
         self.await_boot()
 
@@ -124,33 +122,18 @@ class Board:
         if self._channel:
             self._channel.close()
 
-    def monitor(self, execute: str, **arguments: Any) -> None:
-        """Give QEMU a command, as for plugging in a card."""
-        with self._connect("qmp") as channel, channel.makefile("rw") as lines:
-            lines.readline()  # it greets
-            for asked in (
-                {"execute": "qmp_capabilities"},
-                {"execute": execute, "arguments": arguments},
-            ):
-                lines.write(json.dumps(asked) + "\n")
-                lines.flush()
-                while "event" in (answer := json.loads(lines.readline())):
-                    pass
-        if "error" in answer:
-            raise BoardError(f"{execute}: {answer['error']['desc']}")
-
     def console(self) -> str:
         """Return the end of what it wrote to its console."""
         lines = (self._work / "console").read_text(errors="replace").splitlines()
         return "\n".join(lines[-CONSOLE_LINES:])
 
-    def _connect(self, name: str) -> socket.socket:
+    def _connect(self) -> socket.socket:
         channel = socket.socket(socket.AF_UNIX)
         channel.settimeout(PATIENCE)
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                channel.connect(str(self._work / name))
+                channel.connect(str(self._work / "agent"))
             except OSError:
                 assert self._machine
                 if self._machine.poll() is not None or time.monotonic() > deadline:
@@ -191,7 +174,7 @@ def a_board(
             yield board
         except BoardError as error:
             print(f"{board.console()}\nError: the board failed.\n  Why: {error}\n"
-                  "  Try: BOARD_PATIENCE=1800 (seconds)", file=sys.stderr)  # fmt: skip
+                  "  Try: BOARD_PATIENCE=3600 (seconds)", file=sys.stderr)  # fmt: skip
             raise SystemExit(2) from error
         finally:
             board.pull_the_plug()

@@ -2,22 +2,36 @@
 
 import datetime
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from board import HERE, PATIENCE, a_board
 from sensor import FREQUENCY, LEVEL, InContainers, Sensor, UnderSystemd, until
 
+from acoupi.bundles.images import build_image, image_name
 from acoupi.effort import NO_REASON
 
 ROOT = HERE.parents[1]
-GUEST = ("tone.py", "ear.py", "may_open.py", "time_server.py", "files.py", "databases.py")
+GUEST = (
+    "tone.py",
+    "ear.py",
+    "may_open.py",
+    "time_server.py",
+    "files.py",
+    "databases.py",
+    "usb_microphone.py",
+)
+OWN_IMAGE = f"acoupi/board:{os.getpid()}"
+"""A name that no other build takes meanwhile."""
+COMPOSE = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
 LOOPBACK = "--microphone.device_name Loopback"
+USB = "Board Microphone"
 CARD = '--microphone.device_name "HDA Intel" --microphone.audio_channels 2'
 USER = """
 useradd -m -s /bin/bash ranger
@@ -163,13 +177,13 @@ def cut_inside(walk: Walk) -> None:
     walk.is_whole(before)
 
 
-def plug_pulled(walk: Walk, devices: tuple[str, ...]) -> None:
+def plug_pulled(walk: Walk) -> None:
     """Kill the machine, with each way of writing its disk."""
     for cache in ("writeback", "none", "unsafe"):
         walk.step(f"the plug pulled: QEMU killed, and on again with its disk as cache={cache}")
         before = recorded(walk)
         walk.board.pull_the_plug()
-        walk.board.switch_on(*devices, cache=cache)
+        walk.board.switch_on(*DEVICES, cache=cache)
         walk.hears()
         walk.explains()
         walk.is_whole(before)
@@ -178,39 +192,78 @@ def plug_pulled(walk: Walk, devices: tuple[str, ...]) -> None:
 def card_returns(walk: Walk) -> None:
     """Take the card out while it records; put it back when another has its number."""
     walk.step("the card gone while it records, and back under another number")
-    folder = "$(readlink -f /sys/class/sound/card%s/device)"
-    _, number = walk.board.run("grep -l Intel /sys/class/sound/card*/id | tr -dc 0-9")
-    walk.board.run(f"echo 1 >{folder % number}/remove")
-    missing = until(lambda: walk.sensor.acoupi("status", codes=(0, 1, 3)).count("recording") > 0)
-    walk.found(
-        "status answers", missing, walk.sensor.acoupi("status", codes=(0, 1, 3)).splitlines()[0]
+    number = number_of(walk, "Intel")
+    gone_and_back(
+        walk,
+        "Intel",
+        f"echo 1 >$(readlink -f /sys/class/sound/card{number}/device)/remove",
+        "modprobe snd-dummy; echo 1 >/sys/bus/pci/rescan",
     )
-    walk.board.run("modprobe snd-dummy; echo 1 >/sys/bus/pci/rescan")
-    _, again = walk.board.run(
-        "for i in $(seq 100); do grep -l Intel /sys/class/sound/card*/id && break; sleep 0.2; done"
-        " | tr -dc 0-9"
-    )
+
+
+def usb_microphone(walk: Walk) -> None:
+    """Have it record from a USB microphone; pull that out, and plug it in again."""
+    walk.step("a USB microphone, pulled out while it records, and back under another number")
+    plug = f"systemd-run -q --collect --unit=usb python3 /mnt/usb_microphone.py {FREQUENCY} {LEVEL}"
+    walk.board.run(f"modprobe -a vhci_hcd snd_usb_audio; {plug}")
+    plugged = until(lambda: number_of(walk, USB) != "")
+    walk.found("the kernel has it", plugged, f"card {number_of(walk, USB)}")
+    walk.sensor.acoupi(f'config set --apply microphone.device_name "{USB}"')
+    walk.hears()
+    walk.explains()
+    gone_and_back(walk, USB, "systemctl stop usb", f"modprobe snd-aloop; {plug}")
+
+
+def number_of(walk: Walk, card: str) -> str:
+    """Return the number that the kernel gave a card; "": it is not there."""
+    _, cards = walk.board.run("cat /proc/asound/cards")
+    return "".join(line.split()[0] for line in cards.splitlines() if "[" in line and card in line)
+
+
+def gone_and_back(walk: Walk, card: str, pull: str, plug: str) -> None:
+    """Take a card out while the sensor records from it, and put it back."""
+
+    def missing_s() -> float:
+        return float(walk.sensor.effort()["states_s"]["device_missing"])
+
+    number, before = number_of(walk, card), missing_s()
+    walk.board.run(pull)
+    said = until(lambda: missing_s() > before)
+    walk.found("the ledger says that the device is missing", said, f"{missing_s():.1f} s")
+    walk.board.run(plug)
+    until(lambda: number_of(walk, card) != "")
+    again = number_of(walk, card)
     walk.found("it has another number", again not in ("", number), f"{number}, then {again}")
     walk.hears()
     walk.explains()
-    missing_s = walk.sensor.effort()["states_s"]["device_missing"]
-    walk.found("the ledger says that the device was missing", missing_s > 0, f"{missing_s:.1f} s")
 
 
-def clock_is_wrong(walk: Walk, devices: tuple[str, ...], base: str) -> None:
+def clock_is_wrong(walk: Walk) -> None:
+    """Boot with a clock that is years behind, and one that is months ahead."""
+    for base in ("2021-01-01T00:00:00", "2027-06-01T00:00:00"):
+        clock_is(base, walk)
+
+
+def clock_is(base: str, walk: Walk) -> None:
     """Boot with a clock that is wrong, which a time server sets when the sensor records."""
     walk.step(f"a clock of {base} at boot, set by a time server later")
     before = recorded(walk)
+    # Without it the board begins with the time at which it was cut off, as saved.
+    walk.board.run(
+        "systemctl disable -q --now systemd-timesyncd; rm -r /var/lib/systemd/timesync; sync"
+    )
     walk.board.pull_the_plug()
-    walk.board.switch_on(*devices, "-rtc", f"base={base}")
-    _, date = walk.board.run("date -u +%FT%T")
+    walk.board.switch_on(*DEVICES, "-rtc", f"base={base}")
+    off_by = datetime.timedelta(seconds=float(walk.board.run("date +%s")[1]) - time.time())
+    walk.found(
+        "the clock is wrong at boot", abs(off_by) > datetime.timedelta(days=1), f"by {off_by}"
+    )
     walk.hears()
-    walk.found("the clock of the board at boot", True, date.strip())
     walk.board.run(
         "mkdir -p /etc/systemd/timesyncd.conf.d;"
         " printf '[Time]\\nNTP=127.0.0.1\\n' >/etc/systemd/timesyncd.conf.d/board.conf;"
         f" systemd-run -q --unit=time-server python3 /mnt/time_server.py {time.time():.3f};"
-        " systemctl restart systemd-timesyncd"
+        " systemctl enable -q --now systemd-timesyncd"
     )
     synchronised = until(lambda: "yes" in walk.board.run("timedatectl show -p NTPSynchronized")[1])
     walk.found(
@@ -218,12 +271,14 @@ def clock_is_wrong(walk: Walk, devices: tuple[str, ...], base: str) -> None:
     )
     walk.hears()
 
+    since = datetime.datetime.fromisoformat(walk.sensor.effort()["since"])
+
     def odd() -> list[str]:
-        first, last = datetime.datetime.fromisoformat(walk.sensor.effort()["since"]), time.time()
         starts = [
             datetime.datetime.fromisoformat(one["start_time"]) for one in walk.sensor.recordings()
         ]
-        return [str(one) for one in starts if not first.timestamp() <= one.timestamp() <= last + 1]
+        now = datetime.datetime.now(tz=datetime.UTC)  # it recorded while they were listed
+        return [str(one) for one in starts if not since <= one <= now]
 
     until(lambda: not odd())
     walk.found("no recording has a time of the wrong clock", not (left := odd()), left or "none")
@@ -248,24 +303,19 @@ def recorded(walk: Walk) -> set[str]:
 @contextmanager
 def software(*, images: bool) -> Iterator[list[tuple[Path, str]]]:
     """Yield what the board gets of this code: its environment out of the image, or images too."""
-    from acoupi.bundles.images import build_image, image_name, why_build  # noqa: PLC0415
-
-    image = image_name()
-    if why_build(image):
-        build_image()
     with tempfile.TemporaryDirectory() as folder:
-        made = ["docker", "create", image]
+        made = ["docker", "create", build_image(image=OWN_IMAGE)]
         container = subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
         try:
             subprocess.run(["docker", "cp", "-q", f"{container}:/opt/acoupi", folder], check=True)
-            assert not why_build(image), "another build has taken the image's name meanwhile"
+            fill = [(HERE / name, name) for name in GUEST] + [(Path(folder, "acoupi"), "acoupi")]
+            if images:
+                save = ["docker", "save", OWN_IMAGE, "-o", f"{folder}/image.tar"]
+                subprocess.run(save, check=True)
+                fill += [(Path(folder, "image.tar"), "image.tar"), (COMPOSE, COMPOSE.name)]
         finally:
             subprocess.run(["docker", "rm", container], check=True, stdout=subprocess.DEVNULL)
-        fill = [(HERE / name, name) for name in GUEST] + [(Path(folder, "acoupi"), "acoupi")]
-        if images:
-            subprocess.run(["docker", "save", image, "-o", f"{folder}/image.tar"], check=True)
-            compose = "/usr/local/lib/docker/cli-plugins/docker-compose"
-            fill += [(Path(folder, "image.tar"), "image.tar"), (Path(compose), "docker-compose")]
+            subprocess.run(["docker", "rmi", OWN_IMAGE], check=True, stdout=subprocess.DEVNULL)
         yield fill
 
 
@@ -307,8 +357,25 @@ def boot(cache: Path) -> int:
         return walk.faults
 
 
-def walk_on(cache: Path, kind: type[Sensor]) -> int:
-    """The whole walk of one target."""
+PARTS: dict[str, Callable[[Walk], None]] = {
+    "devices": its_device,
+    "page": page,
+    "late": first_card_comes_late,
+    "reboot": reboots,
+    "cut": cut_inside,
+    "plug": plug_pulled,
+    "card": card_returns,
+    "clock": clock_is_wrong,
+    "usb": usb_microphone,
+    "stop": stops,
+}
+"""What happens to a sensor that records, in this order."""
+NOT_IN_CONTAINERS = ("late",)
+"""The engine gives a container the card that is there when it starts."""
+
+
+def walk_on(cache: Path, kind: type[Sensor], parts: Collection[str]) -> int:
+    """Set up one target, and do these parts of its walk."""
     with (
         tempfile.TemporaryDirectory() as folder,
         a_tone(Path(folder)) as alsa,
@@ -321,17 +388,9 @@ def walk_on(cache: Path, kind: type[Sensor]) -> int:
         if kind is InContainers:
             load_images(walk)
         first_recording(walk, f"{CARD} --web")
-        its_device(walk)
-        page(walk)
-        if kind is UnderSystemd:
-            first_card_comes_late(walk)
-        reboots(walk)
-        cut_inside(walk)
-        plug_pulled(walk, DEVICES)
-        card_returns(walk)
-        for base in ("2021-01-01T00:00:00", "2027-06-01T00:00:00"):
-            clock_is_wrong(walk, DEVICES, base)
-        stops(walk)
+        for name in parts:
+            if kind is UnderSystemd or name not in NOT_IN_CONTAINERS:
+                PARTS[name](walk)
         return walk.faults
 
 
@@ -339,8 +398,9 @@ def load_images(walk: Walk) -> None:
     """Give the engine the images, which the board cannot fetch."""
     walk.step("the engine")
     code, output = walk.board.run(
-        "install -D -m 755 /mnt/docker-compose /usr/local/lib/docker/cli-plugins/docker-compose;"
+        f"install -D -m 755 /mnt/{COMPOSE.name} {COMPOSE};"
         " until docker info >/dev/null 2>&1; do sleep 1; done; docker load -q -i /mnt/image.tar"
+        f" && docker tag {OWN_IMAGE} {image_name()}"
     )
     walk.found("the image is loaded", code == 0, output.strip())
 
@@ -348,18 +408,26 @@ def load_images(walk: Walk) -> None:
 KINDS = {"systemd": UnderSystemd, "compose": InContainers}
 
 
+def chosen(words: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the targets and the parts to walk: those that are named, or all."""
+    kinds, parts = ([one for one in all_ if one in words] for all_ in (KINDS, PARTS))
+    return kinds or [*KINDS], parts or [*PARTS]
+
+
 def main(cache: Path, kind: str, words: list[str]) -> int:
     """Walk; return 0 if everything held."""
     if kind == "boot":
         faults = boot(cache)
-    elif unknown := set(words) - set(KINDS):
+    elif unknown := set(words) - {*KINDS, *PARTS}:
         print(
             f"Error: scripts/board cannot walk {', '.join(sorted(unknown))}.\n"
-            f"  Why: it walks {' and '.join(KINDS)}.\n  Try: scripts/board walk systemd",
+            f"  Why: it walks {' and '.join(KINDS)}; the parts are {', '.join(PARTS)}.\n"
+            "  Try: scripts/board walk systemd card",
             file=sys.stderr,
         )
         return 2
     else:
-        faults = sum(walk_on(cache, KINDS[one]) for one in words or KINDS)
+        kinds, parts = chosen(words)
+        faults = sum(walk_on(cache, KINDS[one], parts) for one in kinds)
     print("all holds" if not faults else f"{faults} did not hold")
     return int(faults > 0)

@@ -9,13 +9,19 @@ time, by a plan that the seed decides. Afterwards the links stay up until all
 that was made before has arrived, at most for --drain seconds, and the sensors
 are stopped as a person would.
 
+With --hub the sensors report to a hub instead: a real PostgreSQL and `acoupi hub
+serve`, which is killed five times while the links drop; the database is restarted
+twice at once, and the brokers of all sensors are wiped twice. In the end what the
+hub has is held against the stores of the sensors: every recording, detection,
+message and second of effort, once.
+
 Both ways deliver at least once. "repeats" is what arrived again under the same
 id, because the answer to it was lost: header Idempotency-Key (HTTP), user
 property message_id (MQTT 5). A server that drops ids it knows has each message
 once; "doubled" is what it would still count twice.
 
-Exit code 0: every message was delivered once and no service started again;
-1: not so.
+Exit code 0: every message was delivered once and no service started again; with
+--hub also: the hub has all of it, and no microphone lost a sample. 1: not so.
 """
 
 import argparse
@@ -35,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 from accounting import Arrival, Tally, account
+from hub import HubServers, compare
 from links import Link, plan_outages
 from rich.console import Console
 from rich.table import Table
@@ -98,21 +105,28 @@ class Fleet:
         """Have servers and links, and nothing of the sensors left in the end."""
         with ExitStack() as stack:
             stack.callback(lambda: self._loop.close(self.links))
-            servers = {
-                "http": stack.enter_context(http_server(self.arrivals.append)),
-                "mqtt": stack.enter_context(
-                    mqtt_broker(self.folder / "broker", self.arrivals.append)
-                ),
-            }
+            servers = self._serve(stack)
             for number in range(1, self.options.sensors + 1):
                 name = f"sensor-{number:02}"
                 link = Link(servers)
                 self.links.append(link)
                 self._loop.do(link.up())
                 settings = variables(number, name, link.ports, vars(self.options))
+                settings |= self._more_settings(name, link)
                 self.sensors.append(Sensor(name, self.folder / name, settings))
             stack.callback(lambda: end_processes(self._homes))
             yield
+
+    def _serve(self, stack: ExitStack) -> dict[str, int]:
+        """Start the servers; return the port of each."""
+        return {
+            "http": stack.enter_context(http_server(self.arrivals.append)),
+            "mqtt": stack.enter_context(mqtt_broker(self.folder / "broker", self.arrivals.append)),
+        }
+
+    def _more_settings(self, name: str, link: Link) -> dict[str, str]:
+        del name, link
+        return {}
 
     @property
     def _homes(self) -> list[Path]:
@@ -136,7 +150,7 @@ class Fleet:
             for sensor, link in zip(self.sensors, self.links, strict=True)
         ]  # fmt: skip
         begun, before = time.monotonic(), self._measure()
-        self._watch(lambda: time.monotonic() < begun + seconds, begun)
+        self._watch(lambda: time.monotonic() < begun + seconds, begun, self._faults(seconds))
         passed, after = time.monotonic() - begun, self._measure()
         for home in self._homes:
             self.cpu[home] = 100 * (after[home].cpu - before[home].cpu) / passed
@@ -151,10 +165,19 @@ class Fleet:
         begun = time.monotonic()
 
         def is_waiting() -> bool:
-            waiting = sum(each.count_undelivered(ended, len(TRANSPORTS)) for each in self.sensors)
-            return waiting > 0 and time.monotonic() < begun + seconds
+            waiting = self._is_waiting(ended)
+            return waiting and time.monotonic() < begun + seconds
 
         self._watch(is_waiting, begun)
+
+    def _is_waiting(self, ended: float) -> bool:
+        """Return whether something made before a time has not arrived."""
+        return any(each.count_undelivered(ended, len(TRANSPORTS)) for each in self.sensors)
+
+    def _faults(self, seconds: float) -> Callable[[float], None]:
+        """Return what does further harm that is due after some seconds: none."""
+        del seconds
+        return lambda _: None
 
     def stop(self) -> None:
         """Stop all sensors in order."""
@@ -164,10 +187,16 @@ class Fleet:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(work, self.sensors))
 
-    def _watch(self, goes_on: Callable[[], bool], begun: float) -> None:
+    def _watch(
+        self,
+        goes_on: Callable[[], bool],
+        begun: float,
+        harm: Callable[[float], None] = lambda _: None,
+    ) -> None:
         measured = said = begun
         while goes_on():
             time.sleep(WATCH_EVERY)
+            harm(time.monotonic() - begun)
             for sensor in self.sensors:
                 sensor.watch()
             if time.monotonic() > measured + MEASURE_EVERY:
@@ -234,6 +263,87 @@ class Fleet:
         }
 
 
+class HubFleet(Fleet):
+    """Sensors that report to a hub."""
+
+    hub: HubServers
+    ended: float
+
+    def _serve(self, stack: ExitStack) -> dict[str, int]:
+        self.hub = HubServers(self.folder / "hub")
+        stack.enter_context(self.hub.running())
+        return {"hub": self.hub.port}
+
+    def _more_settings(self, name: str, link: Link) -> dict[str, str]:
+        return {
+            "ACOUPI_SENSOR__HUB__URL": f"http://127.0.0.1:{link.ports['hub']}",
+            "ACOUPI_SENSOR__HUB__TOKEN": self.hub.add(name),
+            "ACOUPI_SENSOR__HUB__INTERVAL_SECONDS": str(max(5, self.options.send_interval)),
+        }
+
+    def _faults(self, seconds: float) -> Callable[[float], None]:
+        return self.hub.faults(self.options.seed, seconds, self.sensors)
+
+    def _is_waiting(self, ended: float) -> bool:
+        self.ended = ended
+        unsent = any(each.count_undelivered(ended, 1) for each in self.sensors)
+        return unsent or any(each.is_unreported(ended) for each in self.sensors)
+
+    def _say(self, passed: float) -> None:
+        down = sum(link.kind is not None for link in self.links)
+        unreported = sum(one.count_unreported() for one in self.sensors)
+        restarts = sum(sensor.restarts for sensor in self.sensors)
+        console.print(
+            f"{passed:4.0f} s: {unreported} changes not acknowledged yet, "
+            f"{down} of {len(self.links)} links down, {restarts} restarts; the hub was killed "
+            f"{self.hub.kills}, its database restarted {self.hub.restarts} times, brokers wiped "
+            f"{self.hub.wipes} times"
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Return all figures."""
+        rows = compare(self.hub, self.sensors, self.ended)
+        for sensor, link in zip(self.sensors, self.links, strict=True):
+            peak = self.peak.get(sensor.home, Usage())
+            rows[sensor.name] |= {
+                "restarts": sensor.restarts,
+                "failed_tasks": sensor.failed_tasks,
+                "last_error": sensor.last_error,
+                "link_down_s": round(link.seconds_down, 1),
+                "pss_mb": round(peak.pss / 1e6, 1),
+                "cpu_percent": round(self.cpu.get(sensor.home, 0.0), 2),
+            }
+        total = {
+            key: round(sum(row[key] for row in rows.values()), 3)
+            for key, value in next(iter(rows.values())).items()
+            if key != "last_error"
+        }
+        harm = {"kills": self.hub.kills, "restarts": self.hub.restarts, "wipes": self.hub.wipes}
+        return {
+            "options": dict(vars(self.options).items()),
+            "hub": harm,
+            "sensors": rows,
+            "all": total,
+            "is_well": bool(total["recordings"] and total["messages"])
+            and not any(total[key] for key in total if key.endswith(WRONG) or key in FAULTS),
+        }
+
+
+WRONG = ("_missing", "_unknown", "_otherwise", "_wrong", "_wrong_s", "_doubled")
+FAULTS = ("restarts", "samples_lost")
+
+
+def print_hub_report(report: dict[str, Any]) -> None:
+    """Print what became of what the sensors reported."""
+    for name, value in (*report["hub"].items(), *report["all"].items()):
+        print(f"{name.replace('_', ' '):24} {value:g}")
+    errors = {row["last_error"] for row in report["sensors"].values() if row["last_error"]}
+    for error in sorted(errors):
+        print(f"a task failed: {error}")
+    verdict = "the hub has all of it once, no service started again, no sample was lost"
+    print(verdict if report["is_well"] else f"NOT WELL: it is not so that {verdict}")
+
+
 COUNTS = (
     "created", "delivered", "late", "lost", "given_up", "waiting", "doubled", "repeats",
     "delay_p50_s", "delay_p95_s", "delay_max_s",
@@ -282,6 +392,9 @@ def arguments() -> argparse.Namespace:
     number("--interval", type=_between(1, 600), default=15.0, help="between recordings, s (15)")
     number("--send-interval", type=_between(1, 600), default=10.0,
            help="between attempts to send, s (10)")  # fmt: skip
+    number("--samplerate", type=_between(8_000, 500_000, int), default=48_000,
+           help="of the microphones, Hz (48000)")  # fmt: skip
+    number("--hub", action="store_true", help="let them report to a hub")
     number("--json", action="store_true", help="print the figures as JSON")
     number("--keep", action="store_true", help="leave the homes behind, and say where")
     return parser.parse_args()
@@ -318,7 +431,7 @@ def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with own_folder(options.keep) as folder:
-        fleet = Fleet(folder, options)
+        fleet = (HubFleet if options.hub else Fleet)(folder, options)
         with fleet.served():
             console.print(f"Setting up and starting {options.sensors} sensors ...")
             fleet.start()
@@ -332,6 +445,8 @@ def main() -> int:
     report["load"] = [round(load, 2) for load in os.getloadavg()]
     if options.json:
         print(json.dumps(report, indent=2))
+    elif options.hub:
+        print_hub_report(report)
     else:
         print_report(report)
     return 0 if report["is_well"] else 1

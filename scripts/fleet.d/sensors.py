@@ -126,6 +126,7 @@ class Sensor:
     def created(self, transport: str) -> list[Created]:
         """Return the messages in its store, with what it believes of one transport."""
         rows = self._ask(
+            "messages.db",
             """
             SELECT hex(m.id), m.content, m.created_on_us,
                 coalesce((
@@ -144,6 +145,7 @@ class Sensor:
     def count_undelivered(self, before: float, transports: int) -> int:
         """Return how many deliveries of messages made before a time are not acknowledged."""
         rows = self._ask(
+            "messages.db",
             """
             SELECT :transports * (SELECT count(*) FROM message WHERE created_on_us < :before)
                 - (SELECT count(*) FROM delivery
@@ -153,8 +155,26 @@ class Sensor:
         )
         return int(rows[0][0]) if rows else 0
 
-    def _ask(self, query: str, values: Mapping[str, object]) -> list[tuple]:
-        path = self.home / "data" / "messages.db"
+    def count_unreported(self) -> int:
+        """Return how much of its store the hub has not acknowledged."""
+        rows = self._ask("metadata.db", "SELECT count(*) FROM unreported", {})
+        return int(rows[0][0]) if rows else 1
+
+    def is_unreported(self, before: float) -> bool:
+        """Return whether the hub has not got what was recorded, or noted, before a time."""
+        rows = self._ask(
+            "metadata.db",
+            """
+            SELECT count(*) FROM unreported u
+            LEFT JOIN recording r ON u.kind = 'recording' AND r.row = u.of_row
+            WHERE coalesce(r.created_on_us, 0) < :before
+            """,
+            {"before": int(before * 1e6)},
+        )
+        return not rows or rows[0][0] > 0
+
+    def _ask(self, name: str, query: str, values: Mapping[str, object]) -> list[tuple]:
+        path = self.home / "data" / name
         if not path.exists():
             return []
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
@@ -168,18 +188,22 @@ def variables(
     # Else all would record in the same second, which sensors far apart do not.
     interval = options["interval"] * (1 + number / 100)
     settings = {
-        "MICROPHONE__SAMPLERATE": 48_000,
+        "MICROPHONE__SAMPLERATE": options["samplerate"],
         "MICROPHONE__SIMULATED__SEED": 1_000 * options["seed"] + number,
         "RECORDING__DURATION": options["duration"],
         "RECORDING__INTERVAL": round(interval, 2),
         "MESSAGING__MESSAGE_SEND_INTERVAL": options["send_interval"],
         "MESSAGING__HEARTBEAT_INTERVAL": 60,
         "MESSAGING__FILE": "none",
-        "MESSAGING__HTTP__BASE_URL": f"http://127.0.0.1:{ports['http']}/{name}",
-        "MESSAGING__MQTT__HOST": "127.0.0.1",
-        "MESSAGING__MQTT__PORT": ports["mqtt"],
-        "MESSAGING__MQTT__TOPIC": f"{TOPIC}/{name}",
     }
+    if "http" in ports:
+        settings["MESSAGING__HTTP__BASE_URL"] = f"http://127.0.0.1:{ports['http']}/{name}"
+    if "mqtt" in ports:
+        settings |= {
+            "MESSAGING__MQTT__HOST": "127.0.0.1",
+            "MESSAGING__MQTT__PORT": ports["mqtt"],
+            "MESSAGING__MQTT__TOPIC": f"{TOPIC}/{name}",
+        }
     return {f"ACOUPI_CONFIG__{key}": str(value) for key, value in settings.items()}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 from accounting import Arrival
 
-__all__ = ["TOPIC", "digest", "http_server", "mqtt_broker"]
+__all__ = ["TOPIC", "digest", "free_port", "http_server", "mqtt_broker"]
 
 TOPIC = "fleet"
 DEADLINE = 20.0
@@ -85,7 +85,7 @@ def mqtt_broker(folder: Path, note: Note) -> Iterator[int]:
             "  Try: apt-get install mosquitto"
         )
     folder.mkdir()
-    port = _free_port()
+    port = free_port()
     # Told to change to another user, it could not read its own files.
     user = "user root\n" if os.geteuid() == 0 else ""
     (folder / "mosquitto.conf").write_text(CONFIGURATION.format(port=port) + user)
@@ -104,7 +104,7 @@ def mqtt_broker(folder: Path, note: Note) -> Iterator[int]:
             process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port below those that the kernel hands out, so that no client gets it meanwhile."""
     chance = random.SystemRandom()
     while True:

@@ -64,7 +64,8 @@ def test_help_is_printed_for_every_command(run: Run, path: tuple[str, ...]) -> N
 def test_every_command_has_one_example_and_it_parses(
     run: Run, path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ACOUPI_HUB_DATABASE", "postgresql://hub")  # as on the machine of a hub
+    for name in ("DATABASE", "BROKER", "BROKER_ADDRESS", "URL", "WORKER_TOKEN"):
+        monkeypatch.setenv(f"ACOUPI_HUB_{name}", "set")  # as on the machine of a hub or a worker
     text = run(*path, "--help").stdout
 
     examples = re.findall(r"^ +(acoupi .*)$", text.partition("Example:")[2], re.MULTILINE)

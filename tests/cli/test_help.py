@@ -81,7 +81,7 @@ def test_a_command_without_a_page_shows_its_own_help(run: Run) -> None:
     ("topic", "why", "help"),
     [
         ("setings", "the nearest are settings", "acoupi help settings"),
-        ("Outbox", "the word is on the pages messages", "acoupi help messages"),
+        ("Outbox", "the word is on the pages hub, messages", "acoupi help hub"),
         ("xyzzy", "the word is on no page", "acoupi help"),
         ("../errors", "no page", "acoupi help"),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.unreported import Unreported
+from acoupi.components.stores.unsent import UnsentSound
 from acoupi.config.sensor import load_sensor
 from acoupi.services.construction import load_program
 from acoupi.system import Settings
@@ -78,7 +79,22 @@ def test_status_says_what_the_hub_does_not_know_and_why(run: Run, with_hub: Path
     noted.settle("HTTP 401: this token is not valid", 60)
     noted.close()
 
+    noted = UnsentSound(path)
+    noted.start("hub:hub.example.org", "all")
+    noted.settle("HTTP 507: the hub has no room for more sound", 60)
+    noted.close()
     result = run("deployment", "status")
+    assert "sound file" not in result.output
 
+    assert run("config", "set", "sensor.hub.audio", "all").exit_code == 0
+    state = hub_state(Settings(home=with_hub))
+    assert state is not None
+    assert state.sound is not None
+    assert (state.sound.waiting, state.sound.trouble) == (
+        1,
+        "HTTP 507: the hub has no room for more sound",
+    )
+    result = run("deployment", "status")
+    assert "1 sound file to send" in " ".join(result.output.split())
     assert "nothing reported yet, 2 to report" in result.output
     assert "HTTP 401: this token is not valid" in " ".join(result.output.split())

@@ -4,7 +4,7 @@ import datetime
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -29,8 +29,10 @@ from acoupi.exports import (
     Verdict,
     VerdictRow,
 )
+from acoupi.exports.remote import RemoteReader
 from acoupi.heard import By, Delivery, SpeciesRow
 from acoupi.hub.database import HubDatabase
+from acoupi.hub.people import add_person
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor
 from acoupi.hub.taking_in import take_in
@@ -40,6 +42,7 @@ from acoupi.sampling import Sampling
 from acoupi.services.doors import ROLES
 from acoupi.stack.doors import WEB
 from acoupi.web.door_sensor import DoorReader
+from tests.hubs import served
 from tests.stores import SITE, at, deployment, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -67,8 +70,8 @@ def store(path: Path) -> Iterator[SqliteStore]:
 class Reported:
     """Reads from a hub, to which the whole store is reported before each question."""
 
-    def __init__(self, path: Path, url: str) -> None:
-        self._path, self._hub, self._reader = path, HubDatabase(url), HubReader(url)
+    def __init__(self, path: Path, url: str, reader: Reader) -> None:
+        self._path, self._hub, self._reader = path, HubDatabase(url), reader
         add_sensor(self._hub, "oak-1")
 
     def __getattr__(self, name: str) -> Any:
@@ -82,13 +85,23 @@ class Reported:
         self._reader.close()
 
 
-@pytest.fixture(params=["sqlite", "door", "hub"])
+@contextmanager
+def hub_over_http(url: str) -> Iterator[Reader]:
+    """Read a hub as an operator, three rows at a time."""
+    with pytest.MonkeyPatch.context() as patch, closing(HubDatabase(url)) as database:
+        patch.setattr("acoupi.hub.reading_pages.ROWS", 3)
+        token = add_person(database, "ana", "operator")
+        with served(url) as address:
+            yield RemoteReader(address, token)
+
+
+@pytest.fixture(params=["sqlite", "door", "hub", "http"])
 def reader(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
-    if request.param == "hub":
-        postgres = request.getfixturevalue("postgres")
-        reported = Reported(path, postgres.new_database("sensors"))
-        yield cast("Reader", reported)
-        reported.close()
+    if request.param in ("hub", "http"):
+        url = request.getfixturevalue("postgres").new_database("sensors")
+        reads = hub_over_http(url) if request.param == "http" else nullcontext(HubReader(url))
+        with reads as hub_reader, closing(Reported(path, url, hub_reader)) as reported:
+            yield cast("Reader", reported)
         return
     with SqliteReader(path) as reader:
         if request.param == "sqlite":

@@ -14,7 +14,7 @@ from acoupi.fleet.judging import KEPT
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
-from acoupi.reports import MessageReport, Report
+from acoupi.reports import MessageReport, Report, SettingsReport
 from tests.postgres import Postgres
 
 
@@ -77,6 +77,26 @@ def test_the_newest_messages_of_each_sensor_are_judged(hub: HubDatabase, url: st
         ("oak-1", "well", "a", "0"),
     ]
     assert found[1]["alarms"] == ["disk_low"]
+
+
+def test_what_a_sensor_without_heartbeats_runs_is_known(hub: HubDatabase, url: str) -> None:
+    add_sensor(hub, "oak-1")
+    make_token(hub, "oak-1")
+    told = SettingsReport(
+        program="demo", version="1.2", configuration="abc", sections=["recording=12"], values={}
+    )
+    take_in(hub, "oak-1", Report(settings=told))
+
+    result = CliRunner().invoke(app, ["fleet", "status", "--hub", url, "--json"])
+
+    [found] = json.loads(result.stdout)["sensors"]
+    assert (found["state"], found["version"], found["program"], found["configuration"]) == (
+        "silent",
+        "1.2",
+        "demo",
+        "abc",
+    )
+    assert found["sections"] == {"recording": "12"}
 
 
 def test_a_hub_that_does_not_answer_is_told(postgres: Postgres) -> None:

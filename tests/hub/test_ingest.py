@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,11 +15,14 @@ from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.reporting import reports_of
 from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
 from acoupi.heard import Filters
-from acoupi.hub import ingest
+from acoupi.hub import asking, ingest
 from acoupi.hub.database import HubDatabase
+from acoupi.hub.parts import Hub
 from acoupi.hub.reader import HubReader
+from acoupi.hub.schema import UPGRADES
 from acoupi.hub.sensors import add_sensor, get_sensors, make_token, withdraw_token
 from acoupi.hub.taking_in import take_in
+from acoupi.hub.tokens import digest_of
 from acoupi.reports import MessageReport, Report
 from tests.postgres import Postgres
 from tests.stores import at, detection, output, recording
@@ -38,7 +42,7 @@ def hub(url: str) -> Iterator[HubDatabase]:
 
 @pytest.fixture
 def client(hub: HubDatabase) -> Iterator[TestClient]:
-    with TestClient(ingest.make_ingest(hub)) as client:
+    with TestClient(ingest.make_ingest(Hub(hub))) as client:
         yield client
 
 
@@ -111,6 +115,29 @@ def test_without_a_valid_token_nothing_is_stored(
     assert get_sensors(hub)[0].deployments == 0
 
 
+def test_who_may_not_ask_for_a_page_is_named(
+    hub: HubDatabase, client: TestClient, reports: list[Report]
+) -> None:
+    with hub.writing() as connection:
+        for name, role in [("ada", "operator"), ("odd", "nothing")]:
+            connection.execute(
+                "INSERT INTO person (name, role, token_sha256, added_on_us)"
+                " VALUES (:name, :role, :digest, 0)",
+                {"name": name, "role": role, "digest": digest_of(name)},
+            )
+
+    for name, what in [
+        ("ada", "ada is: operator"),
+        ("odd", "odd is: nothing"),
+    ]:
+        headers = {"Authorization": f"Bearer {name}"}
+        told = client.post("/v1/reports", content="{}", headers=headers)
+        assert (told.status_code, told.json()["error"]) == (
+            403,
+            f"only a sensor may ask for this; {what}.",
+        )
+
+
 def test_a_token_ends_when_it_is_withdrawn_or_replaced(
     hub: HubDatabase, client: TestClient
 ) -> None:
@@ -159,7 +186,7 @@ def test_a_report_has_a_longest_length_also_when_it_is_unpacked(
     hub: HubDatabase, client: TestClient
 ) -> None:
     headers = token_for(hub, "oak-1")
-    long = b" " * (ingest.LONGEST_REPORT + 1)
+    long = b" " * (asking.LONGEST_BODY + 1)
 
     assert client.post("/v1/reports", content=long, headers=headers).status_code == 413
     packed = {**headers, "Content-Encoding": "gzip"}
@@ -231,16 +258,16 @@ def test_a_message_is_stored_once(hub: HubDatabase, client: TestClient) -> None:
 def test_a_database_that_does_not_answer_is_told_as_such(postgres: Postgres) -> None:
     nowhere = HubDatabase(postgres.url("nothing_of_this_name"))
 
-    with TestClient(ingest.make_ingest(nowhere)) as client:
+    with TestClient(ingest.make_ingest(Hub(nowhere))) as client:
         told = client.get("/v1/health")
-    assert (told.status_code, told.headers["Retry-After"]) == (503, ingest.RETRY_AFTER)
+    assert (told.status_code, told.headers["Retry-After"]) == (503, asking.RETRY_AFTER)
     with pytest.raises(HubUnavailableError, match="does not answer"), nowhere.reading():
         pass
 
 
 def test_a_database_of_an_older_version_gets_what_it_lacks(hub: HubDatabase) -> None:
     with hub.writing() as connection:
-        for table in ("audio", "job", "worker", "person"):
+        for table in re.findall(r"CREATE TABLE (\w+)", " ".join(UPGRADES[1]))[::-1]:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE acoupi_hub SET version = 1")
     hub.close()

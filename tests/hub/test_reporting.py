@@ -1,12 +1,7 @@
 """A sensor that reports to a hub: real HTTP, a real PostgreSQL, and what can go wrong between."""
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,119 +9,28 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import requests
-import uvicorn
 from pydantic import SecretStr
 
 from acoupi import data
-from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.message_stores.outbox import OutboxLimits
 from acoupi.components.messengers.hub import HubMessenger
-from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.reader import SqliteReader, StatementReader
-from acoupi.components.stores.reporting import Reporter, reports_of
-from acoupi.components.stores.unreported import Change, HubStanding, Unreported, hub_standing
+from acoupi.components.stores.reporting import reports_of
+from acoupi.components.stores.unreported import Change, Unreported
 from acoupi.data import EffortSpan, EffortState
+from acoupi.errors import ConfigurationError
 from acoupi.heard import Filters, Verdict, VerdictRow
 from acoupi.hub.database import HubDatabase
-from acoupi.hub.ingest import make_ingest
+from acoupi.hub.fleet_standing import get_values
 from acoupi.hub.reader import HubReader
-from acoupi.hub.sensors import add_sensor, get_sensors, make_token
+from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.taking_in import take_in
+from acoupi.reports import SettingsReport
 from acoupi.services.reporting import generate_hub_task
 from tests.clocks import Clock
+from tests.hub.reporting import DEADLINE, Hub, Sensor, wait_for
 from tests.postgres import Postgres
-from tests.services import free_port
 from tests.stores import SITE, at, deployment, detection, output, recording
-
-DEADLINE = 60.0
-
-
-def wait_for(condition: Any, what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen within {DEADLINE} s"
-        threading.Event().wait(0.02)
-
-
-class Hub:
-    """A hub that can be killed, and started again at the same address."""
-
-    def __init__(self, database: str) -> None:
-        self.database, self.port = database, free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.server: uvicorn.Server | None = None
-        with closing(HubDatabase(database)) as hub:
-            add_sensor(hub, "oak-1")
-            self.token = make_token(hub, "oak-1")
-
-    def start(self) -> None:
-        """Serve from this process."""
-        self.served = HubDatabase(self.database)
-        config = uvicorn.Config(make_ingest(self.served), port=self.port, log_config=None)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
-        wait_for(lambda: self.server.started, "the start of the hub")
-
-    def stop(self) -> None:
-        """End what serves, whichever it is."""
-        self.kill()
-        if self.server is not None:
-            self.server.should_exit = True
-            self.thread.join(DEADLINE)
-            self.served.close()
-            self.server = None
-
-    def start_process(self) -> None:
-        """Serve from a process of its own, which can be killed."""
-        acoupi = str(Path(sys.executable).with_name("acoupi"))
-        command = [acoupi, "hub", "serve", "--port", str(self.port)]
-        environment = {**os.environ, "ACOUPI_HUB_DATABASE": self.database}
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        wait_for(self._answers, "an answer of the hub")
-
-    def _answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/v1/health", timeout=20).status_code == 200
-        except requests.RequestException:
-            return False
-
-    def kill(self) -> None:
-        """Kill that process at once."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait(DEADLINE)
-            self.process = None
-
-
-class Sensor:
-    """The stores of a sensor, and its task."""
-
-    def __init__(self, folder: Path, url: str, token: str) -> None:
-        self.path = folder / "metadata.db"
-        self.store = SqliteStore(self.path)
-        self.messages = SqliteMessageStore(folder / "messages.db")
-        self.unreported, self.reporter = Unreported(self.path), Reporter(self.path)
-        self.messenger = HubMessenger(url, SecretStr(token))
-
-    def report(self, unreported: Unreported | None = None) -> HubStanding:
-        """Run the task once, whether it should rest or not."""
-        noted = unreported or self.unreported
-        if hub_standing(self.path) is not None:
-            noted.settle(None)
-        generate_hub_task(noted, self.reporter, self.messenger, self.messages)()
-        return self.standing()
-
-    def standing(self) -> HubStanding:
-        standing = hub_standing(self.path)
-        assert standing is not None
-        return standing
-
-    def close(self) -> None:
-        for one in (self.store, self.messages, self.unreported, self.reporter, self.messenger):
-            one.close()
 
 
 @pytest.fixture
@@ -387,3 +291,38 @@ def test_the_hub_reads_what_it_is_sent(sensor: Sensor) -> None:
     record(sensor, 0, 1)
 
     assert sensor.reporter.report([change], at(0)).deployments[0].deployment == SITE
+
+
+def settings_at(hub: Hub) -> dict[str, Any]:
+    """Return the settings of the only sensor that told them."""
+    with closing(HubDatabase(hub.database)) as database:
+        [values] = get_values(database).values()
+    return values
+
+
+def test_the_settings_in_force_are_reported_when_they_change(hub: Hub, sensor: Sensor) -> None:
+    found: list[SettingsReport] = [
+        SettingsReport(program="demo", version="1", values={"recording.duration": duration})
+        for duration in (3, 3, 5)
+    ]
+    left = iter(found)
+
+    def find() -> SettingsReport:
+        report = next(left, None)
+        if report is None:
+            raise ConfigurationError("it cannot be read.")
+        return report
+
+    task = generate_hub_task(
+        sensor.unreported, sensor.reporter, sensor.messenger, find_settings=find
+    )
+    task()  # the hub is not there yet
+    hub.start()
+    sensor.unreported.settle(None)
+    task()
+    assert settings_at(hub) == {"recording.duration": 3}
+    task()
+    assert settings_at(hub) == {"recording.duration": 5}
+    record(sensor, 0, 1)
+    task()  # what cannot be read does not keep the rest from being reported
+    assert sensor.standing().waiting == 0

@@ -44,3 +44,29 @@ def test_two_sensors_behind_bad_links_lose_nothing(tmp_path: Path) -> None:
             assert counts["created"] == counts["delivered"] > 1
             assert counts["lost"] == counts["waiting"] == counts["doubled"] == 0
     assert not list(tmp_path.glob("acoupi-fleet-*"))
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_hub_that_is_killed_has_all_of_two_sensors_once() -> None:
+    options = (
+        "--hub --sensors 2 --minutes 0.4 --down 0.3 --seed 1 --drain 150 "
+        "--duration 1 --interval 4 --samplerate 16000 --send-interval 5 --json"
+    )
+
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *options.split()],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["hub"] == {"kills": 5, "restarts": 2, "wipes": 2}
+    for sensor in report["sensors"].values():
+        assert sensor["recordings"] > 2
+        assert sensor["effort_s"] > 20
+        assert sensor["messages"] > 0

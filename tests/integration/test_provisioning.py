@@ -306,7 +306,7 @@ class Server:
             handler.send_header("Location", self.mode.removeprefix("to "))
             handler.end_headers()
             return
-        handler.send_response({"error": 500, "nothing": 204}.get(self.mode, 200))
+        handler.send_response({"error": 500, "refusal": 409, "nothing": 204}.get(self.mode, 200))
         if self.mode == "short":
             handler.send_header("Content-Length", str(len(self.text) + 1))
         handler.end_headers()
@@ -318,7 +318,10 @@ class Server:
             if self.mode == "endless":
                 for _ in range(30):
                     handler.wfile.write(b"# " * 50_000)
-            text = "<html>Please log in</html>" if self.mode == "nonsense" else self.text
+            text = {
+                "nonsense": "<html>Please log in</html>",
+                "refusal": json.dumps({"error": "another key signed it."}),
+            }.get(self.mode, self.text)
             handler.wfile.write(text.encode())
 
 
@@ -360,6 +363,7 @@ def test_a_configuration_is_fetched_and_a_login_page_in_its_place_changes_nothin
         ("silent", "no complete answer came"),
         ("trickle", "no complete answer came"),
         ("error", "the server answered 500"),
+        ("refusal", "the server answered 409 Conflict: another key signed it."),
         ("endless", "longer than"),
         ("empty", "the answer is empty"),
         ("nonsense", "it is a web page"),

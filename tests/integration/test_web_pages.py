@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ViewportSize, expect
 from acoupi import data
 from acoupi.stack.settings import Settings
 from acoupi.system.page import PageSensor
-from acoupi.web.pages import MENU
+from acoupi.web.parts import SENSOR
 from tests.services import eventually
 from tests.web.chromium import DESK, PHONE, chromium, opened
 from tests.web.heard_home import BAT, NOCTULE, PASSWORD, RECORDINGS, hear, page_of, set_up, store_of
@@ -25,7 +25,7 @@ AXE = (Path(__file__).parent / "axe-core" / "axe.min.js").read_text()
 DETECTION = data.derived_id("detection", RECORDINGS - 3)
 """The last one of the bat; its file was kept."""
 PAGES = [
-    *MENU,
+    *SENSOR.menu,
     "login",
     f"detections/{DETECTION}",
     f"recordings/{data.derived_id('recording', RECORDINGS - 1)}",

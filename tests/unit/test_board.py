@@ -120,3 +120,23 @@ def test_time_without_a_reason_is_a_fault(
     found.explains()
 
     assert found.faults == faults
+
+
+def test_a_walk_is_the_whole_or_the_parts_that_are_named_in_their_order() -> None:
+    whole = list(walk.PARTS)
+
+    assert walk.chosen([]) == (["systemd", "compose"], whole)
+    assert walk.chosen(["compose"]) == (["compose"], whole)
+    assert walk.chosen(["clock", "card", "systemd"]) == (["systemd"], ["card", "clock"])
+
+
+def test_a_part_that_there_is_not_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert walk.main(tmp_path, "walk", ["systemd", "moon"]) == 2
+
+    what, why, what_to_try = capsys.readouterr().err.splitlines()
+    assert "moon" in what
+    assert "systemd" not in what
+    assert "clock" in why
+    assert "Try: " in what_to_try

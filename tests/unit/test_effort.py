@@ -99,6 +99,24 @@ def test_time_between_the_recordings_of_an_interval_is_off_schedule() -> None:
     assert seconds_of(spans, S.OFF_SCHEDULE) == 42
 
 
+@pytest.mark.parametrize("microseconds", [2, 16, 1000])
+def test_a_recording_that_ends_as_its_frames_are_rounded_leaves_no_hole(microseconds: int) -> None:
+    short = 3 - microseconds / 1e6
+    parts = [heard(0), heard(10, short), heard(20), heard(30), heard(40), heard(50)]
+
+    spans = ledger(history(*parts, plan=SPACED), START)
+
+    assert {span.state for span in spans} == {S.RECORDED, S.OFF_SCHEDULE}
+
+
+def test_more_than_that_is_a_hole() -> None:
+    parts = [heard(0), heard(10, 2.998), heard(20), heard(30), heard(40), heard(50)]
+
+    spans = ledger(history(*parts, plan=SPACED), START)
+
+    assert seconds_of(spans, S.NOT_RUNNING) == pytest.approx(0.002)
+
+
 def test_a_recording_that_begins_a_little_late_on_an_interval_loses_nothing() -> None:
     parts = [heard(0), heard(10.2), heard(20.9), heard(30.1), heard(40), heard(50)]
 

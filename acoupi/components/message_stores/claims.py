@@ -15,7 +15,7 @@ from acoupi.components.message_stores.outbox import (
     kind_name,
 )
 
-__all__ = ["expire", "reserve", "spend", "spend_at_once", "spend_lapsed"]
+__all__ = ["expire", "reserve", "spend", "spend_at_once", "spend_lapsed", "spend_on_sound"]
 
 Row = tuple[Any, ...]
 
@@ -86,6 +86,18 @@ def spend_at_once(
     values = {"messenger_row": messenger_row, "day": today, "bytes": cost[0], "excess": cost[1]}
     connection.execute(sql.ADD_TRAFFIC, values)
     return True
+
+
+def spend_on_sound(
+    connection: sqlite3.Connection, limits: OutboxLimits, messenger_row: int, most: int
+) -> int:
+    """Spend what a chunk of sound costs; return how many bytes it may have, 0 for none today."""
+    size, cost = _today(connection, limits, messenger_row).reserve_sound(most)
+    if size:
+        today = day_number(data.utc_now())
+        values = {"messenger_row": messenger_row, "day": today, "bytes": cost, "excess": 0}
+        connection.execute(sql.ADD_TRAFFIC, values)
+    return size
 
 
 def _size(content: str | bytes) -> int:

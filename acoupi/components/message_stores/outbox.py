@@ -14,6 +14,8 @@ The rules where a day has a budget (`OutboxLimits.bytes_per_day`):
 * A message that is larger than its kind may spend in a day goes when anything is left. What it
   costs beyond that is an excess: summaries and what comes after them wait until later days
   have saved as much.
+* Sound for a hub goes last, in chunks that fit: it has what is left of half the bytes that the
+  rest may use, and never an excess.
 """
 
 import datetime
@@ -46,6 +48,8 @@ _ABOUT_SENSOR = frozenset({data.MessageType.DEPLOYMENT, data.MessageType.HEARTBE
 
 MESSAGE_BYTES = 1024
 """Headers of a request and of its answer, and those of their packets."""
+LEAST_CHUNK = 16_384
+"""Bytes of sound that are worth a request."""
 CLAIM_BYTES = 6144
 """A connection with TLS: certificates, keys, its packets, and its end."""
 
@@ -135,3 +139,25 @@ class Day:
         today = min(cost, left)
         self.spent, self.owed, self.is_empty = self.spent + today, self.owed + cost - today, False
         return today, cost - today
+
+    def reserve_sound(self, most: int) -> tuple[int, int]:
+        """Reserve room for a chunk of sound: what it may have, and what it costs.
+
+        It never exceeds a day, and leaves half of it to messages and reports.
+
+        Examples
+        --------
+        >>> Day(OutboxLimits(1_000_000)).reserve_sound(262_144)
+        (262144, 269312)
+        >>> Day(OutboxLimits(1_000_000), spent=200_000, is_empty=False).reserve_sound(262_144)
+        (198976, 200000)
+        >>> Day(OutboxLimits(1_000_000), spent=399_000).reserve_sound(262_144)
+        (0, 0)
+        """
+        headers = MESSAGE_BYTES + CLAIM_BYTES * self.is_empty
+        left = self.limits.allowed(None) // 2 - self.spent - self.owed - headers
+        size = min(most, left)
+        if size < min(most, LEAST_CHUNK):
+            return 0, 0
+        self.spent, self.is_empty = self.spent + size + headers, False
+        return size, size + headers

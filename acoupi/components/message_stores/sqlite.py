@@ -363,6 +363,21 @@ class SqliteMessageStore(types.MessageStore):
             row, _ = self._messenger(connection, messenger)
             return claims.spend_at_once(connection, limits, row, size)
 
+    def spend_on_sound(self, messenger: str, most: int) -> int:
+        """Count a chunk of sound that a messenger is about to send towards the day's budget.
+
+        Returns
+        -------
+        int
+            How many bytes it may have, up to `most`; 0: none today.
+        """
+        limits = self.outbox
+        if limits is None or limits.bytes_per_day is None:
+            return most
+        with self._database.writing() as connection:
+            row, _ = self._messenger(connection, messenger)
+            return claims.spend_on_sound(connection, limits, row, most)
+
     def get_dead_letters(self, messenger: str | None = None) -> list[DeadLetter]:
         """Return dead letters, oldest first; None for those of every messenger."""
         with self._database.reading() as connection:

@@ -157,8 +157,14 @@ class HTTPMessenger(types.Messenger):
             body = self._body(message)
         except MessageError as err:
             return _response(data.ResponseStatus.ERROR, message, f"{err}: {err.why}")
+        return self._exchanged(message, "POST", self.base_url, data=body, headers=_labels(message))
+
+    def _exchanged(
+        self, message: data.Message, method: str, address: str, **arguments: Any
+    ) -> data.Response:
+        """Return what came of a request; see `send_message`."""
         try:
-            status, content, headers = self._request("POST", data=body, headers=_labels(message))
+            status, content, headers = self._request(method, address, **arguments)
         except _UncertainError as err:
             self.logger.warning("message %s: %s", message.id, err)
             return _response(err.status, message, str(err))
@@ -185,7 +191,7 @@ class HTTPMessenger(types.Messenger):
             this address, redirects, does not accept POST, or is broken.
         """
         try:
-            status, content, headers = self._request("OPTIONS")
+            status, content, headers = self._request("OPTIONS", self.base_url)
         except _UncertainError as err:
             raise HealthCheckError(
                 f'the server "{self._place}" took the request and did not answer.',
@@ -208,14 +214,16 @@ class HTTPMessenger(types.Messenger):
         for session in list(self._sessions):
             session.close()
 
-    def _request(self, method: str, **arguments: Any) -> tuple[int, str, Mapping[str, str]]:
+    def _request(
+        self, method: str, address: str, **arguments: Any
+    ) -> tuple[int, str, Mapping[str, str]]:
         """Return status, text and headers of the answer."""
 
         def exchange() -> tuple[int, str, Mapping[str, str]]:
             with closing(
                 session.request(
                     method,
-                    self.base_url,
+                    address,
                     params=self.base_params,
                     timeout=self.timeout,
                     allow_redirects=False,

@@ -3,13 +3,16 @@
 import gzip
 import json
 import logging
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pydantic import SecretStr
 
 from acoupi import data
 from acoupi.components.messengers.http import HTTPMessenger
-from acoupi.reports import MessageReport, Report
+from acoupi.reports import MessageReport, Report, SoundReport, digest_header
 
 __all__ = ["HubMessenger", "hub_words", "packed"]
 
@@ -26,7 +29,7 @@ class HubMessenger(HTTPMessenger):
         Of the hub.
     token
         Of this sensor there.
-    timeout
+    timeout, ca_certificate
         As of `HTTPMessenger`.
     """
 
@@ -39,10 +42,19 @@ class HubMessenger(HTTPMessenger):
         logger: logging.Logger | None = None,
         *,
         timeout: float = LONGEST,
+        ca_certificate: Path | None = None,
     ) -> None:
         headers = {"Content-Encoding": "gzip"}
-        address = f"{url.rstrip('/')}/v1/reports"
-        super().__init__(address, headers=headers, timeout=timeout, logger=logger, token=token)
+        self._url = url.rstrip("/")
+        address = f"{self._url}/v1/reports"
+        super().__init__(
+            address,
+            headers=headers,
+            timeout=timeout,
+            logger=logger,
+            token=token,
+            ca_certificate=ca_certificate,
+        )
         parts = urlsplit(url)
         self._name = f"hub:{parts.netloc}{parts.path.rstrip('/')}"
 
@@ -66,6 +78,25 @@ class HubMessenger(HTTPMessenger):
     def send_packed(self, report: bytes) -> data.Response:
         """Send a report that was `packed`; see `HTTPMessenger.send_message`."""
         return super().send_message(data.Message(content=report))
+
+    def offer_sound(self, sound: UUID, offered: SoundReport) -> data.Response:
+        """Offer a sound; 200 says that the hub has it, and 202 what it has of it (`received`)."""
+        body = offered.model_dump_json().encode()
+        return self._about_sound("POST", str(sound), body, {"Content-Type": "application/json"})
+
+    def send_chunk(self, sound: UUID, sha256: str, start: int, chunk: bytes) -> data.Response:
+        """Send a chunk of a sound; 200 says that it is stored. See `send_message`."""
+        headers = {"Content-Type": "application/octet-stream"}
+        headers["Content-Digest"] = digest_header(chunk)
+        return self._about_sound("PUT", f"{sound}/{sha256}/{start}", chunk, headers)
+
+    def _about_sound(
+        self, method: str, path: str, body: bytes, headers: dict[str, Any]
+    ) -> data.Response:
+        address = f"{self._url}/v1/audio/{path}"
+        headers["Content-Encoding"] = None  # that of reports
+        about = data.Message(content="")
+        return self._exchanged(about, method, address, data=body, headers=headers)
 
     def _body(self, message: data.Message) -> bytes:
         content = message.content

@@ -23,8 +23,8 @@ PATIENCE = 10.0
 """Seconds to wait for the broker."""
 
 
-def read_address(url: str) -> tuple[Broker, str]:
-    """Return the broker and the topic of an address.
+def read_address(url: str, option: str = "--mqtt") -> tuple[Broker, str]:
+    """Return the broker and the topic of an address, which an option gave.
 
     Raises
     ------
@@ -53,9 +53,9 @@ def read_address(url: str) -> tuple[Broker, str]:
         return broker, check_topic(unquote(parts.path).strip("/") or TOPIC)
     except ValueError as error:
         raise ParameterError(
-            "--mqtt",
+            option,
             "this is not the address of an MQTT broker.",
-            "--mqtt mqtts://USER:PASSWORD@broker.example.org/acoupi",
+            f"{option} mqtts://USER:PASSWORD@broker.example.org/acoupi",
             why=str(error),
         ) from error
 

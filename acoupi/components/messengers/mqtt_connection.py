@@ -36,6 +36,11 @@ MOST_BYTES = 262_144
 SMALLEST_LIMIT = 512
 """Bytes. A broker that takes no message of this size takes none: that says nothing about one."""
 
+LONGEST_AWAY = 30 * 86_400
+"""Seconds that a broker keeps a session whose client is away."""
+MOST_IN_HAND = 200
+"""Messages of a session that were received and not yet acknowledged."""
+
 UNSUPPORTED_PROTOCOL = 0x84
 NOT_AUTHORISED = 0x87
 SESSION_TAKEN_OVER = 0x8E
@@ -162,6 +167,9 @@ class Connection:
         Called with topic and content of what arrives (see `subscribe`), from the network
         thread: it must not wait.
     """
+
+    keeps_session = False
+    """Whether the broker keeps what comes while it is away (MQTT 5 only)."""
 
     def __init__(
         self,
@@ -332,6 +340,7 @@ class Connection:
             protocol=self.protocol,
             transport=self.broker.transport,
             reconnect_on_failure=False,
+            manual_ack=self.keeps_session,
         )
         client.connect_timeout = timeout
         if self.broker.username:
@@ -366,11 +375,15 @@ class Connection:
         if self.protocol is MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = MOST_BYTES
+            if self.keeps_session:
+                properties.SessionExpiryInterval = LONGEST_AWAY
+                properties.ReceiveMaximum = MOST_IN_HAND
         try:
             client.connect(
                 self.broker.host,
                 self.broker.port,
                 keepalive=self.broker.keepalive,
+                clean_start=False if self.keeps_session else mqtt.MQTT_CLEAN_START_FIRST_ONLY,
                 properties=properties,
             )
         except (OSError, ValueError) as err:

@@ -28,7 +28,7 @@ from acoupi.pace import LAST, Progress
 __all__ = ["AnalysisTables"]
 
 _DAY = 86_400 * 1_000_000
-_FINAL = "('done', 'skipped', 'failed', 'left_out')"
+_FINAL = "('done', 'skipped', 'failed', 'left_out', 'hub')"
 
 # How recording and analysis go; by index, so that it costs little on a full card.
 _UNFINISHED = f"""

@@ -20,8 +20,7 @@ from acoupi.components.stores.clip_rows import beginning_in
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.values import as_id
-from acoupi.data import EffortState
-from acoupi.effort import NO_POWER, SET_BACK
+from acoupi.data import NO_POWER, SET_BACK, EffortState
 
 __all__ = ["ClockTables", "put_clock", "report_with_clock"]
 

@@ -78,6 +78,8 @@ _OF_DETECTIONS = {
     "models": "o.name_model IN (SELECT value FROM json_each(:models))",
     "min_score": "d.score >= :min_score",
     "tag_rows": _HAS_TAG,
+    # Few are reviewed: they are looked up first.
+    "are_reviewed": ":are_reviewed AND d.id IN (SELECT detection_id FROM verdict)",
     "verdicts": f"{_VERDICT} IN (SELECT value FROM json_each(:verdicts))",
 }
 

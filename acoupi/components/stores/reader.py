@@ -359,10 +359,7 @@ def _query(
         "min_score": filters.min_score,
         "tag_rows": tag_rows,
         "are_sampled": filters.are_sampled or None,
-        "verdicts": _texts(
-            filters.verdicts
-            and {"" if one in (None, Verdict.WITHDRAWN) else one.value for one in filters.verdicts}
-        ),
+        **_verdicts(filters),
     }
     given = {name: value for name, value in values.items() if value is not None}
     return heard.Query(
@@ -390,6 +387,13 @@ def _deployments_chosen(connection: Connection, filters: Filters) -> dict[str, A
     (only,) = filters.deployments
     found = connection.execute(sql.ROW_OF_DEPLOYMENT, {"id": only.bytes}).fetchone()
     return {"deployment_row": found[0] if found else -1}
+
+
+def _verdicts(filters: Filters) -> dict[str, Any]:
+    if filters.verdicts is None:
+        return {}
+    words = {"" if one in (None, Verdict.WITHDRAWN) else one.value for one in filters.verdicts}
+    return {"verdicts": _texts(words), "are_reviewed": None if "" in words else True}
 
 
 def _texts(texts: Any) -> str | None:

@@ -26,6 +26,7 @@ from acoupi.reports import (
     GivenUpReport,
     NoteReport,
     OutputReport,
+    ProgramReport,
     RecordingReport,
     Report,
 )
@@ -112,6 +113,10 @@ class Reporter:
     ----------
     path
         The metadata store.
+    program
+        By which the hub is to analyse what was left to it; None: nothing is.
+    leaves_all
+        Whether the hub is to analyse every recording, also those that were analysed here.
 
     Raises
     ------
@@ -119,7 +124,10 @@ class Reporter:
         From every method, as `SqliteStore`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, program: ProgramReport | None = None, *, leaves_all: bool = False
+    ) -> None:
+        self._program, self._leaves_all = program, leaves_all
         self._store = SqliteStore(path)
         self._reader = _PooledReader(path)
 
@@ -145,8 +153,21 @@ class Reporter:
                 values = {"id": row.id.bytes}
                 parts[connection.execute(_DEPLOYMENT_OF_RECORDING, values).fetchone()[0]]
             deployments = [parts[row].report(connection, row) for row in sorted(parts)]
-        reports = _recordings(self._reader, self._store, recordings, stamp)
-        return Report(deployments=deployments, recordings=reports)
+        reports = [
+            self._left(one) for one in _recordings(self._reader, self._store, recordings, stamp)
+        ]
+        is_any_left = any(one.analyse is not None for one in reports)
+        programs = [self._program] if self._program is not None and is_any_left else []
+        return Report(programs=programs, deployments=deployments, recordings=reports)
+
+    def _left(self, report: RecordingReport) -> RecordingReport:
+        """Say of a recording that is left to the hub by which settings it is analysed."""
+        is_left = self._leaves_all or any(
+            one.state is data.AnalysisState.HUB for one in report.analyses
+        )
+        if self._program is None or not is_left:
+            return report
+        return report.model_copy(update={"analyse": self._program.digest})
 
     def _take(
         self,

@@ -15,6 +15,7 @@ from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.sample_tables import SampleTables
+from acoupi.components.stores.unsent import has_sound_tables
 from acoupi.components.stores.values import (
     Connection,
     as_blob_list,
@@ -24,7 +25,7 @@ from acoupi.components.stores.values import (
     to_microseconds,
 )
 from acoupi.components.stores.views import SPECIES
-from acoupi.space import MOST_SPARE, NOON_S, FileClass, GivenUp, SpacePolicy, Spare
+from acoupi.space import MOST_SPARE, NOON_S, FileClass, GivenUp, HubAudio, SpacePolicy, Spare
 
 __all__ = ["SpaceTables", "totals_given_up"]
 
@@ -41,7 +42,15 @@ _HAS_DETECTIONS = """EXISTS (
 _IS_SAMPLED = "EXISTS (SELECT 1 FROM sample s WHERE s.recording_row = r.row)"
 _IS_PROTECTED = "EXISTS (SELECT 1 FROM protected p WHERE p.recording_row = r.row)"
 
-_KEPT = "FROM recording r WHERE r.state = 'kept' AND r.path IS NOT NULL"
+# Whether the hub is to get a file and has not got it. Where no sound is sent to a hub, its table
+# is not there: see `_spare_statement`. Either kind is asked for, or (NULL) both.
+_OWED = "FALSE /* of the recording */"
+_OWED_CLIP = "FALSE /* of the clip */"
+_IS_OWED = f"coalesce(:owed = {_OWED}, 1)"
+_IS_OWED_CLIP = f"coalesce(:owed = {_OWED_CLIP}, 1)"
+_TO_HUB = "EXISTS (SELECT 1 FROM hub_sound h WHERE h.sent_on_us IS NULL AND "
+
+_KEPT = f"FROM recording r WHERE r.state = 'kept' AND r.path IS NOT NULL AND {_IS_OWED}"
 _FILE = "SELECT r.row, NULL, r.path, r.created_on_us, r.duration_s"
 _OLDEST = "ORDER BY r.created_on_us, r.row LIMIT :limit"
 
@@ -84,7 +93,7 @@ _CLIPS = """
         CROSS JOIN recording r ON r.row = x.recording_row
 """
 _CLIP = "SELECT r.row, c.row, c.path, min(r.created_on_us), c.duration_s"
-_CLIPS_SETTLED = "GROUP BY c.row HAVING NOT max(r.state = 'captured')"
+_CLIPS_SETTLED = f"GROUP BY c.row HAVING NOT max(r.state = 'captured') AND {_IS_OWED_CLIP}"
 
 _BEYOND_BEST = f"""
     WITH {_RANKED}
@@ -92,7 +101,7 @@ _BEYOND_BEST = f"""
         {_FILE}, v.night AS night, v.score AS score
         FROM valued v CROSS JOIN recording r ON r.row = v.recording_row
         WHERE NOT v.is_best AND r.state = 'kept' AND r.path IS NOT NULL
-            AND NOT {_IS_SAMPLED} AND NOT {_IS_PROTECTED} AND NOT {_UNHEARD}
+            AND NOT {_IS_SAMPLED} AND NOT {_IS_PROTECTED} AND NOT {_UNHEARD} AND {_IS_OWED}
         UNION ALL
         {_CLIP}, min(v.night), max(v.score)
         {_CLIPS} CROSS JOIN valued v ON v.recording_row = r.row
@@ -207,27 +216,50 @@ class SpaceTables(SampleTables):
 
     _database: Database
     can_give_up: ClassVar[bool] = True
+    hub_audio: HubAudio
 
     def get_spare_files(
-        self, kind: FileClass, policy: SpacePolicy, limit: int = MOST_SPARE
+        self,
+        kind: FileClass,
+        policy: SpacePolicy,
+        limit: int = MOST_SPARE,
+        *,
+        owed: bool | None = None,
     ) -> list[Spare]:
-        """Return the kept files of a class, in the order in which they may go."""
+        """Return the kept files of a class, in the order in which they may go.
+
+        Parameters
+        ----------
+        owed
+            Only those that a hub is to get and has not got, or only others; None: all.
+        """
         if kind not in _SPARE:
             return []
+        values = _spare_values(policy, limit, owed)
         with self._database.reading() as connection:
-            rows = connection.execute(_SPARE[kind], _spare_values(policy, limit))
+            rows = connection.execute(self._spare_statement(connection, kind), values)
             return [
                 Spare(row, clip, Path(os.fsdecode(path)), from_microseconds(created), duration)
                 for row, clip, path, created, duration, *_ in rows
             ]
 
-    def count_spare_files(self, kind: FileClass, policy: SpacePolicy) -> int:
-        """Return how many kept files there are of a class."""
+    def count_spare_files(
+        self, kind: FileClass, policy: SpacePolicy, *, owed: bool | None = None
+    ) -> int:
+        """Return how many kept files there are of a class; `owed` as in `get_spare_files`."""
         if kind not in _SPARE:
             return 0
-        statement = f"SELECT count(*) FROM ({_SPARE[kind]})"
+        values = _spare_values(policy, -1, owed)
         with self._database.reading() as connection:
-            return int(connection.execute(statement, _spare_values(policy, -1)).fetchone()[0])
+            statement = f"SELECT count(*) FROM ({self._spare_statement(connection, kind)})"
+            return int(connection.execute(statement, values).fetchone()[0])
+
+    def _spare_statement(self, connection: sqlite3.Connection, kind: FileClass) -> str:
+        if self.hub_audio == "none" or not has_sound_tables(connection):
+            return _SPARE[kind]
+        of_recording = f"{_TO_HUB} h.recording_row = r.row AND h.clip_row IS NULL)"
+        of_clip = f"{_TO_HUB} h.clip_row = c.row)"
+        return _SPARE[kind].replace(_OWED, of_recording).replace(_OWED_CLIP, of_clip)
 
     def give_up(self, files: Sequence[tuple[Spare, int]], kind: FileClass, reason: str) -> None:
         """Note in one transaction that files are given up, each with its bytes.
@@ -293,10 +325,11 @@ class SpaceTables(SampleTables):
             )
 
 
-def _spare_values(policy: SpacePolicy, limit: int) -> dict[str, int]:
+def _spare_values(policy: SpacePolicy, limit: int, owed: bool | None) -> dict[str, int | None]:
     offset = data.utc_now().astimezone(policy.zone).utcoffset() or datetime.timedelta()
     return {
         "limit": limit,
+        "owed": owed,
         "best": policy.best,
         "newest": policy.newest,
         "offset": round(offset.total_seconds()) - NOON_S,

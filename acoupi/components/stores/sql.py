@@ -11,6 +11,7 @@ from collections.abc import Mapping, Set
 
 from acoupi.components.stores.database import Schema
 from acoupi.components.stores.heard_tables import BACKLOG, CLIPS, HEARD, SAMPLE
+from acoupi.components.stores.hub_schema import HUB
 from acoupi.components.stores.space_schema import SPACE
 from acoupi.components.stores.views import STATE
 from acoupi.errors import MetadataStoreError
@@ -194,7 +195,7 @@ SCHEMA = Schema(
     application_id=0x61634D44,  # "acMD"
     migrations=(
         *(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5),
-        *(HEARD, SAMPLE, CLIPS, BACKLOG, SPACE),
+        *(HEARD, SAMPLE, CLIPS, BACKLOG, SPACE, HUB),
     ),
     peer_tables=frozenset({"deployment", "recording", "model_output", "detection"}),
     error=MetadataStoreError,

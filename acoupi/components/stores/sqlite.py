@@ -18,6 +18,7 @@ from acoupi.components.stores.deployment_tables import DeploymentTables
 from acoupi.components.stores.effort_tables import EffortTables, put_capture
 from acoupi.components.stores.health_tables import HealthTables
 from acoupi.components.stores.heard_tables import put_provenance, put_verdict
+from acoupi.components.stores.owed_tables import OwedTables
 from acoupi.components.stores.rows import (
     deployment_values,
     insert_detections,
@@ -53,7 +54,13 @@ WithOutputs = list[tuple[data.Recording, list[data.ModelOutput]]]
 
 @metadata_door
 class SqliteStore(
-    AnalysisTables, ClipTables, SpaceTables, DeploymentTables, EffortTables, HealthTables
+    AnalysisTables,
+    ClipTables,
+    SpaceTables,
+    OwedTables,
+    DeploymentTables,
+    EffortTables,
+    HealthTables,
 ):
     """Stores deployments, recordings and detections in one SQLite file.
 

@@ -69,6 +69,9 @@ class BasicProgram(AcoupiProgram[C]):
     filename_template: ClassVar[str] = NAME_BY_TIME
     """Names of kept files; see `components.DateFileManager`."""
 
+    leaves_models_out: bool = False
+    """Whether the models run elsewhere: nothing of them is loaded here."""
+
     recorder: types.AudioRecorder
     store: types.Store
 
@@ -275,6 +278,11 @@ class BasicProgram(AcoupiProgram[C]):
         """Send a stored recording to the callbacks again, as if it was just made."""
         for task in self._recording_tasks():
             task.send_to_callbacks(recording)
+
+    def tasks_of_recordings(self) -> list[ProgramTask]:
+        """Return the tasks that are given each recording."""
+        given = [one for each in self._recording_tasks() for one, _ in each.callbacks]
+        return list(dict.fromkeys(given))
 
     def count_waiting_recordings(self) -> int:
         """Return how many recordings wait in the queues of the callbacks."""

@@ -71,7 +71,8 @@ class DetectionProgram(MessagingProgram[C], ABC):
     def check(self, config: C) -> None:
         """Check the model, too, if it can be checked."""
         super().check(config)
-        check_component(self.model)
+        if not self.leaves_models_out:
+            check_component(self.model)
 
     @abstractmethod
     def configure_model(self, config: C) -> types.Model:

@@ -1,6 +1,7 @@
 """The sensors that are attacked: a bundle, the one of the checkout, a folder of balena."""
 
 import contextlib
+import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from acoupi.bundles.self_setup import HOME
 from acoupi.bundles.variables import choose
 from acoupi.stack.settings import Settings
 from tests.browsers import choose_password
-from tests.docker.attacks import inside
+from tests.docker.attacks import attempts, doors, inside
 from tests.docker.bundles import (
     EVERY,
     QUICK,
@@ -26,7 +27,17 @@ from tests.docker.bundles import (
 from tests.docker.fleets import QUICK as QUICK_FLEET
 from tests.docker.fleets import Device, balena_device, committed_device
 
-CODE = Path(inside.__file__).read_text()
+MODULES = (attempts, inside, doors)
+CODE = f"""
+import sys, types
+modules = []
+for name, text in {[(one.__name__, inspect.getsource(one)) for one in MODULES]!r}:
+    modules.append(types.ModuleType(name))
+    sys.modules[name] = modules[-1]
+    exec(compile(text, name, "exec"), vars(modules[-1]))
+modules[0].main(*modules[1:])
+"""
+"""Attacks, as one text for a container that has none of the tests."""
 PAGE_PORT = 20000 + os.getpid() % 10000
 WITH_PAGE = ("--sensor.web.enabled", "true")
 TOKEN_OF_SETUP = {"ACOUPI_CONFIG__MESSAGING__HTTP__TOKEN": TOKEN}
@@ -48,7 +59,7 @@ class Sensor:
     def attack(
         self, service: str, names: Sequence[str], user: str | None = None
     ) -> Mapping[str, list[str]]:
-        """Make attacks of `inside` from within a container, and return how each ended."""
+        """Make attacks of `inside` and `doors` within a container; return how each ended."""
         asked = {"home": str(self.home), "service": service, "names": [*names],
                  "secrets": self._secrets(service)}  # fmt: skip
         done = run_in(

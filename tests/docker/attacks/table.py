@@ -39,7 +39,7 @@ class Attempt:
     expected: frozenset[str]
     """Each way in which it may end."""
     how: str | Callable[[Sensor], str]
-    """A function of `inside`, or one that attacks from where the sensor is."""
+    """A function of `inside` or `doors`, or one that attacks from where the sensor is."""
     by: tuple[str, ...] = OURS
     """Services; "" is whoever owns the machine."""
     users: tuple[str | None, ...] = (None,)

@@ -12,7 +12,7 @@ from acoupi.pace import Pace
 from acoupi.services.doors import ROLES
 from acoupi.stack.settings import Settings
 from tests.browsers import PASSWORD, Browser
-from tests.docker.attacks.inside import MODEL_MAY
+from tests.docker.attacks.doors import MODEL_MAY
 from tests.docker.attacks.sensors import (
     PAGE_PORT,
     Sensor,

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acoupi.audio import riff
-from acoupi.audio.foreign import describe_file
+from acoupi.audio.foreign import describe_file, in_zone, read_described
 from acoupi.audio.formats import add_guano, read_audio, read_guano, read_info, read_recording
 from acoupi.audio.guano import build_guano
 from acoupi.errors import AudioError
@@ -248,6 +248,38 @@ def test_time_place_and_expansion_are_taken_from_where_they_are(
     assert found.duration == pytest.approx(FRAMES / RATE / expansion)
     assert (found.created_on, found.deployment.started_on) == (began, began)
     assert (found.deployment.latitude, found.deployment.longitude) == place
+
+
+UTC = datetime.UTC
+DAY_TOLD = datetime.datetime.fromisoformat("2023-05-02T11:05:03")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("20230502_110503.WAV", DAY_TOLD),
+        ("20230502_110503T.WAV", DAY_TOLD),
+        ("S4A1_20230502$110503.wav", DAY_TOLD),
+        ("12345678_20230502_110503_000.wav", DAY_TOLD),
+        ("2023-05-02T11_05_03.000Z.wav", DAY_TOLD.replace(tzinfo=UTC)),
+        ("20230502T110503+1000_x.wav", datetime.datetime(2023, 5, 2, 1, 5, 3, tzinfo=UTC)),
+        ("20230502_110503-0003.wav", DAY_TOLD),
+        ("x.wav", None),
+        ("20231399_110503.wav", None),
+    ],
+)
+def test_a_time_is_told_as_it_stands(
+    tmp_path: Path, name: str, told: datetime.datetime | None
+) -> None:
+    path = tmp_path / "copy"
+    path.write_bytes(wav(fmt(), chunk(b"data", PCM)))
+
+    began = read_described(path, name).began
+
+    assert began == told
+    if began is not None and began.tzinfo is None:
+        east = datetime.timezone(datetime.timedelta(hours=2))
+        assert in_zone(began, east) == datetime.datetime(2023, 5, 2, 9, 5, 3, tzinfo=UTC)
 
 
 WHOLE = {

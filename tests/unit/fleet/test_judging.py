@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from acoupi.fleet.judging import DISK_HOURS, KEPT, Fleet, Row, groups_of
+from acoupi.fleet.judging import DISK_HOURS, KEPT, Fleet, Row, groups_of, values_that_differ
 
 NOW = datetime(2024, 6, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -278,4 +278,37 @@ def test_sensors_are_grouped_by_what_they_run_and_it_is_said_what_differs() -> N
         ("p", "2", ["2.1"], ["d"], ["messaging", "recording"]),
         ("q", "1", [], ["q"], []),
         (None, None, [], ["e", "f"], []),
+    ]
+
+
+def test_what_was_recorded_of_the_day_need_not_count() -> None:
+    fleet = Fleet(NOW, judges_effort=False)
+    fleet.put(beat(figures={"effort_recorded": 40, "effort_planned": 100, "disk_hours_left": 1}))
+
+    [found] = fleet.rows()
+
+    assert (found.reasons, found.coverage_percent) == (["its disk is full in 1 h"], 40)
+
+
+def test_values_are_told_of_the_sections_that_differ() -> None:
+    groups = groups_of(
+        [
+            Row(name, None, "well", [], NOW, 60, program="p", configuration=digest, sections=of)
+            for name, digest, of in (
+                ("a", "1", {"recording": "x", "paths": "x"}),
+                ("b", "1", {"recording": "x", "paths": "x"}),
+                ("c", "2", {"recording": "y", "paths": "x"}),
+                ("d", "3", {"recording": "z", "paths": "x"}),
+            )
+        ]
+    )
+    values = {
+        "b": {"recording.duration": 3, "paths.data": "/b"},
+        "c": {"recording.duration": 5, "recording.new": True, "paths.data": "/c"},
+    }
+
+    assert values_that_differ(groups, values) == [
+        {},
+        {"recording.duration": (5, 3), "recording.new": (True, None)},
+        {},  # of which no values are known
     ]

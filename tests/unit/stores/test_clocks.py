@@ -76,7 +76,8 @@ def test_the_moment_stays_and_only_its_name_changes(
         assert after.created_on == at(RIGHT.offset_s if is_wrong else offset, monotonic)
     assert count == wrong
     history = store.get_effort(site)
-    starts = {note.start for note in history.notes} if history else set()
+    noted_now = [note for note in history.notes if note.detail == "gone"] if history else []
+    starts = {note.start for note in noted_now}
     assert starts == {
         at(RIGHT.offset_s if boot == RIGHT.boot_id else offset, monotonic)
         for boot, offset, monotonic, _ in noted

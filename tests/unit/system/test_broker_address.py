@@ -63,7 +63,7 @@ def test_a_kind_that_does_not_exist_is_refused_with_those_that_do(scheme: str) -
 @pytest.mark.parametrize(
     ("scheme", "package"),
     [
-        ("sqs", "celery[sqs]"),
+        ("consul", "celery[consul]"),
         ("mongodb", "celery[mongodb]"),
         ("azureservicebus", "kombu[azureservicebus]"),
         ("gcpubsub", "celery[gcpubsub]"),

@@ -2,12 +2,16 @@
 
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from acoupi.stack.pulse import PulseFile
+from tests.postgres import Postgres
 from tests.services import Redis, require_program
 
 PROBE = Path(__file__).parents[3] / "images" / "sensor" / "health"
@@ -21,6 +25,7 @@ class Probe:
         self.folder = folder
         self.service = PulseFile(folder, "recording")
         self.pulse = self.service.path
+        self.watched = ""
         (folder / "bin").mkdir()
         (folder / "bin" / "sleep").symlink_to(folder / "meanwhile")
         self.meanwhile("true")
@@ -46,13 +51,13 @@ class Probe:
     def _time_passes(self) -> str:
         return f"touch -d '10 seconds ago' {self.folder}/.health-since"
 
-    def look(self, *words: str) -> tuple[bool, int]:
+    def look(self, *words: str, **variables: str) -> tuple[bool, int]:
         """Whether it is well, and how many seconds were slept until that was said."""
         slept = self.folder / "slept"
         slept.write_text("")
         path = f"{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"
-        environment = {"PATH": path, "TMPDIR": str(self.folder)}
-        command = ["sh", str(PROBE), str(self.pulse), *words]
+        environment = {"PATH": path, "TMPDIR": str(self.folder), **variables}
+        command = ["sh", str(PROBE), self.watched or str(self.pulse), *words]
         done = subprocess.run(command, env=environment, check=False, timeout=60)
         return done.returncode == 0, sum(map(int, slept.read_text().split()))
 
@@ -149,3 +154,46 @@ def test_a_redis_that_takes_and_does_not_answer_is_not_waited_for(probe: Probe) 
         server.listen()
 
         assert probe.look() == (False, 15)
+
+
+class Saying(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Busy(Saying):
+    status = 503
+
+
+@pytest.mark.parametrize(("handler", "is_well"), [(Saying, True), (Busy, False)])
+def test_a_page_that_answers_200_is_well_and_no_other(
+    probe: Probe, handler: type[Saying], is_well: bool
+) -> None:
+    (probe.folder / "bin" / "python").symlink_to(sys.executable)
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        probe.watched = f"http://127.0.0.1:{server.server_port}/v1/health"
+        try:
+            assert probe.look()[0] is is_well
+        finally:
+            server.shutdown()
+            thread.join(60)
+
+
+@pytest.mark.integration
+def test_a_database_is_well_while_its_server_takes_connections(
+    probe: Probe, postgres: Postgres
+) -> None:
+    probe.pulse = postgres.folder / f".s.PGSQL.{postgres.port}"
+    environment = {"PGPORT": str(postgres.port)}
+
+    assert probe.look(**environment) == (True, 1)
+    probe.pulse = probe.folder / ".s.PGSQL.5432"
+    assert probe.look(**environment) == (False, 15)

@@ -19,6 +19,7 @@ from acoupi.stack.stack import Stack
 from acoupi.stack.variables import COMMAND_VARIABLES
 from acoupi.system import Settings, setup_program, target_for
 from acoupi.system.planning import SetupRequest, plan_setup
+from acoupi.system.summary import summary_of
 
 PROGRAMS = ["test", "default", "connected", "demo"]
 TOKEN = "sesame-4711"
@@ -330,6 +331,14 @@ def test_nothing_is_started_here_and_what_does_it_is_said(settings: Settings) ->
     assert {one.message for one in target.status()} == {
         "it runs in a cluster: kubectl --namespace acoupi get pods"
     }
+
+
+def test_the_status_says_where_it_runs_and_not_that_it_must_be_started(settings: Settings) -> None:
+    set_up(settings)
+
+    assert summary_of(settings).rows()["recording"] == (
+        "it runs in a cluster: kubectl --namespace acoupi get pods"
+    )
 
 
 def test_settings_that_changed_are_brought_to_the_cluster_by_what_is_said(

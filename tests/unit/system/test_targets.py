@@ -226,6 +226,22 @@ def test_the_script_of_beat_starts_what_beat_needs(
     assert docker.asked == ["compose up --detach redis", "compose up --no-deps beat"]
 
 
+def test_a_container_that_is_not_ready_yet_is_not_said_to_have_ended(
+    settings: Settings, program_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_first(monkeypatch, FakeDocker(tmp_path / "tools").folder)
+    setup_program(settings, program_name, target="compose")
+    target = target_for(settings)
+    assert isinstance(target, ComposeTarget)
+
+    with pytest.raises(TargetError, match="does not start") as caught:
+        target.wait_ready(patience=0)
+
+    why = caught.value.why or ""
+    assert "after 0 s" in why
+    assert why.endswith("it wrote nothing.")
+
+
 def test_a_script_that_is_gone_is_said_to_be(settings: Settings, program_name: str) -> None:
     setup_program(settings, program_name)
     settings.start_script_path.unlink()

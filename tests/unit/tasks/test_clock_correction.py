@@ -2,10 +2,9 @@
 
 import datetime
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, pairwise
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -16,7 +15,7 @@ from acoupi.audio.simulated import SimulatedAudio
 from acoupi.audio.system_clock import ClockState, read_boot_clock
 from acoupi.components.audio_recorder import PARecorder
 from acoupi.data import EffortState
-from acoupi.effort import CapturePlan, ledger
+from acoupi.effort import NO_REASON, CapturePlan, ledger
 from acoupi.errors import MetadataStoreError
 from acoupi.tasks import effort_log, generate_recording_task
 from acoupi.testing import InMemoryStore
@@ -40,7 +39,8 @@ class Machine:
         self.start()
 
     def boot(self) -> None:
-        self.clock.boot_id = uuid4()
+        self.stop()
+        self.clock.boot()
         self.clock.state = NOT_SET
 
     def start(self) -> None:
@@ -95,6 +95,10 @@ def moved(before: data.Recording, after: data.Recording) -> float:
     return (after.created_on - before.created_on).total_seconds()
 
 
+def off_spans(spans: Iterable[data.EffortSpan]) -> list[data.EffortSpan]:
+    return [one for one in spans if one.state is EffortState.NOT_RUNNING and one.duration > 60]
+
+
 @pytest.mark.parametrize("step", [HOUR, 20 * 365 * 24 * HOUR])
 def test_recordings_of_before_get_the_right_time_once_the_clock_is_set(
     machine: Machine, step: float
@@ -138,25 +142,42 @@ def test_the_account_holds_no_doubt_any_more(machine: Machine) -> None:
     assert all(one.is_synchronised for one in history.captured)
 
 
+@pytest.mark.parametrize(
+    "saved",
+    [
+        -5,  # The clock goes on where it was saved, so no time seems to be missing.
+        -0.3,  # It was saved a little before the last recording; the recorder starts after that.
+        -100,
+        -20 * 365 * 24 * HOUR,
+        400 * 24 * HOUR,
+    ],
+)
 def test_after_a_power_cut_the_time_without_power_is_known_once_the_clock_is_set(
-    machine: Machine,
+    machine: Machine, saved: float
 ) -> None:
     machine.clock.state = SET
+    machine.made()
+    machine.stop()
+    machine.clock.step(600)  # Another time without power, with a clock that was kept.
+    machine.start()
     before = [machine.made() for _ in range(2)]
+    known = off_spans(machine.spans())
     machine.boot()
-    machine.clock.step(-5)  # The clock goes on where it was saved, so no time seems to be missing.
+    machine.clock.step(saved)
     machine.start()
     after = [machine.made() for _ in range(2)]
-    machine.set_clock(HOUR)
+    machine.set_clock(HOUR - saved)
     machine.made()
 
-    spans = machine.spans()
+    *spans, _ = machine.spans()  # the last is that of the recording to come
 
     assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
-    off = [span for span in spans if span.state is EffortState.NOT_RUNNING and span.duration > 60]
-    assert [span.duration for span in off] == [pytest.approx(HOUR, abs=30)]
-    assert off[0].start >= before[-1].created_on
-    assert off[0].end <= machine.stored(after[0]).created_on
+    assert [span for span in spans if NO_REASON in span.detail] == []
+    off = off_spans(spans)
+    assert off[:1] == known
+    assert [span.duration for span in off[1:]] == [pytest.approx(HOUR, abs=30)]
+    assert off[1].start >= before[-1].created_on
+    assert off[1].end <= machine.stored(after[0]).created_on
 
 
 def test_a_recorder_that_was_restarted_corrects_what_the_one_before_made(machine: Machine) -> None:
@@ -311,7 +332,7 @@ def test_what_no_power_and_each_restart_took_has_its_reason_once_the_clock_is_se
     }
     assert effort.NO_REASON not in reasons
     assert EffortState.CLOCK_UNKNOWN not in {span.state for span in spans}
-    off = [span for span in spans if span.detail == effort.NO_POWER]
+    off = [span for span in spans if span.detail == data.NO_POWER]
     assert (off[-1].end - off[0].start).total_seconds() == pytest.approx(HOUR, abs=30)
     assert off[0].start == before.created_on + datetime.timedelta(seconds=before.duration)
     assert off[-1].end <= machine.stored(first).created_on < machine.stored(second).created_on

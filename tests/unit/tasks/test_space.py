@@ -293,7 +293,7 @@ def test_of_very_many_files_the_first_tell_how_much_all_take(
     monkeypatch.setattr("acoupi.tasks.space.MOST_SPARE", 2)
     first = sensor.store.get_spare_files(FileClass.UNREMARKABLE, sensor.policy, 2)
 
-    with sensor.store.replaced("get_spare_files", lambda *_: first):
+    with sensor.store.replaced("get_spare_files", lambda *_, **__: first):
         used = sensor.room.used(FileClass.UNREMARKABLE, lambda _: True)
 
     assert used == (6, 6 * BLOCK)

@@ -20,7 +20,7 @@ from acoupi.web.access import PageAccess
 from acoupi.web.app import make_app
 from acoupi.web.door_sensor import DoorSensor
 from acoupi.web.help_pages import topics
-from acoupi.web.pages import MENU
+from acoupi.web.parts import SENSOR
 from tests.web.heard_home import (
     BAT,
     BIRD,
@@ -37,7 +37,7 @@ from tests.web.heard_home import (
 DETECTION = data.derived_id("detection", 0)
 RECORDING = data.derived_id("recording", 0)
 PAGES = [
-    *(f"/{path}" for path in MENU),
+    *(f"/{path}" for path in SENSOR.menu),
     f"/detections/{DETECTION}",
     f"/recordings/{RECORDING}",
     f"/species/when?species={BAT}",
@@ -305,9 +305,9 @@ def test_a_home_that_has_recorded_nothing_has_pages_too(
     monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
     setup_program(Settings(home=home), "connected", [])
     with Visitor(page_of(Settings(home=home), tmp_path)) as visitor:
-        answers = {path: visitor.get(f"/{path}").status_code for path in MENU}
+        answers = {path: visitor.get(f"/{path}").status_code for path in SENSOR.menu}
 
-    assert answers == dict.fromkeys(MENU, 200)
+    assert answers == dict.fromkeys(SENSOR.menu, 200)
 
 
 @pytest.mark.parametrize("is_stripped", [True, False])

@@ -1,0 +1,83 @@
+"""What the commands of ``acoupi hub`` share: its database, and where its sound is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acoupi.cli.heard import no_hub
+from acoupi.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from acoupi.hub.database import HubDatabase
+
+__all__ = ["Audio", "Certificate", "Database", "Key", "opened_database"]
+
+
+def _database(context: typer.Context, url: str) -> str:
+    """Return the address that is given, else that of the hub on this machine.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no hub, or it uses a server that is elsewhere.
+    """
+    if url or context.resilient_parsing:
+        return url
+    from acoupi.hub.bundle.choices import hub_home
+
+    home = hub_home()
+    if home.is_set_up and home.read().has_own_database:
+        return home.host_database
+    raise ConfigurationError(
+        "it is not said which database the hub has.",
+        "--database postgresql://USER@HOST/NAME   (or the variable ACOUPI_HUB_DATABASE)",
+        why=f'there is no hub with a database of its own in "{home.path}".',
+    )
+
+
+Database = Annotated[
+    str,
+    typer.Option(
+        default_factory=str,
+        callback=_database,
+        show_default=False,
+        metavar="URL",
+        envvar="ACOUPI_HUB_DATABASE",
+        help="postgresql://USER:PASSWORD@HOST/NAME; else that of the hub of acoupi hub setup.",
+    ),
+]
+Audio = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        envvar="ACOUPI_HUB_AUDIO",
+        help="Where sound is kept: a folder, or s3://BUCKET/PREFIX.",
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="PEM; with it, it speaks TLS.")
+]
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")]
+
+
+@contextmanager
+def opened_database(url: str) -> "Iterator[HubDatabase]":
+    """Provide the database of a hub.
+
+    Raises
+    ------
+    ConfigurationError
+        If this installation has no hub, or it is no address.
+    """
+    try:
+        from acoupi.hub.database import HubDatabase
+    except ModuleNotFoundError as error:
+        raise no_hub(error) from error
+    database = HubDatabase(url)
+    try:
+        yield database
+    finally:
+        database.close()

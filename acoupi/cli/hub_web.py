@@ -1,0 +1,66 @@
+"""``acoupi hub web``: pages over many sensors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database
+from acoupi.cli.output import example, say
+from acoupi.cli.table import single
+
+__all__ = ["app"]
+
+app = single()
+
+
+@app.command("web", epilog=example("acoupi hub web --port 8091 --timezone Europe/London"))
+def web(
+    database: Database,
+    audio: Audio = None,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine: 127.0.0.1."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8091,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What the pages call the hub.")] = "hub",
+    timezone: Annotated[
+        str, typer.Option(metavar="ZONE", help="In which times are shown: Europe/London.")
+    ] = "UTC",
+    path_prefix: Annotated[
+        str, typer.Option(metavar="PATH", help="Below which a proxy shows the pages, such as /hub.")
+    ] = "",
+    trusted_proxy: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Of a proxy; what it says of browsers is believed."),
+    ] = "",
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            envvar="ACOUPI_HUB_CACHE",
+            help="Where pictures and exports are made; and the key that signs sessions.",
+        ),
+    ] = Path("~/.cache/acoupi-hub"),
+) -> None:
+    """Serve pages over all sensors, until Ctrl-C.
+
+    Reviewers and operators log in with the tokens of "acoupi hub add-person".
+    On a network give it a certificate, or put a server that speaks TLS (nginx,
+    Caddy) in front of it. acoupi hub setup --listen-web has it run with the hub.
+    """
+    with opened_database(database) as hub:
+        from acoupi.hub.audio_store import open_store
+        from acoupi.hub.dashboard import Place, serve
+        from acoupi.hub.parts import Hub
+
+        store = None if audio is None else open_store(audio)
+        settings = {
+            "host": host, "port": port, "path_prefix": path_prefix, "trusted_proxy": trusted_proxy
+        }  # fmt: skip
+        scheme = "https" if tls_certificate else "http"
+        say(f"The pages are at {scheme}://{host}:{port}{path_prefix}/ (Ctrl-C ends them).")
+        place = Place(database, folder.expanduser(), name, timezone)
+        serve(Hub(hub, store), place, settings, certificate=tls_certificate, key=tls_key)

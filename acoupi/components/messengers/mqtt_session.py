@@ -1,0 +1,109 @@
+"""A connection to an MQTT broker whose messages wait while it is away."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from acoupi.components.messengers.mqtt_connection import Broker, Connection, ConnectionLostError
+from acoupi.errors import AccessRefusedError, MessageSendError
+
+__all__ = ["Publication", "SessionConnection"]
+
+NEW_ONLY = 2
+"""Of what a broker retains, nothing is sent: only what is published."""
+
+
+class Publication(NamedTuple):
+    """A message that somebody published."""
+
+    topic: str
+    content: bytes
+    labels: Mapping[str, str]
+    """Its user properties."""
+    is_retained: bool
+    """Whether it is the state of something, which the broker keeps, and no message."""
+    number: int
+    """Of the packet, for `SessionConnection.acknowledge`; 0: it needs none."""
+
+
+class SessionConnection(Connection):
+    """A connection (MQTT 5) that goes on with the session of the last one of its client id.
+
+    What arrives counts as taken when it is acknowledged; until then the broker keeps it, and
+    sends it again on the next connection.
+
+    Parameters
+    ----------
+    broker, client_id
+        As of `Connection`; the broker knows the session by the client id.
+    take
+        Called with what arrives, from the network thread: it must not wait.
+    on_lost
+        As of `Connection`.
+    """
+
+    keeps_session = True
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        take: Callable[[Publication], None],
+        on_lost: Callable[[Connection], None],
+    ) -> None:
+        super().__init__(broker, client_id, on_lost=on_lost)
+        self._take = take
+        self._answered = threading.Event()
+        self._answer: ReasonCode | None = None
+
+    def follow(self, topic: str, timeout: float) -> None:
+        """Ask for what is published on a topic, and wait until the broker has agreed.
+
+        Raises
+        ------
+        ConnectionLostError
+            If there is no connection.
+        MessageSendError
+            If it does not answer within `timeout` seconds, or refuses.
+        """
+        client = self.client
+        if client is None or not self.is_open:
+            raise ConnectionLostError(self.end or "closed")
+        client.on_subscribe = self._subscribed
+        options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=NEW_ONLY)
+        client.subscribe(topic, options=options)
+        if not self._answered.wait(timeout):
+            raise MessageSendError(
+                f'the broker "{self.broker.place}" does not answer.',
+                "is it busy? It is tried again",
+                why=f"it has not agreed to {topic} within {timeout:g} s",
+            )
+        if self._answer is not None:
+            raise AccessRefusedError(
+                f'the broker "{self.broker.place}" does not let this user read "{topic}".',
+                f'let it read there: in mosquitto\'s list of rights, "topic read {topic}"',
+                why=f'it answered "{self._answer}"',
+            )
+
+    def acknowledge(self, publication: Publication) -> None:
+        """Tell the broker that a message is stored."""
+        client = self.client
+        if client is not None and publication.number:
+            client.ack(publication.number, 1)
+
+    def _subscribed(
+        self, _client: mqtt.Client, _data: Any, _number: int, codes: list[ReasonCode], _more: Any
+    ) -> None:
+        self._answer = next((one for one in codes if one.is_failure), None)
+        self._answered.set()
+
+    def _received(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        labels = dict(getattr(message.properties, "UserProperty", ()))
+        number = message.mid if message.qos else 0
+        self._take(
+            Publication(message.topic, bytes(message.payload), labels, bool(message.retain), number)
+        )

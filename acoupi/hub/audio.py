@@ -1,0 +1,260 @@
+"""The sound that a hub has: taken in from sensors in chunks, and read from wherever it is.
+
+A chunk is an object of the audio store, which is put only once; its key says which sound it is
+of, with the digest of the whole, and where it begins. So a sensor goes on with what is missing
+after any break, and the store needs no memory of uploads. The row of `audio` is written when every
+byte is there and the digest of all of them is right.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from acoupi import data
+from acoupi.data import to_microseconds
+from acoupi.errors import HubError, RecordingFileError
+from acoupi.hub.archive_opening import open_archive
+from acoupi.hub.archive_places import Archive
+from acoupi.hub.audio_store import AudioStore
+from acoupi.hub.database import Connection
+from acoupi.hub.parts import Hub
+from acoupi.reports import SoundReport
+
+__all__ = ["Sound", "find_sound", "put_chunk", "read_audio", "take_sound"]
+
+_OWNER = """
+    SELECT r.row, w.sensor_row FROM recording r JOIN deployment w ON w.row = r.deployment_row
+    WHERE r.id = :id
+    UNION ALL
+    SELECT r.row, w.sensor_row FROM clip c JOIN clip_part x ON x.clip_row = c.row
+        JOIN recording r ON r.row = x.recording_row JOIN deployment w ON w.row = r.deployment_row
+    WHERE c.id = :id
+    ORDER BY 1 LIMIT 1
+"""
+_SOUND = """
+    SELECT place, key, format, bytes, sha256, is_clip, head, first_byte FROM audio WHERE id = :id
+"""
+_PUT_SOUND = """
+    INSERT INTO audio (
+        id, recording_row, is_clip, place, key, format, bytes, sha256, stored_on_us
+    )
+    VALUES (:id, :recording, :is_clip, '', :key, :format, :bytes, :sha256, :now)
+    ON CONFLICT (id) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A sound that a hub has, whole."""
+
+    place: str
+    """Address of the store that has it; empty: the hub's own, in chunks."""
+    key: str
+    """In that store: of the file, or of the folder of its chunks."""
+    format: str
+    """wav or flac."""
+    size: int
+    """Bytes."""
+    sha256: bytes
+    is_clip: bool
+    head: bytes = b""
+    """Of a piece of a file in an archive: what makes it a file of its own."""
+    first_byte: int = 0
+    """Where its other bytes begin in the file."""
+
+
+def find_sound(hub: Hub, sound: UUID) -> Sound:
+    """Return the sound of a recording, or of a clip.
+
+    Raises
+    ------
+    RecordingFileError
+        404, if the hub has none.
+    """
+    with hub.database.writing() as connection:
+        found = _known(connection, sound)
+    if found is None:
+        raise RecordingFileError(
+            f"the hub has no sound of {sound}.",
+            "acoupi config set --apply sensor.hub.audio all   (on the sensor)",
+            why="its sensor did not send it (yet), or only clips of it, which have their own ids.",
+        )
+    return found
+
+
+def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a sound from one place up to another, wherever they are.
+
+    Raises
+    ------
+    RecordingFileError
+        404, if the hub has none.
+    HubError
+        If the store of the sound cannot be read.
+    """
+    found = find_sound(hub, sound)
+    end = found.size if end is None else min(end, found.size)
+    if found.place:
+        yield from _read_in_place(found, start, end)
+        return
+    store = _store(hub)
+    for first, size in sorted(_chunks(store, found.key).items()):
+        if first < end and start < first + size:
+            wanted = max(start - first, 0), min(end - first, size)
+            yield from store.stream(_chunk_key(found.key, first), *wanted)
+
+
+def take_sound(hub: Hub, sensor_row: int, sound: UUID, offered: SoundReport) -> int | None:
+    """Take in the sound that a sensor offers, if all of its chunks are there.
+
+    Returns
+    -------
+    int or None
+        How many bytes are there, from the first one on without a gap; None: the hub has it, whole.
+
+    Raises
+    ------
+    HubError
+        If the hub does not know the recording or clip, it belongs to another sensor, or there
+        is other sound of it; or if the digest does not fit: what was sent is forgotten then.
+    """
+    digest = bytes.fromhex(offered.sha256)
+    with hub.database.writing() as connection:
+        recording_row = _owned_row(connection, sensor_row, sound)
+        known = _known(connection, sound)
+    if known is not None:
+        if known.sha256 != digest:
+            raise HubError(f"the hub has other sound of {sound}: with the SHA-256 "
+                           f"{known.sha256.hex()}, not {offered.sha256}.")  # fmt: skip
+        return None
+    store, key = _store(hub), _key(sound, offered.sha256)
+    received = _received(_chunks(store, key))
+    if received < offered.bytes:
+        return received
+    _check_whole(store, key, digest, offered.bytes)
+    values: dict[str, Any] = {"id": sound.bytes, "recording": recording_row, "key": key}
+    values |= {"is_clip": offered.is_clip, "format": offered.format, "bytes": offered.bytes}
+    values |= {"sha256": digest, "now": to_microseconds(data.utc_now())}
+    with hub.database.writing() as connection:
+        connection.execute(_PUT_SOUND, values)
+    _forget_others(store, sound, key)
+    return None
+
+
+def put_chunk(  # noqa: PLR0917 - what a chunk is
+    hub: Hub, sensor_row: int, sound: UUID, sha256: str, start: int, chunk: bytes
+) -> None:
+    """Store a chunk of a sound; the same again changes nothing.
+
+    Raises
+    ------
+    HubError
+        As `take_sound`; or if another chunk begins there.
+    """
+    with hub.database.writing() as connection:
+        _owned_row(connection, sensor_row, sound)
+    _store(hub).put(_chunk_key(_key(sound, sha256), start), chunk)
+
+
+def _known(connection: Connection, sound: UUID) -> Sound | None:
+    found = connection.execute(_SOUND, {"id": sound.bytes}).fetchone()
+    return None if found is None else Sound(*found)
+
+
+def _owned_row(connection: Connection, sensor_row: int, sound: UUID) -> int:
+    """Return the row of the recording of a sound, which belongs to a sensor."""
+    found = connection.execute(_OWNER, {"id": sound.bytes}).fetchone()
+    if found is None:
+        raise HubError(
+            f"the hub knows no recording or clip {sound}.",
+            "report it first",
+            why="sound is taken only of what was reported.",
+        )
+    row, owner = found
+    if owner != sensor_row:
+        raise HubError(f"{sound} belongs to another sensor.")
+    return int(row)
+
+
+def _store(hub: Hub) -> AudioStore:
+    if hub.audio is None:
+        raise HubError(
+            "this hub keeps no sound.",
+            "acoupi hub serve --audio FOLDER",
+            why="it was started without --audio.",
+        )
+    return hub.audio
+
+
+def _read_in_place(sound: Sound, start: int, end: int) -> Iterator[bytes]:
+    """Yield bytes of a sound of an archive: its head, and then a part of a file there."""
+    archive = _archive(sound.place)
+    file, skipped = archive.look(sound.key), sound.first_byte - len(sound.head)
+    if file is None or file.refused or file.bytes < skipped + sound.size:
+        raise RecordingFileError(
+            f'the file "{sound.key}" is not in its archive any more ({sound.place}).',
+            "mount the disk it is on, or run acoupi hub analyse on the folder again",
+            why="it was moved or changed since it was taken in." if file is None or not file.refused
+            else f"{file.refused}.",
+        )  # fmt: skip
+    if head := sound.head[start:end]:
+        yield head
+    begin = max(start, len(sound.head))
+    yield from archive.content(file, skipped + begin, skipped + end)
+
+
+@cache
+def _archive(place: str) -> Archive:
+    return open_archive(place)
+
+
+def _key(sound: UUID, sha256: str) -> str:
+    return f"{_folder(sound)}/{sha256}"
+
+
+def _folder(sound: UUID) -> str:
+    return f"{sound.hex[-2:]}/{sound.hex}"
+
+
+def _chunk_key(key: str, start: int) -> str:
+    return f"{key}/{start:015d}"
+
+
+def _chunks(store: AudioStore, key: str) -> dict[int, int]:
+    """Return where chunks begin, and how many bytes each has."""
+    return {int(name.rpartition("/")[2]): size for name, size in store.sizes(key).items()}
+
+
+def _received(chunks: dict[int, int]) -> int:
+    end = 0
+    while end in chunks:
+        end += chunks[end]
+    return end
+
+
+def _check_whole(store: AudioStore, key: str, digest: bytes, size: int) -> None:
+    """Forget the chunks of a sound that is not what it was said to be."""
+    whole, length, chunks = hashlib.sha256(), 0, _chunks(store, key)
+    while length in chunks:
+        for piece in store.stream(_chunk_key(key, length)):
+            whole.update(piece)
+        length += chunks[length]
+    if (length, whole.digest()) == (size, digest):
+        return
+    for first in chunks:
+        store.delete(_chunk_key(key, first))
+    raise HubError(
+        f"the sound does not fit its digest: {length} bytes with the SHA-256 "
+        f"{whole.hexdigest()} were sent, {size} with {digest.hex()} were meant.",
+        "send it again, from its beginning",
+    )
+
+
+def _forget_others(store: AudioStore, sound: UUID, key: str) -> None:
+    """Delete what was sent of an earlier state of a file."""
+    for name in store.sizes(_folder(sound)):
+        if not name.startswith(f"{key}/"):
+            store.delete(name)

@@ -1,0 +1,217 @@
+"""The broker of a hub: a queue for each program, and a user for each worker.
+
+A worker reaches the queue of its program and nothing else: in redis, where kombu keeps more than
+the queue itself, all keys of a program have a prefix of their own.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Protocol
+from urllib.error import HTTPError
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import Request, urlopen
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+
+from acoupi.errors import HubUnavailableError
+from acoupi.hub.workers import BrokerUser, broker_address, broker_user
+from acoupi.services.external_broker import ExternalBroker
+
+__all__ = ["TASK", "HubBroker", "make_hub_app", "queue_of"]
+
+TASK = "acoupi.hub.analyse"
+LONGEST_TASK = 3600.0
+"""Seconds after which redis gives a message again that nobody acknowledged."""
+PATIENCE = 10.0
+"""Seconds for an answer of RabbitMQ's management."""
+
+# What kombu uses of redis to consume a queue, and no more: no channels, nothing that administers.
+_REDIS_RULES = (
+    *("resetkeys", "resetchannels", "resetpass", "-@all"),
+    *("+@read", "+@write", "+@transaction", "+@connection", "+@blocking", "+@scripting"),
+    *("-@dangerous", "+time"),
+)
+
+
+def queue_of(program: str) -> str:
+    """Return the queue of a program."""
+    return f"acoupi.hub.{program}"
+
+
+def make_hub_app(url: str, program: str) -> Celery:
+    """Return a Celery app that knows the queue of a program at a broker, and no other."""
+    broker = ExternalBroker.parse(url, time_limit=LONGEST_TASK)
+    options = dict(broker.transport_options)
+    if not broker.is_amqp:
+        options["global_keyprefix"] = _prefix(program)
+    name = queue_of(program)
+    app = Celery("acoupi-hub", set_as_current=False, broker=broker.url)
+    app.conf.update(
+        broker_use_ssl=broker.tls,
+        broker_transport_options=options,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_limit=1,
+        task_queues=[Queue(name, Exchange(""), routing_key=name)],
+        task_default_queue=name,
+        task_default_exchange="",
+        task_default_routing_key=name,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+    )
+    return app
+
+
+def _prefix(program: str) -> str:
+    return f"acoupi:{program.replace(':', '/')}:"  # no prefix begins another
+
+
+class HubBroker:
+    """Gives jobs to the workers, and lets the workers in.
+
+    Parameters
+    ----------
+    url
+        With a login that may administer it.
+    management
+        Address of RabbitMQ's management; only for a broker of its kind. None: on port 15672 of
+        the broker.
+
+    Raises
+    ------
+    HubUnavailableError
+        From every method: it does not answer, or refuses.
+    """
+
+    def __init__(self, url: str, management: str | None = None) -> None:
+        self._url = url
+        self._is_amqp = ExternalBroker.parse(url).is_amqp
+        self._users: _Users = _RabbitUsers(url, management) if self._is_amqp else _RedisUsers()
+        self._app = cache(self._make_app)
+        self._put: dict[str, BrokerUser] = {}
+
+    def _make_app(self, program: str) -> Celery:
+        return make_hub_app(self._url, program)
+
+    def send(self, program: str, jobs: Sequence[int]) -> None:
+        """Put jobs into the queue of a program."""
+        with self._connected(program) as connection:
+            for job in jobs:
+                self._app(program).send_task(TASK, (job,), connection=connection, retry=False)
+
+    def count_waiting(self, program: str) -> int:
+        """Return how many messages no worker has taken yet."""
+        name = queue_of(program)
+        with self._connected(program) as connection:
+            # Not passive: kombu asks redis for it without the prefix.
+            found = connection.default_channel.queue_declare(
+                queue=name, durable=True, auto_delete=False
+            )
+        return int(found.message_count)
+
+    def settle_users(self, users: Sequence[BrokerUser]) -> None:
+        """Let these workers in, and no others."""
+        with self._connected("") as connection:
+            wanted = {one.name: one for one in users}
+            present = self._users.names(connection)
+            for name in present - wanted.keys():
+                self._users.remove(connection, name)
+            for name, user in wanted.items():
+                if name not in present or self._put.get(name) != user:
+                    self._users.put(connection, user)
+            self._put = wanted
+
+    @contextmanager
+    def _connected(self, program: str) -> Iterator[Any]:
+        try:
+            with self._app(program).connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=PATIENCE)
+                yield connection
+        except Exception as error:  # transports raise errors of many kinds
+            raise HubUnavailableError(
+                f"the broker of the hub does not answer ({broker_address(self._url)}).",
+                "start it, or give --broker the address that it has",
+                why=f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}",
+            ) from error
+
+
+class _Users(Protocol):
+    """Users of workers at a broker; others are left alone."""
+
+    def names(self, connection: Any) -> set[str]: ...
+
+    def put(self, connection: Any, user: BrokerUser) -> None: ...
+
+    def remove(self, connection: Any, name: str) -> None: ...
+
+
+class _RedisUsers:
+    def names(self, connection: Any) -> set[str]:
+        found = self._run(connection, "USERS")
+        names = {one.decode() if isinstance(one, bytes) else str(one) for one in found}
+        return {name for name in names if name.startswith(broker_user(""))}
+
+    def put(self, connection: Any, user: BrokerUser) -> None:
+        password = f"#{user.sha256.hex()}"
+        keys = f"~{_prefix(user.program)}*"
+        self._run(connection, "SETUSER", user.name, "on", *_REDIS_RULES, password, keys)
+
+    def remove(self, connection: Any, name: str) -> None:
+        self._run(connection, "DELUSER", name)
+
+    @staticmethod
+    def _run(connection: Any, *command: str) -> Any:
+        return connection.default_channel.client.execute_command("ACL", *command)
+
+
+class _RabbitUsers:
+    def __init__(self, url: str, management: str | None) -> None:
+        parts = urlsplit(url)
+        self._place = (management or f"http://{parts.hostname}:15672").rstrip("/")
+        self._host = quote(unquote(parts.path[1:]) or "/", safe="")
+        login = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
+        self._login = base64.b64encode(login.encode()).decode()
+
+    def names(self, connection: Any) -> set[str]:
+        del connection
+        found = json.loads(self._ask("GET", "users?columns=name"))
+        return {one["name"] for one in found if one["name"].startswith(broker_user(""))}
+
+    def put(self, connection: Any, user: BrokerUser) -> None:
+        del connection
+        self._ask("PUT", f"users/{user.name}", {
+            "password_hash": base64.b64encode(user.salted).decode(),
+            "hashing_algorithm": "rabbit_password_hashing_sha256",
+            "tags": "",
+        })  # fmt: skip
+        own = f"^{re.escape(queue_of(user.program))}$"
+        self._ask("PUT", f"permissions/{self._host}/{user.name}", {
+            "configure": own, "write": "^$", "read": own,
+        })  # fmt: skip
+
+    def remove(self, connection: Any, name: str) -> None:
+        del connection
+        self._ask("DELETE", f"users/{name}")
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> bytes:
+        request = Request(  # noqa: S310 - the operator's own address
+            f"{self._place}/api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Basic {self._login}", "Content-Type": "application/json"},
+        )
+        try:
+            with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - as above
+                return bytes(answer.read())
+        except HTTPError as error:
+            raise ConnectionError(f"its management answers {error.code}") from error

@@ -1,0 +1,1 @@
+"""What runs a hub: its services, rendered for Compose and Kubernetes by the code of a sensor's."""

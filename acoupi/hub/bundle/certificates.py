@@ -1,0 +1,192 @@
+"""The certificate of a hub: of its own making, unless there is one of a public authority.
+
+A hub has an authority of its own, which signs nothing but its certificate. Sensors and workers are
+given the authority's file once; the certificate may be made again behind it.
+"""
+
+import datetime
+import ipaddress
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from acoupi import clock
+from acoupi.errors import ConfigurationError
+from acoupi.writing import PRIVATE, READABLE, RenderedFile, disk_error
+
+__all__ = ["AUTHORITY", "CERTIFICATE", "KEY", "own_certificate", "read_certificate"]
+
+AUTHORITY = PurePath("ca/ca.pem")
+AUTHORITY_KEY = PurePath("secrets/ca.key")
+CERTIFICATE, KEY = PurePath("tls/hub.pem"), PurePath("tls/hub.key")
+YEARS = datetime.timedelta(days=3650)
+"""Of the authority and of its certificates: a sensor may be without anybody for long."""
+RENEWED_BEFORE = datetime.timedelta(days=365)
+EARLIER = datetime.timedelta(days=1)
+"""From when it is valid: clocks of boards differ."""
+
+
+def read_certificate(certificate: Path, key: Path) -> dict[PurePath, RenderedFile]:
+    """Return the files of a certificate that somebody else signed, with its key.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are no certificate and its own key, or it is no longer valid.
+    """
+    texts = [_read(certificate), _read(key)]
+    try:
+        found = x509.load_pem_x509_certificate(texts[0])
+        fits = load_pem_private_key(texts[1], None).public_key() == found.public_key()
+    except (ValueError, TypeError) as error:
+        raise _refused(certificate, f"{' '.join(str(error).split())}.") from error
+    if not fits:
+        raise _refused(certificate, f'the key "{key}" is that of another one.')
+    if found.not_valid_after_utc < clock.utc_now():
+        raise _refused(
+            certificate, f"it has been no longer valid since {found.not_valid_after_utc}."
+        )
+    return {
+        CERTIFICATE: RenderedFile(texts[0].decode(), READABLE),
+        KEY: RenderedFile(texts[1].decode(), PRIVATE),
+    }
+
+
+def own_certificate(home: Path, names: Iterable[str]) -> dict[PurePath, RenderedFile]:
+    """Return the files of a certificate of the hub's own making; what is there and fits, is kept.
+
+    Parameters
+    ----------
+    home
+        Of the hub.
+    names
+        By which the hub is reached: names and addresses.
+    """
+    wanted = {_general_name(one) for one in names}
+    if (home / AUTHORITY_KEY).exists():
+        authority = x509.load_pem_x509_certificate(_read(home / AUTHORITY))
+        key = load_pem_private_key(_read(home / AUTHORITY_KEY), None)
+        files = {path: RenderedFile(_read(home / path).decode(), mode) for path, mode in (
+            (AUTHORITY, READABLE), (AUTHORITY_KEY, PRIVATE))}  # fmt: skip
+        if _is_good(home / CERTIFICATE, wanted):
+            return files | {
+                CERTIFICATE: RenderedFile(_read(home / CERTIFICATE).decode(), READABLE),
+                KEY: RenderedFile(_read(home / KEY).decode(), PRIVATE),
+            }
+    else:
+        key = _new_key()
+        authority = _signed("acoupi hub authority", key, None, key, ())
+        files = {
+            AUTHORITY: RenderedFile(_pem(authority), READABLE),
+            AUTHORITY_KEY: RenderedFile(_key_pem(key), PRIVATE),
+        }
+    own = _new_key()
+    made = _signed("acoupi hub", own, authority, key, sorted(wanted, key=repr))  # type: ignore[arg-type]
+    return files | {
+        CERTIFICATE: RenderedFile(_pem(made), READABLE),
+        KEY: RenderedFile(_key_pem(own), PRIVATE),
+    }
+
+
+def _is_good(path: Path, wanted: set[x509.GeneralName]) -> bool:
+
+    if not path.exists():
+        return False
+    found = x509.load_pem_x509_certificate(_read(path))
+    named = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    lasts = found.not_valid_after_utc - clock.utc_now() > RENEWED_BEFORE
+    return lasts and wanted <= set(named)
+
+
+def _general_name(text: str) -> x509.GeneralName:
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _signed(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    authority: x509.Certificate | None,
+    signer: ec.EllipticCurvePrivateKey,
+    names: Iterable[x509.GeneralName],
+) -> x509.Certificate:
+    """Return a certificate; without an authority, of one."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = clock.utc_now()
+    is_authority = authority is None
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if authority is None else authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + YEARS)
+        .add_extension(x509.BasicConstraints(is_authority, 0 if is_authority else None), True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False
+        )
+        .add_extension(_usage(is_authority=is_authority), True)
+    )
+    if not is_authority:
+        made = made.add_extension(x509.SubjectAlternativeName(names), False)
+    return made.sign(signer, hashes.SHA256())
+
+
+def _usage(*, is_authority: bool) -> x509.KeyUsage:
+
+    return x509.KeyUsage(
+        digital_signature=not is_authority,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> str:
+
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise disk_error("read", path, error) from error
+
+
+def _refused(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'"{path}" cannot be the certificate of the hub.',
+        "--tls-certificate FILE.pem --tls-key FILE.key, both PEM, the key without a password",
+        why=why,
+    )

@@ -1,0 +1,129 @@
+"""Passwords of a hub, made once, and the variables by which each service is given its own."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import PurePath
+from urllib.parse import urlsplit
+
+from acoupi.commit import read_whole
+from acoupi.config.env_files import quoted, read_env
+from acoupi.errors import ConfigurationError
+from acoupi.hub.bundle.choices import HubChoices, HubHome
+from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, WEB, worker_name
+from acoupi.stack.broker_users import known_password
+from acoupi.writing import PRIVATE, RenderedFile
+
+__all__ = [
+    "BROKER_USER",
+    "INNER_BROKER",
+    "USERS_FILE",
+    "env_file",
+    "hub_secrets",
+    "hub_variables",
+    "known_url",
+]
+
+BROKER_USER = "acoupi-hub"
+"""Of dispatch: all but what could harm redis itself; it adds and removes the users of workers."""
+BROKER_RIGHTS = (
+    "~* &* -@all +@read +@write +@keyspace +@transaction +@connection +@pubsub +@blocking "
+    "+@scripting -@dangerous +time +info +acl"
+)
+USERS_FILE = PurePath("broker/users.acl")
+"""The users of workers come and go while redis runs, and are made again after it was started."""
+INNER_BROKER = f"redis://{BROKER}:6379/0"
+"""Of the hub's own broker, as services here reach it."""
+BUCKET_VARIABLES = "AWS_"
+FILES_OF_THE_HOST = {"AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+"""They mean nothing in a container."""
+SCHEMES = {
+    DATABASE: ("postgresql", "postgres"),
+    BROKER: ("redis", "rediss", "amqp", "amqps"),
+}
+"""What the address of a server of one's own begins with."""
+
+
+def env_file(service: str) -> PurePath:
+    """Return where the variables of a service are that hold secrets, below the hub."""
+    return PurePath("secrets") / f"{service}.env"
+
+
+def known_url(home: HubHome, kind: str, given: str | None) -> str | None:
+    """Return the address of a server of one's own: as given, else as kept; None: there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no address of such a server.
+    """
+    kept = home.secrets / f"{kind}.url"
+    if given is None:
+        return read_whole(kept).strip() if kept.exists() else None
+    schemes = SCHEMES[kind]
+    if given and urlsplit(given).scheme not in schemes:
+        raise ConfigurationError(
+            f"this is not the address of a {kind}.",
+            f"--{kind}-url {schemes[0]}://USER:PASSWORD@HOST/NAME",
+            why=f"it begins with none of {', '.join(f'{one}://' for one in schemes)}.",
+        )
+    return given or None
+
+
+def hub_secrets(
+    home: HubHome, choices: HubChoices, urls: Mapping[str, str]
+) -> dict[PurePath, RenderedFile]:
+    """Return the files that hold secrets, by path below the hub. What is there is kept.
+
+    Parameters
+    ----------
+    urls
+        The addresses of servers of one's own, by kind.
+    """
+    names = [DATABASE] * choices.has_own_database + [BROKER] * choices.has_own_broker
+    passwords = {name: known_password(home.secrets / name) for name in names}
+    files = {PurePath("secrets") / name: f"{text}\n" for name, text in passwords.items()}
+    files |= {PurePath("secrets") / f"{kind}.url": f"{url}\n" for kind, url in urls.items()}
+    if choices.has_own_database:
+        files[PurePath("secrets/pgpass")] = f"*:*:*:acoupi:{passwords[DATABASE]}\n"
+    if choices.has_own_broker:
+        files[USERS_FILE] = _users(passwords[BROKER])
+    kept = read_env(home.path / env_file(INGEST))
+    for service, variables in hub_variables(choices, passwords, urls, kept).items():
+        files[env_file(service)] = "".join(
+            f"{name}={quoted(text)}\n" for name, text in sorted(variables.items())
+        )
+    for service in map(worker_name, choices.workers):  # its token comes at the first start
+        kept_file = home.path / env_file(service)
+        files[env_file(service)] = read_whole(kept_file) if kept_file.exists() else ""
+    return {path: RenderedFile(text, PRIVATE) for path, text in files.items()}
+
+
+def hub_variables(
+    choices: HubChoices,
+    passwords: Mapping[str, str],
+    urls: Mapping[str, str],
+    kept: Mapping[str, str],
+) -> dict[str, dict[str, str]]:
+    """Return the variables with secrets, by service; `kept` are those of before."""
+    database = urls.get(DATABASE) or f"postgresql://acoupi:{passwords[DATABASE]}@{DATABASE}/acoupi"
+    broker = urls.get(BROKER) or INNER_BROKER.replace(
+        "//", f"//{BROKER_USER}:{passwords.get(BROKER)}@"
+    )
+    own = {"ACOUPI_HUB_DATABASE": database}
+    bucket = {
+        name: text
+        for name, text in {**kept, **os.environ}.items()
+        if name.startswith(BUCKET_VARIABLES) and name not in FILES_OF_THE_HOST
+    }
+    served = {INGEST: own | bucket, DISPATCH: own | {"ACOUPI_HUB_BROKER": broker}}
+    if choices.listen_web:
+        served[WEB] = own | bucket
+    if DATABASE in passwords:
+        served[DATABASE] = {"ACOUPI_DATABASE_PASSWORD": passwords[DATABASE]}
+    return served
+
+
+def _users(password: str) -> str:
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    return f"user default off\nuser {BROKER_USER} on #{digest} {BROKER_RIGHTS}\n"

@@ -1,0 +1,146 @@
+"""What a worker asks of its hub over HTTP."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import requests
+from pydantic import BaseModel, SecretStr
+
+from acoupi.components.messengers.exchange import DeadlineError, DeadlineSession
+from acoupi.components.messengers.http import root_cause
+from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
+
+__all__ = ["HubClient"]
+
+PATIENCE = 60.0
+"""Seconds for a question and its whole answer."""
+SLOWEST = 20_000
+"""Bytes a second; sound that comes slower is fetched again later."""
+CHUNK = 2**16
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class HubClient:
+    """Asks a hub; may be used by several threads.
+
+    Parameters
+    ----------
+    url
+        Of the hub.
+    token
+        Of the worker there.
+    ca
+        Certificates of the authority that signed the hub's; None: those of this machine.
+
+    Raises
+    ------
+    HubUnavailableError
+        From every method: it does not answer, or not now.
+    HubError
+        It refuses what is asked.
+    ConfigurationError
+        The token is not valid (any more).
+    """
+
+    def __init__(self, url: str, token: SecretStr, ca: Path | None = None) -> None:
+        self._url, self._token, self._ca = url.rstrip("/"), token, ca
+
+    def get(self, path: str, model: type[M]) -> M:
+        """Return what is at a path."""
+        return model.model_validate(self._ask("GET", path).json())
+
+    def post(self, path: str, body: BaseModel) -> Any:
+        """Say something; return the answer."""
+        return self._ask("POST", path, body.model_dump_json().encode()).json()
+
+    def fetch(self, path: str, file: Path, size: int, sha256: str) -> None:
+        """Fetch a file, which is whole and right, or not there."""
+        part = file.with_name(f".{file.name}.part")
+        digest = hashlib.sha256()
+
+        def exchange(session: DeadlineSession) -> int:
+            fetched = 0
+            with self._request(session, "GET", path, stream=True) as answer, part.open("wb") as to:
+                _require(answer, self._url)
+                for chunk in answer.iter_content(CHUNK):
+                    fetched += to.write(chunk)
+                    digest.update(chunk)
+            return fetched
+
+        fetched = self._within(exchange, PATIENCE + size / SLOWEST)
+        if fetched != size:
+            part.unlink()
+            raise HubUnavailableError(
+                "the hub did not send all of a recording.",
+                "nothing: it is fetched again",
+                why=f"{fetched} of {size} bytes came.",
+            )
+        if digest.hexdigest() != sha256:
+            part.unlink()
+            raise HubError(
+                "the hub sent other sound than it took in.",
+                "acoupi hub analyse on its folder again, if it is of an archive",
+                why="its file was changed since, or is damaged.",
+            )
+        part.rename(file)
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> requests.Response:
+        def exchange(session: DeadlineSession) -> requests.Response:
+            answer = self._request(session, method, path, data=body)
+            _require(answer, self._url)
+            return answer
+
+        answer: requests.Response = self._within(exchange, PATIENCE)
+        return answer
+
+    def _within(self, exchange: Any, seconds: float) -> Any:
+        with DeadlineSession() as session:
+            session.trust_env = self._ca is None  # else a variable would decide instead
+            session.verify = True if self._ca is None else str(self._ca)
+            try:
+                return session.within(seconds, lambda: exchange(session))
+            except (requests.RequestException, DeadlineError) as error:
+                raise HubUnavailableError(
+                    f"the hub does not answer ({self._url}).",
+                    "look whether acoupi hub serve runs there",
+                    why=f"{root_cause(error)}.",
+                ) from error
+
+    def _request(
+        self, session: DeadlineSession, method: str, path: str, **options: Any
+    ) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
+        return session.request(
+            method,
+            f"{self._url}{quote(path)}",
+            headers=headers,
+            auth=lambda request: request,  # and none from a .netrc file
+            timeout=PATIENCE,
+            allow_redirects=False,
+            **options,
+        )
+
+
+def _require(answer: requests.Response, url: str) -> None:
+    """Raise unless it is the answer to a question."""
+    if answer.status_code == requests.codes.ok:
+        return
+    try:
+        words = str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        words = answer.reason or "no reason given"
+    words = f"{words.rstrip('.')} (HTTP {answer.status_code})."
+    if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+        raise ConfigurationError(
+            f"the hub does not let this worker in ({url}).",
+            "acoupi hub add-worker NAME --program P, at the hub, and use its token here",
+            why=words,
+        )
+    if answer.status_code >= requests.codes.server_error:
+        raise HubUnavailableError(
+            f"the hub cannot answer now ({url}).", "nothing: it is asked again", why=words
+        )
+    raise HubError(f"the hub refuses what this worker asks ({url}).", "see why", why=words)

@@ -1,0 +1,263 @@
+"""The pages of a hub: those of a sensor, over what many sensors reported."""
+
+import datetime
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import uvicorn
+from pydantic import ValidationError
+from starlette.types import ASGIApp
+
+from acoupi import __version__, clock
+from acoupi.config.web import Web
+from acoupi.errors import ParameterError, RecordingFileError
+from acoupi.exports.effort_report import find_deployment, measure, read_effort
+from acoupi.fleet.judging import Fleet
+from acoupi.fleet.words import row_words
+from acoupi.heard import RecordingFile, VerdictRow
+from acoupi.hub.audio import find_sound, read_audio
+from acoupi.hub.dashboard_access import PeopleAccess
+from acoupi.hub.heartbeats import put_reported
+from acoupi.hub.parts import Hub
+from acoupi.hub.reader import HubReader
+from acoupi.hub.verdicts import put_verdict
+from acoupi.system.page_files import SOUNDS
+from acoupi.web.app import make_app
+from acoupi.web.asking import zone_named
+from acoupi.web.media import Files
+from acoupi.web.media import routes as media_routes
+from acoupi.web.parts import Subject
+from acoupi.web.sensor import Now
+from acoupi.web.service import signing_key
+from acoupi.web.writing import routes as writing_routes
+
+__all__ = ["HubSensor", "Place", "checked_zone", "make_dashboard", "serve"]
+
+AT_ONCE = 100
+"""Connections; more are told to come back."""
+GRACE = 5
+"""Seconds for open answers when it is to end."""
+MOST_DEPLOYMENTS = 200
+"""On the first page, the newest."""
+MENU = {
+    "": "Sensors",
+    "detections": "Detections",
+    "species": "Species",
+    "effort": "Effort",
+    "export": "Export",
+    "help": "Help",
+}
+
+
+class HubSensor:
+    """Answers what the pages ask, from the database of a hub; see `acoupi.web.sensor.Sensor`.
+
+    Parameters
+    ----------
+    hub, place
+        Whose pages they are, and where it is.
+    """
+
+    def __init__(self, hub: Hub, place: "Place") -> None:
+        self._hub, self._place = hub, place
+        self.reader = HubReader(hub.database)
+        self.child_reader = ("acoupi.hub.reader:HubReader", place.url)
+
+    def now(self) -> Now:
+        """Return how the sensors are."""
+        now = clock.utc_now()
+        fleet = Fleet(now)
+        put_reported(fleet, self._hub.database)
+        rows = fleet.rows()
+        counts = Counter(row.state for row in rows)
+        newest = self.reader.get_deployments()[: -MOST_DEPLOYMENTS - 1 : -1]
+        return {
+            "time": now.isoformat(),
+            "timezone": self._place.timezone,
+            "device": self._place.name,
+            "version": __version__,
+            "ok": counts["well"] == len(rows),
+            "status": {
+                "counts": {one: counts[one] for one in ("silent", "unwell", "well")},
+                "sensors": [
+                    {**asdict(row), **row_words(row, now), "heartbeat_on": _text(row.heartbeat_on)}
+                    for row in rows
+                ],
+                "deployments": [one.model_dump(mode="json") for one in newest],
+            },
+            "alarms": [],
+            "next_recording": None,
+            "disks": [],
+            "clock": {"synchronised": None, "error_s": None},
+        }
+
+    def effort(
+        self,
+        deployment: UUID | None,
+        since: datetime.datetime | None,
+        until: datetime.datetime | None,
+    ) -> dict[str, Any]:
+        """Return what ``acoupi effort --json`` prints."""
+        which = find_deployment(self.reader, None if deployment is None else str(deployment))
+        found, spans = read_effort(self.reader, which, since, until, grouped=True)
+        return measure(found, spans).as_json()
+
+    def add_verdict(self, verdict: VerdictRow) -> None:
+        """Store what a person says of a detection, or of a recording."""
+        if not put_verdict(self._hub.database, verdict):
+            raise RecordingFileError("what was judged is not there any more.", "open it again")
+
+    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
+        """Return what the hub has of the sound of a recording, or of one of its clips."""
+        row = self.reader.recording(recording_id)
+        if row is None:
+            raise RecordingFileError("there is no recording of that id.", "acoupi recordings list")
+        found = find_sound(self._hub, clip_id or recording_id)
+        return RecordingFile(
+            name=f"{clip_id or recording_id}.{found.format}",
+            size=found.size,
+            media_type=SOUNDS[f".{found.format}"],
+            samplerate_hz=row.samplerate_hz,
+        )
+
+    def read_file(
+        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
+    ) -> bytes:
+        """Return a part of it; less at its end."""
+        start = max(offset, 0)
+        return b"".join(read_audio(self._hub, clip_id or recording_id, start, start + length))
+
+
+def _has_sound(hub: Hub, id_: UUID) -> bool:
+    try:
+        find_sound(hub, id_)
+    except RecordingFileError:
+        return False
+    return True
+
+
+def _text(time: datetime.datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of a hub with pages: where its database is, and how the pages show the hub."""
+
+    url: str
+    """Address of the database, for processes that read it for themselves."""
+    folder: Path
+    """Where pictures, and exports, are made."""
+    name: str = "hub"
+    """Of the hub, as the pages show it."""
+    timezone: str = "UTC"
+    """Key of the zone in which times are shown."""
+
+
+def make_dashboard(hub: Hub, place: Place, web: Web, signing: str | None = None) -> ASGIApp:
+    """Return the pages of a hub.
+
+    Parameters
+    ----------
+    hub, place
+        Whose, and where.
+    web
+        Settings of the pages: the path below which a proxy shows them.
+    signing
+        Signs sessions; None: they end with this process.
+    """
+    # It has no page that asks what only a sensor can answer.
+    source = cast("Files", HubSensor(hub, place))
+    subject = Subject(
+        menu=MENU, first="fleet", trouble="", has_sound=lambda id_: _has_sound(hub, UUID(id_))
+    )
+    access = PeopleAccess(web, hub.database, signing=signing)
+    zone = zone_named(place.timezone)
+    return make_app(
+        source,
+        web,
+        access=access,
+        subject=subject,
+        media=media_routes(source, place.folder / "media", lambda: zone),
+        writing=writing_routes(source, access, subject),
+        folder=place.folder,
+    )
+
+
+def serve(
+    hub: Hub,
+    place: Place,
+    settings: Mapping[str, Any],
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> None:
+    """Serve the pages until a signal ends it; over TLS with a certificate and its key.
+
+    Parameters
+    ----------
+    hub, place
+        As of `make_dashboard`.
+    settings
+        Of the pages, as of the section ``web`` of a sensor: host, port, path_prefix,
+        trusted_proxy.
+
+    Raises
+    ------
+    ParameterError
+        If one of them, or the time zone, cannot be so.
+    """
+    web = _checked(settings, place.timezone)
+    place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    uvicorn.run(
+        make_dashboard(hub, place, web, signing_key(place.folder / "sessions.key")),
+        host=web.host,
+        port=web.port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        proxy_headers=bool(web.trusted_proxy),
+        forwarded_allow_ips=web.trusted_proxy or None,
+        limit_concurrency=AT_ONCE,
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
+def checked_zone(text: str) -> str:
+    """Return the key of a time zone.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name.
+    """
+    try:
+        ZoneInfo(text)
+    except (ValueError, LookupError, OSError) as error:
+        raise ParameterError(
+            "--timezone",
+            f'there is no time zone "{text}".',
+            "--timezone Europe/London",
+            why="this machine does not know it.",
+        ) from error
+    return text
+
+
+def _checked(settings: Mapping[str, Any], timezone: str) -> Web:
+    checked_zone(timezone)
+    try:
+        return Web(**settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}"
+        raise ParameterError(
+            option, f"{option} cannot be so.", "acoupi hub web --help", why=f"{first['msg']}."
+        ) from error

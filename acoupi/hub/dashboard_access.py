@@ -1,0 +1,95 @@
+"""Who may see the pages of a hub: people with a token, by their role."""
+
+from pathlib import Path
+
+from starlette.routing import Route
+
+from acoupi import clock
+from acoupi.config.web import Web
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.tokens import Caller, caller_with, digest_of
+from acoupi.web.access import Opener, PageAccess
+from acoupi.web.limits import Attempts
+from acoupi.web.parts import Visitor
+
+__all__ = ["PeopleAccess"]
+
+MAY_SEE = ("reviewer",)
+FOR_S = 5.0
+"""So long a person is taken to have the role of before, seconds."""
+MOST_KNOWN = 1000
+
+
+class PeopleAccess(PageAccess):
+    """Lets reviewers and operators in by the tokens that ``acoupi hub add-person`` makes.
+
+    The pages tell places and play sound, which readers may not have. A session ends with its
+    token. Tokens cannot be guessed, so wrong ones make nobody wait.
+
+    Parameters
+    ----------
+    settings
+        Of the pages.
+    database
+        Of the hub.
+    signing
+        Signs sessions; None: they end with this process.
+    """
+
+    way_in = "ask an operator of the hub for: acoupi hub add-person NAME --role reviewer"
+    wrong = (
+        "That is not the token of a reviewer or an operator. Readers see what was heard by: "
+        "acoupi detections list --hub URL"
+    )
+
+    def __init__(self, settings: Web, database: HubDatabase, *, signing: str | None = None) -> None:
+        super().__init__(settings, Path(), signing=signing, attempts=Attempts(free=2**31))
+        self._people = _People(database)
+
+    @property
+    def routes(self) -> list[Route]:
+        """Log in and out, and whether the pages are there."""
+        return [one for one in super().routes if one.path != "/password"]
+
+    def keys(self) -> Opener:
+        """Return what knows the tokens."""
+        return self._people
+
+    def visitor_with(self, cookie: str) -> Visitor:
+        """Return who has a cookie."""
+        text = self.session(cookie)
+        person = None if text is None else self._people.person(text.split(".")[2])
+        if text is None or person is None:
+            return Visitor(None, "", may_write=False, may_listen=False)
+        csrf = self.signed(f"csrf {text}")
+        return Visitor(person.name, csrf, may_write=True, may_listen=False)
+
+
+class _People:
+    """Knows the people of a hub by the digests of their tokens."""
+
+    mark = "people"
+    password = "none is chosen"  # noqa: S105 - a token is no password
+
+    def __init__(self, database: HubDatabase) -> None:
+        self._database = database
+        self._known: dict[str, tuple[float, Caller | None]] = {}
+
+    def key_of(self, text: str) -> str | None:
+        digest = digest_of(text).hex()
+        return digest if self.opens(digest) else None
+
+    def opens(self, key: str | None) -> bool:
+        return key is not None and self.person(key) is not None
+
+    def person(self, key: str) -> Caller | None:
+        """Return whose token has a digest; None if it is nobody's."""
+        now = clock.monotonic()
+        at, found = self._known.get(key, (now - FOR_S, None))
+        if now - at >= FOR_S:
+            caller = caller_with(self._database, bytes.fromhex(key))
+            found = caller if caller is not None and caller.is_one_of(MAY_SEE) else None
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = now, found
+        return found

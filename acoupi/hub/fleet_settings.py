@@ -1,0 +1,330 @@
+"""Changing the settings of sensors from their hub: checked for all, offered to some first."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from acoupi.data import to_microseconds
+from acoupi.errors import ConfigurationError, HubError, ParameterError
+from acoupi.fleet.judging import Fleet
+from acoupi.hub.database import Connection, HubDatabase
+from acoupi.hub.fleet_checks import Schema, schema_of, value_of
+from acoupi.hub.fleet_overlays import BASE, Overlays, nested, place_of, words_of
+from acoupi.hub.fleet_standing import InForce, get_standings
+from acoupi.hub.heartbeats import put_reported
+from acoupi.offers import Envelope, Offer, public_key, sealed
+
+__all__ = ["Change", "hub_key", "set_group", "set_key", "set_value", "unset_value"]
+
+LOOKED_AT = 20
+"""Heartbeats and alarms of a sensor by which it is judged."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """How a change is to be made."""
+
+    private: str
+    """The operator's key."""
+    now: datetime
+    first: int = 1
+    """Sensors that try it before the others get it."""
+    minutes: float = 60
+    """Within which a sensor must be well with it, and have recorded."""
+
+
+class Offered(NamedTuple):
+    """What a change did."""
+
+    first: list[str]
+    """Sensors that are to try it."""
+    others: list[str]
+    notes: list[str]
+    """Which sensors could not be checked here, or do not follow the hub."""
+
+
+def hub_key(connection: Connection) -> str | None:
+    """Return the operator's public key; None if the hub has none yet."""
+    found = connection.execute("SELECT public FROM fleet_key").fetchone()
+    return None if found is None else str(found[0])
+
+
+def set_key(database: HubDatabase, public: str, *, replace: bool = False) -> None:
+    """Let the hub know the operator's public key.
+
+    Parameters
+    ----------
+    replace
+        Whether also in place of another; what that one signed is no longer given.
+
+    Raises
+    ------
+    HubError
+        If the hub knows another one.
+    """
+    with database.writing() as connection:
+        known = hub_key(connection)
+        if known not in (None, public) and not replace:
+            raise HubError(
+                "the hub knows another key.",
+                "acoupi fleet keys --key FILE   (with that key, or --replace)",
+                why=f"its sensors follow the public key {known}.",
+            )
+        connection.execute("DELETE FROM fleet_key")
+        connection.execute("INSERT INTO fleet_key (public) VALUES (:public)", {"public": public})
+
+
+def set_value(database: HubDatabase, name: str, setting: str, text: str, change: Change) -> Offered:
+    """Set a setting for all sensors ("base"), those of a group, or one.
+
+    Raises
+    ------
+    AcoupiError
+        If there is no such group, sensor or setting, one of the sensors cannot have it, nobody
+        could judge it, another change is being tried, or the key is not that of the hub.
+    """
+
+    def changed(overlays: Overlays, sensors: list[InForce]) -> tuple[Overlays, str]:
+        place = place_of(name, overlays, [one.sensor for one in sensors])
+        schemas = [schema_of(one) for one in _at(place, overlays, sensors)]
+        value = value_of(schemas, setting, text)
+        what = f"{setting} = {json.dumps(value, ensure_ascii=False)} for {words_of(place)}"
+        return overlays.with_value(place, setting, value), what
+
+    return _change(database, changed, change)
+
+
+def unset_value(database: HubDatabase, name: str, setting: str, change: Change) -> Offered:
+    """Set a setting no longer; see `set_value`."""
+
+    def changed(overlays: Overlays, sensors: list[InForce]) -> tuple[Overlays, str]:
+        place = place_of(name, overlays, [one.sensor for one in sensors])
+        return overlays.without(place, setting), f"{setting} unset for {words_of(place)}"
+
+    return _change(database, changed, change)
+
+
+def set_group(database: HubDatabase, name: str, sensors: list[str], change: Change) -> Offered:
+    """Let a group have these sensors and no others; see `set_value`."""
+
+    def changed(overlays: Overlays, known: list[InForce]) -> tuple[Overlays, str]:
+        names = {one.sensor for one in known}
+        if unknown := sorted(set(sensors) - names):
+            place_of(unknown[0], overlays._replace(groups={}), sorted(names))
+        if name == BASE or name in names:
+            raise ParameterError(
+                "NAME",
+                f'a group cannot be called "{name}".',
+                f"acoupi fleet group {name}-group …",
+                why="all sensors together, or one of them, are called that.",
+            )
+        return overlays.with_group(name, sensors), f"the group {name}: {', '.join(sensors)}"
+
+    return _change(database, changed, change)
+
+
+def _at(place: str, overlays: Overlays, sensors: list[InForce]) -> list[InForce]:
+    """Return the sensors that a place is about."""
+    kind, _, name = place.partition("/")
+    if kind == "group":
+        return [one for one in sensors if overlays.groups.get(one.sensor) == name]
+    return [one for one in sensors if kind == BASE or one.sensor == name]
+
+
+Changed = Callable[[Overlays, list[InForce]], tuple[Overlays, str]]
+
+
+def _change(database: HubDatabase, changed: Changed, change: Change) -> Offered:
+    well = _well(database, change.now)
+    with database.writing() as connection:
+        connection.execute("LOCK TABLE fleet_change IN EXCLUSIVE MODE")
+        _require_key(connection, change.private)
+        _require_none(connection)
+        sensors = get_standings(connection)
+        before = Overlays.read(connection)
+        after, what = changed(before, sensors)
+        wanted = {one.sensor: after.of(one.sensor) for one in sensors}
+        concerned = [
+            one
+            for one in sensors
+            if _newest(connection, one, HAD).settings != nested(wanted[one.sensor])
+        ]
+        schemas = [schema_of(one) for one in concerned]
+        for schema in schemas:
+            schema.check(wanted[schema.sensor.sensor])
+        after.write(connection)
+        if not concerned:
+            return Offered([], [], [])
+        first = _first(connection, concerned, well, change)
+        row = _put_change(connection, what, before, change)
+        for one in concerned:
+            values = _signed(connection, one, nested(wanted[one.sensor]), change)
+            is_first = one.sensor in first
+            values |= {
+                "change": row,
+                "state": "offered" if is_first else "waiting",
+                "is_first": is_first,
+                "was_well": one.sensor in well,
+                "offered_on": to_microseconds(change.now) if is_first else None,
+            }
+            connection.execute(_PUT, values)
+    names = [one.sensor for one in concerned]
+    return Offered(
+        first,
+        [name for name in names if name not in first],
+        [note for one in schemas for note in _notes(one)],
+    )
+
+
+def _notes(one: Schema) -> Iterator[str]:
+    if one.model is None:
+        yield f"{one.sensor.sensor} was not checked here: {one.why}."
+    if one.sensor.number is None:
+        yield f"{one.sensor.sensor} does not follow this hub, as far as it said."
+
+
+def _well(database: HubDatabase, now: datetime) -> set[str]:
+    fleet = Fleet(now, judges_effort=False)
+    put_reported(fleet, database, most=LOOKED_AT)
+    return {row.sensor for row in fleet.rows() if row.state == "well"}
+
+
+def _require_key(connection: Connection, private: str) -> None:
+    known = hub_key(connection)
+    if known is None:
+        raise HubError(
+            "this hub does not know whose settings it may offer.",
+            "acoupi fleet keys",
+            why="it has no public key yet.",
+        )
+    if public_key(private) != known:
+        raise HubError(
+            "the hub refuses the signature of another key.",
+            "acoupi fleet set … --key FILE",
+            why=f"its sensors follow the public key {known}.",
+        )
+
+
+def _require_none(connection: Connection) -> None:
+    found = connection.execute(
+        "SELECT what FROM fleet_change WHERE state IN ('first', 'all')"
+    ).fetchone()
+    if found is not None:
+        raise HubError(
+            "another change is being tried.",
+            "acoupi fleet set --status",
+            why=f"one at a time: {found[0]}.",
+        )
+
+
+# What a sensor has now: of its last document, the settings or, if it was undone, those before.
+HAD, GOOD = ["offered", "good", "undone"], ["good", "undone"]
+_LAST = """
+    SELECT CASE state WHEN 'undone' THEN undo_document ELSE document END
+    FROM fleet_document WHERE sensor_row = :row AND state = ANY(:states)
+    ORDER BY number DESC LIMIT 1
+"""
+
+
+def _newest(connection: Connection, sensor: InForce, states: list[str]) -> Offer:
+    """Return the newest that a sensor was offered, of some states; without settings if none."""
+    values = {"row": sensor.row, "states": states}
+    found = connection.execute(_LAST, values).fetchone()
+    if found is None:
+        return Offer(sensor=sensor.sensor, number=0, minutes=1, settings={})
+    return Offer.model_validate_json(found[0])
+
+
+_RECORDED = """
+    SELECT 1 FROM deployment w JOIN recording r ON r.deployment_row = w.row
+    WHERE w.sensor_row = :row AND r.created_on_us >= :since LIMIT 1
+"""
+
+
+def _first(
+    connection: Connection, concerned: list[InForce], well: set[str], change: Change
+) -> list[str]:
+    """Return the sensors that are to try a change.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are not so many by which it could be judged.
+    """
+    since = to_microseconds(change.now - timedelta(minutes=change.minutes))
+    able = [
+        one.sensor
+        for one in concerned
+        if one.sensor in well
+        and one.number is not None
+        and connection.execute(_RECORDED, {"row": one.row, "since": since}).fetchone()
+    ]
+    wanted = min(change.first, len(concerned))
+    if len(able) < wanted:
+        raise ConfigurationError(
+            "there would be too few sensors to judge this change by.",
+            "acoupi fleet status, or --minutes 1440 where they record only at night",
+            why=f"{wanted} are to try it first, and {len(able)} of {len(concerned)} are well, "
+            f"follow the hub and recorded within the last {change.minutes:g} minutes.",
+        )
+    return able[:wanted]
+
+
+def _put_change(connection: Connection, what: str, before: Overlays, change: Change) -> int:
+    (row,) = connection.one(
+        "INSERT INTO fleet_change"
+        " (what, minutes, state, began_on_us, overlays_before, members_before)"
+        " VALUES (:what, :minutes, 'first', :now, :overlays, :members) RETURNING row",
+        {
+            "what": what,
+            "minutes": change.minutes,
+            "now": to_microseconds(change.now),
+            "overlays": json.dumps(before.settings),
+            "members": json.dumps(before.groups),
+        },
+    )
+    return int(row)
+
+
+_PUT = """
+    INSERT INTO fleet_document (
+        sensor_row, number, change_row, state, is_first, was_well, offered_on_us,
+        document, signature, undo_document, undo_signature
+    ) VALUES (
+        :sensor, :number, :change, :state, :is_first, :was_well, :offered_on,
+        :document, :signature, :undo_document, :undo_signature
+    )
+"""
+
+
+def _signed(
+    connection: Connection, sensor: InForce, settings: dict[str, Any], change: Change
+) -> dict[str, Any]:
+    """Sign what a sensor is to have, and what it is to have again if that is undone."""
+    number = _next_number(connection, sensor)
+    good = _newest(connection, sensor, GOOD)
+
+    def offer(number: int, settings: dict[str, Any]) -> Envelope:
+        made = Offer(sensor=sensor.sensor, number=number, minutes=change.minutes, settings=settings)
+        return sealed(change.private, made)
+
+    new, undo = offer(number, settings), offer(number + 1, good.settings)
+    return {
+        "sensor": sensor.row,
+        "number": number,
+        "document": new.document,
+        "signature": new.signature,
+        "undo_document": undo.document,
+        "undo_signature": undo.signature,
+    }
+
+
+def _next_number(connection: Connection, sensor: InForce) -> int:
+    """Return a number higher than all that were ever signed for a sensor, or that it has."""
+    (last,) = connection.one(
+        "SELECT coalesce(max(number), -1) FROM fleet_document WHERE sensor_row = :row",
+        {"row": sensor.row},
+    )
+    return max(int(last) + 2, (sensor.number or 0) + 1, sensor.refused + 1)

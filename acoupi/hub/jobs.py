@@ -1,0 +1,332 @@
+"""What a hub has to analyse: a job is a recording that waits for a program, and is done once.
+
+A job waits until its sound is there, is sent to the broker, and runs while the worker that
+claimed it renews its lease. It is done in the transaction that stores what was found, and then
+stays done: that it is delivered again, claimed late or reported twice changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from acoupi import data
+from acoupi.components.stores import sql
+from acoupi.components.stores.effort_tables import capture_of_row
+from acoupi.components.stores.rows import load_recordings
+from acoupi.components.stores.values import as_blob_list
+from acoupi.data import to_microseconds
+from acoupi.errors import HubError
+from acoupi.hub.database import Connection, HubDatabase
+from acoupi.hub.tokens import Caller
+from acoupi.reports import MessageReport, OutputReport, ProgramReport
+
+__all__ = [
+    "MOST_ATTEMPTS",
+    "Assignment",
+    "Claim",
+    "JobResult",
+    "claim_job",
+    "locked_job",
+    "order_analysis",
+    "put_program",
+    "renew_lease",
+    "settle_job",
+    "show_analyses",
+]
+
+MOST_ATTEMPTS = 3
+"""Failures without any analysis, after which a job is failed; models count their own."""
+REST = 60.0
+"""Seconds that a job rests after a failure."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Claim(_Model):
+    """A worker begins a job, or says that it is still at it."""
+
+    id: UUID
+    """Of this attempt."""
+    lease_s: float = Field(ge=5, le=3600)
+    """Seconds without a sign of life after which the job is given to another worker."""
+
+
+class Assignment(_Model):
+    """All that a worker needs to know of a job; its sound it fetches."""
+
+    job: int
+    attempt: int
+    """The first is 1."""
+    program: ProgramReport
+    recording: data.Recording
+    capture: data.CaptureReport | None
+    name: str
+    """Of the file, without folders."""
+    bytes: int
+    sha256: str
+
+
+class JobResult(_Model):
+    """What came of a job."""
+
+    claim: UUID
+    analyses: Sequence[data.Analysis] = ()
+    outputs: Sequence[OutputReport] = ()
+    messages: Sequence[MessageReport] = ()
+    error: str | None = None
+    """Why no model ran."""
+    is_attempt: bool = True
+    """Whether a failure counts; not if the hub had no sound to give."""
+
+
+# ---- orders
+
+_PUT_PROGRAM = """
+    INSERT INTO program_settings (program, digest, settings)
+    VALUES (:program, :digest, :settings)
+    ON CONFLICT (program, digest) DO UPDATE SET program = excluded.program RETURNING row
+"""
+_ORDER = """
+    INSERT INTO job (recording_row, settings_row, program, state, updated_on_us)
+    SELECT one.row, p.row, p.program, 'waiting', %(now)s
+    FROM unnest(%(rows)s::bigint[]) AS one (row) JOIN program_settings p ON p.row = %(settings)s
+    WHERE %(again)s OR NOT EXISTS (
+        SELECT 1 FROM job j WHERE j.recording_row = one.row AND j.program = p.program
+    )
+    ORDER BY one.row
+    ON CONFLICT (recording_row, settings_row) DO NOTHING
+"""
+
+
+def put_program(connection: Connection, program: ProgramReport) -> int:
+    """Store a program with its settings, once; return its row."""
+    return int(connection.one(_PUT_PROGRAM, program.model_dump())[0])
+
+
+def order_analysis(
+    connection: Connection,
+    settings_row: int,
+    recording_rows: Sequence[int],
+    *,
+    again: bool = False,
+) -> None:
+    """Let a program analyse recordings once their sound is there; orders that it has stay.
+
+    Parameters
+    ----------
+    again
+        Whether recordings for which the program has an order with other settings get one more.
+    """
+    values = {
+        "now": _now(), "rows": list(recording_rows), "settings": settings_row, "again": again,
+    }  # fmt: skip
+    connection.plain.execute(_ORDER, values)
+
+
+# ---- work
+
+_CLAIM = """
+    UPDATE job SET state = 'running', worker = :worker, claim = :claim, until_us = :until,
+        attempts = attempts + CASE WHEN claim = :claim THEN 0 ELSE 1 END, updated_on_us = :now
+    WHERE row = :job AND program = :program AND (
+        state IN ('waiting', 'sent') OR state = 'running' AND (claim = :claim OR until_us < :now)
+    )
+    RETURNING recording_row, settings_row, attempts,
+        (SELECT r.id FROM recording r WHERE r.row = recording_row)
+"""
+_STATE = "SELECT state FROM job WHERE row = :job AND program = :program"
+_PROGRAM = "SELECT program, digest, settings FROM program_settings WHERE row = :row"
+_SOUND = """
+    SELECT format, bytes, encode(sha256, 'hex') FROM audio
+    WHERE recording_row = :row AND NOT is_clip
+"""
+_RENEW = """
+    UPDATE job SET until_us = :until
+    WHERE row = :job AND program = :program AND state = 'running' AND claim = :claim
+    RETURNING row
+"""
+
+
+def claim_job(database: HubDatabase, worker: Caller, job: int, claim: Claim) -> Assignment:
+    """Let a worker begin a job, for as long as its lease; asked twice, it is the same attempt.
+
+    Raises
+    ------
+    HubError
+        If it is not to be done now, or not by this worker.
+    """
+    values = _values(worker, job, claim)
+    with database.writing() as connection:
+        found = connection.execute(_CLAIM, values).fetchone()
+        if found is None:
+            raise _refused(connection, values)
+        row, settings_row, attempt, id_ = found
+        program = connection.one(_PROGRAM, {"row": settings_row})
+        sound = connection.execute(_SOUND, {"row": row}).fetchone()
+        if sound is None:
+            raise _not_now(job, "its sound is not there")
+        of_id: Any = {"ids": as_blob_list([UUID(bytes=id_)])}
+        like_a_sensors: Any = connection
+        recording = load_recordings(like_a_sensors, sql.RECORDINGS_BY_ID, of_id)[row]
+        capture = capture_of_row(like_a_sensors, row)
+    return Assignment(
+        job=job,
+        attempt=attempt,
+        program=ProgramReport(program=program[0], digest=program[1], settings=program[2]),
+        recording=recording.model_copy(update={"path": None}),
+        capture=capture,
+        name=recording.path.name if recording.path else f"{recording.id}.{sound[0]}",
+        bytes=sound[1],
+        sha256=sound[2],
+    )
+
+
+def renew_lease(database: HubDatabase, worker: Caller, job: int, claim: Claim) -> bool:
+    """Let a worker that is still at a job keep it; return whether it has it."""
+    with database.writing() as connection:
+        return connection.execute(_RENEW, _values(worker, job, claim)).fetchone() is not None
+
+
+def _values(worker: Caller, job: int, claim: Claim) -> dict[str, Any]:
+    now = _now()
+    return {
+        "job": job,
+        "program": worker.scope,
+        "worker": worker.name,
+        "claim": claim.id.bytes,
+        "now": now,
+        "until": now + round(claim.lease_s * 1e6),
+    }
+
+
+def _refused(connection: Connection, values: Mapping[str, Any]) -> HubError:
+    found = connection.execute(_STATE, values).fetchone()
+    if found is None:
+        return _not_now(values["job"], f"there is no such job for {values['program']}")
+    return _not_now(values["job"], f"it is {found[0]}")
+
+
+def _not_now(job: int, why: str) -> HubError:
+    return HubError(
+        f"the job {job} is not to be done now: {why}.",
+        "acoupi hub workers, at the hub",
+        why="another worker may have it, or have done it.",
+    )
+
+
+# ---- results
+
+_LOCKED = """
+    SELECT j.state, j.claim, j.attempts, j.recording_row, r.id, w.sensor_row
+    FROM job j JOIN recording r ON r.row = j.recording_row
+    JOIN deployment w ON w.row = r.deployment_row
+    WHERE j.row = :job AND j.program = :program FOR UPDATE OF j
+"""
+_SETTLE = """
+    UPDATE job SET state = :state, error = :error, until_us = :until, updated_on_us = :now,
+        attempts = attempts - :forgiven
+    WHERE row = :job
+"""
+_PUT_ANALYSIS = """
+    INSERT INTO job_analysis (job_row, name_model, state, attempts, error, updated_on_us)
+    VALUES (%s, %s, %s, %s, %s, %s)
+    ON CONFLICT (job_row, name_model) DO UPDATE SET state = excluded.state,
+        attempts = excluded.attempts, error = excluded.error, updated_on_us = excluded.updated_on_us
+"""
+_SHOW = """
+    INSERT INTO analysis (recording_row, name_model, state, attempts, error, updated_on_us)
+    SELECT DISTINCT ON (j.recording_row, a.name_model)
+        j.recording_row, a.name_model, a.state, a.attempts, a.error, a.updated_on_us
+    FROM job j JOIN job_analysis a ON a.job_row = j.row
+    WHERE j.recording_row = ANY(%s)
+    ORDER BY j.recording_row, a.name_model, a.state = 'done' DESC, a.updated_on_us DESC
+    ON CONFLICT (recording_row, name_model) DO UPDATE SET state = excluded.state,
+        attempts = excluded.attempts, error = excluded.error, updated_on_us = excluded.updated_on_us
+    WHERE analysis.state <> 'done'
+"""
+
+
+class LockedJob(_Model):
+    """A job whose result is being stored; nobody else changes it meanwhile."""
+
+    row: int
+    is_done: bool
+    claim: bytes | None
+    attempts: int
+    recording_row: int
+    recording: UUID
+    sensor_row: int
+
+
+def locked_job(connection: Connection, worker: Caller, job: int) -> LockedJob:
+    """Return a job of the program of a worker, which may be done already.
+
+    Raises
+    ------
+    HubError
+        If there is none.
+    """
+    values = {"job": job, "program": worker.scope}
+    found = connection.execute(_LOCKED, values).fetchone()
+    if found is None:
+        raise _refused(connection, values)
+    state, claim, attempts, row, id_, sensor = found
+    return LockedJob(
+        row=job,
+        is_done=state in ("done", "failed"),
+        claim=claim,
+        attempts=attempts,
+        recording_row=row,
+        recording=UUID(bytes=id_),
+        sensor_row=sensor,
+    )
+
+
+def settle_job(connection: Connection, job: LockedJob, result: JobResult) -> None:
+    """Note what came of a job: done, failed for good, or to be tried again after a rest."""
+    state, now = _state_after(job, result), _now()
+    rows = [
+        (job.row, one.name_model, one.state.value, one.attempts, one.error,
+         to_microseconds(one.updated_on))
+        for one in result.analyses
+    ]  # fmt: skip
+    if rows:
+        with connection.plain.cursor() as cursor:
+            cursor.executemany(_PUT_ANALYSIS, rows)
+    errors = [result.error, *(one.error for one in result.analyses if one.state.is_final)]
+    values = {
+        "job": job.row,
+        "state": state,
+        "error": next(filter(None, errors), None),
+        "until": now + round(REST * 1e6) if state == "waiting" else 0,
+        "now": now,
+        "forgiven": int(state == "waiting" and not result.is_attempt),
+    }
+    connection.execute(_SETTLE, values)
+    show_analyses(connection, [job.recording_row])
+
+
+def _state_after(job: LockedJob, result: JobResult) -> str:
+    if result.analyses:
+        if not all(one.state.is_final for one in result.analyses):
+            return "waiting"
+        has_failed = any(one.state is data.AnalysisState.FAILED for one in result.analyses)
+        return "failed" if has_failed else "done"
+    is_last = result.is_attempt and job.attempts >= MOST_ATTEMPTS
+    return "failed" if is_last else "waiting"
+
+
+def show_analyses(connection: Connection, recording_rows: Sequence[int]) -> None:
+    """Let what was done with recordings here stand in their analyses.
+
+    A sensor that reports them again knows of its own models only.
+    """
+    connection.plain.execute(_SHOW, [list(recording_rows)])
+
+
+def _now() -> int:
+    return to_microseconds(data.utc_now())

@@ -1,0 +1,173 @@
+"""Messages that came over MQTT: of sensors that a hub knows, and of strangers."""
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from acoupi import data
+from acoupi.components.messengers.mqtt_session import Publication
+from acoupi.data import from_microseconds, to_microseconds
+from acoupi.hub.database import Connection, HubDatabase
+
+__all__ = ["Stranger", "get_strangers", "put_publications"]
+
+MOST_STRANGERS = 1000
+"""Whose names are kept; those who come after are one, `OTHERS`."""
+OTHERS = "(others)"
+LONGEST_NAME = 64
+
+_PUT_MESSAGE = """
+    INSERT INTO message (id, sensor_row, message_type, created_on_us, content)
+    VALUES (:id, :sensor, :type, :created_on, :content) ON CONFLICT (id) DO NOTHING
+"""
+_SEEN = "UPDATE sensor SET reported_on_us = :now WHERE row = ANY(:rows)"
+_PUT_STRANGER = """
+    INSERT INTO stranger (name, topic, messages, first_on_us, last_on_us)
+    SELECT CASE WHEN count(*) < :most OR bool_or(name = :name) THEN :name ELSE :others END,
+        :topic, 1, CAST(:now AS BIGINT), CAST(:now AS BIGINT)
+    FROM stranger
+    ON CONFLICT (name) DO UPDATE SET
+        topic = excluded.topic, messages = stranger.messages + 1, last_on_us = excluded.last_on_us
+    RETURNING name, messages
+"""
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """Who sent messages that were not stored, because no sensor is called that."""
+
+    name: str
+    topic: str
+    """Of the last message."""
+    messages: int
+    """How many came."""
+    first_on: datetime
+    last_on: datetime
+
+
+def put_publications(database: HubDatabase, publications: Sequence[Publication]) -> list[str]:
+    """Store messages, each once; return the names of strangers of whom nothing had come before.
+
+    A sensor is who is named by a level of the topic, the last of them first; else by the id of
+    its device. What says the state of something (online, offline, a figure) is no message.
+
+    Raises
+    ------
+    HubError
+        If the database does not take them; none is stored then.
+    """
+    now = to_microseconds(data.utc_now())
+    new = []
+    with database.writing() as connection:
+        sensors = _sensors(connection, publications)
+        seen = set()
+        for one in publications:
+            if one.is_retained:
+                continue
+            row = next((sensors[name] for name in _names(one) if name in sensors), None)
+            if row is None:
+                new += _put_stranger(connection, one, now)
+            else:
+                seen.add(row)
+                connection.execute(_PUT_MESSAGE, _message(one, row, now))
+        connection.execute(_SEEN, {"rows": sorted(seen), "now": now})
+    return new
+
+
+def get_strangers(database: HubDatabase) -> list[Stranger]:
+    """Return who sent what was not stored, the last first; sensors that were added since not.
+
+    Raises
+    ------
+    HubError
+        If the database cannot be read.
+    """
+    statement = """
+        SELECT name, topic, messages, first_on_us, last_on_us FROM stranger
+        WHERE name NOT IN (SELECT id FROM sensor) ORDER BY last_on_us DESC, name
+    """
+    with database.reading() as connection:
+        return [
+            Stranger(name, topic, number, from_microseconds(first), from_microseconds(last))
+            for name, topic, number, first, last in connection.execute(statement)
+        ]
+
+
+def _sensors(connection: Connection, publications: Iterable[Publication]) -> dict[str, int]:
+    names = {name for one in publications for name in _names(one)}
+    found = connection.execute(
+        "SELECT id, row FROM sensor WHERE id = ANY(:names)", {"names": sorted(names)}
+    )
+    return dict(found.fetchall())
+
+
+def _names(one: Publication) -> Iterator[str]:
+    """Yield what the sensor of a message may be called, the surest first."""
+    yield from reversed(one.topic.split("/"))
+    if device := one.labels.get("device_id"):
+        yield device
+
+
+def _put_stranger(connection: Connection, one: Publication, now: int) -> list[str]:
+    levels = one.topic.split("/")
+    if levels[-1] in _TYPES:
+        levels.pop()
+    name = (one.labels.get("device_id") or levels[-1])[:LONGEST_NAME]
+    values = {
+        "name": name, "topic": one.topic, "now": now, "most": MOST_STRANGERS, "others": OTHERS,
+    }  # fmt: skip
+    name, number = connection.one(_PUT_STRANGER, values)
+    return [name] if number == 1 else []
+
+
+_TYPES = frozenset(one.value for one in data.MessageType)
+
+
+def _message(one: Publication, sensor: int, now: int) -> dict[str, Any]:
+    text = one.content.decode(errors="replace")
+    said = _document(text)
+    return {
+        "id": _id(one, sensor).bytes,
+        "sensor": sensor,
+        "type": _type(one, said),
+        "created_on": _time(said.get("sent_on"), now),
+        "content": text,
+    }
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _id(one: Publication, sensor: int) -> uuid.UUID:
+    """Return the id of a message; without one, the same content on the same topic is the same."""
+    try:
+        return uuid.UUID(one.labels.get("message_id", ""))
+    except ValueError:
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{sensor} {one.topic} {one.content.hex()}")
+
+
+def _type(one: Publication, said: dict[str, Any]) -> str | None:
+    last = one.topic.rpartition("/")[2]
+    if last in _TYPES:
+        return last
+    if {"sent_on", "device_id", "status"} <= said.keys():
+        return data.MessageType.HEARTBEAT.value
+    if {"alarm", "state", "since"} <= said.keys():
+        return data.MessageType.ALARM.value
+    return None
+
+
+def _time(said: object, now: int) -> int:
+    try:
+        time = datetime.fromisoformat(said) if isinstance(said, str) else None
+        return now if time is None or time.tzinfo is None else to_microseconds(time)
+    except (ValueError, OverflowError):
+        return now

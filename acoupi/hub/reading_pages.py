@@ -1,0 +1,207 @@
+"""The pages by which people read a hub: what a `Reader` answers, and what they say themselves.
+
+``POST /v1/read/METHOD`` makes a call of the `Reader`, with its arguments as JSON. The answer is
+one line of JSON; where the method yields rows, as many lines as there are, the last of which says
+that nothing follows (`acoupi.door.wire.Answer`). A stream that ends without it is not whole.
+``POST /v1/verdicts`` takes a verdict, in the name of who sends it.
+"""
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from inspect import signature
+from itertools import islice
+from threading import BoundedSemaphore
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from acoupi.door.wire import Answer, TooLargeError, Trouble, arguments_of, pack, parse
+from acoupi.errors import AcoupiError, HubError
+from acoupi.exports.remote import MOST_ANSWER, READING, READING_VERSION, Call, NewVerdict
+from acoupi.heard import VerdictRow
+from acoupi.hub.asking import RETRY_AFTER, Asked, RefusedError, page, said
+from acoupi.hub.parts import Hub
+from acoupi.hub.places import rounded_places
+from acoupi.hub.reader import HubReader
+from acoupi.hub.room import rooms_of
+from acoupi.hub.verdicts import put_verdict
+
+__all__ = ["reading_routes"]
+
+LONGEST_STATEMENT = 60.0
+"""Seconds that the database may work on one answer, or on the next rows of one."""
+LONGEST_STREAM = 3600.0
+"""Seconds for all rows of an answer to be taken; the database keeps what it was meanwhile."""
+ROWS = 500
+"""In one line of an answer."""
+STREAMS = 16
+"""At a time; each has a connection to the database."""
+
+METHODS = frozenset({
+    "analyses",
+    "capture",
+    "count_detections",
+    "count_given_up",
+    "count_recordings",
+    "detection",
+    "detections",
+    "detections_in",
+    "get_deployments",
+    "get_effort",
+    "get_given_up",
+    "get_grouped_effort",
+    "get_models",
+    "get_tags",
+    "ids_of_detections",
+    "ids_of_recordings",
+    "recording",
+    "recordings",
+    "species",
+    "verdicts",
+})  # fmt: skip
+_Lines = Generator[bytes, None, None]
+_HEADERS = {READING: READING_VERSION}
+
+
+def reading_routes(hub: Hub) -> list[Route]:
+    """Return the pages by which people read."""
+    reader = HubReader(hub.database, LONGEST_STATEMENT)
+    streams = BoundedSemaphore(STREAMS)
+
+    def read(asked: Asked) -> Response:
+        return _read(reader, streams, asked)
+
+    return [
+        page(hub, "/v1/read/{method}", read, method="POST", allowed=("reader",)),
+        page(hub, "/v1/room", _room, allowed=("operator",)),
+        page(hub, "/v1/verdicts", _judge, method="POST", allowed=("reviewer",)),
+    ]
+
+
+def _read(reader: HubReader, streams: BoundedSemaphore, asked: Asked) -> Response:
+    name = asked.request.path_params["method"]
+    if name not in METHODS:
+        raise RefusedError(404, f'nothing that is read is called "{name}".')
+    shown = rounded_places if asked.caller.scope == "reader" else _as_it_is
+    try:
+        result = _made(reader, name, asked.body)
+        if not isinstance(result, Iterator):
+            return Response(_line(Answer(result=shown(result))), headers=_HEADERS)
+        lines, headers = _lines(result, shown), _HEADERS
+        if "gzip" in asked.request.headers.get("accept-encoding", ""):
+            lines, headers = _packed(lines), _HEADERS | {"Content-Encoding": "gzip"}
+        return _streamed(lines, headers, streams)
+    except ValueError as error:
+        raise RefusedError(422, f"this cannot be asked: {_first_line(error)}.") from error
+
+
+def _made(reader: HubReader, name: str, body: bytes) -> Any:
+    """Return what a method returns, with the arguments that JSON holds."""
+    method = getattr(reader, name)
+    arguments = arguments_of(getattr(HubReader, name), parse(body, Call).arguments)
+    try:
+        signature(method).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return method(**arguments)
+
+
+def _streamed(lines: _Lines, headers: Mapping[str, str], streams: BoundedSemaphore) -> Response:
+    if not streams.acquire(blocking=False):
+        why = f"{STREAMS} others are being answered; ask again later."
+        return said(503, why, {"Retry-After": RETRY_AFTER})
+    try:
+        first = next(lines)  # what is wrong with a question shows here
+    except BaseException:
+        streams.release()
+        raise
+    return _Stream(first, lines, headers, streams)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _first_line(error: ValueError) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _line(answer: Answer) -> bytes:
+    try:
+        return pack(answer, MOST_ANSWER) + b"\n"
+    except TooLargeError as error:
+        raise HubError(
+            "the answer is longer than a hub gives at once.",
+            "ask for less: --from, --to, --deployment",
+            why=f"{error}.",
+        ) from error
+
+
+def _lines(rows: Iterator[Any], shown: Callable[[Any], Any]) -> _Lines:
+    """Yield lines with some rows each; the last says that it is the last."""
+    is_first, has_more = True, True
+    while has_more:
+        try:
+            some = [shown(row) for row in islice(rows, ROWS)]
+            has_more = len(some) == ROWS
+            yield _line(Answer(result=some, more=has_more))
+        except AcoupiError as error:
+            if is_first:
+                raise
+            yield _line(Answer(error=Trouble(message=error.message, why=error.why)))
+            return
+        is_first = False
+
+
+def _packed(lines: _Lines) -> _Lines:
+    """Yield lines compressed: rows have much in common."""
+    packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
+    with contextlib.closing(lines):
+        for line in lines:
+            yield packer.compress(line) + packer.flush(zlib.Z_SYNC_FLUSH)
+        yield packer.flush()
+
+
+class _Stream(StreamingResponse):
+    """Lines of an answer, as they are read; ends in time, whoever takes them."""
+
+    def __init__(
+        self, first: bytes, lines: _Lines, headers: Mapping[str, str], streams: BoundedSemaphore
+    ) -> None:
+        self._lines, self._streams = lines, streams
+        super().__init__(self._all(first), headers=headers)
+
+    async def _all(self, first: bytes) -> AsyncIterator[bytes]:
+        line: bytes | None = first
+        while line is not None:
+            yield line
+            line = await run_in_threadpool(next, self._lines, None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all lines; what does not end in time ends without the last one."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_STREAM):
+                    await super().__call__(scope, receive, send)
+        finally:
+            self._lines.close()
+            self._streams.release()
+
+
+def _room(asked: Asked) -> Response:
+    return Response(
+        _line(Answer(result=rooms_of(asked.hub.database, LONGEST_STATEMENT))), headers=_HEADERS
+    )
+
+
+def _judge(asked: Asked) -> Response:
+    new = asked.parsed(NewVerdict, "a verdict")
+    verdict = VerdictRow(**dict(new), reviewer=asked.caller.name)
+    if not put_verdict(asked.hub.database, verdict):
+        raise RefusedError(404, "the hub knows no such detection, or recording.")
+    return JSONResponse({"reviewer": verdict.reviewer}, headers=_HEADERS)

@@ -1,0 +1,100 @@
+"""A bucket of an S3-compatible store, through obstore."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store as Bucket
+
+from acoupi.errors import HubError, HubFullError, HubUnavailableError
+from acoupi.hub.pieces import PIECE, check_same
+
+__all__ = ["S3Store"]
+
+PATIENCE = timedelta(seconds=20)
+"""For one request, and for all of its repetitions."""
+REPETITIONS = 2
+_FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage", "507 ")
+"""How stores say that a bucket, or a disk below it, has no more room."""
+_REFUSES = ("AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch")
+
+
+class S3Store:
+    """Keeps sound in a bucket; see `acoupi.hub.audio_store.AudioStore`.
+
+    Parameters
+    ----------
+    bucket
+        Its name. Endpoint and keys are the variables ``AWS_…``.
+    prefix
+        Of every key; empty: none.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        self._name = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._bucket = Bucket(
+            bucket,
+            prefix=prefix or None,
+            client_options={"allow_http": endpoint.startswith("http://"), "timeout": PATIENCE},
+            retry_config={"max_retries": REPETITIONS, "retry_timeout": PATIENCE},
+        )
+
+    def put(self, key: str, content: bytes) -> None:
+        """Put an object that is not there; see `AudioStore`."""
+        with self._told():
+            try:
+                obstore.put(self._bucket, key, content, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                check_same(key, obstore.get(self._bucket, key).bytes().to_bytes(), content)
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the objects below a prefix; see `AudioStore`."""
+        with self._told():
+            found = obstore.list(self._bucket, prefix=prefix)
+            return {one["path"]: one["size"] for some in found for one in some}
+
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of an object; see `AudioStore`."""
+        with self._told():
+            if end is None:
+                end = obstore.head(self._bucket, key)["size"]
+            while start < end:
+                until = min(start + PIECE, end)
+                yield obstore.get_range(self._bucket, key, start=start, end=until).to_bytes()
+                start = until
+
+    def delete(self, key: str) -> None:
+        """Delete an object; see `AudioStore`."""
+        with self._told():
+            try:
+                obstore.delete(self._bucket, key)
+            except FileNotFoundError:
+                return
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise HubError(
+                f"the store of the hub's sound has no such key ({self._name})."
+            ) from error
+        except BaseError as error:
+            said = str(error)
+            reason = next((one for one in (*_FULL, *_REFUSES) if one in said), None)
+            if reason in _FULL:
+                raise HubFullError(
+                    f"the hub has no room for more sound ({self._name}: {reason.strip()}).",
+                    "make room in the bucket, or raise its quota",
+                ) from error
+            raise HubUnavailableError(
+                f"the store of the hub's sound does not answer ({self._name}"
+                f"{f': {reason}' if reason else ''}).",
+                "check the store, and the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY and AWS_REGION",
+                why=said.splitlines()[0][:300] if said else None,
+            ) from error

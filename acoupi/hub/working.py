@@ -1,0 +1,226 @@
+"""A worker of a hub: takes jobs from the broker, has its program analyse them, says what came.
+
+It never sees the database: sound comes and results go over HTTP. It may be killed at any moment;
+its job is given to another worker when its lease ends.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from celery import signals
+from celery.apps import worker as celery_worker
+from pydantic import SecretStr
+
+from acoupi import clock
+from acoupi.errors import AcoupiError, ConfigurationError, HubError, HubUnavailableError
+from acoupi.hub.analysing import Analyser
+from acoupi.hub.analysis_pages import SignOfLife, WorkerFacts
+from acoupi.hub.broker import TASK, make_hub_app, queue_of
+from acoupi.hub.calling import HubClient
+from acoupi.hub.jobs import Assignment, Claim, JobResult
+from acoupi.hub.pulse import beat
+from acoupi.hub.workers import broker_password, login_url
+from acoupi.stack.loading import load_program_class
+
+__all__ = ["LEASE", "AtWork", "broker_url", "work"]
+
+logger = logging.getLogger(__name__)
+
+LEASE = 120.0
+"""Seconds without a sign of life after which a job is given to another worker."""
+LONGEST_ANALYSIS = 3600.0
+"""Seconds after which an analysis counts as hung, and the worker ends itself."""
+PULSE = 5.0
+"""Seconds from one pulse to the next."""
+HUNG = 70
+"""Exit code of a worker whose model hung."""
+
+
+def work(
+    client: HubClient,
+    token: SecretStr,
+    home: Path,
+    *,
+    program: str | None = None,
+    files: tuple[Path, ...] = (),
+    ca: Path | None = None,
+    lease: float = LEASE,
+) -> int:
+    """Work until a signal ends it, or the token is withdrawn; return the exit code.
+
+    Parameters
+    ----------
+    home
+        ACOUPI_HOME of this process; an empty folder that nobody else uses.
+    program
+        The program that this worker is meant for; None: the one that its token is for.
+    files
+        See `Analyser`.
+    ca
+        Certificates of the authority that signed those of the broker.
+
+    Raises
+    ------
+    AcoupiError
+        The hub does not answer or let it in, or its program is not installed here.
+    """
+    facts = client.get("/v1/worker", WorkerFacts)
+    if program not in (None, facts.program):
+        raise ConfigurationError(
+            f'the token of the worker "{facts.name}" is for another program.',
+            f"acoupi hub add-worker {facts.name} --program {program}, at the hub",
+            why=f"it is for {facts.program}.",
+        )
+    analyser = Analyser(load_program_class(facts.program), home, files)
+    app = make_hub_app(broker_url(facts, token, ca), facts.program)
+    at_work = AtWork(client, analyser, home, lease)
+
+    @app.task(name=TASK, acks_late=True)
+    def analyse(job: int) -> None:
+        at_work.do(job)
+
+    def ready(**_: object) -> None:
+        logger.info("The worker %s takes jobs for %s", facts.name, facts.program)
+
+    with at_work.giving_signs_of_life():
+        worker = _Worker(
+            app=app,
+            hostname=f"{facts.name}-{os.getpid()}@acoupi",
+            queues=[queue_of(facts.program)],
+            pool="threads",
+            concurrency=1,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            task_events=False,
+            quiet=True,
+        )
+        signals.worker_ready.connect(ready, weak=False)
+        worker.start()
+    return at_work.exit_code or int(worker.exitcode or 0)
+
+
+def broker_url(facts: WorkerFacts, token: SecretStr, ca: Path | None = None) -> str:
+    """Return the address of the broker with the login of this worker."""
+    url = login_url(facts.broker, facts.user, broker_password(token.get_secret_value()))
+    if ca is None:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode({'ssl_ca_certs': str(ca)})}"
+
+
+class AtWork:
+    """Does one job at a time, and lets the hub know that it is at it."""
+
+    def __init__(self, client: HubClient, analyser: Analyser, home: Path, lease: float) -> None:
+        self._client, self._analyser, self._home, self._lease = client, analyser, home, lease
+        self._job: SignOfLife = SignOfLife()
+        self._hung_at: float | None = None
+        self.exit_code = 0
+
+    def do(self, job: int) -> None:
+        """Do a job; whatever goes wrong, the hub gives it out again."""
+        claim = Claim(id=uuid4(), lease_s=self._lease)
+        try:
+            assignment = Assignment.model_validate(
+                self._client.post(f"/v1/jobs/{job}/claim", claim)
+            )
+        except AcoupiError as error:
+            logger.info("The job %d is left: %s", job, _words(error))
+            return
+        self._hung_at = clock.monotonic() + LONGEST_ANALYSIS
+        self._job = SignOfLife(job=job, claim=claim)
+        try:
+            self._say(job, self._result(assignment, claim))
+        except AcoupiError as error:
+            logger.warning("The job %d is not finished: %s", job, _words(error))
+        finally:
+            self._job, self._hung_at = SignOfLife(), None
+
+    def _result(self, job: Assignment, claim: Claim) -> JobResult:
+        sound = self._home / "sound" / Path(job.name).name
+        sound.parent.mkdir(exist_ok=True)
+        try:
+            self._client.fetch(f"/v1/audio/{job.recording.id}", sound, job.bytes, job.sha256)
+            result = self._analyser.analyse(job, sound, claim.id)
+        except HubUnavailableError as error:
+            return JobResult(claim=claim.id, error=_words(error), is_attempt=False)
+        except Exception as error:  # whatever a program raises while it is built
+            logger.exception("The job %d cannot be done", job.job)
+            return JobResult(claim=claim.id, error=_words(error))
+        states = ", ".join(f"{one.name_model} {one.state.value}" for one in result.analyses)
+        logger.info("The job %d is done: %s", job.job, states)
+        return result
+
+    def _say(self, job: int, result: JobResult) -> None:
+        try:
+            self._client.post(f"/v1/jobs/{job}", result)
+        except HubUnavailableError:
+            raise
+        except HubError as error:  # such as: it is too long
+            failed = JobResult(claim=result.claim, error=_words(error))
+            self._client.post(f"/v1/jobs/{job}", failed)
+
+    @contextmanager
+    def giving_signs_of_life(self) -> Iterator[None]:
+        """Let the hub know now and then that this worker is there."""
+        over = threading.Event()
+
+        def live() -> None:
+            due = clock.monotonic()
+            while not over.wait(min(PULSE, self._lease / 4)):
+                if clock.monotonic() >= due:
+                    self._show()
+                    due = clock.monotonic() + self._lease / 4
+                beat()
+
+        thread = threading.Thread(target=live, name="signs of life", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _show(self) -> None:
+        if self._hung_at is not None and clock.monotonic() > self._hung_at:
+            logger.critical("The analysis hangs; this worker ends itself")
+            os._exit(HUNG)  # nothing less ends a thread
+        try:
+            self._client.post("/v1/worker/alive", self._job)
+        except ConfigurationError as error:
+            logger.error("This worker ends: %s", _words(error))  # noqa: TRY400 - no traceback
+            self.exit_code = error.exit_code
+            os.kill(os.getpid(), signal.SIGTERM)
+        except AcoupiError as error:
+            logger.warning("%s", _words(error))
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, AcoupiError):
+        return " ".join(filter(None, (error.message, error.why)))
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+class _Worker(celery_worker.Worker):
+    """Celery's worker without what is meant for a terminal."""
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Finish the job in hand when asked to stop; handle no other signals."""
+        celery_worker.install_worker_term_handler(worker, verbose=False)
+        celery_worker.install_worker_term_handler(worker, sig="SIGINT", verbose=False)
+        celery_worker.install_worker_term_hard_handler(worker, verbose=False)
+
+    def setup_logging(self, colorize: bool | None = None) -> bool:
+        """Leave the logging as it is."""
+        del colorize
+        return True
+
+    def set_process_status(self, info: Any) -> None:
+        """Keep the title of the process."""

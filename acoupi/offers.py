@@ -1,0 +1,159 @@
+"""Settings that a hub offers to its sensors: documents that the operator has signed.
+
+The operator signs on a machine of their own (Ed25519, of the library ``cryptography``: the extra
+``fleet``); the hub only hands the documents out, so that whoever takes a hub over cannot make one.
+Each document is for one sensor, and its number is higher than that of the one before.
+"""
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from acoupi.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+__all__ = ["Envelope", "Offer", "make_key", "public_key", "require_key", "sealed"]
+
+
+class Offer(BaseModel):
+    """The settings of a sensor, as the operator signed them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sensor: str
+    number: int = Field(ge=0)
+    minutes: float = Field(gt=0)
+    """How long it may be tried; then the hub must have confirmed it."""
+    settings: dict[str, Any]
+    """As a configuration file has them, those of the sensor in the section ``sensor``."""
+
+
+class Envelope(BaseModel):
+    """What travels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    document: str
+    """An `Offer` in JSON; empty: the hub has none for this sensor."""
+    signature: str
+    confirmed: bool
+    """Whether the hub found the sensor well with it; the hub says so, and this is not signed."""
+
+    def opened(self, key: str, sensor: str) -> Offer:
+        """Return what is in it.
+
+        Parameters
+        ----------
+        key
+            The public one of the operator.
+        sensor
+            For which it must be.
+
+        Raises
+        ------
+        ConfigurationError
+            If another key signed it, or it is for another sensor.
+        """
+        if not self.document:
+            return Offer(sensor=sensor, number=0, minutes=1, settings={})
+        _require_signed(key, self.document, self.signature)
+        try:
+            offer = Offer.model_validate_json(self.document)
+        except ValidationError as error:
+            raise _refused("it is of a newer acoupi, or damaged") from error
+        if offer.sensor != sensor:
+            raise _refused(f'it is for the sensor "{offer.sensor}", and this is "{sensor}"')
+        return offer
+
+
+def sealed(private: str, offer: Offer) -> Envelope:
+    """Return a document with its signature."""
+    document = json.dumps(offer.model_dump(), sort_keys=True)
+    signature = _text(_private(private).sign(document.encode()))
+    return Envelope(document=document, signature=signature, confirmed=False)
+
+
+def make_key() -> str:
+    """Return a new private key."""
+    return _text(_ed25519().Ed25519PrivateKey.generate().private_bytes_raw())
+
+
+def public_key(private: str) -> str:
+    """Return the public key of a private one.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none.
+    """
+    return _text(_private(private).public_key().public_bytes_raw())
+
+
+def require_key(public: str) -> None:
+    """Raise a `ConfigurationError` unless a text is a public key."""
+    _public(public)
+
+
+def _require_signed(key: str, document: str, signature: str) -> None:
+    public = _public(key)
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+
+    try:
+        public.verify(base64.b64decode(signature), document.encode())
+    except (InvalidSignature, ValueError) as error:
+        raise _refused("another key signed it, or it was changed since") from error
+
+
+def _refused(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        "the settings that the hub offers are refused.",
+        "acoupi fleet set --status   (at the hub)",
+        why=f"{why}.",
+    )
+
+
+def _private(text: str) -> "Ed25519PrivateKey":
+    kind = _ed25519().Ed25519PrivateKey
+    try:
+        key: Ed25519PrivateKey = kind.from_private_bytes(base64.b64decode(text, validate=True))
+    except ValueError as error:
+        raise _no_key("private", "acoupi fleet keys") from error
+    return key
+
+
+def _public(text: str) -> "Ed25519PublicKey":
+    kind = _ed25519().Ed25519PublicKey
+    try:
+        key: Ed25519PublicKey = kind.from_public_bytes(base64.b64decode(text, validate=True))
+    except ValueError as error:
+        raise _no_key("public", "ACOUPI_CONFIG_KEY=…   (what acoupi fleet keys prints)") from error
+    return key
+
+
+def _no_key(kind: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"this is no {kind} key of Ed25519.", remedy, why="it must be 32 bytes in base64."
+    )
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _ed25519() -> Any:
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError(
+            "signed settings cannot be read or made here.",
+            "pip install 'acoupi[fleet]'",
+            why="the library cryptography is not installed.",
+        ) from error
+    return ed25519

@@ -1,0 +1,192 @@
+"""Following the settings that a hub offers: signed, tried, and given up if it confirms them not."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from acoupi import data
+from acoupi.commit import read_whole
+from acoupi.components.messengers.config import split_url
+from acoupi.config.documents import Document
+from acoupi.errors import ConfigurationError
+from acoupi.offers import Envelope, Offer, require_key
+from acoupi.provisioned import CACHE, Fetched, Followed
+from acoupi.provisioning.fetching import cache_file, load_cached, shown_url
+from acoupi.writing import PRIVATE, RenderedFile
+
+__all__ = ["KEY", "Following", "next_look"]
+
+KEY, URL, EVERY = "ACOUPI_CONFIG_KEY", "ACOUPI_CONFIG_URL", "ACOUPI_CONFIG_EVERY"
+CONFIRMED = "confirmed.json"
+"""The last document that the hub confirmed, in ``config/``."""
+MARGIN = timedelta(seconds=15)
+"""After the minutes of a document, for the answer of the hub."""
+USUAL, ON_TRIAL = 300.0, 10.0
+"""Seconds from one look at the hub to the next; on trial, no more than the second."""
+NOTHING = Envelope(document="", signature="", confirmed=True)
+
+
+@dataclass(frozen=True)
+class Following:
+    """What a hub offers, and what of it is to be in force."""
+
+    envelope: Envelope
+    """The newest one that is valid."""
+    used: Offer
+    followed: Followed
+    fault: ConfigurationError | None
+    url: str
+
+    @classmethod
+    def read(
+        cls,
+        given: Mapping[str, str],
+        config: Path,
+        fetch: Callable[[str], Fetched],
+        before: Followed | None,
+    ) -> Self:
+        """Ask the hub; without a valid answer, what it offered last stays.
+
+        Raises
+        ------
+        ConfigurationError
+            If the variables do not say whom to follow, or the hub never gave anything valid.
+        """
+        before = before or Followed()
+        key, url, sensor = _whom(given)
+        fault: ConfigurationError | None = None
+        try:
+            envelope = _valid(fetch(url).text, key, sensor, before)
+        except ConfigurationError as error:
+            kept = _kept(config, url)
+            if kept is None:
+                raise
+            envelope, fault = kept, error
+        offer = envelope.opened(key, sensor)
+        followed = _on(before, offer, envelope)
+        if followed.given_up is not None:
+            fault = _given_up(followed)
+            offer = _confirmed(config).opened(key, sensor)
+        return cls(
+            envelope, offer, followed.model_copy(update={"in_force": offer.number}), fault, url
+        )
+
+    @property
+    def document(self) -> Document:
+        """The configuration that is to be in force."""
+        origin = f"document {self.used.number} of {URL} ({shown_url(self.url)})"
+        return Document(json.dumps(self.used.settings), ".json", origin)
+
+    def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
+        """Return the files that keep what is followed."""
+        if self.fault is not None:
+            return {}
+        text = self.envelope.model_dump_json()
+        files = {config / CACHE: cache_file(self.url, Fetched(text, ".json"))}
+        if self.envelope.confirmed:
+            files[config / CONFIRMED] = RenderedFile(text, PRIVATE)
+        return files
+
+    def refused(self, before: Followed | None, why: str) -> Followed:
+        """Return how far it is followed if what is offered cannot be put in force."""
+        in_force = 0 if before is None else before.in_force
+        if in_force == self.used.number:
+            return self.followed  # it is not the document that is wrong
+        return self.followed.model_copy(
+            update={"in_force": in_force, "given_up": why, "since": None}
+        )
+
+
+def _whom(given: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return the key, the address of the hub, and what it calls this sensor."""
+    key, url = given[KEY], given.get(URL, "")
+    require_key(key)
+    try:
+        sensor = split_url(url)[1]
+    except ValueError:
+        sensor = None
+    if not sensor:
+        raise ConfigurationError(
+            f"{KEY} is set, and {URL} does not say of which hub and sensor.",
+            f"{URL}=https://oak-1:TOKEN@hub.example.org/v1/settings",
+            why="it must hold the name of the sensor at the hub, and its token.",
+        )
+    return key, url, sensor
+
+
+def _valid(text: str, key: str, sensor: str, before: Followed) -> Envelope:
+    """Return what the hub sent; raises if it is not signed, or older than what came before."""
+    try:
+        envelope = Envelope.model_validate_json(text)
+    except ValidationError as error:
+        raise _refused("what came is not signed") from error
+    offer = envelope.opened(key, sensor)
+    if offer.number < before.number:
+        raise _refused(f"it is document {offer.number}, and document {before.number} came before")
+    return envelope
+
+
+def _kept(config: Path, url: str) -> Envelope | None:
+    """Return what the hub offered last; None if that is not known."""
+    kept = load_cached(config, url)
+    if kept is None:
+        return None
+    try:
+        return Envelope.model_validate_json(kept.text)
+    except ValidationError:  # from before the key was set
+        return None
+
+
+def _refused(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"what {URL} gives is refused.", "acoupi fleet set --status   (at the hub)", why=f"{why}."
+    )
+
+
+def _on(before: Followed, offer: Offer, envelope: Envelope) -> Followed:
+    """Return how far it is followed with what the hub says now."""
+    now = data.utc_now()
+    if offer.number < before.number:  # kept, while the newest could not be put in force
+        return before
+    if envelope.confirmed:
+        is_given_up = before.number == offer.number and before.given_up and before.since is None
+        return Followed(number=offer.number, given_up=before.given_up if is_given_up else None)
+    if offer.number != before.number:
+        return Followed(number=offer.number, since=now)
+    if before.given_up is not None:
+        return before
+    since = min(before.since or now, now)  # the clock may have been set back
+    if now - since > timedelta(minutes=offer.minutes) + MARGIN:
+        why = f"the hub did not confirm it within {offer.minutes:g} minutes"
+        return Followed(number=offer.number, since=since, given_up=why)
+    return Followed(number=offer.number, since=since)
+
+
+def _given_up(followed: Followed) -> ConfigurationError:
+    return ConfigurationError(
+        f"document {followed.number} of the hub is not followed.",
+        "acoupi fleet set --status   (at the hub)",
+        why=f"{followed.given_up}.",
+    )
+
+
+def _confirmed(config: Path) -> Envelope:
+    """Return the last document that the hub confirmed; one without settings if there was none."""
+    try:
+        return Envelope.model_validate_json(read_whole(config / CONFIRMED))
+    except (OSError, ValueError):
+        return NOTHING
+
+
+def next_look(environ: Mapping[str, str], followed: Followed | None) -> float:
+    """Return the seconds until a hub is to be asked again; endless where there is none."""
+    if not environ.get(KEY):
+        return float("inf")
+    every = float(environ.get(EVERY) or USUAL)
+    is_on_trial = followed is not None and followed.since is not None and not followed.given_up
+    return min(every, ON_TRIAL) if is_on_trial else every

@@ -1,0 +1,218 @@
+"""Sending sound to a hub: after messages and reports, in chunks, and again from where it broke off.
+
+A file is offered with the SHA-256 of the whole; the hub answers what it has of it, so no memory of
+an upload is kept on the sensor. What the hub has acknowledged is noted, and only then may the file
+go like others.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from acoupi import data
+from acoupi.audio.formats import FORMATS, format_named
+from acoupi.components.message_stores.outbox import LEAST_CHUNK
+from acoupi.components.messengers.hub import HubMessenger, hub_words
+from acoupi.components.stores.unsent import SoundStanding, Unsent, UnsentSound
+from acoupi.errors import MessageSendError
+from acoupi.opening import open_binary
+from acoupi.reports import SoundReport
+from acoupi.services.resting import MOST_REFUSED, pause, rests
+
+__all__ = ["SoundSender"]
+
+CHUNK = 256 * 1024
+"""Bytes that are sent at a time."""
+PIECE = 64 * 1024
+LONGEST_PASS = 20.0
+"""Seconds after which nothing more is sent in a pass: the worker has other tasks."""
+OFFER_BYTES = 256
+_STRANGE = "it does not answer as a hub does"
+
+
+class SoundSender:
+    """Sends what the hub has not got, as far as a pass and the budget of the day go.
+
+    Parameters
+    ----------
+    message_store
+        Its budget of a day is kept; None: there is none.
+    logger
+        Gets the reports of the pass.
+    """
+
+    def __init__(
+        self,
+        unsent: UnsentSound,
+        messenger: HubMessenger,
+        message_store: Any,
+        logger: logging.Logger,
+    ) -> None:
+        self.unsent, self.messenger = unsent, messenger
+        self.message_store, self.logger = message_store, logger
+        self._known: tuple[object, SoundReport] | None = None
+
+    def send(self, standing: SoundStanding) -> None:
+        """Send sound, unless it is to rest; `standing` is what `unsent` says at the beginning."""
+        if not rests(standing.rests_until, data.utc_now()):
+            _Pass(self).run(standing)
+
+    def described(self, sound: Unsent) -> SoundReport:
+        """Return the digest of a file; that of a long one is not made anew in each pass."""
+        found = sound.path.stat()
+        key = sound, found.st_ino, found.st_size, found.st_mtime_ns
+        if self._known is None or self._known[0] != key:
+            self._known = key, _described(sound)
+        return self._known[1]
+
+
+class _StopError(Exception):
+    """Nothing more is sent in this pass."""
+
+
+class _RefusedError(Exception):
+    """A sound cannot be sent; the words say why."""
+
+
+class _Pass:
+    def __init__(self, sender: SoundSender) -> None:
+        self.unsent, self.messenger = sender.unsent, sender.messenger
+        self.message_store, self.logger = sender.message_store, sender.logger
+        self.described = sender.described
+        self.end = data.monotonic() + LONGEST_PASS
+        self.chunks = 0
+        self.trouble: str | None = None
+        self.rest = 0.0
+        """Seconds that the hub asks for."""
+        self.sent = self.refused = 0
+
+    def run(self, standing: SoundStanding) -> None:
+        try:
+            while not self._is_over() and (sound := self.unsent.next()) is not None:
+                self._send(sound)
+        except _StopError:
+            pass
+        self._settle(standing)
+
+    def _is_over(self) -> bool:
+        """Return whether nothing more is begun: at least one chunk goes, however slow all is."""
+        has_begun = self.chunks or self.sent or self.refused
+        return bool(has_begun) and data.monotonic() >= self.end
+
+    def _settle(self, standing: SoundStanding) -> None:
+        if self.trouble is None:
+            if standing.trouble is not None and self.sent:
+                self.unsent.settle(None)
+                self.logger.info("%s takes sound again", self.messenger.name)
+            return
+        self.unsent.settle(self.trouble, pause(standing.failures, self.rest))
+        if self.trouble != standing.trouble:
+            self.logger.warning(
+                "%s takes no sound: %s. Nothing is lost: it is sent again",
+                self.messenger.name,
+                self.trouble,
+            )
+
+    def _send(self, sound: Unsent) -> None:
+        """Send what the hub lacks of a sound, until it has it, or it can not be sent now."""
+        try:
+            offered = self.described(sound)
+            received = self._offer(sound, offered)
+            while received < offered.bytes:
+                received = self._send_chunk(sound, offered, received)
+                if received == offered.bytes:
+                    received = self._offer(sound, offered)
+                    if received < offered.bytes:
+                        raise self._stopped(_STRANGE)
+        except _RefusedError as error:
+            self._refuse(sound, str(error))
+        except OSError as error:  # moved since, or its disk is away
+            self._refuse(sound, f"cannot read {sound.path.name}: {error.strerror or error}")
+        else:
+            self.unsent.acknowledge(sound)
+            self.sent += 1
+
+    def _offer(self, sound: Unsent, offered: SoundReport) -> int:
+        """Return how many bytes of a sound the hub has; all of them: it has it, whole."""
+        self._spend(OFFER_BYTES, OFFER_BYTES)
+        said = self._taken(lambda: self.messenger.offer_sound(sound.id, offered))
+        received = offered.bytes if said.get("stored") else said.get("received")
+        if not isinstance(received, int) or not 0 <= received <= offered.bytes:
+            raise self._stopped(_STRANGE)
+        return received
+
+    def _send_chunk(self, sound: Unsent, offered: SoundReport, start: int) -> int:
+        """Send a chunk; return where the next one begins."""
+        if self._is_over():
+            raise _StopError
+        most = min(CHUNK, offered.bytes - start)
+        chunk = _read(sound.path, start, self._spend(most, min(most, LEAST_CHUNK)))
+        if not chunk:
+            raise _RefusedError(f"{sound.path.name} became shorter while it was sent")
+        self._taken(lambda: self.messenger.send_chunk(sound.id, offered.sha256, start, chunk))
+        self.chunks += 1
+        return start + len(chunk)
+
+    def _spend(self, most: int, least: int) -> int:
+        """Return how many bytes may be sent now; end the pass if that is not worth it."""
+        store = self.message_store
+        size = most if store is None else int(store.spend_on_sound(self.messenger.name, most))
+        if size < least:
+            raise _StopError  # not today
+        return size
+
+    def _taken(self, send: Callable[[], data.Response]) -> dict[str, Any]:
+        """Return what the hub answers to what it takes."""
+        try:
+            answer = send()
+        except MessageSendError as error:
+            raise self._stopped(f"{error.message.rstrip('.')} ({error.why})") from error
+        if answer.status is data.ResponseStatus.ERROR and not answer.is_access_refused:
+            raise _RefusedError(hub_words(answer))
+        if answer.status is not data.ResponseStatus.SUCCESS:
+            raise self._stopped(hub_words(answer), answer.retry_after or 0)
+        try:
+            said = json.loads(answer.content or "")
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            raise self._stopped(_STRANGE)
+        return said
+
+    def _stopped(self, words: str, rest: float = 0.0) -> _StopError:
+        self.trouble, self.rest = words, rest
+        return _StopError()
+
+    def _refuse(self, sound: Unsent, words: str) -> None:
+        self.unsent.postpone(sound)
+        self.trouble, self.refused = words, self.refused + 1
+        if self.refused == MOST_REFUSED:
+            raise _StopError
+
+
+def _described(sound: Unsent) -> SoundReport:
+    digest, size = hashlib.sha256(), 0
+    with open_binary(sound.path) as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            size += len(piece)
+    if not size:
+        raise _RefusedError(f"{sound.path.name} is empty")
+    kind = format_named(sound.path.suffix[1:].lower()) or FORMATS[0]
+    return SoundReport.model_validate(
+        {
+            "is_clip": sound.is_clip,
+            "format": kind.NAME,
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+        }
+    )
+
+
+def _read(path: Path, start: int, size: int) -> bytes:
+    with open_binary(path) as file:
+        file.seek(start)
+        return file.read(size)

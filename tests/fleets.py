@@ -1,0 +1,137 @@
+"""Sensors that follow the settings of a hub, in tests: real homes, asked for over HTTP."""
+
+import base64
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from starlette.testclient import TestClient
+
+from acoupi import data
+from acoupi.captures import CaptureReport, MicrophoneHealth
+from acoupi.errors import ConfigurationError
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.sensors import add_sensor, make_token
+from acoupi.hub.taking_in import take_in
+from acoupi.programs.templates.digests import section_digests
+from acoupi.provisioned import Fetched, Provisioned
+from acoupi.provisioning.apply import provision
+from acoupi.reports import DeploymentReport, MessageReport, RecordingReport, Report
+from acoupi.services.in_force import settings_report
+from acoupi.system import Settings
+from tests.clocks import Clock
+from tests.provisioning import config_of
+
+__all__ = ["FollowingSensor"]
+
+DEVICE = "dev"
+
+
+class FollowingSensor:
+    """A home that follows a hub; what it records is made up."""
+
+    def __init__(
+        self, hub: HubDatabase, client: TestClient, name: str, home: Path, key: str, clock: Clock
+    ) -> None:
+        add_sensor(hub, name)
+        self.hub, self.client, self.name, self.clock = hub, client, name, clock
+        self.token = make_token(hub, name)
+        self.settings = Settings(home=home)
+        self.key = key
+        self.is_linked = True
+        self.program = "demo"
+        self.deployment = data.Deployment(name=name, started_on=clock.now)
+
+    def follow(self) -> Provisioned:
+        """Ask the hub, and put in force what it offers."""
+        environ = {
+            "ACOUPI_PROGRAM": self.program,
+            "ACOUPI_CONFIG_URL": f"http://{self.name}:{self.token}@hub/v1/settings",
+            "ACOUPI_CONFIG_KEY": self.key,
+            "ACOUPI_DEPLOYMENT__NAME": self.name,
+        }
+        return provision(self.settings, environ, self._fetch)[0]
+
+    def _fetch(self, _: str) -> Fetched:
+        if not self.is_linked:
+            raise ConfigurationError("cannot fetch the configuration.", why="the link is down.")
+        login = base64.b64encode(f"{self.name}:{self.token}".encode()).decode()
+        answer = self.client.get("/v1/settings", headers={"Authorization": f"Basic {login}"})
+        if answer.status_code != 200:
+            raise ConfigurationError("cannot fetch the configuration.", why=answer.text)
+        return Fetched(answer.text, ".json")
+
+    def duration(self) -> float:
+        """Return the setting that the tests change, as it is in force."""
+        return float(config_of(self.settings).recording.duration)
+
+    def report(self, *, silent: bool = False, status: str = "OK", recordings: int = 1) -> None:
+        """Report what is in force, a heartbeat, and recordings of now."""
+        found = settings_report(self.settings) if self.is_set_up() else None
+        beat: dict[str, Any] = {
+            "sent_on": self.clock.now.isoformat(),
+            "device_id": DEVICE,
+            "status": status,
+        }
+        if found is not None:
+            config = config_of(self.settings)
+            sections = section_digests(config)
+            beat |= {"program": found.program, "sections": sections}
+            beat |= {"configuration": sha256(" ".join(sections).encode()).hexdigest()}
+        report = Report(
+            deployments=[DeploymentReport(deployment=self.deployment)],
+            recordings=[self._recording(silent=silent) for _ in range(recordings)],
+            messages=[
+                MessageReport(
+                    id=uuid4(),
+                    message_type=data.MessageType.HEARTBEAT,
+                    created_on=self.clock.now,
+                    content=json.dumps(beat),
+                )
+            ],
+            settings=found,
+        )
+        if self.is_linked:
+            take_in(self.hub, self.name, report)
+
+    def is_set_up(self) -> bool:
+        return self.settings.program_config_file.exists()
+
+    def _recording(self, *, silent: bool) -> RecordingReport:
+        level = -200.0 if silent else -40.0
+        health = MicrophoneHealth(
+            rms_dbfs=level,
+            peak_dbfs=level,
+            clipped_share=0,
+            dc_offset=0,
+            is_silent=silent,
+            is_stuck=False,
+            noise_floor_dbfs=level,
+        )
+        capture = CaptureReport(
+            stream_id=uuid4(),
+            first_frame=0,
+            frames=48_000,
+            samplerate_measured=None,
+            clock_synchronised=None,
+            clock_error_s=None,
+            health=health,
+        )
+        return RecordingReport(
+            id=uuid4(),
+            deployment=self.deployment.id,
+            reported_on=self.clock.now,
+            created_on=self.clock.now,
+            duration_s=3,
+            samplerate_hz=16_000,
+            state=data.RecordingState.KEPT,
+            capture=capture,
+        )
+
+    def lives(self, seconds: float = 20, **reported: Any) -> None:
+        """Ask the hub, let time pass, and report."""
+        self.follow()
+        self.clock.advance(seconds)
+        self.report(**reported)

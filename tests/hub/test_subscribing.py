@@ -1,0 +1,296 @@
+"""Messages of sensors from a real broker in the database of a hub: each once, none lost."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from acoupi import data
+from acoupi.cli.app import app
+from acoupi.components.messengers import MQTTMessenger
+from acoupi.components.messengers.mqtt_connection import Broker, Connection
+from acoupi.components.messengers.mqtt_session import Publication
+from acoupi.errors import AccessRefusedError, ParameterError
+from acoupi.hub import publications
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.publications import get_strangers, put_publications
+from acoupi.hub.sensors import add_sensor, get_sensors
+from acoupi.hub.subscribing import Subscriber
+from tests.postgres import Postgres
+from tests.services import Mosquitto, eventually
+
+DEADLINE = 60.0
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[HubDatabase]:
+    with closing(HubDatabase(postgres.new_database("subscribing"))) as database:
+        add_sensor(database, "oak-1")
+        yield database
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    folder = tmp_path / "broker"
+    keeps = f"persistence true\npersistence_location {folder}/"
+    with Mosquitto(folder, options=keeps) as broker:
+        yield broker
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acoupi.hub.subscribing.FIRST_WAIT", 0.05)
+    monkeypatch.setattr("acoupi.hub.subscribing.LONGEST_WAIT", 0.2)
+
+
+@contextmanager
+def subscribed(database: HubDatabase, broker: Mosquitto) -> Iterator[Subscriber]:
+    """Subscribe from a thread, as the command does, until the end of the block."""
+    subscriber = Subscriber(database, f"mqtt://localhost:{broker.port}/acoupi", "hub")
+    thread = threading.Thread(target=subscriber.run)
+    thread.start()
+    try:
+        yield subscriber
+    finally:
+        subscriber.end()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def sender(home: Path, broker: Mosquitto) -> Iterator[Callable[[str, str], data.Message]]:
+    """Send messages as sensors do, each on a topic."""
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "device.json").write_text('{"id": "1000beef"}')
+    made: dict[str, MQTTMessenger] = {}
+
+    def send(topic: str, content: str) -> data.Message:
+        if topic not in made:
+            made[topic] = MQTTMessenger(
+                "localhost", topic, broker.port, use_message_type=True, timeout=DEADLINE,
+                client_id=f"client-{len(made)}",
+            )  # fmt: skip
+        message = data.Message(content=content, message_type=data.MessageType.DETECTION)
+        assert made[topic].send_message(message).status is data.ResponseStatus.SUCCESS
+        return message
+
+    yield send
+    for one in made.values():
+        one.close()
+
+
+Send = Callable[[str, str], data.Message]
+
+
+def stored(database: HubDatabase) -> list[tuple[str, str | None, str]]:
+    """Return sensor, type and content of every message, in the order of their content."""
+    with database.reading() as connection:
+        return [
+            (sensor, kind, content)
+            for sensor, kind, content in connection.execute(
+                "SELECT s.id, m.message_type, m.content FROM message m"
+                " JOIN sensor s ON s.row = m.sensor_row ORDER BY m.content"
+            )
+        ]
+
+
+def wait_for(database: HubDatabase, number: int) -> None:
+    eventually(lambda: len(stored(database)) >= number, f"{number} messages", DEADLINE)
+
+
+def test_messages_are_stored_with_their_sensor_and_strangers_are_named(
+    database: HubDatabase, broker: Mosquitto, sender: Send
+) -> None:
+    add_sensor(database, "1000beef")
+    with subscribed(database, broker):
+        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        sender("acoupi/oak-1", "by its topic")
+        sender("acoupi/wood", "by its device")
+        wait_for(database, 2)
+
+    assert stored(database) == [
+        ("1000beef", "detection", "by its device"),
+        ("oak-1", "detection", "by its topic"),
+    ]
+    assert all(one.reported_on for one in get_sensors(database))
+    assert get_strangers(database) == []
+
+
+def has_session(broker: Mosquitto) -> bool:
+    """Return whether the broker keeps messages for the hub: it says whether anybody wants one."""
+    with closing(Connection(Broker("localhost", broker.port), "probe")) as connection:
+        connection.open(DEADLINE)
+        number = connection.publish("acoupi/probe", b"", {}, retain=True)
+        return connection.wait_for(number, DEADLINE).value == 0  # 16: nobody subscribes
+
+
+def test_nothing_is_lost_while_the_hub_or_the_broker_is_down(
+    database: HubDatabase, broker: Mosquitto, sender: Send
+) -> None:
+    with subscribed(database, broker):
+        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        sender("acoupi/oak-1", "1 both are there")
+        wait_for(database, 1)
+    sender("acoupi/oak-1", "2 the hub is down")
+    with subscribed(database, broker):
+        wait_for(database, 2)
+        broker.stop()
+        broker.start()
+        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        sender("acoupi/oak-1", "3 the broker was down")
+        wait_for(database, 3)
+
+    assert [content for _, _, content in stored(database)] == [
+        "1 both are there",
+        "2 the hub is down",
+        "3 the broker was down",
+    ]
+
+
+def test_what_the_database_does_not_take_is_kept_until_it_does(
+    database: HubDatabase, broker: Mosquitto, sender: Send
+) -> None:
+    with database.writing() as connection:
+        connection.execute("ALTER TABLE message RENAME TO away")
+    with subscribed(database, broker):
+        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        sender("acoupi/oak-1", "first")
+    # The hub ended with it in hand, and never said that it has it.
+    with subscribed(database, broker):
+        sender("acoupi/oak-1", "second")
+        with database.writing() as connection:
+            connection.execute("ALTER TABLE away RENAME TO message")
+        wait_for(database, 2)
+
+    assert [content for _, _, content in stored(database)] == ["first", "second"]
+
+
+def test_a_broker_that_does_not_let_it_in_ends_it(database: HubDatabase, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "closed", users={"hub": "secret"}) as broker:
+        url = f"mqtt://nobody:wrong@localhost:{broker.port}/acoupi"
+        with pytest.raises(AccessRefusedError) as told:
+            Subscriber(database, url, "hub").run()
+    assert "wrong" not in "".join(told.value.lines())
+    assert "--broker mqtts://USER" in str(told.value.help)
+
+
+def test_a_broker_that_does_not_let_it_read_the_topic_ends_it(
+    database: HubDatabase, tmp_path: Path
+) -> None:
+    [plugin] = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")
+    rights = tmp_path / "rights.json"
+    rights.write_text('{"defaultACLAccess": {"subscribe": false}}')
+    rights.chmod(0o644)
+    options = f"plugin {plugin}\nplugin_opt_config_file {rights}"
+    with Mosquitto(tmp_path / "broker", options=options) as broker:
+        url = f"mqtt://localhost:{broker.port}/acoupi"
+        with pytest.raises(AccessRefusedError, match="read") as told:
+            Subscriber(database, url, "hub").run()
+    assert "may read the topic" in str(told.value.help)
+
+
+def test_a_broker_that_hangs_up_is_tried_again(
+    database: HubDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"mqtt://127.0.0.1:{listener.getsockname()[1]}/acoupi"
+        subscriber = Subscriber(database, url, "hub")
+        thread = threading.Thread(target=subscriber.run)
+        thread.start()
+        listener.settimeout(DEADLINE)
+        for _ in range(3):
+            channel, _ = listener.accept()
+            channel.close()
+        subscriber.end()
+        thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert "It is tried again." in caplog.text
+
+
+def test_an_address_that_is_none_is_named(database: HubDatabase) -> None:
+    with pytest.raises(ParameterError) as told:
+        Subscriber(database, "http://localhost", "hub")
+    assert str(told.value.help).startswith("--broker mqtts://")
+
+
+# What is stored
+
+
+def published(topic: str, content: object, *, retained: bool = False, **labels: str) -> Publication:
+    text = content if isinstance(content, str) else json.dumps(content)
+    return Publication(topic, text.encode(), labels, retained, 1)
+
+
+def test_the_same_message_is_stored_once_with_or_without_an_id(database: HubDatabase) -> None:
+    with_id = published("acoupi/oak-1", "a", message_id="0" * 31 + "7")
+    again = with_id._replace(content=b"b")
+    without = published("acoupi/oak-1/heartbeat", "c")
+
+    for _ in range(2):
+        put_publications(database, [with_id, again, without])
+
+    assert [content for _, _, content in stored(database)] == ["a", "c"]
+
+
+def test_heartbeats_and_alarms_are_known_without_a_type_in_the_topic(
+    database: HubDatabase,
+) -> None:
+    beat = {"sent_on": "2026-01-01T00:00:00Z", "device_id": "x", "status": "OK", "a": 1}
+    alarm = {"alarm": "silent", "state": "raised", "since": "2026-01-01T00:00:00Z"}
+    told = [published("acoupi/oak-1", one) for one in (beat, alarm, "[1]", "{")]
+    put_publications(database, told)
+
+    assert {kind for _, kind, _ in stored(database)} == {None, "alarm", "heartbeat"}
+    with database.reading() as connection:
+        [(created,)] = connection.execute(
+            "SELECT created_on_us FROM message WHERE message_type = 'heartbeat'"
+        ).fetchall()
+    assert data.from_microseconds(created).isoformat() == "2026-01-01T00:00:00+00:00"
+
+
+def test_states_that_a_broker_keeps_are_no_messages(database: HubDatabase) -> None:
+    put_publications(database, [published("acoupi/oak-1/status", "online", retained=True)])
+
+    assert stored(database) == []
+
+
+def test_strangers_are_counted_named_once_and_bounded(
+    database: HubDatabase, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+) -> None:
+    monkeypatch.setattr(publications, "MOST_STRANGERS", 2)
+    told = [
+        published("acoupi/wood/detection", "a", device_id="elm-2"),
+        published("acoupi/fir-3/detection", "b"),
+        published("acoupi/fir-3", "c"),
+        published("acoupi/a", "d"),
+        published("acoupi/b", "e"),
+    ]
+    assert put_publications(database, told) == ["elm-2", "fir-3", "(others)"]
+    assert put_publications(database, told) == []
+
+    assert stored(database) == []
+    counts = {one.name: (one.messages, one.topic) for one in get_strangers(database)}
+    assert counts == {
+        "elm-2": (2, "acoupi/wood/detection"),
+        "fir-3": (4, "acoupi/fir-3"),
+        "(others)": (4, "acoupi/b"),
+    }
+    url = postgres.url("subscribing")
+    shown = CliRunner().invoke(app, ["hub", "sensors", "--database", url])
+    assert '2 messages of "elm-2"' in shown.output
+    add_sensor(database, "elm-2")
+    assert "elm-2" not in {one.name for one in get_strangers(database)}
+
+
+def test_what_a_stranger_is_called_reaches_no_terminal_as_it_is(
+    database: HubDatabase, postgres: Postgres
+) -> None:
+    put_publications(database, [published("acoupi/a\x1b[2Jb\0", "x" * 100)])
+
+    shown = CliRunner().invoke(app, ["hub", "sensors", "--database", postgres.url("subscribing")])
+    assert "\x1b[2J" not in shown.output
