@@ -235,8 +235,7 @@ class EffortLog:
         if self._was_running:
             return
         since = max(last or deployment.started_on, deployment.started_on)
-        off = 0 if here is None else abs((here - since).total_seconds())
-        if here is not None and (since > began or (self._clock and off > _STEP_SECONDS)):
+        if here is not None and (since > began or self._clock is not None):
             since = here  # the clock was set in between
         # What was last told may have been told by another clock than that of this boot.
         is_first = self._clock is not None and here is None and last is not None

@@ -124,7 +124,8 @@ ALIVE_UNTIL = """
             ORDER BY created_on_us DESC LIMIT 1
         ), -1),
         coalesce((
-            SELECT max(end_us) FROM effort_note WHERE deployment_row = :deployment_row
+            SELECT max(end_us) FROM effort_note
+            WHERE deployment_row = :deployment_row AND state <> 'clock_unknown'
         ), -1)
     )
 """

@@ -422,3 +422,23 @@ def test_clocks_that_are_read_late_on_a_busy_machine_leave_no_hole(
     reasons = {span.detail for span in machine.spans() if span.start < right.created_on}
 
     assert effort.NO_REASON not in reasons
+
+
+def test_a_recorder_that_is_killed_right_after_a_step_leaves_no_hole(machine: Machine) -> None:
+    machine.clock.state = SET
+    machine.made()
+    (site,) = machine.store.get_deployments()
+    machine.clock.step(HOUR)
+    machine.clock.state = NOT_SET
+    begun = data.utc_now()
+    step = begun - datetime.timedelta(seconds=HOUR)
+    note = data.EffortSpan(step, begun, EffortState.CLOCK_UNKNOWN, "set", read_boot_clock())
+    machine.store.note_effort(site, [note])
+    machine.start()
+    machine.made()
+    machine.set_clock(-HOUR)
+    right = machine.made()
+
+    reasons = {span.detail for span in machine.spans() if span.start < right.created_on}
+
+    assert effort.NO_REASON not in reasons
