@@ -208,6 +208,7 @@ def usb_microphone(walk: Walk) -> None:
     walk.board.run(f"modprobe -a vhci_hcd snd_usb_audio; {plug}")
     plugged = until(lambda: number_of(walk, USB) != "")
     walk.found("the kernel has it", plugged, f"card {number_of(walk, USB)}")
+    walk.sensor.acoupi("config set microphone.audio_channels 1")
     walk.sensor.acoupi(f'config set --apply microphone.device_name "{USB}"')
     walk.hears()
     walk.explains()
