@@ -133,9 +133,7 @@ def dispatch(
 def work(
     hub: Annotated[
         str,
-        typer.Option(
-            metavar="URL", envvar="ACOUPI_HUB_URL", help="Of the hub: http://… or https://…"
-        ),
+        typer.Option(metavar="URL", envvar="ACOUPI_HUB_URL", help="Of the hub: https://HOST"),
     ],
     token: Annotated[
         str,

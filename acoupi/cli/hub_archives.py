@@ -35,7 +35,10 @@ EXAMPLE = 'acoupi hub analyse /media/card --program sounds --deployment "Old oak
 def analyse(
     context: typer.Context,
     place: Annotated[
-        str, typer.Argument(metavar="FOLDER|s3://…", help="Where the recordings are, and stay.")
+        str,
+        typer.Argument(
+            metavar="FOLDER|s3://BUCKET/PREFIX", help="Where the recordings are, and stay."
+        ),
     ],
     program: Annotated[
         str,

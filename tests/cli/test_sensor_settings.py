@@ -201,7 +201,7 @@ def test_what_get_prints_can_be_set_again(run: Run, sensor: Path) -> None:
         (
             ["--sensor.x", "1"],
             "--sensor.x",
-            "the settings of sensor are alarms, backlog, clips, disk, hub, metrics",
+            "the settings of sensor are alarms, analysis, backlog, clips, disk, hub, metrics",
             "config schema",
         ),
     ],
