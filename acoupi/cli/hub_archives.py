@@ -28,7 +28,7 @@ app = single()
 
 SAID_EVERY = 5.0
 """Seconds between two words on how far it is."""
-EXAMPLE = 'acoupi hub analyse /media/card --program sounds --deployment "Old oak" --workers 2'
+EXAMPLE = 'acoupi hub analyse /media/card --program sounds --deployment "Old oak"'
 
 
 @app.command("analyse", context_settings=ANY_OPTION, epilog=example(EXAMPLE))

@@ -23,8 +23,8 @@ Hub = Annotated[
         metavar="URL",
         envvar=["ACOUPI_HUB", "ACOUPI_HUB_DATABASE"],
         show_envvar=False,
-        help="Of all sensors of the hub at https://HOST, or with this database (postgresql://HOST/NAME); "
-        "times in UTC.",
+        help="Of all sensors of the hub at https://HOST, or with this database "
+        "(postgresql://HOST/NAME); times in UTC.",
     ),
 ]
 TokenFile = Annotated[
