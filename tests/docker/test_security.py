@@ -341,7 +341,7 @@ def test_the_image_is_small_and_our_code_a_small_part_of_it(image: str, tmp_path
     fetched = len(gzip.compress(last_layer(image, tmp_path)))
 
     assert int(size) - int(base) <= 280_000_000
-    assert fetched <= 3_500_000
+    assert fetched <= 4_000_000
 
 
 def last_layer(image: str, folder: Path) -> bytes:
