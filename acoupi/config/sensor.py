@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "dump_setting",
     "is_about_sensor",
     "load_sensor",
+    "planned_sensor",
     "sensor_files",
     "sensor_schema",
     "set_setting",
@@ -291,6 +293,18 @@ def is_about_sensor(schema: type[BaseModel]) -> bool:
 
 # ---- the file
 
+_planned: ContextVar[BaseModel | None] = ContextVar("planned", default=None)
+
+
+@contextlib.contextmanager
+def planned_sensor(sensor: BaseModel) -> Iterator[None]:
+    """Let `load_sensor` return settings that are not written yet, while setup plans with them."""
+    token = _planned.set(sensor)
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
 
 def load_sensor(settings: SensorPaths) -> Any:
     """Return the settings of the sensor, by section; the defaults where there is no file.
@@ -308,6 +322,8 @@ def load_sensor(settings: SensorPaths) -> Any:
     >>> load_sensor(Settings(home=Path("/nowhere"))).recorder.microphone_patience is None
     True
     """
+    if (planned := _planned.get()) is not None:
+        return planned
     schema, path = sensor_schema(), settings.sensor_config_file
     if not is_there(path):
         return schema()

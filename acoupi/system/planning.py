@@ -19,7 +19,13 @@ from acoupi.config.env_files import read_text, updated_env
 from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
 from acoupi.config.presets import preset_for, put_over
 from acoupi.config.secrets import REFERENCE, SECRETS_FILE
-from acoupi.config.sensor import is_about_sensor, sensor_files, sensor_schema, split_document
+from acoupi.config.sensor import (
+    is_about_sensor,
+    planned_sensor,
+    sensor_files,
+    sensor_schema,
+    split_document,
+)
 from acoupi.config.sources import split_options
 from acoupi.config.tree import describe
 from acoupi.devices import ensure_device_id
@@ -152,7 +158,9 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     calls = calls_server(alarms) or sensor.hub.url is not None  # type: ignore[attr-defined]
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
     stack = replace(stack, sensor=None if sensor == type(sensor)() else sensor)
-    stack = with_extra_services(with_web(stack, settings, sensor.web), settings)  # type: ignore[attr-defined]
+    stack = with_web(stack, settings, sensor.web)  # type: ignore[attr-defined]
+    with planned_sensor(sensor):
+        stack = with_extra_services(stack, settings)
     stack = _with_watcher(stack, settings, sensor)
     stack = with_memory(stack, spool_of(program), sensor.spool)  # type: ignore[attr-defined]
     generated = {

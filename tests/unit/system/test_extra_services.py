@@ -7,6 +7,7 @@ import yaml
 
 from acoupi.bundles.bundle_checks import bundle_problems
 from acoupi.bundles.rendering import Manifest
+from acoupi.config.sensor import sensor_schema
 from acoupi.errors import ConfigurationError
 from acoupi.system import Sensor, Settings, setup_program, target_for
 from acoupi.targets import systemd
@@ -160,3 +161,45 @@ def test_a_declaration_that_is_wrong_is_named_at_setup(
     assert len(caught.value.lines()) == 3
     assert why in caught.value.lines()[1]
     assert not home.exists()
+
+
+GREETING = '''
+from pydantic import BaseModel
+
+from acoupi.config.sensor import load_sensor
+from acoupi.stack.extra_services import extra_service
+
+
+class Greet(BaseModel):
+    """Whether somebody is greeted."""
+
+    enabled: bool = False
+
+
+def service(settings):
+    if not load_sensor(settings).greet.enabled:
+        return None
+    return extra_service(settings, "greet", "greeting_of_a_test")
+'''
+
+
+def test_a_service_follows_the_settings_that_setup_is_given(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {
+        "acoupi.services": {"greet": "greeting_of_a_test:service"},
+        "acoupi.sensor": {"greet": "greeting_of_a_test:Greet"},
+    }
+    install(monkeypatch, tmp_path / "package", places, {"greeting_of_a_test.py": GREETING})
+    sensor_schema.cache_clear()
+    try:
+        names = []
+        for enabled in ("true", "false"):
+            options = ["--sensor.greet.enabled", enabled]
+            setup_program(Settings(home=home), "demo", options, target="process", environ={})
+            manifest = Manifest.read(Settings(home=home).manifest_file)
+            assert manifest is not None
+            names.append("greet" in {one.name for one in manifest.services})
+        assert names == [True, False]
+    finally:
+        sensor_schema.cache_clear()
