@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from acoupi.config import describe, is_valid_without_secrets
 from acoupi.config.dumping import SecretSplitter, dumped
+from acoupi.home import without_dots
 from acoupi.rights import (
     Folder,
     Kept,
@@ -153,8 +154,11 @@ def places_of(config: BaseModel | None, home: Path) -> dict[Path, set[Place]]:
     """
     places: dict[Path, set[Place]] = {}
     for leaf in _leaves(config):
-        if isinstance(leaf.value, Path) and leaf.value.is_absolute():
-            path, is_read = _seen_at(leaf.value, leaf.marks, home)
+        value = leaf.value
+        if isinstance(value, Path) and WrittenFile in leaf.marks and len(value.parts) > 1:
+            value = without_dots(home / value)  # a relative one is below ACOUPI_HOME
+        if isinstance(value, Path) and value.is_absolute():
+            path, is_read = _seen_at(value, leaf.marks, home)
             places.setdefault(path, set()).add(_place(leaf.marks, is_read=is_read))
     return places
 

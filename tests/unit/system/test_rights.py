@@ -169,6 +169,15 @@ def test_relative_paths_are_in_no_place() -> None:
     assert mounts(own="b.txt") == []
 
 
+class Journal(BaseModel):
+    path: Annotated[Path, WrittenFile] = Path("journal/messages.jsonl")
+
+
+def test_a_file_below_the_home_that_is_written_has_its_folder() -> None:
+    assert places_of(Journal(), HOME) == {HOME / "journal": {"data"}}
+    assert places_of(Journal(path=Path("messages.jsonl")), HOME) == {}
+
+
 def test_a_model_writes_none_of_them_whatever_their_marks() -> None:
     paths = Paths.model_validate(
         {name: f"/{name}/x" for name in ("read", "folder", "written", "own", "db_metadata")}
