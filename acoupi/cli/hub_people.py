@@ -29,7 +29,7 @@ def add_person(
         typer.Option(
             metavar="ROLE",
             help="reader: what was heard, places to 0.1 degree; reviewer: also sound, true places, "
-            "and verdicts; operator: also how the sensors are, and their settings.",
+            "and verdicts; operator: also what room each sensor has left.",
         ),
     ],
     database: Database,

@@ -2,7 +2,7 @@
 
 A reader sees what was heard, and coordinates of 0.1 degree only. A reviewer also hears sound,
 which holds the place, so sees coordinates as they are; and says whether detections are right. An
-operator may also see how the sensors are, and change what they are told.
+operator also sees what room each sensor has left.
 """
 
 import datetime
