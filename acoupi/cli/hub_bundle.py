@@ -211,6 +211,8 @@ def _place(audio: str) -> str:
 
 def _say_where(home: "HubHome", choices: "HubChoices") -> None:
     say(f"Sensors report to {choices.address}")
+    if choices.pages:
+        say(f"Its pages are at {choices.pages} (to log in: acoupi hub add-person)")
     if choices.makes_certificate:
         say(f"They need the file {home.path / 'ca' / 'ca.pem'} (sensor.hub.ca_certificate).")
     if choices.listen.is_of_this_machine:

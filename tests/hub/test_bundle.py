@@ -76,6 +76,7 @@ def test_the_pages_only_read_sound_and_are_published_where_it_is_said(hub: Path)
     web = set_up(hub, EVERYTHING)["services"]["web"]
 
     assert web["ports"] == ["0.0.0.0:8443:8091"]
+    assert HubHome(hub).read().pages == "https://hub.example.org:8443/"
     assert {one["target"]: one["read_only"] for one in web["volumes"]} == {
         "/run/tls": True,
         "/audio": True,

@@ -120,6 +120,14 @@ class HubChoices(BaseModel):
         host = "localhost" if self.listen.is_of_this_machine else self.name
         return f"http{'s' if self.has_tls else ''}://{host}:{self.listen.port}"
 
+    @property
+    def pages(self) -> str | None:
+        """Where people see its pages, as they reach it; None: nowhere."""
+        if self.listen_web is None:
+            return None
+        host = "localhost" if self.listen_web.is_of_this_machine else self.name
+        return f"http{'s' if self.has_tls else ''}://{host}:{self.listen_web.port}/"
+
     def to_file(self) -> RenderedFile:
         """Return the file that keeps it."""
         return RenderedFile(self.model_dump_json(indent=2, exclude_defaults=True) + "\n")
