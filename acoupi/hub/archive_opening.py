@@ -3,8 +3,8 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from acoupi.errors import ConfigurationError
 from acoupi.hub.archive_places import Archive, FolderArchive
+from acoupi.hub.audio_store import no_s3
 
 __all__ = ["open_archive"]
 
@@ -25,9 +25,5 @@ def open_archive(place: str) -> Archive:
     try:
         from acoupi.hub.s3_archive import S3Archive  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            "this installation of acoupi cannot use an S3 store.",
-            'pip install "acoupi[hub,s3]"',
-            why=f"{error.name} is not installed.",
-        ) from error
+        raise no_s3(error) from error
     return S3Archive(parts.netloc, parts.path.strip("/"))

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from acoupi.errors import ConfigurationError
 from acoupi.hub.folder_store import FolderStore
 
-__all__ = ["AudioStore", "open_store"]
+__all__ = ["AudioStore", "no_s3", "open_store"]
 
 
 class AudioStore(Protocol):
@@ -57,11 +57,7 @@ def open_store(url: str) -> AudioStore:
         try:
             from acoupi.hub.s3_store import S3Store  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                "this installation of acoupi cannot use an S3 store.",
-                'pip install "acoupi[hub,s3]"',
-                why=f"{error.name} is not installed.",
-            ) from error
+            raise no_s3(error) from error
         return S3Store(parts.netloc, parts.path.strip("/"))
     folder = Path(url)
     if parts.scheme or not folder.is_absolute():
@@ -77,3 +73,12 @@ def open_store(url: str) -> AudioStore:
             why="it is not made by itself: the disk that belongs there may not be mounted.",
         )
     return FolderStore(folder)
+
+
+def no_s3(error: ModuleNotFoundError) -> ConfigurationError:
+    """Return what to say where the library for S3 is missing."""
+    return ConfigurationError(
+        "this installation of acoupi cannot use an S3 store.",
+        'pip install "acoupi[hub,s3]"',
+        why=f"{error.name} is not installed.",
+    )

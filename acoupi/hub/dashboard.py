@@ -1,6 +1,7 @@
 """The pages of a hub: those of a sensor, over what many sensors reported."""
 
 import datetime
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -42,6 +43,8 @@ AT_ONCE = 100
 """Connections; more are told to come back."""
 GRACE = 5
 """Seconds for open answers when it is to end."""
+FOR_S = 20.0
+"""So long what is known of the sensors is good enough, seconds."""
 MOST_DEPLOYMENTS = 200
 """On the first page, the newest."""
 MENU = {
@@ -65,11 +68,19 @@ class HubSensor:
 
     def __init__(self, hub: Hub, place: "Place") -> None:
         self._hub, self._place = hub, place
+        self._lock = threading.Lock()
+        self._known: tuple[float, Now] | None = None
         self.reader = HubReader(hub.database)
         self.child_reader = ("acoupi.hub.reader:HubReader", place.url)
 
     def now(self) -> Now:
-        """Return how the sensors are."""
+        """Return how the sensors are, or were up to `FOR_S` ago: many heartbeats are read."""
+        with self._lock:
+            if self._known is None or clock.monotonic() - self._known[0] >= FOR_S:
+                self._known = clock.monotonic(), self._now()
+            return self._known[1]
+
+    def _now(self) -> Now:
         now = clock.utc_now()
         fleet = Fleet(now)
         put_reported(fleet, self._hub.database)

@@ -19,7 +19,8 @@ from acoupi.errors import ParameterError
 from acoupi.heard import Filters
 from acoupi.hub.audio import put_chunk, take_sound
 from acoupi.hub.audio_store import open_store
-from acoupi.hub.dashboard import MENU, Place, make_dashboard, serve
+from acoupi.hub.dashboard import FOR_S as KNOWN_FOR_S
+from acoupi.hub.dashboard import MENU, HubSensor, Place, make_dashboard, serve
 from acoupi.hub.dashboard_access import FOR_S
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.parts import Hub
@@ -109,6 +110,24 @@ def test_every_page_in_the_menu_is_there_for_who_has_a_token(
     assert "Old oak" in first
     assert "Myotis nattereri" in found["detections"].text
     assert "The hub does not have its sound" in found[f"detections/{heard.id}"].text
+
+
+def test_the_heartbeats_of_all_sensors_are_not_read_for_every_page(
+    database: HubDatabase, url: str, heard: data.Detection, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    clock = Clock(data.utc_now())
+    clock.install(monkeypatch)
+    sensor = HubSensor(Hub(database), Place(url, tmp_path))
+    counts = [sensor.now()["status"]["counts"]["silent"]]
+
+    add_sensor(database, "ash-3")
+    make_token(database, "ash-3")
+    counts.append(sensor.now()["status"]["counts"]["silent"])
+    clock.advance(KNOWN_FOR_S)
+    counts.append(sensor.now()["status"]["counts"]["silent"])
+
+    assert counts == [1, 1, 2]
 
 
 def test_what_only_a_sensor_has_is_not_there(
