@@ -23,6 +23,7 @@ from acoupi.fleet.words import row_words
 from acoupi.heard import RecordingFile, VerdictRow
 from acoupi.hub.audio import find_sound, read_audio
 from acoupi.hub.dashboard_access import PeopleAccess
+from acoupi.hub.database import LONGEST_STATEMENT
 from acoupi.hub.heartbeats import put_reported
 from acoupi.hub.parts import Hub
 from acoupi.hub.reader import HubReader
@@ -70,7 +71,7 @@ class HubSensor:
         self._hub, self._place = hub, place
         self._lock = threading.Lock()
         self._known: tuple[float, Now] | None = None
-        self.reader = HubReader(hub.database)
+        self.reader = HubReader(hub.database, LONGEST_STATEMENT)
         self.child_reader = ("acoupi.hub.reader:HubReader", place.url)
 
     def now(self) -> Now:

@@ -2,8 +2,8 @@
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
 from typing import Any
@@ -13,15 +13,18 @@ from psycopg.abc import Buffer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumper
 
+from acoupi import clock
 from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
 from acoupi.hub.schema import STATEMENTS, UPGRADES, VERSION
 
-__all__ = ["Connection", "HubDatabase", "storable", "translated"]
+__all__ = ["LONGEST_STATEMENT", "Connection", "HubDatabase", "storable", "translated"]
 
 PATIENCE = 10
 """Seconds to wait for the server."""
-LONGEST_WRITE = 60
-"""Seconds that one statement may take which changes something."""
+LONGEST_STATEMENT = 60.0
+"""Seconds that the server may work on a statement, where nothing else is said."""
+LONGEST_WRITE = 120.0
+"""Seconds that somebody waits for the only connection that writes."""
 _OPTIONS = "-c search_path=public,acoupi_sqlite,pg_catalog"
 _MAKING = 0x61634855
 """Key of the lock that lets one process at a time make the tables; "acHU"."""
@@ -76,6 +79,33 @@ class Connection:
             yield from cursor
 
 
+class _Link(psycopg.Connection[Any]):
+    """A connection that does not wait for ever for a server that has stopped without a word."""
+
+    longest: float | None = LONGEST_STATEMENT
+    """Seconds that the server may work on a statement; None: as long as it takes."""
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **more: Any) -> Any:
+        """Run an exchange with the server; close the connection if it does not answer in time."""
+        return super().wait(gen if self.longest is None else self._limited(gen), *args, **more)
+
+    def _limited(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        assert self.longest is not None
+        end = clock.monotonic() + self.longest + PATIENCE  # the server itself gives up earlier
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and clock.monotonic() >= end:
+                    self.close()
+                    raise psycopg.OperationalError(
+                        f"the server has not answered for {self.longest + PATIENCE:g} s"
+                    )
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            return done.value
+
+
 class HubDatabase:
     """A database of PostgreSQL with the tables of a hub, which are made where there are none.
 
@@ -94,7 +124,7 @@ class HubDatabase:
     def __init__(self, url: str) -> None:
         self._url, self._place = url, _place(url)
         self._writes = threading.Lock()
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: _Link | None = None
 
     def close(self) -> None:
         """Let go of the server."""
@@ -103,7 +133,7 @@ class HubDatabase:
             self._connection = None
 
     @contextmanager
-    def reading(self, longest: float | None = None) -> Iterator[Connection]:
+    def reading(self, longest: float | None = LONGEST_STATEMENT) -> Iterator[Connection]:
         """Provide a connection that sees one consistent state.
 
         It is its own: several may be open at once.
@@ -114,33 +144,33 @@ class HubDatabase:
             Seconds that the server may work on one statement, or on the next rows of one; None:
             as long as it takes.
         """
-        with self._told(), self._connected() as connection:
+        with self._told(), closing(self._connect()) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            if longest is not None:
-                connection.execute(f"SET LOCAL statement_timeout = '{longest:g}s'")
+            _limit(connection, longest)
             yield Connection(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Provide the only connection that writes; an exception undoes its changes."""
-        with self._writes, self._told():
+        with self._told(), self._only_one():
             if self._connection is None or self._connection.closed:
                 self._connection = self._connect()
-                self._connection.execute(f"SET statement_timeout = '{LONGEST_WRITE}s'")
+                _limit(self._connection, LONGEST_STATEMENT)
                 self._connection.commit()
             with self._connection.transaction():
                 yield Connection(self._connection)
 
     @contextmanager
-    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
-        connection = self._connect()
+    def _only_one(self) -> Iterator[None]:
+        if not self._writes.acquire(timeout=LONGEST_WRITE):
+            raise psycopg.OperationalError(f"others have used it for {LONGEST_WRITE:g} s")
         try:
-            yield connection
+            yield
         finally:
-            connection.close()
+            self._writes.release()
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(
+    def _connect(self) -> _Link:
+        connection = _Link.connect(
             self._url, connect_timeout=PATIENCE, options=_OPTIONS, tcp_user_timeout=PATIENCE * 1000
         )
         connection.adapters.register_dumper(str, _TextDumper)
@@ -173,6 +203,13 @@ class HubDatabase:
                 "acoupi hub sensors, with the same --database",
                 why=f"{type(error).__name__}: {_first_line(error)}",
             ) from error
+
+
+def _limit(connection: _Link, longest: float | None) -> None:
+    """Let the server end a statement that takes longer, and this process, if it does not."""
+    connection.longest = longest
+    if longest is not None:
+        connection.execute(f"SET statement_timeout = '{longest:g}s'")
 
 
 def _make(connection: psycopg.Connection[Any]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from acoupi.data import from_microseconds
 from acoupi.fleet.judging import KEPT, Fleet
-from acoupi.hub.database import HubDatabase
+from acoupi.hub.database import LONGEST_STATEMENT, HubDatabase
 
 __all__ = ["put_reported"]
 
@@ -33,7 +33,7 @@ def put_reported(
     *,
     only: Collection[str] | None = None,
     most: int = KEPT,
-    longest: float | None = None,
+    longest: float | None = LONGEST_STATEMENT,
 ) -> None:
     """Put the newest messages of each sensor into a fleet; those that may report are expected.
 

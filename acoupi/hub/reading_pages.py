@@ -25,6 +25,7 @@ from acoupi.errors import AcoupiError, HubError
 from acoupi.exports.remote import MOST_ANSWER, READING, READING_VERSION, Call, NewVerdict
 from acoupi.heard import VerdictRow
 from acoupi.hub.asking import RETRY_AFTER, Asked, RefusedError, page, said
+from acoupi.hub.database import LONGEST_STATEMENT
 from acoupi.hub.parts import Hub
 from acoupi.hub.places import rounded_places
 from acoupi.hub.reader import HubReader
@@ -33,8 +34,6 @@ from acoupi.hub.verdicts import put_verdict
 
 __all__ = ["reading_routes"]
 
-LONGEST_STATEMENT = 60.0
-"""Seconds that the database may work on one answer, or on the next rows of one."""
 LONGEST_STREAM = 3600.0
 """Seconds for all rows of an answer to be taken; the database keeps what it was meanwhile."""
 ROWS = 500

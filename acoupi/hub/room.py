@@ -6,7 +6,7 @@ from acoupi import data
 from acoupi.data import from_microseconds
 from acoupi.fleet.judging import Fleet
 from acoupi.fleet.room import GivenUpThere, SensorRoom
-from acoupi.hub.database import HubDatabase
+from acoupi.hub.database import LONGEST_STATEMENT, HubDatabase
 from acoupi.hub.heartbeats import put_reported
 
 __all__ = ["rooms_of"]
@@ -19,7 +19,7 @@ _GIVEN_UP = """
 """
 
 
-def rooms_of(database: HubDatabase, longest: float | None = None) -> list[SensorRoom]:
+def rooms_of(database: HubDatabase, longest: float | None = LONGEST_STATEMENT) -> list[SensorRoom]:
     """Return the room of every sensor: those with the least first, then those that do not say.
 
     Parameters
