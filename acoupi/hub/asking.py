@@ -21,6 +21,7 @@ from acoupi.errors import HubError, HubFullError, HubUnavailableError, Recording
 from acoupi.hub.parts import Hub
 from acoupi.hub.tokens import Caller, caller_of
 from acoupi.hub.troubles import Troubles
+from acoupi.web.prompt import body_of
 
 __all__ = ["LONGEST_BODY", "RETRY_AFTER", "Asked", "RefusedError", "page", "said"]
 
@@ -135,13 +136,12 @@ def _givers(allowed: tuple[str, ...]) -> str:
 
 async def _body(request: Request) -> bytes:
     """Return what was sent, without its compression; no more than the longest there may be."""
-    parts, length = [], 0
-    async for part in request.stream():
-        length += len(part)
-        if length > LONGEST_BODY:
-            raise _too_long()
-        parts.append(part)
-    body = b"".join(parts)
+    try:
+        body = await body_of(request, LONGEST_BODY)
+    except TimeoutError as error:
+        raise RefusedError(408, "what is sent came too slowly: send it again.") from error
+    if body is None:
+        raise _too_long()
     if request.headers.get("content-encoding") != "gzip":
         return body
     try:
@@ -151,6 +151,10 @@ async def _body(request: Request) -> bytes:
         raise RefusedError(422, f"this is not compressed as it says: {error}.") from error
     if reader.unconsumed_tail:
         raise _too_long()
+    if not reader.eof or reader.unused_data:
+        raise RefusedError(
+            422, "this is not compressed as it says: it has no end, or a second one."
+        )
     return plain
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import chain
 from uuid import UUID
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from acoupi.errors import ParameterError
@@ -21,10 +21,13 @@ from acoupi.hub.asking import Asked, RefusedError, page, said
 from acoupi.hub.audio import find_sound, put_chunk, read_audio, take_sound
 from acoupi.hub.parts import Hub
 from acoupi.reports import SoundReport, digest_header
+from acoupi.web.prompt import PromptStream
 from acoupi.web.ranges import range_of
 
 __all__ = ["audio_routes"]
 
+LONGEST_PAUSE, SLOWEST = 60.0, 5_000
+"""Seconds, and bytes a second: sound that is taken slower than that is cut off."""
 SOUND = "/v1/audio/{sound:uuid}"
 
 
@@ -73,7 +76,13 @@ def _hear(asked: Asked) -> Response:
     if wanted:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{sound.size}"
     content = _begun(read_audio(asked.hub, _sound(asked), start, end))
-    return StreamingResponse(content, 206 if wanted else 200, headers, f"audio/{sound.format}")
+    return PromptStream(
+        content,
+        206 if wanted else 200,
+        headers,
+        f"audio/{sound.format}",
+        longest=LONGEST_PAUSE + (end - start) / SLOWEST,
+    )
 
 
 def _begun(content: Iterator[bytes]) -> Iterator[bytes]:

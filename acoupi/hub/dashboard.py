@@ -34,6 +34,7 @@ from acoupi.web.asking import zone_named
 from acoupi.web.media import Files
 from acoupi.web.media import routes as media_routes
 from acoupi.web.parts import Subject
+from acoupi.web.prompt import PromptHTTP
 from acoupi.web.sensor import Now
 from acoupi.web.service import signing_key
 from acoupi.web.writing import routes as writing_routes
@@ -232,6 +233,7 @@ def serve(
         port=web.port,
         ssl_certfile=certificate,
         ssl_keyfile=key,
+        http=PromptHTTP,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -30,6 +30,7 @@ from acoupi.hub.parts import Hub
 from acoupi.hub.reading_pages import reading_routes
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import Report
+from acoupi.web.prompt import PromptHTTP
 
 __all__ = ["make_ingest", "serve", "serving_here"]
 
@@ -38,6 +39,7 @@ AT_ONCE = 200
 GRACE = 20
 """Seconds for requests that are being answered when it is to end."""
 OPTIONS: dict[str, Any] = {
+    "http": PromptHTTP,
     "log_config": None,
     "access_log": False,
     "server_header": False,

@@ -6,7 +6,6 @@ that nothing follows (`acoupi.door.wire.Answer`). A stream that ends without it 
 ``POST /v1/verdicts`` takes a verdict, in the name of who sends it.
 """
 
-import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
@@ -16,9 +15,8 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from acoupi.door.wire import Answer, TooLargeError, Trouble, arguments_of, pack, parse
 from acoupi.errors import AcoupiError, HubError
@@ -31,6 +29,7 @@ from acoupi.hub.places import rounded_places
 from acoupi.hub.reader import HubReader
 from acoupi.hub.room import rooms_of
 from acoupi.hub.verdicts import put_verdict
+from acoupi.web.prompt import PromptStream
 
 __all__ = ["reading_routes"]
 
@@ -119,7 +118,12 @@ def _streamed(lines: _Lines, headers: Mapping[str, str], streams: BoundedSemapho
     except BaseException:
         streams.release()
         raise
-    return _Stream(first, lines, headers, streams)
+
+    def end() -> None:
+        lines.close()
+        streams.release()
+
+    return PromptStream(_all(first, lines), 200, headers, longest=LONGEST_STREAM, end=end)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -166,30 +170,11 @@ def _packed(lines: _Lines) -> _Lines:
         yield packer.flush()
 
 
-class _Stream(StreamingResponse):
-    """Lines of an answer, as they are read; ends in time, whoever takes them."""
-
-    def __init__(
-        self, first: bytes, lines: _Lines, headers: Mapping[str, str], streams: BoundedSemaphore
-    ) -> None:
-        self._lines, self._streams = lines, streams
-        super().__init__(self._all(first), headers=headers)
-
-    async def _all(self, first: bytes) -> AsyncIterator[bytes]:
-        line: bytes | None = first
-        while line is not None:
-            yield line
-            line = await run_in_threadpool(next, self._lines, None)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all lines; what does not end in time ends without the last one."""
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_STREAM):
-                    await super().__call__(scope, receive, send)
-        finally:
-            self._lines.close()
-            self._streams.release()
+async def _all(first: bytes, lines: _Lines) -> AsyncIterator[bytes]:
+    line: bytes | None = first
+    while line is not None:
+        yield line
+        line = await run_in_threadpool(next, lines, None)
 
 
 def _room(asked: Asked) -> Response:

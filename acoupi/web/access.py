@@ -29,6 +29,7 @@ from acoupi.errors import ConfigurationError
 from acoupi.web.limits import Attempts, Rate
 from acoupi.web.login import login_page, password_page
 from acoupi.web.parts import METRICS, Visitor
+from acoupi.web.prompt import body_of
 
 __all__ = ["ALIVE", "COOKIE", "Opener", "PageAccess"]
 
@@ -321,7 +322,10 @@ class _Guard:
             where = request.headers.get("origin", "nowhere")
             logger.warning("A form from %s was refused.", where[:200])
             return _told(403, "this form is not of this page."), receive
-        content = await _body(request)
+        try:
+            content = await body_of(request, MOST_BYTES)
+        except TimeoutError:
+            return _told(408, "this request came too slowly."), receive
         if content is None:
             return _told(413, f"a request may have {MOST_BYTES} bytes."), receive
         if _path(request) != "/login":
@@ -346,15 +350,6 @@ def _is_from_here(request: Request) -> bool:
     """Return whether a browser says that a form is of this page; what says nothing is not."""
     origin = request.headers.get("origin") or request.headers.get("referer", "")
     return urlsplit(origin).netloc == request.headers.get("host", "") != ""
-
-
-async def _body(request: Request) -> bytes | None:
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_BYTES:
-            return None
-    return bytes(content)
 
 
 def _with_headers(send: Send) -> Send:

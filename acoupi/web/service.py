@@ -26,6 +26,7 @@ from acoupi.web.door_sensor import DoorSensor
 from acoupi.web.live import LiveFeed
 from acoupi.web.live import routes as live_routes
 from acoupi.web.media import routes as media_routes
+from acoupi.web.prompt import PromptHTTP
 from acoupi.web.recent import Recent
 from acoupi.web.writing import routes as writing_routes
 from acoupi.writing import PRIVATE, write_atomic
@@ -92,7 +93,7 @@ def _config(settings: Settings, web: Web, sensor: DoorSensor, feed: LiveFeed) ->
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=PromptHTTP,
         ws="none",
         lifespan="on",
         log_config=None,
