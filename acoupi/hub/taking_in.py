@@ -46,6 +46,8 @@ _PUT_DEPLOYMENT = """
         name = excluded.name, latitude_deg = excluded.latitude_deg,
         longitude_deg = excluded.longitude_deg, started_on_us = excluded.started_on_us,
         ended_on_us = excluded.ended_on_us
+    WHERE deployment.sensor_row = excluded.sensor_row
+    RETURNING row
 """
 
 _PUT_NOTE = """
@@ -95,9 +97,24 @@ _REPORTED = """
     ) ON COMMIT DROP
 """
 
-_OF_OTHERS = """
-    SELECT encode(r.id, 'hex') FROM recording r JOIN deployment w ON w.row = r.deployment_row
-    WHERE r.id = ANY(%s) AND w.sensor_row <> %s LIMIT 1
+_OF_ANOTHER = """
+    SELECT encode(x.id, 'hex') FROM {} JOIN deployment w ON w.row = r.deployment_row
+    WHERE x.id = ANY(%s) AND w.sensor_row <> %s LIMIT 1
+"""
+_OWNED = {
+    "recording": "recording x JOIN recording r ON r.row = x.row",
+    "clip": """
+        clip x JOIN clip_part p ON p.clip_row = x.row JOIN recording r ON r.row = p.recording_row
+    """,
+    "detection": """
+        detection x JOIN model_output o ON o.row = x.output_row
+        JOIN recording r ON r.row = o.recording_row
+    """,
+}
+_OUTPUT_OF_ANOTHER = """
+    SELECT encode(o.id, 'hex') FROM model_output o
+    JOIN unnest(%s::bytea[], %s::bigint[]) AS one (id, recording_row) ON one.id = o.id
+    WHERE o.recording_row <> one.recording_row LIMIT 1
 """
 
 _PUT_PROVENANCE = """
@@ -108,8 +125,7 @@ _PUT_PROVENANCE = """
     RETURNING row
 """
 
-# An output that is known already, and did not run again since, is left as it is; so is one of
-# another recording.
+# An output that is known already, and did not run again since, is left as it is.
 _PUT_OUTPUT = """
     INSERT INTO model_output (id, recording_row, name_model, created_on_us, provenance_row)
     VALUES (%s, %s, %s, %s, %s)
@@ -168,12 +184,18 @@ def take_in_result(database: HubDatabase, worker: Caller, job: int, result: JobR
     Raises
     ------
     HubError
-        If the job is not one of the worker's program.
+        If the job is not one of the worker's program, or the result is of another recording.
     """
     with database.writing() as connection:
         found = locked_job(connection, worker, job)
         if found.is_done:
             return
+        if any(one.recording_id != found.recording for one in result.analyses):
+            raise HubError(
+                f"this is no result of the job {job}.",
+                "acoupi hub workers, at the hub",
+                why=f"the job is to analyse the recording {found.recording}, not another one.",
+            )
         is_late = found.claim != result.claim.bytes
         if is_late and not any(one.state.is_final for one in result.analyses):
             return  # another worker has begun anew
@@ -209,11 +231,6 @@ def _put_deployment(
     connection: Connection, sensor_row: int, sensor: str, report: DeploymentReport
 ) -> None:
     one = report.deployment
-    owner = connection.execute(
-        "SELECT sensor_row FROM deployment WHERE id = :id", {"id": one.id.bytes}
-    ).fetchone()
-    if owner not in (None, (sensor_row,)):
-        raise _foreign("deployment", one.id, sensor)
     values = {
         "id": one.id.bytes,
         "sensor": sensor_row,
@@ -223,8 +240,14 @@ def _put_deployment(
         "started_on": to_microseconds(one.started_on),
         "ended_on": one.ended_on and to_microseconds(one.ended_on),
     }
-    connection.execute(_PUT_DEPLOYMENT, values)
-    (row,) = connection.one("SELECT row FROM deployment WHERE id = :id", {"id": one.id.bytes})
+    found = connection.execute(_PUT_DEPLOYMENT, values).fetchone()
+    if found is None:
+        raise _foreign("deployment", one.id, sensor)
+    (row,) = found
+    judged = [v.recording_id for v in report.verdicts]
+    _require_own(connection, sensor_row, sensor, "recording", judged)
+    heard = [v.detection_id for v in report.verdicts if v.detection_id is not None]
+    _require_own(connection, sensor_row, sensor, "detection", heard)
     notes = [
         (row, to_microseconds(n.start), n.state.value, to_microseconds(n.end), n.detail)
         for n in report.notes
@@ -283,9 +306,9 @@ def _put_recordings(
 ) -> Recordings:
     """Store recordings; return those of which something new was said."""
     by_id = {one.id.bytes: one for one in reports}
-    foreign = connection.plain.execute(_OF_OTHERS, [list(by_id), sensor_row]).fetchone()
-    if foreign is not None:
-        raise _foreign("recording", UUID(foreign[0]), sensor)
+    clips = [clip.id for one in reports for clip in one.clips]
+    _require_own(connection, sensor_row, sensor, "recording", [one.id for one in reports])
+    _require_own(connection, sensor_row, sensor, "clip", clips)
     _require_deployments(connection, sensor_row, sensor, reports)
     connection.execute(_REPORTED)
     _copy(connection, "reported", map(_recording_row, by_id.values()))
@@ -313,6 +336,17 @@ def _require_deployments(
             "report the deployment first",
             why=f"nothing is known of {UUID(bytes=min(missing))}.",
         )
+
+
+def _require_own(
+    connection: Connection, sensor_row: int, sensor: str, what: str, ids: Sequence[UUID]
+) -> None:
+    """Refuse what another sensor reported; what nobody did may be reported later."""
+    if ids:
+        statement = _OF_ANOTHER.format(_OWNED[what])
+        values = [[one.bytes for one in ids], sensor_row]
+        if found := connection.plain.execute(statement, values).fetchone():
+            raise _foreign(what, UUID(found[0]), sensor)
 
 
 def _foreign(what: str, id_: UUID, sensor: str) -> HubError:
@@ -477,6 +511,13 @@ def _put_outputs(connection: Connection, outputs: Sequence[tuple[int, OutputRepo
             if (found := cursor.fetchone()) is not None:
                 fresh.append((found[0], one))
             cursor.nextset()
+    ids, recording_rows = [row[0] for row in rows], [row[1] for row in rows]
+    if strange := connection.plain.execute(_OUTPUT_OF_ANOTHER, [ids, recording_rows]).fetchone():
+        raise HubError(
+            "what a model found was reported of another recording before.",
+            "acoupi hub sensors",
+            why=f"the output {UUID(strange[0])} cannot be of both.",
+        )
     _put_detections(connection, fresh)
 
 
