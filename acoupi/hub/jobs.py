@@ -220,6 +220,11 @@ def _not_now(job: int, why: str) -> HubError:
 
 # ---- results
 
+_LOCK_SENSOR = """
+    SELECT s.row FROM sensor s JOIN deployment w ON w.sensor_row = s.row
+    JOIN recording r ON r.deployment_row = w.row JOIN job j ON j.recording_row = r.row
+    WHERE j.row = :job AND j.program = :program FOR NO KEY UPDATE OF s
+"""
 _LOCKED = """
     SELECT j.state, j.claim, j.attempts, j.recording_row, r.id, w.sensor_row
     FROM job j JOIN recording r ON r.row = j.recording_row
@@ -271,6 +276,7 @@ def locked_job(connection: Connection, worker: Caller, job: int) -> LockedJob:
         If there is none.
     """
     values = {"job": job, "program": worker.scope}
+    connection.execute(_LOCK_SENSOR, values)  # first, as a report does
     found = connection.execute(_LOCKED, values).fetchone()
     if found is None:
         raise _refused(connection, values)

@@ -126,13 +126,16 @@ def get_sensors(database: HubDatabase) -> list[Sensor]:
 def locked_row_of(connection: Connection, name: str) -> int:
     """Return the row of a sensor, of which one report at a time is taken in.
 
+    Whatever writes what is a sensor's own locks this first, so that none waits for another in a
+    circle.
+
     Raises
     ------
     HubError
         If the hub does not know it.
     """
     found = connection.execute(
-        "SELECT row FROM sensor WHERE id = :id FOR UPDATE", {"id": name}
+        "SELECT row FROM sensor WHERE id = :id FOR NO KEY UPDATE", {"id": name}
     ).fetchone()
     if found is None:
         raise HubError(

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -211,7 +212,8 @@ def _order(
     """Let the hub analyse what a sensor leaves to it."""
     if not fresh:
         return
-    known = {one.digest: put_program(connection, one) for one in programs}
+    in_order = sorted(programs, key=attrgetter("program", "digest"))  # no deadlock
+    known = {one.digest: put_program(connection, one) for one in in_order}
     wanted = defaultdict(list)
     for row, one in fresh:
         if one.analyse is not None:
@@ -498,7 +500,8 @@ def _put_outputs(connection: Connection, outputs: Sequence[tuple[int, OutputRepo
     if not outputs:
         return
     made_by: dict[Any, int | None] = {None: None}
-    for provenance in {one.provenance for _, one in outputs if one.provenance is not None}:
+    provenances = {one.provenance for _, one in outputs if one.provenance is not None}
+    for provenance in sorted(provenances, key=repr):  # in order: no deadlock
         (made_by[provenance],) = connection.one(_PUT_PROVENANCE, provenance.model_dump())
     rows = [
         (one.id.bytes, row, one.model, to_microseconds(one.ran_on), made_by[one.provenance])
