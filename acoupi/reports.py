@@ -19,6 +19,7 @@ from acoupi.provenance import Provenance
 from acoupi.space import FileClass
 
 __all__ = [
+    "PROGRAM",
     "ClipReport",
     "DeploymentReport",
     "GivenUpReport",
@@ -33,6 +34,8 @@ __all__ = [
     "digest_header",
 ]
 
+PROGRAM = "[A-Za-z0-9_.]+(:[A-Za-z0-9_]+)?"
+"""Pattern of what a program is called: queues of brokers, and who may read them, are named so."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -75,7 +78,7 @@ class GivenUpReport(_Strict):
 class ProgramReport(_Strict):
     """A program and its settings, by which a hub is to analyse recordings."""
 
-    program: str
+    program: str = Field(max_length=200, pattern=f"^{PROGRAM}$")
     """Its module, and its class behind a colon where that is not ``Program``."""
     settings: str
     """JSON: all that its outputs depend on; no secrets, paths or messengers."""

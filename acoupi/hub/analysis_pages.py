@@ -37,8 +37,8 @@ def analysis_routes(hub: Hub) -> list[Route]:
     return [
         page(hub, "/v1/worker", _facts, allowed=worker),
         page(hub, "/v1/worker/alive", _alive, method="POST", allowed=worker),
-        page(hub, "/v1/jobs/{job:int}/claim", _claim, method="POST", allowed=worker),
-        page(hub, "/v1/jobs/{job:int}", _result, method="POST", allowed=worker),
+        page(hub, "/v1/jobs/{job:count}/claim", _claim, method="POST", allowed=worker),
+        page(hub, "/v1/jobs/{job:count}", _result, method="POST", allowed=worker),
     ]
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -31,6 +32,15 @@ LONGEST_BODY = 16 * 2**20
 """Bytes of what is sent, compressed or not."""
 RETRY_AFTER = "60"
 """Seconds after which what could not be served is to be asked again."""
+
+
+class _Count(IntegerConvertor):
+    """A number in a path, which has no more digits than there may be."""
+
+    regex = "[0-9]{1,15}"
+
+
+register_url_convertor("count", _Count())
 
 
 class RefusedError(Exception):

@@ -23,7 +23,7 @@ from acoupi.hub.database import Connection
 from acoupi.hub.parts import Hub
 from acoupi.reports import SoundReport
 
-__all__ = ["Sound", "find_sound", "put_chunk", "read_audio", "take_sound"]
+__all__ = ["Sound", "find_sound", "has_job", "put_chunk", "read_audio", "take_sound"]
 
 _OWNER = """
     SELECT r.row, w.sensor_row FROM recording r JOIN deployment w ON w.row = r.deployment_row
@@ -36,6 +36,10 @@ _OWNER = """
 """
 _SOUND = """
     SELECT place, key, format, bytes, sha256, is_clip, head, first_byte FROM audio WHERE id = :id
+"""
+_JOB = """
+    SELECT j.row FROM job j JOIN recording r ON r.row = j.recording_row
+    WHERE r.id = :id AND j.program = :program
 """
 _PUT_SOUND = """
     INSERT INTO audio (
@@ -83,6 +87,13 @@ def find_sound(hub: Hub, sound: UUID) -> Sound:
             why="its sensor did not send it (yet), or only clips of it, which have their own ids.",
         )
     return found
+
+
+def has_job(hub: Hub, program: str, recording: UUID) -> bool:
+    """Return whether a program is, or was, to analyse a recording here."""
+    with hub.database.writing() as connection:
+        found = connection.execute(_JOB, {"program": program, "id": recording.bytes}).fetchone()
+    return found is not None
 
 
 def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -147,7 +158,7 @@ def take_sound(hub: Hub, sensor_row: int, sound: UUID, offered: SoundReport) -> 
 def put_chunk(  # noqa: PLR0917 - what a chunk is
     hub: Hub, sensor_row: int, sound: UUID, sha256: str, start: int, chunk: bytes
 ) -> None:
-    """Store a chunk of a sound; the same again changes nothing.
+    """Store a chunk of a sound; the same again, or one of a sound that is whole, changes nothing.
 
     Raises
     ------
@@ -156,7 +167,9 @@ def put_chunk(  # noqa: PLR0917 - what a chunk is
     """
     with hub.database.writing() as connection:
         _owned_row(connection, sensor_row, sound)
-    _store(hub).put(_chunk_key(_key(sound, sha256), start), chunk)
+        is_whole = _known(connection, sound) is not None
+    if not is_whole:
+        _store(hub).put(_chunk_key(_key(sound, sha256), start), chunk)
 
 
 def _known(connection: Connection, sound: UUID) -> Sound | None:

@@ -6,7 +6,8 @@ the hub has it, and 202 with ``received``, how many bytes it has, otherwise. Wha
 sent by ``PUT /v1/audio/ID/SHA256/START``, in chunks that each have a ``Content-Digest``; any of it
 may be sent again. A last ``POST`` lets the hub check the whole.
 
-``GET /v1/audio/ID``, with ``Range``, gives it to workers, and to people who may hear it.
+``GET /v1/audio/ID``, with ``Range``, gives it to workers of a program that is to analyse it, and to
+people who may hear it.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from starlette.routing import Route
 
 from acoupi.errors import ParameterError
 from acoupi.hub.asking import Asked, RefusedError, page, said
-from acoupi.hub.audio import find_sound, put_chunk, read_audio, take_sound
+from acoupi.hub.audio import find_sound, has_job, put_chunk, read_audio, take_sound
 from acoupi.hub.parts import Hub
 from acoupi.reports import SoundReport, digest_header
 from acoupi.web.prompt import PromptStream
@@ -33,7 +34,7 @@ SOUND = "/v1/audio/{sound:uuid}"
 
 def audio_routes(hub: Hub) -> list[Route]:
     """Return the pages of sound."""
-    chunks = SOUND + "/{sha256:str}/{start:int}"
+    chunks = SOUND + "/{sha256:str}/{start:count}"
     return [
         page(hub, SOUND, _offer, method="POST", allowed=("sensor",)),
         page(hub, chunks, _chunk, method="PUT", allowed=("sensor",)),
@@ -65,6 +66,8 @@ def _chunk(asked: Asked) -> Response:
 
 
 def _hear(asked: Asked) -> Response:
+    if asked.caller.kind == "worker" and not has_job(asked.hub, asked.caller.scope, _sound(asked)):
+        raise RefusedError(403, f"{asked.caller.name} has no job that needs this sound.")
     sound = find_sound(asked.hub, _sound(asked))
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{sound.sha256.hex()}"'}
     try:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from starlette.requests import Request
 from starlette.routing import Route
 
 from acoupi import clock
 from acoupi.config.web import Web
+from acoupi.errors import HubError
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.tokens import Caller, caller_with, digest_of
 from acoupi.web.access import Opener, PageAccess
@@ -18,6 +20,7 @@ MAY_SEE = ("reviewer",)
 FOR_S = 5.0
 """So long a person is taken to have the role of before, seconds."""
 MOST_KNOWN = 1000
+_NOBODY = Visitor(None, "", may_write=False, may_listen=False)
 
 
 class PeopleAccess(PageAccess):
@@ -55,12 +58,22 @@ class PeopleAccess(PageAccess):
         """Return what knows the tokens."""
         return self._people
 
+    def key(self, request: Request) -> None:
+        """Return nothing: these pages change no sensor."""
+
+    def visitor(self, request: Request) -> Visitor:
+        """Return who asks; nobody, as long as the database does not answer."""
+        try:
+            return super().visitor(request)
+        except HubError:
+            return _NOBODY
+
     def visitor_with(self, cookie: str) -> Visitor:
         """Return who has a cookie."""
         text = self.session(cookie)
         person = None if text is None else self._people.person(text.split(".")[2])
         if text is None or person is None:
-            return Visitor(None, "", may_write=False, may_listen=False)
+            return _NOBODY
         csrf = self.signed(f"csrf {text}")
         return Visitor(person.name, csrf, may_write=True, may_listen=False)
 

@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import cache
 from itertools import count
 from typing import Any
@@ -14,11 +15,21 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumper
 
 from acoupi import clock
+from acoupi.data import to_microseconds
 from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
 from acoupi.hub.schema import STATEMENTS, UPGRADES, VERSION
 
-__all__ = ["LONGEST_STATEMENT", "Connection", "HubDatabase", "storable", "translated"]
+__all__ = [
+    "LONGEST_STATEMENT",
+    "Connection",
+    "HubDatabase",
+    "storable",
+    "storable_time",
+    "translated",
+]
 
+YEARS = range(1900, 2200)
+"""Of times that are stored."""
 PATIENCE = 10
 """Seconds to wait for the server."""
 LONGEST_STATEMENT = 60.0
@@ -246,6 +257,26 @@ class _TextDumper(StrDumper):
 def storable(text: str) -> str:
     """Return text as PostgreSQL can store it, which has no character 0."""
     return text.replace("\0", "\ufffd")
+
+
+def storable_time(time: datetime) -> int:
+    """Return a time in microseconds from 1970, if a hub stores it.
+
+    What is stored is shown in any time zone, and in pages for years; times near the first and
+    the last that there are cannot be.
+
+    Raises
+    ------
+    HubError
+        If it is of another century.
+    """
+    if time.year not in YEARS:
+        raise HubError(
+            f"the hub stores no time such as {time.isoformat()}.",
+            "set the clock",
+            why=f"it stores those of the years {YEARS[0]} to {YEARS[-1]}.",
+        )
+    return to_microseconds(time)
 
 
 def _first_line(error: Exception) -> str:

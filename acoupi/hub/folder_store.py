@@ -14,6 +14,10 @@ from acoupi.writing import sync_folder
 __all__ = ["FolderStore"]
 
 
+RESERVE = 2**28
+"""Bytes of the disk that sound does not take: the database, which is often there, goes on."""
+
+
 class FolderStore:
     """Keeps sound in files below a folder, which is never made by itself.
 
@@ -31,6 +35,7 @@ class FolderStore:
                 check_same(key, path.read_bytes(), content)
                 return
             self._make(path.parent)
+            _require_room(self.folder, len(content))
             part = path.with_name(f".{uuid4().hex}.part")
             try:
                 _write(part, content)
@@ -96,6 +101,13 @@ class FolderStore:
                 f"the hub cannot use the folder of its sound ({self.folder}: {reason}).",
                 f"ls -la {self.folder}",
             ) from error
+
+
+def _require_room(folder: Path, size: int) -> None:
+    found = os.statvfs(folder)
+    if found.f_bavail * found.f_frsize < RESERVE + size:
+        why = f"{RESERVE >> 20} MiB of its disk are left to the database"
+        raise OSError(errno.ENOSPC, why, str(folder))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from acoupi import data
 from acoupi.components.messengers.mqtt_session import Publication
 from acoupi.data import from_microseconds, to_microseconds
-from acoupi.hub.database import Connection, HubDatabase
+from acoupi.errors import HubError
+from acoupi.hub.database import Connection, HubDatabase, storable_time
 
 __all__ = ["Stranger", "get_strangers", "put_publications"]
 
@@ -168,6 +169,6 @@ def _type(one: Publication, said: dict[str, Any]) -> str | None:
 def _time(said: object, now: int) -> int:
     try:
         time = datetime.fromisoformat(said) if isinstance(said, str) else None
-        return now if time is None or time.tzinfo is None else to_microseconds(time)
-    except (ValueError, OverflowError):
+        return now if time is None or time.tzinfo is None else storable_time(time)
+    except (ValueError, HubError):
         return now

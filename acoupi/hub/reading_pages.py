@@ -94,7 +94,7 @@ def _read(reader: HubReader, streams: BoundedSemaphore, asked: Asked) -> Respons
         if "gzip" in asked.request.headers.get("accept-encoding", ""):
             lines, headers = _packed(lines), _HEADERS | {"Content-Encoding": "gzip"}
         return _streamed(lines, headers, streams)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise RefusedError(422, f"this cannot be asked: {_first_line(error)}.") from error
 
 
@@ -130,7 +130,7 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _first_line(error: ValueError) -> str:
+def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 

@@ -3,15 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from acoupi import data
-from acoupi.data import to_microseconds
 from acoupi.errors import HubError
-from acoupi.hub.database import Connection, HubDatabase, storable
+from acoupi.hub.database import Connection, HubDatabase, storable, storable_time
 from acoupi.hub.fleet_standing import put_settings
 from acoupi.hub.jobs import (
     JobResult,
@@ -34,7 +32,8 @@ from acoupi.reports import (
 
 __all__ = ["put_report", "take_in", "take_in_result"]
 
-HOUR = timedelta(hours=1)
+HOUR = 3600 * 10**6
+"""Microseconds."""
 Row = Sequence[Any]
 Recordings = Sequence[tuple[int, RecordingReport]]
 """Each with its row."""
@@ -239,8 +238,8 @@ def _put_deployment(
         "name": one.name,
         "latitude": one.latitude,
         "longitude": one.longitude,
-        "started_on": to_microseconds(one.started_on),
-        "ended_on": one.ended_on and to_microseconds(one.ended_on),
+        "started_on": storable_time(one.started_on),
+        "ended_on": one.ended_on and storable_time(one.ended_on),
     }
     found = connection.execute(_PUT_DEPLOYMENT, values).fetchone()
     if found is None:
@@ -251,10 +250,10 @@ def _put_deployment(
     heard = [v.detection_id for v in report.verdicts if v.detection_id is not None]
     _require_own(connection, sensor_row, sensor, "detection", heard)
     notes = [
-        (row, to_microseconds(n.start), n.state.value, to_microseconds(n.end), n.detail)
+        (row, storable_time(n.start), n.state.value, storable_time(n.end), n.detail)
         for n in report.notes
     ]
-    plans = [(row, to_microseconds(p.since), p.plan.model_dump_json()) for p in report.plans]
+    plans = [(row, storable_time(p.since), p.plan.model_dump_json()) for p in report.plans]
     verdicts = [
         (
             v.recording_id.bytes,
@@ -263,11 +262,12 @@ def _put_deployment(
             v.species,
             v.reviewer,
             v.note,
-            to_microseconds(v.given_on),
+            storable_time(v.given_on),
         )
         for v in report.verdicts
     ]
-    hours = [(row, *map(to_microseconds, (hour, hour + HOUR))) for hour in report.whole_hours]
+    begins = map(storable_time, report.whole_hours)
+    hours = [(row, begin, begin + HOUR) for begin in begins]
     _put_many(connection, _DELETE_NOTES, hours)
     _put_many(connection, _PUT_NOTE, notes)
     _put_many(connection, _PUT_PLAN, plans)
@@ -285,7 +285,7 @@ def _put_message(connection: Connection, sensor_row: int, message: MessageReport
         "id": message.id.bytes,
         "sensor": sensor_row,
         "type": message.message_type and message.message_type.value,
-        "created_on": to_microseconds(message.created_on),
+        "created_on": storable_time(message.created_on),
         "content": message.content,
     }
     connection.execute(_PUT_MESSAGE, values)
@@ -365,13 +365,13 @@ def _recording_row(one: RecordingReport) -> Row:
         one.id.bytes,
         one.deployment.bytes,
         one.name,
-        to_microseconds(one.created_on),
+        storable_time(one.created_on),
         one.duration_s,
         one.samplerate_hz,
         one.audio_channels,
         one.time_expansion,
         (data.RecordingState.DELETED if is_clipped else one.state).value,
-        to_microseconds(one.reported_on),
+        storable_time(one.reported_on),
     )
 
 
@@ -453,7 +453,7 @@ def _analysis_rows(one: RecordingReport, row: int) -> Iterable[Row]:
             analysis.state.value,
             analysis.attempts,
             analysis.error,
-            to_microseconds(analysis.updated_on),
+            storable_time(analysis.updated_on),
         )
 
 
@@ -464,7 +464,7 @@ def _sampling_rows(one: RecordingReport, row: int) -> Iterable[Row]:
 
 def _given_up_rows(one: RecordingReport, row: int) -> Iterable[Row]:
     for file in one.given_up:
-        on = to_microseconds(file.on)
+        on = storable_time(file.on)
         yield (row, file.kind.value, file.reason, file.duration_s, file.bytes, on)
 
 
@@ -504,7 +504,7 @@ def _put_outputs(connection: Connection, outputs: Sequence[tuple[int, OutputRepo
     for provenance in sorted(provenances, key=repr):  # in order: no deadlock
         (made_by[provenance],) = connection.one(_PUT_PROVENANCE, provenance.model_dump())
     rows = [
-        (one.id.bytes, row, one.model, to_microseconds(one.ran_on), made_by[one.provenance])
+        (one.id.bytes, row, one.model, storable_time(one.ran_on), made_by[one.provenance])
         for row, one in outputs
     ]
     fresh: list[tuple[int, OutputReport]] = []

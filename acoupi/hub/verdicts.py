@@ -1,8 +1,7 @@
 """What people say of detections, written into the database of a hub."""
 
-from acoupi.data import to_microseconds
 from acoupi.heard import VerdictRow
-from acoupi.hub.database import HubDatabase
+from acoupi.hub.database import HubDatabase, storable_time
 
 __all__ = ["put_verdict"]
 
@@ -29,7 +28,7 @@ def put_verdict(database: HubDatabase, one: VerdictRow) -> bool:
     Raises
     ------
     HubError
-        If the database cannot be written.
+        If the database cannot be written, or a verdict of that time.
     """
     values = {
         "recording": one.recording_id.bytes,
@@ -38,7 +37,7 @@ def put_verdict(database: HubDatabase, one: VerdictRow) -> bool:
         "species": one.species,
         "reviewer": one.reviewer,
         "note": one.note,
-        "given_on": to_microseconds(one.given_on),
+        "given_on": storable_time(one.given_on),
     }
     with database.writing() as connection:
         return connection.execute(_PUT, values).fetchone() is not None

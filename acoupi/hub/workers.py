@@ -8,6 +8,7 @@ import base64
 import datetime
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -18,6 +19,7 @@ from acoupi.errors import HubError, ParameterError
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import check_name
 from acoupi.hub.tokens import Caller, digest_of
+from acoupi.reports import PROGRAM
 
 __all__ = [
     "BrokerUser",
@@ -151,6 +153,13 @@ def add_worker(database: HubDatabase, name: str, program: str, broker: str) -> s
         If it cannot be called that.
     """
     check_name(name, "a worker", "acoupi hub add-worker shed --program birds")
+    if not re.fullmatch(PROGRAM, program):
+        raise ParameterError(
+            "--program",
+            f'no program is called "{program}".',
+            "--program acoupi.programs.demo",
+            why="it is the name of a module, and of a class behind a colon.",
+        )
     token, salt = secrets.token_urlsafe(32), secrets.token_bytes(SALT_BYTES)
     password = broker_password(token).encode()
     values = {

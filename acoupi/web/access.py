@@ -25,7 +25,7 @@ from acoupi import clock
 from acoupi.config.page_keys import Keys, read_keys, write_keys
 from acoupi.config.web import Web
 from acoupi.door.caller import owner_key
-from acoupi.errors import ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.web.limits import Attempts, Rate
 from acoupi.web.login import login_page, password_page
 from acoupi.web.parts import METRICS, Visitor
@@ -278,7 +278,10 @@ class _Guard:
                 await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        refused = self._refusal(request)
+        try:
+            refused = await self._refusal(request)
+        except AcoupiError as error:  # what knows the keys does not answer
+            refused = _told(503, error.message, {"Retry-After": "5"})
         if refused is None and request.method not in SAFE:
             refused, receive = await self._of_form(request, receive)
         if refused is not None:
@@ -288,7 +291,7 @@ class _Guard:
             owner_key.set(self._access.key(request))
         await self._app(scope, receive, _with_headers(send))
 
-    def _refusal(self, request: Request) -> Response | None:
+    async def _refusal(self, request: Request) -> Response | None:
         """Return why a request is not answered; None if it is."""
         path = _path(request)
         if path == ALIVE:
@@ -299,10 +302,12 @@ class _Guard:
             return _told(405, "this is not answered.", {"Allow": ", ".join(KNOWN)})
         is_open = any(path == one or (one[-1] == "/" and path.startswith(one)) for one in OPEN)
         is_open |= path == METRICS and self._access.settings.metrics
-        return None if is_open or self._may(request) else self._asked_to_log_in(request, path)
+        if is_open or await run_in_threadpool(self._may, request):
+            return None
+        return self._asked_to_log_in(request, path)
 
     def _may(self, request: Request) -> bool:
-        visitor = self._access.visitor(request)
+        visitor = self._access.visitor_with(request.cookies.get(COOKIE, ""))
         is_known = self._access.settings.public or visitor.name is not None
         return visitor.may_write or (is_known and request.method in SAFE)
 

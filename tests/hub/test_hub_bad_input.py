@@ -1,0 +1,246 @@
+"""Bad input at a hub: refused by name, and nobody else is the worse for it."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from acoupi import data
+from acoupi.config.web import Web
+from acoupi.errors import ParameterError
+from acoupi.heard import Filters
+from acoupi.hub import dashboard_access, folder_store
+from acoupi.hub.audio_store import open_store
+from acoupi.hub.dashboard import Place, make_dashboard
+from acoupi.hub.database import HubDatabase
+from acoupi.hub.ingest import make_ingest
+from acoupi.hub.parts import Hub
+from acoupi.hub.people import add_person
+from acoupi.hub.reader import HubReader
+from acoupi.hub.sensors import add_sensor, make_token
+from acoupi.hub.workers import add_worker
+from acoupi.reports import (
+    DeploymentReport,
+    MessageReport,
+    ProgramReport,
+    RecordingReport,
+    Report,
+    digest_header,
+)
+from tests.postgres import Postgres
+from tests.stores import SITE, at
+
+PROGRAM = "acoupi.programs.demo"
+BROKER = "redis://broker.example.org"
+SOUND = b"RIFF" * 100
+SHA256 = hashlib.sha256(SOUND).hexdigest()
+FIRST = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+LAST = datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-12)))
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    return postgres.new_database("bad_input")
+
+
+@pytest.fixture
+def hub(url: str, tmp_path: Path) -> Iterator[Hub]:
+    database = HubDatabase(url)
+    yield Hub(database, open_store(str(tmp_path)))
+    database.close()
+
+
+@pytest.fixture
+def client(hub: Hub) -> Iterator[TestClient]:
+    """A sensor that asks."""
+    add_sensor(hub.database, "oak-1")
+    token = make_token(hub.database, "oak-1")
+    with TestClient(make_ingest(hub), headers={"Authorization": f"Bearer {token}"}) as client:
+        yield client
+
+
+def recorded(**fields: Any) -> RecordingReport:
+    return RecordingReport.model_validate({
+        "id": uuid4(), "deployment": SITE.id, "reported_on": at(10), "created_on": at(0),
+        "duration_s": 3, "samplerate_hz": 48_000, "state": data.RecordingState.CAPTURED,
+        **fields,
+    })  # fmt: skip
+
+
+def told(client: TestClient, **parts: Any) -> tuple[int, str]:
+    """Send a report; return the answer."""
+    parts.setdefault("deployments", [DeploymentReport(deployment=SITE)])
+    answer = client.post("/v1/reports", content=Report(**parts).model_dump_json())
+    return answer.status_code, str(answer.json().get("error"))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("time", [FIRST, LAST])
+def test_a_time_that_nothing_can_show_is_refused(
+    client: TestClient, hub: Hub, url: str, time: datetime
+) -> None:
+    message = MessageReport(id=uuid4(), created_on=time, content="{}")
+    for parts in (
+        {"recordings": [recorded(created_on=time)]},
+        {"messages": [message]},
+        {"deployments": [DeploymentReport(deployment=SITE, whole_hours=[time])]},
+    ):
+        status, words = told(client, **parts)
+        assert (status, words[:30]) == (409, "the hub stores no time such as")
+
+    known = recorded()
+    assert told(client, recordings=[known])[0] == 200
+    ana = bearer(add_person(hub.database, "ana", "reviewer"))
+    verdict = {
+        "recording_id": str(known.id), "detection_id": None, "verdict": "wrong",
+        "species": None, "note": "", "given_on": time.isoformat(),
+    }  # fmt: skip
+    assert client.post("/v1/verdicts", content=json.dumps(verdict), headers=ana).status_code == 409
+    with HubReader(url) as reader:
+        assert [one.id for one in reader.recordings(Filters())] == [known.id]
+        assert list(reader.verdicts(Filters())) == []
+
+
+def test_a_time_that_nothing_can_show_cannot_be_asked_for(client: TestClient, hub: Hub) -> None:
+    ana = bearer(add_person(hub.database, "ana", "reader"))
+    asked = json.dumps({"arguments": {"filters": {"since": FIRST.isoformat()}}})
+
+    answer = client.post("/v1/read/detections", content=asked, headers=ana)
+
+    assert answer.status_code == 422
+    assert "cannot be asked" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("number", ["9" * 300, "9" * 5000, "-1", "1e3"])
+def test_a_number_in_a_path_has_so_many_digits(client: TestClient, hub: Hub, number: str) -> None:
+    worker = bearer(add_worker(hub.database, "shed", PROGRAM, BROKER))
+
+    for method, path, login in (
+        ("PUT", f"/v1/audio/{uuid4()}/{SHA256}/{number}", None),
+        ("POST", f"/v1/jobs/{number}", worker),
+        ("POST", f"/v1/jobs/{number}/claim", worker),
+    ):
+        assert client.request(method, path, headers=login, content=b"{}").status_code == 404
+
+
+def put(client: TestClient, sound: UUID, content: bytes, sha256: str = SHA256) -> tuple[int, str]:
+    headers = {"Content-Digest": digest_header(content)}
+    answer = client.put(f"/v1/audio/{sound}/{sha256}/0", content=content, headers=headers)
+    return answer.status_code, answer.text
+
+
+def offer(client: TestClient, sound: UUID) -> int:
+    offered = {"format": "wav", "bytes": len(SOUND), "sha256": SHA256}
+    return client.post(f"/v1/audio/{sound}", content=json.dumps(offered)).status_code
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_more_of_a_sound_that_is_whole_is_not_kept(client: TestClient, tmp_path: Path) -> None:
+    known = recorded()
+    assert told(client, recordings=[known])[0] == 200
+    assert put(client, known.id, SOUND)[0] == 200
+    assert offer(client, known.id) == 200
+    before = files(tmp_path)
+
+    assert put(client, known.id, b"more", "0" * 64)[0] == 200
+    assert files(tmp_path) == before
+
+
+def test_sound_leaves_room_on_the_disk_for_the_database(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = recorded()
+    assert told(client, recordings=[known])[0] == 200
+    monkeypatch.setattr(folder_store, "RESERVE", 2**60)
+
+    status, words = put(client, known.id, SOUND)
+
+    assert status == 507
+    assert "no room for more sound" in words
+    assert files(tmp_path) == set()
+
+
+def test_a_worker_hears_only_what_its_program_is_to_analyse(client: TestClient, hub: Hub) -> None:
+    program = ProgramReport(program=PROGRAM, settings="{}", digest="ab")
+    known = recorded(analyse="ab")
+    assert told(client, programs=[program], recordings=[known])[0] == 200
+    assert put(client, known.id, SOUND)[0] == 200
+    assert offer(client, known.id) == 200
+    theirs = bearer(add_worker(hub.database, "shed", PROGRAM, BROKER))
+    others = bearer(add_worker(hub.database, "barn", "acoupi.programs.custom", BROKER))
+
+    assert client.get(f"/v1/audio/{known.id}", headers=theirs).content == SOUND
+    refused = client.get(f"/v1/audio/{known.id}", headers=others)
+    assert (refused.status_code, refused.json()["error"]) == (
+        403,
+        "barn has no job that needs this sound.",
+    )
+
+
+def test_a_result_of_another_recording_is_refused(client: TestClient, hub: Hub) -> None:
+    program = ProgramReport(program=PROGRAM, settings="{}", digest="ab")
+    assert told(client, programs=[program], recordings=[recorded(analyse="ab")])[0] == 200
+    worker = bearer(add_worker(hub.database, "shed", PROGRAM, BROKER))
+    analysis = {
+        "recording_id": str(uuid4()), "name_model": "bats", "state": "done", "attempts": 1,
+        "updated_on": at(20).isoformat(),
+    }  # fmt: skip
+    result = json.dumps({"claim": str(uuid4()), "analyses": [analysis]})
+    with hub.database.reading() as connection:
+        (job,) = connection.one("SELECT row FROM job")
+
+    answer = client.post(f"/v1/jobs/{job}", content=result, headers=worker)
+
+    assert (answer.status_code, answer.json()["error"]) == (
+        409,
+        f"this is no result of the job {job}.",
+    )
+
+
+@pytest.mark.parametrize("name", ["", "*", "birds*", "a b", "a:b:c", "../birds", "é", "x" * 300])
+def test_a_program_is_called_as_a_module_is(client: TestClient, hub: Hub, name: str) -> None:
+    sent = {"programs": [{"program": name, "settings": "{}", "digest": "ab"}]}
+    answer = client.post("/v1/reports", content=json.dumps(sent))
+
+    assert answer.status_code == 422
+    assert "programs.0.program" in answer.json()["error"]
+    if len(name) < 300:
+        with pytest.raises(ParameterError, match="no program is called"):
+            add_worker(hub.database, "shed", name, BROKER)
+
+
+def test_pages_whose_database_is_away_say_so(
+    hub: Hub, url: str, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard_access, "FOR_S", 0.0)
+    token = add_person(hub.database, "ana", "reviewer")
+    here = {"Origin": "http://testserver"}
+    with TestClient(make_dashboard(hub, Place(url, tmp_path), Web())) as browser:
+        browser.post("/login", data={"password": token}, headers=here)
+        assert browser.get("/detections").status_code == 200
+        hub.database.close()
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+            connection.execute("ALTER DATABASE bad_input ALLOW_CONNECTIONS false")
+
+        answers = [
+            browser.get("/detections"),
+            browser.get("/api/v1/detections"),
+            browser.post("/login", data={"password": token}, headers=here),
+        ]
+
+        assert {one.status_code for one in answers} == {503}
+        assert all("the database of the hub does not answer" in one.text for one in answers)
+        assert browser.get("/alive").status_code == 204
