@@ -287,11 +287,11 @@ def _place(url: str) -> str:
     """Return where a database is, without a password."""
     try:
         parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
         raise ConfigurationError(
             "this is not the address of a PostgreSQL database.",
             "postgresql://acoupi@localhost/acoupi",
-            why=_first_line(error),
-        ) from error
+            why="it is no URL of that kind, nor host=… dbname=… with a value for each.",
+        ) from None  # libpq quotes what it cannot read, with the password
     host, port = parts.get("host", "this machine"), parts.get("port", 5432)
     return f"{parts.get('dbname', '')} at {host}:{port}"

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -287,9 +288,13 @@ def test_a_database_of_another_version_is_refused_and_left_as_it_is(
         pass
 
 
-def test_an_address_that_is_none_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="not the address"):
-        HubDatabase("what://is this")
+@pytest.mark.parametrize("url", ["what://is:secret", "u:secret@h/db", "postgresql://u:secret@[h"])
+def test_an_address_that_is_none_is_named_and_its_password_is_not(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="not the address") as told:
+        HubDatabase(url)
+
+    assert "secret" not in "".join(traceback.format_exception(told.value)).replace(repr(url), "")
+    assert "secret" not in f"{told.value} {told.value.why}"
 
 
 def test_what_is_sent_survives_a_database_that_was_restarted(
