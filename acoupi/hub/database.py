@@ -24,12 +24,15 @@ __all__ = [
     "Connection",
     "HubDatabase",
     "storable",
+    "storable_number",
     "storable_time",
     "translated",
 ]
 
 YEARS = range(1900, 2200)
 """Of times that are stored."""
+LARGEST = 1e9
+"""Seconds of a recording, and seconds and hertz of where in it something was found."""
 PATIENCE = 10
 """Seconds to wait for the server."""
 LONGEST_STATEMENT = 60.0
@@ -277,6 +280,23 @@ def storable_time(time: datetime) -> int:
             why=f"it stores those of the years {YEARS[0]} to {YEARS[-1]}.",
         )
     return to_microseconds(time)
+
+
+def storable_number(value: float) -> float:
+    """Return seconds or hertz, if a hub stores them: they are added to times, and shown.
+
+    Raises
+    ------
+    HubError
+        If it is beyond all that a recording can have.
+    """
+    if not abs(value) <= LARGEST:  # NaN neither
+        raise HubError(
+            f"the hub stores no duration, time or frequency such as {value:g}.",
+            "look at the program that reports it",
+            why=f"it stores up to {LARGEST:g} s, and Hz.",
+        )
+    return value
 
 
 def _first_line(error: Exception) -> str:

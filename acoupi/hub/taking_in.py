@@ -9,7 +9,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.errors import HubError
-from acoupi.hub.database import Connection, HubDatabase, storable, storable_time
+from acoupi.hub.database import Connection, HubDatabase, storable, storable_number, storable_time
 from acoupi.hub.fleet_standing import put_settings
 from acoupi.hub.jobs import (
     JobResult,
@@ -366,7 +366,7 @@ def _recording_row(one: RecordingReport) -> Row:
         one.deployment.bytes,
         one.name,
         storable_time(one.created_on),
-        one.duration_s,
+        storable_number(one.duration_s),
         one.samplerate_hz,
         one.audio_channels,
         one.time_expansion,
@@ -553,7 +553,7 @@ def _put_detections(connection: Connection, outputs: Sequence[tuple[int, OutputR
 
 def _detection_row(number: int, output: int, one: data.Detection) -> Row:
     box = one.location
-    sides = (None,) * 5 if box is None else (box.type, *box.coordinates)
+    sides = (None,) * 5 if box is None else (box.type, *map(storable_number, box.coordinates))
     return (number, one.id.bytes, output, one.prediction_type.value, *sides, one.detection_score)
 
 

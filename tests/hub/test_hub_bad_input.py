@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 from acoupi import data
 from acoupi.config.web import Web
 from acoupi.errors import ParameterError
-from acoupi.heard import Filters
+from acoupi.heard import Filters, Verdict, VerdictRow
 from acoupi.hub import dashboard_access, folder_store
 from acoupi.hub.audio_store import open_store
-from acoupi.hub.dashboard import Place, make_dashboard
+from acoupi.hub.dashboard import MENU, Place, make_dashboard
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.ingest import make_ingest
 from acoupi.hub.parts import Hub
@@ -29,13 +29,15 @@ from acoupi.hub.workers import add_worker
 from acoupi.reports import (
     DeploymentReport,
     MessageReport,
+    OutputReport,
     ProgramReport,
     RecordingReport,
     Report,
+    SettingsReport,
     digest_header,
 )
 from tests.postgres import Postgres
-from tests.stores import SITE, at
+from tests.stores import SITE, at, deployment, detection
 
 PROGRAM = "acoupi.programs.demo"
 BROKER = "redis://broker.example.org"
@@ -109,6 +111,24 @@ def test_a_time_that_nothing_can_show_is_refused(
     with HubReader(url) as reader:
         assert [one.id for one in reader.recordings(Filters())] == [known.id]
         assert list(reader.verdicts(Filters())) == []
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e308", "-9e18"])
+def test_a_number_that_no_recording_has_is_refused(client: TestClient, number: str) -> None:
+    place = {"type": "BoundingBox", "coordinates": [0.125, 10, 0.25, 20]}
+    found = OutputReport(
+        id=uuid4(), model="bats", ran_on=at(5), detections=[detection(location=place)]
+    )
+    said = Report(
+        deployments=[DeploymentReport(deployment=SITE)],
+        recordings=[recorded(outputs=[found], duration_s=3.5)],
+    ).model_dump_json()
+
+    for right in ("0.125", "0.25", "3.5"):
+        assert said.count(right) == 1
+        answer = client.post("/v1/reports", content=said.replace(right, number))
+        assert answer.status_code in (409, 422)
+    assert client.post("/v1/reports", content=said).status_code == 200
 
 
 def test_a_time_that_nothing_can_show_cannot_be_asked_for(client: TestClient, hub: Hub) -> None:
@@ -244,3 +264,41 @@ def test_pages_whose_database_is_away_say_so(
         assert {one.status_code for one in answers} == {503}
         assert all("the database of the hub does not answer" in one.text for one in answers)
         assert browser.get("/alive").status_code == 204
+
+
+EVIL = """<img src=x onerror=alert(1)>"'`\u202e\n"""
+
+
+def test_what_sensors_and_people_call_things_is_shown_and_not_run(
+    client: TestClient, hub: Hub, url: str, tmp_path: Path
+) -> None:
+    site = deployment(name=EVIL)
+    heard = detection(0.9, ("species", EVIL, 0.9))
+    known = recorded(deployment=site.id, name=EVIL, outputs=[
+        OutputReport(id=uuid4(), model=EVIL, ran_on=at(5), detections=[heard])
+    ])  # fmt: skip
+    verdict = VerdictRow(
+        recording_id=known.id, detection_id=heard.id, verdict=Verdict.OTHER, species=EVIL,
+        reviewer=EVIL, note=EVIL, given_on=at(60),
+    )  # fmt: skip
+    beat = {"sent_on": data.utc_now().isoformat(), "device_id": EVIL, "status": EVIL, "alarms": [
+        {"alarm": EVIL, "state": EVIL, "since": EVIL}
+    ], "program": EVIL, "version": EVIL}  # fmt: skip
+    message = MessageReport(
+        id=uuid4(), created_on=data.utc_now(), content=json.dumps(beat),
+        message_type=data.MessageType.HEARTBEAT,
+    )  # fmt: skip
+    said = DeploymentReport(deployment=site, verdicts=[verdict])
+    settings = SettingsReport(program=EVIL, version=EVIL, values={EVIL: EVIL}, why=EVIL, refused=1)
+    assert told(
+        client, deployments=[said], recordings=[known], messages=[message], settings=settings
+    ) == (200, "None")
+    token = add_person(hub.database, "ana", "reviewer")
+
+    with TestClient(make_dashboard(hub, Place(url, tmp_path, EVIL), Web())) as browser:
+        browser.post("/login", data={"password": token}, headers={"Origin": "http://testserver"})
+        pages = [browser.get(f"/{path}") for path in (*MENU, f"detections/{heard.id}")]
+
+    assert {one.status_code for one in pages} == {200}
+    assert not any("<img src=x" in one.text for one in pages)
+    assert sum("&lt;img src=x" in one.text for one in pages) >= 4
