@@ -20,5 +20,5 @@ def check_same(key: str, known: bytes, content: bytes) -> None:
         raise HubError(
             f"the hub has another chunk by the key {key}.",
             "send the sound again",
-            why=f"it has {len(known)} bytes, and this one {len(content)}, or others.",
+            why=f"that one has {len(known)} bytes, this one {len(content)}; their content differs.",
         )

@@ -12,6 +12,7 @@ from acoupi.components.messengers.mqtt_session import Publication
 from acoupi.data import from_microseconds, to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase, storable_time
+from acoupi.hub.messages import MessageRow, put_messages
 
 __all__ = ["Stranger", "get_strangers", "put_publications"]
 
@@ -20,10 +21,6 @@ MOST_STRANGERS = 1000
 OTHERS = "(others)"
 LONGEST_NAME = 64
 
-_PUT_MESSAGE = """
-    INSERT INTO message (id, sensor_row, message_type, created_on_us, content)
-    VALUES (:id, :sensor, :type, :created_on, :content) ON CONFLICT (id) DO NOTHING
-"""
 _SEEN = "UPDATE sensor SET reported_on_us = :now WHERE row = ANY(:rows)"
 _PUT_STRANGER = """
     INSERT INTO stranger (name, topic, messages, first_on_us, last_on_us)
@@ -61,10 +58,10 @@ def put_publications(database: HubDatabase, publications: Sequence[Publication])
         If the database does not take them; none is stored then.
     """
     now = to_microseconds(data.utc_now())
-    new = []
+    new: list[str] = []
+    known: list[MessageRow] = []
     with database.writing() as connection:
         sensors = _sensors(connection, publications)
-        seen = set()
         for one in publications:
             if one.is_retained:
                 continue
@@ -72,9 +69,10 @@ def put_publications(database: HubDatabase, publications: Sequence[Publication])
             if row is None:
                 new += _put_stranger(connection, one, now)
             else:
-                seen.add(row)
-                connection.execute(_PUT_MESSAGE, _message(one, row, now))
-        connection.execute(_SEEN, {"rows": sorted(seen), "now": now})
+                known.append(_message(one, row, now))
+        put_messages(connection, known)
+        seen = sorted({one.sensor_row for one in known})
+        connection.execute(_SEEN, {"rows": seen, "now": now})
     return new
 
 
@@ -127,16 +125,11 @@ def _put_stranger(connection: Connection, one: Publication, now: int) -> list[st
 _TYPES = frozenset(one.value for one in data.MessageType)
 
 
-def _message(one: Publication, sensor: int, now: int) -> dict[str, Any]:
+def _message(one: Publication, sensor: int, now: int) -> MessageRow:
     text = one.content.decode(errors="replace")
     said = _document(text)
-    return {
-        "id": _id(one, sensor).bytes,
-        "sensor": sensor,
-        "type": _type(one, said),
-        "created_on": _time(said.get("sent_on"), now),
-        "content": text,
-    }
+    time = _time(said.get("sent_on"), now)
+    return MessageRow(_id(one, sensor).bytes, sensor, _type(one, said), time, text)
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from acoupi.hub.jobs import (
     settle_job,
     show_analyses,
 )
+from acoupi.hub.messages import MessageRow, put_messages
 from acoupi.hub.sensors import locked_row_of, note_contact
 from acoupi.hub.tokens import Caller
 from acoupi.reports import (
@@ -171,8 +172,7 @@ def put_report(connection: Connection, sensor: str, report: Report) -> None:
     if report.recordings:
         fresh = _put_recordings(connection, row, sensor, report.recordings)
         _order(connection, sensor, report.programs, fresh)
-    for message in report.messages:
-        _put_message(connection, row, message)
+    put_messages(connection, [_message_row(row, one) for one in report.messages])
     if report.settings is not None:
         put_settings(connection, row, report.settings)
     note_contact(connection, row)
@@ -200,8 +200,8 @@ def take_in_result(database: HubDatabase, worker: Caller, job: int, result: JobR
         if is_late and not any(one.state.is_final for one in result.analyses):
             return  # another worker has begun anew
         _put_outputs(connection, [(found.recording_row, one) for one in result.outputs])
-        for message in result.messages:
-            _put_message(connection, found.sensor_row, message)
+        messages = [_message_row(found.sensor_row, one) for one in result.messages]
+        put_messages(connection, messages)
         settle_job(connection, found, result)
 
 
@@ -274,21 +274,9 @@ def _put_deployment(
     _put_many(connection, _PUT_VERDICT, verdicts)
 
 
-_PUT_MESSAGE = """
-    INSERT INTO message (id, sensor_row, message_type, created_on_us, content)
-    VALUES (:id, :sensor, :type, :created_on, :content) ON CONFLICT (id) DO NOTHING
-"""
-
-
-def _put_message(connection: Connection, sensor_row: int, message: MessageReport) -> None:
-    values = {
-        "id": message.id.bytes,
-        "sensor": sensor_row,
-        "type": message.message_type and message.message_type.value,
-        "created_on": storable_time(message.created_on),
-        "content": message.content,
-    }
-    connection.execute(_PUT_MESSAGE, values)
+def _message_row(sensor_row: int, message: MessageReport) -> MessageRow:
+    kind, time = message.message_type, storable_time(message.created_on)
+    return MessageRow(message.id.bytes, sensor_row, kind and kind.value, time, message.content)
 
 
 def _put_many(connection: Connection, statement: str, rows: Sequence[Row]) -> None:

@@ -1,0 +1,31 @@
+"""Messages of sensors, however they came."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from acoupi.hub.database import Connection
+
+__all__ = ["MessageRow", "put_messages"]
+
+_PUT = """
+    INSERT INTO message (id, sensor_row, message_type, created_on_us, content)
+    VALUES (%s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING
+"""
+
+
+class MessageRow(NamedTuple):
+    """A message, as the table has it."""
+
+    id: bytes
+    sensor_row: int
+    message_type: str | None
+    created_on_us: int
+    """Microseconds from 1970."""
+    content: str
+
+
+def put_messages(connection: Connection, messages: Sequence[MessageRow]) -> None:
+    """Store messages, each once."""
+    if messages:
+        with connection.plain.cursor() as cursor:
+            cursor.executemany(_PUT, messages)
