@@ -58,9 +58,9 @@ Audio = Annotated[
     ),
 ]
 Certificate = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="PEM; with it, it speaks TLS.")
+    Path | None, typer.Option(metavar="FILE", help="Certificate for TLS, as PEM.")
 ]
-Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")]
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate, as PEM.")]
 
 
 @contextmanager
