@@ -16,9 +16,10 @@ from acoupi.cli.timezones import warn_of_timezone
 from acoupi.errors import AcoupiError, HealthCheckError
 
 if TYPE_CHECKING:
+    from acoupi.stack.settings import Settings
     from acoupi.system.sensor import Sensor
 
-__all__ = ["AsJson", "check_app", "devices_app", "run_checks"]
+__all__ = ["AsJson", "check_app", "devices_app", "run_checks", "warn_of_microphone"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -132,6 +133,7 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
         home.load(found, only_reads=only_reads)
 
     def check_target() -> None:
+        _require_channels(found.settings)
         if target.starts_here:
             target.check()
         for one in target.status():
@@ -155,6 +157,32 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
         ("broker", "Messages pass between the services", lambda: check_broker(found.settings)),
         ("program", "The program works: microphone, model, servers", check_program),
     ]
+
+
+def warn_of_microphone(found: "Settings") -> None:
+    """Warn if the microphone is there and cannot record what is set."""
+    if doubt := _doubt_about_channels(found):
+        warn(f"{doubt[0]}: nothing will be recorded. To change it: {doubt[1]}")
+
+
+def _require_channels(found: "Settings") -> None:
+    if doubt := _doubt_about_channels(found):
+        raise HealthCheckError(f"{doubt[0]}.", doubt[1], why="no sound would be recorded.")
+
+
+def _doubt_about_channels(found: "Settings") -> tuple[str, str] | None:
+    """Return what is wrong with the number of channels, and the command that mends it."""
+    from acoupi.config import load_answers
+    from acoupi.devices.microphones import doubt_about_channels
+
+    microphone = load_answers(found.program_config_file).get("microphone")
+    if not isinstance(microphone, dict) or os.environ.get("ACOUPI_SIMULATED_AUDIO"):
+        return None
+    name, channels = microphone.get("device_name"), microphone.get("audio_channels")
+    if microphone.get("simulated") or not isinstance(name, str) or not isinstance(channels, int):
+        return None
+    doubt = doubt_about_channels(name, channels)
+    return None if doubt is None else (doubt, "acoupi config set microphone.audio_channels 1")
 
 
 def _no_microphone() -> str:

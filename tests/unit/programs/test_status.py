@@ -319,6 +319,20 @@ def test_a_missing_microphone_is_told(store: InMemoryStore) -> None:
     )
 
 
+@pytest.mark.parametrize(("ago", "is_told"), [(40, True), (620, True), (700, False)])
+def test_what_kept_the_last_recording_from_being_made_is_told_until_the_next(
+    store: InMemoryStore, ago: float, is_told: bool
+) -> None:
+    site = record(store, minutes_ago=60).deployment
+    plan = CapturePlan(duration=60, interval=600)
+    store.note_plan(site, plan, NOW - datetime.timedelta(hours=1))
+    report = StatusReport(store)
+
+    store.note_effort(site, [missing(ago + 10, ago)])
+
+    assert ("device missing since" in report()) == is_told
+
+
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_a_microphone_that_was_missing_and_is_not_is_not_told(
     store: InMemoryStore, is_recorded: bool
