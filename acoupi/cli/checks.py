@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from acoupi.stack.settings import Settings
     from acoupi.system.sensor import Sensor
 
-__all__ = ["AsJson", "check_app", "devices_app", "run_checks", "warn_of_microphone"]
+__all__ = ["AsJson", "check_app", "devices_app", "run_checks", "warn_of_settings"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -126,7 +126,8 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
     def check_all() -> None:
         check_files(found.settings, owns_data=not target.has_own_python)
         files = found.settings.program_config_file, found.settings.celery_config_file
-        for warning in plain_credential_warnings(*files):
+        note = _detections_at_hub(found.settings)
+        for warning in [*plain_credential_warnings(*files), *([note] if note else [])]:
             logger.warning(warning)
 
     def check_settings() -> None:
@@ -159,10 +160,28 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
     ]
 
 
-def warn_of_microphone(found: "Settings") -> None:
-    """Warn if the microphone is there and cannot record what is set."""
+def warn_of_settings(found: "Settings") -> None:
+    """Warn of settings that are valid, and do not do what a person may expect."""
     if doubt := _doubt_about_channels(found):
         warn(f"{doubt[0]}: nothing will be recorded. To change it: {doubt[1]}")
+    if note := _detections_at_hub(found):
+        warn(note)
+
+
+def _detections_at_hub(found: "Settings") -> str | None:
+    """Return that the sensor's own servers get no detections; None if they do, or are none."""
+    from acoupi.components.messengers.plug_ins import messengers_in
+    from acoupi.config import load_answers
+    from acoupi.config.sensor import load_sensor
+
+    if load_sensor(found).analysis.where != "hub":
+        return None
+    names = messengers_in(load_answers(found.program_config_file).get("messaging"))
+    servers = ", ".join(f"messaging.{name}" for name in names)
+    return servers and (
+        "models run at the hub, and messages about detections stay there: of the sensor's "
+        f"own messages {servers} gets all others, but no detections."
+    )
 
 
 def _require_channels(found: "Settings") -> None:
