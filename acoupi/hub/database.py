@@ -4,9 +4,10 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.abc import Buffer
@@ -119,6 +120,12 @@ class HubDatabase:
             if longest is not None:
                 connection.execute(f"SET LOCAL statement_timeout = '{longest:g}s'")
             yield Connection(connection)
+
+    def now(self) -> datetime:
+        """Return the time by the clock of the server."""
+        with self.reading() as connection:
+            (time,) = connection.one("SELECT now()")
+        return cast("datetime", time)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
