@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from acoupi.bundles import images
+from acoupi.bundles.build_errors import explain_build
 from acoupi.bundles.engine import Answer
 from acoupi.errors import TargetError
 
@@ -89,7 +90,7 @@ SAID = {
 
 @pytest.mark.parametrize("said", SAID)
 def test_what_the_engine_says_becomes_an_error_of_three_lines(said: str) -> None:
-    error = images.explain_build(Answer(1, "\n".join(["#1 something", said, "------"])))
+    error = explain_build(Answer(1, "\n".join(["#1 something", said, "------"])))
 
     assert error is not None
     assert any(SAID[said] in line for line in error.lines())
@@ -98,9 +99,9 @@ def test_what_the_engine_says_becomes_an_error_of_three_lines(said: str) -> None
 
 
 def test_what_is_not_known_is_not_explained() -> None:
-    assert images.explain_build(Answer(1, "segmentation fault")) is None
+    assert explain_build(Answer(1, "segmentation fault")) is None
     refused = "#9 0.8 Connection refused by the package index, Permission denied: /root/.cache"
-    assert images.explain_build(Answer(1, refused)) is None, "it answered"
+    assert explain_build(Answer(1, refused)) is None, "it answered"
 
 
 def test_without_docker_it_says_how_to_get_it(
