@@ -1,5 +1,6 @@
 """What the output of a failed build means."""
 
+import math
 import re
 
 from acoupi.bundles.engine import Answer, explain, unreachable
@@ -7,6 +8,11 @@ from acoupi.errors import TargetError
 
 __all__ = ["explain_build", "no_space"]
 
+_FETCHED = re.compile(r" Downloading \S+ \((\d+(?:\.\d+)?) (kB|MB|GB)\)")
+_MEGABYTES = {"kB": 0.001, "MB": 1.0, "GB": 1000.0}
+_SPACE_OF_FETCHED = 4
+"""A package takes so many times what was fetched: that, unpacked, and both in layers."""
+_LITTLE_MB = 100
 _PIP_MISSING = re.compile(r"No matching distribution found for (\S+)")
 _PIP_CONFLICT = re.compile(r"Cannot install (.+?) because these package versions have conflicting")
 _APT_MISSING = re.compile(r"E: Unable to locate package (\S+)")
@@ -22,6 +28,21 @@ def no_space(why: str) -> TargetError:
     return TargetError(
         "cannot build the image: no space on the disk.", "docker system prune", why=why
     )
+
+
+def _space_words(said: str) -> str:
+    """Return how much a build takes, by what pip had fetched until it ended.
+
+    Examples
+    --------
+    >>> _space_words("#9 61.2   Downloading torch-2.5.1-cp311-none-any.whl (2.5 GB)")
+    ': pip had fetched 2500 MB until then, and needs about 10 GB for it.'
+    """
+    fetched = sum(float(size) * _MEGABYTES[unit] for size, unit in _FETCHED.findall(said))
+    if fetched < _LITTLE_MB:
+        return "."
+    needed = math.ceil(fetched * _SPACE_OF_FETCHED / 1000)
+    return f": pip had fetched {fetched:.0f} MB until then, and needs about {needed} GB for it."
 
 
 def explain_build(answer: Answer) -> TargetError | None:
@@ -41,7 +62,7 @@ def explain_build(answer: Answer) -> TargetError | None:
 
 def _explain_content(text: str) -> TargetError | None:
     if "no space left on device" in text.lower():
-        return no_space("the engine ran out of it while building.")
+        return no_space("the engine ran out of it while building" + _space_words(text))
     if error := _explain_packages(text):
         return error
     if found := _APT_MISSING.search(text):

@@ -43,7 +43,7 @@ REPOSITORY = "acoupi/sensor"
 BASE = "debian:bookworm-slim"
 SOURCE_LABEL = "io.acoupi.source"
 SPACE_NEEDED = 1_000_000_000
-"""Free bytes that a complete build needs temporarily."""
+"""Free bytes that a complete build needs temporarily, without what its packages take."""
 PACKAGE = Path(acoupi.__file__).resolve().parent
 CONTEXT = ("pyproject.toml", "README.md", "compose", "images")
 """Sources of the image besides the package itself."""
@@ -453,7 +453,10 @@ def _check_space(engine: Engine) -> None:
     except OSError:
         return  # an engine on another machine
     if free < SPACE_NEEDED:
-        raise no_space(f"{root} has {free / 1e6:.0f} MB free and a build takes about 1000.")
+        raise no_space(
+            f"{root} has {free / 1e6:.0f} MB free and a build takes about 1000, without what the "
+            "packages of a program take (one with torch: 13 GB)."
+        )
 
 
 # --- building --------------------------------------------------------------------------
