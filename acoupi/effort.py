@@ -309,15 +309,15 @@ def plan_throughout(plans: Sequence[PlanFrom], low: int, high: int) -> CapturePl
 def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
     """Return what keeps the recorder from recording now: no microphone, or a full disk.
 
-    None if sound was recorded since the last such note, or that is out of date: the recorder
-    tries, and notes, again at the next recording that is planned.
+    None if sound was recorded since the last such note, or the next attempt is overdue.
     """
     last = max(history.notes, key=lambda note: note.end, default=None)
     if last is None or last.state not in (EffortState.DEVICE_MISSING, EffortState.DISK_FULL):
         return None
-    plan = history.plans[-1].plan if history.plans else None
-    pause = 0.0 if plan is None else plan.duration + plan.interval
-    if (now - last.end).total_seconds() > max(1.5 * NOTE_SECONDS, NOTE_SECONDS + pause):
+    until_next = max(
+        (one.plan.duration + one.plan.interval for one in history.plans[-1:]), default=0
+    )
+    if (now - last.end).total_seconds() > NOTE_SECONDS + max(until_next, NOTE_SECONDS / 2):
         return None
     end = to_microseconds(last.end)
     return None if any(one.end > end for one in history.captured) else last

@@ -109,7 +109,7 @@ def capture_channels(card: int, proc: Path | None = None) -> int | None:
     proc
         Root of the process file system; None: ``/proc``.
     """
-    found = []
+    found: list[int] = []
     for stream in ((proc or PROC) / "asound" / f"card{card}").glob("stream*"):
         _, _, capture = _read(stream).partition("Capture:")
         found += map(int, _CHANNELS.findall(capture.partition("Playback:")[0]))
