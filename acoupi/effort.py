@@ -314,13 +314,10 @@ def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None
     last = max(history.notes, key=lambda note: note.end, default=None)
     if last is None or last.state not in (EffortState.DEVICE_MISSING, EffortState.DISK_FULL):
         return None
-    until_next = max(
-        (one.plan.duration + one.plan.interval for one in history.plans[-1:]), default=0
-    )
-    if (now - last.end).total_seconds() > NOTE_SECONDS + max(until_next, NOTE_SECONDS / 2):
-        return None
-    end = to_microseconds(last.end)
-    return None if any(one.end > end for one in history.captured) else last
+    next_s = max((one.plan.duration + one.plan.interval for one in history.plans[-1:]), default=0)
+    is_overdue = (now - last.end).total_seconds() > NOTE_SECONDS + max(next_s, NOTE_SECONDS / 2)
+    is_recorded = any(one.end > to_microseconds(last.end) for one in history.captured)
+    return None if is_overdue or is_recorded else last
 
 
 def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime:
