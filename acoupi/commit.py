@@ -180,7 +180,7 @@ def read_whole(path: Path, encoding: str = "utf-8", errors: str = "strict") -> s
 
 def settle(config: Path) -> None:
     """Finish a change that was interrupted, where this process can; leave it to others if not."""
-    with contextlib.suppress(AcoupiError):
+    with contextlib.suppress(AcoupiError, PermissionError):
         if any((config / name).exists() for name in (UNWRITTEN, STAGING, DECIDED, OLD_STAGING)):
             with changing(config, "finishing an interrupted change", patience=0):
                 pass

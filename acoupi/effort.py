@@ -309,15 +309,15 @@ def plan_throughout(plans: Sequence[PlanFrom], low: int, high: int) -> CapturePl
 def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
     """Return what keeps the recorder from recording now: no microphone, or a full disk.
 
-    None if the last such note is out of date, or sound was recorded since.
+    None if sound was recorded since the last such note, or the next attempt is overdue.
     """
     last = max(history.notes, key=lambda note: note.end, default=None)
     if last is None or last.state not in (EffortState.DEVICE_MISSING, EffortState.DISK_FULL):
         return None
-    if (now - last.end).total_seconds() > 1.5 * NOTE_SECONDS:
-        return None
-    end = to_microseconds(last.end)
-    return None if any(one.end > end for one in history.captured) else last
+    next_s = max((one.plan.duration + one.plan.interval for one in history.plans[-1:]), default=0)
+    is_overdue = (now - last.end).total_seconds() > NOTE_SECONDS + max(next_s, NOTE_SECONDS / 2)
+    is_recorded = any(one.end > to_microseconds(last.end) for one in history.captured)
+    return None if is_overdue or is_recorded else last
 
 
 def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime:

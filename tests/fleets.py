@@ -67,7 +67,14 @@ class FollowingSensor:
         """Return the setting that the tests change, as it is in force."""
         return float(config_of(self.settings).recording.duration)
 
-    def report(self, *, silent: bool = False, status: str = "OK", recordings: int = 1) -> None:
+    def report(
+        self,
+        *,
+        silent: bool = False,
+        status: str = "OK",
+        recordings: int = 1,
+        heartbeat: bool = True,
+    ) -> None:
         """Report what is in force, a heartbeat, and recordings of now."""
         found = settings_report(self.settings) if self.is_set_up() else None
         beat: dict[str, Any] = {
@@ -90,6 +97,7 @@ class FollowingSensor:
                     created_on=self.clock.now,
                     content=json.dumps(beat),
                 )
+                for _ in range(heartbeat)
             ],
             settings=found,
         )

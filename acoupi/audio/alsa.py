@@ -1,17 +1,27 @@
-"""What the kernel tells of sound cards: who is using one, and the rates it offers."""
+"""What the kernel tells of sound cards: who is using one, and the rates and channels it offers."""
 
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HARDWARE", "PROC", "Holder", "capture_rates", "find_holder"]
+__all__ = [
+    "HARDWARE",
+    "PROC",
+    "Holder",
+    "capture_channels",
+    "capture_rates",
+    "card_names",
+    "find_holder",
+]
 
 PROC = Path("/proc")
 
 HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
 """Card and device, in the name that PortAudio gives to a device of a card."""
 _RATES = re.compile(r"^\s*Rates: *(.+)$", re.MULTILINE)
+_CHANNELS = re.compile(r"^\s*Channels: *(\d+)", re.MULTILINE)
+_CARD = re.compile(r"^ *(\d+) \[.*\]: .+? - (.+)$", re.MULTILINE)
 _OWNER = re.compile(r"^owner_pid\s*:\s*(\d+)", re.MULTILINE)
 
 
@@ -87,6 +97,29 @@ def capture_rates(proc: Path | None = None) -> list[tuple[int, int]]:
             else:
                 found.update((number, number) for number in numbers)
     return sorted(found)
+
+
+def capture_channels(card: int, proc: Path | None = None) -> int | None:
+    """Return the most channels that a USB microphone records; None if the kernel does not say.
+
+    Parameters
+    ----------
+    card
+        Number of its card.
+    proc
+        Root of the process file system; None: ``/proc``.
+    """
+    found: list[int] = []
+    for stream in ((proc or PROC) / "asound" / f"card{card}").glob("stream*"):
+        _, _, capture = _read(stream).partition("Capture:")
+        found += map(int, _CHANNELS.findall(capture.partition("Playback:")[0]))
+    return max(found, default=None)
+
+
+def card_names(proc: Path | None = None) -> dict[int, str]:
+    """Return the names of the sound cards as PortAudio has them, by number."""
+    listed = _CARD.findall(_read((proc or PROC) / "asound" / "cards"))
+    return {int(number): name.strip() for number, name in listed}
 
 
 def _describe(thread: int, proc: Path) -> Holder:

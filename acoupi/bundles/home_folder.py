@@ -1,8 +1,10 @@
 """Which folder may become ACOUPI_HOME, and what in it acoupi made."""
 
 import os
+import pwd
 import re
 import shlex
+import stat
 from pathlib import Path
 
 from acoupi.bundles.engine import COMPOSE_FILE, OVERRIDE_FILE
@@ -58,13 +60,15 @@ def check_home(settings: Settings, *, adopts: bool = False) -> None:
     text = str(home)
     if any(ord(character) < 32 for character in text):
         raise _refusal(repr(text), "its name contains a line break or another control character.")
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    existing = next(folder for folder in (home, *home.parents) if _exists(folder))
     if not existing.is_dir():
         raise _refusal(f'"{home}"', f"{existing} is a file.")
     place = home.resolve()
     if _is_of_the_system(place):
         leads = "" if place == home else f", where {home} leads,"
         raise _refusal(f'"{home}"', f"{place}{leads} belongs to the system or to all users.")
+    if not _exists(settings.program_config_file.parent):
+        _require_rights(home, existing)
     strangers = strangers_in(settings)
     if strangers and not adopts:
         more = len(strangers) - SHOWN
@@ -75,6 +79,40 @@ def check_home(settings: Settings, *, adopts: bool = False) -> None:
             "   (or, to keep them there: acoupi setup --adopt-folder)",
             why=f"acoupi did not make {names}.",
         )
+
+
+def _require_rights(home: Path, existing: Path) -> None:
+    """Refuse a folder that is not this user's to write in: the home, or that which is to hold it.
+
+    Raises
+    ------
+    ConfigurationError
+        Saying who owns it.
+    """
+    wanted = os.W_OK | os.X_OK | (os.R_OK if existing == home else 0)
+    is_read_only = os.statvfs(existing).f_flag & os.ST_RDONLY  # writing there says so
+    if is_read_only or os.access(existing, wanted, effective_ids=True):
+        return
+    found, user = existing.stat(), os.geteuid()
+    raise ConfigurationError(
+        f'cannot use "{home}" as ACOUPI_HOME: {_user_name(user)} may not write in {existing}.',
+        f"sudo chown {_user_name(user)} {shlex.quote(str(existing))}"
+        "   (or put it elsewhere: ACOUPI_HOME=~/.acoupi)",
+        why=f"it belongs to {_user_name(found.st_uid)}, with the rights "
+        f"{stat.filemode(found.st_mode)}.",
+    )
+
+
+def _exists(path: Path) -> bool:
+    """Return whether something is there, as far as this user can see."""
+    return os.path.exists(path)  # noqa: PTH110 - `Path.exists` fails below a folder that is closed
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def adopted_names(settings: Settings) -> tuple[str, ...]:

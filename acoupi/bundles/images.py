@@ -20,7 +20,8 @@ from functools import cached_property
 from pathlib import Path
 
 import acoupi
-from acoupi.bundles.engine import Answer, Engine, explain, unreachable
+from acoupi.bundles.build_errors import explain_build, no_space
+from acoupi.bundles.engine import Engine, unreachable
 from acoupi.errors import AcoupiError, TargetError
 
 __all__ = [
@@ -42,7 +43,7 @@ REPOSITORY = "acoupi/sensor"
 BASE = "debian:bookworm-slim"
 SOURCE_LABEL = "io.acoupi.source"
 SPACE_NEEDED = 1_000_000_000
-"""Free bytes that a complete build needs temporarily."""
+"""Free bytes that a complete build needs temporarily, without what its packages take."""
 PACKAGE = Path(acoupi.__file__).resolve().parent
 CONTEXT = ("pyproject.toml", "README.md", "compose", "images")
 """Sources of the image besides the package itself."""
@@ -452,13 +453,10 @@ def _check_space(engine: Engine) -> None:
     except OSError:
         return  # an engine on another machine
     if free < SPACE_NEEDED:
-        raise _no_space(f"{root} has {free / 1e6:.0f} MB free and a build takes about 1000.")
-
-
-def _no_space(why: str) -> TargetError:
-    return TargetError(
-        "cannot build the image: no space on the disk.", "docker system prune", why=why
-    )
+        raise no_space(
+            f"{root} has {free / 1e6:.0f} MB free and a build takes about 1000, without what the "
+            "packages of a program take (one with torch: 13 GB)."
+        )
 
 
 # --- building --------------------------------------------------------------------------
@@ -528,71 +526,3 @@ def _unknown_failure(build: _Build, said: Sequence[str]) -> AcoupiError:
         "acoupi compose build   (what the engine says is shown as it comes)",
         why=f"the engine said: {last.strip()}",
     )
-
-
-_PIP_MISSING = re.compile(r"No matching distribution found for (\S+)")
-_PIP_CONFLICT = re.compile(r"Cannot install (.+?) because these package versions have conflicting")
-_APT_MISSING = re.compile(r"E: Unable to locate package (\S+)")
-_NOT_FETCHED = re.compile(r"acoupi cannot fetch the weights of (\S+): (.+)")
-_BASE_MISSING = re.compile(
-    r"(?:failed to resolve source metadata for|pull access denied for|failed to load metadata for) "
-    r"(?:docker\.io/)?(?:library/)?([^\s:]+(?::[\w.-]+)?)"
-)
-
-
-def explain_build(answer: Answer) -> TargetError | None:
-    """Return the error behind the output of a failed build; None if it is not known."""
-    text = answer.out or answer.err
-    low = text.lower()
-    if explain(answer):
-        return unreachable(answer)
-    if "is not a docker command" in low or "unknown command: docker buildx" in low:
-        return TargetError(
-            "cannot build the image: Docker has no buildx.",
-            "install the plugin docker-buildx, or scripts/docker-host on Debian",
-            why="docker buildx is not there.",
-        )
-    return _explain_content(text)
-
-
-def _explain_content(text: str) -> TargetError | None:
-    if "no space left on device" in text.lower():
-        return _no_space("the engine ran out of it while building.")
-    if error := _explain_packages(text):
-        return error
-    if found := _APT_MISSING.search(text):
-        return TargetError(
-            f'cannot build the image: Debian has no package "{found[1]}".',
-            f"apt-cache search {found[1]}",
-            why="apt did not find it.",
-        )
-    if found := _BASE_MISSING.search(text):
-        return TargetError(
-            f'cannot build the image: its base "{found[1]}" is not there.',
-            "scripts/docker-host   (makes one from Debian packages where no registry answers)",
-            why="it is neither on this machine nor could a registry be asked.",
-        )
-    return None
-
-
-def _explain_packages(text: str) -> TargetError | None:
-    if found := _PIP_MISSING.search(text):
-        return TargetError(
-            f'cannot build the image: there is no package "{found[1]}".',
-            "check its name and version, and whether the package index can be reached",
-            why="pip found none that suits Python 3.11 on this machine.",
-        )
-    if found := _PIP_CONFLICT.search(text):
-        return TargetError(
-            "cannot build the image: the package does not go with this acoupi.",
-            "a version of it that does, or another of acoupi",
-            why=f"pip cannot install {found[1]} together with what the image has.",
-        )
-    if found := _NOT_FETCHED.search(text):
-        return TargetError(
-            f"cannot build the image: the weights of {found[1]} could not be fetched.",
-            "acoupi setup --package ... --weights FOLDER, with files fetched elsewhere "
-            "(acoupi help presets)",
-            why=f"its model fetches them when it is first loaded: {found[2].strip()}",
-        )
-    return None

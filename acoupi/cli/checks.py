@@ -16,9 +16,10 @@ from acoupi.cli.timezones import warn_of_timezone
 from acoupi.errors import AcoupiError, HealthCheckError
 
 if TYPE_CHECKING:
+    from acoupi.stack.settings import Settings
     from acoupi.system.sensor import Sensor
 
-__all__ = ["AsJson", "check_app", "devices_app", "run_checks"]
+__all__ = ["AsJson", "check_app", "devices_app", "run_checks", "warn_of_settings"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -125,13 +126,15 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
     def check_all() -> None:
         check_files(found.settings, owns_data=not target.has_own_python)
         files = found.settings.program_config_file, found.settings.celery_config_file
-        for warning in plain_credential_warnings(*files):
+        note = _detections_at_hub(found.settings)
+        for warning in [*plain_credential_warnings(*files), *([note] if note else [])]:
             logger.warning(warning)
 
     def check_settings() -> None:
         home.load(found, only_reads=only_reads)
 
     def check_target() -> None:
+        _require_channels(found.settings)
         if target.starts_here:
             target.check()
         for one in target.status():
@@ -155,6 +158,50 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
         ("broker", "Messages pass between the services", lambda: check_broker(found.settings)),
         ("program", "The program works: microphone, model, servers", check_program),
     ]
+
+
+def warn_of_settings(found: "Settings") -> None:
+    """Warn of settings that are valid, and do not do what a person may expect."""
+    if doubt := _doubt_about_channels(found):
+        warn(f"{doubt[0]}: nothing will be recorded. To change it: {doubt[1]}")
+    if note := _detections_at_hub(found):
+        warn(note)
+
+
+def _detections_at_hub(found: "Settings") -> str | None:
+    """Return that the sensor's own servers get no detections; None if they do, or are none."""
+    from acoupi.components.messengers.plug_ins import messengers_in
+    from acoupi.config import load_answers
+    from acoupi.config.sensor import load_sensor
+
+    if load_sensor(found).analysis.where != "hub":
+        return None
+    names = messengers_in(load_answers(found.program_config_file).get("messaging"))
+    servers = ", ".join(f"messaging.{name}" for name in names)
+    return servers and (
+        "models run at the hub, and messages about detections stay there: of the sensor's "
+        f"own messages {servers} gets all others, but no detections."
+    )
+
+
+def _require_channels(found: "Settings") -> None:
+    if doubt := _doubt_about_channels(found):
+        raise HealthCheckError(f"{doubt[0]}.", doubt[1], why="no sound would be recorded.")
+
+
+def _doubt_about_channels(found: "Settings") -> tuple[str, str] | None:
+    """Return what is wrong with the number of channels, and the command that mends it."""
+    from acoupi.config import load_answers
+    from acoupi.devices.microphones import doubt_about_channels
+
+    microphone = load_answers(found.program_config_file).get("microphone")
+    if not isinstance(microphone, dict) or os.environ.get("ACOUPI_SIMULATED_AUDIO"):
+        return None
+    name, channels = microphone.get("device_name"), microphone.get("audio_channels")
+    if microphone.get("simulated") or not isinstance(name, str) or not isinstance(channels, int):
+        return None
+    doubt = doubt_about_channels(name, channels)
+    return None if doubt is None else (doubt, "acoupi config set microphone.audio_channels 1")
 
 
 def _no_microphone() -> str:

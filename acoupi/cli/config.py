@@ -7,7 +7,7 @@ import typer
 
 from acoupi.cli import home
 from acoupi.cli.changes import apply, remind_of_restart
-from acoupi.cli.checks import AsJson
+from acoupi.cli.checks import AsJson, warn_of_settings
 from acoupi.cli.output import done, example, print_json, print_table, say
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
@@ -179,6 +179,7 @@ def undo(
 
 
 def _in_force(settings: "Settings", *, apply_now: bool) -> None:
+    warn_of_settings(settings)
     if apply_now:
         apply(settings)
     else:

@@ -50,7 +50,7 @@ def import_(
         from acoupi.hub.taking_in import take_in
 
         add_sensor(hub, sensor)
-        for report in reports_of(file):
+        for report in reports_of(file, hub.now()):
             take_in(hub, sensor, report)
             deployments += len(report.deployments)
             recordings += len(report.recordings)

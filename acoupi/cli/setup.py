@@ -10,6 +10,7 @@ from typer.core import CompletionItem, TyperCommand  # type: ignore[attr-defined
 
 from acoupi.cli import home
 from acoupi.cli.changes import remind_of_restart, show_diff
+from acoupi.cli.checks import warn_of_settings
 from acoupi.cli.choosing import full_name, show_notice, show_preset
 from acoupi.cli.output import done, example, warn
 from acoupi.cli.table import single
@@ -345,6 +346,7 @@ def _set_up(found: "Settings", request: "SetupRequest") -> "Sensor":
     after = Sensor.at(found)
     done(f"The sensor is set up in {found.home} (program {request.program_name}).")
     say_timezone(found)
+    warn_of_settings(found)
     if "ACOUPI_CONFIG_URL" in os.environ:
         warn("ACOUPI_CONFIG_URL was not read: only containers that set themselves up do that.")
     for warning in plain_credential_warnings(found.program_config_file, found.celery_config_file):

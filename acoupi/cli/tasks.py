@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from acoupi import data
     from acoupi.programs import AcoupiProgram
+    from acoupi.system.tasks import Told
 
 __all__ = ["app"]
 
@@ -71,22 +72,26 @@ def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> N
     """Run one task now, in this process. A detection task shows its detections.
 
     Detections in a file that the sensor did not record are shown, not stored. Of a folder,
-    each WAV and FLAC file is processed. Exit code 3: it did not work with some of them.
+    each WAV and FLAC file is processed. Exit code 3: part of it did not work.
     """
     if recording is not None and (folder := Path(recording).expanduser()).is_dir():
         _run_on_folder(name, folder, as_json=as_json)
         return
     from acoupi.cli.recordings import program_with_recording
-    from acoupi.system.tasks import run_task
+    from acoupi.system.tasks import run_task, told
 
     with program_with_recording(home.sensor(), recording) as (program, given):
-        with working(f"Running {name}"):
+        with working(f"Running {name}"), told() as log:
             result = run_task(program, name, given)
         outputs = _outputs(program, given)
     if as_json:
-        print_json({"task": name, "result": result, "model_outputs": outputs})
+        print_json(
+            {"task": name, "result": result, "model_outputs": outputs, "failures": log.failures}
+        )
     else:
-        _show(name, result, outputs)
+        _show(name, result, outputs, log)
+    if log.failures:
+        raise typer.Exit(UNHEALTHY)
 
 
 def _run_on_folder(name: str, folder: Path, *, as_json: bool) -> None:
@@ -117,18 +122,20 @@ def _run_on_folder(name: str, folder: Path, *, as_json: bool) -> None:
 def _run_on_one(
     name: str, program: "AcoupiProgram[Any]", recording: "data.Recording | AudioError"
 ) -> dict[str, Any]:
-    from acoupi.system.tasks import run_task
+    from acoupi.system.tasks import run_task, told
 
     if isinstance(recording, AudioError):
         return {"file": None, "error": recording.message, "model_outputs": []}
     result: dict[str, Any] = {"file": str(recording.path), "error": None, "model_outputs": []}
     try:
-        with working(f"Running {name} on {recording.path}"):
+        with working(f"Running {name} on {recording.path}"), told() as log:
             run_task(program, name, recording)
     except ParameterError:
         raise
     except Exception as error:  # noqa: BLE001 - a model may raise anything
         return result | {"error": f"{recording.path}: {type(error).__name__}: {error}"}
+    if log.failures:
+        return result | {"error": f"{recording.path}: {'; '.join(log.failures)}"}
     return result | {"model_outputs": _outputs(program, recording)}
 
 
@@ -142,11 +149,16 @@ def _outputs(
     return found
 
 
-def _show(name: str, result: Any, outputs: "list[data.ModelOutput]") -> None:
+def _show(name: str, result: Any, outputs: "list[data.ModelOutput]", log: "Told") -> None:
     _show_outputs(outputs)
     if result is not None:
         say(str(result))
-    done(f"{name} is done.")
+    for text in (*log.notes, *log.failures):
+        warn(text)
+    if log.failures:
+        warn(f"{name} ran, but not everything in it worked.")
+    else:
+        done(f"{name} is done.")
 
 
 def _show_outputs(outputs: "list[data.ModelOutput]") -> None:

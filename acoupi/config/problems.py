@@ -59,6 +59,11 @@ class Origin:
 
 OPTION = Origin()
 
+_ASK_NOTHING = frozenset(
+    {"batch", "default", "defaults", "no_input", "no_prompts", "non_interactive", "y", "yes"}
+)
+"""Options by which other programs ask nothing and take what is usual; here: ``--no-prompt``."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -318,6 +323,8 @@ def _help(problem: Problem, origins: Origins) -> str:
     if problem.kind != "unknown":
         return _edit(problem.node, problem.better or "VALUE", origins)
     origin = origin_of(problem.node.place, origins)
+    if origin.kind == "option" and problem.node.name.replace("-", "_") in _ASK_NOTHING:
+        return "acoupi setup --no-prompt   (what is not given is as usual)"
     if not problem.meant:
         return "acoupi config schema"
     if origin.kind == "file":

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from acoupi.audio.alsa import capture_channels, card_names
 from acoupi.audio.portaudio import InputDevice, choose_device, list_devices, only_one
 from acoupi.errors import DeviceUnavailableError
 
@@ -24,6 +25,7 @@ __all__ = [
     "Microphone",
     "MicrophoneChoice",
     "choose_microphone",
+    "doubt_about_channels",
     "find_microphone",
     "list_cards",
     "list_microphones",
@@ -164,6 +166,40 @@ def find_microphone(
     """Return the microphone with a configured name (see `choose_microphone`)."""
     cards = _cards_by_number(sysfs)
     return _describe(choose_microphone(devices(), name, sysfs), cards)
+
+
+def doubt_about_channels(
+    name: str, wanted: int, sysfs: Path | None = None, proc: Path | None = None
+) -> str | None:
+    """Return, in words, that a microphone has fewer channels than are to be recorded.
+
+    The kernel is asked, and nothing opened: it is known while the microphone records, too.
+
+    Parameters
+    ----------
+    name
+        As configured (see `choose_microphone`).
+    wanted
+        Channels to record.
+    sysfs, proc
+        Where the kernel describes its sound cards; None: `SYSFS` and ``/proc``.
+
+    Returns
+    -------
+    str or None
+        None also if it is not there, is not USB, or the name is not clear.
+    """
+    plain, named = name.partition(": ")[0], card_names(proc)
+    able = [card for card in list_cards(sysfs or SYSFS) if card.can_record]
+    meant = [
+        card
+        for card in able
+        if name == "default" or plain in (*card.names, card.id, named.get(card.number))
+    ]
+    has = capture_channels(meant[0].number, proc) if len(meant) == 1 else None
+    if has is None or wanted <= has:
+        return None
+    return f'the microphone "{name}" has {has} channel{"s" * (has != 1)}, and {wanted} are set'
 
 
 def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS) -> InputDevice:

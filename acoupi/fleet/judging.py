@@ -77,6 +77,8 @@ class Row:
     clock: str | None = None
     """``set``, ``not set``, or how far it is wrong."""
     alarms: list[str] = field(default_factory=list)
+    reported_on: datetime | None = None
+    """When the hub last heard anything of it, by the hub's clock."""
 
     @property
     def clock_is_wrong(self) -> bool:
@@ -175,11 +177,16 @@ class Fleet:
         self._sensors: dict[tuple[str, str], _Sensor] = {}
         self._expected: set[str] = set()
         self._told: dict[str, dict[str, Any]] = {}
+        self._reported: dict[str, datetime] = {}
         self._count = 0
 
     def expect(self, name: str) -> None:
         """Note a sensor that should send heartbeats."""
         self._expected.add(name)
+
+    def report(self, name: str, on: datetime) -> None:
+        """Note when anything last came from a sensor, by the clock here: it is not silent."""
+        self._reported[name] = on
 
     def tell(self, name: str, *, sections: object, **told: str | None) -> None:
         """Note what a sensor reports beside heartbeats: version, program, configuration.
@@ -229,7 +236,7 @@ class Fleet:
         return sorted(self._rows(), key=self._badness)
 
     def _badness(self, row: Row) -> tuple[Any, ...]:
-        silence = self._now - (row.heartbeat_on or EARLIEST)
+        silence = self._now - (row.heartbeat_on or row.reported_on or EARLIEST)
         first = -silence.total_seconds() if row.state == "silent" else -len(row.reasons)
         return _ORDER[row.state], first, row.sensor, row.device_id or ""
 
@@ -239,30 +246,41 @@ class Fleet:
             shown = name or device or "(without an id)"
             if name and names[name] > 1:
                 shown = f"{name} ({device or 'without an id'})"
-            yield self._completed(name, self._row(shown, device or None, sensor))
-        limit = (self._silent_after or MISSED * INTERVAL).total_seconds()
+            reported_on = self._reported.get(name) if names[name] == 1 else None
+            yield self._completed(name, self._row(shown, device or None, sensor, reported_on))
         for name in self._expected - set(names):
-            row = Row(name, None, "silent", ["it has sent no heartbeat yet"], None, limit)
-            yield self._completed(name, row)
+            yield self._completed(name, self._row_without_messages(name))
+
+    def _row_without_messages(self, name: str) -> Row:
+        limit = self._silent_after or MISSED * INTERVAL
+        on = self._reported.get(name)
+        reasons = ["it has sent no heartbeat yet"]
+        if on is not None:
+            reasons = [f"nothing came for {span_words(self._now - on)}"]
+            reasons *= self._now - on > limit
+        state: State = "silent" if reasons else "well"
+        return Row(name, None, state, reasons, None, limit.total_seconds(), reported_on=on)
 
     def _completed(self, name: str, row: Row) -> Row:
         told = self._told.get(name, {})
         lacking = {what: value for what, value in told.items() if not getattr(row, what)}
         return replace(row, **lacking)
 
-    def _row(self, shown: str, device: str | None, sensor: _Sensor) -> Row:
+    def _row(
+        self, shown: str, device: str | None, sensor: _Sensor, reported_on: datetime | None
+    ) -> Row:
         last = sensor.last()
         alarms = sorted(name for name, (_, is_over) in sensor.alarms.items() if not is_over)
         limit = self._silent_after or MISSED * _interval(sensor, last)
-        silence = _silence(sensor, last, self._now, limit)
+        is_silent, why = _silence(sensor, last, self._now, limit, reported_on)
+        known: dict[str, Any] = {"alarms": alarms, "reported_on": reported_on}
+        alarm_words = [f"alarm {name}" for name in alarms]
         if last is None:
-            why = [f"alarm {name}" for name in alarms]
-            state: State = "silent" if silence else "unwell" if why else "well"
-            return Row(
-                shown, device, state, silence + why, None, limit.total_seconds(), alarms=alarms
-            )
+            why += alarm_words
+            state: State = "silent" if is_silent else "unwell" if why else "well"
+            return Row(shown, device, state, why, None, limit.total_seconds(), **known)
         recorded, planned = last.figure("effort_recorded"), last.figure("effort_planned")
-        known: dict[str, Any] = {
+        known |= {
             "version": _text(last.content.get("version")),
             "program": _text(last.content.get("program")),
             "configuration": _text(last.content.get("configuration")),
@@ -275,25 +293,36 @@ class Fleet:
             "noise_floor_dbfs": last.figure("microphone_noise_floor"),
             "noise_floor_change_db": _change(sensor, last),
             "clock": _clock(last, self._now),
-            "alarms": alarms,
         }
         judged = known if self._judges_effort else known | {"coverage_percent": None}
-        why = [*_faults(last, judged), *(f"alarm {name}" for name in alarms)]
-        state = "silent" if silence else "unwell" if why else "well"
-        limit_s = limit.total_seconds()
-        return Row(shown, device, state, silence + why, last.sent_on, limit_s, **known)
+        why += [*_faults(last, judged), *alarm_words]
+        state = "silent" if is_silent else "unwell" if why else "well"
+        return Row(shown, device, state, why, last.sent_on, limit.total_seconds(), **known)
 
 
-def _silence(sensor: _Sensor, last: _Beat | None, now: datetime, limit: timedelta) -> list[str]:
-    """Return why a sensor is taken to be silent; nothing if it is not."""
+def _silence(
+    sensor: _Sensor,
+    last: _Beat | None,
+    now: datetime,
+    limit: timedelta,
+    reported_on: datetime | None,
+) -> tuple[bool, list[str]]:
+    """Return whether a sensor is taken to be silent, and what is wrong with when it was heard.
+
+    Anything that a hub hears of it is a sign of life, though its heartbeats may be missing.
+    """
     if sensor.is_offline:
-        return ["the broker says that it is offline"]
-    if last is None:
-        # Connected, or with an alarm, it is not silent; its heartbeat may be yet to come.
-        return []
-    # By a clock that is wrong, its silence cannot be told.
-    is_silent = last.sent_on >= EARLIEST and now - last.sent_on > limit
-    return [f"no heartbeat for {span_words(now - last.sent_on)}"] if is_silent else []
+        return True, ["the broker says that it is offline"]
+    # Connected, or with an alarm, its first heartbeat may be yet to come. By a clock that is
+    # wrong, its silence cannot be told.
+    is_dated = last is not None and last.sent_on >= EARLIEST
+    ago = now - last.sent_on if last is not None and is_dated else timedelta()
+    why = [f"no heartbeat for {span_words(ago)}"] if ago > limit else []
+    if reported_on is None:
+        return bool(why), why
+    if now - reported_on > limit:
+        return True, why or [f"nothing came for {span_words(now - reported_on)}"]
+    return False, [f"{one}, though it reports" for one in why]
 
 
 def _faults(last: _Beat, known: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,9 @@ def row_words(row: Row, now: datetime) -> dict[str, Any]:
         return {
             "sensor": row.sensor,
             "state": row.state,
-            "heartbeat": "none yet",
+            "heartbeat": "none yet"
+            if row.reported_on is None
+            else span_words(now - row.reported_on),
             "alarms": row.alarms,
             "reasons": "; ".join(row.reasons),
         }

@@ -98,7 +98,12 @@ class HubSensor:
             "status": {
                 "counts": {one: counts[one] for one in ("silent", "unwell", "well")},
                 "sensors": [
-                    {**asdict(row), **row_words(row, now), "heartbeat_on": _text(row.heartbeat_on)}
+                    {
+                        **asdict(row),
+                        **row_words(row, now),
+                        "heartbeat_on": _text(row.heartbeat_on),
+                        "reported_on": _text(row.reported_on),
+                    }
                     for row in rows
                 ],
                 "deployments": [one.model_dump(mode="json") for one in newest],

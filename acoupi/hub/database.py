@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.abc import Buffer
@@ -162,6 +162,12 @@ class HubDatabase:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             _limit(connection, longest)
             yield Connection(connection)
+
+    def now(self) -> datetime:
+        """Return the time by the clock of the server."""
+        with self.reading() as connection:
+            (time,) = connection.one("SELECT now()")
+        return cast("datetime", time)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

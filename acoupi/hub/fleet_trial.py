@@ -113,7 +113,7 @@ def _verdict(
         missing = f"it did not say within {document.minutes:g} minutes that it has them"
         return "the hub", Verdict(False if is_late and document.is_first else None, missing)
     is_last = now > sensor.reported_on + patience
-    worse = _worse(connection, document, sensor, heard)
+    worse = _worse(document, sensor.since, heard)
     if worse is not None:
         return "the hub", Verdict(False if is_last else None, worse)
     found = judge(_facts(connection, sensor, sensor.since), is_last=is_last)
@@ -121,25 +121,15 @@ def _verdict(
     return "the hub", found._replace(why=found.why + within)
 
 
-_BEATS = """
-    SELECT count(*) FROM message
-    WHERE sensor_row = :row AND message_type = 'heartbeat' AND created_on_us > :since
-"""
-
-
-def _worse(
-    connection: Connection, document: _Document, sensor: InForce, heard: Row | None
-) -> str | None:
+def _worse(document: _Document, since: datetime, heard: Row | None) -> str | None:
     """Return what is wrong with a sensor that was well before; None if nothing is known to be.
 
-    The first heartbeat after the switch tells faults of all times, as each process does.
+    A heartbeat from before the switch says nothing of the settings.
     """
-    assert sensor.since is not None
     if not document.was_well or heard is None or heard.state != "unwell":
         return None
-    values = {"row": sensor.row, "since": to_microseconds(sensor.since)}
-    (beats,) = connection.one(_BEATS, values)
-    return "; ".join(heard.reasons) if beats > 1 else None
+    is_new = heard.heartbeat_on is not None and heard.heartbeat_on > since
+    return "; ".join(heard.reasons) if is_new else None
 
 
 _RECORDED = """

@@ -24,7 +24,7 @@ _TOLD = """
     SELECT s.id, f.version, f.program, f.configuration, f.sections
     FROM settings_in_force f JOIN sensor s ON s.row = f.sensor_row
 """
-_EXPECTED = "SELECT id FROM sensor WHERE token_sha256 IS NOT NULL"
+_SENSORS = "SELECT id, token_sha256 IS NOT NULL, reported_on_us FROM sensor"
 
 
 def put_reported(
@@ -52,9 +52,11 @@ def put_reported(
         If the database cannot be read.
     """
     with database.reading(longest) as connection:
-        for (name,) in connection.execute(_EXPECTED):
-            if only is None or name in only:
+        for name, may_report, reported_on in connection.execute(_SENSORS):
+            if may_report and (only is None or name in only):
                 fleet.expect(name)
+                if reported_on is not None:
+                    fleet.report(name, from_microseconds(reported_on))
         for name, version, program, configuration, sections in connection.execute(_TOLD):
             fleet.tell(
                 name, version=version, program=program, configuration=configuration or None,

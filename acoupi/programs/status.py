@@ -1,8 +1,9 @@
 """The status a sensor reports, from what its stores know."""
 
 import datetime
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from acoupi import data
@@ -17,6 +18,12 @@ from acoupi.space import SpacePolicy, free_bytes, hours_left, measured_rate
 __all__ = ["HEALTHY", "StatusReport"]
 
 HEALTHY = "OK"
+_NEWS = {
+    "recordings_lost": "recordings were lost",
+    "analyses_failed": "recordings could not be analysed",
+    "messages_given_up": "messages were given up",
+    "messages_expired": "messages had become too old to be sent",
+}
 LONGEST_ANSWER = 120
 LONGEST_WAIT = datetime.timedelta(minutes=15)
 EFFORT_PAUSE = 100
@@ -39,8 +46,9 @@ class StatusReport:
     - a database was damaged, and the file that was set aside is still there;
     - a server refuses everything from the sensor, as with an expired token;
     - since the last report, recordings were lost or could not be analysed, or
-      messages were given up or had become too old to be sent. The first report of
-      a process covers everything in the stores.
+      messages were given up or had become too old to be sent. For the first report of a
+      process, the last one is in the newest heartbeat of the message store, and without any
+      everything in the stores is new.
 
     Stores without counts are skipped.
 
@@ -69,7 +77,8 @@ class StatusReport:
         self._message_store = message_store
         self._conditions = conditions
         self._messengers = messengers
-        self._told = dict.fromkeys(("lost", "failed", "dead", "expired"), 0)
+        self._told: dict[str, float] | None = None
+        """Counts at the last report, by their metric; None before the first of this process."""
         self._recorded: int | None = None
         """Number of recordings at the last report; None if none should have been made then."""
         self._effort: dict[str, Any] = {}
@@ -85,10 +94,7 @@ class StatusReport:
             self._deaf(),
             self._barred(),
             "; ".join(told_by(self._store, self._message_store)),
-            self._news("lost", self.count_lost(), "recordings were lost"),
-            self._news("failed", self.count_failed(), "recordings could not be analysed"),
-            self._news("dead", self._count("dead"), "messages were given up"),
-            self._news("expired", self._count("expired"), "messages had become too old to be sent"),
+            *self._news(),
         ]
         return "; ".join(fault for fault in faults if fault) or HEALTHY
 
@@ -147,6 +153,7 @@ class StatusReport:
             _metric("analyses_failed", self.count_failed),
             _metric("messages_waiting", self.count_unsent),
             _metric("messages_given_up", self.count_dead),
+            _metric("messages_expired", self.count_expired),
         ]
 
     def space_metrics(self) -> list[Callable[[], data.Metric | None]]:
@@ -224,6 +231,10 @@ class StatusReport:
         """Return the number of deliveries given up."""
         return self._count("dead")
 
+    def count_expired(self) -> int:
+        """Return the number of deliveries that had become too old."""
+        return self._count("expired")
+
     def _count(self, state: str) -> int:
         return sum(states.get(state, 0) for states in self._deliveries().values())
 
@@ -238,9 +249,30 @@ class StatusReport:
     def _sends(self, messenger: str) -> bool:
         return self._messengers is None or messenger in self._messengers
 
-    def _news(self, what: str, count: int, words: str) -> str | None:
-        new, self._told[what] = count - self._told[what], count
-        return f"{new} {words}" if new > 0 else None
+    def _news(self) -> list[str]:
+        counts = {
+            "recordings_lost": self.count_lost(),
+            "analyses_failed": self.count_failed(),
+            "messages_given_up": self.count_dead(),
+            "messages_expired": self.count_expired(),
+        }
+        told = self._told_before(counts) if self._told is None else self._told
+        self._told = dict(counts)
+        new = {name: int(count - told[name]) for name, count in counts.items()}
+        return [f"{count} {_NEWS[name]}" for name, count in new.items() if count > 0]
+
+    def _told_before(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """Return the counts in the last heartbeat; one that it lacks is taken as told."""
+        find = getattr(self._message_store, "get_newest_message", None)
+        heartbeat = None if find is None else find(data.MessageType.HEARTBEAT)
+        if heartbeat is None:
+            return dict.fromkeys(counts, 0)
+        try:
+            metrics = json.loads(heartbeat.content)["metrics"]
+            said = {one["name"]: float(one["value"]) for one in metrics}
+        except (LookupError, TypeError, ValueError):  # a program may write its own
+            said = {}
+        return {**counts, **{name: said[name] for name in counts if name in said}}
 
     def _nothing_recorded(self) -> str | None:
         before, self._recorded = self._recorded, None

@@ -14,6 +14,7 @@ from acoupi.services.places import alarms_file
 from acoupi.services.sensor_state import fact_finder
 from acoupi.stack.settings import Settings
 from acoupi.tasks.alarms import generate_alarms_task
+from acoupi.tasks.failures import FAILED
 
 __all__ = ["alarm_tasks", "calls_server", "dead_mans_task"]
 
@@ -58,7 +59,7 @@ def dead_mans_task(url: str, store: Store, alarms: SqliteAlarmStore) -> Callable
         if alarms.get_notes().get("called_for") == new:
             return
         if why := call_dead_mans_switch(url):
-            logger.warning("The dead man's switch was not called: %s.", why)
+            logger.warning("The dead man's switch was not called: %s.", why, extra=FAILED)
         else:
             alarms.put_look([], {"called_for": new})
 

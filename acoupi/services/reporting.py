@@ -15,6 +15,7 @@ from acoupi.reports import Report, SettingsReport
 from acoupi.services.resting import MOST_REFUSED, pause, rests
 from acoupi.services.sounding import SoundSender
 from acoupi.space import HubAudio
+from acoupi.tasks.failures import FAILED
 from acoupi.tasks.messaging import generate_send_messages_task
 
 __all__ = ["generate_hub_task"]
@@ -78,6 +79,9 @@ def generate_hub_task(
         standing = unreported.start(messenger.name)
         owed = None if sender is None else sender.unsent.start(messenger.name, audio)
         if rests(standing.rests_until, data.utc_now()):
+            words = "%s is not asked again before %s: %s"
+            values = messenger.name, standing.rests_until, standing.trouble
+            logger.debug(words, *values, extra=FAILED)
             return
         reports = _Pass(unreported, reporter, messenger, message_store, logger)
         found = None if find_settings is None else _found(find_settings, logger)
@@ -94,7 +98,7 @@ def _found(find: Callable[[], SettingsReport], logger: logging.Logger) -> Settin
     try:
         return find()
     except (AcoupiError, OSError) as error:
-        logger.warning("The hub is not told which settings are in force: %s", error)
+        logger.warning("The hub is not told which settings are in force: %s", error, extra=FAILED)
         return None
 
 
@@ -151,10 +155,9 @@ class _Pass:
                 self.logger.info("%s takes reports again", self.messenger.name)
             return
         self.unreported.settle(self.trouble, pause(standing.failures, self.rest))
-        if self.trouble != standing.trouble:
-            self.logger.warning(
-                "%s: %s. Nothing is lost: it is sent again", self.messenger.name, self.trouble
-            )
+        level = logging.WARNING if self.trouble != standing.trouble else logging.DEBUG
+        words = "%s: %s. Nothing is lost: it is sent again"
+        self.logger.log(level, words, self.messenger.name, self.trouble, extra=FAILED)
 
     def _report(self, changes: Sequence[Change]) -> None:
         report = packed(self.reporter.report(changes, self.unreported.stamp()))

@@ -21,6 +21,7 @@ from acoupi.errors import MessageSendError
 from acoupi.opening import open_binary
 from acoupi.reports import SoundReport
 from acoupi.services.resting import MOST_REFUSED, pause, rests
+from acoupi.tasks.failures import FAILED
 
 __all__ = ["SoundSender"]
 
@@ -109,12 +110,9 @@ class _Pass:
                 self.logger.info("%s takes sound again", self.messenger.name)
             return
         self.unsent.settle(self.trouble, pause(standing.failures, self.rest))
-        if self.trouble != standing.trouble:
-            self.logger.warning(
-                "%s takes no sound: %s. Nothing is lost: it is sent again",
-                self.messenger.name,
-                self.trouble,
-            )
+        level = logging.WARNING if self.trouble != standing.trouble else logging.DEBUG
+        words = "%s takes no sound: %s. Nothing is lost: it is sent again"
+        self.logger.log(level, words, self.messenger.name, self.trouble, extra=FAILED)
 
     def _send(self, sound: Unsent) -> None:
         """Send what the hub lacks of a sound, until it has it, or it can not be sent now."""

@@ -3,8 +3,10 @@
 import cProfile
 import difflib
 import inspect
+import logging
 import pstats
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from acoupi import data
@@ -14,7 +16,7 @@ from acoupi.programs.core.base import ProgramTask
 from acoupi.programs.core.messages import classes_of, classes_returned
 from acoupi.programs.core.workers import RECORDING_QUEUE, RECORDING_TASK
 
-__all__ = ["get_task_list", "profile_task", "run_task", "takes_recording"]
+__all__ = ["Told", "get_task_list", "profile_task", "run_task", "takes_recording", "told"]
 
 
 def get_task_list(program: AcoupiProgram[Any], include_celery_tasks: bool = False) -> list[str]:
@@ -55,6 +57,41 @@ def run_task(
         Whatever the task raises.
     """
     return _prepare(program, task_name, recording)()
+
+
+class Told(logging.Handler):
+    """What a task logs while it runs by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[str] = []
+        """What did not work, though the task went on."""
+        self.notes: list[str] = []
+        """Other warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record down."""
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        if record.levelno >= logging.ERROR or getattr(record, "is_failure", False):
+            self.failures.append(text)
+        elif record.levelno >= logging.WARNING:
+            self.notes.append(text)
+
+
+@contextmanager
+def told() -> Iterator[Told]:
+    """Provide what is logged in the block."""
+    root, handler = logging.getLogger(), Told()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield handler
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
 
 
 def profile_task(

@@ -7,6 +7,7 @@ from acoupi.audio import formats
 from acoupi.audio.guano import RECORDING_ID, build_guano, corrected_time
 from acoupi.components import types
 from acoupi.errors import AcoupiError, StoreError
+from acoupi.tasks.failures import FAILED
 
 __all__ = ["ClockCorrection"]
 
@@ -56,7 +57,7 @@ class ClockCorrection:
                 self._write(doubtful)
                 self._store.note_file_corrected(doubtful)
         except StoreError as error:
-            self._logger.warning("Times are not corrected yet: %s", error)
+            self._logger.warning("Times are not corrected yet: %s", error, extra=FAILED)
 
     def _correct(self, clock: data.BootClock, error: float | None, steps: int) -> None:
         now = data.monotonic()

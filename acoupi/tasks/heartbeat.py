@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_seri
 from acoupi import data, devices
 from acoupi.components import types
 from acoupi.provisioned import read_provisioned
+from acoupi.tasks.failures import FAILED
 
 __all__ = ["Heartbeat", "generate_heartbeat_task"]
 
@@ -149,8 +150,9 @@ def _send(messenger: types.Messenger, message: data.Message, logger: logging.Log
     try:
         response = messenger.send_message(message)
     except Exception as error:  # noqa: BLE001 - one line says it; the others are tried
-        logger.warning("No heartbeat through %s: %s: %s", name, type(error).__name__, error)
+        why = f"{type(error).__name__}: {error}"
+        logger.warning("No heartbeat through %s: %s", name, why, extra=FAILED)
         return
     if response.status is not data.ResponseStatus.SUCCESS:
         status, content = response.status.name, response.content
-        logger.warning("No heartbeat through %s: %s, %s", name, status, content)
+        logger.warning("No heartbeat through %s: %s, %s", name, status, content, extra=FAILED)

@@ -12,6 +12,7 @@ from uuid import UUID
 from acoupi import data
 from acoupi.components import types
 from acoupi.errors import AccessRefusedError, MessageError, MessageSendError
+from acoupi.tasks.failures import FAILED
 
 __all__ = ["generate_send_messages_task", "messenger_names"]
 
@@ -296,14 +297,15 @@ class _Pass:
             response = self.messenger.send_message(message)
         except MessageSendError as error:
             self.logger.warning(
-                "%s could not reach the server: %s (%s)", self.name, error, error.why
-            )
+                "%s could not reach the server: %s (%s)",
+                self.name, error, error.why, extra=FAILED,
+            )  # fmt: skip
             self._settle(_failure(message, error))
             self.counts["unreachable"] += 1
             return
         except MessageError as error:
             # It cannot be converted to what the server accepts, and never will be.
-            self.logger.warning("%s cannot send %s: %s", self.name, message.id, error)
+            self.logger.warning("%s cannot send %s: %s", self.name, message.id, error, extra=FAILED)
             response = data.Response(
                 status=data.ResponseStatus.ERROR, message=message, content=str(error)
             )
@@ -315,7 +317,9 @@ class _Pass:
         self._settle(response)
         is_sent = response.status is data.ResponseStatus.SUCCESS
         if not is_sent:
-            self.logger.warning("%s: %s, %s", self.name, response.status.name, response.content)
+            self.logger.warning(
+                "%s: %s, %s", self.name, response.status.name, response.content, extra=FAILED
+            )
         self.counts["sent" if is_sent else "not accepted"] += 1
         self.refused += response.is_access_refused
         self.failures = self.failures + 1 if response.status in _NOT_NOW else 0

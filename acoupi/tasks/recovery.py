@@ -13,6 +13,7 @@ from acoupi.audio import files, formats
 from acoupi.components import types
 from acoupi.errors import AcoupiError, AudioError
 from acoupi.home import spool_dir, spool_folders
+from acoupi.tasks.failures import FAILED
 from acoupi.tasks.management import note_missing
 
 __all__ = ["generate_recovery_task"]
@@ -266,7 +267,7 @@ class _Recovery:
         try:
             act(path)
         except (AcoupiError, OSError) as error:
-            self.logger.warning("Recovery of %s failed: %s", path, error)
+            self.logger.warning("Recovery of %s failed: %s", path, error, extra=FAILED)
         except Exception:
             self.logger.exception("Recovery of %s failed", path)
 

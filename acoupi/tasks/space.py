@@ -26,6 +26,7 @@ from acoupi.space import (
     existing,
     measured_rate,
 )
+from acoupi.tasks.failures import FAILED
 
 __all__ = ["Demand", "Disk", "Going", "Room", "generate_space_task"]
 
@@ -308,7 +309,9 @@ class Room:
         except FileNotFoundError:
             return True
         except OSError as error:
-            self.logger.warning("Cannot remove %d files in %s yet: %s", len(names), folder, error)
+            self.logger.warning(
+                "Cannot remove %d files in %s yet: %s", len(names), folder, error, extra=FAILED
+            )
             return False
         return True
 

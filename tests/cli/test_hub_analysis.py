@@ -49,6 +49,23 @@ def set_up(run: Run, *options: str, program: str = "demo") -> Any:
     return run("setup", "--program", program, "--target", "fake", "--no-prompt", *options)
 
 
+def test_that_the_sensors_own_servers_get_no_detections_is_said(run: Run, target: object) -> None:
+    server = ("--messaging.http.base_url", "http://127.0.0.1:9/")
+    words = "messages about detections stay there"
+
+    first = set_up(run, *AT_HUB, *server)
+    again = run("config", "set", "recording.duration", "2")
+    checked = run("check")
+    both = run("config", "set", "sensor.analysis.where", "both")
+
+    assert first.exit_code == 0, first.stderr
+    assert words in first.stderr
+    assert "messaging.http" in first.stderr
+    assert words in again.stderr
+    assert words in checked.stderr
+    assert words not in both.stderr
+
+
 @pytest.mark.parametrize(
     ("program", "options", "why"),
     [

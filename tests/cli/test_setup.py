@@ -401,6 +401,16 @@ def test_microphones_are_listed_with_their_rates(
     assert (microphone["device_name"], microphone["samplerate"]) == ("UltraMic", 384000)
 
 
+@pytest.mark.parametrize("option", ["--defaults", "--yes", "--non-interactive", "--no-prompts"])
+def test_who_wants_to_be_asked_nothing_is_told_how(
+    run: Run, target: Calls, home: Path, option: str
+) -> None:
+    result = run("setup", "--program", "connected", "--target", "fake", option)
+
+    assert "acoupi setup --no-prompt" in lines_of(result)[2]
+    assert result.exit_code == 2
+
+
 def test_setup_never_clears_the_screen(run: Run, target: Calls) -> None:
     assert "\x1b[2J" not in run("setup", "--program", "test", color=True).output
 

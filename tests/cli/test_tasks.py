@@ -1,5 +1,6 @@
 """``acoupi task``: listed, run and profiled by hand."""
 
+import logging
 import struct
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import pytest
 from acoupi import data
 from acoupi.audio import formats
 from acoupi.components import SqliteStore
+from acoupi.system.tasks import told
+from acoupi.tasks.failures import FAILED
 from acoupi.testing import make_wav
 from tests.cli.support import Calls, Run, data_of, lines_of, tree_of
+from tests.services import free_port
 
 
 @pytest.fixture
@@ -107,6 +111,44 @@ def test_a_file_that_is_no_wav_is_refused(
 
     assert "x.wav" in lines_of(result)[0]
     assert result.exit_code == 1
+
+
+def test_messages_that_could_not_be_sent_are_named(
+    run: Run, home: Path, target: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACOUPI_SIMULATED_AUDIO", "synthetic,pace=fast")
+    nobody = f"http://127.0.0.1:{free_port()}/"
+    result = run(
+        "setup", "--program", "demo", "--target", "fake", "--messaging.http.base_url", nobody
+    )
+    assert result.exit_code == 0, result.stderr
+    assert run("task", "run", "heartbeat_task").exit_code == 0
+
+    said = run("task", "run", "send_messages_task")
+    run("task", "run", "heartbeat_task")
+    answer = run("task", "run", "send_messages_task", "--json")
+
+    assert said.exit_code == answer.exit_code == 3
+    assert "could not reach the server" in said.stderr
+    assert "is done" not in said.stdout
+    assert data_of(answer)["failures"]
+
+
+def test_what_a_task_logs_while_it_runs_by_hand_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("someone.program")
+
+    with told() as log:
+        logger.debug("by the way")
+        logger.warning("%d files went", 3)
+        logger.debug("no answer", extra=FAILED)
+        try:
+            raise OSError("full")
+        except OSError:
+            logger.exception("cannot write")
+    logger.error("later")
+
+    assert log.notes == ["3 files went"]
+    assert log.failures == ["no answer", "cannot write: OSError: full"]
 
 
 def test_a_task_is_profiled(run: Run, detector: Path, tmp_path: Path) -> None:

@@ -120,7 +120,6 @@ def test_a_sensor_that_is_not_well_undoes_it_everywhere(
     oak, elm = new_sensor("oak-1"), new_sensor("elm-2")
     set_value(hub, "base", DURATION, "5", change())
     elm.lives(**lives)
-    elm.report(**lives)
     assert elm.duration() == 5
 
     elm.clock.advance(11 * 60)
@@ -137,13 +136,16 @@ def test_a_sensor_that_is_not_well_undoes_it_everywhere(
         unset_value(hub, "base", DURATION, change())
 
 
-def test_the_first_heartbeat_after_the_switch_is_not_judged(
+def test_a_heartbeat_from_before_the_switch_is_not_judged(
     hub: HubDatabase, new_sensor: NewSensor, change: Callable[..., Change]
 ) -> None:
     oak = new_sensor("oak-1")
     set_value(hub, "base", DURATION, "5", change())
 
-    oak.lives(status="3 recordings were lost")  # since the sensor was made
+    oak.report(status="3 recordings were lost")
+    oak.follow()
+    oak.clock.advance(20)
+    oak.report(heartbeat=False)
     oak.follow()
 
     assert last(hub).state == "done"

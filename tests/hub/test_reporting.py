@@ -1,9 +1,11 @@
 """A sensor that reports to a hub: real HTTP, a real PostgreSQL, and what can go wrong between."""
 
 import dataclasses
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -191,6 +193,53 @@ def test_what_belongs_to_another_sensor_keeps_nothing_else_from_arriving(
     with closing(HubDatabase(hub.database)) as database:
         counts = {one.name: one.recordings for one in get_sensors(database)}
     assert counts == {"elm-2": 2, "oak-1": 4}
+
+
+@pytest.mark.parametrize("days", [-4000, 0, 4000])
+def test_a_copy_that_is_imported_counts_as_old_as_it_is(
+    hub: Hub, sensor: Sensor, tmp_path: Path, days: float
+) -> None:
+    now = data.utc_now() + timedelta(days=days)  # by the clock where it is imported
+    hub.start()
+    record(sensor, 0, 3)
+    sounds = [
+        sensor.store.get_recordings_by_path([Path(f"/spool/{name}.wav")])[0][0] for name in range(3)
+    ]
+    sensor.report()
+
+    def states() -> list[str]:
+        with HubReader(hub.database) as reader:
+            found = sorted(reader.recordings(Filters()), key=lambda one: one.started_on)
+        return [one.state.value for one in found]
+
+    def delete(one: data.Recording) -> None:
+        sensor.store.end_recording(one, data.RecordingState.DELETED)
+
+    delete(sounds[0])
+    with (
+        closing(sqlite3.connect(sensor.path)) as store,
+        closing(sqlite3.connect(tmp_path / "copy.db")) as copy,
+    ):
+        store.backup(copy)
+    delete(sounds[1])
+    sensor.report()
+    with closing(HubDatabase(hub.database)) as database:
+        for report in reports_of(tmp_path / "copy.db", now):
+            take_in(database, "oak-1", report)
+    assert states() == ["deleted", "deleted", "captured"]
+
+    delete(sounds[2])
+    with closing(HubDatabase(hub.database)) as database:
+        for report in reports_of(sensor.path, now):
+            take_in(database, "oak-1", report)
+    assert states() == ["deleted", "deleted", "deleted"]
+
+    record(sensor, 3, 1)
+    sensor.report()
+    [last] = sensor.store.get_recordings_by_path([Path("/spool/3.wav")])
+    delete(last[0])
+    sensor.report()
+    assert states() == ["deleted"] * 4
 
 
 def test_a_hub_of_another_version_is_told_and_nothing_is_lost(hub: Hub, sensor: Sensor) -> None:

@@ -202,6 +202,10 @@ UNSENT = {
     "newest_first": f"{_UNSENT} ORDER BY m.created_on_us DESC, m.id DESC LIMIT :limit",
 }
 
+NEWEST = f"""
+    {_MESSAGE} FROM message m WHERE m.message_type = :message_type ORDER BY m.row DESC LIMIT 1
+"""
+
 ACKNOWLEDGE = "UPDATE message SET is_acknowledged = 1 WHERE row = :message_row"
 
 CLOSE = "UPDATE message SET is_acknowledged = 1, is_closed = 1 WHERE row = :message_row"

@@ -121,6 +121,12 @@ class SqliteMessageStore(types.MessageStore):
             rows = connection.execute(sql.UNSENT[order], {"limit": _limit(limit)})
             return [_message(row) for row in rows]
 
+    def get_newest_message(self, message_type: data.MessageType) -> data.Message | None:
+        """Return the message of a kind that was stored last; None if none is kept."""
+        with self._database.reading() as connection:
+            row = connection.execute(sql.NEWEST, {"message_type": message_type.value}).fetchone()
+        return None if row is None else _message(row)
+
     def store_response(self, response: data.Response) -> None:
         """Store the answer of a server, for a sender that keeps no deliveries.
 

@@ -27,7 +27,14 @@ from acoupi.components.messengers.config import (
 )
 from acoupi.errors import AcoupiError, ConfigurationError, HealthCheckError, MessageSendError
 
-__all__ = ["GROUP", "UnusableMessenger", "make_messengers", "unusable_messengers", "with_plug_ins"]
+__all__ = [
+    "GROUP",
+    "UnusableMessenger",
+    "make_messengers",
+    "messengers_in",
+    "unusable_messengers",
+    "with_plug_ins",
+]
 
 GROUP = "acoupi.messengers"
 _HERE = "acoupi.components.messengers"
@@ -193,6 +200,11 @@ def _meaning(config: type[BaseModel]) -> str | None:
 def unusable_messengers(model: type) -> tuple[ConfigurationError, ...]:
     """Return why messengers cannot be used, if a class is a schema of ``messaging``."""
     return getattr(model, "unusable_messengers", ())
+
+
+def messengers_in(messaging: object) -> list[str]:
+    """Return the messengers that are set, by their keys, in what a file says of ``messaging``."""
+    return [key for key in _known().kinds if isinstance(messaging, dict) and messaging.get(key)]
 
 
 def make_messengers(messaging: BaseModel, logger: logging.Logger) -> list[types.Messenger]:

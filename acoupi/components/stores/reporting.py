@@ -17,7 +17,7 @@ from acoupi.components.stores.heard_tables import verdict_of
 from acoupi.components.stores.reader import SqliteReader
 from acoupi.components.stores.rows import deployment_of
 from acoupi.components.stores.sqlite import SqliteStore
-from acoupi.components.stores.unreported import HOUR, Change
+from acoupi.components.stores.unreported import HOUR, Change, known_on
 from acoupi.components.stores.values import as_id, from_microseconds
 from acoupi.heard import Filters, RecordingRow, VerdictRow
 from acoupi.reports import (
@@ -63,16 +63,24 @@ _NOTES = """
 """
 
 
-def reports_of(path: Path) -> Iterator[Report]:
+def reports_of(path: Path, now: datetime.datetime | None = None) -> Iterator[Report]:
     """Yield all that a store holds: deployments first, then some hundred recordings at a time.
 
     Nothing is changed, and the sensor may be running: what it records meanwhile comes too.
+
+    Parameters
+    ----------
+    path
+        The metadata store.
+    now
+        By the clock of the hub; None: by that of this machine.
 
     Raises
     ------
     MetadataStoreError
         If it cannot be read.
     """
+    stamp = known_on(path, now or data.utc_now())
     with stores_that_only_read():
         store = SqliteStore(path)
     with SqliteReader(path) as reader:
@@ -80,7 +88,7 @@ def reports_of(path: Path) -> Iterator[Report]:
             yield Report(deployments=[_deployment(reader, deployment)])
         last: UUID | None = None
         while rows := list(reader.recordings(Filters(), after=last, limit=RECORDINGS_IN_A_REPORT)):
-            yield Report(recordings=_recordings(reader, store, rows, data.utc_now()))
+            yield Report(recordings=_recordings(reader, store, rows, stamp))
             last = rows[-1].id
     store.close()
 

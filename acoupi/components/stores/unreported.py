@@ -17,7 +17,7 @@ from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database, stores_that_only_read
 from acoupi.components.stores.values import from_microseconds, to_microseconds
 
-__all__ = ["Change", "HubStanding", "Unreported", "hub_standing"]
+__all__ = ["Change", "HubStanding", "Unreported", "hub_standing", "known_on"]
 
 # ruff: noqa: S608 - every piece is a constant of this file; values are bound
 
@@ -156,6 +156,16 @@ _WAITING = """
 """
 
 
+_STAMP = "SELECT max(stamp_us) FROM hub_standing"
+_NEWEST = """
+    SELECT max(time) FROM (
+        SELECT max(created_on_us) AS time FROM recording
+        UNION ALL SELECT max(updated_on_us) FROM analysis
+        UNION ALL SELECT max(end_us) FROM effort_note
+    )
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something that the hub does not know, or not as it is now."""
@@ -242,11 +252,12 @@ class Unreported:
     def stamp(self) -> datetime.datetime:
         """Return the time of a report: now, but later than that of every earlier report.
 
-        The clock of a board may be set back; the hub leaves out what seems to be older.
+        The clock of a board may be set back; the hub leaves out what seems to be older. A copy
+        of the store that is imported lies between two reports: see `known_on`.
         """
         with self._database.writing() as connection:
             (last,) = connection.execute("SELECT stamp_us FROM hub_standing").fetchone()
-            stamp = max(to_microseconds(clock.utc_now()), last + 1)
+            stamp = max(to_microseconds(clock.utc_now()), last + 2)
             connection.execute("UPDATE hub_standing SET stamp_us = ?", (stamp,))
         return from_microseconds(stamp)
 
@@ -288,6 +299,30 @@ def hub_standing(path: Path) -> HubStanding | None:
         found = _standing(connection) if is_there else None
     database.close()
     return found
+
+
+def known_on(path: Path, now: datetime.datetime) -> datetime.datetime:
+    """Return the time of what a store knows, which may be a copy on another machine.
+
+    Of a sensor that reports to a hub itself, that is after its last report of this store and
+    before the next, whenever the copy is imported: the hub keeps what is newer. Of any other it
+    is now.
+
+    Parameters
+    ----------
+    now
+        By the clock of the hub.
+    """
+    with stores_that_only_read():
+        database = Database(path, sql.SCHEMA)
+    with database.reading() as connection:
+        is_there = connection.execute(_IS_THERE).fetchone()
+        stamp = connection.execute(_STAMP).fetchone()[0] if is_there else None
+        newest = connection.execute(_NEWEST).fetchone()[0] or 0
+    database.close()
+    if not stamp:
+        return now
+    return from_microseconds(max(stamp + 1, min(newest, to_microseconds(now))))
 
 
 def _are_there(connection: sqlite3.Connection, triggers: dict[str, str]) -> bool:

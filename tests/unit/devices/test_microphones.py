@@ -9,6 +9,7 @@ from acoupi.audio.portaudio import InputDevice
 from acoupi.devices.microphones import (
     MicrophoneChoice,
     choose_microphone,
+    doubt_about_channels,
     find_microphone,
     list_cards,
     list_microphones,
@@ -55,6 +56,21 @@ def unplug(sysfs: Path, number: int) -> None:
     (sysfs / f"pcmC{number}D0c").rmdir()
 
 
+def add_stream(proc: Path, number: int, name: str, channels: int) -> None:
+    """Let the kernel tell what a USB card records."""
+    folder = proc / "asound" / f"card{number}"
+    folder.mkdir(parents=True)
+    (folder / "stream0").write_text(
+        f"{name} at usb-1.2, full speed : USB Audio\n\nPlayback:\n    Channels: 8\n\n"
+        f"Capture:\n  Interface 2\n    Altset 1\n    Format: S16_LE\n    Channels: {channels}\n"
+    )
+    with (proc / "asound" / "cards").open("a") as cards:
+        cards.write(
+            f" {number} [Card{number}          ]: USB-Audio - {name}\n"
+            f"                      Maker {name} at usb-1.2, full speed\n"
+        )
+
+
 def device(card: int, name: str = "Mic") -> InputDevice:
     return InputDevice(card, f"{name}: USB Audio (hw:{card},0)", 1, 48_000)
 
@@ -76,6 +92,35 @@ def test_cards_are_listed_with_what_usb_says_of_them(sysfs: Path) -> None:
 
 def test_without_a_sound_system_there_are_no_cards(tmp_path: Path) -> None:
     assert list_cards(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["default", "Ultra Mic", "Ultra Mic: USB Audio (hw:5,0)", "Card5", "16d0:06f3:0001"]
+)
+def test_a_microphone_with_fewer_channels_than_are_set_is_named(
+    sysfs: Path, tmp_path: Path, name: str
+) -> None:
+    add_card(sysfs, 5, "Card5", usb=("16d0", "06f3", "0001"))
+    add_stream(tmp_path, 5, "Ultra Mic", 1)
+
+    said = [doubt_about_channels(name, wanted, sysfs, tmp_path) for wanted in (1, 2)]
+
+    assert said == [None, f'the microphone "{name}" has 1 channel, and 2 are set']
+
+
+def test_of_a_microphone_that_is_not_there_or_not_clear_nothing_is_said(
+    sysfs: Path, tmp_path: Path
+) -> None:
+    add_card(sysfs, 5, "Card5", usb=("16d0", "06f3", "0001"))
+    add_card(sysfs, 6, "Card6", usb=("16d0", "06f3", "0002"))
+    add_card(sysfs, 7, "I2S")
+    add_stream(tmp_path, 5, "Ultra Mic", 1)
+    add_stream(tmp_path, 6, "Ultra Mic", 2)
+
+    for name in ("default", "Ultra Mic", "16d0:06f3", "16d0:06f3:0003", "I2S", "pulse"):
+        assert doubt_about_channels(name, 9, sysfs, tmp_path) is None
+    assert doubt_about_channels("16d0:06f3:0002", 2, sysfs, tmp_path) is None
+    assert doubt_about_channels("16d0:06f3:0002", 3, sysfs, tmp_path) is not None
 
 
 def test_an_identity_means_the_same_microphone_under_another_number(sysfs: Path) -> None:

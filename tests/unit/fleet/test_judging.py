@@ -195,6 +195,54 @@ def test_what_a_broker_says_counts_too() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "reported", "state", "reasons"),
+    [
+        ([], 2, "well", []),
+        ([], 4, "silent", ["nothing came for 4 h"]),
+        ([beat()], 0, "well", []),
+        ([beat(ago=5 * HOUR)], 2, "unwell", ["no heartbeat for 5 h, though it reports"]),
+        ([beat(ago=5 * HOUR)], 4, "silent", ["no heartbeat for 5 h"]),
+        ([beat(ago=-48 * HOUR)], 0, "unwell", ["its clock is wrong: 2 d ahead"]),
+        (
+            [beat(ago=-48 * HOUR)],
+            4,
+            "silent",
+            ["nothing came for 4 h", "its clock is wrong: 2 d ahead"],
+        ),
+        ([alarm("disk_low", "raised", HOUR)], 2, "unwell", ["alarm disk_low"]),
+        (
+            [alarm("disk_low", "raised", HOUR)],
+            4,
+            "silent",
+            ["nothing came for 4 h", "alarm disk_low"],
+        ),
+    ],
+)
+def test_whatever_a_hub_hears_of_a_sensor_is_a_sign_of_life(
+    said: list[Any], reported: float, state: str, reasons: list[str]
+) -> None:
+    fleet = Fleet(NOW)
+    fleet.expect("oak-1")
+    fleet.report("oak-1", NOW - reported * HOUR)
+    for one in said:
+        fleet.put(one, name="oak-1")
+
+    [found] = fleet.rows()
+
+    assert (found.state, found.reasons) == (state, reasons)
+    assert found.reported_on == NOW - reported * HOUR
+
+
+def test_of_two_devices_with_one_name_a_report_says_nothing() -> None:
+    fleet = Fleet(NOW)
+    fleet.report("oak-1", NOW)
+    fleet.put(beat("old", ago=48 * HOUR), name="oak-1")
+    fleet.put(beat("new"), name="oak-1")
+
+    assert {one.device_id: one.state for one in fleet.rows()} == {"old": "silent", "new": "well"}
+
+
 def test_the_same_heartbeat_counts_once_and_many_take_no_more_memory() -> None:
     fleet = Fleet(NOW)
     for age in [*range(5 * KEPT, -1, -1), 0, 0]:

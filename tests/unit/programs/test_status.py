@@ -1,6 +1,7 @@
 """What a sensor says of itself."""
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from acoupi.components import types
 from acoupi.effort import CapturePlan
 from acoupi.programs.status import StatusReport
 from acoupi.space import SpacePolicy
+from acoupi.tasks import generate_heartbeat_task
 from acoupi.testing import InMemoryMessageStore, InMemoryStore, make_deployment, make_recording
 from tests.clocks import Clock
 
@@ -125,6 +127,50 @@ def test_losses_are_told_once(store: InMemoryStore, messages: InMemoryMessageSto
     assert said[1] == "OK"
 
 
+def send_heartbeat(messages: InMemoryMessageStore, report: StatusReport) -> str:
+    """Store a heartbeat as the task does; return what it says of the sensor."""
+    task = generate_heartbeat_task([], report.metrics(), status=report, message_store=messages)
+    task()
+    [*_, newest] = messages.get_unsent_messages()
+    return str(json.loads(newest.content)["status"])
+
+
+def test_the_first_report_after_a_restart_tells_what_is_new_since_the_last_heartbeat(
+    store: InMemoryStore, messages: InMemoryMessageStore, clock: Clock
+) -> None:
+    def restarted() -> StatusReport:
+        clock.advance(60)
+        return StatusReport(store, messages)
+
+    for recording in (record(store), record(store)):
+        store.end_recording(recording, data.RecordingState.LOST)
+    refuse(messages)
+    said = [send_heartbeat(messages, restarted()), send_heartbeat(messages, restarted())]
+    store.end_recording(record(store), data.RecordingState.LOST)
+    said += [send_heartbeat(messages, restarted()), send_heartbeat(messages, restarted())]
+
+    assert said == [
+        "2 recordings were lost; 1 messages were given up",
+        "OK",
+        "1 recordings were lost",
+        "OK",
+    ]
+
+
+@pytest.mark.parametrize("content", ["well", "[]", '{"metrics": null}', '{"metrics": []}'])
+def test_a_heartbeat_without_these_figures_is_taken_to_have_told_them(
+    store: InMemoryStore, messages: InMemoryMessageStore, content: str
+) -> None:
+    store.end_recording(record(store), data.RecordingState.LOST)
+    messages.store_message(data.Message(content=content, message_type=data.MessageType.HEARTBEAT))
+    report = StatusReport(store, messages)
+
+    first = report()
+    store.end_recording(record(store), data.RecordingState.LOST)
+
+    assert (first, report()) == ("OK", "1 recordings were lost")
+
+
 def test_a_server_that_does_not_let_the_sensor_in_is_told_each_time(
     store: InMemoryStore, messages: InMemoryMessageStore
 ) -> None:
@@ -184,6 +230,7 @@ def test_totals_are_metrics(store: InMemoryStore, messages: InMemoryMessageStore
         "analyses_failed": 1,
         "messages_waiting": 1,
         "messages_given_up": 1,
+        "messages_expired": 0,
     }
 
 
@@ -270,6 +317,20 @@ def test_a_missing_microphone_is_told(store: InMemoryStore) -> None:
     assert report().startswith(
         "device missing since 2024-08-01 20:28:00 UTC: it was unplugged; nothing was recorded"
     )
+
+
+@pytest.mark.parametrize(("ago", "is_told"), [(40, True), (620, True), (700, False)])
+def test_what_kept_the_last_recording_from_being_made_is_told_until_the_next(
+    store: InMemoryStore, ago: float, is_told: bool
+) -> None:
+    site = record(store, minutes_ago=60).deployment
+    plan = CapturePlan(duration=60, interval=600)
+    store.note_plan(site, plan, NOW - datetime.timedelta(hours=1))
+    report = StatusReport(store)
+
+    store.note_effort(site, [missing(ago + 10, ago)])
+
+    assert ("device missing since" in report()) == is_told
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])

@@ -11,6 +11,7 @@ from acoupi.errors import ConfigurationError
 from acoupi.stack.settings import Settings
 from acoupi.system import SetupRequest, setup_program
 from acoupi.system.lifecycle import set_up
+from tests.superuser import rights_hold
 
 MODES = {0o755, 0o644, 0o700, 0o600}
 PROGRAM = "acoupi.programs.connected"
@@ -45,6 +46,23 @@ def test_a_system_folder_is_never_a_home(text: str) -> None:
 @pytest.mark.parametrize("text", ["/opt/acoupi", "/srv/sensor", "/var/lib/acoupi", "/dev/shm/x"])
 def test_a_folder_below_may_be_one(text: str) -> None:
     home_folder.check_home(Settings(home=Path(text)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "below"), [(0o555, ""), (0o000, ""), (0o300, ""), (0o555, "new"), (0o000, "deep/new")]
+)
+def test_a_folder_that_is_not_the_users_to_write_in_is_refused_by_name(
+    tmp_path: Path, mode: int, below: str
+) -> None:
+    folder = tmp_path / "of root"
+    folder.mkdir(mode=mode)
+
+    with rights_hold():
+        error = refusal(folder / below)
+
+    assert f"may not write in {folder}" in error.message
+    assert "it belongs to" in str(error.why)
+    assert f"'{folder}'" in str(error.help)
 
 
 def test_a_link_is_resolved_first(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from acoupi.bundles import images
+from acoupi.bundles.build_errors import explain_build
 from acoupi.bundles.engine import Answer
 from acoupi.errors import TargetError
 
@@ -89,7 +90,7 @@ SAID = {
 
 @pytest.mark.parametrize("said", SAID)
 def test_what_the_engine_says_becomes_an_error_of_three_lines(said: str) -> None:
-    error = images.explain_build(Answer(1, "\n".join(["#1 something", said, "------"])))
+    error = explain_build(Answer(1, "\n".join(["#1 something", said, "------"])))
 
     assert error is not None
     assert any(SAID[said] in line for line in error.lines())
@@ -97,10 +98,26 @@ def test_what_the_engine_says_becomes_an_error_of_three_lines(said: str) -> None
     assert error.help
 
 
+def test_a_build_that_runs_out_of_space_says_how_much_its_packages_take() -> None:
+    said = [
+        "#12 5.1   Downloading https://index.example.org/torch-2.5.1-cp311-any.whl (906.4 MB)",
+        "#12 9.3      ------- 906.4/906.4 MB 45.1 MB/s eta 0:00:00",
+        "#12 70.2   Downloading nvidia_cudnn-9.1-any.whl (2.1 GB)",
+        "#12 80.2   Downloading six-1.17-any.whl (11 kB)",
+        "#12 90.0 ERROR: Could not install packages: No space left on device",
+    ]
+
+    error = explain_build(Answer(1, "\n".join(said)))
+
+    assert error is not None
+    assert "had fetched 3006 MB" in str(error.why)
+    assert "about 13 GB" in str(error.why)
+
+
 def test_what_is_not_known_is_not_explained() -> None:
-    assert images.explain_build(Answer(1, "segmentation fault")) is None
+    assert explain_build(Answer(1, "segmentation fault")) is None
     refused = "#9 0.8 Connection refused by the package index, Permission denied: /root/.cache"
-    assert images.explain_build(Answer(1, refused)) is None, "it answered"
+    assert explain_build(Answer(1, refused)) is None, "it answered"
 
 
 def test_without_docker_it_says_how_to_get_it(

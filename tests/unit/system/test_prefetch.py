@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from acoupi.bundles import images
+from acoupi.bundles.build_errors import explain_build
 from acoupi.bundles.engine import Answer
 from acoupi.stack.prefetched import carried_folder, use_carried
 from acoupi.system.prefetch import main, prefetch
@@ -90,7 +91,7 @@ def test_weights_that_cannot_be_fetched_end_the_build_with_their_program_named(
     assert main() == 1
 
     out = capsys.readouterr().out.splitlines()
-    error = images.explain_build(Answer(1, "\n".join(f"#12 3.4 {line}" for line in out)))
+    error = explain_build(Answer(1, "\n".join(f"#12 3.4 {line}" for line in out)))
     assert error is not None
     what, why, fix = error.lines()
     assert f"the weights of {said} could not be fetched" in what
