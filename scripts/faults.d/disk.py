@@ -96,7 +96,7 @@ class Disk:
         finally:
             with suppress(OSError):
                 self._ballast.unlink()
-            _said("sync", "--file-system", self.path)  # else a power cut brings it back
+            self.force()  # else a power cut brings it back
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -110,6 +110,10 @@ class Disk:
     def fail(self) -> None:
         """Have the kernel find an error: it makes the file system read-only."""
         (Path("/sys/fs/ext4") / self._device / "trigger_fs_error").write_text("1")
+
+    def force(self) -> None:
+        """Write what waits to be written."""
+        _run("sync", "--file-system", self.path)
 
     def commits(self) -> int:
         """Return how often its journal was written since it was mounted."""

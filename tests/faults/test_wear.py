@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from acoupi import data
-from acoupi.audio import formats
+from acoupi.audio import files, formats
 from acoupi.audio.counter import count_frames
 from acoupi.audio.guano import build_guano, guano_of_recording
-from acoupi.components import SqliteMessageStore, SqliteStore
+from acoupi.components import SqliteMessageStore, SqliteStore, types
 from acoupi.components.message_stores.outbox import OutboxLimits
-from acoupi.testing import make_recording
+from acoupi.tasks import generate_file_management_task
+from acoupi.testing import InMemoryStore, make_recording, make_wav
 from tests.rig import part_of_rig, require_disk
 
 RATE = 8000
@@ -58,6 +59,39 @@ def test_the_end_of_a_recording_is_one_commit_of_the_file_system(
     disk.mount()
     assert formats.read_info(path).frames == 5 * RATE
     assert not writer.part.exists()
+
+
+def test_what_is_kept_in_one_pass_is_one_commit_of_the_file_system(disk: Any) -> None:
+    store = InMemoryStore()  # its own commits are not counted
+    spool, kept = disk.path / "spool", disk.path / "kept"
+    names = [f"{number}.wav" for number in range(5)]
+    for name in names:
+        store.store_recording(make_recording(path=make_wav(spool / name)))
+    files.make_folder(kept)
+    manage = generate_file_management_task(store, [Kept(kept)], tmp_path=spool)
+    disk.force()
+    before = disk.commits()
+
+    manage()
+
+    assert disk.commits() == before + 1
+    assert files.list_recordings(spool) == []
+    disk.cut()
+    disk.unmount()
+    disk.mount()
+    assert [path.name for path in files.list_recordings(kept)] == names
+
+
+class Kept(types.RecordingSavingManager):
+    """Keeps every file under its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save_recording(self, recording: data.Recording, _: Any = None) -> Path:
+        """Return its place."""
+        assert recording.path is not None
+        return self.folder / recording.path.name
 
 
 def test_an_analysis_that_a_power_cut_opens_again_keeps_its_output(
