@@ -1,5 +1,6 @@
 """Files that must not be lost: hidden until complete, locked while written, synced to disk."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -21,7 +22,11 @@ __all__ = [
     "open_sound",
     "part_path",
     "publish",
+    "write_out",
 ]
+
+_WRITE_AND_WAIT = 7
+"""All flags of sync_file_range(2)."""
 
 
 def part_path(path: Path) -> Path:
@@ -45,8 +50,26 @@ def _is_folder(part: Path) -> bool:
     return part.is_dir() and not part.is_symlink()
 
 
+def write_out(handle: int) -> None:
+    """Write what a file holds to the disk, without the journal of the file system.
+
+    From then on no power cut leaves the file with its next name and without its content, as the
+    journal keeps its order. Where the kernel cannot do that, the file is synced.
+    """
+    try:
+        failed = ctypes.CDLL(None).sync_file_range(
+            handle, ctypes.c_int64(0), ctypes.c_int64(0), _WRITE_AND_WAIT
+        )
+    except (AttributeError, OSError):
+        failed = True
+    if failed:
+        os.fsync(handle)
+
+
 def publish(part: Path, path: Path) -> None:
-    """Give a finished file its name, without overwriting another, and sync that to disk.
+    """Give a file that is written out its name, without overwriting another, and sync both to disk.
+
+    One commit of the journal holds both.
 
     Raises
     ------
@@ -63,11 +86,13 @@ def publish(part: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise
-        # The file system has no links (FAT on a memory stick).
+        # The file system has no links (FAT on a memory stick), and may have no journal.
         if path.exists():
             raise _name_taken(path) from error
+        _sync(part)
         part.rename(path)
     part.unlink(missing_ok=True)
+    _sync(path)
     _sync_folder(path.parent)
 
 
@@ -160,6 +185,14 @@ def _lock(handle: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -41,9 +41,12 @@ from acoupi.opening import NotAFileError, at, is_file, kind_of, open_binary, ope
 __all__ = [
     "DELETED_SUFFIX",
     "MOVING_SUFFIX",
+    "begin_move",
     "delete_file",
     "deletion_mark",
+    "end_move",
     "finish_deletion",
+    "force_names",
     "has_same_bytes",
     "hidden_files",
     "is_same_entry",
@@ -110,16 +113,41 @@ def move_file(
     OSError
         If the disk is full or refuses. The source is untouched then.
     """
+    final = begin_move(source, destination, is_taken=is_taken)
+    force_names(final.parent)
+    end_move(source, final, commit=commit)
+    return final
+
+
+def begin_move(
+    source: Path, destination: Path, *, is_taken: Callable[[Path], bool] | None = None
+) -> Path:
+    """Give a file another name, as `move_file` does, and return it; the first one stays.
+
+    `force_names` of its folder comes next, once for all files that were moved there, and then
+    `end_move` for each. A commit of the journal is 30 kB, whatever it holds.
+    """
     source, destination = Path(source), Path(destination)
     with opened_folder(source.parent) as spool, _opened(spool, source) as stream:
         make_folder(destination.parent)
         with opened_folder(destination.parent) as kept:
             move = _Move(stream, at(spool, source.name), destination, kept)
-            final = move.place(is_taken or (lambda _: False))
-            _commit(commit, final)
-            if not is_same_entry(move.source, at(kept, final.name)):
-                move.source.unlink(missing_ok=True)
-    return final
+            return move.place(is_taken or (lambda _: False))
+
+
+def force_names(folder: Path) -> None:
+    """Force the names in a folder to the disk."""
+    with opened_folder(folder) as handle:
+        sync_folder(at(handle, "."))
+
+
+def end_move(source: Path, final: Path, *, commit: Commit | None = None) -> None:
+    """Call `commit` with the new name, which is on the disk, and remove the first one."""
+    _commit(commit, final)
+    with opened_folder(Path(source).parent) as spool, opened_folder(final.parent) as kept:
+        named = at(spool, Path(source).name)
+        if not is_same_entry(named, at(kept, final.name)):
+            named.unlink(missing_ok=True)
 
 
 def delete_file(path: Path, *, commit: Commit | None = None) -> bool:
@@ -235,7 +263,7 @@ class _Move:
     """Of the destination."""
 
     def place(self, is_taken: Callable[[Path], bool]) -> Path:
-        """Make the file complete and durable under a free name, and return that."""
+        """Make the file complete and durable, and give it a free name; return that."""
         os.fsync(self.stream.fileno())
         try:
             return self._publish(self.source, os.link, is_taken)
@@ -259,7 +287,6 @@ class _Move:
                 if not self._is_there(candidate):
                     continue
                 _remove_abandoned_copies(at(self.folder, self.destination.name))
-            sync_folder(at(self.folder, "."))
             return name
         raise AssertionError("there is always another number")
 

@@ -303,7 +303,8 @@ def _closed(file: BinaryIO, layout: Layout) -> Layout:
 def set_sizes(file: BinaryIO, layout: Layout, sample_bytes: int) -> None:
     """Set the sizes in the headers to this many bytes of samples, and end the file there."""
     end = layout.samples.offset + sample_bytes
-    file.truncate(end)
+    if file.seek(0, os.SEEK_END) != end:  # a cut that changes nothing is written to the disk, too
+        file.truncate(end)
     write_at(file, layout.samples.offset - 4, struct.pack("<I", min(sample_bytes, _LARGEST)))
     _set_riff_size(file, end, sample_bytes)
 

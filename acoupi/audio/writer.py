@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TypedDict
 
 from acoupi import data
-from acoupi.audio.disk import disk_errors, open_new, part_path, publish
+from acoupi.audio.disk import disk_errors, open_new, part_path, publish, write_out
 from acoupi.audio.riff import write_all
 
 __all__ = ["SoundInfo", "SoundWriter", "WriterOptions"]
@@ -115,7 +115,7 @@ class SoundWriter(ABC):
         self.path = path or self.path
         with disk_errors(self.path):
             self._complete(guano)
-            os.fsync(self._file.fileno())
+            write_out(self._file.fileno())
             publish(self.part, self.path)
         self._file.close()
         return self.path

@@ -362,6 +362,17 @@ class Store(FileKeeping):
         del clock, now, error_s
         return 0, 0.0
 
+    def correct_late(self, recording: data.Recording) -> bool:
+        """Correct the time of a recording that is stored after the clock of its boot was set.
+
+        Returns
+        -------
+        bool
+            Whether that was so; in a boot whose clock was not set, nobody knows by how much.
+        """
+        del recording
+        return False
+
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:
         """Return recordings whose corrected time is not yet in their files."""
         del limit

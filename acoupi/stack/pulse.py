@@ -285,7 +285,9 @@ class PulseFile:
             handle = open_file(self.path, os.O_WRONLY | os.O_CREAT)
             try:
                 os.pwrite(handle, block, 0)
-                os.ftruncate(handle, len(block))
+                # To cut it where it ends anyway would force it to disk: ext4 zeroes what follows.
+                if os.fstat(handle).st_size != len(block):
+                    os.ftruncate(handle, len(block))
             finally:
                 os.close(handle)
 

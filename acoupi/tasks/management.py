@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -66,7 +66,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
     tmp_path
         Folder of the waiting files. None: that of ACOUPI_HOME.
     """
-    rules = _Management(
+    all_passes = _Management(
         store=store,
         managers=tuple(file_managers),
         filters=tuple(file_filters or ()),
@@ -77,6 +77,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
 
     def file_management_task() -> None:
         """Keep or delete the files of recordings whose processing is finished."""
+        rules = replace(all_passes, begun=[])  # two passes may overlap
         folder = tmp_path or spool_dir()
         cutter = rules.cutter(folder) if store.clips.are_on else None
         for recording, infos in rules.find_recordings(folder):
@@ -87,6 +88,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
                 rules.wait_for_room(error)
             except Exception:
                 logger.exception("Cannot manage %s; it stays for the next pass", recording.path)
+        rules.end_moves()
         rules.delete_displaced()
         rules.delete_sent()
 
@@ -98,6 +100,17 @@ class NoRoomError(Exception):
 
 
 @dataclass(frozen=True)
+class _Begun:
+    """A move whose new name is not forced to the disk yet."""
+
+    id_: UUID
+    """Of the recording."""
+    path: Path
+    final: Path
+    commit: files.Commit
+
+
+@dataclass(frozen=True)
 class _Management:
     store: types.Store
     managers: tuple[types.RecordingSavingManager, ...]
@@ -105,6 +118,8 @@ class _Management:
     required_models: frozenset[str]
     conditions: tuple[RecordingManagementCondition, ...]
     logger: logging.Logger
+    begun: list["_Begun"] = field(default_factory=list)
+    """Moves of this pass."""
     reported: set[UUID] = field(default_factory=set)
     """Recordings without a place that were reported already."""
     lacking: set[str] = field(default_factory=set)
@@ -294,15 +309,33 @@ class _Management:
             self.store.update_recording_path(recording, final)
 
         self._check_room(path, destination)
-        final = files.move_file(
-            path,
-            destination,
-            commit=commit,
-            is_taken=lambda name: self._is_anothers(recording, name),
+        final = files.begin_move(
+            path, destination, is_taken=lambda name: self._is_anothers(recording, name)
         )
-        self.logger.info("Moved %s to %s", path, final)
+        self.begun.append(_Begun(recording.id, path, final, commit))
+        if is_for_sample is not None or len(self.begun) >= _BATCH:
+            self.end_moves()  # the next recording may take its place in the sample
+
+    def end_moves(self) -> None:
+        """Complete the moves that have begun; one commit of the file system holds their names."""
+        begun, self.begun[:] = list(self.begun), []
+        for folder in {one.final.parent for one in begun}:
+            try:
+                files.force_names(folder)
+            except OSError:
+                self.logger.exception("What was moved to %s is moved again", folder)
+                begun = [one for one in begun if one.final.parent != folder]
+        for one in begun:
+            try:
+                files.end_move(one.path, one.final, commit=one.commit)
+            except Exception:
+                self.logger.exception("Cannot manage %s; it stays for the next pass", one.path)
+            else:
+                self.logger.info("Moved %s to %s", one.path, one.final)
 
     def _is_anothers(self, recording: data.Recording, path: Path) -> bool:
+        if any(one.final == path and one.id_ != recording.id for one in self.begun):
+            return True
         owners = self.store.get_recordings_info_by_path([path])
         return self.store.is_clip(path) or any(owner.id != recording.id for owner, _ in owners)
 

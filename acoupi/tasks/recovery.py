@@ -228,6 +228,7 @@ class _Recovery:
             self._complain(path, f"{error} {error.why or ''}".strip())
             return
         self.store.store_recording(recording)
+        self._correct(recording)
         stored = next((row for row, _ in self.store.get_recordings([recording.id])), recording)
         if stored.path == path:
             self.logger.warning("Adopted a recording that was not in the store: %s", path)
@@ -241,6 +242,12 @@ class _Recovery:
             path.unlink(missing_ok=True)
         else:
             self._complain(path, f"{stored.path} is the same recording according to its metadata")
+
+    def _correct(self, recording: data.Recording) -> None:
+        """Correct its time if the clock of its boot was set before it was stored."""
+        correct = getattr(self.store, "correct_late", None)  # published stores have none
+        if correct is not None and correct(recording):
+            self.logger.warning("The time of recording %s is corrected", recording.id)
 
     def _complain(self, path: Path, why: str) -> None:
         """Report once that a file is left where it is."""

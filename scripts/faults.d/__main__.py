@@ -125,13 +125,16 @@ def run_compose(folder: Path, options: argparse.Namespace, say: Say) -> Report:
     if reason := why_no_engine():
         raise SystemExit(f"Error: no containers: {reason}")
     settings = as_variables(options, {"MESSAGING__HTTP__BASE_URL": "http://receiver:8080/"})
-    more = {"PYTHONPATH": str(PROGRAM), "ACOUPI_IMAGE": build()}
     with ExitStack() as stack:
         home, disk = stack.enter_context(own_home(folder, say))
+        clock = own_clock(folder, say) if disk else None  # which shows it to the containers
+        more = {"PYTHONPATH": str(PROGRAM), "ACOUPI_IMAGE": build(folder, clock)}
+        more |= clock.variables if clock else {}
         sensor = ComposeSensor(f"seed-{options.seed}", home, settings | more)
         stack.callback(copy, options, home, folder)
         stack.callback(sensor.end)
-        return lived(Rig(sensor, disk, None, None, say), options, sensor.arrivals)
+        rig = Rig(sensor, disk, None, None, say, clock=clock)
+        return lived(rig, options, sensor.arrivals)
 
 
 def copy(options: argparse.Namespace, home: Path, folder: Path) -> None:
@@ -144,6 +147,7 @@ def lived(rig: Rig, options: argparse.Namespace, arrivals: Callable[[], list[Arr
     """Set a sensor up, let it happen, and return what became of it."""
     sensor = rig.sensor
     sensor.set_up(*LIMITS)
+    rig.show_clock()
     sensor.start()
     report = happened(rig, planned(options, rig))
     rig.say(f"quiet after {report['quiet_after_s']} s")

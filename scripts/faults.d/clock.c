@@ -1,13 +1,16 @@
 /* The clock of a sensor under test: all its processes load this with LD_PRELOAD, and it alone is set.
 
-   FAULTS_CLOCK names a file that they share: how many times the clock was set, whether it counts as
-   synchronised, and for each time it was set since when (true time) and by how much it is off. Times
-   of files are shown as the clock had them when they were written. FAULTS_BOOT names the file that
-   stands for the id of the boot. The monotonic clock is left alone. */
+   They share a folder: FAULTS_CLOCK names it, and in a container, whose variables are the bundle's,
+   it is config/clock of the home. Its file "set" says how many times the clock was set, whether it
+   counts as synchronised, and for each time it was set since when (true time) and by how much it is
+   off. "boot_id" stands for the id of the boot. Times of files are shown as the clock had them when
+   they were written. The monotonic clock is left alone. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,10 +31,16 @@ struct shared {
 };
 
 static const struct shared *shared;
+static char boot_id[PATH_MAX];
 
 __attribute__((constructor)) static void find(void) {
-    const char *path = getenv("FAULTS_CLOCK");
-    long file = path ? syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
+    const char *named = getenv("FAULTS_CLOCK"), *home = getenv("ACOUPI_HOME");
+    const char *folder = named ? named : home ? home : "";
+    const char *below = named ? "" : "/config/clock";
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s%s/set", folder, below);
+    snprintf(boot_id, sizeof boot_id, "%s%s/boot_id", folder, below);
+    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return;
     void *found = mmap(NULL, sizeof(struct shared), PROT_READ, MAP_SHARED, file, 0);
@@ -122,12 +131,11 @@ int lstat64(const char *restrict, struct stat64 *restrict) __attribute__((alias(
 int fstat64(int, struct stat64 *) __attribute__((alias("fstat")));
 
 int openat(int folder, const char *path, int flags, ...) {
-    const char *boot = getenv("FAULTS_BOOT");
     va_list more;
     va_start(more, flags);
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
     va_end(more);
-    return syscall(SYS_openat, folder, boot && !strcmp(path, BOOT_ID) ? boot : path, flags, mode);
+    return syscall(SYS_openat, folder, shared && !strcmp(path, BOOT_ID) ? boot_id : path, flags, mode);
 }
 
 int open(const char *path, int flags, ...) {

@@ -24,18 +24,18 @@ class Clock:
     """
 
     def __init__(self, folder: Path) -> None:
-        library, shared = folder / "clock.so", folder / "clock"
-        self._boot = folder / "boot_id"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, _SOURCE], check=True)
+        self.folder = folder / "clock"
+        self.library = folder / "clock.so"
+        self.folder.mkdir()
+        self._boot, shared = self.folder / "boot_id", self.folder / "set"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", self.library, _SOURCE], check=True)
         shared.write_bytes(bytes(_HEAD.size + _SETTINGS * _SETTING.size))
         self._count = 0
         self.right_since: float | None = None
         """On the monotonic clock; None: it is wrong."""
         with shared.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), 0)
-        self.variables = {
-            "LD_PRELOAD": str(library), "FAULTS_CLOCK": str(shared), "FAULTS_BOOT": str(self._boot),
-        }  # fmt: skip
+        self.variables = {"LD_PRELOAD": str(self.library), "FAULTS_CLOCK": str(self.folder)}
         self.boot()
         self.put_right()
 

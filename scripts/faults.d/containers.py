@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from arrivals import Arrival
+from clocks import Clock
 from plan import SERVICES
 from processes import PROGRAM, ProcessSensor
 
@@ -30,6 +32,7 @@ class ComposeSensor(ProcessSensor):
     services = (*SERVICES, BROKER)
     transports = ("http",)
     target = "compose"
+    clock_place = "config/clock"
 
     @property
     def out(self) -> Path:
@@ -142,18 +145,22 @@ def why_no_engine() -> str:
     return "no Docker engine with Compose v2 answers: scripts/docker-host"
 
 
-def build() -> str:
-    """Return the image of this code with the rig's program.
+def build(folder: Path, clock: Clock | None) -> str:
+    """Return the image of this code with the rig's program, and what sets its clock.
 
     ACOUPI_IMAGE names that of the code; else it is the one that all commands build.
     """
+    context = shutil.copytree(PROGRAM, folder / "image")
+    if clock is not None:
+        shutil.copy(clock.library, context)
     sensor = os.environ.get("ACOUPI_IMAGE") or image_name()
     if why_build(sensor):
         build_image(image=sensor)
     name = sensor.replace("/sensor:", "/test-faults:")
     docker(
         "build", "--quiet", "--network=host", "--tag", name, "--build-arg", f"SENSOR={sensor}",
-        str(PROGRAM),
+        *(("--build-arg", f"CLOCK=/usr/local/lib/{clock.library.name}") if clock else ()),
+        str(context),
     )  # fmt: skip
     return name
 

@@ -34,6 +34,7 @@ class Disk:
         self.image = folder / "disk.img"
         self.path = folder / "disk"
         self._ballast = self.path / "ballast"
+        self._shown: dict[Path, Path] = {}
 
     def make(self) -> None:
         """Make the file system, and mount it."""
@@ -46,6 +47,14 @@ class Disk:
     def mount(self) -> None:
         """Mount it, as at boot: the journal is replayed."""
         _run("mount", "-o", _OPTIONS, self.image, self.path)
+        for place, folder in self._shown.items():
+            self.show(folder, place)
+
+    def show(self, folder: Path, place: Path) -> None:
+        """Show a folder of this machine in a place on it, to be read only, while it is mounted."""
+        self._shown[place] = folder
+        place.mkdir(exist_ok=True)
+        _run("mount", "--bind", "-o", "ro", folder, place)
 
     def cut(self) -> None:
         """Cut its power: nothing that is not on it by now ever will be."""
@@ -59,9 +68,9 @@ class Disk:
         """Take it away, once nobody has a file open on it, nor any container the place."""
         end = time.monotonic() + _UNMOUNTED_WITHIN
         while self._is_held():
-            _said("umount", self.path)
+            _said("umount", "--recursive", self.path)
             if time.monotonic() > end:
-                _said("umount", "--lazy", self.path)
+                _said("umount", "--recursive", "--lazy", self.path)
                 raise SystemExit(f"Error: {self.path} is still in use after its sensor was killed")
             time.sleep(0.1)
 
@@ -87,7 +96,7 @@ class Disk:
         finally:
             with suppress(OSError):
                 self._ballast.unlink()
-            _said("sync", "--file-system", self.path)  # else a power cut brings it back
+            self.force()  # else a power cut brings it back
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -100,8 +109,20 @@ class Disk:
 
     def fail(self) -> None:
         """Have the kernel find an error: it makes the file system read-only."""
-        device = _said("findmnt", "-no", "SOURCE", self.path)
-        (Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error").write_text("1")
+        (Path("/sys/fs/ext4") / self._device / "trigger_fs_error").write_text("1")
+
+    def force(self) -> None:
+        """Write what waits to be written."""
+        _run("sync", "--file-system", self.path)
+
+    def commits(self) -> int:
+        """Return how often its journal was written since it was mounted."""
+        (folder,) = Path("/proc/fs/jbd2").glob(f"{self._device}-*")
+        return int((folder / "info").read_text().split()[0])
+
+    @property
+    def _device(self) -> str:
+        return Path(_said("findmnt", "-no", "SOURCE", self.path)).name
 
 
 def why_no_disk() -> str:

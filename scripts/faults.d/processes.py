@@ -35,6 +35,8 @@ class ProcessSensor(Sensor):
     services: tuple[str, ...] = SERVICES
     transports: tuple[str, ...] = ("http", "mqtt")
     target = "process"
+    clock_place: ClassVar[str | None] = None
+    """Where in its home its clock is shown; None: its variables name it."""
 
     def set_up(self, *options: str) -> None:
         """Make the home, as an owner would."""

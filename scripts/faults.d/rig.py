@@ -78,6 +78,11 @@ class Rig:
         self._over: list[tuple[float, Callable[[], None]]] = []
         """What ends by itself, and when, on the monotonic clock."""
 
+    def show_clock(self) -> None:
+        """Show its clock to a sensor that sees only its home."""
+        if self.clock and self.disk and self.sensor.clock_place:
+            self.disk.show(self.clock.folder, self.sensor.home / self.sensor.clock_place)
+
     def run(self, events: Iterable[Event]) -> None:
         """Let all of it happen."""
         self.wait_until_ready()

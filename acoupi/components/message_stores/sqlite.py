@@ -194,7 +194,8 @@ class SqliteMessageStore(types.MessageStore):
             What it may cost; None: there are no limits.
         """
         check_request(limit, order)
-        with self._database.writing() as connection:
+        # No claim outlives its process, but what it may cost does.
+        with self._database.writing(may_be_late=outbox is None) as connection:
             messenger_row = self._enlist(connection, messenger)
             self._release_claims_of_ended(connection, messenger_row)
             if unsettled := frozenset(self._unsettled[messenger]):

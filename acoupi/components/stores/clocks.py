@@ -47,6 +47,16 @@ DOUBTED = """
     ORDER BY r.created_on_us
 """
 
+# Of the last recordings; there is no index of those that can be trusted.
+RIGHT_CLOCK = """
+    SELECT k.offset_us, r.created_on_us
+    FROM capture_clock k JOIN recording r ON r.row = k.recording_row
+    WHERE k.boot_id = :boot_id AND k.is_trusted
+        AND k.recording_row > (SELECT max(recording_row) FROM capture_clock) - :most
+    ORDER BY k.recording_row DESC LIMIT 1
+"""
+_LOOKED_AT = 5000
+
 MOVE_RECORDING = "UPDATE recording SET created_on_us = created_on_us + :by WHERE row = :row"
 
 MOVE_CLOCK = """
@@ -170,6 +180,27 @@ class ClockTables(types.Store):
             _move_notes(connection, wanted, notes)
             connection.execute(DELETE_STEPS, steps)
         return len(doubted), (wanted["offset"] - doubted[0][3]) / 1e6 if doubted else 0.0
+
+    def correct_late(self, recording: data.Recording) -> bool:
+        """Correct the time of a recording that is stored after the clock of its boot was set.
+
+        Returns
+        -------
+        bool
+            Whether that was so, by one of the last recordings of that boot.
+        """
+        report = recording.capture
+        if report is None or report.boot_clock is None or report.clock_synchronised:
+            return False
+        boot_id = report.boot_clock.boot_id
+        values = {"boot_id": boot_id.bytes, "most": _LOOKED_AT}
+        with self._database.reading() as connection:
+            found = connection.execute(RIGHT_CLOCK, values).fetchone()
+        if found is None:
+            return False
+        offset, time = found
+        clock = data.BootClock(boot_id=boot_id, offset_s=offset / 1e6)
+        return self.correct_times(clock, (time - offset) / 1e6)[0] > 0
 
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:
         """Return recordings whose corrected time is not yet in their files."""

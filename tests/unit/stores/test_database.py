@@ -66,6 +66,15 @@ def test_connections_sync_every_commit_and_enforce_references(tmp_path: Path) ->
     assert found == {"synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000, "temp_store": 2}
 
 
+def test_a_change_that_may_be_late_waits_for_the_next_that_may_not(tmp_path: Path) -> None:
+    database = Database(tmp_path / "x.db", sql.SCHEMA)
+    found = []
+    for may_be_late in (True, False):
+        with database.writing(may_be_late=may_be_late) as connection:
+            found.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+    assert found == [1, 2]
+
+
 def test_tags_are_stored_once_and_their_rows_leave_with_the_detection(tmp_path: Path) -> None:
     path = tmp_path / "metadata.db"
     store = SqliteStore(path)

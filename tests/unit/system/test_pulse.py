@@ -120,3 +120,21 @@ def test_a_pulse_that_cannot_be_written_ends_nobody(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
 
     PulseFile(tmp_path / "run", "recording").write()
+
+
+def test_a_pulse_is_cut_to_its_size_only_where_that_changes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulse = PulseFile(tmp_path, "recording")
+    pulse.path.write_text("x" * 5000)
+    cut: list[int] = []
+    truncate = os.ftruncate
+    monkeypatch.setattr(
+        os, "ftruncate", lambda handle, size: [cut.append(size), truncate(handle, size)]
+    )
+
+    pulse.write()
+    pulse.write()
+
+    assert len(cut) == 1, "ext4 forces to the disk what is cut, even if nothing is"
+    assert read_pulse(tmp_path, "recording") == pulse.pulse

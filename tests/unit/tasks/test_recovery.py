@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -88,6 +89,43 @@ def test_a_file_that_was_just_written_is_left_to_its_recorder(
     recover()
 
     assert rows(store, recording) == []
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_recording_that_is_adopted_after_the_clock_of_its_boot_was_set_gets_the_right_time(
+    recover, store: SqliteStore, spool: Path, *, is_set: bool
+) -> None:
+    """A killed recorder left it; by the time it is adopted there may be another boot."""
+    site, boot, right = store.get_current_deployment(), uuid4(), 1_750_000_000.0
+    store.store_recording(by_clock(site, boot, right, 60, is_set=is_set))
+    store.store_recording(by_clock(site, uuid4(), right, 500, is_set=True))
+    late = by_clock(site, boot, 0, 6, is_set=False)
+    late.path = make_wav(spool / "a.wav")
+    formats.add_guano(late.path, build_guano(guano_of_recording(late)))
+    grow_old(late.path)
+
+    recover()
+
+    (row,) = rows(store, late)
+    assert row.created_on.timestamp() == pytest.approx(6 + right * is_set)
+    assert [one.id for one in store.get_files_to_correct(10)] == [late.id] * is_set
+
+
+def by_clock(
+    site: data.Deployment, boot: UUID, offset: float, monotonic: float, *, is_set: bool
+) -> data.Recording:
+    """A recording of a boot whose clock told that time."""
+    report = data.CaptureReport(
+        stream_id=uuid4(),
+        first_frame=0,
+        frames=800,
+        samplerate_measured=None,
+        clock_synchronised=is_set,
+        clock_error_s=None,
+        boot_clock=data.BootClock(boot_id=boot, offset_s=offset),
+    )
+    created_on = datetime.datetime.fromtimestamp(offset + monotonic, datetime.UTC)
+    return make_recording(deployment=site, created_on=created_on, capture=report)
 
 
 def test_a_file_of_the_future_is_not_new(recover, store: SqliteStore, spool: Path) -> None:
