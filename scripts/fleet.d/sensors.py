@@ -72,10 +72,10 @@ class Sensor:
         place = ("--latitude", "51.5", "--longitude", "0")
         self.acoupi("deployment", "start", "--name", self.name, *place)
 
-    def stop(self) -> None:
-        """Finish what is in hand, send what is due and end."""
+    def stop(self, *options: str) -> None:
+        """Finish what is in hand, send what is due and end; options of ``deployment stop``."""
         if any(is_locked(self.home / "run", name) for name in SERVICES):
-            self.acoupi("deployment", "stop")
+            self.acoupi("deployment", "stop", *options)
 
     def acoupi(self, *arguments: str) -> None:
         """Run a command of acoupi.
