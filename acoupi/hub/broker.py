@@ -57,6 +57,7 @@ def make_hub_app(url: str, program: str) -> Celery:
         broker_transport_options=options,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # RabbitMQ refuses a user so
         broker_pool_limit=1,
         task_queues=[Queue(name, Exchange(""), routing_key=name)],
         task_default_queue=name,

@@ -19,7 +19,7 @@ from tests.hub.recorded import analysed_by_sensor, leave, new_recording
 from tests.hub.running import LONG, RunningHub, kill
 from tests.hubs import served
 from tests.postgres import Postgres
-from tests.services import Redis, eventually, make_authority
+from tests.services import RabbitMQ, Redis, eventually, make_authority
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -141,5 +141,33 @@ def test_a_worker_elsewhere_trusts_nobody_but_the_authority_that_it_is_given(
                     lambda: [one.done for one in get_work(hub.database)] == [1], "it is done",
                     LONG, running.logs,
                 )  # fmt: skip
+            finally:
+                running.end()
+
+
+def test_a_worker_that_is_sooner_than_its_user_at_the_broker_waits_for_it(
+    tmp_path: Path, postgres: Postgres, home: Path
+) -> None:
+    (tmp_path / "sound").mkdir()
+    with RabbitMQ(tmp_path / "rabbit", has_management=True) as broker:
+        running = RunningHub(tmp_path, postgres.new_database("workers"), broker)
+        with opened(running) as hub, served(running.database, audio=hub.audio) as running.url:
+            token = add_worker(hub.database, "shed", PROGRAM, broker.url)
+            leave(hub, new_recording(tmp_path), program_report(gated.Program, gated.ConfigSchema()))
+            (running.gate / "open").touch()
+            try:
+                worker = running.work(token)
+                log = tmp_path / "work.log"
+                eventually(
+                    lambda: log.read_text().count("does not take this worker yet") > 1, "it waits",
+                    LONG, running.logs,
+                )  # fmt: skip
+
+                running.dispatch()
+                eventually(
+                    lambda: [one.done for one in get_work(hub.database)] == [1], "it is done",
+                    LONG, running.logs,
+                )  # fmt: skip
+                assert worker.poll() is None
             finally:
                 running.end()
