@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from acoupi.hub.taking_in import take_in
 from acoupi.reports import SettingsReport
 from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import call_hook
+from acoupi.services.program_hooks import main as call_hook_of_home
 from acoupi.services.reporting import generate_hub_task
 from acoupi.stack.settings import Settings
 from acoupi.system.backlog import left_over
-from acoupi.system.deployments import start_deployment
+from acoupi.system.deployments import end_deployment, start_deployment
 from acoupi.system.lifecycle import finish, setup_program
 from acoupi.system.sensor import Sensor as HomeSensor
 from tests.clocks import Clock
@@ -335,8 +336,23 @@ def test_the_settings_in_force_are_reported_when_they_change(hub: Hub, sensor: S
     assert sensor.standing().waiting == 0
 
 
+def end_here(settings: Settings) -> data.Deployment:
+    """End a deployment as a command does."""
+    ended = finish(HomeSensor.read(settings))
+    assert ended is not None
+    return ended
+
+
+def end_as_in_a_container(settings: Settings) -> data.Deployment:
+    """End a deployment as a command has it done where the program is."""
+    ended = end_deployment(settings)
+    assert call_hook_of_home(["end", ended.model_dump_json()]) == 0
+    return ended
+
+
+@pytest.mark.parametrize("end", [end_here, end_as_in_a_container])
 def test_the_end_of_a_deployment_is_reported_before_the_sensor_is_silent(
-    hub: Hub, home: Path
+    hub: Hub, home: Path, end: Callable[[Settings], data.Deployment]
 ) -> None:
     hub.start()
     options = ("--sensor.hub.url", hub.url)
@@ -346,9 +362,8 @@ def test_the_end_of_a_deployment_is_reported_before_the_sensor_is_silent(
     started = start_deployment(settings, "Old oak", 51, 0)
     call_hook(load_program(settings), "start", started)
 
-    ended = finish(HomeSensor.read(settings))
+    ended = end(settings)
 
-    assert ended is not None
     with HubReader(hub.database) as reader:
         [known] = reader.get_deployments()
     assert (known.id, known.ended_on) == (started.id, ended.ended_on)
